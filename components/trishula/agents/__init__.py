@@ -1,0 +1,1 @@
+"""The three sample agents: dc coordinates, agni looks after hosts, rushabdev after reliability."""

@@ -1,0 +1,1 @@
+"""The command line, `trishula`: thin commands, imported when they are called."""

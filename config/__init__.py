@@ -1,0 +1,1 @@
+"""The node configs that ship with the product: plain Crossbar JSON."""
