@@ -1,0 +1,303 @@
+"""Every error of the bus: one class each, the same one raised in the node and raised again in the client.
+
+A class carries ``uri`` (its name on the wire), ``temporary`` (may the same request succeed later?) and, as its text,
+the sentence a person reads: what happened, to which key, agent or id, and what to do. Where waiting helps,
+``retry_after_s`` says how long. :func:`from_wire` turns what came over the wire back into its class; an unknown URI
+becomes :class:`RemoteError`, never a bare Autobahn error.
+
+The tree: :class:`TrishulaError` → request errors (the sender is at fault, a repeat fails again), temporary errors (the
+node is at fault or busy; the outbox tries again), session errors, and outcomes of calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+__all__ = [
+    "AgentUnknown",
+    "ArgumentInvalid",
+    "AuditForbidden",
+    "BusUnreachable",
+    "CallFailed",
+    "ForwardingForbidden",
+    "InstanceUnknown",
+    "KeyUnknown",
+    "MailboxBusy",
+    "MailboxFull",
+    "MessageInvalid",
+    "NodeStopping",
+    "NotAllowed",
+    "OutcomeUnknown",
+    "PayloadNotJson",
+    "PayloadTooLarge",
+    "ProcedureUnknown",
+    "RateLimited",
+    "RecipientForbidden",
+    "RecipientUnknown",
+    "RemoteError",
+    "SenderFalse",
+    "StorageFailed",
+    "StorageFull",
+    "TakenOver",
+    "TokenInvalid",
+    "TokenMissing",
+    "TrishulaError",
+    "TypeForbidden",
+    "from_wire",
+    "wire_errors",
+]
+
+
+class TrishulaError(Exception):
+    """Whatever can go wrong on the bus.
+
+    Attributes:
+        uri: the error's name on the wire; ``None`` for what never travels.
+        temporary: whether the same request may succeed later without a change.
+        retry_after_s: when to try again, in seconds, if the node said so.
+    """
+
+    uri: ClassVar[str | None] = None
+    temporary: ClassVar[bool] = False
+
+    def __init__(self, sentence: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def sentence(self) -> str:
+        """What to show to a person."""
+        return str(self.args[0])
+
+
+# -- the request is at fault: a repeat fails again ---------------------------------------------------------------------
+
+
+class MessageInvalid(TrishulaError):
+    """A key of the message is missing or breaks its rule."""
+
+    uri = "trishula.error.message_invalid"
+
+
+class KeyUnknown(TrishulaError):
+    """The message or an argument has a key that the contract doesn't know."""
+
+    uri = "trishula.error.key_unknown"
+
+
+class PayloadTooLarge(TrishulaError):
+    """The payload is larger than the node takes."""
+
+    uri = "trishula.error.payload_too_large"
+
+
+class PayloadNotJson(TrishulaError):
+    """The payload can't be written as JSON and read back the same."""
+
+    uri = "trishula.error.payload_not_json"
+
+
+class SenderFalse(TrishulaError):
+    """The message says that it is from somebody else than the session that sends it."""
+
+    uri = "trishula.error.sender_false"
+
+
+class RecipientUnknown(TrishulaError):
+    """No agent of that name is registered."""
+
+    uri = "trishula.error.recipient_unknown"
+
+
+class InstanceUnknown(TrishulaError):
+    """The agent exists, but that instance of it is not there (any more)."""
+
+    uri = "trishula.error.instance_unknown"
+
+
+class RecipientForbidden(TrishulaError):
+    """The sender's grants don't cover that recipient."""
+
+    uri = "trishula.error.recipient_forbidden"
+
+
+class TypeForbidden(TrishulaError):
+    """A message of that type can't be sent that way."""
+
+    uri = "trishula.error.type_forbidden"
+
+
+class ArgumentInvalid(TrishulaError):
+    """An argument of a procedure of the wire contract breaks its rule."""
+
+    uri = "trishula.error.argument_invalid"
+
+
+class AgentUnknown(TrishulaError):
+    """A question about an agent that is not registered."""
+
+    uri = "trishula.error.agent_unknown"
+
+
+class NotAllowed(TrishulaError):
+    """The session may not do that on that URI."""
+
+    uri = "trishula.error.not_allowed"
+
+
+class AuditForbidden(TrishulaError):
+    """A question about messages that are not the caller's own, by somebody who is not an operator."""
+
+    uri = "trishula.error.audit_forbidden"
+
+
+class ForwardingForbidden(TrishulaError):
+    """The call or event claims to be forwarded for somebody (``forward_for``), and its session is not a router link."""
+
+    uri = "trishula.error.forwarding_forbidden"
+
+
+class MailboxBusy(TrishulaError):
+    """The mailbox is being consumed by a session that it pushes to; only one consumer at a time."""
+
+    uri = "trishula.error.mailbox_busy"
+
+
+# -- temporary: the same request may succeed later ---------------------------------------------------------------------
+
+
+class MailboxFull(TrishulaError):
+    """The recipient's mailbox holds as much as the node keeps for one address."""
+
+    uri = "trishula.error.mailbox_full"
+    temporary = True
+
+
+class RateLimited(TrishulaError):
+    """The sender sends faster than the node lets it."""
+
+    uri = "trishula.error.rate_limited"
+    temporary = True
+
+
+class StorageFull(TrishulaError):
+    """The node's disk, or the share of it that its config allows, is full."""
+
+    uri = "trishula.error.storage_full"
+    temporary = True
+
+
+class StorageFailed(TrishulaError):
+    """The node could not write to or read from its store."""
+
+    uri = "trishula.error.storage_failed"
+    temporary = True
+
+
+class NodeStopping(TrishulaError):
+    """The node is shutting down and accepts nothing more."""
+
+    uri = "trishula.error.node_stopping"
+    temporary = True
+
+
+# -- the session -------------------------------------------------------------------------------------------------------
+
+
+class TokenMissing(TrishulaError):
+    """The client tried to join without a token."""
+
+    uri = "trishula.error.token_missing"
+
+
+class TokenInvalid(TrishulaError):
+    """The token is wrong, expired, revoked or another agent's."""
+
+    uri = "trishula.error.token_invalid"
+
+
+class TakenOver(TrishulaError):
+    """A newer session of the same agent consumes the mailbox now; this one was closed."""
+
+    uri = "trishula.error.taken_over"
+
+
+class BusUnreachable(TrishulaError):
+    """No node of the client's list could be reached."""
+
+    uri = "trishula.error.bus_unreachable"
+    temporary = True
+
+
+# -- outcomes of calls -------------------------------------------------------------------------------------------------
+
+
+class CallFailed(TrishulaError):
+    """The called agent ran the procedure and it failed."""
+
+    uri = "trishula.error.call_failed"
+
+
+class ProcedureUnknown(TrishulaError):
+    """The called agent has no procedure of that name."""
+
+    uri = "trishula.error.procedure_unknown"
+
+
+class OutcomeUnknown(TrishulaError):
+    """The call was accepted, and its answer did not come in time: it may have run, run now or run later.
+
+    Attributes:
+        message_id: the id to ask about (``trishula why ID``), or to call with again: a repeat under the same id runs
+            nothing twice. ``None`` if the request never became a message.
+    """
+
+    uri = "trishula.error.outcome_unknown"
+
+    def __init__(self, sentence: str, *, message_id: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(sentence, retry_after_s=retry_after_s)
+        self.message_id = message_id
+
+
+class RemoteError(TrishulaError):
+    """An error that is not in this tree, for example one that an agent's procedure raised.
+
+    Attributes:
+        remote_uri: its URI as it came.
+    """
+
+    def __init__(self, sentence: str, *, remote_uri: str, retry_after_s: float | None = None) -> None:
+        super().__init__(sentence, retry_after_s=retry_after_s)
+        self.remote_uri = remote_uri
+
+
+def _all_below(cls: type[TrishulaError]) -> list[type[TrishulaError]]:
+    return [found for sub in cls.__subclasses__() for found in (sub, *_all_below(sub))]
+
+
+def wire_errors() -> dict[str, type[TrishulaError]]:
+    """Each error's URI → its class; the table of the docs is made from it."""
+    return {cls.uri: cls for cls in _all_below(TrishulaError) if cls.uri is not None}
+
+
+_BY_URI = wire_errors()
+
+
+def from_wire(uri: str, sentence: str, details: Mapping[str, Any] | None = None) -> TrishulaError:
+    """The error that came over the wire, as the class it was raised as.
+
+    Args:
+        uri: the WAMP error's URI, or a receipt's ``error``.
+        sentence: the error's first argument, or a receipt's ``detail``.
+        details: the WAMP error's keyword arguments, or the receipt; only ``retry_after_s`` and ``message_id`` count.
+    """
+    details = details or {}
+    retry = details.get("retry_after_s")
+    retry_after_s = float(retry) if isinstance(retry, int | float) else None
+    cls = _BY_URI.get(uri)
+    if cls is None:
+        return RemoteError(sentence, remote_uri=uri, retry_after_s=retry_after_s)
+    if cls is OutcomeUnknown:
+        return OutcomeUnknown(sentence, message_id=details.get("message_id"), retry_after_s=retry_after_s)
+    return cls(sentence, retry_after_s=retry_after_s)

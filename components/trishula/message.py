@@ -1,0 +1,221 @@
+"""The message: the one envelope that travels, its rules, and the sentences that say which rule was broken.
+
+:func:`parse` is the hot path of a node: msgspec checks all keys in C, and only a message that fails is looked at again,
+slowly, to say what is wrong with it. Nothing here does I/O; the size limit is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+
+from trishula.errors import KeyUnknown, MessageInvalid, PayloadNotJson, PayloadTooLarge
+from trishula.names import AGENT_RULE, BROADCAST, ID_RULE, Address
+from trishula.units import show_bytes
+
+__all__ = [
+    "DEFAULT_PAYLOAD_LIMIT_BYTES",
+    "DEFAULT_PRIORITY",
+    "DEFAULT_TTL_MS",
+    "MESSAGE_TYPES",
+    "Message",
+    "MessageType",
+    "encode_payload",
+    "parse",
+]
+
+MessageType = Literal["COMMAND", "STATUS", "RESULT", "ERROR", "HEARTBEAT", "ACK"]
+MESSAGE_TYPES: tuple[str, ...] = get_args(MessageType)
+
+DEFAULT_PAYLOAD_LIMIT_BYTES = 1024 * 1024
+DEFAULT_PRIORITY = 3
+DEFAULT_TTL_MS = 7 * 24 * 3600 * 1000
+#: The bounds of an instant or a span in ms: what a 64-bit SQLite integer and a JavaScript number both hold exactly.
+_MAX_MS = 2**53 - 1
+
+_Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}\Z")]
+_Procedure = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")]
+_Instant = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
+_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """One message, as DESIGN section 3 fixes it. Instants and spans are integer milliseconds.
+
+    Attributes:
+        type: what kind of message.
+        id: chosen by the sender; (``sender``, ``id``) is its key, so that sending it again is safe.
+        to: an address or ``broadcast``.
+        sender: ``from`` on the wire; the node sets it from the session if it is absent.
+        timestamp: the sender's clock; the node's own, if it is absent.
+        payload: any JSON value.
+        priority: 1 (most urgent) to 5.
+        reply_to: the id of the COMMAND that a RESULT, ERROR or ACK answers.
+        procedure: of a COMMAND: what to run, with ``payload`` = ``{"args": [], "kwargs": {}}``.
+        seq: the sender's own counter per recipient.
+        subject: one line for people.
+        ttl_ms: how long the node tries to deliver it, from its acceptance.
+        deadline_at: after this instant its result is of no use to anybody.
+        traceparent: W3C trace context, carried through.
+        accepted_at: the node's clock at acceptance; set by the node alone.
+    """
+
+    type: MessageType
+    id: _Id
+    to: str
+    sender: str | None = msgspec.field(name="from", default=None)
+    timestamp: _Instant | None = None
+    payload: Any = None
+    priority: Annotated[int, msgspec.Meta(ge=1, le=5)] = DEFAULT_PRIORITY
+    reply_to: _Id | None = None
+    procedure: _Procedure | None = None
+    seq: Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)] | None = None
+    subject: _Short | None = None
+    ttl_ms: Annotated[int, msgspec.Meta(ge=1, le=_MAX_MS)] | None = None
+    deadline_at: _Instant | None = None
+    traceparent: _Short | None = None
+    accepted_at: _Instant | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """The map that travels: wire names, and only the keys that are set."""
+        wire: dict[str, Any] = msgspec.to_builtins(self)
+        # omit_defaults would leave out what every reader needs to see.
+        wire["payload"] = self.payload
+        wire["priority"] = self.priority
+        return wire
+
+
+_MILLISECONDS = f"an integer count of milliseconds from 0 to {_MAX_MS}"
+
+#: Each key's rule in words; what a refusal quotes.
+RULES: dict[str, str] = {
+    "type": "one of " + ", ".join(MESSAGE_TYPES),
+    "id": ID_RULE,
+    "from": "the sender's own address, 'agent' or 'agent/instance', or absent",
+    "to": f"'agent', 'agent/instance' or '{BROADCAST}', where an agent is {AGENT_RULE}",
+    "timestamp": _MILLISECONDS,
+    "payload": "any JSON value",
+    "priority": "an integer from 1 (most urgent) to 5",
+    "reply_to": "the id of the message it answers: " + ID_RULE,
+    "procedure": "the name of the procedure to run: letters, digits and '_', in parts joined by '.'",
+    "seq": f"an integer from 0 to {_MAX_MS}",
+    "subject": "a string of 1 to 256 characters",
+    "ttl_ms": f"an integer count of milliseconds from 1 to {_MAX_MS}",
+    "deadline_at": _MILLISECONDS,
+    "traceparent": "a string of 1 to 256 characters (W3C trace context)",
+}
+
+#: What a sender may not set, with the reason.
+_NODE_ONLY = {"accepted_at": "only the node sets it"}
+
+_ABSENT = object()
+
+
+def parse(raw: object, *, path: str = "message", payload_limit_bytes: int = DEFAULT_PAYLOAD_LIMIT_BYTES) -> Message:
+    """Check a message that a client sent, and return it typed.
+
+    Args:
+        raw: the map as it came from the wire.
+        path: where it stood in the request, such as ``messages[3]``; refusals begin with it.
+        payload_limit_bytes: the largest payload taken, in bytes of its JSON.
+
+    Raises:
+        KeyUnknown: a key the contract doesn't know; it is named.
+        MessageInvalid: a key is missing or breaks its rule; key, value and rule are named.
+        PayloadNotJson: the payload doesn't survive JSON.
+        PayloadTooLarge: the payload's JSON is over the limit.
+    """
+    try:
+        message = msgspec.convert(raw, Message)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        raise _explain(raw, path) from None
+    if message.accepted_at is not None:
+        raise _explain(raw, path)
+    if message.to != BROADCAST:
+        _check_address(message.to, "to", path)
+    if message.sender is not None:
+        _check_address(message.sender, "from", path)
+    if message.procedure is not None and message.type != "COMMAND":
+        raise MessageInvalid(
+            f"{path}.procedure is {_show(message.procedure)} in a {message.type}; only a COMMAND has a procedure"
+        )
+    if message.type == "ACK" and message.reply_to is None:
+        raise MessageInvalid(f"{path}.reply_to is missing; an ACK message must name the id it acknowledges")
+    encode_payload(message.payload, path=path, limit_bytes=payload_limit_bytes)
+    return message
+
+
+def encode_payload(payload: object, *, path: str, limit_bytes: int) -> bytes:
+    """The payload's JSON, after proof that it reads back the same.
+
+    Raises:
+        PayloadNotJson: if it holds bytes, NaN, an infinity, a key that is not a string, a lone surrogate, an integer
+            of more than 64 bits, or is nested too deeply.
+        PayloadTooLarge: if its JSON has more than ``limit_bytes`` bytes.
+    """
+    try:
+        encoded = msgspec.json.encode(payload)
+        # Reading back and comparing runs in C; a walk over the value in Python costs twenty times as much.
+        same = payload is None or msgspec.json.decode(encoded) == payload
+        # JSON has integers of any size, MessagePack has 64 bits: what one client may send, every client can receive.
+        msgspec.msgpack.encode(payload)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        same = False
+    if not same:
+        raise PayloadNotJson(
+            f"{path}.payload can't be written as JSON and read back the same; it must be {RULES['payload']}: maps with "
+            "string keys, lists, strings, 64-bit integers, finite numbers, true, false and null, not nested too deeply"
+        )
+    if len(encoded) > limit_bytes:
+        raise PayloadTooLarge(
+            f"{path}.payload has {len(encoded)} bytes as JSON and the limit is {limit_bytes} ({show_bytes(limit_bytes)});"
+            " put the data where the recipient can fetch it and send its address"
+        )
+    return encoded
+
+
+def _check_address(text: str, key: str, path: str) -> None:
+    try:
+        Address.parse(text)
+    except ValueError as error:
+        raise MessageInvalid(f"{path}.{key} is {_show(text)}; {error}") from None
+
+
+def _explain(raw: object, path: str) -> MessageInvalid | KeyUnknown:
+    """Why msgspec refused it, in our words: the first fault in the order of the rules."""
+    if not isinstance(raw, Mapping):
+        return MessageInvalid(f"{path} is {_show(raw)}; a message must be a map")
+    for key in raw:
+        if key in _NODE_ONLY:
+            return MessageInvalid(f"{path}.{key} is {_show(raw[key])}; {_NODE_ONLY[key]}: leave it out")
+        if key not in RULES:
+            return KeyUnknown(f"{path} has the unknown key {_show(key)}; the known keys are {', '.join(RULES)}")
+    for key, rule in RULES.items():
+        value = raw.get(key, _ABSENT)
+        if value is _ABSENT:
+            if key in ("type", "id", "to"):
+                return MessageInvalid(f"{path}.{key} is missing; it must be {rule}")
+        elif not _keeps_rule(key, value):
+            return MessageInvalid(f"{path}.{key} is {_show(value)}; it must be {rule}")
+    return MessageInvalid(f"{path} is no message as the contract describes it")
+
+
+def _keeps_rule(key: str, value: object) -> bool:
+    """Whether one key alone is as msgspec wants it: it is tried in a message whose other keys are right."""
+    probe: dict[str, object] = {"type": "STATUS", "id": "x", "to": "x", key: value}
+    try:
+        msgspec.convert(probe, Message)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _show(value: object) -> str:
+    """A value as an error shows it: short, on one line, whatever it holds."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        text = ascii(value)
+    return text if len(text) <= 80 else text[:77] + "..."

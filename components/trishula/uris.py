@@ -1,0 +1,166 @@
+"""The wire contract: every WAMP URI of TRISHULA 2, who may use it, with what, and whether a repeat is safe.
+
+Realm :data:`REALM`; WebSocket path ``/ws`` (subprotocols ``wamp.2.msgpack``, ``wamp.2.json``, ``wamp.2.cbor``); default
+port 8765; authentication ``ticket`` with ``authid`` = the agent's name and the ticket = its token. Any WAMP client in
+any language can take part. Arguments are positional; maps are by name and an unknown key is refused; times on the wire
+are integer milliseconds since the epoch (``…_at``), spans are seconds (``…_s``).
+
+Mailbox (caller: any agent; each acts only for its own mailboxes):
+
+``mailbox.send([message…], {copies?})`` → ``[receipt…]``
+    In order; a refused message does not refuse its neighbours. receipt = ``{id, status: "accepted" | "duplicate" |
+    "refused", node, seq, copies, error?, detail?, retry_after_s?}``. It is answered when the messages are on disk.
+    May be repeated: yes, (``from``, ``id``) is the key.
+``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?})`` → ``{node, epoch, high_water}``
+    Starts pushing to the inbox topic of the address; subscribe to that first. May be repeated: yes; a newer session of
+    the same address takes over and the older one is closed with ``trishula.error.taken_over``.
+``mailbox.ack([token…])`` → ``[true | false…]``
+    ``true``: the message is done (also when it already was). ``false``: no such message in the caller's mailboxes.
+    May be repeated: yes.
+``mailbox.nack([{token, reason, requeue}…])`` → ``[true | false…]``
+    Gives back: ``requeue`` true for another attempt after a pause, false for the dead letters. May be repeated: yes.
+``mailbox.working(token, for_s)`` → ``{lease_until_at}``
+    Extends the lease of a long job. May be repeated: yes.
+``mailbox.fetch({max?, wait_s?, instance?})`` → ``{deliveries, epoch, high_water, pending, in_flight}``
+    The pull form. ``pending`` + ``in_flight`` = 0 proves an empty mailbox. May be repeated: yes; each call leases anew.
+``mailbox.status([id…])`` → ``{id: {state, …}}``
+    Of messages the caller sent or received. May be repeated: yes.
+``mailbox.cancel([id…])`` → ``[true | false…]``
+    Of messages the caller sent that are not settled. May be repeated: yes.
+
+Topics:
+
+``agent.<agent>.inbox[.<instance>]`` (node → agent)
+    One argument: ``[delivery…]``, delivery = ``{message, attempt, token}``.
+``agent.<agent>.receipts`` (node → sender)
+    One argument: ``[{id, to, state, at, …}…]``: later news of sent messages.
+``agent.<agent>.topic.<name>``
+    The agent's own topics: it alone publishes, any agent may subscribe.
+``event.agent`` / ``event.node`` / ``event.fallback`` (node → all)
+    Joins and leaves, links, changes of mode.
+
+Calls to agents: ``agent.<agent>.<procedure>``: registered by that agent, callable by whoever its grants allow.
+
+Directory (caller: any agent): ``directory.list()``, ``directory.get(agent)``, ``directory.find({capability?,
+presence?})`` → entries ``{agent, presence, since, node, capabilities, …}``; ``directory.beat({sent_at, state?,
+busy_until?, load?})`` → ``{received_at, answered_at}``. May be repeated: yes.
+
+Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator).
+
+This module holds every URI; nothing else in the project spells one out (a test looks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trishula.names import Address
+
+__all__ = [
+    "REALM",
+    "PREFIX",
+    "AgentUri",
+    "inbox_of",
+    "parse_agent_uri",
+    "procedure_of",
+    "receipts_of",
+    "topic_of",
+]
+
+REALM = "trishula"
+PREFIX = "trishula."
+DEFAULT_PORT = 8765
+WEBSOCKET_PATH = "ws"
+
+MAILBOX_SEND = "trishula.mailbox.send"
+MAILBOX_ATTACH = "trishula.mailbox.attach"
+MAILBOX_ACK = "trishula.mailbox.ack"
+MAILBOX_NACK = "trishula.mailbox.nack"
+MAILBOX_WORKING = "trishula.mailbox.working"
+MAILBOX_FETCH = "trishula.mailbox.fetch"
+MAILBOX_STATUS = "trishula.mailbox.status"
+MAILBOX_CANCEL = "trishula.mailbox.cancel"
+
+DIRECTORY_LIST = "trishula.directory.list"
+DIRECTORY_GET = "trishula.directory.get"
+DIRECTORY_FIND = "trishula.directory.find"
+DIRECTORY_BEAT = "trishula.directory.beat"
+
+EVENT_AGENT = "trishula.event.agent"
+EVENT_NODE = "trishula.event.node"
+EVENT_FALLBACK = "trishula.event.fallback"
+EVENTS_PREFIX = "trishula.event."
+
+AUDIT_QUERY = "trishula.audit.query"
+AUDIT_WHY = "trishula.audit.why"
+AUDIT_VERIFY = "trishula.audit.verify"
+AUDIT_PREFIX = "trishula.audit."
+
+NODE_STATUS = "trishula.node.status"
+NODE_PREFIX = "trishula.node."
+ADMIN_PREFIX = "trishula.admin."
+PEER_PREFIX = "trishula.peer."
+
+#: Called by the router itself, never by a client: proof of identity and permission.
+AUTHENTICATE = "trishula.internal.authenticate"
+AUTHORIZE = "trishula.internal.authorize"
+
+AGENT_PREFIX = "trishula.agent."
+
+#: What stands behind ``trishula.agent.<agent>.`` and is not a procedure.
+_RESERVED_CHILDREN = frozenset({"inbox", "receipts", "topic"})
+
+
+def inbox_of(address: Address) -> str:
+    """The topic on which the node pushes deliveries to ``address``."""
+    topic = f"{AGENT_PREFIX}{address.agent}.inbox"
+    return topic if address.instance is None else f"{topic}.{address.instance}"
+
+
+def receipts_of(agent: str) -> str:
+    """The topic on which the node tells ``agent`` what became of the messages it sent."""
+    return f"{AGENT_PREFIX}{agent}.receipts"
+
+
+def topic_of(agent: str, name: str) -> str:
+    """A topic of the agent's own, on which only it publishes."""
+    return f"{AGENT_PREFIX}{agent}.topic.{name}"
+
+
+def procedure_of(agent: str, procedure: str) -> str:
+    """The URI of a procedure that ``agent`` registers.
+
+    Raises:
+        ValueError: if the name would fall on the agent's inbox, receipts or topics.
+    """
+    if procedure.partition(".")[0] in _RESERVED_CHILDREN:
+        raise ValueError(f"a procedure can't be named {procedure!r}: that is the name of one of the agent's topics")
+    return f"{AGENT_PREFIX}{agent}.{procedure}"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentUri:
+    """A URI below ``trishula.agent.<agent>.``, taken apart.
+
+    Attributes:
+        agent: the agent in whose namespace it lies.
+        kind: ``inbox``, ``receipts``, ``topic`` or ``procedure``.
+        rest: what follows: an instance, a topic's name, a procedure's name, or ``""``.
+    """
+
+    agent: str
+    kind: str
+    rest: str
+
+
+def parse_agent_uri(uri: str) -> AgentUri | None:
+    """Take a URI of an agent's namespace apart; ``None`` if it lies outside of every agent's namespace."""
+    if not uri.startswith(AGENT_PREFIX):
+        return None
+    agent, _, below = uri[len(AGENT_PREFIX) :].partition(".")
+    if not agent or not below:
+        return None
+    child, _, rest = below.partition(".")
+    if child in _RESERVED_CHILDREN:
+        return AgentUri(agent, child, rest)
+    return AgentUri(agent, "procedure", below)
