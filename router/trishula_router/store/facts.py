@@ -1,0 +1,70 @@
+"""The facts of journal records, written and read in one place, so that every store's journal is the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from trishula_router.journal import Kind, Record
+from trishula_router.store.interface import Draft, Return
+
+__all__ = ["accepted_facts", "body_damage", "mentions", "returned_facts", "settled_facts"]
+
+
+class AcceptedFacts(msgspec.Struct, frozen=True, gc=False):
+    """The facts of an ``accepted`` record. ``sha256`` is of the envelope, in hexadecimal."""
+
+    sender: str = msgspec.field(name="from")
+    id: str
+    to: str
+    type: str
+    priority: int
+    bytes: int
+    sha256: str
+
+
+def accepted_facts(draft: Draft, recipient: str) -> AcceptedFacts:
+    """What is told of a message when it is accepted: all but its body."""
+    return AcceptedFacts(
+        draft.sender,
+        draft.id,
+        recipient,
+        draft.type,
+        draft.priority,
+        len(draft.envelope),
+        hashlib.sha256(draft.envelope).hexdigest(),
+    )
+
+
+def returned_facts(returns: Sequence[Return], reason: str) -> dict[str, Any]:
+    """What is told of messages that go back into their mailboxes."""
+    return {"messages": [[one.position, one.failures, one.due_at] for one in returns], "reason": reason}
+
+
+def settled_facts(positions: Sequence[int], reason: str | None) -> dict[str, Any]:
+    """What is told of messages that reach a final state."""
+    facts: dict[str, Any] = {"messages": list(positions)}
+    if reason is not None:
+        facts["reason"] = reason
+    return facts
+
+
+def mentions(record: Record, position: int) -> bool:
+    """Whether a record tells of the message accepted at ``position``."""
+    if record.kind == Kind.ACCEPTED:
+        return record.position == position
+    messages = msgspec.json.decode(record.facts).get("messages", ())
+    return any((one[0] if isinstance(one, list) else one) == position for one in messages)
+
+
+def body_damage(record: Record, body: bytes | None) -> str | None:
+    """What is wrong with the body of an accepted message, or ``None``; a body that retention removed is not damage."""
+    if body is None:
+        return None
+    facts = msgspec.json.decode(record.facts, type=AcceptedFacts)
+    if hashlib.sha256(body).hexdigest() == facts.sha256:
+        return None
+    return f"the body of message {facts.id} from {facts.sender} (record {record.position}) doesn't match its checksum"

@@ -1,0 +1,308 @@
+"""The store on disk: one SQLite file in WAL mode, fsynced at every commit, written by one thread.
+
+Durability: ``synchronous=FULL`` makes SQLite sync the write-ahead log at each COMMIT, so a Deferred that fired stands
+for bytes on the disk. Reads run on a second thread with a connection of their own and never wait for the writer.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Kind, Record, digest_of
+from trishula_router.store import reads
+from trishula_router.store.facts import accepted_facts, returned_facts, settled_facts
+from trishula_router.store.interface import (
+    Accepted,
+    Draft,
+    History,
+    MailboxSize,
+    Return,
+    State,
+    StoredMessage,
+    StoreError,
+    Verdict,
+)
+from trishula_router.store.migrate import migrate
+from trishula_router.store.writer import Writer
+
+__all__ = ["FILE_NAME", "SqliteStore", "open_store"]
+
+T = TypeVar("T")
+
+FILE_NAME = "node.sqlite"
+
+#: Pages of the write-ahead log before they are moved into the file: 16 MiB. SQLite's 4 MiB stalls the writer four
+#: times as often for the same work.
+_CHECKPOINT_PAGES = 4096
+_PAGE_BYTES = 4096
+
+
+class _Chain:
+    """The end of the node's own chain, as the writer's transaction sees it."""
+
+    def __init__(self, sequence: int, digest: bytes) -> None:
+        self.sequence = sequence
+        self.digest = digest
+        self.durable = sequence, digest
+
+    def commit(self) -> None:
+        self.durable = self.sequence, self.digest
+
+    def rollback(self) -> None:
+        self.sequence, self.digest = self.durable
+
+    def extend(self, at: int, kind: str, facts: object) -> tuple[int, int, str, bytes, bytes]:
+        """The next record, as a row of the journal."""
+        encoded = msgspec.json.encode(facts)
+        self.sequence += 1
+        self.digest = digest_of(self.digest, self.sequence, at, kind, encoded)
+        return self.sequence, at, kind, encoded, self.digest
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    # Statements are cached by text: every statement of this package is a constant.
+    connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    connection.execute("PRAGMA busy_timeout = 5000")
+    return connection
+
+
+def open_store(
+    directory: Path,
+    *,
+    new_epoch: Callable[[], str],
+    call_in_reactor: Callable[[Callable[[], None]], None],
+    limit_bytes: int,
+) -> SqliteStore:
+    """Open the store of a state directory, made or brought up to date as needed.
+
+    Args:
+        directory: it must exist.
+        new_epoch: makes the epoch of a new store.
+        call_in_reactor: hands a function over to the reactor's thread, as ``reactor.callFromThread`` does.
+        limit_bytes: the file doesn't grow beyond it; sends are refused as ``StorageFull`` then.
+
+    Raises:
+        StoreError: the directory is missing or can't be written, the disk is full, the file is no store, is damaged,
+            or has a newer schema.
+    """
+    file = directory / FILE_NAME
+    if not directory.is_dir():
+        raise StoreError(f"the state directory {directory} is missing; make it, or name another one")
+    if not os.access(directory, os.W_OK):
+        raise StoreError(
+            f"the state directory {directory} can't be written; change its owner or mode, or name another one"
+        )
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = _connect(file)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {4 * _CHECKPOINT_PAGES * _PAGE_BYTES}")
+        migrate(connection, file)
+        connection.execute(f"PRAGMA max_page_count = {max(1, limit_bytes // _PAGE_BYTES)}")
+        connection.execute("INSERT INTO property VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (new_epoch(),))
+        return SqliteStore(file, connection, _connect(file), call_in_reactor)
+    except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
+        raise StoreError(_opening_fault(file, error)) from None
+    except StoreError:
+        if connection is not None:
+            connection.close()
+        raise
+
+
+def _opening_fault(file: Path, error: sqlite3.Error) -> str:
+    text = str(error)
+    if "full" in text:
+        return f"the disk of the store {file} is full; free some space, or name another state directory"
+    if "readonly" in text or "unable to open" in text:
+        return f"the store {file} can't be written ({text}); change its owner or mode, or name another state directory"
+    if "not a database" in text or "malformed" in text:
+        return f"the store {file} is damaged ({text}); restore it from a backup, or name another state directory"
+    return f"the store {file} can't be opened ({text})"
+
+
+class SqliteStore:
+    """Implements :class:`trishula_router.store.interface.Store`. Make it with :func:`open_store`."""
+
+    def __init__(
+        self,
+        file: Path,
+        writes: sqlite3.Connection,
+        readings: sqlite3.Connection,
+        call_in_reactor: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._file = file
+        self._epoch: str = writes.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone()[0]
+        last = writes.execute(
+            "SELECT position, digest FROM journal WHERE position < ? ORDER BY position DESC LIMIT 1",
+            (1 << ORIGIN_SHIFT,),
+        ).fetchone()
+        self._chain = _Chain(*(last or (0, GENESIS)))
+        self._writer = Writer(writes, self._chain, call_in_reactor)
+        self._reader = Writer(readings, _Chain(0, GENESIS), call_in_reactor, begin="BEGIN")
+
+    @property
+    def epoch(self) -> str:
+        return self._epoch
+
+    @property
+    def high_water(self) -> int:
+        return self._chain.durable[0]
+
+    # -- writing: each job runs on the writer's thread, inside the group's transaction -------------------------------
+
+    def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
+        return self._writer.submit(lambda connection: self._append(connection, drafts, at))
+
+    def _append(self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int) -> list[Accepted]:
+        known = reads.known_keys(connection, drafts)
+        extend = self._chain.extend
+        journal: list[tuple[int, int, str, bytes, bytes]] = []
+        messages: list[tuple[object, ...]] = []
+        bodies: list[tuple[int, bytes]] = []
+        accepted = []
+        for draft in drafts:
+            key = (draft.sender, draft.id)
+            if key in known:
+                accepted.append(Accepted(known[key], True))
+                continue
+            positions = []
+            for recipient in draft.recipients:
+                record = extend(at, "accepted", accepted_facts(draft, recipient))
+                journal.append(record)
+                positions.append(record[0])
+                messages.append(
+                    (
+                        record[0],
+                        draft.sender,
+                        draft.id,
+                        recipient,
+                        draft.type,
+                        draft.priority,
+                        at,
+                        draft.expires_at,
+                        len(draft.envelope),
+                        positions[0],
+                    )
+                )
+            if positions:
+                bodies.append((positions[0], draft.envelope))
+            known[key] = tuple(positions)
+            accepted.append(Accepted(known[key], False))
+        connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", journal)
+        connection.executemany(
+            "INSERT INTO message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes,"
+            " body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            messages,
+        )
+        connection.executemany("INSERT INTO body VALUES (?, ?)", bodies)
+        return accepted
+
+    def _record(self, connection: sqlite3.Connection, at: int, kind: Kind, facts: object) -> int:
+        row = self._chain.extend(at, kind.value, facts)
+        connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", row)
+        return row[0]
+
+    def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
+        def job(connection: sqlite3.Connection) -> None:
+            told = {"messages": [list(one) for one in deliveries], **facts}
+            record = self._record(connection, at, Kind.DELIVERED, told)
+            again = [(position,) for position, attempt in deliveries if attempt > 1]
+            if again:
+                connection.executemany(
+                    "INSERT INTO trace SELECT position, delivered FROM message WHERE position = ?"
+                    " AND delivered IS NOT NULL ON CONFLICT DO NOTHING",
+                    again,
+                )
+            connection.executemany(
+                "UPDATE message SET attempts = ?, delivered = ? WHERE position = ?",
+                [(attempt, record, position) for position, attempt in deliveries],
+            )
+
+        return self._writer.submit(job, lazy=True)
+
+    def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
+        def job(connection: sqlite3.Connection) -> None:
+            record = self._record(connection, at, Kind.RETURNED, returned_facts(returns, reason))
+            connection.executemany(
+                "UPDATE message SET failures = ?, due_at = ? WHERE position = ?",
+                [(one.failures, one.due_at, one.position) for one in returns],
+            )
+            connection.executemany("INSERT INTO trace VALUES (?, ?)", [(one.position, record) for one in returns])
+
+        return self._writer.submit(job)
+
+    def settle(self, positions: Sequence[int], state: State, reason: str | None, at: int) -> Deferred[None]:
+        def job(connection: sqlite3.Connection) -> None:
+            record = self._record(connection, at, Kind(state.name.lower()), settled_facts(positions, reason))
+            if state is State.DONE:
+                # What an earlier final state was stays explainable after the work got done all the same.
+                connection.executemany(
+                    "INSERT INTO trace SELECT position, settled FROM message WHERE position = ? AND state > 1"
+                    " ON CONFLICT DO NOTHING",
+                    [(position,) for position in positions],
+                )
+            allowed = "state != 1" if state is State.DONE else "state = 0"
+            connection.executemany(
+                f"UPDATE message SET state = ?, settled = ? WHERE position = ? AND {allowed}",
+                [(state.value, record, position) for position in positions],
+            )
+
+        return self._writer.submit(job)
+
+    def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
+        def job(connection: sqlite3.Connection) -> None:
+            self._record(connection, at, kind, facts)
+
+        return self._writer.submit(job, lazy=True)
+
+    # -- reading: on the reader's thread ------------------------------------------------------------------------------
+
+    def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
+        return self._reader.submit(lambda connection: reads.head(connection, recipient, after, limit))
+
+    def bodies(self, positions: Sequence[int]) -> Deferred[dict[int, bytes]]:
+        return self._reader.submit(lambda connection: reads.bodies(connection, positions))
+
+    def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
+        return self._reader.submit(reads.open_mailboxes)
+
+    def expired(self, now: int, limit: int) -> Deferred[list[StoredMessage]]:
+        return self._reader.submit(lambda connection: reads.expired(connection, now, limit))
+
+    def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
+        return self._reader.submit(lambda connection: reads.at_positions(connection, positions))
+
+    def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
+        return self._reader.submit(lambda connection: reads.with_ids(connection, ids))
+
+    def history(self, message_id: str) -> Deferred[list[History]]:
+        return self._reader.submit(lambda connection: reads.history(connection, message_id))
+
+    def records(
+        self, *, after: int, limit: int, kind: str | None = None, since: int | None = None, until: int | None = None
+    ) -> Deferred[list[Record]]:
+        return self._reader.submit(
+            lambda connection: reads.records(connection, after=after, limit=limit, kind=kind, since=since, until=until)
+        )
+
+    def verify(self) -> Deferred[Verdict]:
+        return self._reader.submit(reads.verify_all)
+
+    def size_bytes(self) -> int:
+        wal = self._file.with_name(self._file.name + "-wal")
+        return sum(file.stat().st_size for file in (self._file, wal) if file.exists())
+
+    def close(self) -> Deferred[None]:
+        return self._reader.close().addCallback(lambda _: self._writer.close())
