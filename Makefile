@@ -1,0 +1,94 @@
+# Everything a user or a maintainer runs. Needs make and a Python >= 3.11; the rest is installed into .venv from the
+# lock (deploy/lock/). "make" alone lists the targets.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A recipe's Python must not be led astray by the caller's.
+unexport PYTHONPATH PYTHONHOME
+
+# The versions that the lock was tried on come first. Each candidate is run, because a pyenv shim exists for versions
+# that it can't start, and Debian's python3 lacks ensurepip until python3-venv is installed.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python3.14 python; do \
+	if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then command -v $$python; break; fi; done)
+
+# Versions and hashes come from the lock; no build isolation, because setuptools is in the lock as well.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable .
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "TRISHULA needs Python 3.11 or newer with its venv module, and found none: install it (Debian, Ubuntu: apt-get install python3 python3-venv) or name it with 'make PYTHON=/path/to/python3'." >&2; exit 1; }
+	@echo "Creating $(VENV) with $(PYTHON)"
+	@"$(PYTHON)" -m venv "$(VENV)"
+
+$(VENV)/.run-installed: deploy/lock/router.txt setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Installing what a node and its agents need from deploy/lock/router.txt (about a minute)"
+	@$(PIP) install --require-hashes --requirement deploy/lock/router.txt
+	@$(INSTALL_SELF)
+	@touch $@
+
+$(VENV)/.dev-installed: deploy/lock/dev.txt setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Installing the tools from deploy/lock/dev.txt (about a minute)"
+	@$(PIP) install --require-hashes --requirement deploy/lock/dev.txt
+	@$(INSTALL_SELF)
+	@touch $@ $(VENV)/.run-installed
+
+.PHONY: venv
+venv: $(VENV)/.dev-installed ## Make the environment: Python packages from the lock, this project editable
+
+.PHONY: demo
+demo: $(VENV)/.run-installed ## Start a node and three agents, let them work together, show it, stop (PORT=n)
+	@$(BIN)/python deploy/demo.py --port "$(or $(PORT),0)"
+
+.PHONY: up
+up: $(VENV)/.run-installed ## The same without an end: stays until Ctrl-C and says what to try (PORT=n)
+	@$(BIN)/python deploy/demo.py --stay --port "$(or $(PORT),0)"
+
+.PHONY: bench
+bench: $(VENV)/.run-installed ## Measure a throw-away durable node on this machine (DURATION=60s)
+	@$(BIN)/trishula bench --duration "$(or $(DURATION),60s)" --connections 3 --rate 100
+
+.PHONY: test
+test: $(VENV)/.dev-installed ## Run the whole test suite (ARGS="-k name" to choose)
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.dev-installed ## Types, linter, format, what the wheel holds, docs
+	$(BIN)/mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python deploy/check_dist.py
+	$(BIN)/python -m docutils --report=warning --halt=warning README.rst /dev/null
+	$(BIN)/python -m docutils --report=warning --halt=warning CHANGES.rst /dev/null
+
+.PHONY: format
+format: $(VENV)/.dev-installed ## Bring the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# pip-tools lives in an environment of its own, so that the lock doesn't hold what makes it. Python 3.11, because the
+# lock must hold for the oldest version that we support. Takes some minutes: every hash of every wheel is fetched.
+COMPILE := build/lock-venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	--no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade
+.PHONY: lock
+lock: ## Make deploy/lock/ again with the newest versions that setup.cfg allows
+	@test -n "$(PYTHON)" || { echo "make lock needs Python 3.11." >&2; exit 1; }
+	"$(PYTHON)" -m venv build/lock-venv
+	build/lock-venv/bin/pip --quiet install 'pip-tools>=7.5'
+	$(COMPILE) --extra router --extra dev --output-file deploy/lock/dev.txt setup.cfg
+	$(COMPILE) --extra router --constraint deploy/lock/dev.txt --output-file deploy/lock/router.txt setup.cfg
+	$(COMPILE) --constraint deploy/lock/dev.txt --output-file deploy/lock/agent.txt setup.cfg
+
+.PHONY: clean
+clean: ## Remove what was built and cached, and the environment
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf components/*.egg-info router/*.egg-info *.egg-info
