@@ -1,0 +1,268 @@
+"""The rules of the house that a machine can keep: who imports whom, where time and names come from, what is packed.
+
+Each test reads the sources with ``ast``; an exception to a rule stands in a list here, with its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+AGENT_SIDE = "components/trishula"
+NODE_SIDE = "router/trishula_router"
+#: Folder → the package it is.
+ROOTS = {AGENT_SIDE: "trishula", NODE_SIDE: "trishula_router", "config": "trishula_router.config"}
+
+
+def sources(*folders: str) -> list[str]:
+    """The modules below the folders, as paths from the root of the project."""
+    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def tree_of(path: str) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(), filename=path)
+
+
+def imports_of(path: str) -> Iterator[tuple[str, int]]:
+    """Each imported name, dotted and absolute, with its line; at the top of the module or inside of a function."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node.lineno
+
+
+def breaches(paths: list[str], package: str) -> list[str]:
+    """Where the modules import ``package`` or something below it."""
+    return [
+        f"{path}:{line} imports {name}"
+        for path in paths
+        for name, line in imports_of(path)
+        if name == package or name.startswith(package + ".")
+    ]
+
+
+EVERYWHERE = sources(AGENT_SIDE, NODE_SIDE, "config")
+
+
+def test_there_are_sources() -> None:
+    # A renamed folder must not turn the tests below into tests of nothing.
+    assert f"{AGENT_SIDE}/uris.py" in EVERYWHERE
+    assert f"{NODE_SIDE}/__init__.py" in EVERYWHERE
+
+
+@pytest.mark.parametrize("package", ["trishula_router", "crossbar"])
+def test_the_agent_side_never_imports(package: str) -> None:
+    assert breaches(sources(AGENT_SIDE), package) == []
+
+
+def test_autobahn_is_behind_two_modules() -> None:
+    walls = {f"{AGENT_SIDE}/connection.py", f"{NODE_SIDE}/edge.py"}
+    assert breaches([path for path in EVERYWHERE if path not in walls], "autobahn") == []
+
+
+def test_sqlite_is_in_the_store_and_in_one_file_of_the_client() -> None:
+    outside = [path for path in EVERYWHERE if not path.startswith(f"{NODE_SIDE}/store/")]
+    places = {found.partition(":")[0] for found in breaches(outside, "sqlite3")}
+    assert len(places) <= 1
+    assert all(place.startswith(f"{AGENT_SIDE}/") for place in places)
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def docstrings_of(tree: ast.Module) -> set[int]:
+    """The ids of the nodes that are documentation, not values: a string that stands alone as a statement."""
+    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+def is_name_of_code(text: str) -> bool:
+    """Whether it names a module of ours (for a logger, ``python -m``) or a group of entry points, not a URI."""
+    if text == "trishula.commands":
+        return True
+    parts = text.split(".")
+    return (ROOT / "components" / Path(*parts)).with_suffix(".py").exists() or (
+        ROOT / "components" / Path(*parts)
+    ).is_dir()
+
+
+def test_uris_are_spelled_out_in_one_module() -> None:
+    found = []
+    for path in EVERYWHERE:
+        if path == f"{AGENT_SIDE}/uris.py":
+            continue
+        tree = tree_of(path)
+        documentation = docstrings_of(tree)
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Constant) and isinstance(node.value, str)) or id(node) in documentation:
+                continue
+            text = node.value
+            if path == f"{AGENT_SIDE}/errors.py" and text.startswith("trishula.error."):
+                continue
+            if re.match(r"trishula\.[a-z]*", text) and not is_name_of_code(text.rstrip(".")):
+                found.append(f"{path}:{node.lineno} {text!r}")
+    assert found == []
+
+
+# -- time, chance and the reactor enter at the edge --------------------------------------------------------------------
+
+#: Where a process begins or meets the world; everything else gets its clock, its chance and its ids as arguments.
+SHELLS = {
+    "components/trishula/agent.py": "agent.run() starts the reactor",
+    "components/trishula/agents/agni.py": "measures the machine it runs on",
+    "components/trishula/agents/dc.py": "measures what it asks for",
+    "components/trishula/agents/rushabdev.py": "measures the machine it runs on",
+    "components/trishula/bench.py": "measures",
+    "components/trishula/bench_worker.py": "measures",
+    "components/trishula/blocking.py": "starts the reactor's thread",
+    "components/trishula/client.py": "ids of messages, default clock",
+    "components/trishula/connection.py": "Autobahn",
+    "router/trishula_router/edge.py": "reads the clock once per call",
+    "router/trishula_router/node.py": "the composition root",
+    "router/trishula_router/store/sqlite.py": "names the epoch of a new store",
+}
+SHELL_FOLDERS = ("components/trishula/cli/", "router/trishula_router/commands")
+SOURCES_OF_CHANCE = ("random", "uuid", "secrets")
+CLOCKS = {
+    ("time", "time"),
+    ("time", "time_ns"),
+    ("time", "monotonic"),
+    ("datetime", "now"),
+    ("datetime", "utcnow"),
+    ("os", "urandom"),
+}
+
+
+def test_time_chance_and_the_reactor_enter_at_the_edge() -> None:
+    found = []
+    for path in EVERYWHERE:
+        if path in SHELLS or path.startswith(SHELL_FOLDERS):
+            continue
+        for name, line in imports_of(path):
+            if name.partition(".")[0] in SOURCES_OF_CHANCE or name.startswith("twisted.internet.reactor"):
+                found.append(f"{path}:{line} imports {name}")
+            if tuple(name.rsplit(".", 1)) in CLOCKS:
+                found.append(f"{path}:{line} imports {name}")
+        for node in ast.walk(tree_of(path)):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and (node.value.id, node.attr) in CLOCKS
+            ):
+                found.append(f"{path}:{node.lineno} uses {node.value.id}.{node.attr}")
+    assert found == []
+
+
+def test_no_exception_is_swallowed_whole() -> None:
+    found = [
+        f"{path}:{node.lineno}"
+        for path in EVERYWHERE
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ExceptHandler) and node.type is None
+    ]
+    assert found == []
+
+
+def test_no_assert_checks_input() -> None:
+    # An assert is gone under -O.
+    found = [
+        f"{path}:{node.lineno}"
+        for path in EVERYWHERE
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Assert)
+    ]
+    assert found == []
+
+
+# -- what is packed ----------------------------------------------------------------------------------------------------
+
+
+def setup_cfg() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_setup_cfg_lists_every_package() -> None:
+    listed = set(setup_cfg()["options"]["packages"].split())
+    there = set()
+    for folder, package in ROOTS.items():
+        for init in (ROOT / folder).rglob("__init__.py"):
+            inner = init.parent.relative_to(ROOT / folder).parts
+            there.add(".".join([package, *inner]))
+    assert listed == there
+
+
+@pytest.mark.parametrize("path", [path for path in EVERYWHERE if not path.startswith("config/")])
+def test_all_names_what_is_there(path: str) -> None:
+    inner = Path(path).relative_to(Path(path).parts[0]).with_suffix("")
+    name = ".".join(inner.parts).removesuffix(".__init__")
+    if name.endswith("__main__"):
+        pytest.skip("running it is what it is for")
+    module = importlib.import_module(name)
+    exported = getattr(module, "__all__", [])
+    assert [each for each in exported if not hasattr(module, each)] == []
+    assert len(set(exported)) == len(exported)
+    assert module.__doc__, "each module says what it is about"
+
+
+def test_entry_points_can_be_imported() -> None:
+    for line in setup_cfg()["options.entry_points"].values():
+        for entry in line.strip().splitlines():
+            module, _, attribute = entry.partition("=")[2].strip().partition(":")
+            assert callable(getattr(importlib.import_module(module), attribute)), entry
+
+
+# -- the lock ----------------------------------------------------------------------------------------------------------
+
+LOCKS = {"agent": (), "router": ("router",), "dev": ("router", "dev")}
+
+
+def locked(name: str) -> dict[str, str]:
+    text = (ROOT / "deploy" / "lock" / f"{name}.txt").read_text()
+    pins = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", text, flags=re.MULTILINE))
+    return {canonicalize_name(package): version for package, version in pins.items()}
+
+
+@pytest.mark.parametrize(("name", "extras"), LOCKS.items())
+def test_the_lock_holds_what_setup_cfg_asks_for(name: str, extras: tuple[str, ...]) -> None:
+    config = setup_cfg()
+    wanted = config["options"]["install_requires"].strip().splitlines()
+    for extra in extras:
+        wanted += config["options.extras_require"][extra].strip().splitlines()
+    pins = locked(name)
+    for line in wanted:
+        requirement = Requirement(line)
+        version = pins.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{name}.txt lacks {requirement.name}: make lock"
+        assert requirement.specifier.contains(version, prereleases=True), f"{name}.txt: {line} is locked at {version}"
+
+
+def test_the_locks_agree() -> None:
+    everything = locked("dev").items()
+    assert locked("agent").items() <= everything
+    assert locked("router").items() <= everything
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_pin_has_hashes_and_no_index(name: str) -> None:
+    text = (ROOT / "deploy" / "lock" / f"{name}.txt").read_text()
+    assert "://" not in text
+    assert text.count("==") == len(re.findall(r"== ?[^\n]*\\\n +--hash=sha256:", text))
+
+
+def test_an_agents_machine_needs_no_crossbar() -> None:
+    assert {"crossbar", "numpy", "pytest"}.isdisjoint(locked("agent"))
