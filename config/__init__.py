@@ -1,1 +1,1 @@
-"""The node configs that ship with the product: plain Crossbar JSON."""
+"""The node configurations that ship with TRISHULA: plain Crossbar.io JSON, see "Configuring a node" in README.rst."""

@@ -1,1 +1,1 @@
-"""What runs in a node: the services that are embedded in the router worker, and the commands that manage it."""
+"""What runs in a node: the services that Crossbar's router worker embeds, and the commands that start and check it."""

@@ -1,0 +1,181 @@
+"""Permission: what Crossbar's dynamic authorizer asks us for each call, registration, publication and subscription.
+
+What is not allowed by a line below is denied. Policy lives in :meth:`Authorizer.decide`; no I/O.
+
+==============================================  ==========  ==============================================
+URI                                             action      who
+==============================================  ==========  ==============================================
+``mailbox.*``, ``directory.*``, ``audit.why``   call        every agent (the services look at whose message)
+other ``audit.*``, ``node.*``, ``admin.*``      call        operators
+``agent.<a>.<procedure>``                       register    ``<a>``
+``agent.<a>.<procedure>``                       call        ``<a>``, and whom its grants let
+``agent.<a>.inbox[.<instance>]``, ``receipts``  subscribe   ``<a>``
+``agent.<a>.topic.<name>``                      publish     ``<a>``
+``agent.<a>.topic.<name>``                      subscribe   every agent
+``event.agent``, ``event.node``, ``…fallback``  subscribe   every agent
+==============================================  ==========  ==============================================
+
+Two refusals come before the table, for everybody who is asked about here:
+
+- ``forward_for`` among the options. With it a client makes Crossbar show the callee or subscriber another session,
+  authid and role than its own; Crossbar checks nothing. It belongs to the links between routers alone, whose role is a
+  static one that never asks here.
+- ``match`` other than exact. The permission of a prefix or a wildcard would be the permission of all that it matches.
+
+The answer is never cached: Crossbar's cache knows neither the options nor the authid.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from trishula import errors, uris
+from trishula_router.principals import AGENT_ROLE, OPERATOR_ROLE, Principal, Principals
+
+__all__ = ["ACTIONS", "Authorizer", "Denial"]
+
+ACTIONS = ("call", "register", "publish", "subscribe")
+
+_NODE_SERVES_AGENTS = frozenset(
+    {
+        uris.MAILBOX_SEND,
+        uris.MAILBOX_ATTACH,
+        uris.MAILBOX_ACK,
+        uris.MAILBOX_NACK,
+        uris.MAILBOX_WORKING,
+        uris.MAILBOX_FETCH,
+        uris.MAILBOX_STATUS,
+        uris.MAILBOX_CANCEL,
+        uris.DIRECTORY_LIST,
+        uris.DIRECTORY_GET,
+        uris.DIRECTORY_FIND,
+        uris.DIRECTORY_BEAT,
+        # Of a message that the caller neither sent nor received, the service itself says nothing.
+        uris.AUDIT_WHY,
+    }
+)
+_NODE_SERVES_OPERATORS = (uris.AUDIT_PREFIX, uris.NODE_PREFIX, uris.ADMIN_PREFIX)
+_PUBLIC_EVENTS = frozenset({uris.EVENT_AGENT, uris.EVENT_NODE, uris.EVENT_FALLBACK})
+
+_INSTANCE = re.compile(r"[a-z0-9][a-z0-9_]{0,31}\Z")
+_PROCEDURE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
+_TOPIC = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """What was refused, fit for a log and for the audit: names and reasons, no payloads, no secrets.
+
+    Attributes:
+        authid: whose session asked.
+        action: ``call``, ``register``, ``publish`` or ``subscribe``.
+        uri: on what.
+        reason: why not.
+        error: the class that describes it on the wire.
+    """
+
+    authid: str
+    action: str
+    uri: str
+    reason: str
+    error: type[errors.TrishulaError]
+
+
+class Authorizer:
+    """Decides what a session of an agent or an operator may do.
+
+    Args:
+        principals: who there is, with what grants.
+        on_denied: told about each refusal; it must not raise.
+    """
+
+    def __init__(self, principals: Principals, on_denied: Callable[[Denial], None] | None = None) -> None:
+        self._principals = principals
+        self._on_denied = on_denied
+
+    def authorize(
+        self, session: Mapping[str, object], uri: object, action: object, options: Mapping[str, object] | None
+    ) -> dict[str, bool]:
+        """Crossbar's answer to its question. Never raises: what can't be understood is denied."""
+        denial = self.decide(session, uri, action, options or {})
+        if denial is not None and self._on_denied is not None:
+            self._on_denied(denial)
+        # disclose: a callee and a subscriber always learn who it was; a bus without that has no senders.
+        return {"allow": denial is None, "disclose": True, "cache": False}
+
+    def decide(
+        self, session: Mapping[str, object], uri: object, action: object, options: Mapping[str, object]
+    ) -> Denial | None:
+        """Whether the session may; ``None`` if so, else why not."""
+        authid, role = session.get("authid"), session.get("authrole")
+        asked = (str(authid), str(action), str(uri))
+        if options.get("forward_for") is not None:
+            reason = "it claims to be forwarded for somebody (forward_for), and only links between routers forward"
+            return Denial(*asked, reason, errors.ForwardingForbidden)
+        against = self._reason_against(authid, role, uri, action, options)
+        return None if against is None else Denial(*asked, against, errors.NotAllowed)
+
+    def _reason_against(
+        self, authid: object, role: object, uri: object, action: object, options: Mapping[str, object]
+    ) -> str | None:
+        if not isinstance(authid, str) or not isinstance(uri, str) or action not in ACTIONS:
+            return "the question is not one that a session of an agent can ask"
+        if role not in (AGENT_ROLE, OPERATOR_ROLE):
+            return f"the role {role} has no rights here"
+        if options.get("match") not in (None, "exact"):
+            return f"only exact names are allowed, no {options.get('match')} patterns"
+        principal = self._principals.get(authid)
+        if principal is None:
+            # Its token was taken away together with its entry, while its session lived.
+            return f"{authid} is no registered agent any more"
+        own = uris.parse_agent_uri(uri)
+        if own is not None:
+            return _against_agent_uri(principal, own, str(action))
+        if action == "call":
+            return _against_call_to_node(principal, role == OPERATOR_ROLE, uri)
+        if action == "subscribe" and uri in _PUBLIC_EVENTS:
+            return None
+        return f"an agent may {action} nothing outside of its own names, and this is not one of them"
+
+
+def _against_call_to_node(principal: Principal, as_operator: bool, uri: str) -> str | None:
+    if uri in _NODE_SERVES_AGENTS:
+        return None
+    if uri.startswith(_NODE_SERVES_OPERATORS):
+        # Both: who is no operator any more, and who has become one since it joined, must join anew.
+        if as_operator and principal.operator:
+            return None
+        return f"it is for operators, and {principal.name} is none"
+    return "it is no procedure that agents may call"
+
+
+def _against_agent_uri(principal: Principal, at: uris.AgentUri, action: str) -> str | None:
+    own = at.agent == principal.name
+    if at.kind == "procedure":
+        if _PROCEDURE.match(at.rest) is None:
+            return "it is no procedure's name: letters, digits and _, in parts joined by dots"
+        if action == "register":
+            return None if own else f"it lies under {at.agent}'s name"
+        if action == "call":
+            if principal.may_call(at.agent, at.rest):
+                return None
+            return f"the grants of {principal.name} don't cover {at.agent}.{at.rest}"
+        return f"it is a procedure's name, and nobody may {action} there"
+    if at.kind == "topic":
+        if _TOPIC.match(at.rest) is None:
+            return "it is no topic's name: letters, digits, _ and -, in parts joined by dots"
+        if action == "subscribe":
+            return None
+        if action == "publish":
+            return None if own else f"only {at.agent} publishes there"
+        return f"it is a topic's name, and nobody may {action} there"
+    # The inbox and the receipts: the node alone publishes.
+    if action != "subscribe":
+        return "only the node speaks there"
+    if not own:
+        return f"it is {at.agent}'s own"
+    if at.rest and (at.kind != "inbox" or _INSTANCE.match(at.rest) is None):
+        return "there is no such topic"
+    return None

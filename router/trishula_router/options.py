@@ -1,0 +1,309 @@
+"""The options of a node, as values: what an operator may write into the ``extra`` of our component, and its defaults.
+
+The node's configuration is Crossbar's own JSON; ours are the options of one component in it::
+
+    {"type": "class", "classname": "trishula_router.edge.NodeSession", "realm": "trishula", "role": "node",
+     "extra": {"node": "single", "state": "../state", "limits": {"payload": "1 MiB"}}}
+
+:func:`parse_options` turns that ``extra`` into a :class:`NodeConfig` or raises :class:`ConfigError` with *every* fault
+at once: an operator who mends a config should not meet its faults one by one. Spans are written with their unit
+(``"60s"``), sizes too (``"1 MiB"``); an unknown key is a fault, because a misspelt limit that is ignored in silence is
+a limit that isn't there. The JSON file around the options is checked by :mod:`trishula_router.config_check`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from trishula.backoff import Backoff
+from trishula.names import AGENT_RULE, is_agent_name
+from trishula.units import parse_bytes, parse_duration_s
+
+__all__ = [
+    "MISSING",
+    "ConfigError",
+    "DeliveryPolicy",
+    "Fault",
+    "Limits",
+    "NodeConfig",
+    "PresencePolicy",
+    "parse_options",
+]
+
+
+_N = TypeVar("_N", int, float)
+
+
+class _Missing:
+    """The type of :data:`MISSING`."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+#: The value of a key that isn't there; ``null`` is a value.
+MISSING: Final = _Missing()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in a configuration.
+
+    Attributes:
+        path: where: the key path, such as ``workers[0].components[0].extra.limits.payload``.
+        value: what stands there; :data:`MISSING` if nothing does.
+        rule: what should: a clause that begins with "it must" or "it is".
+    """
+
+    path: str
+    value: object
+    rule: str
+
+    @property
+    def sentence(self) -> str:
+        """The fault as an operator reads it."""
+        if self.value is MISSING:
+            return f"{self.path} is missing; {self.rule}"
+        return f"{self.path} is {_show(self.value)}; {self.rule}"
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used.
+
+    Attributes:
+        faults: all that is wrong with it, in the order of the file.
+    """
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__("\n".join(fault.sentence for fault in faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a node takes. Each limit has its own error, so that a sender knows which one it met.
+
+    Attributes:
+        payload_bytes: the largest payload of one message, as JSON.
+        mailbox_messages: how many unsettled messages one mailbox holds.
+        mailbox_bytes: how many bytes of payload one mailbox holds.
+        store_bytes: how large the store's file may grow.
+        batch_messages: how many messages travel in one call or event.
+    """
+
+    payload_bytes: int
+    mailbox_messages: int
+    mailbox_bytes: int
+    store_bytes: int
+    batch_messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPolicy:
+    """How hard a node tries to deliver.
+
+    Attributes:
+        window: how many deliveries an agent has unacknowledged at most, unless it asks for fewer.
+        lease_s: how long a delivery waits for its ack before it is offered again.
+        max_attempts: how often it is offered before it goes to the dead letters.
+        backoff: the pause before each further attempt.
+        default_ttl_ms: how long a message without ``ttl_ms`` is tried.
+        instance_grace_s: how long an instance's mailbox outlives its session.
+    """
+
+    window: int
+    lease_s: float
+    max_attempts: int
+    backoff: Backoff
+    default_ttl_ms: int
+    instance_grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PresencePolicy:
+    """When an agent counts as there.
+
+    Attributes:
+        heartbeat_s: how often an agent beats, unless it says otherwise.
+        stale_after_s: how long after its last beat it is called stale.
+    """
+
+    heartbeat_s: float
+    stale_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """All options of a node, with the defaults filled in.
+
+    Attributes:
+        node: the node's name, as receipts and the directory show it.
+        state_dir: where the node keeps its store, its keys and its log.
+        agents_file: who may join, with what token and grants.
+    """
+
+    node: str
+    state_dir: Path
+    agents_file: Path
+    limits: Limits
+    delivery: DeliveryPolicy
+    presence: PresencePolicy
+
+
+class _Section:
+    """One map of options: hands out checked values, collects the faults, and knows which keys nobody asked for."""
+
+    def __init__(self, raw: object, path: str, faults: list[Fault]) -> None:
+        if not isinstance(raw, Mapping):
+            faults.append(Fault(path, raw, "it must be a map"))
+            raw = {}
+        self._raw: Mapping[object, object] = raw
+        self._path = path
+        self._faults = faults
+        self._known: list[str] = []
+
+    def section(self, key: str) -> _Section:
+        self._known.append(key)
+        return _Section(self._raw.get(key, {}), f"{self._path}.{key}", self._faults)
+
+    def text(self, key: str, default: str | None, rule: str, keeps: Callable[[str], bool]) -> str:
+        self._known.append(key)
+        value = self._raw.get(key, MISSING if default is None else default)
+        if isinstance(value, str) and keeps(value):
+            return value
+        self.fault(key, value, f"it must be {rule}")
+        return default or "?"
+
+    def count(self, key: str, default: int, low: int, high: int) -> int:
+        self._known.append(key)
+        value = self._raw.get(key, default)
+        # bool is an int to Python and not to an operator.
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        self.fault(key, value, f"it must be a whole number from {low} to {high}")
+        return default
+
+    def duration_s(self, key: str, default: str, low: str, high: str) -> float:
+        def within(seconds: float) -> bool:
+            return parse_duration_s(low) <= seconds <= parse_duration_s(high)
+
+        return self._quantity(key, default, parse_duration_s, within, f"it must be from {low} to {high}")
+
+    def size_bytes(self, key: str, default: str, low: str, high: str) -> int:
+        def within(count: int) -> bool:
+            return parse_bytes(low) <= count <= parse_bytes(high)
+
+        return self._quantity(key, default, parse_bytes, within, f"it must be from {low} to {high}")
+
+    def _quantity(
+        self, key: str, default: str, parse: Callable[[object], _N], within: Callable[[_N], bool], rule: str
+    ) -> _N:
+        self._known.append(key)
+        value = self._raw.get(key, default)
+        try:
+            number = parse(value)
+        except ValueError as error:
+            self.fault(key, value, str(error))
+            return parse(default)
+        if not within(number):
+            self.fault(key, value, rule)
+            return parse(default)
+        return number
+
+    def shown(self, key: str, default: str) -> object:
+        """The value of ``key`` as the file has it, for a fault that concerns two keys."""
+        return self._raw.get(key, default)
+
+    def fault(self, key: str, value: object, rule: str) -> None:
+        self._faults.append(Fault(f"{self._path}.{key}", value, rule))
+
+    def close(self) -> None:
+        """Refuse what was not asked for."""
+        for key, value in self._raw.items():
+            if key not in self._known:
+                self.fault(str(key), value, f"it is an unknown key; the known keys are {', '.join(self._known)}")
+
+
+def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> NodeConfig:
+    """Read the options of our component.
+
+    Args:
+        extra: the component's ``extra``, as JSON gave it.
+        base: the directory that a relative ``state`` is relative to: the config file's own.
+        path: the key path of ``extra``, for the faults.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    faults: list[Fault] = []
+    top = _Section(extra, path, faults)
+    node = top.text("node", "single", AGENT_RULE, is_agent_name)
+    state = top.text("state", None, "the path of the directory that holds the node's data", bool)
+    agents_file = top.text("agents_file", "agents.json", "the path of the file of agents, relative to the state", bool)
+    limits = _parse_limits(top.section("limits"))
+    delivery = _parse_delivery(top.section("delivery"))
+    presence = _parse_presence(top.section("presence"))
+    top.close()
+    if faults:
+        raise ConfigError(tuple(faults))
+    state_dir = (base / Path(state).expanduser()).absolute()
+    return NodeConfig(node, state_dir, state_dir / Path(agents_file).expanduser(), limits, delivery, presence)
+
+
+def _parse_limits(section: _Section) -> Limits:
+    # The ceiling of a payload leaves room for the envelope in the largest message that the shipped transport takes.
+    limits = Limits(
+        payload_bytes=section.size_bytes("payload", "1 MiB", "1 KiB", "8 MiB"),
+        mailbox_messages=section.count("mailbox_messages", 100_000, 1, 10_000_000),
+        mailbox_bytes=section.size_bytes("mailbox", "256 MiB", "1 KiB", "1024 GiB"),
+        store_bytes=section.size_bytes("store", "8 GiB", "1 MiB", "16384 GiB"),
+        batch_messages=section.count("batch_messages", 1024, 1, 65_536),
+    )
+    if limits.mailbox_bytes < limits.payload_bytes:
+        section.fault("mailbox", section.shown("mailbox", "256 MiB"), "it must be at least as large as limits.payload")
+    if limits.store_bytes < limits.mailbox_bytes:
+        section.fault("store", section.shown("store", "8 GiB"), "it must be at least as large as limits.mailbox")
+    section.close()
+    return limits
+
+
+def _parse_delivery(section: _Section) -> DeliveryPolicy:
+    window = section.count("window", 64, 1, 65_536)
+    lease_s = section.duration_s("lease", "60s", "100ms", "1d")
+    max_attempts = section.count("max_attempts", 5, 1, 1000)
+    first_s = section.duration_s("backoff_first", "1s", "1ms", "1h")
+    cap_s = section.duration_s("backoff_cap", "5m", "1ms", "1d")
+    if cap_s < first_s:
+        section.fault("backoff_cap", section.shown("backoff_cap", "5m"), "it must be at least delivery.backoff_first")
+    ttl_s = section.duration_s("default_ttl", "7d", "1s", "3650d")
+    grace_s = section.duration_s("instance_grace", "5m", "0s", "7d")
+    section.close()
+    backoff = Backoff(first_s=first_s, factor=2.0, cap_s=cap_s)
+    return DeliveryPolicy(window, lease_s, max_attempts, backoff, round(ttl_s * 1000), grace_s)
+
+
+def _parse_presence(section: _Section) -> PresencePolicy:
+    heartbeat_s = section.duration_s("heartbeat", "10s", "100ms", "1h")
+    stale_after_s = section.duration_s("stale_after", "30s", "200ms", "1d")
+    if stale_after_s <= heartbeat_s:
+        # One late beat would make a healthy agent stale.
+        section.fault(
+            "stale_after",
+            section.shown("stale_after", "30s"),
+            "it must be longer than presence.heartbeat, best 3 times as long",
+        )
+    section.close()
+    return PresencePolicy(heartbeat_s, stale_after_s)
+
+
+def _show(value: object) -> str:
+    """A value as a fault shows it: as JSON, short, on one line."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = ascii(value)
+    return text if len(text) <= 80 else text[:77] + "..."

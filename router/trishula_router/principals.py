@@ -1,0 +1,153 @@
+"""Who may join a node, and what each may do: the file of agents as the node sees it while it runs.
+
+:class:`Principals` holds the last good state of the file. :meth:`Principals.reload_if_changed` looks at the file's
+stamp and reads it again when it changed: a new token works without a restart, a removed one stops working. A file that
+somebody broke while editing it does not lock everybody out: the last good state stays, and :attr:`Principals.fault`
+says what is wrong until it is mended.
+
+Policy: :meth:`Principal.may_send`, :meth:`Principal.may_call`, :meth:`Principals.check_token`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trishula.errors import TokenInvalid, TokenMissing
+from trishula_router.agents_file import ANYBODY, AgentRecord, AgentsFileError, Stamp, read_agents, stamp_of
+from trishula_router.tokens import find_token, owner_of
+
+__all__ = ["AGENT_ROLE", "NODE_ROLE", "OPERATOR_ROLE", "Principal", "Principals"]
+
+#: The roles of the realm, as the node's config declares them.
+AGENT_ROLE = "agent"
+OPERATOR_ROLE = "operator"
+NODE_ROLE = "node"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An agent, with its grants.
+
+    Attributes:
+        name: its name, which is its authid.
+        operator: whether it may ask about everybody's messages, and administer the node.
+        send: to whom it may send: ``"*"``, ``"broadcast"`` or agents.
+        call: what it may call: ``"*"``, an agent, or ``agent.procedure``.
+    """
+
+    name: str
+    operator: bool
+    send: tuple[str, ...]
+    call: tuple[str, ...]
+
+    @property
+    def role(self) -> str:
+        """Its role in the realm."""
+        return OPERATOR_ROLE if self.operator else AGENT_ROLE
+
+    def may_send(self, to_agent: str) -> bool:
+        """Whether it may send to an agent (or to ``broadcast``); always to itself."""
+        return to_agent == self.name or ANYBODY in self.send or to_agent in self.send
+
+    def may_call(self, agent: str, procedure: str) -> bool:
+        """Whether it may call that procedure of that agent; always its own."""
+        return agent == self.name or any(grant in self.call for grant in (ANYBODY, agent, f"{agent}.{procedure}"))
+
+
+class Principals:
+    """All agents of a node, as its file has them.
+
+    Raises:
+        AgentsFileError: when made, if the file can't be used: a node must not start with it.
+
+    Attributes:
+        fault: why the file can't be used since it was last changed, or ``None``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.fault: str | None = None
+        # The stamp is taken before the reading: a change in between is then read twice rather than never.
+        self._stamp: Stamp = stamp_of(path)
+        self._records: Mapping[str, AgentRecord] = read_agents(path)
+        self._principals = _principals_of(self._records)
+
+    def names(self) -> tuple[str, ...]:
+        """All registered agents, sorted."""
+        return tuple(self._principals)
+
+    def get(self, name: str) -> Principal | None:
+        """The agent of that name, if it is registered."""
+        return self._principals.get(name)
+
+    def reload_if_changed(self) -> bool:
+        """Read the file again if it was changed.
+
+        Returns:
+            Whether something else holds now than before. ``False`` also if it can't be used: see :attr:`fault`.
+        """
+        stamp = stamp_of(self._path)
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        if stamp is None:
+            # Some editors remove a file for an instant; taking that for "nobody may join" would be a lock-out.
+            self.fault = f"the file of agents {self._path} is gone; the node goes on with what it said last"
+            return False
+        try:
+            records = read_agents(self._path)
+        except AgentsFileError as error:
+            self.fault = str(error)
+            return False
+        self.fault = None
+        if records == self._records:
+            return False
+        self._records = records
+        self._principals = _principals_of(records)
+        return True
+
+    def check_token(self, name: str, ticket: object, now_s: float) -> Principal:
+        """The agent, if that is a valid token of it.
+
+        The sentences tell whoever has the right token everything, and whoever hasn't nothing: not even whether there
+        is an agent of that name.
+
+        Raises:
+            TokenMissing: if there is none.
+            TokenInvalid: if it is wrong, another agent's, not valid yet or not any more.
+        """
+        if not isinstance(ticket, str) or not ticket:
+            raise TokenMissing(
+                f"{name} tried to join without a token; make one with `trishula token new {name}`, set TRISHULA_TOKEN"
+            )
+        if owner_of(ticket) != name and "." in ticket:
+            raise TokenInvalid(f"the token is another agent's than {name}'s; use the one made for {name}")
+        record = self._records.get(name)
+        # For an unknown agent the same work is done, on nothing, and the same is said.
+        token = find_token(() if record is None else record.tokens, ticket)
+        principal = self._principals.get(name)
+        if token is None or principal is None:
+            raise TokenInvalid(
+                f"the token of {name} is wrong or revoked; make a new one with `trishula token new {name}` on the node"
+            )
+        if token.is_early(now_s):
+            raise TokenInvalid(f"the token of {name} is not valid before {_show_instant(token.not_before)}")
+        if token.is_over(now_s):
+            raise TokenInvalid(
+                f"the token of {name} expired at {_show_instant(token.expires_at)}; "
+                f"make a new one with `trishula token new {name}` on the node"
+            )
+        return principal
+
+
+def _principals_of(records: Mapping[str, AgentRecord]) -> dict[str, Principal]:
+    return {
+        name: Principal(name, record.operator, record.send, record.call) for name, record in sorted(records.items())
+    }
+
+
+def _show_instant(instant_s: float | None) -> str:
+    return datetime.fromtimestamp(instant_s or 0.0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

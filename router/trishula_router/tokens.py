@@ -1,0 +1,108 @@
+"""Tokens: how one is made, what is kept of it, and which of an agent's tokens are valid. No I/O.
+
+A token is ``name.secret``. The name says whose it is, so that a client needs nothing else to know who it is; the secret
+has 192 random bits. Only the SHA-256 of the whole token is kept. A plain hash is enough, because nobody can try 2**192
+secrets: slow password hashes protect what people can remember.
+
+An agent has at most :data:`MAX_VALID` valid tokens: enough to hand out a new one, restart the agent with it, and only
+then lose the old one. A third one expires the oldest (:func:`with_new_token`), so that repeating the command never
+piles up forgotten keys and never fails half-way through a rotation. A session that has joined is not ended by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+__all__ = [
+    "MAX_VALID",
+    "SECRET_BYTES",
+    "TokenRecord",
+    "digest_of",
+    "find_token",
+    "new_token",
+    "owner_of",
+    "with_new_token",
+]
+
+MAX_VALID = 2
+#: The contract asks for at least 160 bits; a multiple of three bytes has no padding in base 64.
+SECRET_BYTES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """What is kept of a token. Instants are in seconds since the epoch.
+
+    Attributes:
+        sha256: the hash of the whole token, as 64 hexadecimal digits.
+        created_at: when it was made.
+        not_before: from when on it is valid; ``None``: at once.
+        expires_at: until when; ``None``: until it is replaced or revoked.
+    """
+
+    sha256: str
+    created_at: float
+    not_before: float | None = None
+    expires_at: float | None = None
+
+    def is_early(self, now_s: float) -> bool:
+        """Whether its time has not come."""
+        return self.not_before is not None and now_s < self.not_before
+
+    def is_over(self, now_s: float) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and now_s >= self.expires_at
+
+    def is_valid(self, now_s: float) -> bool:
+        """Whether it opens the door now."""
+        return not self.is_early(now_s) and not self.is_over(now_s)
+
+
+def new_token(name: str, random_text: Callable[[int], str]) -> str:
+    """A token for ``name``.
+
+    Args:
+        name: the agent.
+        random_text: as :func:`secrets.token_urlsafe`: that many random bytes, as text without a dot.
+    """
+    return f"{name}.{random_text(SECRET_BYTES)}"
+
+
+def owner_of(token: str) -> str:
+    """The agent whose token it says it is."""
+    return token.partition(".")[0]
+
+
+def digest_of(token: str) -> str:
+    """What is kept of ``token``."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def find_token(records: Iterable[TokenRecord], token: str) -> TokenRecord | None:
+    """The record of ``token``, valid or not.
+
+    All records are compared, each in constant time: the time it takes tells nothing about what is stored.
+    """
+    digest = digest_of(token)
+    found: TokenRecord | None = None
+    for record in records:
+        if hmac.compare_digest(record.sha256, digest):
+            found = record
+    return found
+
+
+def with_new_token(
+    records: tuple[TokenRecord, ...], new: TokenRecord, now_s: float
+) -> tuple[tuple[TokenRecord, ...], int]:
+    """The agent's tokens after ``new`` came, and how many valid ones had to go for it.
+
+    Expired ones are dropped: the file stays as small as what it means. One whose time has not come counts as valid,
+    because it will be.
+    """
+    alive = [record for record in records if not record.is_over(now_s)]
+    alive.sort(key=lambda record: record.created_at)
+    surplus = max(0, len(alive) - (MAX_VALID - 1))
+    return (*alive[surplus:], new), surplus

@@ -1,0 +1,151 @@
+"""The options of a node: defaults, units, and every fault at once with its exact sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trishula.backoff import Backoff
+from trishula_router.options import (
+    MISSING,
+    ConfigError,
+    DeliveryPolicy,
+    Fault,
+    Limits,
+    NodeConfig,
+    PresencePolicy,
+    parse_options,
+)
+
+BASE = Path("/srv/trishula")
+
+
+def parse(extra: dict[str, object]) -> NodeConfig:
+    return parse_options(extra, base=BASE, path="extra")
+
+
+def sentences(extra: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_options(extra, base=BASE, path="extra")  # type: ignore[arg-type]
+    assert str(caught.value) == "\n".join(fault.sentence for fault in caught.value.faults)
+    return [fault.sentence for fault in caught.value.faults]
+
+
+def test_the_state_alone_is_enough_and_the_rest_has_defaults() -> None:
+    assert parse({"state": "data"}) == NodeConfig(
+        node="single",
+        state_dir=Path("/srv/trishula/data"),
+        agents_file=Path("/srv/trishula/data/agents.json"),
+        limits=Limits(2**20, 100_000, 256 * 2**20, 8 * 2**30, 1024),
+        delivery=DeliveryPolicy(64, 60.0, 5, Backoff(1.0, 2.0, 300.0), 7 * 86_400_000, 300.0),
+        presence=PresencePolicy(10.0, 30.0),
+    )
+
+
+def test_every_option_can_be_set() -> None:
+    assert parse(
+        {
+            "node": "agni",
+            "state": "/var/lib/trishula",
+            "agents_file": "/etc/trishula/agents.json",
+            "limits": {
+                "payload": "64 KiB",
+                "mailbox_messages": 10,
+                "mailbox": "1 MiB",
+                "store": "2 GiB",
+                "batch_messages": 8,
+            },
+            "delivery": {
+                "window": 8,
+                "lease": "500ms",
+                "max_attempts": 1,
+                "backoff_first": "10ms",
+                "backoff_cap": "20ms",
+                "default_ttl": "90s",
+                "instance_grace": "0s",
+            },
+            "presence": {"heartbeat": "1s", "stale_after": "3s"},
+        }
+    ) == NodeConfig(
+        node="agni",
+        state_dir=Path("/var/lib/trishula"),
+        agents_file=Path("/etc/trishula/agents.json"),
+        limits=Limits(65_536, 10, 2**20, 2 * 2**30, 8),
+        delivery=DeliveryPolicy(8, 0.5, 1, Backoff(0.01, 2.0, 0.02), 90_000, 0.0),
+        presence=PresencePolicy(1.0, 3.0),
+    )
+
+
+def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
+    assert sentences(
+        {
+            "node": "AGNI",
+            "limits": {"payload": 1048576, "mailbox_messages": 0, "mailbox": "12 parsecs", "paylaod": "1 MiB"},
+            "delivery": {"window": True, "lease": "60", "max_attempts": 2.5, "backoff_first": "2h"},
+            "presence": [],
+            "colour": "blue",
+        }
+    ) == [
+        'extra.node is "AGNI"; it must be a lower-case letter, then up to 62 of a-z, 0-9 and _',
+        "extra.state is missing; it must be the path of the directory that holds the node's data",
+        'extra.limits.payload is 1048576; it must be a size with its unit, such as "64 KiB", "1 MiB" or "2 GiB"',
+        "extra.limits.mailbox_messages is 0; it must be a whole number from 1 to 10000000",
+        'extra.limits.mailbox is "12 parsecs"; it must be a size with its unit, such as "64 KiB", "1 MiB" or "2 GiB"',
+        'extra.limits.paylaod is "1 MiB"; it is an unknown key; the known keys are payload, mailbox_messages, mailbox, '
+        "store, batch_messages",
+        "extra.delivery.window is true; it must be a whole number from 1 to 65536",
+        'extra.delivery.lease is "60"; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
+        "extra.delivery.max_attempts is 2.5; it must be a whole number from 1 to 1000",
+        'extra.delivery.backoff_first is "2h"; it must be from 1ms to 1h',
+        "extra.presence is []; it must be a map",
+        'extra.colour is "blue"; it is an unknown key; the known keys are node, state, agents_file, limits, delivery, '
+        "presence",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (
+            {"state": "s", "limits": {"payload": "2 MiB", "mailbox": "1 MiB"}},
+            'extra.limits.mailbox is "1 MiB"; it must be at least as large as limits.payload',
+        ),
+        (
+            {"state": "s", "limits": {"store": "128 MiB"}},
+            'extra.limits.store is "128 MiB"; it must be at least as large as limits.mailbox',
+        ),
+        (
+            {"state": "s", "limits": {"payload": "9 MiB"}},
+            'extra.limits.payload is "9 MiB"; it must be from 1 KiB to 8 MiB',
+        ),
+        (
+            {"state": "s", "delivery": {"backoff_first": "10m"}},
+            'extra.delivery.backoff_cap is "5m"; it must be at least delivery.backoff_first',
+        ),
+        (
+            {"state": "s", "presence": {"heartbeat": "30s"}},
+            'extra.presence.stale_after is "30s"; it must be longer than presence.heartbeat, best 3 times as long',
+        ),
+        ({"state": ""}, 'extra.state is ""; it must be the path of the directory that holds the node\'s data'),
+        (
+            {"state": None},
+            "extra.state is null; it must be the path of the directory that holds the node's data",
+        ),
+    ],
+)
+def test_each_rule_has_its_sentence(extra: dict[str, object], sentence: str) -> None:
+    assert sentences(extra) == [sentence]
+
+
+def test_options_that_are_no_map_are_one_fault_and_a_missing_state() -> None:
+    assert sentences("state") == [
+        'extra is "state"; it must be a map',
+        "extra.state is missing; it must be the path of the directory that holds the node's data",
+    ]
+
+
+def test_a_long_or_strange_value_is_shown_short_and_on_one_line() -> None:
+    assert Fault("x", "a\n" * 100, "it must be short").sentence == 'x is "' + "a\\n" * 25 + "a...; it must be short"
+    assert Fault("x", {1}, "it must be JSON").sentence == "x is {1}; it must be JSON"
+    assert Fault("x", MISSING, "it must be there").sentence == "x is missing; it must be there"

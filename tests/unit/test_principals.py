@@ -1,0 +1,318 @@
+"""The file of agents and what the node makes of it: grants, tokens, changes while it runs, broken edits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trishula.errors import TokenInvalid, TokenMissing, TrishulaError
+from trishula_router.agents_file import (
+    AgentRecord,
+    AgentsFileError,
+    parse_agents,
+    read_agents,
+    render_agents,
+    update_agents,
+)
+from trishula_router.options import ConfigError
+from trishula_router.principals import Principal, Principals
+from trishula_router.tokens import TokenRecord, digest_of
+
+NOW_S = 1_770_000_000.0
+TOKEN = "agni.secret"
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> None:
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def write_agents(path: Path, agents: dict[str, AgentRecord]) -> None:
+    write(path, render_agents(agents))
+
+
+def with_token(expires_at: float | None = None, not_before: float | None = None) -> AgentRecord:
+    return AgentRecord(tokens=(TokenRecord(digest_of(TOKEN), NOW_S, not_before, expires_at),))
+
+
+# -- grants ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("send", "to_agent", "may"),
+    [
+        (("*",), "dc", True),
+        (("*",), "broadcast", True),
+        (("dc",), "dc", True),
+        (("dc",), "rushabdev", False),
+        (("dc",), "broadcast", False),
+        (("broadcast",), "broadcast", True),
+        (("broadcast",), "dc", False),
+        ((), "agni", True),
+        ((), "dc", False),
+    ],
+)
+def test_to_whom_an_agent_may_send(send: tuple[str, ...], to_agent: str, may: bool) -> None:
+    assert Principal("agni", False, send, ()).may_send(to_agent) is may
+
+
+@pytest.mark.parametrize(
+    ("call", "agent", "procedure", "may"),
+    [
+        (("*",), "dc", "report", True),
+        (("dc",), "dc", "report", True),
+        (("dc.report",), "dc", "report", True),
+        (("dc.report",), "dc", "report.full", False),
+        (("dc.report",), "dc", "stop", False),
+        (("dc",), "dcx", "report", False),
+        ((), "agni", "anything", True),
+        ((), "dc", "report", False),
+    ],
+)
+def test_what_an_agent_may_call(call: tuple[str, ...], agent: str, procedure: str, may: bool) -> None:
+    assert Principal("agni", False, (), call).may_call(agent, procedure) is may
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_back_and_holds_no_token(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    record = AgentRecord(True, ("dc", "broadcast"), ("dc.report",), with_token(NOW_S + 1.5, NOW_S).tokens)
+    with update_agents(path) as agents:
+        assert agents == {}
+        agents["agni"] = record
+    assert read_agents(path) == {"agni": record}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert TOKEN not in path.read_text() and "secret" not in path.read_text()
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["agents.json", "agents.json.lock"]
+
+
+def test_an_entry_written_by_hand_needs_nothing_but_a_name() -> None:
+    assert parse_agents({"agents": {"agni": {}}}) == {"agni": AgentRecord(False, ("*",), ("*",), ())}
+
+
+def test_instants_may_be_iso_8601_or_seconds() -> None:
+    sha256 = "0" * 64
+    for instant in (1770681720, 1770681720.0, "2026-02-10T00:02:00Z", "2026-02-10T01:02:00+01:00"):
+        agents = parse_agents({"agents": {"agni": {"tokens": [{"sha256": sha256, "created_at": instant}]}}})
+        assert agents["agni"].tokens == (TokenRecord(sha256, 1770681720.0),)
+
+
+def test_all_faults_of_the_file_are_told_at_once_and_no_token_that_was_pasted_into_it() -> None:
+    raw = {
+        "agents": {
+            "Agni": {},
+            "broadcast": {},
+            "dc": {
+                "operator": 1,
+                "send": "*",
+                "call": ["dc.", "*.report", 7],
+                "tokens": [{"sha256": "dc.verysecret", "created_at": "2026-02-10T00:02:00"}, 5],
+                "grants": [],
+            },
+        },
+        "version": 1,
+    }
+    with pytest.raises(ConfigError) as caught:
+        parse_agents(raw)
+    rule = "it is no agent's name: that is a lower-case letter, then up to 62 of a-z, 0-9 and _"
+    assert [fault.sentence for fault in caught.value.faults] == [
+        "version is 1; it is an unknown key; the known keys are agents",
+        f'agents is "Agni"; {rule}',
+        f'agents is "broadcast"; {rule}',
+        "agents.dc.operator is 1; it must be true or false",
+        'agents.dc.send is "*"; it must be a list of grants, such as ["*"]',
+        'agents.dc.call[0] is "dc."; it must be "*", an agent or agent.procedure',
+        'agents.dc.call[1] is "*.report"; it must be "*", an agent or agent.procedure',
+        'agents.dc.call[2] is 7; it must be "*", an agent or agent.procedure',
+        'agents.dc.tokens[0].sha256 is "…"; it must be 64 hexadecimal digits',
+        'agents.dc.tokens[0].created_at is "2026-02-10T00:02:00"; it must be an instant such as '
+        '"2026-02-10T00:02:00Z", seconds since the epoch, or null',
+        "agents.dc.tokens[1] is 5; it must be a map",
+        "agents.dc.tokens[1].sha256 is missing; it must be 64 hexadecimal digits",
+        "agents.dc.grants is []; it is an unknown key; the known keys are operator, send, call, tokens",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "said"),
+    [
+        ("{}", 0o600, "{path}: agents is missing; it must be a map"),
+        ("[]", 0o600, "{path}: the file is []; it must be a map\n{path}: agents is missing; it must be a map"),
+        (
+            '{"agents":\n {"agni": }}',
+            0o600,
+            "the file of agents {path} is not JSON: Expecting value in line 2, column 11",
+        ),
+        (
+            '{"agents": {}}',
+            0o640,
+            "the file of agents {path} has mode 0640, so that others on this machine can read or change it; "
+            "run: chmod 600 {path}",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, text: str, mode: int, said: str) -> None:
+    path = tmp_path / "agents.json"
+    write(path, text, mode)
+    with pytest.raises(AgentsFileError) as caught:
+        Principals(path)
+    assert str(caught.value) == said.format(path=path)
+
+
+def test_a_file_that_is_not_text_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    write(path, "")
+    path.write_bytes(b'{"agents": {"\xff": {}}}')
+    with pytest.raises(AgentsFileError, match="is not text in UTF-8"):
+        read_agents(path)
+
+
+def test_a_failed_change_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": AgentRecord()})
+    before = path.read_text()
+    with pytest.raises(RuntimeError, match="on the way"), update_agents(path) as agents:
+        agents["dc"] = AgentRecord()
+        raise RuntimeError("on the way")
+    assert path.read_text() == before
+
+
+def test_changes_of_many_processes_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from trishula_router.agents_file import AgentRecord, update_agents\n"
+        "for index in range(10):\n"
+        "    with update_agents(Path(sys.argv[1])) as agents:\n"
+        "        agents[f'{sys.argv[2]}{index}'] = AgentRecord()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", program, str(path), letter], env=environment) for letter in "abc"
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert sorted(read_agents(path)) == sorted(f"{letter}{index}" for letter in "abc" for index in range(10))
+
+
+# -- while the node runs -----------------------------------------------------------------------------------------------
+
+
+def test_a_node_starts_without_a_file_and_notices_when_one_comes(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    principals = Principals(path)
+    assert principals.names() == () and principals.get("agni") is None
+    assert principals.reload_if_changed() is False
+    with update_agents(path) as agents:
+        agents["agni"] = AgentRecord(operator=True)
+    assert principals.reload_if_changed() is True
+    assert principals.names() == ("agni",)
+    assert principals.get("agni") == Principal("agni", True, ("*",), ("*",))
+    assert principals.reload_if_changed() is False
+
+
+def test_a_rewritten_file_that_says_the_same_is_no_change(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": AgentRecord()})
+    principals = Principals(path)
+    with update_agents(path):
+        pass
+    assert principals.reload_if_changed() is False
+
+
+def test_a_broken_edit_keeps_the_last_good_state_and_says_what_is_wrong_until_it_is_mended(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": with_token()})
+    principals = Principals(path)
+    path.write_text("{ oh no")
+    assert principals.reload_if_changed() is False
+    assert str(principals.fault).startswith(f"the file of agents {path} is not JSON: ")
+    assert principals.check_token("agni", TOKEN, NOW_S).name == "agni"
+    path.unlink()
+    assert principals.reload_if_changed() is False
+    assert str(principals.fault) == f"the file of agents {path} is gone; the node goes on with what it said last"
+    assert principals.names() == ("agni",)
+    write_agents(path, {"agni": with_token(), "dc": AgentRecord()})
+    assert principals.reload_if_changed() is True
+    assert principals.fault is None
+    assert principals.names() == ("agni", "dc")
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+
+
+def said(principals: Principals, name: str, ticket: object, now_s: float = NOW_S) -> tuple[type[TrishulaError], str]:
+    with pytest.raises((TokenInvalid, TokenMissing)) as caught:
+        principals.check_token(name, ticket, now_s)
+    return type(caught.value), caught.value.sentence
+
+
+def test_a_right_token_opens_and_every_wrong_one_has_its_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": with_token(), "dc": AgentRecord()})
+    principals = Principals(path)
+    assert principals.check_token("agni", TOKEN, NOW_S) == Principal("agni", False, ("*",), ("*",))
+    wrong = "the token of {0} is wrong or revoked; make a new one with `trishula token new {0}` on the node"
+    assert said(principals, "agni", "agni.other") == (TokenInvalid, wrong.format("agni"))
+    assert said(principals, "agni", "nonsense") == (TokenInvalid, wrong.format("agni"))
+    # Whoever has no token learns not even who is registered.
+    assert said(principals, "dc", "dc.secret") == (TokenInvalid, wrong.format("dc"))
+    assert said(principals, "nobody", "nobody.secret") == (TokenInvalid, wrong.format("nobody"))
+    assert said(principals, "dc", TOKEN) == (
+        TokenInvalid,
+        "the token is another agent's than dc's; use the one made for dc",
+    )
+    missing = "agni tried to join without a token; make one with `trishula token new agni`, set TRISHULA_TOKEN"
+    for ticket in (None, "", 7, b"agni.secret"):
+        assert said(principals, "agni", ticket) == (TokenMissing, missing)
+
+
+def test_a_token_before_its_time_and_after_it_says_so_to_whoever_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": with_token(not_before=NOW_S, expires_at=NOW_S + 60)})
+    principals = Principals(path)
+    assert principals.check_token("agni", TOKEN, NOW_S + 59).name == "agni"
+    assert said(principals, "agni", TOKEN, NOW_S - 1) == (
+        TokenInvalid,
+        "the token of agni is not valid before 2026-02-02 02:40:00 UTC",
+    )
+    assert said(principals, "agni", TOKEN, NOW_S + 60) == (
+        TokenInvalid,
+        "the token of agni expired at 2026-02-02 02:41:00 UTC; "
+        "make a new one with `trishula token new agni` on the node",
+    )
+
+
+def test_an_entry_that_is_removed_takes_its_tokens_along(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": with_token()})
+    principals = Principals(path)
+    write_agents(path, {})
+    assert principals.reload_if_changed() is True
+    assert said(principals, "agni", TOKEN)[0] is TokenInvalid
+
+
+def test_the_shown_json_is_plain(tmp_path: Path) -> None:
+    assert json.loads(render_agents({"agni": with_token()})) == {
+        "agents": {
+            "agni": {
+                "operator": False,
+                "send": ["*"],
+                "call": ["*"],
+                "tokens": [
+                    {
+                        "sha256": digest_of(TOKEN),
+                        "created_at": "2026-02-02T02:40:00.000Z",
+                        "not_before": None,
+                        "expires_at": None,
+                    }
+                ],
+            }
+        }
+    }
