@@ -99,7 +99,8 @@ def _no_settings_leak_in(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
     """A developer's own bus must not be what a test talks to."""
     for name in [name for name in os.environ if name.startswith("TRISHULA_") and name != _MARK]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
+    # Profiles are read from ~/.config/trishula.
+    monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
 
 
 @pytest.fixture(autouse=True)
