@@ -1,0 +1,148 @@
+"""The table of errors: what a client in any language may rely on, and what a person reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from trishula import errors
+from trishula.errors import OutcomeUnknown, RecipientUnknown, RemoteError, TrishulaError, from_wire, wire_errors
+
+#: Class → (URI below trishula.error., temporary, its sentence). Part of the contract: a change here is a change of it.
+TABLE = {
+    "MessageInvalid": ("message_invalid", False, "A key of the message is missing or breaks its rule."),
+    "KeyUnknown": ("key_unknown", False, "The message or an argument has a key that the contract doesn't know."),
+    "PayloadTooLarge": ("payload_too_large", False, "The payload is larger than the node takes."),
+    "PayloadNotJson": ("payload_not_json", False, "The payload can't be written as JSON and read back the same."),
+    "SenderFalse": (
+        "sender_false",
+        False,
+        "The message says that it is from somebody else than the session that sends it.",
+    ),
+    "RecipientUnknown": ("recipient_unknown", False, "No agent of that name is registered."),
+    "InstanceUnknown": (
+        "instance_unknown",
+        False,
+        "The agent exists, but that instance of it is not there (any more).",
+    ),
+    "RecipientForbidden": ("recipient_forbidden", False, "The sender's grants don't cover that recipient."),
+    "TypeForbidden": ("type_forbidden", False, "A message of that type can't be sent that way."),
+    "ArgumentInvalid": (
+        "argument_invalid",
+        False,
+        "An argument of a procedure of the wire contract breaks its rule.",
+    ),
+    "AgentUnknown": ("agent_unknown", False, "A question about an agent that is not registered."),
+    "NotAllowed": ("not_allowed", False, "The session may not do that on that URI."),
+    "AuditForbidden": (
+        "audit_forbidden",
+        False,
+        "A question about messages that are not the caller's own, by somebody who is not an operator.",
+    ),
+    "ForwardingForbidden": (
+        "forwarding_forbidden",
+        False,
+        "The call or event claims to be forwarded for somebody (``forward_for``), and its session is not a router "
+        "link.",
+    ),
+    "MessageUnknown": ("message_unknown", False, "No message of that id is in the caller's mailbox."),
+    "MailboxBusy": (
+        "mailbox_busy",
+        False,
+        "The mailbox is being consumed by a session that it pushes to; only one consumer at a time.",
+    ),
+    "MailboxFull": (
+        "mailbox_full",
+        True,
+        "The recipient's mailbox holds as much as the node keeps for one address.",
+    ),
+    "RateLimited": ("rate_limited", True, "The sender sends faster than the node lets it."),
+    "StorageFull": (
+        "storage_full",
+        True,
+        "The node's disk, or the share of it that its config allows, is full.",
+    ),
+    "StorageFailed": ("storage_failed", True, "The node could not write to or read from its store."),
+    "CopiesUnavailable": (
+        "copies_unavailable",
+        True,
+        "The sender insists on more copies than there are nodes to keep them now.",
+    ),
+    "NodeFailed": (
+        "node_failed",
+        True,
+        "The node met a fault of its own at this request; its log has the details.",
+    ),
+    "NodeStopping": ("node_stopping", True, "The node is shutting down and accepts nothing more."),
+    "TokenMissing": ("token_missing", False, "The client tried to join without a token."),
+    "TokenInvalid": ("token_invalid", False, "The token is wrong, expired, revoked or another agent's."),
+    "TakenOver": (
+        "taken_over",
+        False,
+        "A newer session of the same agent consumes the mailbox now; this one was closed.",
+    ),
+    "BusUnreachable": ("bus_unreachable", True, "No node of the client's list could be reached."),
+    "CallFailed": ("call_failed", False, "The called agent ran the procedure and it failed."),
+    "ProcedureUnknown": ("procedure_unknown", False, "The called agent has no procedure of that name."),
+    "OutcomeUnknown": (
+        "outcome_unknown",
+        False,
+        "The call was accepted, and its answer did not come in time: it may have run, run now or run later.",
+    ),
+}
+
+
+def test_the_table_is_complete() -> None:
+    # Of the module, not of all subclasses: a test elsewhere may define one.
+    there = {cls.__name__ for cls in wire_errors().values() if cls.__module__ == errors.__name__}
+    assert there == set(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_class(name: str) -> None:
+    uri, temporary, sentence = TABLE[name]
+    cls = getattr(errors, name)
+    assert issubclass(cls, TrishulaError)
+    assert cls.uri == f"trishula.error.{uri}"
+    assert cls.temporary is temporary
+    assert (cls.__doc__ or "").strip().partition("\n")[0] == sentence
+
+
+def test_everything_is_exported() -> None:
+    defined = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, TrishulaError) and value.__module__ == errors.__name__
+    }
+    assert defined | {"from_wire", "wire_errors"} == set(errors.__all__)
+
+
+def test_no_two_classes_share_a_uri() -> None:
+    uris = [getattr(errors, name).uri for name in TABLE]
+    assert len(set(uris)) == len(uris)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_error_comes_back_as_it_went(name: str) -> None:
+    cls = getattr(errors, name)
+    error = from_wire(cls.uri, "what happened", {"retry_after_s": 2})
+    assert type(error) is cls
+    assert error.sentence == str(error) == "what happened"
+    assert error.retry_after_s == 2.0
+
+
+def test_outcome_unknown_names_the_message() -> None:
+    error = from_wire("trishula.error.outcome_unknown", "no answer", {"message_id": "m1"})
+    assert isinstance(error, OutcomeUnknown)
+    assert error.message_id == "m1"
+    assert error.retry_after_s is None
+
+
+def test_an_unknown_uri_stays_readable() -> None:
+    error = from_wire("com.example.broken", "the disk is gone")
+    assert isinstance(error, RemoteError)
+    assert (error.remote_uri, error.sentence, error.temporary) == ("com.example.broken", "the disk is gone", False)
+
+
+@pytest.mark.parametrize("retry", [None, "2", [], {}])
+def test_a_strange_retry_after_is_none(retry: object) -> None:
+    assert from_wire(str(RecipientUnknown.uri), "x", {"retry_after_s": retry}).retry_after_s is None

@@ -1,0 +1,368 @@
+"""The message's rules: each key, each fault, the exact sentence; and that nothing else ever comes out of parse()."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trishula.errors import KeyUnknown, MessageInvalid, PayloadNotJson, PayloadTooLarge, TrishulaError
+from trishula.message import MESSAGE_TYPES, RULES, Message, parse
+
+ID_RULE = "1 to 128 of A-Z, a-z, 0-9, '_', '.', ':' and '-', not starting with '.'"
+AGENT_RULE = "a lower-case letter, then up to 62 of a-z, 0-9 and _"
+INSTANCE_RULE = "1 to 32 of a-z, 0-9 and _, not starting with _"
+MAX = 9007199254740991
+MS_RULE = f"an integer count of milliseconds from 0 to {MAX}"
+TYPES = "one of COMMAND, STATUS, RESULT, ERROR, HEARTBEAT, ACK"
+TO_RULE = f"'agent', 'agent/instance' or 'broadcast', where an agent is {AGENT_RULE}"
+NOT_JSON = (
+    "message.payload can't be written as JSON and read back the same; it must be any JSON value: maps with string "
+    "keys, lists, strings, 64-bit integers, finite numbers, true, false and null, not nested too deeply"
+)
+
+
+def wire(**keys: Any) -> dict[str, Any]:
+    """A right message, with some keys set; ``from_`` stands for ``from``, ``...`` for a key that is left out."""
+    message: dict[str, Any] = {"type": "STATUS", "id": "m1", "to": "agni"}
+    for key, value in keys.items():
+        message[key.rstrip("_")] = value
+    return {key: value for key, value in message.items() if value is not ...}
+
+
+def sentence_of(raw: object, **how: Any) -> str:
+    with pytest.raises(TrishulaError) as caught:
+        parse(raw, **how)
+    return caught.value.sentence
+
+
+# -- right ones --------------------------------------------------------------------------------------------------------
+
+
+def test_the_smallest() -> None:
+    message = parse(wire())
+    assert message == Message(type="STATUS", id="m1", to="agni")
+    assert (message.priority, message.payload, message.sender) == (3, None, None)
+    assert message.to_wire() == {"type": "STATUS", "id": "m1", "to": "agni", "payload": None, "priority": 3}
+
+
+def test_the_largest() -> None:
+    raw = wire(
+        type="COMMAND",
+        from_="dc/7f3a",
+        to="agni/0a",
+        timestamp=1763856000000,
+        payload={"args": [1, "zwei", None], "kwargs": {"disk": "/"}},
+        priority=1,
+        reply_to="m0",
+        procedure="host.report",
+        seq=0,
+        subject="how is the host?",
+        ttl_ms=1,
+        deadline_at=MAX,
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    )
+    assert parse(raw).to_wire() == raw
+    assert set(raw) == set(RULES)
+
+
+@pytest.mark.parametrize("kind", MESSAGE_TYPES)
+def test_every_type(kind: str) -> None:
+    assert parse(wire(type=kind, reply_to="m0")).type == kind
+
+
+@pytest.mark.parametrize("key", sorted(set(RULES) - {"type", "id", "to", "priority"}))
+def test_an_optional_key_may_be_null(key: str) -> None:
+    assert parse(wire(**{key: None})) == parse(wire())
+
+
+def test_a_broadcast() -> None:
+    assert parse(wire(to="broadcast")).to == "broadcast"
+
+
+def test_any_mapping_is_taken() -> None:
+    assert parse(MappingProxyType(wire())) == parse(wire())
+
+
+# -- faults, each key --------------------------------------------------------------------------------------------------
+
+FAULTS: list[tuple[dict[str, Any], str]] = [
+    # type
+    (wire(type=...), f"message.type is missing; it must be {TYPES}"),
+    (wire(type="PING"), f'message.type is "PING"; it must be {TYPES}'),
+    (wire(type="status"), f'message.type is "status"; it must be {TYPES}'),
+    (wire(type=None), f"message.type is null; it must be {TYPES}"),
+    (wire(type=1), f"message.type is 1; it must be {TYPES}"),
+    # id
+    (wire(id=...), f"message.id is missing; it must be {ID_RULE}"),
+    (wire(id=""), f'message.id is ""; it must be {ID_RULE}'),
+    (wire(id=".hidden"), f'message.id is ".hidden"; it must be {ID_RULE}'),
+    (wire(id="../up"), f'message.id is "../up"; it must be {ID_RULE}'),
+    (wire(id="a b"), f'message.id is "a b"; it must be {ID_RULE}'),
+    (wire(id="a\n"), f'message.id is "a\\n"; it must be {ID_RULE}'),
+    (wire(id="x" * 129), f'message.id is "{"x" * 76}...; it must be {ID_RULE}'),
+    (wire(id=7), f"message.id is 7; it must be {ID_RULE}"),
+    (wire(id=None), f"message.id is null; it must be {ID_RULE}"),
+    # from
+    (
+        wire(from_=7),
+        "message.from is 7; it must be the sender's own address, 'agent' or 'agent/instance', or absent",
+    ),
+    (wire(from_="DC"), f'message.from is "DC"; an agent\'s name is {AGENT_RULE}'),
+    (wire(from_=""), f'message.from is ""; an agent\'s name is {AGENT_RULE}'),
+    (wire(from_="broadcast"), f'message.from is "broadcast"; an agent\'s name is {AGENT_RULE}'),
+    (wire(from_="dc/"), f'message.from is "dc/"; an instance\'s name is {INSTANCE_RULE}'),
+    # to
+    (wire(to=...), f"message.to is missing; it must be {TO_RULE}"),
+    (wire(to=["agni"]), f'message.to is ["agni"]; it must be {TO_RULE}'),
+    (wire(to=""), f'message.to is ""; an agent\'s name is {AGENT_RULE}'),
+    (wire(to="Agni"), f'message.to is "Agni"; an agent\'s name is {AGENT_RULE}'),
+    (wire(to="agni/A"), f'message.to is "agni/A"; an instance\'s name is {INSTANCE_RULE}'),
+    (wire(to="broadcast/x"), f'message.to is "broadcast/x"; an agent\'s name is {AGENT_RULE}'),
+    # timestamp, deadline_at
+    (wire(timestamp=-1), f"message.timestamp is -1; it must be {MS_RULE}"),
+    (wire(timestamp=1.5), f"message.timestamp is 1.5; it must be {MS_RULE}"),
+    (wire(timestamp="2026-01-01T00:00:00Z"), f'message.timestamp is "2026-01-01T00:00:00Z"; it must be {MS_RULE}'),
+    (wire(timestamp=MAX + 1), f"message.timestamp is {MAX + 1}; it must be {MS_RULE}"),
+    (wire(timestamp=True), f"message.timestamp is true; it must be {MS_RULE}"),
+    (wire(deadline_at=-1), f"message.deadline_at is -1; it must be {MS_RULE}"),
+    # priority
+    (wire(priority=0), "message.priority is 0; it must be an integer from 1 (most urgent) to 5"),
+    (wire(priority=6), "message.priority is 6; it must be an integer from 1 (most urgent) to 5"),
+    (wire(priority="3"), 'message.priority is "3"; it must be an integer from 1 (most urgent) to 5'),
+    (wire(priority=None), "message.priority is null; it must be an integer from 1 (most urgent) to 5"),
+    (wire(priority=2.5), "message.priority is 2.5; it must be an integer from 1 (most urgent) to 5"),
+    # reply_to
+    (wire(reply_to=""), f'message.reply_to is ""; it must be the id of the message it answers: {ID_RULE}'),
+    (wire(reply_to=1), f"message.reply_to is 1; it must be the id of the message it answers: {ID_RULE}"),
+    (
+        wire(type="ACK"),
+        "message.reply_to is missing; an ACK message must name the id it acknowledges",
+    ),
+    # procedure
+    (
+        wire(type="COMMAND", procedure=""),
+        "message.procedure is \"\"; it must be the name of the procedure to run: letters, digits and '_', in parts "
+        "joined by '.'",
+    ),
+    (
+        wire(type="COMMAND", procedure="a..b"),
+        "message.procedure is \"a..b\"; it must be the name of the procedure to run: letters, digits and '_', in parts "
+        "joined by '.'",
+    ),
+    (
+        wire(type="COMMAND", procedure="rm -rf"),
+        "message.procedure is \"rm -rf\"; it must be the name of the procedure to run: letters, digits and '_', in "
+        "parts joined by '.'",
+    ),
+    (
+        wire(procedure="host_report"),
+        'message.procedure is "host_report" in a STATUS; only a COMMAND has a procedure',
+    ),
+    # seq
+    (wire(seq=-1), f"message.seq is -1; it must be an integer from 0 to {MAX}"),
+    (wire(seq="1"), f'message.seq is "1"; it must be an integer from 0 to {MAX}'),
+    # subject, traceparent
+    (wire(subject=""), 'message.subject is ""; it must be a string of 1 to 256 characters'),
+    (wire(subject="x" * 257), f'message.subject is "{"x" * 76}...; it must be a string of 1 to 256 characters'),
+    (wire(subject=7), "message.subject is 7; it must be a string of 1 to 256 characters"),
+    (
+        wire(traceparent=""),
+        'message.traceparent is ""; it must be a string of 1 to 256 characters (W3C trace context)',
+    ),
+    # ttl_ms
+    (wire(ttl_ms=0), f"message.ttl_ms is 0; it must be an integer count of milliseconds from 1 to {MAX}"),
+    (wire(ttl_ms="7d"), f'message.ttl_ms is "7d"; it must be an integer count of milliseconds from 1 to {MAX}'),
+    # what only the node sets
+    (wire(accepted_at=1), "message.accepted_at is 1; only the node sets it: leave it out"),
+]
+
+
+@pytest.mark.parametrize(("raw", "sentence"), FAULTS, ids=[sentence[:48] for _, sentence in FAULTS])
+def test_fault(raw: dict[str, Any], sentence: str) -> None:
+    assert sentence_of(raw) == sentence
+    with pytest.raises(MessageInvalid):
+        parse(raw)
+
+
+def test_every_key_has_a_fault() -> None:
+    covered = {sentence.partition(" ")[0].removeprefix("message.") for _, sentence in FAULTS}
+    assert set(RULES) - {"payload"} <= covered
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (None, "null"),
+        ("hello", '"hello"'),
+        (7, "7"),
+        ([], "[]"),
+        ([["type", "STATUS"]], '[["type","STATUS"]]'),
+        (b"x", '"eA=="'),
+    ],
+)
+def test_no_map_at_all(raw: object, shown: str) -> None:
+    assert sentence_of(raw) == f"message is {shown}; a message must be a map"
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [("colour", '"colour"'), ("From", '"From"'), ("", '""'), (7, "7"), (("a",), '["a"]')],
+)
+def test_an_unknown_key(key: object, shown: str) -> None:
+    raw = {**wire(), key: 1}
+    known = ", ".join(RULES)
+    assert sentence_of(raw) == f"message has the unknown key {shown}; the known keys are {known}"
+    with pytest.raises(KeyUnknown):
+        parse(raw)
+
+
+def test_the_path_comes_first() -> None:
+    assert sentence_of(wire(priority=9), path="messages[3]").startswith("messages[3].priority is 9; ")
+    assert sentence_of("x", path="messages[3]").startswith("messages[3] is ")
+    assert sentence_of(wire(payload=math.nan), path="messages[3]").startswith("messages[3].payload can't be ")
+
+
+# -- the payload -------------------------------------------------------------------------------------------------------
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [None, True, 0, -(2**63), 2**64 - 1, 1.5, "", "ä\n\x00", [], {}, {"a": {"b": [1, None, {"c": ""}]}}, nested(50)],
+)
+def test_payloads(payload: object) -> None:
+    assert parse(wire(payload=payload)).payload == payload
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"bytes",
+        math.nan,
+        math.inf,
+        -math.inf,
+        {1: "a"},
+        {"a": {None: 1}},
+        {1, 2},
+        object(),
+        "\ud800",
+        {"\udfff": 1},
+        [[b""]],
+        2**64,
+        -(2**63) - 1,
+        nested(100_000),
+    ],
+    ids=lambda value: ascii(value)[:24] if not isinstance(value, list) else "list",
+)
+def test_payloads_that_are_not_json(payload: object) -> None:
+    assert sentence_of(wire(payload=payload)) == NOT_JSON
+    with pytest.raises(PayloadNotJson):
+        parse(wire(payload=payload))
+
+
+def test_the_payloads_limit() -> None:
+    assert parse(wire(payload="x" * 98), payload_limit_bytes=100).payload == "x" * 98
+    with pytest.raises(PayloadTooLarge) as caught:
+        parse(wire(payload="x" * 99), payload_limit_bytes=100)
+    assert caught.value.sentence == (
+        "message.payload has 101 bytes as JSON and the limit is 100 (100 B); put the data where the recipient can "
+        "fetch it and send its address"
+    )
+
+
+def test_the_limit_counts_bytes_not_characters() -> None:
+    with pytest.raises(PayloadTooLarge):
+        parse(wire(payload="ä" * 50), payload_limit_bytes=100)
+
+
+# -- anything at all ---------------------------------------------------------------------------------------------------
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(scalars, inner, max_size=3), max_leaves=8
+)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+ids = st.from_regex(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}", fullmatch=True)
+names = st.from_regex(r"[a-z][a-z0-9_]{0,12}(/[a-z0-9][a-z0-9_]{0,8})?", fullmatch=True).filter(
+    lambda text: text.partition("/")[0] not in ("broadcast", "capability")
+)
+instants = st.integers(0, MAX)
+shorts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256)
+right = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from([kind for kind in MESSAGE_TYPES if kind != "ACK"]),
+        "id": ids,
+        "to": names | st.just("broadcast"),
+    },
+    optional={
+        "from": names,
+        "timestamp": instants,
+        "payload": json_values,
+        "priority": st.integers(1, 5),
+        "reply_to": ids,
+        "seq": instants,
+        "subject": shorts,
+        "ttl_ms": st.integers(1, MAX),
+        "deadline_at": instants,
+        "traceparent": shorts,
+    },
+)
+
+
+@given(anything)
+def test_anything_gives_a_message_or_our_error(raw: object) -> None:
+    try:
+        parse(raw)
+    except TrishulaError as error:
+        assert error.sentence.startswith("message")
+        assert "\n" not in error.sentence
+
+
+@given(right, st.sampled_from([*RULES, "accepted_at", "colour"]), anything)
+def test_one_strange_key_gives_a_message_or_our_error(raw: dict[str, Any], key: str, value: object) -> None:
+    try:
+        parse({**raw, key: value})
+    except TrishulaError as error:
+        assert error.sentence.startswith("message")
+        assert "\n" not in error.sentence
+
+
+ENCODINGS: list[tuple[Callable[[Any], bytes], Callable[[bytes], Any]]] = [
+    (msgspec.json.encode, msgspec.json.decode),
+    (msgspec.msgpack.encode, msgspec.msgpack.decode),
+]
+
+
+@given(right, st.sampled_from(ENCODINGS))
+def test_a_message_survives_the_wire(
+    raw: dict[str, Any], encoding: tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
+) -> None:
+    encode, decode = encoding
+    message = parse(raw)
+    travelled = decode(encode(message.to_wire()))
+    assert parse(travelled) == message
+    assert {"payload": None, "priority": 3, **raw} == travelled
