@@ -17,15 +17,17 @@ from typing import Any, ClassVar
 __all__ = [
     "AgentUnknown",
     "ArgumentInvalid",
-    "AuditForbidden",
     "BusUnreachable",
     "CallFailed",
+    "CopiesUnavailable",
     "ForwardingForbidden",
     "InstanceUnknown",
     "KeyUnknown",
     "MailboxBusy",
     "MailboxFull",
     "MessageInvalid",
+    "MessageUnknown",
+    "NodeFailed",
     "NodeStopping",
     "NotAllowed",
     "OutcomeUnknown",
@@ -146,16 +148,16 @@ class NotAllowed(TrishulaError):
     uri = "trishula.error.not_allowed"
 
 
-class AuditForbidden(TrishulaError):
-    """A question about messages that are not the caller's own, by somebody who is not an operator."""
-
-    uri = "trishula.error.audit_forbidden"
-
-
 class ForwardingForbidden(TrishulaError):
     """The call or event claims to be forwarded for somebody (``forward_for``), and its session is not a router link."""
 
     uri = "trishula.error.forwarding_forbidden"
+
+
+class MessageUnknown(TrishulaError):
+    """No message of that id is in the caller's mailbox."""
+
+    uri = "trishula.error.message_unknown"
 
 
 class MailboxBusy(TrishulaError):
@@ -192,6 +194,20 @@ class StorageFailed(TrishulaError):
     """The node could not write to or read from its store."""
 
     uri = "trishula.error.storage_failed"
+    temporary = True
+
+
+class CopiesUnavailable(TrishulaError):
+    """The sender insists on more copies than there are nodes to keep them now."""
+
+    uri = "trishula.error.copies_unavailable"
+    temporary = True
+
+
+class NodeFailed(TrishulaError):
+    """The node met a fault of its own at this request; its log has the details."""
+
+    uri = "trishula.error.node_failed"
     temporary = True
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "MessageType",
     "encode_payload",
     "parse",
+    "show_value",
 ]
 
 MessageType = Literal["COMMAND", "STATUS", "RESULT", "ERROR", "HEARTBEAT", "ACK"]
@@ -139,7 +140,7 @@ def parse(raw: object, *, path: str = "message", payload_limit_bytes: int = DEFA
         _check_address(message.sender, "from", path)
     if message.procedure is not None and message.type != "COMMAND":
         raise MessageInvalid(
-            f"{path}.procedure is {_show(message.procedure)} in a {message.type}; only a COMMAND has a procedure"
+            f"{path}.procedure is {show_value(message.procedure)} in a {message.type}; only a COMMAND has a procedure"
         )
     if message.type == "ACK" and message.reply_to is None:
         raise MessageInvalid(f"{path}.reply_to is missing; an ACK message must name the id it acknowledges")
@@ -169,8 +170,9 @@ def encode_payload(payload: object, *, path: str, limit_bytes: int) -> bytes:
             "string keys, lists, strings, 64-bit integers, finite numbers, true, false and null, not nested too deeply"
         )
     if len(encoded) > limit_bytes:
+        limit = f"{limit_bytes} ({show_bytes(limit_bytes)})"
         raise PayloadTooLarge(
-            f"{path}.payload has {len(encoded)} bytes as JSON and the limit is {limit_bytes} ({show_bytes(limit_bytes)});"
+            f"{path}.payload has {len(encoded)} bytes as JSON and the limit is {limit};"
             " put the data where the recipient can fetch it and send its address"
         )
     return encoded
@@ -180,25 +182,25 @@ def _check_address(text: str, key: str, path: str) -> None:
     try:
         Address.parse(text)
     except ValueError as error:
-        raise MessageInvalid(f"{path}.{key} is {_show(text)}; {error}") from None
+        raise MessageInvalid(f"{path}.{key} is {show_value(text)}; {error}") from None
 
 
 def _explain(raw: object, path: str) -> MessageInvalid | KeyUnknown:
     """Why msgspec refused it, in our words: the first fault in the order of the rules."""
     if not isinstance(raw, Mapping):
-        return MessageInvalid(f"{path} is {_show(raw)}; a message must be a map")
+        return MessageInvalid(f"{path} is {show_value(raw)}; a message must be a map")
     for key in raw:
         if key in _NODE_ONLY:
-            return MessageInvalid(f"{path}.{key} is {_show(raw[key])}; {_NODE_ONLY[key]}: leave it out")
+            return MessageInvalid(f"{path}.{key} is {show_value(raw[key])}; {_NODE_ONLY[key]}: leave it out")
         if key not in RULES:
-            return KeyUnknown(f"{path} has the unknown key {_show(key)}; the known keys are {', '.join(RULES)}")
+            return KeyUnknown(f"{path} has the unknown key {show_value(key)}; the known keys are {', '.join(RULES)}")
     for key, rule in RULES.items():
         value = raw.get(key, _ABSENT)
         if value is _ABSENT:
             if key in ("type", "id", "to"):
                 return MessageInvalid(f"{path}.{key} is missing; it must be {rule}")
         elif not _keeps_rule(key, value):
-            return MessageInvalid(f"{path}.{key} is {_show(value)}; it must be {rule}")
+            return MessageInvalid(f"{path}.{key} is {show_value(value)}; it must be {rule}")
     return MessageInvalid(f"{path} is no message as the contract describes it")
 
 
@@ -212,7 +214,7 @@ def _keeps_rule(key: str, value: object) -> bool:
     return True
 
 
-def _show(value: object) -> str:
+def show_value(value: object) -> str:
     """A value as an error shows it: short, on one line, whatever it holds."""
     try:
         text = msgspec.json.encode(value).decode()

@@ -33,11 +33,6 @@ TABLE = {
     ),
     "AgentUnknown": ("agent_unknown", False, "A question about an agent that is not registered."),
     "NotAllowed": ("not_allowed", False, "The session may not do that on that URI."),
-    "AuditForbidden": (
-        "audit_forbidden",
-        False,
-        "A question about messages that are not the caller's own, by somebody who is not an operator.",
-    ),
     "ForwardingForbidden": (
         "forwarding_forbidden",
         False,

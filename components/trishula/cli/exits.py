@@ -45,7 +45,6 @@ _BY_CLASS: tuple[tuple[type[errors.TrishulaError], Exit], ...] = (
     (errors.TokenInvalid, Exit.FORBIDDEN),
     (errors.NotAllowed, Exit.FORBIDDEN),
     (errors.RecipientForbidden, Exit.FORBIDDEN),
-    (errors.AuditForbidden, Exit.FORBIDDEN),
     (errors.RecipientUnknown, Exit.NOT_FOUND),
     (errors.InstanceUnknown, Exit.NOT_FOUND),
     (errors.AgentUnknown, Exit.NOT_FOUND),

@@ -185,8 +185,15 @@ class Store(Protocol):
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
         """Append a record that changes no message. May wait for the next verb, like :meth:`deliver`."""
 
+    # -- what the rules decide by: these see every verb that was called before them -----------------------------------
+
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
         """The next open messages of an address behind ``after``, in order of delivery: by (priority, position)."""
+
+    def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
+        """Messages by position; unknown positions are left out."""
+
+    # -- questions: as of some instant between the call and the answer ------------------------------------------------
 
     def bodies(self, positions: Sequence[int]) -> Deferred[dict[int, bytes]]:
         """The envelopes of messages, as JSON."""
@@ -194,11 +201,8 @@ class Store(Protocol):
     def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
         """Every address that has open messages."""
 
-    def expired(self, now: int, limit: int) -> Deferred[list[StoredMessage]]:
-        """Open messages whose time is over."""
-
-    def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
-        """Messages by position; unknown positions are left out."""
+    def expired(self, now: int, limit: int) -> Deferred[list[int]]:
+        """Positions of open messages whose time is over."""
 
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         """Messages by id, of all senders and recipients: the caller filters by who asks."""

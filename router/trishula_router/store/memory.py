@@ -124,8 +124,8 @@ class MemoryStore:
                 sizes[message.recipient] = MailboxSize(size.messages + 1, size.size_bytes + message.size_bytes)
         return succeed(sizes)
 
-    def expired(self, now: int, limit: int) -> Deferred[list[StoredMessage]]:
-        over = [m for m in self._messages.values() if m.state is State.OPEN and m.expires_at <= now]
+    def expired(self, now: int, limit: int) -> Deferred[list[int]]:
+        over = [m.position for m in self._messages.values() if m.state is State.OPEN and m.expires_at <= now]
         return succeed(over[:limit])
 
     def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:

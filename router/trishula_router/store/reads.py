@@ -34,7 +34,8 @@ _MESSAGE = """
 
 
 def _messages(rows: Iterable[tuple[Any, ...]]) -> list[StoredMessage]:
-    return [StoredMessage(*row[:12], State(row[12]), *row[13:]) for row in rows]
+    typed = ((*row[:12], State(row[12]), *row[13:]) for row in rows)
+    return [StoredMessage(*row) for row in typed]
 
 
 def known_keys(connection: sqlite3.Connection, drafts: Sequence[Draft]) -> dict[tuple[str, str], tuple[int, ...]]:
@@ -82,9 +83,10 @@ def open_mailboxes(connection: sqlite3.Connection) -> dict[str, MailboxSize]:
     return {recipient: MailboxSize(count, size) for recipient, count, size in rows}
 
 
-def expired(connection: sqlite3.Connection, now: int, limit: int) -> list[StoredMessage]:
+def expired(connection: sqlite3.Connection, now: int, limit: int) -> list[int]:
     """See :meth:`trishula_router.store.interface.Store.expired`; a scan of the index of open messages."""
-    return _messages(connection.execute(_MESSAGE + " WHERE m.state = 0 AND m.expires_at <= ? LIMIT ?", (now, limit)))
+    rows = connection.execute("SELECT position FROM message WHERE state = 0 AND expires_at <= ? LIMIT ?", (now, limit))
+    return [position for (position,) in rows]
 
 
 def at_positions(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, StoredMessage]:

@@ -267,10 +267,15 @@ class SqliteStore:
 
         return self._writer.submit(job, lazy=True)
 
-    # -- reading: on the reader's thread ------------------------------------------------------------------------------
+    # -- reading what the rules decide by: on the writer's thread, behind every verb called before ---------------------
 
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
-        return self._reader.submit(lambda connection: reads.head(connection, recipient, after, limit))
+        return self._writer.submit(lambda connection: reads.head(connection, recipient, after, limit))
+
+    def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
+        return self._writer.submit(lambda connection: reads.at_positions(connection, positions))
+
+    # -- other questions: on the reader's thread ----------------------------------------------------------------------
 
     def bodies(self, positions: Sequence[int]) -> Deferred[dict[int, bytes]]:
         return self._reader.submit(lambda connection: reads.bodies(connection, positions))
@@ -278,11 +283,8 @@ class SqliteStore:
     def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
         return self._reader.submit(reads.open_mailboxes)
 
-    def expired(self, now: int, limit: int) -> Deferred[list[StoredMessage]]:
+    def expired(self, now: int, limit: int) -> Deferred[list[int]]:
         return self._reader.submit(lambda connection: reads.expired(connection, now, limit))
-
-    def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
-        return self._reader.submit(lambda connection: reads.at_positions(connection, positions))
 
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         return self._reader.submit(lambda connection: reads.with_ids(connection, ids))

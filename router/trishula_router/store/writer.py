@@ -145,7 +145,7 @@ class Writer:
             self._tail.rollback()
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            return Failure(storage_error(error)) if isinstance(error, sqlite3.Error) else Failure(error)
+            return Failure(storage_error(error)) if isinstance(error, sqlite3.Error) else Failure(error)  # type: ignore[no-untyped-call]
         return results
 
 

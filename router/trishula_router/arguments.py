@@ -1,0 +1,261 @@
+"""The arguments of the wire contract's procedures: typed, checked, refused in words.
+
+Each option map is a struct with its rules beside it. :func:`read` converts what came over the wire, or raises
+:class:`~trishula.errors.KeyUnknown` or :class:`~trishula.errors.ArgumentInvalid` with the key, the value and the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import msgspec
+
+from trishula.errors import ArgumentInvalid, KeyUnknown
+from trishula.message import show_value
+from trishula.names import ID_RULE, INSTANCE_RULE
+
+__all__ = [
+    "AttachOptions",
+    "BeatOptions",
+    "FetchOptions",
+    "FindOptions",
+    "NackItem",
+    "QueryOptions",
+    "SendOptions",
+    "WhyOptions",
+    "read",
+    "read_ids",
+    "read_list",
+    "read_positional",
+    "read_span",
+    "read_token",
+    "read_tokens",
+]
+
+WINDOW_LIMIT = 1024
+FETCH_LIMIT = 1000
+WAIT_LIMIT_S = 60.0
+WORKING_LIMIT_S = 24 * 3600.0
+_MAX_MS = 2**53 - 1
+
+_Instance = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_]{0,31}\Z")]
+_Capability = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.-]{0,62}\Z")]
+_Instant = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
+_INSTANT_RULE = f"an integer count of milliseconds from 0 to {_MAX_MS}"
+
+
+class _Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    RULES: ClassVar[Mapping[str, str]] = {}
+
+
+class SendOptions(_Options, frozen=True, kw_only=True):
+    """``mailbox.send``: on how many nodes the sender insists."""
+
+    copies: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1
+    RULES: ClassVar[Mapping[str, str]] = {"copies": "1 or 2"}
+
+
+class AttachOptions(_Options, frozen=True, kw_only=True):
+    """``mailbox.attach``."""
+
+    instance: _Instance | None = None
+    capabilities: Annotated[list[_Capability], msgspec.Meta(max_length=256)] = []
+    window: Annotated[int, msgspec.Meta(ge=1, le=WINDOW_LIMIT)] | None = None
+    heartbeat_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
+    RULES: ClassVar[Mapping[str, str]] = {
+        "instance": INSTANCE_RULE,
+        "capabilities": "a list of at most 256 names: a lower-case letter, then up to 62 of a-z, 0-9, '_', '.' and '-'",
+        "window": f"an integer from 1 to {WINDOW_LIMIT}",
+        "heartbeat_s": "a number of seconds above 0, at most 3600",
+    }
+
+
+class FetchOptions(_Options, frozen=True, kw_only=True):
+    """``mailbox.fetch``."""
+
+    max: Annotated[int, msgspec.Meta(ge=1, le=FETCH_LIMIT)] = 64
+    wait_s: Annotated[float, msgspec.Meta(ge=0, le=WAIT_LIMIT_S)] = 0.0
+    instance: _Instance | None = None
+    RULES: ClassVar[Mapping[str, str]] = {
+        "max": f"an integer from 1 to {FETCH_LIMIT}",
+        "wait_s": f"a number of seconds from 0 to {WAIT_LIMIT_S:g}",
+        "instance": INSTANCE_RULE,
+    }
+
+
+class BeatOptions(_Options, frozen=True, kw_only=True):
+    """``directory.beat``."""
+
+    sent_at: _Instant
+    state: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    busy_until: _Instant | None = None
+    load: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    RULES: ClassVar[Mapping[str, str]] = {
+        "sent_at": _INSTANT_RULE + ", the agent's clock",
+        "state": "a string of 1 to 64 characters",
+        "busy_until": _INSTANT_RULE,
+        "load": "a number from 0 on",
+    }
+
+
+class FindOptions(_Options, frozen=True, kw_only=True):
+    """``directory.find``."""
+
+    capability: str | None = None
+    presence: str | None = None
+    RULES: ClassVar[Mapping[str, str]] = {
+        "capability": "a string",
+        "presence": "one of online, busy, stale, offline",
+    }
+
+
+class NackItem(_Options, frozen=True, kw_only=True):
+    """One item of ``mailbox.nack``."""
+
+    token: str
+    reason: Annotated[str, msgspec.Meta(max_length=2000)] = "the agent gave no reason"
+    requeue: bool = True
+    RULES: ClassVar[Mapping[str, str]] = {
+        "token": "the token of a delivery",
+        "reason": "a string of at most 2000 characters",
+        "requeue": "true (another attempt) or false (dead letter)",
+    }
+
+
+class QueryOptions(_Options, frozen=True, kw_only=True):
+    """``audit.query``."""
+
+    agent: str | None = None
+    id: str | None = None
+    kind: str | None = None
+    since: _Instant | None = None
+    until: _Instant | None = None
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+    RULES: ClassVar[Mapping[str, str]] = {
+        "agent": "the name of an agent",
+        "id": "the id of a message",
+        "kind": "a kind of record, such as accepted, delivered or done",
+        "since": _INSTANT_RULE,
+        "until": _INSTANT_RULE,
+        "after": "a position: an integer from 0 on",
+        "limit": "an integer from 1 to 1000",
+    }
+
+
+class WhyOptions(_Options, frozen=True, kw_only=True):
+    """``audit.why``: whose message, if several senders used the id."""
+
+    sender: str | None = msgspec.field(name="from", default=None)
+    RULES: ClassVar[Mapping[str, str]] = {"from": "the sender's address"}
+
+
+T = TypeVar("T", bound=_Options)
+
+
+def read(model: type[T], raw: object, path: str) -> T:
+    """Check an option map; ``None`` stands for an empty one.
+
+    Raises:
+        KeyUnknown: a key that the procedure doesn't know.
+        ArgumentInvalid: a key is missing or breaks its rule, or it is no map.
+    """
+    try:
+        return msgspec.convert({} if raw is None else raw, model)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        raise _explain(model, raw, path) from None
+
+
+def _explain(model: type[T], raw: object, path: str) -> KeyUnknown | ArgumentInvalid:
+    if not isinstance(raw, Mapping):
+        return ArgumentInvalid(f"{path} is {show_value(raw)}; it must be a map")
+    for key in raw:
+        if key not in model.RULES:
+            known = ", ".join(model.RULES)
+            return KeyUnknown(f"{path} has the unknown key {show_value(key)}; the known keys are {known}")
+    required = {field.encode_name for field in msgspec.structs.fields(model) if field.required}
+    for key, rule in model.RULES.items():
+        if key in required and key not in raw:
+            return ArgumentInvalid(f"{path}.{key} is missing; it must be {rule}")
+        if key in raw and not _keeps_rule(model, raw, key, required):
+            return ArgumentInvalid(f"{path}.{key} is {show_value(raw[key])}; it must be {rule}")
+    return ArgumentInvalid(f"{path} is not as the contract describes it")
+
+
+def _keeps_rule(model: type[T], raw: Mapping[Any, Any], key: str, required: set[str]) -> bool:
+    """Whether the fault is not in this key: it is tried with only the required keys beside it."""
+    probe = {name: raw[name] for name in required | {key} if name in raw}
+    try:
+        msgspec.convert(probe, model)
+    except msgspec.ValidationError as error:
+        return f"$.{key}" not in str(error)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_positional(args: tuple[Any, ...], verb: str, least: int, most: int) -> tuple[Any, ...]:
+    """The positional arguments of a procedure, filled up with ``None`` to ``most``.
+
+    Raises:
+        ArgumentInvalid: there are too few or too many.
+    """
+    if not least <= len(args) <= most:
+        wanted = str(least) if least == most else f"{least} to {most}"
+        raise ArgumentInvalid(f"{verb} was called with {len(args)} positional arguments; it takes {wanted}")
+    return args + (None,) * (most - len(args))
+
+
+def read_span(raw: object, path: str) -> float:
+    """A span in seconds, for the lease of a long job.
+
+    Raises:
+        ArgumentInvalid: it is none, or longer than a day.
+    """
+    if isinstance(raw, int | float) and not isinstance(raw, bool) and 0 < raw <= WORKING_LIMIT_S:
+        return float(raw)
+    rule = f"a number of seconds above 0, at most {WORKING_LIMIT_S:g}"
+    raise ArgumentInvalid(f"{path} is {show_value(raw)}; it must be {rule}")
+
+
+def read_list(raw: object, path: str, limit: int) -> list[Any]:
+    """A list of at most ``limit`` items.
+
+    Raises:
+        ArgumentInvalid: it is none.
+    """
+    if not isinstance(raw, list | tuple):
+        raise ArgumentInvalid(f"{path} is {show_value(raw)}; it must be a list")
+    if len(raw) > limit:
+        raise ArgumentInvalid(f"{path} has {len(raw)} items; it must have at most {limit}: split the call")
+    return list(raw)
+
+
+def read_token(raw: object, path: str) -> int:
+    """The position that a delivery's token names.
+
+    The token is ``position.attempt``. Clients treat it as opaque; whose message it is, is checked where it is used, so
+    that a guessed token gets nobody anything.
+    """
+    if isinstance(raw, str) and len(raw) <= 40:
+        position, dot, attempt = raw.partition(".")
+        if dot and position.isascii() and position.isdigit() and attempt.isascii() and attempt.isdigit():
+            number = int(position)
+            if number < 2**63:
+                return number
+    raise ArgumentInvalid(f"{path} is {show_value(raw)}; it must be the token of a delivery")
+
+
+def read_tokens(raw: object, path: str, limit: int) -> list[int]:
+    """The positions that a list of tokens names."""
+    return [read_token(item, f"{path}[{index}]") for index, item in enumerate(read_list(raw, path, limit))]
+
+
+def read_ids(raw: object, path: str, limit: int) -> list[str]:
+    """A list of messages' ids."""
+    items = read_list(raw, path, limit)
+    for index, item in enumerate(items):
+        if not isinstance(item, str) or not 1 <= len(item) <= 128:
+            raise ArgumentInvalid(f"{path}[{index}] is {show_value(item)}; it must be {ID_RULE}")
+    return items

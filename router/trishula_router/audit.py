@@ -1,0 +1,166 @@
+"""Questions about what happened: the states of messages, the whole life of one, the journal.
+
+An agent may ask about messages it sent or received; an operator about all. Answers hold ids, sizes, states and times,
+never bodies. Positions of records are called ``seq`` on the wire, as in receipts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from trishula.errors import MessageUnknown
+from trishula.names import Address
+from trishula_router.arguments import QueryOptions
+from trishula_router.delivery import Delivery
+from trishula_router.journal import Record
+from trishula_router.store.interface import History, State, Store, StoredMessage
+
+__all__ = ["Audit"]
+
+#: Records read from the store at a time, while looking for those that a question asks for.
+_PAGE = 2000
+#: Records looked at for one question; then the answer says where to go on.
+_LOOK_LIMIT = 50_000
+
+
+def _is_party(agent: str, message: StoredMessage) -> bool:
+    return agent in (Address.parse(message.sender).agent, Address.parse(message.recipient).agent)
+
+
+class Audit:
+    """Answers from the store."""
+
+    def __init__(self, store: Store, delivery: Delivery) -> None:
+        self._store = store
+        self._delivery = delivery
+
+    async def status(self, agent: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The states of messages that the agent sent or received; ids it has nothing to do with are left out.
+
+        A broadcast has one entry with a state for each recipient, in ``recipients``; its own ``state`` is the one that
+        is furthest from done.
+        """
+        states: dict[str, dict[str, Any]] = {}
+        for message in await self._store.with_ids(ids):
+            if not _is_party(agent, message):
+                continue
+            known = states.get(message.id)
+            told = _state(message)
+            if known is None:
+                states[message.id] = told
+                continue
+            recipients = known.setdefault("recipients", {known["to"]: known["state"]})
+            recipients[message.recipient] = told["state"]
+            known["to"] = "broadcast"
+            if message.state is State.OPEN:
+                known["state"] = told["state"]
+        return states
+
+    async def cancel(self, agent: str, ids: Sequence[str]) -> list[bool]:
+        """Cancel what the agent sent and is not settled; of a broadcast, for all recipients that are not."""
+        own = [m for m in await self._store.with_ids(ids) if Address.parse(m.sender).agent == agent]
+        cancelled = await self._delivery.cancel([message.position for message in own])
+        done = {message.id for message, was in zip(own, cancelled, strict=True) if was}
+        return [message_id in done for message_id in ids]
+
+    async def why(self, agent: str, message_id: str, sender: str | None, *, operator: bool) -> dict[str, Any]:
+        """The life of each message of that id.
+
+        Raises:
+            MessageUnknown: there is none, or none that the caller may know of.
+        """
+        lives = [
+            history
+            for history in await self._store.history(message_id)
+            if (operator or _is_party(agent, history.message)) and sender in (None, history.message.sender)
+        ]
+        if not lives:
+            raise MessageUnknown(
+                f"there is no message {message_id} that {agent} sent or received at this node; check the id, or ask as "
+                "an operator"
+            )
+        return {"messages": [_life(history) for history in lives]}
+
+    async def query(self, options: QueryOptions) -> dict[str, Any]:
+        """Records of the journal, oldest first, behind ``after``."""
+        found: list[dict[str, Any]] = []
+        after, looked = options.after, 0
+        while True:
+            page = await self._store.records(
+                after=after, limit=_PAGE, kind=options.kind, since=options.since, until=options.until
+            )
+            for record in page:
+                after = record.position
+                facts = msgspec.json.decode(record.facts)
+                if _concerns(facts, options):
+                    found.append(_told(record, facts))
+                    if len(found) == options.limit:
+                        return {"records": found, "more": True, "after": after}
+            looked += len(page)
+            if len(page) < _PAGE or looked >= _LOOK_LIMIT:
+                return {"records": found, "more": len(page) == _PAGE, "after": after}
+
+    async def verify(self) -> dict[str, Any]:
+        """Check the chain and the checksums of all bodies."""
+        verdict = await self._store.verify()
+        return {
+            "records": verdict.records,
+            "bodies": verdict.bodies,
+            "ok": not verdict.damages,
+            "damaged": [{"seq": damage.position, "what": damage.what} for damage in verdict.damages],
+        }
+
+
+def _state(message: StoredMessage) -> dict[str, Any]:
+    return {
+        "state": message.state_word,
+        "from": message.sender,
+        "to": message.recipient,
+        "accepted_at": message.accepted_at,
+        "delivered_at": message.delivered_at,
+        "settled_at": message.settled_at,
+        "attempts": message.attempts,
+    }
+
+
+def _life(history: History) -> dict[str, Any]:
+    message = history.message
+    return {
+        **_state(message),
+        "id": message.id,
+        "type": message.type,
+        "priority": message.priority,
+        "seq": message.position,
+        "failures": message.failures,
+        "expires_at": message.expires_at,
+        "bytes": message.size_bytes,
+        "events": [_event(record, message.position) for record in history.records],
+    }
+
+
+def _event(record: Record, position: int) -> dict[str, Any]:
+    """A record as it concerns one message: without the others of its batch."""
+    facts = msgspec.json.decode(record.facts)
+    for one in facts.pop("messages", ()):
+        if isinstance(one, list) and one[0] == position:
+            if record.kind == "delivered":
+                facts["attempt"] = one[1]
+            else:
+                facts["failures"], facts["due_at"] = one[1], one[2]
+    return _told(record, facts)
+
+
+def _told(record: Record, facts: dict[str, Any]) -> dict[str, Any]:
+    return {"seq": record.position, "at": record.at, "kind": record.kind, **facts}
+
+
+def _concerns(facts: dict[str, Any], options: QueryOptions) -> bool:
+    if options.id is not None and facts.get("id") != options.id:
+        return False
+    if options.agent is None:
+        return True
+    parties = (facts.get(key) for key in ("agent", "from", "to"))
+    return any(isinstance(party, str) and party.partition("/")[0] == options.agent for party in parties)

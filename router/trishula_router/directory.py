@@ -1,0 +1,203 @@
+"""The directory: who is registered, who is there, what they can do, and how their clocks stand.
+
+Presence of an agent, from its sessions and its own signs of life (a beat, a call; being *sent* something is none):
+
+=============  =========================================================================================================
+``online``     a session of it is joined, and its last sign of life is no older than ``stale_after_s``
+``busy``       the same, and it said so itself (``state`` "busy", or ``busy_until`` is to come)
+``stale``      a session of it is joined, but no sign of life came for ``stale_after_s``: frozen, or cut off
+``offline``    no session of it is joined
+=============  =========================================================================================================
+
+An agent that said ``busy_until`` is not called stale before that. Policy only: every verb takes ``now`` (ms) and
+returns what changed; the functions that decide are :func:`presence_of` and :meth:`Directory.changes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from trishula_router.options import PresencePolicy
+
+__all__ = ["Directory", "Known", "presence_of"]
+
+
+@dataclass(slots=True)
+class _Session:
+    """A joined session of an agent."""
+
+    session: int
+    joined_at: int
+    instance: str | None = None
+
+
+@dataclass(slots=True)
+class Known:
+    """What the directory knows of one agent. Instants in ms.
+
+    Attributes:
+        sessions: the joined ones, by WAMP session id.
+        capabilities: as the agent announced them at its last attach.
+        heartbeat_s: how often it said it beats; ``None`` before its first attach.
+        seen_at: its last sign of life.
+        busy_until: until when it said it is busy.
+        says: the state it gave with its last beat.
+        load: the load it gave with its last beat, in its own measure.
+        skew_ms: its clock minus the node's, as its beats show: the least delayed of the last ones counts.
+        presence: as last told, and since when, and why.
+    """
+
+    sessions: dict[int, _Session] = field(default_factory=dict)
+    capabilities: tuple[str, ...] = ()
+    heartbeat_s: float | None = None
+    seen_at: int | None = None
+    busy_until: int | None = None
+    says: str | None = None
+    load: float | None = None
+    skews_ms: list[int] = field(default_factory=list)
+    presence: str = "offline"
+    since: int | None = None
+    reason: str = "it has not been here since the node started"
+
+    @property
+    def skew_ms(self) -> int | None:
+        """Its clock minus the node's: travel time makes every sample too low, so the highest is the nearest."""
+        return max(self.skews_ms) if self.skews_ms else None
+
+
+#: Samples of the clocks' difference that are kept: the last five minutes at a beat every ten seconds.
+_SKEW_SAMPLES = 30
+
+
+def presence_of(known: Known, *, now: int, policy: PresencePolicy) -> tuple[str, str]:
+    """(presence, reason) of an agent at ``now`` (ms)."""
+    if not known.sessions:
+        return "offline", "no session of it is joined"
+    if known.busy_until is not None and now < known.busy_until:
+        return "busy", "it said that it is busy until then"
+    silent_s = (now - (known.seen_at or 0)) / 1000
+    patience_s = max(policy.stale_after_s, 3 * (known.heartbeat_s or 0.0))
+    if silent_s > patience_s:
+        return "stale", f"its session is joined, but no sign of life came for more than {patience_s:g} s"
+    if known.says == "busy":
+        return "busy", "it says so in its beats"
+    return "online", "its session is joined and it gives signs of life"
+
+
+class Directory:
+    """All agents of a node.
+
+    Args:
+        node: the node's name.
+        policy: when an agent is stale.
+        registered: the names of all registered agents.
+    """
+
+    def __init__(self, node: str, policy: PresencePolicy, registered: Callable[[], Iterable[str]]) -> None:
+        self._node = node
+        self._policy = policy
+        self._registered = registered
+        self._known: dict[str, Known] = {}
+        self._agent_of: dict[int, str] = {}
+
+    def joined(self, agent: str, session: int, now: int) -> None:
+        """A session of the agent joined."""
+        known = self._known.setdefault(agent, Known())
+        known.sessions[session] = _Session(session, now)
+        known.seen_at = now
+        self._agent_of[session] = agent
+
+    def attached(
+        self,
+        agent: str,
+        session: int,
+        now: int,
+        *,
+        instance: str | None,
+        capabilities: tuple[str, ...],
+        heartbeat_s: float | None,
+    ) -> None:
+        """A session consumes a mailbox now; only the agent's own (no instance) speaks for the agent."""
+        if session not in self._agent_of:
+            self.joined(agent, session, now)
+        known = self._known[agent]
+        known.sessions[session].instance = instance
+        known.seen_at = now
+        if instance is None:
+            known.capabilities = capabilities
+            known.heartbeat_s = heartbeat_s
+
+    def sign_of_life(self, agent: str, now: int) -> None:
+        """The agent did something by itself."""
+        known = self._known.get(agent)
+        if known is not None:
+            known.seen_at = now
+
+    def beat(
+        self,
+        agent: str,
+        now: int,
+        *,
+        sent_at: int | None = None,
+        state: str | None = None,
+        busy_until: int | None = None,
+        load: float | None = None,
+    ) -> None:
+        """A heartbeat arrived at ``now``; ``sent_at`` is the agent's clock when it left."""
+        known = self._known.setdefault(agent, Known())
+        known.seen_at = now
+        known.says, known.busy_until, known.load = state, busy_until, load
+        if sent_at is not None:
+            known.skews_ms = [*known.skews_ms[-_SKEW_SAMPLES + 1 :], sent_at - now]
+
+    def left(self, session: int) -> str | None:
+        """A session is gone; returns whose it was."""
+        agent = self._agent_of.pop(session, None)
+        if agent is not None:
+            self._known[agent].sessions.pop(session, None)
+        return agent
+
+    def agent_of(self, session: int) -> str | None:
+        """Whose session it is."""
+        return self._agent_of.get(session)
+
+    def changes(self, now: int) -> list[dict[str, Any]]:
+        """The agents whose presence changed since the last call, as their entries."""
+        changed = []
+        for agent, known in self._known.items():
+            presence, reason = presence_of(known, now=now, policy=self._policy)
+            if presence != known.presence:
+                known.presence, known.reason, known.since = presence, reason, now
+                changed.append(self.entry(agent))
+        return changed
+
+    def entry(self, agent: str) -> dict[str, Any]:
+        """What the directory tells of one agent; presence is as of the last :meth:`changes`."""
+        known = self._known.get(agent) or Known()
+        return {
+            "agent": agent,
+            "presence": known.presence,
+            "since": known.since,
+            "reason": known.reason,
+            "node": self._node if known.sessions else None,
+            "capabilities": list(known.capabilities),
+            "last_seen_at": known.seen_at,
+            "busy_until": known.busy_until,
+            "load": known.load,
+            "clock_skew_ms": known.skew_ms,
+            "sessions": len(known.sessions),
+        }
+
+    def find(self, now: int, *, capability: str | None = None, presence: str | None = None) -> list[dict[str, Any]]:
+        """The registered agents, by name: all, or those that can do something or are in some state at ``now`` (ms)."""
+        found = []
+        for agent in sorted(self._registered()):
+            entry = self.entry(agent)
+            known = self._known.get(agent)
+            if known is not None:
+                entry["presence"], entry["reason"] = presence_of(known, now=now, policy=self._policy)
+            if (capability is None or capability in entry["capabilities"]) and presence in (None, entry["presence"]):
+                found.append(entry)
+        return found

@@ -1,0 +1,231 @@
+"""The edge: the one module of the node that speaks WAMP.
+
+:class:`NodeSession` is the component that Crossbar embeds in its router worker. It makes the node from the component's
+``extra``, registers the node's procedures, tells the node of sessions that come and go, and carries out what the node
+wants of the router. Errors of the node become WAMP errors here; a fault of our own is logged and becomes
+``node_failed``.
+
+Facts about Crossbar that this module lives with (DESIGN section 10): events may be lost on the way to a client, so
+nothing depends on them; ``eligible`` limits an event to one session; ``wamp.session.on_leave`` comes for every session
+that ever joined, also after a broken transport.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import CallDetails, ComponentConfig, PublishOptions, RegisterOptions, SessionDetails
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from trishula import uris
+from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
+from trishula.names import Address
+from trishula_router.agents_file import AgentsFileError
+from trishula_router.delivery import News
+from trishula_router.node import Caller, Node, Verb
+from trishula_router.options import ConfigError, parse_options
+from trishula_router.principals import AGENT_ROLE, OPERATOR_ROLE, Principals
+from trishula_router.store.interface import StoreError
+from trishula_router.store.sqlite import open_store
+
+__all__ = ["READY_FILE", "NodeSession"]
+
+log = Logger()
+
+#: Written into the state directory when the node serves; the sign for `trishula node start`.
+READY_FILE = "node.json"
+
+
+def wall_clock_ms() -> int:
+    """The wall clock, in ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def to_wamp(error: TrishulaError) -> ApplicationError:
+    """An error of ours, as it travels."""
+    details = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}
+    return ApplicationError(error.uri or NodeFailed.uri, error.sentence, **details)
+
+
+class NodeSession(ApplicationSession):  # type: ignore[misc]
+    """The node, as a WAMP session; also its :class:`~trishula_router.node.Router`."""
+
+    def __init__(self, config: ComponentConfig) -> None:
+        super().__init__(config)
+        self._node: Node | None = None
+        # Receipts topics with subscribers: news that nobody listens to are not even built.
+        self._listened: dict[int, str] = {}
+        self._listened_topics: set[str] = set()
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def onJoin(self, details: SessionDetails) -> None:
+        """Make the node; what makes that impossible is said in one sentence, and Crossbar stops."""
+        try:
+            await self._begin()
+        except (ConfigError, AgentsFileError, StoreError) as error:
+            log.critical("the node can't start: {error}", error=str(error))
+            self._give_up(str(error))
+        except Exception as error:
+            log.failure("the node can't start")
+            self._give_up(f"{type(error).__name__}: {error}")
+
+    async def _begin(self) -> None:
+        extra = {key: value for key, value in self.config.extra.items() if key != "cbdir"}
+        base = Path(self.config.extra["cbdir"])
+        config = parse_options(extra, base=base, path="extra")
+        store = open_store(
+            config.state_dir,
+            new_epoch=lambda: os.urandom(8).hex(),
+            call_in_reactor=reactor.callFromThread,
+            limit_bytes=config.limits.store_bytes,
+        )
+        node = Node(
+            config,
+            store,
+            Principals(config.agents_file),
+            self,
+            clock=reactor,
+            now=wall_clock_ms,
+            random=random.random,
+            version=_version(),
+        )
+        await node.start()
+        self._node = node
+        stop = lambda: Deferred.fromCoroutine(node.stop())  # noqa: E731
+        reactor.addSystemEventTrigger("before", "shutdown", stop)  # type: ignore[arg-type]
+        await self.subscribe(self._on_join, "wamp.session.on_join")
+        await self.subscribe(self._on_leave, "wamp.session.on_leave")
+        await self.subscribe(self._on_topic, "wamp.subscription.on_create")
+        await self.subscribe(self._on_topic_gone, "wamp.subscription.on_delete")
+        await self.register(self._authenticate, uris.AUTHENTICATE)
+        await self.register(self._authorize, uris.AUTHORIZE)
+        for uri, verb in node.procedures().items():
+            await self.register(self._handler(uri, verb), uri, options=RegisterOptions(details_arg="details"))
+        self._tell_ready(config.state_dir, config.node, store.epoch)
+
+    def _tell_ready(self, state_dir: Path, node: str, epoch: str) -> None:
+        ready = {"node": node, "pid": os.getpid(), "started_at": wall_clock_ms(), "epoch": epoch}
+        temporary = state_dir / f"{READY_FILE}.new"
+        temporary.write_text(json.dumps(ready) + "\n", encoding="utf-8")
+        temporary.replace(state_dir / READY_FILE)
+
+    def _give_up(self, why: str) -> None:
+        # Crossbar would go on without us and serve nothing; the worker's end is what it notices.
+        log.critical("stopping the router worker: {why}", why=why)
+        reactor.callLater(0, reactor.stop)  # type: ignore[arg-type,misc]
+
+    # -- in: calls and sessions ----------------------------------------------------------------------------------------
+
+    def _handler(self, uri: str, verb: Verb) -> Any:
+        node = self._node
+        assert node is not None
+
+        async def handle(*args: Any, details: CallDetails, **kwargs: Any) -> Any:
+            try:
+                if kwargs:
+                    named = ", ".join(sorted(kwargs))
+                    raise ArgumentInvalid(
+                        f"{uri} was called with keyword arguments ({named}); it takes positional ones"
+                    )
+                caller = Caller(details.caller, details.caller_authid, details.caller_authrole)
+                return await node.serve(verb, caller, args)
+            except TrishulaError as error:
+                raise to_wamp(error) from None
+            except Exception:
+                log.failure("a call of {uri} failed", uri=uri)
+                fault = NodeFailed(
+                    f"the node failed at {uri}; its log says why. Nothing is known to be done: try again"
+                )
+                raise to_wamp(fault) from None
+
+        return handle
+
+    async def _authenticate(self, realm: str, authid: str, details: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._node is not None
+        try:
+            return dict(self._node.authenticator.authenticate(realm, authid, details, time.time()))
+        except TrishulaError as error:
+            raise to_wamp(error) from None
+
+    async def _authorize(
+        self, session: Mapping[str, Any], uri: str, action: str, options: Mapping[str, Any] | None = None
+    ) -> dict[str, bool]:
+        assert self._node is not None
+        return self._node.authorizer.authorize(session, uri, action, options)
+
+    def _on_join(self, details: Mapping[str, Any]) -> None:
+        assert self._node is not None
+        if details.get("authrole") in (AGENT_ROLE, OPERATOR_ROLE):
+            self._node.session_joined(details["authid"], details["session"], details["authrole"])
+
+    def _on_leave(self, session: int, *_: Any) -> None:
+        assert self._node is not None
+        self._node.session_left(session)
+
+    def _on_topic(self, session: int, subscription: Mapping[str, Any]) -> None:
+        at = uris.parse_agent_uri(subscription["uri"])
+        if at is not None and at.kind == "receipts":
+            self._listened[subscription["id"]] = subscription["uri"]
+            self._listened_topics.add(subscription["uri"])
+
+    def _on_topic_gone(self, session: int, subscription: int) -> None:
+        self._listened_topics.discard(self._listened.pop(subscription, ""))
+
+    # -- out: what the node wants of the router ------------------------------------------------------------------------
+
+    def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
+        """Send deliveries to one session."""
+        self._publish(uris.inbox_of(address), deliveries, [session])
+
+    def tell(self, news: Iterable[News]) -> None:
+        """Tell senders that listen."""
+        if not any(
+            topic.startswith(uris.AGENT_PREFIX) and topic.endswith(".receipts") for topic in self._listened_topics
+        ):
+            return
+        by_topic: dict[str, list[dict[str, Any]]] = {}
+        for one in news:
+            topic = uris.receipts_of(Address.parse(one.sender).agent)
+            if topic in self._listened_topics:
+                told = {"id": one.id, "to": one.recipient, "state": one.state, "at": one.at}
+                if one.reason is not None:
+                    told["reason"] = one.reason
+                by_topic.setdefault(topic, []).append(told)
+        for topic, events in by_topic.items():
+            self._publish(topic, events, None)
+
+    def announce(self, topic: str, event: Mapping[str, Any]) -> None:
+        """Publish an event for all."""
+        self._publish(topic, dict(event), None)
+
+    def close_session(self, session: int, uri: str, sentence: str) -> None:
+        """End a client's session."""
+        self.call("wamp.session.kill", session, reason=uri, message=sentence).addErrback(
+            # It may have gone by itself in the meantime.
+            lambda failure: log.debug("session {session} was gone already", session=session)
+        )
+
+    def _publish(self, topic: str, event: Any, eligible: list[int] | None) -> None:
+        if self._transport is None:
+            return
+        self.publish(topic, event, options=PublishOptions(eligible=eligible) if eligible else None)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("trishula")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,298 @@
+"""Intake: what a client sends is checked, stored, and only then answered with a receipt.
+
+The way of one ``mailbox.send``: each message is parsed; its sender is checked against the session; its recipients are
+found and the sender's grants, the recipients' mailboxes and the size limits are asked; what passed goes into the store
+in one transaction; the receipts are answered in the order of the request. A refused message doesn't refuse its
+neighbours. A refusal that tells of a wrong-doer (a false sender, a forbidden recipient) is noted in the journal.
+
+Two types are signals rather than mail, so that the simplest clients need nothing else: a HEARTBEAT counts as a beat and
+an ACK (with ``reply_to``, from the recipient) settles the message it names. Neither is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from msgspec.structs import replace
+from twisted.logger import Logger
+
+from trishula.errors import (
+    AgentUnknown,
+    CopiesUnavailable,
+    InstanceUnknown,
+    MailboxFull,
+    MessageUnknown,
+    RecipientForbidden,
+    RecipientUnknown,
+    SenderFalse,
+    StorageFailed,
+    StorageFull,
+    TrishulaError,
+)
+from trishula.message import Message, parse
+from trishula.names import BROADCAST, Address
+from trishula_router.delivery import Delivery
+from trishula_router.journal import Kind
+from trishula_router.lifecycle import Entry
+from trishula_router.options import Limits
+from trishula_router.store.interface import Accepted, Draft, State, Store
+
+__all__ = ["Intake", "Registry"]
+
+log = Logger()
+
+#: How soon a sender may try a full mailbox again: long enough for a consumer to work a window off.
+FULL_RETRY_S = 1.0
+#: With one node there is one copy; how soon to ask again whether a peer is there.
+COPIES_RETRY_S = 5.0
+
+
+class Grants(Protocol):
+    """What the intake asks of a principal."""
+
+    def may_send(self, to_agent: str) -> bool: ...
+
+
+class Registry(Protocol):
+    """Who is registered; :class:`trishula_router.principals.Principals` in a node."""
+
+    def names(self) -> tuple[str, ...]: ...
+
+    def get(self, name: str) -> Grants | None: ...
+
+
+@dataclass(slots=True)
+class _Checked:
+    """A message that passed, on its way into the store."""
+
+    index: int
+    message: Message
+    draft: Draft
+
+
+class Intake:
+    """Accepts messages.
+
+    Args:
+        node: the node's name, for receipts.
+        store: where they become durable.
+        delivery: told of what became durable.
+        registry: who may be written to, by whom.
+        limits: sizes.
+        default_ttl_ms: of a message that names none.
+        knows_instance: whether an address with an instance is there.
+        beat: takes a heartbeat: (agent, sent_at or None).
+    """
+
+    def __init__(
+        self,
+        node: str,
+        store: Store,
+        delivery: Delivery,
+        registry: Registry,
+        limits: Limits,
+        *,
+        default_ttl_ms: int,
+        knows_instance: Callable[[str], bool],
+        beat: Callable[[str, int | None], None],
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._delivery = delivery
+        self._registry = registry
+        self._limits = limits
+        self._default_ttl_ms = default_ttl_ms
+        self._knows_instance = knows_instance
+        self._beat = beat
+
+    async def send(self, agent: str, raws: Sequence[object], *, copies: int, now: int) -> list[dict[str, Any]]:
+        """Accept or refuse each message.
+
+        Args:
+            agent: the session's authid.
+            raws: the messages as they came.
+            copies: on how many nodes the sender insists.
+            now: ms.
+
+        Returns:
+            the receipts, in order.
+        """
+        receipts: list[dict[str, Any]] = [{}] * len(raws)
+        checked: list[_Checked] = []
+        for index, raw in enumerate(raws):
+            try:
+                message = self._check(agent, raw, index, copies, now)
+                if message.type == "HEARTBEAT":
+                    self._beat(agent, message.timestamp)
+                    receipts[index] = self._receipt(message.id, "accepted", self._store.high_water, 0)
+                elif message.type == "ACK":
+                    receipts[index] = await self._acknowledge(agent, message, index)
+                else:
+                    checked.append(_Checked(index, message, self._draft(agent, message, index, now)))
+            except TrishulaError as error:
+                receipts[index] = self._refuse(agent, raw, error, now)
+        if checked:
+            await self._store_all(agent, checked, receipts, now)
+        return receipts
+
+    def _check(self, agent: str, raw: object, index: int, copies: int, now: int) -> Message:
+        message = parse(raw, path=f"messages[{index}]", payload_limit_bytes=self._limits.payload_bytes)
+        if message.sender is None:
+            message = replace(message, sender=agent)
+        elif message.sender != agent and Address.parse(message.sender).agent != agent:
+            raise SenderFalse(
+                f'messages[{index}].from is "{message.sender}", and this session is {agent}\'s; leave the key out, or '
+                f"send as {agent}"
+            )
+        if copies > 1:
+            raise CopiesUnavailable(
+                f"the sender insists on {copies} copies and this node has no peer to keep a second one; ask for 1, or "
+                "try again when a peer is there",
+                retry_after_s=COPIES_RETRY_S,
+            )
+        if message.timestamp is None:
+            message = replace(message, timestamp=now)
+        return message
+
+    def _draft(self, agent: str, message: Message, index: int, now: int) -> Draft:
+        """What to store, its place in the mailboxes reserved."""
+        principal = self._registry.get(agent)
+        if principal is None:
+            raise AgentUnknown(f"{agent} is not registered at this node any more")
+        recipients = self._recipients(agent, principal, message, index)
+        stamped = replace(message, accepted_at=now)
+        ttl_ms = self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms
+        envelope = msgspec.json.encode(stamped.to_wire())
+        for recipient in recipients:
+            self._check_room(recipient, len(envelope))
+        for recipient in recipients:
+            self._delivery.mailbox(recipient).reserve(len(envelope))
+        assert message.sender is not None
+        return Draft(message.sender, message.id, recipients, message.type, message.priority, now + ttl_ms, envelope)
+
+    def _recipients(self, agent: str, principal: Grants, message: Message, index: int) -> tuple[str, ...]:
+        if message.to == BROADCAST:
+            if not principal.may_send(BROADCAST):
+                raise RecipientForbidden(
+                    f'messages[{index}].to is "broadcast", and the grants of {agent} don\'t cover it; an operator can '
+                    'add "broadcast" to its "send" list in the agents file'
+                )
+            return tuple(name for name in self._registry.names() if name != agent)
+        address = Address.parse(message.to)
+        if self._registry.get(address.agent) is None:
+            raise RecipientUnknown(
+                f'messages[{index}].to is "{message.to}", and no agent {address.agent} is registered at this node; '
+                f"check the name, or register it with: trishula token new {address.agent}"
+            )
+        if not principal.may_send(address.agent):
+            raise RecipientForbidden(
+                f'messages[{index}].to is "{message.to}", and the grants of {agent} don\'t cover it; an operator can '
+                f'add "{address.agent}" to its "send" list in the agents file'
+            )
+        if address.instance is not None and not self._knows_instance(message.to):
+            raise InstanceUnknown(
+                f'messages[{index}].to is "{message.to}", and that instance is not there (any more); write to '
+                f"{address.agent}, whose mailbox is always there"
+            )
+        return (message.to,)
+
+    def _check_room(self, recipient: str, size_bytes: int) -> None:
+        mailbox = self._delivery.mailbox(recipient)
+        if mailbox.open_messages >= self._limits.mailbox_messages:
+            rule = f"{self._limits.mailbox_messages} messages (limits.mailbox_messages)"
+        elif mailbox.open_bytes + size_bytes > self._limits.mailbox_bytes:
+            rule = f"{self._limits.mailbox_bytes} bytes (limits.mailbox)"
+        else:
+            return
+        raise MailboxFull(
+            f"the mailbox of {recipient} is full: the node keeps {rule} for one address; the message was not accepted, "
+            "try again when the recipient has worked some off",
+            retry_after_s=FULL_RETRY_S,
+        )
+
+    async def _store_all(
+        self, agent: str, checked: Sequence[_Checked], receipts: list[dict[str, Any]], now: int
+    ) -> None:
+        try:
+            outcomes = await self._store.append([one.draft for one in checked], now)
+        except (StorageFull, StorageFailed) as error:
+            for one in checked:
+                self._unreserve(one.draft)
+                receipts[one.index] = self._refusal(one.message.id, error)
+            return
+        arrived: list[Entry] = []
+        for one, outcome in zip(checked, outcomes, strict=True):
+            status = "duplicate" if outcome.duplicate else "accepted"
+            receipts[one.index] = self._receipt(
+                one.message.id, status, outcome.positions[0] if outcome.positions else 0, 1
+            )
+            if outcome.duplicate:
+                self._unreserve(one.draft)
+            else:
+                arrived += _entries(one, outcome, now)
+        self._delivery.arrived(arrived)
+
+    def _unreserve(self, draft: Draft) -> None:
+        for recipient in draft.recipients:
+            self._delivery.mailbox(recipient).discount(len(draft.envelope))
+
+    async def _acknowledge(self, agent: str, message: Message, index: int) -> dict[str, Any]:
+        found = [
+            stored
+            for stored in await self._store.with_ids([str(message.reply_to)])
+            if Address.parse(stored.recipient).agent == agent and stored.sender == message.to
+        ]
+        if not found:
+            raise MessageUnknown(
+                f'messages[{index}].reply_to is "{message.reply_to}", and {agent} got no message of that id from '
+                f"{message.to}"
+            )
+        if any(stored.state is not State.DONE for stored in found):
+            await self._delivery.ack(agent, [stored.position for stored in found])
+        return self._receipt(message.id, "accepted", found[0].position, 0)
+
+    def _refuse(self, agent: str, raw: object, error: TrishulaError, now: int) -> dict[str, Any]:
+        fields = raw if isinstance(raw, dict) else {}
+        if isinstance(error, SenderFalse | RecipientForbidden):
+            facts = {"agent": agent, "error": error.uri, "detail": error.sentence}
+            self._store.note(Kind.REFUSED, facts, now).addErrback(
+                lambda failure: log.failure("a refusal could not be noted", failure)
+            )
+        return self._refusal(fields.get("id"), error)
+
+    def _refusal(self, message_id: object, error: TrishulaError) -> dict[str, Any]:
+        receipt: dict[str, Any] = {
+            "id": message_id if isinstance(message_id, str) else None,
+            "status": "refused",
+            "node": self._node,
+            "seq": None,
+            "copies": 0,
+            "error": error.uri,
+            "detail": error.sentence,
+        }
+        if error.retry_after_s is not None:
+            receipt["retry_after_s"] = error.retry_after_s
+        return receipt
+
+    def _receipt(self, message_id: str, status: str, seq: int, copies: int) -> dict[str, Any]:
+        return {"id": message_id, "status": status, "node": self._node, "seq": seq, "copies": copies}
+
+
+def _entries(one: _Checked, outcome: Accepted, now: int) -> list[Entry]:
+    wire = replace(one.message, accepted_at=now).to_wire()
+    return [
+        Entry(
+            position,
+            one.draft.sender,
+            one.draft.id,
+            recipient,
+            one.draft.priority,
+            one.draft.expires_at,
+            len(one.draft.envelope),
+            wire,
+        )
+        for position, recipient in zip(outcome.positions, one.draft.recipients, strict=True)
+    ]

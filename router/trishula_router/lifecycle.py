@@ -1,0 +1,118 @@
+"""The life of one message at its recipient, as decisions: which state follows what happened to it.
+
+::
+
+    accepted ──► delivered ──► done          acked, or a COMMAND that was answered
+        ▲            │
+        └────────────┤  failed or lost, and attempts are left: back into the mailbox after a pause
+                     ├──► dead               attempts used up, or nacked for good
+    accepted/delivered ──► expired           its time to live is over, or its instance is gone
+    accepted/delivered ──► cancelled         by its sender
+
+What an attempt costs:
+
+* a *failure* (nacked, or the lease ran out without an ack) is the message's or its handler's fault: after
+  ``max_attempts`` of them it is dead;
+* a *lost session* (the agent disconnected, crashed, was taken over) is usually nobody's fault, and one loss hits every
+  message in the window. It costs no failure, but a message that kills its agent each time must end too: after
+  ``LOST_SESSIONS_PER_ATTEMPT * max_attempts`` deliveries it is dead all the same.
+
+Policy only: :func:`after_failure` and :func:`after_lost_session` decide, ``delivery`` does. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from trishula_router.options import DeliveryPolicy
+from trishula_router.store.interface import Return, StoredMessage
+
+__all__ = ["LOST_SESSIONS_PER_ATTEMPT", "Dead", "Entry", "after_failure", "after_lost_session"]
+
+LOST_SESSIONS_PER_ATTEMPT = 4
+
+
+@dataclass(slots=True)
+class Entry:
+    """An open message of one mailbox, as the node holds it in memory. Instants in ms.
+
+    Attributes:
+        position: of its accepted record: its identity.
+        wire: the message as it travels, or ``None`` if it must be read from the store first.
+        attempts: how often it was delivered.
+        failures: how often an attempt failed.
+        due_at: not to be delivered before.
+    """
+
+    position: int
+    sender: str
+    id: str
+    recipient: str
+    priority: int
+    expires_at: int
+    size_bytes: int
+    wire: dict[str, Any] | None = None
+    attempts: int = 0
+    failures: int = 0
+    due_at: int = 0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Its place in the mailbox: the more urgent first, then the older."""
+        return self.priority, self.position
+
+    @classmethod
+    def of(cls, stored: StoredMessage) -> Entry:
+        """The entry of a message read from the store."""
+        return cls(
+            stored.position,
+            stored.sender,
+            stored.id,
+            stored.recipient,
+            stored.priority,
+            stored.expires_at,
+            stored.size_bytes,
+            None,
+            stored.attempts,
+            stored.failures,
+            stored.due_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """No further attempt: ``reason`` goes into the journal and to the sender."""
+
+    reason: str
+
+
+def after_failure(
+    entry: Entry, reason: str, *, requeue: bool, now: int, policy: DeliveryPolicy, random: Callable[[], float]
+) -> Return | Dead:
+    """What follows an attempt that failed.
+
+    Args:
+        entry: the message, with the failures before this one.
+        reason: what the agent said, or what the node saw.
+        requeue: whether the agent wants it again.
+        now: ms.
+        policy: the node's.
+        random: spreads the pause.
+    """
+    failures = entry.failures + 1
+    if not requeue:
+        return Dead(reason)
+    if failures >= policy.max_attempts:
+        return Dead(f"{failures} of {policy.max_attempts} attempts failed, the last one: {reason}")
+    pause_ms = int(policy.backoff.pause_s(failures - 1, random) * 1000)
+    return Return(entry.position, failures, now + pause_ms)
+
+
+def after_lost_session(entry: Entry, *, now: int, policy: DeliveryPolicy) -> Return | Dead:
+    """What follows the loss of the session that had the message: at once again, but not without end."""
+    deliveries = policy.max_attempts * LOST_SESSIONS_PER_ATTEMPT
+    if entry.attempts >= deliveries:
+        return Dead(f"it was delivered {entry.attempts} times and each time its agent was lost before it answered")
+    return Return(entry.position, entry.failures, now)

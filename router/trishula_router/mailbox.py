@@ -1,0 +1,176 @@
+"""One mailbox: the open messages of one address, in order of delivery, with bounded memory.
+
+The order is by (priority, position): the more urgent first, then as they were accepted. A message is in one of these
+places:
+
+* *waiting* in memory: to be delivered now, or at its ``due_at``;
+* *held*: delivered and not settled yet, or being settled;
+* *spilled*: in the store only.
+
+Memory holds the first messages of the order: all whose order is at or before the *frontier*. Without a frontier it
+holds all. When more than ``2 * capacity`` wait, the later half is dropped from memory and the frontier moves forward;
+when few are left, the owner reads the next ones from the store (:meth:`Mailbox.wants_refill`, :meth:`Mailbox.refill`).
+
+Policy only: no I/O, no clock; ``delivery`` owns the mailboxes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from trishula_router.lifecycle import Entry
+
+__all__ = ["BEFORE_ALL", "Mailbox", "Taken"]
+
+#: Before every message's order; positions and priorities start at 1.
+BEFORE_ALL = (0, 0)
+
+#: Messages kept in memory: enough for several windows, so that reading on happens while the agent works.
+CAPACITY = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What :meth:`Mailbox.take` found: messages to deliver, now held, and messages whose time is over, also held."""
+
+    ready: list[Entry] = field(default_factory=list)
+    expired: list[Entry] = field(default_factory=list)
+
+
+class Mailbox:
+    """The open messages of one address.
+
+    Attributes:
+        address: whose mailbox it is.
+        open_messages: how many are open: waiting, held, spilled, and reserved for a send under way.
+        open_bytes: the sum of their sizes.
+        held: the delivered ones, by position.
+    """
+
+    def __init__(self, address: str, *, open_messages: int = 0, open_bytes: int = 0, capacity: int = CAPACITY) -> None:
+        self.address = address
+        self.open_messages = open_messages
+        self.open_bytes = open_bytes
+        self.held: dict[int, Entry] = {}
+        self._capacity = capacity
+        self._waiting: dict[int, Entry] = {}
+        self._ready: list[tuple[int, int]] = []
+        self._delayed: list[tuple[int, int, int]] = []
+        # A mailbox that is new in memory may have any number of messages on disk.
+        self._frontier: tuple[int, int] | None = BEFORE_ALL if open_messages else None
+        # The first message in order that went by memory while a refill was under way: its answer may lack it.
+        self._passed: tuple[int, int] | None = None
+        self._refill_is_void = False
+
+    def reserve(self, size_bytes: int) -> None:
+        """Count a message that is on its way into the store, so that concurrent sends can't overfill the mailbox."""
+        self.open_messages += 1
+        self.open_bytes += size_bytes
+
+    def discount(self, size_bytes: int) -> None:
+        """Count a message no more: it is settled, or was not stored after all."""
+        self.open_messages -= 1
+        self.open_bytes -= size_bytes
+
+    def add(self, entry: Entry) -> list[Entry]:
+        """Put in a message that is durable and reserved; returns those that memory lets go of for it."""
+        if self._is_beyond(entry):
+            return [entry]
+        self._place(entry)
+        return self._spill() if len(self._waiting) > 2 * self._capacity else []
+
+    def _is_beyond(self, entry: Entry) -> bool:
+        if self._frontier is None or entry.order <= self._frontier:
+            return False
+        self._passed = entry.order if self._passed is None else min(self._passed, entry.order)
+        return True
+
+    def _place(self, entry: Entry) -> None:
+        self._waiting[entry.position] = entry
+        if entry.due_at:
+            heapq.heappush(self._delayed, (entry.due_at, *entry.order))
+        else:
+            heapq.heappush(self._ready, entry.order)
+
+    def _spill(self) -> list[Entry]:
+        waiting = sorted(self._waiting.values(), key=lambda entry: entry.order)
+        kept, dropped = waiting[: self._capacity], waiting[self._capacity :]
+        self._waiting, self._ready, self._delayed = {}, [], []
+        for entry in kept:
+            self._place(entry)
+        self._frontier = kept[-1].order
+        self._refill_is_void = True
+        return dropped
+
+    def take(self, room: int, now: int) -> Taken:
+        """The next messages in order, at most ``room``; they are held from now on. ``now`` in ms."""
+        while self._delayed and self._delayed[0][0] <= now:
+            _, priority, position = heapq.heappop(self._delayed)
+            heapq.heappush(self._ready, (priority, position))
+        taken = Taken()
+        while self._ready and len(taken.ready) < room:
+            position = heapq.heappop(self._ready)[1]
+            entry = self._waiting.get(position)
+            # The heaps keep what was taken out or delayed since; the dictionary knows.
+            if entry is None or entry.due_at > now:
+                continue
+            del self._waiting[position]
+            self.held[position] = entry
+            (taken.expired if entry.expires_at <= now else taken.ready).append(entry)
+        return taken
+
+    def give_back(self, entry: Entry, due_at: int) -> None:
+        """A held message waits again, until ``due_at`` (ms)."""
+        del self.held[entry.position]
+        entry.due_at = due_at
+        if not self._is_beyond(entry):
+            self._place(entry)
+
+    def hold(self, position: int) -> Entry | None:
+        """Take one waiting message out of its turn, because it is about to be settled."""
+        entry = self._waiting.pop(position, None)
+        if entry is not None:
+            self.held[position] = entry
+        return entry
+
+    def settled(self, entry: Entry) -> None:
+        """A held message is in a final state: it is no longer here."""
+        if self.held.pop(entry.position, None) is not None:
+            self.discount(entry.size_bytes)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is open here."""
+        return self.open_messages == 0
+
+    @property
+    def wants_refill(self) -> bool:
+        """Whether memory runs low and the store has more."""
+        return self._frontier is not None and len(self._waiting) < self._capacity // 4
+
+    def begin_refill(self) -> tuple[tuple[int, int], int]:
+        """What to ask the store for: the order to read on from, and how many at most."""
+        self._passed = None
+        self._refill_is_void = False
+        # Held messages are open in the store too and come back with the answer; they must not use up its places.
+        return self._frontier or BEFORE_ALL, self._capacity + len(self.held)
+
+    def refill(self, entries: Sequence[Entry], asked: int) -> None:
+        """Put in what the store answered to :meth:`begin_refill`, in order.
+
+        The answer is as old as the question. What went by memory since then is perhaps not in it, so memory is filled
+        only up to there; what was dropped from memory since then makes the answer void, and the owner asks again.
+        """
+        if self._refill_is_void:
+            return
+        if self._passed is None and len(entries) < asked:
+            self._frontier = None
+        for entry in entries:
+            if self._passed is not None and entry.order >= self._passed:
+                break
+            if entry.position not in self.held and entry.position not in self._waiting:
+                self._place(entry)
+            if self._frontier is not None:
+                self._frontier = entry.order

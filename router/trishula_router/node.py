@@ -1,0 +1,379 @@
+"""The node's composition root: every service is made here, and only here, and wired to the others.
+
+:class:`Node` is what a node does, without a word of WAMP: verbs with a caller, checked arguments and results. The edge
+registers :meth:`Node.procedures` and hands over what comes; tests drive a node without a router.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from trishula import uris
+from trishula.errors import AgentUnknown, NodeStopping, TakenOver
+from trishula.message import show_value
+from trishula.names import Address
+from trishula_router import arguments
+from trishula_router.audit import Audit
+from trishula_router.authenticator import Authenticator
+from trishula_router.authorizer import Authorizer, Denial
+from trishula_router.clock import Clock, Timer
+from trishula_router.delivery import Delivery, Outlet
+from trishula_router.directory import Directory
+from trishula_router.instances import Instances
+from trishula_router.intake import Intake
+from trishula_router.journal import Kind
+from trishula_router.options import NodeConfig
+from trishula_router.principals import OPERATOR_ROLE, Principals
+from trishula_router.store.interface import Store
+
+__all__ = ["Caller", "Node", "Router", "Verb"]
+
+log = Logger()
+
+#: Leases and pauses are looked at so often; they are seconds long, so this is fine enough and costs nothing.
+TICK_S = 0.25
+#: Messages that nobody asks for are looked at so often whether their time is over.
+EXPIRY_ROUND_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the router vouches for."""
+
+    session: int
+    agent: str
+    role: str
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it joined as an operator."""
+        return self.role == OPERATOR_ROLE
+
+
+#: A procedure of the node: (caller, positional arguments) → result.
+Verb = Callable[[Caller, tuple[Any, ...]], Awaitable[Any]]
+
+
+class Router(Outlet, Protocol):
+    """What a node asks of the router it is embedded in."""
+
+    def announce(self, topic: str, event: Mapping[str, Any]) -> None:
+        """Publish an event for all."""
+
+    def close_session(self, session: int, uri: str, sentence: str) -> None:
+        """End a client's session, telling it why: an error's URI and a sentence."""
+
+
+class Node:
+    """All of a node's services.
+
+    Args:
+        config: the node's options.
+        store: open; the node closes it.
+        principals: who may join.
+        router: the way out.
+        clock: timers.
+        now: the wall clock in ms.
+        random: spreads pauses.
+        version: what runs, for the journal and ``node.status``.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        store: Store,
+        principals: Principals,
+        router: Router,
+        *,
+        clock: Clock,
+        now: Callable[[], int],
+        random: Callable[[], float],
+        version: str,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._principals = principals
+        self._router = router
+        self._clock = clock
+        self._now = now
+        self._version = version
+        self._started_at = now()
+        self._stopping = False
+        self._timers: list[Timer] = []
+        self.authenticator = Authenticator(principals)
+        self.authorizer = Authorizer(principals, self._denied)
+        self.directory = Directory(config.node, config.presence, principals.names)
+        self.instances = Instances(config.delivery.instance_grace_s)
+        self.delivery = Delivery(store, config.delivery, router, clock=clock, now=now, random=random)
+        self.intake = Intake(
+            config.node,
+            store,
+            self.delivery,
+            principals,
+            config.limits,
+            default_ttl_ms=config.delivery.default_ttl_ms,
+            knows_instance=self.instances.knows,
+            beat=lambda agent, sent_at: self.directory.beat(agent, self._now(), sent_at=sent_at),
+        )
+        self.audit = Audit(store, self.delivery)
+
+    async def start(self) -> None:
+        """Take over what the store holds, and begin to work."""
+        sizes = await self._store.open_mailboxes()
+        self.delivery.load(sizes)
+        for address in sizes:
+            self.instances.remember(address, self._clock.seconds())
+        facts = {"node": self._config.node, "version": self._version, "pid": os.getpid()}
+        await self._store.note(Kind.NODE_STARTED, facts, self._now())
+        self._every(TICK_S, self._tick)
+        self._every(EXPIRY_ROUND_S, self._expire)
+
+    async def stop(self) -> None:
+        """Accept nothing more, make durable what was accepted, and close the store."""
+        if self._stopping:
+            return
+        self._stopping = True
+        for timer in self._timers:
+            if timer.active():
+                timer.cancel()
+        await self._store.note(Kind.NODE_STOPPED, {"node": self._config.node}, self._now())
+        await self._store.close()
+
+    def _every(self, period_s: float, work: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> None:
+        """Do work again and again; a round that fails is logged, and the next one comes all the same."""
+        slot = len(self._timers)
+
+        def again(_: object = None) -> None:
+            if not self._stopping:
+                self._timers[slot] = self._clock.callLater(period_s, once)
+
+        def once() -> None:
+            done: Deferred[None] = Deferred.fromCoroutine(work())
+            done.addErrback(lambda failure: log.failure("a round of the node's housekeeping failed", failure))
+            done.addBoth(again)
+
+        self._timers.append(self._clock.callLater(period_s, once))
+
+    async def _tick(self) -> None:
+        if self._principals.reload_if_changed():
+            log.info("the agents file changed and was read again")
+        self.delivery.tick()
+        self._tell_presence()
+
+    async def _expire(self) -> None:
+        await self.delivery.expire()
+        for address in self.instances.gone(self._clock.seconds()):
+            await self.delivery.close_mailbox(address, "its instance is gone")
+
+    def _tell_presence(self) -> None:
+        for entry in self.directory.changes(self._now()):
+            self._router.announce(uris.EVENT_AGENT, entry)
+
+    # -- sessions ------------------------------------------------------------------------------------------------------
+
+    def session_joined(self, agent: str, session: int, role: str) -> None:
+        """A client joined as an agent."""
+        self.directory.joined(agent, session, self._now())
+        self._note(Kind.JOINED, {"agent": agent, "session": session, "role": role})
+        self._tell_presence()
+
+    def session_left(self, session: int) -> None:
+        """A client's session is gone."""
+        agent = self.directory.left(session)
+        if agent is None:
+            return
+        self.delivery.session_left(session)
+        self.instances.left(session, self._clock.seconds())
+        self._note(Kind.LEFT, {"agent": agent, "session": session})
+        self._tell_presence()
+
+    def _note(self, kind: Kind, facts: Mapping[str, Any]) -> None:
+        if not self._stopping:
+            self._store.note(kind, facts, self._now()).addErrback(
+                lambda failure: log.failure("{kind} could not be noted", failure, kind=kind)
+            )
+
+    def _denied(self, denial: Denial) -> None:
+        facts = {
+            "agent": denial.authid,
+            "error": denial.error.uri,
+            "detail": f"{denial.action} {denial.uri[:200]}: {denial.reason}",
+        }
+        self._note(Kind.REFUSED, facts)
+
+    # -- the verbs of the wire contract --------------------------------------------------------------------------------
+
+    def procedures(self) -> dict[str, Verb]:
+        """Every procedure that the node registers, by URI."""
+        return {
+            uris.MAILBOX_SEND: self._send,
+            uris.MAILBOX_ATTACH: self._attach,
+            uris.MAILBOX_ACK: self._ack,
+            uris.MAILBOX_NACK: self._nack,
+            uris.MAILBOX_WORKING: self._working,
+            uris.MAILBOX_FETCH: self._fetch,
+            uris.MAILBOX_STATUS: self._status,
+            uris.MAILBOX_CANCEL: self._cancel,
+            uris.DIRECTORY_LIST: self._list,
+            uris.DIRECTORY_GET: self._get,
+            uris.DIRECTORY_FIND: self._find,
+            uris.DIRECTORY_BEAT: self._beat,
+            uris.AUDIT_QUERY: self._query,
+            uris.AUDIT_WHY: self._why,
+            uris.AUDIT_VERIFY: self._verify,
+            uris.NODE_STATUS: self._node_status,
+        }
+
+    async def serve(self, verb: Verb, caller: Caller, args: tuple[Any, ...]) -> Any:
+        """Run a procedure for a caller: every way in leads through here."""
+        if self._stopping:
+            raise NodeStopping("the node is stopping and takes no more calls; try another node, or this one later")
+        self.directory.sign_of_life(caller.agent, self._now())
+        return await verb(caller, args)
+
+    async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        raws, options = arguments.read_positional(args, "send", 1, 2)
+        batch = arguments.read_list(raws, "messages", self._config.limits.batch_messages)
+        copies = arguments.read(arguments.SendOptions, options, "options").copies
+        return await self.intake.send(caller.agent, batch, copies=copies, now=self._now())
+
+    async def _attach(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "attach", 0, 1)
+        options = arguments.read(arguments.AttachOptions, raw, "options")
+        address = Address(caller.agent, options.instance)
+        if options.instance is not None:
+            self.instances.present(str(address), caller.session)
+        self.directory.attached(
+            caller.agent,
+            caller.session,
+            self._now(),
+            instance=options.instance,
+            capabilities=tuple(options.capabilities),
+            heartbeat_s=options.heartbeat_s,
+        )
+        before = self.delivery.attach(address, caller.session, options.window or self._config.delivery.window)
+        if before is not None:
+            self._take_over(address, before, caller.session)
+        self._tell_presence()
+        return {"node": self._config.node, "epoch": self._store.epoch, "high_water": self._store.high_water}
+
+    def _take_over(self, address: Address, before: int, by: int) -> None:
+        self._note(Kind.TAKEN_OVER, {"agent": address.agent, "address": str(address), "session": before, "by": by})
+        sentence = (
+            f"a newer session consumes the mailbox of {address} now, so this one was closed; run one session of an "
+            "agent, or give each its own instance"
+        )
+        self._router.close_session(before, TakenOver.uri, sentence)
+
+    async def _ack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "ack", 1, 1)
+        return await self.delivery.ack(caller.agent, arguments.read_tokens(raw, "tokens", arguments.WINDOW_LIMIT))
+
+    async def _nack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "nack", 1, 1)
+        refused = []
+        for index, item in enumerate(arguments.read_list(raw, "items", arguments.WINDOW_LIMIT)):
+            one = arguments.read(arguments.NackItem, item, f"items[{index}]")
+            refused.append((arguments.read_token(one.token, f"items[{index}].token"), one.reason, one.requeue))
+        return await self.delivery.nack(caller.agent, refused)
+
+    async def _working(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:
+        token, for_s = arguments.read_positional(args, "working", 2, 2)
+        position = arguments.read_token(token, "token")
+        return {"lease_until_at": self.delivery.working(caller.agent, position, arguments.read_span(for_s, "for_s"))}
+
+    async def _fetch(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "fetch", 0, 1)
+        options = arguments.read(arguments.FetchOptions, raw, "options")
+        address = Address(caller.agent, options.instance)
+        if options.instance is not None:
+            self.instances.present(str(address), caller.session)
+        deliveries = await self.delivery.fetch(address, caller.session, options.max, options.wait_s)
+        pending, in_flight = self.delivery.counts(str(address))
+        return {
+            "deliveries": deliveries,
+            "epoch": self._store.epoch,
+            "high_water": self._store.high_water,
+            "pending": pending,
+            "in_flight": in_flight,
+        }
+
+    async def _status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "status", 1, 1)
+        return await self.audit.status(caller.agent, arguments.read_ids(raw, "ids", arguments.FETCH_LIMIT))
+
+    async def _cancel(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "cancel", 1, 1)
+        return await self.audit.cancel(caller.agent, arguments.read_ids(raw, "ids", arguments.FETCH_LIMIT))
+
+    async def _list(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        arguments.read_positional(args, "list", 0, 0)
+        return self.directory.find(self._now())
+
+    async def _get(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (name,) = arguments.read_positional(args, "get", 1, 1)
+        for entry in self.directory.find(self._now()):
+            if entry["agent"] == name:
+                return entry
+        raise AgentUnknown(
+            f"no agent {show_value(name)} is registered at this node; `trishula agents` lists those that are"
+        )
+
+    async def _find(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        (raw,) = arguments.read_positional(args, "find", 0, 1)
+        options = arguments.read(arguments.FindOptions, raw, "options")
+        return self.directory.find(self._now(), capability=options.capability, presence=options.presence)
+
+    async def _beat(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:
+        received_at = self._now()
+        (raw,) = arguments.read_positional(args, "beat", 1, 1)
+        beat = arguments.read(arguments.BeatOptions, raw, "beat")
+        self.directory.beat(
+            caller.agent,
+            received_at,
+            sent_at=beat.sent_at,
+            state=beat.state,
+            busy_until=beat.busy_until,
+            load=beat.load,
+        )
+        self._tell_presence()
+        return {"received_at": received_at, "answered_at": self._now()}
+
+    async def _query(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "query", 0, 1)
+        return await self.audit.query(arguments.read(arguments.QueryOptions, raw, "options"))
+
+    async def _why(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        message_id, raw = arguments.read_positional(args, "why", 1, 2)
+        options = arguments.read(arguments.WhyOptions, raw, "options")
+        (checked,) = arguments.read_ids([message_id], "id", 1)
+        return await self.audit.why(caller.agent, checked, options.sender, operator=caller.is_operator)
+
+    async def _verify(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        arguments.read_positional(args, "verify", 0, 0)
+        return await self.audit.verify()
+
+    async def _node_status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        arguments.read_positional(args, "status", 0, 0)
+        pending, in_flight = self.delivery.totals()
+        entries = self.directory.find(self._now())
+        return {
+            "node": self._config.node,
+            "version": self._version,
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "epoch": self._store.epoch,
+            "high_water": self._store.high_water,
+            "agents": len(entries),
+            "present": sum(entry["presence"] != "offline" for entry in entries),
+            "pending": pending,
+            "in_flight": in_flight,
+            "store_bytes": self._store.size_bytes(),
+            "agents_file_fault": self._principals.fault,
+        }
