@@ -86,6 +86,11 @@ lock: ## Make deploy/lock/ again with the newest versions that setup.cfg allows
 	$(COMPILE) --extra router --extra dev --output-file deploy/lock/dev.txt setup.cfg
 	$(COMPILE) --extra router --constraint deploy/lock/dev.txt --output-file deploy/lock/router.txt setup.cfg
 	$(COMPILE) --constraint deploy/lock/dev.txt --output-file deploy/lock/agent.txt setup.cfg
+	echo 'numpy>=2.1' > build/numpy.in
+	$(COMPILE) --output-file build/numpy.txt build/numpy.in
+	for lock in agent router dev; do { \
+	echo; echo '# From Python 3.13 on NumPy 1 has no wheels, and needs to be none.'; \
+	sed 's/^\(numpy==[^ ]*\) /\1 ; python_version >= "3.13" /' build/numpy.txt; } >> deploy/lock/$$lock.txt; done
 
 .PHONY: clean
 clean: ## Remove what was built and cached, and the environment

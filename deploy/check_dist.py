@@ -23,7 +23,7 @@ PACKAGES = {
     "router/trishula_router": "trishula_router",
     "config": "trishula_router/config",
 }
-DATA_SUFFIXES = {".sql", ".typed", ".json"}
+DATA_SUFFIXES = {".sql", ".typed", ".json", ".html"}
 NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
 )

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -35,7 +36,7 @@ class LoggedErrors:
     def __init__(self) -> None:
         self.failures: list[Failure] = []
 
-    def __call__(self, event: LogEvent) -> None:
+    def observe(self, event: LogEvent) -> None:
         failure = event.get("log_failure")
         if isinstance(failure, Failure):
             self.failures.append(failure)
@@ -56,12 +57,12 @@ def _is_unit(request: pytest.FixtureRequest) -> bool:
 def logged_errors(request: pytest.FixtureRequest) -> Iterator[LoggedErrors]:
     """Fail the test if Twisted logged an error that the test didn't flush."""
     errors = LoggedErrors()
-    globalLogPublisher.addObserver(errors)
+    globalLogPublisher.addObserver(errors.observe)
     yield errors
     # A Deferred logs its unhandled error when it is collected. A unit test's garbage is young; a full round for each of
     # many hundred tests would cost more than the tests.
     gc.collect(1 if _is_unit(request) else 2)
-    globalLogPublisher.removeObserver(errors)
+    globalLogPublisher.removeObserver(errors.observe)
     texts = [failure.getTraceback() for failure in errors.failures]
     assert not texts, "logged and not flushed:\n" + "\n".join(texts)
 
@@ -110,11 +111,12 @@ def _unit_tests_leave_the_reactor_alone(request: pytest.FixtureRequest) -> Itera
         yield
         return
     # Not at the top: which reactor it is, pytest-twisted decides first.
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
 
-    before = set(map(id, reactor.getDelayedCalls()))  # type: ignore[attr-defined]
+    reactor: Any = installed  # mypy can't read the interfaces of zope
+    before = set(map(id, reactor.getDelayedCalls()))
     yield
-    left = [call for call in reactor.getDelayedCalls() if id(call) not in before]  # type: ignore[attr-defined]
+    left = [call for call in reactor.getDelayedCalls() if id(call) not in before]
     for call in left:
         call.cancel()
     assert not left, f"left on the reactor: {left}"
@@ -125,7 +127,8 @@ def clock() -> Iterator[Clock]:
     """A clock that only the test moves; no timer may be left on it at the end."""
     clock = Clock()
     yield clock
-    left = [call for call in clock.getDelayedCalls() if call.active()]
+    timers: list[Any] = list(clock.getDelayedCalls())
+    left = [timer for timer in timers if timer.active()]
     assert not left, f"left on the clock: {left}"
 
 
