@@ -25,6 +25,7 @@ from trishula.units import parse_bytes, parse_duration_s
 
 __all__ = [
     "MISSING",
+    "WHOLE",
     "ConfigError",
     "DeliveryPolicy",
     "Fault",
@@ -32,21 +33,27 @@ __all__ = [
     "NodeConfig",
     "PresencePolicy",
     "parse_options",
+    "show_value",
 ]
 
 
 _N = TypeVar("_N", int, float)
 
 
-class _Missing:
-    """The type of :data:`MISSING`."""
+class _Mark:
+    """The type of :data:`MISSING` and :data:`WHOLE`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def __repr__(self) -> str:
-        return "MISSING"
+        return self._name
 
 
 #: The value of a key that isn't there; ``null`` is a value.
-MISSING: Final = _Missing()
+MISSING: Final = _Mark("MISSING")
+#: The value of a fault that concerns all below the path: showing it would tell nothing.
+WHOLE: Final = _Mark("WHOLE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class Fault:
 
     Attributes:
         path: where: the key path, such as ``workers[0].components[0].extra.limits.payload``.
-        value: what stands there; :data:`MISSING` if nothing does.
+        value: what stands there; :data:`MISSING` if nothing does, :data:`WHOLE` if it is not to be shown.
         rule: what should: a clause that begins with "it must" or "it is".
     """
 
@@ -68,7 +75,9 @@ class Fault:
         """The fault as an operator reads it."""
         if self.value is MISSING:
             return f"{self.path} is missing; {self.rule}"
-        return f"{self.path} is {_show(self.value)}; {self.rule}"
+        if self.value is WHOLE:
+            return f"{self.path}: {self.rule}"
+        return f"{self.path} is {show_value(self.value)}; {self.rule}"
 
 
 class ConfigError(Exception):
@@ -300,7 +309,7 @@ def _parse_presence(section: _Section) -> PresencePolicy:
     return PresencePolicy(heartbeat_s, stale_after_s)
 
 
-def _show(value: object) -> str:
+def show_value(value: object) -> str:
     """A value as a fault shows it: as JSON, short, on one line."""
     try:
         text = json.dumps(value, ensure_ascii=False)

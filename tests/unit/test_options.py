@@ -9,6 +9,7 @@ import pytest
 from trishula.backoff import Backoff
 from trishula_router.options import (
     MISSING,
+    WHOLE,
     ConfigError,
     DeliveryPolicy,
     Fault,
@@ -149,3 +150,4 @@ def test_a_long_or_strange_value_is_shown_short_and_on_one_line() -> None:
     assert Fault("x", "a\n" * 100, "it must be short").sentence == 'x is "' + "a\\n" * 25 + "a...; it must be short"
     assert Fault("x", {1}, "it must be JSON").sentence == "x is {1}; it must be JSON"
     assert Fault("x", MISSING, "it must be there").sentence == "x is missing; it must be there"
+    assert Fault("x", WHOLE, "it must be all right").sentence == "x: it must be all right"

@@ -1,0 +1,10 @@
+"""The commands of a node, which join the command line through the entry-point group ``trishula.commands``.
+
+Each module holds one command; :mod:`~trishula_router.commands.supervisor` runs the node's processes. Crossbar and
+Twisted are imported by the commands that need them, when they run: ``trishula --help`` needs neither.
+"""
+
+from trishula_router.commands.node import node
+from trishula_router.commands.token import token
+
+__all__ = ["node", "token"]

@@ -1,0 +1,126 @@
+"""The state directory, as all commands of a node find it, and the lock that keeps two nodes from sharing one.
+
+Where it is: ``--state``; else the ``state`` of the configuration that ``--config`` names; else ``TRISHULA_STATE``; else
+``$XDG_STATE_HOME/trishula``, which is ``~/.local/state/trishula``. A directory below the current one would be another
+one in each terminal: a token made in one would be unknown to the node started in the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from trishula.cli.exits import Exit
+from trishula.cli.state import State
+
+__all__ = [
+    "CommandFailed",
+    "agents_file_of",
+    "default_state_dir",
+    "hold_state_dir",
+    "open_state_dir",
+    "speaks_json",
+    "state_is_held",
+]
+
+
+class CommandFailed(click.ClickException):
+    """A command that ends with a sentence and an exit code."""
+
+    def __init__(self, sentence: str, exit_code: Exit = Exit.FAILED) -> None:
+        super().__init__(sentence)
+        self.exit_code = int(exit_code)  # type: ignore[misc]  # Click declares it for the class, and reads it from here
+
+
+def speaks_json(ctx: click.Context) -> bool:
+    """Whether ``--json`` was given."""
+    return ctx.ensure_object(State).json
+
+
+def default_state_dir(environment: Mapping[str, str]) -> Path:
+    """The state directory if neither an option nor a configuration names one."""
+    if named := environment.get("TRISHULA_STATE"):
+        return Path(named).expanduser()
+    home = environment.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(home).expanduser() / "trishula"
+
+
+def open_state_dir(state_dir: Path) -> Path:
+    """Make the directory if it isn't there; its absolute path.
+
+    Raises:
+        CommandFailed: if it can't be made or written.
+    """
+    state_dir = state_dir.absolute()
+    try:
+        # What agents say to each other is in there: nobody else's to read.
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CommandFailed(f"the state directory {state_dir} is a file; name a directory with --state") from None
+    except OSError as error:
+        raise CommandFailed(
+            f"the state directory {state_dir} can't be made: {error.strerror}; make it, or name another with --state"
+        ) from None
+    if not os.access(state_dir, os.W_OK | os.X_OK):
+        raise CommandFailed(
+            f"the state directory {state_dir} can't be written; change its owner or mode, or name another with --state"
+        )
+    return state_dir
+
+
+@contextlib.contextmanager
+def hold_state_dir(state_dir: Path) -> Iterator[None]:
+    """Hold the directory for one node, as long as this process lives: the kernel lets go of it however we end.
+
+    Raises:
+        CommandFailed: if another node holds it.
+    """
+    try:
+        descriptor = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CommandFailed(f"the state directory {state_dir} can't be written: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            raise CommandFailed(
+                f"a node already runs on the state directory {state_dir} (process {holder}); "
+                "stop it, or name another directory with --state"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def state_is_held(state_dir: Path) -> bool:
+    """Whether a node runs on that directory."""
+    try:
+        descriptor = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def agents_file_of(state_dir: Path) -> Path:
+    """Where the agents of that state are: as the node that last ran on it was configured, else ``agents.json``."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        from trishula_router.effective import options_of
+
+        config = json.loads((state_dir / "crossbar" / "config.json").read_bytes())
+        return state_dir / Path(str(options_of(config)["agents_file"])).expanduser()
+    return state_dir / "agents.json"

@@ -1,0 +1,254 @@
+"""The process of ``trishula node start``: one Crossbar node as its child, from the first breath to the last.
+
+The life of :class:`Supervisor`: :meth:`~Supervisor.start` spawns the controller in a process group of its own (a Ctrl-C
+in the terminal then reaches us alone, and we stop the node in order); :meth:`~Supervisor.wait_ready` waits until the
+embedded component has written ``node.json`` and the port upgrades to WebSocket; :meth:`~Supervisor.supervise` waits
+until the node ends, or ends it when a signal asks. However it ends, nothing of the group is left.
+
+A node ends when its parent does: see :mod:`trishula_router.commands.launcher`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from trishula import uris
+from trishula_router.effective import Address
+
+__all__ = [
+    "NodeFailed",
+    "PortTaken",
+    "Supervisor",
+    "cause_in_log",
+    "free_port",
+    "port_is_free",
+    "read_ready_file",
+    "upgrades",
+]
+
+#: A node listens after 2 to 4 s here; a small or busy machine may take ten times as long.
+READY_TIMEOUT_S = 60.0
+#: How long a node may take to stop in order: to answer what it has in hand and close its store.
+STOP_TIMEOUT_S = 10.0
+_POLL_S = 0.02
+#: Beyond that the old log is set aside at the next start; one old log is kept.
+_LOG_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+class NodeFailed(Exception):
+    """The node did not start, or ended by itself; the text says why."""
+
+
+class PortTaken(NodeFailed):
+    """The node did not start, because somebody else listens on its port."""
+
+
+class Supervisor:
+    """One node's processes.
+
+    Args:
+        state_dir: the node's state directory; Crossbar's own is ``crossbar`` in it, with its ``config.json``.
+        address: where it will listen.
+    """
+
+    def __init__(self, state_dir: Path, address: Address) -> None:
+        self._crossbar_dir = state_dir / "crossbar"
+        self._ready_file = state_dir / "node.json"
+        self.log = state_dir / "node.log"
+        self._address = address
+        self._child: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+        self._asked_to_stop = False
+
+    # -- start ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Spawn the controller."""
+        self._ready_file.unlink(missing_ok=True)
+        # Left by a node that was killed; we hold the lock of the state directory, so no node has it in use.
+        (self._crossbar_dir / "node.pid").unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if self.log.stat().st_size > _LOG_LIMIT_BYTES:
+                self.log.replace(self.log.with_suffix(".log.1"))
+        with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as log:
+            self._log_start = os.fstat(log.fileno()).st_size
+            self._child = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "trishula_router.commands.launcher"),
+                    *("start", "--cbdir", str(self._crossbar_dir), "--config", "config.json"),
+                    # At "info" Crossbar logs each client's authextra, and several lines for each session.
+                    *("--loglevel", "warn", "--color", "false", "--logformat", "standard"),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+                env=_environment(),
+            )
+
+    @property
+    def pid(self) -> int:
+        """The controller's process id."""
+        return self._require_child().pid
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Wait until the node serves.
+
+        Raises:
+            NodeFailed: if it ended, or was not ready in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not (self._ready_file.exists() and upgrades(self._address)):
+            if self._asked_to_stop:
+                return
+            if self._has_ended():
+                raise self._failure("the node ended while it started")
+            if time.monotonic() > deadline:
+                raise self._failure(f"the node was not ready after {timeout_s:.0f} s")
+            time.sleep(_POLL_S)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def stop_on_signals(self) -> None:
+        """Let SIGTERM, SIGINT and SIGHUP (the terminal is gone) stop the node in order; a second one at once."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._asked_to_stop:
+            self.kill()
+        self._asked_to_stop = True
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child.pid, signal.SIGTERM)
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether a signal came."""
+        return self._asked_to_stop
+
+    def supervise(self) -> None:
+        """Wait until the node ends.
+
+        Raises:
+            NodeFailed: if nobody asked it to.
+        """
+        deadline: float | None = None
+        while not self._has_ended():
+            if self._asked_to_stop and deadline is None:
+                deadline = time.monotonic() + STOP_TIMEOUT_S
+            if deadline is not None and time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S if self._asked_to_stop else 0.1)
+        self.kill()
+        if not self._asked_to_stop:
+            raise self._failure("the node ended by itself")
+
+    def kill(self) -> None:
+        """End whatever is left of the node's process group."""
+        if self._child is None or self._child.returncode is not None:
+            return
+        # The group may outlive its leader. Its id can't be another's: the leader has not been waited for until here.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
+        self._ready_file.unlink(missing_ok=True)
+
+    # -- what went wrong -----------------------------------------------------------------------------------------------
+
+    def _failure(self, what: str) -> NodeFailed:
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            text = log.read(_LOG_LIMIT_BYTES).decode(errors="replace")
+        self.kill()
+        if "Address already in use" in text:
+            return PortTaken(f"port {self._address.port} of {self._address.host or 'this machine'} is in use")
+        cause = cause_in_log(text)
+        return NodeFailed(f"{what}: {cause}; the log {self.log} has the rest")
+
+    def _has_ended(self) -> bool:
+        # WNOWAIT leaves the ended leader in place, and with it the id of its group: see kill().
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _require_child(self) -> subprocess.Popen[bytes]:
+        if self._child is None:
+            raise NodeFailed("the node was not started")
+        return self._child
+
+
+def cause_in_log(text: str) -> str:
+    """The one line of a node's log that tells most about why it ended.
+
+    The last line of a traceback names the error and its sentence; without a traceback the last line has to do.
+    """
+    lines = [_PREFIX.sub("", line).strip() for line in text.splitlines()]
+    errors = [line for line in lines if _ERROR.match(line)]
+    rest = [line for line in lines if line and not line.startswith("CROSSBAR")]
+    return (errors or rest or ["it said nothing"])[-1]
+
+
+#: What Crossbar puts before each line: time, process.
+_PREFIX = re.compile(r"^\d{4}-\d\d-\d\dT\S+ \[[^\]]*\] ?")
+#: ``package.module.SomeError: sentence``
+_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Failed|Full|Invalid|Missing|Taken)\b[^:]*: \S")
+
+
+def upgrades(address: Address, timeout_s: float = 1.0) -> bool:
+    """Whether a WebSocket handshake succeeds there: listening alone would be too early to call it ready."""
+    host = "127.0.0.1" if address.host in ("", "0.0.0.0") else address.host
+    request = (
+        f"GET /{uris.WEBSOCKET_PATH} HTTP/1.1\r\nHost: {host}:{address.port}\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Protocol: wamp.2.msgpack\r\n\r\n"
+    )
+    try:
+        with socket.create_connection((host, address.port), timeout_s) as connection:
+            connection.sendall(request.encode())
+            return connection.recv(64).startswith(b"HTTP/1.1 101 ")
+    except OSError:
+        return False
+
+
+def port_is_free(address: Address) -> bool:
+    """Whether a node could listen there now."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As Twisted does: a port whose old connections linger is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+            probe.listen(1)
+        except OSError:
+            return False
+        return True
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on. Somebody may take it before the node does: then try another one."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def read_ready_file(state_dir: Path) -> dict[str, object] | None:
+    """What a running node says of itself; ``None`` if none runs here."""
+    try:
+        raw = json.loads((state_dir / "node.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return raw if isinstance(raw, dict) else None
+
+
+def _environment() -> dict[str, str]:
+    # A token in the environment of whoever starts the node is not the node's business.
+    return {key: value for key, value in os.environ.items() if key != "TRISHULA_TOKEN"}

@@ -1,0 +1,100 @@
+"""The configuration a node really runs with: the operator's Crossbar JSON, with what the command line decides put in.
+
+:func:`effective_config` is a pure function; ``trishula node start`` writes its result into Crossbar's own directory
+(``<state>/crossbar/config.json``), so that a running node can be looked at, and started by hand with
+``crossbar start --cbdir <state>/crossbar``.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from trishula import uris
+
+__all__ = ["Address", "address_of", "effective_config", "options_of", "render_config"]
+
+#: A map of the configuration. Its shape is Crossbar's and has been checked by ``config_check``.
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a node listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """What an agent's ``TRISHULA_URL`` names; a node that listens everywhere is reached over loopback here."""
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
+        return f"ws://{host}:{self.port}/{uris.WEBSOCKET_PATH}"
+
+
+def _component(config: Json) -> Json:
+    for worker in config["workers"]:
+        for component in worker.get("components", []):
+            if component.get("realm") == uris.REALM and "extra" in component:
+                return cast(Json, component)
+    raise LookupError("the configuration has no component with options")
+
+
+def _endpoint(config: Json) -> Json:
+    for worker in config["workers"]:
+        for transport in worker.get("transports", []):
+            if uris.WEBSOCKET_PATH in transport.get("paths", {}):
+                return cast(Json, transport["endpoint"])
+    raise LookupError("the configuration has no transport with a WebSocket path")
+
+
+def options_of(config: Json) -> Json:
+    """The options of our component."""
+    return cast(Json, _component(config)["extra"])
+
+
+def address_of(config: Json) -> Address:
+    """Where the agents' transport listens."""
+    endpoint = _endpoint(config)
+    return Address(endpoint.get("interface", ""), endpoint["port"])
+
+
+def effective_config(config: Json, *, base: Path, state_dir: Path, address: Address) -> Json:
+    """The configuration to run with; the argument stays as it is.
+
+    Args:
+        config: a checked configuration.
+        base: the directory of its file: relative paths in it start there, and would not after it was moved.
+        state_dir: where the node keeps its data.
+        address: where it listens.
+    """
+    result = copy.deepcopy(config)
+    options_of(result)["state"] = str(state_dir.absolute())
+    endpoint = _endpoint(result)
+    endpoint["port"] = address.port
+    if address.host:
+        endpoint["interface"] = address.host
+    tls = endpoint.get("tls")
+    if isinstance(tls, dict):
+        for key in ("key", "certificate", "dhparam"):
+            if key in tls:
+                tls[key] = str((base / tls[key]).absolute())
+    for worker in result["workers"]:
+        options = worker.get("options", {})
+        if "pythonpath" in options:
+            options["pythonpath"] = [str((base / path).absolute()) for path in options["pythonpath"]]
+        for transport in worker.get("transports", []):
+            for service in transport.get("paths", {}).values():
+                if "directory" in service:
+                    service["directory"] = str((base / service["directory"]).absolute())
+    return result
+
+
+def render_config(config: Json) -> str:
+    """Its text."""
+    return json.dumps(config, indent=4, ensure_ascii=False) + "\n"
