@@ -14,8 +14,8 @@ import msgspec
 from trishula.errors import MessageUnknown
 from trishula.names import Address
 from trishula_router.arguments import QueryOptions
-from trishula_router.delivery import Delivery
 from trishula_router.journal import Record
+from trishula_router.settlement import Settlement
 from trishula_router.store.interface import History, State, Store, StoredMessage
 
 __all__ = ["Audit"]
@@ -33,9 +33,9 @@ def _is_party(agent: str, message: StoredMessage) -> bool:
 class Audit:
     """Answers from the store."""
 
-    def __init__(self, store: Store, delivery: Delivery) -> None:
+    def __init__(self, store: Store, settlement: Settlement) -> None:
         self._store = store
-        self._delivery = delivery
+        self._settlement = settlement
 
     async def status(self, agent: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The states of messages that the agent sent or received; ids it has nothing to do with are left out.
@@ -62,7 +62,7 @@ class Audit:
     async def cancel(self, agent: str, ids: Sequence[str]) -> list[bool]:
         """Cancel what the agent sent and is not settled; of a broadcast, for all recipients that are not."""
         own = [m for m in await self._store.with_ids(ids) if Address.parse(m.sender).agent == agent]
-        cancelled = await self._delivery.cancel([message.position for message in own])
+        cancelled = await self._settlement.cancel([message.position for message in own])
         done = {message.id for message, was in zip(own, cancelled, strict=True) if was}
         return [message_id in done for message_id in ids]
 

@@ -31,10 +31,10 @@ from trishula import uris
 from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
 from trishula.names import Address
 from trishula_router.agents_file import AgentsFileError
-from trishula_router.delivery import News
 from trishula_router.node import Caller, Node, Verb
 from trishula_router.options import ConfigError, parse_options
 from trishula_router.principals import AGENT_ROLE, OPERATOR_ROLE, Principals
+from trishula_router.settlement import News
 from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite import open_store
 

@@ -11,7 +11,7 @@ an ACK (with ``reply_to``, from the recipient) settles the message it names. Nei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,9 +34,9 @@ from trishula.errors import (
 )
 from trishula.message import Message, parse
 from trishula.names import BROADCAST, Address
-from trishula_router.delivery import Delivery
 from trishula_router.journal import Kind
 from trishula_router.lifecycle import Entry
+from trishula_router.mailroom import Mailroom
 from trishula_router.options import Limits
 from trishula_router.store.interface import Accepted, Draft, State, Store
 
@@ -79,7 +79,9 @@ class Intake:
     Args:
         node: the node's name, for receipts.
         store: where they become durable.
-        delivery: told of what became durable.
+        mailroom: where places are reserved.
+        arrived: told of what became durable.
+        ack: settles what an ACK message names: (agent, positions).
         registry: who may be written to, by whom.
         limits: sizes.
         default_ttl_ms: of a message that names none.
@@ -91,17 +93,21 @@ class Intake:
         self,
         node: str,
         store: Store,
-        delivery: Delivery,
+        mailroom: Mailroom,
         registry: Registry,
         limits: Limits,
         *,
         default_ttl_ms: int,
+        arrived: Callable[[Sequence[Entry]], None],
+        ack: Callable[[str, Sequence[int]], Awaitable[object]],
         knows_instance: Callable[[str], bool],
         beat: Callable[[str, int | None], None],
     ) -> None:
         self._node = node
         self._store = store
-        self._delivery = delivery
+        self._mailroom = mailroom
+        self._arrived = arrived
+        self._ack = ack
         self._registry = registry
         self._limits = limits
         self._default_ttl_ms = default_ttl_ms
@@ -169,7 +175,7 @@ class Intake:
         for recipient in recipients:
             self._check_room(recipient, len(envelope))
         for recipient in recipients:
-            self._delivery.mailbox(recipient).reserve(len(envelope))
+            self._mailroom.mailbox(recipient).reserve(len(envelope))
         assert message.sender is not None
         return Draft(message.sender, message.id, recipients, message.type, message.priority, now + ttl_ms, envelope)
 
@@ -200,7 +206,7 @@ class Intake:
         return (message.to,)
 
     def _check_room(self, recipient: str, size_bytes: int) -> None:
-        mailbox = self._delivery.mailbox(recipient)
+        mailbox = self._mailroom.mailbox(recipient)
         if mailbox.open_messages >= self._limits.mailbox_messages:
             rule = f"{self._limits.mailbox_messages} messages (limits.mailbox_messages)"
         elif mailbox.open_bytes + size_bytes > self._limits.mailbox_bytes:
@@ -233,11 +239,11 @@ class Intake:
                 self._unreserve(one.draft)
             else:
                 arrived += _entries(one, outcome, now)
-        self._delivery.arrived(arrived)
+        self._arrived(arrived)
 
     def _unreserve(self, draft: Draft) -> None:
         for recipient in draft.recipients:
-            self._delivery.mailbox(recipient).discount(len(draft.envelope))
+            self._mailroom.mailbox(recipient).discount(len(draft.envelope))
 
     async def _acknowledge(self, agent: str, message: Message, index: int) -> dict[str, Any]:
         found = [
@@ -251,7 +257,7 @@ class Intake:
                 f"{message.to}"
             )
         if any(stored.state is not State.DONE for stored in found):
-            await self._delivery.ack(agent, [stored.position for stored in found])
+            await self._ack(agent, [stored.position for stored in found])
         return self._receipt(message.id, "accepted", found[0].position, 0)
 
     def _refuse(self, agent: str, raw: object, error: TrishulaError, now: int) -> dict[str, Any]:

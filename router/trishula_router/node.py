@@ -28,8 +28,10 @@ from trishula_router.directory import Directory
 from trishula_router.instances import Instances
 from trishula_router.intake import Intake
 from trishula_router.journal import Kind
+from trishula_router.mailroom import Mailroom
 from trishula_router.options import NodeConfig
 from trishula_router.principals import OPERATOR_ROLE, Principals
+from trishula_router.settlement import Settlement
 from trishula_router.store.interface import Store
 
 __all__ = ["Caller", "Node", "Router", "Verb"]
@@ -110,23 +112,37 @@ class Node:
         self.authorizer = Authorizer(principals, self._denied)
         self.directory = Directory(config.node, config.presence, principals.names)
         self.instances = Instances(config.delivery.instance_grace_s)
-        self.delivery = Delivery(store, config.delivery, router, clock=clock, now=now, random=random)
+        self.mailroom = Mailroom()
+        self.settlement = Settlement(
+            self.mailroom,
+            store,
+            config.delivery,
+            clock=clock,
+            now=now,
+            random=random,
+            tell=router.tell,
+            # Settlement makes room and delivery fills it; delivery ends what it can't deliver: one has to come first.
+            has_room=lambda address: self.delivery.pump(address),
+        )
+        self.delivery = Delivery(self.mailroom, store, self.settlement, config.delivery, router, clock=clock, now=now)
         self.intake = Intake(
             config.node,
             store,
-            self.delivery,
+            self.mailroom,
             principals,
             config.limits,
             default_ttl_ms=config.delivery.default_ttl_ms,
+            arrived=self.delivery.arrived,
+            ack=self.settlement.ack,
             knows_instance=self.instances.knows,
             beat=lambda agent, sent_at: self.directory.beat(agent, self._now(), sent_at=sent_at),
         )
-        self.audit = Audit(store, self.delivery)
+        self.audit = Audit(store, self.settlement)
 
     async def start(self) -> None:
         """Take over what the store holds, and begin to work."""
         sizes = await self._store.open_mailboxes()
-        self.delivery.load(sizes)
+        self.mailroom.load(sizes)
         for address in sizes:
             self.instances.remember(address, self._clock.seconds())
         facts = {"node": self._config.node, "version": self._version, "pid": os.getpid()}
@@ -163,13 +179,14 @@ class Node:
     async def _tick(self) -> None:
         if self._principals.reload_if_changed():
             log.info("the agents file changed and was read again")
+        self.settlement.take_back_overdue()
         self.delivery.tick()
         self._tell_presence()
 
     async def _expire(self) -> None:
-        await self.delivery.expire()
+        await self.settlement.expire()
         for address in self.instances.gone(self._clock.seconds()):
-            await self.delivery.close_mailbox(address, "its instance is gone")
+            await self.settlement.close_mailbox(address, "its instance is gone")
 
     def _tell_presence(self) -> None:
         for entry in self.directory.changes(self._now()):
@@ -273,7 +290,7 @@ class Node:
 
     async def _ack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
         (raw,) = arguments.read_positional(args, "ack", 1, 1)
-        return await self.delivery.ack(caller.agent, arguments.read_tokens(raw, "tokens", arguments.WINDOW_LIMIT))
+        return await self.settlement.ack(caller.agent, arguments.read_tokens(raw, "tokens", arguments.WINDOW_LIMIT))
 
     async def _nack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
         (raw,) = arguments.read_positional(args, "nack", 1, 1)
@@ -281,12 +298,12 @@ class Node:
         for index, item in enumerate(arguments.read_list(raw, "items", arguments.WINDOW_LIMIT)):
             one = arguments.read(arguments.NackItem, item, f"items[{index}]")
             refused.append((arguments.read_token(one.token, f"items[{index}].token"), one.reason, one.requeue))
-        return await self.delivery.nack(caller.agent, refused)
+        return await self.settlement.nack(caller.agent, refused)
 
     async def _working(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:
         token, for_s = arguments.read_positional(args, "working", 2, 2)
         position = arguments.read_token(token, "token")
-        return {"lease_until_at": self.delivery.working(caller.agent, position, arguments.read_span(for_s, "for_s"))}
+        return {"lease_until_at": self.settlement.working(caller.agent, position, arguments.read_span(for_s, "for_s"))}
 
     async def _fetch(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "fetch", 0, 1)
@@ -295,7 +312,7 @@ class Node:
         if options.instance is not None:
             self.instances.present(str(address), caller.session)
         deliveries = await self.delivery.fetch(address, caller.session, options.max, options.wait_s)
-        pending, in_flight = self.delivery.counts(str(address))
+        pending, in_flight = self.mailroom.counts(str(address))
         return {
             "deliveries": deliveries,
             "epoch": self._store.epoch,
@@ -361,7 +378,7 @@ class Node:
 
     async def _node_status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments.read_positional(args, "status", 0, 0)
-        pending, in_flight = self.delivery.totals()
+        pending, in_flight = self.mailroom.totals()
         entries = self.directory.find(self._now())
         return {
             "node": self._config.node,

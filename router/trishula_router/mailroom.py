@@ -1,0 +1,180 @@
+"""The mailroom: all mailboxes of a node, the leases on what is out, and the bodies kept in memory.
+
+It is the shared state of ``delivery`` (outward: to consumers) and ``settlement`` (back: acked, failed, lost, expired).
+Both work on it from one thread; it calls nobody. What it holds is rebuilt from the store after a restart: a message
+that was out then is simply open, and is delivered again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from trishula_router.lifecycle import Entry
+from trishula_router.mailbox import Mailbox
+from trishula_router.store.interface import MailboxSize
+
+__all__ = ["BODY_CACHE_BYTES", "Consumer", "Lease", "Mailroom", "is_of"]
+
+#: Bodies of waiting messages kept in memory over all mailboxes; beyond it they are read from the store when their turn
+#: comes, so that a million waiting messages cost disk and not memory.
+BODY_CACHE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """The session that an address's messages are pushed to.
+
+    Attributes:
+        session: its WAMP session id.
+        window: how many messages it may have unacknowledged.
+        held: how many it has.
+        loading: whether bodies for it are being read; until then nothing further is pushed, to keep the order.
+    """
+
+    session: int
+    window: int
+    held: int = 0
+    loading: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """A message that is out.
+
+    Attributes:
+        session: who has it; ``None`` if it is only being settled.
+        consumer: in whose window it counts, if it was pushed.
+        until_s: when it is taken back, in seconds of the clock.
+        settling: whether its final state is on its way into the store; it is nobody's then.
+    """
+
+    entry: Entry
+    session: int | None
+    consumer: Consumer | None
+    until_s: float
+    settling: bool = False
+
+    def free(self) -> None:
+        """It no longer counts in its consumer's window."""
+        if self.consumer is not None:
+            self.consumer.held -= 1
+            self.consumer = None
+
+
+def is_of(agent: str, recipient: str) -> bool:
+    """Whether an address is the agent's own, or that of an instance of it."""
+    return recipient == agent or recipient.startswith(agent + "/")
+
+
+class Mailroom:
+    """All mailboxes of a node.
+
+    Attributes:
+        leases: what is out, by position.
+    """
+
+    def __init__(self) -> None:
+        self.leases: dict[int, Lease] = {}
+        self._mailboxes: dict[str, Mailbox] = {}
+        self._cached_bytes = 0
+
+    def load(self, sizes: Mapping[str, MailboxSize]) -> None:
+        """Take over what an earlier run of the node left open."""
+        for address, size in sizes.items():
+            self._mailboxes[address] = Mailbox(address, open_messages=size.messages, open_bytes=size.size_bytes)
+
+    def mailbox(self, address: str) -> Mailbox:
+        """The mailbox of an address, made on first use."""
+        mailbox = self._mailboxes.get(address)
+        if mailbox is None:
+            mailbox = self._mailboxes[address] = Mailbox(address)
+        return mailbox
+
+    def drop_if_empty(self, address: str) -> None:
+        """Forget the mailbox of an address that is gone."""
+        mailbox = self._mailboxes.get(address)
+        if mailbox is not None and mailbox.is_empty:
+            del self._mailboxes[address]
+
+    def counts(self, address: str) -> tuple[int, int]:
+        """(pending, in flight) of an address."""
+        mailbox = self._mailboxes.get(address)
+        return (0, 0) if mailbox is None else (mailbox.open_messages - len(mailbox.held), len(mailbox.held))
+
+    def totals(self) -> tuple[int, int]:
+        """(pending, in flight) of the whole node."""
+        held = sum(len(mailbox.held) for mailbox in self._mailboxes.values())
+        return sum(mailbox.open_messages for mailbox in self._mailboxes.values()) - held, held
+
+    def add(self, entry: Entry) -> None:
+        """Put a message that is durable into its mailbox, with its body as long as there is room for bodies."""
+        if self._cached_bytes + entry.size_bytes > BODY_CACHE_BYTES:
+            entry.wire = None
+        elif entry.wire is not None:
+            self._cached_bytes += entry.size_bytes
+        for dropped in self.mailbox(entry.recipient).add(entry):
+            self.forget_body(dropped)
+
+    def keep_body(self, entry: Entry, wire: dict[str, object]) -> None:
+        """Its body was read, because it goes out now."""
+        entry.wire = wire
+        self._cached_bytes += entry.size_bytes
+
+    def forget_body(self, entry: Entry) -> None:
+        """Its body is not needed in memory any more."""
+        if entry.wire is not None:
+            entry.wire = None
+            self._cached_bytes -= entry.size_bytes
+
+    def release(self, agent: str, position: int) -> Entry | None:
+        """Take a message that the agent has out of its window, to settle it or give it back; ``None`` if it has not."""
+        lease = self.leases.get(position)
+        if lease is None or lease.settling or not is_of(agent, lease.entry.recipient):
+            return None
+        lease.settling = True
+        lease.free()
+        return lease.entry
+
+    def claim(self, entry: Entry) -> Entry:
+        """Make a message nobody's, wherever it is, because it is about to be settled.
+
+        Args:
+            entry: the message, perhaps newly read from the store.
+
+        Returns:
+            the entry that the mailroom knew the message by, or ``entry``.
+        """
+        mailbox = self.mailbox(entry.recipient)
+        lease = self.leases.get(entry.position)
+        if lease is not None:
+            lease.settling = True
+            lease.free()
+            return lease.entry
+        known = mailbox.held.get(entry.position) or mailbox.hold(entry.position) or entry
+        mailbox.held[entry.position] = known
+        self.leases[entry.position] = Lease(known, None, None, float("inf"), settling=True)
+        return known
+
+    def is_settling(self, position: int) -> bool:
+        """Whether a final state of the message is on its way into the store."""
+        lease = self.leases.get(position)
+        return lease is not None and lease.settling
+
+    def put_back(self, entries: Iterable[Entry], due_at: int) -> None:
+        """Messages that are out wait again, until ``due_at`` (ms; 0: their turn comes at once)."""
+        for entry in entries:
+            lease = self.leases.pop(entry.position, None)
+            if lease is not None:
+                lease.free()
+            self.forget_body(entry)
+            mailbox = self.mailbox(entry.recipient)
+            if entry.position in mailbox.held:
+                mailbox.give_back(entry, due_at)
+
+    def settled(self, entries: Iterable[Entry]) -> None:
+        """Messages are in a final state, durably."""
+        for entry in entries:
+            self.leases.pop(entry.position, None)
+            self.forget_body(entry)
+            self.mailbox(entry.recipient).settled(entry)
