@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -36,7 +37,7 @@ _ID_RULE = "it must be a lower-case letter, then 2 to 63 of a-z, 0-9 and _"
 #: What a message has besides its payload, with room to spare; a batch of small ones is what the client splits.
 _ENVELOPE_BYTES = 64 * 1024
 #: Web services through which a request becomes a call or an event, past our authenticator.
-_WAYS_AROUND = frozenset({"caller", "publisher", "webhook", "longpoll"})
+_WAYS_AROUND = ("caller", "publisher", "webhook", "longpoll")
 _AUTHENTICATOR = {
     "type": "dynamic",
     "authenticator": uris.AUTHENTICATE,
@@ -97,12 +98,15 @@ def check_config(config: object, *, base: Path) -> tuple[Fault, ...]:
 
 def check_with_crossbar(config: Json) -> tuple[Fault, ...]:
     """What Crossbar's own check says: its first fault, or none."""
+    recursion_limit = sys.getrecursionlimit()
     # Crossbar takes 2 s to import, and only this check needs it.
     import txaio
 
     txaio.use_twisted()
     from crossbar.personality import Personality
 
+    # Its import of py_ecc sets 100,000: the next file's deep nesting would then end this process instead of being told.
+    sys.setrecursionlimit(recursion_limit)
     try:
         # A copy, because the check fills in values from the environment.
         Personality.check_config(Personality, copy.deepcopy(config))
@@ -224,7 +228,7 @@ class _Check:
         self._id(transport, path)
         kind = transport.get("type", MISSING)
         if kind != "web":
-            reason = "of a web transport's WebSocket path alone the properties are checked"
+            reason = "only the options of a web transport's WebSocket path are checked"
             if kind == "universal":
                 reason = "universal leaves Nagle's algorithm on, and small events then take 22.8 ms one way"
             self.fault(f"{path}.type", kind, f'it must be "web": {reason}')

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -45,6 +46,10 @@ log = Logger()
 #: Written into the state directory when the node serves; the sign for `trishula node start`.
 READY_FILE = "node.json"
 
+#: Python's own default. Crossbar imports py_ecc, which sets 100,000: a client's deeply nested JSON would then overflow
+#: the C stack in the deserializer and end the worker, before anybody asked that client for its token.
+_RECURSION_LIMIT = 1000
+
 
 def wall_clock_ms() -> int:
     """The wall clock, in ms since the epoch."""
@@ -71,6 +76,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
 
     async def onJoin(self, details: SessionDetails) -> None:
         """Make the node; what makes that impossible is said in one sentence, and Crossbar stops."""
+        sys.setrecursionlimit(_RECURSION_LIMIT)
         try:
             await self._begin()
         except (ConfigError, AgentsFileError, StoreError) as error:

@@ -1,0 +1,92 @@
+"""The configuration that a node really runs with: a pure function of the file and the command line."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trishula_router.config_check import check_config, check_with_crossbar, read_config_file
+from trishula_router.effective import Address, address_of, effective_config, options_of, render_config
+
+SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
+BASE = Path("/etc/trishula")
+
+
+def differences(before: Any, after: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """Key path → (before, after), of all that is not the same."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [*before, *(key for key in after if key not in before)]
+        parts = [(f"{path}.{key}", before.get(key), after.get(key)) for key in keys]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        parts = [(f"{path}[{index}]", *pair) for index, pair in enumerate(zip(before, after, strict=True))]
+    else:
+        return {} if before == after else {path: (before, after)}
+    return {key: value for part in parts for key, value in differences(part[1], part[2], part[0]).items()}
+
+
+def test_only_the_state_and_the_address_are_put_in_and_the_argument_stays_as_it_is() -> None:
+    config = read_config_file(SHIPPED)
+    before = copy.deepcopy(config)
+    effective = effective_config(
+        config, base=BASE, state_dir=Path("/var/lib/trishula"), address=Address("10.0.0.5", 12345)
+    )
+    assert config == before
+    assert differences(config, effective) == {
+        ".workers[0].components[0].extra.state": ("trishula-state", "/var/lib/trishula"),
+        ".workers[0].transports[0].endpoint.interface": ("127.0.0.1", "10.0.0.5"),
+        ".workers[0].transports[0].endpoint.port": (8765, 12345),
+    }
+
+
+def test_relative_paths_start_at_the_original_file() -> None:
+    config = read_config_file(SHIPPED)
+    worker = config["workers"][0]
+    worker["options"]["pythonpath"] = ["plugins", "/opt/plugins"]
+    transport = worker["transports"][0]
+    transport["endpoint"]["tls"] = {"key": "node.key", "certificate": "/etc/ssl/node.crt", "ciphers": "x"}
+    transport["paths"]["/"] = {"type": "static", "directory": "../www"}
+    effective = effective_config(config, base=BASE, state_dir=Path("/state"), address=address_of(config))
+    worker = effective["workers"][0]
+    assert worker["options"]["pythonpath"] == ["/etc/trishula/plugins", "/opt/plugins"]
+    assert worker["transports"][0]["endpoint"]["tls"] == {
+        "key": "/etc/trishula/node.key",
+        "certificate": "/etc/ssl/node.crt",
+        "ciphers": "x",
+    }
+    assert worker["transports"][0]["paths"]["/"]["directory"] == "/etc/trishula/../www"
+
+
+def test_the_result_is_good_and_is_written_as_it_is_read() -> None:
+    config = read_config_file(SHIPPED)
+    effective = effective_config(config, base=BASE, state_dir=Path("state"), address=Address("", 1234))
+    assert check_config(effective, base=BASE) == ()
+    assert check_with_crossbar(effective) == ()
+    assert json.loads(render_config(effective)) == effective
+    assert options_of(effective)["state"] == str(Path.cwd() / "state")
+    assert address_of(effective) == Address("127.0.0.1", 1234)
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        (Address("127.0.0.1", 8765), "ws://127.0.0.1:8765/ws"),
+        (Address("0.0.0.0", 8765), "ws://127.0.0.1:8765/ws"),
+        (Address("", 8765), "ws://127.0.0.1:8765/ws"),
+        (Address("node.example", 80), "ws://node.example:80/ws"),
+        (Address("::1", 8765), "ws://[::1]:8765/ws"),
+        (Address("::", 8765), "ws://[::1]:8765/ws"),
+    ],
+)
+def test_the_address_as_agents_name_it(address: Address, url: str) -> None:
+    assert address.url == url
+
+
+def test_a_configuration_without_our_parts_is_named_as_such() -> None:
+    with pytest.raises(LookupError, match="has no component with options"):
+        options_of({"workers": []})
+    with pytest.raises(LookupError, match="has no transport with a WebSocket path"):
+        address_of({"workers": [{"type": "router"}]})
