@@ -44,7 +44,7 @@ class LoggedErrors:
     def flush(self, *kinds: type[BaseException]) -> list[Failure]:
         """Take out, and return, the failures of these kinds; of any kind, if none is named."""
         gc.collect()
-        found = [failure for failure in self.failures if not kinds or failure.check(*kinds)]
+        found = [failure for failure in self.failures if not kinds or isinstance(failure.value, kinds)]
         self.failures = [failure for failure in self.failures if failure not in found]
         return found
 
@@ -57,12 +57,13 @@ def _is_unit(request: pytest.FixtureRequest) -> bool:
 def logged_errors(request: pytest.FixtureRequest) -> Iterator[LoggedErrors]:
     """Fail the test if Twisted logged an error that the test didn't flush."""
     errors = LoggedErrors()
-    globalLogPublisher.addObserver(errors.observe)
+    publisher: Any = globalLogPublisher  # mypy can't read the interfaces of zope
+    publisher.addObserver(errors.observe)
     yield errors
     # A Deferred logs its unhandled error when it is collected. A unit test's garbage is young; a full round for each of
     # many hundred tests would cost more than the tests.
     gc.collect(1 if _is_unit(request) else 2)
-    globalLogPublisher.removeObserver(errors.observe)
+    publisher.removeObserver(errors.observe)
     texts = [failure.getTraceback() for failure in errors.failures]
     assert not texts, "logged and not flushed:\n" + "\n".join(texts)
 
@@ -113,7 +114,7 @@ def _unit_tests_leave_the_reactor_alone(request: pytest.FixtureRequest) -> Itera
     # Not at the top: which reactor it is, pytest-twisted decides first.
     from twisted.internet import reactor as installed
 
-    reactor: Any = installed  # mypy can't read the interfaces of zope
+    reactor: Any = installed  # as above
     before = set(map(id, reactor.getDelayedCalls()))
     yield
     left = [call for call in reactor.getDelayedCalls() if id(call) not in before]

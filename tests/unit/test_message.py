@@ -216,7 +216,7 @@ def test_no_map_at_all(raw: object, shown: str) -> None:
     [("colour", '"colour"'), ("From", '"From"'), ("", '""'), (7, "7"), (("a",), '["a"]')],
 )
 def test_an_unknown_key(key: object, shown: str) -> None:
-    raw = {**wire(), key: 1}
+    raw = dict([*wire().items(), (key, 1)])
     known = ", ".join(RULES)
     assert sentence_of(raw) == f"message has the unknown key {shown}; the known keys are {known}"
     with pytest.raises(KeyUnknown):

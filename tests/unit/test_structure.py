@@ -244,7 +244,7 @@ LOCKS = {"agent": (), "router": ("router",), "dev": ("router", "dev")}
 
 def locked(name: str) -> dict[str, str]:
     text = (ROOT / "deploy" / "lock" / f"{name}.txt").read_text()
-    pins = {}
+    pins: dict[str, str] = {}
     for pin in re.findall(r"^[A-Za-z0-9._-]+==[^\\\n]+", text, flags=re.MULTILINE):
         requirement = Requirement(pin)
         if requirement.marker is None or requirement.marker.evaluate({"python_version": "3.11"}):

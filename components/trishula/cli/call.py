@@ -1,0 +1,102 @@
+"""``trishula call``: run a procedure of an agent and print what it returns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trishula.cli.state import DURATION, State, json_option, parse_json, plain
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["call"]
+
+
+@click.command()
+@click.argument("agent")
+@click.argument("procedure")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE|VALUE]…")
+@click.option("--args", "args_json", metavar="JSON", help="The positional arguments, a JSON list (or @FILE, -).")
+@click.option("--kwargs", "kwargs_json", metavar="JSON", help="The named arguments, a JSON map (or @FILE, -).")
+@click.option("--timeout", type=DURATION, default="10s", show_default=True, help="How long to wait for the answer.")
+@click.option("--live", is_flag=True, help="Call the connected agent directly: faster, and nothing is stored.")
+@json_option
+@click.pass_obj
+def call(
+    state: State,
+    agent: str,
+    procedure: str,
+    arguments: tuple[str, ...],
+    args_json: str | None,
+    kwargs_json: str | None,
+    timeout: float,
+    live: bool,
+) -> None:
+    """Run PROCEDURE of AGENT and print the result.
+
+    The call is a COMMAND: it is on disk before it runs, and runs also if the agent comes back only later. If no answer
+    comes in time the message's id is printed to ask again with. A VALUE is JSON if it can be read so, and text if not.
+
+    \b
+    Examples:
+      trishula call agni host_report
+      trishula call agni host_report disk=/var --timeout 30s
+      trishula call rushabdev run_check disk_space --live --json
+    """
+    args, kwargs = _arguments(arguments)
+    if args_json is not None:
+        given = parse_json(args_json, "--args")
+        if not isinstance(given, list):
+            raise click.UsageError("--args must be a JSON list, such as '[1, \"two\"]'")
+        args = [*args, *given]
+    if kwargs_json is not None:
+        named = parse_json(kwargs_json, "--kwargs")
+        if not isinstance(named, dict):
+            raise click.UsageError('--kwargs must be a JSON map, such as \'{"disk": "/"}\'')
+        kwargs = {**kwargs, **named}
+    with state.bus(timeout) as bus:
+        result = (bus.rpc_with if live else bus.call_with)(agent, procedure, args, kwargs, timeout_s=timeout)
+    state.show(result, lambda: _render(result))
+
+
+def _arguments(given: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if equals and key.isidentifier():
+            kwargs[key] = _value(value)
+        else:
+            args.append(_value(text))
+    return args, kwargs
+
+
+def _value(text: str) -> Any:
+    if text == "-" or text.startswith("@"):
+        return text
+    try:
+        return parse_json(text, "an argument")
+    except click.UsageError:
+        return text
+
+
+def _render(result: object) -> RenderableType:
+    from rich.table import Table
+
+    if not isinstance(result, dict) or not result:
+        return _pretty(result)
+    table = Table("Key", "Value")
+    for key, value in result.items():
+        table.add_row(plain(key), _pretty(value))
+    return table
+
+
+def _pretty(value: object) -> str:
+    """A value for people: text as it is, flat lists of maps and maps a line each, the rest as JSON."""
+    if isinstance(value, dict) and value:
+        return "\n".join(f"{plain(key)}: {plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list) and value:
+        return "\n".join(plain(inner) for inner in value)
+    return plain(value)

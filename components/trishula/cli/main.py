@@ -1,0 +1,177 @@
+"""``trishula``: the root of the command line, and the one place that turns errors into words and exit codes.
+
+A command is a thin function in a module of its own, imported when it is called, so that ``trishula send`` doesn't pay
+for what ``trishula bench`` needs. Commands of other packages join through the entry points of the group
+``trishula.commands``: ``node`` and ``token`` come from the package that runs a node.
+
+A command raises; it never prints an error and never exits by itself. :func:`main` says what went wrong in one sentence
+on standard error (with ``--json`` as one JSON object) and ends with a code of :class:`~trishula.cli.exits.Exit`. A
+traceback is for our own bugs alone, and only if ``TRISHULA_DEBUG`` asks for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from trishula.cli.exits import Exit, exit_for
+from trishula.cli.state import State
+from trishula.errors import RemoteError, TrishulaError
+
+__all__ = ["cli", "main"]
+
+ENTRY_POINTS = "trishula.commands"
+
+#: Command → module of this package that holds it under the same name, in the order of the help.
+OWN_COMMANDS = {
+    "agents": "agents",
+    "agent": "agent",
+    "send": "send",
+    "call": "call",
+    "inbox": "inbox",
+    "watch": "watch",
+    "why": "why",
+    "audit": "audit",
+    "bench": "bench",
+}
+
+
+class Commands(click.Group):
+    """The group of all commands; each is imported when it is called or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Our own commands first, then those that joined."""
+        joined = importlib.metadata.entry_points(group=ENTRY_POINTS).names
+        return [*OWN_COMMANDS, *sorted(set(joined) - set(OWN_COMMANDS))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; ``None`` if there is none of that name."""
+        module = OWN_COMMANDS.get(cmd_name)
+        if module is not None:
+            found = getattr(importlib.import_module(f"{__package__}.{module}"), cmd_name)
+        else:
+            points = tuple(importlib.metadata.entry_points(group=ENTRY_POINTS, name=cmd_name))
+            if not points:
+                return None
+            try:
+                found = points[0].load()
+            except ImportError as error:
+                raise click.ClickException(
+                    f"the command {cmd_name} can't be loaded ({error}); install what it needs: "
+                    "pip install 'trishula[router]'"
+                ) from error
+        if not isinstance(found, click.Command):
+            raise click.ClickException(f"the command {cmd_name} is no click command: its package is broken")
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of the help; a command that can't be loaded is listed with the reason, not left out."""
+        rows = []
+        for name in self.list_commands(ctx):
+            try:
+                command = self.get_command(ctx, name)
+            except click.ClickException as error:
+                rows.append((name, error.message))
+                continue
+            if command is not None and not command.hidden:
+                rows.append((name, command.get_short_help_str(limit=90)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+EPILOG = """\b
+Where the bus is and who you are:
+  TRISHULA_URL      ws://HOST:PORT/ws, several nodes with commas between
+  TRISHULA_TOKEN    your agent's token, from 'trishula token new NAME'
+  TRISHULA_PROFILE  or both from a file: a path, or NAME for ~/.config/trishula/NAME.toml
+
+\b
+First steps on one machine:
+  trishula node start --state ./state         in one terminal
+  trishula token new dc --state ./state       in another one; then export the two variables
+  trishula agents
+"""
+
+
+@click.group(
+    cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
+@click.option("--url", metavar="URL,…", help="The nodes, in order of preference; before TRISHULA_URL.")
+@click.option("--profile", metavar="NAME|FILE", help="A profile file; before TRISHULA_PROFILE.")
+@click.version_option(package_name="trishula", prog_name="trishula")
+@click.pass_context
+def cli(ctx: click.Context, url: str | None, profile: str | None) -> None:
+    """Real-time coordination for teams of AI agents: durable messages with receipts, over a WAMP bus."""
+    state = ctx.ensure_object(State)
+    state.url = url
+    state.profile = profile
+
+
+def run(args: Sequence[str] | None = None, state: State | None = None) -> int:
+    """Run one command line and return its exit code; everything that goes wrong is said on standard error."""
+    state = State() if state is None else state
+    # Before click reads anything: a usage error of a command that asked for JSON is JSON too.
+    state.json = "--json" in (sys.argv[1:] if args is None else args)
+    try:
+        outcome = cli.main(
+            args=None if args is None else list(args), prog_name="trishula", standalone_mode=False, obj=state
+        )
+        # --help and --version return their code, a command may return one as well.
+        return int(outcome) if isinstance(outcome, int) else Exit.OK
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _say(state, "interrupted", Exit.INTERRUPTED)
+    except click.UsageError as error:
+        hint = f" (try '{error.ctx.command_path} --help')" if error.ctx is not None else ""
+        return _say(state, error.format_message().rstrip(".") + hint, Exit.USAGE)
+    except click.ClickException as error:
+        return _say(state, error.format_message(), error.exit_code)
+    except TrishulaError as error:
+        uri = error.remote_uri if isinstance(error, RemoteError) else error.uri
+        return _say(state, error.sentence, exit_for(error), uri=uri, error=error)
+    except BrokenPipeError:
+        # The reader, such as head, has enough. Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except Exception as error:
+        if os.environ.get("TRISHULA_DEBUG"):
+            traceback.print_exc()
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return _say(state, f"this is a bug in trishula: {text} (set TRISHULA_DEBUG=1 for the traceback)", Exit.BUG)
+
+
+def _say(state: State, sentence: str, code: int, *, uri: str | None = None, error: TrishulaError | None = None) -> int:
+    if state.json:
+        value: dict[str, object] = {
+            "error": uri or Exit(code).name.lower() if code in list(Exit) else uri,
+            "message": sentence,
+        }
+        if error is not None:
+            value["temporary"] = error.temporary
+            if error.retry_after_s is not None:
+                value["retry_after_s"] = error.retry_after_s
+            message_id = getattr(error, "message_id", None)
+            if message_id is not None:
+                value["id"] = message_id
+        click.echo(json.dumps(value, ensure_ascii=False), err=True)
+    else:
+        click.echo(f"trishula: {sentence}", err=True)
+    return code
+
+
+def main() -> NoReturn:
+    """The program ``trishula``."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

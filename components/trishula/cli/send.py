@@ -1,0 +1,147 @@
+"""``trishula send``: send one message, and say what the node answered."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from trishula import uris
+from trishula.cli.state import DURATION, State, json_option, parse_json, plain
+from trishula.errors import CallFailed, OutcomeUnknown
+from trishula.message import DEFAULT_PRIORITY, MESSAGE_TYPES
+from trishula.units import parse_duration_s, show_duration
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from trishula.blocking import Bus
+
+__all__ = ["send"]
+
+_SETTLED = ("done", "dead", "expired", "cancelled")
+
+
+@click.command()
+@click.argument("to")
+@click.option("--type", "kind", type=click.Choice(MESSAGE_TYPES), default="STATUS", show_default=True)
+@click.option("--payload", metavar="JSON|@FILE|-", help="The payload; - reads it from standard input.")
+@click.option("--text", metavar="TEXT", help="The payload as plain text, without JSON's quotes.")
+@click.option("--procedure", metavar="NAME", help="Of a COMMAND: what to run.")
+@click.option("--priority", type=click.IntRange(1, 5), default=DEFAULT_PRIORITY, show_default=True, help="1 is urgent.")
+@click.option("--id", "message_id", metavar="ID", help="Sending again with the same id is safe.")
+@click.option("--reply-to", metavar="ID", help="The message that this one answers.")
+@click.option("--subject", metavar="TEXT", help="One line for people.")
+@click.option("--ttl", metavar="DURATION", help='How long the node tries to deliver it, such as "2h" (default 7d).')
+@click.option("--copies", type=click.IntRange(1, 2), help="On how many nodes it must be on disk.")
+@click.option("--wait", is_flag=True, help="Wait until the recipient has handled it.")
+@click.option("--timeout", type=DURATION, default="10s", show_default=True, help="How long to wait for the node.")
+@click.option("--wait-timeout", type=DURATION, default="60s", show_default=True, help="How long --wait waits.")
+@json_option
+@click.pass_obj
+def send(
+    state: State,
+    to: str,
+    kind: str,
+    payload: str | None,
+    text: str | None,
+    procedure: str | None,
+    priority: int,
+    message_id: str | None,
+    reply_to: str | None,
+    subject: str | None,
+    ttl: str | None,
+    copies: int | None,
+    wait: bool,
+    timeout: float,
+    wait_timeout: float,
+) -> None:
+    """Send a message to TO: an agent, one instance of it (agni/7f3a), or broadcast.
+
+    It prints the receipt once the message is on the node's disk; from then on it isn't lost.
+
+    \b
+    Examples:
+      trishula send agni --text "disk is filling up" --priority 1
+      trishula send broadcast --payload '{"release": "2.1"}'
+      trishula send agni --type COMMAND --procedure host_report --wait
+    """
+    if payload is not None and text is not None:
+        raise click.UsageError("--payload and --text are two ways to give the payload; leave one out")
+    value = text if payload is None else parse_json(payload, "--payload")
+    if kind == "COMMAND" and procedure is not None and value is None:
+        value = {"args": [], "kwargs": {}}
+    options = {
+        "id": message_id,
+        "reply_to": reply_to,
+        "procedure": procedure,
+        "subject": subject,
+        "ttl_ms": _milliseconds(ttl),
+        "copies": copies,
+    }
+    with state.bus(timeout) as bus:
+        receipt = bus.send(
+            to,
+            type=kind,
+            payload=value,
+            priority=priority,
+            **{key: given for key, given in options.items() if given is not None},
+        )
+        told = msgspec.to_builtins(receipt)
+        if wait:
+            told["outcome"] = _outcome(bus, receipt.id, wait_timeout)
+    state.show(told, lambda: _render(told))
+    outcome = told.get("outcome")
+    if outcome is not None and outcome["state"] != "done":
+        raise CallFailed(
+            f"the message {receipt.id} was accepted and ended as {outcome['state']}: trishula why {receipt.id}"
+        )
+
+
+def _milliseconds(span: str | None) -> int | None:
+    if span is None:
+        return None
+    try:
+        return int(parse_duration_s(span) * 1000)
+    except ValueError as error:
+        raise click.UsageError(f"--ttl is {span!r}; {error}") from None
+
+
+def _outcome(bus: Bus, message_id: str, timeout_s: float) -> dict[str, Any]:
+    """Ask until the message is settled; the pauses grow, because what isn't done at once often takes long."""
+    until_s = time.monotonic() + timeout_s
+    pause_s = 0.01
+    while True:
+        told: dict[str, Any] | None = bus.request(uris.MAILBOX_STATUS, [message_id]).get(message_id)
+        if told is not None and told["state"] in _SETTLED:
+            return told
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            where = "is unknown there" if told is None else f"is {told['state']}"
+            raise OutcomeUnknown(
+                f"after {show_duration(timeout_s)} the message {message_id} {where}; it stays on its way: "
+                f"ask with trishula why {message_id}",
+                message_id=message_id,
+            )
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * 1.5, 0.5)
+
+
+def _render(told: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    text = Text()
+    text.append(plain(told["status"]), style="bold green")
+    text.append(f"  {plain(told['id'])}")
+    if told.get("node"):
+        text.append(f"  on {plain(told['node'])} as {told.get('seq')}, copies: {told.get('copies')}", style="dim")
+    outcome = told.get("outcome")
+    if outcome is not None:
+        text.append("\n")
+        text.append(plain(outcome["state"]), style="bold green" if outcome["state"] == "done" else "bold red")
+        if outcome.get("settled_at") is not None:
+            spent = show_duration((outcome["settled_at"] - outcome["accepted_at"]) / 1000)
+            text.append(f"  {spent} after it was accepted, attempts: {outcome.get('attempts')}", style="dim")
+    return text

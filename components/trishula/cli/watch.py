@@ -1,0 +1,76 @@
+"""``trishula watch``: what happens on the bus, as it happens."""
+
+from __future__ import annotations
+
+import queue
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trishula import uris
+from trishula.cli.state import State, json_option, local_time, plain
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["watch"]
+
+
+@click.command()
+@click.option("--max", "limit", type=click.IntRange(1), help="Stop after so many events.")
+@click.option("--topic", "topics", multiple=True, metavar="AGENT.NAME", help="Watch this topic of an agent as well.")
+@json_option
+@click.pass_obj
+def watch(state: State, limit: int | None, topics: tuple[str, ...]) -> None:
+    """Print events until Ctrl-C: agents that come, go or fall silent, nodes, and what becomes of your own messages.
+
+    Events are live: what happens while nobody watches is in the journal (trishula audit query). With --json each event
+    is a line of its own.
+
+    \b
+    Examples:
+      trishula watch
+      trishula watch --topic agni.load --json
+    """
+    # Events come on the reactor's thread; printing there would stall the bus behind a slow terminal.
+    events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    wanted = {"agent": uris.EVENT_AGENT, "node": uris.EVENT_NODE, "fallback": uris.EVENT_FALLBACK}
+    for topic in topics:
+        agent, dot, name = topic.partition(".")
+        if not dot or not agent or not name:
+            raise click.UsageError(f"--topic is {topic!r}; it must be AGENT.NAME, such as agni.load")
+        wanted[topic] = uris.topic_of(agent, name)
+    with state.bus() as bus:
+        wanted["receipt"] = uris.receipts_of(bus.address.agent)
+        for kind, uri in wanted.items():
+            bus.subscribe(uri, lambda *args, kind=kind: events.put((kind, args[0] if len(args) == 1 else list(args))))
+        if not state.json:
+            state.console(stderr=True).print(f"watching as {bus.address}; Ctrl-C ends it", style="dim")
+        seen = 0
+        while limit is None or seen < limit:
+            kind, event = events.get()
+            at = int(time.time() * 1000)
+            for one in event if kind == "receipt" and isinstance(event, list) else [event]:
+                seen += 1
+                if state.json:
+                    state.line({"at": at, "kind": kind, "event": one})
+                else:
+                    state.console().print(_render(at, kind, one))
+
+
+def _render(at: int, kind: str, event: Any) -> Text:
+    from rich.text import Text
+
+    text = Text(f"{local_time(at)}  ", style="dim")
+    text.append(f"{plain(kind):<8} ", style="bold")
+    if isinstance(event, dict) and kind == "agent":
+        text.append(f"{plain(event.get('agent'))} is {plain(event.get('presence'))}", style="cyan")
+        text.append(f"  ({plain(event.get('reason'))})", style="dim")
+    elif isinstance(event, dict) and kind == "receipt":
+        text.append(f"{plain(event.get('id'))} to {plain(event.get('to'))}: {plain(event.get('state'))}", style="cyan")
+        if event.get("reason"):
+            text.append(f"  ({plain(event['reason'])})", style="dim")
+    else:
+        text.append(plain(event), style="none")
+    return text

@@ -1,0 +1,76 @@
+"""``trishula why``: the life of one message, from its acceptance to its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trishula import uris
+from trishula.cli.state import State, json_option, local_time, plain
+from trishula.units import show_duration
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["timeline", "why"]
+
+_COLOURS = {"done": "green", "dead": "red", "expired": "red", "cancelled": "yellow", "returned": "yellow"}
+#: What every record has, or what the heading says already.
+_NOT_SHOWN = frozenset({"seq", "at", "kind", "from", "to", "id", "type", "sha256"})
+
+
+@click.command()
+@click.argument("message_id", metavar="ID")
+@click.option("--from", "sender", metavar="ADDRESS", help="Whose message, if several senders used the id.")
+@json_option
+@click.pass_obj
+def why(state: State, message_id: str, sender: str | None) -> None:
+    """Tell the life of the message ID: accepted, delivered, done, with times.
+
+    You may ask about messages that you sent or received; an operator about all.
+
+    \b
+    Examples:
+      trishula why 7d1f0c.1
+      trishula why 7d1f0c.1 --from dc/7f3a --json
+    """
+    with state.bus() as bus:
+        args = [message_id] if sender is None else [message_id, {"from": sender}]
+        told = bus.request(uris.AUDIT_WHY, *args)
+    state.show(told, lambda: timeline(told))
+
+
+def timeline(told: dict[str, Any]) -> RenderableType:
+    """The lives in an answer of ``audit.why``, one table each."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for life in told.get("messages", ()):
+        state = plain(life.get("state", "?"))
+        heading = Text()
+        heading.append(plain(life.get("id", "?")), style="bold")
+        heading.append(f"  {plain(life.get('type', '?'))} from {plain(life.get('from'))} to {plain(life.get('to'))}: ")
+        heading.append(state, style=f"bold {_COLOURS.get(state, 'cyan')}")
+        heading.append(f"{_total(life)}, attempts: {life.get('attempts', 0)}", style="dim")
+        table = Table("Time", "+ since then", "What", "Details")
+        before: int | None = None
+        for event in life.get("events", ()):
+            at = event.get("at")
+            span = "" if before is None or not isinstance(at, int) else f"+{show_duration((at - before) / 1000)}"
+            kind = plain(event.get("kind", "?"))
+            table.add_row(local_time(at), span, Text(kind, style=_COLOURS.get(kind, "cyan")), _details(event))
+            before = at if isinstance(at, int) else before
+        parts += [heading, table]
+    return Group(*parts) if parts else Text("no message")
+
+
+def _total(life: dict[str, Any]) -> str:
+    first, last = life.get("accepted_at"), life.get("settled_at")
+    return f" after {show_duration((last - first) / 1000)}" if isinstance(first, int) and isinstance(last, int) else ""
+
+
+def _details(event: dict[str, Any]) -> str:
+    return ", ".join(f"{plain(key)}: {plain(value)}" for key, value in event.items() if key not in _NOT_SHOWN)

@@ -1,0 +1,162 @@
+"""A node of one's own for as long as a ``with`` block lasts: what the bench measures and the demo shows.
+
+It is started as anybody would start one, by ``trishula node start`` in a process of its own, on a state directory that
+is made for it and removed with it. Nothing here imports the router: it only has to be installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from trishula.errors import TrishulaError
+
+__all__ = ["ThrowawayNode", "ToolFailed", "command", "surroundings_of", "terminate"]
+
+#: Crossbar listens after about three seconds; a busy machine needs several times as long.
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+
+
+class ToolFailed(TrishulaError):
+    """A program that the bench or the demo started did not do what it should."""
+
+
+def command(*args: str) -> list[str]:
+    """The command line of ``trishula …`` for a process of its own, with this very Python."""
+    return [sys.executable, "-m", "trishula.cli.main", *args]
+
+
+def surroundings_of(url: str | None = None, token: str | None = None) -> dict[str, str]:
+    """The environment for a child: ours, but with this bus and this identity, and not with ours."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TRISHULA_")}
+    if url is not None:
+        environment["TRISHULA_URL"] = url
+    if token is not None:
+        environment["TRISHULA_TOKEN"] = token
+    return environment
+
+
+def terminate(processes: Mapping[str, subprocess.Popen[bytes]], timeout_s: float = STOP_TIMEOUT_S) -> list[str]:
+    """End processes: ask all, then wait for each; those that had to be killed, by name."""
+    for process in processes.values():
+        if process.poll() is None:
+            process.terminate()
+    stubborn = []
+    for name, process in processes.items():
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            stubborn.append(name)
+            process.kill()
+            process.wait()
+    return stubborn
+
+
+class ThrowawayNode:
+    """A durable node that ends, with all it stored, when the block does.
+
+    Args:
+        port: 0 takes a free one.
+        prefix: of the temporary directory's name.
+
+    Attributes:
+        url: where it listens, inside of the block.
+        directory: the temporary directory; the state directory is below it.
+    """
+
+    def __init__(self, *, port: int = 0, prefix: str = "trishula-") -> None:
+        self.url = ""
+        self._port = port
+        self._prefix = prefix
+        self._process: subprocess.Popen[bytes] | None = None
+        self.directory = Path()
+
+    @property
+    def state(self) -> Path:
+        """The node's state directory."""
+        return self.directory / "state"
+
+    @property
+    def pid(self) -> int | None:
+        """The node's process."""
+        return None if self._process is None else self._process.pid
+
+    def __enter__(self) -> ThrowawayNode:
+        self.directory = Path(tempfile.mkdtemp(prefix=self._prefix))
+        try:
+            self._start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _start(self) -> None:
+        args = command("node", "start", "--state", str(self.state), "--port", str(self._port))
+        with (self.directory / "errors.txt").open("wb") as errors:
+            # A session of its own: Ctrl-C in the terminal is for us, and we stop the node in order.
+            self._process = subprocess.Popen(
+                args,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=surroundings_of(),
+                start_new_session=True,
+            )
+        stdout = self._process.stdout
+        assert stdout is not None
+        if not select.select([stdout], [], [], START_TIMEOUT_S)[0]:
+            raise ToolFailed(f"the node was not ready after {START_TIMEOUT_S:g} s{self._said()}")
+        self.url = stdout.readline().decode().strip()
+        if not self.url:
+            raise ToolFailed(f"the node did not start{self._said()}")
+
+    def _said(self) -> str:
+        text = (self.directory / "errors.txt").read_text(errors="replace").strip()
+        return f": {text.splitlines()[-1].removeprefix('trishula: ')}" if text else ""
+
+    def token(self, name: str, *, operator: bool = False) -> str:
+        """Register an agent; its token."""
+        args = command(
+            "token", "new", name, "--state", str(self.state), "--json", *(["--operator"] if operator else [])
+        )
+        done = subprocess.run(args, capture_output=True, text=True, env=surroundings_of(), check=False)
+        if done.returncode:
+            raise ToolFailed(f"no token could be made for {name}: {done.stderr.strip().removeprefix('trishula: ')}")
+        return str(json.loads(done.stdout)["token"])
+
+    def is_running(self) -> bool:
+        """Whether its process still runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            if terminate({"node": process}):
+                # Its own children outlive a killed supervisor; the group is all of them.
+                with_group_killed(process.pid)
+            if process.stdout is not None:
+                process.stdout.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def with_group_killed(pid: int) -> None:
+    """Kill what is left of a process group."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
