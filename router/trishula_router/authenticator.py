@@ -44,9 +44,14 @@ class Authenticator:
         if authid is None or authid == "":
             if not isinstance(ticket, str) or not ticket:
                 raise TokenMissing("a client tried to join without a token; make one with `trishula token new NAME`")
+            if "." not in ticket:
+                # Not repeated in the error: it may be a token of something else.
+                raise TokenInvalid(
+                    "the token is none of this bus, which are name.secret; use the one made for the agent"
+                )
             authid = owner_of(ticket)
         if not isinstance(authid, str) or not is_agent_name(authid):
-            # Not shown in full: a client that mixes its settings up sends its token here.
+            # Not shown: a client that mixes its settings up sends its token here.
             raise TokenInvalid(f"the client's authid is no agent's name: that is {AGENT_RULE}")
         # A token made, or taken away, a moment ago counts from now on.
         self._principals.reload_if_changed()

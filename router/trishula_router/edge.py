@@ -131,6 +131,14 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         log.critical("stopping the router worker: {why}", why=why)
         reactor.callLater(0, reactor.stop)  # type: ignore[arg-type,misc]
 
+    def onUserError(self, fail: Any, msg: str) -> None:
+        """Log what a procedure of ours fails with, unless it is an answer: a refusal is told to whoever asked.
+
+        Autobahn logs a warning for each; a client that is refused a thousand times a second would fill the disk.
+        """
+        if not isinstance(fail.value, ApplicationError):
+            super().onUserError(fail, msg)
+
     # -- in: calls and sessions ----------------------------------------------------------------------------------------
 
     def _handler(self, uri: str, verb: Verb) -> Any:

@@ -35,7 +35,12 @@ class NodeDied(AssertionError):
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of a process under test: our sources, and none of the TRISHULA_… settings of whoever tests."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("TRISHULA_")}
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        # The mark is how the test run finds processes that outlived their test.
+        if not key.startswith("TRISHULA_") or key == "TRISHULA_TEST_RUN"
+    }
     path = [str(ROOT / "components"), str(ROOT / "router"), clean.get("PYTHONPATH", "")]
     return {**clean, "PYTHONPATH": os.pathsep.join(filter(None, path)), **more}
 

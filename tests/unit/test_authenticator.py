@@ -80,6 +80,13 @@ def test_a_token_made_while_the_node_runs_works_at_once(path: Path) -> None:
         ),
         (
             "trishula",
+            None,
+            "secret-of-something",
+            TokenInvalid,
+            "the token is none of this bus, which are name.secret; use the one made for the agent",
+        ),
+        (
+            "trishula",
             "agni",
             None,
             TokenMissing,
