@@ -94,7 +94,7 @@ def json_option(function: F) -> F:
     )(function)
 
 
-class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic only in newer clicks
     """Seconds of ``10s``, ``5m`` …"""
 
     name = "duration"

@@ -1,0 +1,690 @@
+"""The command line: what each command asks of the bus, what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from tests.support.fakebus import FakeBus
+from trishula import errors, uris
+from trishula.cli.exits import Exit, exit_for
+from trishula.cli.main import OWN_COMMANDS, cli, run
+from trishula.cli.state import State, local_time, plain
+from trishula.deliveries import Delivery, Fetched
+from trishula.message import parse
+
+
+@pytest.fixture
+def bus() -> FakeBus:
+    return FakeBus()
+
+
+class Ran:
+    """How a command line ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Trishula = Callable[..., Ran]
+
+
+@pytest.fixture
+def trishula(bus: FakeBus, capsys: pytest.CaptureFixture[str]) -> Trishula:
+    """Run a command line against the fake bus."""
+
+    def go(*args: str) -> Ran:
+        connect: Any = bus.connect
+        code = run(args, State(connect=connect))
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Ran(code, captured.out, captured.err)
+
+    return go
+
+
+# -- the root ----------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command(trishula: Trishula) -> None:
+    ran = trishula("--help")
+    assert ran.code == 0
+    for name in [*OWN_COMMANDS, "node", "token"]:
+        assert f"\n  {name} " in ran.out
+
+
+def test_version(trishula: Trishula) -> None:
+    ran = trishula("--version")
+    assert (ran.code, ran.out) == (0, "trishula, version 2.0.0a1\n")
+
+
+def every_command() -> list[list[str]]:
+    found = []
+
+    def walk(group: click.Group, path: list[str]) -> None:
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            found.append([*path, name])
+            if isinstance(command, click.Group):
+                walk(command, [*path, name])
+
+    walk(cli, [])
+    return found
+
+
+@pytest.mark.parametrize("path", every_command(), ids=" ".join)
+def test_every_command_has_help_and_json(trishula: Trishula, path: list[str]) -> None:
+    ran = trishula(*path, "--help")
+    assert ran.code == 0
+    command: click.Command = cli
+    for name in path:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        command = found
+    assert command.help
+    if not isinstance(command, click.Group):
+        assert "--json" in ran.out
+
+
+@pytest.mark.parametrize("name", [name for name in OWN_COMMANDS if name not in ("agent", "audit")])
+def test_our_own_help_has_examples(trishula: Trishula, name: str) -> None:
+    assert f"Examples:\n    trishula {name}" in trishula(name, "--help").out
+
+
+def test_an_unknown_command(trishula: Trishula) -> None:
+    ran = trishula("sned")
+    assert ran.code == Exit.USAGE
+    assert ran.err == "trishula: No such command 'sned' (try 'trishula --help')\n"
+
+
+def test_an_unknown_option_as_json(trishula: Trishula) -> None:
+    ran = trishula("agents", "--json", "--colour")
+    assert ran.code == Exit.USAGE
+    told = json.loads(ran.err)
+    assert told["error"] == "usage"
+    assert "--colour" in told["message"]
+    assert told["message"].endswith("(try 'trishula agents --help')")
+
+
+def test_commands_that_join(trishula: Trishula, monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def extra() -> None:
+        """Say hello."""
+        click.echo("hello")
+
+    class Point:
+        name = "extra"
+
+        def load(self) -> object:
+            return extra
+
+    class Points(tuple[Point, ...]):
+        names = frozenset({"extra"})
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **how: Points([Point()]))
+    assert re.search(r"\n  extra +Say hello.\n", trishula("--help").out)
+    assert trishula("extra").out == "hello\n"
+
+
+def test_a_command_that_joins_and_cannot_be_imported(trishula: Trishula, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        name = "node"
+
+        def load(self) -> object:
+            raise ImportError("No module named 'crossbar'")
+
+    class Points(tuple[Point, ...]):
+        names = frozenset({"node"})
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **how: Points([Point()]))
+    ran = trishula("node", "start")
+    sentence = (
+        "the command node can't be loaded (No module named 'crossbar'); install what it needs: pip install "
+        "'trishula[router]'"
+    )
+    assert (ran.code, ran.err) == (Exit.FAILED, f"trishula: {sentence}\n")
+    assert "can't be loaded" in trishula("--help").out
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.BusUnreachable("x"), Exit.UNREACHABLE),
+        (errors.TokenMissing("x"), Exit.FORBIDDEN),
+        (errors.TokenInvalid("x"), Exit.FORBIDDEN),
+        (errors.NotAllowed("x"), Exit.FORBIDDEN),
+        (errors.RecipientForbidden("x"), Exit.FORBIDDEN),
+        (errors.RecipientUnknown("x"), Exit.NOT_FOUND),
+        (errors.MessageUnknown("x"), Exit.NOT_FOUND),
+        (errors.ProcedureUnknown("x"), Exit.NOT_FOUND),
+        (errors.MessageInvalid("x"), Exit.REFUSED),
+        (errors.MailboxBusy("x"), Exit.REFUSED),
+        (errors.MailboxFull("x"), Exit.TRY_LATER),
+        (errors.StorageFull("x"), Exit.TRY_LATER),
+        (errors.OutcomeUnknown("x"), Exit.OUTCOME_UNKNOWN),
+        (errors.CallFailed("x"), Exit.FAILED),
+        (errors.RemoteError("x", remote_uri="com.example.x"), Exit.FAILED),
+        (errors.TrishulaError("x"), Exit.USAGE),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_exit_codes(error: errors.TrishulaError, code: Exit) -> None:
+    assert exit_for(error) is code
+
+
+@pytest.mark.parametrize("error", errors.wire_errors().values(), ids=lambda cls: cls.__name__)
+def test_every_error_ends_with_a_code_of_its_own_kind(error: type[errors.TrishulaError]) -> None:
+    assert exit_for(error("x")) not in (Exit.OK, Exit.USAGE, Exit.BUG)
+
+
+def test_an_error_of_the_bus(trishula: Trishula, bus: FakeBus) -> None:
+    bus.error = errors.RecipientUnknown("no agent nobody is registered")
+    ran = trishula("send", "nobody")
+    assert (ran.code, ran.out, ran.err) == (Exit.NOT_FOUND, "", "trishula: no agent nobody is registered\n")
+    assert bus.is_closed
+
+
+def test_an_error_of_the_bus_as_json(trishula: Trishula, bus: FakeBus) -> None:
+    bus.error = errors.MailboxFull("agni's mailbox is full", retry_after_s=2)
+    ran = trishula("send", "agni", "--json")
+    assert (ran.code, ran.out) == (Exit.TRY_LATER, "")
+    assert json.loads(ran.err) == {
+        "error": "trishula.error.mailbox_full",
+        "message": "agni's mailbox is full",
+        "temporary": True,
+        "retry_after_s": 2,
+    }
+
+
+def test_an_unknown_outcome_names_the_message(trishula: Trishula, bus: FakeBus) -> None:
+    bus.error = errors.OutcomeUnknown("no answer", message_id="m9")
+    ran = trishula("call", "agni", "host_report", "--json")
+    assert ran.code == Exit.OUTCOME_UNKNOWN
+    assert json.loads(ran.err)["id"] == "m9"
+
+
+def test_a_remote_error_keeps_its_uri(trishula: Trishula, bus: FakeBus) -> None:
+    bus.error = errors.RemoteError("the disk is gone", remote_uri="com.example.disk")
+    assert json.loads(trishula("call", "agni", "x", "--json").err)["error"] == "com.example.disk"
+
+
+def test_an_unreachable_bus(trishula: Trishula, bus: FakeBus) -> None:
+    bus.error = errors.BusUnreachable("no node could be joined")
+    ran = trishula("agents")
+    assert (ran.code, ran.err) == (Exit.UNREACHABLE, "trishula: no node could be joined\n")
+
+
+def test_a_bug_is_one_sentence(trishula: Trishula, bus: FakeBus) -> None:
+    bus.error = ZeroDivisionError("division by zero")
+    ran = trishula("agents")
+    assert (ran.code, ran.err) == (
+        Exit.BUG,
+        "trishula: this is a bug in trishula: ZeroDivisionError: division by zero (set TRISHULA_DEBUG=1 for the "
+        "traceback)\n",
+    )
+
+
+def test_interrupted(trishula: Trishula, bus: FakeBus) -> None:
+    bus.error = KeyboardInterrupt()
+    ran = trishula("agents")
+    assert (ran.code, ran.err) == (Exit.INTERRUPTED, "\ntrishula: interrupted\n")
+
+
+def test_url_and_profile_are_passed_on(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.DIRECTORY_LIST] = [[]]
+    trishula("--url", "ws://a:1/ws", "--profile", "office", "agents")
+    assert (bus.opened_with["url"], bus.opened_with["profile"]) == ("ws://a:1/ws", "office")
+
+
+# -- agents ------------------------------------------------------------------------------------------------------------
+
+AGNI = {
+    "agent": "agni",
+    "presence": "online",
+    "since": 1763856000000,
+    "reason": "its session is joined",
+    "node": "single",
+    "capabilities": ["deploy", "host"],
+    "last_seen_at": 1763856001000,
+    "clock_skew_ms": -3,
+    "sessions": 1,
+}
+NEVER_SEEN: dict[str, Any] = {
+    "agent": "dc",
+    "presence": "offline",
+    "since": None,
+    "node": None,
+    "capabilities": [],
+    "last_seen_at": None,
+}
+
+
+def test_agents(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.DIRECTORY_LIST] = [[AGNI, NEVER_SEEN]]
+    ran = trishula("agents")
+    assert ran.code == 0
+    row = next(line for line in ran.out.splitlines() if "agni" in line)
+    assert [cell.strip() for cell in row.split("│")[1:3]] == ["agni", "online"]
+    assert "deploy, host" in row
+    assert "-3 ms" in row
+    assert bus.asked == [("request", (uris.DIRECTORY_LIST,), {})]
+
+
+def test_agents_as_json(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.DIRECTORY_FIND] = [[AGNI]]
+    assert trishula("agents", "--capability", "host", "--json").json == [AGNI]
+    assert bus.asked == [("request", (uris.DIRECTORY_FIND, {"capability": "host"}), {})]
+
+
+def test_no_agents(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.DIRECTORY_LIST] = [[]]
+    assert "none" in trishula("agents").out
+
+
+# -- send --------------------------------------------------------------------------------------------------------------
+
+
+def test_send(trishula: Trishula, bus: FakeBus) -> None:
+    ran = trishula("send", "agni", "--payload", '{"a": [1, null]}', "--priority", "1", "--id", "m1", "--ttl", "2h")
+    assert ran.code == 0
+    assert ran.out == "accepted  m1  on single as 7, copies: 1\n"
+    options = {"type": "STATUS", "payload": {"a": [1, None]}, "priority": 1, "id": "m1", "ttl_ms": 7200000}
+    assert bus.asked == [("send", ("agni",), options)]
+
+
+def test_send_as_json(trishula: Trishula, bus: FakeBus) -> None:
+    ran = trishula("send", "broadcast", "--text", '"plain"', "--json")
+    assert ran.json == {"id": "m1", "status": "accepted", "node": "single", "seq": 7, "copies": 1}
+    assert bus.asked[0][2]["payload"] == '"plain"'
+
+
+def test_send_a_command_without_a_payload(trishula: Trishula, bus: FakeBus) -> None:
+    trishula("send", "agni", "--type", "COMMAND", "--procedure", "host_report")
+    assert bus.asked[0][2] == {
+        "type": "COMMAND",
+        "payload": {"args": [], "kwargs": {}},
+        "priority": 3,
+        "procedure": "host_report",
+    }
+
+
+def test_send_what_stands_in_a_file(trishula: Trishula, bus: FakeBus, tmp_path: Path) -> None:
+    (tmp_path / "payload.json").write_text('["ä"]', encoding="utf-8")
+    trishula("send", "agni", "--payload", f"@{tmp_path}/payload.json")
+    assert bus.asked[0][2]["payload"] == ["ä"]
+
+
+def test_send_what_comes_on_standard_input(trishula: Trishula, bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("17"))
+    trishula("send", "agni", "--payload", "-")
+    assert bus.asked[0][2]["payload"] == 17
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (
+            ["--payload", "hello"],
+            "--payload is no JSON: Expecting value: line 1 column 1 (char 0); a string needs its quotes: '\"text\"'",
+        ),
+        (["--payload", "NaN"], "--payload is no JSON: NaN is not in JSON; a string needs its quotes: '\"text\"'"),
+        (
+            ["--payload", "@/no/such/file"],
+            "--payload: the file '/no/such/file' can't be read: [Errno 2] No such file or directory: '/no/such/file'",
+        ),
+        (["--payload", "1", "--text", "a"], "--payload and --text are two ways to give the payload; leave one out"),
+        (
+            ["--ttl", "2"],
+            '--ttl is \'2\'; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
+        ),
+        (["--priority", "9"], "Invalid value for '--priority': 9 is not in the range 1<=x<=5"),
+        (
+            ["--timeout", "soon"],
+            "Invalid value for '--timeout': 'soon': it must be a duration with its unit, such as \"250ms\", \"30s\", "
+            '"5m", "2h" or "7d"',
+        ),
+    ],
+)
+def test_send_with_a_wrong_argument(trishula: Trishula, bus: FakeBus, args: list[str], sentence: str) -> None:
+    ran = trishula("send", "agni", *args)
+    assert (ran.code, ran.err.removesuffix("\n").partition(" (try ")[0]) == (Exit.USAGE, f"trishula: {sentence}")
+    assert bus.asked == []
+
+
+DONE = {"state": "done", "from": "dc/7f3a", "to": "agni", "accepted_at": 1000, "settled_at": 1250, "attempts": 1}
+
+
+def test_send_and_wait(trishula: Trishula, bus: FakeBus) -> None:
+    open_ = {**DONE, "state": "delivered", "settled_at": None}
+    bus.answers[uris.MAILBOX_STATUS] = [{}, {"m1": open_}, {"m1": DONE}]
+    ran = trishula("send", "agni", "--wait")
+    assert ran.code == 0
+    assert ran.out.splitlines()[1] == "done  250 ms after it was accepted, attempts: 1"
+    assert [asked[1] for asked in bus.asked[1:]] == [(uris.MAILBOX_STATUS, ["m1"])] * 3
+
+
+def test_send_and_wait_for_what_dies(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.MAILBOX_STATUS] = [{"m1": {**DONE, "state": "dead"}}]
+    ran = trishula("send", "agni", "--wait", "--json")
+    assert ran.code == Exit.FAILED
+    assert ran.json["outcome"]["state"] == "dead"
+    assert json.loads(ran.err)["message"] == "the message m1 was accepted and ended as dead: trishula why m1"
+
+
+def test_send_and_wait_in_vain(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.MAILBOX_STATUS] = [{"m1": {**DONE, "state": "accepted"}}]
+    ran = trishula("send", "agni", "--wait", "--wait-timeout", "0s")
+    assert (ran.code, ran.err) == (
+        Exit.OUTCOME_UNKNOWN,
+        "trishula: after 0.00 ms the message m1 is accepted; it stays on its way: ask with trishula why m1\n",
+    )
+
+
+# -- call --------------------------------------------------------------------------------------------------------------
+
+
+def test_call(trishula: Trishula, bus: FakeBus) -> None:
+    bus.result = {"host": "agni", "disks": [{"mount": "/", "used": 0.5}]}
+    ran = trishula("call", "agni", "host_report", "/var", "3", "deep=true", "note=a b", "timeout=7", "--timeout", "30s")
+    assert ran.code == 0
+    assert '{"mount": "/", "used": 0.5}' in ran.out
+    kwargs = {"deep": True, "note": "a b", "timeout": 7}
+    assert bus.asked == [("call", ("agni", "host_report", ["/var", 3], kwargs, 30.0), {})]
+
+
+def test_call_live_with_json(trishula: Trishula, bus: FakeBus) -> None:
+    bus.result = [1, None]
+    ran = trishula("call", "agni", "f", "1", "--args", "[2]", "--kwargs", '{"a": 3}', "--live", "--json")
+    assert ran.json == [1, None]
+    assert bus.asked == [("rpc", ("agni", "f", [1, 2], {"a": 3}, 10.0), {})]
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--args", "{}"], "--args must be a JSON list, such as '[1, \"two\"]'"),
+        (["--kwargs", "[]"], '--kwargs must be a JSON map, such as \'{"disk": "/"}\''),
+        (["--args", "["], "--args is no JSON: "),
+    ],
+)
+def test_call_with_a_wrong_argument(trishula: Trishula, bus: FakeBus, args: list[str], sentence: str) -> None:
+    ran = trishula("call", "agni", "f", *args)
+    assert ran.code == Exit.USAGE
+    assert ran.err.startswith(f"trishula: {sentence}")
+    assert bus.asked == []
+
+
+def test_a_call_that_fails(trishula: Trishula, bus: FakeBus) -> None:
+    bus.error = errors.CallFailed("agni's host_report failed: no such disk")
+    ran = trishula("call", "agni", "host_report")
+    assert (ran.code, ran.err) == (Exit.FAILED, "trishula: agni's host_report failed: no such disk\n")
+
+
+# -- inbox -------------------------------------------------------------------------------------------------------------
+
+
+def delivery(number: int, **keys: Any) -> Delivery:
+    wire = {"type": "STATUS", "id": f"m{number}", "from": "agni", "to": "dc", "payload": number, **keys}
+    return Delivery(parse(wire), 1, f"{number}.1")
+
+
+def fetched(*deliveries: Delivery, pending: int = 0, in_flight: int = 0) -> Fetched:
+    return Fetched(list(deliveries), "e1", 42, pending, in_flight)
+
+
+def test_inbox_prints_then_acknowledges(trishula: Trishula, bus: FakeBus) -> None:
+    bus.fetched = [fetched(delivery(1), delivery(2, subject="hot", priority=1)), fetched()]
+    ran = trishula("inbox")
+    assert ran.code == 0
+    assert "m1" in ran.out
+    assert "(priority 1)" in ran.out
+    assert ran.err == "2 taken; the mailbox is empty (as of record 42)\n"
+    assert [verb for verb, _, _ in bus.asked] == ["fetch", "ack", "fetch"]
+    assert bus.asked[1][1] == (["1.1", "2.1"],)
+
+
+def test_inbox_says_what_it_left(trishula: Trishula, bus: FakeBus) -> None:
+    bus.fetched = [fetched(delivery(1), pending=3, in_flight=1)]
+    ran = trishula("inbox", "--max", "1")
+    assert ran.err == "1 taken; 3 wait, 1 are delivered and not acknowledged\n"
+    assert bus.asked[0][1] == (1, 0.0)
+
+
+def test_inbox_peek_acknowledges_nothing(trishula: Trishula, bus: FakeBus) -> None:
+    bus.fetched = [fetched(delivery(1), in_flight=1), fetched(in_flight=1)]
+    ran = trishula("inbox", "--peek")
+    assert ran.err == "1 looked at; 0 wait, 1 are delivered and not acknowledged\n"
+    assert [verb for verb, _, _ in bus.asked] == ["fetch", "fetch"]
+
+
+def test_inbox_follow_as_json(trishula: Trishula, bus: FakeBus) -> None:
+    bus.fetched = [fetched(delivery(1)), fetched(), fetched(delivery(2))]
+    ran = trishula("inbox", "--follow", "--json")
+    assert ran.code == Exit.INTERRUPTED
+    assert [line["message"]["id"] for line in ran.lines] == ["m1", "m2"]
+    assert ran.lines[0]["token"] == "1.1"
+    assert [args for verb, args, _ in bus.asked if verb == "ack"] == [(["1.1"],), (["2.1"],)]
+
+
+def test_inbox_peek_and_follow(trishula: Trishula, bus: FakeBus) -> None:
+    ran = trishula("inbox", "--peek", "--follow")
+    assert ran.code == Exit.USAGE
+    assert bus.asked == []
+
+
+def test_a_foreign_text_cannot_steer_the_terminal(trishula: Trishula, bus: FakeBus) -> None:
+    bus.fetched = [fetched(delivery(1, subject="\x1b[2Jgone\r", payload={"a": "\x07[bold]x[/bold]"})), fetched()]
+    ran = trishula("inbox")
+    assert "\x1b" not in ran.out
+    assert "\x07" not in ran.out
+    assert "\\x1b[2Jgone\\r" in ran.out
+    assert "[bold]x[/bold]" in ran.out
+
+
+# -- watch -------------------------------------------------------------------------------------------------------------
+
+
+def test_watch(trishula: Trishula, bus: FakeBus) -> None:
+    bus.events = {
+        uris.EVENT_AGENT: [AGNI],
+        uris.topic_of("agni", "load"): [0.7],
+        uris.receipts_of("dc"): [[{"id": "m1", "to": "agni", "state": "done", "at": 1}]],
+    }
+    ran = trishula("watch", "--max", "3", "--topic", "agni.load")
+    assert ran.code == 0
+    assert "agni is online  (its session is joined)" in ran.out
+    assert "m1 to agni: done" in ran.out
+    assert "0.7" in ran.out
+    assert "watching as dc/7f3a" in ran.err
+
+
+def test_watch_as_json(trishula: Trishula, bus: FakeBus) -> None:
+    bus.events = {uris.EVENT_AGENT: [AGNI]}
+    (line,) = trishula("watch", "--max", "1", "--json").lines
+    assert (line["kind"], line["event"]) == ("agent", AGNI)
+
+
+def test_watch_a_topic_that_is_none(trishula: Trishula, bus: FakeBus) -> None:
+    ran = trishula("watch", "--topic", "agni")
+    assert (ran.code, ran.err.partition(" (try")[0]) == (
+        Exit.USAGE,
+        "trishula: --topic is 'agni'; it must be AGENT.NAME, such as agni.load",
+    )
+
+
+# -- why, audit --------------------------------------------------------------------------------------------------------
+
+LIFE = {
+    "messages": [
+        {
+            "id": "m1",
+            "from": "dc/7f3a",
+            "to": "agni",
+            "type": "COMMAND",
+            "state": "done",
+            "accepted_at": 1000,
+            "delivered_at": 1004,
+            "settled_at": 1250,
+            "attempts": 1,
+            "events": [
+                {"seq": 3, "at": 1000, "kind": "accepted", "priority": 3, "bytes": 120, "sha256": "ab"},
+                {"seq": 4, "at": 1004, "kind": "delivered", "attempt": 1},
+                {"seq": 9, "at": 1250, "kind": "done"},
+            ],
+        }
+    ]
+}
+
+
+def test_why(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.AUDIT_WHY] = [LIFE]
+    ran = trishula("why", "m1")
+    assert ran.code == 0
+    assert "m1  COMMAND from dc/7f3a to agni: done after 250 ms, attempts: 1" in ran.out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in ran.out.splitlines() if line.startswith("│")]
+    assert [row[1:] for row in rows] == [
+        ["", "accepted", "priority: 3, bytes: 120"],
+        ["+4.00 ms", "delivered", "attempt: 1"],
+        ["+246 ms", "done", ""],
+    ]
+    assert bus.asked == [("request", (uris.AUDIT_WHY, "m1"), {})]
+
+
+def test_why_as_json_of_one_sender(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.AUDIT_WHY] = [LIFE]
+    assert trishula("why", "m1", "--from", "dc/7f3a", "--json").json == LIFE
+    assert bus.asked == [("request", (uris.AUDIT_WHY, "m1", {"from": "dc/7f3a"}), {})]
+
+
+RECORD = {"seq": 5, "at": 1000, "kind": "joined", "agent": "agni", "session": 12}
+
+
+def test_audit_query(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.AUDIT_QUERY] = [{"records": [RECORD], "more": False, "after": 5}]
+    ran = trishula("audit", "query", "--agent", "agni", "--kind", "joined", "--since", "1970-01-01T00:00:00+00:00")
+    assert ran.code == 0
+    assert "agent: agni, session: 12" in ran.out
+    options = {"agent": "agni", "kind": "joined", "since": 0, "after": 0, "limit": 100}
+    assert bus.asked == [("request", (uris.AUDIT_QUERY, options), {})]
+
+
+def test_audit_query_reads_on(trishula: Trishula, bus: FakeBus) -> None:
+    second = {**RECORD, "seq": 9}
+    bus.answers[uris.AUDIT_QUERY] = [
+        {"records": [RECORD], "more": True, "after": 7},
+        {"records": [second], "more": False, "after": 9},
+    ]
+    ran = trishula("audit", "query", "--limit", "3", "--json")
+    assert ran.json == {"records": [RECORD, second], "more": False, "after": 9}
+    assert [args[1] for _, args, _ in bus.asked] == [{"after": 0, "limit": 3}, {"after": 7, "limit": 2}]
+
+
+def test_audit_query_says_that_there_is_more(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.AUDIT_QUERY] = [{"records": [RECORD], "more": True, "after": 5}]
+    assert trishula("audit", "query", "--limit", "1").err == "there are more: --after 5, or a higher --limit\n"
+
+
+def test_audit_query_since_what(trishula: Trishula, bus: FakeBus) -> None:
+    ran = trishula("audit", "query", "--since", "yesterday")
+    assert ran.code == Exit.USAGE
+    assert ran.err.startswith(
+        "trishula: --since is 'yesterday'; it must be a span such as '10m', '2h' or '1d', or a date such as "
+        "2026-11-23T00:00:00"
+    )
+
+
+def test_audit_verify(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.AUDIT_VERIFY] = [{"records": 12, "bodies": 3, "ok": True, "damaged": []}]
+    ran = trishula("audit", "verify")
+    assert (ran.code, ran.out) == (0, "12 records, all as they were written\n")
+
+
+def test_audit_verify_of_a_damaged_journal(trishula: Trishula, bus: FakeBus) -> None:
+    damaged = {"records": 12, "bodies": 3, "ok": False, "damaged": [{"seq": 4, "what": "the digest is wrong"}]}
+    bus.answers[uris.AUDIT_VERIFY] = [damaged, damaged]
+    ran = trishula("audit", "verify")
+    assert (ran.code, ran.out) == (Exit.FAILED, "1 of 12 records are damaged\n  4: the digest is wrong\n")
+    assert trishula("audit", "verify", "--json").code == Exit.FAILED
+
+
+# -- agent run ---------------------------------------------------------------------------------------------------------
+
+SILENT_AGENT = "from trishula import Agent\nbot = Agent('bot')\nbot.run = lambda **how: print('ran', how)\n"
+
+
+def test_run_an_agent_of_a_file(trishula: Trishula, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "one_bot.py").write_text(SILENT_AGENT)
+    ran = trishula("--url", "ws://a:1/ws", "agent", "run", f"{tmp_path}/one_bot.py:bot")
+    assert (ran.code, ran.out) == (0, "ran {'url': 'ws://a:1/ws', 'profile': None}\n")
+
+
+def test_run_an_agent_of_a_module(trishula: Trishula, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "other_bot.py").write_text(SILENT_AGENT)
+    assert trishula("agent", "run", "other_bot:bot").out == "ran {}\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("nobody", "no agent 'nobody' ships with TRISHULA (there are "),
+        ("no.such:agent", "there is no module 'no.such' to import; give MODULE:ATTR or FILE.py for one of your own"),
+        ("no/such.py", "there is no file 'no/such.py'"),
+        ("json:loads", "json has no Agent named 'loads'; it has no agent at all"),
+        (":x", "':x' names no module before the colon"),
+        ("x:", "'x:' names no attribute behind the colon"),
+    ],
+)
+def test_run_what_is_no_agent(trishula: Trishula, monkeypatch: pytest.MonkeyPatch, target: str, sentence: str) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    ran = trishula("agent", "run", target)
+    assert ran.code == Exit.USAGE
+    assert ran.err.startswith(f"trishula: {sentence}")
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("ä b", "ä b"),
+        ("a\nb", "a\\nb"),
+        ("\x1b[0m", "\\x1b[0m"),
+        ("\u202e", "\\u202e"),
+        ({"a": 1}, '{"a": 1}'),
+        (None, "null"),
+    ],
+)
+def test_plain(value: object, text: str) -> None:
+    assert plain(value) == text
+
+
+def test_local_time() -> None:
+    assert local_time(1763856000123).endswith(".123")
+    assert local_time(None) == "–"
+    assert local_time(10**18) == str(10**18)
