@@ -14,9 +14,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from trishula.errors import TrishulaError
 
@@ -62,6 +64,18 @@ def terminate(processes: Mapping[str, subprocess.Popen[bytes]], timeout_s: float
     return stubborn
 
 
+#: Signals whose default is to end a process on the spot, with everything it started left behind.
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 class ThrowawayNode:
     """A durable node that ends, with all it stored, when the block does.
 
@@ -79,6 +93,7 @@ class ThrowawayNode:
         self._port = port
         self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
         self.directory = Path()
 
     @property
@@ -92,6 +107,7 @@ class ThrowawayNode:
         return None if self._process is None else self._process.pid
 
     def __enter__(self) -> ThrowawayNode:
+        self._handlers = {number: signal.signal(number, _leave) for number in _ENDINGS} if _is_main_thread() else {}
         self.directory = Path(tempfile.mkdtemp(prefix=self._prefix))
         try:
             self._start()
@@ -144,17 +160,28 @@ class ThrowawayNode:
         return self._process is not None and self._process.poll() is None
 
     def _end(self) -> None:
+        # A second Ctrl-C must not leave half of it behind; it is bounded in time anyway.
+        held = signal.signal(signal.SIGINT, signal.SIG_IGN) if _is_main_thread() else None
+        try:
+            self._remove()
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            if _is_main_thread():
+                signal.signal(signal.SIGINT, held)
+
+    def _remove(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             if terminate({"node": process}):
                 # Its own children outlive a killed supervisor; the group is all of them.
-                with_group_killed(process.pid)
+                _kill_group(process.pid)
             if process.stdout is not None:
                 process.stdout.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def with_group_killed(pid: int) -> None:
+def _kill_group(pid: int) -> None:
     """Kill what is left of a process group."""
     try:
         os.killpg(pid, signal.SIGKILL)

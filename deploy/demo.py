@@ -1,0 +1,303 @@
+"""``make demo`` and ``make up``: a node, three agents in processes of their own, and what they do together.
+
+Nothing here is staged: the node is started as anybody would start one, the agents by ``trishula agent run``, and every
+figure is measured. Every step that fails ends it with one sentence and an exit code other than 0; whatever happens, no
+process and no file is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+import trishula
+from trishula import uris
+from trishula.bench import percentile
+from trishula.throwaway import ThrowawayNode, ToolFailed, command, surroundings_of, terminate
+from trishula.units import show_bytes, show_duration
+
+AGENTS = ("dc", "agni", "rushabdev")
+OTHERS = ("agni", "rushabdev")
+OPERATOR = "operator"
+#: An agent joins within a second; importing what it needs on a busy machine takes longer.
+JOIN_TIMEOUT_S = 30.0
+#: Enough for a median that means something, and over in a second.
+ROUNDS = 100
+
+# A pipe has no width; 100 keeps every table on one line.
+console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+
+
+@contextlib.contextmanager
+def step(what: str) -> Iterator[None]:
+    """Say what is being done and how long it took, or in which step it failed."""
+    begin_s = time.monotonic()
+    try:
+        yield
+    except trishula.TrishulaError as error:
+        raise ToolFailed(f"{what}: {error.sentence}") from error
+    console.print(f"[green]✓[/green] {what} [dim]({show_duration(time.monotonic() - begin_s)})[/dim]")
+
+
+class Agents:
+    """The three agents, each ``trishula agent run`` in a process of its own."""
+
+    def __init__(self, node: ThrowawayNode) -> None:
+        self._node = node
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, token: str) -> None:
+        """Start one; what it says goes into a file."""
+        with self._log(name).open("wb") as log:
+            self._processes[name] = subprocess.Popen(
+                command("agent", "run", name),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=surroundings_of(self._node.url, token),
+                cwd=self._node.directory,
+                # Ctrl-C is for this process, which stops them in order.
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Raise if one of them, or the node, has ended by itself."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                said = self._log(name).read_text(errors="replace").strip().splitlines()
+                raise ToolFailed(
+                    f"the agent {name} ended with {process.returncode}: {said[-1] if said else 'silently'}"
+                )
+        if not self._node.is_running():
+            raise ToolFailed("the node ended by itself")
+
+    def stop(self) -> None:
+        """Stop them all; raises if one doesn't end in order."""
+        processes, self._processes = self._processes, {}
+        stubborn = terminate(processes)
+        if stubborn:
+            raise ToolFailed(f"{', '.join(stubborn)} had to be killed")
+        for name, process in processes.items():
+            if process.returncode != 0:
+                raise ToolFailed(f"the agent {name} ended with {process.returncode} when it was told to leave")
+
+    def __enter__(self) -> Agents:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        terminate(self._processes)
+
+    def _log(self, name: str) -> Path:
+        return self._node.directory / f"{name}.log"
+
+
+def wait_until_joined(bus: trishula.Bus, agents: Agents) -> None:
+    """Until the directory shows all three."""
+    until_s = time.monotonic() + JOIN_TIMEOUT_S
+    while True:
+        agents.check()
+        entries = {entry["agent"]: entry for entry in bus.request(uris.DIRECTORY_LIST)}
+        # An agent serves once it has attached, which is when its capabilities are known.
+        missing = [
+            name for name in AGENTS if entries[name]["presence"] == "offline" or not entries[name]["capabilities"]
+        ]
+        if not missing:
+            return
+        if time.monotonic() > until_s:
+            raise ToolFailed(f"{' and '.join(missing)} did not join within {JOIN_TIMEOUT_S:g} s")
+        time.sleep(0.05)
+
+
+def flatten(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of a report, with their paths."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from flatten(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, float):
+        yield path, f"{value:.2f}"
+    elif isinstance(value, int) and not isinstance(value, bool) and path.endswith("bytes"):
+        yield path, show_bytes(value)
+    elif isinstance(value, list):
+        yield path, ", ".join(map(str, value)) or "–"
+    else:
+        yield path, str(value)
+
+
+def report_table(reports: dict[str, Any]) -> RenderableType:
+    """The reports side by side."""
+    table = Table("", *reports, title="Host reports, asked for by dc with a COMMAND to each", title_justify="left")
+    columns = [dict(flatten(report)) for report in reports.values()]
+    for key in dict.fromkeys(key for column in columns for key in column):
+        table.add_row(key, *[column.get(key, "–") for column in columns])
+    return table
+
+
+def latency_table(rows: list[tuple[str, list[float]]]) -> RenderableType:
+    """Median, 99th percentile and maximum of what was measured, in ms."""
+    table = Table("Measured", "n", "p50", "p99", "max", title="Latency, durable on one node", title_justify="left")
+    for name, samples_ms in rows:
+        ordered = sorted(samples_ms)
+        figures = [f"{percentile(ordered, share):.2f} ms" for share in (0.5, 0.99, 1.0)]
+        table.add_row(name, str(len(ordered)), *figures)
+    return table
+
+
+def timed_ms(rounds: int, work: Any) -> list[float]:
+    """How long each of so many calls took."""
+    samples = []
+    for _ in range(rounds):
+        begin_s = time.monotonic()
+        work()
+        samples.append((time.monotonic() - begin_s) * 1000)
+    return samples
+
+
+def ask(dc: trishula.Bus, agent: str) -> tuple[str, Any]:
+    """Let dc ask an agent for its host report; the COMMAND's id and the report."""
+    message_id = f"demo.{agent}.host_report"
+    report = dc.call_with(agent, "host_report", timeout_s=30.0, id=message_id)
+    if not isinstance(report, dict) or not report:
+        raise ToolFailed(f"{agent} answered host_report with {report!r}")
+    return message_id, report
+
+
+def settled(operator: trishula.Bus, message_id: str, count: int) -> list[dict[str, Any]]:
+    """The lives of a message's copies once all of them are done."""
+    until_s = time.monotonic() + 15.0
+    while True:
+        lives: list[dict[str, Any]] = operator.request(uris.AUDIT_WHY, message_id)["messages"]
+        done = [life for life in lives if life["state"] == "done"]
+        if len(done) >= count:
+            return done
+        if time.monotonic() > until_s:
+            states = ", ".join(f"{life['to']}: {life['state']}" for life in lives)
+            raise ToolFailed(f"the message {message_id} is not done everywhere after 15 s ({states})")
+        time.sleep(0.02)
+
+
+def work(node: ThrowawayNode, agents: Agents, tokens: dict[str, str], operator: trishula.Bus) -> str:
+    """What the agents do together; the id of one of dc's COMMANDs."""
+    with trishula.connect(node.url, token=tokens["dc"]) as dc:
+        reports, asked = {}, {}
+        for name in OTHERS:
+            with step(f"dc asks {name} for its host report by COMMAND"):
+                asked[name], reports[name] = ask(dc, name)
+        with step("dc broadcasts a STATUS, and agni and rushabdev have handled it"):
+            receipt = dc.broadcast(type="STATUS", payload={"text": "the demo is running"}, id="demo.status")
+            # The operator has a mailbox as well, and nobody who empties it.
+            settled(operator, receipt.id, len(OTHERS))
+        with step(f"measure {ROUNDS} messages and {ROUNDS} calls"):
+            receipts_ms = timed_ms(ROUNDS, lambda: dc.send("agni", type="STATUS", payload={"text": "ping"}))
+            calls_ms = timed_ms(ROUNDS, lambda: dc.call("agni", "ping", timeout=10))
+            live_ms = timed_ms(ROUNDS, lambda: dc.rpc("agni", "ping", timeout=10))
+    agents.check()
+    console.print()
+    console.print(report_table(reports))
+    console.print()
+    console.print(
+        latency_table(
+            [
+                ("send a STATUS → receipt (on disk)", receipts_ms),
+                ("COMMAND → RESULT (both on disk)", calls_ms),
+                ("live RPC → answer (nothing stored)", live_ms),
+            ]
+        )
+    )
+    console.print()
+    return asked[OTHERS[0]]
+
+
+def tell_why(node: ThrowawayNode, tokens: dict[str, str], message_id: str) -> None:
+    """``trishula why`` of a message, as a user would ask."""
+    settings = surroundings_of(node.url, tokens[OPERATOR])
+    console.print(f"$ trishula why {message_id}")
+    sys.stdout.flush()
+    done = subprocess.run(command("why", message_id), env=settings, check=False)
+    if done.returncode:
+        raise ToolFailed(f"trishula why {message_id} ended with {done.returncode}")
+    console.print()
+
+
+def stay(node: ThrowawayNode, agents: Agents, tokens: dict[str, str], message_id: str) -> None:
+    """Say what to try, and keep everything running until Ctrl-C."""
+    program = Path(sys.executable).with_name("trishula")
+    shown = os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)
+    console.print(f"The bus is at [bold]{node.url}[/bold] until Ctrl-C. In another terminal, in this directory:\n")
+    lines = [
+        f"export TRISHULA_URL={node.url}",
+        f"export TRISHULA_TOKEN={tokens[OPERATOR]}",
+        f"{shown} agents",
+        f"{shown} call agni host_report",
+        f"{shown} why {message_id}",
+    ]
+    for line in lines:
+        # Never wrapped: it is there to be copied.
+        print(f"  {line}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(0.5)
+            agents.check()
+    console.print("\nstopping …")
+
+
+def run(port: int, *, forever: bool) -> None:
+    """All of it, in order.
+
+    Raises:
+        ToolFailed: a step failed.
+    """
+    begin_s = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        with step("start a node with a fresh state directory"):
+            node = stack.enter_context(ThrowawayNode(port=port, prefix="trishula-demo-"))
+        agents = stack.enter_context(Agents(node))
+        with step("make tokens for dc, agni, rushabdev and an operator"):
+            tokens = {name: node.token(name) for name in AGENTS}
+            tokens[OPERATOR] = node.token(OPERATOR, operator=True)
+        with trishula.connect(node.url, token=tokens[OPERATOR]) as operator:
+            with step("start the three agents and see them join"):
+                for name in AGENTS:
+                    agents.start(name, tokens[name])
+                wait_until_joined(operator, agents)
+            message_id = work(node, agents, tokens, operator)
+        tell_why(node, tokens, message_id)
+        if forever:
+            stay(node, agents, tokens, message_id)
+        with step("stop the agents and the node"):
+            agents.stop()
+            stack.close()
+    if not forever:
+        console.print(f"\n[bold green]The demo passed[/bold green] in {show_duration(time.monotonic() - begin_s)}.")
+
+
+def main() -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=0, help="the node's port; 0 takes a free one")
+    parser.add_argument("--stay", action="store_true", help="keep everything running until Ctrl-C")
+    options = parser.parse_args()
+    if not 0 <= options.port <= 65535:
+        parser.error(f"--port is {options.port}; it must be from 0 to 65535")
+    try:
+        run(options.port, forever=options.stay)
+    except trishula.TrishulaError as error:
+        print(f"demo: {error.sentence}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
