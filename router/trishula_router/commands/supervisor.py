@@ -10,6 +10,7 @@ A node ends when its parent does: see :mod:`trishula_router.commands.launcher`.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -189,18 +190,43 @@ class Supervisor:
 def cause_in_log(text: str) -> str:
     """The one line of a node's log that tells most about why it ended.
 
-    The last line of a traceback names the error and its sentence; without a traceback the last line has to do.
+    Best is what our component says when it gives up; then the last line of a traceback, which names the error and its
+    sentence; without either the last line has to do.
     """
     lines = [_PREFIX.sub("", line).strip() for line in text.splitlines()]
+    given_up = [line.removeprefix(_GIVEN_UP) for line in lines if line.startswith(_GIVEN_UP)]
     errors = [line for line in lines if _ERROR.match(line)]
-    rest = [line for line in lines if line and not line.startswith("CROSSBAR")]
-    return (errors or rest or ["it said nothing"])[-1]
+    rest = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
+    return _unpack((given_up or errors or rest or ["its log says nothing"])[-1])
+
+
+def _unpack(line: str) -> str:
+    """The sentence within an error of Crossbar's, which shows itself with its parts and a traceback as one string."""
+    match = _APPLICATION_ERROR.search(line)
+    if match is None:
+        return line
+    inner = [part.strip() for part in str(ast.literal_eval(match[1])).splitlines() if part.strip()]
+    if not inner:
+        return line
+    return inner[0] if len(inner) == 1 else f"{inner[0]}: {inner[-1]}"
 
 
 #: What Crossbar puts before each line: time, process.
 _PREFIX = re.compile(r"^\d{4}-\d\d-\d\dT\S+ \[[^\]]*\] ?")
+#: What our component says last when it can't start.
+_GIVEN_UP = "stopping the router worker: "
 #: ``package.module.SomeError: sentence``
 _ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Failed|Full|Invalid|Missing|Taken)\b[^:]*: \S")
+#: ``ApplicationError(error=<uri>, args=['sentence …``
+_APPLICATION_ERROR = re.compile(r"""ApplicationError\(error=<[^>]*>, args=\[('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
+#: What a node says whenever it ends.
+_SAYS_NOTHING = (
+    "CROSSBAR",
+    "cannot detach session",
+    "Native worker received SIGTERM",
+    "Received SIGTERM",
+    "dropping connection to peer",
+)
 
 
 def upgrades(address: Address, timeout_s: float = 1.0) -> bool:

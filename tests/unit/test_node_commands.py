@@ -1,0 +1,223 @@
+"""The commands of a node that start no process: ``token new``, ``token list``, ``node check``, ``node status``."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from trishula.cli.exits import Exit
+from trishula_router.agents_file import read_agents
+from trishula_router.commands import node, token
+from trishula_router.commands.state import agents_file_of, default_state_dir, hold_state_dir, state_is_held
+from trishula_router.config_check import read_config_file
+from trishula_router.effective import render_config
+from trishula_router.tokens import digest_of
+
+SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
+COMMANDS = click.Group("commands", commands=[node, token])
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(COMMANDS, [str(argument) for argument in arguments])
+
+
+# -- token new ---------------------------------------------------------------------------------------------------------
+
+
+def test_token_new_registers_a_new_agent_and_prints_the_token_once(tmp_path: Path) -> None:
+    state = tmp_path / "deep" / "state"
+    done = run("token", "new", "agni", "--state", state, "--json")
+    said = json.loads(done.stdout)
+    assert (done.exit_code, done.stderr, set(said), said["agent"]) == (0, "", {"agent", "token"}, "agni")
+    assert said["token"].startswith("agni.") and len(said["token"]) >= len("agni.") + 27
+    agent = read_agents(state / "agents.json")["agni"]
+    assert (agent.operator, agent.send, agent.call) == (False, ("*",), ("*",))
+    assert [item.sha256 for item in agent.tokens] == [digest_of(said["token"])]
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert stat.S_IMODE((state / "agents.json").stat().st_mode) == 0o600
+
+
+def test_token_new_prints_the_token_alone_on_standard_output(tmp_path: Path) -> None:
+    done = run("token", "new", "agni", "--state", tmp_path)
+    assert done.stdout.startswith("agni.") and done.stdout.count("\n") == 1
+    assert done.stderr == (
+        "registered the new agent agni; it is shown only now. Use it with: export TRISHULA_TOKEN=agni.…\n"
+    )
+    again = run("token", "new", "agni", "--state", tmp_path)
+    assert again.stderr.startswith("a further token of agni; ")
+    assert again.stdout != done.stdout
+
+
+def test_a_third_token_ends_the_oldest_and_says_so(tmp_path: Path) -> None:
+    tokens = [json.loads(run("token", "new", "agni", "--state", tmp_path, "--json").stdout)["token"] for _ in range(2)]
+    third = run("token", "new", "agni", "--state", tmp_path, "--json")
+    assert third.stderr == (
+        "agni had 2 valid tokens; the oldest one is not valid any more, and whoever uses it can't join again\n"
+    )
+    kept = [item.sha256 for item in read_agents(tmp_path / "agents.json")["agni"].tokens]
+    assert kept == [digest_of(tokens[1]), digest_of(json.loads(third.stdout)["token"])]
+
+
+def test_token_new_keeps_the_role_unless_told_otherwise(tmp_path: Path) -> None:
+    roles = []
+    for more in (["--operator"], [], ["--no-operator"]):
+        assert run("token", "new", "dc", "--state", tmp_path, *more).exit_code == 0
+        roles.append(read_agents(tmp_path / "agents.json")["dc"].operator)
+    assert roles == [True, True, False]
+
+
+def test_a_token_may_expire(tmp_path: Path) -> None:
+    assert run("token", "new", "dc", "--state", tmp_path, "--expires-in", "30d").exit_code == 0
+    (made,) = read_agents(tmp_path / "agents.json")["dc"].tokens
+    assert made.expires_at is not None
+    assert made.expires_at - made.created_at == pytest.approx(30 * 86400, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (
+            ["token", "new", "Agni"],
+            Exit.USAGE,
+            '"Agni" is no agent\'s name: that is a lower-case letter, then up to 62 of a-z, 0-9 and _',
+        ),
+        (
+            ["token", "new", "broadcast"],
+            Exit.USAGE,
+            '"broadcast" is no agent\'s name: that is a lower-case letter, then up to 62 of a-z, 0-9 and _',
+        ),
+        (
+            ["token", "new", "agni", "--expires-in", "soon"],
+            Exit.USAGE,
+            '--expires-in is "soon"; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
+        ),
+        (
+            ["token", "new", "agni", "--expires-in", "0s"],
+            Exit.USAGE,
+            '--expires-in is "0s"; it must be longer than nothing',
+        ),
+    ],
+)
+def test_wrong_arguments_change_nothing(tmp_path: Path, arguments: list[str], code: Exit, sentence: str) -> None:
+    done = run(*arguments, "--state", tmp_path / "state")
+    assert (done.exit_code, done.stdout, done.stderr) == (code, "", f"Error: {sentence}\n")
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_broken_agents_file_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    path.write_text("{")
+    path.chmod(0o600)
+    for arguments in (["token", "new", "agni"], ["token", "list"]):
+        done = run(*arguments, "--state", tmp_path)
+        assert done.exit_code == Exit.CONFIG
+        assert done.stderr.startswith(f"Error: the file of agents {path} is not JSON: ")
+    assert path.read_text() == "{"
+
+
+# -- token list --------------------------------------------------------------------------------------------------------
+
+
+def test_token_list_shows_agents_and_their_tokens_and_never_a_secret(tmp_path: Path) -> None:
+    made = json.loads(run("token", "new", "agni", "--state", tmp_path, "--json").stdout)["token"]
+    run("token", "new", "dc", "--operator", "--expires-in", "1d", "--state", tmp_path)
+    text = run("token", "list", "--state", tmp_path).stdout
+    short = digest_of(made)[:8]
+    lines = text.splitlines()
+    assert lines[0] == "agni  agent  may send to *; may call *"
+    assert lines[1].startswith(f"  {short}  valid  made 20")
+    assert lines[2] == "dc  operator  may send to *; may call *"
+    assert ", until 20" in lines[3]
+    assert made.partition(".")[2] not in text
+    listed = json.loads(run("token", "list", "--state", tmp_path, "--json").stdout)
+    assert [(row["agent"], row["operator"], row["tokens"][0]["state"]) for row in listed] == [
+        ("agni", False, "valid"),
+        ("dc", True, "valid"),
+    ]
+
+
+def test_token_list_of_an_empty_state_says_what_to_do(tmp_path: Path) -> None:
+    done = run("token", "list", "--state", tmp_path)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == f"no agents in {tmp_path}/agents.json; make one with: trishula token new NAME\n"
+    assert json.loads(run("token", "list", "--state", tmp_path, "--json").stdout) == []
+
+
+# -- node check --------------------------------------------------------------------------------------------------------
+
+
+def test_node_check_prints_all_faults_of_all_files_at_once(tmp_path: Path) -> None:
+    config = read_config_file(SHIPPED)
+    config["workers"][0]["components"][0]["extra"]["limits"] = {"payload": 5, "paylaod": "1 MiB"}
+    config["workers"][0]["transports"][0]["endpoint"]["port"] = -1
+    broken, no_json = tmp_path / "broken.json", tmp_path / "no.json"
+    broken.write_text(render_config(config))
+    no_json.write_text("{]")
+    done = run("node", "check", SHIPPED, broken, no_json)
+    assert done.exit_code == Exit.CONFIG
+    where = "workers[0].components[0].extra.limits"
+    lines = done.stdout.splitlines()
+    assert lines[:3] == [
+        f"{SHIPPED}: good",
+        f'{broken}: {where}.payload is 5; it must be a size with its unit, such as "64 KiB", "1 MiB" or "2 GiB"',
+        f'{broken}: {where}.paylaod is "1 MiB"; it is an unknown key; the known keys are payload, mailbox_messages, '
+        "mailbox, store, batch_messages",
+    ]
+    assert lines[3].startswith(f"{broken}: crossbar check: ")
+    assert lines[4:] == [
+        f"{no_json}: it is not JSON: Expecting property name enclosed in double quotes in line 1, column 2"
+    ]
+    as_json = json.loads(run("node", "check", SHIPPED, broken, "--json").stdout)
+    assert [(row["file"], len(row["faults"])) for row in as_json] == [(str(SHIPPED), 0), (str(broken), 3)]
+    assert as_json[1]["faults"][0]["path"] == f"{where}.payload"
+
+
+def test_node_check_of_a_good_file_ends_with_0() -> None:
+    assert run("node", "check", SHIPPED).exit_code == 0
+
+
+# -- node status, and where the state is -------------------------------------------------------------------------------
+
+
+def test_node_status_says_that_no_node_runs(tmp_path: Path) -> None:
+    done = run("node", "status", "--state", tmp_path)
+    assert (done.exit_code, done.stdout) == (
+        Exit.UNREACHABLE,
+        f"no node runs on the state directory {tmp_path}; start one with: trishula node start\n",
+    )
+    # What a killed node left behind does not count.
+    (tmp_path / "node.json").write_text('{"pid": 1, "node": "single"}')
+    done = run("node", "status", "--state", tmp_path, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["running"]) == (Exit.UNREACHABLE, False)
+
+
+def test_where_the_state_is_without_an_option() -> None:
+    assert default_state_dir({"TRISHULA_STATE": "/srv/x", "XDG_STATE_HOME": "/y"}) == Path("/srv/x")
+    assert default_state_dir({"XDG_STATE_HOME": "/y"}) == Path("/y/trishula")
+    assert default_state_dir({}) == Path("~/.local/state/trishula").expanduser()
+
+
+def test_the_lock_of_a_state_directory_is_held_once(tmp_path: Path) -> None:
+    assert not state_is_held(tmp_path)
+    with hold_state_dir(tmp_path):
+        assert state_is_held(tmp_path)
+        running = "a node already runs on the state directory"
+        with pytest.raises(click.ClickException, match=running), hold_state_dir(tmp_path):
+            pass
+    assert not state_is_held(tmp_path)
+
+
+def test_the_agents_file_is_where_the_last_configuration_put_it(tmp_path: Path) -> None:
+    assert agents_file_of(tmp_path) == tmp_path / "agents.json"
+    config = read_config_file(SHIPPED)
+    config["workers"][0]["components"][0]["extra"]["agents_file"] = "who.json"
+    (tmp_path / "crossbar").mkdir()
+    (tmp_path / "crossbar" / "config.json").write_text(render_config(config))
+    assert agents_file_of(tmp_path) == tmp_path / "who.json"
+    (tmp_path / "crossbar" / "config.json").write_text("{")
+    assert agents_file_of(tmp_path) == tmp_path / "agents.json"

@@ -1,0 +1,59 @@
+"""What is quoted from a node's log when it ended."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from trishula_router.commands.supervisor import cause_in_log, free_port, port_is_free, upgrades
+from trishula_router.effective import Address
+
+AT = "2026-11-23T00:34:29+0000 [Router      14534] "
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", "its log says nothing"),
+        (f'{AT}\n\n{AT}cannot detach session "1": session not currently attached\n', "its log says nothing"),
+        (f"{AT}something odd\n{AT}Received SIGTERM, shutting down.\n", "something odd"),
+        (
+            f"{AT}the node can't start: no such file\n{AT}stopping the router worker: no such file\n"
+            f"{AT}Traceback (most recent call last):\nRuntimeError: later\n",
+            "no such file",
+        ),
+        (
+            f'{AT}component failed\nTraceback (most recent call last):\n  File "x.py", line 1, in f\n    f()\n'
+            "package.SomeError: it broke\n\n",
+            "package.SomeError: it broke",
+        ),
+        (
+            "autobahn.wamp.exception.ApplicationError: ApplicationError(error=<crossbar.error.class_import_failed>, "
+            "args=['Failed to import class \\'no.such\\'\\nTraceback (most recent call last):\\n  File \"x\"\\n"
+            "builtins.ModuleNotFoundError: No module named \\'no\\'\\n'], kwargs={}, callee=None)",
+            "Failed to import class 'no.such': builtins.ModuleNotFoundError: No module named 'no'",
+        ),
+        (
+            'wamp.ApplicationError: ApplicationError(error=<a.b>, args=["it\'s one line"], kwargs={})',
+            "it's one line",
+        ),
+        (
+            "autobahn.wamp.exception.ApplicationError: ApplicationError(error=<a.b>, args=[''], kwargs={})",
+            "autobahn.wamp.exception.ApplicationError: ApplicationError(error=<a.b>, args=[''], kwargs={})",
+        ),
+    ],
+)
+def test_the_line_that_tells_most_is_quoted(text: str, cause: str) -> None:
+    assert cause_in_log(text) == cause
+
+
+def test_a_port_is_free_until_somebody_listens() -> None:
+    address = Address("127.0.0.1", free_port("127.0.0.1"))
+    assert port_is_free(address)
+    with socket.create_server((address.host, address.port)):
+        assert not port_is_free(address)
+        # It listens and is no node.
+        assert not upgrades(address, timeout_s=0.05)
+    assert not upgrades(address, timeout_s=0.05)
+    assert not port_is_free(Address("192.0.2.1", 0))
