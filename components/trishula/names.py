@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["BROADCAST", "AGENT_RULE", "INSTANCE_RULE", "ID_RULE", "Address", "is_agent_name", "is_message_id"]
 
@@ -61,12 +62,18 @@ class Address:
         """
         if not isinstance(text, str):
             raise ValueError(f"an address is a string, not {type(text).__name__}")
-        agent, slash, instance = text.partition("/")
-        if not is_agent_name(agent):
-            raise ValueError(f"an agent's name is {AGENT_RULE}")
-        if slash and _INSTANCE.match(instance) is None:
-            raise ValueError(f"an instance's name is {INSTANCE_RULE}")
-        return cls(agent, instance if slash else None)
+        return _parse(text)
 
     def __str__(self) -> str:
         return self.agent if self.instance is None else f"{self.agent}/{self.instance}"
+
+
+# Each message is checked against a handful of addresses, the same ones again and again.
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> Address:
+    agent, slash, instance = text.partition("/")
+    if not is_agent_name(agent):
+        raise ValueError(f"an agent's name is {AGENT_RULE}")
+    if slash and _INSTANCE.match(instance) is None:
+        raise ValueError(f"an instance's name is {INSTANCE_RULE}")
+    return Address(agent, instance if slash else None)

@@ -66,10 +66,10 @@ class Registry(Protocol):
 
 @dataclass(slots=True)
 class _Checked:
-    """A message that passed, on its way into the store."""
+    """A message that passed, on its way into the store; ``wire`` is what its recipients will read."""
 
     index: int
-    message: Message
+    wire: dict[str, Any]
     draft: Draft
 
 
@@ -137,7 +137,9 @@ class Intake:
                 elif message.type == "ACK":
                     receipts[index] = await self._acknowledge(agent, message, index)
                 else:
-                    checked.append(_Checked(index, message, self._draft(agent, message, index, now)))
+                    wire = message.to_wire()
+                    wire["accepted_at"] = now
+                    checked.append(_Checked(index, wire, self._draft(agent, message, wire, index, now)))
             except TrishulaError as error:
                 receipts[index] = self._refuse(agent, raw, error, now)
         if checked:
@@ -146,9 +148,13 @@ class Intake:
 
     def _check(self, agent: str, raw: object, index: int, copies: int, now: int) -> Message:
         message = parse(raw, path=f"messages[{index}]", payload_limit_bytes=self._limits.payload_bytes)
-        if message.sender is None:
-            message = replace(message, sender=agent)
-        elif message.sender != agent and Address.parse(message.sender).agent != agent:
+        if message.sender is None or message.timestamp is None:
+            message = replace(
+                message,
+                sender=agent if message.sender is None else message.sender,
+                timestamp=now if message.timestamp is None else message.timestamp,
+            )
+        if message.sender != agent and Address.parse(message.sender).agent != agent:
             raise SenderFalse(
                 f'messages[{index}].from is "{message.sender}", and this session is {agent}\'s; leave the key out, or '
                 f"send as {agent}"
@@ -159,19 +165,16 @@ class Intake:
                 "try again when a peer is there",
                 retry_after_s=COPIES_RETRY_S,
             )
-        if message.timestamp is None:
-            message = replace(message, timestamp=now)
         return message
 
-    def _draft(self, agent: str, message: Message, index: int, now: int) -> Draft:
+    def _draft(self, agent: str, message: Message, wire: dict[str, Any], index: int, now: int) -> Draft:
         """What to store, its place in the mailboxes reserved."""
         principal = self._registry.get(agent)
         if principal is None:
             raise AgentUnknown(f"{agent} is not registered at this node any more")
         recipients = self._recipients(agent, principal, message, index)
-        stamped = replace(message, accepted_at=now)
         ttl_ms = self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms
-        envelope = msgspec.json.encode(stamped.to_wire())
+        envelope = msgspec.json.encode(wire)
         for recipient in recipients:
             self._check_room(recipient, len(envelope))
         for recipient in recipients:
@@ -227,18 +230,18 @@ class Intake:
         except (StorageFull, StorageFailed) as error:
             for one in checked:
                 self._unreserve(one.draft)
-                receipts[one.index] = self._refusal(one.message.id, error)
+                receipts[one.index] = self._refusal(one.draft.id, error)
             return
         arrived: list[Entry] = []
         for one, outcome in zip(checked, outcomes, strict=True):
             status = "duplicate" if outcome.duplicate else "accepted"
-            receipts[one.index] = self._receipt(
-                one.message.id, status, outcome.positions[0] if outcome.positions else 0, 1
-            )
+            # A broadcast to nobody has no record; it is accepted all the same, because nothing of it is missing.
+            seq = outcome.positions[0] if outcome.positions else self._store.high_water
+            receipts[one.index] = self._receipt(one.draft.id, status, seq, 1)
             if outcome.duplicate:
                 self._unreserve(one.draft)
             else:
-                arrived += _entries(one, outcome, now)
+                arrived += _entries(one, outcome)
         self._arrived(arrived)
 
     def _unreserve(self, draft: Draft) -> None:
@@ -287,8 +290,7 @@ class Intake:
         return {"id": message_id, "status": status, "node": self._node, "seq": seq, "copies": copies}
 
 
-def _entries(one: _Checked, outcome: Accepted, now: int) -> list[Entry]:
-    wire = replace(one.message, accepted_at=now).to_wire()
+def _entries(one: _Checked, outcome: Accepted) -> list[Entry]:
     return [
         Entry(
             position,
@@ -298,7 +300,7 @@ def _entries(one: _Checked, outcome: Accepted, now: int) -> list[Entry]:
             one.draft.priority,
             one.draft.expires_at,
             len(one.draft.envelope),
-            wire,
+            one.wire,
         )
         for position, recipient in zip(outcome.positions, one.draft.recipients, strict=True)
     ]

@@ -122,7 +122,7 @@ class Node:
             random=random,
             tell=router.tell,
             # Settlement makes room and delivery fills it; delivery ends what it can't deliver: one has to come first.
-            has_room=lambda address: self.delivery.pump(address),
+            has_room=lambda address: self.delivery.pump_soon(address),
         )
         self.delivery = Delivery(self.mailroom, store, self.settlement, config.delivery, router, clock=clock, now=now)
         self.intake = Intake(

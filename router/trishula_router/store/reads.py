@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from trishula_router.journal import ORIGIN_SHIFT, Damage, Record, verify
 from trishula_router.store.facts import body_damage
 from trishula_router.store.interface import Draft, History, MailboxSize, State, StoredMessage, Verdict
+from trishula_router.store.rows import as_list
 
 __all__ = [
     "at_positions",
@@ -48,7 +48,7 @@ def known_keys(connection: sqlite3.Connection, drafts: Sequence[Draft]) -> dict[
         for message_id, position in connection.execute(
             "SELECT id, position FROM message WHERE sender = ? AND id IN (SELECT value FROM json_each(?))"
             " ORDER BY position",
-            (sender, json.dumps(ids)),
+            (sender, as_list(ids)),
         ):
             known[sender, message_id] = (*known.get((sender, message_id), ()), position)
     return known
@@ -70,7 +70,7 @@ def bodies(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int
     rows = connection.execute(
         "SELECT m.position, b.envelope FROM message AS m JOIN body AS b ON b.position = m.body"
         " WHERE m.position IN (SELECT value FROM json_each(?))",
-        (json.dumps(list(positions)),),
+        (as_list(positions),),
     )
     return dict(rows.fetchall())
 
@@ -91,9 +91,7 @@ def expired(connection: sqlite3.Connection, now: int, limit: int) -> list[int]:
 
 def at_positions(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, StoredMessage]:
     """See :meth:`trishula_router.store.interface.Store.at_positions`."""
-    rows = connection.execute(
-        _MESSAGE + " WHERE m.position IN (SELECT value FROM json_each(?))", (json.dumps(list(positions)),)
-    )
+    rows = connection.execute(_MESSAGE + " WHERE m.position IN (SELECT value FROM json_each(?))", (as_list(positions),))
     return {message.position: message for message in _messages(rows)}
 
 
@@ -101,7 +99,7 @@ def with_ids(connection: sqlite3.Connection, ids: Sequence[str]) -> list[StoredM
     """See :meth:`trishula_router.store.interface.Store.with_ids`."""
     return _messages(
         connection.execute(
-            _MESSAGE + " WHERE m.id IN (SELECT value FROM json_each(?)) ORDER BY m.position", (json.dumps(list(ids)),)
+            _MESSAGE + " WHERE m.id IN (SELECT value FROM json_each(?)) ORDER BY m.position", (as_list(ids),)
         )
     )
 

@@ -30,6 +30,7 @@ from trishula_router.store.interface import (
     Verdict,
 )
 from trishula_router.store.migrate import migrate
+from trishula_router.store.rows import as_list, insert
 from trishula_router.store.writer import Writer
 
 __all__ = ["FILE_NAME", "SqliteStore", "open_store"]
@@ -42,6 +43,8 @@ FILE_NAME = "node.sqlite"
 #: times as often for the same work.
 _CHECKPOINT_PAGES = 4096
 _PAGE_BYTES = 4096
+
+_NEW_MESSAGE = "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body)"
 
 
 class _Chain:
@@ -200,13 +203,9 @@ class SqliteStore:
                 bodies.append((positions[0], draft.envelope))
             known[key] = tuple(positions)
             accepted.append(Accepted(known[key], False))
-        connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", journal)
-        connection.executemany(
-            "INSERT INTO message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes,"
-            " body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            messages,
-        )
-        connection.executemany("INSERT INTO body VALUES (?, ?)", bodies)
+        insert(connection, "journal", journal)
+        insert(connection, _NEW_MESSAGE, messages)
+        insert(connection, "body", bodies)
         return accepted
 
     def _record(self, connection: sqlite3.Connection, at: int, kind: Kind, facts: object) -> int:
@@ -218,17 +217,21 @@ class SqliteStore:
         def job(connection: sqlite3.Connection) -> None:
             told = {"messages": [list(one) for one in deliveries], **facts}
             record = self._record(connection, at, Kind.DELIVERED, told)
-            again = [(position,) for position, attempt in deliveries if attempt > 1]
-            if again:
-                connection.executemany(
-                    "INSERT INTO trace SELECT position, delivered FROM message WHERE position = ?"
-                    " AND delivered IS NOT NULL ON CONFLICT DO NOTHING",
-                    again,
+            by_attempt: dict[int, list[int]] = {}
+            for position, attempt in deliveries:
+                by_attempt.setdefault(attempt, []).append(position)
+            for attempt, positions in by_attempt.items():
+                listed = as_list(positions)
+                if attempt > 1:
+                    connection.execute(
+                        "INSERT INTO trace SELECT position, delivered FROM message WHERE delivered IS NOT NULL"
+                        " AND position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
+                        (listed,),
+                    )
+                connection.execute(
+                    "UPDATE message SET attempts = ?, delivered = ? WHERE position IN (SELECT value FROM json_each(?))",
+                    (attempt, record, listed),
                 )
-            connection.executemany(
-                "UPDATE message SET attempts = ?, delivered = ? WHERE position = ?",
-                [(attempt, record, position) for position, attempt in deliveries],
-            )
 
         return self._writer.submit(job, lazy=True)
 
@@ -239,24 +242,26 @@ class SqliteStore:
                 "UPDATE message SET failures = ?, due_at = ? WHERE position = ?",
                 [(one.failures, one.due_at, one.position) for one in returns],
             )
-            connection.executemany("INSERT INTO trace VALUES (?, ?)", [(one.position, record) for one in returns])
+            insert(connection, "trace", [(one.position, record) for one in returns])
 
         return self._writer.submit(job)
 
     def settle(self, positions: Sequence[int], state: State, reason: str | None, at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
             record = self._record(connection, at, Kind(state.name.lower()), settled_facts(positions, reason))
+            listed = as_list(positions)
             if state is State.DONE:
                 # What an earlier final state was stays explainable after the work got done all the same.
-                connection.executemany(
-                    "INSERT INTO trace SELECT position, settled FROM message WHERE position = ? AND state > 1"
-                    " ON CONFLICT DO NOTHING",
-                    [(position,) for position in positions],
+                connection.execute(
+                    "INSERT INTO trace SELECT position, settled FROM message WHERE state > 1"
+                    " AND position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
+                    (listed,),
                 )
             allowed = "state != 1" if state is State.DONE else "state = 0"
-            connection.executemany(
-                f"UPDATE message SET state = ?, settled = ? WHERE position = ? AND {allowed}",
-                [(state.value, record, position) for position in positions],
+            connection.execute(
+                "UPDATE message SET state = ?, settled = ?"
+                f" WHERE position IN (SELECT value FROM json_each(?)) AND {allowed}",
+                (state.value, record, listed),
             )
 
         return self._writer.submit(job)

@@ -38,11 +38,9 @@ CREATE TABLE message (
     settled     INTEGER                      -- position of the record that settled it
 ) STRICT;
 
--- Finds repeats of a send; sender and id alone are not unique, because a broadcast has a row for each recipient.
-CREATE UNIQUE INDEX message_key ON message (sender, id, recipient);
-
--- Questions by id (why, status) don't know the sender.
-CREATE INDEX message_id ON message (id);
+-- Finds repeats of a send. Sender and id alone are not unique, because a broadcast has a row for each recipient; the id
+-- comes first, because questions (why, status) don't know the sender.
+CREATE UNIQUE INDEX message_key ON message (id, sender, recipient);
 
 -- Open messages in order of delivery; settled ones leave it, so it stays as small as the mailboxes are.
 CREATE INDEX message_open ON message (recipient, priority, position, expires_at, size_bytes) WHERE state = 0;

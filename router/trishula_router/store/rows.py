@@ -1,0 +1,46 @@
+"""Many rows in few statements.
+
+Python's sqlite3 lets go of the interpreter lock at each step of a statement and must win it back from the busy reactor
+thread: with a row a statement (``executemany``) a group of 256 messages waited for the lock a thousand times, and that,
+not the disk, bounded the node. A statement over many rows is one step.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+__all__ = ["as_list", "insert"]
+
+#: Rows a statement: few sizes, because each is a statement that SQLite prepares and keeps.
+_CHUNKS = (64, 16, 4, 1)
+
+
+@cache
+def _statement(into: str, columns: int, rows: int) -> str:
+    row = "(" + ", ".join("?" * columns) + ")"
+    return f"INSERT INTO {into} VALUES " + ", ".join([row] * rows)
+
+
+def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows.
+
+    Args:
+        connection: in a transaction.
+        into: a table, with its columns if the rows don't have all: ``"journal"``, ``"message (position, sender)"``.
+        rows: each with a value for each column.
+    """
+    start = 0
+    for size in _CHUNKS:
+        while len(rows) - start >= size:
+            values = [value for row in rows[start : start + size] for value in row]
+            connection.execute(_statement(into, len(rows[start]), size), values)
+            start += size
+
+
+def as_list(values: Iterable[object]) -> str:
+    """Values as the JSON list that ``IN (SELECT value FROM json_each(?))`` takes: one step, whatever their number."""
+    return json.dumps(list(values))
