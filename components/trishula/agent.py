@@ -1,0 +1,402 @@
+"""An agent: a named member of the bus with handlers.
+
+::
+
+    from trishula import Agent
+    agent = Agent("agni", capabilities=["deploy", "host"])
+
+    @agent.procedure()                      # live RPC, and COMMANDs that name it
+    async def host_report(disk: str = "/") -> dict: ...
+
+    @agent.on("STATUS")
+    async def heard(message): ...
+
+    agent.run()                             # TRISHULA_URL, TRISHULA_TOKEN or a profile file
+
+Handlers may be plain functions, return Deferreds, or be ``async def`` that awaits asyncio libraries: agents run on
+Twisted's asyncio reactor, which :meth:`Agent.run` installs (:mod:`trishula.handlers` has the kinds). When a message is
+acknowledged, what runs at the same time, and what a crash leads to stands in :mod:`trishula.dispatch`.
+
+``send``, ``call`` and the other verbs are those of :class:`trishula.client.Client`. They belong to the reactor's
+thread; a blocking handler in a thread of its own uses :meth:`Agent.from_thread`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from trishula.awaiting import Pending, start
+from trishula.client import DEFAULT_HEARTBEAT_S, DEFAULT_WINDOW, Client
+from trishula.dispatch import Dispatcher
+from trishula.errors import TrishulaError
+from trishula.handlers import Handler
+from trishula.message import MESSAGE_TYPES
+from trishula.names import AGENT_RULE, is_agent_name
+from trishula.outbox import Receipt
+from trishula.settings import Settings, load
+from trishula.surroundings import Surroundings, real
+from trishula.transport import Connection
+from trishula.uris import procedure_of
+
+__all__ = ["Agent"]
+
+_log = logging.getLogger("trishula")
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+#: What a handler may still take when the agent is told to leave; a service manager kills after 10 s or more.
+_GRACE_S = 5.0
+#: For the last replies and acks.
+_DRAIN_S = 2.0
+#: How often to say that no node can be reached.
+_COMPLAIN_EVERY_S = 30.0
+
+
+class Agent:
+    """See the module's docstring.
+
+    Args:
+        name: the agent's name; its token must be of that name.
+        capabilities: words by which others find it (``directory.find``).
+        window: how many messages may be in its hands at a time.
+        heartbeat_s: how often it tells the directory that it lives.
+        url, token, profile: as for :func:`trishula.settings.load`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        capabilities: Iterable[str] = (),
+        window: int = DEFAULT_WINDOW,
+        heartbeat_s: float = DEFAULT_HEARTBEAT_S,
+        url: str | Sequence[str] | None = None,
+        token: str | None = None,
+        profile: str | None = None,
+    ) -> None:
+        if not is_agent_name(name):
+            raise ValueError(f"{name!r} can't be an agent's name: it is {AGENT_RULE}")
+        self.name = name
+        self.capabilities = tuple(capabilities)
+        self._window = window
+        self._heartbeat_s = heartbeat_s
+        self._url = url
+        self._token = token
+        self._profile = profile
+        self._procedures: dict[str, Handler] = {}
+        self._handlers: dict[str, Handler] = {}
+        self._topics: list[tuple[str, Callable[..., object]]] = []
+        self._on_start: list[Handler] = []
+        self._client: Client | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._over: Pending[None] = Pending()
+        self._complained_at_s: float | None = None
+
+    # -- what it does --------------------------------------------------------------------------------------------------
+
+    def procedure(self, name: str | None = None, *, thread: bool = False) -> Callable[[F], F]:
+        """Offer a function as a procedure: by live RPC, and by COMMANDs that name it.
+
+        Its return value must be JSON and becomes the RESULT; what it raises becomes the ERROR.
+
+        Args:
+            name: if not the function's own.
+            thread: run it in a thread, because it blocks.
+        """
+
+        def decorate(function: F) -> F:
+            self.add_procedure(function, name=name, thread=thread)
+            return function
+
+        return decorate
+
+    def add_procedure(self, function: Callable[..., Any], *, name: str | None = None, thread: bool = False) -> None:
+        """:meth:`procedure` without the decorator."""
+        chosen = name or function.__name__
+        procedure_of(self.name, chosen)
+        if chosen in self._procedures:
+            raise ValueError(f"{self.name} has a procedure {chosen} already")
+        if self._client is not None:
+            raise RuntimeError(f"{self.name} runs already; procedures are added before")
+        self._procedures[chosen] = Handler(function, name=chosen, thread=thread)
+
+    def on(self, *types: str, thread: bool = False, ordered: bool = True) -> Callable[[F], F]:
+        """Handle messages of these types; the function takes the :class:`~trishula.message.Message`.
+
+        If it raises, the message is given back and delivered again; when it returns, the message is done. For COMMAND
+        it gets those whose procedure is none of ours, and its return value is the RESULT.
+
+        Args:
+            types: STATUS, RESULT, ERROR, COMMAND.
+            thread: run it in a thread, because it blocks.
+            ordered: one message of a sender at a time, in order; ``False`` to begin with each as it comes.
+        """
+
+        def decorate(function: F) -> F:
+            for type in types:
+                if type not in MESSAGE_TYPES:
+                    raise ValueError(f"{type!r} is no type of message: {', '.join(MESSAGE_TYPES)}")
+                if type in self._handlers:
+                    raise ValueError(f"{self.name} handles {type} already")
+                self._handlers[type] = Handler(function, name=function.__name__, thread=thread, ordered=ordered)
+            return function
+
+        return decorate
+
+    def on_start(self, function: F) -> F:
+        """Run a function without arguments once, when the agent has joined for the first time."""
+        self._on_start.append(Handler(function, name=function.__name__))
+        return function
+
+    # -- verbs ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Client:
+        """The client beneath.
+
+        Raises:
+            RuntimeError: the agent doesn't run.
+        """
+        if self._client is None:
+            raise RuntimeError(f"{self.name} doesn't run: use its verbs in its handlers, or after start()")
+        return self._client
+
+    def send(self, to: str, *, type: str = "STATUS", payload: object = None, **options: Any) -> Pending[Receipt]:
+        """Send a message; see :meth:`trishula.client.Client.send`."""
+        return self.client.send(to, type=type, payload=payload, **options)
+
+    def broadcast(self, *, type: str = "STATUS", payload: object = None, **options: Any) -> Pending[Receipt]:
+        """Send to every registered agent but this one."""
+        return self.client.broadcast(type=type, payload=payload, **options)
+
+    def call(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Pending[Any]:
+        """Run another agent's procedure by a durable COMMAND; see :meth:`trishula.client.Client.call`."""
+        return self.client.call(agent, procedure, *args, timeout=timeout, **kwargs)
+
+    def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Pending[Any]:
+        """Call another agent's procedure live; see :meth:`trishula.client.Client.rpc`."""
+        return self.client.rpc(agent, procedure, *args, timeout=timeout, **kwargs)
+
+    def request(self, uri: str, *args: Any, timeout_s: float = 10.0) -> Pending[Any]:
+        """Ask the node; see :meth:`trishula.client.Client.request`."""
+        return self.client.request(uri, *args, timeout_s=timeout_s)
+
+    def publish(self, topic_name: str, *args: Any) -> Pending[None]:
+        """Publish on this agent's own topic; see :meth:`trishula.client.Client.publish`."""
+        return self.client.publish(topic_name, *args)
+
+    def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
+        """Receive a topic's events; before the start or while it runs."""
+        if self._client is None:
+            self._topics.append((topic, on_event))
+        else:
+            self._client.subscribe(topic, on_event)
+
+    def from_thread(self, verb: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
+        """In a blocking handler's thread: ``agent.from_thread(agent.send, "dc", payload=…)``, and wait for it."""
+        from twisted.internet import reactor
+        from twisted.internet.threads import blockingCallFromThread
+
+        async def run() -> T:
+            return await verb(*args, **kwargs)
+
+        def begin() -> Any:
+            return start(run()).deferred()
+
+        outcome: T = blockingCallFromThread(reactor, begin)
+        return outcome
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        settings: Settings | None = None,
+        *,
+        around: Surroundings | None = None,
+        connection: Connection | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Join and begin to take messages, in a reactor that runs; :meth:`run` is this and the reactor.
+
+        Raises:
+            TrishulaError: the settings are wrong, the node refuses us, or none could be joined within ``timeout_s``.
+        """
+        if self._client is not None:
+            raise RuntimeError(f"{self.name} runs already")
+        if settings is None:
+            settings = load(url=self._url, agent=self.name, token=self._token, profile=self._profile)
+        around = around or real()
+        self._over = Pending()
+        client = Client(settings, around=around, connection=connection, observer=self)
+        dispatcher = Dispatcher(client, around.clock, around.now_ms)
+        dispatcher.procedures = self._procedures
+        dispatcher.handlers = self._handlers
+        for name, handler in self._procedures.items():
+            client.register(name, dispatcher.endpoint(handler))
+        for topic, on_event in self._topics:
+            client.subscribe(topic, on_event)
+        client.attach(
+            dispatcher.take, capabilities=self.capabilities, window=self._window, heartbeat_s=self._heartbeat_s
+        )
+        self._client, self._dispatcher = client, dispatcher
+        try:
+            await client.start(timeout_s)
+        except BaseException:
+            self._client = self._dispatcher = None
+            raise
+        for handler in self._on_start:
+            outcome = handler.start(None, (), {})
+            if isinstance(outcome, Pending):
+                outcome.when_done(partial(_log_failure, handler.name))
+
+    async def stop(self, grace_s: float = _GRACE_S) -> None:
+        """Leave: let handlers finish for so long, give back what is not through, say goodbye."""
+        client, dispatcher = self._client, self._dispatcher
+        if client is None or dispatcher is None:
+            return
+        self._client = None
+        idle = dispatcher.stop()
+        if client.is_ready:
+            await client.wait(idle, grace_s)
+            dispatcher.give_up()
+            await client.drained(_DRAIN_S)
+        else:
+            dispatcher.give_up()
+        self._dispatcher = None
+        await client.stop()
+        if not self._over.done:
+            self._over.resolve(None)
+
+    @property
+    def over(self) -> Pending[None]:
+        """The end of the agent: its value after :meth:`stop`, its error when it was taken over or refused."""
+        return self._over
+
+    # What the client tells (trishula.membership.Observer).
+
+    def joined(self, url: str) -> None:
+        self._complained_at_s = None
+        _log.info("%s has joined %s", self.name, url)
+
+    def lost(self, url: str, error: TrishulaError) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.link_lost()
+        if self._client is not None:
+            _log.warning("%s has lost its node: %s; joining anew", self.name, error)
+
+    def unreachable(self, error: TrishulaError, now_s: float) -> None:
+        if self._complained_at_s is None or now_s - self._complained_at_s >= _COMPLAIN_EVERY_S:
+            self._complained_at_s = now_s
+            _log.warning("%s can't join the bus: %s; it keeps trying", self.name, error)
+
+    def ended(self, error: TrishulaError) -> None:
+        client, dispatcher = self._client, self._dispatcher
+        self._client = self._dispatcher = None
+        if dispatcher is not None and client is not None:
+            dispatcher.stop()
+            dispatcher.give_up()
+        self._over.reject(error)
+
+    def serve(
+        self, *, url: str | Sequence[str] | None = None, token: str | None = None, profile: str | None = None
+    ) -> None:
+        """Run until SIGTERM or SIGINT, in a reactor of its own that it starts and ends.
+
+        Args:
+            url, token, profile: before those given to the constructor.
+
+        Raises:
+            TrishulaError: the settings are wrong, the node refuses the token, another session took over, or this
+                process has another reactor.
+        """
+        settings = load(
+            url=url or self._url, agent=self.name, token=token or self._token, profile=profile or self._profile
+        )
+        reactor = _asyncio_reactor()
+        failures: list[BaseException] = []
+        leaving: list[Pending[None]] = []
+
+        async def live() -> None:
+            try:
+                await self.start(settings)
+                await self._over
+            except BaseException as error:
+                # While we leave, a start that didn't succeed is no failure.
+                if not leaving:
+                    failures.append(error)
+            if not leaving:
+                reactor.stop()
+
+        def leave() -> Any:
+            leaving.append(start(self.stop()))
+            return leaving[0].deferred()
+
+        reactor.addSystemEventTrigger("before", "shutdown", leave)
+        # Not callWhenRunning: that comes before the asyncio loop runs.
+        reactor.callLater(0, lambda: start(live()))
+        reactor.run()
+        if failures:
+            raise failures[0]
+
+    def run(
+        self, *, url: str | Sequence[str] | None = None, token: str | None = None, profile: str | None = None
+    ) -> None:
+        """:meth:`serve` for a program's last line: logs to stderr, and exits with a sentence and a code if it fails."""
+        from trishula.cli.exits import exit_for
+
+        set_up_logging()
+        try:
+            self.serve(url=url, token=token, profile=profile)
+        except TrishulaError as error:
+            _log.error("%s", error)
+            sys.exit(int(exit_for(error)))
+
+
+def set_up_logging() -> None:
+    """Logs to stderr if the program has set up nothing else, and Twisted's own warnings to the same place."""
+    from twisted.logger import (
+        FilteringLogObserver,
+        LogLevel,
+        LogLevelFilterPredicate,
+        STDLibLogObserver,
+        globalLogBeginner,
+    )
+
+    # Twisted's interfaces are not types that mypy can check.
+    observer: Any = STDLibLogObserver()
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # Autobahn reports each session's end as information, which we say in our own words.
+    quiet: Any = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
+    warnings: Any = FilteringLogObserver(observer, [quiet])
+    globalLogBeginner.beginLoggingTo([warnings], discardBuffer=True, redirectStandardIO=False)
+
+
+def _asyncio_reactor() -> Any:
+    """Twisted's reactor on asyncio, installed if the process has none yet.
+
+    Raises:
+        TrishulaError: the process has another one.
+    """
+    from twisted.internet import asyncioreactor
+
+    if "twisted.internet.reactor" not in sys.modules:
+        asyncioreactor.install()  # type: ignore[no-untyped-call]
+    from twisted.internet import reactor
+
+    if not isinstance(reactor, asyncioreactor.AsyncioSelectorReactor):
+        raise TrishulaError(
+            f"this process runs Twisted's {type(reactor).__name__}, and agents need the asyncio one: call agent.run() "
+            "before anything imports twisted.internet.reactor, or install twisted.internet.asyncioreactor first"
+        )
+    return reactor
+
+
+def _log_failure(name: str, pending: Pending[Any]) -> None:
+    if pending.error is not None:
+        _log.error("The function %s failed", name, exc_info=pending.error)

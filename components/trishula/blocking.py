@@ -1,0 +1,303 @@
+"""The bus for scripts: the same verbs as an agent's, each waits for its outcome.
+
+::
+
+    import trishula
+
+    with trishula.connect() as bus:                      # TRISHULA_URL, TRISHULA_TOKEN or a profile file
+        print(bus.call("agni", "host_report", timeout=10))
+        bus.send("rushabdev", type="STATUS", payload={"release": "2.1"})
+        for delivery in bus.fetch().deliveries:          # the agent's own mailbox
+            bus.ack([delivery.token])
+
+A script is an *instance* of its agent: its address is ``agni/7f3a…``, so that answers to its calls come to a mailbox of
+its own and not to a running agent's. ``fetch`` without an instance takes from the agent's mailbox all the same;
+:class:`~trishula.errors.MailboxBusy` says that a running agent is being pushed them.
+
+The reactor runs in a thread of its own (crochet); every method may be called from any other thread. A process has one
+reactor: in a process that runs an agent already, this uses the agent's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import crochet
+from twisted.internet.defer import Deferred
+
+from trishula.awaiting import Pending
+from trishula.client import Client
+from trishula.deliveries import Delivery, Fetched
+from trishula.errors import OutcomeUnknown, TrishulaError
+from trishula.names import Address
+from trishula.outbox import Receipt
+from trishula.settings import load
+from trishula.surroundings import real
+
+__all__ = ["Bus", "connect"]
+
+T = TypeVar("T")
+
+#: Every verb has a time limit of its own; the thread that waits for it gives it so much more.
+_SLACK_S = 30.0
+#: Messages to a script's own address that nobody has fetched: half of its window, so that answers still get through.
+_UNFETCHED = 32
+
+
+def connect(
+    url: str | Sequence[str] | None = None,
+    agent: str | None = None,
+    token: str | None = None,
+    *,
+    profile: str | None = None,
+    timeout: float = 10.0,
+) -> Bus:
+    """Join the bus.
+
+    Args:
+        url, agent, token, profile: as for :func:`trishula.settings.load`.
+        timeout: how long to try, and how long ``send`` waits for its receipt, in seconds.
+
+    Raises:
+        SettingsInvalid, TokenMissing: the settings are wrong.
+        TokenInvalid: the node refuses the token.
+        BusUnreachable: no node could be joined in time.
+    """
+    settings = load(url=url, agent=agent, token=token, profile=profile)
+    _start_reactor()
+    around = real()
+    bus = Bus(Client(settings, instance=around.word(4), around=around), timeout)
+    bus.start()
+    return bus
+
+
+def _start_reactor() -> None:
+    installed = sys.modules.get("twisted.internet.reactor")
+    if installed is not None and installed.running:
+        # An agent's, or an application's: it is driven there, and we only hand work over to it.
+        crochet.no_setup()
+    else:
+        crochet.setup()
+
+
+class Bus:
+    """The verbs; made by :func:`connect`."""
+
+    def __init__(self, client: Client, timeout_s: float) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._arrived: deque[Delivery] = deque()
+        self._arrival: Pending[None] | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> Address:
+        """Who this script is: its messages are from there, and answers come there."""
+        return self._client.address
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the node it is joined to now."""
+        return self._client.url
+
+    def start(self) -> None:
+        """Join; :func:`connect` has done it."""
+
+        async def begin() -> None:
+            self._client.attach(self._take)
+            await self._client.start(self._timeout_s)
+
+        self._wait(self._timeout_s, begin)
+
+    def close(self) -> None:
+        """Leave."""
+        self._wait(self._timeout_s, self._client.stop)
+
+    def __enter__(self) -> Bus:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _wait(self, timeout_s: float, verb: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Run a coroutine in the reactor's thread and wait for it."""
+
+        # Crochet is untyped: what it returns waits for the Deferred.
+        begin: Any = crochet.run_in_reactor(lambda: Deferred.fromCoroutine(verb(*args)))
+        try:
+            outcome: T = begin().wait(timeout=timeout_s + _SLACK_S)
+        except crochet.TimeoutError:
+            raise OutcomeUnknown("the reactor's thread did not answer: is it blocked by a handler?") from None
+        return outcome
+
+    # -- verbs ---------------------------------------------------------------------------------------------------------
+
+    def send(self, to: str, *, type: str = "STATUS", payload: object = None, **options: Any) -> Receipt:
+        """Send a message and wait for its receipt; see :meth:`trishula.client.Client.send`.
+
+        Raises:
+            TrishulaError: the node's refusal.
+            BusUnreachable: no node was there in time; it was not sent, and will not be.
+            OutcomeUnknown: a node may have it; send it again under the same id, or ask for it.
+        """
+
+        async def send() -> Receipt:
+            message_id = options.pop("id", None) or self._client.new_id()
+            sent = self._client.send(to, type=type, payload=payload, id=message_id, **options)
+            return await self._client.confirmed(sent, message_id, self._timeout_s)
+
+        return self._wait(self._timeout_s, send)
+
+    def broadcast(self, *, type: str = "STATUS", payload: object = None, **options: Any) -> Receipt:
+        """Send to every registered agent but our own."""
+        return self.send("broadcast", type=type, payload=payload, **options)
+
+    def send_many(
+        self, messages: Iterable[Mapping[str, Any]], *, copies: int | None = None, timeout: float | None = None
+    ) -> list[Receipt | TrishulaError]:
+        """Send many at once; for each, in order, its receipt or its error. See :meth:`Client.send_many`."""
+        timeout_s = self._timeout_s if timeout is None else timeout
+
+        async def send() -> list[Receipt | TrishulaError]:
+            return await self._client.send_many(messages, copies=copies, timeout_s=timeout_s)
+
+        return self._wait(timeout_s, send)
+
+    def call(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
+        """Run a procedure by a durable COMMAND; see :meth:`trishula.client.Client.call`."""
+        return self.call_with(agent, procedure, args, kwargs, timeout_s=timeout)
+
+    def call_with(
+        self,
+        agent: str,
+        procedure: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 10.0,
+        **options: Any,
+    ) -> Any:
+        """:meth:`call` with the options of :meth:`send`."""
+
+        async def call() -> Any:
+            return await self._client.call_with(agent, procedure, args, kwargs, timeout_s=timeout_s, **options)
+
+        return self._wait(timeout_s, call)
+
+    def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
+        """Call a procedure live; see :meth:`trishula.client.Client.rpc`."""
+        return self.rpc_with(agent, procedure, args, kwargs, timeout_s=timeout)
+
+    def rpc_with(
+        self,
+        agent: str,
+        procedure: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 10.0,
+    ) -> Any:
+        """:meth:`rpc` with the arguments as they are, also one that is called ``timeout``."""
+
+        async def call() -> Any:
+            return await self._client.rpc_with(agent, procedure, args, kwargs, timeout_s=timeout_s)
+
+        return self._wait(timeout_s, call)
+
+    def request(self, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
+        """Ask the node (``directory.*``, ``audit.*``, …)."""
+
+        async def ask() -> Any:
+            return await self._client.request(uri, *args, timeout_s=timeout_s)
+
+        return self._wait(timeout_s, ask)
+
+    def fetch(self, *, max: int = 64, wait_s: float = 0.0, instance: str | None = None) -> Fetched:
+        """Take messages: the agent's, or with our own ``instance`` those that came to this script's address.
+
+        Raises:
+            MailboxBusy: a running agent is being pushed them.
+        """
+        if instance is not None and instance == self._client.address.instance:
+            return self._wait(wait_s, self._own, max, wait_s)
+
+        async def fetch() -> Fetched:
+            return await self._client.fetch(max=max, wait_s=wait_s, instance=instance)
+
+        return self._wait(wait_s + 10.0, fetch)
+
+    def ack(self, tokens: Sequence[str]) -> list[bool]:
+        """Acknowledge; for each token whether its message is done now."""
+
+        async def ack() -> list[bool]:
+            return await self._client.ack(tokens)
+
+        return self._wait(_SLACK_S, ack)
+
+    def nack(self, tokens: Sequence[str], reason: str, *, requeue: bool = True) -> list[bool]:
+        """Give back, for another attempt or to the dead letters."""
+
+        async def nack() -> list[bool]:
+            return await self._client.nack(tokens, reason, requeue=requeue)
+
+        return self._wait(_SLACK_S, nack)
+
+    def working(self, token: str, for_s: float) -> Any:
+        """Extend the lease of a long job to ``for_s`` from now."""
+
+        async def work() -> Any:
+            return await self._client.working(token, for_s)
+
+        return self._wait(10.0, work)
+
+    def publish(self, topic_name: str, *args: Any) -> None:
+        """Publish on our own agent's topic; live only."""
+
+        async def publish() -> None:
+            await self._client.publish(topic_name, *args)
+
+        self._wait(10.0, publish)
+
+    def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
+        """Hear a topic; ``on_event(*args)`` runs in the reactor's thread and must not block or call this bus."""
+
+        async def subscribe() -> None:
+            await self._client.subscribe(topic, on_event)
+
+        self._wait(10.0, subscribe)
+
+    # -- messages to the script's own address --------------------------------------------------------------------------
+
+    def _take(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            message = delivery.message
+            if any(held.message.id == message.id and held.message.sender == message.sender for held in self._arrived):
+                # Its lease ran out while nobody fetched it: only the newer token counts.
+                self._arrived = deque(h for h in self._arrived if h.message.id != message.id)
+            if len(self._arrived) >= _UNFETCHED:
+                reason = f"the script {self.address} fetches no messages, and holds {_UNFETCHED} already"
+                self._client.nack_soon(delivery.token, reason, requeue=False)
+            else:
+                self._arrived.append(delivery)
+        if self._arrival is not None:
+            self._arrival.resolve(None)
+            self._arrival = None
+
+    async def _own(self, limit: int, wait_s: float) -> Fetched:
+        if not self._arrived and wait_s > 0:
+            self._arrival = Pending()
+            await self._client.wait(self._arrival, wait_s)
+        taken = [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
+        attached = self._client.attached
+        return Fetched(
+            taken,
+            "" if attached is None else attached.epoch,
+            0 if attached is None else attached.high_water,
+            len(self._arrived),
+            len(taken),
+        )

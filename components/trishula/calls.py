@@ -1,0 +1,125 @@
+"""Calls that wait for their answer: ties RESULT and ERROR messages, and news of dead COMMANDs, to who asked.
+
+Only the called agent can answer (its name is checked by the node), so nobody else can slip a result in. An answer that
+comes after its caller gave up is kept for a while: a call with the same id finds it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trishula.awaiting import Pending
+from trishula.errors import CallFailed, OutcomeUnknown, RemoteError, TrishulaError, from_wire
+from trishula.message import Message
+from trishula.names import Address
+
+__all__ = ["Calls", "error_of"]
+
+_log = logging.getLogger("trishula")
+
+#: Late answers kept for a second try.
+_LATE_ANSWERS = 256
+
+
+@dataclass(slots=True)
+class _Open:
+    agent: str
+    procedure: str
+    answer: Pending[Any]
+    sent: bool = False
+
+
+class Calls:
+    """The open calls of one client, by the COMMAND's id."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Open] = {}
+        # What was given up: id → (agent, procedure), then its answer if it comes.
+        self._given_up: dict[str, _Open] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any delivery could be an answer."""
+        return bool(self._open or self._given_up)
+
+    def open(self, message_id: str, agent: str, procedure: str) -> Pending[Any]:
+        """A call begins; the outcome is there at once if it came late for an earlier call of that id."""
+        call = self._given_up.pop(message_id, None) or _Open(agent, procedure, Pending())
+        if not call.answer.done:
+            self._open[message_id] = call
+        return call.answer
+
+    def sent(self, message_id: str, error: BaseException | None) -> None:
+        """The COMMAND has its receipt, or was refused."""
+        call = self._open.get(message_id)
+        if call is not None and error is not None:
+            call.answer.reject(error)
+        elif call is not None:
+            call.sent = True
+
+    def done(self, message_id: str) -> None:
+        """The caller waits no longer, with or without an answer."""
+        call = self._open.pop(message_id, None)
+        if call is not None and not call.answer.done:
+            if len(self._given_up) >= _LATE_ANSWERS:
+                del self._given_up[next(iter(self._given_up))]
+            self._given_up[message_id] = call
+
+    def answered(self, message: Message) -> bool:
+        """Whether a message is the answer to one of our calls; its caller has it then."""
+        if message.reply_to is None or message.type not in ("RESULT", "ERROR"):
+            return False
+        call = self._open.get(message.reply_to) or self._given_up.get(message.reply_to)
+        if call is None or message.sender is None:
+            return False
+        if Address.parse(message.sender).agent != Address.parse(call.agent).agent:
+            _log.warning("%s answered a call that went to %s; ignored", message.sender, call.agent)
+            return False
+        if message.type == "RESULT":
+            call.answer.resolve(message.payload)
+        else:
+            call.answer.reject(error_of(message.payload, call.agent, call.procedure))
+        if message.reply_to in self._given_up:
+            # Nobody may ever ask for it, and that is no fault.
+            _ = call.answer.error
+            _log.info("The answer to %s (%s of %s) came late", message.reply_to, call.procedure, call.agent)
+        return True
+
+    def news(self, reports: object = None, *_: object) -> None:
+        """What the node tells of sent messages: a COMMAND that ended unanswered fails its call."""
+        for report in reports if isinstance(reports, list) else []:
+            if not isinstance(report, Mapping) or report.get("state") not in ("dead", "expired", "cancelled"):
+                continue
+            call = self._open.get(str(report.get("id")))
+            if call is not None and call.agent == report.get("to"):
+                end = f"{report['state']}: {report['reason']}" if report.get("reason") else report["state"]
+                call.answer.reject(
+                    CallFailed(f"the COMMAND {report.get('id')} to {call.agent} ({call.procedure}) is {end}")
+                )
+
+    def close(self, error: TrishulaError) -> None:
+        """The client ends: nobody will be answered any more."""
+        for message_id, call in list(self._open.items()):
+            call.answer.reject(
+                error
+                if not call.sent
+                else OutcomeUnknown(
+                    f"{error}, before {call.agent} answered {call.procedure}; it may have run, run now or run later: "
+                    f"ask with trishula why {message_id}",
+                    message_id=message_id,
+                )
+            )
+
+
+def error_of(payload: object, agent: str, procedure: str) -> TrishulaError:
+    """The error that the payload of an ERROR message describes."""
+    fields = payload if isinstance(payload, Mapping) else {}
+    name = str(fields.get("error") or "error")
+    sentence = str(fields.get("message") or "no message")
+    error = from_wire(name, sentence, fields)
+    if isinstance(error, RemoteError) and "." not in name:
+        return CallFailed(f"{procedure} of {agent} failed with {name}: {sentence}")
+    return error

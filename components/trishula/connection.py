@@ -1,0 +1,397 @@
+"""The connection to the bus: the one file of the agent side that knows Autobahn, and the wall around it.
+
+It joins one node of an ordered list by WebSocket and ticket, hands the session to its listener as a
+:class:`~trishula.transport.Link`, and joins anew whenever the session goes; :mod:`trishula.rejoin` decides which node
+and when. What Autobahn does by default and we don't want, with our answer:
+
+* ``Component`` retries with delays up to 300 s and never resets them → our own loop.
+* No pings: a frozen or unplugged node is noticed when TCP gives up, after many minutes → pings each second, 2 s limit.
+* Errors in ``onJoin`` and in event handlers are logged on a logger that nobody reads → ours go to :mod:`logging`.
+* A session that ends fails its calls with bare ``ApplicationError`` or ``TransportLost`` → :class:`LinkLost`.
+* An EVENT that arrives after an unsubscribe is a protocol error that kills the connection → we never unsubscribe.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
+from autobahn.wamp.exception import ApplicationError, SerializationError, TransportLost
+from autobahn.wamp.serializer import JsonSerializer, MsgPackSerializer
+from autobahn.wamp.types import ComponentConfig, PublishOptions, RegisterOptions
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
+
+from trishula.awaiting import Pending, rejected
+from trishula.errors import (
+    BusUnreachable,
+    CallFailed,
+    NotAllowed,
+    PayloadNotJson,
+    ProcedureUnknown,
+    RemoteError,
+    TakenOver,
+    TrishulaError,
+    from_wire,
+)
+from trishula.rejoin import Rejoin
+from trishula.settings import Settings
+from trishula.surroundings import Clock, Surroundings, Timer
+from trishula.transport import AnswerLate, Endpoint, LinkLost, Listener
+from trishula.uris import REALM
+
+__all__ = ["WampConnection"]
+
+_log = logging.getLogger("trishula")
+
+#: From the first SYN to a joined session. A frozen host answers nothing at all, and the next node waits behind it.
+ATTEMPT_TIMEOUT_S = 5.0
+#: The node has this long to say goodbye; after that the socket is closed in its face.
+LEAVE_TIMEOUT_S = 1.0
+
+_WEBSOCKET_OPTIONS: dict[str, Any] = {
+    # Small frames must not wait for the delayed ACK of the one before: that was 22 ms at the median.
+    "tcpNoDelay": True,
+    "autoPingInterval": 1.0,
+    "autoPingTimeout": 2.0,
+    "autoPingSize": 12,
+    # Any traffic proves that the peer lives; under load a pong may wait behind a long queue.
+    "autoPingRestartOnAnyTraffic": True,
+    "openHandshakeTimeout": ATTEMPT_TIMEOUT_S,
+    "closeHandshakeTimeout": LEAVE_TIMEOUT_S,
+    # The node's limits bound what it sends; a second limit here could only cut the connection in a loop.
+    "maxFramePayloadSize": 0,
+    "maxMessagePayloadSize": 0,
+    # msgpack hands over bytes that were never claimed to be text.
+    "utf8validateIncoming": False,
+}
+
+
+class WampConnection:
+    """Joins its nodes again and again; see :class:`trishula.transport.Connection`."""
+
+    def __init__(self, settings: Settings, around: Surroundings) -> None:
+        self._settings = settings
+        self._around = around
+        self._clock = around.clock
+        self._rejoin = Rejoin(settings.urls, random=around.random)
+        self._listener: Listener | None = None
+        self._attempt: _Attempt | None = None
+        self._timer: Timer | None = None
+        self._stopped: Pending[None] | None = None
+
+    def start(self, listener: Listener) -> None:
+        self._listener = listener
+        self._schedule()
+
+    def stop(self) -> Pending[None]:
+        if self._stopped is None:
+            self._stopped = Pending()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._attempt is None:
+                self._stopped.resolve(None)
+            else:
+                self._attempt.leave()
+        return self._stopped
+
+    def _schedule(self) -> None:
+        url, pause_s = self._rejoin.attempt()
+        if pause_s > 0:
+            self._timer = self._clock.callLater(pause_s, self._try, url)
+        else:
+            self._try(url)
+
+    def _try(self, url: str) -> None:
+        self._timer = None
+        self._attempt = _Attempt(url, self._settings, self._clock, self)
+        self._attempt.begin()
+
+    # -- what an attempt tells ---------------------------------------------------------------------------------------
+
+    def attempt_joined(self, link: _WampLink) -> None:
+        assert self._listener is not None
+        self._rejoin.joined(self._clock.seconds())
+        self._listener.link_joined(link)
+
+    def attempt_ended(self, attempt: _Attempt, error: TrishulaError) -> None:
+        """The socket is closed, or was never opened."""
+        assert self._listener is not None
+        self._attempt = None
+        if attempt.link is not None:
+            self._listener.link_lost(error)
+        if self._stopped is not None:
+            self._stopped.resolve(None)
+            return
+        if attempt.link is None:
+            final = self._rejoin.failed(error)
+        else:
+            final = error if isinstance(error, TakenOver) else None
+            self._rejoin.lost(self._clock.seconds())
+        if final is not None:
+            self._stopped = Pending()
+            self._stopped.resolve(None)
+            self._listener.given_up(final)
+            return
+        if attempt.link is None:
+            self._listener.node_unreachable(attempt.url, error, self._rejoin.attempt()[1])
+        # The listener may have stopped us meanwhile.
+        if self._stopped is None:
+            self._schedule()
+
+
+class _Attempt:
+    """One try to join one node, and the session that came of it, until its socket is closed."""
+
+    def __init__(self, url: str, settings: Settings, clock: Clock, owner: WampConnection) -> None:
+        self.url = url
+        self.link: _WampLink | None = None
+        self._settings = settings
+        self._clock = clock
+        self._owner = owner
+        self._connecting: Deferred[Any] | None = None
+        self._protocol: Any = None
+        self._session: _Session | None = None
+        self._reason: TrishulaError | None = None
+        self._timer: Timer | None = None
+        self._ended = False
+
+    def begin(self) -> None:
+        parts = urlsplit(self.url)
+        secure = parts.scheme == "wss"
+        host = parts.hostname or ""
+        # Autobahn's own default ports for ws and wss; a URL without a port is a proxy's.
+        port = parts.port or (443 if secure else 80)
+        factory = WampWebSocketClientFactory(
+            self._make_session, url=self.url, serializers=[MsgPackSerializer(), JsonSerializer()], reactor=self._clock
+        )
+        factory.protocol = _Protocol
+        factory.setProtocolOptions(**_WEBSOCKET_OPTIONS)
+        factory.attempt = self
+        endpoint: Any = HostnameEndpoint(self._clock, host, port, timeout=ATTEMPT_TIMEOUT_S)
+        if secure:
+            endpoint = wrapClientTLS(optionsForClientTLS(host), endpoint)
+        self._timer = self._clock.callLater(ATTEMPT_TIMEOUT_S, self._too_late)
+        self._connecting = endpoint.connect(factory)
+        self._connecting.addCallbacks(self._connected, self._not_connected)
+
+    def leave(self) -> None:
+        """Go away: say goodbye if there is a session, and close the socket in any case."""
+        if self._session is not None and self._session.is_attached():
+            self._stop_timer()
+            self._timer = self._clock.callLater(LEAVE_TIMEOUT_S, self._abort)
+            self._session.leave()
+        else:
+            self._abort()
+
+    def drop(self, error: TrishulaError) -> None:
+        """End the session as if the network had."""
+        self._reason = self._reason or error
+        self._abort()
+
+    def session_left(self, reason: str, sentence: str | None) -> None:
+        """The node said goodbye, or refused to let us in."""
+        if self._reason is None:
+            self._reason = _error_of_leaving(self.url, reason, sentence)
+
+    def session_joined(self, session: _Session) -> None:
+        self._stop_timer()
+        self.link = _WampLink(self.url, session, self._clock, self)
+        self._owner.attempt_joined(self.link)
+
+    def closed(self, reason: object) -> None:
+        """The socket is closed."""
+        self._end(self._reason or BusUnreachable(f"the connection to {self.url} ended: {reason}"))
+
+    def _make_session(self) -> _Session:
+        self._session = _Session(self._settings, self)
+        return self._session
+
+    def _connected(self, protocol: object) -> None:
+        self._connecting = None
+        self._protocol = protocol
+
+    def _not_connected(self, failure: Failure) -> None:
+        self._connecting = None
+        why = "no answer" if isinstance(failure.value, CancelledError) else str(failure.value).rstrip(".")
+        self._end(self._reason or BusUnreachable(f"there is no node at {self.url}: {why}"))
+
+    def _too_late(self) -> None:
+        self._timer = None
+        self._reason = self._reason or BusUnreachable(
+            f"the node at {self.url} let nobody join within {ATTEMPT_TIMEOUT_S:g} s"
+        )
+        self._abort()
+
+    def _abort(self) -> None:
+        self._stop_timer()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        elif self._protocol is not None and self._protocol.transport is not None:
+            self._protocol.transport.abortConnection()
+
+    def _end(self, error: TrishulaError) -> None:
+        if not self._ended:
+            self._ended = True
+            self._stop_timer()
+            self._owner.attempt_ended(self, error)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+
+class _Protocol(WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn is untyped
+    """Tells the attempt when the socket is closed, in whichever state it was."""
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        super().onClose(wasClean, code, reason)
+        self.factory.attempt.closed(reason or "closed by the node")
+
+
+class _Session(ApplicationSession):  # type: ignore[misc]  # Autobahn is untyped
+    """Autobahn's session with its habits overridden."""
+
+    def __init__(self, settings: Settings, attempt: _Attempt) -> None:
+        super().__init__(ComponentConfig(realm=REALM))
+        self._settings = settings
+        self._attempt = attempt
+
+    def onConnect(self) -> None:
+        self.join(REALM, authmethods=["ticket"], authid=self._settings.agent)
+
+    def onChallenge(self, challenge: object) -> str:
+        return self._settings.token
+
+    def onJoin(self, details: object) -> None:
+        self._attempt.session_joined(self)
+
+    def onLeave(self, details: Any) -> None:
+        self._attempt.session_left(details.reason, details.message)
+        self._errback_outstanding_requests(TransportLost())
+        if self.is_connected():
+            self.disconnect()
+
+    def onUserError(self, fail: Failure, msg: str) -> None:
+        # An endpoint's error is on its way to its caller. Anything else is a fault of this module.
+        if not isinstance(fail.value, ApplicationError | CancelledError):
+            _log.error("%s", msg, exc_info=fail.value)
+
+
+class _WampLink:
+    """One joined session; see :class:`trishula.transport.Link`."""
+
+    __slots__ = ("_attempt", "_clock", "_session", "url")
+
+    def __init__(self, url: str, session: _Session, clock: Clock, attempt: _Attempt) -> None:
+        self.url = url
+        self._session = session
+        self._clock = clock
+        self._attempt = attempt
+
+    def call(
+        self, uri: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> Pending[Any]:
+        return self._request(uri, lambda: self._session.call(uri, *args, **(kwargs or {})), timeout_s)
+
+    def subscribe(self, topic: str, handler: Callable[..., object]) -> Pending[None]:
+        return self._request(topic, lambda: self._session.subscribe(handler, topic), ATTEMPT_TIMEOUT_S)
+
+    def register(self, uri: str, endpoint: Endpoint) -> Pending[None]:
+        def invoked(*args: Any, **kwargs: Any) -> Deferred[Any]:
+            return endpoint(args, kwargs).deferred().addErrback(_to_wire)
+
+        # A node that has not noticed yet that our last session is dead still holds its registration.
+        options = RegisterOptions(force_reregister=True)
+        return self._request(uri, lambda: self._session.register(invoked, uri, options=options), ATTEMPT_TIMEOUT_S)
+
+    def publish(self, topic: str, args: Sequence[Any]) -> Pending[None]:
+        options = PublishOptions(acknowledge=True)
+        return self._request(topic, lambda: self._session.publish(topic, *args, options=options), ATTEMPT_TIMEOUT_S)
+
+    def drop(self) -> None:
+        self._attempt.drop(LinkLost(f"the session with {self.url} was given up"))
+
+    def _request(self, uri: str, begin: Callable[[], Deferred[Any]], timeout_s: float | None) -> Pending[Any]:
+        try:
+            deferred = begin()
+        except SerializationError as error:
+            return rejected(PayloadNotJson(f"what was to be sent to {uri} can't be written: {error}"))
+        except TransportLost:
+            return rejected(LinkLost(f"the connection to {self.url} was lost before {uri} was asked"))
+        pending: Pending[Any] = Pending()
+        timer = None if timeout_s is None else self._clock.callLater(timeout_s, self._late, uri, timeout_s, deferred)
+
+        def answered(value: object) -> None:
+            if timer is not None and timer.active():
+                timer.cancel()
+            pending.resolve(value)
+
+        def failed(failure: Failure) -> None:
+            if timer is not None and timer.active():
+                timer.cancel()
+            pending.reject(self._error_of_call(uri, timeout_s, failure))
+
+        deferred.addCallbacks(answered, failed)
+        return pending
+
+    def _late(self, uri: str, timeout_s: float, deferred: Deferred[Any]) -> None:
+        if self._session.is_attached():
+            # Autobahn sends a CANCEL, so that a long poll doesn't go on for nobody.
+            deferred.cancel()
+
+    def _error_of_call(self, uri: str, timeout_s: float | None, failure: Failure) -> BaseException:
+        error = failure.value
+        if isinstance(error, TrishulaError):
+            return error
+        if isinstance(error, TransportLost):
+            return LinkLost(f"the connection to {self.url} was lost before {uri} answered")
+        if isinstance(error, CancelledError):
+            return AnswerLate(f"{uri} did not answer within {timeout_s:g} s")
+        if isinstance(error, ApplicationError):
+            return _from_application_error(uri, error)
+        return RemoteError(f"{uri} failed: {error}", remote_uri=type(error).__name__)
+
+
+def _sentence(error: ApplicationError) -> str:
+    return str(error.args[0]) if error.args else str(error.error)
+
+
+def _from_application_error(uri: str, error: ApplicationError) -> TrishulaError:
+    sentence = _sentence(error)
+    if error.error == ApplicationError.NO_SUCH_PROCEDURE:
+        return ProcedureUnknown(f"nobody offers {uri} now: its agent is not connected, or has no such procedure")
+    if error.error in (ApplicationError.NOT_AUTHORIZED, ApplicationError.AUTHORIZATION_FAILED):
+        return NotAllowed(f"{uri} was refused: {sentence}")
+    if error.error == ApplicationError.INVALID_PAYLOAD:
+        return PayloadNotJson(f"the answer of {uri} can't be written: {sentence}")
+    if error.error in (ApplicationError.CANCELED, ApplicationError.TIMEOUT):
+        return CallFailed(f"{uri} was cancelled before it answered")
+    return from_wire(error.error, sentence, error.kwargs)
+
+
+def _error_of_leaving(url: str, reason: str, sentence: str | None) -> TrishulaError:
+    """Why a session ended, or was not let in: our own errors typed, everything else as "not reachable now"."""
+    error = from_wire(reason, sentence or reason)
+    if isinstance(error, RemoteError):
+        return BusUnreachable(f"the node at {url} ended the session: {sentence or reason} ({reason})")
+    return error
+
+
+def _to_wire(failure: Failure) -> None:
+    """A procedure's error as its caller sees it: our own classes by their URI, everything else as a failed call."""
+    error = failure.value
+    if isinstance(error, RemoteError):
+        raise ApplicationError(error.remote_uri, error.sentence)
+    if isinstance(error, TrishulaError) and error.uri is not None:
+        details = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}
+        raise ApplicationError(error.uri, error.sentence, **details)
+    raise ApplicationError(CallFailed.uri, f"{type(error).__name__}: {error}")

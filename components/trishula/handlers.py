@@ -1,0 +1,96 @@
+"""A user's function as a handler: plain, blocking in a thread, returning a Deferred, or ``async def``.
+
+===========================  ====================================================================================
+plain ``def``                runs in the reactor's thread; it must not block, for nothing else runs meanwhile
+``def``, ``thread=True``     runs in a thread of the reactor's pool; it may block, and must not touch the agent but
+                             through :meth:`trishula.agent.Agent.from_thread`
+``def`` -> Deferred          its result counts
+``async def``                an asyncio task where an asyncio loop runs (under ``agent.run()`` it does); it may await
+                             asyncio things, the agent's methods, and Deferreds
+===========================  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import copy_context
+from types import CoroutineType
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from trishula.awaiting import Pending, of_deferred, run_handler
+from trishula.deliveries import Delivery, running
+from trishula.errors import ArgumentInvalid
+
+__all__ = ["Handler"]
+
+
+class Handler:
+    """A function and how to run it.
+
+    Attributes:
+        name: how errors call it.
+        ordered: whether messages of one sender are given to it one after the other.
+    """
+
+    __slots__ = ("_function", "_signature", "_thread", "name", "ordered")
+
+    def __init__(self, function: Callable[..., Any], *, name: str, thread: bool = False, ordered: bool = True) -> None:
+        if thread and inspect.iscoroutinefunction(function):
+            raise ValueError(f"{name} is async: it can't run in a thread, and need not")
+        self.name = name
+        self.ordered = ordered
+        self._function = function
+        self._thread = thread
+        self._signature = inspect.signature(function)
+
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Whether the function takes these arguments.
+
+        Raises:
+            ArgumentInvalid: it doesn't; the sentence shows what it takes.
+        """
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentInvalid(f"{self.name} was called with wrong arguments: {error}; it is {self}") from None
+
+    def __str__(self) -> str:
+        parameters = self._signature.replace(return_annotation=inspect.Signature.empty)
+        return f"{self.name}{parameters}"
+
+    def start(self, delivery: Delivery | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run the function; returns its value, or a :class:`Pending` if that comes later. Raises what it raises."""
+        token = running.set(delivery)
+        try:
+            if self._thread:
+                return self._start_in_thread(args, kwargs)
+            outcome = self._function(*args, **kwargs)
+            # The common cases first: nothing, or a plain value, at the cost of three comparisons.
+            if outcome is None or isinstance(outcome, Pending):
+                return outcome
+            if isinstance(outcome, CoroutineType):
+                return run_handler(outcome)
+            if isinstance(outcome, Deferred):
+                return of_deferred(outcome)
+            if inspect.isawaitable(outcome):
+                return run_handler(_wait_for(outcome))
+            return outcome
+        finally:
+            running.reset(token)
+
+    def _start_in_thread(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pending[Any]:
+        # Late: importing it installs a reactor, and which one is the program's choice.
+        from twisted.internet.threads import deferToThread
+
+        context = copy_context()
+        return of_deferred(deferToThread(context.run, self._function, *args, **kwargs))
+
+
+def _wait_for(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
+    async def wait() -> Any:
+        return await awaitable
+
+    return wait()

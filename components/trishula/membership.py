@@ -1,0 +1,307 @@
+"""Being a member of the bus: the session and everything that must be set up on each new one.
+
+A :class:`Membership` is *away* or *ready*. After each (re)join it sets up, in this order: procedures and topics; then
+the inbox topic and ``attach`` (deliveries may come from then on); then it is ready and tells its *user*. A node that
+refuses what we need for good ends the membership, as a wrong token and a takeover do; whatever else goes wrong drops
+the session, and the connection's policy decides when to try again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from trishula.awaiting import Pending, resolved, start
+from trishula.errors import BusUnreachable, TrishulaError
+from trishula.heartbeat import Heartbeat
+from trishula.names import Address
+from trishula.settings import Settings
+from trishula.surroundings import Surroundings
+from trishula.transport import Connection, Endpoint, Link, LinkLost
+from trishula.uris import MAILBOX_ATTACH, inbox_of
+
+__all__ = ["Attached", "Attachment", "Membership", "Observer", "User"]
+
+_log = logging.getLogger("trishula")
+
+T = TypeVar("T")
+
+#: A node that can't answer an attach by then is left for another.
+_SET_UP_TIMEOUT_S = 10.0
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """What a node answers to ``attach``: who it is, and how far its store is."""
+
+    node: str
+    epoch: str
+    high_water: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """That we take deliveries, and how."""
+
+    on_inbox: Callable[..., object]
+    capabilities: tuple[str, ...]
+    window: int
+    heartbeat_s: float
+
+
+class User(Protocol):
+    """Whose membership it is."""
+
+    def member_ready(self) -> None:
+        """There is a session, and everything is set up on it."""
+
+    def member_away(self) -> None:
+        """The session is gone."""
+
+    def member_ended(self, error: TrishulaError) -> None:
+        """There will be none any more."""
+
+
+class Observer(Protocol):
+    """Who tells people about it."""
+
+    def joined(self, url: str) -> None:
+        """There is a session, and everything is set up on it."""
+
+    def lost(self, url: str, error: TrishulaError) -> None:
+        """The session is gone."""
+
+    def unreachable(self, error: TrishulaError, now_s: float) -> None:
+        """A node could not be joined."""
+
+    def ended(self, error: TrishulaError) -> None:
+        """Wrong token, taken over, refused: it is over."""
+
+
+class Membership:
+    """See the module's docstring; it is the listener (:class:`trishula.transport.Listener`) of its connection."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        address: Address,
+        user: User,
+        *,
+        around: Surroundings,
+        connection: Connection,
+        observer: Observer | None,
+    ) -> None:
+        self.settings = settings
+        self.address = address
+        self.attached: Attached | None = None
+        self.attachment: Attachment | None = None
+        self.heartbeat = Heartbeat(around.clock, around.now_ms)
+        self._user = user
+        self._clock = around.clock
+        self._connection = connection
+        self._observer = observer
+        self._procedures: dict[str, Endpoint] = {}
+        self._topics: dict[str, Callable[..., object]] = {}
+        self._session: Link | None = None
+        self._ready = False
+        self._end: TrishulaError | None = None
+        self._last_fault: TrishulaError | None = None
+        self._waiting: list[Pending[None]] = []
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def link(self) -> Link | None:
+        """The session, if everything is set up on it."""
+        return self._session if self._ready else None
+
+    @property
+    def end(self) -> TrishulaError | None:
+        """Why it is over, if it is."""
+        return self._end
+
+    async def start(self, timeout_s: float | None) -> None:
+        """Join; see :meth:`trishula.client.Client.start`."""
+        self._connection.start(self)
+        try:
+            await self.until_ready(timeout_s)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Leave, for good."""
+        if self._end is None:
+            self._finish(BusUnreachable(f"{self.address} has left the bus"))
+        await self._connection.stop()
+
+    async def until_ready(self, timeout_s: float | None) -> None:
+        """Wait for a session.
+
+        Raises:
+            TrishulaError: why there will be none, or :class:`BusUnreachable` if it doesn't come in time.
+        """
+        if self._end is not None:
+            raise self._end
+        if self._ready:
+            return
+        ready: Pending[None] = Pending()
+        self._waiting.append(ready)
+        await self.within(ready, timeout_s, lambda: self.unreachable(timeout_s))
+
+    async def link_within(self, timeout_s: float) -> tuple[Link, float]:
+        """A session, and how much of the time is left then."""
+        deadline_s = self._clock.seconds() + timeout_s
+        await self.until_ready(timeout_s)
+        assert self._session is not None
+        return self._session, max(deadline_s - self._clock.seconds(), 0.001)
+
+    def unreachable(self, timeout_s: float | None) -> BusUnreachable:
+        """That no session came in time, and what the last attempt said."""
+        last = "" if self._last_fault is None else f"; the last attempt: {self._last_fault}"
+        return BusUnreachable(
+            f"no node could be joined within {timeout_s:g} s: tried {', '.join(self.settings.urls)}{last}"
+        )
+
+    def within(self, pending: Pending[T], timeout_s: float | None, late: Callable[[], BaseException]) -> Pending[T]:
+        """The same outcome, or the error ``late()`` if it doesn't come in time."""
+        if timeout_s is None or pending.done:
+            return pending
+        outcome: Pending[T] = Pending()
+        timer = self._clock.callLater(max(timeout_s, 0.0), lambda: outcome.reject(late()))
+
+        def done(pending: Pending[T]) -> None:
+            if timer.active():
+                timer.cancel()
+            error = pending.error
+            if error is None:
+                outcome.resolve(pending.result())
+            elif not outcome.done:
+                outcome.reject(error)
+
+        pending.when_done(done)
+        return outcome
+
+    def sleep(self, seconds: float) -> Pending[None]:
+        """Wait."""
+        pending: Pending[None] = Pending()
+        self._clock.callLater(seconds, pending.resolve, None)
+        return pending
+
+    # -- what there is to set up ---------------------------------------------------------------------------------------
+
+    def register(self, uri: str, endpoint: Endpoint) -> Pending[None]:
+        """Offer a procedure on this session and every later one."""
+        self._procedures[uri] = endpoint
+        return resolved(None) if self.link is None else self.link.register(uri, endpoint)
+
+    def subscribe(self, topic: str, handler: Callable[..., object]) -> Pending[None]:
+        """Hear a topic on this session and every later one; one handler a topic."""
+        self._topics[topic] = handler
+        return resolved(None) if self.link is None else self.link.subscribe(topic, handler)
+
+    def hears(self, topic: str) -> bool:
+        """Whether the topic has a handler."""
+        return topic in self._topics
+
+    def attach(self, attachment: Attachment) -> Pending[Attached | None]:
+        """Take deliveries on this session and every later one."""
+        self.attachment = attachment
+        if self.link is None:
+            return resolved(None)
+        return start(self._attach(self.link, attachment))
+
+    async def _attach(self, link: Link, attachment: Attachment) -> Attached | None:
+        details: dict[str, Any] = {
+            "capabilities": list(attachment.capabilities),
+            "window": attachment.window,
+            "heartbeat_s": attachment.heartbeat_s,
+        }
+        if self.address.instance is not None:
+            details["instance"] = self.address.instance
+        # The topic first: what is pushed before we listen would be delivered again only when its lease is over.
+        await link.subscribe(inbox_of(self.address), attachment.on_inbox)
+        answer = await link.call(MAILBOX_ATTACH, [details], timeout_s=_SET_UP_TIMEOUT_S)
+        self.attached = msgspec.convert(answer, Attached)
+        if link is self._session:
+            self.heartbeat.start(link, attachment.heartbeat_s)
+        return self.attached
+
+    async def _set_up(self, link: Link) -> None:
+        # Asked for all at once, for one round trip; each fault shows when it is awaited.
+        asked = [link.register(uri, endpoint) for uri, endpoint in self._procedures.items()]
+        asked += [link.subscribe(topic, handler) for topic, handler in self._topics.items()]
+        faults = [error for one in asked if (error := await _fault_of(one)) is not None]
+        if faults:
+            raise faults[0]
+        if self.attachment is not None:
+            await self._attach(link, self.attachment)
+
+    # -- what the connection tells -------------------------------------------------------------------------------------
+
+    def link_joined(self, link: Link) -> None:
+        self._session = link
+        start(self._set_up(link)).when_done(lambda pending: self._set_up_ended(link, pending.error))
+
+    def _set_up_ended(self, link: Link, error: BaseException | None) -> None:
+        if link is not self._session or self._end is not None:
+            return
+        if error is None:
+            self._ready = True
+            self._last_fault = None
+            if self._observer is not None:
+                self._observer.joined(link.url)
+            self._user.member_ready()
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                one.resolve(None)
+        elif isinstance(error, TrishulaError) and not error.temporary:
+            # A node that refuses what we need will refuse it again.
+            self.given_up(error)
+            self._connection.stop()
+        elif not isinstance(error, LinkLost):
+            _log.error("Joined %s, but could not set up there: %s", link.url, error)
+            link.drop()
+
+    def link_lost(self, error: TrishulaError) -> None:
+        link, was_ready = self._session, self._ready
+        self._session = None
+        self._ready = False
+        self.attached = None
+        self._last_fault = error
+        self.heartbeat.stop()
+        if was_ready:
+            self._user.member_away()
+        if link is not None and self._observer is not None and self._end is None:
+            self._observer.lost(link.url, error)
+
+    def node_unreachable(self, url: str, error: TrishulaError, retry_in_s: float) -> None:
+        self._last_fault = error
+        if self._observer is not None:
+            self._observer.unreachable(error, self._clock.seconds())
+
+    def given_up(self, error: TrishulaError) -> None:
+        if self._end is None:
+            self._finish(error)
+            if self._observer is not None:
+                self._observer.ended(error)
+
+    def _finish(self, error: TrishulaError) -> None:
+        self._end = error
+        self._ready = False
+        self.heartbeat.stop()
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.reject(error)
+        self._user.member_ended(error)
+
+
+async def _fault_of(pending: Pending[None]) -> BaseException | None:
+    try:
+        await pending
+    except TrishulaError as error:
+        return error
+    return None

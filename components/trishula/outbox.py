@@ -1,0 +1,324 @@
+"""What was sent and has no receipt yet: the decisions of a sender. No I/O: feed events and the clock, drain batches.
+
+An entry's life: *queued* → *in flight* (in one call with its neighbours) → receipt, or refused for good, or back:
+
+==========================================  ============================================================================
+the call failed or the connection went      back to the front of the queue, in the old order, under the same ids: the
+                                            node knows them and stores nothing twice
+refused for now (``temporary``)             *held* until ``retry_after_s`` is over; later entries to the same recipient
+                                            wait behind it, so that the order holds, and others pass
+refused for good                            its sender gets the error
+==========================================  ============================================================================
+
+Batching: at most :attr:`Limits.calls` calls are in flight. While they are, entries gather, so that batches grow with
+the load by themselves and a lone message never waits.
+
+This one lives in memory. The interface is what a durable one needs as well: ``add`` before the send is acknowledged to
+anybody, ``answered`` when an entry may be forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from trishula.backoff import Backoff
+from trishula.errors import BusUnreachable, OutcomeUnknown, RemoteError, TrishulaError, from_wire
+
+__all__ = ["Batch", "Entry", "Limits", "Outbox", "Receipt"]
+
+
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the node answered for one message. A sender only sees accepted ones: a refusal is raised as its error.
+
+    Attributes:
+        id: the message's id.
+        status: ``accepted``; ``duplicate`` if the node had it already (a repeat: just as good); else ``refused``.
+        node: the node that stored it.
+        seq: its number in that node's journal.
+        copies: on how many nodes it was on disk when this was answered.
+        error: of a refusal: the error's URI.
+        detail: of a refusal: the sentence.
+        retry_after_s: of a temporary refusal: when to try again.
+    """
+
+    id: str
+    status: str
+    node: str | None = None
+    seq: int | None = None
+    copies: int | None = None
+    error: str | None = None
+    detail: str | None = None
+    retry_after_s: float | None = None
+
+
+class Entry:
+    """One message on its way out.
+
+    Attributes:
+        id: its id.
+        to: its recipient, as it stands in the message.
+        wire: the map that travels.
+        copies: how many copies its sender insists on.
+        size_bytes: the payload's size, about.
+        done: gets the receipt or the error, once.
+        number: its place in the order of sending.
+        refusals: how often it was refused for now.
+        sent: whether a node may have seen it.
+    """
+
+    __slots__ = ("copies", "done", "id", "number", "refusals", "sent", "size_bytes", "to", "wire")
+
+    def __init__(
+        self,
+        wire: dict[str, Any],
+        done: Callable[[Receipt | TrishulaError], object],
+        *,
+        copies: int | None = None,
+        size_bytes: int = 0,
+    ) -> None:
+        self.id: str = wire["id"]
+        self.to: str = wire["to"]
+        self.wire = wire
+        self.copies = copies
+        self.size_bytes = size_bytes
+        self.done = done
+        self.number = 0
+        self.refusals = 0
+        self.sent = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much at once.
+
+    Attributes:
+        batch_messages: messages in one call. From 128 on, larger batches gain little and cost latency.
+        batch_bytes: payload bytes in one call, about; one message alone may be larger.
+        calls: calls in flight. Some are needed to keep the node's writer busy; more would only make small batches.
+        messages: entries altogether; a sender that never waits for receipts must meet an end.
+    """
+
+    batch_messages: int = 128
+    batch_bytes: int = 1024 * 1024
+    calls: int = 4
+    messages: int = 100_000
+
+
+_LIMITS = Limits()
+
+
+@dataclass(slots=True)
+class Batch:
+    """The entries of one call."""
+
+    entries: list[Entry]
+    copies: int | None
+    generation: int
+
+
+@dataclass(slots=True)
+class _Held:
+    """Entries to one recipient that wait until ``due_s``."""
+
+    due_s: float
+    entries: deque[Entry] = field(default_factory=deque)
+
+
+#: Between tries of what was refused for now, unless the node says when.
+_RETRY = Backoff(first_s=0.2, factor=2.0, cap_s=30.0)
+
+
+class Outbox:
+    """See the module's docstring. ``now_s`` is any clock that only goes on."""
+
+    def __init__(
+        self,
+        *,
+        random: Callable[[], float],
+        limits: Limits = _LIMITS,
+        retry: Backoff = _RETRY,
+    ) -> None:
+        self._limits = limits
+        self._retry = retry
+        self._random = random
+        self._queue: deque[Entry] = deque()
+        self._held: dict[str, _Held] = {}
+        self._flying: list[Batch] = []
+        self._numbers = 0
+        self._count = 0
+        self._online = False
+        self._generation = 0
+        self._paused_until_s = 0.0
+        self._failures = 0
+
+    def __len__(self) -> int:
+        """How many messages have no receipt yet."""
+        return self._count
+
+    def add(self, entry: Entry) -> None:
+        """Queue a message.
+
+        Raises:
+            BusUnreachable: if it is full.
+        """
+        if self._count >= self._limits.messages:
+            raise BusUnreachable(
+                f"{self._count} messages wait for a node's receipt, which is the limit; wait for some, then send more"
+            )
+        self._count += 1
+        self._numbers += 1
+        entry.number = self._numbers
+        self._queue.append(entry)
+
+    def withdraw(self, message_id: str) -> bool:
+        """Forget a message that no node can have seen; ``False`` if one may have."""
+        for queue in (self._queue, *(held.entries for held in self._held.values())):
+            for entry in queue:
+                if entry.id == message_id and not entry.sent:
+                    queue.remove(entry)
+                    self._count -= 1
+                    return True
+        return False
+
+    def connected(self) -> None:
+        """There is a session: everything without a receipt may go out (again)."""
+        self._online = True
+        self._paused_until_s = 0.0
+        self._failures = 0
+
+    def disconnected(self) -> None:
+        """The session is gone, and with it the answers to the calls in flight."""
+        self._online = False
+        self._generation += 1
+        self._put_back(entry for batch in self._flying for entry in batch.entries)
+        self._flying = []
+
+    def take(self, now_s: float) -> Batch | None:
+        """The next call to make now, if any."""
+        if not self._online or len(self._flying) >= self._limits.calls or now_s < self._paused_until_s:
+            return None
+        if self._held:
+            self._release(now_s)
+        queue, held, limits = self._queue, self._held, self._limits
+        entries: list[Entry] = []
+        size_bytes = 0
+        copies: int | None = None
+        while queue and len(entries) < limits.batch_messages:
+            entry = queue[0]
+            if held and entry.to in held:
+                held[entry.to].entries.append(queue.popleft())
+                continue
+            size_bytes += entry.size_bytes
+            if entries and (size_bytes > limits.batch_bytes or entry.copies != copies):
+                break
+            copies = entry.copies
+            entry.sent = True
+            entries.append(queue.popleft())
+        if not entries:
+            return None
+        batch = Batch(entries, copies, self._generation)
+        self._flying.append(batch)
+        return batch
+
+    def answered(self, batch: Batch, receipts: list[Receipt], now_s: float) -> None:
+        """The node answered a call: every entry of it is settled, or held for another try."""
+        if not self._landed(batch):
+            return
+        if [receipt.id for receipt in receipts] != [entry.id for entry in batch.entries]:
+            fault = RemoteError("the node's receipts don't match the messages of the call", remote_uri="receipts")
+            self._settle([(entry, fault) for entry in batch.entries])
+            return
+        self._failures = 0
+        settled: list[tuple[Entry, Receipt | TrishulaError]] = []
+        for index, (entry, receipt) in enumerate(zip(batch.entries, receipts, strict=True)):
+            if receipt.error is None:
+                settled.append((entry, receipt))
+                continue
+            # Where it stood in the call is our own doing, and means nothing to whoever sent the one message.
+            sentence = (receipt.detail or receipt.error).replace(f"messages[{index}]", "message", 1)
+            error = from_wire(receipt.error, sentence, {"retry_after_s": receipt.retry_after_s})
+            if error.temporary:
+                self._hold(entry, error, now_s)
+            else:
+                settled.append((entry, error))
+        self._settle(settled)
+
+    def failed(self, batch: Batch, error: TrishulaError, now_s: float) -> None:
+        """A call failed as a whole: tried again if that can help, else its entries get the error."""
+        if not self._landed(batch):
+            return
+        if not error.temporary:
+            self._settle([(entry, error) for entry in batch.entries])
+            return
+        pause_s = error.retry_after_s or self._retry.pause_s(self._failures, self._random)
+        self._failures += 1
+        self._paused_until_s = now_s + pause_s
+        self._put_back(batch.entries)
+
+    def split(self, batch: Batch, faults: dict[str, TrishulaError]) -> None:
+        """A call could not be written: entries with a fault get it, their neighbours go out again."""
+        if self._landed(batch):
+            self._put_back(entry for entry in batch.entries if entry.id not in faults)
+            self._settle([(entry, faults[entry.id]) for entry in batch.entries if entry.id in faults])
+
+    def close(self, error: TrishulaError) -> None:
+        """The sender ends: what no node can have seen fails with ``error``, everything else is unknown."""
+        entries = [*self._queue, *(entry for batch in self._flying for entry in batch.entries)]
+        entries += [entry for held in self._held.values() for entry in held.entries]
+        self._queue.clear()
+        self._held.clear()
+        self._flying = []
+        self._online = False
+        self._generation += 1
+        self._settle([(entry, _unknown(entry, error) if entry.sent else error) for entry in entries])
+
+    def due_s(self) -> float | None:
+        """When :meth:`take` may have something new without a further event; ``None`` if never."""
+        if not self._online:
+            return None
+        dues = [held.due_s for held in self._held.values()]
+        if self._queue and self._paused_until_s > 0.0:
+            dues.append(self._paused_until_s)
+        return min(dues, default=None)
+
+    def _landed(self, batch: Batch) -> bool:
+        # A call of an earlier session has been put back already, whatever is told of it now.
+        if batch.generation != self._generation:
+            return False
+        self._flying.remove(batch)
+        return True
+
+    def _put_back(self, entries: Iterable[Entry]) -> None:
+        returned = sorted((*entries, *self._queue), key=lambda entry: entry.number)
+        self._queue = deque(returned)
+
+    def _hold(self, entry: Entry, error: TrishulaError, now_s: float) -> None:
+        pause_s = error.retry_after_s or self._retry.pause_s(entry.refusals, self._random)
+        entry.refusals += 1
+        held = self._held.setdefault(entry.to, _Held(now_s + pause_s))
+        held.due_s = max(held.due_s, now_s + pause_s)
+        held.entries.append(entry)
+
+    def _release(self, now_s: float) -> None:
+        due = [to for to, held in self._held.items() if held.due_s <= now_s]
+        if due:
+            self._put_back(entry for to in due for entry in self._held.pop(to).entries)
+
+    def _settle(self, outcomes: list[tuple[Entry, Any]]) -> None:
+        self._count -= len(outcomes)
+        # Last, for a callback may send again.
+        for entry, outcome in outcomes:
+            entry.done(outcome)
+
+
+def _unknown(entry: Entry, error: TrishulaError) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{error}, before a node confirmed the message {entry.id} to {entry.to}; it may have been accepted: ask with "
+        f"trishula why {entry.id}, or send it again under the same id",
+        message_id=entry.id,
+    )

@@ -1,0 +1,196 @@
+"""Where the bus is and who we are: URLs, agent and token, from arguments, the environment or a profile file.
+
+Order, for each value on its own: the argument; the variable ``TRISHULA_URL`` (comma-separated nodes, in order of
+preference), ``TRISHULA_AGENT``, ``TRISHULA_TOKEN``; the profile file. The agent's name may be left out everywhere, for
+a token is ``name.secret``.
+
+The profile is a TOML file: the path in ``TRISHULA_PROFILE`` (or the argument), else ``~/.config/trishula/profile.toml``
+if it exists; a bare word ``NAME`` means ``~/.config/trishula/NAME.toml``::
+
+    url = ["wss://agni.example:8765/ws", "wss://rushabdev.example:8765/ws"]
+    agent = "dc"                      # optional
+    token_file = "dc.token"           # or token = "dc.…"; a relative path is relative to the profile
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from trishula.errors import TokenMissing, TrishulaError
+from trishula.names import AGENT_RULE, is_agent_name
+from trishula.uris import DEFAULT_PORT, WEBSOCKET_PATH
+
+__all__ = ["DEFAULT_URL", "Settings", "SettingsInvalid", "load", "parse_urls"]
+
+DEFAULT_URL = f"ws://127.0.0.1:{DEFAULT_PORT}/{WEBSOCKET_PATH}"
+_PROFILE_KEYS = ("url", "agent", "token", "token_file")
+
+
+class SettingsInvalid(TrishulaError):
+    """An argument, a variable or the profile file says something that can't be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to join the bus.
+
+    Attributes:
+        urls: WebSocket URLs of the nodes, in order of preference.
+        agent: the agent's name, which is its WAMP ``authid``.
+        token: its secret; never shown.
+    """
+
+    urls: tuple[str, ...]
+    agent: str
+    token: str = field(repr=False)
+
+
+def load(
+    *,
+    url: str | Sequence[str] | None = None,
+    agent: str | None = None,
+    token: str | None = None,
+    profile: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    home: Path | None = None,
+) -> Settings:
+    """Settings from arguments, the environment and the profile file, in this order.
+
+    Args:
+        url: one URL, several with commas between, or a sequence of them.
+        agent: the agent's name; taken from the token if absent.
+        token: the agent's token.
+        profile: a profile file's path, or a name for ``~/.config/trishula/NAME.toml``.
+        environ: the environment; the process's own if absent.
+        home: the home directory; the user's if absent.
+
+    Raises:
+        SettingsInvalid: a value breaks its rule; the sentence says which and where it came from.
+        TokenMissing: there is no token anywhere.
+    """
+    environ = os.environ if environ is None else environ
+    home = Path.home() if home is None else home
+    path, named_by = _profile_path(profile, environ, home)
+    from_file = _read_profile(path, named_by)
+
+    found_url, url_from = _first(
+        (url, "the argument url"),
+        (environ.get("TRISHULA_URL"), "TRISHULA_URL"),
+        (from_file.get("url"), f"url in {path}"),
+    )
+    found_token, token_from = _first(
+        (token, "the argument token"),
+        (environ.get("TRISHULA_TOKEN"), "TRISHULA_TOKEN"),
+        (from_file.get("token"), f"the profile {path}"),
+    )
+    found_agent, agent_from = _first(
+        (agent, "the argument agent"),
+        (environ.get("TRISHULA_AGENT"), "TRISHULA_AGENT"),
+        (from_file.get("agent"), f"agent in {path}"),
+    )
+    urls = (DEFAULT_URL,) if found_url is None else parse_urls(found_url, url_from)
+    if found_token is None:
+        raise TokenMissing(
+            "there is no token: give the argument token, set TRISHULA_TOKEN, or write token or token_file into "
+            f"{path}; an operator makes one with 'trishula token new NAME'"
+        )
+    if not isinstance(found_token, str):
+        raise SettingsInvalid(f"{token_from} must give the token as a string")
+    name, agent_text = _owner(found_token.strip(), token_from), found_agent if found_agent is not None else None
+    if agent_text is not None and not is_agent_name(agent_text):
+        raise SettingsInvalid(f"{agent_from} is {agent_text!r}; an agent's name is {AGENT_RULE}")
+    if agent_text is not None and agent_text != name:
+        raise SettingsInvalid(
+            f"{agent_from} is {agent_text!r}, and {token_from} gives a token of {name!r}: an agent uses its own token"
+        )
+    return Settings(urls, name, found_token.strip())
+
+
+def parse_urls(value: object, source: str) -> tuple[str, ...]:
+    """The nodes' URLs of a string with commas or of a list, each checked and completed with the path ``/ws``.
+
+    Raises:
+        SettingsInvalid: if one of them is no WebSocket URL, or there is none.
+    """
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
+        raise SettingsInvalid(f"{source} must be a URL, several with commas between, or a list of them")
+    urls = tuple(_complete(part.strip(), source) for part in parts if part.strip())
+    if not urls:
+        raise SettingsInvalid(f"{source} names no node; it must hold URLs such as {DEFAULT_URL}")
+    # The same node twice would only be tried twice in each round.
+    return tuple(dict.fromkeys(urls))
+
+
+def _complete(url: str, source: str) -> str:
+    rule = f"it must be ws://HOST:PORT/{WEBSOCKET_PATH} or wss://HOST:PORT/{WEBSOCKET_PATH}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise SettingsInvalid(f"{source} has the URL {url!r}; {rule}") from None
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or port == 0 or parts.fragment:
+        raise SettingsInvalid(f"{source} has the URL {url!r}; {rule}")
+    if parts.username or parts.password:
+        # Not shown: what stands before the @ may be a secret.
+        raise SettingsInvalid(
+            f"{source} has a URL with a user name in it; {rule}, and the token is given apart from it"
+        )
+    path = f"/{WEBSOCKET_PATH}" if parts.path in ("", "/") else parts.path
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def _owner(token: str, source: str) -> str:
+    name, dot, secret = token.partition(".")
+    if not dot or not secret or not is_agent_name(name):
+        raise SettingsInvalid(f"the token from {source} is no token: it must look like NAME.SECRET")
+    return name
+
+
+def _first(*candidates: tuple[object, str]) -> tuple[object, str]:
+    """The first value that is there; an empty variable counts as absent, as shells make it."""
+    for value, source in candidates:
+        if value is not None and value != "":
+            return value, source
+    return None, ""
+
+
+def _profile_path(argument: str | None, environ: Mapping[str, str], home: Path) -> tuple[Path, str | None]:
+    folder = home / ".config" / "trishula"
+    named, source = _first((argument, "the argument profile"), (environ.get("TRISHULA_PROFILE"), "TRISHULA_PROFILE"))
+    if named is None:
+        return folder / "profile.toml", None
+    text = str(named)
+    if "/" not in text and not text.endswith(".toml"):
+        return folder / f"{text}.toml", source
+    return Path(text).expanduser(), source
+
+
+def _read_profile(path: Path, named_by: str | None) -> dict[str, object]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named_by is None:
+            return {}
+        raise SettingsInvalid(f"{named_by} names the profile {path}, and there is no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsInvalid(f"the profile {path} can't be read: {error}") from None
+    for key in values:
+        if key not in _PROFILE_KEYS:
+            raise SettingsInvalid(
+                f"the profile {path} has the unknown key {key!r}; the known keys are {', '.join(_PROFILE_KEYS)}"
+            )
+    if "token_file" in values:
+        if "token" in values:
+            raise SettingsInvalid(f"the profile {path} has both token and token_file; leave one out")
+        token_path = path.parent / Path(str(values.pop("token_file"))).expanduser()
+        try:
+            values["token"] = token_path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsInvalid(f"token_file of the profile {path} can't be read: {error}") from None
+    return values

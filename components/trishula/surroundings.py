@@ -1,0 +1,61 @@
+"""What the agent side takes from the world around it: clocks, timers, randomness. The one place that reaches for them.
+
+Everything else gets a :class:`Surroundings`; a test puts a ``twisted.internet.task.Clock`` and its own numbers there.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+__all__ = ["Clock", "Surroundings", "Timer", "real"]
+
+
+class Timer(Protocol):
+    """A call that is to come; :class:`twisted.internet.interfaces.IDelayedCall` in types that mypy can use."""
+
+    def active(self) -> bool:
+        """Whether it is still to come."""
+
+    def cancel(self) -> None:
+        """Don't call; an error if it is over."""
+
+
+class Clock(Protocol):
+    """Timers; :class:`twisted.internet.interfaces.IReactorTime` in types that mypy can use."""
+
+    def seconds(self) -> float:
+        """A clock for spans."""
+
+    def callLater(self, delay: float, callable: Callable[..., Any], /, *args: Any) -> Timer:
+        """Call later, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The world around a client.
+
+    Attributes:
+        clock: timers and a clock for spans; the reactor.
+        now_ms: the wall clock, in ms since the epoch.
+        random: a number in [0, 1).
+        word: a new random word of that many bytes, in hex.
+    """
+
+    clock: Clock
+    now_ms: Callable[[], int]
+    random: Callable[[], float]
+    word: Callable[[int], str]
+
+
+def real(reactor: object = None) -> Surroundings:
+    """The real world; without a ``reactor`` the process's own, which gets installed if there is none yet."""
+    if reactor is None:
+        from twisted.internet import reactor as installed
+
+        reactor = installed
+    return Surroundings(cast(Clock, reactor), lambda: time.time_ns() // 1_000_000, random.random, secrets.token_hex)
