@@ -22,7 +22,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 #: Every child inherits it, so that a process whose parent was killed is found as well.
-_MARK = "TRISHULA_TEST_RUN"
+_MARK = "TEST_RUN_OF_TRISHULA"
 _RUN = uuid.uuid4().hex
 
 # The machine of CI is slow and shared: what is tested is what is right, never how fast.
@@ -99,7 +99,7 @@ def _nothing_is_written_beside(
 @pytest.fixture(autouse=True)
 def _no_settings_leak_in(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A developer's own bus must not be what a test talks to."""
-    for name in [name for name in os.environ if name.startswith("TRISHULA_") and name != _MARK]:
+    for name in [name for name in os.environ if name.startswith("TRISHULA_")]:
         monkeypatch.delenv(name)
     # Profiles are read from ~/.config/trishula.
     monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))

@@ -103,7 +103,7 @@ class Worker:
     def end(self) -> None:
         from twisted.internet.error import ReactorNotRunning
 
-        # A signal may have stopped it before us.
+        # The end of standard input and the end of the work may both come here.
         with contextlib.suppress(ReactorNotRunning):
             self.reactor.stop()
 
@@ -344,7 +344,8 @@ def run(task: Task, lines: Callable[[], str]) -> int:
 
     worker.reactor.callWhenRunning(begin)
     threading.Thread(target=listen, daemon=True).start()
-    worker.reactor.run()
+    # A signal ends it on the spot: there is nothing here to put in order.
+    worker.reactor.run(installSignalHandlers=False)
     return 0 if worker.failure is None else 1
 
 

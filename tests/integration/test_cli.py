@@ -1,0 +1,274 @@
+"""The command line against a real node, each command in a process of its own, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.node import NodeProcess, environment
+from trishula.cli.exits import Exit
+
+pytestmark = pytest.mark.node
+
+BOT = '''
+"""An agent for tests."""
+from trishula import Agent
+
+agent = Agent("bot", capabilities=["echo"])
+
+
+@agent.procedure()
+def echo(text: str = "", times: int = 1) -> dict:
+    return {"echo": text * times}
+
+
+@agent.procedure()
+async def broken() -> None:
+    raise RuntimeError("the disk is gone")
+
+
+@agent.on("STATUS")
+async def heard(message) -> None:
+    pass
+'''
+
+
+class Users:
+    """A node, its tokens, and how to run commands as one of its agents."""
+
+    def __init__(self, node: NodeProcess, directory: Path) -> None:
+        self.node = node
+        self.directory = directory
+        for name in ("bot", "dc", "idle"):
+            node.token(name)
+        node.token("operator", operator=True)
+
+    def start(self, who: str, *args: str) -> subprocess.Popen[str]:
+        """Start a command as ``who``."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "trishula.cli.main", *args],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(TRISHULA_URL=self.node.url, TRISHULA_TOKEN=self.node.tokens[who]),
+            cwd=self.directory,
+        )
+
+    def run(self, who: str, *args: str, code: int = 0) -> str:
+        """Run a command to its end; what it printed: on standard error, if it is to fail."""
+        out, err = self._finish(self.start(who, *args), code)
+        assert "Traceback" not in err, err
+        return err if code else out
+
+    def json(self, who: str, *args: str) -> Any:
+        return json.loads(self.run(who, *args, "--json"))
+
+    @staticmethod
+    def _finish(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == code, (process.returncode, out, err)
+        return out, err
+
+
+@pytest.fixture(scope="module")
+def users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Users]:
+    directory = tmp_path_factory.mktemp("cli")
+    (directory / "bot.py").write_text(BOT)
+    with NodeProcess(directory / "state") as node:
+        users = Users(node, directory)
+        bot = users.start("bot", "agent", "run", "bot.py")
+        try:
+            until = time.monotonic() + 20
+            while not users.json("dc", "agents", "--capability", "echo"):
+                assert bot.poll() is None, bot.communicate()
+                assert time.monotonic() < until
+            yield users
+            bot.terminate()
+            assert bot.wait(15) == 0
+        finally:
+            if bot.poll() is None:
+                bot.kill()
+            bot.communicate()
+
+
+def test_agents(users: Users) -> None:
+    entries = {entry["agent"]: entry for entry in users.json("dc", "agents")}
+    assert set(entries) == {"bot", "dc", "idle", "operator"}
+    assert (entries["bot"]["presence"], entries["bot"]["capabilities"]) == ("online", ["echo"])
+    assert entries["idle"]["presence"] == "offline"
+    assert "echo" in users.run("dc", "agents")
+
+
+def test_call(users: Users) -> None:
+    assert users.json("dc", "call", "bot", "echo", "text=ab", "times=2") == {"echo": "abab"}
+    assert users.json("dc", "call", "bot", "echo", "ä", "--live") == {"echo": "ä"}
+    assert "│ echo │ x" in users.run("dc", "call", "bot", "echo", "x")
+
+
+def test_a_call_that_fails(users: Users) -> None:
+    said = users.run("dc", "call", "bot", "broken", code=Exit.FAILED)
+    assert "the disk is gone" in said
+    said = users.run("dc", "call", "bot", "no_such", code=Exit.NOT_FOUND)
+    assert "no_such" in said
+    assert "nobody" in users.run("dc", "call", "nobody", "echo", code=Exit.NOT_FOUND)
+
+
+def test_a_call_to_an_absent_agent_names_the_message(users: Users) -> None:
+    told = json.loads(
+        users.run("dc", "call", "idle", "echo", "--timeout", "200ms", "--json", code=Exit.OUTCOME_UNKNOWN)
+    )
+    assert users.json("dc", "why", told["id"])["messages"][0]["state"] == "accepted"
+
+
+def test_send_wait_why(users: Users) -> None:
+    told = users.json("dc", "send", "bot", "--text", "hello", "--id", "cli.1", "--wait")
+    assert (told["status"], told["outcome"]["state"], told["copies"]) == ("accepted", "done", 1)
+    assert users.json("dc", "send", "bot", "--text", "hello", "--id", "cli.1")["status"] in ("accepted", "duplicate")
+    kinds = [event["kind"] for event in users.json("bot", "why", "cli.1")["messages"][0]["events"]]
+    assert kinds == ["accepted", "delivered", "done"]
+    assert "accepted" in users.run("operator", "why", "cli.1")
+    assert "cli.none" in users.run("dc", "why", "cli.none", code=Exit.NOT_FOUND)
+
+
+def test_send_what_is_refused(users: Users) -> None:
+    said = users.run("dc", "send", "nobody", "--json", code=Exit.NOT_FOUND)
+    assert json.loads(said)["error"] == "trishula.error.recipient_unknown"
+
+
+def test_inbox(users: Users) -> None:
+    for number in (1, 2, 3):
+        users.run("dc", "send", "idle", "--payload", str(number), "--id", f"inbox.{number}")
+    looked = [json.loads(line) for line in users.run("idle", "inbox", "--peek", "--json").splitlines()]
+    ids = [one["message"]["id"] for one in looked if one["message"]["id"].startswith("inbox.")]
+    assert ids == ["inbox.1", "inbox.2", "inbox.3"]
+    assert "inbox.2" in users.run("idle", "inbox")
+    assert users.run("idle", "inbox") == ""
+    assert users.json("dc", "why", "inbox.3")["messages"][0]["state"] == "done"
+
+
+def test_inbox_of_a_running_agent(users: Users) -> None:
+    assert "bot" in users.run("bot", "inbox", code=Exit.REFUSED)
+
+
+def test_inbox_follow(users: Users) -> None:
+    users.run("idle", "inbox")
+    following = users.start("idle", "inbox", "--follow", "--json")
+    try:
+        users.run("dc", "send", "idle", "--text", "as it comes", "--id", "follow.1")
+        assert following.stdout is not None
+        assert json.loads(following.stdout.readline())["message"]["payload"] == "as it comes"
+        following.send_signal(signal.SIGINT)
+        following.communicate(timeout=15)
+        assert following.returncode == Exit.INTERRUPTED
+    finally:
+        following.kill()
+        following.communicate()
+    assert users.json("dc", "why", "follow.1")["messages"][0]["state"] == "done"
+
+
+def test_watch(users: Users) -> None:
+    watching = users.start("dc", "watch", "--max", "1", "--topic", "dc.nothing")
+    try:
+        assert watching.stderr is not None
+        assert watching.stderr.readline().startswith("watching as dc/")
+        users.run("dc", "send", "bot", "--text", "x", "--id", "watch.1", "--wait")
+        out, _ = watching.communicate(timeout=15)
+        assert watching.returncode == 0
+        # Whatever came first: idle's session that ended, or what became of the message.
+        assert "receipt" in out or "agent" in out
+    finally:
+        watching.kill()
+        watching.communicate()
+
+
+def test_audit(users: Users) -> None:
+    users.run("dc", "send", "bot", "--text", "x", "--id", "audit.1", "--wait")
+    told = users.json("operator", "audit", "query", "--id", "audit.1")
+    assert [record["kind"] for record in told["records"]] == ["accepted"]
+    everything = users.json("operator", "audit", "query", "--limit", "5000")
+    assert not everything["more"]
+    numbers = [record["seq"] for record in everything["records"]]
+    assert numbers == sorted(set(numbers))
+    assert users.json("operator", "audit", "verify")["ok"]
+    said = json.loads(users.run("dc", "audit", "query", "--json", code=Exit.FORBIDDEN))
+    assert said["error"] in ("trishula.error.audit_forbidden", "trishula.error.not_allowed")
+
+
+def test_a_wrong_token(users: Users) -> None:
+    users.node.tokens["forged"] = "dc." + "x" * 43
+    said = users.run("forged", "agents", code=Exit.FORBIDDEN)
+    assert said.startswith("trishula: ")
+    assert "x" * 43 not in said
+
+
+def test_no_node_there(users: Users) -> None:
+    said = users.run("dc", "--url", "ws://127.0.0.1:1/ws", "send", "bot", "--timeout", "300ms", code=Exit.UNREACHABLE)
+    assert "ws://127.0.0.1:1/ws" in said
+
+
+def test_bench_of_this_bus(users: Users) -> None:
+    told = users.json("dc", "bench", "--duration", "1s", "--rate", "50", "--connections", "2", "--warm-up", "200ms")
+    assert told["bus"] == {"url": [users.node.url], "own": False}
+    assert (told["messages"], told["lost"], told["refused"], told["duplicates"]) == (100, 0, 0, 0)
+    assert (told["success_rate"], told["durability"]) == (1.0, "durable on one node")
+    for key in ("latency_p50_ms", "latency_p99_ms", "one_way_p50_ms", "one_way_p99_ms", "connect_ms"):
+        assert 0 < told[key] < 10_000, key
+    assert 0 < told["throughput_per_s"] < 101
+
+
+def test_bench_at_most(users: Users) -> None:
+    out = users.run("dc", "bench", "--max", "--duration", "1s", "--warm-up", "100ms")
+    for name in ("Latency p50", "Latency p99", "Success rate", "Throughput"):
+        assert any(line.startswith(name) for line in out.splitlines()), name
+    assert "0 lost, 0 refused, 0 twice" in out
+
+
+def test_bench_with_a_node_of_its_own(users: Users, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trishula.cli.main", "bench", "--duration", "500ms", "--json"],
+        capture_output=True,
+        text=True,
+        env=environment(TMPDIR=str(tmp_path)),
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["bus"]["own"]
+    assert told["messages"] == 150
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_bench_that_is_interrupted_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    bench = subprocess.Popen(
+        [sys.executable, "-m", "trishula.cli.main", "bench", "--duration", "60s"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(TMPDIR=str(tmp_path)),
+        start_new_session=True,
+    )
+    try:
+        until = time.monotonic() + 60
+        while not list(tmp_path.glob("trishula-bench-*/state/node.json")):
+            assert bench.poll() is None, bench.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        time.sleep(0.5)
+        bench.send_signal(number)
+        _, err = bench.communicate(timeout=40)
+        assert bench.returncode == 128 + number
+        assert "Traceback" not in err
+    finally:
+        bench.kill()
+        bench.communicate()
+    assert list(tmp_path.iterdir()) == []
