@@ -1,6 +1,7 @@
 """The directory: who is registered, who is there, what they can do, and how their clocks stand.
 
-Presence of an agent, from its sessions and its own signs of life (a beat, a call; being *sent* something is none):
+Presence of an agent, from its own sessions (an instance's is not: a script that asks a question doesn't mean that the
+agent is up) and its own signs of life (a beat, a call; being *sent* something is none):
 
 =============  =========================================================================================================
 ``online``     a session of it is joined, and its last sign of life is no older than ``stale_after_s``
@@ -30,7 +31,12 @@ class _Session:
 
     session: int
     joined_at: int
+    acted: bool = False
     instance: str | None = None
+
+    def counts(self, now: int) -> bool:
+        """Whether it stands for the agent itself."""
+        return self.instance is None and (self.acted or now - self.joined_at >= _SETTLING_MS)
 
 
 @dataclass(slots=True)
@@ -67,13 +73,17 @@ class Known:
         return max(self.skews_ms) if self.skews_ms else None
 
 
+#: A session may be an instance's and say so with its first call: until then it stands for nobody, so that each script
+#: doesn't make its agent come and go.
+_SETTLING_MS = 1000
+
 #: Samples of the clocks' difference that are kept: the last five minutes at a beat every ten seconds.
 _SKEW_SAMPLES = 30
 
 
 def presence_of(known: Known, *, now: int, policy: PresencePolicy) -> tuple[str, str]:
     """(presence, reason) of an agent at ``now`` (ms)."""
-    if not known.sessions:
+    if not any(session.counts(now) for session in known.sessions.values()):
         return "offline", "no session of it is joined"
     if known.busy_until is not None and now < known.busy_until:
         return "busy", "it said that it is busy until then"
@@ -104,10 +114,12 @@ class Directory:
 
     def joined(self, agent: str, session: int, now: int) -> None:
         """A session of the agent joined."""
-        known = self._known.setdefault(agent, Known())
-        known.sessions[session] = _Session(session, now)
-        known.seen_at = now
-        self._agent_of[session] = agent
+        # Its first call may overtake the news of its join.
+        if session not in self._agent_of:
+            known = self._known.setdefault(agent, Known())
+            known.sessions[session] = _Session(session, now)
+            known.seen_at = now
+            self._agent_of[session] = agent
 
     def attached(
         self,
@@ -120,19 +132,23 @@ class Directory:
         heartbeat_s: float | None,
     ) -> None:
         """A session consumes a mailbox now; only the agent's own (no instance) speaks for the agent."""
-        if session not in self._agent_of:
-            self.joined(agent, session, now)
+        self.sign_of_life(agent, session, now)
         known = self._known[agent]
         known.sessions[session].instance = instance
-        known.seen_at = now
         if instance is None:
             known.capabilities = capabilities
             known.heartbeat_s = heartbeat_s
 
-    def sign_of_life(self, agent: str, now: int) -> None:
-        """The agent did something by itself."""
-        known = self._known.get(agent)
-        if known is not None:
+    def speaks_as(self, agent: str, session: int, instance: str) -> None:
+        """A session turned out to be an instance's."""
+        self._known[agent].sessions[session].instance = instance
+
+    def sign_of_life(self, agent: str, session: int, now: int) -> None:
+        """A session of the agent did something by itself."""
+        self.joined(agent, session, now)
+        known = self._known[agent]
+        known.sessions[session].acted = True
+        if known.sessions[session].instance is None:
             known.seen_at = now
 
     def beat(
@@ -181,7 +197,7 @@ class Directory:
             "presence": known.presence,
             "since": known.since,
             "reason": known.reason,
-            "node": self._node if known.sessions else None,
+            "node": None if known.presence == "offline" else self._node,
             "capabilities": list(known.capabilities),
             "last_seen_at": known.seen_at,
             "busy_until": known.busy_until,
@@ -198,6 +214,7 @@ class Directory:
             known = self._known.get(agent)
             if known is not None:
                 entry["presence"], entry["reason"] = presence_of(known, now=now, policy=self._policy)
+                entry["node"] = None if entry["presence"] == "offline" else self._node
             if (capability is None or capability in entry["capabilities"]) and presence in (None, entry["presence"]):
                 found.append(entry)
         return found

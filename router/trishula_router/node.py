@@ -198,7 +198,6 @@ class Node:
         """A client joined as an agent."""
         self.directory.joined(agent, session, self._now())
         self._note(Kind.JOINED, {"agent": agent, "session": session, "role": role})
-        self._tell_presence()
 
     def session_left(self, session: int) -> None:
         """A client's session is gone."""
@@ -251,7 +250,7 @@ class Node:
         """Run a procedure for a caller: every way in leads through here."""
         if self._stopping:
             raise NodeStopping("the node is stopping and takes no more calls; try another node, or this one later")
-        self.directory.sign_of_life(caller.agent, self._now())
+        self.directory.sign_of_life(caller.agent, caller.session, self._now())
         return await verb(caller, args)
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
@@ -311,6 +310,7 @@ class Node:
         address = Address(caller.agent, options.instance)
         if options.instance is not None:
             self.instances.present(str(address), caller.session)
+            self.directory.speaks_as(caller.agent, caller.session, options.instance)
         deliveries = await self.delivery.fetch(address, caller.session, options.max, options.wait_s)
         pending, in_flight = self.mailroom.counts(str(address))
         return {
