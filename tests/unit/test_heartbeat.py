@@ -1,0 +1,88 @@
+"""The heartbeat and what it tells of the clocks."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from twisted.internet.task import Clock
+
+from tests.support.faketransport import NOW_MS, FakeConnection, FakeLink
+from trishula import uris
+from trishula.errors import StorageFailed
+from trishula.heartbeat import ClockOffset, Exchange, Heartbeat
+
+
+def test_an_exchange_tells_offset_and_round_trip() -> None:
+    # The node's clock is 100 ms ahead, 10 ms each way, 5 ms of work there.
+    exchange = Exchange(sent_at=1000, received_at=1110, answered_at=1115, returned_at=1025)
+    assert exchange.offset_ms == 100
+    assert exchange.round_trip_ms == 20
+
+
+def test_the_exchange_with_the_shortest_round_trip_is_believed() -> None:
+    offset = ClockOffset()
+    assert offset.offset_ms is None
+    offset.add(Exchange(0, 150, 150, 100))
+    offset.add(Exchange(0, 105, 105, 10))
+    offset.add(Exchange(0, 190, 190, 300))
+    assert offset.offset_ms == 100
+
+
+def test_an_exchange_during_which_a_clock_was_set_says_nothing() -> None:
+    offset = ClockOffset()
+    offset.add(Exchange(1000, 1000, 1000, 400))
+    assert offset.offset_ms is None
+
+
+def test_old_exchanges_are_forgotten() -> None:
+    offset = ClockOffset()
+    offset.add(Exchange(0, 500, 500, 0))
+    for _ in range(8):
+        offset.add(Exchange(0, 10, 10, 20))
+    assert offset.offset_ms == 0
+
+
+def heart(clock: Clock) -> Heartbeat:
+    return Heartbeat(clock, lambda: NOW_MS + int(clock.seconds() * 1000), lambda: {"load": 0.5})
+
+
+def link() -> FakeLink:
+    return FakeLink(FakeConnection(), "ws://one/ws")
+
+
+def test_it_beats_at_once_and_then_at_its_interval(clock: Clock) -> None:
+    beats, on = heart(clock), link()
+    beats.start(on, 10.0)
+    clock.pump([10.0, 9.0, 1.0])
+    assert on.args_of(uris.DIRECTORY_BEAT) == [
+        [{"sent_at": NOW_MS, "load": 0.5}],
+        [{"sent_at": NOW_MS + 10_000, "load": 0.5}],
+        [{"sent_at": NOW_MS + 20_000, "load": 0.5}],
+    ]
+    beats.stop()
+    clock.advance(60.0)
+    assert len(on.args_of(uris.DIRECTORY_BEAT)) == 3
+
+
+def test_a_beat_that_fails_is_logged_and_the_next_one_follows(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    beats, on = heart(clock), link()
+    on.refusing[uris.DIRECTORY_BEAT] = StorageFailed("the disk is gone")
+    with caplog.at_level(logging.WARNING):
+        beats.start(on, 10.0)
+    assert "The heartbeat to ws://one/ws failed: the disk is gone" in caplog.text
+    on.refusing.clear()
+    clock.advance(10.0)
+    assert beats.clock_offset.offset_ms == -10_000
+    beats.stop()
+
+
+def test_the_estimate_of_another_node_is_forgotten(clock: Clock) -> None:
+    beats, on = heart(clock), link()
+    beats.start(on, 10.0)
+    estimates = [beats.clock_offset.offset_ms]
+    other = link()
+    other.holding.add(uris.DIRECTORY_BEAT)
+    beats.start(other, 10.0)
+    assert [*estimates, beats.clock_offset.offset_ms] == [0, None]
+    beats.stop()

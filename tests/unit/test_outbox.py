@@ -1,0 +1,274 @@
+"""The outbox: batches, receipts, what goes out again, and what doesn't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trishula.backoff import Backoff
+from trishula.errors import BusUnreachable, MailboxFull, NodeStopping, OutcomeUnknown, PayloadTooLarge, RemoteError
+from trishula.outbox import Batch, Entry, Limits, Outbox, Receipt
+from trishula.transport import LinkLost
+
+FULL = "trishula.error.mailbox_full"
+
+
+class Sender:
+    """An outbox and what its entries got."""
+
+    def __init__(self, online: bool = True, **limits: int) -> None:
+        self.outbox = Outbox(
+            random=lambda: 0.0, limits=Limits(**limits), retry=Backoff(first_s=1.0, factor=2.0, cap_s=8.0, jitter=0.0)
+        )
+        self.got: dict[str, list[Any]] = {}
+        if online:
+            self.outbox.connected()
+
+    def add(self, *ids: str, to: str = "agni", copies: int | None = None, size_bytes: int = 1) -> None:
+        for message_id in ids:
+            self.got[message_id] = []
+            wire = {"id": message_id, "to": to}
+            self.outbox.add(Entry(wire, self.got[message_id].append, copies=copies, size_bytes=size_bytes))
+
+    def take(self, now_s: float = 0.0) -> Batch:
+        batch = self.outbox.take(now_s)
+        assert batch is not None
+        return batch
+
+    def nothing(self, now_s: float = 0.0) -> bool:
+        return self.outbox.take(now_s) is None
+
+    def accept(self, batch: Batch, now_s: float = 0.0) -> None:
+        self.outbox.answered(batch, [Receipt(entry.id, "accepted", "n", 1, 1) for entry in batch.entries], now_s)
+
+
+def ids(batch: Batch) -> list[str]:
+    return [entry.id for entry in batch.entries]
+
+
+def refused(message_id: str, error: str = FULL, retry_after_s: float | None = None) -> Receipt:
+    return Receipt(message_id, "refused", "n", None, 0, error, "it is full", retry_after_s)
+
+
+def test_what_was_added_in_one_turn_travels_in_one_call() -> None:
+    sender = Sender()
+    sender.add("a", "b", "c")
+    batch = sender.take()
+    assert ids(batch) == ["a", "b", "c"]
+    assert sender.nothing()
+    sender.accept(batch)
+    assert [got[0].status for got in sender.got.values()] == ["accepted"] * 3
+    assert len(sender.outbox) == 0
+
+
+def test_nothing_goes_out_while_there_is_no_session() -> None:
+    sender = Sender(online=False)
+    sender.add("a")
+    assert sender.nothing()
+    sender.outbox.connected()
+    assert ids(sender.take()) == ["a"]
+
+
+def test_batches_are_bounded_by_count_and_bytes() -> None:
+    sender = Sender(batch_messages=3, batch_bytes=10)
+    sender.add("a", "b", "c", "d")
+    sender.add("big", size_bytes=50)
+    sender.add("e", size_bytes=6)
+    sender.add("f", size_bytes=6)
+    assert [ids(sender.take()) for _ in range(4)] == [["a", "b", "c"], ["d"], ["big"], ["e"]]
+
+
+def test_calls_in_flight_are_bounded_and_entries_gather_meanwhile() -> None:
+    sender = Sender(calls=2)
+    batches = []
+    for message_id in ("a", "b"):
+        sender.add(message_id)
+        batches.append(sender.take())
+    sender.add("c")
+    sender.add("d")
+    assert sender.nothing()
+    sender.accept(batches[0])
+    assert ids(sender.take()) == ["c", "d"]
+
+
+def test_messages_that_want_another_number_of_copies_travel_apart() -> None:
+    sender = Sender()
+    sender.add("a")
+    sender.add("b", "c", copies=2)
+    sender.add("d")
+    batches = [sender.take() for _ in range(3)]
+    assert [(ids(batch), batch.copies) for batch in batches] == [(["a"], None), (["b", "c"], 2), (["d"], None)]
+
+
+def test_everything_without_a_receipt_goes_out_again_in_the_old_order() -> None:
+    sender = Sender(batch_messages=2)
+    sender.add("a", "b", "c", "d", "e")
+    first, second = sender.take(), sender.take()
+    sender.accept(first)
+    sender.outbox.disconnected()
+    assert sender.nothing()
+    sender.outbox.connected()
+    assert [ids(sender.take()) for _ in range(2)] == [["c", "d"], ["e"]]
+    # What is told of a call of the lost session comes too late to count.
+    sender.outbox.failed(second, LinkLost("gone"), 0.0)
+    sender.accept(second)
+    assert sender.got["c"] == []
+
+
+def test_a_loss_that_the_call_tells_before_the_connection_does() -> None:
+    sender = Sender()
+    sender.add("a", "b")
+    sender.outbox.failed(sender.take(), LinkLost("gone"), 0.0)
+    assert sender.nothing(0.5)
+    sender.outbox.disconnected()
+    sender.outbox.connected()
+    assert ids(sender.take(0.5)) == ["a", "b"]
+
+
+def test_a_call_that_failed_for_now_is_tried_again_after_a_pause() -> None:
+    sender = Sender()
+    sender.add("a")
+    sender.outbox.failed(sender.take(10.0), NodeStopping("stopping"), 10.0)
+    assert sender.outbox.due_s() == 11.0
+    assert sender.nothing(10.9)
+    again = sender.take(11.0)
+    sender.outbox.failed(again, NodeStopping("stopping", retry_after_s=0.25), 11.0)
+    assert sender.outbox.due_s() == 11.25
+
+
+def test_a_call_that_failed_for_good_fails_its_messages() -> None:
+    sender = Sender()
+    sender.add("a", "b")
+    error = PayloadTooLarge("too large")
+    sender.outbox.failed(sender.take(), error, 0.0)
+    assert sender.got == {"a": [error], "b": [error]}
+    assert len(sender.outbox) == 0
+
+
+def test_a_refusal_for_good_reaches_its_sender_alone_and_speaks_of_its_message() -> None:
+    sender = Sender()
+    sender.add("a", "b")
+    refusal = Receipt("b", "refused", "n", None, 0, PayloadTooLarge.uri, "messages[1].payload has 5 bytes")
+    sender.outbox.answered(sender.take(), [Receipt("a", "accepted", "n", 1, 1), refusal], 0.0)
+    assert sender.got["a"][0].status == "accepted"
+    assert isinstance(sender.got["b"][0], PayloadTooLarge)
+    assert str(sender.got["b"][0]) == "message.payload has 5 bytes"
+
+
+def test_a_refusal_for_now_is_tried_again_after_what_the_node_said() -> None:
+    sender = Sender()
+    sender.add("a")
+    sender.outbox.answered(sender.take(100.0), [refused("a", retry_after_s=3.0)], 100.0)
+    assert sender.got["a"] == []
+    assert sender.outbox.due_s() == 103.0
+    assert sender.nothing(102.9)
+    sender.accept(sender.take(103.0))
+    assert sender.got["a"][0].status == "accepted"
+
+
+def test_refusals_without_a_word_when_are_tried_again_at_growing_pauses() -> None:
+    sender = Sender()
+    sender.add("a")
+    now_s = 0.0
+    pauses = []
+    for _ in range(5):
+        sender.outbox.answered(sender.take(now_s), [refused("a")], now_s)
+        due_s = sender.outbox.due_s()
+        assert due_s is not None
+        pauses.append(due_s - now_s)
+        now_s = due_s
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 8.0]
+
+
+def test_later_messages_wait_behind_a_held_one_of_the_same_recipient_only() -> None:
+    sender = Sender()
+    sender.add("a1")
+    sender.outbox.answered(sender.take(), [refused("a1", retry_after_s=5.0)], 0.0)
+    sender.add("a2")
+    sender.add("r1", to="rushabdev")
+    assert ids(sender.take(1.0)) == ["r1"]
+    assert sender.nothing(4.9)
+    assert ids(sender.take(5.0)) == ["a1", "a2"]
+
+
+def test_held_ones_survive_a_loss() -> None:
+    sender = Sender()
+    sender.add("a")
+    sender.outbox.answered(sender.take(), [refused("a", retry_after_s=5.0)], 0.0)
+    sender.outbox.disconnected()
+    assert sender.outbox.due_s() is None
+    sender.outbox.connected()
+    assert ids(sender.take(6.0)) == ["a"]
+
+
+def test_receipts_that_match_no_message_are_a_fault_and_not_a_loss() -> None:
+    sender = Sender()
+    sender.add("a", "b")
+    sender.outbox.answered(sender.take(), [Receipt("a", "accepted")], 0.0)
+    assert [type(got[0]) for got in sender.got.values()] == [RemoteError, RemoteError]
+
+
+def test_a_message_that_could_not_be_written_leaves_its_neighbours_alone() -> None:
+    sender = Sender()
+    sender.add("a", "b", "c")
+    fault = PayloadTooLarge("b")
+    sender.outbox.split(sender.take(), {"b": fault})
+    assert sender.got["b"] == [fault]
+    assert ids(sender.take()) == ["a", "c"]
+
+
+def test_only_what_no_node_has_seen_can_be_withdrawn() -> None:
+    sender = Sender(calls=1)
+    sender.add("a")
+    sender.take()
+    sender.add("b")
+    assert sender.outbox.withdraw("b")
+    assert not sender.outbox.withdraw("a")
+    assert not sender.outbox.withdraw("b")
+    assert len(sender.outbox) == 1
+    sender.outbox.disconnected()
+    assert not sender.outbox.withdraw("a")
+
+
+def test_the_end_tells_what_may_have_been_accepted_from_what_was_not_sent() -> None:
+    sender = Sender(calls=1)
+    sender.add("a")
+    sender.take()
+    sender.add("b")
+    error = BusUnreachable("dc has left the bus")
+    sender.outbox.close(error)
+    assert sender.got["b"] == [error]
+    unknown = sender.got["a"][0]
+    assert isinstance(unknown, OutcomeUnknown)
+    assert unknown.message_id == "a"
+    assert str(unknown).startswith(
+        "dc has left the bus, before a node confirmed the message a to agni; it may have been"
+    )
+    assert len(sender.outbox) == 0
+
+
+def test_it_is_full_at_its_limit() -> None:
+    sender = Sender(messages=2)
+    sender.add("a", "b")
+    with pytest.raises(BusUnreachable, match=r"^2 messages wait for a node's receipt, which is the limit"):
+        sender.add("c")
+    sender.accept(sender.take())
+    sender.add("c")
+
+
+def test_a_callback_may_send_again() -> None:
+    outbox = Outbox(random=lambda: 0.0)
+    outbox.connected()
+    outbox.add(Entry({"id": "a", "to": "x"}, lambda _: outbox.add(Entry({"id": "b", "to": "x"}, lambda _: None))))
+    batch = outbox.take(0.0)
+    assert batch is not None
+    outbox.answered(batch, [Receipt("a", "accepted")], 0.0)
+    after = outbox.take(0.0)
+    assert after is not None
+    assert ids(after) == ["b"]
+
+
+def test_the_error_of_a_full_mailbox_is_one_that_is_tried_again() -> None:
+    assert MailboxFull.uri == FULL
+    assert MailboxFull.temporary

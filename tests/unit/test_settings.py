@@ -1,0 +1,122 @@
+"""Settings: the order of the sources, and one sentence for each fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trishula.errors import TokenMissing
+from trishula.settings import DEFAULT_URL, Settings, SettingsInvalid, load, parse_urls
+
+
+def write_profile(home: Path, text: str, name: str = "profile") -> Path:
+    path = home / ".config" / "trishula" / f"{name}.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_a_token_is_enough(tmp_path: Path) -> None:
+    assert load(token="dc.s", environ={}, home=tmp_path) == Settings((DEFAULT_URL,), "dc", "dc.s")
+
+
+def test_the_token_is_never_shown(tmp_path: Path) -> None:
+    assert "secret" not in repr(load(token="dc.secret", environ={}, home=tmp_path))
+
+
+def test_arguments_come_before_the_environment_before_the_profile(tmp_path: Path) -> None:
+    write_profile(tmp_path, 'url = "ws://profile:1/ws"\ntoken = "dc.profile"\n')
+    environ = {"TRISHULA_URL": "ws://env:1/ws", "TRISHULA_TOKEN": "dc.env"}
+    assert load(environ={}, home=tmp_path) == Settings(("ws://profile:1/ws",), "dc", "dc.profile")
+    assert load(environ=environ, home=tmp_path) == Settings(("ws://env:1/ws",), "dc", "dc.env")
+    found = load(url="ws://arg:1/ws", token="dc.arg", environ=environ, home=tmp_path)
+    assert found == Settings(("ws://arg:1/ws",), "dc", "dc.arg")
+
+
+def test_each_value_has_its_own_source(tmp_path: Path) -> None:
+    write_profile(tmp_path, 'token = "dc.profile"\n')
+    found = load(environ={"TRISHULA_URL": "ws://env:1/ws", "TRISHULA_TOKEN": ""}, home=tmp_path)
+    assert found == Settings(("ws://env:1/ws",), "dc", "dc.profile")
+
+
+def test_several_nodes_keep_their_order_and_get_the_path() -> None:
+    assert parse_urls("ws://a:1, wss://b:2/ws ,ws://a:1/ws", "TRISHULA_URL") == ("ws://a:1/ws", "wss://b:2/ws")
+    assert parse_urls(["ws://a:1/other"], "x") == ("ws://a:1/other",)
+
+
+def test_a_profile_can_be_named_and_its_token_be_in_a_file_beside_it(tmp_path: Path) -> None:
+    path = write_profile(tmp_path, 'token_file = "dc.token"\nurl = ["ws://a:1/ws", "ws://b:1/ws"]\n', "work")
+    (path.parent / "dc.token").write_text("dc.from_file\n")
+    expected = Settings(("ws://a:1/ws", "ws://b:1/ws"), "dc", "dc.from_file")
+    assert load(profile="work", environ={}, home=tmp_path) == expected
+    assert load(environ={"TRISHULA_PROFILE": str(path)}, home=tmp_path) == expected
+
+
+def refusal(tmp_path: Path, **given: object) -> str:
+    environ = given.pop("environ", {})
+    with pytest.raises(SettingsInvalid) as caught:
+        load(environ=environ, home=tmp_path, **given)  # type: ignore[arg-type]  # wrong ones are the point
+    return caught.value.sentence
+
+
+def test_without_a_token_it_says_where_to_put_one(tmp_path: Path) -> None:
+    with pytest.raises(TokenMissing) as caught:
+        load(environ={}, home=tmp_path)
+    assert caught.value.sentence == (
+        "there is no token: give the argument token, set TRISHULA_TOKEN, or write token or token_file into "
+        f"{tmp_path}/.config/trishula/profile.toml; an operator makes one with 'trishula token new NAME'"
+    )
+
+
+@pytest.mark.parametrize("url", ["http://a:1/", "ws://", "ws://a:99999/ws", "ws://a:0/ws", "a:1", "ws://a:1/ws#x"])
+def test_a_wrong_url(tmp_path: Path, url: str) -> None:
+    said = refusal(tmp_path, environ={"TRISHULA_URL": url, "TRISHULA_TOKEN": "dc.s"})
+    assert said == f"TRISHULA_URL has the URL {url!r}; it must be ws://HOST:PORT/ws or wss://HOST:PORT/ws"
+
+
+def test_a_password_in_a_url_is_not_repeated(tmp_path: Path) -> None:
+    said = refusal(tmp_path, url="ws://dc:hunter2@a:1/ws", token="dc.s")
+    assert "hunter2" not in said
+    assert said.startswith("the argument url has a URL with a user name in it")
+
+
+def test_no_url_at_all(tmp_path: Path) -> None:
+    assert refusal(tmp_path, url=" , ", token="dc.s").startswith("the argument url names no node")
+    assert refusal(tmp_path, url=5, token="dc.s") == (
+        "the argument url must be a URL, several with commas between, or a list of them"
+    )
+
+
+@pytest.mark.parametrize("token", ["nodot", "dc.", ".s", "DC.s", "broadcast.s"])
+def test_what_is_no_token(tmp_path: Path, token: str) -> None:
+    said = refusal(tmp_path, environ={"TRISHULA_TOKEN": token})
+    assert said == "the token from TRISHULA_TOKEN is no token: it must look like NAME.SECRET"
+
+
+def test_another_agents_token(tmp_path: Path) -> None:
+    said = refusal(tmp_path, agent="agni", environ={"TRISHULA_TOKEN": "dc.s"})
+    assert said == "the argument agent is 'agni', and TRISHULA_TOKEN gives a token of 'dc': an agent uses its own token"
+
+
+def test_a_wrong_agent_name(tmp_path: Path) -> None:
+    said = refusal(tmp_path, token="dc.s", environ={"TRISHULA_AGENT": "DC"})
+    assert said.startswith("TRISHULA_AGENT is 'DC'; an agent's name is a lower-case letter")
+
+
+def test_faults_of_the_profile(tmp_path: Path) -> None:
+    path = write_profile(tmp_path, "tokn = 'dc.s'\n")
+    assert refusal(tmp_path) == (
+        f"the profile {path} has the unknown key 'tokn'; the known keys are url, agent, token, token_file"
+    )
+    path.write_text("token = 'dc.s'\ntoken_file = 'x'\n")
+    assert refusal(tmp_path) == f"the profile {path} has both token and token_file; leave one out"
+    path.write_text("token_file = 'absent'\n")
+    assert refusal(tmp_path).startswith(f"token_file of the profile {path} can't be read: ")
+    path.write_text("token = 7\n")
+    assert refusal(tmp_path) == f"the profile {path} must give the token as a string"
+    path.write_text("token = \n")
+    assert refusal(tmp_path).startswith(f"the profile {path} can't be read: ")
+    assert refusal(tmp_path, profile="absent") == (
+        f"the argument profile names the profile {tmp_path}/.config/trishula/absent.toml, and there is no such file"
+    )
