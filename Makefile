@@ -16,8 +16,9 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python3
 	if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then command -v $$python; break; fi; done)
 
-# Versions and hashes come from the lock; no build isolation, because setuptools is in the lock as well.
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Versions and hashes come from the lock, which is complete: nothing is left to resolve (and old pips stumble over
+# extras when they resolve with hashes). No build isolation, because setuptools is in the lock as well.
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable .
 
 .PHONY: help
@@ -31,13 +32,13 @@ $(BIN)/python:
 
 $(VENV)/.run-installed: deploy/lock/router.txt setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Installing what a node and its agents need from deploy/lock/router.txt (about a minute)"
-	@$(PIP) install --require-hashes --requirement deploy/lock/router.txt
+	@$(PIP) install --no-deps --require-hashes --requirement deploy/lock/router.txt
 	@$(INSTALL_SELF)
 	@touch $@
 
 $(VENV)/.dev-installed: deploy/lock/dev.txt setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Installing the tools from deploy/lock/dev.txt (about a minute)"
-	@$(PIP) install --require-hashes --requirement deploy/lock/dev.txt
+	@$(PIP) install --no-deps --require-hashes --requirement deploy/lock/dev.txt
 	@$(INSTALL_SELF)
 	@touch $@ $(VENV)/.run-installed
 
