@@ -232,8 +232,8 @@ def read_list(raw: object, path: str, limit: int) -> list[Any]:
     return list(raw)
 
 
-def read_token(raw: object, path: str) -> int:
-    """The position that a delivery's token names.
+def read_token(raw: object, path: str) -> tuple[int, int]:
+    """The position and the attempt that a delivery's token names.
 
     The token is ``position.attempt``. Clients treat it as opaque; whose message it is, is checked where it is used, so
     that a guessed token gets nobody anything.
@@ -243,13 +243,13 @@ def read_token(raw: object, path: str) -> int:
         if dot and position.isascii() and position.isdigit() and attempt.isascii() and attempt.isdigit():
             number = int(position)
             if number < 2**63:
-                return number
+                return number, int(attempt)
     raise ArgumentInvalid(f"{path} is {show_value(raw)}; it must be the token of a delivery")
 
 
 def read_tokens(raw: object, path: str, limit: int) -> list[int]:
-    """The positions that a list of tokens names."""
-    return [read_token(item, f"{path}[{index}]") for index, item in enumerate(read_list(raw, path, limit))]
+    """The positions that a list of tokens names: which attempt it was makes no difference to what is done."""
+    return [read_token(item, f"{path}[{index}]")[0] for index, item in enumerate(read_list(raw, path, limit))]
 
 
 def read_ids(raw: object, path: str, limit: int) -> list[str]:

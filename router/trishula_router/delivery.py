@@ -11,6 +11,7 @@ message back.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -49,12 +50,20 @@ class Outlet(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Waiter:
-    """A ``fetch`` that waits for a message."""
+class _Fetch:
+    """A ``fetch`` under way: it is being served, or waits for a message.
 
+    Attributes:
+        over: whether its time is over, or its session gone; it doesn't (go on to) wait then.
+        gone: whether its session is gone; it takes nothing then.
+    """
+
+    address: str
     session: int
     room: int
     answer: Deferred[list[dict[str, Any]]] = field(default_factory=Deferred)
+    over: bool = False
+    gone: bool = False
 
 
 class Delivery:
@@ -89,7 +98,11 @@ class Delivery:
         self._clock = clock
         self._now = now
         self._consumers: dict[str, Consumer] = {}
-        self._waiters: dict[str, list[_Waiter]] = {}
+        self._fetches: set[_Fetch] = set()
+        self._waiters: dict[str, list[_Fetch]] = {}
+        # Addresses for which bodies are being read. Nothing further is pushed there until they are, to whomever: a
+        # newer session that takes over in the meantime would get the later messages first.
+        self._loading: set[str] = set()
         self._to_pump: set[str] = set()
         self._refilling: dict[str, list[Deferred[None]]] = {}
 
@@ -122,9 +135,9 @@ class Delivery:
         """A session is gone: what it held waits again, what it waited for doesn't come."""
         for name in [name for name, consumer in self._consumers.items() if consumer.session == session]:
             del self._consumers[name]
-        for name, waiters in self._waiters.items():
-            for waiter in [waiter for waiter in waiters if waiter.session == session]:
-                self._end_wait(name, waiter)
+        for fetch in [fetch for fetch in self._fetches if fetch.session == session]:
+            fetch.gone = True
+            self._end_wait(fetch)
         self._settlement.lost(session)
 
     async def fetch(self, address: Address, session: int, room: int, wait_s: float) -> list[dict[str, Any]]:
@@ -140,30 +153,51 @@ class Delivery:
                 f"the mailbox of {name} is being pushed to session {consumer.session}; stop that agent, or fetch for "
                 "an instance of your own"
             )
-        mailbox = self._mailroom.mailbox(name)
-        deliveries = await self._serve(mailbox, session, room)
-        if deliveries or wait_s <= 0:
-            return deliveries
-        waiter = _Waiter(session, room)
-        self._waiters.setdefault(name, []).append(waiter)
-        timeout = self._clock.callLater(wait_s, self._end_wait, name, waiter)
+        fetch = _Fetch(name, session, room)
+        self._fetches.add(fetch)
         try:
-            return await waiter.answer
+            deliveries = await self._serve(fetch)
+            if deliveries or wait_s <= 0 or fetch.over:
+                return deliveries
+            self._wait(fetch, first=False)
+            timeout = self._clock.callLater(wait_s, self._end_wait, fetch)
+            try:
+                return await fetch.answer
+            finally:
+                if timeout.active():
+                    timeout.cancel()
         finally:
-            if timeout.active():
-                timeout.cancel()
+            self._fetches.discard(fetch)
 
-    def _end_wait(self, name: str, waiter: _Waiter) -> None:
-        waiters = self._waiters.get(name, [])
-        if waiter in waiters:
-            waiters.remove(waiter)
-            waiter.answer.callback([])
+    def _wait(self, fetch: _Fetch, *, first: bool) -> None:
+        waiters = self._waiters.setdefault(fetch.address, [])
+        waiters.insert(0 if first else len(waiters), fetch)
 
-    async def _serve(self, mailbox: Mailbox, session: int, room: int) -> list[dict[str, Any]]:
+    def _stop_waiting(self, fetch: _Fetch) -> None:
+        waiters = self._waiters[fetch.address]
+        waiters.remove(fetch)
+        # Instances come and go under ever new names.
+        if not waiters:
+            del self._waiters[fetch.address]
+
+    def _end_wait(self, fetch: _Fetch) -> None:
+        # One that is being served just now is answered when it was.
+        fetch.over = True
+        if fetch in self._waiters.get(fetch.address, ()):
+            self._stop_waiting(fetch)
+            fetch.answer.callback([])
+
+    async def _serve(self, fetch: _Fetch) -> list[dict[str, Any]]:
+        mailbox = self._mailroom.mailbox(fetch.address)
         while mailbox.wants_refill:
             await self._refill(mailbox)
-        entries = await self._with_bodies(self._take(mailbox, room))
-        return self._hand_over(mailbox, session, None, entries)
+        # The answer is one WebSocket message: over the client's limit it would end its session, again and again.
+        entries = await self._with_bodies(self._take(mailbox, fetch.room, EVENT_LIMIT_BYTES))
+        if fetch.gone:
+            self._mailroom.put_back(entries, 0)
+            self.pump_soon(fetch.address)
+            return []
+        return self._hand_over(mailbox, fetch.session, None, entries)
 
     # -- the pump ------------------------------------------------------------------------------------------------------
 
@@ -196,24 +230,29 @@ class Delivery:
         if consumer is not None:
             self._pump_to(mailbox, consumer)
         elif waiters:
-            run(self._serve_waiter(mailbox, waiters.pop(0)))
+            fetch = waiters[0]
+            self._stop_waiting(fetch)
+            run(self._serve_waiter(fetch))
         if mailbox.wants_refill and address not in self._refilling:
             run(self._refill_and_pump(mailbox))
 
-    async def _serve_waiter(self, mailbox: Mailbox, waiter: _Waiter) -> None:
+    async def _serve_waiter(self, fetch: _Fetch) -> None:
         try:
-            deliveries = await self._serve(mailbox, waiter.session, waiter.room)
+            deliveries = await self._serve(fetch)
         except (StorageFull, StorageFailed):
             log.failure("a waiting fetch could not be served")
             deliveries = []
         if deliveries:
-            waiter.answer.callback(deliveries)
+            # There may be more, for the next one that waits.
+            self.pump_soon(fetch.address)
+        if deliveries or fetch.over:
+            fetch.answer.callback(deliveries)
         else:
-            # What woke it was taken by another, or its time was over: it goes on waiting, in its old place.
-            self._waiters.setdefault(mailbox.address, []).insert(0, waiter)
+            # What woke it was taken by another, or its time to live was over: it goes on waiting, in its old place.
+            self._wait(fetch, first=True)
 
     def _pump_to(self, mailbox: Mailbox, consumer: Consumer) -> None:
-        if consumer.loading or consumer.held >= consumer.window:
+        if mailbox.address in self._loading or consumer.held >= consumer.window:
             return
         entries = self._take(mailbox, consumer.window - consumer.held)
         if not entries:
@@ -221,14 +260,14 @@ class Delivery:
         if all(entry.wire is not None for entry in entries):
             self._push(mailbox, consumer, entries)
         else:
-            consumer.loading = True
+            self._loading.add(mailbox.address)
             run(self._load_and_push(mailbox, consumer, entries))
 
     async def _load_and_push(self, mailbox: Mailbox, consumer: Consumer, entries: list[Entry]) -> None:
         try:
             loaded = await self._with_bodies(entries)
         finally:
-            consumer.loading = False
+            self._loading.discard(mailbox.address)
         if self._consumers.get(mailbox.address) is consumer:
             self._push(mailbox, consumer, loaded)
         else:
@@ -248,8 +287,8 @@ class Delivery:
             size += entry.size_bytes
         self._outlet.push(address, consumer.session, deliveries[start:])
 
-    def _take(self, mailbox: Mailbox, room: int) -> list[Entry]:
-        taken = mailbox.take(room, self._now())
+    def _take(self, mailbox: Mailbox, room: int, limit_bytes: int | None = None) -> list[Entry]:
+        taken = mailbox.take(room, self._now(), limit_bytes)
         if taken.expired:
             self._settlement.settle_soon(taken.expired, State.EXPIRED, "its time to live was over")
         return taken.ready
@@ -280,21 +319,26 @@ class Delivery:
     # -- from the store ------------------------------------------------------------------------------------------------
 
     async def _with_bodies(self, entries: list[Entry]) -> list[Entry]:
-        """The same entries, with their bodies; one whose body the store has lost is dead."""
+        """The same entries, with their bodies.
+
+        One whose body the store has lost is dead; one that was settled while the bodies were read is left out.
+        """
         missing = [entry for entry in entries if entry.wire is None]
         if not missing:
             return entries
         try:
             bodies = await self._store.bodies([entry.position for entry in missing])
         except (StorageFull, StorageFailed):
-            self._mailroom.put_back(entries, self._now() + STORE_RETRY_MS)
+            self._mailroom.put_back(self._mailroom.unclaimed(entries), self._now() + STORE_RETRY_MS)
             raise
-        for entry in missing:
-            if entry.position in bodies:
-                self._mailroom.keep_body(entry, msgspec.json.decode(bodies[entry.position]))
-        lost = [entry for entry in missing if entry.wire is None]
+        entries = self._mailroom.unclaimed(entries)
+        for entry in entries:
+            if entry.wire is None and entry.position in bodies:
+                with contextlib.suppress(msgspec.DecodeError):
+                    self._mailroom.keep_body(entry, msgspec.json.decode(bodies[entry.position]))
+        lost = [entry for entry in entries if entry.wire is None]
         if lost:
-            self._settlement.settle_soon(lost, State.DEAD, "its body is missing from the node's store")
+            self._settlement.settle_soon(lost, State.DEAD, "its body is missing from the node's store, or damaged")
         return [entry for entry in entries if entry.wire is not None]
 
     async def _refill_and_pump(self, mailbox: Mailbox) -> None:

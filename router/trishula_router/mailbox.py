@@ -104,21 +104,34 @@ class Mailbox:
         self._refill_is_void = True
         return dropped
 
-    def take(self, room: int, now: int) -> Taken:
-        """The next messages in order, at most ``room``; they are held from now on. ``now`` in ms."""
+    def take(self, room: int, now: int, limit_bytes: int | None = None) -> Taken:
+        """The next messages in order; they are held from now on.
+
+        Args:
+            room: how many at most.
+            now: ms.
+            limit_bytes: how large they may be together; the first one may be larger.
+        """
         while self._delayed and self._delayed[0][0] <= now:
             _, priority, position = heapq.heappop(self._delayed)
             heapq.heappush(self._ready, (priority, position))
-        taken = Taken()
+        taken, size_bytes = Taken(), 0
         while self._ready and len(taken.ready) < room:
-            position = heapq.heappop(self._ready)[1]
+            position = self._ready[0][1]
             entry = self._waiting.get(position)
             # The heaps keep what was taken out or delayed since; the dictionary knows.
             if entry is None or entry.due_at > now:
+                heapq.heappop(self._ready)
                 continue
+            is_over = entry.expires_at <= now
+            if not is_over:
+                size_bytes += entry.size_bytes
+                if limit_bytes is not None and size_bytes > limit_bytes and taken.ready:
+                    break
+            heapq.heappop(self._ready)
             del self._waiting[position]
             self.held[position] = entry
-            (taken.expired if entry.expires_at <= now else taken.ready).append(entry)
+            (taken.expired if is_over else taken.ready).append(entry)
         return taken
 
     def give_back(self, entry: Entry, due_at: int) -> None:
@@ -147,8 +160,9 @@ class Mailbox:
 
     @property
     def wants_refill(self) -> bool:
-        """Whether memory runs low and the store has more."""
-        return self._frontier is not None and len(self._waiting) < self._capacity // 4
+        """Whether memory runs low on what can go out, and the store has more."""
+        # Not what waits in all: messages that failed and pause would keep those behind them from ever being read.
+        return self._frontier is not None and len(self._ready) < max(1, self._capacity // 4)
 
     def begin_refill(self) -> tuple[tuple[int, int], int]:
         """What to ask the store for: the order to read on from, and how many at most."""

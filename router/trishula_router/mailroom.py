@@ -29,13 +29,11 @@ class Consumer:
         session: its WAMP session id.
         window: how many messages it may have unacknowledged.
         held: how many it has.
-        loading: whether bodies for it are being read; until then nothing further is pushed, to keep the order.
     """
 
     session: int
     window: int
     held: int = 0
-    loading: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -127,10 +125,17 @@ class Mailroom:
             entry.wire = None
             self._cached_bytes -= entry.size_bytes
 
-    def release(self, agent: str, position: int) -> Entry | None:
-        """Take a message that the agent has out of its window, to settle it or give it back; ``None`` if it has not."""
+    def lease_of(self, agent: str, position: int, attempt: int | None = None) -> Lease | None:
+        """The lease by which the agent has a message, if it has; with ``attempt``, only if that is the latest one."""
         lease = self.leases.get(position)
         if lease is None or lease.settling or not is_of(agent, lease.entry.recipient):
+            return None
+        return lease if attempt in (None, lease.entry.attempts) else None
+
+    def release(self, agent: str, position: int, attempt: int | None = None) -> Entry | None:
+        """Take a message that the agent has out of its window, to settle it or give it back; ``None`` if it has not."""
+        lease = self.lease_of(agent, position, attempt)
+        if lease is None:
             return None
         lease.settling = True
         lease.free()
@@ -156,6 +161,14 @@ class Mailroom:
         self.leases[entry.position] = Lease(known, None, None, float("inf"), settling=True)
         return known
 
+    def unclaimed(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Of messages that were taken to be delivered, those that nobody settled or is about to settle since."""
+        return [
+            entry
+            for entry in entries
+            if entry.position not in self.leases and self.mailbox(entry.recipient).held.get(entry.position) is entry
+        ]
+
     def is_settling(self, position: int) -> bool:
         """Whether a final state of the message is on its way into the store."""
         lease = self.leases.get(position)
@@ -175,6 +188,8 @@ class Mailroom:
     def settled(self, entries: Iterable[Entry]) -> None:
         """Messages are in a final state, durably."""
         for entry in entries:
-            self.leases.pop(entry.position, None)
+            lease = self.leases.pop(entry.position, None)
+            if lease is not None:
+                lease.free()
             self.forget_body(entry)
             self.mailbox(entry.recipient).settled(entry)

@@ -7,15 +7,16 @@ registers :meth:`Node.procedures` and hands over what comes; tests drive a node 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from trishula import uris
-from trishula.errors import AgentUnknown, NodeStopping, TakenOver
+from trishula.errors import AgentUnknown, NodeStopping, StorageFailed, StorageFull, TakenOver
 from trishula.message import show_value
 from trishula.names import Address
 from trishula_router import arguments
@@ -59,7 +60,7 @@ class Caller:
 
 
 #: A procedure of the node: (caller, positional arguments) → result.
-Verb = Callable[[Caller, tuple[Any, ...]], Awaitable[Any]]
+Verb = Callable[[Caller, tuple[Any, ...]], Coroutine[Deferred[Any], Any, Any]]
 
 
 class Router(Outlet, Protocol):
@@ -184,9 +185,13 @@ class Node:
         self._tell_presence()
 
     async def _expire(self) -> None:
-        await self.settlement.expire()
         for address in self.instances.gone(self._clock.seconds()):
-            await self.settlement.close_mailbox(address, "its instance is gone")
+            try:
+                await self.settlement.close_mailbox(address, "its instance is gone")
+            except (StorageFull, StorageFailed):
+                log.failure("the mailbox of {address} could not be closed; it is tried again later", address=address)
+                self.instances.remember(address, self._clock.seconds())
+        await self.settlement.expire()
 
     def _tell_presence(self) -> None:
         for entry in self.directory.changes(self._now()):
@@ -251,7 +256,7 @@ class Node:
         if self._stopping:
             raise NodeStopping("the node is stopping and takes no more calls; try another node, or this one later")
         self.directory.sign_of_life(caller.agent, caller.session, self._now())
-        return await verb(caller, args)
+        return await _to_its_end(verb(caller, args))
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
         raws, options = arguments.read_positional(args, "send", 1, 2)
@@ -296,13 +301,15 @@ class Node:
         refused = []
         for index, item in enumerate(arguments.read_list(raw, "items", arguments.WINDOW_LIMIT)):
             one = arguments.read(arguments.NackItem, item, f"items[{index}]")
-            refused.append((arguments.read_token(one.token, f"items[{index}].token"), one.reason, one.requeue))
+            position, attempt = arguments.read_token(one.token, f"items[{index}].token")
+            refused.append((position, attempt, one.reason, one.requeue))
         return await self.settlement.nack(caller.agent, refused)
 
     async def _working(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:
         token, for_s = arguments.read_positional(args, "working", 2, 2)
-        position = arguments.read_token(token, "token")
-        return {"lease_until_at": self.settlement.working(caller.agent, position, arguments.read_span(for_s, "for_s"))}
+        position, attempt = arguments.read_token(token, "token")
+        span_s = arguments.read_span(for_s, "for_s")
+        return {"lease_until_at": self.settlement.working(caller.agent, position, attempt, span_s)}
 
     async def _fetch(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "fetch", 0, 1)
@@ -394,3 +401,20 @@ class Node:
             "store_bytes": self._store.size_bytes(),
             "agents_file_fault": self._principals.fault,
         }
+
+
+def _to_its_end(work: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:
+    """The outcome of work that goes on when its caller goes away.
+
+    Crossbar interrupts the calls of a session that is gone, and Autobahn cancels the Deferred then. Work that is cut
+    off between the store and the memory would leave messages that are stored and in no mailbox.
+    """
+    answer: Deferred[Any] = Deferred()
+
+    def tell(outcome: object) -> None:
+        if answer.called and isinstance(outcome, Failure):
+            log.info("a call whose caller is gone failed: {why}", why=outcome.getErrorMessage())
+        answer.callback(outcome)
+
+    Deferred.fromCoroutine(work).addBoth(tell)
+    return answer

@@ -111,50 +111,64 @@ class Settlement:
             for each, whether it is a message to the agent; it is done then, durably.
         """
         released = {p: entry for p in positions if (entry := self._mailroom.release(agent, p)) is not None}
+        await self.settle(list(released.values()), State.DONE, None)
         known = set(released)
-        entries = list(released.values())
         elsewhere = [position for position in positions if position not in known]
         if elsewhere:
-            for position, stored in (await self._store.at_positions(elsewhere)).items():
+            known |= await self._ack_elsewhere(agent, elsewhere)
+        return [position in known for position in positions]
+
+    async def _ack_elsewhere(self, agent: str, positions: Sequence[int]) -> set[int]:
+        """Settle what the agent doesn't hold; returns which of it are messages to the agent."""
+        known = set()
+        while positions:
+            entries, settling = [], []
+            for position, stored in (await self._store.at_positions(positions)).items():
                 if not is_of(agent, stored.recipient):
                     continue
                 known.add(position)
-                if stored.state is State.DONE or self._mailroom.is_settling(position):
-                    continue
-                entry = Entry.of(stored)
-                # What is dead or expired is in no mailbox any more; only an open message is somewhere to be claimed.
-                entries.append(self._mailroom.claim(entry) if stored.state is State.OPEN else entry)
-        await self.settle(entries, State.DONE, None)
-        return [position in known for position in positions]
+                if stored.state is State.OPEN and self._mailroom.is_settling(position):
+                    # It is somebody else's to end (a cancel, an ack like this one), and may fail. The store answers
+                    # in order, so asking again is waiting for it.
+                    settling.append(position)
+                elif stored.state is not State.DONE:
+                    entry = Entry.of(stored)
+                    # What is dead or expired is in no mailbox any more; only an open one is somewhere to be claimed.
+                    entries.append(self._mailroom.claim(entry) if stored.state is State.OPEN else entry)
+            await self.settle(entries, State.DONE, None)
+            positions = settling
+        return known
 
-    async def nack(self, agent: str, refused: Sequence[tuple[int, str, bool]]) -> list[bool]:
-        """Attempts failed: (position, reason, requeue) each.
+    async def nack(self, agent: str, refused: Sequence[tuple[int, int, str, bool]]) -> list[bool]:
+        """Attempts failed: (position, attempt, reason, requeue) each.
 
         Returns:
-            for each, whether the agent held it; if not, it was settled or given back before, and nothing is changed.
+            for each, whether the agent held it by that attempt; if not, it was settled or given back before, and
+            nothing is changed.
         """
         outcome = []
-        for position, reason, requeue in refused:
-            entry = self._mailroom.release(agent, position)
+        for position, attempt, reason, requeue in refused:
+            entry = self._mailroom.release(agent, position, attempt)
             outcome.append(entry is not None)
             if entry is not None:
                 await self._fail([entry], reason, requeue=requeue)
         return outcome
 
-    def working(self, agent: str, position: int, for_s: float) -> int:
-        """Extend the lease of a message to ``for_s`` from now; returns its new end in ms.
+    def working(self, agent: str, position: int, attempt: int, for_s: float) -> int:
+        """Extend the lease of a message to at least ``for_s`` from now; returns its new end in ms.
 
         Raises:
-            MessageUnknown: the agent doesn't hold it (any more).
+            MessageUnknown: the agent doesn't hold it by that attempt (any more).
         """
-        lease = self._mailroom.leases.get(position)
-        if lease is None or lease.settling or not is_of(agent, lease.entry.recipient):
+        lease = self._mailroom.lease_of(agent, position, attempt)
+        if lease is None:
             raise MessageUnknown(
                 f"{agent} holds no message {position}: it was settled, or given back after its lease ran out or its "
                 "session was lost"
             )
-        lease.until_s = self._clock.seconds() + for_s
-        return self._now() + int(for_s * 1000)
+        left_s = max(lease.until_s - self._clock.seconds(), for_s)
+        lease.until_s = self._clock.seconds() + left_s
+        return self._now() + round(left_s * 1000)
 
     # -- what time and the network do ----------------------------------------------------------------------------------
 
@@ -191,8 +205,11 @@ class Settlement:
 
     async def _carry_out(self, decided: Sequence[tuple[Entry, Return | Dead]], reason: str, now: int) -> None:
         failed: list[Return] = []
+        dead: dict[str, list[Entry]] = {}
         for entry, decision in decided:
-            if isinstance(decision, Return):
+            if isinstance(decision, Dead):
+                dead.setdefault(decision.reason, []).append(entry)
+            else:
                 # A lost session that cost nothing needs no record: that the message is open says it all.
                 if decision.failures != entry.failures:
                     failed.append(decision)
@@ -200,11 +217,20 @@ class Settlement:
                 self._mailroom.put_back([entry], decision.due_at if decision.due_at > now else 0)
         for address in {entry.recipient for entry, _ in decided}:
             self._has_room(address)
+        # Each is tried whatever becomes of the others: what nobody puts back would be out for ever.
+        fault: StorageFull | StorageFailed | None = None
         if failed:
-            await self._store.give_back(failed, reason, now)
-        for entry, decision in decided:
-            if isinstance(decision, Dead):
-                await self.settle([entry], State.DEAD, decision.reason)
+            try:
+                await self._store.give_back(failed, reason, now)
+            except (StorageFull, StorageFailed) as error:
+                fault = error
+        for why, entries in dead.items():
+            try:
+                await self.settle(entries, State.DEAD, why)
+            except (StorageFull, StorageFailed) as error:
+                fault = error
+        if fault is not None:
+            raise fault
 
     # -- endings without a delivery ------------------------------------------------------------------------------------
 
@@ -228,19 +254,25 @@ class Settlement:
 
         What is out is left alone: its receiver works on it, and if it comes back its time is looked at again.
         """
-        over = await self._store.at_positions(await self._store.expired(self._now(), _BATCH))
-        entries = [
-            self._mailroom.claim(Entry.of(message))
-            for position, message in over.items()
-            if message.state is State.OPEN and position not in self._mailroom.leases
-        ]
-        await self.settle(entries, State.EXPIRED, "its time to live was over")
-        return len(entries)
+        count = 0
+        while True:
+            # Those that are out come back with the answer; they must not use up its places.
+            found = await self._store.expired(self._now(), _BATCH + len(self._mailroom.leases))
+            over = await self._store.at_positions(found)
+            entries = [
+                self._mailroom.claim(Entry.of(message))
+                for position, message in over.items()
+                if message.state is State.OPEN and position not in self._mailroom.leases
+            ]
+            if not entries:
+                return count
+            await self.settle(entries, State.EXPIRED, "its time to live was over")
+            count += len(entries)
 
     async def close_mailbox(self, address: str, reason: str) -> None:
         """Expire all that is open for an address that is gone for good."""
         while True:
-            stored = await self._store.head(address, BEFORE_ALL, _BATCH)
+            stored = await self._store.head(address, BEFORE_ALL, _BATCH + len(self._mailroom.leases))
             entries = [
                 self._mailroom.claim(Entry.of(message))
                 for message in stored

@@ -1,0 +1,216 @@
+"""Stores under test, without a reactor: a queue in its place, and a store that answers only when a test says so."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+
+from trishula_router.journal import Kind, Record
+from trishula_router.store.interface import (
+    Accepted,
+    Draft,
+    History,
+    MailboxSize,
+    Return,
+    State,
+    Store,
+    StoredMessage,
+    Verdict,
+)
+from trishula_router.store.sqlite import SqliteStore, open_store
+
+__all__ = ["HeldStore", "ReactorQueue", "open_sqlite", "result_of"]
+
+T = TypeVar("T")
+
+GIB = 1024**3
+
+
+def result_of(deferred: Deferred[T]) -> T:
+    """What a Deferred fired with, or its error raised; it must have fired."""
+    box: list[Any] = []
+    deferred.addBoth(box.append)
+    assert box, "the Deferred has not fired yet"
+    if isinstance(box[0], Failure):
+        box[0].raiseException()
+    found: T = box[0]
+    return found
+
+
+class ReactorQueue:
+    """Stands in for the reactor's thread: what other threads hand over runs while a test waits."""
+
+    def __init__(self) -> None:
+        self._calls: queue.Queue[Callable[[], None]] = queue.Queue()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """As ``reactor.callFromThread``."""
+        self._calls.put(function)
+
+    def wait(self, deferred: Deferred[T], timeout_s: float = 20.0) -> T:
+        """Run what is handed over until the Deferred has fired; its result, or its error raised."""
+        box: list[Any] = []
+        deferred.addBoth(box.append)
+        deadline = time.monotonic() + timeout_s
+        while not box:
+            self._calls.get(timeout=max(0.001, deadline - time.monotonic()))()
+        if isinstance(box[0], Failure):
+            box[0].raiseException()
+        found: T = box[0]
+        return found
+
+    def drain(self) -> None:
+        """Run what was handed over so far."""
+        while not self._calls.empty():
+            self._calls.get()()
+
+
+def open_sqlite(
+    directory: Path, calls: ReactorQueue, *, epoch: str = "epoch-1", limit_bytes: int = 8 * GIB
+) -> SqliteStore:
+    """The SQLite store of a directory."""
+    return open_store(directory, new_epoch=lambda: epoch, call_in_reactor=calls.call, limit_bytes=limit_bytes)
+
+
+class HeldStore:
+    """A store that takes its time, as a disk does: verbs wait until the test lets them go, and some fail at its wish.
+
+    As in SQLite, verbs that write and those that the rules decide by share one queue; the questions have another.
+    What is let go takes effect then, not when it was called.
+
+    Args:
+        inner: the store behind it.
+
+    Attributes:
+        holding: whether verbs wait; if not, they go through at once, and that is how it begins.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.holding = False
+        self._writes: deque[tuple[str, Callable[[], None]]] = deque()
+        self._reads: deque[tuple[str, Callable[[], None]]] = deque()
+        self._failures: dict[str, deque[Exception]] = {}
+
+    def fail_next(self, verb: str, *errors: Exception) -> None:
+        """The next calls of a verb fail, and have no effect."""
+        self._failures.setdefault(verb, deque()).extend(errors)
+
+    @property
+    def waiting(self) -> list[str]:
+        """The verbs that wait: those that write first."""
+        return [verb for verb, _ in (*self._writes, *self._reads)]
+
+    def let_write(self, count: int | None = None) -> None:
+        """Let verbs that write (or that the rules decide by) go: so many, or all, also those that they bring about."""
+        self._let(self._writes, count)
+
+    def let_read(self, count: int | None = None) -> None:
+        """Let questions go."""
+        self._let(self._reads, count)
+
+    def let_all(self) -> None:
+        """Let everything go, until nothing waits."""
+        while self._writes or self._reads:
+            self.let_write()
+            self.let_read()
+
+    def _let(self, waiting: deque[tuple[str, Callable[[], None]]], count: int | None) -> None:
+        done = 0
+        while waiting and (count is None or done < count):
+            waiting.popleft()[1]()
+            done += 1
+
+    def _ask(
+        self,
+        waiting: deque[tuple[str, Callable[[], None]]],
+        verb: str,
+        call: Callable[[], Deferred[T]],
+    ) -> Deferred[T]:
+        errors = self._failures.get(verb)
+        if errors:
+            error = errors.popleft()
+            call = partial(_fail, error)
+        if not self.holding and not waiting:
+            return call()
+        answer: Deferred[T] = Deferred()
+
+        def run() -> None:
+            call().addBoth(answer.callback)
+
+        waiting.append((verb, run))
+        return answer
+
+    @property
+    def epoch(self) -> str:
+        return self.inner.epoch
+
+    @property
+    def high_water(self) -> int:
+        return self.inner.high_water
+
+    def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
+        return self._ask(self._writes, "append", lambda: self.inner.append(drafts, at))
+
+    def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
+        return self._ask(self._writes, "deliver", lambda: self.inner.deliver(deliveries, facts, at))
+
+    def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
+        return self._ask(self._writes, "give_back", lambda: self.inner.give_back(returns, reason, at))
+
+    def settle(self, positions: Sequence[int], state: State, reason: str | None, at: int) -> Deferred[None]:
+        return self._ask(self._writes, "settle", lambda: self.inner.settle(positions, state, reason, at))
+
+    def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
+        return self._ask(self._writes, "note", lambda: self.inner.note(kind, facts, at))
+
+    def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
+        return self._ask(self._writes, "head", lambda: self.inner.head(recipient, after, limit))
+
+    def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
+        return self._ask(self._writes, "at_positions", lambda: self.inner.at_positions(positions))
+
+    def bodies(self, positions: Sequence[int]) -> Deferred[dict[int, bytes]]:
+        return self._ask(self._reads, "bodies", lambda: self.inner.bodies(positions))
+
+    def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
+        return self._ask(self._reads, "open_mailboxes", self.inner.open_mailboxes)
+
+    def expired(self, now: int, limit: int) -> Deferred[list[int]]:
+        return self._ask(self._reads, "expired", lambda: self.inner.expired(now, limit))
+
+    def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
+        return self._ask(self._reads, "with_ids", lambda: self.inner.with_ids(ids))
+
+    def history(self, message_id: str) -> Deferred[list[History]]:
+        return self._ask(self._reads, "history", lambda: self.inner.history(message_id))
+
+    def records(
+        self, *, after: int, limit: int, kind: str | None = None, since: int | None = None, until: int | None = None
+    ) -> Deferred[list[Record]]:
+        return self._ask(
+            self._reads,
+            "records",
+            lambda: self.inner.records(after=after, limit=limit, kind=kind, since=since, until=until),
+        )
+
+    def verify(self) -> Deferred[Verdict]:
+        return self._ask(self._reads, "verify", self.inner.verify)
+
+    def size_bytes(self) -> int:
+        return self.inner.size_bytes()
+
+    def close(self) -> Deferred[None]:
+        return self._ask(self._writes, "close", self.inner.close)
+
+
+def _fail(error: Exception) -> Deferred[Any]:
+    return fail(error)
