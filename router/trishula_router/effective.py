@@ -64,7 +64,9 @@ def address_of(config: Json) -> Address:
     return Address(endpoint.get("interface", ""), endpoint["port"])
 
 
-def effective_config(config: Json, *, base: Path, state_dir: Path, address: Address) -> Json:
+def effective_config(
+    config: Json, *, base: Path, state_dir: Path, address: Address, python: Path | None = None
+) -> Json:
     """The configuration to run with; the argument stays as it is.
 
     Args:
@@ -72,6 +74,7 @@ def effective_config(config: Json, *, base: Path, state_dir: Path, address: Addr
         base: the directory of its file: relative paths in it start there, and would not after it was moved.
         state_dir: where the node keeps its data.
         address: where it listens.
+        python: the program that runs the router worker, unless the configuration names one.
     """
     result = copy.deepcopy(config)
     options_of(result)["state"] = str(state_dir.absolute())
@@ -85,7 +88,9 @@ def effective_config(config: Json, *, base: Path, state_dir: Path, address: Addr
             if key in tls:
                 tls[key] = str((base / tls[key]).absolute())
     for worker in result["workers"]:
-        options = worker.get("options", {})
+        options = worker.setdefault("options", {})
+        if python is not None and worker["type"] == "router":
+            options.setdefault("python", str(python.absolute()))
         if "pythonpath" in options:
             options["pythonpath"] = [str((base / path).absolute()) for path in options["pythonpath"]]
         for transport in worker.get("transports", []):

@@ -42,6 +42,20 @@ def test_only_the_state_and_the_address_are_put_in_and_the_argument_stays_as_it_
     }
 
 
+def test_the_router_worker_runs_with_the_given_program_unless_the_file_names_one() -> None:
+    config = read_config_file(SHIPPED)
+    config["workers"].append({"type": "container", "options": {}})
+    config["workers"].append({"type": "router", "options": {"python": "/opt/python"}})
+    effective = effective_config(
+        config, base=BASE, state_dir=Path("/s"), address=Address("::1", 1), python=Path("/s/crossbar/worker-python")
+    )
+    assert [worker["options"].get("python") for worker in effective["workers"]] == [
+        "/s/crossbar/worker-python",
+        None,
+        "/opt/python",
+    ]
+
+
 def test_relative_paths_start_at_the_original_file() -> None:
     config = read_config_file(SHIPPED)
     worker = config["workers"][0]

@@ -32,6 +32,7 @@ from trishula_router.commands.supervisor import (
 )
 from trishula_router.config_check import check_config, check_with_crossbar, read_config_file
 from trishula_router.effective import Address, Json, address_of, effective_config, options_of, render_config
+from trishula_router.launcher import worker_program
 from trishula_router.options import ConfigError, Fault, NodeConfig, parse_options
 
 __all__ = ["node"]
@@ -97,10 +98,7 @@ def _start(raw: Json, base: Path, state_dir: Path, host: str, wanted: int, as_js
             ) from None
         if wanted and not port_is_free(address):
             raise CommandFailed(_in_use(address))
-        effective = effective_config(raw, base=base, state_dir=state_dir, address=address)
-        directory = state_dir / "crossbar"
-        directory.mkdir(mode=0o700, exist_ok=True)
-        (directory / "config.json").write_text(render_config(effective), encoding="utf-8")
+        _write_crossbar_dir(state_dir / "crossbar", raw, base, address)
         supervisor = Supervisor(state_dir, address)
         supervisor.stop_on_signals()
         try:
@@ -120,6 +118,18 @@ def _start(raw: Json, base: Path, state_dir: Path, host: str, wanted: int, as_js
             click.echo(address.url)
         return supervisor
     return None
+
+
+def _write_crossbar_dir(directory: Path, raw: Json, base: Path, address: Address) -> None:
+    python = directory / "worker-python"
+    effective = effective_config(raw, base=base, state_dir=directory.parent, address=address, python=python)
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        python.write_text(worker_program(), encoding="utf-8")
+        python.chmod(0o700)
+        (directory / "config.json").write_text(render_config(effective), encoding="utf-8")
+    except OSError as error:
+        raise CommandFailed(f"Crossbar's directory {directory} can't be written: {error.strerror}") from None
 
 
 def _in_use(address: Address) -> str:

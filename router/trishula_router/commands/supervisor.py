@@ -5,7 +5,7 @@ in the terminal then reaches us alone, and we stop the node in order); :meth:`~S
 embedded component has written ``node.json`` and the port upgrades to WebSocket; :meth:`~Supervisor.supervise` waits
 until the node ends, or ends it when a signal asks. However it ends, nothing of the group is left.
 
-A node ends when its parent does: see :mod:`trishula_router.commands.launcher`.
+A node ends when its parent does: see :mod:`trishula_router.launcher`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Supervisor:
             self._log_start = os.fstat(log.fileno()).st_size
             self._child = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "trishula_router.commands.launcher"),
+                    *(sys.executable, "-m", "trishula_router.launcher"),
                     *("start", "--cbdir", str(self._crossbar_dir), "--config", "config.json"),
                     # At "info" Crossbar logs each client's authextra, and several lines for each session.
                     *("--loglevel", "warn", "--color", "false", "--logformat", "standard"),

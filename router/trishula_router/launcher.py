@@ -1,0 +1,138 @@
+"""Crossbar's processes as ``trishula node start`` runs them: they don't outlive it, and they start faster.
+
+``python -m trishula_router.launcher start --cbdir …`` is Crossbar's controller; the arguments are those of
+``crossbar``. Its standard input is a pipe to which nobody writes: the pipe ends when the process that holds its other
+end does, however that came about, ``kill -9`` included. Then the whole process group is killed, which is the controller
+and its workers. Rejected: ``prctl(PR_SET_PDEATHSIG)``, which is Linux only, reaches the controller and not its workers,
+and is lost when the parent dies before the call.
+
+``python -m trishula_router.launcher -u -m crossbar.worker.main …`` is a worker: the controller starts its
+workers with these arguments and whatever program the worker's option ``python`` names (:func:`worker_program`).
+
+Most of a node's start is Crossbar's imports, 1.8 s here in each of the two processes. A third of that goes without a
+change in what they do: see :func:`_import_quickly`.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.abc
+import importlib.machinery
+import os
+import runpy
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+__all__ = ["main", "worker_program"]
+
+_WORKER_MODULE = "crossbar.worker.main"
+#: Ethereum key files, which Crossbar's imports load for its blockchain parts: 0.3 s for constants of elliptic curves.
+_LATE_PACKAGE = "eth_keyfile"
+#: Set in the environment of a process that imports everything as it comes.
+_PLAINLY = "TRISHULA_PLAIN_IMPORTS"
+
+
+def worker_program() -> str:
+    """The text of a program that runs a worker through this module.
+
+    A shell script, because Crossbar wants one absolute path, and a ``#!`` line takes neither a space nor a long path.
+    """
+    command = shlex.join([sys.executable, "-u", "-m", "trishula_router.launcher"])
+    return f'#!/bin/sh\n# Written by "trishula node start"; see {__name__}.\nexec {command} "$@"\n'
+
+
+def main() -> None:
+    """Become the controller or a worker, as the arguments of this process say."""
+    if _WORKER_MODULE in sys.argv:
+        _import_quickly()
+        # What python -m would do with the arguments behind the module's name.
+        del sys.argv[1 : sys.argv.index(_WORKER_MODULE) + 1]
+        runpy.run_module(_WORKER_MODULE, run_name="__main__", alter_sys=True)
+        return
+    # The leader of its own group, or killing the group would kill somebody else.
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    threading.Thread(target=_die_with_parent, name="parent-watch", daemon=True).start()
+    crossbar = _import_quickly()
+    sys.argv[0] = "crossbar"
+    crossbar.run()
+
+
+def _die_with_parent() -> None:
+    try:
+        while os.read(0, 1):
+            pass
+    except OSError:
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+def _import_quickly() -> ModuleType:
+    """Import Crossbar.
+
+    Without the collector, which would look at half a million new objects again and again and free none. They are then
+    frozen: they live as long as the process, and the collector's later rounds, each a pause for all agents, skip them.
+    """
+    gc.disable()
+    if _PLAINLY not in os.environ:
+        sys.meta_path.insert(0, _LateImport())
+    try:
+        crossbar = importlib.import_module("crossbar")
+    except Exception:
+        if _PLAINLY in os.environ:
+            raise
+        # A release of a package that uses it otherwise: begin again without the trick, as the same process.
+        os.environ[_PLAINLY] = "1"
+        os.execv(sys.executable, [sys.executable, "-u", "-m", __spec__.name, *sys.argv[1:]])
+    gc.freeze()
+    gc.enable()
+    return crossbar
+
+
+class _LateImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Puts stand-ins where :data:`_LATE_PACKAGE` and its modules belong; what they hold imports the real ones."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname.partition(".")[0] != _LATE_PACKAGE:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return _StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing to run."""
+
+
+class _StandIn(ModuleType):
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name[0].isupper():
+            # A type, wanted for annotations.
+            return Any
+
+        def late(*args: object, **kwargs: object) -> object:
+            _forget_stand_ins()
+            function = getattr(importlib.import_module(self.__name__), name)
+            return function(*args, **kwargs)
+
+        return late
+
+
+def _forget_stand_ins() -> None:
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _LateImport)]
+    for name in [name for name, module in sys.modules.items() if isinstance(module, _StandIn)]:
+        del sys.modules[name]
+
+
+if __name__ == "__main__":
+    main()
