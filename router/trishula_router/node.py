@@ -109,6 +109,8 @@ class Node:
         self._started_at = now()
         self._stopping = False
         self._timers: list[Timer] = []
+        #: The fault of the agents file that was logged last.
+        self._agents_fault: str | None = None
         self.authenticator = Authenticator(principals)
         self.authorizer = Authorizer(principals, self._denied)
         self.directory = Directory(config.node, config.presence, principals.names)
@@ -180,6 +182,10 @@ class Node:
     async def _tick(self) -> None:
         if self._principals.reload_if_changed():
             log.info("the agents file changed and was read again")
+        if self._principals.fault != self._agents_fault:
+            self._agents_fault = self._principals.fault
+            if self._agents_fault is not None:
+                log.warn("{fault}; the agents stay as they were", fault=self._agents_fault)
         self.settlement.take_back_overdue()
         self.delivery.tick()
         self._tell_presence()

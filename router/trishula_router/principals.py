@@ -80,8 +80,14 @@ class Principals:
         return tuple(self._principals)
 
     def get(self, name: str) -> Principal | None:
-        """The agent of that name, if it is registered."""
-        return self._principals.get(name)
+        """The agent of that name, if it is registered.
+
+        For an unknown name the file is looked at: whoever made an agent may send to it in the next moment.
+        """
+        found = self._principals.get(name)
+        if found is None and self.reload_if_changed():
+            found = self._principals.get(name)
+        return found
 
     def reload_if_changed(self) -> bool:
         """Read the file again if it was changed.

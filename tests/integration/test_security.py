@@ -123,6 +123,30 @@ async def test_a_token_made_while_the_node_runs_opens_at_once_and_a_third_one_en
         await join(node.url, "late", first)
 
 
+@on_reactor
+async def test_a_message_to_an_agent_that_was_made_a_moment_ago_is_accepted(node: NodeProcess) -> None:
+    async with session(node, "dc") as dc:
+        node.token("fresh")
+        (receipt,) = await dc.call(uris.MAILBOX_SEND, [{**a_message("to-fresh"), "to": "fresh"}])
+        assert receipt["status"] == "accepted"
+
+
+@on_reactor
+async def test_a_broken_edit_of_the_agents_file_locks_nobody_out_and_is_reported(node: NodeProcess) -> None:
+    path = node.state_dir / "agents.json"
+    good = path.read_text()
+    try:
+        path.write_text(good.replace("{", "{ oops", 1))
+        node.wait_log(f"the file of agents {path} is not JSON: ")
+        async with session(node, "boss") as boss:
+            status = await boss.call(uris.NODE_STATUS)
+            assert str(status["agents_file_fault"]).startswith(f"the file of agents {path} is not JSON: ")
+    finally:
+        path.write_text(good)
+    async with session(node, "boss") as boss:
+        assert (await boss.call(uris.NODE_STATUS))["agents_file_fault"] is None
+
+
 # -- forged callers ----------------------------------------------------------------------------------------------------
 
 

@@ -217,6 +217,14 @@ def test_a_node_starts_without_a_file_and_notices_when_one_comes(tmp_path: Path)
     assert principals.reload_if_changed() is False
 
 
+def test_an_agent_that_was_made_a_moment_ago_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    principals = Principals(path)
+    assert principals.get("agni") is None
+    write_agents(path, {"agni": AgentRecord()})
+    assert principals.get("agni") == Principal("agni", False, ("*",), ("*",))
+
+
 def test_a_rewritten_file_that_says_the_same_is_no_change(tmp_path: Path) -> None:
     path = tmp_path / "agents.json"
     write_agents(path, {"agni": AgentRecord()})
