@@ -39,7 +39,8 @@ _MAX_MS = 2**53 - 1
 _Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}\Z")]
 _Procedure = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")]
 _Instant = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
-_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+# A lone surrogate is in Python's strings, and in no text that can be written to a socket or a disk.
+_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\ud800-\udfff]*\Z")]
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):

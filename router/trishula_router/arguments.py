@@ -7,7 +7,7 @@ Each option map is a struct with its rules beside it. :func:`read` converts what
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -42,6 +42,9 @@ _MAX_MS = 2**53 - 1
 _Instance = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_]{0,31}\Z")]
 _Capability = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.-]{0,62}\Z")]
 _Instant = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
+# A lone surrogate is in Python's strings, and in no text that can be written to a socket or a disk.
+_TEXT = r"^[^\ud800-\udfff]*\Z"
+_Text = Annotated[str, msgspec.Meta(pattern=_TEXT)]
 _INSTANT_RULE = f"an integer count of milliseconds from 0 to {_MAX_MS}"
 
 
@@ -88,7 +91,7 @@ class BeatOptions(_Options, frozen=True, kw_only=True):
     """``directory.beat``."""
 
     sent_at: _Instant
-    state: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    state: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_TEXT)] | None = None
     busy_until: _Instant | None = None
     load: Annotated[float, msgspec.Meta(ge=0)] | None = None
     RULES: ClassVar[Mapping[str, str]] = {
@@ -102,8 +105,8 @@ class BeatOptions(_Options, frozen=True, kw_only=True):
 class FindOptions(_Options, frozen=True, kw_only=True):
     """``directory.find``."""
 
-    capability: str | None = None
-    presence: str | None = None
+    capability: _Text | None = None
+    presence: Literal["online", "busy", "stale", "offline"] | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "capability": "a string",
         "presence": "one of online, busy, stale, offline",
@@ -114,7 +117,7 @@ class NackItem(_Options, frozen=True, kw_only=True):
     """One item of ``mailbox.nack``."""
 
     token: str
-    reason: Annotated[str, msgspec.Meta(max_length=2000)] = "the agent gave no reason"
+    reason: Annotated[str, msgspec.Meta(max_length=2000, pattern=_TEXT)] = "the agent gave no reason"
     requeue: bool = True
     RULES: ClassVar[Mapping[str, str]] = {
         "token": "the token of a delivery",
@@ -126,12 +129,12 @@ class NackItem(_Options, frozen=True, kw_only=True):
 class QueryOptions(_Options, frozen=True, kw_only=True):
     """``audit.query``."""
 
-    agent: str | None = None
-    id: str | None = None
-    kind: str | None = None
+    agent: _Text | None = None
+    id: _Text | None = None
+    kind: _Text | None = None
     since: _Instant | None = None
     until: _Instant | None = None
-    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
     RULES: ClassVar[Mapping[str, str]] = {
         "agent": "the name of an agent",
@@ -139,7 +142,7 @@ class QueryOptions(_Options, frozen=True, kw_only=True):
         "kind": "a kind of record, such as accepted, delivered or done",
         "since": _INSTANT_RULE,
         "until": _INSTANT_RULE,
-        "after": "a position: an integer from 0 on",
+        "after": "a position: an integer from 0 to 9223372036854775807",
         "limit": "an integer from 1 to 1000",
     }
 
@@ -147,7 +150,7 @@ class QueryOptions(_Options, frozen=True, kw_only=True):
 class WhyOptions(_Options, frozen=True, kw_only=True):
     """``audit.why``: whose message, if several senders used the id."""
 
-    sender: str | None = msgspec.field(name="from", default=None)
+    sender: _Text | None = msgspec.field(name="from", default=None)
     RULES: ClassVar[Mapping[str, str]] = {"from": "the sender's address"}
 
 
