@@ -57,7 +57,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         sender, id: its key.
-        recipients: addresses; more than one for a broadcast.
+        recipients: addresses; more than one for a broadcast. Without any nothing is stored, so a repeat is none.
         expires_at: ms; after it nobody gets the message any more.
         envelope: the message as JSON, which is what recipients read back.
     """

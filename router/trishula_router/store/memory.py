@@ -71,7 +71,8 @@ class MemoryStore:
                 )
                 self._bodies[position] = draft.envelope
                 positions.append(position)
-            self._by_key[key] = tuple(positions)
+            if positions:
+                self._by_key[key] = tuple(positions)
             accepted.append(Accepted(tuple(positions), False))
         return succeed(accepted)
 

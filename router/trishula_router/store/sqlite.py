@@ -201,8 +201,8 @@ class SqliteStore:
                 )
             if positions:
                 bodies.append((positions[0], draft.envelope))
-            known[key] = tuple(positions)
-            accepted.append(Accepted(known[key], False))
+                known[key] = tuple(positions)
+            accepted.append(Accepted(tuple(positions), False))
         insert(connection, "journal", journal)
         insert(connection, _NEW_MESSAGE, messages)
         insert(connection, "body", bodies)
