@@ -11,7 +11,7 @@ an ACK (with ``reply_to``, from the recipient) settles the message it names. Nei
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -128,22 +128,36 @@ class Intake:
         """
         receipts: list[dict[str, Any]] = [{}] * len(raws)
         checked: list[_Checked] = []
+        acks: list[tuple[int, Message]] = []
+        refused: dict[int, Message] = {}
         for index, raw in enumerate(raws):
             try:
                 message = self._check(agent, raw, index, copies, now)
                 if message.type == "HEARTBEAT":
-                    self._beat(agent, message.timestamp)
+                    # A time that the node put in says nothing of the agent's clock.
+                    own = isinstance(raw, dict) and raw.get("timestamp") is not None
+                    self._beat(agent, message.timestamp if own else None)
                     receipts[index] = self._receipt(message.id, "accepted", self._store.high_water, 0)
                 elif message.type == "ACK":
-                    receipts[index] = await self._acknowledge(agent, message, index)
+                    acks.append((index, message))
                 else:
+                    refused[index] = message
                     wire = message.to_wire()
                     wire["accepted_at"] = now
                     checked.append(_Checked(index, wire, self._draft(agent, message, wire, index, now)))
+                    del refused[index]
             except TrishulaError as error:
                 receipts[index] = self._refuse(agent, raw, error, now)
+        # Nothing is awaited before the messages are on their way, so that calls keep their order.
         if checked:
             await self._store_all(agent, checked, receipts, now)
+        if refused:
+            await self._admit_repeats(refused, receipts)
+        for index, message in acks:
+            try:
+                receipts[index] = await self._acknowledge(agent, message, index)
+            except TrishulaError as error:
+                receipts[index] = self._refusal(message.id, error)
         return receipts
 
     def _check(self, agent: str, raw: object, index: int, copies: int, now: int) -> Message:
@@ -227,9 +241,12 @@ class Intake:
     ) -> None:
         try:
             outcomes = await self._store.append([one.draft for one in checked], now)
-        except (StorageFull, StorageFailed) as error:
+        except Exception as error:
             for one in checked:
                 self._unreserve(one.draft)
+            if not isinstance(error, StorageFull | StorageFailed):
+                raise
+            for one in checked:
                 receipts[one.index] = self._refusal(one.draft.id, error)
             return
         arrived: list[Entry] = []
@@ -247,6 +264,23 @@ class Intake:
     def _unreserve(self, draft: Draft) -> None:
         for recipient in draft.recipients:
             self._mailroom.mailbox(recipient).discount(len(draft.envelope))
+
+    async def _admit_repeats(self, refused: Mapping[int, Message], receipts: list[dict[str, Any]]) -> None:
+        """Answer repeats of what was accepted as such, also if the node would refuse it now.
+
+        A sender that lost its receipt must not be told that its message was refused because, since then, the mailbox
+        filled up or the recipient's instance is gone.
+        """
+        positions: dict[tuple[str, str], int] = {}
+        try:
+            for stored in await self._store.with_ids([message.id for message in refused.values()]):
+                positions.setdefault((stored.sender, stored.id), stored.position)
+        except (StorageFull, StorageFailed):
+            log.failure("the node could not look whether refused messages are repeats")
+        for index, message in refused.items():
+            position = positions.get((str(message.sender), message.id))
+            if position is not None:
+                receipts[index] = self._receipt(message.id, "duplicate", position, 1)
 
     async def _acknowledge(self, agent: str, message: Message, index: int) -> dict[str, Any]:
         found = [

@@ -1,0 +1,460 @@
+"""What a client sends, and what the node says to it: each refusal by its exact sentence, each signal, each repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from tests.conftest import LoggedErrors
+from tests.support.nodes import LIMITS, START_MS, Rig
+from tests.support.stores import HeldStore, result_of
+from trishula import uris
+from trishula.errors import StorageFailed, StorageFull
+from trishula_router.agents_file import AgentRecord, update_agents
+from trishula_router.options import Limits
+from trishula_router.store.memory import MemoryStore
+
+E = "trishula.error."
+
+
+@pytest.fixture
+def store() -> HeldStore:
+    return HeldStore(MemoryStore("epoch-1"))
+
+
+MakeRig = Callable[..., Rig]
+
+
+@pytest.fixture
+def make(tmp_path: Path, store: HeldStore) -> MakeRig:
+    def make(**options: Any) -> Rig:
+        return Rig(tmp_path, store, Clock(), **options).start()
+
+    return make
+
+
+@pytest.fixture
+def rig(make: MakeRig) -> Rig:
+    return make()
+
+
+@pytest.fixture
+def dc(rig: Rig) -> int:
+    return rig.join("dc")
+
+
+def small(**limits: int) -> Limits:
+    return replace(LIMITS, **limits)
+
+
+def refused(receipt: dict[str, Any]) -> tuple[str, str]:
+    """The error and the sentence of a refusal, after a look at the rest."""
+    assert (receipt["status"], receipt["node"], receipt["seq"], receipt["copies"]) == ("refused", "single", None, 0)
+    return receipt["error"].removeprefix(E), receipt["detail"]
+
+
+def open_of(rig: Rig, address: str) -> tuple[int, int]:
+    """(messages, bytes) that the node counts as open for an address."""
+    mailbox = rig.node.mailroom.mailbox(address)
+    return mailbox.open_messages, mailbox.open_bytes
+
+
+# -- accepted ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_receipt(rig: Rig, dc: int) -> None:
+    (receipt,) = rig.send(dc, {"id": "m1", "to": "agni"})
+    assert receipt == {"id": "m1", "status": "accepted", "node": "single", "seq": rig.store.high_water, "copies": 1}
+
+
+def test_receipts_are_in_the_order_of_the_request(rig: Rig, dc: int) -> None:
+    receipts = rig.send(
+        dc,
+        {"id": "a", "to": "agni"},
+        {"id": "b", "to": "nobody"},
+        {"id": "c", "to": "agni"},
+        {"id": "d"},
+        {"id": "e", "to": "rushabdev"},
+        {"id": "f", "to": "agni", "type": "ACK", "reply_to": "x"},
+        {"id": "g", "to": "agni", "type": "HEARTBEAT"},
+    )
+    assert [(receipt["id"], receipt["status"]) for receipt in receipts] == [
+        ("a", "accepted"),
+        ("b", "refused"),
+        ("c", "accepted"),
+        ("d", "refused"),
+        ("e", "accepted"),
+        ("f", "refused"),
+        ("g", "accepted"),
+    ]
+
+
+def test_a_repeat_gets_the_same_receipt_and_is_stored_once(rig: Rig, dc: int) -> None:
+    (first,) = rig.send(dc, {"id": "m1", "to": "agni"})
+    again, within, new, twice = rig.send(
+        dc,
+        {"id": "m1", "to": "agni"},
+        {"id": "m1", "to": "agni"},
+        {"id": "m2", "to": "agni"},
+        {"id": "m2", "to": "agni"},
+    )
+    assert again == within == {**first, "status": "duplicate"}
+    assert twice == {**new, "status": "duplicate"}
+    assert open_of(rig, "agni")[0] == 2
+
+
+def test_an_id_belongs_to_its_sender(rig: Rig, dc: int) -> None:
+    rushabdev = rig.join("rushabdev")
+    (one,) = rig.send(dc, {"id": "m1", "to": "agni"})
+    (other,) = rig.send(rushabdev, {"id": "m1", "to": "agni"})
+    assert [one["status"], other["status"]] == ["accepted", "accepted"]
+    assert one["seq"] != other["seq"]
+
+
+def test_the_node_fills_in_sender_and_times(rig: Rig, dc: int) -> None:
+    agni = rig.join("agni")
+    rig.attach(agni)
+    rig.clock.advance(1.5)
+    rig.send(dc, {"id": "m1", "to": "agni"}, {"id": "m2", "to": "agni", "from": "dc/s1", "timestamp": 5})
+    first, second = (one["message"] for one in rig.pushed(agni))
+    assert (first["from"], first["timestamp"], first["accepted_at"]) == ("dc", START_MS + 1500, START_MS + 1500)
+    assert (second["from"], second["timestamp"], second["accepted_at"]) == ("dc/s1", 5, START_MS + 1500)
+
+
+def test_a_broadcast_goes_to_all_but_its_sender(rig: Rig, dc: int) -> None:
+    (receipt,) = rig.send(dc, {"id": "b1", "to": "broadcast"})
+    assert receipt["status"] == "accepted"
+    assert [open_of(rig, name)[0] for name in ("agni", "dc", "rushabdev")] == [1, 0, 1]
+    (again,) = rig.send(dc, {"id": "b1", "to": "broadcast"})
+    assert again == {**receipt, "status": "duplicate"}
+    assert [open_of(rig, name)[0] for name in ("agni", "dc", "rushabdev")] == [1, 0, 1]
+
+
+def test_a_broadcast_to_nobody_is_accepted(make: MakeRig) -> None:
+    rig = make(agents=["dc"])
+    session = rig.join("dc")
+    for _ in range(2):
+        (receipt,) = rig.send(session, {"id": "b1", "to": "broadcast"})
+        assert receipt["status"] == "accepted"
+
+
+# -- refused, with the neighbours accepted -----------------------------------------------------------------------------
+
+REFUSALS: dict[str, tuple[Any, str, str]] = {
+    "no map": (7, "message_invalid", "messages[1] is 7; a message must be a map"),
+    "unknown key": (
+        {"type": "STATUS", "id": "x", "to": "agni", "colour": "red"},
+        "key_unknown",
+        'messages[1] has the unknown key "colour"; the known keys are type, id, from, to, timestamp, payload, '
+        "priority, reply_to, procedure, seq, subject, ttl_ms, deadline_at, traceparent",
+    ),
+    "unknown recipient": (
+        {"type": "STATUS", "id": "x", "to": "nobody"},
+        "recipient_unknown",
+        'messages[1].to is "nobody", and no agent nobody is registered at this node; check the name, or register it '
+        "with: trishula token new nobody",
+    ),
+    "unknown instance": (
+        {"type": "STATUS", "id": "x", "to": "agni/7f3a"},
+        "instance_unknown",
+        'messages[1].to is "agni/7f3a", and that instance is not there (any more); write to agni, whose mailbox is '
+        "always there",
+    ),
+    "false sender": (
+        {"type": "STATUS", "id": "x", "to": "agni", "from": "rushabdev"},
+        "sender_false",
+        'messages[1].from is "rushabdev", and this session is dc\'s; leave the key out, or send as dc',
+    ),
+    "false sender's instance": (
+        {"type": "STATUS", "id": "x", "to": "agni", "from": "rushabdev/dc"},
+        "sender_false",
+        'messages[1].from is "rushabdev/dc", and this session is dc\'s; leave the key out, or send as dc',
+    ),
+    "bytes": (
+        {"type": "STATUS", "id": "x", "to": "agni", "payload": b"\xff"},
+        "payload_not_json",
+        "messages[1].payload can't be written as JSON and read back the same; it must be any JSON value: maps with "
+        "string keys, lists, strings, 64-bit integers, finite numbers, true, false and null, not nested too deeply",
+    ),
+    "a lone surrogate": (
+        {"type": "STATUS", "id": "x", "to": "agni", "subject": "a\ud800"},
+        "message_invalid",
+        "messages[1].subject is 'a\\ud800'; it must be a string of 1 to 256 characters",
+    ),
+    "an ACK of nothing": (
+        {"type": "ACK", "id": "x", "to": "agni"},
+        "message_invalid",
+        "messages[1].reply_to is missing; an ACK message must name the id it acknowledges",
+    ),
+    "an ACK of a stranger's": (
+        {"type": "ACK", "id": "x", "to": "agni", "reply_to": "q1"},
+        "message_unknown",
+        'messages[1].reply_to is "q1", and dc got no message of that id from agni',
+    ),
+    "what only the node sets": (
+        {"type": "STATUS", "id": "x", "to": "agni", "accepted_at": 1},
+        "message_invalid",
+        "messages[1].accepted_at is 1; only the node sets it: leave it out",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_refusal_says_why_and_its_neighbours_are_accepted(rig: Rig, dc: int, case: str) -> None:
+    raw, error, sentence = REFUSALS[case]
+    before, receipt, after = rig.send(dc, {"id": "before", "to": "agni"}, raw, {"id": "after", "to": "agni"})
+    assert refused(receipt) == (error, sentence)
+    assert receipt["id"] == (raw["id"] if isinstance(raw, dict) else None)
+    assert (before["status"], after["status"]) == ("accepted", "accepted")
+    assert open_of(rig, "agni")[0] == 2
+
+
+def test_too_large(make: MakeRig) -> None:
+    rig = make(limits=small(payload_bytes=1024))
+    session = rig.join("dc")
+    fits, over = rig.send(
+        session, {"id": "a", "to": "agni", "payload": "x" * 1022}, {"id": "b", "to": "agni", "payload": "x" * 1023}
+    )
+    assert fits["status"] == "accepted"
+    assert refused(over) == (
+        "payload_too_large",
+        "messages[1].payload has 1025 bytes as JSON and the limit is 1024 (1 KiB); put the data where the recipient "
+        "can fetch it and send its address",
+    )
+
+
+def test_a_forbidden_recipient(make: MakeRig) -> None:
+    rig = make(agents={"dc": AgentRecord(send=("agni",)), "agni": AgentRecord(), "rushabdev": AgentRecord()})
+    session = rig.join("dc")
+    good, bad, all_of_them, self_sent = rig.send(
+        session,
+        {"id": "a", "to": "agni"},
+        {"id": "b", "to": "rushabdev"},
+        {"id": "c", "to": "broadcast"},
+        {"id": "d", "to": "dc"},
+    )
+    assert (good["status"], self_sent["status"]) == ("accepted", "accepted")
+    assert refused(bad) == (
+        "recipient_forbidden",
+        'messages[1].to is "rushabdev", and the grants of dc don\'t cover it; an operator can add "rushabdev" to its '
+        '"send" list in the agents file',
+    )
+    assert refused(all_of_them) == (
+        "recipient_forbidden",
+        'messages[2].to is "broadcast", and the grants of dc don\'t cover it; an operator can add "broadcast" to its '
+        '"send" list in the agents file',
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"to": "agni", "from": "agni"}, {"to": "rushabdev"}])
+def test_a_refusal_that_tells_of_a_wrong_doer_is_in_the_journal(make: MakeRig, wrong: dict[str, str]) -> None:
+    rig = make(agents={"dc": AgentRecord(send=("agni",)), "agni": AgentRecord(), "rushabdev": AgentRecord()})
+    session = rig.join("dc")
+    (receipt,) = rig.send(session, {"id": "x", **wrong})
+    (record,) = rig.call(rig.join("dc", operator=True), uris.AUDIT_QUERY, {"kind": "refused"})["records"]
+    assert (record["agent"], record["error"], record["detail"]) == ("dc", receipt["error"], receipt["detail"])
+
+
+def test_two_copies_are_refused_on_one_node(rig: Rig, dc: int) -> None:
+    (receipt,) = rig.send(dc, {"id": "x", "to": "agni"}, copies=2)
+    assert refused(receipt) == (
+        "copies_unavailable",
+        "the sender insists on 2 copies and this node has no peer to keep a second one; ask for 1, or try again when a "
+        "peer is there",
+    )
+    assert receipt["retry_after_s"] == 5.0
+    (receipt,) = rig.send(dc, {"id": "x", "to": "agni"}, copies=1)
+    assert receipt["status"] == "accepted"
+
+
+def test_a_full_mailbox_by_count(make: MakeRig) -> None:
+    rig = make(limits=small(mailbox_messages=2))
+    session, agni = rig.join("dc"), rig.join("agni")
+    *good, over, other = rig.send(
+        session,
+        *({"id": f"m{index}", "to": "agni"} for index in range(3)),
+        {"id": "r", "to": "rushabdev"},
+    )
+    assert [receipt["status"] for receipt in (*good, other)] == ["accepted"] * 3
+    assert refused(over) == (
+        "mailbox_full",
+        "the mailbox of agni is full: the node keeps 2 messages (limits.mailbox_messages) for one address; the message "
+        "was not accepted, try again when the recipient has worked some off",
+    )
+    assert over["retry_after_s"] == 1.0
+    (delivery,) = rig.fetch(agni, max=1)["deliveries"]
+    rig.ack(agni, delivery["token"])
+    assert rig.send(session, {"id": "m2", "to": "agni"})[0]["status"] == "accepted"
+
+
+def test_a_full_mailbox_by_size(make: MakeRig) -> None:
+    rig = make(limits=small(mailbox_bytes=4096))
+    session = rig.join("dc")
+    receipts = rig.send(session, *({"id": f"m{index}", "to": "agni", "payload": "x" * 1500} for index in range(3)))
+    assert [receipt["status"] for receipt in receipts] == ["accepted", "accepted", "refused"]
+    assert refused(receipts[2]) == (
+        "mailbox_full",
+        "the mailbox of agni is full: the node keeps 4096 bytes (limits.mailbox) for one address; the message was not "
+        "accepted, try again when the recipient has worked some off",
+    )
+
+
+def test_a_broadcast_is_refused_whole_if_one_mailbox_is_full(make: MakeRig) -> None:
+    rig = make(limits=small(mailbox_messages=1))
+    session = rig.join("dc")
+    first, everybody = rig.send(session, {"id": "m", "to": "rushabdev"}, {"id": "b", "to": "broadcast"})
+    assert first["status"] == "accepted"
+    assert refused(everybody)[0] == "mailbox_full"
+    assert open_of(rig, "agni") == (0, 0)
+
+
+def test_concurrent_sends_do_not_overfill_a_mailbox(make: MakeRig, store: HeldStore) -> None:
+    rig = make(limits=small(mailbox_messages=1))
+    session = rig.join("dc")
+    store.holding = True
+    one = rig.begin(session, uris.MAILBOX_SEND, [{"type": "STATUS", "id": "a", "to": "agni"}])
+    two = rig.begin(session, uris.MAILBOX_SEND, [{"type": "STATUS", "id": "b", "to": "agni"}])
+    store.let_all()
+    assert [result_of(answer)[0]["status"] for answer in (one, two)] == ["accepted", "refused"]
+
+
+def test_a_repeat_to_a_full_mailbox_is_still_a_repeat(make: MakeRig) -> None:
+    rig = make(limits=small(mailbox_messages=1))
+    session = rig.join("dc")
+    (first,) = rig.send(session, {"id": "m1", "to": "agni"})
+    again, over = rig.send(session, {"id": "m1", "to": "agni"}, {"id": "m2", "to": "agni"})
+    assert again == {**first, "status": "duplicate"}
+    assert refused(over)[0] == "mailbox_full"
+    assert open_of(rig, "agni")[0] == 1
+
+
+def test_a_repeat_to_an_instance_that_is_gone_is_still_a_repeat(rig: Rig, dc: int) -> None:
+    script = rig.join("agni")
+    rig.attach(script, instance="s1")
+    rig.send(dc, {"id": "m1", "to": "agni/s1"})
+    rig.leave(script)
+    rig.advance(700)
+    again, new = rig.send(dc, {"id": "m1", "to": "agni/s1"}, {"id": "m2", "to": "agni/s1"})
+    assert again["status"] == "duplicate"
+    assert refused(new)[0] == "instance_unknown"
+
+
+def test_an_agent_that_is_not_registered_any_more(rig: Rig, dc: int) -> None:
+    with update_agents(rig.agents_file) as agents:
+        del agents["dc"]
+    rig.advance(0.5)
+    (receipt,) = rig.send(dc, {"id": "m1", "to": "agni"})
+    assert refused(receipt) == ("agent_unknown", "dc is not registered at this node any more")
+
+
+# -- the store ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [StorageFull("it is full", retry_after_s=5.0), StorageFailed("it is away")])
+def test_what_the_store_refuses_was_not_accepted(
+    rig: Rig, store: HeldStore, dc: int, error: StorageFull | StorageFailed
+) -> None:
+    store.fail_next("append", error)
+    bad, one, two = rig.send(dc, {"id": "a"}, {"id": "b", "to": "agni"}, {"id": "c", "to": "broadcast"})
+    assert refused(bad)[0] == "message_invalid"
+    for receipt in (one, two):
+        assert refused(receipt) == (str(error.uri).removeprefix(E), error.sentence)
+        assert receipt.get("retry_after_s") == error.retry_after_s
+    assert open_of(rig, "agni") == open_of(rig, "rushabdev") == (0, 0)
+    assert [receipt["status"] for receipt in rig.send(dc, {"id": "b", "to": "agni"})] == ["accepted"]
+
+
+def test_a_fault_of_our_own_leaves_no_place_reserved(rig: Rig, store: HeldStore, dc: int) -> None:
+    store.fail_next("append", ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError):
+        rig.send(dc, {"id": "a", "to": "agni"})
+    assert open_of(rig, "agni") == (0, 0)
+
+
+def test_a_fault_at_the_look_for_repeats_is_logged(
+    make: MakeRig, store: HeldStore, logged_errors: LoggedErrors
+) -> None:
+    rig = make(limits=small(mailbox_messages=1))
+    session = rig.join("dc")
+    rig.send(session, {"id": "a", "to": "agni"})
+    store.fail_next("with_ids", StorageFailed("it is away"))
+    (receipt,) = rig.send(session, {"id": "a", "to": "agni"})
+    assert refused(receipt)[0] == "mailbox_full"
+    assert len(logged_errors.flush(StorageFailed)) == 1
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_heartbeat_is_a_beat_and_is_not_stored(rig: Rig, dc: int) -> None:
+    before = rig.store.high_water
+    rig.clock.advance(20)
+    (receipt,) = rig.send(dc, {"type": "HEARTBEAT", "id": "h1", "to": "agni", "timestamp": rig.now() - 70})
+    assert receipt == {"id": "h1", "status": "accepted", "node": "single", "seq": before, "copies": 0}
+    assert rig.store.high_water == before
+    entry = rig.call(dc, uris.DIRECTORY_GET, "dc")
+    assert (entry["last_seen_at"], entry["clock_skew_ms"]) == (rig.now(), -70)
+
+
+def test_a_heartbeat_without_a_time_says_nothing_of_the_clock(rig: Rig, dc: int) -> None:
+    rig.send(dc, {"type": "HEARTBEAT", "id": "h1", "to": "agni"})
+    assert rig.call(dc, uris.DIRECTORY_GET, "dc")["clock_skew_ms"] is None
+
+
+def test_an_ack_message_settles_what_it_names(rig: Rig, dc: int) -> None:
+    agni = rig.join("agni")
+    (sent,) = rig.send(dc, {"id": "m1", "to": "agni"})
+    rig.fetch(agni)
+    for _ in range(2):
+        (receipt,) = rig.send(agni, {"type": "ACK", "id": "k1", "to": "dc", "reply_to": "m1"})
+        assert receipt == {"id": "k1", "status": "accepted", "node": "single", "seq": sent["seq"], "copies": 0}
+    assert rig.states(dc, "m1") == {"m1": "done"}
+    assert open_of(rig, "agni") == (0, 0)
+
+
+def test_an_ack_message_settles_only_the_senders_own(rig: Rig, dc: int) -> None:
+    agni, rushabdev = rig.join("agni"), rig.join("rushabdev")
+    rig.send(dc, {"id": "m1", "to": "agni"})
+    rig.send(rushabdev, {"id": "m1", "to": "agni"})
+    rig.fetch(agni)
+    (stranger,) = rig.send(rushabdev, {"type": "ACK", "id": "k0", "to": "dc", "reply_to": "m1"})
+    assert refused(stranger) == (
+        "message_unknown",
+        'messages[0].reply_to is "m1", and rushabdev got no message of that id from dc',
+    )
+    rig.send(agni, {"type": "ACK", "id": "k1", "to": "rushabdev", "reply_to": "m1"})
+    assert rig.states(dc, "m1") == {"m1": "delivered"}
+    assert rig.states(rushabdev, "m1") == {"m1": "done"}
+
+
+def test_an_ack_message_does_not_delay_the_messages_beside_it(rig: Rig, store: HeldStore, dc: int) -> None:
+    agni = rig.join("agni")
+    rig.send(dc, {"id": "m1", "to": "agni"})
+    rig.fetch(agni)
+    store.holding = True
+    ack = {"type": "ACK", "id": "k1", "to": "dc", "reply_to": "m1"}
+    one = rig.begin(
+        agni,
+        uris.MAILBOX_SEND,
+        [{"type": "STATUS", "id": "a", "to": "dc"}, ack, {"type": "STATUS", "id": "b", "to": "dc"}],
+    )
+    two = rig.begin(agni, uris.MAILBOX_SEND, [{"type": "STATUS", "id": "c", "to": "dc"}])
+    store.let_all()
+    assert [receipt["status"] for receipt in (*result_of(one), *result_of(two))] == ["accepted"] * 4
+    rig.attach(dc)
+    assert rig.ids(dc) == ["a", "b", "c"]
+
+
+def test_an_ack_message_the_store_refuses_is_refused(rig: Rig, store: HeldStore, dc: int) -> None:
+    agni = rig.join("agni")
+    rig.send(dc, {"id": "m1", "to": "agni"})
+    rig.fetch(agni)
+    store.fail_next("settle", StorageFull("it is full", retry_after_s=5.0))
+    first, status = rig.send(agni, {"type": "ACK", "id": "k1", "to": "dc", "reply_to": "m1"}, {"id": "s", "to": "dc"})
+    assert refused(first) == ("storage_full", "it is full")
+    assert status["status"] == "accepted"
