@@ -21,6 +21,7 @@ reactor: in a process that runs an agent already, this uses the agent's.
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -76,12 +77,23 @@ def connect(
 
 
 def _start_reactor() -> None:
-    installed = sys.modules.get("twisted.internet.reactor")
-    if installed is not None and installed.running:
-        # An agent's, or an application's: it is driven there, and we only hand work over to it.
-        crochet.no_setup()
-    else:
-        crochet.setup()
+    global _reactor_is_up
+    with _lock:
+        if _reactor_is_up:
+            return
+        # Imported by name: asking for the module would install a reactor.
+        installed = sys.modules.get("twisted.internet.reactor")
+        if installed is not None and installed.running:
+            # An agent's, or an application's: it is driven there, and we only hand work over to it.
+            crochet.no_setup()
+        else:
+            crochet.setup()
+        _reactor_is_up = True
+
+
+#: A process has one reactor, and crochet is set up once.
+_reactor_is_up = False
+_lock = threading.Lock()
 
 
 class Bus:

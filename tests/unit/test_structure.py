@@ -10,6 +10,7 @@ import configparser
 import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +125,7 @@ SHELLS = {
     "components/trishula/agent.py": "agent.run() starts the reactor",
     "components/trishula/agents/agni.py": "measures the machine it runs on",
     "components/trishula/agents/dc.py": "measures what it asks for",
+    "components/trishula/agents/host_report.py": "measures the machine it runs on",
     "components/trishula/agents/rushabdev.py": "measures the machine it runs on",
     "components/trishula/bench.py": "measures",
     "components/trishula/bench_worker.py": "measures",
@@ -228,6 +230,23 @@ def test_all_names_what_is_there(path: str) -> None:
     assert [each for each in exported if not hasattr(module, each)] == []
     assert len(set(exported)) == len(exported)
     assert module.__doc__, "each module says what it is about"
+
+
+def declared(*extras: str) -> set[str]:
+    config = setup_cfg()
+    lines = config["options"]["install_requires"].strip().splitlines()
+    for extra in extras:
+        lines += config["options.extras_require"][extra].strip().splitlines()
+    return {canonicalize_name(Requirement(line).name) for line in lines}
+
+
+@pytest.mark.parametrize(("folder", "extras"), [(AGENT_SIDE, ()), (NODE_SIDE, ("router",))])
+def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
+    ours = {"trishula", "trishula_router", "__future__"}
+    imported = {name.partition(".")[0] for path in sources(folder) for name, _ in imports_of(path)}
+    foreign = imported - set(sys.stdlib_module_names) - ours
+    # What comes as another's dependency today may be gone with its next release.
+    assert {canonicalize_name(name) for name in foreign} <= declared(*extras)
 
 
 def test_entry_points_can_be_imported() -> None:
