@@ -113,6 +113,34 @@ def test_with_json_the_first_line_is_an_object(tmp_path: Path) -> None:
     assert said["url"].startswith("ws://127.0.0.1:")
 
 
+def test_status_asks_the_node_with_an_operators_token_and_says_less_without(node: NodeProcess) -> None:
+    node.token("boss", operator=True)
+    node.token("agni")
+
+    def status(*arguments: str, **more: str) -> tuple[dict[str, Any], str]:
+        command = [sys.executable, "-m", "trishula_router", "node", "status", "--json", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(**more), timeout=60.0)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout), done.stderr
+
+    with node:
+        here = ("--state", str(node.state_dir))
+        plainly, errors = status(*here)
+        assert (plainly["url"], plainly["pid"], errors) == (node.url, node.worker_pid(), "")
+        assert "pending" not in plainly
+        asked, errors = status(*here, TRISHULA_TOKEN=node.tokens["boss"])
+        assert (asked["url"], asked["agents"], asked["pending"], errors) == (node.url, 2, 0, "")
+        refused, errors = status(*here, TRISHULA_TOKEN=node.tokens["agni"])
+        assert "pending" not in refused
+        assert errors.startswith("the node says no more than this: ")
+        elsewhere, errors = status(
+            TRISHULA_TOKEN=node.tokens["boss"],
+            TRISHULA_URL=node.url,
+            TRISHULA_STATE=str(node.state_dir.parent / "nothing"),
+        )
+        assert (elsewhere["epoch"], "state" in elsewhere, errors) == (asked["epoch"], False, "")
+
+
 def test_the_log_is_quiet_and_the_files_are_private(node: NodeProcess) -> None:
     node.token("agni")
     with node:

@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from autobahn.twisted.wamp import ApplicationSession
@@ -23,7 +23,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 
 from trishula import uris
 
-__all__ = ["JoinRefused", "PlainClient", "Refused", "handshake", "join", "send_text_frame"]
+__all__ = ["PROBE", "JoinRefused", "PlainClient", "Probe", "Refused", "handshake", "join", "send_text_frame"]
 
 #: What a refused call, publication, registration or subscription raises; ``.error`` is its URI, ``.args`` what came.
 Refused = ApplicationError
@@ -159,6 +159,25 @@ async def join(
     await TCP4ClientEndpoint(reactor, at.hostname or "", at.port or 0, timeout=TIMEOUT_S).connect(factory)
     details = await _in_time(session.joined)
     return PlainClient(session, details)
+
+
+#: What :class:`Probe` registers: a procedure of the node's that operators may call.
+PROBE = f"{uris.NODE_PREFIX}probe"
+
+
+class Probe(ApplicationSession):  # type: ignore[misc]
+    """A further component of a node's router worker: tells what cannot be seen from outside."""
+
+    async def onJoin(self, details: Any) -> None:
+        await self.register(self._probe, PROBE)
+
+    def _probe(self) -> list[bool]:
+        """TCP_NODELAY of each connection that the worker has accepted."""
+        from twisted.internet import reactor
+        from twisted.internet.tcp import Server
+
+        readers = cast(Any, reactor).getReaders()
+        return [bool(reader.getTcpNoDelay()) for reader in readers if isinstance(reader, Server)]
 
 
 # -- below WAMP --------------------------------------------------------------------------------------------------------

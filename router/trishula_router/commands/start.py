@@ -1,0 +1,172 @@
+"""``trishula node start``: find out what would go wrong, start the node, stay with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import click
+
+from trishula.cli.exits import Exit
+from trishula.cli.state import json_option
+from trishula_router.agents_file import AgentsFileError, read_agents
+from trishula_router.commands.state import (
+    CommandFailed,
+    default_state_dir,
+    hold_state_dir,
+    open_state_dir,
+    speaks_json,
+)
+from trishula_router.commands.supervisor import (
+    NodeFailed,
+    PortTaken,
+    Supervisor,
+    free_port,
+    port_is_free,
+)
+from trishula_router.config_check import check_config, read_config_file
+from trishula_router.effective import Address, Json, address_of, effective_config, options_of, render_config
+from trishula_router.launcher import worker_program
+from trishula_router.options import ConfigError, Fault, NodeConfig, parse_options
+
+__all__ = ["start"]
+
+#: How often another free port is tried when somebody took the one just found.
+_PORT_ATTEMPTS = 5
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The node's configuration: Crossbar's JSON (default: the shipped single.json).",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    help="The node's state directory (default: as the configuration says; else $TRISHULA_STATE, else "
+    "~/.local/state/trishula).",
+)
+@click.option("--port", type=click.IntRange(0, 65535), help="The port to listen on; 0 takes a free one.")
+@click.option("--listen", metavar="ADDRESS", help="The address to listen on (default: as the configuration says).")
+@json_option
+@click.pass_context
+def start(ctx: click.Context, config: Path | None, state: Path | None, port: int | None, listen: str | None) -> None:
+    """Start a node and stay until it is stopped.
+
+    The first line on standard output is the address it listens on, once it is ready (with --json: an object with url,
+    state and pid). Ctrl-C, SIGTERM and SIGINT stop it. Its log is node.log in the state directory.
+    """
+    raw, base = _load(config)
+    _complain(check_config(raw, base=base))
+    if state is None:
+        state = default_state_dir(os.environ) if config is None else base / options_of(raw)["state"]
+    state_dir = open_state_dir(state)
+    with hold_state_dir(state_dir):
+        options = parse_options({**options_of(raw), "state": str(state_dir)}, base=base, path="extra")
+        _preflight(options)
+        written = address_of(raw)
+        host = written.host if listen is None else listen
+        wanted = written.port if port is None else port
+        supervisor = _start(raw, base, state_dir, host, wanted, speaks_json(ctx))
+        if supervisor is not None:
+            try:
+                supervisor.supervise()
+            except NodeFailed as error:
+                raise CommandFailed(str(error)) from None
+
+
+def _start(raw: Json, base: Path, state_dir: Path, host: str, wanted: int, as_json: bool) -> Supervisor | None:
+    """Start it and say so; ``None`` if it was stopped before it was ready."""
+    for attempt in range(_PORT_ATTEMPTS):
+        try:
+            address = Address(host, wanted or free_port(host))
+        except OSError as error:
+            raise CommandFailed(
+                f"the node can't listen on {host}: {error.strerror}; name another with --listen"
+            ) from None
+        if wanted and not port_is_free(address):
+            raise CommandFailed(_in_use(address))
+        _write_crossbar_dir(state_dir / "crossbar", raw, base, address)
+        supervisor = Supervisor(state_dir, address)
+        supervisor.stop_on_signals()
+        try:
+            supervisor.start()
+            supervisor.wait_ready()
+        except PortTaken:
+            if wanted or attempt + 1 == _PORT_ATTEMPTS:
+                raise CommandFailed(_in_use(address)) from None
+            continue
+        except NodeFailed as error:
+            raise CommandFailed(str(error)) from None
+        if supervisor.asked_to_stop:
+            return supervisor
+        if as_json:
+            click.echo(json.dumps({"url": address.url, "state": str(state_dir), "pid": os.getpid()}))
+        else:
+            click.echo(address.url)
+        return supervisor
+    return None
+
+
+def _write_crossbar_dir(directory: Path, raw: Json, base: Path, address: Address) -> None:
+    python = directory / "worker-python"
+    effective = effective_config(raw, base=base, state_dir=directory.parent, address=address, python=python)
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        python.write_text(worker_program(), encoding="utf-8")
+        python.chmod(0o700)
+        (directory / "config.json").write_text(render_config(effective), encoding="utf-8")
+    except OSError as error:
+        raise CommandFailed(f"Crossbar's directory {directory} can't be written: {error.strerror}") from None
+
+
+def _in_use(address: Address) -> str:
+    return (
+        f"port {address.port} of {address.host or 'this machine'} is in use; stop what uses it, name another with "
+        "--port, or take a free one with --port 0"
+    )
+
+
+def _preflight(options: NodeConfig) -> None:
+    """Find out what would end the node at once, while we can still say it in a sentence."""
+    try:
+        read_agents(options.agents_file)
+    except AgentsFileError as error:
+        raise CommandFailed(str(error), Exit.CONFIG) from None
+    from trishula_router.store import StoreError
+    from trishula_router.store.sqlite import FILE_NAME, open_store
+
+    if not (options.state_dir / FILE_NAME).exists():
+        return
+    try:
+        store = open_store(
+            options.state_dir,
+            new_epoch=lambda: "unused: the store has one",
+            call_in_reactor=lambda call: call(),
+            limit_bytes=options.limits.store_bytes,
+        )
+    except StoreError as error:
+        raise CommandFailed(str(error)) from None
+    closed = threading.Event()
+    store.close().addBoth(lambda _: closed.set())
+    closed.wait(10.0)
+
+
+def _load(config: Path | None) -> tuple[Json, Path]:
+    """The configuration and the directory that its relative paths start from."""
+    try:
+        if config is not None:
+            return read_config_file(config), config.absolute().parent
+        with as_file(files("trishula_router.config") / "single.json") as shipped:
+            return read_config_file(shipped), shipped.parent
+    except ConfigError as error:
+        raise CommandFailed(str(error), Exit.CONFIG) from None
+
+
+def _complain(faults: tuple[Fault, ...]) -> None:
+    if faults:
+        raise CommandFailed(str(ConfigError(faults)), Exit.CONFIG)

@@ -1,0 +1,61 @@
+"""The shipped configuration under plain ``crossbar start``, without ``trishula node start`` around it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.node import ROOT, NodeProcess, environment
+from tests.support.plain import PROBE, join
+from tests.support.reactor import on_reactor
+from trishula import uris
+from trishula_router.commands.supervisor import free_port, upgrades
+from trishula_router.config_check import read_config_file
+from trishula_router.effective import address_of, options_of, render_config
+
+pytestmark = pytest.mark.node
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """The address of a node that Crossbar alone started, with a component that can be asked about the worker."""
+    config = read_config_file(ROOT / "config" / "single.json")
+    worker = config["workers"][0]
+    worker["transports"][0]["endpoint"]["port"] = free_port("127.0.0.1")
+    probe = {"type": "class", "classname": "tests.support.plain.Probe", "realm": uris.REALM, "role": "node"}
+    worker["components"].append(probe)
+    worker["options"]["pythonpath"] = [str(ROOT)]
+    (tmp_path / "config.json").write_text(render_config(config))
+    # Relative in the file: it starts at the file's own directory.
+    state = tmp_path / str(options_of(config)["state"])
+    NodeProcess(state).token("boss", operator=True)
+    command = [sys.executable, "-c", "import crossbar; crossbar.run()", "start", "--cbdir", str(tmp_path)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment())
+    try:
+        deadline = time.monotonic() + 60.0
+        while not ((state / "node.json").exists() and upgrades(address_of(config))):
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        yield address_of(config).url
+    finally:
+        process.terminate()
+        process.wait(20.0)
+
+
+@on_reactor
+async def test_it_serves_and_small_messages_do_not_wait(url: str, tmp_path: Path) -> None:
+    token = NodeProcess(tmp_path / "trishula-state").token("boss")
+    boss = await join(url, "boss", token)
+    try:
+        assert (await boss.call(uris.NODE_STATUS))["node"] == "single"
+        # At least our own connection; TCP_NODELAY is on for all of them: Nagle's algorithm costs 22.8 ms one way.
+        nodelay = await boss.call(PROBE)
+        assert nodelay and all(nodelay)
+    finally:
+        await boss.leave()
