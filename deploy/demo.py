@@ -23,6 +23,7 @@ from rich.table import Table
 import trishula
 from trishula import uris
 from trishula.bench import percentile
+from trishula.cli.state import local_time, plain
 from trishula.throwaway import ThrowawayNode, ToolFailed, command, surroundings_of, terminate
 from trishula.units import show_bytes, show_duration
 
@@ -123,19 +124,28 @@ def flatten(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from flatten(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, float):
-        yield path, f"{value:.2f}"
-    elif isinstance(value, int) and not isinstance(value, bool) and path.endswith("bytes"):
-        yield path, show_bytes(value)
     elif isinstance(value, list):
-        yield path, ", ".join(map(str, value)) or "–"
+        yield path, ", ".join(show(path, inner) for inner in value) or "–"
     else:
-        yield path, str(value)
+        yield path, show(path, value)
+
+
+def show(path: str, value: object) -> str:
+    """A figure in the unit that its name gives."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return plain(value)
+    if path.endswith("_bytes"):
+        return show_bytes(int(value))
+    if path.endswith("_s"):
+        return show_duration(value)
+    if path.endswith("_at"):
+        return local_time(value)
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def report_table(reports: dict[str, Any]) -> RenderableType:
     """The reports side by side."""
-    table = Table("", *reports, title="Host reports, asked for by dc with a COMMAND to each", title_justify="left")
+    table = Table("", *reports, title="Host reports that dc collected", title_justify="left")
     columns = [dict(flatten(report)) for report in reports.values()]
     for key in dict.fromkeys(key for column in columns for key in column):
         table.add_row(key, *[column.get(key, "–") for column in columns])
@@ -162,44 +172,57 @@ def timed_ms(rounds: int, work: Any) -> list[float]:
     return samples
 
 
-def ask(dc: trishula.Bus, agent: str) -> tuple[str, Any]:
-    """Let dc ask an agent for its host report; the COMMAND's id and the report."""
-    message_id = f"demo.{agent}.host_report"
-    report = dc.call_with(agent, "host_report", timeout_s=30.0, id=message_id)
-    if not isinstance(report, dict) or not report:
-        raise ToolFailed(f"{agent} answered host_report with {report!r}")
-    return message_id, report
+def collect(operator: trishula.Bus) -> dict[str, Any]:
+    """Let dc ask the others for their host reports; the reports by agent."""
+    answers = operator.call("dc", "collect", timeout=30)["reports"]
+    reports = {}
+    for name in OTHERS:
+        answer = answers.get(name, {"error": "dc did not ask it"})
+        if "report" not in answer:
+            raise ToolFailed(f"{name} gave no report: {answer['error']}")
+        reports[name] = answer["report"]
+    return reports
 
 
-def settled(operator: trishula.Bus, message_id: str, count: int) -> list[dict[str, Any]]:
-    """The lives of a message's copies once all of them are done."""
+def sent_by_dc(operator: trishula.Bus, after: int) -> list[dict[str, Any]]:
+    """What the journal has of messages that dc sent, behind a record."""
+    told = operator.request(uris.AUDIT_QUERY, {"agent": "dc", "kind": "accepted", "after": after, "limit": 1000})
+    return [record for record in told["records"] if record["from"] == "dc"]
+
+
+def see_settled(operator: trishula.Bus, sent: list[dict[str, Any]]) -> None:
+    """Wait until every message to the others is done."""
     until_s = time.monotonic() + 15.0
-    while True:
-        lives: list[dict[str, Any]] = operator.request(uris.AUDIT_WHY, message_id)["messages"]
-        done = [life for life in lives if life["state"] == "done"]
-        if len(done) >= count:
-            return done
-        if time.monotonic() > until_s:
-            states = ", ".join(f"{life['to']}: {life['state']}" for life in lives)
-            raise ToolFailed(f"the message {message_id} is not done everywhere after 15 s ({states})")
-        time.sleep(0.02)
+    for record in sent:
+        while record["to"] in OTHERS:
+            lives = operator.request(uris.AUDIT_WHY, record["id"])["messages"]
+            (state,) = [life["state"] for life in lives if life["to"] == record["to"]]
+            if state == "done":
+                break
+            if time.monotonic() > until_s:
+                raise ToolFailed(f"the {record['type']} {record['id']} to {record['to']} is {state} after 15 s")
+            time.sleep(0.02)
 
 
 def work(node: ThrowawayNode, agents: Agents, tokens: dict[str, str], operator: trishula.Bus) -> str:
     """What the agents do together; the id of one of dc's COMMANDs."""
-    with trishula.connect(node.url, token=tokens["dc"]) as dc:
-        reports, asked = {}, {}
-        for name in OTHERS:
-            with step(f"dc asks {name} for its host report by COMMAND"):
-                asked[name], reports[name] = ask(dc, name)
-        with step("dc broadcasts a STATUS, and agni and rushabdev have handled it"):
-            receipt = dc.broadcast(type="STATUS", payload={"text": "the demo is running"}, id="demo.status")
-            # The operator has a mailbox as well, and nobody who empties it.
-            settled(operator, receipt.id, len(OTHERS))
-        with step(f"measure {ROUNDS} messages and {ROUNDS} calls"):
-            receipts_ms = timed_ms(ROUNDS, lambda: dc.send("agni", type="STATUS", payload={"text": "ping"}))
-            calls_ms = timed_ms(ROUNDS, lambda: dc.call("agni", "ping", timeout=10))
-            live_ms = timed_ms(ROUNDS, lambda: dc.rpc("agni", "ping", timeout=10))
+    before = operator.request(uris.NODE_STATUS)["high_water"]
+    with step("dc asks agni and rushabdev for their host reports, by COMMAND"):
+        reports = collect(operator)
+    with step("dc broadcasts a STATUS with what it found, and both handle it"):
+        sent = sent_by_dc(operator, before)
+        told = {record["to"] for record in sent if record["type"] == "STATUS"}
+        if not told.issuperset(OTHERS):
+            raise ToolFailed(f"dc's STATUS went to {', '.join(sorted(told)) or 'nobody'}")
+        see_settled(operator, sent)
+        asked = next(record["id"] for record in sent if record["type"] == "COMMAND" and record["to"] == OTHERS[0])
+    with (
+        step(f"measure {ROUNDS} messages, calls and live calls from a script of dc's to agni"),
+        trishula.connect(node.url, token=tokens["dc"]) as dc,
+    ):
+        receipts_ms = timed_ms(ROUNDS, lambda: dc.send("agni", type="STATUS", payload={"text": "ping"}))
+        calls_ms = timed_ms(ROUNDS, lambda: dc.call("agni", "ping", timeout=10))
+        live_ms = timed_ms(ROUNDS, lambda: dc.rpc("agni", "ping", timeout=10))
     agents.check()
     console.print()
     console.print(report_table(reports))
@@ -214,7 +237,7 @@ def work(node: ThrowawayNode, agents: Agents, tokens: dict[str, str], operator: 
         )
     )
     console.print()
-    return asked[OTHERS[0]]
+    return str(asked)
 
 
 def tell_why(node: ThrowawayNode, tokens: dict[str, str], message_id: str) -> None:

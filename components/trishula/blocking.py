@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 #: Every verb has a time limit of its own; the thread that waits for it gives it so much more.
 _SLACK_S = 30.0
+#: For the last acks. A node that is slower than that delivers to an address that is gone, and knows it.
+_DRAIN_S = 1.0
 #: Messages to a script's own address that nobody has fetched: half of its window, so that answers still get through.
 _UNFETCHED = 32
 
@@ -127,8 +129,14 @@ class Bus:
         self._wait(self._timeout_s, begin)
 
     def close(self) -> None:
-        """Leave."""
-        self._wait(self._timeout_s, self._client.stop)
+        """Leave, after the last acks: one is always on its way when a call has just been answered."""
+
+        async def leave() -> None:
+            if self._client.is_ready:
+                await self._client.drained(_DRAIN_S)
+            await self._client.stop()
+
+        self._wait(self._timeout_s, leave)
 
     def __enter__(self) -> Bus:
         return self

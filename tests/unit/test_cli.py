@@ -21,6 +21,8 @@ from trishula.cli.main import OWN_COMMANDS, cli, run
 from trishula.cli.state import State, local_time, plain
 from trishula.deliveries import Delivery, Fetched
 from trishula.message import parse
+from trishula.settings import SettingsInvalid
+from trishula.throwaway import ToolFailed
 
 
 @pytest.fixture
@@ -187,7 +189,8 @@ def test_a_command_that_joins_and_cannot_be_imported(trishula: Trishula, monkeyp
         (errors.OutcomeUnknown("x"), Exit.OUTCOME_UNKNOWN),
         (errors.CallFailed("x"), Exit.FAILED),
         (errors.RemoteError("x", remote_uri="com.example.x"), Exit.FAILED),
-        (errors.TrishulaError("x"), Exit.USAGE),
+        (SettingsInvalid("x"), Exit.USAGE),
+        (ToolFailed("x"), Exit.FAILED),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

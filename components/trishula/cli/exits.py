@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from trishula import errors
+from trishula.settings import SettingsInvalid
 
 __all__ = ["Exit", "exit_for"]
 
@@ -40,6 +41,7 @@ class Exit(IntEnum):
 
 
 _BY_CLASS: tuple[tuple[type[errors.TrishulaError], Exit], ...] = (
+    (SettingsInvalid, Exit.USAGE),
     (errors.BusUnreachable, Exit.UNREACHABLE),
     (errors.TokenMissing, Exit.FORBIDDEN),
     (errors.TokenInvalid, Exit.FORBIDDEN),
@@ -63,5 +65,4 @@ def exit_for(error: errors.TrishulaError) -> Exit:
             return code
     if error.temporary:
         return Exit.TRY_LATER
-    # What never travels is about this machine: a profile, an argument, a file.
-    return Exit.REFUSED if error.uri is not None else Exit.USAGE
+    return Exit.REFUSED if error.uri is not None else Exit.FAILED

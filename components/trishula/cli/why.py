@@ -55,7 +55,7 @@ def timeline(told: dict[str, Any]) -> RenderableType:
         heading.append(f"  {plain(life.get('type', '?'))} from {plain(life.get('from'))} to {plain(life.get('to'))}: ")
         heading.append(state, style=f"bold {_COLOURS.get(state, 'cyan')}")
         heading.append(f"{_total(life)}, attempts: {life.get('attempts', 0)}", style="dim")
-        table = Table("Time", "+ since then", "What", "Details")
+        table = Table("Time", "After", "What", "Details")
         before: int | None = None
         for event in life.get("events", ()):
             at = event.get("at")
