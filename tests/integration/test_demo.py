@@ -50,7 +50,7 @@ def test_up_stays_until_interrupted_and_what_it_says_to_try_works(tmp_path: Path
     up = start(tmp_path, "--stay")
     try:
         assert up.stdout is not None
-        lines = []
+        lines: list[str] = []
         while not lines or " why " not in lines[-1] or not lines[-1].startswith("  "):
             lines.append(up.stdout.readline())
             assert lines[-1], up.communicate()
