@@ -55,7 +55,7 @@ __all__ = ["Dispatcher", "reply_id"]
 _log = logging.getLogger("trishula")
 
 #: A lease is 60 s by default; a job is noticed at the first tick and extended at the next.
-_TICK_S = 15.0
+_TICK_S = 10.0
 _EXTENSION_S = 60.0
 #: A sentence for a journal or an error message, no dump.
 _REASON_LENGTH = 1000
@@ -152,9 +152,6 @@ class Dispatcher:
         lane = self._lanes.pop(sender)
         while lane:
             delivery, handler = lane.popleft()
-            if self._stopping:
-                self._give_back(delivery, "the agent is leaving")
-                continue
             job = self._run(delivery, handler)
             if job is not None:
                 self._lanes[sender] = lane
@@ -315,7 +312,7 @@ class Dispatcher:
         """Extend what has run for a whole tick; forget what is too old."""
         self._timer = None
         now = dict(self._inbox.running())
-        for key in self._seen_at_last_tick & now.keys():
+        for key in sorted(self._seen_at_last_tick & now.keys()):
             self._client.working(now[key], _EXTENSION_S).when_done(_log_refusal)
         self._seen_at_last_tick = set(now)
         self._inbox.forget(self._now_ms())
@@ -335,7 +332,8 @@ class Dispatcher:
         self._timer = None
         for lane in self._lanes.values():
             for delivery, _ in lane:
-                self._give_back(delivery, "the agent is leaving")
+                # As with new deliveries: our leaving returns them, and no attempt of theirs has begun.
+                self._inbox.failed(*_key(delivery.message))
             lane.clear()
         self._idle = Pending()
         self._check_idle()

@@ -73,12 +73,12 @@ class FakeLink:
         return one.answer
 
     def subscribe(self, topic: str, handler: Callable[..., object]) -> Pending[None]:
-        self.asked.append(Asked("subscribe", [topic]))
+        self.asked.append(Asked("subscribe", [topic], resolved(None)))
         self.topics[topic] = handler
         return resolved(None)
 
     def register(self, uri: str, endpoint: Endpoint) -> Pending[None]:
-        self.asked.append(Asked("register", [uri]))
+        self.asked.append(Asked("register", [uri], resolved(None)))
         self.procedures[uri] = endpoint
         return resolved(None)
 

@@ -118,9 +118,13 @@ def test_a_cancelled_twisted_coroutine_hears_of_it() -> None:
     async def wait() -> int:
         return await pending
 
-    got: list[type[BaseException]] = []
+    got: list[type[BaseException] | None] = []
+
+    def told(failure: Failure) -> None:
+        got.append(failure.type)
+
     deferred = Deferred.fromCoroutine(wait())
-    deferred.addErrback(lambda failure: got.append(failure.type))
+    deferred.addErrback(told)
     deferred.cancel()
     assert got == [CancelledError]
     pending.resolve(1)

@@ -1,0 +1,562 @@
+"""Agents and what they do with a message, against a connection that the test drives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from tests.support.faketransport import FakeConnection, FakeLink, settings, surroundings
+from trishula import uris
+from trishula.agent import Agent
+from trishula.awaiting import Pending, start
+from trishula.deliveries import current_delivery
+from trishula.dispatch import reply_id
+from trishula.errors import (
+    ArgumentInvalid,
+    InstanceUnknown,
+    PayloadTooLarge,
+    ProcedureUnknown,
+    RemoteError,
+    TakenOver,
+    TrishulaError,
+)
+from trishula.message import Message
+
+INBOX = "trishula.agent.agni.inbox"
+
+
+class Setup:
+    """An agent to which handlers are added, then :meth:`join` starts it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.agent = Agent("agni", capabilities=["host"], window=8)
+        self.connection = FakeConnection()
+        self.numbers = 0
+        self.started: Pending[None] | None = None
+
+    def join(self, **options: Any) -> FakeLink:
+        self.started = start(
+            self.agent.start(settings("agni"), around=surroundings(self.clock), connection=self.connection)
+        )
+        return self.connection.join(**options)
+
+    def turn(self) -> None:
+        self.clock.advance(0)
+
+    def deliver(self, link: FakeLink, **fields: Any) -> str:
+        """Push one message; its token."""
+        self.numbers += 1
+        attempt = fields.pop("attempt", 1)
+        token = str(fields.pop("token", f"{self.numbers}.{attempt}"))
+        message = {"type": "STATUS", "id": f"m{self.numbers}", "to": "agni", "from": "dc", **fields}
+        link.push(INBOX, {"message": message, "attempt": attempt, "token": token})
+        return token
+
+    def command(self, link: FakeLink, procedure: str | None, *args: Any, **fields: Any) -> str:
+        named = {} if procedure is None else {"procedure": procedure}
+        return self.deliver(
+            link, **{"type": "COMMAND", "payload": {"args": list(args), "kwargs": {}}, **named, **fields}
+        )
+
+
+@pytest.fixture
+def setup(clock: Clock) -> Iterator[Setup]:
+    made = Setup(clock)
+    yield made
+    stopped = start(made.agent.stop(grace_s=0.0))
+    clock.pump([0, 0.02, 0, 2.0, 0.02, 0])
+    assert stopped.done
+    made.agent.over.when_done(lambda pending: pending.error)
+    if made.started is not None:
+        made.started.when_done(lambda pending: pending.error)
+
+
+def acked(link: FakeLink) -> list[str]:
+    return [token for (tokens,) in link.args_of(uris.MAILBOX_ACK) for token in tokens]
+
+
+def nacked(link: FakeLink) -> list[tuple[str, str, bool]]:
+    return [
+        (one["token"], one["reason"], one["requeue"]) for (nacks,) in link.args_of(uris.MAILBOX_NACK) for one in nacks
+    ]
+
+
+# -- definition --------------------------------------------------------------------------------------------------------
+
+
+def test_names_are_checked_when_they_are_given() -> None:
+    with pytest.raises(ValueError, match="'AGNI' can't be an agent's name"):
+        Agent("AGNI")
+    agent = Agent("agni")
+    with pytest.raises(ValueError, match="a procedure can't be named 'inbox'"):
+        agent.add_procedure(lambda: None, name="inbox")
+    with pytest.raises(ValueError, match="'STATE' is no type of message: COMMAND, STATUS"):
+        agent.on("STATE")(print)
+    agent.on("STATUS")(print)
+    with pytest.raises(ValueError, match="agni handles STATUS already"):
+        agent.on("STATUS")(print)
+    agent.procedure(name="p")(print)
+    with pytest.raises(ValueError, match="agni has a procedure p already"):
+        agent.procedure(name="p")(print)
+
+
+def test_a_coroutine_needs_no_thread() -> None:
+    async def work() -> None: ...
+
+    with pytest.raises(ValueError, match="work is async: it can't run in a thread, and need not"):
+        Agent("agni").procedure(thread=True)(work)
+
+
+def test_verbs_need_a_running_agent() -> None:
+    with pytest.raises(RuntimeError, match="agni doesn't run"):
+        Agent("agni").send("dc")
+
+
+# -- joining -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_registers_its_procedures_before_it_takes_messages(setup: Setup) -> None:
+    setup.agent.procedure()(_ping)
+    setup.agent.subscribe(uris.EVENT_NODE, print)
+    link = setup.join()
+    assert [(one.uri, one.args) for one in link.asked[:4]] == [
+        ("register", ["trishula.agent.agni._ping"]),
+        ("subscribe", [uris.EVENT_NODE]),
+        ("subscribe", [INBOX]),
+        (uris.MAILBOX_ATTACH, [{"capabilities": ["host"], "window": 8, "heartbeat_s": 10.0}]),
+    ]
+
+
+def _ping() -> str:
+    return "pong"
+
+
+def test_functions_of_the_start_run_once(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    runs: list[int] = []
+    failing: Deferred[None] = Deferred()
+    setup.agent.on_start(lambda: runs.append(1))
+    setup.agent.on_start(lambda: failing)
+    setup.join()
+    setup.connection.lose()
+    setup.connection.join()
+    assert runs == [1]
+    with caplog.at_level(logging.ERROR):
+        failing.errback(ValueError("broken"))
+    assert "The function <lambda> failed" in caplog.text
+
+
+def test_being_taken_over_is_the_end(setup: Setup) -> None:
+    setup.join()
+    error = TakenOver("a newer session took over")
+    setup.connection.end(error)
+    assert setup.agent.over.error is error
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_handled_message_is_acknowledged(setup: Setup) -> None:
+    heard: list[Any] = []
+    setup.agent.on("STATUS")(lambda message: heard.append((message.payload, current_delivery())))
+    link = setup.join()
+    token = setup.deliver(link, payload=1, attempt=2)
+    assert acked(link) == []
+    setup.turn()
+    assert acked(link) == [token]
+    ((payload, delivery),) = heard
+    assert (payload, delivery.attempt) == (1, 2)
+    assert current_delivery() is None
+
+
+def test_acks_of_one_turn_travel_in_one_call(setup: Setup) -> None:
+    setup.agent.on("STATUS")(lambda message: None)
+    link = setup.join()
+    tokens = [setup.deliver(link) for _ in range(5)]
+    setup.turn()
+    assert link.args_of(uris.MAILBOX_ACK) == [[tokens]]
+
+
+def test_a_message_whose_handler_raises_is_given_back(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(message: Message) -> None:
+        raise ValueError("broken")
+
+    setup.agent.on("STATUS")(broken)
+    link = setup.join()
+    with caplog.at_level(logging.ERROR):
+        token = setup.deliver(link)
+    setup.turn()
+    assert nacked(link) == [(token, "broken raised ValueError: broken", True)]
+    assert acked(link) == []
+    assert "The handler broken failed" in caplog.text
+
+
+def test_a_repeat_runs_nothing_and_is_acknowledged(setup: Setup) -> None:
+    runs: list[str] = []
+    setup.agent.on("STATUS")(lambda message: runs.append(message.id))
+    link = setup.join()
+    tokens = [setup.deliver(link, id="a"), setup.deliver(link, id="a", attempt=2)]
+    setup.turn()
+    tokens.append(setup.deliver(link, id="a", attempt=3))
+    setup.turn()
+    assert runs == ["a"]
+    assert acked(link) == tokens
+
+
+def test_a_handler_that_takes_its_time_is_acknowledged_when_it_is_through(setup: Setup) -> None:
+    gates: list[Deferred[None]] = []
+
+    def slow(message: Message) -> Deferred[None]:
+        gates.append(Deferred())
+        return gates[-1]
+
+    setup.agent.on("STATUS")(slow)
+    link = setup.join()
+    first = setup.deliver(link, id="a")
+    repeat = setup.deliver(link, id="a", attempt=2)
+    setup.turn()
+    assert acked(link) == []
+    assert len(gates) == 1
+    gates[0].callback(None)
+    setup.turn()
+    assert acked(link) == [first, repeat]
+
+
+def test_messages_of_one_sender_run_in_order_those_of_others_meanwhile(setup: Setup) -> None:
+    runs: list[str] = []
+    gates: dict[str, Deferred[None]] = {}
+
+    def slow(message: Message) -> Deferred[None]:
+        runs.append(message.id)
+        gates[message.id] = Deferred()
+        return gates[message.id]
+
+    setup.agent.on("STATUS")(slow)
+    link = setup.join()
+    for message_id, sender in (("a1", "dc"), ("a2", "dc"), ("b1", "rushabdev"), ("a3", "dc")):
+        setup.deliver(link, id=message_id, **{"from": sender})
+    assert runs == ["a1", "b1"]
+    gates["a1"].callback(None)
+    assert runs == ["a1", "b1", "a2"]
+    gates["a2"].callback(None)
+    assert runs == ["a1", "b1", "a2", "a3"]
+    gates["a3"].callback(None)
+    gates["b1"].callback(None)
+    setup.turn()
+    assert len(acked(link)) == 4
+
+
+def test_a_failure_does_not_stop_what_waits_behind_it(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    gates: list[Deferred[None]] = []
+
+    def slow(message: Message) -> Deferred[None] | None:
+        if message.id != "first":
+            return None
+        gates.append(Deferred())
+        return gates[-1]
+
+    setup.agent.on("STATUS")(slow)
+    link = setup.join()
+    first = setup.deliver(link, id="first")
+    others = [setup.deliver(link) for _ in range(3)]
+    gates[0].errback(ValueError("x"))
+    setup.turn()
+    assert [token for token, _, _ in nacked(link)] == [first]
+    assert acked(link) == others
+
+
+def test_an_unordered_handler_begins_with_each_as_it_comes(setup: Setup) -> None:
+    runs: list[str] = []
+
+    def slow(message: Message) -> Deferred[None]:
+        runs.append(message.id)
+        return gate
+
+    gate: Deferred[None] = Deferred()
+    setup.agent.on("STATUS", ordered=False)(slow)
+    link = setup.join()
+    setup.deliver(link, id="a")
+    setup.deliver(link, id="b")
+    assert runs == ["a", "b"]
+    gate.callback(None)
+
+
+def test_what_nobody_handles(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    link = setup.join()
+    with caplog.at_level(logging.WARNING):
+        direct = setup.deliver(link)
+        broadcast = setup.deliver(link, to="broadcast")
+        late = setup.deliver(link, type="RESULT", reply_to="x", payload="late")
+    setup.turn()
+    assert nacked(link) == [(direct, "no handler takes STATUS messages here", False)]
+    assert acked(link) == [broadcast, late]
+    assert "Messages of type STATUS come, and no handler takes them: they are refused" in caplog.text
+    assert "RESULT m3 from dc (answer to x) has no handler: late" in caplog.text
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def reply(link: FakeLink) -> dict[str, Any]:
+    (message,) = link.sent()
+    return message
+
+
+def test_the_value_of_a_procedure_is_its_result_and_the_command_is_done_when_that_is_stored(setup: Setup) -> None:
+    setup.agent.add_procedure(lambda a, b=1: a + b, name="add")
+    link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    token = setup.command(
+        link, "add", 2, id="c1", priority=1, traceparent="00-1", payload={"args": [2], "kwargs": {"b": 3}}
+    )
+    setup.turn()
+    message = reply(link)
+    assert {key: message[key] for key in ("type", "to", "reply_to", "payload", "priority", "traceparent")} == {
+        "type": "RESULT", "to": "dc", "reply_to": "c1", "payload": 5, "priority": 1, "traceparent": "00-1",
+    }  # fmt: skip
+    assert acked(link) == []
+    asked = link.open_calls(uris.MAILBOX_SEND)[0]
+    asked.answer.resolve(link.usual(asked))
+    setup.turn()
+    assert acked(link) == [token]
+
+
+def test_a_repeat_of_a_command_under_way_is_answered_once(setup: Setup) -> None:
+    gate: Deferred[str] = Deferred()
+    setup.agent.add_procedure(lambda: gate, name="p")
+    link = setup.join()
+    tokens = [setup.command(link, "p", id="c"), setup.command(link, "p", id="c", attempt=2)]
+    gate.callback("x")
+    setup.clock.pump([0, 0])
+    assert reply(link)["payload"] == "x"
+    assert acked(link) == tokens
+
+
+WRONG = "p was called with wrong arguments: {}; it is p(a, b=1)"
+SHAPE = 'the payload of the COMMAND m1 must be {"args": […], "kwargs": {…}}, with nothing else in it'
+
+
+def _raise(error: Exception) -> Any:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "payload"),
+    [
+        (ValueError("no"), {"error": "ValueError", "message": "no"}),
+        (ArgumentInvalid("x is wrong"), {"error": ArgumentInvalid.uri, "message": "x is wrong"}),
+        (RemoteError("far", remote_uri="com.example.e"), {"error": "com.example.e", "message": "far"}),
+    ],
+)
+def test_an_exception_is_the_error_and_the_command_is_done(
+    setup: Setup, error: Exception, payload: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    setup.agent.add_procedure(lambda: _raise(error), name="p")
+    link = setup.join()
+    token = setup.command(link, "p")
+    setup.clock.pump([0, 0])
+    assert (reply(link)["type"], reply(link)["payload"]) == ("ERROR", payload)
+    assert acked(link) == [token]
+
+
+def test_a_command_that_names_no_procedure_of_ours(setup: Setup) -> None:
+    setup.agent.add_procedure(_ping, name="ping")
+    link = setup.join()
+    setup.command(link, "nope")
+    setup.command(link, None, id="c2")
+    setup.clock.pump([0, 0])
+    first, second = link.sent()
+    assert first["payload"] == {"error": ProcedureUnknown.uri, "message": "agni has no procedure nope; it has: ping"}
+    assert second["payload"]["message"] == "the COMMAND c2 to agni names no procedure; it has: ping"
+    assert len(acked(link)) == 2
+
+
+def test_a_handler_of_commands_gets_what_no_procedure_takes(setup: Setup) -> None:
+    setup.agent.on("COMMAND")(lambda message: message.procedure)
+    link = setup.join()
+    setup.command(link, "anything")
+    setup.turn()
+    assert (reply(link)["type"], reply(link)["payload"]) == ("RESULT", "anything")
+
+
+@pytest.mark.parametrize(
+    ("payload", "sentence"),
+    [
+        ({"args": [], "kwargs": {}}, WRONG.format("missing a required argument: 'a'")),
+        ({"args": [1], "kwargs": {"c": 1}}, WRONG.format("got an unexpected keyword argument 'c'")),
+        ({"args": {}}, SHAPE),
+        ({"arg": []}, SHAPE),
+        ([1], SHAPE),
+    ],
+)
+def test_arguments_are_checked_before_the_procedure_runs(setup: Setup, payload: Any, sentence: str) -> None:
+    setup.agent.add_procedure(lambda a, b=1: _raise(AssertionError()), name="p")
+    link = setup.join()
+    setup.command(link, "p", payload=payload)
+    setup.turn()
+    assert reply(link)["payload"] == {"error": ArgumentInvalid.uri, "message": sentence}
+
+
+def test_a_command_without_arguments_at_all(setup: Setup) -> None:
+    setup.agent.add_procedure(_ping, name="ping")
+    link = setup.join()
+    setup.command(link, "ping", payload=None)
+    setup.turn()
+    assert reply(link)["payload"] == "pong"
+
+
+def refuse(link: FakeLink, error: type[TrishulaError]) -> None:
+    (asked,) = link.open_calls(uris.MAILBOX_SEND)
+    message_id = asked.args[0][0]["id"]
+    asked.answer.resolve([{"id": message_id, "status": "refused", "error": error.uri, "detail": "refused"}])
+
+
+def test_a_result_that_is_too_large_becomes_an_error(setup: Setup) -> None:
+    setup.agent.add_procedure(_ping, name="ping")
+    link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    token = setup.command(link, "ping")
+    setup.turn()
+    refuse(link, PayloadTooLarge)
+    link.holding.clear()
+    setup.clock.pump([0, 0])
+    result, error = link.sent()
+    assert (error["type"], error["payload"]) == ("ERROR", {"error": PayloadTooLarge.uri, "message": "refused"})
+    assert error["id"] == result["id"]
+    assert acked(link) == [token]
+
+
+def test_a_result_that_is_no_json_becomes_an_error(setup: Setup) -> None:
+    setup.agent.add_procedure(lambda: object(), name="p")
+    link = setup.join()
+    setup.command(link, "p")
+    setup.turn()
+    assert reply(link)["type"] == "ERROR"
+    assert "can't be written" in reply(link)["payload"]["message"]
+
+
+def test_a_caller_that_is_gone_gets_no_answer_and_the_command_is_done(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup.agent.add_procedure(_ping, name="ping")
+    link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    token = setup.command(link, "ping", **{"from": "dc/7f3a"})
+    setup.turn()
+    with caplog.at_level(logging.WARNING):
+        refuse(link, InstanceUnknown)
+    setup.turn()
+    assert acked(link) == [token]
+    assert "The RESULT to dc/7f3a (for m1) can't be delivered: refused" in caplog.text
+
+
+def test_two_callers_may_use_the_same_id(setup: Setup) -> None:
+    setup.agent.add_procedure(_ping, name="ping")
+    link = setup.join()
+    for sender in ("dc", "dc/7f3a", "rushabdev"):
+        setup.command(link, "ping", id="report", **{"from": sender})
+    setup.clock.pump([0, 0])
+    ids = [message["id"] for message in link.sent()]
+    assert ids == ["report.dc.result", "report.dc:7f3a.result", "report.rushabdev.result"]
+
+
+def test_a_long_id_is_shortened_and_stays_its_own() -> None:
+    long = [Message(type="COMMAND", id="x" * 127 + end, to="agni", sender="dc") for end in "ab"]
+    ids = {reply_id(message) for message in long}
+    assert len(ids) == 2
+    assert all(len(one) <= 128 for one in ids)
+
+
+# -- live calls --------------------------------------------------------------------------------------------------------
+
+
+def test_a_procedure_is_called_live(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    gate: Deferred[int] = Deferred()
+    setup.agent.add_procedure(lambda a: a + 1, name="add")
+    setup.agent.add_procedure(lambda: gate, name="slow")
+    setup.agent.add_procedure(lambda: _raise(ValueError("no")), name="broken")
+    link = setup.join()
+
+    def call(name: str, *args: Any) -> Pending[Any]:
+        return link.procedures[uris.procedure_of("agni", name)](args, {})
+
+    assert call("add", 1).result() == 2
+    slow = call("slow")
+    assert not slow.done
+    gate.callback(5)
+    assert slow.result() == 5
+    assert isinstance(call("broken").error, ValueError)
+    assert isinstance(call("add").error, ArgumentInvalid)
+    assert "The handler broken failed" in caplog.text
+
+
+# -- leases, losses and the end ----------------------------------------------------------------------------------------
+
+
+def test_what_runs_long_keeps_its_lease(setup: Setup) -> None:
+    gate: Deferred[None] = Deferred()
+    setup.agent.on("STATUS")(lambda message: gate)
+    link = setup.join()
+    setup.deliver(link, id="a")
+    setup.clock.advance(5)
+    waiting = setup.deliver(link, id="b")
+    setup.clock.pump([5, 5, 5])
+    assert link.args_of(uris.MAILBOX_WORKING) == [["1.1", 60.0], [waiting, 60.0]]
+    gate.callback(None)
+    setup.clock.pump([10, 10, 10])
+    assert len(link.args_of(uris.MAILBOX_WORKING)) == 2
+
+
+def test_a_handler_outlives_its_session_and_acknowledges_on_the_next_one(setup: Setup) -> None:
+    runs: list[str] = []
+    gate: Deferred[None] = Deferred()
+
+    def slow(message: Message) -> Deferred[None]:
+        runs.append(message.id)
+        return gate
+
+    setup.agent.on("STATUS")(slow)
+    link = setup.join()
+    setup.deliver(link, id="a", token="1.1")
+    setup.connection.lose()
+    other = setup.connection.join(url="ws://two/ws")
+    setup.deliver(other, id="a", attempt=2, token="99.2")
+    gate.callback(None)
+    setup.turn()
+    assert runs == ["a"]
+    assert acked(other) == ["99.2"]
+
+
+def test_leaving_lets_handlers_finish(setup: Setup) -> None:
+    gate: Deferred[str] = Deferred()
+    setup.agent.add_procedure(lambda: gate, name="p")
+    link = setup.join()
+    token = setup.command(link, "p")
+    stopped = start(setup.agent.stop(grace_s=5.0))
+    ignored = setup.command(link, "p", id="later")
+    setup.clock.advance(4.0)
+    states = [stopped.done]
+    gate.callback("x")
+    setup.clock.pump([0, 0.02, 0.02])
+    assert [*states, stopped.done] == [False, True]
+    assert acked(link) == [token]
+    assert ignored not in [one for one, _, _ in nacked(link)]
+    assert [message["payload"] for message in link.sent()] == ["x"]
+    assert setup.agent.over.done
+
+
+def test_leaving_gives_back_what_is_not_through_in_time(setup: Setup) -> None:
+    gate: Deferred[None] = Deferred()
+    setup.agent.on("STATUS")(lambda message: gate)
+    link = setup.join()
+    running = setup.deliver(link, id="a")
+    # Behind the first: nothing of it has begun, so it is simply left to the node.
+    setup.deliver(link, id="b")
+    stopped = start(setup.agent.stop(grace_s=1.0))
+    setup.clock.pump([0, 1.0, 0, 0.02, 0.02])
+    assert stopped.done
+    assert nacked(link) == [(running, "the agent left before its handler was through", True)]
+    gate.callback(None)
+    assert acked(link) == []
