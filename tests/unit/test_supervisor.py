@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
-from trishula_router.commands.supervisor import cause_in_log, free_port, port_is_free, upgrades
+from trishula_router.commands.supervisor import cause_in_log, free_port, port_is_free, trim_log, upgrades
 from trishula_router.effective import Address
 
 AT = "2026-11-23T00:34:29+0000 [Router      14534] "
@@ -57,3 +58,18 @@ def test_a_port_is_free_until_somebody_listens() -> None:
         assert not upgrades(address, timeout_s=0.05)
     assert not upgrades(address, timeout_s=0.05)
     assert not port_is_free(Address("192.0.2.1", 0))
+
+
+def test_a_long_log_is_set_aside_while_it_is_written(tmp_path: Path) -> None:
+    log = tmp_path / "node.log"
+    assert not trim_log(log, 10)
+    with log.open("a") as writer:
+        for text in ("first", "second"):
+            writer.write(text * 3)
+            writer.flush()
+            assert trim_log(log, 10)
+            assert (log.read_text(), (tmp_path / "node.log.1").read_text()) == ("", text * 3)
+        writer.write("short")
+        writer.flush()
+        assert not trim_log(log, 10)
+    assert log.read_text() == "short"

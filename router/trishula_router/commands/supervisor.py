@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -42,7 +43,7 @@ READY_TIMEOUT_S = 60.0
 #: How long a node may take to stop in order: to answer what it has in hand and close its store.
 STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
-#: Beyond that the old log is set aside at the next start; one old log is kept.
+#: Beyond that the log is set aside and begun anew; one old log is kept, so that no client can fill the disk with it.
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 
 
@@ -78,9 +79,7 @@ class Supervisor:
         self._ready_file.unlink(missing_ok=True)
         # Left by a node that was killed; we hold the lock of the state directory, so no node has it in use.
         (self._crossbar_dir / "node.pid").unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            if self.log.stat().st_size > _LOG_LIMIT_BYTES:
-                self.log.replace(self.log.with_suffix(".log.1"))
+        trim_log(self.log)
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as log:
             self._log_start = os.fstat(log.fileno()).st_size
             self._child = subprocess.Popen(
@@ -150,6 +149,8 @@ class Supervisor:
                 deadline = time.monotonic() + STOP_TIMEOUT_S
             if deadline is not None and time.monotonic() > deadline:
                 break
+            if trim_log(self.log):
+                self._log_start = 0
             time.sleep(_POLL_S if self._asked_to_stop else 0.1)
         self.kill()
         if not self._asked_to_stop:
@@ -185,6 +186,22 @@ class Supervisor:
         if self._child is None:
             raise NodeFailed("the node was not started")
         return self._child
+
+
+def trim_log(log: Path, limit_bytes: int = _LOG_LIMIT_BYTES) -> bool:
+    """Set a log that has grown too long aside; whether that was done.
+
+    Copied and cut rather than renamed: the node's processes have it open, and go on at its end, wherever that is.
+    """
+    try:
+        if log.stat().st_size <= limit_bytes:
+            return False
+        shutil.copy(log, log.with_suffix(".log.1"))
+        os.truncate(log, 0)
+    except OSError:
+        # A full disk is no reason to end the node.
+        return False
+    return True
 
 
 def cause_in_log(text: str) -> str:
