@@ -11,7 +11,15 @@ import msgspec
 from trishula_router.journal import Kind, Record
 from trishula_router.store.interface import Draft, Return
 
-__all__ = ["accepted_facts", "body_damage", "mentions", "returned_facts", "settled_facts"]
+__all__ = [
+    "AcceptedFacts",
+    "accepted_facts",
+    "body_damage",
+    "mentions",
+    "message_damage",
+    "returned_facts",
+    "settled_facts",
+]
 
 
 class AcceptedFacts(msgspec.Struct, frozen=True, gc=False):
@@ -62,9 +70,33 @@ def mentions(record: Record, position: int) -> bool:
 
 def body_damage(record: Record, body: bytes | None) -> str | None:
     """What is wrong with the body of an accepted message, or ``None``; a body that retention removed is not damage."""
-    if body is None:
+    facts = _read_accepted(record)
+    if body is None or facts is None:
         return None
-    facts = msgspec.json.decode(record.facts, type=AcceptedFacts)
     if hashlib.sha256(body).hexdigest() == facts.sha256:
         return None
     return f"the body of message {facts.id} from {facts.sender} (record {record.position}) doesn't match its checksum"
+
+
+def message_damage(record: Record, stored: AcceptedFacts) -> str | None:
+    """What is wrong with the row of an accepted message, or ``None``.
+
+    The state of a row follows from later records; what it was accepted as, this one alone tells: a changed recipient
+    would hand the message to a stranger.
+
+    Args:
+        record: its accepted record.
+        stored: the row, with the checksum left empty.
+    """
+    facts = _read_accepted(record)
+    if facts is None or msgspec.structs.replace(facts, sha256="") == stored:
+        return None
+    return f"message {facts.id} from {facts.sender} (record {record.position}) is not the one that was accepted"
+
+
+def _read_accepted(record: Record) -> AcceptedFacts | None:
+    """The facts; ``None`` if they are garbled, which the chain tells already."""
+    try:
+        return msgspec.json.decode(record.facts, type=AcceptedFacts)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

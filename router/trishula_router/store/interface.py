@@ -216,7 +216,7 @@ class Store(Protocol):
         """Records behind a position, oldest first."""
 
     def verify(self) -> Deferred[Verdict]:
-        """Check the chain and every body."""
+        """Check the chain, and every message and body against it; what is unreadable is a damage, not a fault."""
 
     def size_bytes(self) -> int:
         """What the store takes on disk now."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from trishula_router.journal import ORIGIN_SHIFT, Damage, Record, verify
-from trishula_router.store.facts import body_damage
+from trishula_router.store.facts import AcceptedFacts, body_damage, message_damage
 from trishula_router.store.interface import Draft, History, MailboxSize, State, StoredMessage, Verdict
 from trishula_router.store.rows import as_list
 
@@ -149,23 +149,66 @@ def records(
 
 
 def verify_all(connection: sqlite3.Connection) -> Verdict:
-    """Check the whole chain and every body; see :meth:`trishula_router.store.interface.Store.verify`."""
-    counted = 0
+    """Check the whole chain and every message and body; see :meth:`trishula_router.store.interface.Store.verify`."""
+    damages: list[Damage] = []
+    records, bodies = _Counted(), _Counted()
+    checks: list[Callable[[], Iterable[Damage]]] = [
+        lambda: verify(Record(*row) for row in records.of(connection.execute(_JOURNAL))),
+        lambda: _body_damages(bodies.of(connection.execute(_BODIES))),
+        lambda: _message_damages(connection.execute(_ACCEPTED)),
+        lambda: _file_damages(connection),
+    ]
+    for check in checks:
+        # Where a page of the file is unreadable, that is what there is to tell; the other checks may still tell more.
+        try:
+            damages += check()
+        except sqlite3.DatabaseError as error:
+            damages.append(Damage(0, f"the store's file is damaged ({error})"))
+            # SQLite commits no transaction that met such a page.
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN")
+    return Verdict(records.count, bodies.count, tuple(dict.fromkeys(damages)))
 
-    def chain() -> Iterator[Record]:
-        nonlocal counted
-        for row in connection.execute("SELECT position, at, kind, facts, digest FROM journal ORDER BY position"):
-            counted += 1
-            yield Record(*row)
 
-    damages = verify(chain())
-    checked = 0
-    for position, at, kind, facts, digest, envelope in connection.execute(
-        "SELECT j.position, j.at, j.kind, j.facts, j.digest, b.envelope"
-        " FROM body AS b JOIN journal AS j USING (position)"
-    ):
-        checked += 1
-        damage = body_damage(Record(position, at, kind, facts, digest), envelope)
+_JOURNAL = "SELECT position, at, kind, facts, digest FROM journal ORDER BY position"
+_BODIES = (
+    "SELECT j.position, j.at, j.kind, j.facts, j.digest, b.envelope FROM body AS b JOIN journal AS j USING (position)"
+)
+_ACCEPTED = (
+    "SELECT j.position, j.at, j.kind, j.facts, j.digest, m.sender, m.id, m.recipient, m.type, m.priority, m.size_bytes"
+    " FROM message AS m JOIN journal AS j USING (position)"
+)
+
+
+class _Counted:
+    """Counts rows as they pass."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def of(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        for row in rows:
+            self.count += 1
+            yield row
+
+
+def _body_damages(rows: Iterable[tuple[Any, ...]]) -> Iterator[Damage]:
+    for *record, envelope in rows:
+        damage = body_damage(Record(*record), envelope)
         if damage is not None:
-            damages.append(Damage(position, damage))
-    return Verdict(counted, checked, tuple(damages))
+            yield Damage(record[0], damage)
+
+
+def _message_damages(rows: Iterable[tuple[Any, ...]]) -> Iterator[Damage]:
+    for position, at, kind, facts, digest, sender, message_id, recipient, message_type, priority, size_bytes in rows:
+        stored = AcceptedFacts(sender, message_id, recipient, message_type, priority, size_bytes, "")
+        damage = message_damage(Record(position, at, kind, facts, digest), stored)
+        if damage is not None:
+            yield Damage(position, damage)
+
+
+def _file_damages(connection: sqlite3.Connection) -> Iterator[Damage]:
+    """What SQLite finds wrong with the file's structure: its pages, its indexes."""
+    for (said,) in connection.execute("PRAGMA integrity_check(10)"):
+        if said != "ok":
+            yield Damage(0, f"the store's file is damaged ({said})")

@@ -7,6 +7,7 @@ for bytes on the disk. Reads run on a second thread with a connection of their o
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,9 @@ FILE_NAME = "node.sqlite"
 #: times as often for the same work.
 _CHECKPOINT_PAGES = 4096
 _PAGE_BYTES = 4096
+
+#: Below it a failure to open the store is put down to the full disk.
+_NEEDED_TO_OPEN_BYTES = 256 * 1024
 
 _NEW_MESSAGE = "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body)"
 
@@ -126,7 +130,8 @@ def open_store(
 
 def _opening_fault(file: Path, error: sqlite3.Error) -> str:
     text = str(error)
-    if "full" in text:
+    # What SQLite maps into memory needs room too, and it calls that an I/O error.
+    if "full" in text or ("I/O" in text and shutil.disk_usage(file.parent).free < _NEEDED_TO_OPEN_BYTES):
         return f"the disk of the store {file} is full; free some space, or name another state directory"
     if "readonly" in text or "unable to open" in text:
         return f"the store {file} can't be written ({text}); change its owner or mode, or name another state directory"
