@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,19 @@ def test_the_state_alone_is_enough_and_the_rest_has_defaults() -> None:
         delivery=DeliveryPolicy(64, 60.0, 5, Backoff(1.0, 2.0, 300.0), 7 * 86_400_000, 300.0),
         presence=PresencePolicy(10.0, 30.0),
     )
+
+
+def test_the_shipped_configuration_writes_the_defaults_down() -> None:
+    """An operator sees in the file what holds; each option is in it, and in the README with its default."""
+    root = Path(__file__).resolve().parents[2]
+    extra = json.loads((root / "config" / "single.json").read_text())["workers"][0]["components"][0]["extra"]
+    assert parse(extra) == parse({"state": extra["state"]})
+    readme = (root / "README.rst").read_text()
+    for key, value in extra.items():
+        below = value.items() if isinstance(value, dict) else ()
+        for name, default in [(f"{key}.{option}", default) for option, default in below] or [(key, value)]:
+            default = "(required)" if name == "state" else default
+            assert re.search(rf"^``{re.escape(name)}`` +(``)?{re.escape(str(default))}(``)? ", readme, re.M), name
 
 
 def test_every_option_can_be_set() -> None:
