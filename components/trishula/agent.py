@@ -96,6 +96,7 @@ class Agent:
         self._dispatcher: Dispatcher | None = None
         self._over: Pending[None] = Pending()
         self._complained_at_s: float | None = None
+        self._has_joined = False
 
     # -- what it does --------------------------------------------------------------------------------------------------
 
@@ -232,6 +233,7 @@ class Agent:
             settings = load(url=self._url, agent=self.name, token=self._token, profile=self._profile)
         around = around or real()
         self._over = Pending()
+        self._has_joined = False
         client = Client(settings, around=around, connection=connection, observer=self)
         dispatcher = Dispatcher(client, around.clock, around.now_ms)
         dispatcher.procedures = self._procedures
@@ -281,6 +283,7 @@ class Agent:
 
     def joined(self, url: str) -> None:
         self._complained_at_s = None
+        self._has_joined = True
         _log.info("%s has joined %s", self.name, url)
 
     def lost(self, url: str, error: TrishulaError) -> None:
@@ -301,6 +304,9 @@ class Agent:
             dispatcher.stop()
             dispatcher.give_up()
         self._over.reject(error)
+        if not self._has_joined:
+            # start() raises it.
+            _ = self._over.error
 
     def serve(
         self, *, url: str | Sequence[str] | None = None, token: str | None = None, profile: str | None = None
@@ -319,7 +325,7 @@ class Agent:
         )
         reactor = _asyncio_reactor()
         failures: list[BaseException] = []
-        leaving: list[Pending[None]] = []
+        leaving = False
 
         async def live() -> None:
             try:
@@ -333,8 +339,9 @@ class Agent:
                 reactor.stop()
 
         def leave() -> Any:
-            leaving.append(start(self.stop()))
-            return leaving[0].deferred()
+            nonlocal leaving
+            leaving = True
+            return start(self.stop()).deferred()
 
         reactor.addSystemEventTrigger("before", "shutdown", leave)
         # Not callWhenRunning: that comes before the asyncio loop runs.
