@@ -290,8 +290,8 @@ def test_crossbars_own_fault_is_added(config: Json) -> None:
     ("content", "sentence"),
     [
         (
-            b'{\n  "version": 2,\n}',
-            "it is not JSON: Expecting property name enclosed in double quotes in line 3, column 1",
+            b'{\n  "version": 2,\n  realms}',
+            "it is not JSON: Expecting property name enclosed in double quotes in line 3, column 3",
         ),
         (b"", "it is not JSON: Expecting value in line 1, column 1"),
         (b"\xff", "it is not text in UTF-8"),
