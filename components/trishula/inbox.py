@@ -18,6 +18,7 @@ would run again; the age is that of the default ttl, after which the node itself
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from enum import Enum
 
@@ -41,8 +42,9 @@ class Inbox:
         self._ids_per_sender = ids_per_sender
         self._senders = senders
         self._age_ms = age_ms
-        # Both levels are in the order of insertion: the first is the oldest.
-        self._handled: dict[str, dict[str, int]] = {}
+        # Both levels are in the order of insertion: the first is the oldest. A plain dict would search for its first
+        # key through all that were deleted before it.
+        self._handled: OrderedDict[str, OrderedDict[str, int]] = OrderedDict()
         self._running: dict[tuple[str, str], list[str]] = {}
 
     def admit(self, sender: str, message_id: str, token: str) -> Verdict:
@@ -62,10 +64,10 @@ class Inbox:
         known = self._handled.get(sender)
         if known is None:
             if len(self._handled) >= self._senders:
-                del self._handled[next(iter(self._handled))]
-            known = self._handled[sender] = {}
+                self._handled.popitem(last=False)
+            known = self._handled[sender] = OrderedDict()
         elif len(known) >= self._ids_per_sender:
-            del known[next(iter(known))]
+            known.popitem(last=False)
         known[message_id] = now_ms
         return self._running.pop((sender, message_id), [])
 
