@@ -7,17 +7,19 @@ import contextlib
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from twisted.internet.defer import Deferred
 
+from tests.support.certificates import make_certificate
 from tests.support.node import NodeProcess, environment
 from tests.support.reactor import on_reactor
 from trishula import uris
@@ -43,6 +45,8 @@ from trishula.settings import Settings
 from trishula.surroundings import real
 
 pytestmark = pytest.mark.node
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -616,3 +620,56 @@ async def test_an_agent_needs_the_asyncio_reactor_and_says_so(node: NodeProcess)
     assert process.returncode == 1
     assert "agents need the asyncio one: call agent.run() before anything imports twisted.internet.reactor" in err
     assert "Traceback" not in err
+
+
+# -- wss ---------------------------------------------------------------------------------------------------------------
+
+
+class TlsFront:
+    """What stands before a node in the open: it takes TLS off and passes the bytes on."""
+
+    def __init__(self, certificate: Path, port: int) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate)
+        self._port = port
+
+    async def __aenter__(self) -> str:
+        self._server = await of_asyncio(asyncio.start_server(self._pass_on, "127.0.0.1", 0, ssl=self._context))
+        return f"wss://localhost:{self._server.sockets[0].getsockname()[1]}/ws"
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await of_asyncio(self._server.wait_closed())
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._port)
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while data := await source.read(65536):
+                    sink.write(data)
+                    await sink.drain()
+            sink.close()
+
+        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+
+
+def of_asyncio(work: Coroutine[Any, Any, T]) -> Deferred[T]:
+    return Deferred.fromFuture(asyncio.ensure_future(work))
+
+
+@on_reactor
+async def test_over_tls_the_certificate_is_checked(
+    node: NodeProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path, 30)
+    async with TlsFront(certificate, node.port) as url:
+        error = await failure_of(Client(Settings((url,), "dc", node.tokens["dc"])).start(timeout_s=1.0))
+        assert isinstance(error, BusUnreachable)
+        assert "certificate verify failed" in str(error)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        client = Client(Settings((url,), "dc", node.tokens["dc"]), instance="test")
+        client.attach(lambda deliveries: None)
+        await client.start(timeout_s=5.0)
+        assert (await client.send("agni", payload="over TLS")).status == "accepted"
+        await client.stop()

@@ -13,18 +13,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from rich.console import Console
 from twisted.internet.defer import Deferred
 
+from tests.support.certificates import make_certificate
 from tests.support.node import NodeProcess
 from tests.support.reactor import on_reactor
 from trishula.agent import Agent
@@ -120,31 +117,6 @@ def test_time_limits_are_bounded() -> None:
         check_service("tcp://127.0.0.1:1", timeout_s=0)
     with pytest.raises(ArgumentInvalid, match="port is 0; it must be from 1 to 65535"):
         check_certificate("127.0.0.1", 0)
-
-
-def make_certificate(folder: Path, days: float) -> Path:
-    """A self-signed certificate for localhost and its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=40))
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / f"{days}.pem"
-    path.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return path
 
 
 def certificate_of(path: Path) -> dict[str, Any]:
