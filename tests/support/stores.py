@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from trishula_router.journal import Kind, Record
 from trishula_router.store.interface import (
     Accepted,
+    DeadLetter,
     Draft,
     History,
     MailboxSize,
@@ -98,6 +99,7 @@ class HeldStore:
         self.holding = False
         self._writes: deque[tuple[str, Callable[[], None]]] = deque()
         self._reads: deque[tuple[str, Callable[[], None]]] = deque()
+        self._is_cut = False
         self._failures: dict[str, deque[Exception]] = {}
 
     def fail_next(self, verb: str, *errors: Exception) -> None:
@@ -123,6 +125,12 @@ class HeldStore:
             self.let_write()
             self.let_read()
 
+    def cut_power(self) -> None:
+        """What waits never happens, nothing further does, and nobody is told: the process is gone."""
+        self._writes.clear()
+        self._reads.clear()
+        self._is_cut = True
+
     def _let(self, waiting: deque[tuple[str, Callable[[], None]]], count: int | None) -> None:
         done = 0
         while waiting and (count is None or done < count):
@@ -135,6 +143,8 @@ class HeldStore:
         verb: str,
         call: Callable[[], Deferred[T]],
     ) -> Deferred[T]:
+        if self._is_cut:
+            return Deferred()
         errors = self._failures.get(verb)
         if errors:
             error = errors.popleft()
@@ -166,8 +176,19 @@ class HeldStore:
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         return self._ask(self._writes, "give_back", lambda: self.inner.give_back(returns, reason, at))
 
-    def settle(self, positions: Sequence[int], state: State, reason: str | None, at: int) -> Deferred[None]:
-        return self._ask(self._writes, "settle", lambda: self.inner.settle(positions, state, reason, at))
+    def settle(
+        self, positions: Sequence[int], state: State, reason: str | None, at: int, notices: Sequence[Draft] = ()
+    ) -> Deferred[list[Accepted]]:
+        return self._ask(self._writes, "settle", lambda: self.inner.settle(positions, state, reason, at, notices))
+
+    def replay(self, revived: Mapping[int, int], at: int) -> Deferred[list[StoredMessage]]:
+        return self._ask(self._writes, "replay", lambda: self.inner.replay(revived, at))
+
+    def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
+        return self._ask(self._writes, "purge", lambda: self.inner.purge(positions, at))
+
+    def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
+        return self._ask(self._reads, "dead_letters", lambda: self.inner.dead_letters(after, limit, agent))
 
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
         return self._ask(self._writes, "note", lambda: self.inner.note(kind, facts, at))
