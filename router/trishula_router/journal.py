@@ -24,7 +24,7 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["GENESIS", "ORIGIN_SHIFT", "Damage", "Kind", "Record", "digest_of", "verify"]
+__all__ = ["GENESIS", "ORIGIN_SHIFT", "ChainCheck", "Damage", "Kind", "Record", "digest_of", "verify"]
 
 #: 2**48 records per origin: at 50,000 a second that is 178 years; 15 bits remain for origins.
 ORIGIN_SHIFT = 48
@@ -70,15 +70,19 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Damage(msgspec.Struct, frozen=True):
-    """A record that is not what was written.
+    """A record, or the message that it accepted, that is not what was written.
 
     Attributes:
-        position: of the record at fault.
+        position: of the record at fault; 0 if it is the file.
         what: a sentence.
+        id: of the message that it hit, if it hit one and its name is still known.
+        sender: of that message.
     """
 
     position: int
     what: str
+    id: str | None = None
+    sender: str | None = None
 
 
 _HEAD = struct.Struct(">qq")
@@ -89,25 +93,50 @@ def digest_of(previous: bytes, position: int, at: int, kind: str, facts: bytes) 
     return hashlib.sha256(previous + _HEAD.pack(position, at) + kind.encode() + b"\0" + facts).digest()
 
 
-def verify(records: Iterable[Record], previous: bytes = GENESIS, position: int = 0) -> list[Damage]:
-    """Check a run of records of one origin against the chain.
+class ChainCheck:
+    """Follows a chain record by record.
 
-    A damaged record is reported once: the check goes on from the digest it states, so that what follows it is judged
-    by itself.
+    A damaged record is told of once: the next one is judged by the digest that the damaged one states, or by the one
+    that it should state, so that a flipped bit in either is held against that record alone.
+
+    Args:
+        previous: the digest before the first record.
+        position: the position before it.
+    """
+
+    def __init__(self, previous: bytes = GENESIS, position: int = 0) -> None:
+        self._stated: bytes | None = previous
+        self._should_be = previous
+        self.position = position
+
+    def skip(self, position: int) -> None:
+        """There is a record at ``position`` that can't be read."""
+        self._stated, self.position = None, position
+
+    def follow(self, record: Record) -> str | None:
+        """What is wrong with the next record, or ``None``; one behind a gap can't be judged."""
+        place = record.position, record.at, record.kind, record.facts
+        what = None
+        if record.position != self.position + 1:
+            what = f"records {self.position + 1} to {record.position - 1} are missing"
+            self._should_be = record.digest
+        elif self._stated is None:
+            self._should_be = record.digest
+        else:
+            self._should_be, before = digest_of(self._stated, *place), self._should_be
+            if self._should_be != record.digest and digest_of(before, *place) != record.digest:
+                what = f"record {record.position} ({record.kind}) doesn't match its digest"
+        self._stated, self.position = record.digest, record.position
+        return what
+
+
+def verify(records: Iterable[Record], previous: bytes = GENESIS, position: int = 0) -> list[Damage]:
+    """Check a run of records of one origin against the chain; see :class:`ChainCheck`.
 
     Args:
         records: in order of position.
         previous: the digest before the first of them.
         position: the position before the first of them.
     """
-    damages = []
-    for record in records:
-        if record.position != position + 1:
-            missing = f"records {position + 1} to {record.position - 1} are missing"
-            damages.append(Damage(record.position, missing))
-        elif digest_of(previous, record.position, record.at, record.kind, record.facts) != record.digest:
-            damages.append(
-                Damage(record.position, f"record {record.position} ({record.kind}) doesn't match its digest")
-            )
-        previous, position = record.digest, record.position
-    return damages
+    chain = ChainCheck(previous, position)
+    return [Damage(record.position, what) for record in records if (what := chain.follow(record)) is not None]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from trishula_router.journal import ORIGIN_SHIFT, Damage, Record, verify
-from trishula_router.store.facts import AcceptedFacts, body_damage, message_damage
-from trishula_router.store.interface import Draft, History, MailboxSize, State, StoredMessage, Verdict
+from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Record, digest_of
+from trishula_router.store.damage import is_damage
+from trishula_router.store.facts import is_proven, read_accepted
+from trishula_router.store.interface import Draft, History, MailboxSize, State, StoredMessage
 from trishula_router.store.rows import as_list
 
 __all__ = [
@@ -20,7 +21,6 @@ __all__ = [
     "known_keys",
     "open_mailboxes",
     "records",
-    "verify_all",
     "with_ids",
 ]
 
@@ -33,9 +33,24 @@ _MESSAGE = """
 """
 
 
+#: What the first columns of a message are; a flipped bit can make something else of a value.
+_TYPES = (int, str, str, str, str, int, int, int, int, int, int, int, int)
+
+
+class _Garbled(Exception):
+    """A row holds what nobody wrote."""
+
+
 def _messages(rows: Iterable[tuple[Any, ...]]) -> list[StoredMessage]:
-    typed = ((*row[:12], State(row[12]), *row[13:]) for row in rows)
-    return [StoredMessage(*row) for row in typed]
+    found = []
+    for row in rows:
+        if tuple(map(type, row[:13])) != _TYPES or row[12] not in _STATES:
+            raise _Garbled(f"the row of message {row[0]}")
+        found.append(StoredMessage(*(*row[:12], State(row[12]), *row[13:])))
+    return found
+
+
+_STATES = frozenset(State)
 
 
 def known_keys(connection: sqlite3.Connection, drafts: Sequence[Draft]) -> dict[tuple[str, str], tuple[int, ...]]:
@@ -55,24 +70,127 @@ def known_keys(connection: sqlite3.Connection, drafts: Sequence[Draft]) -> dict[
 
 
 def head(connection: sqlite3.Connection, recipient: str, after: tuple[int, int], limit: int) -> list[StoredMessage]:
-    """See :meth:`trishula_router.store.interface.Store.head`."""
-    return _messages(
-        connection.execute(
-            _MESSAGE + " WHERE m.recipient = ? AND m.state = 0 AND (m.priority, m.position) > (?, ?)"
-            " ORDER BY m.priority, m.position LIMIT ?",
-            (recipient, *after, limit),
+    """See :meth:`trishula_router.store.interface.Store.head`.
+
+    Where a row is damaged, its message is told from the index and its record: it keeps its place and reaches its
+    recipient all the same.
+    """
+    behind = " WHERE {0}recipient = ? AND {0}state = 0 AND ({0}priority, {0}position) > (?, ?)"
+    order = " ORDER BY {0}priority, {0}position LIMIT ?"
+    values = (recipient, *after, limit)
+    try:
+        return _messages(connection.execute(_MESSAGE + behind.format("m.") + order.format("m."), values))
+    except (sqlite3.DatabaseError, _Garbled) as error:
+        if not (isinstance(error, _Garbled) or is_damage(error)):
+            raise
+    # All of it is in the index message_open, so no row is touched.
+    entries = connection.execute(
+        "SELECT position, priority, expires_at, size_bytes FROM message" + behind.format("") + order.format(""), values
+    ).fetchall()
+    return [
+        _one(connection, position) or _from_record(connection, recipient, position, *rest)
+        for position, *rest in entries
+    ]
+
+
+def _one(connection: sqlite3.Connection, position: int) -> StoredMessage | None:
+    try:
+        found = _messages(connection.execute(_MESSAGE + " WHERE m.position = ?", (position,)))
+    except (sqlite3.DatabaseError, _Garbled) as error:
+        if not (isinstance(error, _Garbled) or is_damage(error)):
+            raise
+        return None
+    return found[0] if found else None
+
+
+def _from_record(
+    connection: sqlite3.Connection, recipient: str, position: int, priority: int, expires_at: int, size_bytes: int
+) -> StoredMessage:
+    record = _record_at(connection, position)
+    facts = None if record is None else read_accepted(record)
+    if record is None or facts is None:
+        # Both are damaged: nobody can tell whose it was. Its body can't be proved either, so it ends as dead.
+        return StoredMessage(
+            position, "unknown", f"damaged.{position}", recipient, "?", priority, 0, expires_at, size_bytes
         )
+    return StoredMessage(
+        position, facts.sender, facts.id, recipient, facts.type, priority, record.at, expires_at, size_bytes
     )
+
+
+def _record_at(connection: sqlite3.Connection, position: int) -> Record | None:
+    try:
+        found = connection.execute(
+            "SELECT position, at, kind, facts, digest FROM journal WHERE position = ?", (position,)
+        ).fetchone()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return None
+    return None if found is None else Record(*found)
 
 
 def bodies(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, bytes]:
-    """See :meth:`trishula_router.store.interface.Store.bodies`."""
-    rows = connection.execute(
-        "SELECT m.position, b.envelope FROM message AS m JOIN body AS b ON b.position = m.body"
-        " WHERE m.position IN (SELECT value FROM json_each(?))",
-        (as_list(positions),),
-    )
-    return dict(rows.fetchall())
+    """See :meth:`trishula_router.store.interface.Store.bodies`.
+
+    Each is checked against the checksum in its record: what the disk gives back is perhaps not what was written.
+    """
+    try:
+        rows = connection.execute(
+            _BODY + " WHERE m.position IN (SELECT value FROM json_each(?))", (as_list(positions),)
+        )
+        found = {position: (envelope, facts) for position, envelope, facts in rows}
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        found = dict.fromkeys(positions, (b"", None))
+    return {
+        position: body
+        for position, (envelope, facts) in found.items()
+        if (body := envelope if is_proven(facts, envelope) else _one_body(connection, position)) is not None
+    }
+
+
+_BODY = (
+    "SELECT m.position, b.envelope, j.facts FROM message AS m JOIN body AS b ON b.position = m.body"
+    " LEFT JOIN journal AS j ON j.position = m.position"
+)
+
+
+def _one_body(connection: sqlite3.Connection, position: int) -> bytes | None:
+    """The body of a message if it is what was accepted, as far as anybody can tell; read around what is damaged."""
+    envelope = None
+    # A message's row says where its body is; where the row is damaged, that of a message to one is at its own place.
+    for question in (
+        _BODY.replace("j.facts", "NULL") + " WHERE m.position = ?",
+        "SELECT 0, envelope FROM body WHERE position = ?",
+    ):
+        try:
+            found = connection.execute(question, (position,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            continue
+        if found is not None:
+            envelope = found[1]
+            break
+    if not isinstance(envelope, bytes):
+        return None
+    record = _record_at(connection, position)
+    if record is not None and is_proven(record.facts, envelope):
+        return envelope
+    if record is not None and _is_whole(connection, record):
+        return None
+    # The damage is in the record, so it proves nothing either way; it hit nothing else, so the body is as it was.
+    return envelope
+
+
+def _is_whole(connection: sqlite3.Connection, record: Record) -> bool:
+    """Whether the record is the one that the chain has there."""
+    before = _record_at(connection, record.position - 1)
+    previous = GENESIS if record.position == 1 else None if before is None else before.digest
+    stated = None if previous is None else digest_of(previous, record.position, record.at, record.kind, record.facts)
+    return stated == record.digest
 
 
 def open_mailboxes(connection: sqlite3.Connection) -> dict[str, MailboxSize]:
@@ -146,69 +264,3 @@ def records(
             },
         )
     ]
-
-
-def verify_all(connection: sqlite3.Connection) -> Verdict:
-    """Check the whole chain and every message and body; see :meth:`trishula_router.store.interface.Store.verify`."""
-    damages: list[Damage] = []
-    records, bodies = _Counted(), _Counted()
-    checks: list[Callable[[], Iterable[Damage]]] = [
-        lambda: verify(Record(*row) for row in records.of(connection.execute(_JOURNAL))),
-        lambda: _body_damages(bodies.of(connection.execute(_BODIES))),
-        lambda: _message_damages(connection.execute(_ACCEPTED)),
-        lambda: _file_damages(connection),
-    ]
-    for check in checks:
-        # Where a page of the file is unreadable, that is what there is to tell; the other checks may still tell more.
-        try:
-            damages += check()
-        except sqlite3.DatabaseError as error:
-            damages.append(Damage(0, f"the store's file is damaged ({error})"))
-            # SQLite commits no transaction that met such a page.
-            connection.execute("ROLLBACK")
-            connection.execute("BEGIN")
-    return Verdict(records.count, bodies.count, tuple(dict.fromkeys(damages)))
-
-
-_JOURNAL = "SELECT position, at, kind, facts, digest FROM journal ORDER BY position"
-_BODIES = (
-    "SELECT j.position, j.at, j.kind, j.facts, j.digest, b.envelope FROM body AS b JOIN journal AS j USING (position)"
-)
-_ACCEPTED = (
-    "SELECT j.position, j.at, j.kind, j.facts, j.digest, m.sender, m.id, m.recipient, m.type, m.priority, m.size_bytes"
-    " FROM message AS m JOIN journal AS j USING (position)"
-)
-
-
-class _Counted:
-    """Counts rows as they pass."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def of(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        for row in rows:
-            self.count += 1
-            yield row
-
-
-def _body_damages(rows: Iterable[tuple[Any, ...]]) -> Iterator[Damage]:
-    for *record, envelope in rows:
-        damage = body_damage(Record(*record), envelope)
-        if damage is not None:
-            yield Damage(record[0], damage)
-
-
-def _message_damages(rows: Iterable[tuple[Any, ...]]) -> Iterator[Damage]:
-    for position, at, kind, facts, digest, sender, message_id, recipient, message_type, priority, size_bytes in rows:
-        stored = AcceptedFacts(sender, message_id, recipient, message_type, priority, size_bytes, "")
-        damage = message_damage(Record(position, at, kind, facts, digest), stored)
-        if damage is not None:
-            yield Damage(position, damage)
-
-
-def _file_damages(connection: sqlite3.Connection) -> Iterator[Damage]:
-    """What SQLite finds wrong with the file's structure: its pages, its indexes."""
-    for (said,) in connection.execute("PRAGMA integrity_check(10)"):
-        if said != "ok":
-            yield Damage(0, f"the store's file is damaged ({said})")

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Kind, Record, digest_of
 from trishula_router.store import reads
+from trishula_router.store.check import check_store
 from trishula_router.store.facts import accepted_facts, returned_facts, settled_facts
 from trishula_router.store.interface import (
     Accepted,
@@ -51,7 +52,7 @@ _NEEDED_TO_OPEN_BYTES = 256 * 1024
 _NEW_MESSAGE = "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body)"
 
 
-class _Chain:
+class Chain:
     """The end of the node's own chain, as the writer's transaction sees it."""
 
     def __init__(self, sequence: int, digest: bytes) -> None:
@@ -73,7 +74,7 @@ class _Chain:
         return self.sequence, at, kind, encoded, self.digest
 
 
-def _connect(file: Path) -> sqlite3.Connection:
+def connect(file: Path) -> sqlite3.Connection:
     # Statements are cached by text: every statement of this package is a constant.
     connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, cached_statements=256)
     connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
@@ -109,7 +110,7 @@ def open_store(
         )
     connection: sqlite3.Connection | None = None
     try:
-        connection = _connect(file)
+        connection = connect(file)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
@@ -117,7 +118,7 @@ def open_store(
         migrate(connection, file)
         connection.execute(f"PRAGMA max_page_count = {max(1, limit_bytes // _PAGE_BYTES)}")
         connection.execute("INSERT INTO property VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (new_epoch(),))
-        return SqliteStore(file, connection, _connect(file), call_in_reactor)
+        return SqliteStore(file, connection, connect(file), call_in_reactor)
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()
@@ -156,9 +157,12 @@ class SqliteStore:
             "SELECT position, digest FROM journal WHERE position < ? ORDER BY position DESC LIMIT 1",
             (1 << ORIGIN_SHIFT,),
         ).fetchone()
-        self._chain = _Chain(*(last or (0, GENESIS)))
+        self._chain = Chain(*(last or (0, GENESIS)))
         self._writer = Writer(writes, self._chain, call_in_reactor)
-        self._reader = Writer(readings, _Chain(0, GENESIS), call_in_reactor, begin="BEGIN")
+        self._reader = Writer(readings, Chain(0, GENESIS), call_in_reactor, begin="BEGIN")
+        # A check takes as long as the store is large; whoever wants a body must not wait for it.
+        self._checker: Writer | None = None
+        self._call_in_reactor = call_in_reactor
 
     @property
     def epoch(self) -> str:
@@ -310,11 +314,17 @@ class SqliteStore:
         )
 
     def verify(self) -> Deferred[Verdict]:
-        return self._reader.submit(reads.verify_all)
+        if self._checker is None:
+            self._checker = Writer(connect(self._file), Chain(0, GENESIS), self._call_in_reactor, begin="BEGIN")
+        return self._checker.submit(check_store)
 
     def size_bytes(self) -> int:
         wal = self._file.with_name(self._file.name + "-wal")
         return sum(file.stat().st_size for file in (self._file, wal) if file.exists())
 
     def close(self) -> Deferred[None]:
+        if self._checker is not None:
+            # Whoever asked for the check learns that the store was closed; nobody waits for it.
+            self._checker.interrupt()
+            self._checker.close()
         return self._reader.close().addCallback(lambda _: self._writer.close())

@@ -113,6 +113,10 @@ class Writer:
             self._wake.notify()
         return closed.addCallback(lambda _: self._thread.join())
 
+    def interrupt(self) -> None:
+        """End the statement that runs now, if one does; its job fails."""
+        self._connection.interrupt()
+
     def _next_group(self) -> list[_Job] | None:
         with self._wake:
             while not self._jobs:
