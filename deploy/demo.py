@@ -24,7 +24,7 @@ import trishula
 from trishula import uris
 from trishula.bench import percentile
 from trishula.cli.state import local_time, plain
-from trishula.throwaway import ThrowawayNode, ToolFailed, command, surroundings_of, terminate
+from trishula.throwaway import ThrowawayNode, ToolFailed, command, surroundings_of, terminate, undisturbed
 from trishula.units import show_bytes, show_duration
 
 AGENTS = ("dc", "agni", "rushabdev")
@@ -59,7 +59,7 @@ class Agents:
 
     def start(self, name: str, token: str) -> None:
         """Start one; what it says goes into a file."""
-        with self._log(name).open("wb") as log:
+        with self._log(name).open("wb") as log, undisturbed():
             self._processes[name] = subprocess.Popen(
                 command("agent", "run", name),
                 stdin=subprocess.DEVNULL,

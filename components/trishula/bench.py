@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 
 from trishula.bench_worker import KINDS, Result, Task
-from trishula.throwaway import ToolFailed, surroundings_of, terminate
+from trishula.throwaway import ToolFailed, surroundings_of, terminate, undisturbed
 
 __all__ = ["DEFAULT_WINDOW", "Figures", "Plan", "evaluate", "measure", "percentile"]
 
@@ -227,14 +227,14 @@ class _Workers:
 
     def start(self, name: str, task: Task) -> None:
         # The task goes in by a pipe: what stands in argv or the environment, every process of the host can read.
-        process = subprocess.Popen(
-            [sys.executable, "-m", "trishula.bench_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=surroundings_of(),
-            start_new_session=True,
-        )
-        self._processes[name] = process
+        with undisturbed():
+            process = self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "trishula.bench_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=surroundings_of(),
+                start_new_session=True,
+            )
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(task) + b"\n")
         process.stdin.flush()

@@ -6,6 +6,8 @@ is made for it and removed with it. Nothing here imports the router: it only has
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import os
 import select
@@ -15,14 +17,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from trishula.errors import TrishulaError
 
-__all__ = ["ThrowawayNode", "ToolFailed", "command", "surroundings_of", "terminate"]
+__all__ = ["ThrowawayNode", "ToolFailed", "command", "surroundings_of", "terminate", "undisturbed"]
 
 #: Crossbar listens after about three seconds; a busy machine needs several times as long.
 START_TIMEOUT_S = 60.0
@@ -76,6 +78,28 @@ def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Answer signals after the block: a child that was just started must be on record before we may leave.
+
+    Handlers, not a mask: a child would inherit the mask, and couldn't be terminated.
+    """
+    if not _is_main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDINGS)}
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)
+
+
 class ThrowawayNode:
     """A durable node that ends, with all it stored, when the block does.
 
@@ -108,8 +132,11 @@ class ThrowawayNode:
 
     def __enter__(self) -> ThrowawayNode:
         self._handlers = {number: signal.signal(number, _leave) for number in _ENDINGS} if _is_main_thread() else {}
-        self.directory = Path(tempfile.mkdtemp(prefix=self._prefix))
         try:
+            with undisturbed():
+                self.directory = Path(tempfile.mkdtemp(prefix=self._prefix))
+                # For a signal that comes before the block has begun, or after it has ended.
+                atexit.register(self._remove)
             self._start()
         except BaseException:
             self._end()
@@ -123,7 +150,7 @@ class ThrowawayNode:
 
     def _start(self) -> None:
         args = command("node", "start", "--state", str(self.state), "--port", str(self._port))
-        with (self.directory / "errors.txt").open("wb") as errors:
+        with (self.directory / "errors.txt").open("wb") as errors, undisturbed():
             # A session of its own: Ctrl-C in the terminal is for us, and we stop the node in order.
             self._process = subprocess.Popen(
                 args,
@@ -178,7 +205,9 @@ class ThrowawayNode:
                 _kill_group(process.pid)
             if process.stdout is not None:
                 process.stdout.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if self.directory.name:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        atexit.unregister(self._remove)
 
 
 def _kill_group(pid: int) -> None:
