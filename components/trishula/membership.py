@@ -8,6 +8,7 @@ the session, and the connection's policy decides when to try again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -185,6 +186,14 @@ class Membership:
         pending.when_done(done)
         return outcome
 
+    async def ended_within(self, pending: Pending[Any], timeout_s: float) -> bool:
+        """Wait for an outcome, whatever it is, but only so long; whether it came."""
+        ended: Pending[None] = Pending()
+        pending.when_done(lambda _: ended.resolve(None))
+        with contextlib.suppress(_Late):
+            await self.within(ended, timeout_s, _Late)
+        return pending.done
+
     def sleep(self, seconds: float) -> Pending[None]:
         """Wait."""
         pending: Pending[None] = Pending()
@@ -297,6 +306,10 @@ class Membership:
         for one in waiting:
             one.reject(error)
         self._user.member_ended(error)
+
+
+class _Late(Exception):
+    """The time is over; never seen outside of this module."""
 
 
 async def _fault_of(pending: Pending[None]) -> BaseException | None:

@@ -1,0 +1,75 @@
+"""Messages on their way in: what the node pushes and what is fetched from it, until a receiver has them.
+
+Answers to our own calls go to whoever waits for them (:mod:`trishula.calls`), everything else to the receiver. What
+can't be read is given back for good: delivered again it could be read no better.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from trishula.calls import Calls
+from trishula.deliveries import Delivery, Fetched, Unreadable, read_deliveries
+from trishula.settling import Settling
+from trishula.uris import MAILBOX_FETCH
+
+__all__ = ["Receiving"]
+
+_log = logging.getLogger("trishula")
+
+#: A long poll ends on the node's side; the client waits so much longer for its answer.
+_FETCH_GRACE_S = 10.0
+
+Receiver = Callable[[list[Delivery]], object]
+
+
+class Receiving:
+    """See the module's docstring.
+
+    Attributes:
+        receiver: gets the deliveries; ``None`` if nobody takes any.
+    """
+
+    def __init__(self, calls: Calls, settling: Settling) -> None:
+        self.receiver: Receiver | None = None
+        self._calls = calls
+        self._settling = settling
+
+    def pushed(self, raw: object = None, *_: object) -> None:
+        """An event on the inbox topic."""
+        deliveries, unreadable = read_deliveries(raw)
+        self._refuse(unreadable)
+        calls = self._calls
+        if calls.is_busy:
+            others = []
+            for delivery in deliveries:
+                if calls.answered(delivery.message):
+                    self._settling.ack(delivery.token)
+                else:
+                    others.append(delivery)
+            deliveries = others
+        if deliveries and self.receiver is not None:
+            self.receiver(deliveries)
+
+    async def fetch(
+        self, request: Callable[..., Awaitable[Any]], max: int, wait_s: float, instance: str | None
+    ) -> Fetched:
+        """See :meth:`trishula.client.Client.fetch`."""
+        details: dict[str, Any] = {"max": max, "wait_s": wait_s}
+        if instance is not None:
+            details["instance"] = instance
+        raw = await request(MAILBOX_FETCH, details, timeout_s=wait_s + _FETCH_GRACE_S)
+        fields: dict[str, Any] = raw if isinstance(raw, dict) else {}
+        deliveries, unreadable = read_deliveries(fields.get("deliveries"))
+        self._refuse(unreadable)
+        return msgspec.convert({**fields, "deliveries": deliveries}, Fetched)
+
+    def _refuse(self, unreadable: list[Unreadable]) -> None:
+        for fault in unreadable:
+            _log.error("A delivery can't be read and is refused: %s", fault.reason)
+            if fault.token:
+                self._settling.nack(fault.token, f"the receiver can't read it: {fault.reason}", False)

@@ -1,0 +1,249 @@
+"""Messages on their way out: the outbox, the calls that carry its batches, the awaitables of those who sent.
+
+What goes out when, and again, is decided in :mod:`trishula.outbox`; this is its shell. One turn, one call: ``post``
+only writes down what is to be sent, :meth:`Sending.flush` at the end of the turn makes the calls.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from trishula import uris
+from trishula.awaiting import Pending
+from trishula.errors import BusUnreachable, MessageInvalid, OutcomeUnknown, PayloadNotJson, TrishulaError
+from trishula.membership import Membership
+from trishula.message import encode_payload
+from trishula.names import BROADCAST, ID_RULE, is_message_id
+from trishula.outbox import Batch, Entry, Limits, Outbox, Receipt
+from trishula.surroundings import Surroundings, Timer
+from trishula.transport import Link
+
+__all__ = ["Sending"]
+
+_log = logging.getLogger("trishula")
+
+#: A node that has not answered a send by then has trouble of its own; the same ids go out again.
+_TIMEOUT_S = 30.0
+
+#: Measures a message and finds what can't be written, before it can spoil a call for its neighbours.
+_written = msgspec.msgpack.Encoder().encode
+
+Done = Callable[[Receipt | TrishulaError], object]
+
+
+class Sending:
+    """See the module's docstring.
+
+    Args:
+        around: clocks and randomness.
+        member: says why there is no node.
+        sender: our address, if messages must name it: an instance's.
+        limits: how much the outbox takes and sends at once.
+        wake: called when there is something to flush.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        member: Membership,
+        *,
+        sender: str | None,
+        limits: Limits,
+        wake: Callable[[], None],
+    ) -> None:
+        self._around = around
+        self._clock = around.clock
+        self._member = member
+        self._sender = sender
+        self._wake = wake
+        self._outbox = Outbox(random=around.random, limits=limits)
+        self._retrying: Timer | None = None
+        # Unique without a call for each: a random word per client, a number per message.
+        self._id_word = around.word(6)
+        self._id_numbers = itertools.count(1)
+
+    def __len__(self) -> int:
+        """How many messages have no receipt yet."""
+        return len(self._outbox)
+
+    def new_id(self) -> str:
+        """A new message id."""
+        return f"{self._id_word}.{next(self._id_numbers)}"
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+
+    def post(self, wire: dict[str, Any], done: Done, copies: int | None) -> None:
+        """Queue one message, or tell ``done`` at once why not."""
+        # What the node would refuse as well is left to it; here is only what could not even be sent.
+        if wire["id"] is None:
+            wire["id"] = self.new_id()
+        elif not is_message_id(wire["id"]):
+            done(MessageInvalid(f"message.id is {wire['id']!r}; it must be {ID_RULE}"))
+            return
+        if not isinstance(wire.get("to"), str):
+            done(MessageInvalid(f"message.to is {wire.get('to')!r}; it must be an address or {BROADCAST!r}"))
+            return
+        if self._sender is not None:
+            wire.setdefault("from", self._sender)
+        if self._member.end is not None:
+            done(self._member.end)
+            return
+        try:
+            size_bytes = len(_written(wire))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            done(PayloadNotJson(f"the message {wire['id']} to {wire['to']} can't be written: {error}"))
+            return
+        try:
+            self._outbox.add(Entry(wire, done, copies=copies, size_bytes=size_bytes))
+        except BusUnreachable as error:
+            done(error)
+            return
+        self._wake()
+
+    def post_many(
+        self, messages: Iterable[Mapping[str, Any]], copies: int | None, timeout_s: float | None
+    ) -> Pending[list[Receipt | TrishulaError]]:
+        """Queue many, with one awaitable for all; see :meth:`trishula.client.Client.send_many`."""
+        now_ms = self._around.now_ms()
+        wires = [{"id": None, "timestamp": now_ms, **message} for message in messages]
+        outcome: Pending[list[Receipt | TrishulaError]] = Pending()
+        group = _Group(len(wires), outcome)
+        if not wires:
+            outcome.resolve([])
+        slots = [_Slot(group, index) for index in range(len(wires))]
+        for slot, wire in zip(slots, wires, strict=True):
+            self.post(wire, slot, copies)
+        if timeout_s is not None and not outcome.done:
+            timer = self._clock.callLater(timeout_s, self._give_up, wires, slots, timeout_s)
+            outcome.when_done(lambda _: timer.cancel() if timer.active() else None)
+        return outcome
+
+    def _give_up(self, wires: list[dict[str, Any]], slots: list[_Slot], timeout_s: float) -> None:
+        for wire, slot in zip(wires, slots, strict=True):
+            if slot.is_open:
+                slot(self.unconfirmed(wire["id"], timeout_s))
+
+    def unconfirmed(self, message_id: str, timeout_s: float) -> TrishulaError:
+        """What to say of a message that has no receipt in time; one that no node can have seen is withdrawn."""
+        if self.withdraw(message_id):
+            return self._member.unreachable(timeout_s)
+        return OutcomeUnknown(
+            f"the node did not confirm the message {message_id} within {timeout_s:g} s; it may have been accepted: ask "
+            f"with trishula why {message_id}, or send it again under the same id",
+            message_id=message_id,
+        )
+
+    def withdraw(self, message_id: str) -> bool:
+        """Forget a message that no node can have seen; ``False`` if one may have."""
+        return self._outbox.withdraw(message_id)
+
+    # -- out -----------------------------------------------------------------------------------------------------------
+
+    def flush(self, link: Link) -> None:
+        """Make the calls that may be made now."""
+        now_s = self._clock.seconds()
+        while (batch := self._outbox.take(now_s)) is not None:
+            self._offer(link, batch)
+        due_s = self._outbox.due_s()
+        if due_s is not None and (self._retrying is None or not self._retrying.active()):
+            self._retrying = self._clock.callLater(max(due_s - now_s, 0.001), self._retry)
+
+    def _retry(self) -> None:
+        self._retrying = None
+        self._wake()
+
+    def _offer(self, link: Link, batch: Batch) -> None:
+        args: list[Any] = [[entry.wire for entry in batch.entries]]
+        if batch.copies is not None:
+            args.append({"copies": batch.copies})
+        link.call(uris.MAILBOX_SEND, args, timeout_s=_TIMEOUT_S).when_done(
+            lambda pending: self._offered(batch, pending)
+        )
+
+    def _offered(self, batch: Batch, pending: Pending[Any]) -> None:
+        error = pending.error
+        now_s = self._clock.seconds()
+        if error is None:
+            try:
+                receipts = msgspec.convert(pending.result(), list[Receipt])
+            except msgspec.ValidationError as fault:
+                receipts = []
+                _log.error("The node's receipts can't be read: %s", fault)
+            self._outbox.answered(batch, receipts, now_s)
+        elif isinstance(error, PayloadNotJson):
+            self._outbox.split(batch, _faults(batch, error))
+        elif isinstance(error, TrishulaError):
+            self._outbox.failed(batch, error, now_s)
+        else:
+            raise error
+        if len(self._outbox):
+            self._wake()
+
+    # -- sessions ------------------------------------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """There is a session."""
+        self._outbox.connected()
+
+    def disconnected(self) -> None:
+        """The session is gone."""
+        self._outbox.disconnected()
+
+    def close(self, error: TrishulaError) -> None:
+        """There will be none any more."""
+        if self._retrying is not None and self._retrying.active():
+            self._retrying.cancel()
+        self._retrying = None
+        self._outbox.close(error)
+
+
+class _Group:
+    """The outcomes of :meth:`Sending.post_many`, until the last one is there."""
+
+    __slots__ = ("left", "outcome", "outcomes")
+
+    def __init__(self, count: int, outcome: Pending[list[Receipt | TrishulaError]]) -> None:
+        self.left = count
+        self.outcome = outcome
+        self.outcomes: list[Any] = [None] * count
+
+
+class _Slot:
+    """Where one outcome of a group goes."""
+
+    __slots__ = ("_group", "_index")
+
+    def __init__(self, group: _Group, index: int) -> None:
+        self._group = group
+        self._index = index
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its outcome is not there yet."""
+        return self._group.outcomes[self._index] is None
+
+    def __call__(self, outcome: Receipt | TrishulaError) -> None:
+        group = self._group
+        if group.outcomes[self._index] is not None:
+            # It was given up before.
+            return
+        group.outcomes[self._index] = outcome
+        group.left -= 1
+        if group.left == 0:
+            group.outcome.resolve(group.outcomes)
+
+
+def _faults(batch: Batch, error: PayloadNotJson) -> dict[str, TrishulaError]:
+    """Which messages of a call that could not be written are at fault; all, if none can be told apart."""
+    faults: dict[str, TrishulaError] = {}
+    for entry in batch.entries:
+        try:
+            encode_payload(entry.wire, path=f"message {entry.id}", limit_bytes=2**63)
+        except PayloadNotJson as fault:
+            faults[entry.id] = fault
+    return faults or {entry.id: error for entry in batch.entries}
