@@ -20,11 +20,13 @@ __all__ = [
     "BusUnreachable",
     "CallFailed",
     "CopiesUnavailable",
+    "DeadLetter",
     "ForwardingForbidden",
     "InstanceUnknown",
     "KeyUnknown",
     "MailboxBusy",
     "MailboxFull",
+    "MessageExpired",
     "MessageInvalid",
     "MessageUnknown",
     "NodeFailed",
@@ -259,6 +261,18 @@ class ProcedureUnknown(TrishulaError):
     """The called agent has no procedure of that name."""
 
     uri = "trishula.error.procedure_unknown"
+
+
+class DeadLetter(TrishulaError):
+    """The message could not be handled, and is in the node's dead letters; its sender is told by an ERROR message."""
+
+    uri = "trishula.error.dead_letter"
+
+
+class MessageExpired(TrishulaError):
+    """The COMMAND's time to live or its deadline was over before it was done; its sender is told by an ERROR message."""
+
+    uri = "trishula.error.message_expired"
 
 
 class OutcomeUnknown(TrishulaError):

@@ -96,7 +96,7 @@ RULES: dict[str, str] = {
     "type": "one of " + ", ".join(MESSAGE_TYPES),
     "id": ID_RULE,
     "from": "the sender's own address, 'agent' or 'agent/instance', or absent",
-    "to": f"'agent', 'agent/instance' or '{BROADCAST}', where an agent is {AGENT_RULE}",
+    "to": f"'agent', 'agent/instance', 'capability:name' or '{BROADCAST}', where an agent is {AGENT_RULE}",
     "timestamp": _MILLISECONDS,
     "payload": "any JSON value",
     "priority": "an integer from 1 (most urgent) to 5",

@@ -5,6 +5,7 @@ An *agent* is a named member of the bus; its name is its WAMP ``authid``. An *ad
 ===================  ==========================================================================================
 ``agni``             the agent itself: its durable mailbox
 ``agni/7f3a``        an *instance*: a further session under the agent's identity, with a mailbox that ends with it
+``capability:NAME``  whichever present agent announced that capability: exactly one of them
 ``broadcast``        one delivery for each registered agent but the sender
 ===================  ==========================================================================================
 
@@ -18,18 +19,31 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["BROADCAST", "AGENT_RULE", "INSTANCE_RULE", "ID_RULE", "Address", "is_agent_name", "is_message_id"]
+__all__ = [
+    "AGENT_RULE",
+    "BROADCAST",
+    "CAPABILITY_RULE",
+    "ID_RULE",
+    "INSTANCE_RULE",
+    "Address",
+    "is_agent_name",
+    "is_capability",
+    "is_message_id",
+]
 
 BROADCAST = "broadcast"
+_CAPABILITY_PREFIX = "capability:"
 
 # Lower case only, because a name becomes a WAMP URI component, a file name in the fallback and a host label in logs:
 # two agents that differ by case alone would collide in at least one of them.
 _AGENT = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9_]{0,31}\Z")
+_CAPABILITY = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
 _ID = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}\Z")
 
 AGENT_RULE = "a lower-case letter, then up to 62 of a-z, 0-9 and _"
 INSTANCE_RULE = "1 to 32 of a-z, 0-9 and _, not starting with _"
+CAPABILITY_RULE = "a lower-case letter, then up to 62 of a-z, 0-9, '_', '.' and '-'"
 ID_RULE = "1 to 128 of A-Z, a-z, 0-9, '_', '.', ':' and '-', not starting with '.'"
 
 # A name that is also a word of the address grammar would make an address ambiguous.
@@ -46,31 +60,50 @@ def is_message_id(text: object) -> bool:
     return isinstance(text, str) and _ID.match(text) is not None
 
 
+def is_capability(text: str) -> bool:
+    """Whether an address (one that was checked) names a capability, not an agent."""
+    return text.startswith(_CAPABILITY_PREFIX)
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a message can go, short of a broadcast: an agent, or one instance of it."""
+    """Where a message can go, short of a broadcast: an agent, one instance of it, or a capability.
+
+    Attributes:
+        agent: the agent's name; ``""`` if it is a capability, so that it never is anybody's own.
+        instance: the instance's name.
+        capability: what whoever gets it must be able to do.
+    """
 
     agent: str
     instance: str | None = None
+    capability: str | None = None
 
     @classmethod
     def parse(cls, text: object) -> Address:
-        """Parse ``agent`` or ``agent/instance``.
+        """Parse ``agent``, ``agent/instance`` or ``capability:name``.
 
         Raises:
-            ValueError: if ``text`` is neither; the sentence names the part at fault and its rule.
+            ValueError: if ``text`` is none of them; the sentence names the part at fault and its rule.
         """
         if not isinstance(text, str):
             raise ValueError(f"an address is a string, not {type(text).__name__}")
         return _parse(text)
 
     def __str__(self) -> str:
+        if self.capability is not None:
+            return _CAPABILITY_PREFIX + self.capability
         return self.agent if self.instance is None else f"{self.agent}/{self.instance}"
 
 
 # Each message is checked against a handful of addresses, the same ones again and again.
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> Address:
+    if is_capability(text):
+        capability = text.removeprefix(_CAPABILITY_PREFIX)
+        if _CAPABILITY.match(capability) is None:
+            raise ValueError(f"a capability's name is {CAPABILITY_RULE}")
+        return Address("", None, capability)
     agent, slash, instance = text.partition("/")
     if not is_agent_name(agent):
         raise ValueError(f"an agent's name is {AGENT_RULE}")

@@ -45,6 +45,16 @@ Directory (caller: any agent): ``directory.list()``, ``directory.get(agent)``, `
 presence?})`` → entries ``{agent, presence, since, node, capabilities, …}``; ``directory.beat({sent_at, state?,
 busy_until?, load?})`` → ``{received_at, answered_at}``. May be repeated: yes.
 
+Dead letters (caller: an operator): ``admin.dead.list({agent?, limit?, after?})`` → ``{letters: [{seq, from, id, to,
+type, reason, failures, attempts, dead_at, bytes}…], more}``; ``admin.dead.show(seq)`` → the letter with its ``message``;
+``admin.dead.replay([seq…])`` → ``[true | false…]``: whether it is back in its mailbox, with no failures and its first
+time to live; ``admin.dead.purge([seq…] | {before?})`` → how many bodies were deleted. May be repeated: yes.
+
+What the node itself says to a sender: of a message that is dead (not of an ERROR or a RESULT), and of a COMMAND that
+expired, its sender gets an ERROR message in its mailbox: ``from`` = the recipient it had, ``reply_to`` = its id,
+``payload`` = ``{error, message, reason}`` with ``trishula.error.dead_letter`` or ``trishula.error.message_expired``, and
+an id that begins with ``node:``, which nobody else may use.
+
 Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator).
 
 This module holds every URI; nothing else in the project spells one out (a test looks).
@@ -98,6 +108,10 @@ AUDIT_PREFIX = "trishula.audit."
 
 NODE_STATUS = "trishula.node.status"
 NODE_PREFIX = "trishula.node."
+ADMIN_DEAD_LIST = "trishula.admin.dead.list"
+ADMIN_DEAD_SHOW = "trishula.admin.dead.show"
+ADMIN_DEAD_REPLAY = "trishula.admin.dead.replay"
+ADMIN_DEAD_PURGE = "trishula.admin.dead.purge"
 ADMIN_PREFIX = "trishula.admin."
 PEER_PREFIX = "trishula.peer."
 

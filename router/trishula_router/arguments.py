@@ -18,6 +18,8 @@ from trishula.names import ID_RULE, INSTANCE_RULE
 __all__ = [
     "AttachOptions",
     "BeatOptions",
+    "DeadListOptions",
+    "DeadPurgeOptions",
     "FetchOptions",
     "FindOptions",
     "NackItem",
@@ -27,7 +29,9 @@ __all__ = [
     "read",
     "read_ids",
     "read_list",
+    "read_position",
     "read_positional",
+    "read_positions",
     "read_span",
     "read_token",
     "read_tokens",
@@ -45,6 +49,8 @@ _Instant = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
 # A lone surrogate is in Python's strings, and in no text that can be written to a socket or a disk.
 _TEXT = r"^[^\ud800-\udfff]*\Z"
 _Text = Annotated[str, msgspec.Meta(pattern=_TEXT)]
+_Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_POSITION_RULE = "a position: an integer from 0 to 9223372036854775807"
 _INSTANT_RULE = f"an integer count of milliseconds from 0 to {_MAX_MS}"
 
 
@@ -113,6 +119,26 @@ class FindOptions(_Options, frozen=True, kw_only=True):
     }
 
 
+class DeadListOptions(_Options, frozen=True, kw_only=True):
+    """``admin.dead.list``."""
+
+    agent: _Text | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+    after: _Position = 0
+    RULES: ClassVar[Mapping[str, str]] = {
+        "agent": "the name of an agent",
+        "limit": "an integer from 1 to 1000",
+        "after": _POSITION_RULE,
+    }
+
+
+class DeadPurgeOptions(_Options, frozen=True, kw_only=True):
+    """``admin.dead.purge`` without a list of letters."""
+
+    before: _Instant | None = None
+    RULES: ClassVar[Mapping[str, str]] = {"before": _INSTANT_RULE}
+
+
 class NackItem(_Options, frozen=True, kw_only=True):
     """One item of ``mailbox.nack``."""
 
@@ -134,7 +160,7 @@ class QueryOptions(_Options, frozen=True, kw_only=True):
     kind: _Text | None = None
     since: _Instant | None = None
     until: _Instant | None = None
-    after: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    after: _Position = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
     RULES: ClassVar[Mapping[str, str]] = {
         "agent": "the name of an agent",
@@ -142,7 +168,7 @@ class QueryOptions(_Options, frozen=True, kw_only=True):
         "kind": "a kind of record, such as accepted, delivered or done",
         "since": _INSTANT_RULE,
         "until": _INSTANT_RULE,
-        "after": "a position: an integer from 0 to 9223372036854775807",
+        "after": _POSITION_RULE,
         "limit": "an integer from 1 to 1000",
     }
 
@@ -253,6 +279,18 @@ def read_token(raw: object, path: str) -> tuple[int, int]:
 def read_tokens(raw: object, path: str, limit: int) -> list[int]:
     """The positions that a list of tokens names: which attempt it was makes no difference to what is done."""
     return [read_token(item, f"{path}[{index}]")[0] for index, item in enumerate(read_list(raw, path, limit))]
+
+
+def read_positions(raw: object, path: str, limit: int) -> list[int]:
+    """A list of positions of the journal, such as a list of dead letters names them."""
+    return [read_position(item, f"{path}[{index}]") for index, item in enumerate(read_list(raw, path, limit))]
+
+
+def read_position(raw: object, path: str) -> int:
+    """A position of the journal."""
+    if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw < 2**63:
+        return raw
+    raise ArgumentInvalid(f"{path} is {show_value(raw)}; it must be {_POSITION_RULE}")
 
 
 def read_ids(raw: object, path: str, limit: int) -> list[str]:

@@ -290,7 +290,7 @@ class Delivery:
     def _take(self, mailbox: Mailbox, room: int, limit_bytes: int | None = None) -> list[Entry]:
         taken = mailbox.take(room, self._now(), limit_bytes)
         if taken.expired:
-            self._settlement.settle_soon(taken.expired, State.EXPIRED, "its time to live was over")
+            self._settlement.expire_soon(taken.expired)
         return taken.ready
 
     def _hand_over(

@@ -24,6 +24,7 @@ from trishula.errors import (
     CopiesUnavailable,
     InstanceUnknown,
     MailboxFull,
+    MessageInvalid,
     MessageUnknown,
     RecipientForbidden,
     RecipientUnknown,
@@ -37,6 +38,7 @@ from trishula.names import BROADCAST, Address
 from trishula_router.journal import Kind
 from trishula_router.lifecycle import Entry
 from trishula_router.mailroom import Mailroom
+from trishula_router.notices import is_reserved
 from trishula_router.options import Limits
 from trishula_router.store.interface import Accepted, Draft, State, Store
 
@@ -173,6 +175,10 @@ class Intake:
                 f'messages[{index}].from is "{message.sender}", and this session is {agent}\'s; leave the key out, or '
                 f"send as {agent}"
             )
+        if is_reserved(message.id):
+            raise MessageInvalid(
+                f'messages[{index}].id is "{message.id}"; ids that begin with "node:" are the node\'s own, take another'
+            )
         if copies > 1:
             raise CopiesUnavailable(
                 f"the sender insists on {copies} copies and this node has no peer to keep a second one; ask for 1, or "
@@ -187,14 +193,24 @@ class Intake:
         if principal is None:
             raise AgentUnknown(f"{agent} is not registered at this node any more")
         recipients = self._recipients(agent, principal, message, index)
-        ttl_ms = self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms
+        expires_at = now + (self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms)
+        by_deadline = message.deadline_at is not None and message.deadline_at < expires_at
         envelope = msgspec.json.encode(wire)
         for recipient in recipients:
             self._check_room(recipient, len(envelope))
         for recipient in recipients:
             self._mailroom.mailbox(recipient).reserve(len(envelope))
         assert message.sender is not None
-        return Draft(message.sender, message.id, recipients, message.type, message.priority, now + ttl_ms, envelope)
+        return Draft(
+            message.sender,
+            message.id,
+            recipients,
+            message.type,
+            message.priority,
+            message.deadline_at if by_deadline and message.deadline_at is not None else expires_at,
+            envelope,
+            by_deadline,
+        )
 
     def _recipients(self, agent: str, principal: Grants, message: Message, index: int) -> tuple[str, ...]:
         if message.to == BROADCAST:
@@ -325,16 +341,4 @@ class Intake:
 
 
 def _entries(one: _Checked, outcome: Accepted) -> list[Entry]:
-    return [
-        Entry(
-            position,
-            one.draft.sender,
-            one.draft.id,
-            recipient,
-            one.draft.priority,
-            one.draft.expires_at,
-            len(one.draft.envelope),
-            one.wire,
-        )
-        for position, recipient in zip(outcome.positions, one.draft.recipients, strict=True)
-    ]
+    return [Entry.of_draft(one.draft, position, one.wire, index) for index, position in enumerate(outcome.positions)]

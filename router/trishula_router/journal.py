@@ -49,6 +49,8 @@ class Kind(StrEnum):
     DEAD = "dead"  # the same
     EXPIRED = "expired"  # the same
     CANCELLED = "cancelled"  # the same
+    REPLAYED = "replayed"  # {messages: [position…]}: dead letters that are back in their mailboxes
+    PURGED = "purged"  # {messages: [position…]}: dead letters whose bodies were deleted
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trishula_router.options import DeliveryPolicy
-from trishula_router.store.interface import Return, StoredMessage
+from trishula_router.store.interface import Draft, Return, StoredMessage
 
 __all__ = ["LOST_SESSIONS_PER_ATTEMPT", "Dead", "Entry", "after_failure", "after_lost_session"]
 
@@ -44,12 +44,16 @@ class Entry:
         attempts: how often it was delivered.
         failures: how often an attempt failed.
         due_at: not to be delivered before.
+        by_deadline: whether ``expires_at`` is its own deadline.
+        holder: the address that it was handed over to last, in this run of the node; other than the recipient if that
+            is a capability.
     """
 
     position: int
     sender: str
     id: str
     recipient: str
+    type: str
     priority: int
     expires_at: int
     size_bytes: int
@@ -57,6 +61,13 @@ class Entry:
     attempts: int = 0
     failures: int = 0
     due_at: int = 0
+    by_deadline: bool = False
+    holder: str | None = None
+
+    @property
+    def time_is_over(self) -> str:
+        """Why it expired, if it did."""
+        return "its deadline passed" if self.by_deadline else "its time to live was over"
 
     @property
     def order(self) -> tuple[int, int]:
@@ -71,6 +82,7 @@ class Entry:
             stored.sender,
             stored.id,
             stored.recipient,
+            stored.type,
             stored.priority,
             stored.expires_at,
             stored.size_bytes,
@@ -78,6 +90,23 @@ class Entry:
             stored.attempts,
             stored.failures,
             stored.due_at,
+            by_deadline=stored.by_deadline,
+        )
+
+    @classmethod
+    def of_draft(cls, draft: Draft, position: int, wire: dict[str, Any], recipient: int = 0) -> Entry:
+        """The entry of a message that was just stored, for one of its recipients."""
+        return cls(
+            position,
+            draft.sender,
+            draft.id,
+            draft.recipients[recipient],
+            draft.type,
+            draft.priority,
+            draft.expires_at,
+            len(draft.envelope),
+            wire,
+            by_deadline=draft.by_deadline,
         )
 
 

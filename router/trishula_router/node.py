@@ -18,18 +18,20 @@ from twisted.python.failure import Failure
 from trishula import uris
 from trishula.errors import AgentUnknown, NodeStopping, StorageFailed, StorageFull, TakenOver
 from trishula.message import show_value
-from trishula.names import Address
+from trishula.names import Address, is_capability
 from trishula_router import arguments
 from trishula_router.audit import Audit
 from trishula_router.authenticator import Authenticator
 from trishula_router.authorizer import Authorizer, Denial
 from trishula_router.clock import Clock, Timer
+from trishula_router.dead_letters import DeadLetters
 from trishula_router.delivery import Delivery, Outlet
 from trishula_router.directory import Directory
 from trishula_router.instances import Instances
 from trishula_router.intake import Intake
 from trishula_router.journal import Kind
 from trishula_router.mailroom import Mailroom
+from trishula_router.notices import Notices
 from trishula_router.options import NodeConfig
 from trishula_router.principals import OPERATOR_ROLE, Principals
 from trishula_router.settlement import Settlement
@@ -126,6 +128,8 @@ class Node:
             tell=router.tell,
             # Settlement makes room and delivery fills it; delivery ends what it can't deliver: one has to come first.
             has_room=lambda address: self.delivery.pump_soon(address),
+            notices=Notices(config.node, store.epoch, config.delivery.default_ttl_ms, self._reach),
+            arrived=lambda entries: self.delivery.arrived(entries),
         )
         self.delivery = Delivery(self.mailroom, store, self.settlement, config.delivery, router, clock=clock, now=now)
         self.intake = Intake(
@@ -141,6 +145,7 @@ class Node:
             beat=lambda agent, sent_at: self.directory.beat(agent, self._now(), sent_at=sent_at),
         )
         self.audit = Audit(store, self.settlement)
+        self.dead_letters = DeadLetters(store, self.settlement, lambda address: self._reach(address) == address)
 
     async def start(self) -> None:
         """Take over what the store holds, and begin to work."""
@@ -203,6 +208,15 @@ class Node:
         for entry in self.directory.changes(self._now()):
             self._router.announce(uris.EVENT_AGENT, entry)
 
+    def _reach(self, address: str) -> str | None:
+        """Where a message for an address can go: there, to its agent if it is an instance that is gone, or nowhere."""
+        if is_capability(address):
+            return address
+        agent = Address.parse(address).agent
+        if self._principals.get(agent) is None:
+            return None
+        return address if address == agent or self.instances.knows(address) else agent
+
     # -- sessions ------------------------------------------------------------------------------------------------------
 
     def session_joined(self, agent: str, session: int, role: str) -> None:
@@ -255,6 +269,10 @@ class Node:
             uris.AUDIT_WHY: self._why,
             uris.AUDIT_VERIFY: self._verify,
             uris.NODE_STATUS: self._node_status,
+            uris.ADMIN_DEAD_LIST: self._dead_list,
+            uris.ADMIN_DEAD_SHOW: self._dead_show,
+            uris.ADMIN_DEAD_REPLAY: self._dead_replay,
+            uris.ADMIN_DEAD_PURGE: self._dead_purge,
         }
 
     async def serve(self, verb: Verb, caller: Caller, args: tuple[Any, ...]) -> Any:
@@ -388,6 +406,28 @@ class Node:
     async def _verify(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments.read_positional(args, "verify", 0, 0)
         return await self.audit.verify()
+
+    async def _dead_list(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "dead.list", 0, 1)
+        options = arguments.read(arguments.DeadListOptions, raw, "options")
+        return await self.dead_letters.page(agent=options.agent, limit=options.limit, after=options.after)
+
+    async def _dead_show(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "dead.show", 1, 1)
+        return await self.dead_letters.show(arguments.read_position(raw, "seq"))
+
+    async def _dead_replay(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "dead.replay", 1, 1)
+        positions = arguments.read_positions(raw, "seqs", arguments.FETCH_LIMIT)
+        return await self.dead_letters.replay(positions, self._now())
+
+    async def _dead_purge(self, caller: Caller, args: tuple[Any, ...]) -> int:
+        (raw,) = arguments.read_positional(args, "dead.purge", 1, 1)
+        if isinstance(raw, Mapping):
+            options = arguments.read(arguments.DeadPurgeOptions, raw, "options")
+            return await self.dead_letters.purge_all(options.before, self._now())
+        positions = arguments.read_positions(raw, "seqs", arguments.FETCH_LIMIT)
+        return await self.dead_letters.purge(positions, self._now())
 
     async def _node_status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments.read_positional(args, "status", 0, 0)

@@ -11,8 +11,9 @@ which knows its id, only acks once more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,8 +24,9 @@ from trishula_router.clock import Clock
 from trishula_router.lifecycle import Dead, Entry, after_failure, after_lost_session
 from trishula_router.mailbox import BEFORE_ALL
 from trishula_router.mailroom import Mailroom, is_of
+from trishula_router.notices import Notices
 from trishula_router.options import DeliveryPolicy
-from trishula_router.store.interface import Return, State, Store
+from trishula_router.store.interface import Accepted, Return, State, Store
 
 __all__ = ["STORE_RETRY_MS", "News", "Settlement", "run"]
 
@@ -60,6 +62,8 @@ class Settlement:
         random: spreads pauses.
         tell: takes news for senders.
         has_room: called with an address whose mailbox can perhaps deliver again.
+        notices: writes what senders are told by message.
+        arrived: takes messages that became durable with an end, or are open again.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class Settlement:
         random: Callable[[], float],
         tell: Callable[[Iterable[News]], None],
         has_room: Callable[[str], None],
+        notices: Notices,
+        arrived: Callable[[Sequence[Entry]], None],
     ) -> None:
         self._mailroom = mailroom
         self._store = store
@@ -82,22 +88,47 @@ class Settlement:
         self._random = random
         self._tell = tell
         self._has_room = has_room
+        self._notices = notices
+        self._arrived = arrived
+        # Dead letters that are being acked, and such that are being replayed: the one waits for the other.
+        self._ending: set[int] = set()
+        self._replaying: set[int] = set()
 
     async def settle(self, entries: Sequence[Entry], state: State, reason: str | None) -> None:
         """Bring messages that were released or claimed to a final state, durably; then tell their senders."""
         if not entries:
             return
-        for address in {entry.recipient for entry in entries}:
-            self._has_room(address)
+        self._make_room(entries)
         now = self._now()
+        notices = self._notices.of(entries, state, reason, now)
+        for notice in notices:
+            # Whatever the mailbox holds: a sender that was too busy to read is told all the same.
+            self._mailroom.mailbox(notice.draft.recipients[0]).reserve(len(notice.draft.envelope))
+        drafts = [notice.draft for notice in notices]
+        outcomes: list[Accepted] = []
         try:
-            await self._store.settle([entry.position for entry in entries], state, reason, now)
+            outcomes = await self._store.settle([entry.position for entry in entries], state, reason, now, drafts)
         except (StorageFull, StorageFailed):
             self._mailroom.put_back(entries, now + STORE_RETRY_MS)
             raise
+        finally:
+            for notice, outcome in zip_longest(notices, outcomes):
+                if outcome is None or outcome.duplicate:
+                    self._mailroom.mailbox(notice.draft.recipients[0]).discount(len(notice.draft.envelope))
         self._mailroom.settled(entries)
         word = state.name.lower()
         self._tell(News(e.sender, e.id, e.recipient, word, now, reason) for e in entries)
+        self._arrived(
+            [
+                Entry.of_draft(notice.draft, outcome.positions[0], notice.wire)
+                for notice, outcome in zip(notices, outcomes, strict=True)
+                if not outcome.duplicate
+            ]
+        )
+
+    def _make_room(self, entries: Iterable[Entry]) -> None:
+        for address in {address for e in entries for address in (e.recipient, e.holder) if address is not None}:
+            self._has_room(address)
 
     # -- the receiver's verbs ------------------------------------------------------------------------------------------
 
@@ -131,13 +162,39 @@ class Settlement:
                     # It is somebody else's to end (a cancel, an ack like this one), and may fail. The store answers
                     # in order, so asking again is waiting for it.
                     settling.append(position)
+                elif position in self._replaying:
+                    # It was dead when the store was asked, and may be back in its mailbox now.
+                    settling.append(position)
                 elif stored.state is not State.DONE:
                     entry = Entry.of(stored)
                     # What is dead or expired is in no mailbox any more; only an open one is somewhere to be claimed.
                     entries.append(self._mailroom.claim(entry) if stored.state is State.OPEN else entry)
-            await self.settle(entries, State.DONE, None)
+            ending = {entry.position for entry in entries}
+            self._ending |= ending
+            try:
+                await self.settle(entries, State.DONE, None)
+            finally:
+                self._ending -= ending
             positions = settling
         return known
+
+    async def replay(self, revived: Mapping[int, int]) -> set[int]:
+        """Put dead letters back into their mailboxes, to expire at the given instants; returns which are there now.
+
+        One that is being acked in this moment is left alone: the work was done after all.
+        """
+        mine = {p: expires_at for p, expires_at in revived.items() if p not in self._ending | self._replaying}
+        if not mine:
+            return set()
+        self._replaying |= mine.keys()
+        try:
+            replayed = await self._store.replay(mine, self._now())
+        finally:
+            self._replaying -= mine.keys()
+        for message in replayed:
+            self._mailroom.mailbox(message.recipient).reserve(message.size_bytes)
+        self._arrived([Entry.of(message) for message in replayed])
+        return {message.position for message in replayed}
 
     async def nack(self, agent: str, refused: Sequence[tuple[int, int, str, bool]]) -> list[bool]:
         """Attempts failed: (position, attempt, reason, requeue) each.
@@ -215,8 +272,7 @@ class Settlement:
                     failed.append(decision)
                 entry.failures = decision.failures
                 self._mailroom.put_back([entry], decision.due_at if decision.due_at > now else 0)
-        for address in {entry.recipient for entry, _ in decided}:
-            self._has_room(address)
+        self._make_room(entry for entry, _ in decided)
         # Each is tried whatever becomes of the others: what nobody puts back would be out for ever.
         fault: StorageFull | StorageFailed | None = None
         if failed:
@@ -237,6 +293,11 @@ class Settlement:
     def settle_soon(self, entries: Iterable[Entry], state: State, reason: str) -> None:
         """Settle messages that nobody waits for."""
         run(self.settle([self._mailroom.claim(entry) for entry in entries], state, reason))
+
+    def expire_soon(self, entries: Iterable[Entry]) -> None:
+        """The time of messages is over; each says which time that was."""
+        for reason, those in _by_reason(entries).items():
+            self.settle_soon(those, State.EXPIRED, reason)
 
     async def cancel(self, positions: Sequence[int]) -> list[bool]:
         """Cancel messages that are not settled; the caller has checked whose they are. Returns which were cancelled."""
@@ -266,7 +327,8 @@ class Settlement:
             ]
             if not entries:
                 return count
-            await self.settle(entries, State.EXPIRED, "its time to live was over")
+            for reason, those in _by_reason(entries).items():
+                await self.settle(those, State.EXPIRED, reason)
             count += len(entries)
 
     async def close_mailbox(self, address: str, reason: str) -> None:
@@ -282,6 +344,13 @@ class Settlement:
                 break
             await self.settle(entries, State.EXPIRED, reason)
         self._mailroom.drop_if_empty(address)
+
+
+def _by_reason(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    by_reason: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_reason.setdefault(entry.time_is_over, []).append(entry)
+    return by_reason
 
 
 def run(work: Coroutine[Deferred[Any], Any, Any]) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def test_every_command_has_help_and_json(trishula: Trishula, path: list[str]) ->
         assert "--json" in ran.out
 
 
-@pytest.mark.parametrize("name", [name for name in OWN_COMMANDS if name not in ("agent", "audit")])
+@pytest.mark.parametrize("name", [name for name in OWN_COMMANDS if name not in ("agent", "audit", "dead")])
 def test_our_own_help_has_examples(trishula: Trishula, name: str) -> None:
     assert f"Examples:\n    trishula {name}" in trishula(name, "--help").out
 
@@ -631,6 +632,97 @@ def test_audit_verify_of_a_damaged_journal(trishula: Trishula, bus: FakeBus) -> 
     ran = trishula("audit", "verify")
     assert (ran.code, ran.out) == (Exit.FAILED, "1 of 12 records are damaged\n  4: the digest is wrong\n")
     assert trishula("audit", "verify", "--json").code == Exit.FAILED
+
+
+# -- dead --------------------------------------------------------------------------------------------------------------
+
+LETTER = {
+    "seq": 7, "from": "dc", "id": "m1", "to": "agni", "type": "STATUS", "reason": "it failed", "failures": 5,
+    "attempts": 5, "dead_at": 1000, "bytes": 120,
+}  # fmt: skip
+
+
+def test_dead_list(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.ADMIN_DEAD_LIST] = [{"letters": [LETTER], "more": False}]
+    ran = trishula("dead", "list", "--agent", "agni")
+    assert ran.code == 0
+    row = [cell.strip() for cell in ran.out.splitlines()[3].split("│")[1:-1]]
+    assert row == ["7", local_time(1000), "m1", "STATUS", "dc", "agni", "5", "it failed"]
+    assert bus.asked == [("request", (uris.ADMIN_DEAD_LIST, {"after": 0, "limit": 100, "agent": "agni"}), {})]
+
+
+def test_dead_list_reads_on(trishula: Trishula, bus: FakeBus) -> None:
+    second = {**LETTER, "seq": 9}
+    bus.answers[uris.ADMIN_DEAD_LIST] = [{"letters": [LETTER], "more": True}, {"letters": [second], "more": True}]
+    ran = trishula("dead", "list", "--limit", "2", "--json")
+    assert ran.json == {"letters": [LETTER, second], "more": True}
+    assert [args[1] for _, args, _ in bus.asked] == [{"after": 0, "limit": 2}, {"after": 7, "limit": 1}]
+
+
+def test_dead_list_says_that_there_is_more(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.ADMIN_DEAD_LIST] = [{"letters": [LETTER], "more": True}]
+    assert trishula("dead", "list", "--limit", "1").err == "there are more: --after 7, or a higher --limit\n"
+
+
+def test_dead_list_of_none(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.ADMIN_DEAD_LIST] = [{"letters": [], "more": False}]
+    assert "none" in trishula("dead", "list").out
+
+
+def test_dead_show(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.ADMIN_DEAD_SHOW] = [{**LETTER, "message": {"id": "m1", "payload": [1]}}]
+    ran = trishula("dead", "show", "7")
+    assert ran.code == 0
+    assert '{"id": "m1", "payload": [1]}' in ran.out
+    assert "120 B" in ran.out
+    assert bus.asked == [("request", (uris.ADMIN_DEAD_SHOW, 7), {})]
+
+
+def test_dead_show_of_none(trishula: Trishula, bus: FakeBus) -> None:
+    bus.error = errors.MessageUnknown("there is no dead letter 7")
+    assert trishula("dead", "show", "7").code == Exit.NOT_FOUND
+
+
+def test_dead_replay(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.ADMIN_DEAD_REPLAY] = [[True, True]]
+    ran = trishula("dead", "replay", "7", "9")
+    assert (ran.code, ran.out) == (0, "2 of 2 dead letters are back in their mailboxes\n")
+    assert bus.asked == [("request", (uris.ADMIN_DEAD_REPLAY, [7, 9]), {})]
+
+
+def test_dead_replay_of_what_is_none(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.ADMIN_DEAD_REPLAY] = [[True, False]]
+    ran = trishula("dead", "replay", "7", "9")
+    assert (ran.code, ran.out) == (
+        Exit.NOT_FOUND,
+        "1 of 2 dead letters are back in their mailboxes\n"
+        "9 is not: it is no dead letter (any more), or its recipient is gone\n",
+    )
+    bus.answers[uris.ADMIN_DEAD_REPLAY] = [[True, False]]
+    assert trishula("dead", "replay", "7", "9", "--json").json == {"replayed": [7], "left": [9]}
+
+
+def test_dead_purge(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.ADMIN_DEAD_PURGE] = [2]
+    assert trishula("dead", "purge", "7", "9").out == "2 dead letters were purged\n"
+    assert trishula("dead", "purge", "--all", "--json").json == {"purged": 2}
+    assert [args[1] for _, args, _ in bus.asked] == [[7, 9], {}]
+
+
+def test_dead_purge_of_the_old(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.ADMIN_DEAD_PURGE] = [3]
+    before_ms = time.time() * 1000
+    assert trishula("dead", "purge", "--older-than", "1h").code == 0
+    ((_, (_, options), _),) = bus.asked
+    assert before_ms - 3_600_001 <= options["before"] <= time.time() * 1000 - 3_600_000 + 1
+
+
+@pytest.mark.parametrize("how", [(), ("7", "--all"), ("--all", "--older-than", "1h")])
+def test_dead_purge_of_what(trishula: Trishula, bus: FakeBus, how: tuple[str, ...]) -> None:
+    ran = trishula("dead", "purge", *how)
+    assert ran.code == Exit.USAGE
+    assert ran.err.startswith("trishula: name the letters by their numbers, or give one of --older-than and --all (try")
+    assert bus.asked == []
 
 
 # -- agent run ---------------------------------------------------------------------------------------------------------

@@ -78,6 +78,17 @@ TABLE = {
     "BusUnreachable": ("bus_unreachable", True, "No node of the client's list could be reached."),
     "CallFailed": ("call_failed", False, "The called agent ran the procedure and it failed."),
     "ProcedureUnknown": ("procedure_unknown", False, "The called agent has no procedure of that name."),
+    "DeadLetter": (
+        "dead_letter",
+        False,
+        "The message could not be handled, and is in the node's dead letters; its sender is told by an ERROR message.",
+    ),
+    "MessageExpired": (
+        "message_expired",
+        False,
+        "The COMMAND's time to live or its deadline was over before it was done; its sender is told by an ERROR "
+        "message.",
+    ),
     "OutcomeUnknown": (
         "outcome_unknown",
         False,

@@ -21,7 +21,7 @@ INSTANCE_RULE = "1 to 32 of a-z, 0-9 and _, not starting with _"
 MAX = 9007199254740991
 MS_RULE = f"an integer count of milliseconds from 0 to {MAX}"
 TYPES = "one of COMMAND, STATUS, RESULT, ERROR, HEARTBEAT, ACK"
-TO_RULE = f"'agent', 'agent/instance' or 'broadcast', where an agent is {AGENT_RULE}"
+TO_RULE = f"'agent', 'agent/instance', 'capability:name' or 'broadcast', where an agent is {AGENT_RULE}"
 NOT_JSON = (
     "message.payload can't be written as JSON and read back the same; it must be any JSON value: maps with string "
     "keys, lists, strings, 64-bit integers, finite numbers, true, false and null, not nested too deeply"

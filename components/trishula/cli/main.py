@@ -40,6 +40,7 @@ OWN_COMMANDS = {
     "watch": "watch",
     "why": "why",
     "audit": "audit",
+    "dead": "dead",
     "bench": "bench",
 }
 

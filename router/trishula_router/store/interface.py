@@ -10,6 +10,7 @@ Promises, held by ``tests/contract/test_store.py``:
 * Verbs take effect in the order in which they were called, and one that fails has no effect at all.
 * ``append`` is idempotent by (sender, id), also within one batch.
 * ``settle`` never unsettles; ``done`` overrides ``dead``, ``expired`` and ``cancelled`` and nothing else overrides.
+* ``replay`` alone opens what was settled, and only dead letters whose body is there.
 * Each verb that changes something appends its record to the journal in the same transaction.
 """
 
@@ -26,6 +27,7 @@ from trishula_router.journal import Damage, Kind, Record
 
 __all__ = [
     "Accepted",
+    "DeadLetter",
     "Draft",
     "History",
     "MailboxSize",
@@ -60,6 +62,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         recipients: addresses; more than one for a broadcast. Without any nothing is stored, so a repeat is none.
         expires_at: ms; after it nobody gets the message any more.
         envelope: the message as JSON, which is what recipients read back.
+        by_deadline: whether ``expires_at`` is the message's own deadline, not the end of its time to live.
     """
 
     sender: str
@@ -69,6 +72,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     priority: int
     expires_at: int
     envelope: bytes
+    by_deadline: bool = False
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -107,6 +111,8 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
         due_at: not to be delivered before.
         delivered_at: of the last delivery, ``None`` before the first.
         settled_at: when it reached its final state.
+        by_deadline: whether ``expires_at`` is the message's own deadline.
+        holder: of a message to a capability: the agent it was delivered to last.
     """
 
     position: int
@@ -124,6 +130,8 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     state: State = State.OPEN
     delivered_at: int | None = None
     settled_at: int | None = None
+    by_deadline: bool = False
+    holder: str | None = None
 
     @property
     def state_word(self) -> str:
@@ -131,6 +139,13 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
         if self.state is State.OPEN:
             return "accepted" if self.delivered_at is None else "delivered"
         return self.state.name.lower()
+
+
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
+    """A dead message whose body is kept, and why it is dead."""
+
+    message: StoredMessage
+    reason: str
 
 
 class MailboxSize(msgspec.Struct, frozen=True, gc=False):
@@ -179,8 +194,22 @@ class Store(Protocol):
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         """Put messages back into their mailboxes."""
 
-    def settle(self, positions: Sequence[int], state: State, reason: str | None, at: int) -> Deferred[None]:
-        """Bring messages to a final state."""
+    def settle(
+        self, positions: Sequence[int], state: State, reason: str | None, at: int, notices: Sequence[Draft] = ()
+    ) -> Deferred[list[Accepted]]:
+        """Bring messages to a final state, and append the notices that tell their senders, both or neither.
+
+        The answer is that of :meth:`append` for the notices.
+        """
+
+    def replay(self, revived: Mapping[int, int], at: int) -> Deferred[list[StoredMessage]]:
+        """Put dead letters back into their mailboxes, with no failures, to expire at the given instants (ms).
+
+        What is not a dead letter (any more) is left alone; the answer has those that are open now.
+        """
+
+    def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
+        """Delete the bodies of dead letters; the answer has the positions of those that were some."""
 
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
         """Append a record that changes no message. May wait for the next verb, like :meth:`deliver`."""
@@ -203,6 +232,9 @@ class Store(Protocol):
 
     def expired(self, now: int, limit: int) -> Deferred[list[int]]:
         """Positions of open messages whose time is over."""
+
+    def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
+        """Dead letters behind a position, oldest first: all, or those to an agent and its instances."""
 
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         """Messages by id, of all senders and recipients: the caller filters by who asks."""

@@ -13,9 +13,20 @@ import msgspec
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, succeed
 
+from trishula.names import is_capability
 from trishula_router.journal import GENESIS, Damage, Kind, Record, digest_of, verify
 from trishula_router.store.facts import accepted_facts, body_damage, mentions, returned_facts, settled_facts
-from trishula_router.store.interface import Accepted, Draft, History, MailboxSize, Return, State, StoredMessage, Verdict
+from trishula_router.store.interface import (
+    Accepted,
+    DeadLetter,
+    Draft,
+    History,
+    MailboxSize,
+    Return,
+    State,
+    StoredMessage,
+    Verdict,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -29,6 +40,7 @@ class MemoryStore:
         self._messages: dict[int, StoredMessage] = {}
         self._bodies: dict[int, bytes] = {}
         self._by_key: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._reasons: dict[int, str] = {}
 
     @property
     def epoch(self) -> str:
@@ -48,6 +60,9 @@ class MemoryStore:
         return position
 
     def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
+        return succeed(self._append(drafts, at))
+
+    def _append(self, drafts: Sequence[Draft], at: int) -> list[Accepted]:
         accepted = []
         for draft in drafts:
             key = (draft.sender, draft.id)
@@ -68,18 +83,21 @@ class MemoryStore:
                     at,
                     draft.expires_at,
                     len(draft.envelope),
+                    by_deadline=draft.by_deadline,
                 )
                 self._bodies[position] = draft.envelope
                 positions.append(position)
             if positions:
                 self._by_key[key] = tuple(positions)
             accepted.append(Accepted(tuple(positions), False))
-        return succeed(accepted)
+        return accepted
 
     def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(Kind.DELIVERED, {"messages": [list(one) for one in deliveries], **facts}, at)
         for position, attempt in deliveries:
             self._change(position, attempts=attempt, delivered_at=at)
+            if is_capability(self._messages[position].recipient):
+                self._change(position, holder=facts.get("to"))
         return succeed(None)
 
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
@@ -88,13 +106,54 @@ class MemoryStore:
             self._change(one.position, failures=one.failures, due_at=one.due_at)
         return succeed(None)
 
-    def settle(self, positions: Sequence[int], state: State, reason: str | None, at: int) -> Deferred[None]:
+    def settle(
+        self, positions: Sequence[int], state: State, reason: str | None, at: int, notices: Sequence[Draft] = ()
+    ) -> Deferred[list[Accepted]]:
         self._record(Kind(state.name.lower()), settled_facts(positions, reason), at)
         for position in positions:
             now = self._messages[position].state
             if now is State.OPEN or (state is State.DONE and now is not State.DONE):
                 self._change(position, state=state, settled_at=at)
-        return succeed(None)
+                self._reasons[position] = reason or ""
+        return succeed(self._append(notices, at))
+
+    def replay(self, revived: Mapping[int, int], at: int) -> Deferred[list[StoredMessage]]:
+        positions = [position for position in revived if self._is_letter(position)]
+        if positions:
+            self._record(Kind.REPLAYED, settled_facts(positions, None), at)
+        for position in positions:
+            self._change(
+                position,
+                state=State.OPEN,
+                settled_at=None,
+                failures=0,
+                due_at=0,
+                expires_at=revived[position],
+                by_deadline=False,
+            )
+        return succeed([self._messages[position] for position in positions])
+
+    def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
+        letters = [position for position in dict.fromkeys(positions) if self._is_letter(position)]
+        if letters:
+            self._record(Kind.PURGED, settled_facts(letters, None), at)
+        for position in letters:
+            del self._bodies[position]
+        return succeed(letters)
+
+    def _is_letter(self, position: int) -> bool:
+        message = self._messages.get(position)
+        return message is not None and message.state is State.DEAD and position in self._bodies
+
+    def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
+        letters = [
+            DeadLetter(message, self._reasons[position])
+            for position, message in sorted(self._messages.items())
+            if position > after
+            and self._is_letter(position)
+            and (agent is None or message.recipient.partition("/")[0] == agent)
+        ]
+        return succeed(letters[:limit])
 
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(kind, facts, at)

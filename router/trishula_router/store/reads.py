@@ -26,7 +26,9 @@ __all__ = [
 
 _MESSAGE = """
     SELECT m.position, m.sender, m.id, m.recipient, m.type, m.priority, m.accepted_at, m.expires_at, m.size_bytes,
-           m.attempts, m.failures, m.due_at, m.state, d.at, s.at
+           m.attempts, m.failures, m.due_at, m.state, d.at, s.at, m.by_deadline,
+           CASE WHEN m.recipient LIKE 'capability:%' AND json_valid(CAST(d.facts AS TEXT))
+                THEN json_extract(CAST(d.facts AS TEXT), '$.to') END
     FROM message AS m
     LEFT JOIN journal AS d ON d.position = m.delivered
     LEFT JOIN journal AS s ON s.position = m.settled
@@ -46,7 +48,8 @@ def _messages(rows: Iterable[tuple[Any, ...]]) -> list[StoredMessage]:
     for row in rows:
         if tuple(map(type, row[:13])) != _TYPES or row[12] not in _STATES:
             raise _Garbled(f"the row of message {row[0]}")
-        found.append(StoredMessage(*(*row[:12], State(row[12]), *row[13:])))
+        values = (*row[:12], State(row[12]), *row[13:15], bool(row[15]), row[16])
+        found.append(StoredMessage(*values))
     return found
 
 

@@ -17,11 +17,12 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Kind, Record, digest_of
-from trishula_router.store import reads
+from trishula_router.store import letters, reads
 from trishula_router.store.check import check_store
 from trishula_router.store.facts import accepted_facts, returned_facts, settled_facts
 from trishula_router.store.interface import (
     Accepted,
+    DeadLetter,
     Draft,
     History,
     MailboxSize,
@@ -49,7 +50,9 @@ _PAGE_BYTES = 4096
 #: Below it a failure to open the store is put down to the full disk.
 _NEEDED_TO_OPEN_BYTES = 256 * 1024
 
-_NEW_MESSAGE = "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body)"
+_NEW_MESSAGE = (
+    "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body, by_deadline)"
+)
 
 
 class Chain:
@@ -206,6 +209,7 @@ class SqliteStore:
                         draft.expires_at,
                         len(draft.envelope),
                         positions[0],
+                        draft.by_deadline,
                     )
                 )
             if positions:
@@ -255,8 +259,10 @@ class SqliteStore:
 
         return self._writer.submit(job)
 
-    def settle(self, positions: Sequence[int], state: State, reason: str | None, at: int) -> Deferred[None]:
-        def job(connection: sqlite3.Connection) -> None:
+    def settle(
+        self, positions: Sequence[int], state: State, reason: str | None, at: int, notices: Sequence[Draft] = ()
+    ) -> Deferred[list[Accepted]]:
+        def job(connection: sqlite3.Connection) -> list[Accepted]:
             record = self._record(connection, at, Kind(state.name.lower()), settled_facts(positions, reason))
             listed = as_list(positions)
             if state is State.DONE:
@@ -272,6 +278,28 @@ class SqliteStore:
                 f" WHERE position IN (SELECT value FROM json_each(?)) AND {allowed}",
                 (state.value, record, listed),
             )
+            return self._append(connection, notices, at) if notices else []
+
+        return self._writer.submit(job)
+
+    def replay(self, revived: Mapping[int, int], at: int) -> Deferred[list[StoredMessage]]:
+        def job(connection: sqlite3.Connection) -> list[StoredMessage]:
+            positions = letters.letters_among(connection, list(revived))
+            if not positions:
+                return []
+            record = self._record(connection, at, Kind.REPLAYED, settled_facts(positions, None))
+            letters.replay(connection, {position: revived[position] for position in positions}, record)
+            return list(reads.at_positions(connection, positions).values())
+
+        return self._writer.submit(job)
+
+    def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
+        def job(connection: sqlite3.Connection) -> list[int]:
+            found = letters.letters_among(connection, positions)
+            if found:
+                record = self._record(connection, at, Kind.PURGED, settled_facts(found, None))
+                letters.purge(connection, found, record)
+            return found
 
         return self._writer.submit(job)
 
@@ -299,6 +327,9 @@ class SqliteStore:
 
     def expired(self, now: int, limit: int) -> Deferred[list[int]]:
         return self._reader.submit(lambda connection: reads.expired(connection, now, limit))
+
+    def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
+        return self._reader.submit(lambda connection: letters.dead_letters(connection, after, limit, agent))
 
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         return self._reader.submit(lambda connection: reads.with_ids(connection, ids))

@@ -1,0 +1,146 @@
+"""``trishula dead``: messages that could not be handled, for operators: look at them, put them back, delete them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trishula import uris
+from trishula.cli.exits import Exit
+from trishula.cli.state import DURATION, State, json_option, local_time, plain
+from trishula.units import show_bytes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["dead"]
+
+#: The node answers at most so many at a time.
+_PAGE = 1000
+
+
+@click.group()
+def dead() -> None:
+    """Dead letters: messages whose attempts are used up, or that were refused for good (operators only).
+
+    \b
+    Examples:
+      trishula dead list --agent agni
+      trishula dead show 4711
+      trishula dead replay 4711 4712
+      trishula dead purge --older-than 30d
+    """
+
+
+@dead.command("list")
+@click.option("--agent", metavar="NAME", help="Only letters to this agent and its instances.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Only letters behind this number.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many letters.")
+@json_option
+@click.pass_obj
+def list_(state: State, agent: str | None, after: int, limit: int) -> None:
+    """List dead letters, oldest first."""
+    letters: list[dict[str, Any]] = []
+    more = True
+    with state.bus() as bus:
+        while more and len(letters) < limit:
+            place = letters[-1]["seq"] if letters else after
+            options = {"after": place, "limit": min(_PAGE, limit - len(letters))}
+            told = bus.request(uris.ADMIN_DEAD_LIST, options if agent is None else {**options, "agent": agent})
+            letters += told["letters"]
+            more = told["more"] and bool(told["letters"])
+    state.show({"letters": letters, "more": more}, lambda: _table(letters))
+    if more and not state.json:
+        place = letters[-1]["seq"]
+        state.console(stderr=True).print(f"there are more: --after {place}, or a higher --limit", style="dim")
+
+
+@dead.command()
+@click.argument("number", type=click.IntRange(1))
+@json_option
+@click.pass_obj
+def show(state: State, number: int) -> None:
+    """Show one dead letter with its message."""
+    with state.bus() as bus:
+        letter = bus.request(uris.ADMIN_DEAD_SHOW, number)
+    state.show(letter, lambda: _fields(letter))
+
+
+@dead.command()
+@click.argument("numbers", type=click.IntRange(1), nargs=-1, required=True)
+@json_option
+@click.pass_obj
+@click.pass_context
+def replay(ctx: click.Context, state: State, numbers: tuple[int, ...]) -> None:
+    """Put dead letters back into their mailboxes.
+
+    They start anew, with no failures and their first time to live. It ends with 0 only if all of them are back.
+    """
+    outcomes: list[bool] = []
+    with state.bus() as bus:
+        for start in range(0, len(numbers), _PAGE):
+            outcomes += bus.request(uris.ADMIN_DEAD_REPLAY, list(numbers[start : start + _PAGE]))
+    replayed = [number for number, back in zip(numbers, outcomes, strict=True) if back]
+    left = [number for number, back in zip(numbers, outcomes, strict=True) if not back]
+    lines = [f"{len(replayed)} of {len(numbers)} dead letters are back in their mailboxes"]
+    lines += [f"{number} is not: it is no dead letter (any more), or its recipient is gone" for number in left]
+    state.show({"replayed": replayed, "left": left}, lambda: "\n".join(lines))
+    if left:
+        ctx.exit(Exit.NOT_FOUND)
+
+
+@dead.command()
+@click.argument("numbers", type=click.IntRange(1), nargs=-1)
+@click.option(
+    "--older-than", type=DURATION, metavar="SPAN", help='All that have been dead for longer than this, such as "30d".'
+)
+@click.option("--all", "everything", is_flag=True, help="All dead letters there are.")
+@json_option
+@click.pass_obj
+def purge(state: State, numbers: tuple[int, ...], older_than: float | None, everything: bool) -> None:
+    """Delete the bodies of dead letters; the journal still tells their lives."""
+    if sum((bool(numbers), older_than is not None, everything)) != 1:
+        raise click.UsageError("name the letters by their numbers, or give one of --older-than and --all")
+    with state.bus() as bus:
+        if numbers:
+            count = sum(
+                bus.request(uris.ADMIN_DEAD_PURGE, list(numbers[start : start + _PAGE]))
+                for start in range(0, len(numbers), _PAGE)
+            )
+        else:
+            before = {} if older_than is None else {"before": int((time.time() - older_than) * 1000)}
+            # It may have to write a lot.
+            count = bus.request(uris.ADMIN_DEAD_PURGE, before, timeout_s=600.0)
+    state.show({"purged": count}, lambda: f"{count} dead letters were purged")
+
+
+def _table(letters: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table("Number", "Dead since", "Message", "Type", "From", "To", "Attempts", "Reason")
+    for letter in letters:
+        table.add_row(
+            str(letter.get("seq")),
+            local_time(letter.get("dead_at")),
+            *(plain(letter.get(key)) for key in ("id", "type", "from", "to", "attempts", "reason")),
+        )
+    if not letters:
+        table.add_row("none", *[""] * 7)
+    return table
+
+
+def _fields(letter: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for key, value in letter.items():
+        if key == "bytes":
+            shown = show_bytes(int(value))
+        elif key == "dead_at":
+            shown = local_time(value)
+        else:
+            shown = plain(value)
+        table.add_row(plain(key), shown)
+    return table

@@ -1,0 +1,77 @@
+"""Dead letters in SQLite, as plain functions of a connection: which there are, replay, purge.
+
+A letter is a row with the state ``dead`` whose ``body`` is not 0. A purged one keeps its row, so that its id stays
+taken and its life can be told.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from trishula_router.store import reads
+from trishula_router.store.interface import DeadLetter
+from trishula_router.store.rows import as_list, insert
+
+__all__ = ["dead_letters", "letters_among", "purge", "replay"]
+
+
+def letters_among(connection: sqlite3.Connection, positions: Sequence[int]) -> list[int]:
+    """Which of them are dead letters, oldest first."""
+    rows = connection.execute(
+        "SELECT position FROM message WHERE state = 2 AND body != 0"
+        " AND position IN (SELECT value FROM json_each(?)) ORDER BY position",
+        (as_list(positions),),
+    )
+    return [position for (position,) in rows]
+
+
+def dead_letters(connection: sqlite3.Connection, after: int, limit: int, agent: str | None) -> list[DeadLetter]:
+    """See :meth:`trishula_router.store.interface.Store.dead_letters`."""
+    reasons = dict(
+        connection.execute(
+            "SELECT m.position, CASE WHEN json_valid(CAST(j.facts AS TEXT))"
+            " THEN json_extract(CAST(j.facts AS TEXT), '$.reason') END"
+            " FROM message AS m LEFT JOIN journal AS j ON j.position = m.settled"
+            " WHERE m.state = 2 AND m.body != 0 AND m.position > :after"
+            # An instance's address is the agent's with "/…" behind, and "0" is the character after "/".
+            " AND (:agent IS NULL OR m.recipient = :agent"
+            " OR (m.recipient > :agent || '/' AND m.recipient < :agent || '0'))"
+            " ORDER BY m.position LIMIT :limit",
+            {"after": after, "agent": agent, "limit": limit},
+        ).fetchall()
+    )
+    found = reads.at_positions(connection, list(reasons))
+    return [DeadLetter(found[position], reason or "") for position, reason in reasons.items() if position in found]
+
+
+def replay(connection: sqlite3.Connection, revived: Mapping[int, int], record: int) -> None:
+    """Open dead letters again; ``record`` is the position of the record that tells it."""
+    insert(connection, "trace", [(position, record) for position in revived])
+    # What they died of stays explainable.
+    connection.execute(
+        "INSERT INTO trace SELECT position, settled FROM message"
+        " WHERE position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
+        (as_list(revived),),
+    )
+    connection.executemany(
+        "UPDATE message SET state = 0, settled = NULL, failures = 0, due_at = 0, expires_at = ?, by_deadline = 0"
+        " WHERE position = ?",
+        [(expires_at, position) for position, expires_at in revived.items()],
+    )
+
+
+def purge(connection: sqlite3.Connection, letters: Sequence[int], record: int) -> None:
+    """Delete the bodies of dead letters; recipients of one broadcast share theirs, so it may have to stay."""
+    insert(connection, "trace", [(position, record) for position in letters])
+    listed = as_list(letters)
+    bodies = connection.execute(
+        "SELECT DISTINCT m.body FROM message AS m JOIN json_each(:them) AS it ON it.value = m.position"
+        " WHERE NOT EXISTS (SELECT 1 FROM message AS o WHERE o.id = m.id AND o.sender = m.sender AND o.body = m.body"
+        " AND o.position NOT IN (SELECT value FROM json_each(:them)))",
+        {"them": listed},
+    ).fetchall()
+    connection.execute("UPDATE message SET body = 0 WHERE position IN (SELECT value FROM json_each(?))", (listed,))
+    connection.execute(
+        "DELETE FROM body WHERE position IN (SELECT value FROM json_each(?))", (as_list(body for (body,) in bodies),)
+    )
