@@ -30,6 +30,7 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
 from trishula.awaiting import Pending, rejected
+from trishula.backoff import Backoff
 from trishula.errors import (
     BusUnreachable,
     CallFailed,
@@ -41,7 +42,7 @@ from trishula.errors import (
     TrishulaError,
     from_wire,
 )
-from trishula.rejoin import Rejoin
+from trishula.rejoin import DEFAULT_BACKOFF, Rejoin
 from trishula.settings import Settings
 from trishula.surroundings import Clock, Surroundings, Timer
 from trishula.transport import AnswerLate, Endpoint, LinkLost, Listener
@@ -75,11 +76,11 @@ _WEBSOCKET_OPTIONS: dict[str, Any] = {
 class WampConnection:
     """Joins its nodes again and again; see :class:`trishula.transport.Connection`."""
 
-    def __init__(self, settings: Settings, around: Surroundings) -> None:
+    def __init__(self, settings: Settings, around: Surroundings, *, backoff: Backoff = DEFAULT_BACKOFF) -> None:
         self._settings = settings
         self._around = around
         self._clock = around.clock
-        self._rejoin = Rejoin(settings.urls, random=around.random)
+        self._rejoin = Rejoin(settings.urls, random=around.random, backoff=backoff)
         self._listener: Listener | None = None
         self._attempt: _Attempt | None = None
         self._timer: Timer | None = None

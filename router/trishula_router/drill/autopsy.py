@@ -1,0 +1,115 @@
+"""What a node's store holds when the node is stopped, in the words of the checker."""
+
+from __future__ import annotations
+
+import queue
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from trishula_router.drill.checker import Final, Stored
+from trishula_router.drill.history import digest_of
+from trishula_router.journal import Kind, Record
+from trishula_router.store.interface import Store, StoredMessage
+from trishula_router.store.sqlite import open_store
+
+__all__ = ["autopsy", "examine"]
+
+T = TypeVar("T")
+
+_PAGE = 10_000
+_ENDS = frozenset({Kind.DONE, Kind.DEAD, Kind.EXPIRED, Kind.CANCELLED})
+_PATIENCE_S = 600.0
+
+
+class _Answers:
+    """Stands in for the reactor's thread: what the store's threads hand over runs while we wait."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def put(self, call: Callable[[], None]) -> None:
+        self._calls.put(call)
+
+    def of(self, deferred: Deferred[T]) -> T:
+        """The outcome, or its error raised."""
+        box: list[Any] = []
+        deferred.addBoth(box.append)
+        while not box:
+            self._calls.get(timeout=_PATIENCE_S)()
+        if isinstance(box[0], Failure):
+            box[0].raiseException()
+        found: T = box[0]
+        return found
+
+
+def autopsy(state: Path, ids: Sequence[str]) -> Final:
+    """Examine the store of a state directory on which no node runs.
+
+    Args:
+        ids: of the messages that are asked for.
+    """
+    answers = _Answers()
+    store = open_store(state, new_epoch=lambda: "", call_in_reactor=answers.put, limit_bytes=1 << 50)
+    try:
+        return examine(store, ids, answers.of)
+    finally:
+        answers.of(store.close())
+
+
+def examine(store: Store, ids: Sequence[str], answer: Callable[[Deferred[Any]], Any]) -> Final:
+    """The same of an open store.
+
+    Args:
+        answer: waits for what the store answers.
+    """
+    messages: list[StoredMessage] = []
+    for begin in range(0, len(ids), _PAGE):
+        messages += answer(store.with_ids(ids[begin : begin + _PAGE]))
+    ends = _ends(_records(store, min((message.position for message in messages), default=0), answer))
+    digests: dict[int, str] = {}
+    for begin in range(0, len(messages), _PAGE):
+        bodies = answer(store.bodies([message.position for message in messages[begin : begin + _PAGE]]))
+        digests |= {position: digest for position, body in bodies.items() if (digest := _digest(body)) is not None}
+    stored = [
+        Stored(
+            message.sender,
+            message.id,
+            message.recipient,
+            message.position,
+            message.state_word,
+            digests.get(message.position),
+            tuple(ends.get(message.position, ())),
+        )
+        for message in messages
+    ]
+    verdict = answer(store.verify())
+    return Final(stored, [damage.what for damage in verdict.damages], store.epoch)
+
+
+def _digest(body: bytes) -> str | None:
+    try:
+        return digest_of(msgspec.json.decode(body).get("payload"))
+    except (msgspec.DecodeError, AttributeError):
+        return None
+
+
+def _records(store: Store, after: int, answer: Callable[[Deferred[Any]], Any]) -> Iterator[Record]:
+    while page := answer(store.records(after=after, limit=_PAGE)):
+        yield from page
+        after = page[-1].position
+
+
+def _ends(records: Iterator[Record]) -> dict[int, list[tuple[int, str]]]:
+    """Of each message the final states on record."""
+    found: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for record in records:
+        if record.kind in _ENDS:
+            for position in msgspec.json.decode(record.facts).get("messages", ()):
+                found[position].append((record.position, record.kind))
+    return found

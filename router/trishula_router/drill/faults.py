@@ -1,0 +1,149 @@
+"""Which faults strike when: the schedule of each drill, from its seed alone. Pure; no clock, no I/O.
+
+``schedule(drill, round, seed)`` is the same on every machine: a seed that found something finds it again, as far as
+the machine's own timing allows. What a fault does stands at its :class:`Kind`; :mod:`trishula_router.drill.rounds` and
+:mod:`trishula_router.drill.proxy` do it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["ALL", "DRILLS", "NETWORK", "Cast", "Fault", "Kind", "schedule"]
+
+
+class Kind(StrEnum):
+    """What a fault does."""
+
+    KILL_NODE = "kill node"  # kill -9 of all its processes at once, then start it again
+    KILL_CLIENT = "kill client"  # kill -9 of a sender or a receiver, then start it again
+    FREEZE_NODE = "freeze node"  # SIGSTOP of all its processes, SIGCONT after ``for_s``
+    FREEZE_CLIENT = "freeze client"  # the same for a sender or a receiver
+    LATENCY = "latency"  # what passes the network waits up to ``amount`` s, both ways
+    DOWN = "down"  # connections are reset, new ones refused
+    RESET = "reset"  # connections are reset, new ones are welcome
+    BLACK_HOLE = "black hole"  # nothing passes, nothing is closed
+    SLOW_CLOSE = "slow close"  # the node's side of a connection is gone, and its client hears of it after ``for_s``
+    LIMIT = "limited data"  # a connection is cut after ``amount`` bytes, in the midst of a message
+    SLICE = "slicing"  # bytes come in small pieces, up to ``amount`` at a time
+    FULL = "disk full"  # the store may not grow any more; after ``for_s`` there is room again
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        at_s: after the beginning of its round.
+        for_s: how long it lasts; 0 for what is over at once.
+        target: the client it hits; empty for the node, or for all clients.
+        amount: see the kind.
+    """
+
+    kind: Kind
+    at_s: float
+    for_s: float = 0.0
+    target: str = ""
+    amount: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who takes part: the names of the clients."""
+
+    senders: tuple[str, ...]
+    receivers: tuple[str, ...]
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.senders, *self.receivers)
+
+
+#: Name → what it does, in the order of ``all``.
+DRILLS = {
+    "kill9": "kill -9 of the node, again and again, under running traffic",
+    "kill9-agent": "kill -9 of senders and receivers",
+    "kill9-both": "kill -9 of the node and of clients, at about the same time",
+    "freeze": "SIGSTOP and SIGCONT of the node and of clients",
+    "network": "latency, down, reset, black hole, slow close, limited data, slicing between clients and node",
+    "disk-full": "the store is full, and has room again",
+}
+ALL = "all"
+
+NETWORK = (Kind.LATENCY, Kind.DOWN, Kind.RESET, Kind.BLACK_HOLE, Kind.SLOW_CLOSE, Kind.LIMIT, Kind.SLICE)
+
+#: Pings go out each second and are waited for two: some freezes are noticed, some are not.
+_SHORT_S, _LONG_S = 0.2, 4.5
+
+
+def schedule(drill: str, number: int, seed: int, cast: Cast) -> tuple[Fault, ...]:
+    """The faults of one round, in the order in which they strike.
+
+    Args:
+        drill: a key of :data:`DRILLS`.
+        number: of the round, from 0 on.
+        seed: of the whole drill.
+        cast: who can be hit.
+    """
+    # A string seeds by its own hash, which is the same everywhere.
+    chance = random.Random(f"{seed}/{drill}/{number}")
+    return tuple(sorted(_FAULTS[drill](chance, number, cast), key=lambda fault: fault.at_s))
+
+
+def _kill_node(chance: random.Random, _number: int, _cast: Cast) -> list[Fault]:
+    return [Fault(Kind.KILL_NODE, _soon(chance))]
+
+
+def _kill_client(chance: random.Random, _number: int, cast: Cast) -> list[Fault]:
+    return [Fault(Kind.KILL_CLIENT, _soon(chance), target=chance.choice(cast.clients))]
+
+
+def _kill_both(chance: random.Random, _number: int, cast: Cast) -> list[Fault]:
+    victims = chance.sample(cast.clients, chance.randint(1, 2))
+    at_s = _soon(chance)
+    return [
+        Fault(Kind.KILL_NODE, at_s),
+        *(Fault(Kind.KILL_CLIENT, max(at_s + chance.uniform(-0.1, 0.1), 0.0), target=name) for name in victims),
+    ]
+
+
+def _freeze(chance: random.Random, _number: int, cast: Cast) -> list[Fault]:
+    span_s = chance.uniform(_SHORT_S, _LONG_S)
+    if chance.random() < 0.4:
+        return [Fault(Kind.FREEZE_NODE, _soon(chance), span_s)]
+    return [Fault(Kind.FREEZE_CLIENT, _soon(chance), span_s, chance.choice(cast.clients))]
+
+
+def _network(chance: random.Random, number: int, cast: Cast) -> list[Fault]:
+    # Each kind has its turn, so that a short run meets them all.
+    kind = NETWORK[number % len(NETWORK)]
+    target = chance.choice(("", *cast.clients))
+    span_s = chance.uniform(_SHORT_S, _LONG_S if kind is Kind.BLACK_HOLE else 1.5)
+    amount = {
+        Kind.LATENCY: chance.uniform(0.005, 0.3),
+        Kind.LIMIT: float(chance.randint(200, 20_000)),
+        Kind.SLICE: float(chance.randint(1, 200)),
+    }.get(kind, 0.0)
+    return [Fault(kind, _soon(chance), 0.0 if kind is Kind.RESET else span_s, target, amount)]
+
+
+def _disk_full(chance: random.Random, _number: int, _cast: Cast) -> list[Fault]:
+    # In KiB: how much room is left.
+    return [Fault(Kind.FULL, _soon(chance), chance.uniform(0.5, 2.0), amount=float(chance.randint(16, 512)))]
+
+
+def _soon(chance: random.Random) -> float:
+    return chance.uniform(0.0, 0.6)
+
+
+_FAULTS = {
+    "kill9": _kill_node,
+    "kill9-agent": _kill_client,
+    "kill9-both": _kill_both,
+    "freeze": _freeze,
+    "network": _network,
+    "disk-full": _disk_full,
+}

@@ -1,0 +1,265 @@
+"""The checker finds each way of breaking a promise, and nothing in a history that keeps them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trishula_router.drill.checker import UNRECORDED_NS, Final, Stored, Verdict, check
+from trishula_router.drill.history import (
+    Delivered,
+    Ended,
+    Event,
+    FetchedEmpty,
+    Handled,
+    History,
+    Receipted,
+    Refused,
+    Sent,
+    digest_of,
+    read,
+    read_all,
+)
+
+MS = 1_000_000
+
+
+def sent(number: int, at_ms: int, *, to: tuple[str, ...] = ("agni",), run: str = "s1", priority: int = 3) -> Sent:
+    return Sent(at_ms * MS, "dc", run, f"m{number}", to, number, priority, f"digest {number}")
+
+
+def receipt(number: int, at_ms: int) -> Receipted:
+    return Receipted(at_ms * MS, "dc", f"m{number}")
+
+
+def handled(number: int, at_ms: int, *, who: str = "agni", run: str = "r1", digest: str | None = None) -> Handled:
+    return Handled(at_ms * MS, who, run, "dc", f"m{number}", digest or f"digest {number}")
+
+
+def empty(began_ms: int, at_ms: int, high_water: int = 0) -> FetchedEmpty:
+    return FetchedEmpty(began_ms * MS, at_ms * MS, "agni", "r1", "e", high_water)
+
+
+def stored(number: int, *, recipient: str = "agni", settled: int | None = None) -> Stored:
+    end = 100 + number if settled is None else settled
+    return Stored("dc", f"m{number}", recipient, number, "done", f"digest {number}", ((end, "done"),))
+
+
+def life(number: int, at_ms: int) -> list[Event]:
+    """A message that keeps all promises: sent, receipted and handled within 3 ms."""
+    return [sent(number, at_ms), receipt(number, at_ms + 1), handled(number, at_ms + 2)]
+
+
+GOOD: list[Event] = [*life(1, 10), *life(2, 20), empty(30, 31, high_water=150), *life(3, 40)]
+GOOD_END = [stored(1), stored(2), replace(stored(3), position=160, ends=((163, "done"),))]
+
+
+def judge(events: Sequence[Event], messages: Sequence[Stored], damages: Sequence[str] = ()) -> Verdict:
+    return check(events, Final(messages, damages, "e"))
+
+
+def kinds(verdict: Verdict) -> list[str]:
+    return [violation.kind for violation in verdict.violations]
+
+
+def test_a_good_history_passes() -> None:
+    verdict = judge(GOOD, GOOD_END)
+    assert verdict.violations == ()
+    assert (verdict.sent, verdict.receipts, verdict.effects, verdict.empties) == (3, 3, 3, 1)
+    assert (verdict.lost, verdict.twice, verdict.excused, verdict.unpromised) == (0, 0, 0, 0)
+    assert verdict.ends == {"done": 3}
+
+
+@pytest.mark.parametrize(
+    ("ends", "sentence"),
+    [
+        (GOOD_END[:2], "is not in the store"),
+        ([*GOOD_END[:2], replace(GOOD_END[2], digest=None)], "can't be read in the store"),
+        ([*GOOD_END[:2], replace(GOOD_END[2], digest="other")], "is another one in the store"),
+        ([*GOOD_END[:2], replace(GOOD_END[2], state="delivered", ends=())], "did not end: it is delivered"),
+    ],
+)
+def test_a_lost_message_is_found(ends: list[Stored], sentence: str) -> None:
+    verdict = judge(GOOD, ends)
+    assert kinds(verdict) == ["lost"]
+    assert verdict.violations[0].sentence == f"m3 from dc for agni has a receipt and {sentence}"
+    assert (verdict.lost, verdict.twice) == (1, 0)
+
+
+def test_done_without_an_effect_is_lost() -> None:
+    verdict = judge([*life(1, 10), sent(2, 20), receipt(2, 21)], [stored(1), stored(2)])
+    assert kinds(verdict) == ["lost"]
+    assert "is done, and nobody handled it" in verdict.violations[0].sentence
+
+
+def test_each_recipient_counts() -> None:
+    events: list[Event] = [sent(1, 10, to=("agni", "rushabdev")), receipt(1, 11), handled(1, 12)]
+    verdict = judge(events, [stored(1), stored(1, recipient="rushabdev")])
+    assert kinds(verdict) == ["lost"]
+    assert "m1 from dc for rushabdev" in verdict.violations[0].sentence
+
+
+def test_without_a_receipt_nothing_was_promised() -> None:
+    verdict = judge([sent(1, 10), sent(2, 20), Refused(21 * MS, "dc", "m2", "full")], [])
+    assert verdict.violations == ()
+    assert verdict.unpromised == 1
+
+
+def test_dead_letters_are_no_loss_and_are_counted() -> None:
+    dead = replace(stored(1), state="dead", ends=((105, "dead"),))
+    verdict = judge([sent(1, 10), receipt(1, 11)], [dead])
+    assert verdict.violations == ()
+    assert verdict.ends == {"dead": 1}
+
+
+def test_a_changed_payload_is_found() -> None:
+    verdict = judge([sent(1, 10), receipt(1, 11), handled(1, 12, digest="other")], [stored(1)])
+    assert kinds(verdict) == ["changed"]
+    assert verdict.lost == 1
+
+
+@pytest.mark.parametrize(
+    "event",
+    [handled(1, 13, who="rushabdev", run="r2"), Delivered(13 * MS, "rushabdev", "r2", "dc", "m1", 1)],
+)
+def test_a_stranger_is_found(event: Event) -> None:
+    verdict = judge([*life(1, 10), event], [stored(1)])
+    assert kinds(verdict) == ["stranger"]
+    assert verdict.violations[0].sentence == "rushabdev (run r2) got m1 from dc, which is for agni"
+
+
+def test_what_nobody_sent_is_found() -> None:
+    verdict = judge([handled(9, 10)], [])
+    assert kinds(verdict) == ["stranger"]
+    assert "which nobody sent" in verdict.violations[0].sentence
+
+
+def test_a_second_effect_is_found() -> None:
+    verdict = judge([*life(1, 10), handled(1, 15)], [stored(1)])
+    assert kinds(verdict) == ["twice"]
+    assert (verdict.lost, verdict.twice) == (0, 1)
+
+
+def test_a_second_effect_after_a_kill_is_excused_and_counted() -> None:
+    events: list[Event] = [*life(1, 10), Ended(13 * MS, "r1", True), handled(1, 500, run="r2")]
+    verdict = judge(events, [stored(1)])
+    assert verdict.violations == ()
+    assert verdict.excused == 1
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [Ended(13 * MS, "r1", False), Ended(12 * MS + UNRECORDED_NS, "r1", True), Ended(13 * MS, "r0", True)],
+    ids=["it ended in order", "long after the effect", "another process"],
+)
+def test_other_ends_excuse_nothing(ended: Ended) -> None:
+    verdict = judge([*life(1, 10), ended, handled(1, 5000, run="r2")], [stored(1)])
+    assert kinds(verdict) == ["twice"]
+
+
+def test_the_same_run_has_no_excuse() -> None:
+    verdict = judge([*life(1, 10), handled(1, 13), Ended(14 * MS, "r1", True)], [stored(1)])
+    assert kinds(verdict) == ["twice"]
+
+
+def test_a_broken_order_is_found() -> None:
+    events: list[Event] = [sent(1, 10), sent(2, 11), receipt(1, 12), receipt(2, 12), handled(2, 13), handled(1, 14)]
+    verdict = judge(events, [stored(1), stored(2)])
+    assert kinds(verdict) == ["order"]
+    assert "m1 from dc (number 1 of its run) after number 2" in verdict.violations[0].sentence
+
+
+@pytest.mark.parametrize(
+    "first", [sent(1, 10, priority=5), sent(1, 10, run="s0")], ids=["another urgency", "another run"]
+)
+def test_no_order_is_promised_between(first: Sent) -> None:
+    events: list[Event] = [first, sent(2, 11), receipt(1, 12), receipt(2, 12), handled(2, 13), handled(1, 14)]
+    assert judge(events, [stored(1), stored(2)]).violations == ()
+
+
+def test_an_empty_inbox_that_was_not_is_found() -> None:
+    events: list[Event] = [*life(1, 10), sent(2, 20), receipt(2, 21), empty(22, 23), handled(2, 30)]
+    verdict = judge(events, [stored(1), stored(2)])
+    assert kinds(verdict) == ["false empty"]
+    assert "while m2 from dc was there" in verdict.violations[0].sentence
+
+
+@pytest.mark.parametrize(("began_ms", "at_ms"), [(20, 30), (22, 31)], ids=["before the receipt", "after the effect"])
+def test_an_empty_inbox_that_may_have_been_is_none(began_ms: int, at_ms: int) -> None:
+    events: list[Event] = [sent(2, 20), receipt(2, 21), handled(2, 30), empty(began_ms, at_ms)]
+    assert judge(events, [stored(2)]).violations == ()
+
+
+@pytest.mark.parametrize(
+    ("high_water", "found"), [(1, []), (2, ["false empty"]), (101, ["false empty"]), (102, []), (200, [])]
+)
+def test_an_empty_inbox_holds_up_to_its_high_water(high_water: int, found: list[str]) -> None:
+    # Accepted at 2, settled at 102; the fetch itself began before the receipt.
+    events: list[Event] = [sent(2, 20), empty(20, 21, high_water), receipt(2, 22), handled(2, 30)]
+    assert kinds(judge(events, [stored(2)])) == found
+
+
+def test_positions_of_another_epoch_mean_nothing() -> None:
+    events: list[Event] = [sent(2, 20), empty(20, 21, 50), receipt(2, 22), handled(2, 30)]
+    assert check(events, Final([stored(2)], epoch="other")).violations == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "ends", "sentence"),
+    [
+        ("expired", ((101, "done"), (102, "expired")), "several final states on record: done, expired"),
+        ("dead", ((101, "expired"), (102, "dead")), "several final states on record: expired, dead"),
+        ("dead", ((101, "expired"),), "is dead, and the journal says expired"),
+        ("done", (), "is done, and the journal has no record of that"),
+    ],
+)
+def test_two_ends_are_found(state: str, ends: tuple[tuple[int, str], ...], sentence: str) -> None:
+    verdict = judge(life(1, 10), [replace(stored(1), state=state, ends=ends)])
+    assert kinds(verdict) == ["two ends"]
+    assert sentence in verdict.violations[0].sentence
+
+
+def test_done_may_follow_another_end() -> None:
+    ends = ((101, "dead"), (102, "done"), (103, "done"))
+    assert judge(life(1, 10), [replace(stored(1), ends=ends)]).violations == ()
+
+
+def test_a_broken_journal_is_found() -> None:
+    verdict = judge(GOOD, GOOD_END, ["record 7 (done) doesn't match its digest"])
+    assert kinds(verdict) == ["journal"]
+
+
+# -- the files of a history --------------------------------------------------------------------------------------------
+
+
+def test_events_are_read_as_they_were_written(tmp_path: Path) -> None:
+    first, second = History(tmp_path / "first"), History(tmp_path / "second")
+    first.tell(GOOD[0], GOOD[3])
+    second.commit(GOOD[1])
+    first.close()
+    second.close()
+    assert read_all([tmp_path / "first", tmp_path / "second"]) == [GOOD[0], GOOD[1], GOOD[3]]
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "history"
+    history = History(file)
+    history.tell(*GOOD)
+    history.close()
+    file.write_bytes(file.read_bytes()[:-5])
+    assert list(read(file)) == GOOD[:-1]
+
+
+def test_another_torn_line_is_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "history"
+    file.write_bytes(b'{"type": "sent"\n{}\n')
+    with pytest.raises(ValueError, match="line 1 is no event"):
+        list(read(file))
+
+
+def test_the_digest_knows_payloads_apart() -> None:
+    assert digest_of({"a": 1, "b": [None]}) == digest_of({"b": [None], "a": 1})
+    assert digest_of({"a": 1}) != digest_of({"a": 2})
