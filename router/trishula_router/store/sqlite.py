@@ -34,7 +34,7 @@ from trishula_router.store.interface import (
 )
 from trishula_router.store.migrate import migrate
 from trishula_router.store.rows import as_list, insert
-from trishula_router.store.writer import Writer
+from trishula_router.store.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
 
 __all__ = ["FILE_NAME", "SqliteStore", "open_store"]
 
@@ -246,7 +246,7 @@ class SqliteStore:
                     (attempt, record, listed),
                 )
 
-        return self._writer.submit(job, lazy=True)
+        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
 
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
@@ -280,7 +280,7 @@ class SqliteStore:
             )
             return self._append(connection, notices, at) if notices else []
 
-        return self._writer.submit(job)
+        return self._writer.submit(job, patience_s=SETTLE_PATIENCE_S if state is State.DONE else 0.0)
 
     def replay(self, revived: Mapping[int, int], at: int) -> Deferred[list[StoredMessage]]:
         def job(connection: sqlite3.Connection) -> list[StoredMessage]:
@@ -307,7 +307,7 @@ class SqliteStore:
         def job(connection: sqlite3.Connection) -> None:
             self._record(connection, at, kind, facts)
 
-        return self._writer.submit(job, lazy=True)
+        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
 
     # -- reading what the rules decide by: on the writer's thread, behind every verb called before ---------------------
 
