@@ -15,6 +15,7 @@ from trishula.errors import MessageUnknown
 from trishula.names import Address
 from trishula_router.arguments import QueryOptions
 from trishula_router.journal import Record
+from trishula_router.notices import is_reserved
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import History, State, Store, StoredMessage
 
@@ -61,7 +62,12 @@ class Audit:
 
     async def cancel(self, agent: str, ids: Sequence[str]) -> list[bool]:
         """Cancel what the agent sent and is not settled; of a broadcast, for all recipients that are not."""
-        own = [m for m in await self._store.with_ids(ids) if Address.parse(m.sender).agent == agent]
+        own = [
+            message
+            for message in await self._store.with_ids(ids)
+            # What the node says in an agent's name is not the agent's to take back.
+            if Address.parse(message.sender).agent == agent and not is_reserved(message.id)
+        ]
         cancelled = await self._settlement.cancel([message.position for message in own])
         done = {message.id for message, was in zip(own, cancelled, strict=True) if was}
         return [message_id in done for message_id in ids]

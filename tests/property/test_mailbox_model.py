@@ -37,6 +37,7 @@ from trishula.names import Address
 from trishula_router import mailroom as mailroom_module
 from trishula_router.mailbox import Mailbox
 from trishula_router.mailroom import Mailroom
+from trishula_router.notices import is_reserved
 from trishula_router.store.interface import State, Store
 from trishula_router.store.memory import MemoryStore
 from trishula_router.store.sqlite import SqliteStore
@@ -71,6 +72,7 @@ class Model:
         over: those of which somebody was told that they are done or cancelled.
         seen: those that were delivered at least once, with their position.
         tokens: of all deliveries ever made: (agent, token, message).
+        notices: the node's own messages that were delivered.
     """
 
     offered: set[Key] = field(default_factory=set)
@@ -78,6 +80,7 @@ class Model:
     over: set[Key] = field(default_factory=set)
     seen: dict[Key, int] = field(default_factory=dict)
     tokens: list[tuple[str, str, Key]] = field(default_factory=list)
+    notices: set[Key] = field(default_factory=set)
 
 
 class CheckingOutlet(Outlet):
@@ -174,13 +177,22 @@ class NodeMachine(RuleBasedStateMachine):
             position, _, attempt = delivery["token"].partition(".")
             assert self.clients[session].agent == agent, f"{key} was delivered to a stranger"
             assert message["to"] in (address, "broadcast")
-            assert key in self.model.offered, f"{key} was never sent"
+            if is_reserved(key[1]):
+                self.notice(key, message)
+            else:
+                assert key in self.model.offered, f"{key} was never sent"
+                assert message["payload"] == key[1]
             assert key not in self.model.over, f"{key} was delivered again after it was over"
             assert int(attempt) == delivery["attempt"]
-            assert message["payload"] == key[1]
             if key not in self.model.seen:
                 self.first_delivery(key, int(position), message["priority"])
             self.model.tokens.append((agent, delivery["token"], key))
+
+    def notice(self, key: Key, message: dict[str, Any]) -> None:
+        recipient, _, sender = key
+        assert message["type"] == "ERROR"
+        assert (sender, message["reply_to"], recipient) in self.model.offered, f"{key} tells of nothing that was sent"
+        self.model.notices.add(key)
 
     def first_delivery(self, key: Key, position: int, priority: int) -> None:
         if not self.HOLDS:
@@ -362,6 +374,20 @@ class NodeMachine(RuleBasedStateMachine):
 
         self.begin(client, uris.MAILBOX_CANCEL, [[message_id]], told)
 
+    @precondition(lambda self: self.clients)
+    @rule(pick=PICK, which=PICK, purge=st.sampled_from([False, False, False, True]))
+    def look_after_dead_letters(self, pick: int, which: int, purge: bool) -> None:
+        client = self.client(pick)
+        uri = uris.ADMIN_DEAD_PURGE if purge else uris.ADMIN_DEAD_REPLAY
+
+        def listed(answer: dict[str, Any]) -> None:
+            seqs = [letter["seq"] for letter in answer["letters"]]
+            if seqs and client.session in self.clients:
+                start = which % len(seqs)
+                self.begin(client, uri, [seqs[start : start + 3]], lambda _: None)
+
+        self.begin(client, uris.ADMIN_DEAD_LIST, [{}], listed)
+
     # -- time and power ------------------------------------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([0.25, 1.0, 3.0, 11.0, 61.0, 400.0]))
@@ -495,8 +521,22 @@ class NodeMachine(RuleBasedStateMachine):
         for key, state in final.items():
             assert state is not State.OPEN
             assert key in self.model.offered
+            if state is State.DEAD:
+                self.judge_notice(key)
         verdict = self.wait(self.store.verify())
         assert verdict.damages == ()
+
+    def judge_notice(self, key: Key) -> None:
+        """Who sent what is dead was told."""
+        sender, message_id, recipient = key
+        (dead,) = [
+            it
+            for it in self.wait(self.store.with_ids([message_id]))
+            if (it.sender, it.recipient) == (sender, recipient)
+        ]
+        notice_id = f"node:single:{self.store.epoch}:{dead.position}:dead"
+        (notice,) = self.wait(self.store.with_ids([notice_id]))
+        assert (notice.sender, notice.recipient, notice.state) == (recipient, sender, State.DONE)
 
 
 class HoldingNodeMachine(NodeMachine):
