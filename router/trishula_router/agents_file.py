@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trishula.names import AGENT_RULE, BROADCAST, is_agent_name
+from trishula.names import AGENT_RULE, BROADCAST, Address, is_agent_name
 from trishula_router.options import MISSING, ConfigError, Fault
 from trishula_router.tokens import TokenRecord
 
@@ -260,13 +260,22 @@ def _parse_grants(raw: object, path: str, keeps: Callable[[str], bool], faults: 
         if isinstance(item, str) and keeps(item):
             grants.append(item)
         else:
-            kinds = '"*", "broadcast" or an agent' if keeps is _is_recipient else '"*", an agent or agent.procedure'
+            kinds = (
+                '"*", "broadcast", an agent or "capability:" and a name'
+                if keeps is _is_recipient
+                else '"*", an agent or agent.procedure'
+            )
             faults.append(Fault(f"{path}[{index}]", item, f"it must be {kinds}"))
     return tuple(grants)
 
 
 def _is_recipient(grant: str) -> bool:
-    return grant in (ANYBODY, BROADCAST) or is_agent_name(grant)
+    if grant in (ANYBODY, BROADCAST) or is_agent_name(grant):
+        return True
+    try:
+        return Address.parse(grant).capability is not None
+    except ValueError:
+        return False
 
 
 def _is_callable(grant: str) -> bool:

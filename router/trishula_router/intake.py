@@ -5,6 +5,10 @@ found and the sender's grants, the recipients' mailboxes and the size limits are
 in one transaction; the receipts are answered in the order of the request. A refused message doesn't refuse its
 neighbours. A refusal that tells of a wrong-doer (a false sender, a forbidden recipient) is noted in the journal.
 
+Whoever got a COMMAND may answer it, whatever its grants say: a RESULT or an ERROR passes whose ``reply_to`` names a
+COMMAND that its sender got from its recipient. Such answers are looked up after what is granted is on its way, so an
+answer without a grant may come after what was sent behind it in the same call.
+
 Two types are signals rather than mail, so that the simplest clients need nothing else: a HEARTBEAT counts as a beat and
 an ACK (with ``reply_to``, from the recipient) settles the message it names. Neither is stored.
 """
@@ -13,36 +17,34 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 from twisted.logger import Logger
 
 from trishula.errors import (
-    AgentUnknown,
     CopiesUnavailable,
-    InstanceUnknown,
     MailboxFull,
     MessageInvalid,
     MessageUnknown,
     RecipientForbidden,
-    RecipientUnknown,
     SenderFalse,
     StorageFailed,
     StorageFull,
     TrishulaError,
 )
 from trishula.message import Message, parse
-from trishula.names import BROADCAST, Address
+from trishula.names import Address
 from trishula_router.journal import Kind
 from trishula_router.lifecycle import Entry
 from trishula_router.mailroom import Mailroom
 from trishula_router.notices import is_reserved
 from trishula_router.options import Limits
+from trishula_router.recipients import Recipients, got, is_reply
 from trishula_router.store.interface import Accepted, Draft, State, Store
 
-__all__ = ["Intake", "Registry"]
+__all__ = ["Intake"]
 
 log = Logger()
 
@@ -50,20 +52,6 @@ log = Logger()
 FULL_RETRY_S = 1.0
 #: With one node there is one copy; how soon to ask again whether a peer is there.
 COPIES_RETRY_S = 5.0
-
-
-class Grants(Protocol):
-    """What the intake asks of a principal."""
-
-    def may_send(self, to_agent: str) -> bool: ...
-
-
-class Registry(Protocol):
-    """Who is registered; :class:`trishula_router.principals.Principals` in a node."""
-
-    def names(self) -> tuple[str, ...]: ...
-
-    def get(self, name: str) -> Grants | None: ...
 
 
 @dataclass(slots=True)
@@ -84,10 +72,9 @@ class Intake:
         mailroom: where places are reserved.
         arrived: told of what became durable.
         ack: settles what an ACK message names: (agent, positions).
-        registry: who may be written to, by whom.
+        recipients: who may be written to, by whom.
         limits: sizes.
         default_ttl_ms: of a message that names none.
-        knows_instance: whether an address with an instance is there.
         beat: takes a heartbeat: (agent, sent_at or None).
     """
 
@@ -96,13 +83,12 @@ class Intake:
         node: str,
         store: Store,
         mailroom: Mailroom,
-        registry: Registry,
+        recipients: Recipients,
         limits: Limits,
         *,
         default_ttl_ms: int,
         arrived: Callable[[Sequence[Entry]], None],
         ack: Callable[[str, Sequence[int]], Awaitable[object]],
-        knows_instance: Callable[[str], bool],
         beat: Callable[[str, int | None], None],
     ) -> None:
         self._node = node
@@ -110,10 +96,9 @@ class Intake:
         self._mailroom = mailroom
         self._arrived = arrived
         self._ack = ack
-        self._registry = registry
+        self._recipients = recipients
         self._limits = limits
         self._default_ttl_ms = default_ttl_ms
-        self._knows_instance = knows_instance
         self._beat = beat
 
     async def send(self, agent: str, raws: Sequence[object], *, copies: int, now: int) -> list[dict[str, Any]]:
@@ -131,6 +116,7 @@ class Intake:
         receipts: list[dict[str, Any]] = [{}] * len(raws)
         checked: list[_Checked] = []
         acks: list[tuple[int, Message]] = []
+        replies: list[tuple[int, Message]] = []
         refused: dict[int, Message] = {}
         for index, raw in enumerate(raws):
             try:
@@ -142,17 +128,19 @@ class Intake:
                     receipts[index] = self._receipt(message.id, "accepted", self._store.high_water, 0)
                 elif message.type == "ACK":
                     acks.append((index, message))
+                elif is_reply(message) and not self._recipients.is_granted(agent, message.to):
+                    replies.append((index, message))
                 else:
                     refused[index] = message
-                    wire = message.to_wire()
-                    wire["accepted_at"] = now
-                    checked.append(_Checked(index, wire, self._draft(agent, message, wire, index, now)))
+                    checked.append(self._admit(agent, message, index, now))
                     del refused[index]
             except TrishulaError as error:
                 receipts[index] = self._refuse(agent, raw, error, now)
         # Nothing is awaited before the messages are on their way, so that calls keep their order.
         if checked:
             await self._store_all(agent, checked, receipts, now)
+        if replies:
+            await self._send_replies(agent, replies, receipts, refused, now)
         if refused:
             await self._admit_repeats(refused, receipts)
         for index, message in acks:
@@ -187,12 +175,42 @@ class Intake:
             )
         return message
 
-    def _draft(self, agent: str, message: Message, wire: dict[str, Any], index: int, now: int) -> Draft:
+    async def _send_replies(
+        self,
+        agent: str,
+        replies: Sequence[tuple[int, Message]],
+        receipts: list[dict[str, Any]],
+        refused: dict[int, Message],
+        now: int,
+    ) -> None:
+        """Accept those answers without a grant that answer a COMMAND which the sender got from their recipient."""
+        try:
+            asked = {
+                (command.id, command.sender)
+                for command in await self._store.with_ids([str(message.reply_to) for _, message in replies])
+                if command.type == "COMMAND" and got(agent, command)
+            }
+        except (StorageFull, StorageFailed) as error:
+            for index, message in replies:
+                receipts[index] = self._refusal(message.id, error)
+            return
+        checked = []
+        for index, message in replies:
+            try:
+                refused[index] = message
+                is_answer = (message.reply_to, message.to) in asked
+                checked.append(self._admit(agent, message, index, now, as_answer=is_answer))
+                del refused[index]
+            except TrishulaError as error:
+                receipts[index] = self._refuse(agent, {"id": message.id}, error, now)
+        if checked:
+            await self._store_all(agent, checked, receipts, now)
+
+    def _admit(self, agent: str, message: Message, index: int, now: int, *, as_answer: bool = False) -> _Checked:
         """What to store, its place in the mailboxes reserved."""
-        principal = self._registry.get(agent)
-        if principal is None:
-            raise AgentUnknown(f"{agent} is not registered at this node any more")
-        recipients = self._recipients(agent, principal, message, index)
+        wire = message.to_wire()
+        wire["accepted_at"] = now
+        recipients = self._recipients.find(agent, message, index, as_answer=as_answer)
         expires_at = now + (self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms)
         by_deadline = message.deadline_at is not None and message.deadline_at < expires_at
         envelope = msgspec.json.encode(wire)
@@ -201,7 +219,7 @@ class Intake:
         for recipient in recipients:
             self._mailroom.mailbox(recipient).reserve(len(envelope))
         assert message.sender is not None
-        return Draft(
+        draft = Draft(
             message.sender,
             message.id,
             recipients,
@@ -211,32 +229,7 @@ class Intake:
             envelope,
             by_deadline,
         )
-
-    def _recipients(self, agent: str, principal: Grants, message: Message, index: int) -> tuple[str, ...]:
-        if message.to == BROADCAST:
-            if not principal.may_send(BROADCAST):
-                raise RecipientForbidden(
-                    f'messages[{index}].to is "broadcast", and the grants of {agent} don\'t cover it; an operator can '
-                    'add "broadcast" to its "send" list in the agents file'
-                )
-            return tuple(name for name in self._registry.names() if name != agent)
-        address = Address.parse(message.to)
-        if self._registry.get(address.agent) is None:
-            raise RecipientUnknown(
-                f'messages[{index}].to is "{message.to}", and no agent {address.agent} is registered at this node; '
-                f"check the name, or register it with: trishula token new {address.agent}"
-            )
-        if not principal.may_send(address.agent):
-            raise RecipientForbidden(
-                f'messages[{index}].to is "{message.to}", and the grants of {agent} don\'t cover it; an operator can '
-                f'add "{address.agent}" to its "send" list in the agents file'
-            )
-        if address.instance is not None and not self._knows_instance(message.to):
-            raise InstanceUnknown(
-                f'messages[{index}].to is "{message.to}", and that instance is not there (any more); write to '
-                f"{address.agent}, whose mailbox is always there"
-            )
-        return (message.to,)
+        return _Checked(index, wire, draft)
 
     def _check_room(self, recipient: str, size_bytes: int) -> None:
         mailbox = self._mailroom.mailbox(recipient)
@@ -302,7 +295,7 @@ class Intake:
         found = [
             stored
             for stored in await self._store.with_ids([str(message.reply_to)])
-            if Address.parse(stored.recipient).agent == agent and stored.sender == message.to
+            if got(agent, stored) and stored.sender == message.to
         ]
         if not found:
             raise MessageUnknown(

@@ -34,6 +34,7 @@ from trishula_router.mailroom import Mailroom
 from trishula_router.notices import Notices
 from trishula_router.options import NodeConfig
 from trishula_router.principals import OPERATOR_ROLE, Principals
+from trishula_router.recipients import Recipients
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import Store
 
@@ -136,12 +137,11 @@ class Node:
             config.node,
             store,
             self.mailroom,
-            principals,
+            Recipients(principals, self.instances.knows),
             config.limits,
             default_ttl_ms=config.delivery.default_ttl_ms,
             arrived=self.delivery.arrived,
             ack=self.settlement.ack,
-            knows_instance=self.instances.knows,
             beat=lambda agent, sent_at: self.directory.beat(agent, self._now(), sent_at=sent_at),
         )
         self.audit = Audit(store, self.settlement)

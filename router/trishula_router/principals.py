@@ -34,7 +34,7 @@ class Principal:
     Attributes:
         name: its name, which is its authid.
         operator: whether it may ask about everybody's messages, and administer the node.
-        send: to whom it may send: ``"*"``, ``"broadcast"`` or agents.
+        send: to whom it may send: ``"*"``, ``"broadcast"``, agents or capabilities (``"capability:deploy"``).
         call: what it may call: ``"*"``, an agent, or ``agent.procedure``.
     """
 
@@ -48,9 +48,9 @@ class Principal:
         """Its role in the realm."""
         return OPERATOR_ROLE if self.operator else AGENT_ROLE
 
-    def may_send(self, to_agent: str) -> bool:
-        """Whether it may send to an agent (or to ``broadcast``); always to itself."""
-        return to_agent == self.name or ANYBODY in self.send or to_agent in self.send
+    def may_send(self, to: str) -> bool:
+        """Whether it may send to an agent (or to ``broadcast``, or to a capability); always to itself."""
+        return to == self.name or ANYBODY in self.send or to in self.send
 
     def may_call(self, agent: str, procedure: str) -> bool:
         """Whether it may call that procedure of that agent; always its own."""

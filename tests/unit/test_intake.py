@@ -458,3 +458,102 @@ def test_an_ack_message_the_store_refuses_is_refused(rig: Rig, store: HeldStore,
     first, status = rig.send(agni, {"type": "ACK", "id": "k1", "to": "dc", "reply_to": "m1"}, {"id": "s", "to": "dc"})
     assert refused(first) == ("storage_full", "it is full")
     assert status["status"] == "accepted"
+
+
+# -- answers without a grant -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shy(make: MakeRig) -> Rig:
+    """agni may send to nobody."""
+    return make(agents={"agni": AgentRecord(send=()), "dc": AgentRecord(), "rushabdev": AgentRecord()})
+
+
+def asked(rig: Rig, message_id: str = "c1", **fields: Any) -> int:
+    """dc asked agni; agni's session."""
+    rig.send(rig.join("dc"), {"id": message_id, "to": "agni", "type": "COMMAND", **fields})
+    agni = rig.join("agni")
+    rig.fetch(agni)
+    return agni
+
+
+@pytest.mark.parametrize("kind", ["RESULT", "ERROR"])
+def test_who_got_a_command_may_answer_it(shy: Rig, kind: str) -> None:
+    agni = asked(shy)
+    (receipt,) = shy.send(agni, {"id": "r1", "to": "dc", "type": kind, "reply_to": "c1"})
+    assert receipt == {"id": "r1", "status": "accepted", "node": "single", "seq": shy.store.high_water, "copies": 1}
+    (delivery,) = shy.fetch(shy.join("dc"))["deliveries"]
+    assert (delivery["message"]["type"], delivery["message"]["reply_to"]) == (kind, "c1")
+
+
+def test_an_instance_that_asked_gets_its_answer(shy: Rig) -> None:
+    script = shy.join("dc")
+    shy.fetch(script, instance="x")
+    agni = asked(shy, **{"from": "dc/x"})
+    receipts = shy.send(
+        agni,
+        {"id": "r1", "to": "dc/x", "type": "RESULT", "reply_to": "c1"},
+        {"id": "r2", "to": "dc", "type": "RESULT", "reply_to": "c1"},
+    )
+    assert [receipt["status"] for receipt in receipts] == ["accepted", "refused"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "STATUS", "reply_to": "c1"},
+        {"type": "COMMAND", "reply_to": "c1"},
+        {"type": "RESULT"},
+        {"type": "RESULT", "reply_to": "c2"},
+        {"type": "RESULT", "reply_to": "s1"},
+        {"type": "RESULT", "reply_to": "c1", "to": "rushabdev"},
+        {"type": "RESULT", "reply_to": "other"},
+    ],
+)
+def test_nothing_but_an_answer_passes_without_a_grant(shy: Rig, fields: dict[str, Any]) -> None:
+    agni = asked(shy)
+    shy.send(shy.join("dc"), {"id": "s1", "to": "agni"}, {"id": "other", "to": "rushabdev", "type": "COMMAND"})
+    message = {"id": "r1", "to": "dc", **fields}
+    (receipt,) = shy.send(agni, message)
+    assert refused(receipt) == (
+        "recipient_forbidden",
+        f'messages[0].to is "{message["to"]}", and the grants of agni don\'t cover it; an operator can add '
+        f'"{message["to"]}" to its "send" list in the agents file',
+    )
+    assert open_of(shy, str(message["to"]))[0] == (1 if message["to"] == "rushabdev" else 0)
+
+
+def test_answers_are_in_the_order_of_the_request_among_others(shy: Rig) -> None:
+    agni = asked(shy)
+    receipts = shy.send(
+        agni,
+        {"id": "r1", "to": "dc", "type": "RESULT", "reply_to": "c1"},
+        {"id": "own", "to": "agni"},
+        {"id": "r2", "to": "dc", "type": "RESULT", "reply_to": "c9"},
+    )
+    assert [(receipt["id"], receipt["status"]) for receipt in receipts] == [
+        ("r1", "accepted"),
+        ("own", "accepted"),
+        ("r2", "refused"),
+    ]
+
+
+def test_a_repeated_answer_is_a_duplicate(shy: Rig) -> None:
+    agni = asked(shy)
+    answer = {"id": "r1", "to": "dc", "type": "RESULT", "reply_to": "c1"}
+    (first,) = shy.send(agni, answer)
+    (second,) = shy.send(agni, answer)
+    assert (second["status"], second["seq"]) == ("duplicate", first["seq"])
+
+
+def test_an_answer_that_can_not_be_looked_up_is_refused_for_now(shy: Rig, store: HeldStore) -> None:
+    agni = asked(shy)
+    store.fail_next("with_ids", StorageFailed("the disk is away"))
+    (receipt,) = shy.send(agni, {"id": "r1", "to": "dc", "type": "RESULT", "reply_to": "c1"})
+    assert refused(receipt) == ("storage_failed", "the disk is away")
+
+
+def test_the_answer_of_one_who_has_a_grant_is_not_looked_up(rig: Rig, store: HeldStore, dc: int) -> None:
+    store.fail_next("with_ids", StorageFailed("the disk is away"))
+    (receipt,) = rig.send(dc, {"id": "r1", "to": "agni", "type": "RESULT", "reply_to": "c1"})
+    assert receipt["status"] == "accepted"

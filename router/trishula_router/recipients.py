@@ -1,0 +1,114 @@
+"""Recipients: to whom a message goes, and whether its sender may write there. Policy only, no I/O.
+
+=========================  ==========================================  ================================================
+``to``                     goes to                                     the sender's ``send`` grants must name
+=========================  ==========================================  ================================================
+``agni``                   the agent                                   ``agni``, or ``*``
+``agni/7f3a``              that instance, if it is there               ``agni``, or ``*``
+``capability:deploy``      the mailbox of the capability: whoever      ``capability:deploy``, or ``*``
+                           announced it gets it, see ``delivery``
+``broadcast``              every registered agent but the sender       ``broadcast``, or ``*``
+=========================  ==========================================  ================================================
+
+An agent may always write to itself, and may answer a COMMAND that it got (:func:`got`) whatever its grants say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from trishula.errors import AgentUnknown, InstanceUnknown, RecipientForbidden, RecipientUnknown
+from trishula.message import Message
+from trishula.names import BROADCAST, Address
+from trishula_router.mailroom import is_of
+from trishula_router.store.interface import StoredMessage
+
+__all__ = ["Grants", "Recipients", "Registry", "got", "is_reply"]
+
+
+class Grants(Protocol):
+    """What is asked of a principal."""
+
+    def may_send(self, to: str) -> bool: ...
+
+
+class Registry(Protocol):
+    """Who is registered; :class:`trishula_router.principals.Principals` in a node."""
+
+    def names(self) -> tuple[str, ...]: ...
+
+    def get(self, name: str) -> Grants | None: ...
+
+
+class Recipients:
+    """Finds the addresses of messages.
+
+    Args:
+        registry: who may be written to, by whom.
+        knows_instance: whether an address with an instance is there.
+    """
+
+    def __init__(self, registry: Registry, knows_instance: Callable[[str], bool]) -> None:
+        self._registry = registry
+        self._knows_instance = knows_instance
+
+    def is_granted(self, agent: str, to: str) -> bool:
+        """Whether the grants of an agent cover an address (one that was checked)."""
+        principal = self._registry.get(agent)
+        return principal is None or principal.may_send(_granted_as(to))
+
+    def find(self, agent: str, message: Message, index: int, *, as_answer: bool = False) -> tuple[str, ...]:
+        """The addresses that a message goes to.
+
+        Args:
+            agent: the session's authid.
+            message: one that was checked.
+            index: its place in the call, for refusals.
+            as_answer: whether it answers a COMMAND, so that it needs no grant.
+
+        Raises:
+            AgentUnknown, RecipientUnknown, RecipientForbidden, InstanceUnknown: it may not go there.
+        """
+        principal = self._registry.get(agent)
+        if principal is None:
+            raise AgentUnknown(f"{agent} is not registered at this node any more")
+        place, grant = f'messages[{index}].to is "{message.to}"', _granted_as(message.to)
+        if message.to != BROADCAST:
+            address = Address.parse(message.to)
+            if address.capability is None and self._registry.get(address.agent) is None:
+                raise RecipientUnknown(
+                    f"{place}, and no agent {address.agent} is registered at this node; check the name, or register it "
+                    f"with: trishula token new {address.agent}"
+                )
+        if not as_answer and not principal.may_send(grant):
+            raise RecipientForbidden(
+                f'{place}, and the grants of {agent} don\'t cover it; an operator can add "{grant}" to its "send" '
+                "list in the agents file"
+            )
+        if message.to == BROADCAST:
+            return tuple(name for name in self._registry.names() if name != agent)
+        if address.instance is not None and not self._knows_instance(message.to):
+            raise InstanceUnknown(
+                f"{place}, and that instance is not there (any more); write to {address.agent}, whose mailbox is "
+                "always there"
+            )
+        return (message.to,)
+
+
+def got(agent: str, stored: StoredMessage) -> bool:
+    """Whether an agent, or an instance of it, got a message: it is to it, or to a capability and was handed to it."""
+    return is_of(agent, stored.recipient) or (stored.holder is not None and is_of(agent, stored.holder))
+
+
+def is_reply(message: Message) -> bool:
+    """Whether a message may be the answer to a COMMAND."""
+    return message.type in ("RESULT", "ERROR") and message.reply_to is not None and message.to != BROADCAST
+
+
+def _granted_as(to: str) -> str:
+    """What a grant must name so that an address may be written to: its agent, or the word as it stands."""
+    if to == BROADCAST:
+        return to
+    address = Address.parse(to)
+    return address.agent if address.capability is None else to
