@@ -12,6 +12,7 @@ that ever joined, also after a broken transport.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from typing import Any
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from autobahn.wamp.types import CallDetails, ComponentConfig, PublishOptions, RegisterOptions, SessionDetails
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -71,6 +73,13 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
 
     def __init__(self, config: ComponentConfig) -> None:
         super().__init__(config)
+        # Crossbar sends INTERRUPT for the calls of a client that goes away, can't send it to an embedded component, and
+        # fails halfway through letting that client go: its procedures would stay registered to nobody.
+        self._session_roles: dict[str, Any] = {
+            **DEFAULT_CLIENT_ROLES,
+            "callee": copy.copy(DEFAULT_CLIENT_ROLES["callee"]),
+        }
+        self._session_roles["callee"].call_canceling = False
         self._node: Node | None = None
         # Receipts topics with subscribers: news that nobody listens to are not even built.
         self._listened: dict[int, str] = {}

@@ -129,6 +129,10 @@ class PlainClient:
         options = RegisterOptions(match=match, details_arg="details", forward_for=forward_for)
         await _in_time(self._session.register(procedure, uri, options=options))
 
+    def hang_up(self) -> None:
+        """Break the connection, without a word."""
+        self._session._transport.abort()
+
     async def leave(self) -> None:
         """End the session, and wait for it."""
         if self._session.is_attached():
