@@ -65,7 +65,7 @@ class Agents:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=surroundings_of(self._node.url, token),
+                env=surroundings_of(self._node.url, token, self._node.directory / "agents"),
                 cwd=self._node.directory,
                 # Ctrl-C is for this process, which stops them in order.
                 start_new_session=True,

@@ -111,6 +111,8 @@ def _no_settings_leak_in(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
     """A developer's own bus must not be what a test talks to."""
     for name in [name for name in os.environ if name.startswith("TRISHULA_")]:
         monkeypatch.delenv(name)
+    # An agent's file outlives its process, and must not outlive the test. It is made only by tests that run agents.
+    monkeypatch.setenv("TRISHULA_AGENT_STATE", str(tmp_path_factory.getbasetemp() / "agents" / uuid.uuid4().hex))
     # Profiles are read from ~/.config/trishula.
     monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
 

@@ -24,8 +24,10 @@ thread; a blocking handler in a thread of its own uses :meth:`Agent.from_thread`
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -34,6 +36,7 @@ from trishula.client import DEFAULT_HEARTBEAT_S, DEFAULT_WINDOW, Client
 from trishula.dispatch import Dispatcher
 from trishula.errors import TrishulaError
 from trishula.handlers import Handler
+from trishula.keeping import Keeping
 from trishula.message import MESSAGE_TYPES
 from trishula.names import AGENT_RULE, is_agent_name
 from trishula.outbox import Receipt
@@ -66,6 +69,8 @@ class Agent:
         window: how many messages may be in its hands at a time.
         heartbeat_s: how often it tells the directory that it lives.
         url, token, profile: as for :func:`trishula.settings.load`.
+        state: the directory for its file (``<state>/<name>/agent.sqlite``): what it has not sent yet, and what it has
+            handled; ``False`` to remember that only as long as the process lives. See :mod:`trishula.keeping`.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Agent:
         url: str | Sequence[str] | None = None,
         token: str | None = None,
         profile: str | None = None,
+        state: str | os.PathLike[str] | bool | None = None,
     ) -> None:
         if not is_agent_name(name):
             raise ValueError(f"{name!r} can't be an agent's name: it is {AGENT_RULE}")
@@ -88,15 +94,18 @@ class Agent:
         self._url = url
         self._token = token
         self._profile = profile
+        self._state = state
         self._procedures: dict[str, Handler] = {}
         self._handlers: dict[str, Handler] = {}
         self._topics: list[tuple[str, Callable[..., object]]] = []
         self._on_start: list[Handler] = []
         self._client: Client | None = None
         self._dispatcher: Dispatcher | None = None
+        self._keeping: Keeping | None = None
         self._over: Pending[None] = Pending()
         self._complained_at_s: float | None = None
         self._has_joined = False
+        self._now_ms: Callable[[], int] = int
 
     # -- what it does --------------------------------------------------------------------------------------------------
 
@@ -191,6 +200,38 @@ class Agent:
         """Publish on this agent's own topic; see :meth:`trishula.client.Client.publish`."""
         return self.client.publish(topic_name, *args)
 
+    def busy(
+        self,
+        *,
+        for_s: float | None = None,
+        until: datetime | None = None,
+        progress: str | None = None,
+        load: float | None = None,
+    ) -> None:
+        """Tell the directory that this agent is busy: at once, and with each beat until it is over.
+
+        An agent that said until when is not called stale before that. It goes on taking messages.
+
+        Args:
+            for_s: how long from now; or
+            until: until when; without both: until :meth:`idle`, or the next :meth:`busy`.
+            progress: how far it is, in words.
+            load: how much it has to do, in a measure of its own; less loaded agents come first where several could do.
+        """
+        now_ms = self._now_ms()
+        until_ms = None
+        if for_s is not None:
+            until_ms = now_ms + round(for_s * 1000)
+        elif until is not None:
+            until_ms = round(until.timestamp() * 1000)
+        self.client.activity.busy(until_ms, progress, load)
+        self.client.beat_soon()
+
+    def idle(self, *, load: float | None = None) -> None:
+        """Tell the directory that it is over, or how much there is to do without being busy."""
+        self.client.activity.idle(load)
+        self.client.beat_soon()
+
     def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
         """Receive a topic's events; before the start or while it runs."""
         if self._client is None:
@@ -232,8 +273,10 @@ class Agent:
         if settings is None:
             settings = load(url=self._url, agent=self.name, token=self._token, profile=self._profile)
         around = around or real()
+        self._now_ms = around.now_ms
         self._over = Pending()
         self._has_joined = False
+        keeping = Keeping(settings, self._state, around)
         client = Client(settings, around=around, connection=connection, observer=self)
         dispatcher = Dispatcher(client, around.clock, around.now_ms)
         dispatcher.procedures = self._procedures
@@ -245,11 +288,15 @@ class Agent:
         client.attach(
             dispatcher.take, capabilities=self.capabilities, window=self._window, heartbeat_s=self._heartbeat_s
         )
-        self._client, self._dispatcher = client, dispatcher
+        self._client, self._dispatcher, self._keeping = client, dispatcher, keeping
         try:
+            keeping.begin(client, dispatcher)
             await client.start(timeout_s)
+            await keeping.joined(client, dispatcher)
         except BaseException:
-            self._client = self._dispatcher = None
+            self._client = self._dispatcher = self._keeping = None
+            await client.stop()
+            await keeping.close()
             raise
         for handler in self._on_start:
             outcome = handler.start(None, (), {})
@@ -271,8 +318,14 @@ class Agent:
             dispatcher.give_up()
         self._dispatcher = None
         await client.stop()
+        await self._close_file()
         if not self._over.done:
             self._over.resolve(None)
+
+    async def _close_file(self) -> None:
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            await keeping.close()
 
     @property
     def over(self) -> Pending[None]:
@@ -303,6 +356,7 @@ class Agent:
         if dispatcher is not None and client is not None:
             dispatcher.stop()
             dispatcher.give_up()
+        start(self._close_file()).when_done(partial(_log_failure, "of the end"))
         self._over.reject(error)
         if not self._has_joined:
             # start() raises it.

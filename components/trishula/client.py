@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trishula import uris
 from trishula.asking import Asking
@@ -31,12 +31,12 @@ from trishula.errors import (
     BusUnreachable,
     TrishulaError,
 )
-from trishula.heartbeat import Heartbeat
+from trishula.heartbeat import Activity, Heartbeat
 from trishula.membership import Attached, Attachment, Membership, Observer
 from trishula.names import BROADCAST, Address
 from trishula.outbox import Limits, Receipt
 from trishula.receiving import Receiving
-from trishula.sending import Sending
+from trishula.sending import Done, Sending
 from trishula.settings import Settings
 from trishula.settling import Settling
 from trishula.surroundings import Surroundings, Timer, real
@@ -45,6 +45,10 @@ from trishula.transport import Connection, Endpoint, LinkLost
 __all__ = ["DEFAULT_HEARTBEAT_S", "DEFAULT_WINDOW", "Client"]
 
 _log = logging.getLogger("trishula")
+
+if TYPE_CHECKING:
+    # A script has no file, and doesn't load SQLite.
+    from trishula.agent_file import AgentFile, Saved
 
 T = TypeVar("T")
 
@@ -86,6 +90,7 @@ class Client:
         self._settling = Settling(self._wake)
         self._calls = Calls()
         self._receiving = Receiving(self._calls, self._settling)
+        self._file: AgentFile | None = None
         self._flushing: Timer | None = None
         self._member = Membership(settings, self.address, self, around=around, connection=connection, observer=observer)
         self._sending = Sending(
@@ -121,6 +126,15 @@ class Client:
         return self._member.heartbeat
 
     @property
+    def activity(self) -> Activity:
+        """What is told with each beat; :meth:`beat_soon` after a change."""
+        return self._member.activity
+
+    def beat_soon(self) -> None:
+        """Tell it at the end of this turn."""
+        self._member.heartbeat.soon()
+
+    @property
     def unconfirmed(self) -> int:
         """How many messages have no receipt yet."""
         return len(self._sending)
@@ -152,9 +166,15 @@ class Client:
         """Wait for an outcome, but only so long; whether it came."""
         return await self._member.ended_within(pending, timeout_s)
 
+    def sleep(self, seconds: float) -> Pending[None]:
+        """Wait."""
+        return self._member.sleep(seconds)
+
     # What the membership tells (trishula.membership.User).
 
     def member_ready(self) -> None:
+        if self._member.attached is not None:
+            self._note_node(self._member.attached)
         self._sending.connected()
         self._settling.connected()
         self._wake()
@@ -224,6 +244,8 @@ class Client:
         if traceparent is not None:
             wire["traceparent"] = traceparent
         pending: Pending[Receipt] = Pending()
+        if copies is not None:
+            self._hear_news()
         self._sending.post(wire, pending.settle, copies)
         return pending
 
@@ -258,18 +280,57 @@ class Client:
         """
         return await self._member.within(sent, timeout_s, lambda: self._sending.unconfirmed(message_id, timeout_s))
 
+    # -- for agents ----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the outbox takes nothing more but replies."""
+        return self._sending.is_full
+
+    def reply(self, wire: dict[str, Any], done: Done, held: Callable[[], object]) -> bool:
+        """Send the answer to a COMMAND, also if the outbox is full; whether it is on its way.
+
+        ``held`` is called when it was refused for now, so that its way may be long.
+        """
+        wire.setdefault("timestamp", self._around.now_ms())
+        return self._sending.post(wire, done, held=held, is_reply=True)
+
+    def keep_in(self, file: AgentFile, saved: Saved, done_of: Callable[[dict[str, Any]], Done]) -> None:
+        """Have an outbox that outlives the process, and send what an earlier run left there.
+
+        Args:
+            file: written at the end of each turn, before anything of that turn goes out.
+            saved: what it holds.
+            done_of: who hears what becomes of a message of an earlier run.
+        """
+        self._file = file
+        self._member.positions.update(saved.nodes)
+        if self._member.attached is not None:
+            self._note_node(self._member.attached)
+        self._sending.restore(file, saved.messages, done_of)
+        if any(message.copies for message in saved.messages):
+            self._hear_news()
+
+    def _note_node(self, attached: Attached) -> None:
+        if self._file is not None and self.url is not None:
+            self._file.note_node(self.url, attached.epoch, attached.high_water)
+
+    # -- the end of a turn ---------------------------------------------------------------------------------------------
+
     def _wake(self) -> None:
         """Flush at the end of this turn."""
-        if self._flushing is None and self._member.link is not None:
+        if self._flushing is None and (self._member.link is not None or self._file is not None):
             self._flushing = self._clock.callLater(0, self._flush)
 
     def _flush(self) -> None:
         self._flushing = None
+        if self._file is not None:
+            # First, so that nothing is offered or acknowledged that we could forget.
+            self._file.commit()
         link = self._member.link
-        if link is None:
-            return
-        self._settling.flush(link)
-        self._sending.flush(link)
+        if link is not None:
+            self._settling.flush(link)
+            self._sending.flush(link)
 
     # -- calling -------------------------------------------------------------------------------------------------------
 
@@ -307,7 +368,11 @@ class Client:
         """Subscribe to what becomes of sent messages, once."""
         topic = uris.receipts_of(self.address.agent)
         if not self._member.hears(topic):
-            self.subscribe(topic, self._calls.news).when_done(_log_failure)
+            self.subscribe(topic, self._news).when_done(_log_failure)
+
+    def _news(self, reports: object = None, *_: object) -> None:
+        self._calls.news(reports)
+        self._sending.news(reports)
 
     def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Pending[Any]:
         """Call an agent's procedure live: nothing is stored, and it must be connected now.

@@ -5,15 +5,16 @@ The node has validated every message, so they are built straight from the wire i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
+from trishula.awaiting import Pending
 from trishula.message import Message
 
-__all__ = ["Delivery", "Fetched", "Unreadable", "current_delivery", "read_deliveries", "running"]
+__all__ = ["CurrentDelivery", "Delivery", "Fetched", "Unreadable", "current_delivery", "read_deliveries", "running"]
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -56,14 +57,48 @@ class Unreadable(msgspec.Struct, frozen=True):
     reason: str
 
 
+class CurrentDelivery:
+    """The delivery whose handler runs, as the handler sees it."""
+
+    __slots__ = ("_delivery", "_extend")
+
+    def __init__(self, delivery: Delivery, extend: Callable[[Message, float], Pending[Any]]) -> None:
+        self._delivery = delivery
+        self._extend = extend
+
+    @property
+    def message(self) -> Message:
+        """The message; it tells a procedure who called."""
+        return self._delivery.message
+
+    @property
+    def attempt(self) -> int:
+        """How often it has been delivered; more than 1 means that an earlier run may have begun."""
+        return self._delivery.attempt
+
+    @property
+    def token(self) -> str:
+        """The token it came with; to acknowledge it is not the handler's affair."""
+        return self._delivery.token
+
+    def working(self, for_s: float) -> Pending[Any]:
+        """Say that the handler will take so long from now, for example before a call of a model that blocks.
+
+        The node doesn't offer the message to anybody else before. Without it a lease is extended while the reactor
+        runs, a minute at a time. In a thread: ``agent.from_thread(current_delivery().working, 600)``.
+        """
+        return self._extend(self._delivery.message, for_s)
+
+
 #: The delivery whose handler runs.
-running: ContextVar[Delivery | None] = ContextVar("trishula_delivery", default=None)
+running: ContextVar[CurrentDelivery | None] = ContextVar("trishula_delivery", default=None)
 
 
-def current_delivery() -> Delivery | None:
+def current_delivery() -> CurrentDelivery | None:
     """The delivery that the calling handler handles; ``None`` outside of handlers and in a live RPC.
 
-    ``attempt`` tells a handler whether an earlier run may have begun, ``message`` tells a procedure who called.
+    ``attempt`` tells a handler whether an earlier run may have begun, ``message`` tells a procedure who called,
+    ``working`` says how long it will take.
     """
     return running.get()
 

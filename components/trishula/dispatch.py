@@ -1,17 +1,31 @@
 """From deliveries to handlers and back: who runs, in which order, and when a message is acknowledged.
 
-What happens to one message, and what a crash of this process after each step leads to:
+What happens to one message, and what the end of this process (kill -9) after each step leads to, with the agent's file
+(:mod:`trishula.agent_file`) and without one:
 
-======================================  ==============================================================================
-1. its handler returned                 crash: it is delivered again (``attempt`` 2) and runs again
-2. COMMAND: the reply has its receipt   crash: it is delivered again and runs again, but its second reply has the same
-                                        id as the first, so the caller sees one
-3. it is remembered as handled          crash: as before, for this memory is the process's (an outbox on disk will
-                                        close the gap)
-4. it is acknowledged                   it is done
-======================================  ==============================================================================
+====================================  ============================================  ==================================
+step                                  the process ends after it: with the file      without (a script, ``state=False``)
+====================================  ============================================  ==================================
+1. the handler begins                 delivered again when the lease is over,       the same
+                                      ``attempt`` 2, runs again: nobody can know
+                                      how far it came; the handler can see it
+2. it returned                        the same: the first run is on no record       the same
+3. one transaction: it is handled,    delivered again, not run again; the reply     delivered again, runs again; the
+   and its reply is in the outbox     goes out when the agent runs again            second reply has the first one's id,
+                                                                                    so the caller sees one
+4. COMMAND: the reply is offered      the same; the reply is offered a second       the same
+                                      time under its id, and stored once
+5. COMMAND: the node has the reply    delivered again, not run again,               the same
+   on disk                            acknowledged
+6. the message is acknowledged        it is done                                    it is done
+====================================  ============================================  ==================================
 
-Without a crash its handler runs once, however often it is delivered: see :mod:`trishula.inbox`.
+Steps 2 and 3 are in one turn of the reactor: nothing else runs between them. So the handler of a message runs once,
+and a second time only if the process ended between 1 and 3; then ``current_delivery().attempt`` is more than 1.
+
+Why 6 waits for 5: the transaction survives this process, but not a power cut within its next seconds; so it is
+acknowledged when somebody has the reply on *disk*: the node, or, if the reply's way is long because the caller's
+mailbox is full, the file (it is asked to sync). A message without a reply is acknowledged right after 3.
 
 A COMMAND is done when it is answered, by RESULT or by ERROR; whether to try again is the caller's choice. Any other
 message whose handler raises is given back and delivered again.
@@ -28,12 +42,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from trishula.agent_file import AgentFile
 from trishula.awaiting import Pending, rejected, resolved
 from trishula.client import Client
-from trishula.deliveries import Delivery
+from trishula.deliveries import CurrentDelivery, Delivery
 from trishula.errors import (
     ArgumentInvalid,
     BusUnreachable,
@@ -46,17 +61,19 @@ from trishula.errors import (
 )
 from trishula.handlers import Handler
 from trishula.inbox import Inbox, Verdict
-from trishula.message import Message
+from trishula.message import DEFAULT_PRIORITY, Message
 from trishula.names import BROADCAST
+from trishula.outbox import Receipt
 from trishula.surroundings import Clock, Timer
 
 __all__ = ["Dispatcher", "reply_id"]
 
 _log = logging.getLogger("trishula")
 
-#: A lease is 60 s by default; a job is noticed at the first tick and extended at the next.
+#: A node's default, if it doesn't say.
+_LEASE_S = 60.0
+#: A job is noticed at the first tick and extended at the next; with a short lease they are a quarter of it apart.
 _TICK_S = 10.0
-_EXTENSION_S = 60.0
 #: A sentence for a journal or an error message, no dump.
 _REASON_LENGTH = 1000
 
@@ -73,6 +90,11 @@ class Dispatcher:
         self._clock = clock
         self._now_ms = now_ms
         self._inbox = Inbox()
+        self._file: AgentFile | None = None
+        # Deliveries that wait until the file is there; None: they need not.
+        self._held: list[Delivery] | None = None
+        # Until when a handler said that it works, by the clock for spans.
+        self._promises: dict[Key, float] = {}
         # Senders whose ordered handler is busy, with what waits behind it.
         self._lanes: dict[str, deque[tuple[Delivery, Handler]]] = {}
         self._jobs: dict[Key, Pending[Any]] = {}
@@ -82,17 +104,49 @@ class Dispatcher:
         self._seen_at_last_tick: set[Key] = set()
         self._complained: set[str] = set()
 
+    # -- the agent's file ----------------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Begin nothing before :meth:`release`: what was handled is not known yet."""
+        self._held = []
+
+    def release(self) -> None:
+        """Begin what came meanwhile, and what comes."""
+        held, self._held = self._held, None
+        if held:
+            self.take(held)
+
+    def remember_in(self, file: AgentFile, handled: Iterable[tuple[str, str, int]]) -> None:
+        """Have a memory that outlives the process; ``handled`` is what an earlier run left there."""
+        self._file = file
+        self._inbox.restore(file, handled)
+        self._inbox.forget(self._now_ms())
+
+    def done_of(self, wire: dict[str, Any]) -> Callable[[Receipt | TrishulaError], object]:
+        """Who hears what becomes of a message that an earlier run left in the outbox."""
+        command_id, caller = wire.get("reply_to"), wire["to"]
+        if command_id is not None and wire["id"] == _reply_id(caller, command_id):
+            # Its COMMAND is not acknowledged yet; what is delivered of it meanwhile waits for the reply's receipt.
+            self._inbox.resume(caller, command_id)
+            return lambda outcome: self._replied(wire, outcome)
+        return lambda outcome: _log_outcome(wire, outcome)
+
     # -- in ------------------------------------------------------------------------------------------------------------
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Deliveries came."""
+        if self._held is not None:
+            self._held.extend(deliveries)
+            return
         inbox = self._inbox
         for delivery in deliveries:
             message = delivery.message
             verdict = inbox.admit(message.sender or "", message.id, delivery.token)
             if verdict is Verdict.HANDLED:
                 self._client.ack_soon(delivery.token)
-            elif verdict is Verdict.RUN:
+            elif verdict is Verdict.RUNNING:
+                self._keep_promise(message)
+            else:
                 if self._stopping:
                     # Neither acknowledged nor given back: our leaving returns it without counting an attempt.
                     inbox.failed(message.sender or "", message.id)
@@ -101,10 +155,13 @@ class Dispatcher:
                 else:
                     self._message(delivery)
         if self._timer is None and not self._stopping:
-            self._timer = self._clock.callLater(_TICK_S, self._tick)
+            self._timer = self._clock.callLater(self._tick_s(), self._tick)
 
     def link_lost(self) -> None:
         """The session is gone: what runs goes on, with the token that its next delivery brings."""
+        if self._held is not None:
+            # Their tokens went with it.
+            self._held.clear()
         self._inbox.link_lost()
 
     def endpoint(self, handler: Handler) -> Callable[[Sequence[Any], Mapping[str, Any]], Pending[Any]]:
@@ -162,12 +219,12 @@ class Dispatcher:
     def _run(self, delivery: Delivery, handler: Handler) -> Pending[Any] | None:
         """Run a handler; returns what is still to come, if it is not through yet."""
         try:
-            outcome = handler.start(delivery, (delivery.message,), {})
+            outcome = handler.start(CurrentDelivery(delivery, self._extend), (delivery.message,), {})
         except Exception as error:
             self._failed(delivery, handler, error)
             return None
         if not isinstance(outcome, Pending):
-            self._handled(delivery.message)
+            self._handled(*_key(delivery.message))
             return None
         if outcome.done:
             self._ended(delivery, handler, outcome)
@@ -178,15 +235,20 @@ class Dispatcher:
         return outcome
 
     def _ended(self, delivery: Delivery, handler: Handler, outcome: Pending[Any]) -> None:
-        self._jobs.pop(_key(delivery.message), None)
+        self._ran(delivery.message)
         error = outcome.error
         if error is None:
-            self._handled(delivery.message)
+            self._handled(*_key(delivery.message))
         else:
             self._failed(delivery, handler, error)
 
-    def _handled(self, message: Message) -> None:
-        for token in self._inbox.handled(message.sender or "", message.id, self._now_ms()):
+    def _ran(self, message: Message) -> None:
+        key = _key(message)
+        self._jobs.pop(key, None)
+        self._promises.pop(key, None)
+
+    def _handled(self, sender: str, message_id: str) -> None:
+        for token in self._inbox.handled(sender, message_id, self._now_ms()):
             self._client.ack_soon(token)
         if self._idle is not None:
             self._check_idle()
@@ -209,11 +271,11 @@ class Dispatcher:
                 "%s %s from %s (answer to %s) has no handler: %s",
                 message.type, message.id, message.sender, message.reply_to, str(message.payload)[:_REASON_LENGTH],
             )  # fmt: skip
-            self._handled(message)
+            self._handled(*_key(message))
         elif message.to == BROADCAST:
             # Who sends to all doesn't expect that all care.
             self._complain(f"Broadcasts of type {message.type} come, and no handler takes them")
-            self._handled(message)
+            self._handled(*_key(message))
         else:
             self._complain(f"Messages of type {message.type} come, and no handler takes them: they are refused")
             self._give_back(delivery, f"no handler takes {message.type} messages here", requeue=False)
@@ -227,15 +289,19 @@ class Dispatcher:
 
     def _command(self, delivery: Delivery) -> None:
         message = delivery.message
+        if self._client.is_full:
+            # Its reply could not even be kept.
+            self._give_back(delivery, "the agent's outbox is full, so it could not answer")
+            return
         handler = None if message.procedure is None else self.procedures.get(message.procedure)
         try:
             if handler is not None:
                 args, kwargs = _arguments(message)
                 handler.check(args, kwargs)
-                outcome = handler.start(delivery, args, kwargs)
+                outcome = handler.start(CurrentDelivery(delivery, self._extend), args, kwargs)
             elif "COMMAND" in self.handlers:
                 handler = self.handlers["COMMAND"]
-                outcome = handler.start(delivery, (message,), {})
+                outcome = handler.start(CurrentDelivery(delivery, self._extend), (message,), {})
             else:
                 raise self._unknown(message)
         except Exception as error:
@@ -256,7 +322,7 @@ class Dispatcher:
         return ProcedureUnknown(f"{me} has no procedure {message.procedure}; it has: {known}")
 
     def _command_ended(self, delivery: Delivery, handler: Handler, outcome: Pending[Any]) -> None:
-        self._jobs.pop(_key(delivery.message), None)
+        self._ran(delivery.message)
         error = outcome.error
         if error is None:
             self._reply(delivery, "RESULT", outcome.result())
@@ -268,38 +334,53 @@ class Dispatcher:
             self._reply_error(delivery, error)
 
     def _reply_error(self, delivery: Delivery, error: BaseException) -> None:
-        name = type(error).__name__
-        if isinstance(error, RemoteError):
-            name = error.remote_uri
-        elif isinstance(error, TrishulaError) and error.uri is not None:
-            name = error.uri
-        self._reply(delivery, "ERROR", {"error": name, "message": str(error)[:_REASON_LENGTH]})
+        self._reply(delivery, "ERROR", _described(error))
 
     def _reply(self, delivery: Delivery, type: str, payload: object) -> None:
         message = delivery.message
-        self._client.send(
-            message.sender or "",
-            type=type,
-            payload=payload,
-            id=reply_id(message),
-            reply_to=message.id,
-            priority=message.priority,
-            traceparent=message.traceparent,
-        ).when_done(lambda pending: self._replied(delivery, type, pending.error))
+        wire: dict[str, Any] = {
+            "type": type,
+            "id": reply_id(message),
+            "to": message.sender or "",
+            "reply_to": message.id,
+        }
+        if payload is not None:
+            wire["payload"] = payload
+        if message.priority != DEFAULT_PRIORITY:
+            wire["priority"] = message.priority
+        if message.traceparent is not None:
+            wire["traceparent"] = message.traceparent
+        self._post(wire)
 
-    def _replied(self, delivery: Delivery, type: str, error: BaseException | None) -> None:
-        message = delivery.message
-        if isinstance(error, PayloadNotJson | PayloadTooLarge) and type == "RESULT":
-            self._reply_error(delivery, error)
+    def _post(self, wire: dict[str, Any]) -> None:
+        caller, command_id = wire["to"], wire["reply_to"]
+        if self._client.reply(
+            wire, lambda outcome: self._replied(wire, outcome), lambda: self._delayed(caller, command_id)
+        ):
+            # In the same turn, so in the same transaction.
+            self._inbox.answered(caller, command_id, self._now_ms())
+
+    def _replied(self, wire: dict[str, Any], outcome: Receipt | TrishulaError) -> None:
+        caller, command_id = wire["to"], wire["reply_to"]
+        if isinstance(outcome, PayloadNotJson | PayloadTooLarge) and wire["type"] == "RESULT":
+            self._post({**wire, "type": "ERROR", "payload": _described(outcome)})
             return
-        if isinstance(error, BusUnreachable | OutcomeUnknown):
-            # We are leaving: it stays unacknowledged, and whoever gets it next answers with the same id.
-            self._inbox.failed(*_key(message))
+        if isinstance(outcome, BusUnreachable | OutcomeUnknown):
+            # We are leaving: it stays unacknowledged. With a file the reply goes out when we run again; without one
+            # whoever gets the COMMAND next answers with the same id.
+            self._inbox.failed(caller, command_id)
             self._check_idle()
             return
-        if error is not None:
-            _log.warning("The %s to %s (for %s) can't be delivered: %s", type, message.sender, message.id, error)
-        self._handled(message)
+        if isinstance(outcome, TrishulaError):
+            _log.warning("The %s to %s (for %s) can't be delivered: %s", wire["type"], caller, command_id, outcome)
+        self._handled(caller, command_id)
+
+    def _delayed(self, caller: str, command_id: str) -> None:
+        """The reply was refused for now: its COMMAND must not wait for it, and keep others from running."""
+        if self._file is not None:
+            self._file.sync().when_done(
+                lambda pending: self._handled(caller, command_id) if pending.error is None else None
+            )
 
     def _log_fault(self, handler: Handler | None, error: BaseException | None) -> None:
         # A TrishulaError is an answer; anything else is a fault in the handler, and its author needs the traceback.
@@ -312,12 +393,36 @@ class Dispatcher:
         """Extend what has run for a whole tick; forget what is too old."""
         self._timer = None
         now = dict(self._inbox.running())
+        now_s = self._clock.seconds()
+        extension_s = self._lease_s()
         for key in sorted(self._seen_at_last_tick & now.keys()):
-            self._client.working(now[key], _EXTENSION_S).when_done(_log_refusal)
+            # A promise is longer: this would shorten it.
+            if self._promises.get(key, 0.0) - now_s < extension_s:
+                self._client.working(now[key], extension_s).when_done(_log_refusal)
         self._seen_at_last_tick = set(now)
         self._inbox.forget(self._now_ms())
         if now and not self._stopping:
-            self._timer = self._clock.callLater(_TICK_S, self._tick)
+            self._timer = self._clock.callLater(self._tick_s(), self._tick)
+
+    def _lease_s(self) -> float:
+        attached = self._client.attached
+        return (attached.lease_s if attached is not None else None) or _LEASE_S
+
+    def _tick_s(self) -> float:
+        return min(_TICK_S, self._lease_s() / 4)
+
+    def _extend(self, message: Message, for_s: float) -> Pending[Any]:
+        """The handler of ``message`` says how long it will take."""
+        key = _key(message)
+        self._promises[key] = self._clock.seconds() + for_s
+        token = self._inbox.token(*key)
+        # Without a session now: its next delivery is extended.
+        return resolved(None) if token is None else self._client.working(token, for_s)
+
+    def _keep_promise(self, message: Message) -> None:
+        left_s = self._promises.get(_key(message), 0.0) - self._clock.seconds()
+        if left_s > 0:
+            self._extend(message, left_s).when_done(_log_refusal)
 
     @property
     def is_idle(self) -> bool:
@@ -358,11 +463,32 @@ def reply_id(command: Message) -> str:
     It names the command's sender as well: ids belong to their senders, so two callers may use the same one, and the
     answers to both are ours.
     """
-    sender = (command.sender or "").replace("/", ":")
-    derived = f"{command.id}.{sender}.result"
+    return _reply_id(command.sender or "", command.id)
+
+
+def _reply_id(sender: str, command_id: str) -> str:
+    derived = f"{command_id}.{sender.replace('/', ':')}.result"
     if len(derived) <= 128:
         return derived
     return f"{hashlib.sha256(derived.encode()).hexdigest()}.result"
+
+
+def _described(error: BaseException) -> dict[str, str]:
+    """The payload of an ERROR."""
+    name = type(error).__name__
+    if isinstance(error, RemoteError):
+        name = error.remote_uri
+    elif isinstance(error, TrishulaError) and error.uri is not None:
+        name = error.uri
+    return {"error": name, "message": str(error)[:_REASON_LENGTH]}
+
+
+def _log_outcome(wire: dict[str, Any], outcome: Receipt | TrishulaError) -> None:
+    # Whoever sent it is gone with its process; a refusal must not be silent.
+    if isinstance(outcome, TrishulaError) and not isinstance(outcome, OutcomeUnknown):
+        _log.error(
+            "The %s %s to %s, sent before the restart, failed: %s", wire["type"], wire["id"], wire["to"], outcome
+        )
 
 
 def _key(message: Message) -> Key:

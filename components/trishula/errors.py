@@ -19,6 +19,7 @@ __all__ = [
     "ArgumentInvalid",
     "BusUnreachable",
     "CallFailed",
+    "ConnectionsExceeded",
     "CopiesUnavailable",
     "DeadLetter",
     "ForwardingForbidden",
@@ -32,6 +33,7 @@ __all__ = [
     "NodeFailed",
     "NodeStopping",
     "NotAllowed",
+    "OutboxFull",
     "OutcomeUnknown",
     "PayloadNotJson",
     "PayloadTooLarge",
@@ -41,6 +43,8 @@ __all__ = [
     "RecipientUnknown",
     "RemoteError",
     "SenderFalse",
+    "StateBusy",
+    "StateUnusable",
     "StorageFailed",
     "StorageFull",
     "TakenOver",
@@ -185,6 +189,13 @@ class RateLimited(TrishulaError):
     temporary = True
 
 
+class ConnectionsExceeded(TrishulaError):
+    """The agent has as many connections to the node as it may have at a time."""
+
+    uri = "trishula.error.connections_exceeded"
+    temporary = True
+
+
 class StorageFull(TrishulaError):
     """The node's disk, or the share of it that its config allows, is full."""
 
@@ -246,6 +257,23 @@ class BusUnreachable(TrishulaError):
 
     uri = "trishula.error.bus_unreachable"
     temporary = True
+
+
+# -- the agent's own file: these never travel --------------------------------------------------------------------------
+
+
+class OutboxFull(TrishulaError):
+    """So much waits for a node's receipt already that the agent's outbox takes no more."""
+
+    temporary = True
+
+
+class StateUnusable(TrishulaError):
+    """The agent's file can't be used: it is damaged, newer than this program, or something else."""
+
+
+class StateBusy(StateUnusable):
+    """Another process uses the agent's file."""
 
 
 # -- outcomes of calls -------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from trishula.awaiting import Pending, of_deferred, run_handler
-from trishula.deliveries import Delivery, running
+from trishula.deliveries import CurrentDelivery, running
 from trishula.errors import ArgumentInvalid
 
 __all__ = ["Handler"]
@@ -61,7 +61,7 @@ class Handler:
         parameters = self._signature.replace(return_annotation=inspect.Signature.empty)
         return f"{self.name}{parameters}"
 
-    def start(self, delivery: Delivery | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def start(self, delivery: CurrentDelivery | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run the function; returns its value, or a :class:`Pending` if that comes later. Raises what it raises."""
         token = running.set(delivery)
         try:

@@ -15,16 +15,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from trishula.awaiting import Pending
+from trishula.errors import KeyUnknown
 from trishula.surroundings import Clock, Timer
 from trishula.transport import Link
 from trishula.uris import DIRECTORY_BEAT
 
-__all__ = ["ClockOffset", "Exchange", "Heartbeat"]
+__all__ = ["Activity", "ClockOffset", "Exchange", "Heartbeat"]
 
 _log = logging.getLogger("trishula")
 
 #: At the default interval of 10 s: a clock that was set right is noticed within a minute and a half.
 _REMEMBERED = 8
+#: Keys of a beat that nodes of the first release refuse.
+_NEW_KEYS = frozenset({"progress"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +72,37 @@ class ClockOffset:
         return None if best is None else best.offset_ms
 
 
+class Activity:
+    """What an agent says about itself with each beat: that it is busy, until when, how far it is."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self._says: dict[str, Any] = {}
+
+    def busy(self, until_ms: int | None, progress: str | None, load: float | None) -> None:
+        """It is busy, until an instant or until it says something else."""
+        fields = {"state": "busy", "busy_until": until_ms, "progress": progress, "load": load}
+        self._says = {key: value for key, value in fields.items() if value is not None}
+
+    def idle(self, load: float | None) -> None:
+        """It is not busy."""
+        self._says = {} if load is None else {"load": load}
+
+    def told(self) -> Mapping[str, Any]:
+        """What goes with the next beat; what it said holds no longer than it said."""
+        until_ms = self._says.get("busy_until")
+        if until_ms is not None and until_ms <= self._now_ms():
+            self._says = {}
+        return self._says
+
+
 class Heartbeat:
     """Beats every ``interval_s`` while there is a link.
 
     Args:
         clock: timers.
         now_ms: the wall clock.
-        state: what else to tell with each beat: ``state``, ``busy_until``, ``load``.
+        state: what else to tell with each beat: ``state``, ``busy_until``, ``progress``, ``load``.
     """
 
     def __init__(self, clock: Clock, now_ms: Callable[[], int], state: Callable[[], Mapping[str, Any]] = dict) -> None:
@@ -86,6 +113,9 @@ class Heartbeat:
         self._link: Link | None = None
         self._interval_s = 0.0
         self._timer: Timer | None = None
+        self._soon: Timer | None = None
+        # What the node at the other end doesn't take: it is of an older release.
+        self._unknown: frozenset[str] = frozenset()
 
     def start(self, link: Link, interval_s: float) -> None:
         """Beat on this link from now on, the first time at once."""
@@ -93,14 +123,27 @@ class Heartbeat:
         self._link = link
         self._interval_s = interval_s
         self.clock_offset.forget()
+        self._unknown = frozenset()
+        self._beat()
+
+    def soon(self) -> None:
+        """Beat at the end of this turn, besides: there is news to tell."""
+        if self._link is not None and self._soon is None:
+            self._soon = self._clock.callLater(0, self._beat_now)
+
+    def _beat_now(self) -> None:
+        self._soon = None
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         self._beat()
 
     def stop(self) -> None:
         """Beat no more."""
         self._link = None
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        for timer in (self._timer, self._soon):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._timer = self._soon = None
 
     def _beat(self) -> None:
         link = self._link
@@ -108,15 +151,22 @@ class Heartbeat:
             return
         self._timer = self._clock.callLater(self._interval_s, self._beat)
         sent_at = self._now_ms()
-        answer = link.call(DIRECTORY_BEAT, [{"sent_at": sent_at, **self._state()}], timeout_s=self._interval_s)
+        says = {key: value for key, value in self._state().items() if key not in self._unknown}
+        answer = link.call(DIRECTORY_BEAT, [{"sent_at": sent_at, **says}], timeout_s=self._interval_s)
         answer.when_done(lambda pending: self._answered(link, sent_at, pending))
 
     def _answered(self, link: Link, sent_at: int, pending: Pending[Any]) -> None:
         error = pending.error
-        if error is not None:
+        if isinstance(error, KeyUnknown) and link is self._link and not self._unknown:
+            self._unknown = _NEW_KEYS
+            self.soon()
+        elif error is not None:
             if link is self._link:
                 _log.warning("The heartbeat to %s failed: %s", link.url, error)
-            return
+        else:
+            self._measure(link, sent_at, pending)
+
+    def _measure(self, link: Link, sent_at: int, pending: Pending[Any]) -> None:
         answer = pending.result()
         if link is self._link and isinstance(answer, Mapping):
             received, answered = answer.get("received_at"), answer.get("answered_at")

@@ -17,8 +17,8 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from trishula.awaiting import Pending, resolved, start
-from trishula.errors import BusUnreachable, TrishulaError
-from trishula.heartbeat import Heartbeat
+from trishula.errors import BusUnreachable, KeyUnknown, TrishulaError
+from trishula.heartbeat import Activity, Heartbeat
 from trishula.names import Address
 from trishula.settings import Settings
 from trishula.surroundings import Surroundings
@@ -36,11 +36,21 @@ _SET_UP_TIMEOUT_S = 10.0
 
 
 class Attached(msgspec.Struct, frozen=True):
-    """What a node answers to ``attach``: who it is, and how far its store is."""
+    """What a node answers to ``attach``.
+
+    Attributes:
+        node: who it is.
+        epoch: names its store.
+        high_water: how far its store is.
+        lease_s: how long a delivery waits for its ack, if the node says so.
+        epoch_changed: the node has another store than the one we knew: what was accepted there may be gone.
+    """
 
     node: str
     epoch: str
     high_water: int
+    lease_s: float | None = None
+    epoch_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,10 @@ class Membership:
         self.address = address
         self.attached: Attached | None = None
         self.attachment: Attachment | None = None
-        self.heartbeat = Heartbeat(around.clock, around.now_ms)
+        self.activity = Activity(around.now_ms)
+        self.heartbeat = Heartbeat(around.clock, around.now_ms, self.activity.told)
+        # URL → the epoch and the position of the store there, as we last knew them.
+        self.positions: dict[str, tuple[str, int]] = {}
         self._user = user
         self._clock = around.clock
         self._connection = connection
@@ -233,11 +246,38 @@ class Membership:
             details["instance"] = self.address.instance
         # The topic first: what is pushed before we listen would be delivered again only when its lease is over.
         await link.subscribe(inbox_of(self.address), attachment.on_inbox)
-        answer = await link.call(MAILBOX_ATTACH, [details], timeout_s=_SET_UP_TIMEOUT_S)
-        self.attached = msgspec.convert(answer, Attached)
+        self.attached = self._known_again(link, await self._ask_to_attach(link, details))
         if link is self._session:
             self.heartbeat.start(link, attachment.heartbeat_s)
         return self.attached
+
+    async def _ask_to_attach(self, link: Link, details: dict[str, Any]) -> object:
+        known = self.positions.get(link.url)
+        if known is not None:
+            try:
+                more = {**details, "epoch": known[0], "position": known[1]}
+                return await link.call(MAILBOX_ATTACH, [more], timeout_s=_SET_UP_TIMEOUT_S)
+            except KeyUnknown:
+                # A node of a release that doesn't take them; its answer says enough.
+                pass
+        return await link.call(MAILBOX_ATTACH, [details], timeout_s=_SET_UP_TIMEOUT_S)
+
+    def _known_again(self, link: Link, answer: object) -> Attached:
+        """The answer; whether its store is the one we knew is for us to see as well."""
+        attached = msgspec.convert(answer, Attached)
+        known = self.positions.get(link.url)
+        self.positions[link.url] = attached.epoch, attached.high_water
+        if known is not None and known[0] != attached.epoch:
+            _log.warning(
+                "The node %s at %s has another store than before (epoch %s, was %s): what only the old one had is "
+                "gone; what has no receipt is offered again",
+                attached.node,
+                link.url,
+                attached.epoch,
+                known[0],
+            )
+            return msgspec.structs.replace(attached, epoch_changed=True)
+        return attached
 
     async def _set_up(self, link: Link) -> None:
         # Asked for all at once, for one round trip; each fault shows when it is awaited.

@@ -8,28 +8,37 @@ the call failed or the connection went      back to the front of the queue, in t
 refused for now (``temporary``)             *held* until ``retry_after_s`` is over; later entries to the same recipient
                                             wait behind it, so that the order holds, and others pass
 refused for good                            its sender gets the error
+accepted, with fewer copies than asked for  its sender gets the receipt; the entry is *kept*, and offered again to each
+                                            node we meet, until it has its copies or is settled
 ==========================================  ============================================================================
 
 Batching: at most :attr:`Limits.calls` calls are in flight. While they are, entries gather, so that batches grow with
 the load by themselves and a lone message never waits.
 
-This one lives in memory. The interface is what a durable one needs as well: ``add`` before the send is acknowledged to
-anybody, ``answered`` when an entry may be forgotten.
+With a :class:`Record` (an agent's file, :mod:`trishula.agent_file`) the entries outlive the process: an entry is put on
+record when it is added, which is before it is offered to any node, and dropped from it when it is settled. So
+
+* ``send()`` without a node, then the end of the process: it goes out when the agent runs again;
+* offered, then the end of the process before the receipt: it is offered again under the same id, and stored once;
+* the receipt came, then the end of the process before that is on record: as before.
+
+What ``await send()`` means is unchanged by it: the *node* has the message on disk. The record only makes sure that a
+message is not forgotten on the way there. A message that the agent itself gave up is dropped from the record, too.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from trishula.backoff import Backoff
-from trishula.errors import BusUnreachable, OutcomeUnknown, RemoteError, TrishulaError, from_wire
+from trishula.errors import OutboxFull, OutcomeUnknown, RemoteError, TrishulaError, from_wire
 
-__all__ = ["Batch", "Entry", "Limits", "Outbox", "Receipt"]
+__all__ = ["Batch", "Entry", "Limits", "Outbox", "Receipt", "Record", "SavedMessage"]
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,6 +65,26 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after_s: float | None = None
 
 
+class Record(Protocol):
+    """Where entries outlive the process; changes are written together, at the end of the turn."""
+
+    def put(self, number: int, message: bytes, copies: int | None) -> None:
+        """An entry was added."""
+
+    def drop(self, number: int) -> None:
+        """It is settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedMessage:
+    """A message that an earlier run left on record."""
+
+    number: int
+    wire: dict[str, Any]
+    copies: int | None
+    size_bytes: int
+
+
 class Entry:
     """One message on its way out.
 
@@ -67,11 +96,14 @@ class Entry:
         size_bytes: the payload's size, about.
         done: gets the receipt or the error, once.
         number: its place in the order of sending.
+        held: told when it is refused for now, so that its way may be long.
+        is_reply: it is the end of work that was admitted, so it is admitted whatever else waits.
+        number: its place in the order of sending.
         refusals: how often it was refused for now.
         sent: whether a node may have seen it.
     """
 
-    __slots__ = ("copies", "done", "id", "number", "refusals", "sent", "size_bytes", "to", "wire")
+    __slots__ = ("copies", "done", "held", "id", "is_reply", "number", "refusals", "sent", "size_bytes", "to", "wire")
 
     def __init__(
         self,
@@ -80,6 +112,8 @@ class Entry:
         *,
         copies: int | None = None,
         size_bytes: int = 0,
+        held: Callable[[], object] | None = None,
+        is_reply: bool = False,
     ) -> None:
         self.id: str = wire["id"]
         self.to: str = wire["to"]
@@ -87,6 +121,8 @@ class Entry:
         self.copies = copies
         self.size_bytes = size_bytes
         self.done = done
+        self.held = held
+        self.is_reply = is_reply
         self.number = 0
         self.refusals = 0
         self.sent = False
@@ -101,12 +137,14 @@ class Limits:
         batch_bytes: payload bytes in one call, about; one message alone may be larger.
         calls: calls in flight. Some are needed to keep the node's writer busy; more would only make small batches.
         messages: entries altogether; a sender that never waits for receipts must meet an end.
+        total_bytes: their size.
     """
 
     batch_messages: int = 128
     batch_bytes: int = 1024 * 1024
     calls: int = 4
     messages: int = 100_000
+    total_bytes: int = 256 * 1024 * 1024
 
 
 _LIMITS = Limits()
@@ -142,15 +180,20 @@ class Outbox:
         random: Callable[[], float],
         limits: Limits = _LIMITS,
         retry: Backoff = _RETRY,
+        record: Record | None = None,
     ) -> None:
         self._limits = limits
+        self._record = record
         self._retry = retry
         self._random = random
         self._queue: deque[Entry] = deque()
         self._held: dict[str, _Held] = {}
         self._flying: list[Batch] = []
+        # By number: what has a receipt, with fewer copies than its sender asked for.
+        self._kept: dict[int, Entry] = {}
         self._numbers = 0
         self._count = 0
+        self._size_bytes = 0
         self._online = False
         self._generation = 0
         self._paused_until_s = 0.0
@@ -160,20 +203,54 @@ class Outbox:
         """How many messages have no receipt yet."""
         return self._count
 
-    def add(self, entry: Entry) -> None:
-        """Queue a message.
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes nothing more but replies."""
+        return self._count + len(self._kept) >= self._limits.messages or self._size_bytes >= self._limits.total_bytes
+
+    def add(self, entry: Entry, message: bytes = b"") -> None:
+        """Queue a message; ``message`` is what goes on record.
 
         Raises:
-            BusUnreachable: if it is full.
+            OutboxFull: it takes nothing more.
         """
-        if self._count >= self._limits.messages:
-            raise BusUnreachable(
-                f"{self._count} messages wait for a node's receipt, which is the limit; wait for some, then send more"
+        if self.is_full and not entry.is_reply:
+            raise OutboxFull(
+                f"{self._count + len(self._kept)} messages ({self._size_bytes} bytes) wait for a node's receipt, and "
+                f"the limits are {self._limits.messages} messages and {self._limits.total_bytes} bytes: wait for some, "
+                "then send more"
             )
-        self._count += 1
         self._numbers += 1
-        entry.number = self._numbers
+        self._queue_up(entry, self._numbers)
+        if self._record is not None:
+            self._record.put(entry.number, message, entry.copies)
+
+    def restore(self, entry: Entry, number: int) -> None:
+        """Queue a message of an earlier run, in the order of their numbers; a node may have seen it."""
+        self._numbers = max(self._numbers, number)
+        entry.sent = True
+        self._queue_up(entry, number)
+
+    def _queue_up(self, entry: Entry, number: int) -> None:
+        entry.number = number
+        self._count += 1
+        self._size_bytes += entry.size_bytes
         self._queue.append(entry)
+
+    def sort(self) -> None:
+        """Bring the queue in the order of sending, after something was restored."""
+        self._put_back(())
+
+    def record_on(self, record: Record, encode: Callable[[dict[str, Any]], bytes], above: int) -> None:
+        """There is a record from now on: what waits goes on it, with numbers above those that it holds."""
+        self._record = record
+        entries = sorted((*self._all(), *self._kept.values()), key=lambda entry: entry.number)
+        # What an earlier run left was sent before, and its numbers stay; here are only our own.
+        for entry in entries:
+            entry.number += above
+            record.put(entry.number, encode(entry.wire), entry.copies)
+        self._kept = {entry.number: entry for entry in self._kept.values()}
+        self._numbers += above
 
     def withdraw(self, message_id: str) -> bool:
         """Forget a message that no node can have seen; ``False`` if one may have."""
@@ -181,7 +258,7 @@ class Outbox:
             for entry in queue:
                 if entry.id == message_id and not entry.sent:
                     queue.remove(entry)
-                    self._count -= 1
+                    self._forget(entry)
                     return True
         return False
 
@@ -190,6 +267,14 @@ class Outbox:
         self._online = True
         self._paused_until_s = 0.0
         self._failures = 0
+        if self._kept:
+            # Their senders have a receipt; what comes now is only for us.
+            again = list(self._kept.values())
+            self._kept.clear()
+            for entry in again:
+                entry.done = _ignore
+                self._count += 1
+            self._put_back(again)
 
     def disconnected(self) -> None:
         """The session is gone, and with it the answers to the calls in flight."""
@@ -237,6 +322,8 @@ class Outbox:
         settled: list[tuple[Entry, Receipt | TrishulaError]] = []
         for index, (entry, receipt) in enumerate(zip(batch.entries, receipts, strict=True)):
             if receipt.error is None:
+                if entry.copies is not None and (receipt.copies or 0) < entry.copies:
+                    self._kept[entry.number] = entry
                 settled.append((entry, receipt))
                 continue
             # Where it stood in the call is our own doing, and means nothing to whoever sent the one message.
@@ -266,16 +353,40 @@ class Outbox:
             self._put_back(entry for entry in batch.entries if entry.id not in faults)
             self._settle([(entry, faults[entry.id]) for entry in batch.entries if entry.id in faults])
 
+    def settled(self, message_ids: Collection[str]) -> None:
+        """The node told that these have come to their end, or have all their copies."""
+        for entry in [entry for entry in self._kept.values() if entry.id in message_ids]:
+            del self._kept[entry.number]
+            self._size_bytes -= entry.size_bytes
+            if self._record is not None:
+                self._record.drop(entry.number)
+
+    @property
+    def kept(self) -> list[str]:
+        """The ids of what has a receipt with fewer copies than asked for."""
+        return [entry.id for entry in self._kept.values()]
+
     def close(self, error: TrishulaError) -> None:
-        """The sender ends: what no node can have seen fails with ``error``, everything else is unknown."""
-        entries = [*self._queue, *(entry for batch in self._flying for entry in batch.entries)]
-        entries += [entry for held in self._held.values() for entry in held.entries]
+        """The sender ends: what no node can have seen fails with ``error``, everything else is unknown.
+
+        What is on record is unknown altogether, and stays there for the next run.
+        """
+        entries = self._all()
+        on_record = self._record is not None
+        self._record = None
         self._queue.clear()
         self._held.clear()
+        self._kept.clear()
         self._flying = []
         self._online = False
         self._generation += 1
-        self._settle([(entry, _unknown(entry, error) if entry.sent else error) for entry in entries])
+        self._settle(
+            [(entry, _unknown(entry, error, on_record) if entry.sent or on_record else error) for entry in entries]
+        )
+
+    def _all(self) -> list[Entry]:
+        entries = [*self._queue, *(entry for batch in self._flying for entry in batch.entries)]
+        return entries + [entry for held in self._held.values() for entry in held.entries]
 
     def due_s(self) -> float | None:
         """When :meth:`take` may have something new without a further event; ``None`` if never."""
@@ -303,6 +414,8 @@ class Outbox:
         held = self._held.setdefault(entry.to, _Held(now_s + pause_s))
         held.due_s = max(held.due_s, now_s + pause_s)
         held.entries.append(entry)
+        if entry.held is not None:
+            entry.held()
 
     def _release(self, now_s: float) -> None:
         due = [to for to, held in self._held.items() if held.due_s <= now_s]
@@ -310,15 +423,29 @@ class Outbox:
             self._put_back(entry for to in due for entry in self._held.pop(to).entries)
 
     def _settle(self, outcomes: list[tuple[Entry, Any]]) -> None:
-        self._count -= len(outcomes)
+        for entry, _ in outcomes:
+            self._forget(entry)
         # Last, for a callback may send again.
         for entry, outcome in outcomes:
             entry.done(outcome)
 
+    def _forget(self, entry: Entry) -> None:
+        self._count -= 1
+        if entry.number not in self._kept:
+            self._size_bytes -= entry.size_bytes
+            if self._record is not None:
+                self._record.drop(entry.number)
 
-def _unknown(entry: Entry, error: TrishulaError) -> OutcomeUnknown:
+
+def _ignore(_: object) -> None:
+    """The outcome of what its sender has a receipt of."""
+
+
+def _unknown(entry: Entry, error: TrishulaError, on_record: bool) -> OutcomeUnknown:
+    begin = f"{error}, before a node confirmed the message {entry.id} to {entry.to}; "
+    if on_record:
+        return OutcomeUnknown(f"{begin}it is on record and goes out when the agent runs again", message_id=entry.id)
     return OutcomeUnknown(
-        f"{error}, before a node confirmed the message {entry.id} to {entry.to}; it may have been accepted: ask with "
-        f"trishula why {entry.id}, or send it again under the same id",
+        f"{begin}it may have been accepted: ask with trishula why {entry.id}, or send it again under the same id",
         message_id=entry.id,
     )

@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from trishula import uris
 from trishula.awaiting import Pending
-from trishula.errors import BusUnreachable, MessageInvalid, OutcomeUnknown, PayloadNotJson, TrishulaError
+from trishula.errors import MessageInvalid, OutboxFull, OutcomeUnknown, PayloadNotJson, TrishulaError
 from trishula.membership import Membership
 from trishula.message import encode_payload
 from trishula.names import BROADCAST, ID_RULE, is_message_id
-from trishula.outbox import Batch, Entry, Limits, Outbox, Receipt
+from trishula.outbox import Batch, Entry, Limits, Outbox, Receipt, Record, SavedMessage
 from trishula.surroundings import Surroundings, Timer
 from trishula.transport import Link
 
-__all__ = ["Sending"]
+__all__ = ["Done", "Sending"]
 
 _log = logging.getLogger("trishula")
 
 #: A node that has not answered a send by then has trouble of its own; the same ids go out again.
 _TIMEOUT_S = 30.0
+
+#: Ids in one question.
+_STATUS_BATCH = 1024
+#: The states that a message doesn't leave any more.
+_ENDS = frozenset({"done", "dead", "expired", "cancelled"})
 
 #: Measures a message and finds what can't be written, before it can spoil a call for its neighbours.
 _written = msgspec.msgpack.Encoder().encode
@@ -77,33 +82,46 @@ class Sending:
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
-    def post(self, wire: dict[str, Any], done: Done, copies: int | None) -> None:
-        """Queue one message, or tell ``done`` at once why not."""
+    def post(
+        self,
+        wire: dict[str, Any],
+        done: Done,
+        copies: int | None = None,
+        *,
+        held: Callable[[], object] | None = None,
+        is_reply: bool = False,
+    ) -> bool:
+        """Queue one message, or tell ``done`` at once why not; whether it is queued.
+
+        ``held`` and ``is_reply``: see :class:`trishula.outbox.Entry`.
+        """
         # What the node would refuse as well is left to it; here is only what could not even be sent.
         if wire["id"] is None:
             wire["id"] = self.new_id()
         elif not is_message_id(wire["id"]):
             done(MessageInvalid(f"message.id is {wire['id']!r}; it must be {ID_RULE}"))
-            return
+            return False
         if not isinstance(wire.get("to"), str):
             done(MessageInvalid(f"message.to is {wire.get('to')!r}; it must be an address or {BROADCAST!r}"))
-            return
+            return False
         if self._sender is not None:
             wire.setdefault("from", self._sender)
         if self._member.end is not None:
             done(self._member.end)
-            return
+            return False
         try:
-            size_bytes = len(_written(wire))
+            message = _written(wire)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             done(PayloadNotJson(f"the message {wire['id']} to {wire['to']} can't be written: {error}"))
-            return
+            return False
         try:
-            self._outbox.add(Entry(wire, done, copies=copies, size_bytes=size_bytes))
-        except BusUnreachable as error:
+            entry = Entry(wire, done, copies=copies, size_bytes=len(message), held=held, is_reply=is_reply)
+            self._outbox.add(entry, message)
+        except OutboxFull as error:
             done(error)
-            return
+            return False
         self._wake()
+        return True
 
     def post_many(
         self, messages: Iterable[Mapping[str, Any]], copies: int | None, timeout_s: float | None
@@ -184,10 +202,67 @@ class Sending:
         if len(self._outbox):
             self._wake()
 
+    # -- an agent's file -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the outbox takes nothing more."""
+        return self._outbox.is_full
+
+    def restore(
+        self, record: Record, messages: Sequence[SavedMessage], done_of: Callable[[dict[str, Any]], Done]
+    ) -> None:
+        """Keep the outbox on record from now on, and send what an earlier run left there.
+
+        Args:
+            record: the file.
+            messages: what it holds.
+            done_of: who hears what becomes of a message of the earlier run.
+        """
+        last = max((message.number for message in messages), default=0)
+        self._outbox.record_on(record, _written, last)
+        for message in messages:
+            entry = Entry(
+                message.wire, done_of(message.wire), copies=message.copies, size_bytes=message.size_bytes, is_reply=True
+            )
+            self._outbox.restore(entry, message.number)
+        if messages:
+            self._outbox.sort()
+            self._wake()
+
+    # -- news of what has a receipt with fewer copies than asked for ---------------------------------------------------
+
+    def news(self, reports: object = None) -> None:
+        """What the node tells of messages that we sent."""
+        if not self._outbox.kept:
+            return
+        ended = set()
+        for report in reports if isinstance(reports, list) else []:
+            if isinstance(report, Mapping) and report.get("state") in _ENDS:
+                ended.add(str(report.get("id")))
+        self._outbox.settled(ended)
+
+    def _ask_for_kept(self, link: Link) -> None:
+        """What came to its end while nobody listened is dropped, instead of being offered again."""
+        kept = self._outbox.kept
+        for begin in range(0, len(kept), _STATUS_BATCH):
+            part = kept[begin : begin + _STATUS_BATCH]
+            link.call(uris.MAILBOX_STATUS, [part], timeout_s=_TIMEOUT_S).when_done(self._told_of_kept)
+
+    def _told_of_kept(self, pending: Pending[Any]) -> None:
+        states = pending.result() if pending.error is None else None
+        if isinstance(states, Mapping):
+            self._outbox.settled(
+                {name for name, one in states.items() if isinstance(one, Mapping) and one.get("state") in _ENDS}
+            )
+
     # -- sessions ------------------------------------------------------------------------------------------------------
 
     def connected(self) -> None:
         """There is a session."""
+        link = self._member.link
+        if link is not None and self._outbox.kept:
+            self._ask_for_kept(link)
         self._outbox.connected()
 
     def disconnected(self) -> None:

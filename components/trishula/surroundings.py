@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from trishula.awaiting import Pending, of_deferred
+
 __all__ = ["Clock", "Surroundings", "Timer", "real"]
 
 
@@ -35,6 +37,17 @@ class Clock(Protocol):
         """Call later, in seconds."""
 
 
+def _at_once(work: Callable[[], None]) -> Pending[None]:
+    outcome: Pending[None] = Pending()
+    try:
+        work()
+    except Exception as error:
+        outcome.reject(error)
+    else:
+        outcome.resolve(None)
+    return outcome
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The world around a client.
@@ -44,12 +57,14 @@ class Surroundings:
         now_ms: the wall clock, in ms since the epoch.
         random: a number in [0, 1).
         word: a new random word of that many bytes, in hex.
+        in_thread: does work that would block; here and now, unless it is given something better.
     """
 
     clock: Clock
     now_ms: Callable[[], int]
     random: Callable[[], float]
     word: Callable[[int], str]
+    in_thread: Callable[[Callable[[], None]], Pending[None]] = _at_once
 
 
 def real(reactor: object = None) -> Surroundings:
@@ -58,4 +73,13 @@ def real(reactor: object = None) -> Surroundings:
         from twisted.internet import reactor as installed
 
         reactor = installed
-    return Surroundings(cast(Clock, reactor), lambda: time.time_ns() // 1_000_000, random.random, secrets.token_hex)
+
+    def in_thread(work: Callable[[], None]) -> Pending[None]:
+        # Late, as above: importing it installs a reactor.
+        from twisted.internet.threads import deferToThread
+
+        return of_deferred(deferToThread(work))
+
+    return Surroundings(
+        cast(Clock, reactor), lambda: time.time_ns() // 1_000_000, random.random, secrets.token_hex, in_thread
+    )

@@ -40,13 +40,18 @@ def command(*args: str) -> list[str]:
     return [sys.executable, "-m", "trishula.cli.main", *args]
 
 
-def surroundings_of(url: str | None = None, token: str | None = None) -> dict[str, str]:
-    """The environment for a child: ours, but with this bus and this identity, and not with ours."""
+def surroundings_of(url: str | None = None, token: str | None = None, agents: Path | None = None) -> dict[str, str]:
+    """The environment for a child: ours, but with this bus and this identity, and not with ours.
+
+    ``agents`` is where an agent keeps its file; without it an agent would keep it where those of the user do.
+    """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TRISHULA_")}
     if url is not None:
         environment["TRISHULA_URL"] = url
     if token is not None:
         environment["TRISHULA_TOKEN"] = token
+    if agents is not None:
+        environment["TRISHULA_AGENT_STATE"] = str(agents)
     return environment
 
 

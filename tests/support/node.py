@@ -38,8 +38,8 @@ def environment(**more: str) -> dict[str, str]:
     clean = {
         key: value
         for key, value in os.environ.items()
-        # The mark is how the test run finds processes that outlived their test.
-        if not key.startswith("TRISHULA_") or key == "TRISHULA_TEST_RUN"
+        # Where agents of this test keep their files is set for each test.
+        if not key.startswith("TRISHULA_") or key == "TRISHULA_AGENT_STATE"
     }
     path = [str(ROOT / "components"), str(ROOT / "router"), clean.get("PYTHONPATH", "")]
     return {**clean, "PYTHONPATH": os.pathsep.join(filter(None, path)), **more}

@@ -35,7 +35,7 @@ class Setup:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.agent = Agent("agni", capabilities=["host"], window=8)
+        self.agent = Agent("agni", capabilities=["host"], window=8, state=False)
         self.connection = FakeConnection()
         self.numbers = 0
         self.started: Pending[None] | None = None

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from trishula.backoff import Backoff
-from trishula.errors import BusUnreachable, MailboxFull, NodeStopping, OutcomeUnknown, PayloadTooLarge, RemoteError
+from trishula.errors import (
+    BusUnreachable,
+    MailboxFull,
+    NodeStopping,
+    OutboxFull,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    RemoteError,
+)
 from trishula.outbox import Batch, Entry, Limits, Outbox, Receipt
 from trishula.transport import LinkLost
 
@@ -251,7 +259,9 @@ def test_the_end_tells_what_may_have_been_accepted_from_what_was_not_sent() -> N
 def test_it_is_full_at_its_limit() -> None:
     sender = Sender(messages=2)
     sender.add("a", "b")
-    with pytest.raises(BusUnreachable, match=r"^2 messages wait for a node's receipt, which is the limit"):
+    with pytest.raises(
+        OutboxFull, match=r"^2 messages \(2 bytes\) wait for a node's receipt, and the limits are 2 messages"
+    ):
         sender.add("c")
     sender.accept(sender.take())
     sender.add("c")
