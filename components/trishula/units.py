@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["parse_bytes", "parse_duration_s", "show_bytes", "show_duration"]
+__all__ = ["parse_bytes", "parse_duration_s", "parse_rate_per_s", "show_bytes", "show_duration"]
 
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -35,6 +35,19 @@ def parse_bytes(text: object) -> int:
     if match is None or match[2].lower() not in _BYTES:
         raise ValueError('it must be a size with its unit, such as "64 KiB", "1 MiB" or "2 GiB"')
     return int(float(match[1]) * _BYTES[match[2].lower()])
+
+
+def parse_rate_per_s(text: object) -> float:
+    """A rate in 1/s of ``"50/s"``, ``"600/m"``, ``"100/h"``.
+
+    Raises:
+        ValueError: if ``text`` is anything else.
+    """
+    number, _, unit = text.partition("/") if isinstance(text, str) else ("", "", "")
+    match = _NUMBER.match(number)
+    if match is None or match[2] or unit.strip() not in ("s", "m", "h"):
+        raise ValueError('it must be a rate with its unit, such as "50/s", "600/m" or "100/h"')
+    return float(match[1]) / _SECONDS[unit.strip()]
 
 
 def show_bytes(count: int) -> str:

@@ -35,12 +35,12 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula.message import Message, parse
-from trishula.names import Address
-from trishula_router.journal import Kind
+from trishula.names import BROADCAST, Address
 from trishula_router.lifecycle import Entry
 from trishula_router.mailroom import Mailroom
 from trishula_router.notices import is_reserved
 from trishula_router.options import Limits
+from trishula_router.rates import Rates
 from trishula_router.recipients import Recipients, got, is_reply
 from trishula_router.store.interface import Accepted, Draft, State, Store
 
@@ -74,6 +74,9 @@ class Intake:
         ack: settles what an ACK message names: (agent, positions).
         recipients: who may be written to, by whom.
         limits: sizes.
+        rates: how fast.
+        now_s: the clock of the rates.
+        refused: told of refusals that tell of a wrong-doer: (agent, error, sentence, ``now_s``).
         default_ttl_ms: of a message that names none.
         beat: takes a heartbeat: (agent, sent_at or None).
     """
@@ -85,7 +88,10 @@ class Intake:
         mailroom: Mailroom,
         recipients: Recipients,
         limits: Limits,
+        rates: Rates,
         *,
+        now_s: Callable[[], float],
+        refused: Callable[[str, type[TrishulaError], str, float], None],
         default_ttl_ms: int,
         arrived: Callable[[Sequence[Entry]], None],
         ack: Callable[[str, Sequence[int]], Awaitable[object]],
@@ -98,6 +104,9 @@ class Intake:
         self._ack = ack
         self._recipients = recipients
         self._limits = limits
+        self._rates = rates
+        self._now_s = now_s
+        self._refused = refused
         self._default_ttl_ms = default_ttl_ms
         self._beat = beat
 
@@ -118,8 +127,11 @@ class Intake:
         acks: list[tuple[int, Message]] = []
         replies: list[tuple[int, Message]] = []
         refused: dict[int, Message] = {}
+        now_s = self._now_s()
         for index, raw in enumerate(raws):
             try:
+                is_broadcast = isinstance(raw, dict) and raw.get("to") == BROADCAST
+                self._rates.admit(agent, now_s, is_broadcast=is_broadcast)
                 message = self._check(agent, raw, index, copies, now)
                 if message.type == "HEARTBEAT":
                     # A time that the node put in says nothing of the agent's clock.
@@ -135,7 +147,7 @@ class Intake:
                     checked.append(self._admit(agent, message, index, now))
                     del refused[index]
             except TrishulaError as error:
-                receipts[index] = self._refuse(agent, raw, error, now)
+                receipts[index] = self._refuse(agent, raw, error)
         # Nothing is awaited before the messages are on their way, so that calls keep their order.
         if checked:
             await self._store_all(agent, checked, receipts, now)
@@ -202,7 +214,7 @@ class Intake:
                 checked.append(self._admit(agent, message, index, now, as_answer=is_answer))
                 del refused[index]
             except TrishulaError as error:
-                receipts[index] = self._refuse(agent, {"id": message.id}, error, now)
+                receipts[index] = self._refuse(agent, {"id": message.id}, error)
         if checked:
             await self._store_all(agent, checked, receipts, now)
 
@@ -306,13 +318,10 @@ class Intake:
             await self._ack(agent, [stored.position for stored in found])
         return self._receipt(message.id, "accepted", found[0].position, 0)
 
-    def _refuse(self, agent: str, raw: object, error: TrishulaError, now: int) -> dict[str, Any]:
+    def _refuse(self, agent: str, raw: object, error: TrishulaError) -> dict[str, Any]:
         fields = raw if isinstance(raw, dict) else {}
         if isinstance(error, SenderFalse | RecipientForbidden):
-            facts = {"agent": agent, "error": error.uri, "detail": error.sentence}
-            self._store.note(Kind.REFUSED, facts, now).addErrback(
-                lambda failure: log.failure("a refusal could not be noted", failure)
-            )
+            self._refused(agent, type(error), error.sentence, self._now_s())
         return self._refusal(fields.get("id"), error)
 
     def _refusal(self, message_id: object, error: TrishulaError) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Kind(StrEnum):
     JOINED = "joined"  # {agent, session, role, instance?, capabilities}
     LEFT = "left"  # {agent, session, reason}
     TAKEN_OVER = "taken_over"  # {agent, instance?, session, by}
-    REFUSED = "refused"  # {agent, error, detail, id?, to?}
+    REFUSED = "refused"  # {agent, error, detail, more?}: more = how many before it were not noted one by one
     ACCEPTED = "accepted"  # {from, id, to, type, priority, bytes, sha256}
     DELIVERED = "delivered"  # {messages: [[position, attempt]…], to, session}
     RETURNED = "returned"  # {messages: [[position, failures, due_at]…], reason}

@@ -16,10 +16,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula import uris
-from trishula.errors import AgentUnknown, NodeStopping, StorageFailed, StorageFull, TakenOver
+from trishula.errors import AgentUnknown, NodeStopping, StorageFailed, StorageFull, TakenOver, TokenInvalid
 from trishula.message import show_value
 from trishula.names import Address, is_capability
 from trishula_router import arguments
+from trishula_router.admission import Admission
 from trishula_router.audit import Audit
 from trishula_router.authenticator import Authenticator
 from trishula_router.authorizer import Authorizer, Denial
@@ -34,9 +35,11 @@ from trishula_router.mailroom import Mailroom
 from trishula_router.notices import Notices
 from trishula_router.options import NodeConfig
 from trishula_router.principals import OPERATOR_ROLE, Principals
+from trishula_router.rates import Rate, Rates, Refusals
 from trishula_router.recipients import Recipients
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import Store
+from trishula_router.tokens import digest_of
 
 __all__ = ["Caller", "Node", "Router", "Verb"]
 
@@ -115,6 +118,8 @@ class Node:
         #: The fault of the agents file that was logged last.
         self._agents_fault: str | None = None
         self.authenticator = Authenticator(principals)
+        self.admission = Admission(principals, config.limits.connections)
+        self.refusals = Refusals(lambda facts: self._note(Kind.REFUSED, facts))
         self.authorizer = Authorizer(principals, self._denied)
         self.directory = Directory(config.node, config.presence, principals.names)
         self.instances = Instances(config.delivery.instance_grace_s)
@@ -139,6 +144,12 @@ class Node:
             self.mailroom,
             Recipients(principals, self.instances.knows),
             config.limits,
+            Rates(
+                Rate(config.limits.rate_per_s, config.limits.burst),
+                Rate(config.limits.broadcast_rate_per_s, config.limits.broadcast_burst),
+            ),
+            now_s=clock.seconds,
+            refused=self.refusals.refused,
             default_ttl_ms=config.delivery.default_ttl_ms,
             arrived=self.delivery.arrived,
             ack=self.settlement.ack,
@@ -191,11 +202,14 @@ class Node:
             self._agents_fault = self._principals.fault
             if self._agents_fault is not None:
                 log.warn("{fault}; the agents stay as they were", fault=self._agents_fault)
+        for session, sentence in self.admission.ended(self._now() / 1000):
+            self._router.close_session(session, TokenInvalid.uri, sentence)
         self.settlement.take_back_overdue()
         self.delivery.tick()
         self._tell_presence()
 
     async def _expire(self) -> None:
+        self.refusals.flush(self._clock.seconds())
         for address in self.instances.gone(self._clock.seconds()):
             try:
                 await self.settlement.close_mailbox(address, "its instance is gone")
@@ -219,13 +233,26 @@ class Node:
 
     # -- sessions ------------------------------------------------------------------------------------------------------
 
+    def authenticate(self, realm: object, authid: object, details: Mapping[str, Any]) -> dict[str, str]:
+        """Whose session a joining client gets; see :meth:`Authenticator.authenticate`.
+
+        Raises:
+            TokenMissing, TokenInvalid, NotAllowed, ConnectionsExceeded: if it may not join.
+        """
+        now_s = self._now() / 1000
+        answer = self.authenticator.authenticate(realm, authid, details, now_s)
+        self.admission.admit(answer["authid"], details["session"], digest_of(details["ticket"]), now_s)
+        return answer
+
     def session_joined(self, agent: str, session: int, role: str) -> None:
         """A client joined as an agent."""
+        self.admission.joined(agent, session, self._now() / 1000)
         self.directory.joined(agent, session, self._now())
         self._note(Kind.JOINED, {"agent": agent, "session": session, "role": role})
 
     def session_left(self, session: int) -> None:
         """A client's session is gone."""
+        self.admission.left(session)
         agent = self.directory.left(session)
         if agent is None:
             return
@@ -241,12 +268,8 @@ class Node:
             )
 
     def _denied(self, denial: Denial) -> None:
-        facts = {
-            "agent": denial.authid,
-            "error": denial.error.uri,
-            "detail": f"{denial.action} {denial.uri[:200]}: {denial.reason}",
-        }
-        self._note(Kind.REFUSED, facts)
+        detail = f"{denial.action} {denial.uri[:200]}: {denial.reason}"
+        self.refusals.refused(denial.authid, denial.error, detail, self._clock.seconds())
 
     # -- the verbs of the wire contract --------------------------------------------------------------------------------
 
@@ -452,8 +475,8 @@ class Node:
 def _to_its_end(work: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:
     """The outcome of work that goes on when its caller goes away.
 
-    Crossbar interrupts the calls of a session that is gone, and Autobahn cancels the Deferred then. Work that is cut
-    off between the store and the memory would leave messages that are stored and in no mailbox.
+    Autobahn cancels the Deferred of a call that is interrupted. Work that is cut off between the store and the memory
+    would leave messages that are stored and in no mailbox.
     """
     answer: Deferred[Any] = Deferred()
 

@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 
 from trishula.backoff import Backoff
 from trishula.names import AGENT_RULE, is_agent_name
-from trishula.units import parse_bytes, parse_duration_s
+from trishula.units import parse_bytes, parse_duration_s, parse_rate_per_s
 
 __all__ = [
     "MISSING",
@@ -102,6 +102,11 @@ class Limits:
         mailbox_bytes: how many bytes of payload one mailbox holds.
         store_bytes: how large the store's file may grow.
         batch_messages: how many messages travel in one call or event.
+        rate_per_s: how many messages a second one agent sends in the long run.
+        burst: how many of them at once.
+        broadcast_rate_per_s: how many broadcasts a second.
+        broadcast_burst: how many of them at once.
+        connections: how many sessions one agent has at a time.
     """
 
     payload_bytes: int
@@ -109,6 +114,13 @@ class Limits:
     mailbox_bytes: int
     store_bytes: int
     batch_messages: int
+    # Beyond what a node does on two cores: it bounds an agent that runs wild on a larger machine, and nobody else.
+    rate_per_s: float = 50_000.0
+    burst: int = 100_000
+    # Each is a message to everybody.
+    broadcast_rate_per_s: float = 10.0
+    broadcast_burst: int = 100
+    connections: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +220,12 @@ class _Section:
 
         return self._quantity(key, default, parse_bytes, within, f"it must be from {low} to {high}")
 
+    def rate_per_s(self, key: str, default: str) -> float:
+        def within(rate: float) -> bool:
+            return 1 / 3600 <= rate <= 1_000_000
+
+        return self._quantity(key, default, parse_rate_per_s, within, "it must be from 1/h to 1000000/s")
+
     def _quantity(
         self, key: str, default: str, parse: Callable[[object], _N], within: Callable[[_N], bool], rule: str
     ) -> _N:
@@ -223,7 +241,7 @@ class _Section:
             return parse(default)
         return number
 
-    def shown(self, key: str, default: str) -> object:
+    def shown(self, key: str, default: object) -> object:
         """The value of ``key`` as the file has it, for a fault that concerns two keys."""
         return self._raw.get(key, default)
 
@@ -271,7 +289,21 @@ def _parse_limits(section: _Section) -> Limits:
         mailbox_bytes=section.size_bytes("mailbox", "256 MiB", "1 KiB", "1024 GiB"),
         store_bytes=section.size_bytes("store", "8 GiB", "1 MiB", "16384 GiB"),
         batch_messages=section.count("batch_messages", 1024, 1, 65_536),
+        rate_per_s=section.rate_per_s("rate", "50000/s"),
+        burst=section.count("burst", 100_000, 1, 10_000_000),
+        broadcast_rate_per_s=section.rate_per_s("broadcast_rate", "10/s"),
+        broadcast_burst=section.count("broadcast_burst", 100, 1, 10_000_000),
+        connections=section.count("connections", 100, 1, 65_536),
     )
+    if limits.burst < limits.rate_per_s / 10:
+        # After a refusal an agent waits 100 ms; with less it would never reach its rate.
+        section.fault("burst", section.shown("burst", 100_000), "it must be at least a tenth of limits.rate")
+    if limits.broadcast_burst < limits.broadcast_rate_per_s / 10:
+        section.fault(
+            "broadcast_burst",
+            section.shown("broadcast_burst", 100),
+            "it must be at least a tenth of limits.broadcast_rate",
+        )
     if limits.mailbox_bytes < limits.payload_bytes:
         section.fault("mailbox", section.shown("mailbox", "256 MiB"), "it must be at least as large as limits.payload")
     if limits.store_bytes < limits.mailbox_bytes:

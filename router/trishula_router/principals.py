@@ -148,6 +148,26 @@ class Principals:
             )
         return principal
 
+    def reason_to_leave(self, name: str, digest: str | None, now_s: float) -> str | None:
+        """Why a session of an agent may not stay, or ``None``.
+
+        Args:
+            name: the agent.
+            digest: of the token that the session joined with; ``None`` if that is not known.
+            now_s: the wall clock.
+        """
+        record = self._records.get(name)
+        if record is None:
+            return f"{name} is no registered agent of this node any more, so its session was ended"
+        token = next((token for token in record.tokens if token.sha256 == digest), None)
+        if digest is None or (token is not None and not token.is_over(now_s)):
+            return None
+        what = "was revoked" if token is None else f"expired at {_show_instant(token.expires_at)}"
+        return (
+            f"the token of {name} that this session joined with {what}, so the session was ended; make a new one with "
+            f"`trishula token new {name}` on the node"
+        )
+
 
 def _principals_of(records: Mapping[str, AgentRecord]) -> dict[str, Principal]:
     return {

@@ -6,7 +6,8 @@ secrets: slow password hashes protect what people can remember.
 
 An agent has at most :data:`MAX_VALID` valid tokens: enough to hand out a new one, restart the agent with it, and only
 then lose the old one. A third one expires the oldest (:func:`with_new_token`), so that repeating the command never
-piles up forgotten keys and never fails half-way through a rotation. A session that has joined is not ended by it.
+piles up forgotten keys and never fails half-way through a rotation. A session that joined with the one that had to go
+ends, as with every token that is taken away.
 """
 
 from __future__ import annotations

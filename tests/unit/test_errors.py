@@ -51,6 +51,11 @@ TABLE = {
         "The recipient's mailbox holds as much as the node keeps for one address.",
     ),
     "RateLimited": ("rate_limited", True, "The sender sends faster than the node lets it."),
+    "ConnectionsExceeded": (
+        "connections_exceeded",
+        True,
+        "The agent has as many connections to the node as it may have at a time.",
+    ),
     "StorageFull": (
         "storage_full",
         True,

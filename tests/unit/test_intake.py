@@ -557,3 +557,43 @@ def test_the_answer_of_one_who_has_a_grant_is_not_looked_up(rig: Rig, store: Hel
     store.fail_next("with_ids", StorageFailed("the disk is away"))
     (receipt,) = rig.send(dc, {"id": "r1", "to": "agni", "type": "RESULT", "reply_to": "c1"})
     assert receipt["status"] == "accepted"
+
+
+# -- rates -------------------------------------------------------------------------------------------------------------
+
+
+def test_who_sends_too_fast_is_told_when_to_try_again(make: MakeRig) -> None:
+    rig = make(limits=small(rate_per_s=10, burst=2))
+    dc = rig.join("dc")
+    receipts = rig.send(dc, *({"id": f"m{index}", "to": "agni"} for index in range(4)))
+    assert [receipt["status"] for receipt in receipts] == ["accepted", "accepted", "refused", "refused"]
+    assert (receipts[2]["error"], receipts[2]["retry_after_s"]) == (E + "rate_limited", 0.1)
+    rig.advance(0.25)
+    (receipt,) = rig.send(dc, {"id": "m2", "to": "agni"})
+    assert receipt["status"] == "accepted"
+    assert open_of(rig, "agni")[0] == 3
+
+
+def test_broadcasts_are_limited_by_themselves(make: MakeRig) -> None:
+    rig = make(limits=small(broadcast_rate_per_s=1, broadcast_burst=1))
+    dc = rig.join("dc")
+    receipts = rig.send(dc, {"id": "b1", "to": "broadcast"}, {"id": "b2", "to": "broadcast"})
+    assert [receipt["status"] for receipt in receipts] == ["accepted", "refused"]
+    assert receipts[1]["error"] == E + "rate_limited"
+
+
+def test_messages_that_are_refused_count_too(make: MakeRig) -> None:
+    rig = make(limits=small(rate_per_s=10, burst=2))
+    receipts = rig.send(rig.join("dc"), {"id": "a"}, {"id": "b"}, {"id": "c", "to": "agni"})
+    assert receipts[2]["error"] == E + "rate_limited"
+
+
+def test_a_flood_of_false_senders_is_noted_and_counted(make: MakeRig) -> None:
+    rig = make()
+    dc = rig.join("dc")
+    for _ in range(10):
+        rig.send(dc, *({"id": f"m{index}", "to": "agni", "from": "agni"} for index in range(100)))
+    rig.advance(60)
+    records = rig.call(rig.join("dc", operator=True), uris.AUDIT_QUERY, {"kind": "refused"})["records"]
+    assert len(records) <= 22
+    assert sum(1 + record.get("more", 0) for record in records) == 1000

@@ -40,7 +40,7 @@ def test_the_state_alone_is_enough_and_the_rest_has_defaults() -> None:
         node="single",
         state_dir=Path("/srv/trishula/data"),
         agents_file=Path("/srv/trishula/data/agents.json"),
-        limits=Limits(2**20, 100_000, 256 * 2**20, 8 * 2**30, 1024),
+        limits=Limits(2**20, 100_000, 256 * 2**20, 8 * 2**30, 1024, 50_000.0, 100_000, 10.0, 100, 100),
         delivery=DeliveryPolicy(64, 60.0, 5, Backoff(1.0, 2.0, 300.0), 7 * 86_400_000, 300.0),
         presence=PresencePolicy(10.0, 30.0),
     )
@@ -71,6 +71,11 @@ def test_every_option_can_be_set() -> None:
                 "mailbox": "1 MiB",
                 "store": "2 GiB",
                 "batch_messages": 8,
+                "rate": "600/m",
+                "burst": 20,
+                "broadcast_rate": "1/m",
+                "broadcast_burst": 3,
+                "connections": 4,
             },
             "delivery": {
                 "window": 8,
@@ -87,7 +92,7 @@ def test_every_option_can_be_set() -> None:
         node="agni",
         state_dir=Path("/var/lib/trishula"),
         agents_file=Path("/etc/trishula/agents.json"),
-        limits=Limits(65_536, 10, 2**20, 2 * 2**30, 8),
+        limits=Limits(65_536, 10, 2**20, 2 * 2**30, 8, 10.0, 20, 1 / 60, 3, 4),
         delivery=DeliveryPolicy(8, 0.5, 1, Backoff(0.01, 2.0, 0.02), 90_000, 0.0),
         presence=PresencePolicy(1.0, 3.0),
     )
@@ -109,7 +114,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         "extra.limits.mailbox_messages is 0; it must be a whole number from 1 to 10000000",
         'extra.limits.mailbox is "12 parsecs"; it must be a size with its unit, such as "64 KiB", "1 MiB" or "2 GiB"',
         'extra.limits.paylaod is "1 MiB"; it is an unknown key; the known keys are payload, mailbox_messages, mailbox, '
-        "store, batch_messages",
+        "store, batch_messages, rate, burst, broadcast_rate, broadcast_burst, connections",
         "extra.delivery.window is true; it must be a whole number from 1 to 65536",
         'extra.delivery.lease is "60"; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
         "extra.delivery.max_attempts is 2.5; it must be a whole number from 1 to 1000",
@@ -130,6 +135,26 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         (
             {"state": "s", "limits": {"store": "128 MiB"}},
             'extra.limits.store is "128 MiB"; it must be at least as large as limits.mailbox',
+        ),
+        (
+            {"state": "s", "limits": {"rate": "2000000/s"}},
+            'extra.limits.rate is "2000000/s"; it must be from 1/h to 1000000/s',
+        ),
+        (
+            {"state": "s", "limits": {"rate": 100}},
+            'extra.limits.rate is 100; it must be a rate with its unit, such as "50/s", "600/m" or "100/h"',
+        ),
+        (
+            {"state": "s", "limits": {"rate": "100/s", "burst": 9}},
+            "extra.limits.burst is 9; it must be at least a tenth of limits.rate",
+        ),
+        (
+            {"state": "s", "limits": {"broadcast_rate": "2000/s"}},
+            "extra.limits.broadcast_burst is 100; it must be at least a tenth of limits.broadcast_rate",
+        ),
+        (
+            {"state": "s", "limits": {"connections": 0}},
+            "extra.limits.connections is 0; it must be a whole number from 1 to 65536",
         ),
         (
             {"state": "s", "limits": {"payload": "9 MiB"}},

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trishula.units import parse_bytes, parse_duration_s, show_bytes, show_duration
+from trishula.units import parse_bytes, parse_duration_s, parse_rate_per_s, show_bytes, show_duration
 
 DURATION_RULE = 'it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"'
 BYTES_RULE = 'it must be a size with its unit, such as "64 KiB", "1 MiB" or "2 GiB"'
@@ -98,3 +98,16 @@ def test_durations_in_words(seconds: float, text: str) -> None:
 @given(st.integers(0, 1 << 40))
 def test_a_shown_size_is_near_the_size(count: int) -> None:
     assert parse_bytes(show_bytes(count)) == pytest.approx(count, rel=0.05, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "per_s"), [("50/s", 50.0), ("600/m", 10.0), ("36/h", 0.01), (" 1.5 / s ", 1.5), ("0/s", 0.0)]
+)
+def test_a_rate(text: str, per_s: float) -> None:
+    assert parse_rate_per_s(text) == pytest.approx(per_s)
+
+
+@pytest.mark.parametrize("text", ["50", "50/d", "/s", "50 s/s", "-1/s", "1/s/s", 50, None, "", "x/s"])
+def test_no_rate(text: object) -> None:
+    with pytest.raises(ValueError, match=r'it must be a rate with its unit, such as "50/s", "600/m" or "100/h"'):
+        parse_rate_per_s(text)

@@ -1,0 +1,148 @@
+"""Who may stay, and how many of one agent: the exact sentences, on integers of time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from tests.support.nodes import LIMITS, Rig
+from trishula.errors import ConnectionsExceeded, TokenInvalid
+from trishula_router.admission import Admission
+from trishula_router.agents_file import AgentRecord, update_agents
+from trishula_router.principals import Principals
+from trishula_router.store.memory import MemoryStore
+from trishula_router.tokens import TokenRecord, digest_of
+
+TOKEN = "agni.secret"
+DIGEST = digest_of(TOKEN)
+REVOKED = (
+    "the token of agni that this session joined with was revoked, so the session was ended; make a new one with "
+    "`trishula token new agni` on the node"
+)
+
+
+def write(path: Path, *tokens: TokenRecord) -> None:
+    with update_agents(path) as known:
+        known.clear()
+        known.update({"agni": AgentRecord(tokens=tokens), "dc": AgentRecord()})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "agents.json"
+    write(path, TokenRecord(DIGEST, 0.0, expires_at=1000.0))
+    return path
+
+
+def here(principals: Principals, limit: int = 3) -> Admission:
+    admission = Admission(principals, limit)
+    admission.admit("agni", 1, DIGEST, 0.0)
+    admission.joined("agni", 1, 0.0)
+    return admission
+
+
+def test_a_session_with_a_valid_token_stays(path: Path) -> None:
+    assert here(Principals(path)).ended(999.0) == []
+
+
+def test_a_token_that_was_removed_ends_its_session_once(path: Path) -> None:
+    principals = Principals(path)
+    admission = here(principals)
+    write(path, TokenRecord(digest_of("agni.other"), 0.0))
+    assert principals.reload_if_changed()
+    assert admission.ended(1.0) == [(1, REVOKED)]
+    assert admission.ended(2.0) == []
+
+
+def test_a_token_that_expired_ends_its_session(path: Path) -> None:
+    assert here(Principals(path)).ended(1000.0) == [
+        (
+            1,
+            "the token of agni that this session joined with expired at 1970-01-01 00:16:40 UTC, so the session was "
+            "ended; make a new one with `trishula token new agni` on the node",
+        )
+    ]
+
+
+def test_an_agent_that_was_removed_ends_its_sessions(path: Path) -> None:
+    principals = Principals(path)
+    admission = here(principals)
+    admission.joined("dc", 2, 0.0)
+    with update_agents(path) as known:
+        del known["agni"]
+    principals.reload_if_changed()
+    assert admission.ended(1.0) == [(1, "agni is no registered agent of this node any more, so its session was ended")]
+
+
+def test_a_session_whose_token_is_not_known_ends_only_with_its_agent(path: Path) -> None:
+    admission = Admission(Principals(path), 3)
+    admission.joined("agni", 1, 0.0)
+    assert admission.ended(5000.0) == []
+
+
+def test_who_left_is_not_ended(path: Path) -> None:
+    admission = here(Principals(path))
+    admission.left(1)
+    assert admission.ended(1000.0) == []
+
+
+def test_one_too_many_is_refused(path: Path) -> None:
+    admission = here(Principals(path), limit=2)
+    admission.admit("agni", 2, DIGEST, 0.0)
+    with pytest.raises(ConnectionsExceeded) as caught:
+        admission.admit("agni", 3, DIGEST, 0.0)
+    assert caught.value.sentence == (
+        "agni has 2 connections to this node and may have 2 (limits.connections); close one, or try again later"
+    )
+    assert caught.value.retry_after_s == 3.0
+    admission.admit("dc", 4, DIGEST, 0.0)
+    admission.left(1)
+    admission.admit("agni", 5, DIGEST, 0.0)
+
+
+def test_who_was_let_in_and_never_joined_counts_for_a_while(path: Path) -> None:
+    admission = Admission(Principals(path), 1)
+    admission.admit("agni", 1, DIGEST, 0.0)
+    with pytest.raises(ConnectionsExceeded):
+        admission.admit("agni", 2, DIGEST, 5.0)
+    admission.admit("agni", 3, DIGEST, 11.0)
+
+
+# -- in a node ---------------------------------------------------------------------------------------------------------
+
+
+def join(rig: Rig, session: int) -> None:
+    rig.node.authenticate("trishula", "agni", {"ticket": TOKEN, "session": session})
+    rig.join("agni", session=session)
+
+
+def test_a_node_ends_the_sessions_of_a_revoked_token_within_a_second(tmp_path: Path) -> None:
+    agents = {"agni": AgentRecord(tokens=(TokenRecord(DIGEST, 0.0),)), "dc": AgentRecord()}
+    rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
+    for session in (11, 12):
+        join(rig, session)
+    rig.advance(5)
+    assert rig.outlet.closed == []
+    with update_agents(rig.agents_file) as known:
+        known["agni"] = replace(known["agni"], tokens=())
+    rig.advance(1)
+    assert rig.outlet.closed == [(11, TokenInvalid.uri, REVOKED), (12, TokenInvalid.uri, REVOKED)]
+    with pytest.raises(TokenInvalid):
+        join(rig, 13)
+    rig.crash()
+
+
+def test_a_node_refuses_one_connection_too_many(tmp_path: Path) -> None:
+    agents = {"agni": AgentRecord(tokens=(TokenRecord(DIGEST, 0.0),))}
+    limits = replace(LIMITS, connections=2)
+    rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents, limits=limits).start()
+    for session in (1, 2):
+        join(rig, session)
+    with pytest.raises(ConnectionsExceeded):
+        join(rig, 3)
+    rig.leave(1)
+    join(rig, 4)
+    rig.crash()
