@@ -180,6 +180,14 @@ def test_no_order_is_promised_between(first: Sent) -> None:
     assert judge(events, [stored(1), stored(2)]).violations == ()
 
 
+@pytest.mark.parametrize(("attempt", "found"), [(1, ["order"]), (2, [])])
+def test_what_a_lost_fetch_held_may_come_late(attempt: int, found: list[str]) -> None:
+    delivered = [Delivered(13 * MS, "agni", "r1", "dc", "m2", 1), Delivered(14 * MS, "agni", "r1", "dc", "m1", attempt)]
+    events: list[Event] = [sent(1, 10), sent(2, 11), receipt(1, 12), receipt(2, 12), *delivered]
+    events += [handled(2, 13), handled(1, 14)]
+    assert kinds(judge(events, [stored(1), stored(2)])) == found
+
+
 def test_an_empty_inbox_that_was_not_is_found() -> None:
     events: list[Event] = [*life(1, 10), sent(2, 20), receipt(2, 21), empty(22, 23), handled(2, 30)]
     verdict = judge(events, [stored(1), stored(2)])

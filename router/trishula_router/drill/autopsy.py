@@ -106,9 +106,12 @@ def _records(store: Store, after: int, answer: Callable[[Deferred[Any]], Any]) -
 
 
 def _ends(records: Iterator[Record]) -> dict[int, list[tuple[int, str]]]:
-    """Of each message the final states on record."""
+    """Of each message the final states on record, since it was last brought back from the dead letters."""
     found: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for record in records:
+        if record.kind == Kind.REPLAYED:
+            for position in msgspec.json.decode(record.facts).get("messages", ()):
+                found.pop(position, None)
         if record.kind in _ENDS:
             for position in msgspec.json.decode(record.facts).get("messages", ()):
                 found[position].append((record.position, record.kind))

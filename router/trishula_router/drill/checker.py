@@ -8,7 +8,10 @@ The promises (DESIGN), each with the word of its :class:`Violation`:
 ``stranger``     only a message's recipients get it, and nobody gets what nobody sent
 ``twice``        a handler has its effect once for each message, except where its own process was killed within
                  :data:`UNRECORDED_NS` of the first effect, before that was on record: that is counted apart
-``order``        messages of one run of a sender with equal urgency have their first effect in the order of sending
+``order``        messages of one run of a sender with equal urgency have their first effect in the order of sending.
+                 One that fetches and is only shown a message at its second attempt (the answer to an earlier fetch was
+                 lost) may have been shown later ones in between: sessions that fetch compete, and the lost one holds
+                 its messages until the node knows that it is lost
 ``false empty``  when a fetch says that a mailbox is empty, no message is in it: none that had its receipt before the
                  fetch began and its effect only after the answer; and by the node's own word: none that was accepted
                  up to the answer's ``high_water`` and settled after it
@@ -261,9 +264,12 @@ class _Check:
 
     def _order(self) -> None:
         lines: dict[tuple[str, str, str, int], list[tuple[int, int]]] = defaultdict(list)
+        shown: dict[tuple[str, Key], int] = {}
+        for one in self.delivered:
+            shown.setdefault((one.who, (one.sender, one.id)), one.attempt)
         for (who, key), ran in self.effects.items():
             sent = self.sent.get(key)
-            if sent is not None:
+            if sent is not None and shown.get((who, key), 1) == 1:
                 lines[sent.who, sent.run, who, sent.priority].append((ran[0].at_ns, sent.number))
         names = {(sent.who, sent.run, sent.number): key for key, sent in self.sent.items()}
         for (sender, run, who, priority), line in lines.items():

@@ -132,7 +132,7 @@ def _network(chance: random.Random, number: int, cast: Cast) -> list[Fault]:
 
 def _disk_full(chance: random.Random, _number: int, _cast: Cast) -> list[Fault]:
     # In KiB: how much room is left.
-    return [Fault(Kind.FULL, _soon(chance), chance.uniform(0.5, 2.0), amount=float(chance.randint(16, 512)))]
+    return [Fault(Kind.FULL, _soon(chance), chance.uniform(1.0, 3.0), amount=float(chance.randint(16, 512)))]
 
 
 def _soon(chance: random.Random) -> float:

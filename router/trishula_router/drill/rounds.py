@@ -49,6 +49,11 @@ _RECOVERY_S = 60.0
 _DRAIN_S = 90.0
 _LOOK_S = 0.01
 #: A node of a drill is quicker to take back what is not acknowledged, so that a drill ends in time.
+_SMALL_BYTES = 600
+#: Where the disk is to get full soon.
+_LARGE_BYTES = 30_000
+#: The least that a node takes as limits.store.
+_STORE_KIB = 1024
 _DELIVERY = {"lease": "15s", "backoff_first": "200ms", "backoff_cap": "2s"}
 
 
@@ -234,6 +239,7 @@ class _Stage:
             directory=str(directory),
             seed=f"{self._report.seed}/{self._legs}/{name}",
             recipients=CAST.receivers,
+            padding_bytes=_LARGE_BYTES if self._report.drill == "disk-full" else _SMALL_BYTES,
         )
 
     def _round(self, number: int) -> None:
@@ -282,7 +288,8 @@ class _Stage:
         """Start the node again with little more room than its store takes."""
         self._node.stop()
         taken_bytes = (self._state / FILE_NAME).stat().st_size
-        config = self._write_config("full", {"store": f"{taken_bytes // 1024 + int(fault.amount)} KiB"})
+        room_kib = max(taken_bytes // 1024 + int(fault.amount), _STORE_KIB)
+        config = self._write_config("full", {"store": f"{room_kib} KiB", "mailbox": "1 MiB"})
         self._node.start(config)
 
     def _make_room(self) -> None:

@@ -5,8 +5,8 @@ It reads one line of JSON (a :class:`Task`) from standard input, then commands a
 was told to hush and every message has its receipt. What it did and saw it tells its history. It ends when standard
 input does, so that none is left behind.
 
-Three roles. ``send``: a client with an outbox on disk that sends bursts. ``agent``: an agent with a handler and an
-inbox memory on disk. ``fetch``: the pull form, which remembers what it handled by its own history, as a script in
+Three roles. ``send``: an agent that sends bursts from its outbox on disk. ``agent``: one with a handler and an inbox
+memory on disk. ``fetch``: the pull form, which remembers what it handled by its own history, as a script in
 another language would.
 """
 
@@ -59,9 +59,10 @@ class Task(msgspec.Struct, frozen=True):
     Attributes:
         name: the agent that it is.
         run: this life of it; unique within the drill.
-        directory: where its files are: histories ``<name>.<run>.jsonl``, the client's own ``<name>.sqlite``.
+        directory: where its files are: histories ``<name>.<run>.jsonl``, the agent's own below ``state``.
         recipients: whom it sends to.
         rate: messages a second, about.
+        padding_bytes: of a message, at most.
     """
 
     role: Literal["send", "agent", "fetch"]
@@ -73,6 +74,7 @@ class Task(msgspec.Struct, frozen=True):
     seed: str
     recipients: tuple[str, ...] = ()
     rate: float = 60.0
+    padding_bytes: int = 600
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -106,11 +108,6 @@ class Worker:
         self.hushed = False
         self.leaving = False
         self.failed = False
-
-    @property
-    def file(self) -> Path:
-        """Where the client keeps what outlives the process."""
-        return self.directory / f"{self.task.name}.sqlite"
 
     def settings(self) -> Settings:
         from trishula.settings import load
@@ -165,10 +162,11 @@ class Sender(Worker):
     """Sends bursts; several messages in one turn travel in one call."""
 
     async def work(self) -> None:
-        from trishula.client import Client
+        from trishula.agent import Agent
 
-        client = Client(self.settings(), connection=self.connection(), **_durable(Client, self.file))
-        await client.start()
+        agent = Agent(self.task.name, **_durable(self.directory))
+        await agent.start(self.settings(), connection=self.connection())
+        client = agent.client
         self.tell("ready")
         number = 0
         quiet = False
@@ -184,14 +182,14 @@ class Sender(Worker):
                 quiet = True
                 self.tell("quiet")
             await self.sleep(0.02)
-        await client.stop()
+        await agent.stop()
 
     def _send(self, client: Client, number: int) -> None:
         task = self.task
         message_id = f"{task.run}.{number}"
         to = self.chance.choice(task.recipients)
         priority = self.chance.choice((3, 3, 3, 1, 5))
-        payload = {"n": number, "run": task.run, "x": "x" * self.chance.randint(0, 600)}
+        payload = {"n": number, "run": task.run, "x": "x" * self.chance.randint(0, task.padding_bytes)}
         # On record before it is sent: what nobody sent is a stranger's.
         self.history.tell(
             Sent(time.monotonic_ns(), task.name, task.run, message_id, (to,), number, priority, digest_of(payload))
@@ -214,7 +212,7 @@ class AgentReceiver(Worker):
     async def work(self) -> None:
         from trishula.agent import Agent
 
-        agent = Agent(self.task.name, **_durable(Agent, self.file))
+        agent = Agent(self.task.name, **_durable(self.directory))
         agent.on("STATUS")(self.handle)
         await agent.start(self.settings(), connection=self.connection())
         self.tell("ready")
@@ -285,9 +283,13 @@ class Fetcher(Worker):
 _ROLES: dict[str, type[Worker]] = {"send": Sender, "agent": AgentReceiver, "fetch": Fetcher}
 
 
-def _durable(kind: type, file: Path) -> dict[str, Any]:
-    """The argument by which a client keeps its outbox and its inbox memory in a file."""
-    return {}
+def _durable(directory: Path) -> dict[str, Any]:
+    """The argument by which an agent keeps its outbox and its inbox memory where its next life finds them."""
+    import inspect
+
+    from trishula.agent import Agent
+
+    return {"state": directory / "state"} if "state" in inspect.signature(Agent).parameters else {}
 
 
 def run(task: Task, lines: Callable[[], str]) -> int:
