@@ -17,9 +17,9 @@ from trishula_router.arguments import QueryOptions
 from trishula_router.journal import Record
 from trishula_router.notices import is_reserved
 from trishula_router.settlement import Settlement
-from trishula_router.store.interface import History, State, Store, StoredMessage
+from trishula_router.store.interface import History, State, Store, StoredMessage, Verdict
 
-__all__ = ["Audit"]
+__all__ = ["Audit", "told_verdict"]
 
 #: Records read from the store at a time, while looking for those that a question asks for.
 _PAGE = 2000
@@ -111,13 +111,21 @@ class Audit:
 
     async def verify(self) -> dict[str, Any]:
         """Check the chain and the checksums of all bodies."""
-        verdict = await self._store.verify()
-        return {
-            "records": verdict.records,
-            "bodies": verdict.bodies,
-            "ok": not verdict.damages,
-            "damaged": [{"seq": damage.position, "what": damage.what} for damage in verdict.damages],
-        }
+        return told_verdict(await self._store.verify())
+
+
+def told_verdict(verdict: Verdict) -> dict[str, Any]:
+    """A check's outcome as it is told: of each damage the record's number, a sentence, and whose message it hit."""
+    return {
+        "records": verdict.records,
+        "bodies": verdict.bodies,
+        "ok": not verdict.damages,
+        "damaged": [
+            {"seq": damage.position, "what": damage.what}
+            | ({} if damage.id is None else {"id": damage.id, "from": damage.sender})
+            for damage in verdict.damages
+        ],
+    }
 
 
 def _state(message: StoredMessage) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Kind(StrEnum):
 
     NODE_STARTED = "node_started"  # {node, version, pid}
     NODE_STOPPED = "node_stopped"  # {node}: absent after a crash
+    RESTORED = "restored"  # {epoch, former_epoch}: the store was put in place from a backup
     JOINED = "joined"  # {agent, session, role, instance?, capabilities}
     LEFT = "left"  # {agent, session, reason}
     TAKEN_OVER = "taken_over"  # {agent, instance?, session, by}

@@ -584,8 +584,8 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     file = tmp_path / FILE_NAME
     file.write_bytes(b"Dear diary, " * 1000)
     assert opening(tmp_path) == (
-        f"the store {file} is damaged (file is not a database); restore it from a backup, or name another state "
-        "directory"
+        f"the store {file} is damaged (file is not a database); restore a backup with: trishula node restore FILE, "
+        "or name another state directory"
     )
 
 
@@ -599,8 +599,8 @@ def test_a_file_whose_pages_are_garbage(tmp_path: Path) -> None:
         data[start : start + 4096] = b"\xa5" * 4096
     file.write_bytes(data)
     assert opening(tmp_path) == (
-        f"the store {file} is damaged (database disk image is malformed); restore it from a backup, or name another "
-        "state directory"
+        f"the store {file} is damaged (database disk image is malformed); restore a backup with: trishula node restore "
+        "FILE, or name another state directory"
     )
 
 

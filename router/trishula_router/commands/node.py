@@ -1,4 +1,4 @@
-"""``trishula node``: start a node, check its configuration, ask how it is."""
+"""``trishula node``: start a node, check its configuration, ask how it is, keep its store."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from trishula.cli.exits import Exit
 from trishula.cli.state import State, json_option
 from trishula.errors import TrishulaError
 from trishula.units import show_bytes
+from trishula_router.commands.keeping import backup, restore, verify
 from trishula_router.commands.start import start
 from trishula_router.commands.state import default_state_dir, speaks_json, state_is_held
 from trishula_router.commands.supervisor import read_ready_file
@@ -27,10 +28,11 @@ __all__ = ["node"]
 
 @click.group()
 def node() -> None:
-    """Start a node, check its configuration, ask how it is."""
+    """Start a node, check its configuration, ask how it is, keep its store."""
 
 
-node.add_command(start)
+for command in (start, verify, backup, restore):
+    node.add_command(command)
 
 
 @node.command()

@@ -212,8 +212,15 @@ def expired(connection: sqlite3.Connection, now: int, limit: int) -> list[int]:
 
 def at_positions(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, StoredMessage]:
     """See :meth:`trishula_router.store.interface.Store.at_positions`."""
-    rows = connection.execute(_MESSAGE + " WHERE m.position IN (SELECT value FROM json_each(?))", (as_list(positions),))
-    return {message.position: message for message in _messages(rows)}
+    try:
+        rows = connection.execute(
+            _MESSAGE + " WHERE m.position IN (SELECT value FROM json_each(?))", (as_list(positions),)
+        )
+        return {message.position: message for message in _messages(rows)}
+    except (sqlite3.DatabaseError, _Garbled) as error:
+        if not (isinstance(error, _Garbled) or is_damage(error)):
+            raise
+    return {position: found for position in positions if (found := _one(connection, position)) is not None}
 
 
 def with_ids(connection: sqlite3.Connection, ids: Sequence[str]) -> list[StoredMessage]:

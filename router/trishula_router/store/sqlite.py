@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Kind, Record, digest_of
 from trishula_router.store import letters, reads
 from trishula_router.store.check import check_store
+from trishula_router.store.damage import is_damage
 from trishula_router.store.facts import accepted_facts, returned_facts, settled_facts
 from trishula_router.store.interface import (
     Accepted,
@@ -34,9 +35,10 @@ from trishula_router.store.interface import (
 )
 from trishula_router.store.migrate import migrate
 from trishula_router.store.rows import as_list, insert
+from trishula_router.store.space import Space
 from trishula_router.store.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
 
-__all__ = ["FILE_NAME", "SqliteStore", "open_store"]
+__all__ = ["FILE_NAME", "SqliteStore", "open_store", "opening_fault"]
 
 T = TypeVar("T")
 
@@ -58,10 +60,18 @@ _NEW_MESSAGE = (
 class Chain:
     """The end of the node's own chain, as the writer's transaction sees it."""
 
-    def __init__(self, sequence: int, digest: bytes) -> None:
-        self.sequence = sequence
-        self.digest = digest
-        self.durable = sequence, digest
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.digest = GENESIS
+        self.durable = self.sequence, self.digest
+
+    def reload(self, connection: sqlite3.Connection) -> None:
+        """Take the end from the file."""
+        last = connection.execute(
+            "SELECT position, digest FROM journal WHERE position < ? ORDER BY position DESC LIMIT 1",
+            (1 << ORIGIN_SHIFT,),
+        ).fetchone()
+        self.sequence, self.digest = self.durable = last or (0, GENESIS)
 
     def commit(self) -> None:
         self.durable = self.sequence, self.digest
@@ -98,7 +108,7 @@ def open_store(
         directory: it must exist.
         new_epoch: makes the epoch of a new store.
         call_in_reactor: hands a function over to the reactor's thread, as ``reactor.callFromThread`` does.
-        limit_bytes: the file doesn't grow beyond it; sends are refused as ``StorageFull`` then.
+        limit_bytes: the file doesn't grow beyond it; sends are refused as ``StorageFull`` before; see :mod:`.space`.
 
     Raises:
         StoreError: the directory is missing or can't be written, the disk is full, the file is no store, is damaged,
@@ -121,26 +131,30 @@ def open_store(
         migrate(connection, file)
         connection.execute(f"PRAGMA max_page_count = {max(1, limit_bytes // _PAGE_BYTES)}")
         connection.execute("INSERT INTO property VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (new_epoch(),))
-        return SqliteStore(file, connection, connect(file), call_in_reactor)
+        return SqliteStore(file, connection, connect(file), call_in_reactor, Space(directory, limit_bytes))
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()
-        raise StoreError(_opening_fault(file, error)) from None
+        raise StoreError(opening_fault(file, error)) from None
     except StoreError:
         if connection is not None:
             connection.close()
         raise
 
 
-def _opening_fault(file: Path, error: sqlite3.Error) -> str:
+def opening_fault(file: Path, error: sqlite3.Error) -> str:
+    """Why a store's file can't be used, and what to do, in one sentence."""
     text = str(error)
     # What SQLite maps into memory needs room too, and it calls that an I/O error.
     if "full" in text or ("I/O" in text and shutil.disk_usage(file.parent).free < _NEEDED_TO_OPEN_BYTES):
         return f"the disk of the store {file} is full; free some space, or name another state directory"
     if "readonly" in text or "unable to open" in text:
         return f"the store {file} can't be written ({text}); change its owner or mode, or name another state directory"
-    if "not a database" in text or "malformed" in text:
-        return f"the store {file} is damaged ({text}); restore it from a backup, or name another state directory"
+    if is_damage(error):
+        return (
+            f"the store {file} is damaged ({text}); restore a backup with: trishula node restore FILE, or name another "
+            "state directory"
+        )
     return f"the store {file} can't be opened ({text})"
 
 
@@ -153,16 +167,15 @@ class SqliteStore:
         writes: sqlite3.Connection,
         readings: sqlite3.Connection,
         call_in_reactor: Callable[[Callable[[], None]], None],
+        space: Space,
     ) -> None:
+        self._space = space
         self._file = file
         self._epoch: str = writes.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone()[0]
-        last = writes.execute(
-            "SELECT position, digest FROM journal WHERE position < ? ORDER BY position DESC LIMIT 1",
-            (1 << ORIGIN_SHIFT,),
-        ).fetchone()
-        self._chain = Chain(*(last or (0, GENESIS)))
+        self._chain = Chain()
+        self._chain.reload(writes)
         self._writer = Writer(writes, self._chain, call_in_reactor)
-        self._reader = Writer(readings, Chain(0, GENESIS), call_in_reactor, begin="BEGIN")
+        self._reader = Writer(readings, None, call_in_reactor)
         # A check takes as long as the store is large; whoever wants a body must not wait for it.
         self._checker: Writer | None = None
         self._call_in_reactor = call_in_reactor
@@ -178,7 +191,11 @@ class SqliteStore:
     # -- writing: each job runs on the writer's thread, inside the group's transaction -------------------------------
 
     def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
-        return self._writer.submit(lambda connection: self._append(connection, drafts, at))
+        def job(connection: sqlite3.Connection) -> list[Accepted]:
+            self._space.claim(connection, drafts)
+            return self._append(connection, drafts, at)
+
+        return self._writer.submit(job)
 
     def _append(self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int) -> list[Accepted]:
         known = reads.known_keys(connection, drafts)
@@ -312,10 +329,10 @@ class SqliteStore:
     # -- reading what the rules decide by: on the writer's thread, behind every verb called before ---------------------
 
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
-        return self._writer.submit(lambda connection: reads.head(connection, recipient, after, limit))
+        return self._writer.submit(lambda connection: reads.head(connection, recipient, after, limit), reads=True)
 
     def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
-        return self._writer.submit(lambda connection: reads.at_positions(connection, positions))
+        return self._writer.submit(lambda connection: reads.at_positions(connection, positions), reads=True)
 
     # -- other questions: on the reader's thread ----------------------------------------------------------------------
 
@@ -346,7 +363,7 @@ class SqliteStore:
 
     def verify(self) -> Deferred[Verdict]:
         if self._checker is None:
-            self._checker = Writer(connect(self._file), Chain(0, GENESIS), self._call_in_reactor, begin="BEGIN")
+            self._checker = Writer(connect(self._file), None, self._call_in_reactor)
         return self._checker.submit(check_store)
 
     def size_bytes(self) -> int:

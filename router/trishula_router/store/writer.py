@@ -1,8 +1,23 @@
-"""The one thread that writes: it runs all jobs that wait in one transaction, so that they share one fsync.
+"""A thread that works on a database: it runs all jobs that wait in one transaction, so that they share one fsync.
 
 A *job* is a function of the database connection. Jobs run in the order of their submission; a job that fails is undone
 alone and its submitter is told, the others are kept: after a failed group each of its jobs is tried in a transaction of
-its own. A job that has *patience* waits so long for another one that hasn't, and rides with it.
+its own. A job that has *patience* waits so long for another one that hasn't, and rides with it. A job that only *reads* is not undone with others: SQLite commits no transaction that met a
+damaged page, so after a failure such a job runs outside of any, and reads around the damage.
+
+What a failing disk leads to: when COMMIT fails (the disk is full, or an fsync failed), nothing of the group is answered
+as done. Whether it is done is then an open question: its pages may be in the write-ahead log, and after an fsync that
+failed nobody knows what a power cut would leave of them. Three things make every answer to that question harmless:
+
+* The chain's end in memory goes back to the last commit that succeeded, and is read from the file anew before the next
+  transaction (:meth:`Tail.reload`): what the next record is chained to is what is really there.
+* SQLite goes on from the last good commit too, so the next transaction is written over the frames of the failed one,
+  and they are new writes to the disk: a later fsync that succeeds stands for bytes that were written after the failure,
+  never for those that the kernel gave up on.
+* Should a crash bring a refused send to light all the same, it is under its key, (sender, id): its sender, who was told
+  to try again, gets the receipt of a repeat, and its recipient gets it once.
+
+Jobs of a group whose disk failed are not tried one by one: each would only meet the same disk.
 
 Threads rather than a process of its own: SQLite lets go of the interpreter lock while it writes and syncs, and a second
 process would cost a copy of every body.
@@ -18,13 +33,16 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula.errors import StorageFailed, StorageFull
 
-__all__ = ["NOTE_PATIENCE_S", "SETTLE_PATIENCE_S", "Tail", "Writer", "storage_error"]
+__all__ = ["NOTE_PATIENCE_S", "SETTLE_PATIENCE_S", "Tail", "Writer", "storage_error", "storage_full"]
 
 T = TypeVar("T")
+
+log = Logger()
 
 #: For records that nobody waits for and that change no message's state: long enough for the ack of a live agent to
 #: arrive and take the record of its delivery along, short enough that the journal tells of it while one still looks.
@@ -47,22 +65,39 @@ class Tail(Protocol):
     def rollback(self) -> None:
         """What was done since the last commit never happened."""
 
+    def reload(self, connection: sqlite3.Connection) -> None:
+        """Nobody knows whether the last commit happened: read from the file what is so."""
+
+
+#: Codes by which SQLite tells that it found no room for the file it maps into memory: a full disk, by another name.
+_NO_ROOM = (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP)
+
+
+def storage_full() -> StorageFull:
+    """What a sender is told when there is no room."""
+    return StorageFull(
+        "the node's store is full, so it accepted nothing; free disk space on the node or raise limits.store",
+        retry_after_s=5.0,
+    )
+
 
 def storage_error(error: sqlite3.Error) -> StorageFull | StorageFailed:
     """What SQLite says, as what a sender is told."""
-    if "full" in str(error):
-        return StorageFull(
-            "the node's store is full, so it accepted nothing; free disk space on the node or raise limits.store",
-            retry_after_s=5.0,
-        )
+    if "full" in str(error) or getattr(error, "sqlite_errorcode", 0) in _NO_ROOM:
+        return storage_full()
     return StorageFailed(f"the node can't use its store ({error}); see the node's log", retry_after_s=5.0)
 
 
-class _Job:
-    __slots__ = ("done", "run")
+def _is_disk_fault(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
 
-    def __init__(self, run: Callable[[sqlite3.Connection], Any]) -> None:
+
+class _Job:
+    __slots__ = ("done", "reads", "run")
+
+    def __init__(self, run: Callable[[sqlite3.Connection], Any], reads: bool) -> None:
         self.run = run
+        self.reads = reads
         self.done: Deferred[Any] = Deferred()
 
 
@@ -71,20 +106,17 @@ class Writer:
 
     Args:
         connection: used by this thread alone from now on.
-        tail: rolled back together with the transaction.
+        tail: rolled back together with the transaction; ``None`` for a thread that only reads: it takes no write lock,
+            and there is nothing to commit.
         call_in_reactor: hands a function over to the reactor's thread.
-        begin: the statement that opens a transaction; a thread that only reads must not take SQLite's write lock.
     """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
-        tail: Tail,
+        tail: Tail | None,
         call_in_reactor: Callable[[Callable[[], None]], None],
-        *,
-        begin: str = "BEGIN IMMEDIATE",
     ) -> None:
-        self._begin = begin
         self._connection = connection
         self._tail = tail
         self._call_in_reactor = call_in_reactor
@@ -92,18 +124,23 @@ class Writer:
         #: Of the most impatient of the jobs that wait.
         self._patience_s = math.inf
         self._closing = False
+        self._tail_is_known = True
+        self._fault: str | None = None
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, run: Callable[[sqlite3.Connection], T], *, patience_s: float = 0.0) -> Deferred[T]:
+    def submit(
+        self, run: Callable[[sqlite3.Connection], T], *, patience_s: float = 0.0, reads: bool = False
+    ) -> Deferred[T]:
         """Have a job run; the Deferred fires in the reactor's thread once it is durable.
 
         Args:
             run: the job.
             patience_s: how long it may wait for another job to share a transaction with.
+            reads: whether it writes nothing.
         """
-        job = _Job(run)
+        job = _Job(run, reads or self._tail is None)
         with self._wake:
             if self._closing:
                 raise StorageFailed("the node's store is closed; the node is stopping")
@@ -139,26 +176,69 @@ class Writer:
 
     def _work(self) -> None:
         while (group := self._next_group()) is not None:
-            outcomes = self._transact(group)
-            if isinstance(outcomes, Failure) and len(group) > 1:
-                outcomes = [alone[0] if isinstance(alone := self._transact([job]), list) else alone for job in group]
-            elif isinstance(outcomes, Failure):
-                outcomes = [outcomes]
+            outcomes = self._run(group)
             self._call_in_reactor(lambda jobs=group, results=outcomes: _answer(jobs, results))  # type: ignore[misc]
         self._connection.close()
 
-    def _transact(self, group: list[_Job]) -> list[Any] | Failure:
+    def _run(self, group: list[_Job]) -> list[Any]:
+        """The outcome of each job: what it returned, or the Failure that its submitter is told."""
         try:
-            self._connection.execute(self._begin)
-            results = [job.run(self._connection) for job in group]
-            self._connection.execute("COMMIT")
-            self._tail.commit()
+            outcomes = self._transact(group)
         except Exception as error:  # whatever a job raises belongs to its submitter, not to this thread
-            self._tail.rollback()
+            self._note_fault(error)
+            if _is_disk_fault(error):
+                return [self._alone(job) if job.reads else _failure(error) for job in group]
+            if len(group) == 1 and not group[0].reads:
+                return [_failure(error)]
+            return [self._alone(job) for job in group]
+        if self._tail is not None and any(not job.reads for job in group):
+            self._note_fault(None)
+        return outcomes
+
+    def _alone(self, job: _Job) -> Any:
+        try:
+            return job.run(self._connection) if job.reads else self._transact([job])[0]
+        except Exception as error:
+            return _failure(error)
+
+    def _transact(self, group: list[_Job]) -> list[Any]:
+        committing = False
+        try:
+            if self._tail is None:
+                self._connection.execute("BEGIN")
+            else:
+                if not self._tail_is_known:
+                    self._tail.reload(self._connection)
+                    self._tail_is_known = True
+                self._connection.execute("BEGIN IMMEDIATE")
+            results = [job.run(self._connection) for job in group]
+            committing = self._tail is not None
+            self._connection.execute("COMMIT" if committing else "ROLLBACK")
+        except Exception:
+            if self._tail is not None:
+                self._tail.rollback()
+                self._tail_is_known = self._tail_is_known and not committing
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            return Failure(storage_error(error)) if isinstance(error, sqlite3.Error) else Failure(error)  # type: ignore[no-untyped-call]
+            raise
+        if self._tail is not None:
+            self._tail.commit()
         return results
+
+    def _note_fault(self, error: Exception | None) -> None:
+        """Log when the store begins to fail and when it works again, not each of a thousand refusals between."""
+        text = None if error is None or not isinstance(error, sqlite3.Error) else str(error)
+        if text == self._fault or (error is not None and text is None):
+            return
+        before, self._fault = self._fault, text
+        if text is None:
+            self._call_in_reactor(lambda: log.warn("the store works again; it failed with: {fault}", fault=before))
+        else:
+            self._call_in_reactor(lambda: log.error("the store failed: {fault}", fault=text))
+
+
+def _failure(error: Exception) -> Failure:
+    return Failure(storage_error(error) if isinstance(error, sqlite3.Error) else error)  # type: ignore[no-untyped-call]
 
 
 def _answer(jobs: list[_Job], results: list[Any]) -> None:

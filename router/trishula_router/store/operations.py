@@ -1,0 +1,238 @@
+"""What is done to a store from outside of a node: check it, copy it, put a copy in its place.
+
+Checking and copying only read, each within one transaction, so they work beside a running node: they see the store of
+one instant, and the node goes on. Putting a copy in place is for a state directory that no node runs on; whoever calls
+:func:`restore` holds the directory.
+
+A restored store has another epoch, because it is another history: positions that were given out after the backup was
+made will be given out again, for other messages. Clients that remember the old epoch are told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Kind, digest_of
+from trishula_router.store.check import Progress, check_store
+from trishula_router.store.interface import StoreError, Verdict
+from trishula_router.store.migrate import newest_version
+from trishula_router.store.sqlite import FILE_NAME, opening_fault
+
+__all__ = ["back_up", "restore", "verify_file"]
+
+#: Pages copied between two reports of how far it is: 16 MiB.
+_PAGES_A_STEP = 4096
+
+
+def _nothing(_: float) -> None:
+    """Nobody wants to know how far it is."""
+
+
+def verify_file(file: Path, progress: Progress = _nothing) -> Verdict:
+    """Check a store's file; see :func:`~trishula_router.store.check.check_store`.
+
+    Raises:
+        StoreError: it is missing, no store, of a newer schema, or so damaged that SQLite can't open it.
+    """
+    with _reading(file) as connection:
+        return check_store(connection, progress)
+
+
+def back_up(file: Path, target: Path, progress: Progress = _nothing) -> Verdict:
+    """Copy a store into one file, and check the copy.
+
+    The copy appears under its name when it is whole and on the disk; a file of that name is never written over. What
+    is damaged in the store is damaged in the copy; the verdict tells.
+
+    Raises:
+        StoreError: as :func:`verify_file`, or the copy can't be written.
+    """
+    if os.path.lexists(target):
+        raise StoreError(f"{target} is there already and is not written over; name another file")
+    part = target.with_name(target.name + ".part")
+    try:
+        _make_private(part)
+    except OSError as error:
+        raise StoreError(f"the backup can't be written to {target}: {error.strerror or error}") from None
+    try:
+        with _reading(file) as source:
+            _copy(source, part, lambda done: progress(done / 2))
+        verdict = verify_file(part, lambda done: progress(0.5 + done / 2))
+        _publish(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return verdict
+
+
+def restore(
+    file: Path,
+    state_dir: Path,
+    *,
+    new_epoch: Callable[[], str],
+    at: int,
+    kept_as: str,
+    allow_damage: bool = False,
+    progress: Progress = _nothing,
+) -> tuple[Verdict, Path | None]:
+    """Put a copy of a backup in the place of the store of a state directory that no node runs on.
+
+    The store that was there is kept. Until the very last step nothing is changed; a crash before it leaves the old
+    store as it was, and one after it the new one.
+
+    Args:
+        file: the backup; it is only read.
+        state_dir: held by the caller.
+        new_epoch: makes the epoch of the restored store.
+        at: now, in ms, for the journal.
+        kept_as: the name under which the store that was there is kept.
+        allow_damage: whether a damaged backup is put in place all the same.
+        progress: told how far it is.
+
+    Returns:
+        the check of what is in place now, and where the store that was there is.
+
+    Raises:
+        StoreError: the backup is missing, unreadable or damaged, or the state directory can't be written.
+    """
+    here = state_dir / FILE_NAME
+    part = state_dir / (FILE_NAME + ".restoring")
+    part.unlink(missing_ok=True)
+    try:
+        _make_private(part)
+        with _reading(file) as source:
+            _copy(source, part, lambda done: progress(done / 2))
+        _begin_epoch(part, new_epoch(), at)
+        verdict = verify_file(part, lambda done: progress(0.5 + done / 2))
+        if verdict.damages and not allow_damage:
+            raise StoreError(
+                f"the backup {file} is damaged ({verdict.damages[0].what}), so the store stays as it is; take an older "
+                "backup, or let it be restored with its damage by --damaged"
+            )
+        kept = _set_aside(here, state_dir / kept_as)
+        os.replace(part, here)
+        _sync(state_dir)
+    except OSError as error:
+        raise StoreError(f"the state directory {state_dir} can't be written: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return verdict, kept
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that only reads, in a transaction: what it sees doesn't change, and nothing starts a copy anew."""
+    if not file.is_file():
+        raise StoreError(f"there is no store {file}; name the state directory of a node, or a backup")
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True, isolation_level=None)
+        connection.execute("PRAGMA busy_timeout = 5000")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > newest_version():
+            raise StoreError(
+                f"{file} has schema version {version} and this program knows versions up to {newest_version()}; use "
+                "the TRISHULA that wrote it, or a newer one"
+            )
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not {"property", "journal", "message", "body"} <= tables:
+            raise StoreError(f"{file} is no store of TRISHULA; name the state directory of a node, or a backup")
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        yield connection
+    except sqlite3.Error as error:
+        raise StoreError(opening_fault(file, error)) from None
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _make_private(file: Path) -> None:
+    # What agents say to each other is in there: nobody else's to read.
+    os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _copy(source: sqlite3.Connection, target: Path, progress: Progress) -> None:
+    copy = sqlite3.connect(target, isolation_level=None)
+    try:
+        source.backup(
+            copy,
+            pages=_PAGES_A_STEP,
+            progress=lambda _, remaining, total: progress(1 - remaining / max(1, total)),
+        )
+        # One file, with nothing beside it.
+        copy.execute("PRAGMA journal_mode = DELETE")
+    finally:
+        copy.close()
+    _sync(target)
+
+
+def _begin_epoch(file: Path, epoch: str, at: int) -> None:
+    """Give a copy an epoch of its own, and note it in its journal."""
+    connection = sqlite3.connect(file, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        former = connection.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone()
+        position, previous = connection.execute(
+            "SELECT position, digest FROM journal WHERE position < ? ORDER BY position DESC LIMIT 1",
+            (1 << ORIGIN_SHIFT,),
+        ).fetchone() or (0, GENESIS)
+        facts = msgspec.json.encode({"epoch": epoch, "former_epoch": former and former[0]})
+        kind = Kind.RESTORED.value
+        digest = digest_of(previous, position + 1, at, kind, facts)
+        connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", (position + 1, at, kind, facts, digest))
+        connection.execute("INSERT OR REPLACE INTO property VALUES ('epoch', ?)", (epoch,))
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise StoreError(opening_fault(file, error)) from None
+    finally:
+        connection.close()
+    _sync(file)
+
+
+def _publish(part: Path, target: Path) -> None:
+    """Give the finished file its name, unless the name was taken meanwhile."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise StoreError(f"{target} is there already and is not written over; name another file") from None
+    except OSError:
+        # A file system without links.
+        os.rename(part, target)
+    _sync(target.parent)
+
+
+def _set_aside(here: Path, kept: Path) -> Path | None:
+    """Give the store that is in place a second name, so that there is one at every moment."""
+    wal, shm = (here.with_name(here.name + end) for end in ("-wal", "-shm"))
+    if not here.exists():
+        wal.unlink(missing_ok=True)
+        return None
+    # What a crash left in the write-ahead log belongs into the file: SQLite would replay it into whatever has its name.
+    with contextlib.suppress(sqlite3.Error):
+        connection = sqlite3.connect(here, isolation_level=None)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()
+    os.link(here, kept)
+    if wal.exists():
+        # The store is too damaged for that: its log is kept beside it.
+        os.rename(wal, kept.with_name(kept.name + "-wal"))
+    shm.unlink(missing_ok=True)
+    return kept
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
