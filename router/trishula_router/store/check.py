@@ -42,7 +42,7 @@ _BODY = (
     " LEFT JOIN journal AS j ON j.position = b.position"
 )
 _PASSES = 4
-_TELL_EVERY = 2000
+_TELL_EVERY = 200
 
 
 def check_store(connection: sqlite3.Connection, progress: Progress = lambda _: None) -> Verdict:
@@ -241,6 +241,7 @@ class _Check:
 
     def _check_file(self) -> None:
         """What SQLite finds wrong with the file's structure: its pages, its indexes."""
+        self._progress((_PASSES - 1) / _PASSES)
         try:
             for (said,) in self._connection.execute("PRAGMA integrity_check(10)"):
                 if said != "ok":

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
+from trishula.errors import StorageFailed
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Kind, Record, digest_of
 from trishula_router.store import letters, reads
 from trishula_router.store.check import check_store
@@ -178,6 +179,7 @@ class SqliteStore:
         self._reader = Writer(readings, None, call_in_reactor)
         # A check takes as long as the store is large; whoever wants a body must not wait for it.
         self._checker: Writer | None = None
+        self._closing = False
         self._call_in_reactor = call_in_reactor
 
     @property
@@ -364,15 +366,21 @@ class SqliteStore:
     def verify(self) -> Deferred[Verdict]:
         if self._checker is None:
             self._checker = Writer(connect(self._file), None, self._call_in_reactor)
-        return self._checker.submit(check_store)
+        return self._checker.submit(lambda connection: check_store(connection, self._go_on))
+
+    def _go_on(self, _: float) -> None:
+        if self._closing:
+            raise StorageFailed("the node's store was closed before its check was done; ask again when the node is up")
 
     def size_bytes(self) -> int:
         wal = self._file.with_name(self._file.name + "-wal")
         return sum(file.stat().st_size for file in (self._file, wal) if file.exists())
 
     def close(self) -> Deferred[None]:
+        self._closing = True
+        closed: Deferred[None] = succeed(None)
         if self._checker is not None:
-            # Whoever asked for the check learns that the store was closed; nobody waits for it.
+            # Whoever asked for the check learns that the store was closed; nobody waits for it to be done.
             self._checker.interrupt()
-            self._checker.close()
-        return self._reader.close().addCallback(lambda _: self._writer.close())
+            closed = self._checker.close()
+        return closed.addCallback(lambda _: self._reader.close()).addCallback(lambda _: self._writer.close())

@@ -2,8 +2,9 @@
 
 A *job* is a function of the database connection. Jobs run in the order of their submission; a job that fails is undone
 alone and its submitter is told, the others are kept: after a failed group each of its jobs is tried in a transaction of
-its own. A job that has *patience* waits so long for another one that hasn't, and rides with it. A job that only *reads* is not undone with others: SQLite commits no transaction that met a
-damaged page, so after a failure such a job runs outside of any, and reads around the damage.
+its own. A job that has *patience* waits so long for another one that hasn't, and rides with it. A job that only *reads*
+is not undone with others: SQLite commits no transaction that met a damaged page, so after a failure such a job runs
+outside of any, and reads around the damage.
 
 What a failing disk leads to: when COMMIT fails (the disk is full, or an fsync failed), nothing of the group is answered
 as done. Whether it is done is then an open question: its pages may be in the write-ahead log, and after an fsync that
