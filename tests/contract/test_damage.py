@@ -58,10 +58,12 @@ def served(subject: InSqlite) -> dict[int, bytes]:
     """What the node would deliver, by position."""
     boxes = subject.do(lambda store: store.open_mailboxes())
     found: dict[int, bytes] = {}
+    store = subject.store
     for address in boxes:
-        head = subject.do(lambda store, address=address: store.head(address, (0, 0), 1000))
-        assert all(isinstance(message.sender, str) and message.state is State.OPEN for message in head)
-        found |= subject.do(lambda store, head=head: store.bodies([message.position for message in head]))
+        head = subject.calls.wait(store.head(address, (0, 0), 1000))
+        assert all(message.state is State.OPEN for message in head)
+        bodies: dict[int, bytes] = subject.calls.wait(store.bodies([message.position for message in head]))
+        found |= bodies
     return found
 
 

@@ -2,7 +2,8 @@
 
 An ack needs pages too: its record, the change of its message. If sends filled the last page, nothing could be settled,
 so nothing could ever be freed. So sends leave a reserve alone, of ``limits.store`` and of the disk, that only the other
-verbs use. What is refused here is refused before a byte of it is written.
+verbs use: a base, and a share for each open message, which has its records before it. What is refused is refused before
+a byte of it is written.
 
 Free pages within the file count as room: SQLite fills them before the file grows, so a store whose bodies are removed
 by retention takes messages again, and its file stays as large as it once was.
@@ -26,6 +27,11 @@ _RESERVED_MOST_BYTES = 32 * 1024 * 1024
 
 #: Rows, indexes and records of one message to one recipient, as measured and rounded up: its ids may be long.
 _ROWS_BYTES = 1500
+#: The records that an open message has before it: deliveries, returns, its end, each in a record of its own.
+_SETTLING_BYTES = 1000
+
+#: Counting the open messages takes as long as there are many; what is claimed in between is added.
+_COUNT_EVERY = 100
 
 
 class Space:
@@ -42,6 +48,8 @@ class Space:
         self._directory = directory
         self._limit_bytes = limit_bytes
         self._left_bytes = 0
+        self._open = 0
+        self._count_in = 0
 
     def claim(self, connection: sqlite3.Connection, drafts: Sequence[Draft]) -> None:
         """Make sure that there is room for messages.
@@ -49,7 +57,7 @@ class Space:
         Raises:
             StorageFull: there is not.
         """
-        needed = sum(len(draft.envelope) + _ROWS_BYTES * len(draft.recipients) for draft in drafts)
+        needed = sum(len(draft.envelope) + (_ROWS_BYTES + _SETTLING_BYTES) * len(draft.recipients) for draft in drafts)
         if needed > self._left_bytes:
             room = self._measure(connection)
             if needed > room:
@@ -57,13 +65,19 @@ class Space:
             # Half of it, because others write onto the same disk, and so do settlements.
             self._left_bytes = max(needed, min(room // 2, _RESERVED_MOST_BYTES))
         self._left_bytes -= needed
+        self._open += sum(len(draft.recipients) for draft in drafts)
 
     def _measure(self, connection: sqlite3.Connection) -> int:
         page, pages, free = (
             int(connection.execute(f"PRAGMA {name}").fetchone()[0])
             for name in ("page_size", "page_count", "freelist_count")
         )
-        in_file = self._limit_bytes - _reserve(self._limit_bytes) - (pages - free) * page
+        self._count_in -= 1
+        if self._count_in < 0:
+            self._count_in = _COUNT_EVERY
+            self._open = int(connection.execute("SELECT count(*) FROM message WHERE state = 0").fetchone()[0])
+        reserved = _reserve(self._limit_bytes) + self._open * _SETTLING_BYTES
+        in_file = self._limit_bytes - reserved - (pages - free) * page
         disk = shutil.disk_usage(self._directory)
         # Pages go into the write-ahead log first, so room within the file alone is no room.
         on_disk = disk.free - _reserve(disk.total)
