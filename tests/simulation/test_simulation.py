@@ -109,16 +109,10 @@ def test_no_seed_breaks_a_promise(chunk: int, principals: Principals) -> None:
         assert verdict.violations == (), f"SIMULATION_SEED={seed}: {verdict.violations[0].sentence}"
         struck.update(world.faults)
         ended.update(verdict.ends)
-    if not ONLY and SEEDS >= 1000:
+    if len(seeds) >= 200:
         # A simulation in which nothing happens would pass as well.
-        assert (
-            min(
-                struck[fault]
-                for fault in ("kill node", "break", "repeat", "kill script", "disk: append", "disk: settle")
-            )
-            > 0
-        )
-        assert min(ended[state] for state in ("done", "expired", "cancelled")) > 0
+        assert struck.keys() == {"kill node", "break", "repeat", "kill script", "disk: append", "disk: settle"}
+        assert ended.keys() >= {"done", "expired", "cancelled"}
 
 
 def test_a_seed_is_a_history(principals: Principals) -> None:

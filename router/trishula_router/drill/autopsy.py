@@ -16,9 +16,9 @@ from trishula_router.drill.checker import Final, Stored
 from trishula_router.drill.history import digest_of
 from trishula_router.journal import Kind, Record
 from trishula_router.store.interface import Store, StoredMessage
-from trishula_router.store.sqlite import open_store
+from trishula_router.store.sqlite import FILE_NAME, open_store
 
-__all__ = ["autopsy", "examine"]
+__all__ = ["autopsy", "examine", "size_of_store"]
 
 T = TypeVar("T")
 
@@ -60,6 +60,15 @@ def autopsy(state: Path, ids: Sequence[str]) -> Final:
         return examine(store, ids, answers.of)
     finally:
         answers.of(store.close())
+
+
+def size_of_store(state: Path) -> int:
+    """How many bytes the store of a state directory takes, with all that its log still holds."""
+    answers = _Answers()
+    store = open_store(state, new_epoch=lambda: "", call_in_reactor=answers.put, limit_bytes=1 << 50)
+    # Closing it brings the log into the file.
+    answers.of(store.close())
+    return (state / FILE_NAME).stat().st_size
 
 
 def examine(store: Store, ids: Sequence[str], answer: Callable[[Deferred[Any]], Any]) -> Final:

@@ -26,7 +26,7 @@ from typing import Any
 from trishula import connect, uris
 from trishula.errors import TrishulaError
 from trishula.throwaway import ToolFailed, command, surroundings_of
-from trishula_router.drill.autopsy import autopsy
+from trishula_router.drill.autopsy import autopsy, size_of_store
 from trishula_router.drill.checker import Verdict, check
 from trishula_router.drill.faults import Cast, Fault, Kind, schedule
 from trishula_router.drill.history import History, Sent, read_all
@@ -34,7 +34,6 @@ from trishula_router.drill.processes import ClientProcess, NodeProcess
 from trishula_router.drill.proxy import Network, Proxy, Toxic, free_port
 from trishula_router.drill.worker import Task
 from trishula_router.effective import options_of
-from trishula_router.store.sqlite import FILE_NAME
 
 __all__ = ["CAST", "LEG_ROUNDS", "Report", "run_drill"]
 
@@ -48,12 +47,12 @@ _FLOW = 20
 _RECOVERY_S = 60.0
 _DRAIN_S = 90.0
 _LOOK_S = 0.01
-#: A node of a drill is quicker to take back what is not acknowledged, so that a drill ends in time.
 _SMALL_BYTES = 600
 #: Where the disk is to get full soon.
 _LARGE_BYTES = 30_000
 #: The least that a node takes as limits.store.
 _STORE_KIB = 1024
+#: A node of a drill is quicker to take back what is not acknowledged, so that a drill ends in time.
 _DELIVERY = {"lease": "15s", "backoff_first": "200ms", "backoff_cap": "2s"}
 
 
@@ -287,7 +286,7 @@ class _Stage:
     def _fill(self, fault: Fault) -> None:
         """Start the node again with little more room than its store takes."""
         self._node.stop()
-        taken_bytes = (self._state / FILE_NAME).stat().st_size
+        taken_bytes = size_of_store(self._state)
         room_kib = max(taken_bytes // 1024 + int(fault.amount), _STORE_KIB)
         config = self._write_config("full", {"store": f"{room_kib} KiB", "mailbox": "1 MiB"})
         self._node.start(config)
