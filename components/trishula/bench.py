@@ -177,19 +177,21 @@ def measure(plan: Plan, *, url: str, token: str, on_progress: Callable[[int, int
         workers.write("sender", "go")
         until_s = time.monotonic() + plan.warm_up_s + plan.duration_s + _GRACE_S
         sent = received = 0
+        first: int | None = None
         while len(workers.results) < 2:
             name, line = workers.next_line(until_s)
             match line["kind"]:
                 case "measuring":
-                    workers.write("receiver", f"first {line['first']}")
+                    first = line["first"]
                 case "progress":
                     sent, received = line.get("sent", sent), line.get("received", received)
-                    if on_progress is not None:
-                        on_progress(sent, received)
+                    if on_progress is not None and first is not None:
+                        on_progress(sent, max(received - first, 0))
                 case "result" if name == "sender":
                     # Only what the node took can arrive.
-                    accepted = sum(1 for came in workers.results["sender"][1][1] if came)
-                    workers.write("receiver", f"expect {accepted}")
+                    told, (_, receipts) = workers.results["sender"]
+                    accepted = sum(1 for came in receipts if came)
+                    workers.write("receiver", f"expect {told.warm_up_messages} {accepted}")
         sender, (sent_ns, receipt_ns) = workers.results["sender"]
         receiver, (numbers, one_way_ns) = workers.results["receiver"]
     begin, end = sender.warm_up_messages, sender.warm_up_messages + len(sent_ns)

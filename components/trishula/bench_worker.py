@@ -168,8 +168,6 @@ class Sender(Worker):
         self.tell("measuring", first=self.began)
         await self._phase(self.task.duration_s)
         self.result.pacing_lag_ms = self.lag_s * 1000
-        # How many the receiver has to wait for, as early as it can be known.
-        self.tell("sent", messages=len(self.sent_ns))
         self.finish(self.sent_ns, self.receipt_ns)
         for client in self.clients:
             await client.stop()
@@ -258,8 +256,11 @@ class Receiver(Worker):
         self.numbers: array[int] = array(KINDS)
         self.one_way_ns: array[int] = array(KINDS)
         self.seen: set[int] = set()
-        self.first: int | None = None
+        # Both are known when all is sent. Until then everything is noted, warm-up as well: word of where the warm-up
+        # ended may come later than the first message behind it.
+        self.first = 0
         self.expected: int | None = None
+        self.measured = 0
         self.unacknowledged = 0
         self.heard_s = time.monotonic()
 
@@ -277,7 +278,7 @@ class Receiver(Worker):
                 told_s = now_s
                 self.tell("progress", received=len(self.seen))
             if self.expected is not None:
-                complete = len(self.seen) >= self.expected and not self.unacknowledged
+                complete = self.measured >= self.expected and not self.unacknowledged
                 if complete or now_s - self.heard_s > _SILENCE_S:
                     break
         self.finish(self.numbers, self.one_way_ns)
@@ -291,12 +292,11 @@ class Receiver(Worker):
             payload = delivery.message.payload
             tokens.append(delivery.token)
             number = payload["n"]
-            if self.first is None or number < self.first:
-                continue
             if number in self.seen:
                 self.result.duplicates += 1
                 continue
             self.seen.add(number)
+            self.measured += number >= self.first
             self.numbers.append(number)
             self.one_way_ns.append(now_ns - payload["t"])
         self.unacknowledged += len(tokens)
@@ -310,12 +310,11 @@ class Receiver(Worker):
             self.fail(f"messages could not be acknowledged: {pending.error}")
 
     def heard(self, line: str) -> None:
-        word, _, number = line.partition(" ")
-        if word == "first":
-            self.first = int(number)
-        elif word == "expect":
-            self.expected = int(number)
-            self.heard_s = time.monotonic()
+        match line.split():
+            case ["expect", first, count]:
+                self.first, self.expected = int(first), int(count)
+                self.measured = sum(number >= self.first for number in self.seen)
+                self.heard_s = time.monotonic()
 
 
 def run(task: Task, lines: Callable[[], str]) -> int:

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trishula.awaiting import Pending, resolved
 from trishula.bench import describe_durability, evaluate, percentile
-from trishula.bench_worker import KINDS, Result
+from trishula.bench_worker import KINDS, Receiver, Result, Task
+from trishula.deliveries import Delivery
+from trishula.message import parse
 
 MS = 1_000_000
 
@@ -85,3 +88,47 @@ def test_a_run_without_messages() -> None:
 )
 def test_durability(copies: int, words: str) -> None:
     assert describe_durability(copies) == words
+
+
+class Acks:
+    """A client that acknowledges at once."""
+
+    def ack(self, tokens: list[str]) -> Pending[list[bool]]:
+        return resolved([True] * len(tokens))
+
+
+def receiver() -> Receiver:
+    task = Task("receive", "ws://x/ws", "dc.x", "r", "dc/r", 1, 0.0, 256, 1.0, 1.0, 200)
+    found = Receiver(task)
+    found.client = Acks()
+    return found
+
+
+def delivery(number: int) -> Delivery:
+    wire = {
+        "type": "STATUS",
+        "id": f"m{number}",
+        "from": "dc/s0",
+        "to": "dc/r",
+        "payload": {"n": number, "t": 0, "x": ""},
+    }
+    return Delivery(parse(wire), 1, f"{number}.1")
+
+
+def test_a_message_that_comes_before_word_of_the_warm_ups_end_counts() -> None:
+    found = receiver()
+    # 0 and 1 were the warm-up; 2 overtakes the line that says so.
+    found._deliveries([delivery(0), delivery(1), delivery(2)])
+    found.heard("expect 2 2")
+    assert (found.measured, found.expected) == (1, 2)
+    found._deliveries([delivery(3)])
+    assert found.measured == 2
+    assert list(found.numbers) == [0, 1, 2, 3]
+    assert len(found.one_way_ns) == 4
+
+
+def test_what_comes_twice_counts_once() -> None:
+    found = receiver()
+    found.heard("expect 0 2")
+    found._deliveries([delivery(0), delivery(0)])
+    assert (found.measured, found.result.duplicates) == (1, 1)
