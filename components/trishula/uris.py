@@ -11,7 +11,8 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     In order; a refused message does not refuse its neighbours. receipt = ``{id, status: "accepted" | "duplicate" |
     "refused", node, seq, copies, error?, detail?, retry_after_s?}``. It is answered when the messages are on disk.
     May be repeated: yes, (``from``, ``id``) is the key.
-``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?})`` → ``{node, epoch, high_water}``
+``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?})`` → ``{node, epoch, high_water,
+epoch_changed?}``
     Starts pushing to the inbox topic of the address; subscribe to that first. May be repeated: yes; a newer session of
     the same address takes over and the older one is closed with ``trishula.error.taken_over``.
 ``mailbox.ack([token…])`` → ``[true | false…]``
@@ -21,8 +22,12 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     Gives back: ``requeue`` true for another attempt after a pause, false for the dead letters. May be repeated: yes.
 ``mailbox.working(token, for_s)`` → ``{lease_until_at}``
     Extends the lease of a long job. May be repeated: yes.
-``mailbox.fetch({max?, wait_s?, instance?})`` → ``{deliveries, epoch, high_water, pending, in_flight}``
+``mailbox.fetch({max?, wait_s?, instance?, epoch?, position?})`` → ``{deliveries, epoch, high_water, pending, in_flight,
+epoch_changed?}``
     The pull form. ``pending`` + ``in_flight`` = 0 proves an empty mailbox. May be repeated: yes; each call leases anew.
+    Positions mean nothing under another epoch: whoever says in ``attach`` or ``fetch`` what it last knew (``epoch``,
+    and as ``position`` the ``high_water``) is told in ``epoch_changed`` whether the store is another one, new or
+    restored from a backup. Tokens of another epoch settle nothing: their acks are answered ``false``.
 ``mailbox.status([id…])`` → ``{id: {state, …}}``
     Of messages the caller sent or received. May be repeated: yes.
 ``mailbox.cancel([id…])`` → ``[true | false…]``

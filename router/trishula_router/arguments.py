@@ -35,6 +35,7 @@ __all__ = [
     "read_span",
     "read_token",
     "read_tokens",
+    "token_of",
 ]
 
 WINDOW_LIMIT = 1024
@@ -42,6 +43,8 @@ FETCH_LIMIT = 1000
 WAIT_LIMIT_S = 60.0
 WORKING_LIMIT_S = 24 * 3600.0
 _MAX_MS = 2**53 - 1
+#: So much of an epoch in a token tells it from any other, and costs a delivery few bytes.
+EPOCH_LENGTH = 8
 
 _Instance = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_]{0,31}\Z")]
 _Capability = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.-]{0,62}\Z")]
@@ -51,6 +54,8 @@ _TEXT = r"^[^\ud800-\udfff]*\Z"
 _Text = Annotated[str, msgspec.Meta(pattern=_TEXT)]
 _Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _POSITION_RULE = "a position: an integer from 0 to 9223372036854775807"
+_Epoch = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_TEXT)]
+_EPOCH_RULE = "the epoch that the node told before, a text of 1 to 64 characters"
 _INSTANT_RULE = f"an integer count of milliseconds from 0 to {_MAX_MS}"
 
 
@@ -72,11 +77,15 @@ class AttachOptions(_Options, frozen=True, kw_only=True):
     capabilities: Annotated[list[_Capability], msgspec.Meta(max_length=256)] = []
     window: Annotated[int, msgspec.Meta(ge=1, le=WINDOW_LIMIT)] | None = None
     heartbeat_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
+    epoch: _Epoch | None = None
+    position: _Position | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "instance": INSTANCE_RULE,
         "capabilities": "a list of at most 256 names: a lower-case letter, then up to 62 of a-z, 0-9, '_', '.' and '-'",
         "window": f"an integer from 1 to {WINDOW_LIMIT}",
         "heartbeat_s": "a number of seconds above 0, at most 3600",
+        "epoch": _EPOCH_RULE,
+        "position": _POSITION_RULE,
     }
 
 
@@ -86,10 +95,14 @@ class FetchOptions(_Options, frozen=True, kw_only=True):
     max: Annotated[int, msgspec.Meta(ge=1, le=FETCH_LIMIT)] = 64
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=WAIT_LIMIT_S)] = 0.0
     instance: _Instance | None = None
+    epoch: _Epoch | None = None
+    position: _Position | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "max": f"an integer from 1 to {FETCH_LIMIT}",
         "wait_s": f"a number of seconds from 0 to {WAIT_LIMIT_S:g}",
         "instance": INSTANCE_RULE,
+        "epoch": _EPOCH_RULE,
+        "position": _POSITION_RULE,
     }
 
 
@@ -261,24 +274,32 @@ def read_list(raw: object, path: str, limit: int) -> list[Any]:
     return list(raw)
 
 
-def read_token(raw: object, path: str) -> tuple[int, int]:
+def token_of(position: int, attempt: int, epoch: str) -> str:
+    """The token of a delivery; see :func:`read_token`."""
+    return f"{position}.{attempt}.{epoch[:EPOCH_LENGTH]}"
+
+
+def read_token(raw: object, path: str, epoch: str) -> tuple[int, int]:
     """The position and the attempt that a delivery's token names.
 
-    The token is ``position.attempt``. Clients treat it as opaque; whose message it is, is checked where it is used, so
-    that a guessed token gets nobody anything.
+    The token is ``position.attempt.epoch``, of the epoch its beginning. Clients treat it as opaque; whose message it
+    is, is checked where it is used, so that a guessed token gets nobody anything. A token of another epoch names position
+    0, where no message is: the store was restored since, and what has that position now may be another message.
     """
-    if isinstance(raw, str) and len(raw) <= 40:
-        position, dot, attempt = raw.partition(".")
-        if dot and position.isascii() and position.isdigit() and attempt.isascii() and attempt.isdigit():
+    if isinstance(raw, str) and len(raw) <= 40 + EPOCH_LENGTH:
+        position, _, rest = raw.partition(".")
+        attempt, dot, of_epoch = rest.partition(".")
+        if position.isascii() and position.isdigit() and attempt.isascii() and attempt.isdigit():
             number = int(position)
             if number < 2**63:
-                return number, int(attempt)
+                return (number if not dot or of_epoch == epoch[:EPOCH_LENGTH] else 0), int(attempt)
     raise ArgumentInvalid(f"{path} is {show_value(raw)}; it must be the token of a delivery")
 
 
-def read_tokens(raw: object, path: str, limit: int) -> list[int]:
+def read_tokens(raw: object, path: str, limit: int, epoch: str) -> list[int]:
     """The positions that a list of tokens names: which attempt it was makes no difference to what is done."""
-    return [read_token(item, f"{path}[{index}]")[0] for index, item in enumerate(read_list(raw, path, limit))]
+    items = read_list(raw, path, limit)
+    return [read_token(item, f"{path}[{index}]", epoch)[0] for index, item in enumerate(items)]
 
 
 def read_positions(raw: object, path: str, limit: int) -> list[int]:

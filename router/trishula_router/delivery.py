@@ -22,6 +22,7 @@ from twisted.logger import Logger
 
 from trishula.errors import MailboxBusy, StorageFailed, StorageFull
 from trishula.names import Address
+from trishula_router.arguments import token_of
 from trishula_router.clock import Clock
 from trishula_router.lifecycle import Entry
 from trishula_router.mailbox import Mailbox
@@ -304,7 +305,7 @@ class Delivery:
         for entry in entries:
             entry.attempts += 1
             leases[entry.position] = Lease(entry, session, consumer, until_s)
-            token = f"{entry.position}.{entry.attempts}"
+            token = token_of(entry.position, entry.attempts, self._store.epoch)
             deliveries.append({"message": entry.wire, "attempt": entry.attempts, "token": token})
             self._mailroom.forget_body(entry)
         if consumer is not None:

@@ -329,7 +329,19 @@ class Node:
         if before is not None:
             self._take_over(address, before, caller.session)
         self._tell_presence()
-        return {"node": self._config.node, "epoch": self._store.epoch, "high_water": self._store.high_water}
+        return {"node": self._config.node, **self._place(options.epoch, options.position)}
+
+    def _place(self, epoch: str | None, position: int | None) -> dict[str, Any]:
+        """Where the store is, and, for a client that says what it last knew, whether that means anything here.
+
+        The same epoch with less than the client has seen is another history too: somebody has put an old copy of the
+        file in place by hand.
+        """
+        here = {"epoch": self._store.epoch, "high_water": self._store.high_water}
+        if epoch is None and position is None:
+            return here
+        is_behind = position is not None and position > self._store.high_water
+        return {**here, "epoch_changed": is_behind or epoch not in (None, self._store.epoch)}
 
     def _take_over(self, address: Address, before: int, by: int) -> None:
         self._note(Kind.TAKEN_OVER, {"agent": address.agent, "address": str(address), "session": before, "by": by})
@@ -341,20 +353,22 @@ class Node:
 
     async def _ack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
         (raw,) = arguments.read_positional(args, "ack", 1, 1)
-        return await self.settlement.ack(caller.agent, arguments.read_tokens(raw, "tokens", arguments.WINDOW_LIMIT))
+        return await self.settlement.ack(
+            caller.agent, arguments.read_tokens(raw, "tokens", arguments.WINDOW_LIMIT, self._store.epoch)
+        )
 
     async def _nack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
         (raw,) = arguments.read_positional(args, "nack", 1, 1)
         refused = []
         for index, item in enumerate(arguments.read_list(raw, "items", arguments.WINDOW_LIMIT)):
             one = arguments.read(arguments.NackItem, item, f"items[{index}]")
-            position, attempt = arguments.read_token(one.token, f"items[{index}].token")
+            position, attempt = arguments.read_token(one.token, f"items[{index}].token", self._store.epoch)
             refused.append((position, attempt, one.reason, one.requeue))
         return await self.settlement.nack(caller.agent, refused)
 
     async def _working(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:
         token, for_s = arguments.read_positional(args, "working", 2, 2)
-        position, attempt = arguments.read_token(token, "token")
+        position, attempt = arguments.read_token(token, "token", self._store.epoch)
         span_s = arguments.read_span(for_s, "for_s")
         return {"lease_until_at": self.settlement.working(caller.agent, position, attempt, span_s)}
 
@@ -369,8 +383,7 @@ class Node:
         pending, in_flight = self.mailroom.counts(str(address))
         return {
             "deliveries": deliveries,
-            "epoch": self._store.epoch,
-            "high_water": self._store.high_water,
+            **self._place(options.epoch, options.position),
             "pending": pending,
             "in_flight": in_flight,
         }

@@ -83,7 +83,7 @@ def test_a_message_is_pushed_to_the_attached_session(rig: Rig, dc: int, agni: in
             "priority": 3,
         },
         "attempt": 1,
-        "token": f"{receipt['seq']}.1",
+        "token": f"{receipt['seq']}.1.{rig.store.epoch[:8]}",
     }
 
 
