@@ -20,8 +20,9 @@ step                                  the process ends after it: with the file  
 6. the message is acknowledged        it is done                                    it is done
 ====================================  ============================================  ==================================
 
-Steps 2 and 3 are in one turn of the reactor: nothing else runs between them. So the handler of a message runs once,
-and a second time only if the process ended between 1 and 3; then ``current_delivery().attempt`` is more than 1.
+Between 2 and 3 nothing is waited for: the transaction is made at the end of the turn of the reactor in which the
+handler is known to have returned. So the handler of a message runs once, and a second time only if the process ended
+between 1 and 3; then ``current_delivery().attempt`` is more than 1.
 
 Why 6 waits for 5: the transaction survives this process, but not a power cut within its next seconds; so it is
 acknowledged when somebody has the reply on *disk*: the node, or, if the reply's way is long because the caller's

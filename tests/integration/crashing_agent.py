@@ -1,0 +1,130 @@
+"""An agent that kills itself (kill -9) at a named point, for ``test_agent_crash.py``; a program, not a test.
+
+``CRASH_AT`` names the point and ``CRASH_AFTER`` how many messages pass it before; the hooks are put around the
+product's methods here, the product has none. Each run of a handler is a line in ``EFFECTS``, fsynced before the handler
+goes on; so is each message of which a commit said that it is handled.
+
+Lines on standard input: ``send TO ID`` sends, and asks for no outcome.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from trishula import Agent, current_delivery
+from trishula.agent_file import AgentFile
+from trishula.client import Client
+from trishula.dispatch import Dispatcher
+from trishula.message import Message
+from trishula.outbox import Batch
+from trishula.sending import Sending
+
+__all__ = ["POINTS"]
+
+#: In the order in which a message passes them.
+POINTS = ("begun", "effect", "returned", "on record", "offered", "confirmed", "acknowledged")
+
+_point = os.environ.get("CRASH_AT", "")
+_left = int(os.environ.get("CRASH_AFTER", "0"))
+
+
+def reached(point: str) -> None:
+    """A message is at that point."""
+    global _left
+    if point == _point:
+        _left -= 1
+        if _left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def effect() -> None:
+    delivery = current_delivery()
+    assert delivery is not None
+    reached("begun")
+    note("ran", delivery.message.id, delivery.attempt)
+    reached("effect")
+
+
+def note(what: str, message_id: str, attempt: int) -> None:
+    with open(os.environ["EFFECTS"], "a") as file:
+        file.write(json.dumps([what, message_id, attempt]) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def put_hooks() -> None:
+    """Around the steps of :mod:`trishula.dispatch`'s table."""
+    commit, offer, replied = AgentFile.commit, Sending._offer, Dispatcher._replied
+    flush = Client._flush
+
+    def committing(file: AgentFile) -> bool:
+        handled = [message_id for _, message_id in file._remembered]
+        for _ in handled:
+            reached("returned")
+        done = commit(file)
+        assert done
+        for message_id in handled:
+            note("on record", message_id, 0)
+        for _ in handled:
+            reached("on record")
+        return done
+
+    def offering(sending: Sending, link: Any, batch: Batch) -> None:
+        offer(sending, link, batch)
+        for _ in batch.entries:
+            reached("offered")
+
+    def confirmed(dispatcher: Dispatcher, wire: dict[str, Any], outcome: Any) -> None:
+        reached("confirmed")
+        replied(dispatcher, wire, outcome)
+
+    def flushing(client: Client) -> None:
+        acks = len(client._settling._acks.items)
+        flush(client)
+        for _ in range(acks):
+            reached("acknowledged")
+
+    hooks = ((AgentFile, "commit", committing), (Sending, "_offer", offering))
+    for owner, name, hook in (*hooks, (Dispatcher, "_replied", confirmed), (Client, "_flush", flushing)):
+        setattr(owner, name, hook)
+
+
+def main() -> None:
+    put_hooks()
+    agent = Agent("agni")
+
+    @agent.procedure()
+    async def double(number: int) -> int:
+        effect()
+        return 2 * number
+
+    @agent.on("STATUS")
+    def heard(message: Message) -> None:
+        effect()
+
+    @agent.on_start
+    def listen() -> None:
+        from twisted.internet import reactor as installed
+
+        reactor: Any = installed
+
+        def read() -> None:
+            for line in sys.stdin:
+                verb, to, message_id = line.split()
+                assert verb == "send"
+                reactor.callFromThread(agent.send, to, id=message_id)
+
+        threading.Thread(target=read, daemon=True).start()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+
+    agent.run()
+
+
+if __name__ == "__main__":
+    main()
