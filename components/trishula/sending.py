@@ -67,6 +67,7 @@ class Sending:
         self._sender = sender
         self._wake = wake
         self._outbox = Outbox(random=around.random, limits=limits)
+        self._is_on_record = False
         self._retrying: Timer | None = None
         # Unique without a call for each: a random word per client, a number per message.
         self._id_word = around.word(6)
@@ -158,7 +159,10 @@ class Sending:
 
     def withdraw(self, message_id: str) -> bool:
         """Forget a message that no node can have seen; ``False`` if one may have."""
-        return self._outbox.withdraw(message_id)
+        withdrawn = self._outbox.withdraw(message_id)
+        if withdrawn and self._is_on_record:
+            self._wake()
+        return withdrawn
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
@@ -199,7 +203,8 @@ class Sending:
             self._outbox.failed(batch, error, now_s)
         else:
             raise error
-        if len(self._outbox):
+        if len(self._outbox) or self._is_on_record:
+            # What is settled is written down as well.
             self._wake()
 
     # -- an agent's file -----------------------------------------------------------------------------------------------
@@ -221,6 +226,7 @@ class Sending:
         """
         last = max((message.number for message in messages), default=0)
         self._outbox.record_on(record, _written, last)
+        self._is_on_record = True
         for message in messages:
             entry = Entry(
                 message.wire, done_of(message.wire), copies=message.copies, size_bytes=message.size_bytes, is_reply=True
@@ -241,6 +247,7 @@ class Sending:
             if isinstance(report, Mapping) and report.get("state") in _ENDS:
                 ended.add(str(report.get("id")))
         self._outbox.settled(ended)
+        self._wake()
 
     def _ask_for_kept(self, link: Link) -> None:
         """What came to its end while nobody listened is dropped, instead of being offered again."""

@@ -1,254 +1,504 @@
-"""``trishula node verify``, ``backup``, ``restore`` on real files, without a node."""
+"""Agents with a file: what a next life does with it, when it has to wait for it, and how it does without."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
-import stat
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from twisted.internet.task import Clock
 
-from tests.contract.test_store import InSqlite, append, draft, flipped, is_sound, kinds, open_ids
-from trishula.cli.exits import Exit
-from trishula.cli.main import cli
-from trishula_router.commands.state import hold_state_dir
-from trishula_router.store.interface import State
-from trishula_router.store.sqlite import FILE_NAME
+from tests.support.faketransport import NOW_MS, FakeConnection, FakeLink, settings, surroundings
+from trishula import uris
+from trishula.agent import Agent
+from trishula.agent_file import AgentFile
+from trishula.awaiting import Pending, start
+from trishula.deliveries import current_delivery
+from trishula.errors import MailboxFull, OutcomeUnknown, RecipientUnknown, StateBusy, StateUnusable
+from trishula.keeping import directory_of
+from trishula.message import Message
+from trishula.settings import Settings
 
-
-def trishula(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli, ["node", *map(str, arguments)])
-
-
-def told(result: Result) -> dict[str, object]:
-    value: dict[str, object] = json.loads(result.stdout)
-    return value
+INBOX = "trishula.agent.agni.inbox"
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """A state directory with the messages m1 and m2, of which m1 is done."""
-    directory = tmp_path / "state"
-    directory.mkdir()
-    subject = InSqlite(directory)
-    append(subject, draft("m1", body=b'{"text":"first"}'), draft("m2", body=b'{"text":"second"}'))
-    subject.do(lambda store: store.settle([1], State.DONE, None, 5))
-    subject.close()
-    return directory
+class Life:
+    """One process of the agent agni; its end is a kill unless it is stopped."""
 
+    def __init__(self, clock: Clock, state: Path | bool | None, **options: Any) -> None:
+        self.clock = clock
+        self.agent = Agent("agni", state=state, **options)
+        self.connection = FakeConnection()
+        self.ran: list[tuple[str, int]] = []
+        self.started: Pending[None] | None = None
+        self.agent.on("STATUS")(self._heard)
+        self.agent.procedure(name="double")(self._double)
 
-# -- verify ------------------------------------------------------------------------------------------------------------
+    def _heard(self, message: Message) -> None:
+        self._note()
 
+    def _double(self, number: int) -> int:
+        self._note()
+        return 2 * number
 
-def test_verify_of_a_sound_store(state: Path) -> None:
-    before = (state / FILE_NAME).read_bytes()
-    result = trishula("verify", "--state", state)
-    assert result.exit_code == Exit.OK
-    assert result.stdout == f"{state / FILE_NAME}: 3 records and 2 bodies, all as they were written\n"
-    assert (state / FILE_NAME).read_bytes() == before
+    def _note(self) -> None:
+        delivery = current_delivery()
+        assert delivery is not None
+        self.ran.append((delivery.message.id, delivery.attempt))
 
+    def start(self, own: Settings | None = None) -> Pending[None]:
+        self.started = start(
+            self.agent.start(own or settings("agni"), around=surroundings(self.clock), connection=self.connection)
+        )
+        return self.started
 
-def test_verify_names_what_is_damaged(state: Path) -> None:
-    flipped(state, b'{"text":"second"}', at=9)
-    result = trishula("verify", "--state", state)
-    assert result.exit_code == Exit.FAILED
-    assert "  the body of message m2 from dc (record 2) doesn't match its checksum\n" in result.stdout
-    result = trishula("verify", "--state", state, "--json")
-    assert result.exit_code == Exit.FAILED
-    assert told(result) == {
-        "file": str(state / FILE_NAME),
-        "records": 3,
-        "bodies": 2,
-        "ok": False,
-        "damaged": [
-            {
-                "seq": 2,
-                "what": "the body of message m2 from dc (record 2) doesn't match its checksum",
-                "id": "m2",
-                "from": "dc",
-            }
-        ],
-    }
+    def join(self, own: Settings | None = None, **options: Any) -> FakeLink:
+        self.start(own)
+        return self.connection.join(**options)
 
+    def turn(self) -> None:
+        self.clock.advance(0)
 
-def test_verify_without_a_store(tmp_path: Path) -> None:
-    result = trishula("verify", "--state", tmp_path / "away")
-    assert result.exit_code == Exit.FAILED
-    assert f"there is no store {tmp_path / 'away' / FILE_NAME}; name the state directory" in result.stderr
+    def push(self, link: FakeLink, message_id: str, attempt: int = 1, **fields: Any) -> None:
+        message = {"type": "STATUS", "id": message_id, "to": "agni", "from": "dc", **fields}
+        link.push(INBOX, {"message": message, "attempt": attempt, "token": f"{message_id}.{attempt}"})
+        self.turn()
 
+    def command(self, link: FakeLink, message_id: str, number: int, attempt: int = 1) -> None:
+        payload = {"args": [number], "kwargs": {}}
+        self.push(link, message_id, attempt, type="COMMAND", procedure="double", payload=payload)
 
-@pytest.mark.parametrize("content", [b"Dear diary, " * 1000, b""])
-def test_verify_of_what_is_no_store(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / FILE_NAME).write_bytes(content)
-    result = trishula("verify", "--state", tmp_path)
-    assert result.exit_code == Exit.FAILED
-    assert str(tmp_path / FILE_NAME) in result.stderr
-    assert "Traceback" not in result.output
+    def file(self) -> AgentFile:
+        keeping = self.agent._keeping
+        assert keeping is not None
+        assert keeping._file is not None
+        return keeping._file
 
+    def kill(self) -> None:
+        """As kill -9: what is not committed is gone, and nobody says goodbye."""
+        keeping = self.agent._keeping
+        if keeping is not None and keeping._file is not None:
+            file = keeping._file
+            for gathered in (file._puts, file._drops, file._remembered, file._forgotten, file._others):
+                gathered.clear()
+        self.stop()
 
-# -- backup ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_backup_is_one_private_file_with_everything(state: Path, tmp_path: Path) -> None:
-    target = tmp_path / "b.sqlite"
-    result = trishula("backup", target, "--state", state, "--json")
-    assert result.exit_code == Exit.OK, result.output
-    assert told(result) == {
-        "file": str(target),
-        "bytes": target.stat().st_size,
-        "records": 3,
-        "bodies": 2,
-        "ok": True,
-        "damaged": [],
-    }
-    assert stat.S_IMODE(target.stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir() if path != state] == ["b.sqlite"]
-
-
-def test_a_backup_of_a_store_that_is_in_use(state: Path, tmp_path: Path) -> None:
-    subject = InSqlite(state)
-    append(subject, draft("m3"))
-    assert trishula("backup", tmp_path / "b.sqlite", "--state", state).exit_code == Exit.OK
-    append(subject, draft("m4"))
-    subject.close()
-    copy = sqlite3.connect(tmp_path / "b.sqlite")
-    assert [row[0] for row in copy.execute("SELECT id FROM message ORDER BY position")] == ["m1", "m2", "m3"]
-    copy.close()
-
-
-def test_a_backup_is_never_written_over(state: Path, tmp_path: Path) -> None:
-    target = tmp_path / "b.sqlite"
-    target.write_text("precious")
-    result = trishula("backup", target, "--state", state)
-    assert result.exit_code == Exit.FAILED
-    assert f"{target} is there already and is not written over" in result.stderr
-    assert target.read_text() == "precious"
-
-
-def test_a_backup_into_nowhere(state: Path, tmp_path: Path) -> None:
-    result = trishula("backup", tmp_path / "away" / "b.sqlite", "--state", state)
-    assert result.exit_code == Exit.FAILED
-    assert "can't be written" in result.stderr
-    assert "Traceback" not in result.output
-
-
-def test_a_backup_of_a_damaged_store_says_so(state: Path, tmp_path: Path) -> None:
-    flipped(state, b'{"text":"second"}', at=9)
-    result = trishula("backup", tmp_path / "b.sqlite", "--state", state)
-    assert result.exit_code == Exit.FAILED
-    assert "message m2 from dc" in result.stdout
-
-
-# -- restore -----------------------------------------------------------------------------------------------------------
+    def stop(self) -> None:
+        if self.connection.links and self.connection.links[-1].is_open:
+            self.connection.lose()
+        stopped = start(self.agent.stop(grace_s=0.0))
+        self.clock.pump([0, 0.02, 0, 2.0, 0.02, 0])
+        assert stopped.done
+        self.agent.over.when_done(lambda pending: pending.error)
+        if self.started is not None:
+            self.started.when_done(lambda pending: pending.error)
 
 
 @pytest.fixture
-def saved(state: Path, tmp_path: Path) -> Path:
-    """A backup of the state; m2 was done and m3 sent after it."""
-    target = tmp_path / "b.sqlite"
-    assert trishula("backup", target, "--state", state).exit_code == Exit.OK
-    subject = InSqlite(state)
-    append(subject, draft("m3"))
-    subject.do(lambda store: store.settle([2], State.DONE, None, 6))
-    subject.close()
-    return target
+def live(clock: Clock, tmp_path: Path) -> Iterator[Callable[..., Life]]:
+    lives: list[Life] = []
+
+    def one(state: Path | bool | None = tmp_path / "state", **options: Any) -> Life:
+        lives.append(Life(clock, state, **options))
+        return lives[-1]
+
+    yield one
+    for life in lives:
+        life.stop()
 
 
-def test_a_restored_store_is_the_backup_under_another_epoch(state: Path, saved: Path) -> None:
-    result = trishula("restore", saved, "--state", state, "--json")
-    assert result.exit_code == Exit.OK, result.output
-    assert told(result)["records"] == 4
-    subject = InSqlite(state)
-    assert open_ids(subject) == ["m2"]
-    assert subject.store.epoch != "epoch-1"
-    assert kinds(subject) == ["accepted", "accepted", "done", "restored"]
-    assert is_sound(subject)
-    append(subject, draft("m4"))
-    assert is_sound(subject)
-    subject.close()
-    assert stat.S_IMODE((state / FILE_NAME).stat().st_mode) == 0o600
+def acked(link: FakeLink) -> list[str]:
+    return [token for (tokens,) in link.args_of(uris.MAILBOX_ACK) for token in tokens]
 
 
-def test_the_store_that_was_there_is_kept(state: Path, saved: Path, tmp_path: Path) -> None:
-    kept = Path(str(told(trishula("restore", saved, "--state", state, "--json"))["kept"]))
-    assert kept.parent == state
-    assert kept.name.startswith("node.sqlite.replaced-2")
-    again = tmp_path / "again"
-    again.mkdir()
-    kept.rename(again / FILE_NAME)
-    subject = InSqlite(again)
-    assert open_ids(subject) == ["m3"]
-    assert is_sound(subject)
-    subject.close()
+# -- the next life -----------------------------------------------------------------------------------------------------
 
 
-def test_what_a_crash_left_in_the_log_is_kept_with_it(state: Path, saved: Path, tmp_path: Path) -> None:
-    # As after kill -9: the last message is in the write-ahead log only.
-    crashed = tmp_path / "crashed"
-    crashed.mkdir()
-    subject = InSqlite(state)
-    append(subject, draft("m5"))
-    for name in (FILE_NAME, FILE_NAME + "-wal"):
-        (crashed / name).write_bytes((state / name).read_bytes())
-    subject.close()
-    kept = Path(str(told(trishula("restore", saved, "--state", crashed, "--json"))["kept"]))
-    assert not (crashed / (FILE_NAME + "-wal")).exists()
-    old = sqlite3.connect(kept)
-    assert old.execute("SELECT count(*) FROM message WHERE id = 'm5'").fetchone() == (1,)
-    old.close()
-    subject = InSqlite(crashed)
-    assert open_ids(subject) == ["m2"]
-    assert is_sound(subject)
-    subject.close()
+def test_what_was_handled_is_not_run_by_the_next_life(live: Callable[..., Life]) -> None:
+    first = live()
+    link = first.join()
+    first.push(link, "a")
+    assert acked(link) == ["a.1"]
+    first.kill()
+    second = live()
+    link = second.join()
+    second.push(link, "a", attempt=2)
+    second.push(link, "b")
+    assert second.ran == [("b", 1)]
+    assert acked(link) == ["a.2", "b.1"]
 
 
-def test_a_store_that_is_beyond_reading_can_be_replaced(state: Path, saved: Path) -> None:
-    (state / FILE_NAME).write_bytes(b"\xa5" * 20_000)
-    (state / (FILE_NAME + "-wal")).write_bytes(b"\xa5" * 5000)
-    assert trishula("restore", saved, "--state", state).exit_code == Exit.OK
-    subject = InSqlite(state)
-    assert open_ids(subject) == ["m2"]
-    subject.close()
+def test_it_is_on_record_before_it_is_acknowledged_and_before_the_reply_is_offered(live: Callable[..., Life]) -> None:
+    life = live()
+    seen: list[Any] = []
+
+    def look(link: FakeLink) -> None:
+        call = link.call
+
+        def calling(uri: str, *args: Any, **options: Any) -> Pending[Any]:
+            if uri in (uris.MAILBOX_SEND, uris.MAILBOX_ACK):
+                saved = life.file().load()
+                seen.append((uri, [one[1] for one in saved.handled], [one.wire["id"] for one in saved.messages]))
+            return call(uri, *args, **options)
+
+        link.call = calling  # type: ignore[method-assign]
+
+    link = life.join(prepare=look)
+    life.push(link, "note")
+    life.command(link, "c", 4)
+    life.turn()
+    assert seen == [
+        (uris.MAILBOX_ACK, ["note"], []),
+        (uris.MAILBOX_SEND, ["c", "note"], ["c.dc.result"]),
+        (uris.MAILBOX_ACK, ["c", "note"], []),
+    ]
 
 
-def test_a_restore_into_a_new_state_directory(saved: Path, tmp_path: Path) -> None:
-    result = trishula("restore", saved, "--state", tmp_path / "new", "--json")
-    assert result.exit_code == Exit.OK, result.output
-    assert told(result)["kept"] is None
+def test_a_reply_that_nobody_confirmed_goes_out_in_the_next_life_and_only_then_its_command_is_acknowledged(
+    live: Callable[..., Life],
+) -> None:
+    first = live()
+    link = first.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    first.command(link, "c", 4)
+    assert acked(link) == []
+    first.kill()
+    second = live()
+    link = second.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    second.turn()
+    second.command(link, "c", 4, attempt=2)
+    assert (second.ran, acked(link)) == ([], [])
+    (asked,) = link.open_calls(uris.MAILBOX_SEND)
+    assert [(m["id"], m["reply_to"], m["payload"]) for m in asked.args[0]] == [("c.dc.result", "c", 8)]
+    asked.answer.resolve([link.receipt(asked.args[0][0])])
+    second.turn()
+    assert acked(link) == ["c.2"]
+    second.kill()
+    third = live()
+    link = third.join()
+    third.turn()
+    third.command(link, "c", 4, attempt=3)
+    assert (third.ran, acked(link), link.sent()) == ([], ["c.3"], [])
 
 
-def test_no_restore_while_a_node_runs(state: Path, saved: Path) -> None:
-    before = (state / FILE_NAME).read_bytes()
-    with hold_state_dir(state):
-        result = trishula("restore", saved, "--state", state)
-    assert result.exit_code == Exit.FAILED
-    assert f"a node already runs on the state directory {state}" in result.stderr
-    assert (state / FILE_NAME).read_bytes() == before
+def test_sends_without_a_receipt_are_offered_by_the_next_life_in_their_order(
+    live: Callable[..., Life], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = live()
+    first.start()
+    early = first.agent.send("dc", id="1")
+    first.turn()
+    first.connection.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    first.turn()
+    sent = [first.agent.send("dc", id=name, payload=name) for name in ("2", "3")]
+    first.turn()
+    first.kill()
+    for pending in (early, *sent):
+        assert isinstance(pending.error, OutcomeUnknown)
+        assert "it is on record and goes out when the agent runs again" in str(pending.error)
+    second = live()
+    link = second.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    new = second.agent.send("dc", id="4")
+    second.turn()
+    assert [message["id"] for message in link.sent()] == ["1", "2", "3", "4"]
+    (asked,) = link.open_calls(uris.MAILBOX_SEND)
+    refusal = {"id": "2", "status": "refused", "error": RecipientUnknown.uri, "detail": "nobody"}
+    answers = [link.receipt(message) for message in asked.args[0]]
+    answers[1] = refusal
+    with caplog.at_level(logging.ERROR):
+        asked.answer.resolve(answers)
+    second.turn()
+    assert new.result().status == "accepted"
+    # Its sender is gone, so the log has to hear it.
+    assert "The STATUS 2 to dc, sent before the restart, failed: nobody" in caplog.text
+    second.kill()
+    third = live()
+    link = third.join()
+    third.turn()
+    assert link.sent() == []
 
 
-def test_a_damaged_backup_is_refused_unless_it_is_wanted(state: Path, saved: Path) -> None:
-    data = bytearray(saved.read_bytes())
-    data[data.index(b'{"text":"second"}') + 9] ^= 1
-    saved.write_bytes(data)
-    before = (state / FILE_NAME).read_bytes()
-    result = trishula("restore", saved, "--state", state)
-    assert result.exit_code == Exit.FAILED
-    assert "is damaged (the body of message m2 from dc (record 2) doesn't match its checksum)" in result.stderr
-    assert (state / FILE_NAME).read_bytes() == before
-    assert sorted(path.name for path in state.iterdir() if "restoring" in path.name) == []
-    result = trishula("restore", saved, "--state", state, "--damaged")
-    assert result.exit_code == Exit.OK
-    assert "message m2" in result.stdout
+def test_a_message_that_was_withdrawn_is_not_sent_later(live: Callable[..., Life]) -> None:
+    first = live()
+    first.start()
+    call = first.agent.call("dc", "deploy", timeout=1.0)
+    first.clock.advance(1.0)
+    assert type(call.error).__name__ == "BusUnreachable"
+    first.turn()
+    first.kill()
+    second = live()
+    link = second.join()
+    second.turn()
+    assert link.sent() == []
 
 
-def test_a_backup_that_is_none(state: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.sqlite"
-    with sqlite3.connect(other) as connection:
-        connection.execute("CREATE TABLE recipes (name TEXT)")
-    connection.close()
-    result = trishula("restore", other, "--state", state)
-    assert result.exit_code == Exit.FAILED
-    assert f"{other} is no store of TRISHULA" in result.stderr
-    assert trishula("restore", tmp_path / "away", "--state", state).exit_code == Exit.FAILED
+def test_without_a_file_a_next_life_knows_nothing(live: Callable[..., Life], tmp_path: Path) -> None:
+    for _ in range(2):
+        life = live(False)
+        link = life.join()
+        life.push(link, "a")
+        assert life.ran == [("a", 1)]
+        life.kill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reply_that_is_refused_for_now_does_not_hold_up_its_command(live: Callable[..., Life]) -> None:
+    life = live()
+    link = life.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    life.command(link, "c", 4)
+    (asked,) = link.open_calls(uris.MAILBOX_SEND)
+    refusal = {"id": "c.dc.result", "status": "refused", "error": MailboxFull.uri, "detail": "full"}
+    asked.answer.resolve([{**refusal, "retry_after_s": 60.0}])
+    life.turn()
+    assert acked(link) == ["c.1"]
+    assert b"c.dc.result" in life.file().path.read_bytes()
+    # It goes out when it is time, by itself.
+    link.holding.clear()
+    life.clock.advance(60.0)
+    life.turn()
+    assert [message["id"] for message in link.sent()] == ["c.dc.result"] * 2
+    life.turn()
+    assert life.file().load().messages == []
+
+
+def test_without_a_file_a_command_waits_for_its_reply(live: Callable[..., Life]) -> None:
+    life = live(False)
+    link = life.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    life.command(link, "c", 4)
+    (asked,) = link.open_calls(uris.MAILBOX_SEND)
+    asked.answer.resolve(
+        [{"id": "c.dc.result", "status": "refused", "error": MailboxFull.uri, "detail": "full", "retry_after_s": 1.0}]
+    )
+    life.turn()
+    assert acked(link) == []
+    link.holding.clear()
+    life.clock.advance(1.0)
+    life.turn()
+    assert acked(link) == ["c.1"]
+
+
+# -- whose file it is --------------------------------------------------------------------------------------------------
+
+
+def test_a_newer_session_waits_until_the_older_one_has_let_go_of_the_file(live: Callable[..., Life]) -> None:
+    older = live()
+    older.push(older.join(), "a")
+    newer = live()
+    started = newer.start()
+    link = newer.connection.join()
+    newer.push(link, "a", attempt=2)
+    newer.push(link, "b")
+    assert (newer.ran, started.done) == ([], False)
+    # The node has ended the older one.
+    older.stop()
+    newer.clock.advance(0.05)
+    newer.turn()
+    assert started.done
+    assert newer.ran == [("b", 1)]
+    assert acked(link) == ["a.2", "b.1"]
+
+
+def test_a_file_that_another_process_keeps_is_an_error(live: Callable[..., Life]) -> None:
+    older = live()
+    older.join()
+    newer = live()
+    started = newer.start()
+    newer.connection.join()
+    newer.clock.pump([0.05] * 210)
+    assert isinstance(started.error, StateBusy)
+    assert newer.connection.is_stopped
+
+
+def test_another_token_on_the_same_store_is_the_same_bus(live: Callable[..., Life]) -> None:
+    first = live()
+    first.push(first.join(), "a")
+    first.kill()
+    second = live()
+    link = second.join(Settings(("ws://one/ws",), "agni", "agni.rotated"))
+    second.push(link, "a", attempt=2)
+    assert second.ran == []
+
+
+def test_another_bus_gets_nothing_of_the_old_one_and_the_old_one_gets_it_back(
+    live: Callable[..., Life], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Settings(("ws://two/ws",), "agni", "agni.elsewhere")
+
+    def foreign(link: FakeLink) -> None:
+        usual = link.usual
+
+        def answer(asked: Any) -> Any:
+            if asked.uri == uris.MAILBOX_ATTACH:
+                return {"node": "single", "epoch": "another", "high_water": 0}
+            return usual(asked)
+
+        link.usual = answer  # type: ignore[method-assign]
+
+    first = live()
+    link = first.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    first.push(link, "a")
+    sent = first.agent.send("dc", id="for_the_old_bus")
+    first.turn()
+    first.kill()
+    assert sent.error is not None
+    second = live()
+    with caplog.at_level(logging.WARNING):
+        link = second.join(other, url="ws://two/ws", prepare=foreign)
+    assert "agni is on another bus than before" in caplog.text
+    second.push(link, "a")
+    assert (second.ran, link.sent()) == ([("a", 1)], [])
+    second.kill()
+    third = live()
+    link = third.join()
+    third.turn()
+    third.push(link, "a", attempt=2)
+    assert third.ran == []
+    assert [message["id"] for message in link.sent()] == ["for_the_old_bus"]
+
+
+def test_a_store_that_is_another_than_before_is_noticed(
+    live: Callable[..., Life], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = live()
+    first.join()
+    first.stop()
+    second = live()
+
+    def restored(link: FakeLink) -> None:
+        usual = link.usual
+        link.usual = lambda asked: (  # type: ignore[method-assign]
+            {"node": "single", "epoch": "f", "high_water": 3, "epoch_changed": True}
+            if asked.uri == uris.MAILBOX_ATTACH
+            else usual(asked)
+        )
+
+    with caplog.at_level(logging.WARNING):
+        link = second.join(prepare=restored)
+    assert link.args_of(uris.MAILBOX_ATTACH)[0][0]["epoch"] == "e"
+    assert link.args_of(uris.MAILBOX_ATTACH)[0][0]["position"] == 7
+    assert caplog.text.count("has another store than before (epoch f, was e)") == 1
+    attached = second.agent.client.attached
+    assert attached is not None
+    assert attached.epoch_changed
+    second.turn()
+    assert second.file().load().nodes == {"ws://one/ws": ("f", 3)}
+
+
+# -- where it is -------------------------------------------------------------------------------------------------------
+
+
+def test_where_the_file_is() -> None:
+    home = Path("/home/x")
+    assert directory_of("agni", "/var/lib/t", {"TRISHULA_AGENT_STATE": "/e"}, home) == (Path("/var/lib/t/agni"), True)
+    assert directory_of("agni", None, {"TRISHULA_AGENT_STATE": "/e"}, home) == (Path("/e/agni"), True)
+    assert directory_of("agni", None, {"XDG_STATE_HOME": "/s"}, home) == (Path("/s/trishula/agni"), False)
+    usual = Path("/home/x/.local/state/trishula/agni")
+    assert directory_of("agni", None, {"XDG_STATE_HOME": "relative"}, home) == (usual, False)
+    assert directory_of("agni", None, {"TRISHULA_AGENT_STATE": ""}, home) == (usual, False)
+    assert directory_of("agni", None, {}, None) == (None, False)
+
+
+def test_a_home_that_can_not_be_written_to_is_done_without(
+    live: Callable[..., Life], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = tmp_path / "home"
+    # A file in place of a directory: root may write everywhere else.
+    home.write_text("")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("TRISHULA_AGENT_STATE")
+    life = live(None)
+    with caplog.at_level(logging.WARNING):
+        link = life.join()
+    assert caplog.text.count("agni runs without a file") == 1
+    life.push(link, "a")
+    assert (life.ran, acked(link)) == ([("a", 1)], ["a.1"])
+
+
+def test_a_place_that_was_named_is_not_done_without(live: Callable[..., Life], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    life = live(tmp_path / "file")
+    started = life.start()
+    assert isinstance(started.error, StateUnusable)
+    assert "make it writable, or name another with state= or TRISHULA_AGENT_STATE" in str(started.error)
+
+
+# -- long jobs ---------------------------------------------------------------------------------------------------------
+
+
+def beats(link: FakeLink) -> list[dict[str, Any]]:
+    return [{k: v for k, v in args[0].items() if k != "sent_at"} for args in link.args_of(uris.DIRECTORY_BEAT)]
+
+
+def test_an_agent_says_that_it_is_busy_at_once_and_with_each_beat_until_it_is_over(live: Callable[..., Life]) -> None:
+    life = live(False)
+    link = life.join()
+    life.agent.busy(for_s=15.0, progress="1 of 3", load=0.5)
+    life.turn()
+    says = {"state": "busy", "busy_until": NOW_MS + 15_000, "progress": "1 of 3", "load": 0.5}
+    assert beats(link) == [{}, says]
+    life.clock.advance(10.0)
+    life.clock.advance(10.0)
+    assert beats(link)[2:] == [says, {}]
+    life.agent.busy()
+    life.turn()
+    life.agent.idle(load=0.0)
+    life.turn()
+    assert beats(link)[4:] == [{"state": "busy"}, {"load": 0.0}]
+
+
+def test_a_handler_says_how_long_it_will_take(live: Callable[..., Life]) -> None:
+    life = live(False)
+    done: list[Any] = []
+
+    @life.agent.on("RESULT")
+    def long(message: Message) -> Any:
+        from twisted.internet.defer import Deferred
+
+        delivery = current_delivery()
+        assert delivery is not None
+        delivery.working(600.0)
+        done.append(Deferred())
+        return done[0]
+
+    link = life.join()
+    life.push(link, "r", type="RESULT")
+    assert link.args_of(uris.MAILBOX_WORKING) == [["r.1", 600.0]]
+    for _ in range(5):
+        life.clock.advance(10.0)
+    # Sixty seconds from now would be less.
+    assert len(link.args_of(uris.MAILBOX_WORKING)) == 1
+    life.connection.lose()
+    link = life.connection.join()
+    life.push(link, "r", attempt=2, type="RESULT")
+    assert link.args_of(uris.MAILBOX_WORKING) == [["r.2", 550.0]]
+    done[0].callback(None)
+    life.turn()
+    assert acked(link) == ["r.2"]
+
+
+def test_a_short_lease_is_extended_in_time(live: Callable[..., Life]) -> None:
+    life = live(False)
+    done: list[Any] = []
+
+    @life.agent.on("RESULT")
+    def long(message: Message) -> Any:
+        from twisted.internet.defer import Deferred
+
+        done.append(Deferred())
+        return done[0]
+
+    def short(link: FakeLink) -> None:
+        usual = link.usual
+        link.usual = lambda asked: (  # type: ignore[method-assign]
+            {"node": "single", "epoch": "e", "high_water": 7, "lease_s": 2.0}
+            if asked.uri == uris.MAILBOX_ATTACH
+            else usual(asked)
+        )
+
+    link = life.join(prepare=short)
+    life.push(link, "r", type="RESULT")
+    life.clock.pump([0.5] * 4)
+    assert link.args_of(uris.MAILBOX_WORKING) == [["r.1", 2.0]] * 3
+    done[0].callback(None)
+    life.turn()
