@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 
 from tests.support.faketransport import NOW_MS, FakeConnection, FakeLink
 from trishula import uris
-from trishula.errors import StorageFailed
-from trishula.heartbeat import ClockOffset, Exchange, Heartbeat
+from trishula.errors import KeyUnknown, StorageFailed
+from trishula.heartbeat import Activity, ClockOffset, Exchange, Heartbeat
 
 
 def test_an_exchange_tells_offset_and_round_trip() -> None:
@@ -86,3 +86,34 @@ def test_the_estimate_of_another_node_is_forgotten(clock: Clock) -> None:
     beats.start(other, 10.0)
     assert [*estimates, beats.clock_offset.offset_ms] == [0, None]
     beats.stop()
+
+
+def test_what_an_older_node_does_not_know_is_left_out(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    on = link()
+    says = {"state": "busy", "progress": "half"}
+    beats = Heartbeat(clock, lambda: NOW_MS, lambda: says)
+    on.refusing[uris.DIRECTORY_BEAT] = KeyUnknown("beat has the unknown key 'progress'")
+    beats.start(on, 10.0)
+    on.refusing.clear()
+    clock.advance(0)
+    clock.advance(10.0)
+    assert on.args_of(uris.DIRECTORY_BEAT) == [
+        [{"sent_at": NOW_MS, "state": "busy", "progress": "half"}],
+        [{"sent_at": NOW_MS, "state": "busy"}],
+        [{"sent_at": NOW_MS, "state": "busy"}],
+    ]
+    assert caplog.text == ""
+    beats.stop()
+
+
+def test_what_an_agent_says_holds_no_longer_than_it_said() -> None:
+    now = [1000]
+    activity = Activity(lambda: now[0])
+    activity.busy(2000, "half", None)
+    assert activity.told() == {"state": "busy", "busy_until": 2000, "progress": "half"}
+    now[0] = 2000
+    assert activity.told() == {}
+    activity.idle(0.5)
+    assert activity.told() == {"load": 0.5}
+    activity.idle(None)
+    assert activity.told() == {}

@@ -92,3 +92,84 @@ def test_old_ids_are_forgotten() -> None:
     assert inbox.admit("dc", "new", "t") is Verdict.HANDLED
     inbox.forget(5000)
     assert inbox.admit("dc", "new", "t") is Verdict.RUN
+
+
+def test_the_number_of_ids_is_bounded_at_the_cost_of_who_fills_it() -> None:
+    inbox = Inbox(ids=5)
+    handle(inbox, "agni", "a")
+    for number in range(10):
+        handle(inbox, "dc", str(number))
+    assert inbox.admit("agni", "a", "t") is Verdict.HANDLED
+    assert inbox.admit("dc", "6", "t") is Verdict.HANDLED
+    assert inbox.admit("dc", "5", "t") is Verdict.RUN
+
+
+def test_the_sender_that_was_silent_for_longest_is_forgotten() -> None:
+    inbox = Inbox(senders=2)
+    for sender, message_id in (("agni", "1"), ("dc/x", "1"), ("agni", "2"), ("dc/y", "1")):
+        handle(inbox, sender, message_id)
+    assert inbox.admit("agni", "1", "t") is Verdict.HANDLED
+    assert inbox.admit("dc/x", "1", "t") is Verdict.RUN
+
+
+# -- on record ---------------------------------------------------------------------------------------------------------
+
+
+class Paper:
+    """A record in memory."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str], int] = {}
+
+    def remember(self, sender: str, message_id: str, at_ms: int) -> None:
+        self.held[(sender, message_id)] = at_ms
+
+    def forget(self, sender: str, message_id: str) -> None:
+        del self.held[(sender, message_id)]
+
+
+def test_the_record_holds_what_the_memory_holds() -> None:
+    paper = Paper()
+    inbox = Inbox(ids_per_sender=2, senders=2, ids=3, age_ms=1000, record=paper)
+    for number in range(3):
+        handle(inbox, "dc", str(number), now_ms=number)
+    assert list(paper.held) == [("dc", "1"), ("dc", "2")]
+    handle(inbox, "agni", "a", now_ms=500)
+    handle(inbox, "agni", "b", now_ms=501)
+    assert list(paper.held) == [("dc", "2"), ("agni", "a"), ("agni", "b")]
+    handle(inbox, "rushabdev", "x", now_ms=1500)
+    assert list(paper.held) == [("agni", "a"), ("agni", "b"), ("rushabdev", "x")]
+    inbox.forget(1600)
+    assert list(paper.held) == [("rushabdev", "x")]
+
+
+def test_a_next_life_knows_what_is_on_record() -> None:
+    paper = Paper()
+    inbox = Inbox()
+    handle(inbox, "dc", "mine", now_ms=9)
+    inbox.restore(paper, [("dc", "1", 5)])
+    assert inbox.admit("dc", "1", "t") is Verdict.HANDLED
+    assert inbox.admit("dc", "mine", "t") is Verdict.HANDLED
+    # What was handled before there was a record is on it now.
+    assert paper.held == {("dc", "mine"): 9}
+
+
+def test_an_answered_one_is_on_record_and_waits_for_its_reply() -> None:
+    paper = Paper()
+    inbox = Inbox(record=paper)
+    inbox.admit("dc", "c", "t1")
+    inbox.answered("dc", "c", 5)
+    assert paper.held == {("dc", "c"): 5}
+    assert inbox.admit("dc", "c", "t2") is Verdict.RUNNING
+    assert inbox.handled("dc", "c", 9) == ["t1", "t2"]
+    assert paper.held == {("dc", "c"): 5}
+
+
+def test_a_next_life_waits_for_the_reply_as_well() -> None:
+    inbox = Inbox()
+    inbox.restore(Paper(), [("dc", "c", 5)])
+    inbox.resume("dc", "c")
+    assert inbox.admit("dc", "c", "t") is Verdict.RUNNING
+    assert inbox.token("dc", "c") == "t"
+    assert inbox.handled("dc", "c", 9) == ["t"]
+    assert inbox.admit("dc", "c", "u") is Verdict.HANDLED

@@ -282,3 +282,129 @@ def test_a_callback_may_send_again() -> None:
 def test_the_error_of_a_full_mailbox_is_one_that_is_tried_again() -> None:
     assert MailboxFull.uri == FULL
     assert MailboxFull.temporary
+
+
+# -- on record ---------------------------------------------------------------------------------------------------------
+
+
+class Paper:
+    """A record in memory."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, tuple[bytes, int | None]] = {}
+
+    def put(self, number: int, message: bytes, copies: int | None) -> None:
+        self.held[number] = (message, copies)
+
+    def drop(self, number: int) -> None:
+        del self.held[number]
+
+
+def encode(wire: dict[str, Any]) -> bytes:
+    return str(wire["id"]).encode()
+
+
+def on_record(sender: Sender) -> Paper:
+    paper = Paper()
+    sender.outbox.record_on(paper, encode, 0)
+    return paper
+
+
+def test_an_entry_is_on_record_until_it_is_settled() -> None:
+    sender = Sender()
+    paper = on_record(sender)
+    sender.add("a", "b", "c", "d")
+    assert sorted(paper.held) == [1, 2, 3, 4]
+    assert sender.outbox.withdraw("d")
+    batch = sender.take()
+    sender.outbox.answered(
+        batch,
+        [Receipt("a", "accepted", "n", 1, 1), refused("b", "trishula.error.recipient_unknown"), refused("c")],
+        0.0,
+    )
+    assert list(paper.held) == [3]
+    sender.accept(sender.take(1.0))
+    assert paper.held == {}
+
+
+def test_what_is_on_record_stays_there_at_the_end_and_its_outcome_is_unknown() -> None:
+    sender = Sender(online=False)
+    paper = on_record(sender)
+    sender.add("a")
+    sender.outbox.close(BusUnreachable("dc has left the bus"))
+    assert list(paper.held) == [1]
+    assert isinstance(sender.got["a"][0], OutcomeUnknown)
+    assert str(sender.got["a"][0]).endswith("it is on record and goes out when the agent runs again")
+
+
+def test_what_was_queued_before_there_was_a_record_stands_behind_what_an_earlier_run_left() -> None:
+    sender = Sender()
+    sender.add("new")
+    paper = Paper()
+    sender.outbox.record_on(paper, encode, 7)
+    got: list[Any] = []
+    for number, name in ((3, "old"), (7, "older run's last")):
+        sender.outbox.restore(Entry({"id": name, "to": "agni"}, got.append), number)
+    sender.outbox.sort()
+    assert paper.held == {8: (b"new", None)}
+    batch = sender.take()
+    assert [(entry.number, entry.id) for entry in batch.entries] == [(3, "old"), (7, "older run's last"), (8, "new")]
+    # A node may have seen what an earlier run left.
+    assert not sender.outbox.withdraw("old")
+    sender.add("newest")
+    assert list(paper.held) == [8, 9]
+
+
+def test_it_is_full_by_size_and_takes_replies_all_the_same() -> None:
+    sender = Sender(total_bytes=10)
+    sender.add("a", size_bytes=10)
+    with pytest.raises(OutboxFull, match=r"^1 messages \(10 bytes\) wait .* and 10 bytes: wait for some"):
+        sender.add("b")
+    assert sender.outbox.is_full
+    got: list[Any] = []
+    sender.outbox.add(Entry({"id": "r", "to": "dc"}, got.append, is_reply=True))
+    sender.accept(sender.take())
+    assert not sender.outbox.is_full
+    sender.add("b", size_bytes=10)
+
+
+def test_a_refusal_for_now_is_told_to_an_entry_that_wants_to_know() -> None:
+    sender = Sender()
+    told: list[int] = []
+    got: list[Any] = []
+    sender.outbox.add(Entry({"id": "r", "to": "dc"}, got.append, held=lambda: told.append(1)))
+    sender.outbox.answered(sender.take(), [refused("r")], 0.0)
+    assert (told, got) == ([1], [])
+
+
+# -- copies ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_receipt_with_fewer_copies_than_asked_for_is_kept_until_it_is_settled() -> None:
+    sender = Sender()
+    paper = on_record(sender)
+    sender.add("a", "b", copies=2)
+    sender.accept(sender.take())
+    # The sender knows where it stands; the message is offered to every node that we meet.
+    assert [got[0].copies for got in sender.got.values()] == [1, 1]
+    assert (len(sender.outbox), sender.outbox.kept, list(paper.held)) == (0, ["a", "b"], [1, 2])
+    sender.outbox.settled(["a", "unknown"])
+    assert (sender.outbox.kept, list(paper.held)) == (["b"], [2])
+    sender.outbox.disconnected()
+    sender.outbox.connected()
+    batch = sender.take()
+    assert (ids(batch), batch.copies) == (["b"], 2)
+    sender.outbox.answered(batch, [Receipt("b", "duplicate", "m", 1, 2)], 0.0)
+    assert (sender.outbox.kept, paper.held, len(sender.got["b"])) == ([], {}, 1)
+    sender.add("big", size_bytes=1)
+    assert not sender.outbox.is_full
+
+
+def test_what_is_kept_counts_for_the_limit() -> None:
+    sender = Sender(messages=1)
+    sender.add("a", copies=2)
+    sender.accept(sender.take())
+    with pytest.raises(OutboxFull):
+        sender.add("b")
+    sender.outbox.settled(["a"])
+    sender.add("b")
