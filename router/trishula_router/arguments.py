@@ -283,8 +283,8 @@ def read_token(raw: object, path: str, epoch: str) -> tuple[int, int]:
     """The position and the attempt that a delivery's token names.
 
     The token is ``position.attempt.epoch``, of the epoch its beginning. Clients treat it as opaque; whose message it
-    is, is checked where it is used, so that a guessed token gets nobody anything. A token of another epoch names position
-    0, where no message is: the store was restored since, and what has that position now may be another message.
+    is, is checked where it is used, so that a guessed token gets nobody anything. A token of another epoch names
+    position 0, where no message is: the store was restored since, and that position may have another message now.
     """
     if isinstance(raw, str) and len(raw) <= 40 + EPOCH_LENGTH:
         position, _, rest = raw.partition(".")
