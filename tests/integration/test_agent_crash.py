@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from tests.integration.crashing_agent import POINTS
 from tests.support.node import NodeProcess, environment
 from tests.support.reactor import on_reactor
+from trishula.agent import Agent
 from trishula.awaiting import Pending
 from trishula.client import Client
 from trishula.deliveries import Delivery
@@ -195,6 +196,36 @@ async def test_many_crashes_one_after_the_other(node: NodeProcess, agni: Agni) -
         assert [await answer for answer in answers] == [0, 2, 4, 6, 8, 10] * 8, agni.said()
     # A life ends once for each message at most, and each life runs it in a higher attempt.
     assert all(attempts == sorted(set(attempts)) for attempts in agni.effects().values()), agni.effects()
+
+
+@on_reactor
+async def test_what_a_full_mailbox_refuses_for_now_is_sent_when_there_is_room(tmp_path: Path) -> None:
+    config = json.loads((Path(__file__).parents[2] / "config" / "single.json").read_text())
+    for component in config["workers"][0]["components"]:
+        component["extra"]["limits"]["mailbox_messages"] = 4
+    (tmp_path / "small.json").write_text(json.dumps(config))
+    with NodeProcess(tmp_path / "node", config=tmp_path / "small.json") as node:
+        for name in ("agni", "dc"):
+            node.token(name)
+        agni = Agent("agni", state=tmp_path / "state")
+        dc = Client(Settings((node.url,), "dc", node.tokens["dc"]))
+        await agni.start(Settings((node.url,), "agni", node.tokens["agni"]), timeout_s=10.0)
+        await dc.start(timeout_s=10.0)
+        sent = [agni.send("dc", id=f"m.{number}") for number in range(10)]
+        # Others are not held up by it.
+        assert (await agni.send("agni", id="to.myself")).status == "accepted"
+        assert [pending.done for pending in sent] == [True] * 4 + [False] * 6
+        got: list[str] = []
+        for _ in range(60):
+            fetched = await dc.fetch(max=64, wait_s=0.5)
+            got += [delivery.message.id for delivery in fetched.deliveries]
+            await dc.ack([delivery.token for delivery in fetched.deliveries])
+            if len(got) >= 10:
+                break
+        assert got == [f"m.{number}" for number in range(10)]
+        assert {(await pending).status for pending in sent} == {"accepted"}
+        await dc.stop()
+        await agni.stop()
 
 
 @on_reactor

@@ -360,11 +360,12 @@ def test_it_is_full_by_size_and_takes_replies_all_the_same() -> None:
     sender.add("a", size_bytes=10)
     with pytest.raises(OutboxFull, match=r"^1 messages \(10 bytes\) wait .* and 10 bytes: wait for some"):
         sender.add("b")
-    assert sender.outbox.is_full
+    full = [sender.outbox.is_full]
     got: list[Any] = []
     sender.outbox.add(Entry({"id": "r", "to": "dc"}, got.append, is_reply=True))
     sender.accept(sender.take())
-    assert not sender.outbox.is_full
+    full.append(sender.outbox.is_full)
+    assert (full, len(got)) == ([True, False], 1)
     sender.add("b", size_bytes=10)
 
 
