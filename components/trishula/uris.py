@@ -33,6 +33,10 @@ epoch_changed?}``
 ``mailbox.cancel([id…])`` → ``[true | false…]``
     Of messages the caller sent that are not settled. May be repeated: yes.
 
+A message ``to`` ``capability:<name>`` goes to exactly one present agent that announced it with ``attach``, the least
+loaded first; it waits if there is none, and moves on if that one is gone before it acks. Whoever holds it acks it and
+answers it. Order between such messages is not promised. A sender's grants must name ``capability:<name>`` or ``*``.
+
 Topics:
 
 ``agent.<agent>.inbox[.<instance>]`` (node → agent)

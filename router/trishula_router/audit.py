@@ -15,6 +15,7 @@ from trishula.errors import MessageUnknown
 from trishula.names import Address
 from trishula_router.arguments import QueryOptions
 from trishula_router.journal import Record
+from trishula_router.mailroom import got, is_of
 from trishula_router.notices import is_reserved
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import History, State, Store, StoredMessage, Verdict
@@ -28,7 +29,7 @@ _LOOK_LIMIT = 50_000
 
 
 def _is_party(agent: str, message: StoredMessage) -> bool:
-    return agent in (Address.parse(message.sender).agent, Address.parse(message.recipient).agent)
+    return is_of(agent, message.sender) or got(agent, message)
 
 
 class Audit:

@@ -1,8 +1,10 @@
 """Delivery: messages go from mailboxes to the sessions that consume them.
 
-Each address has at most one *consumer* that is pushed to (``attach``), with a window of unacknowledged messages; any
-session of the agent may pull (``fetch``) while nobody is attached. A message that went out is under a lease; how it
-comes back is ``settlement``'s part.
+An address of an agent or an instance has at most one *consumer* that is pushed to (``attach``), with a window of
+unacknowledged messages; any session of the agent may pull (``fetch``) while nobody is attached. The mailbox of a
+capability has none of its own: its messages are shared out among the consumers of agents that announced it
+(:mod:`trishula_router.capabilities`). A message that went out is under a lease; how it comes back is ``settlement``'s
+part.
 
 The order that keeps the promise: a message is shown to a consumer only after it is durable (:meth:`Delivery.arrived` is
 called after the commit). An event may get lost on the way to its consumer; then no ack comes, and the lease brings the
@@ -12,7 +14,7 @@ message back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,8 +23,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from trishula.errors import MailboxBusy, StorageFailed, StorageFull
-from trishula.names import Address
+from trishula.names import Address, is_capability
 from trishula_router.arguments import token_of
+from trishula_router.capabilities import Candidate, share_out
 from trishula_router.clock import Clock
 from trishula_router.lifecycle import Entry
 from trishula_router.mailbox import Mailbox
@@ -76,6 +79,7 @@ class Delivery:
         settlement: ends messages that can't go out.
         policy: windows and leases.
         outlet: where deliveries and news go.
+        able: who is present and announced a capability, with its load.
         clock: timers and leases.
         now: the wall clock in ms, for what is written down.
     """
@@ -88,6 +92,7 @@ class Delivery:
         policy: DeliveryPolicy,
         outlet: Outlet,
         *,
+        able: Callable[[str], Mapping[str, float]],
         clock: Clock,
         now: Callable[[], int],
     ) -> None:
@@ -96,6 +101,7 @@ class Delivery:
         self._settlement = settlement
         self._policy = policy
         self._outlet = outlet
+        self._able = able
         self._clock = clock
         self._now = now
         self._consumers: dict[str, Consumer] = {}
@@ -115,8 +121,13 @@ class Delivery:
 
     # -- consumers -----------------------------------------------------------------------------------------------------
 
-    def attach(self, address: Address, session: int, window: int) -> int | None:
-        """Push the mailbox's messages to a session from now on.
+    def session_of(self, address: Address) -> int | None:
+        """The session that an address's messages are pushed to."""
+        consumer = self._consumers.get(str(address))
+        return None if consumer is None else consumer.session
+
+    def attach(self, address: Address, session: int, window: int, capabilities: tuple[str, ...] = ()) -> int | None:
+        """Push the mailbox's messages to a session from now on, and those to what it can do.
 
         Returns:
             the session that was consuming it until now, which is to be closed, or ``None``.
@@ -124,9 +135,9 @@ class Delivery:
         name = str(address)
         before = self._consumers.get(name)
         if before is not None and before.session == session:
-            before.window = window
+            before.window, before.capabilities = window, capabilities
         else:
-            self._consumers[name] = Consumer(session, window)
+            self._consumers[name] = Consumer(name, session, window, capabilities=capabilities)
             if before is not None:
                 self._settlement.lost(before.session, name)
         self.pump(name)
@@ -198,7 +209,7 @@ class Delivery:
             self._mailroom.put_back(entries, 0)
             self.pump_soon(fetch.address)
             return []
-        return self._hand_over(mailbox, fetch.session, None, entries)
+        return self._hand_over(fetch.address, fetch.session, None, entries)
 
     # -- the pump ------------------------------------------------------------------------------------------------------
 
@@ -224,6 +235,9 @@ class Delivery:
 
     def pump(self, address: str) -> None:
         """Deliver what can be delivered now."""
+        if is_capability(address):
+            self._pump_capability(address)
+            return
         consumer, waiters = self._consumers.get(address), self._waiters.get(address)
         if consumer is None and not waiters:
             return
@@ -236,6 +250,50 @@ class Delivery:
             run(self._serve_waiter(fetch))
         if mailbox.wants_refill and address not in self._refilling:
             run(self._refill_and_pump(mailbox))
+        if consumer is not None:
+            for capability in consumer.capabilities:
+                self._pump_capability(str(Address("", None, capability)))
+
+    def _pump_capability(self, address: str) -> None:
+        if not self._mailroom.has(address) or address in self._loading:
+            return
+        mailbox = self._mailroom.mailbox(address)
+        room = sum(candidate.room for candidate in self._candidates(address))
+        if room <= 0:
+            return
+        entries = self._take(mailbox, room)
+        if all(entry.wire is not None for entry in entries):
+            self._share_out(address, entries)
+        else:
+            self._loading.add(address)
+            run(self._load_and_share_out(mailbox, entries))
+        if mailbox.wants_refill and address not in self._refilling:
+            run(self._refill_and_pump(mailbox))
+
+    async def _load_and_share_out(self, mailbox: Mailbox, entries: list[Entry]) -> None:
+        try:
+            loaded = await self._with_bodies(entries)
+        finally:
+            self._loading.discard(mailbox.address)
+        self._share_out(mailbox.address, loaded)
+        self.pump(mailbox.address)
+
+    def _candidates(self, address: str) -> list[Candidate]:
+        """Who could take a message to a capability now."""
+        able = self._able(Address.parse(address).capability or "")
+        return [
+            Candidate(consumer, self._mailroom.counts(agent)[0], load, [])
+            for agent, load in able.items()
+            if (consumer := self._consumers.get(agent)) is not None
+            and Address.parse(address).capability in consumer.capabilities
+            and consumer.room > 0
+        ]
+
+    def _share_out(self, address: str, entries: Iterable[Entry]) -> None:
+        candidates = self._candidates(address)
+        self._mailroom.put_back(share_out(entries, candidates), 0)
+        for candidate in candidates:
+            self._push(candidate.consumer, candidate.share)
 
     async def _serve_waiter(self, fetch: _Fetch) -> None:
         try:
@@ -253,33 +311,35 @@ class Delivery:
             self._wait(fetch, first=True)
 
     def _pump_to(self, mailbox: Mailbox, consumer: Consumer) -> None:
-        if mailbox.address in self._loading or consumer.held >= consumer.window:
+        if mailbox.address in self._loading or consumer.room <= 0:
             return
-        entries = self._take(mailbox, consumer.window - consumer.held)
+        entries = self._take(mailbox, consumer.room)
         if not entries:
             return
         if all(entry.wire is not None for entry in entries):
-            self._push(mailbox, consumer, entries)
+            self._push(consumer, entries)
         else:
             self._loading.add(mailbox.address)
             run(self._load_and_push(mailbox, consumer, entries))
 
     async def _load_and_push(self, mailbox: Mailbox, consumer: Consumer, entries: list[Entry]) -> None:
+        consumer.coming += len(entries)
         try:
             loaded = await self._with_bodies(entries)
         finally:
             self._loading.discard(mailbox.address)
+            consumer.coming -= len(entries)
         if self._consumers.get(mailbox.address) is consumer:
-            self._push(mailbox, consumer, loaded)
+            self._push(consumer, loaded)
         else:
             self._mailroom.put_back(loaded, 0)
         self.pump(mailbox.address)
 
-    def _push(self, mailbox: Mailbox, consumer: Consumer, entries: list[Entry]) -> None:
+    def _push(self, consumer: Consumer, entries: list[Entry]) -> None:
         if not entries:
             return
-        deliveries = self._hand_over(mailbox, consumer.session, consumer, entries)
-        address = Address.parse(mailbox.address)
+        deliveries = self._hand_over(consumer.address, consumer.session, consumer, entries)
+        address = Address.parse(consumer.address)
         start, size = 0, 0
         for index, entry in enumerate(entries):
             if size + entry.size_bytes > EVENT_LIMIT_BYTES and index > start:
@@ -295,7 +355,7 @@ class Delivery:
         return taken.ready
 
     def _hand_over(
-        self, mailbox: Mailbox, session: int, consumer: Consumer | None, entries: Sequence[Entry]
+        self, holder: str, session: int, consumer: Consumer | None, entries: Sequence[Entry]
     ) -> list[dict[str, Any]]:
         """Count the attempts, start the leases, note the deliveries; returns what travels."""
         if not entries:
@@ -304,6 +364,7 @@ class Delivery:
         leases, deliveries = self._mailroom.leases, []
         for entry in entries:
             entry.attempts += 1
+            entry.holder = holder
             leases[entry.position] = Lease(entry, session, consumer, until_s)
             token = token_of(entry.position, entry.attempts, self._store.epoch)
             deliveries.append({"message": entry.wire, "attempt": entry.attempts, "token": token})
@@ -312,7 +373,7 @@ class Delivery:
             consumer.held += len(entries)
         now = self._now()
         attempts = [(entry.position, entry.attempts) for entry in entries]
-        noted = self._store.deliver(attempts, {"to": mailbox.address, "session": session}, now)
+        noted = self._store.deliver(attempts, {"to": holder, "session": session}, now)
         noted.addErrback(lambda failure: log.failure("a delivery could not be noted", failure))
         self._outlet.tell(News(e.sender, e.id, e.recipient, "delivered", now) for e in entries)
         return deliveries

@@ -121,6 +121,12 @@ class Directory:
             known.seen_at = now
             self._agent_of[session] = agent
 
+    def is_older(self, agent: str, session: int, other: int) -> bool:
+        """Whether a session of the agent joined before another one of its sessions."""
+        # In the order of joining.
+        order = list(self._known[agent].sessions) if agent in self._known else []
+        return session in order and other in order and order.index(session) < order.index(other)
+
     def attached(
         self,
         agent: str,
@@ -204,6 +210,15 @@ class Directory:
             "load": known.load,
             "clock_skew_ms": known.skew_ms,
             "sessions": len(known.sessions),
+        }
+
+    def able(self, capability: str, now: int) -> dict[str, float]:
+        """Who announced a capability and is present at ``now`` (ms): online or busy; each with its load."""
+        return {
+            agent: known.load or 0.0
+            for agent, known in self._known.items()
+            if capability in known.capabilities
+            and presence_of(known, now=now, policy=self._policy)[0] in ("online", "busy")
         }
 
     def find(self, now: int, *, capability: str | None = None, presence: str | None = None) -> list[dict[str, Any]]:

@@ -35,13 +35,13 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula.message import Message, parse
-from trishula.names import BROADCAST, Address
+from trishula.names import BROADCAST, Address, is_capability
 from trishula_router.lifecycle import Entry
-from trishula_router.mailroom import Mailroom
+from trishula_router.mailroom import Mailroom, got
 from trishula_router.notices import is_reserved
 from trishula_router.options import Limits
 from trishula_router.rates import Rates
-from trishula_router.recipients import Recipients, got, is_reply
+from trishula_router.recipients import Recipients, is_reply
 from trishula_router.store.interface import Accepted, Draft, State, Store
 
 __all__ = ["Intake"]
@@ -285,6 +285,8 @@ class Intake:
     def _unreserve(self, draft: Draft) -> None:
         for recipient in draft.recipients:
             self._mailroom.mailbox(recipient).discount(len(draft.envelope))
+            if is_capability(recipient):
+                self._mailroom.drop_if_empty(recipient)
 
     async def _admit_repeats(self, refused: Mapping[int, Message], receipts: list[dict[str, Any]]) -> None:
         """Answer repeats of what was accepted as such, also if the node would refuse it now.

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from trishula.names import is_capability
 from trishula_router.lifecycle import Entry
 from trishula_router.mailbox import Mailbox
-from trishula_router.store.interface import MailboxSize
+from trishula_router.store.interface import MailboxSize, StoredMessage
 
-__all__ = ["BODY_CACHE_BYTES", "Consumer", "Lease", "Mailroom", "is_of"]
+__all__ = ["BODY_CACHE_BYTES", "Consumer", "Lease", "Mailroom", "got", "is_of"]
 
 #: Bodies of waiting messages kept in memory over all mailboxes; beyond it they are read from the store when their turn
 #: comes, so that a million waiting messages cost disk and not memory.
@@ -26,14 +27,25 @@ class Consumer:
     """The session that an address's messages are pushed to.
 
     Attributes:
+        address: whose mailbox it consumes.
         session: its WAMP session id.
         window: how many messages it may have unacknowledged.
         held: how many it has.
+        coming: how many more were taken for it, and wait for their bodies.
+        capabilities: what it announced; none if it is an instance.
     """
 
+    address: str
     session: int
     window: int
     held: int = 0
+    coming: int = 0
+    capabilities: tuple[str, ...] = ()
+
+    @property
+    def room(self) -> int:
+        """How many more it may get."""
+        return self.window - self.held - self.coming
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +77,11 @@ def is_of(agent: str, recipient: str) -> bool:
     return recipient == agent or recipient.startswith(agent + "/")
 
 
+def got(agent: str, stored: StoredMessage) -> bool:
+    """Whether an agent, or an instance of it, got a message: it is to it, or to a capability and was handed to it."""
+    return is_of(agent, stored.recipient) or (stored.holder is not None and is_of(agent, stored.holder))
+
+
 class Mailroom:
     """All mailboxes of a node.
 
@@ -88,6 +105,10 @@ class Mailroom:
         if mailbox is None:
             mailbox = self._mailboxes[address] = Mailbox(address)
         return mailbox
+
+    def has(self, address: str) -> bool:
+        """Whether there is a mailbox of that address in memory; one that has open messages always is."""
+        return address in self._mailboxes
 
     def drop_if_empty(self, address: str) -> None:
         """Forget the mailbox of an address that is gone."""
@@ -128,7 +149,8 @@ class Mailroom:
     def lease_of(self, agent: str, position: int, attempt: int | None = None) -> Lease | None:
         """The lease by which the agent has a message, if it has; with ``attempt``, only if that is the latest one."""
         lease = self.leases.get(position)
-        if lease is None or lease.settling or not is_of(agent, lease.entry.recipient):
+        # Of a message to a capability the holder alone decides, not the name that it is addressed to.
+        if lease is None or lease.settling or not is_of(agent, lease.entry.holder or ""):
             return None
         return lease if attempt in (None, lease.entry.attempts) else None
 
@@ -193,3 +215,6 @@ class Mailroom:
                 lease.free()
             self.forget_body(entry)
             self.mailbox(entry.recipient).settled(entry)
+            if is_capability(entry.recipient):
+                # Anybody may address any, so they must not pile up.
+                self.drop_if_empty(entry.recipient)

@@ -137,7 +137,16 @@ class Node:
             notices=Notices(config.node, store.epoch, config.delivery.default_ttl_ms, self._reach),
             arrived=lambda entries: self.delivery.arrived(entries),
         )
-        self.delivery = Delivery(self.mailroom, store, self.settlement, config.delivery, router, clock=clock, now=now)
+        self.delivery = Delivery(
+            self.mailroom,
+            store,
+            self.settlement,
+            config.delivery,
+            router,
+            able=lambda capability: self.directory.able(capability, self._now()),
+            clock=clock,
+            now=now,
+        )
         self.intake = Intake(
             config.node,
             store,
@@ -315,6 +324,14 @@ class Node:
         (raw,) = arguments.read_positional(args, "attach", 0, 1)
         options = arguments.read(arguments.AttachOptions, raw, "options")
         address = Address(caller.agent, options.instance)
+        consumer = self.delivery.session_of(address)
+        if consumer is not None and self.directory.is_older(caller.agent, caller.session, consumer):
+            # What a session said before its network broke may come after its client has joined anew: it must not end
+            # the session that the client has now.
+            raise TakenOver(
+                f"a newer session consumes the mailbox of {address} already; run one session of an agent, or give each "
+                "its own instance"
+            )
         if options.instance is not None:
             self.instances.present(str(address), caller.session)
         self.directory.attached(
@@ -325,7 +342,12 @@ class Node:
             capabilities=tuple(options.capabilities),
             heartbeat_s=options.heartbeat_s,
         )
-        before = self.delivery.attach(address, caller.session, options.window or self._config.delivery.window)
+        before = self.delivery.attach(
+            address,
+            caller.session,
+            options.window or self._config.delivery.window,
+            () if options.instance is not None else tuple(options.capabilities),
+        )
         if before is not None:
             self._take_over(address, before, caller.session)
         self._tell_presence()

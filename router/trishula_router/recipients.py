@@ -10,7 +10,8 @@
 ``broadcast``              every registered agent but the sender       ``broadcast``, or ``*``
 =========================  ==========================================  ================================================
 
-An agent may always write to itself, and may answer a COMMAND that it got (:func:`got`) whatever its grants say.
+An agent may always write to itself, and may answer a COMMAND that it got (:func:`trishula_router.mailroom.got`)
+whatever its grants say.
 """
 
 from __future__ import annotations
@@ -21,10 +22,8 @@ from typing import Protocol
 from trishula.errors import AgentUnknown, InstanceUnknown, RecipientForbidden, RecipientUnknown
 from trishula.message import Message
 from trishula.names import BROADCAST, Address
-from trishula_router.mailroom import is_of
-from trishula_router.store.interface import StoredMessage
 
-__all__ = ["Grants", "Recipients", "Registry", "got", "is_reply"]
+__all__ = ["Grants", "Recipients", "Registry", "is_reply"]
 
 
 class Grants(Protocol):
@@ -94,11 +93,6 @@ class Recipients:
                 "always there"
             )
         return (message.to,)
-
-
-def got(agent: str, stored: StoredMessage) -> bool:
-    """Whether an agent, or an instance of it, got a message: it is to it, or to a capability and was handed to it."""
-    return is_of(agent, stored.recipient) or (stored.holder is not None and is_of(agent, stored.holder))
 
 
 def is_reply(message: Message) -> bool:

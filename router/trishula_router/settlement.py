@@ -23,7 +23,7 @@ from trishula.errors import MessageUnknown, StorageFailed, StorageFull
 from trishula_router.clock import Clock
 from trishula_router.lifecycle import Dead, Entry, after_failure, after_lost_session
 from trishula_router.mailbox import BEFORE_ALL
-from trishula_router.mailroom import Mailroom, is_of
+from trishula_router.mailroom import Mailroom, got
 from trishula_router.notices import Notices
 from trishula_router.options import DeliveryPolicy
 from trishula_router.store.interface import Accepted, Return, State, Store
@@ -155,7 +155,7 @@ class Settlement:
         while positions:
             entries, settling = [], []
             for position, stored in (await self._store.at_positions(positions)).items():
-                if not is_of(agent, stored.recipient):
+                if not got(agent, stored):
                     continue
                 known.add(position)
                 if stored.state is State.OPEN and self._mailroom.is_settling(position):
@@ -234,7 +234,7 @@ class Settlement:
         now = self._now()
         decided = []
         for lease in self._mailroom.leases.values():
-            if lease.session != session or lease.settling or address not in (None, lease.entry.recipient):
+            if lease.session != session or lease.settling or address not in (None, lease.entry.holder):
                 continue
             lease.settling = True
             lease.free()

@@ -33,7 +33,7 @@ from tests.support.nodes import LIMITS, POLICY, Outlet, Rig
 from tests.support.stores import HeldStore, ReactorQueue, open_sqlite, result_of
 from trishula import uris
 from trishula.errors import MailboxBusy, MessageUnknown
-from trishula.names import Address
+from trishula.names import Address, is_capability
 from trishula_router import mailroom as mailroom_module
 from trishula_router.mailbox import Mailbox
 from trishula_router.mailroom import Mailroom
@@ -46,7 +46,8 @@ AGENTS = ("agni", "dc", "rushabdev")
 CAPACITY = 4
 BODY_BYTES = 500
 # Most of it goes to one mailbox, so that it gets full, spills and is filled again.
-ADDRESSES = st.sampled_from(["agni"] * 6 + ["dc", "rushabdev", "agni/x", "dc/x"])
+CAPABILITY = "capability:deploy"
+ADDRESSES = st.sampled_from(["agni"] * 6 + ["dc", "rushabdev", "agni/x", "dc/x", CAPABILITY, CAPABILITY])
 PICK = st.integers(min_value=0, max_value=10**6)
 
 #: (sender's address, id, recipient's address)
@@ -81,6 +82,11 @@ class Model:
     seen: dict[Key, int] = field(default_factory=dict)
     tokens: list[tuple[str, str, Key]] = field(default_factory=list)
     notices: set[Key] = field(default_factory=set)
+
+
+def agent_can(address: str) -> bool:
+    """Who can do it: dc can't, and an instance never stands for its agent."""
+    return address in ("agni", "rushabdev")
 
 
 class CheckingOutlet(Outlet):
@@ -173,10 +179,11 @@ class NodeMachine(RuleBasedStateMachine):
         agent = Address.parse(address).agent
         for delivery in deliveries:
             message = delivery["message"]
-            key = (message["from"], message["id"], address)
-            position, _, attempt = delivery["token"].partition(".")
+            to = message["to"] if is_capability(message["to"]) else address
+            key = (message["from"], message["id"], to)
+            position, attempt, *_ = delivery["token"].split(".")
             assert self.clients[session].agent == agent, f"{key} was delivered to a stranger"
-            assert message["to"] in (address, "broadcast")
+            assert message["to"] in (to, "broadcast")
             if is_reserved(key[1]):
                 self.notice(key, message)
             else:
@@ -184,7 +191,7 @@ class NodeMachine(RuleBasedStateMachine):
                 assert message["payload"] == key[1]
             assert key not in self.model.over, f"{key} was delivered again after it was over"
             assert int(attempt) == delivery["attempt"]
-            if key not in self.model.seen:
+            if key not in self.model.seen and not is_capability(to):
                 self.first_delivery(key, int(position), message["priority"])
             self.model.tokens.append((agent, delivery["token"], key))
 
@@ -240,7 +247,10 @@ class NodeMachine(RuleBasedStateMachine):
             if other.attached == address:
                 other.attached = None
         client.attached = address
-        self.begin(client, uris.MAILBOX_ATTACH, [{"instance": instance, "window": window}], lambda _: None)
+        # dc can't do it.
+        capabilities = [CAPABILITY.partition(":")[2]] if agent_can(address) else []
+        options = {"instance": instance, "window": window, "capabilities": capabilities}
+        self.begin(client, uris.MAILBOX_ATTACH, [options], lambda _: None)
 
     @precondition(lambda self: self.clients)
     @rule(pick=PICK, to=ADDRESSES, count=st.integers(1, 12), priority=st.integers(1, 3), brief=st.booleans())
@@ -334,7 +344,11 @@ class NodeMachine(RuleBasedStateMachine):
     def ack_those(self, client: Client, tokens: list[tuple[str, str, Key]]) -> None:
         def told(answers: list[bool]) -> None:
             for answer, (agent, _, key) in zip(answers, tokens, strict=True):
-                assert answer is (agent == client.agent)
+                if is_capability(key[2]):
+                    # It may have moved on: then it is whoever's has it now, by whichever token.
+                    assert not answer or client.agent in {one for one, _, it in self.model.tokens if it == key}
+                else:
+                    assert answer is (agent == client.agent)
                 if answer:
                     self.model.over.add(key)
 
@@ -495,7 +509,7 @@ class NodeMachine(RuleBasedStateMachine):
         for agent in AGENTS:
             session = self.rig.join(agent)
             self.clients[session] = Client(session, agent, agent)
-            self.rig.attach(session, window=6)
+            self.rig.attach(session, window=6, capabilities=["deploy"] if agent_can(agent) else [])
         for _ in range(400):
             self.calm()
             left = [one for one in self.model.tokens if one[2] not in self.model.over]
@@ -625,6 +639,7 @@ WEIGHTS = {
     "send_again": 2,
     "leave": 2,
     "working": 1,
+    "look_after_dead_letters": 1,
     "broadcast": 1,
     "power_cut": 0.6,
     "some_writes_finish": 30,
@@ -640,7 +655,7 @@ def live(machine: NodeMachine, seed: int, steps: int) -> None:
     arguments: dict[str, Callable[[], dict[str, Any]]] = {
         "send": lambda: {
             "pick": any_number(),
-            "to": chance.choice(["agni"] * 6 + ["dc", "rushabdev", "agni/x", "dc/x"]),
+            "to": chance.choice(["agni"] * 6 + ["dc", "rushabdev", "agni/x", "dc/x", CAPABILITY, CAPABILITY]),
             "count": chance.randint(1, 8),
             "priority": chance.randint(1, 3),
             "brief": chance.random() < 0.1,
@@ -666,6 +681,11 @@ def live(machine: NodeMachine, seed: int, steps: int) -> None:
         "time_passes": lambda: {"seconds": chance.choice([0.25, 0.25, 1.0, 1.0, 3.0, 11.0, 61.0, 400.0])},
         "join": lambda: {"agent": chance.choice(["agni", *AGENTS])},
         "ack": lambda: {"pick": any_number(), "which": any_number(), "count": chance.randint(1, 8)},
+        "look_after_dead_letters": lambda: {
+            "pick": any_number(),
+            "which": any_number(),
+            "purge": chance.random() < 0.2,
+        },
         "cancel": lambda: {"pick": any_number(), "which": any_number()},
         "send_again": lambda: {"pick": any_number(), "which": any_number()},
         "leave": lambda: {"pick": any_number()},
