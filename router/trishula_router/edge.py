@@ -34,6 +34,7 @@ from trishula import uris
 from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
 from trishula.names import Address
 from trishula_router.agents_file import AgentsFileError
+from trishula_router.clock import SteadyClock, use_monotonic_timers
 from trishula_router.direct_authorizer import answer_directly
 from trishula_router.node import Caller, Node, Verb
 from trishula_router.options import ConfigError, parse_options
@@ -61,6 +62,21 @@ _RECURSION_LIMIT = 1000
 def wall_clock_ms() -> int:
     """The wall clock, in ms since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def steady_ms() -> float:
+    """A clock that doesn't step, and goes on while the machine sleeps: else a laptop's nap would look like a step."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) / 1e6
+
+
+def say_stepped(gap_ms: float) -> None:
+    """The machine's clock was set."""
+    log.warn(
+        "the machine's clock is {gap} s {way} the node's now: somebody has set it; nothing expires earlier or later by "
+        "that, and the node's times follow it slowly; restart the node to have them follow at once",
+        gap=round(abs(gap_ms) / 1000, 3),
+        way="ahead of" if gap_ms > 0 else "behind",
+    )
 
 
 def to_wamp(error: TrishulaError) -> ApplicationError:
@@ -105,6 +121,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         extra = {key: value for key, value in self.config.extra.items() if key != "cbdir"}
         base = Path(self.config.extra["cbdir"])
         config = parse_options(extra, base=base, path="extra")
+        use_monotonic_timers(reactor, time.monotonic)
         store = open_store(
             config.state_dir,
             new_epoch=lambda: os.urandom(8).hex(),
@@ -117,7 +134,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             Principals(config.agents_file),
             self,
             clock=reactor,
-            now=wall_clock_ms,
+            now=SteadyClock(wall_clock_ms, steady_ms, say_stepped),
             random=random.random,
             version=_version(),
         )
