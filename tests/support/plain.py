@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.twisted.websocket import WampWebSocketClientFactory
-from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.serializer import JsonSerializer, MsgPackSerializer
 from autobahn.wamp.types import CallOptions, ComponentConfig, PublishOptions, RegisterOptions, SubscribeOptions
 from twisted.internet.defer import Deferred
@@ -23,7 +23,17 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 
 from trishula import uris
 
-__all__ = ["PROBE", "JoinRefused", "PlainClient", "Probe", "Refused", "handshake", "join", "send_text_frame"]
+__all__ = [
+    "PROBE",
+    "JoinRefused",
+    "PlainClient",
+    "Probe",
+    "Refused",
+    "TransportLost",
+    "handshake",
+    "join",
+    "send_text_frame",
+]
 
 #: What a refused call, publication, registration or subscription raises; ``.error`` is its URI, ``.args`` what came.
 Refused = ApplicationError
@@ -53,6 +63,7 @@ class _Session(ApplicationSession):  # type: ignore[misc]
         self._ticket = ticket
         self.joined: Deferred[Any] = Deferred()
         self.gone: Deferred[str] = Deferred()
+        self.calls: set[Deferred[Any]] = set()
 
     def onConnect(self) -> None:
         realm, methods, authid, extra = self._hello
@@ -76,6 +87,8 @@ class _Session(ApplicationSession):  # type: ignore[misc]
             self.joined.errback(JoinRefused("disconnected", None))
         if not self.gone.called:
             self.gone.callback("disconnected")
+        for call in [call for call in self.calls if not call.called]:
+            call.errback(ConnectionError("the connection broke while the call was under way"))
 
 
 def _in_time(answer: Deferred[Any]) -> Deferred[Any]:
@@ -98,7 +111,13 @@ class PlainClient:
 
     async def call(self, uri: str, *args: Any, forward_for: list[dict[str, Any]] | None = None) -> Any:
         """Call; also as if forwarded for somebody."""
-        return await _in_time(self._session.call(uri, *args, options=CallOptions(forward_for=forward_for)))
+        answer: Deferred[Any] = self._session.call(uri, *args, options=CallOptions(forward_for=forward_for))
+        # Autobahn never ends a call whose connection broke.
+        self._session.calls.add(answer)
+        try:
+            return await _in_time(answer)
+        finally:
+            self._session.calls.discard(answer)
 
     async def publish(self, topic: str, *args: Any, forward_for: list[dict[str, Any]] | None = None) -> None:
         """Publish, and wait until the router took or refused it."""
