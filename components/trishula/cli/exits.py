@@ -42,6 +42,7 @@ class Exit(IntEnum):
 
 _BY_CLASS: tuple[tuple[type[errors.TrishulaError], Exit], ...] = (
     (SettingsInvalid, Exit.USAGE),
+    (errors.StateUnusable, Exit.CONFIG),
     (errors.BusUnreachable, Exit.UNREACHABLE),
     (errors.TokenMissing, Exit.FORBIDDEN),
     (errors.TokenInvalid, Exit.FORBIDDEN),
