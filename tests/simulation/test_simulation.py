@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LoggedErrors
 from tests.simulation.actors import AgentActor, Fetcher, Sender
 from tests.simulation.world import World
 from tests.support.stores import result_of
@@ -31,7 +32,7 @@ ONLY = os.environ.get("SIMULATION_SEED")
 
 NAMES = ("agni", "dc", "rushabdev", "script")
 #: So long faults strike; then all is healed, and every message must come to its end.
-STORM_S = 4.0
+STORM_S = 2.0
 PATIENCE_S = 120.0
 
 
@@ -56,7 +57,7 @@ def live(seed: int, principals: Principals) -> tuple[Verdict, World]:
     senders = [Sender(world, tell, name, ("agni", "script")) for name in ("dc", "rushabdev")]
     agent, script = AgentActor(world, tell, "agni"), Fetcher(world, tell, "script")
     for sender in senders:
-        for _ in range(chance.randint(1, 4)):
+        for _ in range(chance.randint(1, 3)):
             world.later(0.0, STORM_S, sender.burst)
     faults: list[Callable[[], object]] = [
         lambda: world.kill_node(chance.uniform(0.05, 1.0)),
@@ -67,7 +68,7 @@ def live(seed: int, principals: Principals) -> tuple[Verdict, World]:
     ]
     for _ in range(chance.randint(1, 6)):
         world.later(0.0, STORM_S, chance.choice(faults))
-    while world.clock.seconds() < STORM_S + 1.0:
+    while world.clock.seconds() < STORM_S:
         world.step()
     world.is_calm = True
     ids = [message_id for sender in senders for message_id in sender.ids]
@@ -83,8 +84,9 @@ def live(seed: int, principals: Principals) -> tuple[Verdict, World]:
     script.stop()
     assert world.bugs == [], f"seed {seed}: {world.bugs[0]}"
     verdict = check(events, examine(world.memory, ids, result_of))
-    if "disk: append" in world.faults:
-        # Of the calls in flight one may be refused for now and the next accepted: then the order doesn't hold.
+    if any(fault.startswith("disk") for fault in world.faults):
+        # Order is not kept across a disk that fails: of the calls in flight one may be refused for now and the next
+        # accepted; what could not be settled waits some seconds, and others go first.
         others = tuple(violation for violation in verdict.violations if violation.kind != "order")
         verdict = replace(verdict, violations=others)
     return verdict, world
@@ -96,7 +98,7 @@ def _open(world: World, ids: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("chunk", [0] if ONLY else range(CHUNKS))
-def test_no_seed_breaks_a_promise(chunk: int, principals: Principals) -> None:
+def test_no_seed_breaks_a_promise(chunk: int, principals: Principals, logged_errors: LoggedErrors) -> None:
     seeds = [int(ONLY)] if ONLY else range(chunk, SEEDS, CHUNKS)
     struck: Counter[str] = Counter()
     ended: Counter[str] = Counter()
@@ -109,14 +111,17 @@ def test_no_seed_breaks_a_promise(chunk: int, principals: Principals) -> None:
         assert verdict.violations == (), f"SIMULATION_SEED={seed}: {verdict.violations[0].sentence}"
         struck.update(world.faults)
         ended.update(verdict.ends)
+    # The node says so when a disk fails on something that nobody waits for.
+    logged_errors.flush(StorageFull, StorageFailed)
     if len(seeds) >= 200:
         # A simulation in which nothing happens would pass as well.
         assert struck.keys() == {"kill node", "break", "repeat", "kill script", "disk: append", "disk: settle"}
         assert ended.keys() >= {"done", "expired", "cancelled"}
 
 
-def test_a_seed_is_a_history(principals: Principals) -> None:
+def test_a_seed_is_a_history(principals: Principals, logged_errors: LoggedErrors) -> None:
     first, second = live(7, principals), live(7, principals)
     assert first[0] == second[0]
     assert first[1].clock.seconds() == second[1].clock.seconds()
     assert first[1].faults == second[1].faults
+    logged_errors.flush(StorageFull, StorageFailed)

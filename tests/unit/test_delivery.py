@@ -481,6 +481,20 @@ def test_a_message_that_kills_its_agent_each_time_ends_too(rig: Rig, dc: int) ->
     )
 
 
+def test_an_older_session_takes_nothing_over(rig: Rig, dc: int, agni: int) -> None:
+    # Its attach was on its way when its network broke, and arrives after its client has joined anew.
+    newer = rig.join("agni")
+    rig.attach(newer)
+    with pytest.raises(TakenOver, match="a newer session consumes the mailbox of agni already"):
+        rig.attach(agni)
+    rig.send(dc, *to_agni("m1"))
+    assert (rig.ids(newer), rig.ids(agni)) == (["m1"], [])
+    assert rig.outlet.closed == []
+    rig.leave(newer)
+    rig.attach(agni)
+    assert rig.ids(agni) == ["m1"]
+
+
 def test_a_takeover_moves_everything_to_the_newer_session(rig: Rig, dc: int, agni: int) -> None:
     rig.attach(agni)
     rig.send(dc, *to_agni("m1"))
