@@ -164,7 +164,7 @@ class Sender(Worker):
     async def work(self) -> None:
         from trishula.agent import Agent
 
-        agent = Agent(self.task.name, **_durable(self.directory))
+        agent = Agent(self.task.name, state=self.directory / "state")
         await agent.start(self.settings(), connection=self.connection())
         client = agent.client
         self.tell("ready")
@@ -212,7 +212,7 @@ class AgentReceiver(Worker):
     async def work(self) -> None:
         from trishula.agent import Agent
 
-        agent = Agent(self.task.name, **_durable(self.directory))
+        agent = Agent(self.task.name, state=self.directory / "state")
         agent.on("STATUS")(self.handle)
         await agent.start(self.settings(), connection=self.connection())
         self.tell("ready")
@@ -281,15 +281,6 @@ class Fetcher(Worker):
 
 
 _ROLES: dict[str, type[Worker]] = {"send": Sender, "agent": AgentReceiver, "fetch": Fetcher}
-
-
-def _durable(directory: Path) -> dict[str, Any]:
-    """The argument by which an agent keeps its outbox and its inbox memory where its next life finds them."""
-    import inspect
-
-    from trishula.agent import Agent
-
-    return {"state": directory / "state"} if "state" in inspect.signature(Agent).parameters else {}
 
 
 def run(task: Task, lines: Callable[[], str]) -> int:
