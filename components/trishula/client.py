@@ -21,6 +21,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from trishula import uris
 from trishula.asking import Asking
 from trishula.awaiting import Pending, rejected, start
@@ -461,7 +463,13 @@ class Client:
         Raises:
             MailboxBusy: a running agent is being pushed them.
         """
-        return await self._receiving.fetch(self.request, max, wait_s, instance)
+        url = self.url
+        fetched = await self._receiving.fetch(self.request, max, wait_s, instance, self._member.known(url))
+        if url is None or url != self.url:
+            # Another node, or another session: what we said we knew may not have been of its store.
+            return msgspec.structs.replace(fetched, epoch_changed=False)
+        changed = self._member.met(url, "", fetched.epoch, fetched.high_water)
+        return msgspec.structs.replace(fetched, epoch_changed=changed)
 
     # -- live topics and procedures ------------------------------------------------------------------------------------
 

@@ -41,6 +41,8 @@ class Fetched(msgspec.Struct, frozen=True):
         high_water: the node's newest sequence number.
         pending: messages that wait.
         in_flight: messages that were handed out and are not settled, these included.
+        epoch_changed: the node has another store than the one this client knew: positions that it told before mean
+            nothing any more, and what only the old store had is gone.
     """
 
     deliveries: list[Delivery]
@@ -48,6 +50,7 @@ class Fetched(msgspec.Struct, frozen=True):
     high_water: int
     pending: int
     in_flight: int
+    epoch_changed: bool = False
 
 
 class Unreadable(msgspec.Struct, frozen=True):

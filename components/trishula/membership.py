@@ -251,12 +251,16 @@ class Membership:
             self.heartbeat.start(link, attachment.heartbeat_s)
         return self.attached
 
+    def known(self, url: str | None) -> dict[str, Any]:
+        """What we know of the store there, as it is told to the node."""
+        known = None if url is None else self.positions.get(url)
+        return {} if known is None else {"epoch": known[0], "position": known[1]}
+
     async def _ask_to_attach(self, link: Link, details: dict[str, Any]) -> object:
-        known = self.positions.get(link.url)
-        if known is not None:
+        known = self.known(link.url)
+        if known:
             try:
-                more = {**details, "epoch": known[0], "position": known[1]}
-                return await link.call(MAILBOX_ATTACH, [more], timeout_s=_SET_UP_TIMEOUT_S)
+                return await link.call(MAILBOX_ATTACH, [{**details, **known}], timeout_s=_SET_UP_TIMEOUT_S)
             except KeyUnknown:
                 # A node of a release that doesn't take them; its answer says enough.
                 pass
@@ -265,19 +269,24 @@ class Membership:
     def _known_again(self, link: Link, answer: object) -> Attached:
         """The answer; whether its store is the one we knew is for us to see as well."""
         attached = msgspec.convert(answer, Attached)
-        known = self.positions.get(link.url)
-        self.positions[link.url] = attached.epoch, attached.high_water
-        if known is not None and known[0] != attached.epoch:
+        changed = self.met(link.url, attached.node, attached.epoch, attached.high_water)
+        return msgspec.structs.replace(attached, epoch_changed=True) if changed else attached
+
+    def met(self, url: str, node: str, epoch: str, position: int) -> bool:
+        """How far a node's store is; whether it is another store than the one we knew there."""
+        known = self.positions.get(url)
+        self.positions[url] = epoch, position
+        if known is not None and known[0] != epoch:
             _log.warning(
-                "The node %s at %s has another store than before (epoch %s, was %s): what only the old one had is "
+                "The node%s at %s has another store than before (epoch %s, was %s): what only the old one had is "
                 "gone; what has no receipt is offered again",
-                attached.node,
-                link.url,
-                attached.epoch,
+                f" {node}" if node else "",
+                url,
+                epoch,
                 known[0],
             )
-            return msgspec.structs.replace(attached, epoch_changed=True)
-        return attached
+            return True
+        return False
 
     async def _set_up(self, link: Link) -> None:
         # Asked for all at once, for one round trip; each fault shows when it is awaited.

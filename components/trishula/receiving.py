@@ -7,7 +7,7 @@ can't be read is given back for good: delivered again it could be read no better
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -56,10 +56,15 @@ class Receiving:
             self.receiver(deliveries)
 
     async def fetch(
-        self, request: Callable[..., Awaitable[Any]], max: int, wait_s: float, instance: str | None
+        self,
+        request: Callable[..., Awaitable[Any]],
+        max: int,
+        wait_s: float,
+        instance: str | None,
+        known: Mapping[str, Any],
     ) -> Fetched:
-        """See :meth:`trishula.client.Client.fetch`."""
-        details: dict[str, Any] = {"max": max, "wait_s": wait_s}
+        """See :meth:`trishula.client.Client.fetch`; ``known`` is what we know of the node's store."""
+        details: dict[str, Any] = {"max": max, "wait_s": wait_s, **known}
         if instance is not None:
             details["instance"] = instance
         raw = await request(MAILBOX_FETCH, details, timeout_s=wait_s + _FETCH_GRACE_S)

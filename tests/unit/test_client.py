@@ -570,10 +570,56 @@ def test_fetching_tells_that_it_is_empty(setup: Setup) -> None:
     link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_FETCH))
     outcome = start(setup.client.fetch(max=5, wait_s=1.0))
     asked = link.open_calls(uris.MAILBOX_FETCH)[0]
-    assert asked.args == [{"max": 5, "wait_s": 1.0}]
+    assert asked.args == [{"max": 5, "wait_s": 1.0, "epoch": "e", "position": 7}]
     asked.answer.resolve({"deliveries": [], "epoch": "e", "high_water": 3, "pending": 0, "in_flight": 0})
     fetched = outcome.result()
     assert (fetched.deliveries, fetched.epoch, fetched.high_water, fetched.pending) == ([], "e", 3, 0)
+    assert not fetched.epoch_changed
+
+
+def test_a_fetch_from_another_store_than_before_is_told(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    setup = Setup(clock, instance=None)
+    answer = {"deliveries": [], "epoch": "e", "high_water": 3, "pending": 0, "in_flight": 0}
+
+    def fetch(**change: Any) -> tuple[dict[str, Any], bool]:
+        outcome = start(setup.client.fetch())
+        (asked,) = setup.connection.links[-1].open_calls(uris.MAILBOX_FETCH)
+        asked.answer.resolve({**answer, **change})
+        return asked.args[0], outcome.result().epoch_changed
+
+    setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_FETCH))
+    asked = {"max": 64, "wait_s": 0.0}
+    assert fetch() == (asked, False)
+    assert fetch(high_water=9) == ({**asked, "epoch": "e", "position": 3}, False)
+    with caplog.at_level(logging.WARNING):
+        assert fetch(epoch="f", high_water=1, epoch_changed=True) == ({**asked, "epoch": "e", "position": 9}, True)
+    assert "The node at ws://one/ws has another store than before (epoch f, was e)" in caplog.text
+    assert fetch(epoch="f", high_water=1) == ({**asked, "epoch": "f", "position": 1}, False)
+    # Another node has another store, and that is no change.
+    setup.connection.lose()
+    setup.join(url="ws://two/ws", prepare=lambda link: link.holding.add(uris.MAILBOX_FETCH))
+    assert fetch(epoch="g", high_water=5) == (asked, False)
+    start(setup.client.stop())
+
+
+def test_a_receipt_with_fewer_copies_than_asked_for_is_not_the_end(setup: Setup) -> None:
+    link = setup.join()
+    sent = [setup.client.send("agni", id=name, copies=2) for name in ("a", "b", "c", "d")]
+    setup.turn()
+    assert [pending.result().copies for pending in sent] == [1, 1, 1, 1]
+    link.topics["trishula.agent.dc.receipts"]([{"id": "a", "to": "agni", "state": "done", "at": 1}])
+    link.topics["trishula.agent.dc.receipts"]([{"id": "b", "to": "agni", "state": "delivered", "at": 1}])
+    setup.connection.lose()
+
+    def knows_c(link: FakeLink) -> None:
+        usual = link.usual
+        link.usual = lambda asked: {"c": {"state": "expired"}} if asked.uri == uris.MAILBOX_STATUS else usual(asked)  # type: ignore[method-assign]
+
+    again = setup.join(prepare=knows_c)
+    setup.turn()
+    assert again.args_of(uris.MAILBOX_STATUS) == [[["b", "c", "d"]]]
+    assert [message["id"] for message in again.sent()] == ["b", "d"]
+    assert again.args_of(uris.MAILBOX_SEND)[0][1] == {"copies": 2}
 
 
 def test_a_topic_s_handler_that_fails_is_logged(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
