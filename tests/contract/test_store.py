@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -380,6 +381,17 @@ def test_a_sound_store_verifies(subject: Subject) -> None:
     verdict = subject.do(lambda store: store.verify())
     assert (verdict.records, verdict.damages) == (4, ())
     assert verdict.bodies >= 2
+
+
+def test_the_high_water_is_not_ahead_of_the_answers(sqlite: InSqlite) -> None:
+    # Else a mailbox that has not been told of the message yet would be called empty up to a position behind it.
+    answer = sqlite.store.append([draft("m1")], 100)
+    while sqlite.calls._calls.empty():
+        time.sleep(0.001)
+    assert not answer.called
+    assert sqlite.store.high_water == 0
+    (accepted,) = sqlite.calls.wait(answer)
+    assert sqlite.store.high_water == accepted.positions[0]
 
 
 def test_epoch_and_high_water(subject: Subject) -> None:

@@ -170,17 +170,20 @@ class SqliteStore:
         call_in_reactor: Callable[[Callable[[], None]], None],
         space: Space,
     ) -> None:
+        self._call_in_reactor = call_in_reactor
         self._space = space
         self._file = file
         self._epoch: str = writes.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone()[0]
         self._chain = Chain()
         self._chain.reload(writes)
-        self._writer = Writer(writes, self._chain, call_in_reactor)
+        # What a reader of the newest position may rely on is what the reactor's thread has been told of: between a
+        # commit and its news the mailboxes lack what the journal has.
+        self._high_water = self._chain.durable[0]
+        self._writer = Writer(writes, self._chain, self._tell_reactor)
         self._reader = Writer(readings, None, call_in_reactor)
         # A check takes as long as the store is large; whoever wants a body must not wait for it.
         self._checker: Writer | None = None
         self._closing = False
-        self._call_in_reactor = call_in_reactor
 
     @property
     def epoch(self) -> str:
@@ -188,7 +191,17 @@ class SqliteStore:
 
     @property
     def high_water(self) -> int:
-        return self._chain.durable[0]
+        return self._high_water
+
+    def _tell_reactor(self, answer: Callable[[], None]) -> None:
+        """Hand the answers of a transaction over, and then its newest position; on the writer's thread."""
+        newest = self._chain.durable[0]
+
+        def tell() -> None:
+            answer()
+            self._high_water = newest
+
+        self._call_in_reactor(tell)
 
     # -- writing: each job runs on the writer's thread, inside the group's transaction -------------------------------
 
