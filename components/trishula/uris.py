@@ -52,7 +52,7 @@ Calls to agents: ``agent.<agent>.<procedure>``: registered by that agent, callab
 
 Directory (caller: any agent): ``directory.list()``, ``directory.get(agent)``, ``directory.find({capability?,
 presence?})`` → entries ``{agent, presence, since, node, capabilities, …}``; ``directory.beat({sent_at, state?,
-busy_until?, load?})`` → ``{received_at, answered_at}``. May be repeated: yes.
+busy_until?, load?, progress?})`` → ``{received_at, answered_at}``. May be repeated: yes.
 
 Dead letters (caller: an operator): ``admin.dead.list({agent?, limit?, after?})`` → ``{letters: [{seq, from, id, to,
 type, reason, failures, attempts, dead_at, bytes}…], more}``; ``admin.dead.show(seq)`` → the letter with its ``message``;

@@ -113,11 +113,13 @@ class BeatOptions(_Options, frozen=True, kw_only=True):
     state: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_TEXT)] | None = None
     busy_until: _Instant | None = None
     load: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    progress: Annotated[str, msgspec.Meta(min_length=1, max_length=1000, pattern=_TEXT)] | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "sent_at": _INSTANT_RULE + ", the agent's clock",
         "state": "a string of 1 to 64 characters",
         "busy_until": _INSTANT_RULE,
         "load": "a number from 0 on",
+        "progress": "a string of 1 to 1000 characters",
     }
 
 

@@ -10,19 +10,26 @@ agent is up) and its own signs of life (a beat, a call; being *sent* something i
 ``offline``    no session of it is joined
 =============  =========================================================================================================
 
-An agent that said ``busy_until`` is not called stale before that. Policy only: every verb takes ``now`` (ms) and
-returns what changed; the functions that decide are :func:`presence_of` and :meth:`Directory.changes`.
+An agent that said ``busy_until`` is not called stale before that. What it says of itself ends with its last session.
+
+Three signals are told apart in its entry: the *socket* (``sessions``), the *heartbeat* (``last_beat_at``; any own call
+is a sign of life as well: ``last_seen_at``) and the *progress* that it reports (``progress``; ``progress_at``: since
+when it says just that). A heartbeat that goes on while the progress stands still is an agent that hangs in its work.
+
+When an agent was there last outlives the node (:meth:`Directory.memory`, :meth:`Directory.recall`). Policy only: every
+verb takes ``now`` (ms) and returns what changed; the functions that decide are :func:`presence_of` and
+:meth:`Directory.changes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from trishula_router.options import PresencePolicy
 
-__all__ = ["Directory", "Known", "presence_of"]
+__all__ = ["Directory", "Known", "Seen", "presence_of"]
 
 
 @dataclass(slots=True)
@@ -39,6 +46,19 @@ class _Session:
         return self.instance is None and (self.acted or now - self.joined_at >= _SETTLING_MS)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """When an agent was there last.
+
+    Attributes:
+        seen_at: its last sign of life.
+        offline_since: since when it was offline; ``None`` if it was there when this was written.
+    """
+
+    seen_at: int
+    offline_since: int | None
+
+
 @dataclass(slots=True)
 class Known:
     """What the directory knows of one agent. Instants in ms.
@@ -51,6 +71,8 @@ class Known:
         busy_until: until when it said it is busy.
         says: the state it gave with its last beat.
         load: the load it gave with its last beat, in its own measure.
+        beat_at: its last heartbeat.
+        progress: what it said of its work with its last beat, and since when it says so.
         skew_ms: its clock minus the node's, as its beats show: the least delayed of the last ones counts.
         presence: as last told, and since when, and why.
     """
@@ -62,6 +84,9 @@ class Known:
     busy_until: int | None = None
     says: str | None = None
     load: float | None = None
+    beat_at: int | None = None
+    progress: str | None = None
+    progress_at: int | None = None
     skews_ms: list[int] = field(default_factory=list)
     presence: str = "offline"
     since: int | None = None
@@ -160,17 +185,27 @@ class Directory:
     def beat(
         self,
         agent: str,
+        session: int,
         now: int,
         *,
         sent_at: int | None = None,
         state: str | None = None,
         busy_until: int | None = None,
         load: float | None = None,
+        progress: str | None = None,
     ) -> None:
-        """A heartbeat arrived at ``now``; ``sent_at`` is the agent's clock when it left."""
-        known = self._known.setdefault(agent, Known())
-        known.seen_at = now
+        """A heartbeat arrived at ``now``; ``sent_at`` is the agent's clock when it left.
+
+        A script under the agent's name beats for itself alone: the agent may be frozen beside it.
+        """
+        self.joined(agent, session, now)
+        known = self._known[agent]
+        if known.sessions[session].instance is not None:
+            return
+        known.seen_at = known.beat_at = now
         known.says, known.busy_until, known.load = state, busy_until, load
+        if progress != known.progress:
+            known.progress, known.progress_at = progress, None if progress is None else now
         if sent_at is not None:
             known.skews_ms = [*known.skews_ms[-_SKEW_SAMPLES + 1 :], sent_at - now]
 
@@ -178,7 +213,11 @@ class Directory:
         """A session is gone; returns whose it was."""
         agent = self._agent_of.pop(session, None)
         if agent is not None:
-            self._known[agent].sessions.pop(session, None)
+            known = self._known[agent]
+            known.sessions.pop(session, None)
+            if not any(one.instance is None for one in known.sessions.values()):
+                # Its next life says for itself what it does.
+                known.says = known.busy_until = known.load = known.progress = known.progress_at = None
         return agent
 
     def agent_of(self, session: int) -> str | None:
@@ -206,8 +245,11 @@ class Directory:
             "node": None if known.presence == "offline" else self._node,
             "capabilities": list(known.capabilities),
             "last_seen_at": known.seen_at,
+            "last_beat_at": known.beat_at,
             "busy_until": known.busy_until,
             "load": known.load,
+            "progress": known.progress,
+            "progress_at": known.progress_at,
             "clock_skew_ms": known.skew_ms,
             "sessions": len(known.sessions),
         }
@@ -229,7 +271,32 @@ class Directory:
             known = self._known.get(agent)
             if known is not None:
                 entry["presence"], entry["reason"] = presence_of(known, now=now, policy=self._policy)
+                if entry["presence"] != known.presence:
+                    # It changed since the last look, which was a moment ago.
+                    entry["since"] = now
+                elif entry["presence"] == "offline":
+                    entry["reason"] = known.reason
                 entry["node"] = None if entry["presence"] == "offline" else self._node
             if (capability is None or capability in entry["capabilities"]) and presence in (None, entry["presence"]):
                 found.append(entry)
         return found
+
+    # -- over the node's end -------------------------------------------------------------------------------------------
+
+    def memory(self, agents: Iterable[str] | None = None) -> dict[str, Seen]:
+        """When agents (all that were ever here, by default) were there last, for the node's next run."""
+        return {
+            agent: Seen(known.seen_at, known.since if known.presence == "offline" else None)
+            for agent in (self._known if agents is None else agents)
+            if (known := self._known.get(agent)) is not None and known.seen_at is not None
+        }
+
+    def recall(self, seen: Mapping[str, Seen]) -> None:
+        """Take over what an earlier run of the node remembered; to be called before anybody joins.
+
+        Whoever was here when that run ended is offline since its last sign of life, as far as anybody knows.
+        """
+        for agent, one in seen.items():
+            known = self._known.setdefault(agent, Known())
+            known.seen_at = one.seen_at
+            known.since = one.seen_at if one.offline_since is None else one.offline_since

@@ -78,7 +78,6 @@ class Intake:
         now_s: the clock of the rates.
         refused: told of refusals that tell of a wrong-doer: (agent, error, sentence, ``now_s``).
         default_ttl_ms: of a message that names none.
-        beat: takes a heartbeat: (agent, sent_at or None).
     """
 
     def __init__(
@@ -95,7 +94,6 @@ class Intake:
         default_ttl_ms: int,
         arrived: Callable[[Sequence[Entry]], None],
         ack: Callable[[str, Sequence[int]], Awaitable[object]],
-        beat: Callable[[str, int | None], None],
     ) -> None:
         self._node = node
         self._store = store
@@ -108,9 +106,10 @@ class Intake:
         self._now_s = now_s
         self._refused = refused
         self._default_ttl_ms = default_ttl_ms
-        self._beat = beat
 
-    async def send(self, agent: str, raws: Sequence[object], *, copies: int, now: int) -> list[dict[str, Any]]:
+    async def send(
+        self, agent: str, raws: Sequence[object], *, copies: int, now: int, beat: Callable[[int | None], None]
+    ) -> list[dict[str, Any]]:
         """Accept or refuse each message.
 
         Args:
@@ -118,6 +117,7 @@ class Intake:
             raws: the messages as they came.
             copies: on how many nodes the sender insists.
             now: ms.
+            beat: takes a heartbeat of the session, with the time that its clock showed, if it told one.
 
         Returns:
             the receipts, in order.
@@ -136,7 +136,7 @@ class Intake:
                 if message.type == "HEARTBEAT":
                     # A time that the node put in says nothing of the agent's clock.
                     own = isinstance(raw, dict) and raw.get("timestamp") is not None
-                    self._beat(agent, message.timestamp if own else None)
+                    beat(message.timestamp if own else None)
                     receipts[index] = self._receipt(message.id, "accepted", self._store.high_water, 0)
                 elif message.type == "ACK":
                     acks.append((index, message))

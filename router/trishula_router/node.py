@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,7 +28,7 @@ from trishula_router.authorizer import Authorizer, Denial
 from trishula_router.clock import Clock, Timer
 from trishula_router.dead_letters import DeadLetters
 from trishula_router.delivery import Delivery, Outlet
-from trishula_router.directory import Directory
+from trishula_router.directory import Directory, Seen
 from trishula_router.instances import Instances
 from trishula_router.intake import Intake
 from trishula_router.journal import Kind
@@ -49,6 +50,10 @@ log = Logger()
 TICK_S = 0.25
 #: Messages that nobody asks for are looked at so often whether their time is over.
 EXPIRY_ROUND_S = 10.0
+#: When agents gave their last sign of life is kept so often; after a crash it is known so exactly.
+SEEN_ROUND_S = 60.0
+#: Under what the store remembers it.
+_SEEN_PREFIX = "seen:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,7 @@ class Node:
         self._timers: list[Timer] = []
         #: The fault of the agents file that was logged last.
         self._agents_fault: str | None = None
+        self._remembered: dict[str, Seen] = {}
         self.authenticator = Authenticator(principals)
         self.admission = Admission(principals, config.limits.connections)
         self.refusals = Refusals(lambda facts: self._note(Kind.REFUSED, facts))
@@ -162,7 +168,6 @@ class Node:
             default_ttl_ms=config.delivery.default_ttl_ms,
             arrived=self.delivery.arrived,
             ack=self.settlement.ack,
-            beat=lambda agent, sent_at: self.directory.beat(agent, self._now(), sent_at=sent_at),
         )
         self.audit = Audit(store, self.settlement)
         self.dead_letters = DeadLetters(store, self.settlement, lambda address: self._reach(address) == address)
@@ -173,10 +178,13 @@ class Node:
         self.mailroom.load(sizes)
         for address in sizes:
             self.instances.remember(address, self._clock.seconds())
+        remembered = await self._store.remembered(_SEEN_PREFIX)
+        self.directory.recall({key.removeprefix(_SEEN_PREFIX): _read_seen(text) for key, text in remembered.items()})
         facts = {"node": self._config.node, "version": self._version, "pid": os.getpid()}
         await self._store.note(Kind.NODE_STARTED, facts, self._now())
         self._every(TICK_S, self._tick)
         self._every(EXPIRY_ROUND_S, self._expire)
+        self._every(SEEN_ROUND_S, self._remember_all)
 
     async def stop(self) -> None:
         """Accept nothing more, make durable what was accepted, and close the store."""
@@ -186,6 +194,7 @@ class Node:
         for timer in self._timers:
             if timer.active():
                 timer.cancel()
+        self._remember(self.directory.memory())
         await self._store.note(Kind.NODE_STOPPED, {"node": self._config.node}, self._now())
         await self._store.close()
 
@@ -228,8 +237,25 @@ class Node:
         await self.settlement.expire()
 
     def _tell_presence(self) -> None:
-        for entry in self.directory.changes(self._now()):
+        changed = self.directory.changes(self._now())
+        for entry in changed:
             self._router.announce(uris.EVENT_AGENT, entry)
+        gone = [entry["agent"] for entry in changed if entry["presence"] == "offline"]
+        if gone and not self._stopping:
+            self._remember(self.directory.memory(gone))
+
+    async def _remember_all(self) -> None:
+        self._remember(self.directory.memory())
+
+    def _remember(self, seen: Mapping[str, Seen]) -> None:
+        """Keep for the next run of the node when agents were there last: what changed since it was kept last."""
+        fresh = {agent: one for agent, one in seen.items() if self._remembered.get(agent) != one}
+        if fresh:
+            self._remembered.update(fresh)
+            notes = {_SEEN_PREFIX + agent: msgspec.json.encode(one).decode() for agent, one in fresh.items()}
+            self._store.remember(notes).addErrback(
+                lambda failure: log.failure("it could not be kept when agents were there last", failure)
+            )
 
     def _reach(self, address: str) -> str | None:
         """Where a message for an address can go: there, to its agent if it is an instance that is gone, or nowhere."""
@@ -318,7 +344,11 @@ class Node:
         raws, options = arguments.read_positional(args, "send", 1, 2)
         batch = arguments.read_list(raws, "messages", self._config.limits.batch_messages)
         copies = arguments.read(arguments.SendOptions, options, "options").copies
-        return await self.intake.send(caller.agent, batch, copies=copies, now=self._now())
+
+        def beat(sent_at: int | None) -> None:
+            self.directory.beat(caller.agent, caller.session, self._now(), sent_at=sent_at)
+
+        return await self.intake.send(caller.agent, batch, copies=copies, now=self._now(), beat=beat)
 
     async def _attach(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "attach", 0, 1)
@@ -442,11 +472,13 @@ class Node:
         beat = arguments.read(arguments.BeatOptions, raw, "beat")
         self.directory.beat(
             caller.agent,
+            caller.session,
             received_at,
             sent_at=beat.sent_at,
             state=beat.state,
             busy_until=beat.busy_until,
             load=beat.load,
+            progress=beat.progress,
         )
         self._tell_presence()
         return {"received_at": received_at, "answered_at": self._now()}
@@ -505,6 +537,10 @@ class Node:
             "store_bytes": self._store.size_bytes(),
             "agents_file_fault": self._principals.fault,
         }
+
+
+def _read_seen(text: str) -> Seen:
+    return msgspec.json.decode(text, type=Seen)
 
 
 def _to_its_end(work: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:

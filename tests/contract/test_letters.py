@@ -169,3 +169,11 @@ def test_nothing_is_left_of_purged_bodies_in_the_file(sqlite: InSqlite) -> None:
     die(sqlite, *accepted.positions)
     sqlite.do(lambda store: store.purge(accepted.positions, 300))
     assert sqlite.do(lambda store: store.verify()).bodies == 0
+
+
+def test_what_is_remembered_is_there(subject: Subject) -> None:  # noqa: F811
+    subject.do(lambda store: store.remember({"seen:agni": "1", "seen:dc": "2", "other:x": "3"}))
+    subject.do(lambda store: store.remember({"seen:agni": "ü"}))
+    assert subject.do(lambda store: store.remembered("seen:")) == {"seen:agni": "ü", "seen:dc": "2"}
+    assert subject.do(lambda store: store.remembered("nothing:")) == {}
+    assert kinds(subject) == []

@@ -193,6 +193,12 @@ class HeldStore:
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
         return self._ask(self._writes, "note", lambda: self.inner.note(kind, facts, at))
 
+    def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
+        return self._ask(self._writes, "remember", lambda: self.inner.remember(notes))
+
+    def remembered(self, prefix: str) -> Deferred[dict[str, str]]:
+        return self._ask(self._reads, "remembered", lambda: self.inner.remembered(prefix))
+
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
         return self._ask(self._writes, "head", lambda: self.inner.head(recipient, after, limit))
 

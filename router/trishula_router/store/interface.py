@@ -214,6 +214,12 @@ class Store(Protocol):
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
         """Append a record that changes no message. May wait for the next verb, like :meth:`deliver`."""
 
+    def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
+        """Keep short texts by key, each in place of the one before; no record tells of it.
+
+        May wait for the next verb, like :meth:`deliver`.
+        """
+
     # -- what the rules decide by: these see every verb that was called before them -----------------------------------
 
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
@@ -235,6 +241,9 @@ class Store(Protocol):
 
     def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
         """Dead letters behind a position, oldest first: all, or those to an agent and its instances."""
+
+    def remembered(self, prefix: str) -> Deferred[dict[str, str]]:
+        """What is kept under keys that begin so."""
 
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         """Messages by id, of all senders and recipients: the caller filters by who asks."""

@@ -41,6 +41,7 @@ class MemoryStore:
         self._bodies: dict[int, bytes] = {}
         self._by_key: dict[tuple[str, str], tuple[int, ...]] = {}
         self._reasons: dict[int, str] = {}
+        self._notes: dict[str, str] = {}
 
     @property
     def epoch(self) -> str:
@@ -158,6 +159,13 @@ class MemoryStore:
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(kind, facts, at)
         return succeed(None)
+
+    def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
+        self._notes.update(notes)
+        return succeed(None)
+
+    def remembered(self, prefix: str) -> Deferred[dict[str, str]]:
+        return succeed({key: text for key, text in self._notes.items() if key.startswith(prefix)})
 
     def _change(self, position: int, **changes: object) -> None:
         self._messages[position] = replace(self._messages[position], **changes)

@@ -21,6 +21,7 @@ __all__ = [
     "known_keys",
     "open_mailboxes",
     "records",
+    "remembered",
     "with_ids",
 ]
 
@@ -221,6 +222,12 @@ def at_positions(connection: sqlite3.Connection, positions: Sequence[int]) -> di
         if not (isinstance(error, _Garbled) or is_damage(error)):
             raise
     return {position: found for position in positions if (found := _one(connection, position)) is not None}
+
+
+def remembered(connection: sqlite3.Connection, prefix: str) -> dict[str, str]:
+    """See :meth:`trishula_router.store.interface.Store.remembered`."""
+    rows = connection.execute("SELECT key, value FROM property WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+    return dict(rows.fetchall())
 
 
 def with_ids(connection: sqlite3.Connection, ids: Sequence[str]) -> list[StoredMessage]:

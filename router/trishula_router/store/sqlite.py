@@ -341,6 +341,15 @@ class SqliteStore:
 
         return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
 
+    def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
+        def job(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "INSERT INTO property VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                list(notes.items()),
+            )
+
+        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
+
     # -- reading what the rules decide by: on the writer's thread, behind every verb called before ---------------------
 
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
@@ -362,6 +371,9 @@ class SqliteStore:
 
     def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
         return self._reader.submit(lambda connection: letters.dead_letters(connection, after, limit, agent))
+
+    def remembered(self, prefix: str) -> Deferred[dict[str, str]]:
+        return self._reader.submit(lambda connection: reads.remembered(connection, prefix))
 
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         return self._reader.submit(lambda connection: reads.with_ids(connection, ids))
