@@ -40,7 +40,6 @@ While a handler runs, or waits for its turn, its lease is extended: a long job i
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,22 +51,18 @@ from trishula.client import Client
 from trishula.deliveries import CurrentDelivery, Delivery
 from trishula.errors import (
     ArgumentInvalid,
-    BusUnreachable,
-    OutcomeUnknown,
-    PayloadNotJson,
-    PayloadTooLarge,
     ProcedureUnknown,
-    RemoteError,
     TrishulaError,
 )
 from trishula.handlers import Handler
 from trishula.inbox import Inbox, Verdict
-from trishula.message import DEFAULT_PRIORITY, Message
+from trishula.message import Message
 from trishula.names import BROADCAST
 from trishula.outbox import Receipt
+from trishula.replies import REASON_LENGTH, Replies
 from trishula.surroundings import Clock, Timer
 
-__all__ = ["Dispatcher", "reply_id"]
+__all__ = ["Dispatcher"]
 
 _log = logging.getLogger("trishula")
 
@@ -75,8 +70,6 @@ _log = logging.getLogger("trishula")
 _LEASE_S = 60.0
 #: A job is noticed at the first tick and extended at the next; with a short lease they are a quarter of it apart.
 _TICK_S = 10.0
-#: A sentence for a journal or an error message, no dump.
-_REASON_LENGTH = 1000
 
 Key = tuple[str, str]
 
@@ -91,7 +84,7 @@ class Dispatcher:
         self._clock = clock
         self._now_ms = now_ms
         self._inbox = Inbox()
-        self._file: AgentFile | None = None
+        self._replies = Replies(client, self._inbox, now_ms, self._handled, self._check_idle)
         # Deliveries that wait until the file is there; None: they need not.
         self._held: list[Delivery] | None = None
         # Until when a handler said that it works, by the clock for spans.
@@ -119,18 +112,13 @@ class Dispatcher:
 
     def remember_in(self, file: AgentFile, handled: Iterable[tuple[str, str, int]]) -> None:
         """Have a memory that outlives the process; ``handled`` is what an earlier run left there."""
-        self._file = file
+        self._replies.file = file
         self._inbox.restore(file, handled)
         self._inbox.forget(self._now_ms())
 
     def done_of(self, wire: dict[str, Any]) -> Callable[[Receipt | TrishulaError], object]:
         """Who hears what becomes of a message that an earlier run left in the outbox."""
-        command_id, caller = wire.get("reply_to"), wire["to"]
-        if command_id is not None and wire["id"] == _reply_id(caller, command_id):
-            # Its COMMAND is not acknowledged yet; what is delivered of it meanwhile waits for the reply's receipt.
-            self._inbox.resume(caller, command_id)
-            return lambda outcome: self._replied(wire, outcome)
-        return lambda outcome: _log_outcome(wire, outcome)
+        return self._replies.done_of(wire)
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
@@ -261,7 +249,7 @@ class Dispatcher:
 
     def _give_back(self, delivery: Delivery, reason: str, *, requeue: bool = True) -> None:
         for token in self._inbox.failed(*_key(delivery.message)):
-            self._client.nack_soon(token, reason[:_REASON_LENGTH], requeue=requeue)
+            self._client.nack_soon(token, reason[:REASON_LENGTH], requeue=requeue)
         self._check_idle()
 
     def _unhandled(self, delivery: Delivery) -> None:
@@ -270,7 +258,7 @@ class Dispatcher:
             # Refusing them would answer an error with an error. They are on record, and here.
             _log.warning(
                 "%s %s from %s (answer to %s) has no handler: %s",
-                message.type, message.id, message.sender, message.reply_to, str(message.payload)[:_REASON_LENGTH],
+                message.type, message.id, message.sender, message.reply_to, str(message.payload)[:REASON_LENGTH],
             )  # fmt: skip
             self._handled(*_key(message))
         elif message.to == BROADCAST:
@@ -307,10 +295,10 @@ class Dispatcher:
                 raise self._unknown(message)
         except Exception as error:
             self._log_fault(handler, error)
-            self._reply_error(delivery, error)
+            self._replies.error(delivery.message, error)
             return
         if not isinstance(outcome, Pending):
-            self._reply(delivery, "RESULT", outcome)
+            self._replies.result(delivery.message, outcome)
             return
         self._jobs[_key(message)] = outcome
         outcome.when_done(lambda pending: self._command_ended(delivery, handler, pending))
@@ -326,62 +314,13 @@ class Dispatcher:
         self._ran(delivery.message)
         error = outcome.error
         if error is None:
-            self._reply(delivery, "RESULT", outcome.result())
+            self._replies.result(delivery.message, outcome.result())
         elif self._stopping and not isinstance(error, Exception):
             # We cancelled it ourselves: it was not the command's fault, and another run may do it.
             self._give_back(delivery, "the agent is leaving")
         else:
             self._log_fault(handler, error)
-            self._reply_error(delivery, error)
-
-    def _reply_error(self, delivery: Delivery, error: BaseException) -> None:
-        self._reply(delivery, "ERROR", _described(error))
-
-    def _reply(self, delivery: Delivery, type: str, payload: object) -> None:
-        message = delivery.message
-        wire: dict[str, Any] = {
-            "type": type,
-            "id": reply_id(message),
-            "to": message.sender or "",
-            "reply_to": message.id,
-        }
-        if payload is not None:
-            wire["payload"] = payload
-        if message.priority != DEFAULT_PRIORITY:
-            wire["priority"] = message.priority
-        if message.traceparent is not None:
-            wire["traceparent"] = message.traceparent
-        self._post(wire)
-
-    def _post(self, wire: dict[str, Any]) -> None:
-        caller, command_id = wire["to"], wire["reply_to"]
-        if self._client.reply(
-            wire, lambda outcome: self._replied(wire, outcome), lambda: self._delayed(caller, command_id)
-        ):
-            # In the same turn, so in the same transaction.
-            self._inbox.answered(caller, command_id, self._now_ms())
-
-    def _replied(self, wire: dict[str, Any], outcome: Receipt | TrishulaError) -> None:
-        caller, command_id = wire["to"], wire["reply_to"]
-        if isinstance(outcome, PayloadNotJson | PayloadTooLarge) and wire["type"] == "RESULT":
-            self._post({**wire, "type": "ERROR", "payload": _described(outcome)})
-            return
-        if isinstance(outcome, BusUnreachable | OutcomeUnknown):
-            # We are leaving: it stays unacknowledged. With a file the reply goes out when we run again; without one
-            # whoever gets the COMMAND next answers with the same id.
-            self._inbox.failed(caller, command_id)
-            self._check_idle()
-            return
-        if isinstance(outcome, TrishulaError):
-            _log.warning("The %s to %s (for %s) can't be delivered: %s", wire["type"], caller, command_id, outcome)
-        self._handled(caller, command_id)
-
-    def _delayed(self, caller: str, command_id: str) -> None:
-        """The reply was refused for now: its COMMAND must not wait for it, and keep others from running."""
-        if self._file is not None:
-            self._file.sync().when_done(
-                lambda pending: self._handled(caller, command_id) if pending.error is None else None
-            )
+            self._replies.error(delivery.message, error)
 
     def _log_fault(self, handler: Handler | None, error: BaseException | None) -> None:
         # A TrishulaError is an answer; anything else is a fault in the handler, and its author needs the traceback.
@@ -456,40 +395,6 @@ class Dispatcher:
     def _check_idle(self) -> None:
         if self._idle is not None and self.is_idle:
             self._idle.resolve(None)
-
-
-def reply_id(command: Message) -> str:
-    """The id of the answer to a command: derived, so that a repeat is the same message.
-
-    It names the command's sender as well: ids belong to their senders, so two callers may use the same one, and the
-    answers to both are ours.
-    """
-    return _reply_id(command.sender or "", command.id)
-
-
-def _reply_id(sender: str, command_id: str) -> str:
-    derived = f"{command_id}.{sender.replace('/', ':')}.result"
-    if len(derived) <= 128:
-        return derived
-    return f"{hashlib.sha256(derived.encode()).hexdigest()}.result"
-
-
-def _described(error: BaseException) -> dict[str, str]:
-    """The payload of an ERROR."""
-    name = type(error).__name__
-    if isinstance(error, RemoteError):
-        name = error.remote_uri
-    elif isinstance(error, TrishulaError) and error.uri is not None:
-        name = error.uri
-    return {"error": name, "message": str(error)[:_REASON_LENGTH]}
-
-
-def _log_outcome(wire: dict[str, Any], outcome: Receipt | TrishulaError) -> None:
-    # Whoever sent it is gone with its process; a refusal must not be silent.
-    if isinstance(outcome, TrishulaError) and not isinstance(outcome, OutcomeUnknown):
-        _log.error(
-            "The %s %s to %s, sent before the restart, failed: %s", wire["type"], wire["id"], wire["to"], outcome
-        )
 
 
 def _key(message: Message) -> Key:

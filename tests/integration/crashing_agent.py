@@ -19,9 +19,9 @@ from typing import Any
 from trishula import Agent, current_delivery
 from trishula.agent_file import AgentFile
 from trishula.client import Client
-from trishula.dispatch import Dispatcher
 from trishula.message import Message
 from trishula.outbox import Batch
+from trishula.replies import Replies
 from trishula.sending import Sending
 
 __all__ = ["POINTS"]
@@ -59,7 +59,7 @@ def note(what: str, message_id: str, attempt: int) -> None:
 
 def put_hooks() -> None:
     """Around the steps of :mod:`trishula.dispatch`'s table."""
-    commit, offer, replied = AgentFile.commit, Sending._offer, Dispatcher._replied
+    commit, offer, replied = AgentFile.commit, Sending._offer, Replies._replied
     flush = Client._flush
 
     def committing(file: AgentFile) -> bool:
@@ -79,9 +79,9 @@ def put_hooks() -> None:
         for _ in batch.entries:
             reached("offered")
 
-    def confirmed(dispatcher: Dispatcher, wire: dict[str, Any], outcome: Any) -> None:
+    def confirmed(replies: Replies, wire: dict[str, Any], outcome: Any) -> None:
         reached("confirmed")
-        replied(dispatcher, wire, outcome)
+        replied(replies, wire, outcome)
 
     def flushing(client: Client) -> None:
         acks = len(client._settling._acks.items)
@@ -90,7 +90,7 @@ def put_hooks() -> None:
             reached("acknowledged")
 
     hooks = ((AgentFile, "commit", committing), (Sending, "_offer", offering))
-    for owner, name, hook in (*hooks, (Dispatcher, "_replied", confirmed), (Client, "_flush", flushing)):
+    for owner, name, hook in (*hooks, (Replies, "_replied", confirmed), (Client, "_flush", flushing)):
         setattr(owner, name, hook)
 
 

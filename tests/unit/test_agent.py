@@ -15,7 +15,6 @@ from trishula import uris
 from trishula.agent import Agent
 from trishula.awaiting import Pending, start
 from trishula.deliveries import current_delivery
-from trishula.dispatch import reply_id
 from trishula.errors import (
     ArgumentInvalid,
     InstanceUnknown,
@@ -26,6 +25,7 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula.message import Message
+from trishula.replies import reply_id
 
 INBOX = "trishula.agent.agni.inbox"
 
