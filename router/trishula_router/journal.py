@@ -51,6 +51,7 @@ class Kind(StrEnum):
     EXPIRED = "expired"  # the same
     CANCELLED = "cancelled"  # the same
     REPLAYED = "replayed"  # {messages: [position…]}: dead letters that are back in their mailboxes
+    FORGOTTEN = "forgotten"  # {bodies: [position…], bytes}: retention deleted the bodies of settled messages
     PURGED = "purged"  # {messages: [position…]}: dead letters whose bodies were deleted
 
 

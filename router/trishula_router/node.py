@@ -38,6 +38,7 @@ from trishula_router.options import NodeConfig
 from trishula_router.principals import OPERATOR_ROLE, Principals
 from trishula_router.rates import Rate, Rates, Refusals
 from trishula_router.recipients import Recipients
+from trishula_router.retention import Retention
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import Store
 from trishula_router.tokens import digest_of
@@ -50,6 +51,8 @@ log = Logger()
 TICK_S = 0.25
 #: Messages that nobody asks for are looked at so often whether their time is over.
 EXPIRY_ROUND_S = 10.0
+#: Bodies that nobody needs any more are looked for so often; a sender whom a full store refused comes again after 5 s.
+RETENTION_ROUND_S = 5.0
 #: When agents gave their last sign of life is kept so often; after a crash it is known so exactly.
 SEEN_ROUND_S = 60.0
 #: Under what the store remembers it.
@@ -169,6 +172,7 @@ class Node:
             arrived=self.delivery.arrived,
             ack=self.settlement.ack,
         )
+        self.retention = Retention(store, config.retention, now)
         self.audit = Audit(store, self.settlement)
         self.dead_letters = DeadLetters(store, self.settlement, lambda address: self._reach(address) == address)
 
@@ -184,6 +188,7 @@ class Node:
         await self._store.note(Kind.NODE_STARTED, facts, self._now())
         self._every(TICK_S, self._tick)
         self._every(EXPIRY_ROUND_S, self._expire)
+        self._every(RETENTION_ROUND_S, self._forget)
         self._every(SEEN_ROUND_S, self._remember_all)
 
     async def stop(self) -> None:
@@ -225,6 +230,9 @@ class Node:
         self.settlement.take_back_overdue()
         self.delivery.tick()
         self._tell_presence()
+
+    async def _forget(self) -> None:
+        await self.retention.round()
 
     async def _expire(self) -> None:
         self.refusals.flush(self._clock.seconds())

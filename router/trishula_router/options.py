@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -32,6 +32,7 @@ __all__ = [
     "Limits",
     "NodeConfig",
     "PresencePolicy",
+    "RetentionPolicy",
     "parse_options",
     "show_value",
 ]
@@ -158,6 +159,19 @@ class PresencePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """How long the bodies of settled messages are kept; their records and rows stay.
+
+    Attributes:
+        bodies_ms: of those that are done, expired or cancelled.
+        dead_ms: of dead letters: so long they can be shown and replayed.
+    """
+
+    bodies_ms: int = 7 * 86_400_000
+    dead_ms: int = 30 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """All options of a node, with the defaults filled in.
 
@@ -173,6 +187,7 @@ class NodeConfig:
     limits: Limits
     delivery: DeliveryPolicy
     presence: PresencePolicy
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
 
 
 class _Section:
@@ -274,11 +289,13 @@ def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> Node
     limits = _parse_limits(top.section("limits"))
     delivery = _parse_delivery(top.section("delivery"))
     presence = _parse_presence(top.section("presence"))
+    retention = _parse_retention(top.section("retention"))
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
     state_dir = (base / Path(state).expanduser()).absolute()
-    return NodeConfig(node, state_dir, state_dir / Path(agents_file).expanduser(), limits, delivery, presence)
+    agents_path = state_dir / Path(agents_file).expanduser()
+    return NodeConfig(node, state_dir, agents_path, limits, delivery, presence, retention)
 
 
 def _parse_limits(section: _Section) -> Limits:
@@ -339,6 +356,13 @@ def _parse_presence(section: _Section) -> PresencePolicy:
         )
     section.close()
     return PresencePolicy(heartbeat_s, stale_after_s)
+
+
+def _parse_retention(section: _Section) -> RetentionPolicy:
+    bodies_s = section.duration_s("bodies", "7d", "0s", "3650d")
+    dead_s = section.duration_s("dead", "30d", "0s", "3650d")
+    section.close()
+    return RetentionPolicy(round(bodies_s * 1000), round(dead_s * 1000))
 
 
 def show_value(value: object) -> str:

@@ -18,6 +18,7 @@ from trishula_router.store.interface import (
     Accepted,
     DeadLetter,
     Draft,
+    Forgotten,
     History,
     MailboxSize,
     Return,
@@ -186,6 +187,13 @@ class HeldStore:
 
     def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
         return self._ask(self._writes, "purge", lambda: self.inner.purge(positions, at))
+
+    def forget(self, after: int, limit: int, *, before: int, dead_before: int, at: int) -> Deferred[Forgotten]:
+        return self._ask(
+            self._writes,
+            "forget",
+            lambda: self.inner.forget(after, limit, before=before, dead_before=dead_before, at=at),
+        )
 
     def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
         return self._ask(self._reads, "dead_letters", lambda: self.inner.dead_letters(after, limit, agent))

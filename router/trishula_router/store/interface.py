@@ -29,6 +29,7 @@ __all__ = [
     "Accepted",
     "DeadLetter",
     "Draft",
+    "Forgotten",
     "History",
     "MailboxSize",
     "Return",
@@ -148,6 +149,22 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class Forgotten(msgspec.Struct, frozen=True, gc=False):
+    """What one step of retention did.
+
+    Attributes:
+        after: where to go on; 0 if there is nothing further that is old enough.
+        bodies: how many bodies were deleted.
+        size_bytes: their size.
+        fullness: how much of what the store may take it takes now: 1.0 is all.
+    """
+
+    after: int
+    bodies: int
+    size_bytes: int
+    fullness: float
+
+
 class MailboxSize(msgspec.Struct, frozen=True, gc=False):
     """How much one address has open."""
 
@@ -210,6 +227,17 @@ class Store(Protocol):
 
     def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
         """Delete the bodies of dead letters; the answer has the positions of those that were some."""
+
+    def forget(self, after: int, limit: int, *, before: int, dead_before: int, at: int) -> Deferred[Forgotten]:
+        """Delete bodies of messages that are settled at all their recipients; of ``limit`` bodies behind ``after``.
+
+        Args:
+            after: a position; 0 to begin.
+            limit: how many bodies to look at.
+            before: those that were settled before this instant (ms) can go.
+            dead_before: the same for dead letters.
+            at: now.
+        """
 
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
         """Append a record that changes no message. May wait for the next verb, like :meth:`deliver`."""

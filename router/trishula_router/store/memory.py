@@ -20,6 +20,7 @@ from trishula_router.store.interface import (
     Accepted,
     DeadLetter,
     Draft,
+    Forgotten,
     History,
     MailboxSize,
     Return,
@@ -155,6 +156,27 @@ class MemoryStore:
             and (agent is None or message.recipient.partition("/")[0] == agent)
         ]
         return succeed(letters[:limit])
+
+    def forget(self, after: int, limit: int, *, before: int, dead_before: int, at: int) -> Deferred[Forgotten]:
+        looked_at: list[int] = []
+        for position in self._bodies:
+            if len(looked_at) == limit or self._messages[position].accepted_at >= max(before, dead_before):
+                break
+            if position > after:
+                looked_at.append(position)
+        forgotten = [place for place in looked_at if self._can_go(place, before, dead_before)]
+        size_bytes = sum(len(self._bodies.pop(place)) for place in forgotten)
+        if forgotten:
+            self._record(Kind.FORGOTTEN, {"bodies": forgotten, "bytes": size_bytes}, at)
+        return succeed(Forgotten(looked_at[-1] if len(looked_at) == limit else 0, len(forgotten), size_bytes, 0.0))
+
+    def _can_go(self, position: int, before: int, dead_before: int) -> bool:
+        key = self._messages[position].sender, self._messages[position].id
+        return all(
+            message.settled_at is not None
+            and message.settled_at < (dead_before if message.state is State.DEAD else before)
+            for message in map(self._messages.__getitem__, self._by_key[key])
+        )
 
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(kind, facts, at)

@@ -67,6 +67,12 @@ class Space:
         self._left_bytes -= needed
         self._open += sum(len(draft.recipients) for draft in drafts)
 
+    def fullness(self, connection: sqlite3.Connection) -> float:
+        """How much of the room for messages is taken: 1.0 is all, and then sends are refused."""
+        self._left_bytes = 0
+        room = self._limit_bytes - _reserve(self._limit_bytes)
+        return 1.0 - max(0, self._measure(connection)) / room
+
     def _measure(self, connection: sqlite3.Connection) -> int:
         page, pages, free = (
             int(connection.execute(f"PRAGMA {name}").fetchone()[0])

@@ -22,10 +22,12 @@ from trishula_router.store import letters, reads
 from trishula_router.store.check import check_store
 from trishula_router.store.damage import is_damage
 from trishula_router.store.facts import accepted_facts, returned_facts, settled_facts
+from trishula_router.store.forgetting import delete_bodies, forgettable
 from trishula_router.store.interface import (
     Accepted,
     DeadLetter,
     Draft,
+    Forgotten,
     History,
     MailboxSize,
     Return,
@@ -332,6 +334,18 @@ class SqliteStore:
                 record = self._record(connection, at, Kind.PURGED, settled_facts(found, None))
                 letters.purge(connection, found, record)
             return found
+
+        return self._writer.submit(job)
+
+    def forget(self, after: int, limit: int, *, before: int, dead_before: int, at: int) -> Deferred[Forgotten]:
+        def job(connection: sqlite3.Connection) -> Forgotten:
+            found = forgettable(connection, after, limit, before, dead_before)
+            if found.bodies:
+                facts = {"bodies": found.bodies, "bytes": found.size_bytes}
+                self._record(connection, at, Kind.FORGOTTEN, facts)
+                delete_bodies(connection, found.bodies)
+            fullness = self._space.fullness(connection)
+            return Forgotten(found.after, len(found.bodies), found.size_bytes, fullness)
 
         return self._writer.submit(job)
 

@@ -1,0 +1,64 @@
+"""Which bodies a SQLite store can delete: those of messages that are settled at all their recipients, for long enough.
+
+The rows of one message stand one behind the other from the place of its body on, one for each recipient, so they are
+read from there until the next message begins. A message can't be settled before it is accepted, so the first one that
+was accepted too late ends the search.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+from trishula_router.store.interface import State
+from trishula_router.store.rows import as_list
+
+__all__ = ["Forgettable", "delete_bodies", "forgettable"]
+
+#: Bodies deleted in one go, in bytes: other jobs wait for so long.
+_BATCH_BYTES = 8 * 1024 * 1024
+
+_ROWS = (
+    "SELECT m.body, m.state, m.accepted_at, m.size_bytes, s.at FROM message AS m"
+    " LEFT JOIN journal AS s ON s.position = m.settled WHERE m.position >= ? ORDER BY m.position"
+)
+
+
+class Forgettable(NamedTuple):
+    """What a look at some bodies found: which can go, their bytes, and where to go on (0: nowhere)."""
+
+    bodies: list[int]
+    size_bytes: int
+    after: int
+
+
+def forgettable(connection: sqlite3.Connection, after: int, limit: int, before: int, dead_before: int) -> Forgettable:
+    """Look at the next ``limit`` bodies behind ``after``; see :meth:`trishula_router.store.interface.Store.forget`."""
+    found: list[int] = []
+    size = 0
+    places = connection.execute(
+        "SELECT position FROM body WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
+    ).fetchall()
+    for (place,) in places:
+        can_go, accepted_at, size_bytes = True, None, 0
+        rows = connection.execute(_ROWS, (place,))
+        for body, state, at, row_bytes, settled_at in rows:
+            if body != place:
+                break
+            accepted_at, size_bytes = at, row_bytes
+            end = dead_before if state == State.DEAD else before
+            can_go = can_go and state != State.OPEN and settled_at is not None and settled_at < end
+        rows.close()
+        if accepted_at is not None and accepted_at >= max(before, dead_before):
+            return Forgettable(found, size, 0)
+        if can_go and accepted_at is not None:
+            found.append(place)
+            size += size_bytes
+            if size >= _BATCH_BYTES:
+                return Forgettable(found, size, place)
+    return Forgettable(found, size, places[-1][0] if len(places) == limit else 0)
+
+
+def delete_bodies(connection: sqlite3.Connection, bodies: list[int]) -> None:
+    """Delete bodies by position."""
+    connection.execute("DELETE FROM body WHERE position IN (SELECT value FROM json_each(?))", (as_list(bodies),))
