@@ -103,9 +103,9 @@ def test_each_recipient_counts() -> None:
 
 
 def test_without_a_receipt_nothing_was_promised() -> None:
-    verdict = judge([sent(1, 10), sent(2, 20), Refused(21 * MS, "dc", "m2", "full")], [])
+    verdict = judge([sent(1, 10), sent(2, 20), Refused(21 * MS, "dc", "m2", "MailboxFull: it is")], [])
     assert verdict.violations == ()
-    assert verdict.unpromised == 1
+    assert (verdict.unpromised, verdict.refused) == (1, {"MailboxFull": 1})
 
 
 def test_dead_letters_are_no_loss_and_are_counted() -> None:

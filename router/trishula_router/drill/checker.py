@@ -108,6 +108,7 @@ class Verdict:
         sent: messages that were given to a client.
         receipts: of them, how many got a receipt.
         unpromised: of them, how many got neither a receipt nor a refusal, as their sender was killed.
+        refused: of them, how many were refused for good, by the class of the error.
         effects: effects of handlers.
         empties: empty inboxes that were checked.
         excused: effects that came a second time because the process was killed before the first was on record.
@@ -118,6 +119,7 @@ class Verdict:
     sent: int = 0
     receipts: int = 0
     unpromised: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
     effects: int = 0
     empties: int = 0
     excused: int = 0
@@ -146,7 +148,7 @@ class _Check:
         self.final = final
         self.sent: dict[Key, Sent] = {}
         self.receipts: dict[Key, int] = {}
-        self.refused: set[Key] = set()
+        self.refused: dict[Key, str] = {}
         self.delivered: list[Delivered] = []
         self.effects: dict[tuple[str, Key], list[Handled]] = defaultdict(list)
         self.empties: list[FetchedEmpty] = []
@@ -163,7 +165,7 @@ class _Check:
                 case Receipted():
                     self.receipts.setdefault((event.who, event.id), event.at_ns)
                 case Refused():
-                    self.refused.add((event.who, event.id))
+                    self.refused[event.who, event.id] = event.error.partition(":")[0]
                 case Delivered():
                     self.delivered.append(event)
                 case Handled():
@@ -188,7 +190,8 @@ class _Check:
             tuple(self.violations),
             sent=len(self.sent),
             receipts=len(self.receipts),
-            unpromised=len(self.sent.keys() - self.receipts.keys() - self.refused),
+            unpromised=len(self.sent.keys() - self.receipts.keys() - self.refused.keys()),
+            refused=Counter(self.refused.values()),
             effects=sum(map(len, self.effects.values())),
             empties=len(self.empties),
             excused=self.excused,

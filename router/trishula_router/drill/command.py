@@ -132,10 +132,16 @@ def _render(report: Report) -> Text:
 
     faults = ", ".join(f"{count} × {kind}" for kind, count in sorted(report.faults_by_kind.items()))
     ends = ", ".join(f"{count} {state}" for state, count in sorted(report.ends.items()))
+    refused = ", ".join(f"{count} {error}" for error, count in sorted(report.refused.items())) or "none"
     rows = [
         ("Drill", report.drill, f"seed {report.seed}, {report.duration_s:.0f} s"),
         ("Rounds", report.rounds, f"{report.faults} faults: {faults}"),
         ("Messages", report.messages, f"with a receipt, of {report.sent} sent; in the store: {ends}"),
+        (
+            "Without",
+            report.sent - report.messages,
+            f"a receipt: {report.unpromised} of killed senders; refused: {refused}",
+        ),
         ("Lost", report.lost, "with a receipt, and not there, not ended, not handled, or changed"),
         ("Twice", report.twice, f"handled twice without excuse; {report.effects} effects in all"),
         ("Excused", report.excused, "handled again because the process was killed before the first run was on record"),

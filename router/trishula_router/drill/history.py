@@ -65,7 +65,11 @@ class Receipted(msgspec.Struct, frozen=True, tag="receipt"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The sender was told that there will be no receipt."""
+    """The sender was told that there will be no receipt.
+
+    Attributes:
+        error: its class, a colon, its sentence.
+    """
 
     at_ns: int
     who: str

@@ -66,6 +66,8 @@ class Report:
         faults: how many struck.
         faults_by_kind: likewise.
         excused: handlers that ran a second time because their process was killed before the first run was on record.
+        unpromised: messages whose sender was killed before it had a receipt or a refusal.
+        refused: messages that were refused for good, by the class of the error.
         violations: the sentences of the checker.
     """
 
@@ -83,6 +85,8 @@ class Report:
     duration_s: float = 0.0
     faults_by_kind: dict[str, int] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
+    unpromised: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
 
     @property
@@ -92,11 +96,23 @@ class Report:
 
     def merge(self, other: Report) -> None:
         """The report on another drill."""
-        for name in ("rounds", "messages", "sent", "faults", "lost", "twice", "excused", "effects", "empties"):
+        for name in (
+            "rounds",
+            "messages",
+            "sent",
+            "faults",
+            "lost",
+            "twice",
+            "excused",
+            "effects",
+            "empties",
+            "unpromised",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.duration_s += other.duration_s
         self.faults_by_kind = dict(Counter(self.faults_by_kind) + Counter(other.faults_by_kind))
         self.ends = dict(Counter(self.ends) + Counter(other.ends))
+        self.refused = dict(Counter(self.refused) + Counter(other.refused))
         self.violations += other.violations
 
     def add(self, verdict: Verdict) -> None:
@@ -108,7 +124,9 @@ class Report:
         self.excused += verdict.excused
         self.effects += verdict.effects
         self.empties += verdict.empties
+        self.unpromised += verdict.unpromised
         self.ends = dict(Counter(self.ends) + Counter(verdict.ends))
+        self.refused = dict(Counter(self.refused) + Counter(verdict.refused))
         self.violations += [f"{violation.kind}: {violation.sentence}" for violation in verdict.violations]
 
 

@@ -201,7 +201,9 @@ class Sender(Worker):
                 self.history.tell(Receipted(time.monotonic_ns(), task.name, message_id))
                 self.receipts += 1
             elif not self.leaving:
-                self.history.tell(Refused(time.monotonic_ns(), task.name, message_id, f"{error}"))
+                self.history.tell(
+                    Refused(time.monotonic_ns(), task.name, message_id, f"{type(error).__name__}: {error}")
+                )
 
         client.send(to, id=message_id, payload=payload, priority=priority).when_done(receipt)
 
