@@ -468,7 +468,7 @@ class Client:
         if url is None or url != self.url:
             # Another node, or another session: what we said we knew may not have been of its store.
             return msgspec.structs.replace(fetched, epoch_changed=False)
-        changed = self._member.met(url, "", fetched.epoch, fetched.high_water)
+        changed = self._member.met(url, "", fetched.epoch, fetched.high_water, fetched.epoch_changed)
         return msgspec.structs.replace(fetched, epoch_changed=changed)
 
     # -- live topics and procedures ------------------------------------------------------------------------------------

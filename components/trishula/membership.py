@@ -269,14 +269,17 @@ class Membership:
     def _known_again(self, link: Link, answer: object) -> Attached:
         """The answer; whether its store is the one we knew is for us to see as well."""
         attached = msgspec.convert(answer, Attached)
-        changed = self.met(link.url, attached.node, attached.epoch, attached.high_water)
-        return msgspec.structs.replace(attached, epoch_changed=True) if changed else attached
+        changed = self.met(link.url, attached.node, attached.epoch, attached.high_water, attached.epoch_changed)
+        return msgspec.structs.replace(attached, epoch_changed=changed)
 
-    def met(self, url: str, node: str, epoch: str, position: int) -> bool:
-        """How far a node's store is; whether it is another store than the one we knew there."""
+    def met(self, url: str, node: str, epoch: str, position: int, told: bool) -> bool:
+        """How far a node's store is; whether it is another store than the one we knew there, or is ``told`` to be.
+
+        A node tells it of the same epoch, too, if its store is behind what we have seen of it: an old copy.
+        """
         known = self.positions.get(url)
         self.positions[url] = epoch, position
-        if known is not None and known[0] != epoch:
+        if known is not None and (told or known[0] != epoch):
             _log.warning(
                 "The node%s at %s has another store than before (epoch %s, was %s): what only the old one had is "
                 "gone; what has no receipt is offered again",

@@ -381,8 +381,21 @@ def test_a_store_that_is_another_than_before_is_noticed(
     attached = second.agent.client.attached
     assert attached is not None
     assert attached.epoch_changed
+    second.connection.lose()
+
+    def behind(link: FakeLink) -> None:
+        usual = link.usual
+        link.usual = lambda asked: (  # type: ignore[method-assign]
+            {"node": "single", "epoch": "f", "high_water": 2, "epoch_changed": True}
+            if asked.uri == uris.MAILBOX_ATTACH
+            else usual(asked)
+        )
+
+    with caplog.at_level(logging.WARNING):
+        second.connection.join(prepare=behind)
+    assert "has another store than before (epoch f, was f)" in caplog.text
     second.turn()
-    assert second.file().load().nodes == {"ws://one/ws": ("f", 3)}
+    assert second.file().load().nodes == {"ws://one/ws": ("f", 2)}
 
 
 # -- where it is -------------------------------------------------------------------------------------------------------
