@@ -12,9 +12,10 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     "refused", node, seq, copies, error?, detail?, retry_after_s?}``. It is answered when the messages are on disk.
     May be repeated: yes, (``from``, ``id``) is the key.
 ``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?})`` → ``{node, epoch, high_water,
-epoch_changed?}``
-    Starts pushing to the inbox topic of the address; subscribe to that first. May be repeated: yes; a newer session of
-    the same address takes over and the older one is closed with ``trishula.error.taken_over``.
+lease_s, epoch_changed?}``
+    Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits for
+    its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
+    ``trishula.error.taken_over``.
 ``mailbox.ack([token…])`` → ``[true | false…]``
     ``true``: the message is done (also when it already was). ``false``: no such message in the caller's mailboxes.
     May be repeated: yes.

@@ -389,7 +389,8 @@ class Node:
         if before is not None:
             self._take_over(address, before, caller.session)
         self._tell_presence()
-        return {"node": self._config.node, **self._place(options.epoch, options.position)}
+        place = self._place(options.epoch, options.position)
+        return {"node": self._config.node, **place, "lease_s": self._config.delivery.lease_s}
 
     def _place(self, epoch: str | None, position: int | None) -> dict[str, Any]:
         """Where the store is, and, for a client that says what it last knew, whether that means anything here.

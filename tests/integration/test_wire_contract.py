@@ -294,7 +294,7 @@ async def test_signals_of_simple_clients(node: NodeProcess, serializer: str) -> 
 async def test_attach_answers_where_the_client_stands(node: NodeProcess, serializer: str) -> None:
     async with session(node, "agni", serializer) as agni:
         answer = await agni.call(uris.MAILBOX_ATTACH)
-        assert set(answer) == {"node", "epoch", "high_water"}
+        assert set(answer) == {"node", "epoch", "high_water", "lease_s"}
         assert (answer["node"], len(answer["epoch"])) == ("single", 16)
         assert answer["high_water"] > 0
 
