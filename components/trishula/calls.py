@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from trishula.awaiting import Pending
-from trishula.errors import CallFailed, OutcomeUnknown, RemoteError, TrishulaError, from_wire
+from trishula.errors import (
+    CallFailed,
+    DeadLetter,
+    MessageExpired,
+    OutcomeUnknown,
+    RemoteError,
+    TrishulaError,
+    from_wire,
+)
 from trishula.message import Message
 from trishula.names import Address
 
@@ -39,11 +47,13 @@ class Calls:
         self._open: dict[str, _Open] = {}
         # What was given up: id → (agent, procedure), then its answer if it comes.
         self._given_up: dict[str, _Open] = {}
+        # Calls that failed by news: the ERROR message, by which the node tells the same, is still to come.
+        self._told: dict[str, None] = {}
 
     @property
     def is_busy(self) -> bool:
         """Whether any delivery could be an answer."""
-        return bool(self._open or self._given_up)
+        return bool(self._open or self._given_up or self._told)
 
     def open(self, message_id: str, agent: str, procedure: str) -> Pending[Any]:
         """A call begins; the outcome is there at once if it came late for an earlier call of that id."""
@@ -73,9 +83,14 @@ class Calls:
         if message.reply_to is None or message.type not in ("RESULT", "ERROR"):
             return False
         call = self._open.get(message.reply_to) or self._given_up.get(message.reply_to)
+        was_told = message.reply_to in self._told and _tells_an_end(message)
+        if was_told:
+            del self._told[message.reply_to]
         if call is None or message.sender is None:
-            return False
-        if Address.parse(message.sender).agent != Address.parse(call.agent).agent:
+            return was_told
+        # Who answers a COMMAND to a capability, the node decides.
+        asked = Address.parse(call.agent)
+        if asked.capability is None and Address.parse(message.sender).agent != asked.agent:
             _log.warning("%s answered a call that went to %s; ignored", message.sender, call.agent)
             return False
         if message.type == "RESULT":
@@ -95,6 +110,10 @@ class Calls:
                 continue
             call = self._open.get(str(report.get("id")))
             if call is not None and call.agent == report.get("to"):
+                if len(self._told) >= _LATE_ANSWERS:
+                    del self._told[next(iter(self._told))]
+                if report["state"] != "cancelled":
+                    self._told[str(report["id"])] = None
                 end = f"{report['state']}: {report['reason']}" if report.get("reason") else report["state"]
                 call.answer.reject(
                     CallFailed(f"the COMMAND {report.get('id')} to {call.agent} ({call.procedure}) is {end}")
@@ -112,6 +131,12 @@ class Calls:
                     message_id=message_id,
                 )
             )
+
+
+def _tells_an_end(message: Message) -> bool:
+    """Whether the node says by it that a message is dead or expired."""
+    name = message.payload.get("error") if isinstance(message.payload, Mapping) else None
+    return message.type == "ERROR" and name in (DeadLetter.uri, MessageExpired.uri)
 
 
 def error_of(payload: object, agent: str, procedure: str) -> TrishulaError:

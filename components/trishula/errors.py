@@ -298,7 +298,7 @@ class DeadLetter(TrishulaError):
 
 
 class MessageExpired(TrishulaError):
-    """The COMMAND's time to live or its deadline was over before it was done; its sender is told by an ERROR message."""
+    """The COMMAND's time to live or deadline was over before it was done; its sender is told by an ERROR message."""
 
     uri = "trishula.error.message_expired"
 

@@ -13,8 +13,8 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     May be repeated: yes, (``from``, ``id``) is the key.
 ``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?})`` → ``{node, epoch, high_water,
 lease_s, epoch_changed?}``
-    Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits for
-    its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
+    Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits
+    for its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
     ``trishula.error.taken_over``.
 ``mailbox.ack([token…])`` → ``[true | false…]``
     ``true``: the message is done (also when it already was). ``false``: no such message in the caller's mailboxes.
@@ -56,14 +56,15 @@ presence?})`` → entries ``{agent, presence, since, node, capabilities, …}``;
 busy_until?, load?, progress?})`` → ``{received_at, answered_at}``. May be repeated: yes.
 
 Dead letters (caller: an operator): ``admin.dead.list({agent?, limit?, after?})`` → ``{letters: [{seq, from, id, to,
-type, reason, failures, attempts, dead_at, bytes}…], more}``; ``admin.dead.show(seq)`` → the letter with its ``message``;
-``admin.dead.replay([seq…])`` → ``[true | false…]``: whether it is back in its mailbox, with no failures and its first
-time to live; ``admin.dead.purge([seq…] | {before?})`` → how many bodies were deleted. May be repeated: yes.
+type, reason, failures, attempts, dead_at, bytes}…], more}``; ``admin.dead.show(seq)`` → the letter with its
+``message``; ``admin.dead.replay([seq…])`` → ``[true | false…]``: whether it is back in its mailbox, with no failures
+and its first time to live; ``admin.dead.purge([seq…] | {before?})`` → how many bodies were deleted. May be repeated:
+yes.
 
 What the node itself says to a sender: of a message that is dead (not of an ERROR or a RESULT), and of a COMMAND that
 expired, its sender gets an ERROR message in its mailbox: ``from`` = the recipient it had, ``reply_to`` = its id,
-``payload`` = ``{error, message, reason}`` with ``trishula.error.dead_letter`` or ``trishula.error.message_expired``, and
-an id that begins with ``node:``, which nobody else may use.
+``payload`` = ``{error, message, reason}`` with ``trishula.error.dead_letter`` or ``trishula.error.message_expired``,
+and an id that begins with ``node:``, which nobody else may use.
 
 Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator).
 

@@ -177,3 +177,13 @@ def test_what_is_remembered_is_there(subject: Subject) -> None:  # noqa: F811
     assert subject.do(lambda store: store.remembered("seen:")) == {"seen:agni": "ü", "seen:dc": "2"}
     assert subject.do(lambda store: store.remembered("nothing:")) == {}
     assert kinds(subject) == []
+
+
+def test_a_letter_whose_body_went_with_its_time_is_none_any_more(subject: Subject) -> None:  # noqa: F811
+    position = one(subject)
+    die(subject, position)
+    subject.do(lambda store: store.forget(0, 100, before=0, dead_before=300, at=400))
+    assert subject.do(lambda store: store.bodies([position])) == {}
+    assert letters(subject) == []
+    assert subject.do(lambda store: store.replay({position: 5000}, 500)) == []
+    assert subject.do(lambda store: store.purge([position], 500)) == []

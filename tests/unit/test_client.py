@@ -19,6 +19,7 @@ from trishula.errors import (
     ArgumentInvalid,
     BusUnreachable,
     CallFailed,
+    DeadLetter,
     MessageInvalid,
     NotAllowed,
     OutcomeUnknown,
@@ -443,6 +444,40 @@ def test_a_call_whose_command_is_dead_fails_at_once(setup: Setup) -> None:
     assert not outcome.done
     news([{"id": message_id, "to": "agni", "state": "dead", "reason": "5 of 5 attempts failed"}])
     assert str(error_of(outcome)) == f"the COMMAND {message_id} to agni (p) is dead: 5 of 5 attempts failed"
+
+
+def test_what_a_call_was_told_by_news_is_not_told_again_by_the_nodes_message(setup: Setup) -> None:
+    link = setup.join()
+    outcome = setup.client.call("agni", "p", timeout=60)
+    setup.turn()
+    message_id = link.sent()[0]["id"]
+    link.topics[uris.receipts_of("dc")]([{"id": message_id, "to": "agni", "state": "dead", "reason": "no"}])
+    assert isinstance(error_of(outcome), CallFailed)
+    payload = {"error": DeadLetter.uri, "message": "it is a dead letter", "reason": "no"}
+    answer(link, message_id, type="ERROR", payload=payload, id="node:single:e:1:dead")
+    assert setup.got == []
+    # Of a message that nobody called with, it is the agent's to know.
+    answer(link, "other", type="ERROR", payload=payload, id="node:single:e:2:dead")
+    assert [delivery.message.reply_to for delivery in setup.got] == ["other"]
+
+
+def test_a_call_whose_news_were_lost_fails_by_the_nodes_message(setup: Setup) -> None:
+    link = setup.join()
+    outcome = setup.client.call("agni", "p", timeout=60)
+    setup.turn()
+    payload = {"error": DeadLetter.uri, "message": "it is a dead letter", "reason": "no"}
+    answer(link, link.sent()[0]["id"], type="ERROR", payload=payload)
+    assert isinstance(error_of(outcome), DeadLetter)
+    assert str(error_of(outcome)) == "it is a dead letter"
+
+
+def test_whoever_has_the_capability_answers_a_call_to_it(setup: Setup) -> None:
+    link = setup.join()
+    outcome = setup.client.call("capability:deploy", "p")
+    setup.turn()
+    assert link.sent()[0]["to"] == "capability:deploy"
+    answer(link, link.sent()[0]["id"], payload="done", **{"from": "rushabdev"})
+    assert outcome.result() == "done"
 
 
 def test_a_call_needs_an_inbox(clock: Clock) -> None:

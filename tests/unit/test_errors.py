@@ -91,8 +91,7 @@ TABLE = {
     "MessageExpired": (
         "message_expired",
         False,
-        "The COMMAND's time to live or its deadline was over before it was done; its sender is told by an ERROR "
-        "message.",
+        "The COMMAND's time to live or deadline was over before it was done; its sender is told by an ERROR message.",
     ),
     "OutcomeUnknown": (
         "outcome_unknown",

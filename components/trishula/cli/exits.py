@@ -55,6 +55,8 @@ _BY_CLASS: tuple[tuple[type[errors.TrishulaError], Exit], ...] = (
     (errors.ProcedureUnknown, Exit.NOT_FOUND),
     (errors.OutcomeUnknown, Exit.OUTCOME_UNKNOWN),
     (errors.CallFailed, Exit.FAILED),
+    (errors.DeadLetter, Exit.FAILED),
+    (errors.MessageExpired, Exit.FAILED),
     (errors.RemoteError, Exit.FAILED),
 )
 

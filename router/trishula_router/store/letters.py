@@ -1,7 +1,7 @@
 """Dead letters in SQLite, as plain functions of a connection: which there are, replay, purge.
 
-A letter is a row with the state ``dead`` whose ``body`` is not 0. A purged one keeps its row, so that its id stays
-taken and its life can be told.
+A letter is a row with the state ``dead`` that has its body. One that was purged (its ``body`` is 0), or whose body went
+with its time, keeps its row, so that its id stays taken and its life can be told.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from trishula_router.store.rows import as_list, insert
 __all__ = ["dead_letters", "letters_among", "purge", "replay"]
 
 
+_IS_LETTER = "m.state = 2 AND m.body != 0 AND EXISTS (SELECT 1 FROM body AS b WHERE b.position = m.body)"
+
+
 def letters_among(connection: sqlite3.Connection, positions: Sequence[int]) -> list[int]:
     """Which of them are dead letters, oldest first."""
     rows = connection.execute(
-        "SELECT position FROM message WHERE state = 2 AND body != 0"
-        " AND position IN (SELECT value FROM json_each(?)) ORDER BY position",
+        f"SELECT m.position FROM message AS m WHERE {_IS_LETTER}"
+        " AND m.position IN (SELECT value FROM json_each(?)) ORDER BY m.position",
         (as_list(positions),),
     )
     return [position for (position,) in rows]
@@ -33,7 +36,7 @@ def dead_letters(connection: sqlite3.Connection, after: int, limit: int, agent: 
             "SELECT m.position, CASE WHEN json_valid(CAST(j.facts AS TEXT))"
             " THEN json_extract(CAST(j.facts AS TEXT), '$.reason') END"
             " FROM message AS m LEFT JOIN journal AS j ON j.position = m.settled"
-            " WHERE m.state = 2 AND m.body != 0 AND m.position > :after"
+            f" WHERE {_IS_LETTER} AND m.position > :after"
             # An instance's address is the agent's with "/…" behind, and "0" is the character after "/".
             " AND (:agent IS NULL OR m.recipient = :agent"
             " OR (m.recipient > :agent || '/' AND m.recipient < :agent || '0'))"
