@@ -34,6 +34,7 @@ from trishula.backoff import Backoff
 from trishula.errors import (
     BusUnreachable,
     CallFailed,
+    NodeStopping,
     NotAllowed,
     PayloadNotJson,
     ProcedureUnknown,
@@ -46,7 +47,7 @@ from trishula.rejoin import DEFAULT_BACKOFF, Rejoin
 from trishula.settings import Settings
 from trishula.surroundings import Clock, Surroundings, Timer
 from trishula.transport import AnswerLate, Endpoint, LinkLost, Listener
-from trishula.uris import REALM
+from trishula.uris import AGENT_PREFIX, PREFIX, REALM
 
 __all__ = ["WampConnection"]
 
@@ -373,9 +374,15 @@ def _sentence(error: ApplicationError) -> str:
 
 def _from_application_error(uri: str, error: ApplicationError) -> TrishulaError:
     sentence = _sentence(error)
+    is_the_nodes = uri.startswith(PREFIX) and not uri.startswith(AGENT_PREFIX)
+    if is_the_nodes and error.error in (ApplicationError.NO_SUCH_PROCEDURE, ApplicationError.CANCELED):
+        # Its procedures go before its sessions do. What was sent then is not refused: it is offered again.
+        return NodeStopping(f"the node takes no call of {uri} now: it stops or starts; try again, or another node")
+    if error.error == ApplicationError.AUTHORIZATION_FAILED:
+        return NodeStopping(f"the node can't say now whether {uri} is allowed: it stops or starts ({sentence})")
     if error.error == ApplicationError.NO_SUCH_PROCEDURE:
         return ProcedureUnknown(f"nobody offers {uri} now: its agent is not connected, or has no such procedure")
-    if error.error in (ApplicationError.NOT_AUTHORIZED, ApplicationError.AUTHORIZATION_FAILED):
+    if error.error == ApplicationError.NOT_AUTHORIZED:
         return NotAllowed(f"{uri} was refused: {sentence}")
     if error.error == ApplicationError.INVALID_PAYLOAD:
         return PayloadNotJson(f"the answer of {uri} can't be written: {sentence}")

@@ -34,7 +34,15 @@ def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 @pytest.mark.node
 @pytest.mark.parametrize(
     ("name", "rounds"),
-    [("kill9", 2), ("kill9-agent", 2), ("kill9-both", 1), ("freeze", 1), ("network", 7), ("disk-full", 1)],
+    [
+        ("kill9", 2),
+        ("kill9-agent", 2),
+        ("kill9-both", 1),
+        ("restart", 1),
+        ("freeze", 1),
+        ("network", 7),
+        ("disk-full", 1),
+    ],
 )
 def test_nothing_is_lost_and_nothing_runs_twice(name: str, rounds: int, tmp_path: Path) -> None:
     report = report_of(drill(name, "--rounds", str(rounds), "--seed", "3", "--json", TMPDIR=str(tmp_path)))
@@ -42,8 +50,8 @@ def test_nothing_is_lost_and_nothing_runs_twice(name: str, rounds: int, tmp_path
     assert report["faults"] >= rounds
     assert sum(report["faults_by_kind"].values()) == report["faults"]
     assert report["messages"] > 20 * rounds
-    assert report["effects"] >= report["messages"]
-    assert (report["lost"], report["twice"], report["violations"]) == (0, 0, [])
+    assert report["effects"] >= report["messages"] == report["sent"] - report["unpromised"]
+    assert (report["lost"], report["twice"], report["violations"], report["refused"]) == (0, 0, [], {})
     assert list(tmp_path.iterdir()) == [], "the throw-away directory is gone"
 
 

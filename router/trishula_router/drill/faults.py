@@ -18,6 +18,7 @@ class Kind(StrEnum):
     """What a fault does."""
 
     KILL_NODE = "kill node"  # kill -9 of all its processes at once, then start it again
+    RESTART_NODE = "restart node"  # SIGTERM, and start it again when it has ended
     KILL_CLIENT = "kill client"  # kill -9 of a sender or a receiver, then start it again
     FREEZE_NODE = "freeze node"  # SIGSTOP of all its processes, SIGCONT after ``for_s``
     FREEZE_CLIENT = "freeze client"  # the same for a sender or a receiver
@@ -67,6 +68,7 @@ DRILLS = {
     "kill9": "kill -9 of the node, again and again, under running traffic",
     "kill9-agent": "kill -9 of senders and receivers",
     "kill9-both": "kill -9 of the node and of clients, at about the same time",
+    "restart": "the node is stopped in order and started again",
     "freeze": "SIGSTOP and SIGCONT of the node and of clients",
     "network": "latency, down, reset, black hole, slow close, limited data, slicing between clients and node",
     "disk-full": "the store is full, and has room again",
@@ -95,6 +97,10 @@ def schedule(drill: str, number: int, seed: int, cast: Cast) -> tuple[Fault, ...
 
 def _kill_node(chance: random.Random, _number: int, _cast: Cast) -> list[Fault]:
     return [Fault(Kind.KILL_NODE, _soon(chance))]
+
+
+def _restart_node(chance: random.Random, _number: int, _cast: Cast) -> list[Fault]:
+    return [Fault(Kind.RESTART_NODE, _soon(chance))]
 
 
 def _kill_client(chance: random.Random, _number: int, cast: Cast) -> list[Fault]:
@@ -143,6 +149,7 @@ _FAULTS = {
     "kill9": _kill_node,
     "kill9-agent": _kill_client,
     "kill9-both": _kill_both,
+    "restart": _restart_node,
     "freeze": _freeze,
     "network": _network,
     "disk-full": _disk_full,

@@ -282,6 +282,8 @@ class _Stage:
         match fault.kind:
             case Kind.KILL_NODE:
                 return self._node.kill, lambda: self._node.start(self._config)
+            case Kind.RESTART_NODE:
+                return self._node.stop, lambda: self._node.start(self._config)
             case Kind.FREEZE_NODE:
                 return self._node.freeze, self._node.thaw
             case Kind.KILL_CLIENT:

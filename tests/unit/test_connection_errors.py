@@ -1,0 +1,32 @@
+"""What a node's router answers to a call, as the client's own errors: above all, which of them a repeat can help."""
+
+from __future__ import annotations
+
+import pytest
+from autobahn.wamp.exception import ApplicationError
+
+from trishula import uris
+from trishula.connection import _from_application_error
+from trishula.errors import CallFailed, NodeStopping, NotAllowed, ProcedureUnknown, RecipientUnknown
+
+RPC = uris.procedure_of("agni", "host_report")
+
+
+@pytest.mark.parametrize(
+    ("uri", "wamp_error", "kind"),
+    [
+        # A node that stops in order takes its procedures back before it closes its sessions.
+        (uris.MAILBOX_SEND, ApplicationError.NO_SUCH_PROCEDURE, NodeStopping),
+        (uris.MAILBOX_ATTACH, ApplicationError.CANCELED, NodeStopping),
+        (uris.MAILBOX_SEND, ApplicationError.AUTHORIZATION_FAILED, NodeStopping),
+        (uris.MAILBOX_SEND, ApplicationError.NOT_AUTHORIZED, NotAllowed),
+        (uris.MAILBOX_SEND, RecipientUnknown.uri, RecipientUnknown),
+        (RPC, ApplicationError.NO_SUCH_PROCEDURE, ProcedureUnknown),
+        (RPC, ApplicationError.CANCELED, CallFailed),
+        (RPC, ApplicationError.NOT_AUTHORIZED, NotAllowed),
+    ],
+)
+def test_the_routers_errors(uri: str, wamp_error: str, kind: type[Exception]) -> None:
+    error = _from_application_error(uri, ApplicationError(wamp_error, "a sentence"))
+    assert type(error) is kind
+    assert error.temporary == (kind is NodeStopping)
