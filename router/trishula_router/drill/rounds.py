@@ -13,19 +13,20 @@ import json
 import random
 import secrets
 import shutil
-import subprocess
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from trishula import connect, uris
 from trishula.errors import TrishulaError
-from trishula.throwaway import ToolFailed, command, surroundings_of
+from trishula.throwaway import ToolFailed
+from trishula_router.agents_file import AgentRecord, update_agents
+from trishula_router.commands.state import agents_file_of
 from trishula_router.drill.autopsy import autopsy, size_of_store
 from trishula_router.drill.checker import Verdict, check
 from trishula_router.drill.faults import Cast, Fault, Kind, schedule
@@ -34,6 +35,7 @@ from trishula_router.drill.processes import ClientProcess, NodeProcess
 from trishula_router.drill.proxy import Network, Proxy, Toxic, free_port
 from trishula_router.drill.worker import Task
 from trishula_router.effective import options_of
+from trishula_router.tokens import TokenRecord, digest_of, new_token, with_new_token
 
 __all__ = ["CAST", "LEG_ROUNDS", "Report", "run_drill"]
 
@@ -189,8 +191,7 @@ class _Stage:
         self._tokens: dict[str, str] = {}
 
     def __enter__(self) -> _Stage:
-        self._tokens = {name: self._token(name) for name in CAST.clients}
-        self._tokens[_OPERATOR] = self._token(_OPERATOR, "--operator")
+        self._tokens = self._make_tokens()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -207,12 +208,17 @@ class _Stage:
         file.write_text(json.dumps(config))
         return file
 
-    def _token(self, name: str, *options: str) -> str:
-        args = command("token", "new", name, "--state", str(self._state), "--json", *options)
-        done = subprocess.run(args, capture_output=True, text=True, env=surroundings_of(), check=False)
-        if done.returncode:
-            raise ToolFailed(f"no token could be made for {name}: {done.stderr.strip()}")
-        return str(json.loads(done.stdout)["token"])
+    def _make_tokens(self) -> dict[str, str]:
+        """Register everybody; a further drill on the same state gives each another token."""
+        now_s = time.time()
+        made = {name: new_token(name, secrets.token_urlsafe) for name in (*CAST.clients, _OPERATOR)}
+        self._state.mkdir(mode=0o700, exist_ok=True)
+        with update_agents(agents_file_of(self._state)) as agents:
+            for name, token in made.items():
+                record = agents.get(name, AgentRecord())
+                kept, _ = with_new_token(record.tokens, TokenRecord(digest_of(token), now_s, None, None), now_s)
+                agents[name] = replace(record, tokens=kept, operator=name == _OPERATOR)
+        return made
 
     # -- a leg ---------------------------------------------------------------------------------------------------------
 
