@@ -117,6 +117,15 @@ def _no_settings_leak_in(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
     monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_written_at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the run if an agent, the demo or the bench kept something where a user's own agents keep theirs."""
+    yield
+    home = tmp_path_factory.getbasetemp() / "no-home"
+    written = sorted(str(path.relative_to(home)) for path in home.rglob("*")) if home.exists() else []
+    assert not written, f"written to the home directory: {', '.join(written)}"
+
+
 @pytest.fixture(autouse=True)
 def _unit_tests_leave_the_reactor_alone(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a unit test that puts a timer on the real reactor: it gets its time from a Clock."""
