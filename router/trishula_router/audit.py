@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 
 from trishula.errors import MessageUnknown
-from trishula.names import Address
+from trishula.names import BROADCAST, Address
 from trishula_router.arguments import QueryOptions
 from trishula_router.journal import Record
 from trishula_router.mailroom import got, is_of
 from trishula_router.notices import is_reserved
 from trishula_router.settlement import Settlement
-from trishula_router.store.interface import History, State, Store, StoredMessage, Verdict
+from trishula_router.store.interface import History, Store, StoredMessage, Verdict
 
 __all__ = ["Audit", "told_verdict"]
 
@@ -46,23 +46,18 @@ class Audit:
         """The states of messages that the agent sent or received; ids it has nothing to do with are left out.
 
         A broadcast has one entry with a state for each recipient, in ``recipients``; its own ``state`` is the one that
-        is furthest from done.
+        is furthest from done. If several senders used an id, the entry tells of the agent's own message, or else of the
+        latest that it received.
         """
-        states: dict[str, dict[str, Any]] = {}
+        by_key: dict[tuple[str, str], list[StoredMessage]] = {}
         for message in await self._store.with_ids(ids):
-            if not _is_party(agent, message):
-                continue
-            known = states.get(message.id)
-            told = _state(message)
-            if known is None:
-                states[message.id] = told
-                continue
-            recipients = known.setdefault("recipients", {known["to"]: known["state"]})
-            recipients[message.recipient] = told["state"]
-            known["to"] = "broadcast"
-            if message.state is State.OPEN:
-                known["state"] = told["state"]
-        return states
+            if _is_party(agent, message):
+                by_key.setdefault((message.id, message.sender), []).append(message)
+
+        def weight(key: tuple[str, str]) -> tuple[bool, int]:
+            return Address.parse(key[1]).agent == agent, by_key[key][0].position
+
+        return {key[0]: _state_of_all(by_key[key]) for key in sorted(by_key, key=weight)}
 
     async def cancel(self, agent: str, ids: Sequence[str]) -> list[bool]:
         """Cancel what the agent sent and is not settled; of a broadcast, for all recipients that are not."""
@@ -136,6 +131,20 @@ def told_verdict(verdict: Verdict) -> dict[str, Any]:
             for damage in verdict.damages
         ],
     }
+
+
+#: From the furthest from done to done.
+_FURTHEST_FIRST = ("accepted", "delivered", "dead", "expired", "cancelled", "done")
+
+
+def _state_of_all(messages: Sequence[StoredMessage]) -> dict[str, Any]:
+    """The state of a message, as all its recipients have it."""
+    furthest = min(messages, key=lambda message: _FURTHEST_FIRST.index(message.state_word))
+    told = _state(furthest)
+    if len(messages) > 1:
+        told["to"] = BROADCAST
+        told["recipients"] = {message.recipient: message.state_word for message in messages}
+    return told
 
 
 def _state(message: StoredMessage) -> dict[str, Any]:

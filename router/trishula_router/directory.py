@@ -102,6 +102,9 @@ class Known:
 #: doesn't make its agent come and go.
 _SETTLING_MS = 1000
 
+#: Sessions that are gone and remembered; what may still come of one comes within the next turns of the reactor.
+_LEFT_SESSIONS = 1000
+
 #: Samples of the clocks' difference that are kept: the last five minutes at a beat every ten seconds.
 _SKEW_SAMPLES = 30
 
@@ -136,6 +139,7 @@ class Directory:
         self._registered = registered
         self._known: dict[str, Known] = {}
         self._agent_of: dict[int, str] = {}
+        self._left: dict[int, None] = {}
 
     def joined(self, agent: str, session: int, now: int) -> None:
         """A session of the agent joined."""
@@ -211,6 +215,9 @@ class Directory:
 
     def left(self, session: int) -> str | None:
         """A session is gone; returns whose it was."""
+        self._left[session] = None
+        if len(self._left) > _LEFT_SESSIONS:
+            del self._left[next(iter(self._left))]
         agent = self._agent_of.pop(session, None)
         if agent is not None:
             known = self._known[agent]
@@ -219,6 +226,10 @@ class Directory:
                 # Its next life says for itself what it does.
                 known.says = known.busy_until = known.load = known.progress = known.progress_at = None
         return agent
+
+    def has_left(self, session: int) -> bool:
+        """Whether a session is known to be gone."""
+        return session in self._left
 
     def agent_of(self, session: int) -> str | None:
         """Whose session it is."""

@@ -1,8 +1,11 @@
 """Instances: the further sessions under an agent's identity, and how long their mailboxes last.
 
-An instance (``agni/7f3a``) is there from its first ``attach`` or ``fetch`` on, and for a grace time after its session
-is gone, so that a script that reconnects finds its answers. Then its address is unknown, and what is still open for it
-expires. Policy only; instants are seconds of the clock that the caller reads.
+An instance (``agni/7f3a``) is there from its first ``attach`` or ``fetch`` on, and for a grace time after the last of
+its sessions is gone, so that a script that reconnects finds its answers. Then its address is unknown, and what is still
+open for it expires. For the same time after the node's start again any instance may be on its way back: nobody knows
+then which ones there were, and an answer that is refused as undeliverable would be lost.
+
+Policy only; instants are seconds of the clock that the caller reads.
 """
 
 from __future__ import annotations
@@ -19,12 +22,17 @@ class Instances:
 
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
-        self._session_of: dict[str, int] = {}
+        self._sessions_of: dict[str, set[int]] = {}
         self._gone_since: dict[str, float] = {}
+        self._began_s = float("-inf")
+
+    def begin(self, now_s: float) -> None:
+        """The node starts again, after a run of which nothing but the store is left."""
+        self._began_s = now_s
 
     def present(self, address: str, session: int) -> None:
         """A session speaks for the instance."""
-        self._session_of[address] = session
+        self._sessions_of.setdefault(address, set()).add(session)
         self._gone_since.pop(address, None)
 
     def remember(self, address: str, now_s: float) -> None:
@@ -34,13 +42,24 @@ class Instances:
 
     def left(self, session: int, now_s: float) -> None:
         """A session is gone, and with it its instances, after their grace time."""
-        for address in [address for address, owner in self._session_of.items() if owner == session]:
-            del self._session_of[address]
-            self._gone_since[address] = now_s
+        for address in [address for address, sessions in self._sessions_of.items() if session in sessions]:
+            self._sessions_of[address].discard(session)
+            if not self._sessions_of[address]:
+                del self._sessions_of[address]
+                self._gone_since[address] = now_s
 
-    def knows(self, address: str) -> bool:
-        """Whether messages to that instance are taken."""
-        return address in self._session_of or address in self._gone_since
+    def is_there(self, address: str) -> bool:
+        """Whether that instance is known for certain."""
+        return address in self._sessions_of or address in self._gone_since
+
+    def knows(self, address: str, now_s: float) -> bool:
+        """Whether messages to that instance are taken; one that is taken on trust has its grace time from then on."""
+        if self.is_there(address):
+            return True
+        if now_s - self._began_s >= self._grace_s:
+            return False
+        self._gone_since[address] = now_s
+        return True
 
     def gone(self, now_s: float) -> list[str]:
         """The instances whose grace time is over; they are forgotten."""

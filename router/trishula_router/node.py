@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula import uris
-from trishula.errors import AgentUnknown, NodeStopping, StorageFailed, StorageFull, TakenOver, TokenInvalid
+from trishula.errors import AgentUnknown, NodeStopping, NotAllowed, StorageFailed, StorageFull, TakenOver, TokenInvalid
 from trishula.message import show_value
 from trishula.names import Address, is_capability
 from trishula_router import arguments
@@ -160,7 +160,7 @@ class Node:
             config.node,
             store,
             self.mailroom,
-            Recipients(principals, self.instances.knows),
+            Recipients(principals, lambda address: self.instances.knows(address, clock.seconds())),
             config.limits,
             Rates(
                 Rate(config.limits.rate_per_s, config.limits.burst),
@@ -180,12 +180,18 @@ class Node:
         """Take over what the store holds, and begin to work."""
         sizes = await self._store.open_mailboxes()
         self.mailroom.load(sizes)
+        if self._store.high_water:
+            self.instances.begin(self._clock.seconds())
         for address in sizes:
             self.instances.remember(address, self._clock.seconds())
         remembered = await self._store.remembered(_SEEN_PREFIX)
         self.directory.recall({key.removeprefix(_SEEN_PREFIX): _read_seen(text) for key, text in remembered.items()})
         facts = {"node": self._config.node, "version": self._version, "pid": os.getpid()}
-        await self._store.note(Kind.NODE_STARTED, facts, self._now())
+        try:
+            await self._store.note(Kind.NODE_STARTED, facts, self._now())
+        except StorageFull:
+            # It can't take anything, and can still hand over what it has.
+            log.failure("the node's store is full; it starts all the same, and refuses what is sent")
         self._every(TICK_S, self._tick)
         self._every(EXPIRY_ROUND_S, self._expire)
         self._every(RETENTION_ROUND_S, self._forget)
@@ -200,7 +206,10 @@ class Node:
             if timer.active():
                 timer.cancel()
         self._remember(self.directory.memory())
-        await self._store.note(Kind.NODE_STOPPED, {"node": self._config.node}, self._now())
+        try:
+            await self._store.note(Kind.NODE_STOPPED, {"node": self._config.node}, self._now())
+        except (StorageFull, StorageFailed):
+            log.failure("that the node stopped could not be noted")
         await self._store.close()
 
     def _every(self, period_s: float, work: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> None:
@@ -272,7 +281,7 @@ class Node:
         agent = Address.parse(address).agent
         if self._principals.get(agent) is None:
             return None
-        return address if address == agent or self.instances.knows(address) else agent
+        return address if address == agent or self.instances.is_there(address) else agent
 
     # -- sessions ------------------------------------------------------------------------------------------------------
 
@@ -345,6 +354,9 @@ class Node:
         """Run a procedure for a caller: every way in leads through here."""
         if self._stopping:
             raise NodeStopping("the node is stopping and takes no more calls; try another node, or this one later")
+        if self.directory.has_left(caller.session):
+            # Its last calls may come after the news that it is gone; what they took would wait for nobody.
+            raise NotAllowed(f"session {caller.session} of {caller.agent} is gone; join again")
         self.directory.sign_of_life(caller.agent, caller.session, self._now())
         return await _to_its_end(verb(caller, args))
 

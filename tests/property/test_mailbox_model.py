@@ -32,7 +32,7 @@ from twisted.python.failure import Failure
 from tests.support.nodes import LIMITS, POLICY, Outlet, Rig
 from tests.support.stores import HeldStore, ReactorQueue, open_sqlite, result_of
 from trishula import uris
-from trishula.errors import MailboxBusy, MessageUnknown
+from trishula.errors import MailboxBusy, MessageUnknown, TakenOver
 from trishula.names import Address, is_capability
 from trishula_router import mailroom as mailroom_module
 from trishula_router.mailbox import Mailbox
@@ -160,8 +160,11 @@ class NodeMachine(RuleBasedStateMachine):
         answer.addErrback(self.failed)
         self.turn()
 
+    def must_not(self, answer: object) -> None:
+        raise AssertionError(f"that was to be refused, and the answer was {answer}")
+
     def failed(self, failure: Failure) -> None:
-        if not isinstance(failure.value, MailboxBusy | MessageUnknown):
+        if not isinstance(failure.value, MailboxBusy | MessageUnknown | TakenOver):
             self.faults.append(failure)
 
     def client(self, pick: int) -> Client:
@@ -245,6 +248,10 @@ class NodeMachine(RuleBasedStateMachine):
             return
         for other in self.clients.values():
             if other.attached == address:
+                if other.session > client.session:
+                    # Who joined earlier doesn't take over from who joined later.
+                    self.begin(client, uris.MAILBOX_ATTACH, [{"instance": instance}], self.must_not)
+                    return
                 other.attached = None
         client.attached = address
         # dc can't do it.

@@ -1,0 +1,133 @@
+"""Questions about what happened: states, whole lives, the journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from tests.support.nodes import START_MS, Rig
+from trishula import uris
+from trishula.errors import MessageUnknown
+from trishula_router.store.memory import MemoryStore
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path, MemoryStore("epoch-1"), Clock()).start()
+
+
+def test_a_state(rig: Rig) -> None:
+    dc, agni = rig.join("dc"), rig.join("agni")
+    rig.attach(agni)
+    rig.send(dc, {"id": "m1", "to": "agni"})
+    (delivery,) = rig.pushed()
+    rig.clock.advance(0.5)
+    rig.ack(agni, delivery["token"])
+    for party in (dc, agni):
+        assert rig.call(party, uris.MAILBOX_STATUS, ["m1", "unknown"]) == {
+            "m1": {
+                "state": "done",
+                "from": "dc",
+                "to": "agni",
+                "accepted_at": START_MS,
+                "delivered_at": START_MS,
+                "settled_at": START_MS + 500,
+                "attempts": 1,
+            }
+        }
+
+
+def test_who_is_no_party_learns_nothing(rig: Rig) -> None:
+    dc, stranger = rig.join("dc"), rig.join("rushabdev")
+    rig.send(dc, {"id": "m1", "to": "agni"})
+    assert rig.call(stranger, uris.MAILBOX_STATUS, ["m1"]) == {}
+    with pytest.raises(MessageUnknown) as caught:
+        rig.call(stranger, uris.AUDIT_WHY, "m1")
+    assert caught.value.sentence == (
+        "there is no message m1 that rushabdev sent or received at this node; check the id, or ask as an operator"
+    )
+
+
+def test_a_broadcast_is_as_far_as_the_last_of_its_recipients(rig: Rig) -> None:
+    dc, agni, rushabdev = rig.join("dc"), rig.join("agni"), rig.join("rushabdev")
+    rig.send(dc, {"id": "b1", "to": "broadcast"})
+
+    def state() -> tuple[str, str, dict[str, str]]:
+        told = rig.call(dc, uris.MAILBOX_STATUS, ["b1"])["b1"]
+        return told["state"], told["to"], told["recipients"]
+
+    assert state() == ("accepted", "broadcast", {"agni": "accepted", "rushabdev": "accepted"})
+    (to_agni,) = rig.fetch(agni)["deliveries"]
+    assert state() == ("accepted", "broadcast", {"agni": "delivered", "rushabdev": "accepted"})
+    (to_other,) = rig.fetch(rushabdev)["deliveries"]
+    rig.ack(agni, to_agni["token"])
+    assert state() == ("delivered", "broadcast", {"agni": "done", "rushabdev": "delivered"})
+    rig.nack(rushabdev, to_other["token"], requeue=False)
+    assert state() == ("dead", "broadcast", {"agni": "done", "rushabdev": "dead"})
+    # A recipient sees its own part alone.
+    mine = rig.call(agni, uris.MAILBOX_STATUS, ["b1"])["b1"]
+    assert (mine["state"], mine["to"], "recipients" in mine) == ("done", "agni", False)
+
+
+def test_one_id_of_two_senders_is_not_one_message(rig: Rig) -> None:
+    dc, agni, rushabdev = rig.join("dc"), rig.join("agni"), rig.join("rushabdev")
+    rig.send(rushabdev, {"id": "x", "to": "agni"})
+    rig.send(agni, {"id": "x", "to": "dc"})
+    rig.send(dc, {"id": "x", "to": "agni"})
+    told = rig.call(agni, uris.MAILBOX_STATUS, ["x"])["x"]
+    assert (told["from"], told["to"], "recipients" in told) == ("agni", "dc", False)
+    told = rig.call(rushabdev, uris.MAILBOX_STATUS, ["x"])["x"]
+    assert (told["from"], told["to"]) == ("rushabdev", "agni")
+    lives = rig.call(agni, uris.AUDIT_WHY, "x")["messages"]
+    assert [life["from"] for life in lives] == ["rushabdev", "agni", "dc"]
+    (life,) = rig.call(agni, uris.AUDIT_WHY, "x", {"from": "dc"})["messages"]
+    assert life["from"] == "dc"
+
+
+def test_why_tells_a_whole_life(rig: Rig) -> None:
+    dc, agni = rig.join("dc"), rig.join("agni")
+    rig.attach(agni)
+    rig.send(dc, {"id": "m1", "to": "agni", "priority": 2}, {"id": "m2", "to": "agni"})
+    first, _ = rig.pushed()
+    rig.nack(agni, first["token"], "not now")
+    rig.advance(1.5)
+    (second,) = rig.pushed()
+    rig.ack(agni, second["token"])
+    (life,) = rig.call(dc, uris.AUDIT_WHY, "m1")["messages"]
+    assert (life["id"], life["state"], life["priority"], life["attempts"], life["failures"]) == ("m1", "done", 2, 2, 1)
+    assert [event["kind"] for event in life["events"]] == ["accepted", "delivered", "returned", "delivered", "done"]
+    assert [event.get("attempt") for event in life["events"]] == [None, 1, None, 2, None]
+    returned = life["events"][2]
+    assert (returned["reason"], returned["failures"], returned["due_at"]) == ("not now", 1, START_MS + 1000)
+    assert [event["at"] for event in life["events"]] == sorted(event["at"] for event in life["events"])
+    assert not any("messages" in event for event in life["events"])
+
+
+def test_an_operator_may_ask_about_all(rig: Rig) -> None:
+    rig.send(rig.join("dc"), {"id": "m1", "to": "agni"})
+    boss = rig.join("rushabdev", operator=True)
+    assert len(rig.call(boss, uris.AUDIT_WHY, "m1")["messages"]) == 1
+
+
+def test_query_finds_records(rig: Rig) -> None:
+    dc = rig.join("dc")
+    rig.send(dc, *({"id": f"m{index}", "to": "agni" if index % 2 else "rushabdev"} for index in range(10)))
+    page = rig.call(dc, uris.AUDIT_QUERY, {"kind": "accepted", "agent": "agni", "limit": 3})
+    assert ([record["id"] for record in page["records"]], page["more"]) == (["m1", "m3", "m5"], True)
+    rest = rig.call(dc, uris.AUDIT_QUERY, {"kind": "accepted", "agent": "agni", "after": page["after"]})
+    assert ([record["id"] for record in rest["records"]], rest["more"]) == (["m7", "m9"], False)
+    (only,) = rig.call(dc, uris.AUDIT_QUERY, {"id": "m4"})["records"]
+    assert (only["from"], only["to"], only["kind"]) == ("dc", "rushabdev", "accepted")
+    assert rig.call(dc, uris.AUDIT_QUERY, {"until": START_MS})["records"] == []
+
+
+def test_cancel_of_a_broadcast_is_for_those_who_have_not_done_it(rig: Rig) -> None:
+    dc, agni = rig.join("dc"), rig.join("agni")
+    rig.send(dc, {"id": "b1", "to": "broadcast"})
+    (delivery,) = rig.fetch(agni)["deliveries"]
+    rig.ack(agni, delivery["token"])
+    assert rig.call(dc, uris.MAILBOX_CANCEL, ["b1"]) == [True]
+    told = rig.call(dc, uris.MAILBOX_STATUS, ["b1"])["b1"]
+    assert (told["state"], told["recipients"]) == ("cancelled", {"agni": "done", "rushabdev": "cancelled"})
