@@ -1,0 +1,281 @@
+"""The wire contract's procedures, as verbs of a node: arguments checked, services asked, results as they travel.
+
+Each verb takes who calls and the positional arguments as they came; what breaks a rule is refused by ``arguments`` with
+the key, the value and the rule. Nothing is decided here: the rules are in the services that a node is made of.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from trishula import uris
+from trishula.errors import AgentUnknown, TakenOver
+from trishula.message import show_value
+from trishula.names import Address
+from trishula_router import arguments
+from trishula_router.journal import Kind
+from trishula_router.principals import OPERATOR_ROLE
+
+if TYPE_CHECKING:
+    # The node makes its procedures, and they are nothing without it.
+    from trishula_router.node import Node
+
+__all__ = ["Caller", "Procedures", "Verb"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the router vouches for."""
+
+    session: int
+    agent: str
+    role: str
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it joined as an operator."""
+        return self.role == OPERATOR_ROLE
+
+
+#: A procedure of the node: (caller, positional arguments) → result.
+Verb = Callable[[Caller, tuple[Any, ...]], Coroutine[Deferred[Any], Any, Any]]
+
+
+class Procedures:
+    """The procedures of one node.
+
+    Args:
+        node: whose services they ask.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def by_uri(self) -> dict[str, Verb]:
+        """Every procedure, by its URI."""
+        return {
+            uris.MAILBOX_SEND: self._send,
+            uris.MAILBOX_ATTACH: self._attach,
+            uris.MAILBOX_ACK: self._ack,
+            uris.MAILBOX_NACK: self._nack,
+            uris.MAILBOX_WORKING: self._working,
+            uris.MAILBOX_FETCH: self._fetch,
+            uris.MAILBOX_STATUS: self._status,
+            uris.MAILBOX_CANCEL: self._cancel,
+            uris.DIRECTORY_LIST: self._list,
+            uris.DIRECTORY_GET: self._get,
+            uris.DIRECTORY_FIND: self._find,
+            uris.DIRECTORY_BEAT: self._beat,
+            uris.AUDIT_QUERY: self._query,
+            uris.AUDIT_WHY: self._why,
+            uris.AUDIT_VERIFY: self._verify,
+            uris.NODE_STATUS: self._node_status,
+            uris.ADMIN_DEAD_LIST: self._dead_list,
+            uris.ADMIN_DEAD_SHOW: self._dead_show,
+            uris.ADMIN_DEAD_REPLAY: self._dead_replay,
+            uris.ADMIN_DEAD_PURGE: self._dead_purge,
+        }
+
+    async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        raws, options = arguments.read_positional(args, "send", 1, 2)
+        batch = arguments.read_list(raws, "messages", self._node.config.limits.batch_messages)
+        copies = arguments.read(arguments.SendOptions, options, "options").copies
+
+        def beat(sent_at: int | None) -> None:
+            self._node.directory.beat(caller.agent, caller.session, self._node.now(), sent_at=sent_at)
+
+        return await self._node.intake.send(caller.agent, batch, copies=copies, now=self._node.now(), beat=beat)
+
+    async def _attach(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "attach", 0, 1)
+        options = arguments.read(arguments.AttachOptions, raw, "options")
+        address = Address(caller.agent, options.instance)
+        consumer = self._node.delivery.session_of(address)
+        if consumer is not None and self._node.directory.is_older(caller.agent, caller.session, consumer):
+            # What a session said before its network broke may come after its client has joined anew: it must not end
+            # the session that the client has now.
+            raise TakenOver(
+                f"a newer session consumes the mailbox of {address} already; run one session of an agent, or give each "
+                "its own instance"
+            )
+        if options.instance is not None:
+            self._node.instances.present(str(address), caller.session)
+        self._node.directory.attached(
+            caller.agent,
+            caller.session,
+            self._node.now(),
+            instance=options.instance,
+            capabilities=tuple(options.capabilities),
+            heartbeat_s=options.heartbeat_s,
+        )
+        before = self._node.delivery.attach(
+            address,
+            caller.session,
+            options.window or self._node.config.delivery.window,
+            () if options.instance is not None else tuple(options.capabilities),
+        )
+        if before is not None:
+            self._take_over(address, before, caller.session)
+        self._node.tell_presence()
+        place = self._place(options.epoch, options.position)
+        return {"node": self._node.config.node, **place, "lease_s": self._node.config.delivery.lease_s}
+
+    def _place(self, epoch: str | None, position: int | None) -> dict[str, Any]:
+        """Where the store is, and, for a client that says what it last knew, whether that means anything here.
+
+        The same epoch with less than the client has seen is another history too: somebody has put an old copy of the
+        file in place by hand.
+        """
+        here = {"epoch": self._node.store.epoch, "high_water": self._node.store.high_water}
+        if epoch is None and position is None:
+            return here
+        is_behind = position is not None and position > self._node.store.high_water
+        return {**here, "epoch_changed": is_behind or epoch not in (None, self._node.store.epoch)}
+
+    def _take_over(self, address: Address, before: int, by: int) -> None:
+        self._node.note(Kind.TAKEN_OVER, {"agent": address.agent, "address": str(address), "session": before, "by": by})
+        sentence = (
+            f"a newer session consumes the mailbox of {address} now, so this one was closed; run one session of an "
+            "agent, or give each its own instance"
+        )
+        self._node.router.close_session(before, TakenOver.uri, sentence)
+
+    async def _ack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "ack", 1, 1)
+        return await self._node.settlement.ack(
+            caller.agent, arguments.read_tokens(raw, "tokens", arguments.WINDOW_LIMIT, self._node.store.epoch)
+        )
+
+    async def _nack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "nack", 1, 1)
+        refused = []
+        for index, item in enumerate(arguments.read_list(raw, "items", arguments.WINDOW_LIMIT)):
+            one = arguments.read(arguments.NackItem, item, f"items[{index}]")
+            position, attempt = arguments.read_token(one.token, f"items[{index}].token", self._node.store.epoch)
+            refused.append((position, attempt, one.reason, one.requeue))
+        return await self._node.settlement.nack(caller.agent, refused)
+
+    async def _working(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:
+        token, for_s = arguments.read_positional(args, "working", 2, 2)
+        position, attempt = arguments.read_token(token, "token", self._node.store.epoch)
+        span_s = arguments.read_span(for_s, "for_s")
+        return {"lease_until_at": self._node.settlement.working(caller.agent, position, attempt, span_s)}
+
+    async def _fetch(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "fetch", 0, 1)
+        options = arguments.read(arguments.FetchOptions, raw, "options")
+        address = Address(caller.agent, options.instance)
+        if options.instance is not None:
+            self._node.instances.present(str(address), caller.session)
+            self._node.directory.speaks_as(caller.agent, caller.session, options.instance)
+        deliveries = await self._node.delivery.fetch(address, caller.session, options.max, options.wait_s)
+        pending, in_flight = self._node.mailroom.counts(str(address))
+        return {
+            "deliveries": deliveries,
+            **self._place(options.epoch, options.position),
+            "pending": pending,
+            "in_flight": in_flight,
+        }
+
+    async def _status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "status", 1, 1)
+        return await self._node.audit.status(caller.agent, arguments.read_ids(raw, "ids", arguments.FETCH_LIMIT))
+
+    async def _cancel(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "cancel", 1, 1)
+        return await self._node.audit.cancel(caller.agent, arguments.read_ids(raw, "ids", arguments.FETCH_LIMIT))
+
+    async def _list(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        arguments.read_positional(args, "list", 0, 0)
+        return self._node.directory.find(self._node.now())
+
+    async def _get(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (name,) = arguments.read_positional(args, "get", 1, 1)
+        for entry in self._node.directory.find(self._node.now()):
+            if entry["agent"] == name:
+                return entry
+        raise AgentUnknown(
+            f"no agent {show_value(name)} is registered at this node; `trishula agents` lists those that are"
+        )
+
+    async def _find(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        (raw,) = arguments.read_positional(args, "find", 0, 1)
+        options = arguments.read(arguments.FindOptions, raw, "options")
+        return self._node.directory.find(self._node.now(), capability=options.capability, presence=options.presence)
+
+    async def _beat(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:
+        received_at = self._node.now()
+        (raw,) = arguments.read_positional(args, "beat", 1, 1)
+        beat = arguments.read(arguments.BeatOptions, raw, "beat")
+        self._node.directory.beat(
+            caller.agent,
+            caller.session,
+            received_at,
+            sent_at=beat.sent_at,
+            state=beat.state,
+            busy_until=beat.busy_until,
+            load=beat.load,
+            progress=beat.progress,
+        )
+        self._node.tell_presence()
+        return {"received_at": received_at, "answered_at": self._node.now()}
+
+    async def _query(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "query", 0, 1)
+        return await self._node.audit.query(arguments.read(arguments.QueryOptions, raw, "options"))
+
+    async def _why(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        message_id, raw = arguments.read_positional(args, "why", 1, 2)
+        options = arguments.read(arguments.WhyOptions, raw, "options")
+        (checked,) = arguments.read_ids([message_id], "id", 1)
+        return await self._node.audit.why(caller.agent, checked, options.sender, operator=caller.is_operator)
+
+    async def _verify(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        arguments.read_positional(args, "verify", 0, 0)
+        return await self._node.audit.verify()
+
+    async def _dead_list(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "dead.list", 0, 1)
+        options = arguments.read(arguments.DeadListOptions, raw, "options")
+        return await self._node.dead_letters.page(agent=options.agent, limit=options.limit, after=options.after)
+
+    async def _dead_show(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "dead.show", 1, 1)
+        return await self._node.dead_letters.show(arguments.read_position(raw, "seq"))
+
+    async def _dead_replay(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "dead.replay", 1, 1)
+        positions = arguments.read_positions(raw, "seqs", arguments.FETCH_LIMIT)
+        return await self._node.dead_letters.replay(positions, self._node.now())
+
+    async def _dead_purge(self, caller: Caller, args: tuple[Any, ...]) -> int:
+        (raw,) = arguments.read_positional(args, "dead.purge", 1, 1)
+        if isinstance(raw, Mapping):
+            options = arguments.read(arguments.DeadPurgeOptions, raw, "options")
+            return await self._node.dead_letters.purge_all(options.before, self._node.now())
+        positions = arguments.read_positions(raw, "seqs", arguments.FETCH_LIMIT)
+        return await self._node.dead_letters.purge(positions, self._node.now())
+
+    async def _node_status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        arguments.read_positional(args, "status", 0, 0)
+        pending, in_flight = self._node.mailroom.totals()
+        entries = self._node.directory.find(self._node.now())
+        return {
+            "node": self._node.config.node,
+            "version": self._node.version,
+            "pid": os.getpid(),
+            "started_at": self._node.started_at,
+            "epoch": self._node.store.epoch,
+            "high_water": self._node.store.high_water,
+            "agents": len(entries),
+            "present": sum(entry["presence"] != "offline" for entry in entries),
+            "pending": pending,
+            "in_flight": in_flight,
+            "store_bytes": self._node.store.size_bytes(),
+            "agents_file_fault": self._node.principals.fault,
+        }
