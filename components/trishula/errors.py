@@ -51,7 +51,6 @@ __all__ = [
     "TokenInvalid",
     "TokenMissing",
     "TrishulaError",
-    "TypeForbidden",
     "from_wire",
     "wire_errors",
 ]
@@ -128,12 +127,6 @@ class RecipientForbidden(TrishulaError):
     """The sender's grants don't cover that recipient."""
 
     uri = "trishula.error.recipient_forbidden"
-
-
-class TypeForbidden(TrishulaError):
-    """A message of that type can't be sent that way."""
-
-    uri = "trishula.error.type_forbidden"
 
 
 class ArgumentInvalid(TrishulaError):

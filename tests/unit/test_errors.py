@@ -25,7 +25,6 @@ TABLE = {
         "The agent exists, but that instance of it is not there (any more).",
     ),
     "RecipientForbidden": ("recipient_forbidden", False, "The sender's grants don't cover that recipient."),
-    "TypeForbidden": ("type_forbidden", False, "A message of that type can't be sent that way."),
     "ArgumentInvalid": (
         "argument_invalid",
         False,
