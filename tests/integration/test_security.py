@@ -338,3 +338,11 @@ async def test_no_token_is_in_the_nodes_files(node: NodeProcess) -> None:
             for each in secrets:
                 assert each.encode() not in content, f"{name} holds a token"
     assert looked_at >= 6
+
+
+@on_reactor
+async def test_this_crossbar_asks_for_permissions_directly(node: NodeProcess) -> None:
+    """What was tried above was tried on the short way; a Crossbar that is built otherwise would say so here."""
+    async with session(node, "dc") as dc:
+        await dc.call(uris.DIRECTORY_LIST)
+    assert "by the longer way" not in node.log()
