@@ -179,6 +179,7 @@ class NodeConfig:
         node: the node's name, as receipts and the directory show it.
         state_dir: where the node keeps its store, its keys and its log.
         agents_file: who may join, with what token and grants.
+        peers: the names of the nodes that this one is linked with; none if it is alone.
     """
 
     node: str
@@ -188,6 +189,7 @@ class NodeConfig:
     delivery: DeliveryPolicy
     presence: PresencePolicy
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    peers: tuple[str, ...] = ()
 
 
 class _Section:
@@ -213,6 +215,23 @@ class _Section:
             return value
         self.fault(key, value, f"it must be {rule}")
         return default or "?"
+
+    def names(self, key: str, rule: str, keeps: Callable[[str], bool]) -> tuple[str, ...]:
+        """The texts in a list, each at most once; none by default."""
+        self._known.append(key)
+        raw = self._raw.get(key, [])
+        if not isinstance(raw, list):
+            self.fault(key, raw, "it must be a list")
+            return ()
+        found: list[str] = []
+        for index, value in enumerate(raw):
+            if not isinstance(value, str) or not keeps(value):
+                self.fault(f"{key}[{index}]", value, f"it must be {rule}")
+            elif value in found:
+                self.fault(f"{key}[{index}]", value, "it must not be there twice")
+            else:
+                found.append(value)
+        return tuple(found)
 
     def count(self, key: str, default: int, low: int, high: int) -> int:
         self._known.append(key)
@@ -290,12 +309,15 @@ def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> Node
     delivery = _parse_delivery(top.section("delivery"))
     presence = _parse_presence(top.section("presence"))
     retention = _parse_retention(top.section("retention"))
+    peers = top.names("peers", AGENT_RULE, is_agent_name)
+    if node in peers:
+        top.fault(f"peers[{peers.index(node)}]", node, "it must be another node's name than this one's own")
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
     state_dir = (base / Path(state).expanduser()).absolute()
     agents_path = state_dir / Path(agents_file).expanduser()
-    return NodeConfig(node, state_dir, agents_path, limits, delivery, presence, retention)
+    return NodeConfig(node, state_dir, agents_path, limits, delivery, presence, retention, peers)
 
 
 def _parse_limits(section: _Section) -> Limits:

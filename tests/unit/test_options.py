@@ -87,6 +87,7 @@ def test_every_option_can_be_set() -> None:
                 "instance_grace": "0s",
             },
             "presence": {"heartbeat": "1s", "stale_after": "3s"},
+            "peers": ["rushabdev", "dc"],
         }
     ) == NodeConfig(
         node="agni",
@@ -95,7 +96,21 @@ def test_every_option_can_be_set() -> None:
         limits=Limits(65_536, 10, 2**20, 2 * 2**30, 8, 10.0, 20, 1 / 60, 3, 4),
         delivery=DeliveryPolicy(8, 0.5, 1, Backoff(0.01, 2.0, 0.02), 90_000, 0.0),
         presence=PresencePolicy(1.0, 3.0),
+        peers=("rushabdev", "dc"),
     )
+
+
+@pytest.mark.parametrize(
+    ("peers", "sentence"),
+    [
+        ("rushabdev", 'extra.peers is "rushabdev"; it must be a list'),
+        (["b", "B"], 'extra.peers[1] is "B"; it must be a lower-case letter, then up to 62 of a-z, 0-9 and _'),
+        (["b", "b"], 'extra.peers[1] is "b"; it must not be there twice'),
+        (["b", "agni"], 'extra.peers[1] is "agni"; it must be another node\'s name than this one\'s own'),
+    ],
+)
+def test_peers_are_names_of_other_nodes(peers: object, sentence: str) -> None:
+    assert sentences({"state": "s", "node": "agni", "peers": peers}) == [sentence]
 
 
 def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
@@ -121,7 +136,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         'extra.delivery.backoff_first is "2h"; it must be from 1ms to 1h',
         "extra.presence is []; it must be a map",
         'extra.colour is "blue"; it is an unknown key; the known keys are node, state, agents_file, limits, delivery, '
-        "presence, retention",
+        "presence, retention, peers",
     ]
 
 
