@@ -6,6 +6,7 @@ slowly, to say what is wrong with it. Nothing here does I/O; the size limit is a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -22,6 +23,7 @@ __all__ = [
     "MESSAGE_TYPES",
     "Message",
     "MessageType",
+    "PAYLOAD_DEPTH_LIMIT",
     "encode_payload",
     "parse",
     "show_value",
@@ -33,14 +35,21 @@ MESSAGE_TYPES: tuple[str, ...] = get_args(MessageType)
 DEFAULT_PAYLOAD_LIMIT_BYTES = 1024 * 1024
 DEFAULT_PRIORITY = 3
 DEFAULT_TTL_MS = 7 * 24 * 3600 * 1000
+#: How deep lists and maps may lie in each other in a payload. Autobahn reads about 480 levels of JSON and 400 of CBOR,
+#: and writes 500 of MessagePack; a client that gets more loses its session, again at each delivery. Readers in other
+#: languages stop earlier, many at 128.
+PAYLOAD_DEPTH_LIMIT = 100
 #: The bounds of an instant or a span in ms: what a 64-bit SQLite integer and a JavaScript number both hold exactly.
 _MAX_MS = 2**53 - 1
 
 _Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}\Z")]
 _Procedure = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")]
 _Instant = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
-# A lone surrogate is in Python's strings, and in no text that can be written to a socket or a disk.
-_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\ud800-\udfff]*\Z")]
+# A lone surrogate is in Python's strings, and in no text that can be written to a socket or a disk. In the JSON of WAMP
+# U+0000 at the beginning of a string says that the rest is Base64: a client that reads it gets bytes, or an error that
+# ends its session.
+_TEXT = r"^(?!\x00)[^\ud800-\udfff]*\Z"
+_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=_TEXT)]
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -103,10 +112,10 @@ RULES: dict[str, str] = {
     "reply_to": "the id of the message it answers: " + ID_RULE,
     "procedure": "the name of the procedure to run: letters, digits and '_', in parts joined by '.'",
     "seq": f"an integer from 0 to {_MAX_MS}",
-    "subject": "a string of 1 to 256 characters",
+    "subject": "a string of 1 to 256 characters, the first not U+0000",
     "ttl_ms": f"an integer count of milliseconds from 1 to {_MAX_MS}",
     "deadline_at": _MILLISECONDS,
-    "traceparent": "a string of 1 to 256 characters (W3C trace context)",
+    "traceparent": "a string of 1 to 256 characters, the first not U+0000 (W3C trace context)",
 }
 
 #: What a sender may not set, with the reason.
@@ -153,8 +162,9 @@ def encode_payload(payload: object, *, path: str, limit_bytes: int) -> bytes:
     """The payload's JSON, after proof that it reads back the same.
 
     Raises:
-        PayloadNotJson: if it holds bytes, NaN, an infinity, a key that is not a string, a lone surrogate, an integer
-            of more than 64 bits, or is nested too deeply.
+        PayloadNotJson: if it holds bytes, NaN, an infinity, a key that is not a string, a lone surrogate, a string
+            that begins with U+0000, an integer of more than 64 bits, or is nested deeper than
+            :data:`PAYLOAD_DEPTH_LIMIT`.
         PayloadTooLarge: if its JSON has more than ``limit_bytes`` bytes.
     """
     try:
@@ -163,12 +173,14 @@ def encode_payload(payload: object, *, path: str, limit_bytes: int) -> bytes:
         same = payload is None or msgspec.json.decode(encoded) == payload
         # JSON has integers of any size, MessagePack has 64 bits: what one client may send, every client can receive.
         msgspec.msgpack.encode(payload)
+        same = same and not (_may_be_unreadable(encoded) and _is_unreadable(payload))
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         same = False
     if not same:
         raise PayloadNotJson(
             f"{path}.payload can't be written as JSON and read back the same; it must be {RULES['payload']}: maps with "
-            "string keys, lists, strings, 64-bit integers, finite numbers, true, false and null, not nested too deeply"
+            "string keys, lists, strings that don't begin with U+0000, 64-bit integers, finite numbers, true, false "
+            f"and null, nested at most {PAYLOAD_DEPTH_LIMIT} deep"
         )
     if len(encoded) > limit_bytes:
         limit = f"{limit_bytes} ({show_bytes(limit_bytes)})"
@@ -177,6 +189,24 @@ def encode_payload(payload: object, *, path: str, limit_bytes: int) -> bytes:
             " put the data where the recipient can fetch it and send its address"
         )
     return encoded
+
+
+def _may_be_unreadable(encoded: bytes) -> bool:
+    """Whether a payload must be walked over; the JSON of nearly all tells in C that they need not be."""
+    return encoded.count(b"[") + encoded.count(b"{") > PAYLOAD_DEPTH_LIMIT or b'"\\u0000' in encoded
+
+
+def _is_unreadable(payload: object) -> bool:
+    """Whether there is a WAMP client that could not read it: it is too deep, or has a string that stands for bytes."""
+    level = [payload]
+    for _ in range(PAYLOAD_DEPTH_LIMIT + 1):
+        if any(isinstance(one, str) and one.startswith("\x00") for one in level):
+            return True
+        containers = [one for one in level if isinstance(one, dict | list)]
+        if not containers:
+            return False
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
+    return True
 
 
 def _check_address(text: str, key: str, path: str) -> None:
@@ -218,7 +248,13 @@ def _keeps_rule(key: str, value: object) -> bool:
 def show_value(value: object) -> str:
     """A value as an error shows it: short, on one line, whatever it holds."""
     try:
-        text = msgspec.json.encode(value).decode()
+        # What JSON has no word for, msgspec writes as null.
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        text = msgspec.json.encode(value).decode() if is_finite else repr(value)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        text = ascii(value)
+        try:
+            text = ascii(value)
+        except (ValueError, RecursionError):
+            # Python writes no integer of more than 4,300 digits.
+            text = f"a value of type {type(value).__name__}, too large or too deep to be shown"
     return text if len(text) <= 80 else text[:77] + "..."

@@ -6,6 +6,7 @@ Each option map is a struct with its rules beside it. :func:`read` converts what
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -13,7 +14,7 @@ import msgspec
 
 from trishula.errors import ArgumentInvalid, KeyUnknown
 from trishula.message import show_value
-from trishula.names import ID_RULE, INSTANCE_RULE
+from trishula.names import ID_RULE, INSTANCE_RULE, is_message_id
 
 __all__ = [
     "AttachOptions",
@@ -49,8 +50,8 @@ EPOCH_LENGTH = 8
 _Instance = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_]{0,31}\Z")]
 _Capability = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.-]{0,62}\Z")]
 _Instant = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
-# A lone surrogate is in Python's strings, and in no text that can be written to a socket or a disk.
-_TEXT = r"^[^\ud800-\udfff]*\Z"
+# See the rule of a message's subject: a lone surrogate can't be written, and U+0000 first stands for binary data.
+_TEXT = r"^(?!\x00)[^\ud800-\udfff]*\Z"
 _Text = Annotated[str, msgspec.Meta(pattern=_TEXT)]
 _Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _POSITION_RULE = "a position: an integer from 0 to 9223372036854775807"
@@ -112,14 +113,14 @@ class BeatOptions(_Options, frozen=True, kw_only=True):
     sent_at: _Instant
     state: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_TEXT)] | None = None
     busy_until: _Instant | None = None
-    load: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    load: Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)] | None = None
     progress: Annotated[str, msgspec.Meta(min_length=1, max_length=1000, pattern=_TEXT)] | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "sent_at": _INSTANT_RULE + ", the agent's clock",
-        "state": "a string of 1 to 64 characters",
+        "state": "a string of 1 to 64 characters, the first not U+0000",
         "busy_until": _INSTANT_RULE,
-        "load": "a number from 0 on",
-        "progress": "a string of 1 to 1000 characters",
+        "load": "a finite number from 0 on",
+        "progress": "a string of 1 to 1000 characters, the first not U+0000",
     }
 
 
@@ -162,7 +163,7 @@ class NackItem(_Options, frozen=True, kw_only=True):
     requeue: bool = True
     RULES: ClassVar[Mapping[str, str]] = {
         "token": "the token of a delivery",
-        "reason": "a string of at most 2000 characters",
+        "reason": "a string of at most 2000 characters, the first not U+0000",
         "requeue": "true (another attempt) or false (dead letter)",
     }
 
@@ -320,6 +321,6 @@ def read_ids(raw: object, path: str, limit: int) -> list[str]:
     """A list of messages' ids."""
     items = read_list(raw, path, limit)
     for index, item in enumerate(items):
-        if not isinstance(item, str) or not 1 <= len(item) <= 128:
+        if not is_message_id(item):
             raise ArgumentInvalid(f"{path}[{index}] is {show_value(item)}; it must be {ID_RULE}")
     return items

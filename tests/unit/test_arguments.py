@@ -58,7 +58,16 @@ BAD: list[tuple[Any, Any, str]] = [
     (a.BeatOptions, {}, f"o.sent_at is missing; it must be {INSTANT}, the agent's clock"),
     (a.BeatOptions, {"sent_at": -1}, f"o.sent_at is -1; it must be {INSTANT}, the agent's clock"),
     (a.BeatOptions, {"sent_at": 1, "state": ""}, 'o.state is ""; it must be a string of 1 to 64 characters'),
-    (a.BeatOptions, {"sent_at": 1, "load": -1}, "o.load is -1; it must be a number from 0 on"),
+    (a.BeatOptions, {"sent_at": 1, "load": -1}, "o.load is -1; it must be a finite number from 0 on"),
+    (a.BeatOptions, {"sent_at": 1, "load": float("inf")}, "o.load is inf; it must be a finite number from 0 on"),
+    (a.BeatOptions, {"sent_at": 1, "load": float("nan")}, "o.load is nan; it must be a finite number from 0 on"),
+    (
+        a.BeatOptions,
+        {"sent_at": 1, "progress": "\x00QUJD"},
+        'o.progress is "\\u0000QUJD"; it must be a string of 1 to 1000 characters, the first not U+0000',
+    ),
+    (a.BeatOptions, {"sent_at": 1, "state": "\x00"}, 'o.state is "\\u0000"; it must be a string of 1 to 64 characters'),
+    (a.NackItem, {"token": "1.1", "reason": "\x00"}, 'o.reason is "\\u0000"; it must be a string of at most 2000'),
     (
         a.FindOptions,
         {"presence": "asleep"},
@@ -125,7 +134,9 @@ def test_lists() -> None:
         a.read_list(5, "l", 2)
 
 
-@pytest.mark.parametrize("raw", ["", 5, None, "x" * 129, [], "a" * 1000])
+@pytest.mark.parametrize(
+    "raw", ["", 5, None, "x" * 129, [], "a" * 1000, "../../etc/passwd", "a/b", ".hidden", "\ud800", "a\n", "\x00"]
+)
 def test_bad_ids(raw: object) -> None:
     with pytest.raises(ArgumentInvalid) as caught:
         a.read_ids(["good", raw], "ids", 10)

@@ -179,12 +179,13 @@ REFUSALS: dict[str, tuple[Any, str, str]] = {
         {"type": "STATUS", "id": "x", "to": "agni", "payload": b"\xff"},
         "payload_not_json",
         "messages[1].payload can't be written as JSON and read back the same; it must be any JSON value: maps with "
-        "string keys, lists, strings, 64-bit integers, finite numbers, true, false and null, not nested too deeply",
+        "string keys, lists, strings that don't begin with U+0000, 64-bit integers, finite numbers, true, false and "
+        "null, nested at most 100 deep",
     ),
     "a lone surrogate": (
         {"type": "STATUS", "id": "x", "to": "agni", "subject": "a\ud800"},
         "message_invalid",
-        "messages[1].subject is 'a\\ud800'; it must be a string of 1 to 256 characters",
+        "messages[1].subject is 'a\\ud800'; it must be a string of 1 to 256 characters, the first not U+0000",
     ),
     "an ACK of nothing": (
         {"type": "ACK", "id": "x", "to": "agni"},

@@ -24,7 +24,8 @@ TYPES = "one of COMMAND, STATUS, RESULT, ERROR, HEARTBEAT, ACK"
 TO_RULE = f"'agent', 'agent/instance', 'capability:name' or 'broadcast', where an agent is {AGENT_RULE}"
 NOT_JSON = (
     "message.payload can't be written as JSON and read back the same; it must be any JSON value: maps with string "
-    "keys, lists, strings, 64-bit integers, finite numbers, true, false and null, not nested too deeply"
+    "keys, lists, strings that don't begin with U+0000, 64-bit integers, finite numbers, true, false and null, nested "
+    "at most 100 deep"
 )
 
 
@@ -169,12 +170,20 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     (wire(seq=-1), f"message.seq is -1; it must be an integer from 0 to {MAX}"),
     (wire(seq="1"), f'message.seq is "1"; it must be an integer from 0 to {MAX}'),
     # subject, traceparent
-    (wire(subject=""), 'message.subject is ""; it must be a string of 1 to 256 characters'),
-    (wire(subject="x" * 257), f'message.subject is "{"x" * 76}...; it must be a string of 1 to 256 characters'),
-    (wire(subject=7), "message.subject is 7; it must be a string of 1 to 256 characters"),
+    (wire(subject=""), 'message.subject is ""; it must be a string of 1 to 256 characters, the first not U+0000'),
+    (
+        wire(subject="x" * 257),
+        f'message.subject is "{"x" * 76}...; it must be a string of 1 to 256 characters, the first not U+0000',
+    ),
+    (wire(subject=7), "message.subject is 7; it must be a string of 1 to 256 characters, the first not U+0000"),
+    (
+        wire(subject="\x00QUJD"),
+        'message.subject is "\\u0000QUJD"; it must be a string of 1 to 256 characters, the first not U+0000',
+    ),
     (
         wire(traceparent=""),
-        'message.traceparent is ""; it must be a string of 1 to 256 characters (W3C trace context)',
+        'message.traceparent is ""; it must be a string of 1 to 256 characters, the first not U+0000 (W3C trace '
+        "context)",
     ),
     # ttl_ms
     (wire(ttl_ms=0), f"message.ttl_ms is 0; it must be an integer count of milliseconds from 1 to {MAX}"),
@@ -229,6 +238,26 @@ def test_the_path_comes_first() -> None:
     assert sentence_of(wire(payload=math.nan), path="messages[3]").startswith("messages[3].payload can't be ")
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (math.nan, "nan"),
+        (-math.inf, "-inf"),
+        (2**64, "18446744073709551616"),
+        (10**5000, "a value of type int, too large or too deep to be shown"),
+        ("\ud800", "'\\ud800'"),
+        ("x" * 100, '"' + "x" * 76 + "..."),
+    ],
+    ids=["nan", "infinity", "65 bits", "5001 digits", "surrogate", "long"],
+)
+def test_what_a_refusal_shows(value: object, shown: str) -> None:
+    assert sentence_of(wire(priority=value)).startswith(f"message.priority is {shown}; it must be ")
+
+
+def test_a_refusal_shows_something_of_a_value_that_is_nested_very_deeply() -> None:
+    assert sentence_of(wire(priority=nested(100_000))).startswith("message.priority is a value of type list, ")
+
+
 # -- the payload -------------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +270,14 @@ def nested(depth: int) -> list[Any]:
 
 @pytest.mark.parametrize(
     "payload",
-    [None, True, 0, -(2**63), 2**64 - 1, 1.5, "", "ä\n\x00", [], {}, {"a": {"b": [1, None, {"c": ""}]}}, nested(50)],
+    [
+        *(None, True, 0, -(2**63), 2**64 - 1, 1.5, "", "ä\n\x00", [], {}, {"a": {"b": [1, None, {"c": ""}]}}),
+        nested(99),
+        # Many brackets are no depth, and U+0000 is only special where a string begins.
+        [[]] * 500,
+        "[" * 500,
+        {"\x00": 'a"\x00', "b": '"\x00'},
+    ],
 )
 def test_payloads(payload: object) -> None:
     assert parse(wire(payload=payload)).payload == payload
@@ -263,7 +299,13 @@ def test_payloads(payload: object) -> None:
         [[b""]],
         2**64,
         -(2**63) - 1,
+        nested(100),
+        nested(900),
         nested(100_000),
+        {"a": nested(99)},
+        # JSON of WAMP: binary data, in Base64.
+        "\x00",
+        {"a": ["\x00QUJD"]},
     ],
     ids=lambda value: ascii(value)[:24] if not isinstance(value, list) else "list",
 )
@@ -294,12 +336,13 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | 
 anything = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(scalars, inner, max_size=3), max_leaves=8
 )
+texts = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: not text.startswith("\x00"))
 json_values = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
+    | texts,
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
@@ -311,7 +354,7 @@ names = st.from_regex(r"[a-z][a-z0-9_]{0,12}(/[a-z0-9][a-z0-9_]{0,8})?", fullmat
     lambda text: text.partition("/")[0] not in ("broadcast", "capability")
 )
 instants = st.integers(0, MAX)
-shorts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256)
+shorts = texts.filter(lambda text: 1 <= len(text) <= 256)
 right = st.fixed_dictionaries(
     {
         "type": st.sampled_from([kind for kind in MESSAGE_TYPES if kind != "ACK"]),
