@@ -9,9 +9,13 @@ Promises, held by ``tests/contract/test_store.py``:
 * A verb's Deferred fires only after its effect would survive a power cut (memory: a restart of the node object).
 * Verbs take effect in the order in which they were called, and one that fails has no effect at all.
 * ``append`` is idempotent by (sender, id), also within one batch.
+* After an ``append`` that failed, those of the same agent that were called before it was answered fail too: what an
+  agent sends reaches its mailboxes in order or not at all, and what to do about it is for the rules to say.
 * ``settle`` never unsettles; ``done`` overrides ``dead``, ``expired`` and ``cancelled`` and nothing else overrides.
 * ``replay`` alone opens what was settled, and only dead letters whose body is there.
 * Each verb that changes something appends its record to the journal in the same transaction.
+* ``copy`` is idempotent, and stores that hold the same journals have the same states, in whatever order they came; held
+  by ``tests/contract/test_origins.py`` and ``tests/property/test_convergence.py``.
 """
 
 from __future__ import annotations
@@ -24,9 +28,11 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from trishula_router.journal import Damage, Kind, Record
+from trishula_router.store.copies import Extract, Origin
 
 __all__ = [
     "Accepted",
+    "Copied",
     "DeadLetter",
     "Draft",
     "Forgotten",
@@ -81,12 +87,14 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         positions: of its accepted records, one a recipient, in the order of ``recipients``; for a duplicate those of
-            the message that was first.
+            the message that was first, which another node may have accepted.
         duplicate: whether (sender, id) was there before; then nothing was stored.
+        arrival: of the first of its messages, the others follow one by one; 0 for a duplicate.
     """
 
     positions: tuple[int, ...]
     duplicate: bool
+    arrival: int = 0
 
 
 class Return(msgspec.Struct, frozen=True, gc=False):
@@ -106,7 +114,7 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     """A message of the store, without its body. Instants in ms.
 
     Attributes:
-        position: of its accepted record; its identity within the node.
+        position: of its accepted record, the first one here if several nodes accepted it; its identity within the node.
         attempts: how often it was delivered.
         failures: how often an attempt failed (nacked, or its lease ran out).
         due_at: not to be delivered before.
@@ -114,6 +122,7 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
         settled_at: when it reached its final state.
         by_deadline: whether ``expires_at`` is the message's own deadline.
         holder: of a message to a capability: the agent it was delivered to last.
+        arrival: its place in the order in which messages became durable in this store, whichever node accepted them.
     """
 
     position: int
@@ -133,6 +142,7 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     settled_at: int | None = None
     by_deadline: bool = False
     holder: str | None = None
+    arrival: int = 0
 
     @property
     def state_word(self) -> str:
@@ -147,6 +157,22 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
 
     message: StoredMessage
     reason: str
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """What copying a run of records changed here.
+
+    Attributes:
+        sequence: what is held of that journal now; as before if the run doesn't join on to it.
+        arrived: open messages that are new here, in order of arrival.
+        settled: messages that were open here and are final now, with the reason.
+        reopened: dead letters that were replayed elsewhere.
+    """
+
+    sequence: int
+    arrived: list[StoredMessage]
+    settled: list[tuple[StoredMessage, str | None]]
+    reopened: list[StoredMessage]
 
 
 class Forgotten(msgspec.Struct, frozen=True, gc=False):
@@ -198,6 +224,12 @@ class Store(Protocol):
     def high_water(self) -> int:
         """The position of the newest durable record of this node."""
 
+    def origins(self) -> list[Origin]:
+        """The journals held here, the own one first; as of the last commit that the caller's thread was told of."""
+
+    def place(self, position: int) -> tuple[str, int]:
+        """Whose record is at a position: (node, sequence in its journal); the node is "" for the own one."""
+
     def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
         """Store messages. Fails with ``StorageFull`` or ``StorageFailed``; then none of them is stored."""
 
@@ -248,10 +280,19 @@ class Store(Protocol):
         May wait for the next verb, like :meth:`deliver`.
         """
 
+    def copy(self, node: str, extract: Extract, at: int) -> Deferred[Copied]:
+        """Copy a run of another node's records, and bring the messages they tell of to the state they add up to.
+
+        What is held already is skipped; a run behind a gap changes nothing. ``at`` is now.
+
+        Raises:
+            JournalForked: a record doesn't continue the chain; then nothing of the run was copied.
+        """
+
     # -- what the rules decide by: these see every verb that was called before them -----------------------------------
 
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
-        """The next open messages of an address behind ``after``, in order of delivery: by (priority, position)."""
+        """The next open messages of an address behind ``after``, in order of delivery: by (priority, arrival)."""
 
     def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
         """Messages by position; unknown positions are left out."""
@@ -277,12 +318,32 @@ class Store(Protocol):
         """Messages by id, of all senders and recipients: the caller filters by who asks."""
 
     def history(self, message_id: str) -> Deferred[list[History]]:
-        """The life of every message of that id."""
+        """The life of every message of that id: records of all journals, by time."""
 
     def records(
-        self, *, after: int, limit: int, kind: str | None = None, since: int | None = None, until: int | None = None
+        self,
+        *,
+        after: int,
+        limit: int,
+        kind: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        origin: int | None = 0,
     ) -> Deferred[list[Record]]:
-        """Records behind a position, oldest first."""
+        """Records behind a position, in order of position: of the own journal, of another, or (``None``) of all.
+
+        Facts of other journals name messages by the positions that they have here.
+        """
+
+    def extract(self, number: int, after: int, *, limit: int, limit_bytes: int) -> Deferred[Extract]:
+        """A run of a journal's records for another store; empty if there is nothing.
+
+        Args:
+            number: of the origin; 0 is the own journal.
+            after: the sequence of the record before the run.
+            limit: how many records at most; records of one broadcast come together, so it may be exceeded by them.
+            limit_bytes: how large facts and bodies together; the first record may be larger.
+        """
 
     def verify(self) -> Deferred[Verdict]:
         """Check the chain, and every message and body against it; what is unreadable is a damage, not a fault."""

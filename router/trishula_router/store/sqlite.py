@@ -212,7 +212,7 @@ class SqliteStore:
             self._space.claim(connection, drafts)
             return self._append(connection, drafts, at)
 
-        return self._writer.submit(job)
+        return self._writer.submit(job, line=drafts[0].sender.partition("/")[0] if drafts else None)
 
     def _append(self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int) -> list[Accepted]:
         known = reads.known_keys(connection, drafts)

@@ -20,6 +20,10 @@ failed nobody knows what a power cut would leave of them. Three things make ever
 
 Jobs of a group whose disk failed are not tried one by one: each would only meet the same disk.
 
+Jobs may stand in a *line*, as the sends of one agent do: after one of a line failed, those behind it fail with it, until
+its submitter was told. Else a send that found room again would overtake the one before it that found none, before
+anybody who minds their order knows of that.
+
 Threads rather than a process of its own: SQLite lets go of the interpreter lock while it writes and syncs, and a second
 process would cost a copy of every body.
 """
@@ -31,6 +35,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -94,11 +99,15 @@ def _is_disk_fault(error: Exception) -> bool:
 
 
 class _Job:
-    __slots__ = ("done", "reads", "run")
+    """``known``: of how many failures in lines its submitter had been told when it was submitted."""
 
-    def __init__(self, run: Callable[[sqlite3.Connection], Any], reads: bool) -> None:
+    __slots__ = ("done", "known", "line", "reads", "run")
+
+    def __init__(self, run: Callable[[sqlite3.Connection], Any], reads: bool, line: str | None, known: int) -> None:
         self.run = run
         self.reads = reads
+        self.line = line
+        self.known = known
         self.done: Deferred[Any] = Deferred()
 
 
@@ -127,12 +136,22 @@ class Writer:
         self._closing = False
         self._tail_is_known = True
         self._fault: str | None = None
+        # By line, of the job that failed last: its number among all that failed in lines, and why. The writer's thread
+        # counts, and the reactor's knows up to which number it was told.
+        self._failed: dict[str, tuple[int, Exception]] = {}
+        self._failures = 0
+        self._told = 0
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
     def submit(
-        self, run: Callable[[sqlite3.Connection], T], *, patience_s: float = 0.0, reads: bool = False
+        self,
+        run: Callable[[sqlite3.Connection], T],
+        *,
+        patience_s: float = 0.0,
+        reads: bool = False,
+        line: str | None = None,
     ) -> Deferred[T]:
         """Have a job run; the Deferred fires in the reactor's thread once it is durable.
 
@@ -140,8 +159,9 @@ class Writer:
             run: the job.
             patience_s: how long it may wait for another job to share a transaction with.
             reads: whether it writes nothing.
+            line: in which line it stands.
         """
-        job = _Job(run, reads or self._tail is None)
+        job = _Job(run, reads or self._tail is None, line, self._told)
         with self._wake:
             if self._closing:
                 raise StorageFailed("the node's store is closed; the node is stopping")
@@ -177,30 +197,62 @@ class Writer:
 
     def _work(self) -> None:
         while (group := self._next_group()) is not None:
-            outcomes = self._run(group)
-            self._call_in_reactor(lambda jobs=group, results=outcomes: _answer(jobs, results))  # type: ignore[misc]
+            self._call_in_reactor(partial(self._answer, group, self._run(group), self._failures))
         self._connection.close()
+
+    def _answer(self, jobs: list[_Job], results: list[Any], failures: int) -> None:
+        self._told = failures
+        for job, result in zip(jobs, results, strict=True):
+            job.done.callback(result)
 
     def _run(self, group: list[_Job]) -> list[Any]:
         """The outcome of each job: what it returned, or the Failure that its submitter is told."""
+        if not self._failed:
+            return self._try(group)
+        behind = {job: failure for job in group if (failure := self._behind_a_failure(job)) is not None}
+        others = [job for job in group if job not in behind]
+        outcomes = {**behind, **dict(zip(others, self._try(others) if others else [], strict=True))}
+        return [outcomes[job] for job in group]
+
+    def _behind_a_failure(self, job: _Job) -> Failure | None:
+        number, error = self._failed.get(job.line or "", (0, None))
+        if error is None:
+            return None
+        if job.known >= number:
+            # So do all that come after it.
+            del self._failed[job.line or ""]
+            return None
+        return self._fail(job, _for_those_behind(error))
+
+    def _fail(self, job: _Job, error: Exception) -> Failure:
+        if job.line is not None:
+            self._failures += 1
+            self._failed[job.line] = self._failures, error
+        return _failure(error)
+
+    def _try(self, group: list[_Job]) -> list[Any]:
         try:
             outcomes = self._transact(group)
         except Exception as error:  # whatever a job raises belongs to its submitter, not to this thread
             self._note_fault(error)
             if _is_disk_fault(error):
-                return [self._alone(job) if job.reads else _failure(error) for job in group]
+                return [self._alone(job) if job.reads else self._fail(job, error) for job in group]
             if len(group) == 1 and not group[0].reads:
-                return [_failure(error)]
+                return [self._fail(group[0], error)]
             return [self._alone(job) for job in group]
         if self._tail is not None and any(not job.reads for job in group):
             self._note_fault(None)
         return outcomes
 
     def _alone(self, job: _Job) -> Any:
+        # Of the same group one before it may have failed by now.
+        failure = self._behind_a_failure(job)
+        if failure is not None:
+            return failure
         try:
             return job.run(self._connection) if job.reads else self._transact([job])[0]
         except Exception as error:
-            return _failure(error)
+            return self._fail(job, error)
 
     def _transact(self, group: list[_Job]) -> list[Any]:
         committing = False
@@ -242,6 +294,12 @@ def _failure(error: Exception) -> Failure:
     return Failure(storage_error(error) if isinstance(error, sqlite3.Error) else error)  # type: ignore[no-untyped-call]
 
 
-def _answer(jobs: list[_Job], results: list[Any]) -> None:
-    for job, result in zip(jobs, results, strict=True):
-        job.done.callback(result)
+def _for_those_behind(error: Exception) -> StorageFull | StorageFailed:
+    if isinstance(error, sqlite3.Error):
+        return storage_error(error)
+    if isinstance(error, StorageFull | StorageFailed):
+        return error
+    return StorageFailed(
+        "a send before this one failed, and this one must not overtake it; nothing of it was accepted, try again",
+        retry_after_s=5.0,
+    )
