@@ -26,6 +26,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -41,7 +42,7 @@ from trishula.message import MESSAGE_TYPES
 from trishula.names import AGENT_RULE, is_agent_name
 from trishula.outbox import Receipt
 from trishula.settings import Settings, load
-from trishula.surroundings import Surroundings, real
+from trishula.surroundings import Surroundings, real, use_monotonic_timers
 from trishula.transport import Connection
 from trishula.uris import procedure_of
 
@@ -378,6 +379,7 @@ class Agent:
             url=url or self._url, agent=self.name, token=token or self._token, profile=profile or self._profile
         )
         reactor = _asyncio_reactor()
+        use_monotonic_timers(reactor, time.monotonic)
         failures: list[BaseException] = []
         leaving = False
 

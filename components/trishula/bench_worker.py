@@ -22,6 +22,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from trishula.surroundings import use_monotonic_timers
+
 __all__ = ["KINDS", "Result", "Task"]
 
 #: The arrays that follow a result, 64-bit integers each: nanoseconds, or numbers of messages.
@@ -324,8 +326,10 @@ def run(task: Task, lines: Callable[[], str]) -> int:
 
     install: Any = asyncioreactor.install
     install()
+    from twisted.internet import reactor
     from twisted.internet.defer import Deferred
 
+    use_monotonic_timers(reactor, time.monotonic)
     worker = (Sender if task.role == "send" else Receiver)(task)
 
     def listen() -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -37,7 +38,7 @@ from trishula.errors import OutcomeUnknown, TrishulaError
 from trishula.names import Address
 from trishula.outbox import Receipt
 from trishula.settings import load
-from trishula.surroundings import real
+from trishula.surroundings import real, use_monotonic_timers
 
 __all__ = ["Bus", "connect"]
 
@@ -89,6 +90,10 @@ def _start_reactor() -> None:
             # An agent's, or an application's: it is driven there, and we only hand work over to it.
             crochet.no_setup()
         else:
+            # Late, as above.
+            from twisted.internet import reactor
+
+            use_monotonic_timers(reactor, time.monotonic)
             crochet.setup()
         _reactor_is_up = True
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 from trishula.awaiting import Pending, of_deferred
 
-__all__ = ["Clock", "Surroundings", "Timer", "real"]
+__all__ = ["Clock", "Surroundings", "Timer", "real", "use_monotonic_timers"]
 
 
 class Timer(Protocol):
@@ -83,3 +83,25 @@ def real(reactor: object = None) -> Surroundings:
     return Surroundings(
         cast(Clock, reactor), lambda: time.time_ns() // 1_000_000, random.random, secrets.token_hex, in_thread
     )
+
+
+def use_monotonic_timers(reactor: Any, seconds: Callable[[], float]) -> None:
+    """Put a reactor on another clock, with the calls that it has already; not while another thread runs it.
+
+    Twisted's own clock is the wall clock: when somebody sets it back by an hour, no timer fires for an hour, no ping
+    goes out and no lost node is tried again. So whoever starts a reactor, here or in the node, puts it on a clock that
+    doesn't step. An application that drives a reactor of its own decides that itself.
+
+    Twisted reads its clock in one place, ``reactor.seconds``, and compares it with the instants of its calls, each of
+    which holds the clock that it was made by. What else reads ``reactor.seconds`` in Crossbar and Autobahn only takes
+    differences; Twisted's web server writes it into its access log, which a node doesn't keep.
+
+    Args:
+        reactor: any that keeps its calls as :class:`twisted.internet.base.ReactorBase` does.
+        seconds: the clock from now on.
+    """
+    shift = seconds() - reactor.seconds()
+    for call in reactor.getDelayedCalls():
+        call.time += shift
+        call.seconds = seconds
+    reactor.seconds = seconds

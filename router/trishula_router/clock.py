@@ -2,7 +2,7 @@
 
 *Spans* (leases, pauses, ticks, how long ago an agent beat) are measured by the reactor's clock. Twisted's is the wall
 clock: set back by an hour, it would fire no timer for an hour, and set forward it would end every lease at once. So the
-worker's reactor is put on the monotonic clock (:func:`use_monotonic_timers`).
+worker's reactor is put on the monotonic clock (:func:`trishula.surroundings.use_monotonic_timers`).
 
 *Instants* (``accepted_at``, ``expires_at``, the journal's times) are meant for people and other machines, so they are
 the wall clock's; but they are compared too: with the time to live of a message, with the end of a pause, with an
@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["FOLLOW_RATE", "STEP_MS", "Clock", "SteadyClock", "Timer", "use_monotonic_timers"]
+__all__ = ["FOLLOW_RATE", "STEP_MS", "Clock", "SteadyClock", "Timer"]
 
 #: How much of the time that passes the node's clock may run fast or slow to get back to the wall clock. Crystals are
 #: wrong by 0.01 % at most; at 1 % nobody notices a lease or a time to live that is off.
@@ -79,21 +79,3 @@ class SteadyClock:
             if abs(gap) >= STEP_MS:
                 self._stepped(gap)
         return int(steady + self._offset)
-
-
-def use_monotonic_timers(reactor: Any, seconds: Callable[[], float]) -> None:
-    """Put a reactor on another clock, with the calls that it has already.
-
-    Twisted reads its clock in one place, ``reactor.seconds``, and compares it with the instants of its calls, each of
-    which holds the clock that it was made by. What else reads ``reactor.seconds`` in Crossbar and Autobahn only takes
-    differences; Twisted's web server writes it into its access log, which a node doesn't keep.
-
-    Args:
-        reactor: any that keeps its calls as :class:`twisted.internet.base.ReactorBase` does.
-        seconds: the clock from now on.
-    """
-    shift = seconds() - reactor.seconds()
-    for call in reactor.getDelayedCalls():
-        call.time += shift
-        call.seconds = seconds
-    reactor.seconds = seconds

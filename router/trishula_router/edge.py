@@ -33,8 +33,9 @@ from twisted.logger import Logger
 from trishula import uris
 from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
 from trishula.names import Address
+from trishula.surroundings import use_monotonic_timers
 from trishula_router.agents_file import AgentsFileError
-from trishula_router.clock import SteadyClock, use_monotonic_timers
+from trishula_router.clock import SteadyClock
 from trishula_router.direct_authorizer import answer_directly
 from trishula_router.node import Caller, Node, Verb
 from trishula_router.options import ConfigError, parse_options
