@@ -31,7 +31,7 @@ from tests.contract.test_store import (
 )
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.journal import Kind
-from trishula_router.store.interface import Accepted, Return, State
+from trishula_router.store.interface import Accepted, Draft, Return, State
 from trishula_router.store.sqlite import FILE_NAME
 
 __all__ = ["small_disk"]
@@ -91,6 +91,61 @@ def test_a_batch_that_is_larger_than_the_room_is_refused_whole(tmp_path: Path) -
     assert kinds(subject) == []
     append(subject, draft("small"))
     assert open_ids(subject) == ["small"]
+    subject.close()
+
+
+def outcomes(subject: InSqlite, *batches: list[Draft]) -> list[str]:
+    """Appends that are called before the first of them is answered: what became of each."""
+    answers = [subject.store.append(batch, 100) for batch in batches]
+    found = []
+    for answer in answers:
+        try:
+            found.append("duplicate" if subject.calls.wait(answer)[0].duplicate else "accepted")
+        except (StorageFull, StorageFailed) as error:
+            found.append(type(error).__name__)
+    return found
+
+
+def test_nothing_overtakes_what_found_no_room(tmp_path: Path) -> None:
+    subject = InSqlite(tmp_path, limit_bytes=2 * MIB)
+    large = [draft(f"m{index}", body=b"x" * 100_000) for index in range(30)]
+    of_another = [draft("o1", sender="rushabdev")]
+    of_an_instance = [draft("i1", sender="dc/s1")]
+    found = outcomes(subject, [draft("m0")], large, [draft("m1")], of_another, of_an_instance)
+    assert found == ["accepted", "StorageFull", "StorageFull", "accepted", "StorageFull"]
+    assert open_ids(subject) == ["m0", "o1"]
+    # Who was told decides.
+    assert outcomes(subject, [draft("m1")], [draft("m0")], of_an_instance) == ["accepted", "duplicate", "accepted"]
+    assert is_sound(subject)
+    subject.close()
+
+
+def test_what_fails_behind_a_failure_is_one_itself(tmp_path: Path) -> None:
+    # The third is called when the first was answered and the second was not, which may have other recipients.
+    subject = InSqlite(tmp_path, limit_bytes=2 * MIB)
+    large = [draft(f"m{index}", body=b"x" * 100_000) for index in range(30)]
+    third: list[Any] = []
+    first = subject.store.append(large, 100)
+    first.addErrback(lambda _: third.append(subject.store.append([draft("c", "rushabdev")], 100)))
+    second = subject.store.append([draft("b", "rushabdev")], 100)
+    subject.calls.wait(first)
+    for answer in (second, third[0]):
+        with pytest.raises(StorageFull):
+            subject.calls.wait(answer)
+    assert outcomes(subject, [draft("b", "rushabdev")], [draft("c", "rushabdev")]) == ["accepted", "accepted"]
+    subject.close()
+
+
+def test_nothing_overtakes_what_a_bug_undid(tmp_path: Path) -> None:
+    subject = InSqlite(tmp_path)
+    broken: Any = draft("m1", body=None)  # type: ignore[arg-type]
+    first = subject.store.append([broken], 100)
+    second = subject.store.append([draft("m2")], 100)
+    with pytest.raises(TypeError):
+        subject.calls.wait(first)
+    with pytest.raises(StorageFailed, match="a send before this one failed, and this one must not overtake it"):
+        subject.calls.wait(second)
+    assert open_ids(subject) == []
     subject.close()
 
 

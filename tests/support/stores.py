@@ -102,6 +102,8 @@ class HeldStore:
         self._reads: deque[tuple[str, Callable[[], None]]] = deque()
         self._is_cut = False
         self._failures: dict[str, deque[Exception]] = {}
+        self._failed = 0
+        self._behind: dict[str, tuple[int, Exception]] = {}
 
     def fail_next(self, verb: str, *errors: Exception) -> None:
         """The next calls of a verb fail, and have no effect."""
@@ -144,12 +146,21 @@ class HeldStore:
         verb: str,
         call: Callable[[], Deferred[T]],
     ) -> Deferred[T]:
+        error = self._next_failure(verb)
+        return self._wait(waiting, verb, call if error is None else partial(_fail, error))
+
+    def _next_failure(self, verb: str) -> Exception | None:
+        errors = self._failures.get(verb)
+        return errors.popleft() if errors and not self._is_cut else None
+
+    def _wait(
+        self,
+        waiting: deque[tuple[str, Callable[[], None]]],
+        verb: str,
+        call: Callable[[], Deferred[T]],
+    ) -> Deferred[T]:
         if self._is_cut:
             return Deferred()
-        errors = self._failures.get(verb)
-        if errors:
-            error = errors.popleft()
-            call = partial(_fail, error)
         if not self.holding and not waiting:
             return call()
         answer: Deferred[T] = Deferred()
@@ -169,7 +180,20 @@ class HeldStore:
         return self.inner.high_water
 
     def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
-        return self._ask(self._writes, "append", lambda: self.inner.append(drafts, at))
+        # As the interface says: after one that failed, those that its agent had called by then fail too.
+        agent = drafts[0].sender.partition("/")[0] if drafts else ""
+        error, known = self._next_failure("append"), self._failed
+
+        def call() -> Deferred[list[Accepted]]:
+            number, before = self._behind.get(agent, (0, None))
+            fault = error or (before if known < number else None)
+            if fault is None:
+                return self.inner.append(drafts, at)
+            self._failed += 1
+            self._behind[agent] = self._failed, fault
+            return fail(fault)
+
+        return self._wait(self._writes, "append", call)
 
     def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
         return self._ask(self._writes, "deliver", lambda: self.inner.deliver(deliveries, facts, at))

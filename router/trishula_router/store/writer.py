@@ -20,8 +20,8 @@ failed nobody knows what a power cut would leave of them. Three things make ever
 
 Jobs of a group whose disk failed are not tried one by one: each would only meet the same disk.
 
-Jobs may stand in a *line*, as the sends of one agent do: after one of a line failed, those behind it fail with it, until
-its submitter was told. Else a send that found room again would overtake the one before it that found none, before
+Jobs may stand in a *line*, as the sends of one agent do: after one of a line failed, those behind it fail with it,
+until its submitter was told. Else a send that found room again would overtake the one before it that found none, before
 anybody who minds their order knows of that.
 
 Threads rather than a process of its own: SQLite lets go of the interpreter lock while it writes and syncs, and a second
@@ -201,9 +201,9 @@ class Writer:
         self._connection.close()
 
     def _answer(self, jobs: list[_Job], results: list[Any], failures: int) -> None:
-        self._told = failures
         for job, result in zip(jobs, results, strict=True):
             job.done.callback(result)
+        self._told = failures
 
     def _run(self, group: list[_Job]) -> list[Any]:
         """The outcome of each job: what it returned, or the Failure that its submitter is told."""
