@@ -1,0 +1,141 @@
+"""Neighbours: what the other nodes say of the agents that are with them.
+
+Each node tells its peers, when something changed and every few seconds, what its directory says of each agent, which
+instances are with it, and which mailboxes it delivers (:class:`Presence`). Out of that come one directory on all
+nodes, the takeover of a mailbox across nodes, and the knowledge of instances that are elsewhere.
+
+*Who consumes a mailbox*: of two sessions on two nodes the newer one, as on one node. Newer is who has the higher
+*claim*: a node gives a session that attaches the wall clock's ms as its claim, or one more than the highest claim to
+that mailbox that it has heard of, whichever is more; so a session that moves has the higher claim also where the
+clocks differ. While the nodes can't reach each other both deliver, and the receiver's memory of ids keeps one.
+
+*A node that can't be reached* is not a sign that its agents are gone: they are ``stale``, with that as the reason, until
+they are seen at another node or their node is back.
+
+Policy only: instants are ms, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+__all__ = ["Neighbours", "Presence"]
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """What a node says of its agents.
+
+    Attributes:
+        node: who speaks.
+        agents: the directory's entries of the agents that it has heard of.
+        claims: the mailboxes that it delivers to a session, each with the session's claim.
+        instances: the instances that are with it.
+    """
+
+    node: str
+    agents: list[dict[str, Any]]
+    claims: dict[str, int]
+    instances: list[str]
+
+
+@dataclass(slots=True)
+class _Neighbour:
+    presence: Presence
+    #: Since when it can't be reached; ``None`` if it can.
+    away_since: int | None = None
+
+
+class Neighbours:
+    """The agents of all other nodes.
+
+    Args:
+        node: the own node's name.
+    """
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._neighbours: dict[str, _Neighbour] = {}
+        self._claims: dict[str, int] = {}
+
+    # -- mailboxes -----------------------------------------------------------------------------------------------------
+
+    def claim(self, address: str, now: int) -> None:
+        """A session of this node begins to consume a mailbox."""
+        known = (one.presence.claims.get(address, 0) for one in self._neighbours.values())
+        self._claims[address] = max(now, self._claims.get(address, 0) + 1, *(claim + 1 for claim in known))
+
+    def claims(self, addresses: Iterable[str]) -> dict[str, int]:
+        """The claims of the mailboxes that this node delivers, to be told to the peers."""
+        return {address: self._claims.get(address, 0) for address in addresses}
+
+    def hear(self, presence: Presence) -> list[str]:
+        """A peer spoke; returns the mailboxes that a newer session consumes there."""
+        self._neighbours[presence.node] = _Neighbour(presence)
+        return [
+            address
+            for address, claim in presence.claims.items()
+            if (claim, presence.node) > (self._claims.get(address, 0), self._node)
+        ]
+
+    def consumer_of(self, address: str) -> str | None:
+        """The node in reach that delivers a mailbox to a session of its own."""
+        for name, one in self._neighbours.items():
+            if one.away_since is None and address in one.presence.claims:
+                return name
+        return None
+
+    def has_instance(self, address: str) -> bool:
+        """Whether an instance is with another node, or was when that was last heard of."""
+        return any(address in one.presence.instances for one in self._neighbours.values())
+
+    # -- the directory -------------------------------------------------------------------------------------------------
+
+    def lost(self, name: str, now: int) -> list[dict[str, Any]]:
+        """A peer can't be reached; returns the entries of the agents that were there."""
+        one = self._neighbours.get(name)
+        if one is None or one.away_since is not None:
+            return []
+        one.away_since = now
+        return [self._entry(name, one, entry) for entry in one.presence.agents if entry["presence"] != "offline"]
+
+    def merged(self, own: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The own directory's entries, each replaced by what another node knows better.
+
+        An agent that is here is here. Else the node counts where it is; if it is nowhere, the one that saw it last.
+        """
+        elsewhere: dict[str, dict[str, Any]] = {}
+        for name, one in self._neighbours.items():
+            for entry in one.presence.agents:
+                told = self._entry(name, one, entry)
+                if _knows_more(told, elsewhere.get(told["agent"])):
+                    elsewhere[told["agent"]] = told
+        return [
+            dict(elsewhere[entry["agent"]])
+            if entry["presence"] == "offline" and _knows_more(elsewhere.get(entry["agent"]), entry)
+            else dict(entry)
+            for entry in own
+        ]
+
+    def _entry(self, name: str, one: _Neighbour, entry: Mapping[str, Any]) -> dict[str, Any]:
+        if one.away_since is None or entry["presence"] == "offline":
+            return dict(entry)
+        reason = f"its node {name} can't be reached from {self._node}; when it was, the agent was {entry['presence']}"
+        return {**entry, "presence": "stale", "since": one.away_since, "reason": reason}
+
+
+#: From what tells most of where an agent is.
+_WEIGHT = {"online": 3, "busy": 3, "stale": 2, "offline": 1}
+
+
+def _knows_more(told: Mapping[str, Any] | None, than: Mapping[str, Any] | None) -> bool:
+    if told is None or than is None:
+        return told is not None
+    return _rank(told) > _rank(than)
+
+
+def _rank(entry: Mapping[str, Any]) -> tuple[int, int]:
+    return _WEIGHT.get(entry["presence"], 0), entry.get("last_seen_at") or 0

@@ -1,0 +1,232 @@
+"""Replication, as decisions: what each peer holds of each journal, what it is sent next, how many copies there are.
+
+Every node writes to its own journal only and copies its peers' journals, record by record. What a node holds of a
+journal is one number, the sequence of the newest record that is durable there; each peer tells its numbers twice a
+second and after every copy (:class:`Held`), so an acknowledgement is cumulative, and one that gets lost is made up for
+by the next.
+
+A journal belongs to one epoch of one node's store. A peer is sent:
+
+* our own journal, always;
+* a journal that somebody else wrote, if the peer is behind with it and its own writer doesn't seem to bring it: the
+  last records of a node that died, or those that a peer lost with its disk. Its writer comes first for
+  :data:`PASS_ON_AFTER_S`, so that in a full mesh nothing travels twice.
+
+What was sent and isn't held after :data:`RESEND_AFTER_S`, or is missed by the peer (it got a later run), is sent again
+from what it holds. Repeats are harmless: a store skips what it has.
+
+A *sender* waits for a peer's copy only while that peer is *in step*: heard of lately, and not behind with what a sender
+has waited for in vain. So a peer that is slow or far behind costs one wait, not one for each message.
+
+Policy only: it takes the clock's seconds and does no I/O; ``peering`` sends and receives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from trishula_router.store.interface import Origin
+
+__all__ = ["DOWN_AFTER_S", "Lag", "Peer", "Replication", "Run"]
+
+#: A peer that isn't heard of for so long is away: five of its hellos, so that one late round of a busy reactor is none.
+DOWN_AFTER_S = 2.5
+#: A run that is neither held nor missed by then was lost on the way.
+RESEND_AFTER_S = 3.0
+#: How long the writer of a journal has the first chance to bring it itself.
+PASS_ON_AFTER_S = 3.0
+#: Records on their way to one peer: enough to keep link and disk busy at once, and a bound on what is sent in vain.
+WINDOW_RECORDS = 4096
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one journal is at one peer.
+
+    Attributes:
+        held: the sequence up to which it is durable there.
+        sent: up to which it was sent.
+        moved_at_s: when ``held`` grew last, or sending began.
+        passing: of a journal of somebody else: whether we pass it on, until the peer has what we have.
+    """
+
+    held: int = 0
+    sent: int = 0
+    moved_at_s: float = 0.0
+    passing: bool = False
+
+
+@dataclass(slots=True)
+class Peer:
+    """What is known of one peer.
+
+    Attributes:
+        name: the node's.
+        epoch: of its store; ``None`` before it was first heard of.
+        heard_at_s: when it was heard of last.
+        is_up: whether that was lately.
+        in_step_at_s: when it last held all that there was to hold of our journal.
+        waits_for: the sequence of our journal that it must hold before senders wait for it (again).
+    """
+
+    name: str
+    epoch: str | None = None
+    heard_at_s: float | None = None
+    is_up: bool = False
+    in_step_at_s: float | None = None
+    waits_for: int = 0
+    journals: dict[str, _Progress] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What to send next: records of an origin (by its number in our store) behind a sequence."""
+
+    origin: int
+    epoch: str
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a peer is behind with our journal.
+
+    Attributes:
+        sent, held: sequences.
+        records: how many it lacks.
+        seconds: for how long it has lacked any; 0 if it lacks none, ``None`` if it never had all since our start.
+    """
+
+    sent: int
+    held: int
+    records: int
+    seconds: float | None
+
+
+class Replication:
+    """What the peers hold, and what follows from it.
+
+    Args:
+        epoch: of our own store.
+        peers: their names.
+    """
+
+    def __init__(self, epoch: str, peers: Iterable[str]) -> None:
+        self._epoch = epoch
+        self.peers = {name: Peer(name) for name in peers}
+
+    def heard(
+        self, name: str, epoch: str, held: Mapping[str, int], own_sequence: int, now_s: float, *, missed: bool = False
+    ) -> bool:
+        """A peer told what it holds; returns whether it was away until now.
+
+        Args:
+            name: the peer's.
+            epoch: of its store.
+            held: for each journal, by its epoch, the sequence of the newest record that is durable there.
+            own_sequence: of our own newest durable record.
+            now_s: the clock.
+            missed: whether it got a run that it couldn't use, because one before it is missing.
+        """
+        peer = self.peers[name]
+        came_back = not peer.is_up
+        if came_back or epoch != peer.epoch:
+            # What was on its way is perhaps lost; what it holds now is all that counts.
+            peer.journals = {}
+            peer.waits_for = own_sequence
+            missed = True
+        peer.epoch, peer.heard_at_s, peer.is_up = epoch, now_s, True
+        for journal in {*held, *peer.journals}:
+            progress = peer.journals.setdefault(journal, _Progress(moved_at_s=now_s))
+            newest = held.get(journal, 0)
+            if newest != progress.held:
+                progress.held, progress.moved_at_s = newest, now_s
+            if missed or progress.sent < newest:
+                progress.sent, progress.moved_at_s = newest, now_s
+        if self.held_by(name) >= own_sequence:
+            peer.in_step_at_s = now_s
+        return came_back
+
+    def silent(self, now_s: float) -> list[str]:
+        """The peers that are away from now on, because they weren't heard of for too long."""
+        gone = [
+            peer
+            for peer in self.peers.values()
+            if peer.is_up and peer.heard_at_s is not None and now_s - peer.heard_at_s > DOWN_AFTER_S
+        ]
+        for peer in gone:
+            peer.is_up = False
+        return [peer.name for peer in gone]
+
+    def next_run(self, name: str, origins: Iterable[Origin], now_s: float) -> Run | None:
+        """What to send a peer next, if anything.
+
+        Args:
+            name: the peer's.
+            origins: the journals that we hold.
+            now_s: the clock.
+        """
+        peer = self.peers[name]
+        if not peer.is_up:
+            return None
+        for origin in sorted(origins, key=lambda one: one.number):
+            if origin.epoch == peer.epoch or not origin.sequence:
+                continue
+            progress = peer.journals.setdefault(origin.epoch, _Progress(moved_at_s=now_s))
+            waited_s = now_s - progress.moved_at_s
+            if progress.sent > progress.held and waited_s > RESEND_AFTER_S:
+                progress.sent, progress.moved_at_s = progress.held, now_s
+            if progress.held >= origin.sequence:
+                progress.passing = False
+            if progress.sent >= origin.sequence or progress.sent - progress.held >= WINDOW_RECORDS:
+                continue
+            if origin.number and not progress.passing and waited_s < PASS_ON_AFTER_S:
+                continue
+            return Run(origin.number, origin.epoch, progress.sent)
+        return None
+
+    def sent(self, name: str, run: Run, sequence: int, now_s: float) -> None:
+        """A run went out to a peer; ``sequence`` is that of its last record."""
+        progress = self.peers[name].journals.get(run.epoch)
+        # If the peer told something new in the meantime, what it told counts.
+        if progress is not None and progress.sent == run.after:
+            if progress.sent == progress.held:
+                progress.moved_at_s = now_s
+            progress.sent, progress.passing = sequence, run.origin != 0
+
+    # -- copies --------------------------------------------------------------------------------------------------------
+
+    def held_by(self, name: str, epoch: str | None = None) -> int:
+        """Up to which sequence a journal (our own, unless said otherwise) is durable at a peer."""
+        progress = self.peers[name].journals.get(self._epoch if epoch is None else epoch)
+        return 0 if progress is None else progress.held
+
+    def copies_of(self, sequence: int, epoch: str | None = None) -> int:
+        """On how many nodes a record that we hold is durable, ours included, as far as we know.
+
+        Args:
+            sequence: its place in its journal.
+            epoch: of its journal, if that is not our own.
+        """
+        return 1 + sum(self.held_by(name, epoch) >= sequence for name in self.peers)
+
+    def in_step(self) -> list[str]:
+        """The peers whose copy a sender can wait for."""
+        return [peer.name for peer in self.peers.values() if peer.is_up and self.held_by(peer.name) >= peer.waits_for]
+
+    def waited_in_vain(self, sequence: int) -> None:
+        """A sender waited for copies of a record and didn't get them in time."""
+        for peer in self.peers.values():
+            if self.held_by(peer.name) < sequence:
+                peer.waits_for = max(peer.waits_for, sequence)
+
+    def lag(self, name: str, own_sequence: int, now_s: float) -> Lag:
+        """How far a peer is behind with our journal."""
+        peer, held = self.peers[name], self.held_by(name)
+        progress = peer.journals.get(self._epoch)
+        behind = max(0, own_sequence - held)
+        since_s: float | None = 0.0
+        if behind:
+            since_s = None if peer.in_step_at_s is None else now_s - peer.in_step_at_s
+        return Lag(progress.sent if progress else 0, held, behind, since_s)
