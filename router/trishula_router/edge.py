@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp import serializer, websocket
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from autobahn.wamp.types import CallDetails, ComponentConfig, PublishOptions, RegisterOptions, SessionDetails
@@ -32,11 +33,13 @@ from twisted.logger import Logger
 
 from trishula import uris
 from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
+from trishula.message import show_value
 from trishula.names import Address
 from trishula.surroundings import use_monotonic_timers
 from trishula_router.agents_file import AgentsFileError
 from trishula_router.clock import SteadyClock
 from trishula_router.direct_authorizer import answer_directly
+from trishula_router.frames import guard_frames
 from trishula_router.node import Caller, Node, Verb
 from trishula_router.options import ConfigError, parse_options
 from trishula_router.principals import AGENT_ROLE, OPERATOR_ROLE, Principals
@@ -153,6 +156,10 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             await self.register(self._handler(uri, verb), uri, options=RegisterOptions(details_arg="details"))
         if not answer_directly(self._transport, (AGENT_ROLE, OPERATOR_ROLE), node.authorizer.authorize):
             log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
+        if not guard_frames(websocket.WampWebSocketServerProtocol, serializer):
+            log.warn(
+                "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"
+            )
         self._tell_ready(config.state_dir, config.node, store.epoch)
 
     def _tell_ready(self, state_dir: Path, node: str, epoch: str) -> None:
@@ -183,10 +190,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         async def handle(*args: Any, details: CallDetails, **kwargs: Any) -> Any:
             try:
                 if kwargs:
-                    named = ", ".join(sorted(kwargs))
-                    raise ArgumentInvalid(
-                        f"{uri} was called with keyword arguments ({named}); it takes positional ones"
-                    )
+                    named = show_value(sorted(kwargs))
+                    raise ArgumentInvalid(f"{uri} was called with keyword arguments {named}; it takes positional ones")
                 caller = Caller(details.caller, details.caller_authid, details.caller_authrole)
                 return await node.serve(verb, caller, args)
             except TrishulaError as error:

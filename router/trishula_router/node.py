@@ -302,7 +302,9 @@ class Node:
             )
 
     def _denied(self, denial: Denial) -> None:
-        detail = f"{denial.action} {denial.uri[:200]}: {denial.reason}"
+        # A client can put a lone surrogate into a URI, and the journal is UTF-8.
+        uri = denial.uri[:200].encode("utf-8", "backslashreplace").decode()
+        detail = f"{denial.action} {uri}: {denial.reason}"
         self.refusals.refused(denial.authid, denial.error, detail, self._clock.seconds())
 
     # -- the way in ----------------------------------------------------------------------------------------------------

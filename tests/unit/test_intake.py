@@ -215,6 +215,14 @@ def test_a_refusal_says_why_and_its_neighbours_are_accepted(rig: Rig, dc: int, c
     assert open_of(rig, "agni")[0] == 2
 
 
+@pytest.mark.parametrize("id", ["\ud800", "../../etc/passwd", ".hidden", "a" * 129, "\x00", "", 7])
+def test_a_receipt_repeats_no_id_that_is_none(rig: Rig, dc: int, id: object) -> None:
+    # A lone surrogate in an answer can't be written, and whoever asked would wait for ever.
+    (receipt,) = rig.send(dc, {"id": id, "to": "agni"})
+    assert (receipt["id"], receipt["status"]) == (None, "refused")
+    assert receipt["detail"].startswith("messages[0].id is ")
+
+
 def test_too_large(make: MakeRig) -> None:
     rig = make(limits=small(payload_bytes=1024))
     session = rig.join("dc")

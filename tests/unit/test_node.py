@@ -146,6 +146,14 @@ def test_after_a_restart_an_answer_finds_the_script_that_asked(tmp_path: Path, r
     assert rig.ids(script) == ["q1.result"]
 
 
+def test_a_refused_name_that_is_no_text_is_in_the_journal(rig: Rig) -> None:
+    boss = rig.join("agni", operator=True)
+    asked = {"authid": "dc", "authrole": "agent"}
+    assert not rig.node.authorizer.authorize(asked, f"{uris.NODE_PREFIX}\ud800", "call", None)["allow"]
+    (record,) = rig.call(boss, uris.AUDIT_QUERY, {"kind": "refused"})["records"]
+    assert record["detail"].startswith(f"call {uris.NODE_PREFIX}\\ud800: it is for operators")
+
+
 def test_who_is_there_is_announced(rig: Rig) -> None:
     agni = rig.join("agni")
     rig.attach(agni)
