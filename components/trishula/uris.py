@@ -83,6 +83,7 @@ __all__ = [
     "AgentUri",
     "inbox_of",
     "parse_agent_uri",
+    "peer_topic",
     "procedure_of",
     "receipts_of",
     "topic_of",
@@ -130,6 +131,10 @@ PEER_PREFIX = "trishula.peer."
 AUTHENTICATE = "trishula.internal.authenticate"
 AUTHORIZE = "trishula.internal.authorize"
 
+#: Asked and listened to by the links of the node's peers alone: the names that its own sessions are behind.
+LINK_NAMES = "trishula.internal.link.names"
+LINK_CHANGED = "trishula.internal.link.changed"
+
 AGENT_PREFIX = "trishula.agent."
 
 #: What stands behind ``trishula.agent.<agent>.`` and is not a procedure.
@@ -145,6 +150,11 @@ def inbox_of(address: Address) -> str:
 def receipts_of(agent: str) -> str:
     """The topic on which the node tells ``agent`` what became of the messages it sent."""
     return f"{AGENT_PREFIX}{agent}.receipts"
+
+
+def peer_topic(node: str, kind: str) -> str:
+    """The topic on which the other nodes say something of one kind to ``node``."""
+    return f"{PEER_PREFIX}{node}.{kind}"
 
 
 def topic_of(agent: str, name: str) -> str:

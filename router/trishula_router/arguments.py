@@ -67,7 +67,7 @@ class _Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class SendOptions(_Options, frozen=True, kw_only=True):
     """``mailbox.send``: on how many nodes the sender insists."""
 
-    copies: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1
+    copies: Annotated[int, msgspec.Meta(ge=1, le=2)] | None = None
     RULES: ClassVar[Mapping[str, str]] = {"copies": "1 or 2"}
 
 

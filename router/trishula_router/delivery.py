@@ -121,6 +121,10 @@ class Delivery:
 
     # -- consumers -----------------------------------------------------------------------------------------------------
 
+    def addresses(self) -> list[str]:
+        """The addresses whose messages are pushed to some session."""
+        return list(self._consumers)
+
     def session_of(self, address: Address) -> int | None:
         """The session that an address's messages are pushed to."""
         consumer = self._consumers.get(str(address))

@@ -274,8 +274,8 @@ class Directory:
             and presence_of(known, now=now, policy=self._policy)[0] in ("online", "busy")
         }
 
-    def find(self, now: int, *, capability: str | None = None, presence: str | None = None) -> list[dict[str, Any]]:
-        """The registered agents, by name: all, or those that can do something or are in some state at ``now`` (ms)."""
+    def entries(self, now: int) -> list[dict[str, Any]]:
+        """The registered agents, by name, as they are at ``now`` (ms)."""
         found = []
         for agent in sorted(self._registered()):
             entry = self.entry(agent)
@@ -288,8 +288,7 @@ class Directory:
                 elif entry["presence"] == "offline":
                     entry["reason"] = known.reason
                 entry["node"] = None if entry["presence"] == "offline" else self._node
-            if (capability is None or capability in entry["capabilities"]) and presence in (None, entry["presence"]):
-                found.append(entry)
+            found.append(entry)
         return found
 
     # -- over the node's end -------------------------------------------------------------------------------------------

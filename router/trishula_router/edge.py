@@ -19,6 +19,7 @@ import random
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from trishula_router.direct_authorizer import answer_directly
 from trishula_router.frames import guard_frames
 from trishula_router.node import Caller, Node, Verb
 from trishula_router.options import ConfigError, parse_options
+from trishula_router.peering import KINDS
 from trishula_router.principals import AGENT_ROLE, OPERATOR_ROLE, Principals
 from trishula_router.settlement import News
 from trishula_router.store.interface import StoreError
@@ -154,6 +156,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         await self.register(self._authorize, uris.AUTHORIZE)
         for uri, verb in node.procedures().items():
             await self.register(self._handler(uri, verb), uri, options=RegisterOptions(details_arg="details"))
+        for kind in KINDS if config.peers else ():
+            await self.subscribe(partial(self._on_peer, kind), uris.peer_topic(config.node, kind))
         if not answer_directly(self._transport, (AGENT_ROLE, OPERATOR_ROLE), node.authorizer.authorize):
             log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
         if not guard_frames(websocket.WampWebSocketServerProtocol, serializer):
@@ -227,6 +231,14 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         assert self._node is not None
         self._node.session_left(session)
 
+    def _on_peer(self, kind: str, text: bytes) -> None:
+        assert self._node is not None
+        try:
+            self._node.hear(kind, text)
+        except Exception:
+            # A peer of another version, say: what it says is not understood, and that must not end the link.
+            log.failure("what a peer said as {kind} could not be used", kind=kind)
+
     def _on_topic(self, session: int, subscription: Mapping[str, Any]) -> None:
         at = uris.parse_agent_uri(subscription["uri"])
         if at is not None and at.kind == "receipts":
@@ -252,7 +264,9 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         for one in news:
             topic = uris.receipts_of(Address.parse(one.sender).agent)
             if topic in self._listened_topics:
-                told = {"id": one.id, "to": one.recipient, "state": one.state, "at": one.at}
+                told: dict[str, Any] = {"id": one.id, "to": one.recipient, "state": one.state, "at": one.at}
+                if one.copies is not None:
+                    told["copies"] = one.copies
                 if one.reason is not None:
                     told["reason"] = one.reason
                 by_topic.setdefault(topic, []).append(told)
@@ -269,6 +283,10 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             # It may have gone by itself in the meantime.
             lambda failure: log.debug("session {session} was gone already", session=session)
         )
+
+    def post(self, peer: str, kind: str, text: bytes) -> None:
+        """Send something to another node, over the link to it."""
+        self._publish(uris.peer_topic(peer, kind), text, None)
 
     def _publish(self, topic: str, event: Any, eligible: list[int] | None) -> None:
         if self._transport is None:

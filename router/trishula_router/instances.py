@@ -52,6 +52,10 @@ class Instances:
         """Whether that instance is known for certain."""
         return address in self._sessions_of or address in self._gone_since
 
+    def addresses(self) -> list[str]:
+        """Those that are known for certain."""
+        return [*self._sessions_of, *self._gone_since]
+
     def knows(self, address: str, now_s: float) -> bool:
         """Whether messages to that instance are taken; one that is taken on trust has its grace time from then on."""
         if self.is_there(address):

@@ -9,7 +9,7 @@ nodes, the takeover of a mailbox across nodes, and the knowledge of instances th
 that mailbox that it has heard of, whichever is more; so a session that moves has the higher claim also where the
 clocks differ. While the nodes can't reach each other both deliver, and the receiver's memory of ids keeps one.
 
-*A node that can't be reached* is not a sign that its agents are gone: they are ``stale``, with that as the reason, until
+*A node that can't be reached* is no sign that its agents are gone: they are ``stale``, with that as the reason, until
 they are seen at another node or their node is back.
 
 Policy only: instants are ms, no I/O.

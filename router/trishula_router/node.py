@@ -26,16 +26,21 @@ from trishula_router.clock import Clock, Timer
 from trishula_router.dead_letters import DeadLetters
 from trishula_router.delivery import Delivery, Outlet
 from trishula_router.directory import Directory, Seen
+from trishula_router.inflow import Inflow
 from trishula_router.instances import Instances
 from trishula_router.intake import Intake
 from trishula_router.journal import Kind
 from trishula_router.mailroom import Mailroom
+from trishula_router.neighbourhood import Neighbourhood
 from trishula_router.notices import Notices
 from trishula_router.options import NodeConfig
+from trishula_router.peering import HELLO, JOURNAL, Peering
 from trishula_router.principals import Principals
 from trishula_router.procedures import Caller, Procedures, Verb
 from trishula_router.rates import Rate, Rates, Refusals
+from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients
+from trishula_router.replication import Replication
 from trishula_router.retention import Retention
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import Store
@@ -65,6 +70,9 @@ class Router(Outlet, Protocol):
 
     def close_session(self, session: int, uri: str, sentence: str) -> None:
         """End a client's session, telling it why: an error's URI and a sentence."""
+
+    def post(self, peer: str, kind: str, text: bytes) -> None:
+        """Send something to another node; it may get lost on the way."""
 
 
 class Node:
@@ -136,11 +144,41 @@ class Node:
             clock=clock,
             now=now,
         )
-        self.intake = Intake(
+        inflow = Inflow(
+            self.mailroom,
+            arrived=self.delivery.arrived,
+            has_room=self.delivery.pump_soon,
+            tell=router.tell,
+            now=now,
+        )
+        self.peering = Peering(
             config.node,
             store,
+            Replication(store.epoch, config.peers),
+            post=router.post,
+            absorb=inflow.absorb,
+            sighted=lambda peer, there: self.neighbourhood.sighted(peer, there),
+            clock=clock,
+            now=now,
+        )
+        self.neighbourhood = Neighbourhood(
+            config.node,
+            config.peers,
+            self.directory,
+            self.delivery,
+            self.instances,
+            post=router.post,
+            announce=router.announce,
+            close_session=router.close_session,
+            note=self.note,
+            clock=clock,
+            now=now,
+        )
+        self.intake = Intake(
+            store,
             self.mailroom,
-            Recipients(principals, lambda address: self.instances.knows(address, clock.seconds())),
+            Receipts(config.node, store, self.peering, tell=router.tell, now=now),
+            Recipients(principals, self.knows_instance),
             config.limits,
             Rates(
                 Rate(config.limits.rate_per_s, config.limits.burst),
@@ -176,12 +214,16 @@ class Node:
         self._every(EXPIRY_ROUND_S, self._expire)
         self._every(RETENTION_ROUND_S, self._forget)
         self._every(SEEN_ROUND_S, self._remember_all)
+        self.peering.start()
+        self.neighbourhood.start()
 
     async def stop(self) -> None:
         """Accept nothing more, make durable what was accepted, and close the store."""
         if self._stopping:
             return
         self._stopping = True
+        self.peering.stop()
+        self.neighbourhood.stop()
         for timer in self._timers:
             if timer.active():
                 timer.cancel()
@@ -226,6 +268,9 @@ class Node:
     async def _expire(self) -> None:
         self.refusals.flush(self._clock.seconds())
         for address in self.instances.gone(self._clock.seconds()):
+            if self.neighbourhood.has_instance(address):
+                # It is with another node, whose part its end is.
+                continue
             try:
                 await self.settlement.close_mailbox(address, "its instance is gone")
             except (StorageFull, StorageFailed):
@@ -238,6 +283,8 @@ class Node:
         changed = self.directory.changes(self.now())
         for entry in changed:
             self.router.announce(uris.EVENT_AGENT, entry)
+        if changed:
+            self.neighbourhood.tell_soon()
         gone = [entry["agent"] for entry in changed if entry["presence"] == "offline"]
         if gone and not self._stopping:
             self._remember(self.directory.memory(gone))
@@ -262,7 +309,17 @@ class Node:
         agent = Address.parse(address).agent
         if self.principals.get(agent) is None:
             return None
-        return address if address == agent or self.instances.is_there(address) else agent
+        is_there = self.instances.is_there(address) or self.neighbourhood.has_instance(address)
+        return address if address == agent or is_there else agent
+
+    def knows_instance(self, address: str) -> bool:
+        """Whether messages to an instance are taken."""
+        return self.neighbourhood.has_instance(address) or self.instances.knows(address, self._clock.seconds())
+
+    def hear(self, kind: str, text: bytes) -> None:
+        """A peer said something."""
+        hear = {HELLO: self.peering.receive_hello, JOURNAL: self.peering.receive_journal}
+        hear.get(kind, self.neighbourhood.receive)(text)
 
     # -- sessions ------------------------------------------------------------------------------------------------------
 
@@ -290,6 +347,7 @@ class Node:
         if agent is None:
             return
         self.delivery.session_left(session)
+        self.intake.holds.left(session)
         self.instances.left(session, self._clock.seconds())
         self.note(Kind.LEFT, {"agent": agent, "session": session})
         self.tell_presence()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from trishula import uris
-from trishula.errors import AgentUnknown, TakenOver
+from trishula.errors import AgentUnknown, MailboxBusy, TakenOver
 from trishula.message import show_value
 from trishula.names import Address
 from trishula_router import arguments
@@ -89,7 +89,9 @@ class Procedures:
         def beat(sent_at: int | None) -> None:
             self._node.directory.beat(caller.agent, caller.session, self._node.now(), sent_at=sent_at)
 
-        return await self._node.intake.send(caller.agent, batch, copies=copies, now=self._node.now(), beat=beat)
+        return await self._node.intake.send(
+            caller.agent, caller.session, batch, copies=copies, now=self._node.now(), beat=beat
+        )
 
     async def _attach(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "attach", 0, 1)
@@ -119,6 +121,7 @@ class Procedures:
             options.window or self._node.config.delivery.window,
             () if options.instance is not None else tuple(options.capabilities),
         )
+        self._node.neighbourhood.attached(address)
         if before is not None:
             self._take_over(address, before, caller.session)
         self._node.tell_presence()
@@ -173,6 +176,12 @@ class Procedures:
         if options.instance is not None:
             self._node.instances.present(str(address), caller.session)
             self._node.directory.speaks_as(caller.agent, caller.session, options.instance)
+        elsewhere = self._node.neighbourhood.consumer_of(address)
+        if elsewhere is not None and self._node.delivery.session_of(address) != caller.session:
+            raise MailboxBusy(
+                f"the mailbox of {address} is being pushed to a session at the node {elsewhere}; stop that agent, or "
+                "fetch for an instance of your own"
+            )
         deliveries = await self._node.delivery.fetch(address, caller.session, options.max, options.wait_s)
         pending, in_flight = self._node.mailroom.counts(str(address))
         return {
@@ -192,11 +201,11 @@ class Procedures:
 
     async def _list(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
         arguments.read_positional(args, "list", 0, 0)
-        return self._node.directory.find(self._node.now())
+        return self._node.neighbourhood.entries()
 
     async def _get(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (name,) = arguments.read_positional(args, "get", 1, 1)
-        for entry in self._node.directory.find(self._node.now()):
+        for entry in self._node.neighbourhood.entries():
             if entry["agent"] == name:
                 return entry
         raise AgentUnknown(
@@ -206,7 +215,12 @@ class Procedures:
     async def _find(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
         (raw,) = arguments.read_positional(args, "find", 0, 1)
         options = arguments.read(arguments.FindOptions, raw, "options")
-        return self._node.directory.find(self._node.now(), capability=options.capability, presence=options.presence)
+        return [
+            entry
+            for entry in self._node.neighbourhood.entries()
+            if (options.capability is None or options.capability in entry["capabilities"])
+            and options.presence in (None, entry["presence"])
+        ]
 
     async def _beat(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:
         received_at = self._node.now()
@@ -264,7 +278,7 @@ class Procedures:
     async def _node_status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments.read_positional(args, "status", 0, 0)
         pending, in_flight = self._node.mailroom.totals()
-        entries = self._node.directory.find(self._node.now())
+        entries = self._node.neighbourhood.entries()
         return {
             "node": self._node.config.node,
             "version": self._node.version,
@@ -278,4 +292,5 @@ class Procedures:
             "in_flight": in_flight,
             "store_bytes": self._node.store.size_bytes(),
             "agents_file_fault": self._node.principals.fault,
+            "peers": self._node.peering.told(),
         }

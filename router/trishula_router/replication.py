@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from trishula_router.store.interface import Origin
+from trishula_router.store.copies import Origin
 
 __all__ = ["DOWN_AFTER_S", "Lag", "Peer", "Replication", "Run"]
 

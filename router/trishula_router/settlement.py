@@ -40,7 +40,7 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What became of a message, for its sender. ``at`` in ms."""
+    """What became of a message, for its sender. ``at`` in ms; ``copies``: on how many nodes it is now."""
 
     sender: str
     id: str
@@ -48,6 +48,7 @@ class News:
     state: str
     at: int
     reason: str | None = None
+    copies: int | None = None
 
 
 class Settlement:

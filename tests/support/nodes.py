@@ -52,6 +52,7 @@ class Outlet:
     news: list[News] = field(default_factory=list)
     announced: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     closed: list[tuple[int, str, str]] = field(default_factory=list)
+    posted: list[tuple[str, str, bytes]] = field(default_factory=list)
 
     def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
         self.pushed.append((str(address), session, deliveries))
@@ -64,6 +65,9 @@ class Outlet:
 
     def close_session(self, session: int, uri: str, sentence: str) -> None:
         self.closed.append((session, uri, sentence))
+
+    def post(self, peer: str, kind: str, text: bytes) -> None:
+        self.posted.append((peer, kind, text))
 
     def take(self, session: int | None = None) -> list[dict[str, Any]]:
         """The deliveries pushed since the last call, to one session or to all; those to others stay."""
@@ -86,7 +90,8 @@ class Rig:
         store: shared by the rigs that play restarts of one node.
         clock: shared likewise.
         agents: who is registered.
-        operators: who of them is an operator.
+        name: the node's.
+        peers: the names of the nodes that it is linked with.
     """
 
     def __init__(
@@ -98,6 +103,8 @@ class Rig:
         agents: Mapping[str, AgentRecord] | Iterable[str] = ("agni", "dc", "rushabdev"),
         policy: DeliveryPolicy = POLICY,
         limits: Limits = LIMITS,
+        name: str = "single",
+        peers: tuple[str, ...] = (),
     ) -> None:
         self.clock = clock
         self.store = store
@@ -108,7 +115,7 @@ class Rig:
             known.clear()
             known.update(records)
         timers: Any = clock  # mypy can't read the interfaces of zope
-        config = NodeConfig("single", directory, self.agents_file, limits, policy, PRESENCE)
+        config = NodeConfig(name, directory, self.agents_file, limits, policy, PRESENCE, peers=peers)
         self.node = Node(
             config,
             store,

@@ -12,7 +12,7 @@ from trishula_router.replication import (
     Replication,
     Run,
 )
-from trishula_router.store.interface import Origin
+from trishula_router.store.copies import Origin
 
 OWN, PEER, THIRD = "epoch-agni", "epoch-rushabdev", "epoch-dc"
 

@@ -1,0 +1,62 @@
+"""Inflow: what records that were copied from a peer change in this node's memory.
+
+The store has the new states already; here the mailboxes follow, so that this node delivers what arrived, and no longer
+what was settled elsewhere, and senders that listen here learn of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from trishula_router.lifecycle import Entry
+from trishula_router.mailroom import Mailroom
+from trishula_router.settlement import News
+from trishula_router.store.interface import Copied
+
+__all__ = ["Inflow"]
+
+
+class Inflow:
+    """Brings the mailboxes up to date.
+
+    Args:
+        mailroom: what waits and what is out.
+        arrived: takes messages that are open here from now on.
+        has_room: called with an address whose consumer perhaps has room again.
+        tell: takes news for senders.
+        now: the wall clock in ms.
+    """
+
+    def __init__(
+        self,
+        mailroom: Mailroom,
+        *,
+        arrived: Callable[[Sequence[Entry]], None],
+        has_room: Callable[[str], None],
+        tell: Callable[[Iterable[News]], None],
+        now: Callable[[], int],
+    ) -> None:
+        self._mailroom = mailroom
+        self._arrived = arrived
+        self._has_room = has_room
+        self._tell = tell
+        self._now = now
+
+    def absorb(self, copied: Copied) -> None:
+        """Follow what was copied."""
+        new = [*copied.arrived, *copied.reopened]
+        for message in new:
+            # Whatever the mailbox holds: the node that accepted it has applied the limits.
+            self._mailroom.mailbox(message.recipient).reserve(message.size_bytes)
+        if new:
+            self._arrived([Entry.of(message) for message in new])
+        # One that is being settled here as well leaves its mailbox with that.
+        settled = [one for one in copied.settled if not self._mailroom.is_settling(one[0].position)]
+        entries = [self._mailroom.claim(Entry.of(message)) for message, _ in settled]
+        self._mailroom.settled(entries)
+        for address in {address for e in entries for address in (e.recipient, e.holder) if address is not None}:
+            self._has_room(address)
+        self._tell(
+            News(m.sender, m.id, m.recipient, m.state_word, m.settled_at or self._now(), reason)
+            for m, reason in copied.settled
+        )

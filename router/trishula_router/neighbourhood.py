@@ -1,0 +1,164 @@
+"""The neighbourhood: one node's exchange with its peers about agents, so that all nodes give one answer.
+
+It tells the peers what the directory, the mailboxes and the instances of this node are, when that changed and every few
+seconds, and takes in what they tell; :mod:`.neighbours` decides what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import msgspec
+from twisted.logger import Logger
+
+from trishula import uris
+from trishula.errors import TakenOver
+from trishula.names import Address
+from trishula_router.clock import Clock, Timer
+from trishula_router.delivery import Delivery
+from trishula_router.directory import Directory
+from trishula_router.instances import Instances
+from trishula_router.journal import Kind
+from trishula_router.neighbours import Neighbours, Presence
+from trishula_router.peering import PRESENCE
+
+__all__ = ["Neighbourhood"]
+
+log = Logger()
+
+#: What nothing changed in is told again so often: one of the tellings may have got lost.
+PRESENCE_PERIOD_S = 2.0
+
+
+class Neighbourhood:
+    """Who is where, over all nodes.
+
+    Args:
+        node: the own node's name.
+        peers: the names of the others.
+        directory, delivery, instances: what this node knows by itself.
+        post: sends a text to a peer: (peer, kind, text).
+        announce: publishes an event for all.
+        close_session: ends a session of this node: (session, error's URI, sentence).
+        note: writes a record.
+        clock: timers.
+        now: the wall clock in ms.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        peers: Collection[str],
+        directory: Directory,
+        delivery: Delivery,
+        instances: Instances,
+        *,
+        post: Callable[[str, str, bytes], None],
+        announce: Callable[[str, Mapping[str, Any]], None],
+        close_session: Callable[[int, str, str], None],
+        note: Callable[[Kind, Mapping[str, Any]], None],
+        clock: Clock,
+        now: Callable[[], int],
+    ) -> None:
+        self._node = node
+        self._peers = peers
+        self._directory = directory
+        self._delivery = delivery
+        self._instances = instances
+        self._post = post
+        self._announce = announce
+        self._close_session = close_session
+        self._note = note
+        self._clock = clock
+        self._now = now
+        self._neighbours = Neighbours(node)
+        self._round: Timer | None = None
+        self._soon: Timer | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin to tell, if there is anybody to tell it to."""
+        if self._peers:
+            self._again()
+
+    def stop(self) -> None:
+        """Tell nothing more."""
+        self._stopped = True
+        for timer in (self._round, self._soon):
+            if timer is not None and timer.active():
+                timer.cancel()
+
+    def _again(self) -> None:
+        self._tell()
+        self._round = self._clock.callLater(PRESENCE_PERIOD_S, self._again)
+
+    def tell_soon(self) -> None:
+        """Something changed: tell it at the end of this turn of the reactor."""
+        if self._peers and not self._stopped and (self._soon is None or not self._soon.active()):
+            self._soon = self._clock.callLater(0, self._tell)
+
+    def _tell(self) -> None:
+        now = self._now()
+        presence = Presence(
+            self._node,
+            [entry for entry in self._directory.entries(now) if entry["last_seen_at"] is not None],
+            self._neighbours.claims(self._delivery.addresses()),
+            self._instances.addresses(),
+        )
+        text = msgspec.msgpack.encode(presence)
+        for peer in self._peers:
+            self._post(peer, PRESENCE, text)
+
+    def receive(self, text: bytes) -> None:
+        """A peer told of its agents."""
+        presence = msgspec.msgpack.decode(text, type=Presence)
+        if self._stopped or presence.node not in self._peers:
+            return
+        for name in self._neighbours.hear(presence):
+            address = Address.parse(name)
+            session = self._delivery.session_of(address)
+            if session is not None:
+                facts = {"agent": address.agent, "address": name, "session": session, "by": presence.node}
+                self._note(Kind.TAKEN_OVER, facts)
+                self._close_session(
+                    session,
+                    TakenOver.uri,
+                    f"a newer session consumes the mailbox of {name} at the node {presence.node} now, so this one was "
+                    "closed; run one session of an agent, or give each its own instance",
+                )
+
+    def sighted(self, peer: str, is_there: bool) -> None:
+        """A peer came into sight, or is away."""
+        now = self._now()
+        state = "up" if is_there else "down"
+        self._announce(uris.EVENT_NODE, {"node": self._node, "peer": peer, "state": state, "at": now})
+        if is_there:
+            self.tell_soon()
+            return
+        for entry in self._neighbours.lost(peer, now):
+            # Who is here by now is no longer there.
+            if not self._is_here(entry["agent"]):
+                self._announce(uris.EVENT_AGENT, entry)
+
+    def _is_here(self, agent: str) -> bool:
+        return bool(self._directory.entry(agent)["presence"] != "offline")
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def attached(self, address: Address) -> None:
+        """A session of this node consumes a mailbox from now on."""
+        self._neighbours.claim(str(address), self._now())
+        self.tell_soon()
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The directory of all nodes."""
+        return self._neighbours.merged(self._directory.entries(self._now()))
+
+    def consumer_of(self, address: Address) -> str | None:
+        """The node in reach that delivers a mailbox to a session of its own."""
+        return self._neighbours.consumer_of(str(address))
+
+    def has_instance(self, address: str) -> bool:
+        """Whether an instance is with another node, as far as this one has heard."""
+        return self._neighbours.has_instance(address)

@@ -1,0 +1,319 @@
+"""Peering: a node's talk with its peers, so that what one accepts is on the disks of all.
+
+What is said, each on a topic of the peer that is meant (``trishula.peer.<to>.<kind>``), one msgpack text an event:
+
+``hello``     who speaks and up to where it holds each journal: twice a second, when a peer comes into sight, and after
+              each copy. It is sign of life and acknowledgement in one.
+``journal``   a run of records with what else a store needs to copy them (:class:`Extract`).
+``presence``  which agents are there, see ``neighbours``.
+
+Events may get lost, come twice or late (a link breaks, a router restarts): whoever gets a run that doesn't continue what
+it holds says so, and whoever sent one that isn't held after a while sends it again. ``replication`` decides; this
+module reads, writes and waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from trishula.errors import StorageFailed, StorageFull
+from trishula_router.clock import Clock, Timer
+from trishula_router.replication import Replication
+from trishula_router.store.copies import Extract, JournalForked
+from trishula_router.store.interface import Copied, Store
+
+__all__ = ["HELLO", "JOURNAL", "KINDS", "PRESENCE", "Peering"]
+
+log = Logger()
+
+HELLO, JOURNAL, PRESENCE = "hello", "journal", "presence"
+#: The topics of a node, behind its name.
+KINDS = (HELLO, JOURNAL, PRESENCE)
+
+#: A peer that fell silent is noticed after five of them.
+HELLO_PERIOD_S = 0.5
+#: One event carries at most so many records and bytes of bodies (and at least one record).
+RUN_RECORDS = 512
+RUN_BYTES = 1024 * 1024
+#: How long a sender waits for a copy: longer than any healthy peer takes, and bearable once.
+COPIES_PATIENCE_S = 1.0
+#: Senders that got fewer copies than there may be are told when there are more; so many are remembered.
+OWED_LIMIT = 10_000
+
+
+class _Hello(msgspec.Struct):
+    node: str
+    epoch: str
+    held: dict[str, int]
+    missed: bool = False
+
+
+class _Journal(msgspec.Struct):
+    node: str
+    writer: str
+    extract: Extract
+
+
+@dataclass(slots=True)
+class _Waiter:
+    """A sender that waits until a record is on so many nodes."""
+
+    sequence: int
+    copies: int
+    until_s: float
+    answer: Deferred[int] = field(default_factory=Deferred)
+
+
+class Peering:
+    """The exchange with all peers of a node.
+
+    Args:
+        node: the node's name.
+        store: what is held.
+        replication: what is decided.
+        post: sends a text to a peer: (peer, kind, text).
+        absorb: takes what a copy changed.
+        sighted: told of peers that came into sight or are away: (peer, whether it is there).
+        clock: timers.
+        now: the wall clock in ms.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        store: Store,
+        replication: Replication,
+        *,
+        post: Callable[[str, str, bytes], None],
+        absorb: Callable[[Copied], None],
+        sighted: Callable[[str, bool], None],
+        clock: Clock,
+        now: Callable[[], int],
+    ) -> None:
+        self.replication = replication
+        #: What makes replication with a peer impossible, as sentences for the operator.
+        self.faults: dict[str, str] = {}
+        self._node = node
+        self._store = store
+        self._post = post
+        self._absorb = absorb
+        self._sighted = sighted
+        self._clock = clock
+        self._now = now
+        self._extracting: set[str] = set()
+        self._missed: set[str] = set()
+        self._hello_soon: Timer | None = None
+        self._pump_soon: Timer | None = None
+        self._beat: Timer | None = None
+        self._waiters: list[_Waiter] = []
+        self._owed: deque[tuple[int, Callable[[int], None]]] = deque(maxlen=OWED_LIMIT)
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin to say hello, if there is anybody to say it to."""
+        if self.replication.peers:
+            self._store.on_advance(self._advanced)
+            self._again()
+
+    def stop(self) -> None:
+        """Say nothing more; who waits for copies is told how many there are."""
+        self._stopped = True
+        for timer in (self._hello_soon, self._pump_soon, self._beat):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._answer_waiters(all_of_them=True)
+
+    def _again(self) -> None:
+        now_s = self._clock.seconds()
+        for name in self.replication.silent(now_s):
+            log.warn("the node {peer} can't be reached: nothing came from it for a while", peer=name)
+            self._sighted(name, False)
+        self._answer_waiters()
+        self._say_hello()
+        for name in self.replication.peers:
+            self._pump(name)
+        self._beat = self._clock.callLater(HELLO_PERIOD_S, self._again)
+
+    # -- out -----------------------------------------------------------------------------------------------------------
+
+    def _say_hello(self) -> None:
+        held = {origin.epoch: origin.sequence for origin in self._store.origins()}
+        for name in self.replication.peers:
+            hello = _Hello(self._node, self._store.epoch, held, name in self._missed)
+            self._post(name, HELLO, msgspec.msgpack.encode(hello))
+        self._missed.clear()
+
+    def _hello_at_once(self) -> None:
+        # One for all that happens in this turn of the reactor.
+        if not self._stopped and (self._hello_soon is None or not self._hello_soon.active()):
+            self._hello_soon = self._clock.callLater(0, self._say_hello)
+
+    def _advanced(self) -> None:
+        if not self._stopped and (self._pump_soon is None or not self._pump_soon.active()):
+            self._pump_soon = self._clock.callLater(0, self._pump_all)
+
+    def _pump_all(self) -> None:
+        for name in self.replication.peers:
+            self._pump(name)
+
+    def _pump(self, name: str) -> None:
+        if self._stopped or name in self._extracting or name in self.faults:
+            return
+        run = self.replication.next_run(name, self._store.origins(), self._clock.seconds())
+        if run is None:
+            return
+        self._extracting.add(name)
+
+        def send(extract: Extract) -> None:
+            self._extracting.discard(name)
+            if not extract.records or self._stopped:
+                return
+            journal = _Journal(self._node, self._writer_of(run.origin), extract)
+            self._post(name, JOURNAL, msgspec.msgpack.encode(journal))
+            last = extract.first + len(extract.records) - 1
+            self.replication.sent(name, run, last, self._clock.seconds())
+            self._pump(name)
+
+        def fail(failure: Any) -> None:
+            self._extracting.discard(name)
+            if not self._stopped:
+                log.failure("the journal could not be read for {peer}", failure, peer=name)
+
+        self._store.extract(run.origin, run.after, limit=RUN_RECORDS, limit_bytes=RUN_BYTES).addCallbacks(send, fail)
+
+    def _writer_of(self, number: int) -> str:
+        return next((one.node for one in self._store.origins() if one.number == number and number), self._node)
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+
+    def receive_hello(self, text: bytes) -> None:
+        """A peer told what it holds."""
+        hello = msgspec.msgpack.decode(text, type=_Hello)
+        name, own = hello.node, self._store.high_water
+        if self._stopped or not self._is_peer(name):
+            return
+        beyond = hello.held.get(self._store.epoch, 0) - own
+        if beyond > 0:
+            self._blame(
+                name,
+                f"{name} holds {beyond} records of this store's journal that this store doesn't have: somebody has put "
+                "an old copy of its file in place by hand; stop the node, and put the copy in place with: trishula node "
+                "restore FILE",
+            )
+            return
+        known = self.replication.peers[name].epoch
+        if known != hello.epoch:
+            self.faults.pop(name, None)
+        now_s = self._clock.seconds()
+        if self.replication.heard(name, hello.epoch, hello.held, own, now_s, missed=hello.missed):
+            log.info("the node {peer} is there", peer=name)
+            self._sighted(name, True)
+            self._hello_at_once()
+        self._answer_waiters()
+        self._pump(name)
+
+    def receive_journal(self, text: bytes) -> None:
+        """A peer sent a run of records."""
+        journal = msgspec.msgpack.decode(text, type=_Journal)
+        if self._stopped or not self._is_peer(journal.node):
+            return
+        expected = journal.extract.first
+
+        def copied(copy: Copied) -> None:
+            if copy.sequence < expected - 1:
+                self._missed.add(journal.node)
+            self._absorb(copy)
+            self._hello_at_once()
+
+        def failed(failure: Any) -> None:
+            if self._stopped:
+                return
+            if failure.check(JournalForked):
+                self._blame(journal.node, failure.getErrorMessage())
+            elif failure.check(StorageFull, StorageFailed):
+                # It comes again by itself; the store has logged what it lacks.
+                log.debug("records of {peer} could not be copied", peer=journal.node)
+            else:
+                log.failure("records of {peer} could not be copied", failure, peer=journal.node)
+
+        copying = self._store.copy(journal.writer, journal.extract, self._now()).addCallback(copied)
+        copying.addErrback(failed)
+
+    def _is_peer(self, name: str) -> bool:
+        return name in self.replication.peers
+
+    def _blame(self, name: str, fault: str) -> None:
+        if self.faults.get(name) != fault:
+            log.critical("replication with {peer} stopped: {fault}", peer=name, fault=fault)
+        self.faults[name] = fault
+
+    def told(self) -> list[dict[str, Any]]:
+        """What there is to know of each peer, for ``node.status``."""
+        now_s, own = self._clock.seconds(), self._store.high_water
+        copied = {origin.epoch: origin.sequence for origin in self._store.origins()} if self.replication.peers else {}
+        told = []
+        for name, peer in self.replication.peers.items():
+            lag = self.replication.lag(name, own, now_s)
+            told.append(
+                {
+                    "node": name,
+                    "state": "up" if peer.is_up else "down",
+                    "heard_s_ago": None if peer.heard_at_s is None else round(now_s - peer.heard_at_s, 3),
+                    "epoch": peer.epoch,
+                    "sent": lag.sent,
+                    "acknowledged": lag.held,
+                    "lag_records": lag.records,
+                    "lag_s": None if lag.seconds is None else round(lag.seconds, 3),
+                    "copied": copied.get(peer.epoch or "", 0),
+                    "fault": self.faults.get(name),
+                }
+            )
+        return told
+
+    # -- copies --------------------------------------------------------------------------------------------------------
+
+    def available(self) -> int:
+        """How many copies a sender can have now."""
+        return 1 + len(self.replication.in_step())
+
+    def secure(self, sequence: int, copies: int) -> Deferred[int]:
+        """Wait until a record of ours is on so many nodes, but not for ever.
+
+        Returns:
+            on how many it is.
+        """
+        waiter = _Waiter(sequence, min(copies, self.available()), self._clock.seconds() + COPIES_PATIENCE_S)
+        if self._stopped or self.replication.copies_of(sequence) >= waiter.copies:
+            waiter.answer.callback(self.replication.copies_of(sequence))
+        else:
+            self._waiters.append(waiter)
+        return waiter.answer
+
+    def owe(self, sequence: int, told: Callable[[int], None]) -> None:
+        """Tell later of the second copy of a record that has one so far; ``told`` takes their number."""
+        if self.replication.peers:
+            self._owed.append((sequence, told))
+
+    def _answer_waiters(self, *, all_of_them: bool = False) -> None:
+        now_s, available = self._clock.seconds(), self.available()
+        waiting: list[_Waiter] = []
+        answered: list[_Waiter] = []
+        for waiter in self._waiters:
+            copies = self.replication.copies_of(waiter.sequence)
+            in_vain = now_s >= waiter.until_s
+            if in_vain and copies < waiter.copies:
+                self.replication.waited_in_vain(waiter.sequence)
+            is_over = all_of_them or in_vain or copies >= min(waiter.copies, available)
+            (answered if is_over else waiting).append(waiter)
+        self._waiters = waiting
+        for waiter in answered:
+            waiter.answer.callback(self.replication.copies_of(waiter.sequence))
+        while self._owed and (copies := self.replication.copies_of(self._owed[0][0])) > 1:
+            self._owed.popleft()[1](copies)
