@@ -1,0 +1,205 @@
+"""Holds: what a sender's refused message keeps back, so that nothing sent after it gets there before it.
+
+A client has several calls under way. If a message of the first one is refused for now and room appears a moment later,
+a message of the second one would be accepted and overtake it. So a temporary refusal *holds* the rest of what its
+session sends to that recipient, with the same or less urgency: it is refused too, with the same error, until
+
+* the refused message is offered again (its session knows by then, and offers what follows after it), or
+* nothing that was under way can come any more, :data:`PATIENCE_S` after the refusal, or ``retry_after_s`` if that is
+  longer: for senders that give the message up.
+
+Until the message comes, not only until ``retry_after_s`` is over: a call that was sent before the refusal was known,
+and is late, would find the door open again.
+
+A hold is a session's, because an order is: two connections of one agent, or two instances, send in no order to each
+other. A client that joins anew begins with its first message without a receipt; what its broken session said late stays
+behind that session's holds. A broadcast has a line of its own: behind it nothing to a single agent waits, or one full
+mailbox would keep a sender from everybody. Messages to capabilities are in no order.
+
+Calls are numbered, and a hold knows by number of call which message of it was the first to be refused. The *head* of a
+hold is that of the earliest call: the answers of the store come late, so a later call may be refused before an earlier
+one; and a refused message may turn out to be a repeat, which its client won't offer again.
+
+Policy only: every verb takes ``now_s``, of any clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from trishula.errors import TrishulaError
+from trishula.message import DEFAULT_PRIORITY
+from trishula.names import BROADCAST, Address, is_capability, is_message_id
+
+__all__ = ["PATIENCE_S", "Holds", "Place", "Turn", "place_of"]
+
+#: A peer that is silent for so long is gone: a ping each second, and 2 s to answer it. Whatever a client sent before it
+#: heard of a refusal is ahead of its answer to the next ping.
+PATIENCE_S = 3.0
+
+#: Recipients that one session is held at: with the calls that a client of ours has under way, 4 of 128 messages, it
+#: meets no more. Beyond it the oldest hold goes.
+HOLDS_LIMIT = 512
+#: Calls of which a hold knows the first refused message; so many are never open at a time.
+_HEADS_LIMIT = 16
+
+#: Signals, which are not stored and so in no order.
+_SIGNALS = ("HEARTBEAT", "ACK")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a message stands among those of its session."""
+
+    to: str
+    id: str
+    priority: int
+
+
+def place_of(raw: object) -> Place | None:
+    """The place of a message as it came, checked or not; ``None`` if it has none."""
+    fields: dict[Any, Any] = raw if isinstance(raw, dict) else {}
+    to, message_id, priority = fields.get("to"), fields.get("id"), fields.get("priority")
+    if fields.get("type") in _SIGNALS or not isinstance(to, str) or not is_message_id(message_id) or is_capability(to):
+        return None
+    if to != BROADCAST:
+        try:
+            Address.parse(to)
+        except ValueError:
+            return None
+    return Place(to, str(message_id), priority if isinstance(priority, int) else DEFAULT_PRIORITY)
+
+
+@dataclass(slots=True)
+class _Hold:
+    """What waits behind one message.
+
+    Attributes:
+        heads: the first message that was refused, of each call.
+        priority: of the most urgent refused one.
+        error: why the head was refused.
+        since_s: when it was refused, or when its client was told.
+        retry_s: how long it was told to wait.
+    """
+
+    heads: dict[int, str]
+    priority: int
+    error: TrishulaError
+    since_s: float
+    retry_s: float
+
+    @property
+    def head(self) -> str:
+        return self.heads[min(self.heads)]
+
+    def left_s(self, now_s: float) -> float:
+        """How long it lasts."""
+        return self.since_s + max(self.retry_s, PATIENCE_S) - now_s
+
+    def is_over(self, now_s: float) -> bool:
+        # Set back, a clock must not keep anybody out for longer than was said.
+        return now_s < self.since_s or self.left_s(now_s) <= 0.0
+
+
+class Holds:
+    """The holds of all sessions."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[int, dict[str, _Hold]] = {}
+        self._calls = 0
+
+    def turn(self, session: int) -> Turn:
+        """A session calls."""
+        self._calls += 1
+        return Turn(self._sessions.setdefault(session, {}), self._calls)
+
+    def left(self, session: int) -> None:
+        """A session is gone."""
+        self._sessions.pop(session, None)
+
+
+class Turn:
+    """One call of a session: the messages of it come in their order. Made by :meth:`Holds.turn`."""
+
+    __slots__ = ("_holds", "_number", "_refused")
+
+    def __init__(self, holds: dict[str, _Hold], number: int) -> None:
+        self._holds = holds
+        self._number = number
+        self._refused: dict[str, list[str]] = {}
+
+    def check(self, to: str, message_id: str, priority: int, now_s: float) -> None:
+        """Whether a message may be admitted.
+
+        Raises:
+            TrishulaError: of the class by which the head of a hold was refused: it has to wait behind that.
+        """
+        hold = self._holds.get(to)
+        if hold is None or priority < hold.priority or hold.head == message_id:
+            return
+        if hold.is_over(now_s):
+            del self._holds[to]
+            return
+        # Who retries as told comes together with the head; who gave that up comes too early once.
+        retry_s = hold.since_s + hold.retry_s - now_s
+        left_s = retry_s if retry_s > 0.0 else hold.left_s(now_s)
+        raise type(hold.error)(
+            f"the message {message_id} to {to} waits behind {hold.head}, which this node refused for now: "
+            f"{hold.error.sentence}; offer {hold.head} first, or, if it was given up, try again in {left_s:.3g} s",
+            retry_after_s=max(round(left_s, 3), 0.001),
+        )
+
+    def passed(self, to: str, message_id: str) -> None:
+        """A message was admitted, or refused for good: nothing waits behind it any more."""
+        hold = self._holds.get(to)
+        if hold is not None and hold.head == message_id:
+            del self._holds[to]
+
+    def refused(self, place: Place | None, error: TrishulaError, now_s: float) -> None:
+        """A message was refused for now, by :meth:`check` or by whatever comes after it."""
+        if place is None or is_capability(place.to):
+            return
+        self._refused.setdefault(place.to, []).append(place.id)
+        retry_s = error.retry_after_s or 0.0
+        hold = self._holds.get(place.to)
+        if hold is None or hold.is_over(now_s) or hold.head == place.id:
+            self._holds.pop(place.to, None)
+            self._make_room(now_s)
+            self._holds[place.to] = _Hold({self._number: place.id}, place.priority, error, now_s, retry_s)
+            return
+        hold.priority = min(hold.priority, place.priority)
+        hold.heads.setdefault(self._number, place.id)
+        if hold.head == place.id:
+            hold.error, hold.since_s, hold.retry_s = error, now_s, retry_s
+        if len(hold.heads) > _HEADS_LIMIT:
+            del hold.heads[max(hold.heads)]
+
+    def _make_room(self, now_s: float) -> None:
+        if len(self._holds) >= HOLDS_LIMIT:
+            for to in [to for to, hold in self._holds.items() if hold.is_over(now_s)]:
+                del self._holds[to]
+        if len(self._holds) >= HOLDS_LIMIT:
+            del self._holds[next(iter(self._holds))]
+
+    def repeats(self, ids: Collection[str]) -> None:
+        """Of the messages of this call that were refused, these had been accepted before."""
+        for to, refused in self._refused.items():
+            hold = self._holds.get(to)
+            if hold is None or self._number not in hold.heads:
+                continue
+            left = [message_id for message_id in refused if message_id not in ids]
+            if left:
+                hold.heads[self._number] = left[0]
+                continue
+            del hold.heads[self._number]
+            if not hold.heads:
+                del self._holds[to]
+
+    def answered(self, now_s: float) -> None:
+        """The client is told: only now the time runs that it has."""
+        for to in self._refused:
+            hold = self._holds.get(to)
+            if hold is not None and min(hold.heads) == self._number:
+                hold.since_s = now_s
