@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from trishula_router.drill.checker import UNRECORDED_NS, Final, Stored, Verdict, check
@@ -16,6 +17,7 @@ from trishula_router.drill.history import (
     FetchedEmpty,
     Handled,
     History,
+    NodeStarted,
     Receipted,
     Refused,
     Sent,
@@ -218,7 +220,7 @@ def test_positions_of_another_epoch_mean_nothing() -> None:
 @pytest.mark.parametrize(
     ("state", "ends", "sentence"),
     [
-        ("expired", ((101, "done"), (102, "expired")), "several final states on record: done, expired"),
+        ("cancelled", ((101, "done"), (102, "cancelled")), "several final states on record: done, cancelled"),
         ("dead", ((101, "expired"), (102, "dead")), "several final states on record: expired, dead"),
         ("dead", ((101, "expired"),), "is dead, and the journal says expired"),
         ("done", (), "is done, and the journal has no record of that"),
@@ -233,6 +235,25 @@ def test_two_ends_are_found(state: str, ends: tuple[tuple[int, str], ...], sente
 def test_done_may_follow_another_end() -> None:
     ends = ((101, "dead"), (102, "done"), (103, "done"))
     assert judge(life(1, 10), [replace(stored(1), ends=ends)]).violations == ()
+
+
+@pytest.mark.parametrize(
+    ("ttl_ms", "aheads_ms", "found"),
+    [
+        (5_000, [], []),
+        (11_000, [], ["early"]),
+        (11_000, [2_000, 0], []),
+        (11_000, [7_000, 7_000], ["early"]),
+        (15_000, [0, 2_000], ["early"]),
+    ],
+    ids=["in time", "early", "by a clock that was set", "not set meanwhile", "not set by so much"],
+)
+def test_an_early_expiry_is_found(ttl_ms: int, aheads_ms: list[int], found: list[str]) -> None:
+    message = msgspec.structs.replace(sent(1, 10), ttl_ms=ttl_ms)
+    starts: list[Event] = [NodeStarted(at * MS, ahead_ms) for at, ahead_ms in enumerate(aheads_ms)]
+    expired = replace(stored(1), state="expired", ends=((105, "expired"),))
+    verdict = judge([*starts, message, receipt(1, 11), Ended(10_010 * MS, "s1", False)], [expired])
+    assert kinds(verdict) == found
 
 
 def test_a_broken_journal_is_found() -> None:

@@ -42,6 +42,8 @@ def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
         ("freeze", 1),
         ("network", 7),
         ("disk-full", 1),
+        ("fsync", 1),
+        ("clock", 3),
     ],
 )
 def test_nothing_is_lost_and_nothing_runs_twice(name: str, rounds: int, tmp_path: Path) -> None:
@@ -53,6 +55,13 @@ def test_nothing_is_lost_and_nothing_runs_twice(name: str, rounds: int, tmp_path
     assert report["effects"] >= report["messages"] == report["sent"] - report["unpromised"]
     assert (report["lost"], report["twice"], report["violations"], report["refused"]) == (0, 0, [], {})
     assert list(tmp_path.iterdir()) == [], "the throw-away directory is gone"
+
+
+def test_the_clock_of_a_node_in_use_is_not_set(tmp_path: Path) -> None:
+    done = drill("clock", "--state", str(tmp_path))
+    assert done.returncode == 2
+    assert "messages that wait there would expire" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.node

@@ -133,6 +133,7 @@ SHELLS = {
     "components/trishula/connection.py": "Autobahn",
     "components/trishula/surroundings.py": "the agent side's clocks, timers and chance, for everybody else",
     "router/trishula_router/drill/command.py": "chooses a seed",
+    "router/trishula_router/drill/dials.py": "sets the clock of a drill's own process",
     "router/trishula_router/drill/faults.py": "all chance comes from the seed",
     "router/trishula_router/drill/processes.py": "starts, signals and waits for processes",
     "router/trishula_router/drill/proxy.py": "a network: sockets, delays",

@@ -15,6 +15,8 @@ The promises (DESIGN), each with the word of its :class:`Violation`:
 ``false empty``  when a fetch says that a mailbox is empty, no message is in it: none that had its receipt before the
                  fetch began and its effect only after the answer; and by the node's own word: none that was accepted
                  up to the answer's ``high_water`` and settled after it
+``early``        no message expires before its time to live has passed; a node that is started again takes the machine's
+                 clock as it is then
 ``two ends``     a message has one final state; only ``done`` follows another one, and the record says what the row says
 ``journal``      the chain, the rows and the bodies verify
 
@@ -34,6 +36,7 @@ from trishula_router.drill.history import (
     Event,
     FetchedEmpty,
     Handled,
+    NodeStarted,
     Receipted,
     Refused,
     Sent,
@@ -45,6 +48,9 @@ __all__ = ["UNRECORDED_NS", "Final", "Stored", "Verdict", "Violation", "check"]
 UNRECORDED_NS = 1_000_000_000
 
 Key = tuple[str, str]
+
+#: By how much of the time that passes a node's clock may run fast, rounded up.
+_FOLLOWED = 0.02
 
 #: Violations by which a message is gone, or not what it was.
 _LOSSES = ("lost", "changed")
@@ -153,12 +159,15 @@ class _Check:
         self.effects: dict[tuple[str, Key], list[Handled]] = defaultdict(list)
         self.empties: list[FetchedEmpty] = []
         self.kills: dict[str, int] = {}
+        self.aheads_ms: list[int] = []
+        self.last_ns = 0
         self.stored: dict[tuple[str, Key], Stored] = {
             (stored.recipient, (stored.sender, stored.id)): stored for stored in final.messages
         }
         self.violations: list[Violation] = []
         self.excused = 0
         for event in sorted(events, key=lambda event: event.at_ns):
+            self.last_ns = event.at_ns
             match event:
                 case Sent():
                     self.sent.setdefault((event.who, event.id), event)
@@ -176,11 +185,14 @@ class _Check:
                     self.kills[event.run] = event.at_ns
                 case Ended():
                     pass
+                case NodeStarted():
+                    self.aheads_ms.append(event.ahead_ms)
 
     def verdict(self) -> Verdict:
         self._journal()
         self._ends()
         self._losses()
+        self._expiries()
         self._strangers()
         self._repeats()
         self._order()
@@ -237,6 +249,18 @@ class _Check:
         if stored.state == "done" and (recipient, key) not in self.effects:
             return "is done, and nobody handled it"
         return None
+
+    def _expiries(self) -> None:
+        # What its restarts can have put the node's clock forward by, at most.
+        jumped_ms = max(self.aheads_ms) - min(self.aheads_ms) if self.aheads_ms else 0
+        for (recipient, key), stored in self.stored.items():
+            sent = self.sent.get(key)
+            if sent is None or stored.state != "expired":
+                continue
+            passed_ms = (self.last_ns - sent.at_ns) / 1e6 * (1 + _FOLLOWED) + jumped_ms
+            if passed_ms < sent.ttl_ms:
+                after = f"after {passed_ms / 1000:.0f} s at most, of the {sent.ttl_ms / 1000:.0f} s it had"
+                self._tell("early", key, f"{_name(key)} for {recipient} expired {after}")
 
     def _strangers(self) -> None:
         for key, who, run in (

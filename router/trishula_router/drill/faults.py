@@ -7,6 +7,7 @@ the machine's own timing allows. What a fault does stands at its :class:`Kind`; 
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +31,8 @@ class Kind(StrEnum):
     LIMIT = "limited data"  # a connection is cut after ``amount`` bytes, in the midst of a message
     SLICE = "slicing"  # bytes come in small pieces, up to ``amount`` at a time
     FULL = "disk full"  # the store may not grow any more; after ``for_s`` there is room again
+    FSYNC = "failing fsync"  # each fsync of the store fails, for ``for_s``
+    CLOCK = "clock step"  # the wall clock of the node or of a client is set ``amount`` s ahead of the true one
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ DRILLS = {
     "freeze": "SIGSTOP and SIGCONT of the node and of clients",
     "network": "latency, down, reset, black hole, slow close, limited data, slicing between clients and node",
     "disk-full": "the store is full, and has room again",
+    "fsync": "each fsync of the store fails for a while, also while the node or a client is killed",
+    "clock": "the wall clocks of the node and of clients are set, by minutes to weeks, back and forth",
 }
 ALL = "all"
 
@@ -141,6 +146,41 @@ def _disk_full(chance: random.Random, _number: int, _cast: Cast) -> list[Fault]:
     return [Fault(Kind.FULL, _soon(chance), chance.uniform(1.0, 3.0), amount=float(chance.randint(16, 512)))]
 
 
+def _fsync(chance: random.Random, _number: int, cast: Cast) -> list[Fault]:
+    at_s, span_s = _soon(chance), chance.uniform(_SHORT_S, 2.5)
+    faults = [Fault(Kind.FSYNC, at_s, span_s)]
+    dice, inside_s = chance.random(), chance.uniform(0.0, span_s)
+    if dice < 0.3:
+        # What was written and not synced is in the file all the same. It starts again when the disk is well.
+        faults.append(Fault(Kind.KILL_NODE, at_s + inside_s, span_s - inside_s + 0.01))
+    elif dice < 0.6:
+        faults.append(Fault(Kind.KILL_CLIENT, at_s + inside_s, target=chance.choice(cast.clients)))
+    return faults
+
+
+def _clock(chance: random.Random, _number: int, cast: Cast) -> list[Fault]:
+    at_s = _soon(chance)
+    faults = [Fault(Kind.CLOCK, at_s, amount=_ahead_s(chance))]
+    dice = chance.random()
+    if dice < 0.2:
+        # Across a restart the wall clock counts as it is.
+        faults.append(Fault(chance.choice((Kind.KILL_NODE, Kind.RESTART_NODE)), at_s + 0.5))
+    elif dice < 0.7:
+        victim = chance.choice(cast.clients)
+        faults.append(Fault(Kind.CLOCK, at_s + chance.uniform(-at_s, 0.3), target=victim, amount=_ahead_s(chance)))
+        if dice < 0.5:
+            # What it had not acknowledged comes to it again, and it must know it under its new time.
+            faults.append(
+                chance.choice((Fault(Kind.KILL_NODE, at_s + 0.6), Fault(Kind.KILL_CLIENT, at_s + 0.6, 0.0, victim)))
+            )
+    return faults
+
+
+def _ahead_s(chance: random.Random) -> float:
+    """From two minutes to thirty days, as likely in each power of ten; back or forth."""
+    return float(round(chance.choice((-1, 1)) * 10 ** chance.uniform(math.log10(120), math.log10(30 * 86_400))))
+
+
 def _soon(chance: random.Random) -> float:
     return chance.uniform(0.0, 0.6)
 
@@ -153,4 +193,6 @@ _FAULTS = {
     "freeze": _freeze,
     "network": _network,
     "disk-full": _disk_full,
+    "fsync": _fsync,
+    "clock": _clock,
 }

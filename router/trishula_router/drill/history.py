@@ -18,6 +18,8 @@ from typing import TypeVar
 
 import msgspec
 
+from trishula.message import DEFAULT_TTL_MS
+
 __all__ = [
     "Delivered",
     "Ended",
@@ -25,6 +27,7 @@ __all__ = [
     "FetchedEmpty",
     "Handled",
     "History",
+    "NodeStarted",
     "Receipted",
     "Refused",
     "Sent",
@@ -43,6 +46,7 @@ class Sent(msgspec.Struct, frozen=True, tag="sent"):
         who: the sender's address.
         recipients: the addresses that are to get it.
         number: of the message within its run, in the order of sending.
+        ttl_ms: how long it is to be tried.
         digest: of the payload, see :func:`digest_of`.
     """
 
@@ -54,6 +58,7 @@ class Sent(msgspec.Struct, frozen=True, tag="sent"):
     number: int
     priority: int
     digest: str
+    ttl_ms: int = DEFAULT_TTL_MS
 
 
 class Receipted(msgspec.Struct, frozen=True, tag="receipt"):
@@ -126,7 +131,18 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     killed: bool
 
 
-Event = Sent | Receipted | Refused | Delivered | Handled | FetchedEmpty | Ended
+class NodeStarted(msgspec.Struct, frozen=True, tag="node started"):
+    """The node was started, or is about to be; told by whoever starts it.
+
+    Attributes:
+        ahead_ms: how far its machine's clock is ahead of the true one then.
+    """
+
+    at_ns: int
+    ahead_ms: int
+
+
+Event = Sent | Receipted | Refused | Delivered | Handled | FetchedEmpty | Ended | NodeStarted
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,20 @@ from trishula.errors import TrishulaError
 from trishula.throwaway import ToolFailed
 from trishula_router.agents_file import AgentRecord, update_agents
 from trishula_router.commands.state import agents_file_of
+from trishula_router.drill.ailing import ailing_worker_program
 from trishula_router.drill.autopsy import autopsy, size_of_store
-from trishula_router.drill.checker import Verdict, check
+from trishula_router.drill.checker import check
+from trishula_router.drill.dials import Dials
 from trishula_router.drill.faults import Cast, Fault, Kind, schedule
-from trishula_router.drill.history import History, Sent, read_all
+from trishula_router.drill.history import History, NodeStarted, Sent, read_all
 from trishula_router.drill.processes import ClientProcess, NodeProcess
 from trishula_router.drill.proxy import Network, Proxy, Toxic, free_port
+from trishula_router.drill.report import Report
 from trishula_router.drill.worker import Task
 from trishula_router.effective import options_of
 from trishula_router.tokens import TokenRecord, digest_of, new_token, with_new_token
 
-__all__ = ["CAST", "LEG_ROUNDS", "Report", "run_drill"]
+__all__ = ["CAST", "LEG_ROUNDS", "run_drill"]
 
 #: Underscores make them names that no team's agents have.
 CAST = Cast(("drill_sender_one", "drill_sender_two"), ("drill_agent", "drill_script"))
@@ -56,80 +59,12 @@ _LARGE_BYTES = 30_000
 _STORE_KIB = 1024
 #: A node of a drill is quicker to take back what is not acknowledged, so that a drill ends in time.
 _DELIVERY = {"lease": "15s", "backoff_first": "200ms", "backoff_cap": "2s"}
-
-
-@dataclass(slots=True)
-class Report:
-    """What a drill found; times in seconds.
-
-    Attributes:
-        messages: that have a receipt.
-        sent: that were given to a client.
-        faults: how many struck.
-        faults_by_kind: likewise.
-        excused: handlers that ran a second time because their process was killed before the first run was on record.
-        unpromised: messages whose sender was killed before it had a receipt or a refusal.
-        refused: messages that were refused for good, by the class of the error.
-        violations: the sentences of the checker.
-    """
-
-    drill: str
-    seed: int
-    rounds: int = 0
-    messages: int = 0
-    sent: int = 0
-    faults: int = 0
-    lost: int = 0
-    twice: int = 0
-    excused: int = 0
-    effects: int = 0
-    empties: int = 0
-    duration_s: float = 0.0
-    faults_by_kind: dict[str, int] = field(default_factory=dict)
-    ends: dict[str, int] = field(default_factory=dict)
-    unpromised: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
-    violations: list[str] = field(default_factory=list)
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether every promise was kept."""
-        return not (self.lost or self.twice or self.violations)
-
-    def merge(self, other: Report) -> None:
-        """The report on another drill."""
-        for name in (
-            "rounds",
-            "messages",
-            "sent",
-            "faults",
-            "lost",
-            "twice",
-            "excused",
-            "effects",
-            "empties",
-            "unpromised",
-        ):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.duration_s += other.duration_s
-        self.faults_by_kind = dict(Counter(self.faults_by_kind) + Counter(other.faults_by_kind))
-        self.ends = dict(Counter(self.ends) + Counter(other.ends))
-        self.refused = dict(Counter(self.refused) + Counter(other.refused))
-        self.violations += other.violations
-
-    def add(self, verdict: Verdict) -> None:
-        """The verdict on a leg."""
-        self.messages += verdict.receipts
-        self.sent += verdict.sent
-        self.lost += verdict.lost
-        self.twice += verdict.twice
-        self.excused += verdict.excused
-        self.effects += verdict.effects
-        self.empties += verdict.empties
-        self.unpromised += verdict.unpromised
-        self.ends = dict(Counter(self.ends) + Counter(verdict.ends))
-        self.refused = dict(Counter(self.refused) + Counter(verdict.refused))
-        self.violations += [f"{violation.kind}: {violation.sentence}" for violation in verdict.violations]
+#: Whatever the clock says: the checker reads every body.
+_RETENTION = {"bodies": "365d", "dead": "365d"}
+#: In the drill that sets clocks; longer than a leg takes, so that each end by time is a clock's doing.
+_TTLS_MS = (3_600_000, 12 * 3_600_000, 3 * 86_400_000)
+#: Drills whose node has a disk and a clock that can be made ill; that of the others is the one of every day.
+_AILING = ("fsync", "clock")
 
 
 def run_drill(
@@ -178,6 +113,7 @@ class _Stage:
         self._state = state
         self._network = network
         self._report = report
+        self._dials = Dials(directory / "node.dials") if report.drill in _AILING else None
         self._config = self._write_config("config", {})
         self._port = free_port()
         self._node = NodeProcess(state, self._port, directory / "node.errors")
@@ -188,6 +124,10 @@ class _Stage:
         if report.drill == "network":
             self._proxies = {name: network.proxy(self._port, chance) for name in CAST.clients}
         self._clients: dict[str, ClientProcess] = {}
+        self._client_dials: dict[str, Dials] = {}
+        if report.drill == "clock":
+            self._client_dials = {name: Dials(directory / f"{name}.dials") for name in CAST.clients}
+        self._ends: History | None = None
         self._tokens: dict[str, str] = {}
 
     def __enter__(self) -> _Stage:
@@ -204,6 +144,12 @@ class _Stage:
         options = options_of(config)
         options["delivery"].update(_DELIVERY)
         options["limits"].update(limits)
+        options["retention"].update(_RETENTION)
+        if self._dials is not None:
+            program = self._directory / "ailing-worker"
+            program.write_text(ailing_worker_program(self._dials.file))
+            program.chmod(0o700)
+            config["workers"][0]["options"]["python"] = str(program)
         file = self._directory / f"{name}.json"
         file.write_text(json.dumps(config))
         return file
@@ -227,9 +173,9 @@ class _Stage:
         self._legs += 1
         directory = self._directory / f"leg{self._legs}"
         directory.mkdir()
-        self._node.start(self._config)
+        self._ends = ends = History(directory / "ends.jsonl")
+        self._start_node()
         open_before = self._open()
-        ends = History(directory / "ends.jsonl")
         self._clients = {name: ClientProcess(self._task(name, directory), ends) for name in CAST.clients}
         for client in self._clients.values():
             client.start()
@@ -262,8 +208,15 @@ class _Stage:
             directory=str(directory),
             seed=f"{self._report.seed}/{self._legs}/{name}",
             recipients=CAST.receivers,
-            padding_bytes=_LARGE_BYTES if self._report.drill == "disk-full" else _SMALL_BYTES,
+            padding_bytes=_LARGE_BYTES if self._report.drill in ("disk-full", "fsync") else _SMALL_BYTES,
+            ttls_ms=_TTLS_MS if self._report.drill == "clock" else (),
+            dials=str(self._client_dials[name].file) if name in self._client_dials else "",
         )
+
+    def _start_node(self, config: Path | None = None) -> None:
+        if self._ends is not None and self._dials is not None:
+            self._ends.tell(NodeStarted(time.monotonic_ns(), self._dials.ahead_ms))
+        self._node.start(config or self._config)
 
     def _round(self, number: int) -> None:
         self._flow()
@@ -287,9 +240,9 @@ class _Stage:
         """What a fault does at its beginning and at its end."""
         match fault.kind:
             case Kind.KILL_NODE:
-                return self._node.kill, lambda: self._node.start(self._config)
+                return self._node.kill, self._start_node
             case Kind.RESTART_NODE:
-                return self._node.stop, lambda: self._node.start(self._config)
+                return self._node.stop, self._start_node
             case Kind.FREEZE_NODE:
                 return self._node.freeze, self._node.thaw
             case Kind.KILL_CLIENT:
@@ -300,6 +253,10 @@ class _Stage:
                 return client.freeze, client.thaw
             case Kind.FULL:
                 return lambda: self._fill(fault), self._make_room
+            case Kind.FSYNC:
+                return self._fail_fsync, self._mend_fsync
+            case Kind.CLOCK:
+                return lambda: self._set_clock(fault), lambda: None
             case _:
                 hit = [self._proxies[fault.target]] if fault.target else list(self._proxies.values())
                 toxic = Toxic(fault.kind, fault.amount)
@@ -315,11 +272,34 @@ class _Stage:
         taken_bytes = size_of_store(self._state)
         room_kib = max(taken_bytes // 1024 + int(fault.amount), _STORE_KIB)
         config = self._write_config("full", {"store": f"{room_kib} KiB", "mailbox": "1 MiB"})
-        self._node.start(config)
+        self._start_node(config)
 
     def _make_room(self) -> None:
         self._node.stop()
-        self._node.start(self._config)
+        self._start_node()
+
+    def _fail_fsync(self) -> None:
+        dials = self._ailing()
+        before = dials.failures
+        dials.is_failing = True
+        self._wait("a failing fsync", lambda: dials.failures > before)
+
+    def _mend_fsync(self) -> None:
+        self._ailing().is_failing = False
+
+    def _set_clock(self, fault: Fault) -> None:
+        ahead_ms = round(fault.amount * 1000)
+        if fault.target:
+            self._client_dials[fault.target].ahead_ms = ahead_ms
+            return
+        dials = self._ailing()
+        dials.ahead_ms = ahead_ms
+        self._wait("the node's look at its clock", lambda: dials.seen_ms == ahead_ms)
+
+    def _ailing(self) -> Dials:
+        if self._dials is None:
+            raise ToolFailed(f"the node of the drill {self._report.drill} is not one that can be made ill")
+        return self._dials
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 

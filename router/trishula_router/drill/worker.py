@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from trishula.backoff import Backoff
+from trishula.message import DEFAULT_TTL_MS
+from trishula.surroundings import use_monotonic_timers
+from trishula_router.drill.dials import Dials, use_stepping_clock
 from trishula_router.drill.history import (
     Delivered,
     FetchedEmpty,
@@ -63,6 +66,8 @@ class Task(msgspec.Struct, frozen=True):
         recipients: whom it sends to.
         rate: messages a second, about.
         padding_bytes: of a message, at most.
+        ttls_ms: times to live, of which each message gets one; none: the node's default.
+        dials: the file by which the drill sets this process's clock; none: it is the machine's.
     """
 
     role: Literal["send", "agent", "fetch"]
@@ -75,6 +80,8 @@ class Task(msgspec.Struct, frozen=True):
     recipients: tuple[str, ...] = ()
     rate: float = 60.0
     padding_bytes: int = 600
+    ttls_ms: tuple[int, ...] = ()
+    dials: str = ""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -190,9 +197,11 @@ class Sender(Worker):
         to = self.chance.choice(task.recipients)
         priority = self.chance.choice((3, 3, 3, 1, 5))
         payload = {"n": number, "run": task.run, "x": "x" * self.chance.randint(0, task.padding_bytes)}
+        ttl_ms = self.chance.choice(task.ttls_ms) if task.ttls_ms else None
+        digest, lives_ms = digest_of(payload), ttl_ms or DEFAULT_TTL_MS
         # On record before it is sent: what nobody sent is a stranger's.
         self.history.tell(
-            Sent(time.monotonic_ns(), task.name, task.run, message_id, (to,), number, priority, digest_of(payload))
+            Sent(time.monotonic_ns(), task.name, task.run, message_id, (to,), number, priority, digest, lives_ms)
         )
 
         def receipt(pending: Pending[Receipt]) -> None:
@@ -205,7 +214,7 @@ class Sender(Worker):
                     Refused(time.monotonic_ns(), task.name, message_id, f"{type(error).__name__}: {error}")
                 )
 
-        client.send(to, id=message_id, payload=payload, priority=priority).when_done(receipt)
+        client.send(to, id=message_id, payload=payload, priority=priority, ttl_ms=ttl_ms).when_done(receipt)
 
 
 class AgentReceiver(Worker):
@@ -287,13 +296,17 @@ _ROLES: dict[str, type[Worker]] = {"send": Sender, "agent": AgentReceiver, "fetc
 
 def run(task: Task, lines: Callable[[], str]) -> int:
     """Do it; the exit code."""
+    if task.dials:
+        use_stepping_clock(Dials(Path(task.dials)))
     # An agent runs on this reactor, so the drill does.
     from twisted.internet import asyncioreactor
 
     install: Any = asyncioreactor.install
     install()
+    from twisted.internet import reactor
     from twisted.internet.defer import Deferred
 
+    use_monotonic_timers(reactor, time.monotonic)
     worker = _ROLES[task.role](task)
 
     def listen() -> None:
