@@ -3,7 +3,8 @@
 The way of one ``mailbox.send``: each message is parsed; its sender is checked against the session; its recipients are
 found and the sender's grants, the recipients' mailboxes and the size limits are asked; what passed goes into the store
 in one transaction; the receipts are answered in the order of the request. A refused message doesn't refuse its
-neighbours. A refusal that tells of a wrong-doer (a false sender, a forbidden recipient) is noted in the journal.
+neighbours, but for those that would overtake it (:mod:`.holds`). A refusal that tells of a wrong-doer (a false sender,
+a forbidden recipient) is noted in the journal.
 
 Whoever got a COMMAND may answer it, whatever its grants say: a RESULT or an ERROR passes whose ``reply_to`` names a
 COMMAND that its sender got from its recipient. Such answers are looked up after what is granted is on its way, so an
@@ -24,10 +25,10 @@ from msgspec.structs import replace
 from twisted.logger import Logger
 
 from trishula.errors import (
-    CopiesUnavailable,
     MailboxFull,
     MessageInvalid,
     MessageUnknown,
+    NodeFailed,
     RecipientForbidden,
     SenderFalse,
     StorageFailed,
@@ -35,12 +36,14 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula.message import Message, parse
-from trishula.names import BROADCAST, Address, is_capability, is_message_id
+from trishula.names import BROADCAST, Address, is_capability
+from trishula_router.holds import Holds, Place, Turn, place_of
 from trishula_router.lifecycle import Entry
 from trishula_router.mailroom import Mailroom, got
 from trishula_router.notices import is_reserved
 from trishula_router.options import Limits
 from trishula_router.rates import Rates
+from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients, is_reply
 from trishula_router.store.interface import Accepted, Draft, State, Store
 
@@ -50,8 +53,6 @@ log = Logger()
 
 #: How soon a sender may try a full mailbox again: long enough for a consumer to work a window off.
 FULL_RETRY_S = 1.0
-#: With one node there is one copy; how soon to ask again whether a peer is there.
-COPIES_RETRY_S = 5.0
 
 
 @dataclass(slots=True)
@@ -67,9 +68,9 @@ class Intake:
     """Accepts messages.
 
     Args:
-        node: the node's name, for receipts.
         store: where they become durable.
         mailroom: where places are reserved.
+        receipts: writes what senders are told.
         arrived: told of what became durable.
         ack: settles what an ACK message names: (agent, positions).
         recipients: who may be written to, by whom.
@@ -82,9 +83,9 @@ class Intake:
 
     def __init__(
         self,
-        node: str,
         store: Store,
         mailroom: Mailroom,
+        receipts: Receipts,
         recipients: Recipients,
         limits: Limits,
         rates: Rates,
@@ -95,9 +96,9 @@ class Intake:
         arrived: Callable[[Sequence[Entry]], None],
         ack: Callable[[str, Sequence[int]], Awaitable[object]],
     ) -> None:
-        self._node = node
         self._store = store
         self._mailroom = mailroom
+        self._receipts = receipts
         self._arrived = arrived
         self._ack = ack
         self._recipients = recipients
@@ -106,16 +107,25 @@ class Intake:
         self._now_s = now_s
         self._refused = refused
         self._default_ttl_ms = default_ttl_ms
+        self.holds = Holds()
 
     async def send(
-        self, agent: str, raws: Sequence[object], *, copies: int, now: int, beat: Callable[[int | None], None]
+        self,
+        agent: str,
+        session: int,
+        raws: Sequence[object],
+        *,
+        copies: int | None,
+        now: int,
+        beat: Callable[[int | None], None],
     ) -> list[dict[str, Any]]:
         """Accept or refuse each message.
 
         Args:
             agent: the session's authid.
+            session: in whose order the messages are.
             raws: the messages as they came.
-            copies: on how many nodes the sender insists.
+            copies: on how many nodes the sender insists; ``None``: on as many as are usual and can be had.
             now: ms.
             beat: takes a heartbeat of the session, with the time that its clock showed, if it told one.
 
@@ -128,6 +138,7 @@ class Intake:
         replies: list[tuple[int, Message]] = []
         refused: dict[int, Message] = {}
         now_s = self._now_s()
+        turn = self.holds.turn(session)
         for index, raw in enumerate(raws):
             try:
                 is_broadcast = isinstance(raw, dict) and raw.get("to") == BROADCAST
@@ -137,32 +148,36 @@ class Intake:
                     # A time that the node put in says nothing of the agent's clock.
                     own = isinstance(raw, dict) and raw.get("timestamp") is not None
                     beat(message.timestamp if own else None)
-                    receipts[index] = self._receipt(message.id, "accepted", self._store.high_water, 0)
+                    receipts[index] = self._receipts.of(message.id, "accepted", self._store.high_water, copies=0)
                 elif message.type == "ACK":
                     acks.append((index, message))
                 elif is_reply(message) and not self._recipients.is_granted(agent, message.to):
                     replies.append((index, message))
                 else:
                     refused[index] = message
+                    turn.check(message.to, message.id, message.priority, now_s)
                     checked.append(self._admit(agent, message, index, now))
+                    turn.passed(message.to, message.id)
                     del refused[index]
             except TrishulaError as error:
                 receipts[index] = self._refuse(agent, raw, error)
+                self._hold(turn, place_of(raw), error)
         # Nothing is awaited before the messages are on their way, so that calls keep their order.
         if checked:
-            await self._store_all(agent, checked, receipts, now)
+            await self._store_all(agent, checked, receipts, now, copies, turn)
         if replies:
-            await self._send_replies(agent, replies, receipts, refused, now)
+            await self._send_replies(agent, replies, receipts, refused, now, copies, turn)
         if refused:
-            await self._admit_repeats(refused, receipts)
+            await self._admit_repeats(refused, receipts, turn)
+        turn.answered(self._now_s())
         for index, message in acks:
             try:
                 receipts[index] = await self._acknowledge(agent, message, index)
             except TrishulaError as error:
-                receipts[index] = self._refusal(message.id, error)
+                receipts[index] = self._receipts.refusal(message.id, error)
         return receipts
 
-    def _check(self, agent: str, raw: object, index: int, copies: int, now: int) -> Message:
+    def _check(self, agent: str, raw: object, index: int, copies: int | None, now: int) -> Message:
         message = parse(raw, path=f"messages[{index}]", payload_limit_bytes=self._limits.payload_bytes)
         if message.sender is None or message.timestamp is None:
             message = replace(
@@ -179,12 +194,7 @@ class Intake:
             raise MessageInvalid(
                 f'messages[{index}].id is "{message.id}"; ids that begin with "node:" are the node\'s own, take another'
             )
-        if copies > 1:
-            raise CopiesUnavailable(
-                f"the sender insists on {copies} copies and this node has no peer to keep a second one; ask for 1, or "
-                "try again when a peer is there",
-                retry_after_s=COPIES_RETRY_S,
-            )
+        self._receipts.check(copies)
         return message
 
     async def _send_replies(
@@ -194,6 +204,8 @@ class Intake:
         receipts: list[dict[str, Any]],
         refused: dict[int, Message],
         now: int,
+        copies: int | None,
+        turn: Turn,
     ) -> None:
         """Accept those answers without a grant that answer a COMMAND which the sender got from their recipient."""
         try:
@@ -204,19 +216,23 @@ class Intake:
             }
         except (StorageFull, StorageFailed) as error:
             for index, message in replies:
-                receipts[index] = self._refusal(message.id, error)
+                receipts[index] = self._receipts.refusal(message.id, error)
+                self._hold(turn, Place(message.to, message.id, message.priority), error)
             return
         checked = []
         for index, message in replies:
             try:
                 refused[index] = message
                 is_answer = (message.reply_to, message.to) in asked
+                turn.check(message.to, message.id, message.priority, self._now_s())
                 checked.append(self._admit(agent, message, index, now, as_answer=is_answer))
+                turn.passed(message.to, message.id)
                 del refused[index]
             except TrishulaError as error:
                 receipts[index] = self._refuse(agent, {"id": message.id}, error)
+                self._hold(turn, Place(message.to, message.id, message.priority), error)
         if checked:
-            await self._store_all(agent, checked, receipts, now)
+            await self._store_all(agent, checked, receipts, now, copies, turn)
 
     def _admit(self, agent: str, message: Message, index: int, now: int, *, as_answer: bool = False) -> _Checked:
         """What to store, its place in the mailboxes reserved."""
@@ -258,29 +274,40 @@ class Intake:
         )
 
     async def _store_all(
-        self, agent: str, checked: Sequence[_Checked], receipts: list[dict[str, Any]], now: int
+        self,
+        agent: str,
+        checked: Sequence[_Checked],
+        receipts: list[dict[str, Any]],
+        now: int,
+        copies: int | None,
+        turn: Turn,
     ) -> None:
         try:
             outcomes = await self._store.append([one.draft for one in checked], now)
         except Exception as error:
+            known = error if isinstance(error, StorageFull | StorageFailed) else NodeFailed("its log says why")
             for one in checked:
                 self._unreserve(one.draft)
-            if not isinstance(error, StorageFull | StorageFailed):
+                self._hold(turn, Place(one.wire["to"], one.draft.id, one.draft.priority), known)
+            if error is not known:
                 raise
             for one in checked:
-                receipts[one.index] = self._refusal(one.draft.id, error)
+                receipts[one.index] = self._receipts.refusal(one.draft.id, known)
             return
         arrived: list[Entry] = []
         for one, outcome in zip(checked, outcomes, strict=True):
-            status = "duplicate" if outcome.duplicate else "accepted"
-            # A broadcast to nobody has no record; it is accepted all the same, because nothing of it is missing.
-            seq = outcome.positions[0] if outcome.positions else self._store.high_water
-            receipts[one.index] = self._receipt(one.draft.id, status, seq, 1)
             if outcome.duplicate:
                 self._unreserve(one.draft)
             else:
                 arrived += _entries(one, outcome)
         self._arrived(arrived)
+        await self._receipts.secure((position for outcome in outcomes for position in outcome.positions), copies)
+        for one, outcome in zip(checked, outcomes, strict=True):
+            status = "duplicate" if outcome.duplicate else "accepted"
+            # A broadcast to nobody has no record; it is accepted all the same, because nothing of it is missing.
+            position = outcome.positions[0] if outcome.positions else self._store.high_water
+            receipts[one.index] = self._receipts.of(one.draft.id, status, position)
+            self._receipts.owe(one.draft, position, copies)
 
     def _unreserve(self, draft: Draft) -> None:
         for recipient in draft.recipients:
@@ -288,7 +315,9 @@ class Intake:
             if is_capability(recipient):
                 self._mailroom.drop_if_empty(recipient)
 
-    async def _admit_repeats(self, refused: Mapping[int, Message], receipts: list[dict[str, Any]]) -> None:
+    async def _admit_repeats(
+        self, refused: Mapping[int, Message], receipts: list[dict[str, Any]], turn: Turn
+    ) -> None:
         """Answer repeats of what was accepted as such, also if the node would refuse it now.
 
         A sender that lost its receipt must not be told that its message was refused because, since then, the mailbox
@@ -300,10 +329,21 @@ class Intake:
                 positions.setdefault((stored.sender, stored.id), stored.position)
         except (StorageFull, StorageFailed):
             log.failure("the node could not look whether refused messages are repeats")
+        repeats: set[str] = set()
         for index, message in refused.items():
             position = positions.get((str(message.sender), message.id))
             if position is not None:
-                receipts[index] = self._receipt(message.id, "duplicate", position, 1)
+                receipts[index] = self._receipts.of(message.id, "duplicate", position)
+                repeats.add(message.id)
+        turn.repeats(repeats)
+
+    def _hold(self, turn: Turn, place: Place | None, error: TrishulaError) -> None:
+        if place is None:
+            return
+        if error.temporary:
+            turn.refused(place, error, self._now_s())
+        else:
+            turn.passed(place.to, place.id)
 
     async def _acknowledge(self, agent: str, message: Message, index: int) -> dict[str, Any]:
         found = [
@@ -318,30 +358,13 @@ class Intake:
             )
         if any(stored.state is not State.DONE for stored in found):
             await self._ack(agent, [stored.position for stored in found])
-        return self._receipt(message.id, "accepted", found[0].position, 0)
+        return self._receipts.of(message.id, "accepted", found[0].position, copies=0)
 
     def _refuse(self, agent: str, raw: object, error: TrishulaError) -> dict[str, Any]:
         fields = raw if isinstance(raw, dict) else {}
         if isinstance(error, SenderFalse | RecipientForbidden):
             self._refused(agent, type(error), error.sentence, self._now_s())
-        return self._refusal(fields.get("id"), error)
-
-    def _refusal(self, message_id: object, error: TrishulaError) -> dict[str, Any]:
-        receipt: dict[str, Any] = {
-            "id": message_id if is_message_id(message_id) else None,
-            "status": "refused",
-            "node": self._node,
-            "seq": None,
-            "copies": 0,
-            "error": error.uri,
-            "detail": error.sentence,
-        }
-        if error.retry_after_s is not None:
-            receipt["retry_after_s"] = error.retry_after_s
-        return receipt
-
-    def _receipt(self, message_id: str, status: str, seq: int, copies: int) -> dict[str, Any]:
-        return {"id": message_id, "status": status, "node": self._node, "seq": seq, "copies": copies}
+        return self._receipts.refusal(fields.get("id"), error)
 
 
 def _entries(one: _Checked, outcome: Accepted) -> list[Entry]:
