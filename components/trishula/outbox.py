@@ -6,11 +6,17 @@ An entry's life: *queued* → *in flight* (in one call with its neighbours) → 
 the call failed or the connection went      back to the front of the queue, in the old order, under the same ids: the
                                             node knows them and stores nothing twice
 refused for now (``temporary``)             *held* until ``retry_after_s`` is over; later entries to the same recipient
-                                            wait behind it, so that the order holds, and others pass
+                                            wait behind it, so that the order holds, and others pass (see below)
 refused for good                            its sender gets the error
 accepted, with fewer copies than asked for  its sender gets the receipt; the entry is *kept*, and offered again to each
                                             node we meet, until it has its copies or is settled
 ==========================================  ============================================================================
+
+Order: several calls are in flight, so when an entry is refused, later ones to the same recipient may be under way. The
+node refuses those too, until the first comes again. So it comes again only when every call that was under way with
+entries to that recipient is answered, and then all that was refused goes out in its old order, before anything later:
+an entry that the node let in while we don't know of the refusal of one before it would overtake that one. After a call
+that failed as a whole the same holds for all recipients.
 
 Batching: at most :attr:`Limits.calls` calls are in flight. While they are, entries gather, so that batches grow with
 the load by themselves and a lone message never waits.
@@ -161,9 +167,10 @@ class Batch:
 
 @dataclass(slots=True)
 class _Held:
-    """Entries to one recipient that wait until ``due_s``."""
+    """Entries to one recipient that wait until ``due_s``, which the first one of them was told, and its number."""
 
     due_s: float
+    first: int
     entries: deque[Entry] = field(default_factory=deque)
 
 
@@ -197,6 +204,8 @@ class Outbox:
         self._online = False
         self._generation = 0
         self._paused_until_s = 0.0
+        # A call failed, and others that were in flight with it are not answered yet.
+        self._regrouping = False
         self._failures = 0
 
     def __len__(self) -> int:
@@ -282,11 +291,16 @@ class Outbox:
         self._generation += 1
         self._put_back(entry for batch in self._flying for entry in batch.entries)
         self._flying = []
+        self._regrouping = False
 
     def take(self, now_s: float) -> Batch | None:
         """The next call to make now, if any."""
         if not self._online or len(self._flying) >= self._limits.calls or now_s < self._paused_until_s:
             return None
+        if self._regrouping and self._flying:
+            return None
+        self._regrouping = False
+        self._paused_until_s = 0.0
         if self._held:
             self._release(now_s)
         queue, held, limits = self._queue, self._held, self._limits
@@ -345,6 +359,7 @@ class Outbox:
         pause_s = error.retry_after_s or self._retry.pause_s(self._failures, self._random)
         self._failures += 1
         self._paused_until_s = now_s + pause_s
+        self._regrouping = True
         self._put_back(batch.entries)
 
     def split(self, batch: Batch, faults: dict[str, TrishulaError]) -> None:
@@ -390,9 +405,10 @@ class Outbox:
 
     def due_s(self) -> float | None:
         """When :meth:`take` may have something new without a further event; ``None`` if never."""
-        if not self._online:
+        if not self._online or len(self._flying) >= self._limits.calls or (self._regrouping and self._flying):
             return None
-        dues = [held.due_s for held in self._held.values()]
+        under_way = self._under_way() if self._held else ()
+        dues = [held.due_s for to, held in self._held.items() if to not in under_way]
         if self._queue and self._paused_until_s > 0.0:
             dues.append(self._paused_until_s)
         return min(dues, default=None)
@@ -411,16 +427,21 @@ class Outbox:
     def _hold(self, entry: Entry, error: TrishulaError, now_s: float) -> None:
         pause_s = error.retry_after_s or self._retry.pause_s(entry.refusals, self._random)
         entry.refusals += 1
-        held = self._held.setdefault(entry.to, _Held(now_s + pause_s))
-        held.due_s = max(held.due_s, now_s + pause_s)
+        held = self._held.setdefault(entry.to, _Held(now_s + pause_s, entry.number))
+        if entry.number < held.first:
+            held.due_s, held.first = now_s + pause_s, entry.number
         held.entries.append(entry)
         if entry.held is not None:
             entry.held()
 
     def _release(self, now_s: float) -> None:
-        due = [to for to, held in self._held.items() if held.due_s <= now_s]
+        due = {to for to, held in self._held.items() if held.due_s <= now_s}
         if due:
+            due -= self._under_way()
             self._put_back(entry for to in due for entry in self._held.pop(to).entries)
+
+    def _under_way(self) -> set[str]:
+        return {entry.to for batch in self._flying for entry in batch.entries}
 
     def _settle(self, outcomes: list[tuple[Entry, Any]]) -> None:
         for entry, _ in outcomes:

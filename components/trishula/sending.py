@@ -69,6 +69,7 @@ class Sending:
         self._outbox = Outbox(random=around.random, limits=limits)
         self._is_on_record = False
         self._retrying: Timer | None = None
+        self._retrying_at_s = 0.0
         # Unique without a call for each: a random word per client, a number per message.
         self._id_word = around.word(6)
         self._id_numbers = itertools.count(1)
@@ -172,8 +173,13 @@ class Sending:
         while (batch := self._outbox.take(now_s)) is not None:
             self._offer(link, batch)
         due_s = self._outbox.due_s()
-        if due_s is not None and (self._retrying is None or not self._retrying.active()):
-            self._retrying = self._clock.callLater(max(due_s - now_s, 0.001), self._retry)
+        if due_s is None:
+            return
+        if self._retrying is not None and self._retrying.active():
+            if self._retrying_at_s <= due_s:
+                return
+            self._retrying.cancel()
+        self._retrying, self._retrying_at_s = self._clock.callLater(max(due_s - now_s, 0.001), self._retry), due_s
 
     def _retry(self) -> None:
         self._retrying = None
