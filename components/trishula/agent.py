@@ -338,13 +338,22 @@ class Agent:
     def joined(self, url: str) -> None:
         self._complained_at_s = None
         self._has_joined = True
-        _log.info("%s has joined %s", self.name, url)
+        _log.info("%s has joined %s", self.name, self._node_at(url))
 
     def lost(self, url: str, error: TrishulaError) -> None:
         if self._dispatcher is not None:
             self._dispatcher.link_lost()
         if self._client is not None:
-            _log.warning("%s has lost its node: %s; joining anew", self.name, error)
+            _log.warning("%s has lost its node at %s: %s; joining anew", self.name, url, error)
+
+    def moved(self, old: str, url: str) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.link_lost()
+        _log.info("%s has moved from %s to %s, which stands before it in its list and is back", self.name, old, url)
+
+    def _node_at(self, url: str) -> str:
+        node = None if self._client is None else self._client.node
+        return url if node is None else f"{node} at {url}"
 
     def unreachable(self, error: TrishulaError, now_s: float) -> None:
         if self._complained_at_s is None or now_s - self._complained_at_s >= _COMPLAIN_EVERY_S:

@@ -42,7 +42,7 @@ from trishula.sending import Done, Sending
 from trishula.settings import Settings
 from trishula.settling import Settling
 from trishula.surroundings import Surroundings, Timer, real
-from trishula.transport import Connection, Endpoint, LinkLost
+from trishula.transport import Connection, Endpoint, Link, LinkLost
 
 __all__ = ["DEFAULT_HEARTBEAT_S", "DEFAULT_WINDOW", "Client"]
 
@@ -118,6 +118,11 @@ class Client:
         return None if self._member.link is None else self._member.link.url
 
     @property
+    def node(self) -> str | None:
+        """The name of the node that we take deliveries from."""
+        return None if self._member.attached is None else self._member.attached.node
+
+    @property
     def attached(self) -> Attached | None:
         """What the node answered to our attach on this session."""
         return self._member.attached
@@ -184,6 +189,24 @@ class Client:
     def member_away(self) -> None:
         self._sending.disconnected()
         self._settling.disconnected()
+
+    def member_pausing(self) -> None:
+        self._sending.pause()
+
+    @property
+    def is_still(self) -> bool:
+        return not self._sending.is_flying
+
+    def member_moving(self, old: Link) -> None:
+        if self._file is not None:
+            self._file.commit()
+        # Tokens of the old node mean nothing to the new one.
+        self._settling.flush(old)
+        if self._sending.is_flying:
+            self._sending.disconnected()
+
+    def member_staying(self) -> None:
+        self._sending.resume()
 
     def member_ended(self, error: TrishulaError) -> None:
         if self._flushing is not None and self._flushing.active():
@@ -306,7 +329,7 @@ class Client:
             done_of: who hears what becomes of a message of an earlier run.
         """
         self._file = file
-        self._member.positions.update(saved.nodes)
+        self._member.stores.restore(saved.nodes)
         if self._member.attached is not None:
             self._note_node(self._member.attached)
         self._sending.restore(file, saved.messages, done_of)
@@ -464,11 +487,11 @@ class Client:
             MailboxBusy: a running agent is being pushed them.
         """
         url = self.url
-        fetched = await self._receiving.fetch(self.request, max, wait_s, instance, self._member.known(url))
+        fetched = await self._receiving.fetch(self.request, max, wait_s, instance, self._member.stores.told(url))
         if url is None or url != self.url:
             # Another node, or another session: what we said we knew may not have been of its store.
             return msgspec.structs.replace(fetched, epoch_changed=False)
-        changed = self._member.met(url, "", fetched.epoch, fetched.high_water, fetched.epoch_changed)
+        changed = self._member.stores.met(url, "", fetched.epoch, fetched.high_water, fetched.epoch_changed)
         return msgspec.structs.replace(fetched, epoch_changed=changed)
 
     # -- live topics and procedures ------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The connection to the bus: the one file of the agent side that knows Autobahn, and the wall around it.
 
-It joins one node of an ordered list by WebSocket and ticket, hands the session to its listener as a
-:class:`~trishula.transport.Link`, and joins anew whenever the session goes; :mod:`trishula.rejoin` decides which node
-and when. What Autobahn does by default and we don't want, with our answer:
+It joins one node by WebSocket and ticket, and makes a :class:`~trishula.transport.Link` of the session; which node of
+the list, when, and when anew is :mod:`trishula.joining`'s affair. What Autobahn does by default and we don't want, with
+our answer:
 
 * ``Component`` retries with delays up to 300 s and never resets them → our own loop.
 * No pings: a frozen or unplugged node is noticed when TCP gives up, after many minutes → pings each second, 2 s limit.
@@ -39,22 +39,24 @@ from trishula.errors import (
     PayloadNotJson,
     ProcedureUnknown,
     RemoteError,
-    TakenOver,
     TrishulaError,
     from_wire,
 )
-from trishula.rejoin import DEFAULT_BACKOFF, Rejoin
+from trishula.joining import Attempt, Joining, Owner
+from trishula.rejoin import DEFAULT_BACKOFF
 from trishula.settings import Settings
 from trishula.surroundings import Clock, Surroundings, Timer
-from trishula.transport import AnswerLate, Endpoint, LinkLost, Listener
+from trishula.transport import AnswerLate, Endpoint, LinkLost
 from trishula.uris import AGENT_PREFIX, PREFIX, REALM
 
 __all__ = ["WampConnection"]
 
 _log = logging.getLogger("trishula")
 
-#: From the first SYN to a joined session. A frozen host answers nothing at all, and the next node waits behind it.
+#: From the first SYN to a joined session. The next node doesn't wait so long for a host that answers nothing at all.
 ATTEMPT_TIMEOUT_S = 5.0
+#: A session that we have moved away from stays so long for the calls that are under way on it.
+RETIRE_TIMEOUT_S = 10.0
 #: The node has this long to say goodbye; after that the socket is closed in its face.
 LEAVE_TIMEOUT_S = 1.0
 
@@ -74,86 +76,23 @@ _WEBSOCKET_OPTIONS: dict[str, Any] = {
 }
 
 
-class WampConnection:
+class WampConnection(Joining):
     """Joins its nodes again and again; see :class:`trishula.transport.Connection`."""
 
     def __init__(self, settings: Settings, around: Surroundings, *, backoff: Backoff = DEFAULT_BACKOFF) -> None:
+        super().__init__(settings.urls, around, failback_s=settings.failback_s, backoff=backoff)
         self._settings = settings
-        self._around = around
-        self._clock = around.clock
-        self._rejoin = Rejoin(settings.urls, random=around.random, backoff=backoff)
-        self._listener: Listener | None = None
-        self._attempt: _Attempt | None = None
-        self._timer: Timer | None = None
-        self._stopped: Pending[None] | None = None
 
-    def start(self, listener: Listener) -> None:
-        self._listener = listener
-        self._schedule()
-
-    def stop(self) -> Pending[None]:
-        if self._stopped is None:
-            self._stopped = Pending()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if self._attempt is None:
-                self._stopped.resolve(None)
-            else:
-                self._attempt.leave()
-        return self._stopped
-
-    def _schedule(self) -> None:
-        url, pause_s = self._rejoin.attempt()
-        if pause_s > 0:
-            self._timer = self._clock.callLater(pause_s, self._try, url)
-        else:
-            self._try(url)
-
-    def _try(self, url: str) -> None:
-        self._timer = None
-        self._attempt = _Attempt(url, self._settings, self._clock, self)
-        self._attempt.begin()
-
-    # -- what an attempt tells ---------------------------------------------------------------------------------------
-
-    def attempt_joined(self, link: _WampLink) -> None:
-        assert self._listener is not None
-        self._rejoin.joined(self._clock.seconds())
-        self._listener.link_joined(link)
-
-    def attempt_ended(self, attempt: _Attempt, error: TrishulaError) -> None:
-        """The socket is closed, or was never opened."""
-        assert self._listener is not None
-        self._attempt = None
-        if attempt.link is not None:
-            self._listener.link_lost(error)
-        if self._stopped is not None:
-            self._stopped.resolve(None)
-            return
-        if attempt.link is None:
-            final = self._rejoin.failed(error)
-        else:
-            final = error if isinstance(error, TakenOver) else None
-            self._rejoin.lost(self._clock.seconds())
-        if final is not None:
-            self._stopped = Pending()
-            self._stopped.resolve(None)
-            self._listener.given_up(final)
-            return
-        if attempt.link is None:
-            self._listener.node_unreachable(attempt.url, error, self._rejoin.attempt()[1])
-        # The listener may have stopped us meanwhile.
-        if self._stopped is None:
-            self._schedule()
+    def attempt_at(self, url: str) -> Attempt:
+        return _Attempt(url, self._settings, self._clock, self)
 
 
 class _Attempt:
     """One try to join one node, and the session that came of it, until its socket is closed."""
 
-    def __init__(self, url: str, settings: Settings, clock: Clock, owner: WampConnection) -> None:
+    def __init__(self, url: str, settings: Settings, clock: Clock, owner: Owner) -> None:
         self.url = url
-        self.link: _WampLink | None = None
+        self._link: _WampLink | None = None
         self._settings = settings
         self._clock = clock
         self._owner = owner
@@ -162,9 +101,12 @@ class _Attempt:
         self._session: _Session | None = None
         self._reason: TrishulaError | None = None
         self._timer: Timer | None = None
+        self._is_watching = False
+        self._is_retiring = False
         self._ended = False
 
-    def begin(self) -> None:
+    def begin(self, *, watching: bool) -> None:
+        self._is_watching = watching
         parts = urlsplit(self.url)
         secure = parts.scheme == "wss"
         host = parts.hostname or ""
@@ -183,14 +125,35 @@ class _Attempt:
         self._connecting = endpoint.connect(factory)
         self._connecting.addCallbacks(self._connected, self._not_connected)
 
+    def join(self) -> None:
+        self._is_watching = False
+        if self._session is not None and self._session.is_connected():
+            self._timer = self._clock.callLater(ATTEMPT_TIMEOUT_S, self._too_late)
+            self._session.say_hello()
+
     def leave(self) -> None:
-        """Go away: say goodbye if there is a session, and close the socket in any case."""
         if self._session is not None and self._session.is_attached():
             self._stop_timer()
             self._timer = self._clock.callLater(LEAVE_TIMEOUT_S, self._abort)
             self._session.leave()
         else:
             self._abort()
+
+    def retire(self) -> None:
+        self._is_retiring = True
+        self._timer = self._clock.callLater(RETIRE_TIMEOUT_S, self.leave)
+        self.call_ended()
+
+    def call_ended(self) -> None:
+        """A call on the session is through, ours or one that was made of us."""
+        if self._is_retiring:
+            # Not in this turn: the answer of a call that was made of us is still to be written.
+            self._clock.callLater(0, self._leave_if_idle)
+
+    def _leave_if_idle(self) -> None:
+        if self._is_retiring and (self._link is None or self._link.under_way == 0):
+            self._is_retiring = False
+            self.leave()
 
     def drop(self, error: TrishulaError) -> None:
         """End the session as if the network had."""
@@ -202,10 +165,18 @@ class _Attempt:
         if self._reason is None:
             self._reason = _error_of_leaving(self.url, reason, sentence)
 
+    def session_connected(self, session: _Session) -> None:
+        """The WebSocket is open, and nobody has joined on it."""
+        if self._is_watching:
+            self._stop_timer()
+            self._owner.attempt_opened(self)
+        else:
+            session.say_hello()
+
     def session_joined(self, session: _Session) -> None:
         self._stop_timer()
-        self.link = _WampLink(self.url, session, self._clock, self)
-        self._owner.attempt_joined(self.link)
+        self._link = _WampLink(self.url, session, self._clock, self)
+        self._owner.attempt_joined(self, self._link)
 
     def closed(self, reason: object) -> None:
         """The socket is closed."""
@@ -273,6 +244,10 @@ class _Session(ApplicationSession):  # type: ignore[misc]  # Autobahn is untyped
         self._attempt = attempt
 
     def onConnect(self) -> None:
+        self._attempt.session_connected(self)
+
+    def say_hello(self) -> None:
+        """Ask to be let in."""
         self.join(REALM, authmethods=["ticket"], authid=self._settings.agent)
 
     def onChallenge(self, challenge: object) -> str:
@@ -296,10 +271,11 @@ class _Session(ApplicationSession):  # type: ignore[misc]  # Autobahn is untyped
 class _WampLink:
     """One joined session; see :class:`trishula.transport.Link`."""
 
-    __slots__ = ("_attempt", "_clock", "_session", "url")
+    __slots__ = ("_attempt", "_clock", "_session", "under_way", "url")
 
     def __init__(self, url: str, session: _Session, clock: Clock, attempt: _Attempt) -> None:
         self.url = url
+        self.under_way = 0
         self._session = session
         self._clock = clock
         self._attempt = attempt
@@ -314,7 +290,8 @@ class _WampLink:
 
     def register(self, uri: str, endpoint: Endpoint) -> Pending[None]:
         def invoked(*args: Any, **kwargs: Any) -> Deferred[Any]:
-            return endpoint(args, kwargs).deferred().addErrback(_to_wire)
+            self.under_way += 1
+            return endpoint(args, kwargs).deferred().addBoth(self._through).addErrback(_to_wire)
 
         # A node that has not noticed yet that our last session is dead still holds its registration.
         options = RegisterOptions(force_reregister=True)
@@ -335,6 +312,7 @@ class _WampLink:
         except TransportLost:
             return rejected(LinkLost(f"the connection to {self.url} was lost before {uri} was asked"))
         pending: Pending[Any] = Pending()
+        self.under_way += 1
         timer = None if timeout_s is None else self._clock.callLater(timeout_s, self._late, uri, timeout_s, deferred)
 
         def answered(value: object) -> None:
@@ -347,8 +325,14 @@ class _WampLink:
                 timer.cancel()
             pending.reject(self._error_of_call(uri, timeout_s, failure))
 
-        deferred.addCallbacks(answered, failed)
+        deferred.addCallbacks(answered, failed).addBoth(self._through)
         return pending
+
+    def _through(self, outcome: Any) -> Any:
+        self.under_way -= 1
+        if self.under_way == 0:
+            self._attempt.call_ended()
+        return outcome
 
     def _late(self, uri: str, timeout_s: float, deferred: Deferred[Any]) -> None:
         if self._session.is_attached():

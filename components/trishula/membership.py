@@ -4,6 +4,13 @@ A :class:`Membership` is *away* or *ready*. After each (re)join it sets up, in t
 the inbox topic and ``attach`` (deliveries may come from then on); then it is ready and tells its *user*. A node that
 refuses what we need for good ends the membership, as a wrong token and a takeover do; whatever else goes wrong drops
 the session, and the connection's policy decides when to try again.
+
+A *move* to a better node makes before it breaks. While the session goes on, procedures and topics are set up on the
+offered link; then sending pauses until the calls under way are answered, so that nothing newer overtakes them over
+there; then we attach there. With the answer, or with the first delivery if that is faster, the offered link is the
+session, the last acks go out on the old one, and sending goes on. A fault before that leaves everything as it was; if
+the old session goes meanwhile, the move is simply a join. Events of the link that is not the session are dropped:
+nothing is heard twice.
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ from trishula.errors import BusUnreachable, KeyUnknown, TrishulaError
 from trishula.heartbeat import Activity, Heartbeat
 from trishula.names import Address
 from trishula.settings import Settings
+from trishula.stores import KnownStores
 from trishula.surroundings import Surroundings
 from trishula.transport import Connection, Endpoint, Link, LinkLost
 from trishula.uris import MAILBOX_ATTACH, inbox_of
@@ -33,6 +41,10 @@ T = TypeVar("T")
 
 #: A node that can't answer an attach by then is left for another.
 _SET_UP_TIMEOUT_S = 10.0
+
+#: Sends that are not answered by then are offered again on the node that we move to; it knows them, or takes them.
+_STILL_WITHIN_S = 2.0
+_STILL_POLL_S = 0.005
 
 
 class Attached(msgspec.Struct, frozen=True):
@@ -69,6 +81,19 @@ class User(Protocol):
     def member_ready(self) -> None:
         """There is a session, and everything is set up on it."""
 
+    def member_pausing(self) -> None:
+        """A move begins: send nothing new, until ``member_ready`` or ``member_staying``."""
+
+    @property
+    def is_still(self) -> bool:
+        """Whether nothing that was sent waits for its receipt."""
+
+    def member_moving(self, old: Link) -> None:
+        """The session is another one now; what belongs to the old one goes out now or never."""
+
+    def member_staying(self) -> None:
+        """The move is off."""
+
     def member_away(self) -> None:
         """The session is gone."""
 
@@ -84,6 +109,9 @@ class Observer(Protocol):
 
     def lost(self, url: str, error: TrishulaError) -> None:
         """The session is gone."""
+
+    def moved(self, old: str, url: str) -> None:
+        """The session is one with a better node now, and deliveries of the old one mean nothing any more."""
 
     def unreachable(self, error: TrishulaError, now_s: float) -> None:
         """A node could not be joined."""
@@ -111,8 +139,7 @@ class Membership:
         self.attachment: Attachment | None = None
         self.activity = Activity(around.now_ms)
         self.heartbeat = Heartbeat(around.clock, around.now_ms, self.activity.told)
-        # URL → the epoch and the position of the store there, as we last knew them.
-        self.positions: dict[str, tuple[str, int]] = {}
+        self.stores = KnownStores()
         self._user = user
         self._clock = around.clock
         self._connection = connection
@@ -120,6 +147,8 @@ class Membership:
         self._procedures: dict[str, Endpoint] = {}
         self._topics: dict[str, Callable[..., object]] = {}
         self._session: Link | None = None
+        # A link to move to, until it is the session.
+        self._offered: Link | None = None
         self._ready = False
         self._end: TrishulaError | None = None
         self._last_fault: TrishulaError | None = None
@@ -218,12 +247,25 @@ class Membership:
     def register(self, uri: str, endpoint: Endpoint) -> Pending[None]:
         """Offer a procedure on this session and every later one."""
         self._procedures[uri] = endpoint
+        if self._offered is not None:
+            self._offered.register(uri, endpoint)
         return resolved(None) if self.link is None else self.link.register(uri, endpoint)
 
     def subscribe(self, topic: str, handler: Callable[..., object]) -> Pending[None]:
         """Hear a topic on this session and every later one; one handler a topic."""
         self._topics[topic] = handler
-        return resolved(None) if self.link is None else self.link.subscribe(topic, handler)
+        if self._offered is not None:
+            self._hear(self._offered, topic, handler)
+        return resolved(None) if self.link is None else self._hear(self.link, topic, handler)
+
+    def _hear(self, link: Link, topic: str, handler: Callable[..., object]) -> Pending[None]:
+        """Subscribe to a topic on one link; what comes is heard while that link is the session."""
+
+        def heard(*args: Any) -> None:
+            if link is self._session:
+                handler(*args)
+
+        return link.subscribe(topic, heard)
 
     def hears(self, topic: str) -> bool:
         """Whether the topic has a handler."""
@@ -244,20 +286,26 @@ class Membership:
         }
         if self.address.instance is not None:
             details["instance"] = self.address.instance
+
+        def pushed(*args: Any) -> None:
+            if link is self._offered:
+                # The node that we move to is faster with this than with its answer.
+                self._switch(link)
+            if link is self._session:
+                attachment.on_inbox(*args)
+
         # The topic first: what is pushed before we listen would be delivered again only when its lease is over.
-        await link.subscribe(inbox_of(self.address), attachment.on_inbox)
-        self.attached = self._known_again(link, await self._ask_to_attach(link, details))
+        await link.subscribe(inbox_of(self.address), pushed)
+        answer = await self._ask_to_attach(link, details)
+        if link is self._offered:
+            self._switch(link)
+        self.attached = self._known_again(link, answer)
         if link is self._session:
             self.heartbeat.start(link, attachment.heartbeat_s)
         return self.attached
 
-    def known(self, url: str | None) -> dict[str, Any]:
-        """What we know of the store there, as it is told to the node."""
-        known = None if url is None else self.positions.get(url)
-        return {} if known is None else {"epoch": known[0], "position": known[1]}
-
     async def _ask_to_attach(self, link: Link, details: dict[str, Any]) -> object:
-        known = self.known(link.url)
+        known = self.stores.told(link.url)
         if known:
             try:
                 return await link.call(MAILBOX_ATTACH, [{**details, **known}], timeout_s=_SET_UP_TIMEOUT_S)
@@ -269,37 +317,64 @@ class Membership:
     def _known_again(self, link: Link, answer: object) -> Attached:
         """The answer; whether its store is the one we knew is for us to see as well."""
         attached = msgspec.convert(answer, Attached)
-        changed = self.met(link.url, attached.node, attached.epoch, attached.high_water, attached.epoch_changed)
+        changed = self.stores.met(link.url, attached.node, attached.epoch, attached.high_water, attached.epoch_changed)
         return msgspec.structs.replace(attached, epoch_changed=changed)
 
-    def met(self, url: str, node: str, epoch: str, position: int, told: bool) -> bool:
-        """How far a node's store is; whether it is another store than the one we knew there, or is ``told`` to be.
-
-        A node tells it of the same epoch, too, if its store is behind what we have seen of it: an old copy.
-        """
-        known = self.positions.get(url)
-        self.positions[url] = epoch, position
-        if known is not None and (told or known[0] != epoch):
-            _log.warning(
-                "The node%s at %s has another store than before (epoch %s, was %s): what only the old one had is "
-                "gone; what has no receipt is offered again",
-                f" {node}" if node else "",
-                url,
-                epoch,
-                known[0],
-            )
-            return True
-        return False
-
     async def _set_up(self, link: Link) -> None:
+        await self._set_up_names(link)
+        if self.attachment is not None:
+            await self._attach(link, self.attachment)
+
+    async def _set_up_names(self, link: Link) -> None:
         # Asked for all at once, for one round trip; each fault shows when it is awaited.
         asked = [link.register(uri, endpoint) for uri, endpoint in self._procedures.items()]
-        asked += [link.subscribe(topic, handler) for topic, handler in self._topics.items()]
+        asked += [self._hear(link, topic, handler) for topic, handler in self._topics.items()]
         faults = [error for one in asked if (error := await _fault_of(one)) is not None]
         if faults:
             raise faults[0]
+
+    # -- a move --------------------------------------------------------------------------------------------------------
+
+    async def _move(self, link: Link) -> None:
+        await self._set_up_names(link)
+        if link is self._offered:
+            self._user.member_pausing()
+        until_s = self._clock.seconds() + _STILL_WITHIN_S
+        while link is self._offered and not self._user.is_still and self._clock.seconds() < until_s:
+            await self.sleep(_STILL_POLL_S)
         if self.attachment is not None:
             await self._attach(link, self.attachment)
+        elif link is self._offered:
+            self._switch(link)
+
+    def _switch(self, link: Link) -> None:
+        """The link that was offered is the session from now on."""
+        old, self._session, self._offered = self._session, link, None
+        assert old is not None
+        self._user.member_moving(old)
+        self._connection.moved()
+        if self._observer is not None:
+            self._observer.moved(old.url, link.url)
+
+    def _move_ended(self, link: Link, error: BaseException | None) -> None:
+        if link is self._session:
+            if not self._ready:
+                # The old session went in the middle of it.
+                self._set_up_ended(link, error)
+            elif error is None:
+                self._user.member_ready()
+            else:
+                _log.error("Moved to %s, but could not set up there: %s", link.url, error)
+                link.drop()
+        elif link is self._offered:
+            _log.warning("Could not move to %s: %s", link.url, error)
+            self._stay()
+            link.drop()
+
+    def _stay(self) -> None:
+        if self._offered is not None:
+            self._offered = None
+            self._user.member_staying()
 
     # -- what the connection tells -------------------------------------------------------------------------------------
 
@@ -327,9 +402,22 @@ class Membership:
             _log.error("Joined %s, but could not set up there: %s", link.url, error)
             link.drop()
 
+    def link_offered(self, link: Link) -> None:
+        if not self._ready:
+            link.drop()
+            return
+        self._offered = link
+        start(self._move(link)).when_done(lambda pending: self._move_ended(link, pending.error))
+
+    def link_withdrawn(self, error: TrishulaError) -> None:
+        if self._offered is not None:
+            _log.warning("Could not move to %s: %s", self._offered.url, error)
+            self._stay()
+
     def link_lost(self, error: TrishulaError) -> None:
         link, was_ready = self._session, self._ready
-        self._session = None
+        # In the middle of a move it goes on, and is a join.
+        self._session, self._offered = self._offered, None
         self._ready = False
         self.attached = None
         self._last_fault = error

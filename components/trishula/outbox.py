@@ -285,6 +285,19 @@ class Outbox:
                 self._count += 1
             self._put_back(again)
 
+    def pause(self) -> None:
+        """Nothing goes out for now; answers to the calls in flight still count."""
+        self._online = False
+
+    def resume(self) -> None:
+        """The pause is over, on the same session."""
+        self._online = True
+
+    @property
+    def is_flying(self) -> bool:
+        """Whether a call is in flight."""
+        return bool(self._flying)
+
     def disconnected(self) -> None:
         """The session is gone, and with it the answers to the calls in flight."""
         self._online = False

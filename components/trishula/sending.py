@@ -278,6 +278,20 @@ class Sending:
             self._ask_for_kept(link)
         self._outbox.connected()
 
+    def pause(self) -> None:
+        """Make no call for now, and wait for those under way."""
+        self._outbox.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._outbox.resume()
+        self._wake()
+
+    @property
+    def is_flying(self) -> bool:
+        """Whether a call is under way."""
+        return self._outbox.is_flying
+
     def disconnected(self) -> None:
         """The session is gone."""
         self._outbox.disconnected()

@@ -10,6 +10,7 @@ if it exists; a bare word ``NAME`` means ``~/.config/trishula/NAME.toml``::
     url = ["wss://agni.example:8765/ws", "wss://rushabdev.example:8765/ws"]
     agent = "dc"                      # optional
     token_file = "dc.token"           # or token = "dc.…"; a relative path is relative to the profile
+    failback = "30s"                  # optional: when to go back to the first node, or "off"; also TRISHULA_FAILBACK
 """
 
 from __future__ import annotations
@@ -23,12 +24,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 from trishula.errors import TokenMissing, TrishulaError
 from trishula.names import AGENT_RULE, is_agent_name
+from trishula.units import parse_duration_s
 from trishula.uris import DEFAULT_PORT, WEBSOCKET_PATH
 
 __all__ = ["DEFAULT_URL", "Settings", "SettingsInvalid", "load", "parse_urls"]
 
 DEFAULT_URL = f"ws://127.0.0.1:{DEFAULT_PORT}/{WEBSOCKET_PATH}"
-_PROFILE_KEYS = ("url", "agent", "token", "token_file")
+_PROFILE_KEYS = ("url", "agent", "token", "token_file", "failback")
+
+#: A better node is not gone back to before it has been there for so long: one that is being restarted or repaired comes
+#: and goes.
+DEFAULT_FAILBACK_S = 30.0
 
 
 class SettingsInvalid(TrishulaError):
@@ -43,11 +49,14 @@ class Settings:
         urls: WebSocket URLs of the nodes, in order of preference.
         agent: the agent's name, which is its WAMP ``authid``.
         token: its secret; never shown.
+        failback_s: how long a node that stands before ours in ``urls`` must have been there before we go back to it;
+            ``None`` to stay where we are as long as that node is there.
     """
 
     urls: tuple[str, ...]
     agent: str
     token: str = field(repr=False)
+    failback_s: float | None = DEFAULT_FAILBACK_S
 
 
 def load(
@@ -93,6 +102,10 @@ def load(
         (environ.get("TRISHULA_AGENT"), "TRISHULA_AGENT"),
         (from_file.get("agent"), f"agent in {path}"),
     )
+    found_failback, failback_from = _first(
+        (environ.get("TRISHULA_FAILBACK"), "TRISHULA_FAILBACK"),
+        (from_file.get("failback"), f"failback in {path}"),
+    )
     urls = (DEFAULT_URL,) if found_url is None else parse_urls(found_url, url_from)
     if found_token is None:
         raise TokenMissing(
@@ -108,7 +121,7 @@ def load(
         raise SettingsInvalid(
             f"{agent_from} is {agent_text!r}, and {token_from} gives a token of {name!r}: an agent uses its own token"
         )
-    return Settings(urls, name, found_token.strip())
+    return Settings(urls, name, found_token.strip(), _failback_s(found_failback, failback_from))
 
 
 def parse_urls(value: object, source: str) -> tuple[str, ...]:
@@ -143,6 +156,20 @@ def _complete(url: str, source: str) -> str:
         )
     path = f"/{WEBSOCKET_PATH}" if parts.path in ("", "/") else parts.path
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def _failback_s(value: object, source: str) -> float | None:
+    if value is None:
+        return DEFAULT_FAILBACK_S
+    if value == "off":
+        return None
+    try:
+        seconds = parse_duration_s(value)
+    except ValueError:
+        seconds = 0.0
+    if not 1.0 <= seconds <= 86_400.0:
+        raise SettingsInvalid(f'{source} is {value!r}; it must be a duration from "1s" to "1d", or "off"')
+    return seconds
 
 
 def _owner(token: str, source: str) -> str:

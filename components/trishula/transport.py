@@ -1,8 +1,10 @@
 """What a client needs of a connection, as an interface: :mod:`trishula.connection` is the real one, tests play another.
 
 A *connection* keeps joining nodes until it is stopped; each time it succeeds it hands a *link* (one joined session) to
-its *listener*. What fails on a link fails with a typed error: :class:`LinkLost` and :class:`AnswerLate` for what the
-client itself must deal with, the classes of :mod:`trishula.errors` for everything that a node answered.
+its *listener*. While it is joined to a node that is not the preferred one, it may offer a second link, to move to.
+
+What fails on a link fails with a typed error: :class:`LinkLost` and :class:`AnswerLate` for what the client itself must
+deal with, the classes of :mod:`trishula.errors` for everything that a node answered.
 """
 
 from __future__ import annotations
@@ -69,6 +71,13 @@ class Listener(Protocol):
     def link_lost(self, error: TrishulaError) -> None:
         """The session is gone; the connection goes on trying."""
 
+    def link_offered(self, link: Link) -> None:
+        """Beside the session there is one with a better node: set up what is needed on it and say ``moved``, or
+        ``drop`` it and stay."""
+
+    def link_withdrawn(self, error: TrishulaError) -> None:
+        """The offered one is gone, before it was moved to."""
+
     def node_unreachable(self, url: str, error: TrishulaError, retry_in_s: float) -> None:
         """An attempt failed; the connection goes on trying."""
 
@@ -81,6 +90,9 @@ class Connection(Protocol):
 
     def start(self, listener: Listener) -> None:
         """Begin to try."""
+
+    def moved(self) -> None:
+        """The offered link is the session now; the one before it goes when its calls are through."""
 
     def stop(self) -> Pending[None]:
         """Leave cleanly and stop trying; resolved when the socket is closed."""

@@ -575,7 +575,7 @@ async def test_an_agent_that_runs_by_itself_leaves_in_order_at_sigterm(node: Nod
         await until(lambda: process.poll() is not None)
         out, err = process.communicate()
         assert (process.returncode, out) == (0, ""), err
-        assert f"agni has joined {node.url}" in err
+        assert f"agni has joined single at {node.url}" in err
         assert isinstance(await failure_of(dc.rpc("agni", "ping")), ProcedureUnknown)
 
 

@@ -444,6 +444,9 @@ class SimConnection:
         stopped.resolve(None)
         return stopped
 
+    def moved(self) -> None:
+        raise AssertionError("there is only one node")
+
     def vanish(self) -> None:
         """The client's process was killed: it hears nothing any more, and its kernel tells the node."""
         self._stopped = True

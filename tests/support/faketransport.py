@@ -87,9 +87,15 @@ class FakeLink:
         return resolved(None)
 
     def drop(self) -> None:
-        self._connection.lose()
+        self._connection.dropped(self)
 
     # what the test does and asks
+
+    def close(self) -> None:
+        """Its network goes."""
+        self.is_open = False
+        for one in self.asked:
+            one.answer.reject(LinkLost("gone"))
 
     def usual(self, asked: Asked) -> Any:
         """What a node answers."""
@@ -129,6 +135,7 @@ class FakeConnection:
     def __init__(self) -> None:
         self.listener: Listener | None = None
         self.links: list[FakeLink] = []
+        self.offered: FakeLink | None = None
         self.is_stopped = False
 
     def start(self, listener: Listener) -> None:
@@ -139,6 +146,34 @@ class FakeConnection:
         if self.links and self.links[-1].is_open:
             self.lose()
         return resolved(None)
+
+    def moved(self) -> None:
+        assert self.offered is not None
+        self.links.append(self.offered)
+        self.offered = None
+
+    def offer(self, url: str, prepare: Callable[[FakeLink], object] = lambda _: None) -> FakeLink:
+        """A better node is there."""
+        assert self.listener is not None
+        self.offered = link = FakeLink(self, url)
+        prepare(link)
+        self.listener.link_offered(link)
+        return link
+
+    def withdraw(self) -> None:
+        """The better node goes, before it was moved to."""
+        assert self.listener is not None
+        link, self.offered = self.offered, None
+        assert link is not None
+        link.close()
+        self.listener.link_withdrawn(BusUnreachable("gone"))
+
+    def dropped(self, link: FakeLink) -> None:
+        """The client gave a link up."""
+        if link is self.offered:
+            self.withdraw()
+        else:
+            self.lose()
 
     def join(self, url: str = "ws://one/ws", prepare: Callable[[FakeLink], object] = lambda _: None) -> FakeLink:
         assert self.listener is not None
@@ -151,10 +186,9 @@ class FakeConnection:
     def lose(self) -> None:
         """The network goes: calls fail, then the loss is told, as with Autobahn."""
         assert self.listener is not None
-        link = self.links[-1]
-        link.is_open = False
-        for one in link.asked:
-            one.answer.reject(LinkLost("gone"))
+        self.links[-1].close()
+        if self.offered is not None:
+            self.moved()
         self.listener.link_lost(BusUnreachable("gone"))
 
     def fail(self, error: TrishulaError) -> None:

@@ -67,6 +67,9 @@ class Setup:
     def lost(self, url: str, error: TrishulaError) -> None:
         self.observed.append(("lost", url))
 
+    def moved(self, old: str, url: str) -> None:
+        self.observed.append(("moved", old, url))
+
     def unreachable(self, error: TrishulaError, now_s: float) -> None:
         self.observed.append(("unreachable", str(error)))
 

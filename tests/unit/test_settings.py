@@ -107,7 +107,7 @@ def test_a_wrong_agent_name(tmp_path: Path) -> None:
 def test_faults_of_the_profile(tmp_path: Path) -> None:
     path = write_profile(tmp_path, "tokn = 'dc.s'\n")
     assert refusal(tmp_path) == (
-        f"the profile {path} has the unknown key 'tokn'; the known keys are url, agent, token, token_file"
+        f"the profile {path} has the unknown key 'tokn'; the known keys are url, agent, token, token_file, failback"
     )
     path.write_text("token = 'dc.s'\ntoken_file = 'x'\n")
     assert refusal(tmp_path) == f"the profile {path} has both token and token_file; leave one out"
@@ -120,3 +120,21 @@ def test_faults_of_the_profile(tmp_path: Path) -> None:
     assert refusal(tmp_path, profile="absent") == (
         f"the argument profile names the profile {tmp_path}/.config/trishula/absent.toml, and there is no such file"
     )
+
+
+def test_when_to_go_back_to_the_first_node(tmp_path: Path) -> None:
+    def found(**environ: str) -> float | None:
+        return load(token="dc.s", environ=environ, home=tmp_path).failback_s
+
+    assert found() == 30.0
+    assert found(TRISHULA_FAILBACK="5m") == 300.0
+    assert found(TRISHULA_FAILBACK="off") is None
+    write_profile(tmp_path, 'failback = "off"\n')
+    assert found() is None
+    assert found(TRISHULA_FAILBACK="10s") == 10.0
+
+
+@pytest.mark.parametrize("value", ["30", "soon", "0s", "2d"])
+def test_faults_of_the_failback(tmp_path: Path, value: str) -> None:
+    said = refusal(tmp_path, token="dc.s", environ={"TRISHULA_FAILBACK": value})
+    assert said == f'TRISHULA_FAILBACK is {value!r}; it must be a duration from "1s" to "1d", or "off"'
