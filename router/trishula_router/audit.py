@@ -6,7 +6,7 @@ never bodies. Positions of records are called ``seq`` on the wire, as in receipt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -90,23 +90,40 @@ class Audit:
         return {"messages": [_life(history) for history in lives]}
 
     async def query(self, options: QueryOptions) -> dict[str, Any]:
-        """Records of the journal, oldest first, behind ``after``."""
+        """Records of the journal, oldest first, behind ``after``.
+
+        A question about an agent or a message finds the records that name it, and those of what became of its messages.
+        """
         found: list[dict[str, Any]] = []
         after, looked = options.after, 0
         while True:
             page = await self._store.records(
                 after=after, limit=_PAGE, kind=options.kind, since=options.since, until=options.until
             )
-            for record in page:
+            decoded = [(record, msgspec.json.decode(record.facts)) for record in page]
+            asked_for = await self._asked_for([facts for _, facts in decoded], options)
+            for record, facts in decoded:
                 after = record.position
-                facts = msgspec.json.decode(record.facts)
-                if _concerns(facts, options):
+                if _concerns(facts, options) or not asked_for.isdisjoint(_positions_in(facts)):
                     found.append(_told(record, facts))
                     if len(found) == options.limit:
                         return {"records": found, "more": True, "after": after}
             looked += len(page)
             if len(page) < _PAGE or looked >= _LOOK_LIMIT:
                 return {"records": found, "more": len(page) == _PAGE, "after": after}
+
+    async def _asked_for(self, many_facts: Iterable[dict[str, Any]], options: QueryOptions) -> set[int]:
+        """Of the messages that records list by position, those that the question is about; none if it is about all."""
+        if options.agent is None and options.id is None:
+            return set()
+        listed = sorted({position for facts in many_facts for position in _positions_in(facts)})
+        asked_for: set[int] = set()
+        for begin in range(0, len(listed), _PAGE):
+            for position, message in (await self._store.at_positions(listed[begin : begin + _PAGE])).items():
+                is_theirs = options.agent is None or _is_party(options.agent, message)
+                if is_theirs and options.id in (None, message.id):
+                    asked_for.add(position)
+        return asked_for
 
     async def verify(self) -> dict[str, Any]:
         """Check the chain and the checksums of all bodies."""
@@ -190,7 +207,14 @@ def _told(record: Record, facts: dict[str, Any]) -> dict[str, Any]:
     return {"seq": record.position, "at": record.at, "kind": record.kind, **facts}
 
 
+def _positions_in(facts: dict[str, Any]) -> list[int]:
+    """The messages that a record tells of and doesn't name: ends, returns and deliveries list their positions."""
+    listed = [*facts.get("messages", ()), *facts.get("bodies", ())]
+    return [one[0] if isinstance(one, list) else one for one in listed]
+
+
 def _concerns(facts: dict[str, Any], options: QueryOptions) -> bool:
+    """Whether a record itself names what the question is about."""
     if options.id is not None and facts.get("id") != options.id:
         return False
     if options.agent is None:

@@ -131,3 +131,27 @@ def test_cancel_of_a_broadcast_is_for_those_who_have_not_done_it(rig: Rig) -> No
     assert rig.call(dc, uris.MAILBOX_CANCEL, ["b1"]) == [True]
     told = rig.call(dc, uris.MAILBOX_STATUS, ["b1"])["b1"]
     assert (told["state"], told["recipients"]) == ("cancelled", {"agni": "done", "rushabdev": "cancelled"})
+
+
+def test_query_finds_what_became_of_an_agents_messages(rig: Rig) -> None:
+    # Those records list positions, and name neither sender nor recipient.
+    dc, agni, boss = rig.join("dc"), rig.join("agni"), rig.join("boss", operator=True)
+    rig.send(dc, {"id": "m1", "to": "agni"}, {"id": "m2", "to": "agni"}, {"id": "m3", "to": "rushabdev"})
+    first, second = rig.fetch(agni)["deliveries"]
+    rig.ack(agni, first["token"])
+    rig.nack(agni, second["token"], "not now")
+    rig.call(dc, uris.MAILBOX_CANCEL, ["m2", "m3"])
+
+    def kinds(**options: str) -> list[str]:
+        records = rig.call(boss, uris.AUDIT_QUERY, options)["records"]
+        return [record["kind"] for record in records if record["kind"] not in ("joined", "left")]
+
+    life = ["delivered", "done", "returned", "cancelled"]
+    assert kinds(agent="agni") == ["accepted"] * 2 + life
+    assert kinds(agent="dc") == ["accepted"] * 3 + life
+    assert kinds(agent="rushabdev") == ["accepted", "cancelled"]
+    assert kinds(agent="boss") == []
+    assert kinds(id="m1") == ["accepted", "delivered", "done"]
+    assert kinds(id="m2", agent="dc") == ["accepted", "delivered", "returned", "cancelled"]
+    assert kinds(id="m2", agent="rushabdev") == []
+    assert kinds(agent="agni", kind="done") == ["done"]

@@ -30,8 +30,10 @@ def audit() -> None:
 
 
 @audit.command()
-@click.option("--agent", metavar="NAME", help="Only records that name this agent.")
-@click.option("--id", "message_id", metavar="ID", help="Only records that name this message.")
+@click.option(
+    "--agent", metavar="NAME", help="Only records of this agent, and of what became of messages it sent or got."
+)
+@click.option("--id", "message_id", metavar="ID", help="Only records of this message.")
 @click.option("--kind", metavar="KIND", help="Only records of this kind: accepted, delivered, done, joined, refused …")
 @click.option("--since", metavar="WHEN", help='Not before: "10m" for ten minutes ago, or 2026-11-23T00:00:00.')
 @click.option("--until", metavar="WHEN", help="Not after; as --since.")
