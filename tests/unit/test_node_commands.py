@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from pathlib import Path
 
 import click
@@ -15,11 +16,12 @@ from trishula_router.agents_file import read_agents
 from trishula_router.commands import node, token
 from trishula_router.commands.state import agents_file_of, default_state_dir, hold_state_dir, state_is_held
 from trishula_router.config_check import read_config_file
+from trishula_router.drill.command import drill
 from trishula_router.effective import render_config
 from trishula_router.tokens import digest_of
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
-COMMANDS = click.Group("commands", commands=[node, token])
+COMMANDS = click.Group("commands", commands=[node, token, drill])
 
 
 def run(*arguments: str | Path) -> Result:
@@ -182,6 +184,23 @@ def test_node_check_of_a_good_file_ends_with_0() -> None:
 
 
 # -- node status, and where the state is -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments", [("node", "start", "--state"), ("node", "check"), ("drill", "kill9", "--state")], ids=" ".join
+)
+def test_without_crossbar_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    # What is None there can't be imported, as if it weren't installed.
+    monkeypatch.setitem(sys.modules, "crossbar", None)
+    done = run(*arguments, tmp_path)
+    assert done.exit_code == Exit.FAILED
+    assert done.stderr.splitlines()[-1] == (
+        "Error: a node runs in Crossbar, which is not installed in this environment; install it with: "
+        "pip install 'trishula[router]'"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_node_status_says_that_no_node_runs(tmp_path: Path) -> None:

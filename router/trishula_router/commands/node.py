@@ -17,7 +17,7 @@ from trishula.errors import TrishulaError
 from trishula.units import show_bytes
 from trishula_router.commands.keeping import backup, restore, verify
 from trishula_router.commands.start import start
-from trishula_router.commands.state import default_state_dir, speaks_json, state_is_held
+from trishula_router.commands.state import default_state_dir, require_crossbar, speaks_json, state_is_held
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.config_check import check_config, check_with_crossbar, read_config_file
 from trishula_router.effective import address_of
@@ -44,6 +44,7 @@ def check(ctx: click.Context, files_: tuple[Path, ...]) -> None:
 
     Exit code 0 only if there are none. With --json: a list of objects with file and faults.
     """
+    require_crossbar()
     found = {path: faults_of(path) for path in files_}
     if speaks_json(ctx):
         click.echo(

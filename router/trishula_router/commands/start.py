@@ -18,6 +18,7 @@ from trishula_router.commands.state import (
     default_state_dir,
     hold_state_dir,
     open_state_dir,
+    require_crossbar,
     speaks_json,
 )
 from trishula_router.commands.supervisor import (
@@ -60,6 +61,7 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
     The first line on standard output is the address it listens on, once it is ready (with --json: an object with url,
     state and pid). Ctrl-C, SIGTERM and SIGINT stop it. Its log is node.log in the state directory.
     """
+    require_crossbar()
     raw, base = _load(config)
     _complain(check_config(raw, base=base))
     if state is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ __all__ = [
     "default_state_dir",
     "hold_state_dir",
     "open_state_dir",
+    "require_crossbar",
     "speaks_json",
     "state_is_held",
 ]
@@ -36,6 +38,20 @@ class CommandFailed(click.ClickException):
     def __init__(self, sentence: str, exit_code: Exit = Exit.FAILED) -> None:
         super().__init__(sentence)
         self.exit_code = int(exit_code)  # type: ignore[misc]  # Click declares it for the class, and reads it from here
+
+
+def require_crossbar() -> None:
+    """Refuse to go on in an environment that only an agent needs.
+
+    Raises:
+        CommandFailed: Crossbar is not installed.
+    """
+    # Looked for and not imported, which takes seconds.
+    if importlib.util.find_spec("crossbar") is None:
+        raise CommandFailed(
+            "a node runs in Crossbar, which is not installed in this environment; install it with: "
+            "pip install 'trishula[router]'"
+        )
 
 
 def speaks_json(ctx: click.Context) -> bool:

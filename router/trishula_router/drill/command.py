@@ -60,7 +60,7 @@ Examples:
 @json_option
 @click.pass_context
 def drill(ctx: click.Context, name: str, rounds: int, seed: int | None, state: Path | None) -> None:
-    from trishula_router.commands.state import open_state_dir
+    from trishula_router.commands.state import open_state_dir, require_crossbar
     from trishula_router.drill.report import Report
 
     if state is not None and name == _CLOCK:
@@ -68,6 +68,7 @@ def drill(ctx: click.Context, name: str, rounds: int, seed: int | None, state: P
             f"--state {state} can't be used in the drill {_CLOCK}: messages that wait there would expire when a node "
             "is started with a clock that was set forward; leave it out for a throw-away directory"
         )
+    require_crossbar()
     shared = ctx.ensure_object(State)
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
     # Said before anything can go wrong.
