@@ -93,6 +93,8 @@ REALM = "trishula"
 PREFIX = "trishula."
 DEFAULT_PORT = 8765
 WEBSOCKET_PATH = "ws"
+#: Where the links of other nodes come in.
+PEER_PATH = "peer"
 
 MAILBOX_SEND = "trishula.mailbox.send"
 MAILBOX_ATTACH = "trishula.mailbox.attach"

@@ -13,13 +13,20 @@ other ``audit.*``, ``node.*``, ``admin.*``      call        operators
 ``agent.<a>.topic.<name>``                      publish     ``<a>``
 ``agent.<a>.topic.<name>``                      subscribe   every agent
 ``event.agent``, ``event.node``, ``…fallback``  subscribe   every agent
+``agent.<a>.<procedure>``                       register    links
+``agent.<a>.<procedure>``                       call        links, for the caller that they name
+``agent.<a>.topic.<name>``, ``event.*``         subscribe   links
+``agent.<a>.topic.<name>``, ``event.*``         publish     links, for the publisher that they name
+``peer.<node>.*``                               subscribe   the link of ``<node>``
+``peer.<node>.*``                               publish     the links of others, for their node
+``internal.link.names``, ``….changed``          call, subs. links
 ==============================================  ==========  ==============================================
 
-Two refusals come before the table, for everybody who is asked about here:
+Two refusals come before the table:
 
 - ``forward_for`` among the options. With it a client makes Crossbar show the callee or subscriber another session,
-  authid and role than its own; Crossbar checks nothing. It belongs to the links between routers alone, whose role is a
-  static one that never asks here.
+  authid and role than its own; Crossbar checks nothing. It belongs to the links between routers alone: sessions in the
+  role ``rlink``, whom the node's own key or their place inside of the router got that role.
 - ``match`` other than exact. The permission of a prefix or a wildcard would be the permission of all that it matches.
 
 The answer is never cached: Crossbar's cache knows neither the options nor the authid.
@@ -32,7 +39,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from trishula import errors, uris
-from trishula_router.principals import AGENT_ROLE, OPERATOR_ROLE, Principal, Principals
+from trishula_router.links.names import travels_as_procedure, travels_as_topic
+from trishula_router.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Principal, Principals
 
 __all__ = ["ACTIONS", "Authorizer", "Denial"]
 
@@ -84,7 +92,7 @@ class Denial:
 
 
 class Authorizer:
-    """Decides what a session of an agent or an operator may do.
+    """Decides what a session of an agent, an operator or a link may do.
 
     Args:
         principals: who there is, with what grants.
@@ -111,6 +119,9 @@ class Authorizer:
         """Whether the session may; ``None`` if so, else why not."""
         authid, role = session.get("authid"), session.get("authrole")
         asked = (str(authid), str(action), str(uri))
+        if role == LINK_ROLE:
+            against = _against_link(authid, uri, action, options)
+            return None if against is None else Denial(*asked, against, errors.NotAllowed)
         if options.get("forward_for") is not None:
             reason = "it claims to be forwarded for somebody (forward_for), and only links between routers forward"
             return Denial(*asked, reason, errors.ForwardingForbidden)
@@ -138,6 +149,29 @@ class Authorizer:
         if action == "subscribe" and uri in _PUBLIC_EVENTS:
             return None
         return f"an agent may {action} nothing outside of its own names, and this is not one of them"
+
+
+def _against_link(peer: object, uri: object, action: object, options: Mapping[str, object]) -> str | None:
+    """What a link may: carry what travels, as somebody else's, and ask for the names that it shall carry."""
+    if not isinstance(peer, str) or not isinstance(uri, str) or action not in ACTIONS:
+        return "the question is not one that a link can ask"
+    if options.get("match") not in (None, "exact"):
+        return f"a link carries exact names, no {options.get('match')} patterns"
+    if (action, uri) in (("call", uris.LINK_NAMES), ("subscribe", uris.LINK_CHANGED)):
+        return None
+    if action in ("register", "call"):
+        travels = travels_as_procedure(uri)
+    else:
+        # What is for the peer goes out by its link, and what is for others comes in by it.
+        out = action == "subscribe"
+        travels = travels_as_topic(uri) and (
+            not uri.startswith(uris.PEER_PREFIX) or uri.startswith(f"{uris.PEER_PREFIX}{peer}.") == out
+        )
+    if not travels:
+        return f"a link may {action} nothing there: it is no name that travels between nodes"
+    if action in ("call", "publish") and not options.get("forward_for"):
+        return f"a link may {action} only for somebody else (forward_for)"
+    return None
 
 
 def _against_call_to_node(principal: Principal, as_operator: bool, uri: str) -> str | None:

@@ -7,7 +7,8 @@ What our promises depend on, and is therefore refused if it is otherwise:
 
 - one router worker embeds our component, in our realm, in the role ``node``;
 - agents get in by a ticket that our authenticator checks, and by nothing else: no path without authentication, no
-  further method, no web service that calls or publishes for whoever asks;
+  further method, no web service that calls or publishes for whoever asks; peers come in by their keys, at a path of
+  their own (:mod:`trishula_router.link_check`);
 - what they do is asked of our authorizer, each time; the one static role is ``node``;
 - the transport is ``web``: ``universal`` leaves Nagle's algorithm on, which costs 22.8 ms one way;
 - dead peers are noticed (pings), and a message that our limit allows fits into the transport's.
@@ -25,8 +26,9 @@ from typing import cast
 
 from trishula import uris
 from trishula_router.effective import Json
+from trishula_router.link_check import BATCH_BYTES, check_links, check_peer_path
 from trishula_router.options import MISSING, WHOLE, ConfigError, Fault, NodeConfig, parse_options
-from trishula_router.principals import AGENT_ROLE, NODE_ROLE, OPERATOR_ROLE
+from trishula_router.principals import AGENT_ROLE, LINK_ROLE, NODE_ROLE, OPERATOR_ROLE
 
 __all__ = ["COMPONENT_CLASS", "check_config", "check_with_crossbar", "read_config_file"]
 
@@ -124,6 +126,7 @@ class _Check:
         self.faults: list[Fault] = []
         self._base = base
         self._options: NodeConfig | None = None
+        self._peers: tuple[str, ...] = ()
 
     def fault(self, path: str, value: object, rule: str) -> None:
         self.faults.append(Fault(path, value, rule))
@@ -149,13 +152,15 @@ class _Check:
 
     def _check_router(self, worker: Json, path: str, components: list[tuple[str, Json]]) -> None:
         self._id(worker, path)
+        nodes = [found for found in components if found[1].get("classname") == COMPONENT_CLASS]
+        self._peers = _peers_of(nodes[0][1])
         ours = [found for found in self._maps(worker, "realms", path) if found[1].get("name") == uris.REALM]
         if not ours:
             self.fault(f"{path}.realms", WHOLE, f'one of them must have the name "{uris.REALM}"')
         for realm_path, realm in ours:
             self._id(realm, realm_path)
             self._check_roles(realm, realm_path)
-        nodes = [found for found in components if found[1].get("classname") == COMPONENT_CLASS]
+            self.faults.extend(check_links(realm, realm_path, self._peers))
         for component_path, component in nodes:
             self._check_component(component, component_path)
         for component_path, _ in nodes[1:]:
@@ -170,6 +175,12 @@ class _Check:
                 f"{path}.transports",
                 WHOLE,
                 f'one of them must have the path "{uris.WEBSOCKET_PATH}" of type "websocket"',
+            )
+        if self._peers and uris.PEER_PATH not in doors:
+            self.fault(
+                f"{path}.transports",
+                WHOLE,
+                f'one of them must have the path "{uris.PEER_PATH}" of type "websocket", where the peers come in',
             )
 
     def _check_component(self, component: Json, path: str) -> None:
@@ -187,10 +198,12 @@ class _Check:
 
     def _check_roles(self, realm: Json, path: str) -> None:
         roles = list(self._maps(realm, "roles", path))
+        # Crossbar knows the role of links, and nothing may have it where there are none.
+        asked = (AGENT_ROLE, OPERATOR_ROLE, LINK_ROLE) if self._peers else (AGENT_ROLE, OPERATOR_ROLE)
         for role_path, role in roles:
             self._id(role, role_path)
             name = role.get("name", MISSING)
-            if name in (AGENT_ROLE, OPERATOR_ROLE):
+            if name in asked:
                 self._equal(role, "authorizer", uris.AUTHORIZE, role_path)
                 for key in ("permissions", "cache"):
                     if key in role:
@@ -201,10 +214,10 @@ class _Check:
                 self._check_node_role(role, role_path)
             else:
                 # A static role could forge callers, and a dynamic one would be denied everything.
-                known = f'"{AGENT_ROLE}", "{OPERATOR_ROLE}" or "{NODE_ROLE}"'
+                known = ", ".join(f'"{role}"' for role in asked) + f' or "{NODE_ROLE}"'
                 self.fault(f"{role_path}.name", name, f"it must be {known}: nothing gives a session another role")
         names = [role.get("name") for _, role in roles]
-        for name in (AGENT_ROLE, OPERATOR_ROLE, NODE_ROLE):
+        for name in (*asked, NODE_ROLE):
             if names.count(name) != 1:
                 self.fault(f"{path}.roles", WHOLE, f'exactly one of them must have the name "{name}"')
 
@@ -241,7 +254,7 @@ class _Check:
                 continue
             if entry.get("type") == "websocket":
                 doors.append(str(name))
-                self._check_websocket(entry, at)
+                self._check_websocket(entry, at, for_peers=name == uris.PEER_PATH)
             elif entry.get("type") in _WAYS_AROUND:
                 self.fault(f"{at}.type", entry["type"], "it must not be a way past the tickets of the agents")
             elif name == "/" and entry.get("type") == "nodeinfo":
@@ -252,16 +265,11 @@ class _Check:
                 )
         return doors
 
-    def _check_websocket(self, service: Json, path: str) -> None:
-        auth = self._map(service.get("auth", MISSING), f"{path}.auth")
-        if auth is not None:
-            for method in auth:
-                if method != "ticket":
-                    self.fault(f"{path}.auth.{method}", WHOLE, "it must go: agents join with tickets alone")
-            ticket = self._map(auth.get("ticket", MISSING), f"{path}.auth.ticket")
-            if ticket is not None:
-                for key, value in _AUTHENTICATOR.items():
-                    self._equal(ticket, key, value, f"{path}.auth.ticket")
+    def _check_websocket(self, service: Json, path: str, *, for_peers: bool) -> None:
+        if for_peers:
+            self.faults.extend(check_peer_path(service, path, self._peers))
+        else:
+            self._check_tickets(service, path)
         options = self._map(service.get("options", MISSING), f"{path}.options")
         if options is None:
             return
@@ -276,14 +284,29 @@ class _Check:
                 f"{path}.options.tcp_nodelay", options["tcp_nodelay"], "it must be true: small messages must not wait"
             )
         least = _ENVELOPE_BYTES + (self._options.limits.payload_bytes if self._options else 0)
+        around = "the envelope around it"
+        if for_peers:
+            least, around = least + BATCH_BYTES, "a run of records with it"
         for key in ("max_frame_size", "max_message_size"):
             value = options.get(key, MISSING)
             if not _is_count(value) or value < least:
                 self.fault(
                     f"{path}.options.{key}",
                     value,
-                    f"it must be at least {least}: limits.payload and the envelope around it",
+                    f"it must be at least {least}: limits.payload and {around}",
                 )
+
+    def _check_tickets(self, service: Json, path: str) -> None:
+        auth = self._map(service.get("auth", MISSING), f"{path}.auth")
+        if auth is None:
+            return
+        for method in auth:
+            if method != "ticket":
+                self.fault(f"{path}.auth.{method}", WHOLE, "it must go: agents join with tickets alone")
+        ticket = self._map(auth.get("ticket", MISSING), f"{path}.auth.ticket")
+        if ticket is not None:
+            for key, value in _AUTHENTICATOR.items():
+                self._equal(ticket, key, value, f"{path}.auth.ticket")
 
     # -- small helpers -------------------------------------------------------------------------------------------------
 
@@ -316,6 +339,13 @@ class _Check:
         # Crossbar makes one up if it is missing.
         if value is not MISSING and not (isinstance(value, str) and _ID.match(value)):
             self.fault(f"{path}.id", value, _ID_RULE)
+
+
+def _peers_of(component: Json) -> tuple[str, ...]:
+    """The peers that a component names, whatever else is wrong with it."""
+    extra = component.get("extra")
+    peers = extra.get("peers") if isinstance(extra, Mapping) else None
+    return tuple(peer for peer in peers if isinstance(peer, str)) if isinstance(peers, list) else ()
 
 
 def _is_count(value: object) -> bool:

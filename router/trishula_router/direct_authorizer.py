@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["answer_directly"]
+__all__ = ["Authorize", "answer_directly"]
 
 #: (session, uri, action, options) → Crossbar's answer.
 Authorize = Callable[[Mapping[str, object], object, object, Mapping[str, object] | None], dict[str, bool]]

@@ -39,12 +39,14 @@ from trishula.names import Address
 from trishula.surroundings import use_monotonic_timers
 from trishula_router.agents_file import AgentsFileError
 from trishula_router.clock import SteadyClock
-from trishula_router.direct_authorizer import answer_directly
+from trishula_router.direct_authorizer import Authorize, answer_directly
 from trishula_router.frames import guard_frames
+from trishula_router.links.connecting import install
+from trishula_router.links.offering import making_way, offer_names
 from trishula_router.node import Caller, Node, Verb
 from trishula_router.options import ConfigError, parse_options
 from trishula_router.peering import KINDS
-from trishula_router.principals import AGENT_ROLE, OPERATOR_ROLE, Principals
+from trishula_router.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Principals
 from trishula_router.settlement import News
 from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite import open_store
@@ -104,6 +106,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         }
         self._session_roles["callee"].call_canceling = False
         self._node: Node | None = None
+        self._authorizer: Authorize = _deny
         # Receipts topics with subscribers: news that nobody listens to are not even built.
         self._listened: dict[int, str] = {}
         self._listened_topics: set[str] = set()
@@ -158,7 +161,14 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             await self.register(self._handler(uri, verb), uri, options=RegisterOptions(details_arg="details"))
         for kind in KINDS if config.peers else ():
             await self.subscribe(partial(self._on_peer, kind), uris.peer_topic(config.node, kind))
-        if not answer_directly(self._transport, (AGENT_ROLE, OPERATOR_ROLE), node.authorizer.authorize):
+        roles: tuple[str, ...] = (AGENT_ROLE, OPERATOR_ROLE)
+        self._authorizer = node.authorizer.authorize
+        if config.peers:
+            roles = (*roles, LINK_ROLE)
+            self._authorizer = making_way(self, node.authorizer.authorize)
+            await offer_names(self)
+            install(random.random)
+        if not answer_directly(self._transport, roles, self._authorizer):
             log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
         if not guard_frames(websocket.WampWebSocketServerProtocol, serializer):
             log.warn(
@@ -219,8 +229,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
     async def _authorize(
         self, session: Mapping[str, Any], uri: str, action: str, options: Mapping[str, Any] | None = None
     ) -> dict[str, bool]:
-        assert self._node is not None
-        return self._node.authorizer.authorize(session, uri, action, options)
+        return self._authorizer(session, uri, action, options)
 
     def _on_join(self, details: Mapping[str, Any]) -> None:
         assert self._node is not None
@@ -292,6 +301,10 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         if self._transport is None:
             return
         self.publish(topic, event, options=PublishOptions(eligible=eligible) if eligible else None)
+
+
+def _deny(*_: object) -> dict[str, bool]:
+    return {"allow": False, "disclose": True, "cache": False}
 
 
 def _version() -> str:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from trishula import uris
 
-__all__ = ["Address", "address_of", "effective_config", "options_of", "render_config"]
+__all__ = ["Address", "address_of", "effective_config", "listener_of", "options_of", "render_config"]
 
 #: A map of the configuration. Its shape is Crossbar's and has been checked by ``config_check``.
 Json = dict[str, Any]
@@ -45,11 +45,12 @@ def _component(config: Json) -> Json:
     raise LookupError("the configuration has no component with options")
 
 
-def _endpoint(config: Json) -> Json:
+def listener_of(config: Json) -> Json:
+    """The transport at which the agents arrive."""
     for worker in config["workers"]:
         for transport in worker.get("transports", []):
             if uris.WEBSOCKET_PATH in transport.get("paths", {}):
-                return cast(Json, transport["endpoint"])
+                return cast(Json, transport)
     raise LookupError("the configuration has no transport with a WebSocket path")
 
 
@@ -60,7 +61,7 @@ def options_of(config: Json) -> Json:
 
 def address_of(config: Json) -> Address:
     """Where the agents' transport listens."""
-    endpoint = _endpoint(config)
+    endpoint = listener_of(config)["endpoint"]
     return Address(endpoint.get("interface", ""), endpoint["port"])
 
 
@@ -78,7 +79,7 @@ def effective_config(
     """
     result = copy.deepcopy(config)
     options_of(result)["state"] = str(state_dir.absolute())
-    endpoint = _endpoint(result)
+    endpoint = listener_of(result)["endpoint"]
     endpoint["port"] = address.port
     if address.host:
         endpoint["interface"] = address.host

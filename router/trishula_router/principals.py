@@ -19,12 +19,14 @@ from trishula.errors import TokenInvalid, TokenMissing
 from trishula_router.agents_file import ANYBODY, AgentRecord, AgentsFileError, Stamp, read_agents, stamp_of
 from trishula_router.tokens import find_token, owner_of
 
-__all__ = ["AGENT_ROLE", "NODE_ROLE", "OPERATOR_ROLE", "Principal", "Principals"]
+__all__ = ["AGENT_ROLE", "LINK_ROLE", "NODE_ROLE", "OPERATOR_ROLE", "Principal", "Principals"]
 
 #: The roles of the realm, as the node's config declares them.
 AGENT_ROLE = "agent"
 OPERATOR_ROLE = "operator"
 NODE_ROLE = "node"
+#: Crossbar itself knows this one: it leaves registrations of such sessions out of its meta events.
+LINK_ROLE = "rlink"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from trishula.cli.state import State, json_option
 from trishula.errors import TrishulaError
 from trishula.units import show_bytes
 from trishula_router.commands.keeping import backup, restore, verify
+from trishula_router.commands.keys import keys
 from trishula_router.commands.start import start
 from trishula_router.commands.state import default_state_dir, require_crossbar, speaks_json, state_is_held
 from trishula_router.commands.supervisor import read_ready_file
@@ -31,7 +32,7 @@ def node() -> None:
     """Start a node, check its configuration, ask how it is, keep its store."""
 
 
-for command in (start, verify, backup, restore):
+for command in (start, verify, backup, restore, keys):
     node.add_command(command)
 
 

@@ -33,7 +33,7 @@ from trishula_router.effective import Address, Json, address_of, effective_confi
 from trishula_router.launcher import worker_program
 from trishula_router.options import ConfigError, Fault, NodeConfig, parse_options
 
-__all__ = ["start"]
+__all__ = ["load_config", "start"]
 
 #: How often another free port is tried when somebody took the one just found.
 _PORT_ATTEMPTS = 5
@@ -62,7 +62,7 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
     state and pid). Ctrl-C, SIGTERM and SIGINT stop it. Its log is node.log in the state directory.
     """
     require_crossbar()
-    raw, base = _load(config)
+    raw, base = load_config(config)
     _complain(check_config(raw, base=base))
     if state is None:
         state = default_state_dir(os.environ) if config is None else base / options_of(raw)["state"]
@@ -158,7 +158,7 @@ def _preflight(options: NodeConfig) -> None:
     closed.wait(10.0)
 
 
-def _load(config: Path | None) -> tuple[Json, Path]:
+def load_config(config: Path | None) -> tuple[Json, Path]:
     """The configuration and the directory that its relative paths start from."""
     try:
         if config is not None:

@@ -1,0 +1,361 @@
+"""The two ends of a link, and how what one router says reaches the other.
+
+A link joins two routers by two sessions in the role ``rlink``: the **near** leg lives inside of our router, the **far**
+leg is a WebSocket client of the peer's. A :class:`Bridge` is one pair of them, for as long as one connection lasts; the
+next connection gets a new one. Upstream keeps its sessions over reconnects and mends their state afterwards, which is
+where its doubled events and dead registrations come from (crossbar issues 1909, 1916, 1920, 2079).
+
+A leg passes on messages, not calls of Python functions: an EVENT here is a PUBLISH there, an INVOCATION a CALL, its
+RESULT a YIELD, its ERROR an ERROR, an INTERRUPT a CANCEL. So arguments, progress and error URIs stay what they were,
+keyword arguments may be named as they like, and no message costs a Deferred. What upstream does otherwise:
+
+- an error of the callee becomes the result ``None``, and so does a lost transport (not reported);
+- the caller's role is sent in place of its authid (not reported);
+- cancelling reaches neither the callee nor, through the near leg, anybody: Crossbar can't send INTERRUPT to a session
+  that it embeds, and fails halfway through detaching the caller (not reported);
+- progressive results are lost: the call that is sent on does not ask for them (not reported);
+- each forwarded call is logged twice at level info (not reported).
+
+Who wins a name: a session of the node's own, always. A leg registers as one of several (``invoke: last``), so that two
+links may offer the same name while an agent moves; :func:`give_way` takes legs off a name when an agent registers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp import message
+from autobahn.wamp.exception import ApplicationError, TransportLost
+from autobahn.wamp.types import ComponentConfig, RegisterOptions
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from trishula import uris
+from trishula.errors import OutcomeUnknown, ProcedureUnknown
+from trishula_router.links.names import Change
+from trishula_router.principals import LINK_ROLE
+
+__all__ = ["Bridge", "Leg", "give_way"]
+
+log = Logger()
+
+
+class Leg(ApplicationSession):  # type: ignore[misc]
+    """One end of a link.
+
+    Args:
+        realm: to join.
+        peer: the node at the other end of the link, for what people read.
+
+    Attributes:
+        other: the other end; set before either end carries anything.
+    """
+
+    def __init__(self, realm: str, peer: str) -> None:
+        super().__init__(ComponentConfig(realm))
+        self.peer = peer
+        self._transport: Any = None
+        self.other: Leg = self
+        self.topics = _Held(self._subscribe, self._unsubscribe)
+        self.procedures = _Held(self._register, self._unregister)
+        # By the router's number: which of its events and invocations are for the other leg.
+        self._topic_of: dict[int, str] = {}
+        self._procedure_of: dict[int, str] = {}
+        # An invocation here ↔ the call that it became at the other leg.
+        self._call_for: dict[int, int] = {}
+        self._invocation_of: dict[int, int] = {}
+
+    # -- names ---------------------------------------------------------------------------------------------------------
+
+    async def names(self, tell: Callable[[Change], object]) -> Change:
+        """All names of this leg's router; its later changes go to ``tell``."""
+        await self.subscribe(tell, uris.LINK_CHANGED)
+        found: Change = await self.call(uris.LINK_NAMES)
+        return found
+
+    async def _subscribe(self, uri: str) -> Any:
+        subscription = await self.subscribe(_never, uri)
+        self._topic_of[subscription.id] = uri
+        return subscription
+
+    async def _unsubscribe(self, subscription: Any) -> None:
+        self._topic_of.pop(subscription.id, None)
+        await subscription.unsubscribe()
+
+    async def _register(self, uri: str) -> Any:
+        registration = await self.register(_never, uri, options=RegisterOptions(invoke="last"))
+        self._procedure_of[registration.id] = uri
+        return registration
+
+    async def _unregister(self, registration: Any) -> None:
+        # Its number stays known until then: a call may be on its way, and is answered.
+        await registration.unregister()
+        self._procedure_of.pop(registration.id, None)
+
+    # -- messages ------------------------------------------------------------------------------------------------------
+
+    def onMessage(self, msg: Any) -> None:
+        """Pass a message on if it is for the other leg, else let Autobahn have it."""
+        if isinstance(msg, message.Event) and msg.subscription in self._topic_of:
+            self._on_event(msg)
+        elif isinstance(msg, message.Invocation) and msg.registration in self._procedure_of:
+            self._on_invocation(msg)
+        elif isinstance(msg, message.Interrupt):
+            self._on_interrupt(msg)
+        elif isinstance(msg, message.Result) and msg.request not in self._call_reqs:
+            self._on_result(msg)
+        elif (
+            isinstance(msg, message.Error)
+            and msg.request_type == message.Call.MESSAGE_TYPE
+            and msg.request not in self._call_reqs
+        ):
+            self._on_error(msg)
+        elif isinstance(msg, message.Unregistered) and msg.request == 0:
+            # Autobahn would go on believing in the registration.
+            self._registrations.pop(msg.registration, None)
+            self.procedures.lost(self._procedure_of.pop(msg.registration, ""))
+        else:
+            super().onMessage(msg)
+
+    def _on_event(self, event: Any) -> None:
+        if event.forward_for:
+            # It came over a link; whoever wants it has a link of its own.
+            return
+        publish = message.Publish(
+            self.other.new_request(),
+            self._topic_of[event.subscription],
+            forward_for=_on_behalf_of(event.publisher, event.publisher_authid, event.publisher_authrole),
+            **_content(event),
+        )
+        try:
+            self.other.send(publish)
+        except Exception:
+            # Events may be lost; one that is too large, or comes with the end of the connection, is.
+            log.failure("an event could not be sent to {peer}", peer=self.peer)
+
+    def _on_invocation(self, invocation: Any) -> None:
+        uri = self._procedure_of[invocation.registration]
+        if invocation.forward_for:
+            # In the moment in which an agent moves, two legs could else send a call back and forth.
+            self._fail(invocation.request, ProcedureUnknown.uri, f"{uri} is moving between nodes; call again")
+            return
+        request = self.other.new_request()
+        call = message.Call(
+            request,
+            uri,
+            receive_progress=invocation.receive_progress,
+            forward_for=_on_behalf_of(invocation.caller, invocation.caller_authid, invocation.caller_authrole),
+            **_content(invocation),
+        )
+        self._call_for[invocation.request] = request
+        self.other._invocation_of[request] = invocation.request
+        try:
+            self.other.send(call)
+        except Exception as error:
+            self.other._forget(request)
+            self._fail(invocation.request, ApplicationError.INVALID_PAYLOAD, f"the call did not reach a node: {error}")
+
+    def _on_interrupt(self, interrupt: Any) -> None:
+        request = self._call_for.get(interrupt.request)
+        if request is None:
+            return
+        self.other._forget(request)
+        # Answered here and now: if the callee can't be interrupted, Crossbar never answers a CANCEL.
+        self._fail(interrupt.request, ApplicationError.CANCELED, "the call was cancelled by its caller")
+        self.other.send(message.Cancel(request, message.Cancel.KILLNOWAIT))
+
+    def _on_result(self, result: Any) -> None:
+        request = self._invocation_of.get(result.request)
+        if request is None:
+            # Cancelled in the meantime.
+            return
+        if not result.progress:
+            self._forget(result.request)
+        try:
+            self.other.send(message.Yield(request, progress=result.progress, **_content(result)))
+        except Exception as error:
+            self._forget(result.request)
+            self.other._fail(request, ApplicationError.INVALID_PAYLOAD, f"the result can't be sent on: {error}")
+
+    def _on_error(self, error: Any) -> None:
+        request = self._invocation_of.get(error.request)
+        if request is None:
+            return
+        self._forget(error.request)
+        reply = message.Error(message.Invocation.MESSAGE_TYPE, request, error.error, **_content(error))
+        try:
+            self.other.send(reply)
+        except Exception as why:
+            self.other._fail(request, error.error, f"the error's arguments can't be sent on: {why}")
+
+    def fail_all(self) -> None:
+        """Answer the calls that this leg made for the other one: their outcome will not be known any more."""
+        for request in list(self._invocation_of):
+            invocation = self._invocation_of[request]
+            self._forget(request)
+            self.other._fail(
+                invocation,
+                OutcomeUnknown.uri or "",
+                f"the link between the nodes broke during the call (peer {self.peer}): it may have run; ask, or call "
+                "again if a repeat does no harm",
+            )
+
+    def _forget(self, request: int) -> None:
+        """A call that this leg made is over."""
+        self.other._call_for.pop(self._invocation_of.pop(request), None)
+
+    def _fail(self, invocation: int, uri: str | None, sentence: str) -> None:
+        self.send(message.Error(message.Invocation.MESSAGE_TYPE, invocation, uri, args=[sentence]))
+
+    def new_request(self) -> int:
+        """A number for a request of this session."""
+        return int(self._request_id_gen.next())
+
+    def send(self, msg: Any) -> None:
+        """Hand a message to this leg's router, unless the connection is gone."""
+        if self._transport is not None:
+            self._transport.send(msg)
+
+
+class _Held:
+    """The names that a leg subscribed to, or registered: those that are wanted of it, as soon as the router lets it.
+
+    A name that the router refuses is not tried again by itself: it is held by a session of the node's own, whose going
+    is news that comes by :meth:`want`.
+    """
+
+    def __init__(self, take: Callable[[str], Awaitable[Any]], leave: Callable[[Any], Awaitable[None]]) -> None:
+        self._take = take
+        self._leave = leave
+        self._wanted: set[str] = set()
+        self._held: dict[str, Any] = {}
+        self._busy: set[str] = set()
+
+    async def want(self, uri: str, wanted: bool) -> None:
+        """Have the name, or have it no more."""
+        (self._wanted.add if wanted else self._wanted.discard)(uri)
+        if uri in self._busy:
+            return
+        self._busy.add(uri)
+        try:
+            while (uri in self._wanted) != (uri in self._held):
+                if uri in self._wanted:
+                    self._held[uri] = await self._take(uri)
+                else:
+                    await self._leave(self._held.pop(uri))
+        except (ApplicationError, TransportLost) as error:
+            log.debug("{uri} is not carried now: {error}", uri=uri, error=error)
+        finally:
+            self._busy.discard(uri)
+
+    def lost(self, uri: str) -> None:
+        """The router took the name away."""
+        self._held.pop(uri, None)
+
+
+class Bridge:
+    """Two legs, and the names that each carries for the other's router.
+
+    Args:
+        near: joined to our router.
+        far: joined to the peer's.
+    """
+
+    def __init__(self, near: Leg, far: Leg) -> None:
+        near.other, far.other = far, near
+        self._legs = (near, far)
+        self._topics: dict[Leg, set[str]] = {near: set(), far: set()}
+        self._procedures: dict[Leg, set[str]] = {near: set(), far: set()}
+        self._at: dict[Leg, int] = {}
+        self._early: list[tuple[Leg, Change]] = []
+
+    async def begin(self) -> None:
+        """Carry all that is there now; what changes later follows by itself.
+
+        Raises:
+            ApplicationError, TransportLost: if one of the routers doesn't say what names it has.
+        """
+        for leg in self._legs:
+            found = await leg.names(partial(self._changed, leg))
+            self._at[leg] = found["at"]
+            self._take(leg, found)
+        early, self._early = self._early, []
+        for leg, change in early:
+            self._changed(leg, change)
+        topics = set().union(*self._topics.values())
+        procedures = set().union(*self._procedures.values())
+        for done in [*map(self._carry_topic, topics), *map(self._carry_procedure, procedures)]:
+            for one in done:
+                await one
+
+    def end(self) -> None:
+        """The connection is gone."""
+        for leg in self._legs:
+            leg.fail_all()
+
+    def _changed(self, leg: Leg, change: Change) -> None:
+        if len(self._at) < len(self._legs):
+            self._early.append((leg, change))
+        elif change["at"] > self._at[leg]:
+            self._take(leg, change)
+            for uri in change["topics"]:
+                self._carry_topic(uri)
+            for uri in change["procedures"]:
+                self._carry_procedure(uri)
+
+    def _take(self, leg: Leg, change: Change) -> None:
+        for names, told in ((self._topics[leg], change["topics"]), (self._procedures[leg], change["procedures"])):
+            for uri, there in told.items():
+                (names.add if there else names.discard)(uri)
+
+    def _carry_topic(self, uri: str) -> list[Deferred[None]]:
+        return [Deferred.fromCoroutine(leg.topics.want(uri, uri in self._topics[leg.other])) for leg in self._legs]
+
+    def _carry_procedure(self, uri: str) -> list[Deferred[None]]:
+        return [
+            Deferred.fromCoroutine(
+                leg.procedures.want(uri, uri in self._procedures[leg.other] and uri not in self._procedures[leg])
+            )
+            for leg in self._legs
+        ]
+
+
+def give_way(router: Any, uri: str) -> None:
+    """Take the links off a name that a session of the node's own is about to register.
+
+    Without it an agent that moves here is told "procedure already exists" for as long as its old node believes in its
+    old session. Crossbar's own ``Dealer.removeCallee`` fails with an AttributeError (26.10.1, not reported).
+    """
+    dealer = router._dealer
+    registration = dealer._registration_map.get_observation(uri)
+    for callee in [] if registration is None else list(registration.observers):
+        if callee._authrole != LINK_ROLE:
+            continue
+        _, was_last = dealer._registration_map.drop_observer(callee, registration)
+        dealer._session_to_registrations[callee].discard(registration)
+        if was_last:
+            dealer._registration_map.delete_observation(registration)
+        router.send(callee, message.Unregistered(0, registration=registration.id))
+
+
+def _on_behalf_of(session: int | None, authid: str | None, role: str | None) -> list[dict[str, Any]]:
+    # Who is not disclosed stays unknown, and what it says is marked as forwarded all the same.
+    return [{"session": session or 0, "authid": authid, "authrole": role or "anonymous"}]
+
+
+def _content(msg: Any) -> dict[str, Any]:
+    return {
+        "args": msg.args,
+        "kwargs": msg.kwargs,
+        "payload": msg.payload,
+        "enc_algo": msg.enc_algo,
+        "enc_key": msg.enc_key,
+        "enc_serializer": msg.enc_serializer,
+    }
+
+
+def _never(*_: Any, **__: Any) -> None:
+    """Stands where Autobahn wants a handler; the messages are passed on before it."""

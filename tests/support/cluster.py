@@ -1,0 +1,111 @@
+"""Real nodes that are linked, on one machine: throw-away keys and ports, and one common file of agents.
+
+::
+
+    with Cluster(tmp_path, ["agni", "rushabdev"]) as cluster:
+        token = cluster.token("dc")              # valid at each
+        ... cluster["agni"].url ...
+        cluster["agni"].kill(); cluster["agni"].restart()     # at the same port: its peers look for it there
+        cluster["agni"].freeze(); cluster["agni"].thaw()
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from tests.support.node import ROOT, NodeProcess
+from trishula_router.clusters import Member, linked_configs
+from trishula_router.commands.supervisor import free_port
+from trishula_router.config_check import read_config_file
+from trishula_router.effective import render_config
+
+__all__ = ["Cluster", "LinkedNode"]
+
+
+class LinkedNode(NodeProcess):
+    """One of them; it always listens on the port that its peers know."""
+
+    def freeze(self) -> None:
+        """Stop all its processes where they are (SIGSTOP): the connections stay, and nothing answers."""
+        for process in self.processes():
+            process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        for process in self.processes():
+            process.send_signal(signal.SIGCONT)
+
+
+class Cluster:
+    """Linked nodes.
+
+    Args:
+        directory: gets a folder for each.
+        names: of the nodes; a later one connects to the earlier ones.
+        options: set in the options of each node, such as ``{"limits": {…}}``.
+    """
+
+    def __init__(self, directory: Path, names: Sequence[str], *, options: dict[str, object] | None = None) -> None:
+        self._directory = directory
+        self.nodes: dict[str, LinkedNode] = {}
+        self.tokens: dict[str, str] = {}
+        members = []
+        for name in names:
+            state = directory / name
+            key = json.loads(NodeProcess(state).command("node", "keys", "--state", str(state)))["public_key"]
+            members.append(Member(name, free_port("127.0.0.1"), key))
+        configs = linked_configs(read_config_file(ROOT / "config" / "single.json"), members)
+        for member in members:
+            config = configs[member.name]
+            config["workers"][0]["components"][0]["extra"].update(options or {})
+            file = directory / f"{member.name}.json"
+            file.write_text(render_config(config))
+            self.nodes[member.name] = LinkedNode(directory / member.name, config=file, port=member.port)
+
+    def __getitem__(self, name: str) -> LinkedNode:
+        return self.nodes[name]
+
+    def token(self, agent: str, operator: bool = False) -> str:
+        """Make a token that is valid at each node."""
+        first, *others = self.nodes.values()
+        self.tokens[agent] = first.token(agent, operator)
+        for other in others:
+            # In one step: a running node must not read half of it.
+            copy = other.state_dir / "agents.json.new"
+            shutil.copy(first.state_dir / "agents.json", copy)
+            os.replace(copy, other.state_dir / "agents.json")
+        return self.tokens[agent]
+
+    def start(self) -> None:
+        """Start all; each is ready, the links may take a moment more."""
+        for node in self.nodes.values():
+            node.spawn()
+        for node in self.nodes.values():
+            node.url = node.wait_ready()
+
+    def wait_linked(self, timeout_s: float = 20.0) -> None:
+        """Wait until each has said that its links are up."""
+        names = list(self.nodes)
+        for index, name in enumerate(names):
+            for earlier in names[:index]:
+                self.nodes[name].wait_log(f"the link to {earlier} is up", timeout_s)
+
+    def stop(self) -> None:
+        """Stop those that run."""
+        for node in self.nodes.values():
+            node.__exit__(None, None, None)
+
+    def __enter__(self) -> Cluster:
+        self.start()
+        self.wait_linked()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for node in self.nodes.values():
+            node.__exit__(kind, error, at)
