@@ -29,7 +29,7 @@ from trishula_router.directory import Directory, Seen
 from trishula_router.inflow import Inflow
 from trishula_router.instances import Instances
 from trishula_router.intake import Intake
-from trishula_router.journal import Kind
+from trishula_router.journal import ORIGIN_SHIFT, Kind, is_own
 from trishula_router.mailroom import Mailroom
 from trishula_router.neighbourhood import Neighbourhood
 from trishula_router.notices import Notices
@@ -131,7 +131,7 @@ class Node:
             tell=router.tell,
             # Settlement makes room and delivery fills it; delivery ends what it can't deliver: one has to come first.
             has_room=lambda address: self.delivery.pump_soon(address),
-            notices=Notices(config.node, store.epoch, config.delivery.default_ttl_ms, self._reach),
+            notices=Notices(self._accepted_at, config.delivery.default_ttl_ms, self._reach),
             arrived=lambda entries: self.delivery.arrived(entries),
         )
         self.delivery = Delivery(
@@ -311,6 +311,14 @@ class Node:
             return None
         is_there = self.instances.is_there(address) or self.neighbourhood.has_instance(address)
         return address if address == agent or is_there else agent
+
+    def _accepted_at(self, position: int) -> tuple[str, str, int]:
+        """Where a message was accepted: (node, epoch of its store, sequence)."""
+        if is_own(position):
+            return self.config.node, self.store.epoch, position
+        node, sequence = self.store.place(position)
+        epoch = next(one.epoch for one in self.store.origins() if one.number == position >> ORIGIN_SHIFT)
+        return node, epoch, sequence
 
     def knows_instance(self, address: str) -> bool:
         """Whether messages to an instance are taken."""

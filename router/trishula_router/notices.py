@@ -4,13 +4,14 @@ Who gets one: the sender of any message that is *dead*, and of a COMMAND that *e
 RESULT: an answer to an answer could go round for ever. A notice is a message like others, durable, in the sender's own
 mailbox; it is accepted in the same transaction as the end that it tells of, so no crash leaves one without the other::
 
-    {"type": "ERROR", "id": "node:<node>:<epoch>:<position>:dead", "from": <the dead message's recipient>,
+    {"type": "ERROR", "id": "node:<node>:<epoch>:<sequence>:dead", "from": <the dead message's recipient>,
      "to": <its sender>, "reply_to": <its id>,
      "payload": {"error": <URI>, "message": <a sentence>, "reason": <why>}}
 
 ``from`` is the recipient, because that is whose answer the sender waits for. That it is the node who speaks, the id
-says: nobody else may use ids that begin with ``node:`` (:func:`is_reserved`). One message has one notice for each kind
-of end, however often it is replayed, because (``from``, ``id``) is the key.
+says: nobody else may use ids that begin with ``node:`` (:func:`is_reserved`). It names the record by which the message
+was accepted, so one message has one notice for each kind of end, however often it is replayed and whichever node ends
+it, because (``from``, ``id``) is the key.
 
 Policy only: no I/O.
 """
@@ -47,15 +48,15 @@ class Notices:
     """Writes notices.
 
     Args:
-        node: the node's name.
-        epoch: the store's: positions alone would repeat when it is made anew.
+        place: where a message was accepted, by its position: (node, epoch of its store, sequence).
         ttl_ms: how long a notice is tried.
         reach: which address to write to for an address that sent something: itself, its agent, or ``None``.
     """
 
-    def __init__(self, node: str, epoch: str, ttl_ms: int, reach: Callable[[str], str | None]) -> None:
-        self._node = node
-        self._epoch = epoch
+    def __init__(
+        self, place: Callable[[int], tuple[str, str, int]], ttl_ms: int, reach: Callable[[str], str | None]
+    ) -> None:
+        self._place = place
         self._ttl_ms = ttl_ms
         self._reach = reach
 
@@ -77,9 +78,10 @@ class Notices:
         else:
             uri = MessageExpired.uri
             sentence = f"the {entry.type} {entry.id} to {entry.recipient} expired before it was done: {reason}"
+        node, epoch, sequence = self._place(entry.position)
         wire: dict[str, Any] = {
             "type": "ERROR",
-            "id": f"{_RESERVED_PREFIX}{self._node}:{self._epoch}:{entry.position}:{state.name.lower()}",
+            "id": f"{_RESERVED_PREFIX}{node}:{epoch}:{sequence}:{state.name.lower()}",
             "to": to,
             "from": entry.recipient,
             "timestamp": now,

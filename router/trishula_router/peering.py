@@ -7,8 +7,8 @@ What is said, each on a topic of the peer that is meant (``trishula.peer.<to>.<k
 ``journal``   a run of records with what else a store needs to copy them (:class:`Extract`).
 ``presence``  which agents are there, see ``neighbours``.
 
-Events may get lost, come twice or late (a link breaks, a router restarts): whoever gets a run that doesn't continue what
-it holds says so, and whoever sent one that isn't held after a while sends it again. ``replication`` decides; this
+Events may get lost, come twice or late (a link breaks, a router restarts). Whoever gets a run that doesn't continue
+what it holds says so, and whoever sent one that isn't held after a while sends it again. ``replication`` decides; this
 module reads, writes and waits.
 """
 
@@ -204,8 +204,8 @@ class Peering:
             self._blame(
                 name,
                 f"{name} holds {beyond} records of this store's journal that this store doesn't have: somebody has put "
-                "an old copy of its file in place by hand; stop the node, and put the copy in place with: trishula node "
-                "restore FILE",
+                "an old copy of its file in place by hand; stop the node, and put the copy in place with: "
+                "trishula node restore FILE",
             )
             return
         known = self.replication.peers[name].epoch
@@ -224,7 +224,8 @@ class Peering:
         journal = msgspec.msgpack.decode(text, type=_Journal)
         if self._stopped or not self._is_peer(journal.node):
             return
-        expected = journal.extract.first
+        expected, last = journal.extract.first, journal.extract.first + len(journal.extract.records) - 1
+        self.replication.sent_us(journal.node, journal.extract.epoch, last, self._clock.seconds())
 
         def copied(copy: Copied) -> None:
             if copy.sequence < expected - 1:
@@ -243,7 +244,7 @@ class Peering:
             else:
                 log.failure("records of {peer} could not be copied", failure, peer=journal.node)
 
-        copying = self._store.copy(journal.writer, journal.extract, self._now()).addCallback(copied)
+        copying = self._store.copy(journal.writer, journal.extract).addCallback(copied)
         copying.addErrback(failed)
 
     def _is_peer(self, name: str) -> bool:

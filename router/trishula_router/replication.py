@@ -148,6 +148,12 @@ class Replication:
             peer.in_step_at_s = now_s
         return came_back
 
+    def sent_us(self, name: str, epoch: str, sequence: int, now_s: float) -> None:
+        """A peer sent records up to a sequence: what it sends is durable there."""
+        progress = self.peers[name].journals.setdefault(epoch, _Progress(moved_at_s=now_s))
+        if sequence > progress.held:
+            progress.held, progress.sent, progress.moved_at_s = sequence, max(sequence, progress.sent), now_s
+
     def silent(self, now_s: float) -> list[str]:
         """The peers that are away from now on, because they weren't heard of for too long."""
         gone = [

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 
 from trishula.errors import MessageUnknown, StorageFailed, StorageFull
 from trishula_router.clock import Clock
+from trishula_router.journal import is_own
 from trishula_router.lifecycle import Dead, Entry, after_failure, after_lost_session
 from trishula_router.mailbox import BEFORE_ALL
 from trishula_router.mailroom import Mailroom, got
@@ -34,6 +35,9 @@ log = Logger()
 
 #: How long what the store could not settle or read stays out of the way, so that a full disk is no busy loop.
 STORE_RETRY_MS = 5000
+#: The node that accepted a message is the first to say that its time is over: its peers' news of that usually comes
+#: before they have to say it too.
+FOREIGN_EXPIRY_MS = 30_000
 #: Messages settled in one go where nobody waits for an answer.
 _BATCH = 1000
 
@@ -121,7 +125,7 @@ class Settlement:
         self._tell(News(e.sender, e.id, e.recipient, word, now, reason) for e in entries)
         self._arrived(
             [
-                Entry.of_draft(notice.draft, outcome.positions[0], notice.wire)
+                Entry.of_draft(notice.draft, outcome, notice.wire)
                 for notice, outcome in zip(notices, outcomes, strict=True)
                 if not outcome.duplicate
             ]
@@ -324,7 +328,9 @@ class Settlement:
             entries = [
                 self._mailroom.claim(Entry.of(message))
                 for position, message in over.items()
-                if message.state is State.OPEN and position not in self._mailroom.leases
+                if message.state is State.OPEN
+                and position not in self._mailroom.leases
+                and (is_own(position) or message.expires_at <= self._now() - FOREIGN_EXPIRY_MS)
             ]
             if not entries:
                 return count

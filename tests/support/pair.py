@@ -1,0 +1,86 @@
+"""Several nodes without routers, joined by a network that a test can cut, and that loses and repeats on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from twisted.internet.task import Clock
+
+from tests.support.nodes import Rig
+from trishula_router.peering import PRESENCE
+from trishula_router.store.interface import Store
+
+__all__ = ["Nodes"]
+
+
+class Nodes:
+    """Nodes that are peers of each other.
+
+    Args:
+        directory: where their agents files are made.
+        stores: by node's name.
+        agents: who is registered, at each.
+    """
+
+    def __init__(
+        self, directory: Path, stores: dict[str, Store], *, agents: Iterable[str] = ("agni", "dc", "rushabdev")
+    ) -> None:
+        self.clock = Clock()
+        self.stores = stores
+        self._directory = directory
+        self._agents = tuple(agents)
+        self.rigs: dict[str, Rig] = {}
+        #: Whether something from one node to another gets through; a test may put in what it likes.
+        self.lets_through: Callable[[str, str, str], bool] = lambda sender, to, kind: True
+        for name in stores:
+            self.boot(name)
+
+    def boot(self, name: str) -> Rig:
+        """Start a node, or start it again."""
+        directory = self._directory / name
+        directory.mkdir(exist_ok=True)
+        peers = tuple(peer for peer in self.stores if peer != name)
+        self.rigs[name] = Rig(
+            directory, self.stores[name], self.clock, agents=self._agents, name=name, peers=peers
+        ).start()
+        return self.rigs[name]
+
+    def down(self, name: str) -> None:
+        """End a node as a power cut does, as far as the others can tell: it hears and says nothing more."""
+        rig = self.rigs.pop(name)
+        rig.node.peering.stop()
+        rig.node.neighbourhood.stop()
+
+    def settle(self) -> None:
+        """Let all that is to be said be heard, without time passing."""
+        for _ in range(100):
+            self.clock.advance(0)
+            posted = [(name, *one) for name, rig in self.rigs.items() for one in rig.outlet.posted]
+            if not posted and not any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
+                return
+            for rig in self.rigs.values():
+                rig.outlet.posted = []
+            for sender, to, kind, text in posted:
+                if to in self.rigs and self.lets_through(sender, to, kind):
+                    self.rigs[to].node.hear(kind, text)
+        raise AssertionError("the nodes never stop talking")
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        end = self.clock.seconds() + seconds
+        while self.clock.seconds() < end:
+            self.clock.advance(min(0.25, end - self.clock.seconds()))
+            self.settle()
+
+    def cut(self) -> None:
+        """No node hears another any more."""
+        self.lets_through = lambda sender, to, kind: False
+
+    def heal(self) -> None:
+        """All hear all."""
+        self.lets_through = lambda sender, to, kind: True
+
+    def lose_journals(self) -> None:
+        """Records get lost; everything else arrives."""
+        self.lets_through = lambda sender, to, kind: kind in ("hello", PRESENCE)

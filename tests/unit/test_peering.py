@@ -1,0 +1,294 @@
+"""Two nodes and more as one, without routers: what one accepts, the others have, deliver, settle and explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from tests.support.pair import Nodes
+from tests.support.stores import result_of
+from trishula import uris
+from trishula.errors import CopiesUnavailable, MailboxBusy, TakenOver
+from trishula_router.peering import COPIES_PATIENCE_S
+from trishula_router.replication import DOWN_AFTER_S
+from trishula_router.store.memory import MemoryStore
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Nodes:
+    nodes = Nodes(tmp_path, {"agni": MemoryStore("epoch-agni"), "rushabdev": MemoryStore("epoch-rushabdev")})
+    nodes.advance(1.0)
+    return nodes
+
+
+def begin_send(nodes: Nodes, at: str, session: int, *messages: dict[str, Any], **options: Any) -> Deferred[Any]:
+    batch = [{"type": "STATUS", **one} for one in messages]
+    return nodes.rigs[at].begin(session, uris.MAILBOX_SEND, batch, options or None)
+
+
+def send(nodes: Nodes, at: str, session: int, *messages: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
+    answer = begin_send(nodes, at, session, *messages, **options)
+    nodes.settle()
+    receipts: list[dict[str, Any]] = result_of(answer)
+    return receipts
+
+
+def test_a_receipt_tells_of_two_copies(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    (receipt,) = send(two, "agni", dc, {"id": "m1", "to": "agni"})
+    assert (receipt["status"], receipt["node"], receipt["copies"]) == ("accepted", "agni", 2)
+
+
+def test_who_asks_for_one_copy_does_not_wait(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    two.cut()
+    (receipt,) = send(two, "agni", dc, {"id": "m1", "to": "agni"}, copies=1)
+    assert receipt["copies"] == 1
+
+
+def test_a_message_reaches_an_agent_at_the_other_node_once(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    agni = two.rigs["rushabdev"].join("agni")
+    two.rigs["rushabdev"].attach(agni)
+    send(two, "agni", dc, {"id": "m1", "to": "agni"}, {"id": "m2", "to": "agni"})
+    deliveries = two.rigs["rushabdev"].pushed(agni)
+    assert [one["message"]["id"] for one in deliveries] == ["m1", "m2"]
+    assert two.rigs["rushabdev"].ack(agni, *(one["token"] for one in deliveries)) == [True, True]
+    two.settle()
+    assert two.rigs["agni"].states(dc, "m1", "m2") == {"m1": "done", "m2": "done"}
+    assert two.rigs["agni"].node.mailroom.totals() == (0, 0)
+
+
+def test_what_became_of_it_is_told_where_the_sender_is(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    agni = two.rigs["rushabdev"].join("agni")
+    two.rigs["rushabdev"].attach(agni)
+    send(two, "agni", dc, {"id": "m1", "to": "agni"})
+    (delivery,) = two.rigs["rushabdev"].pushed(agni)
+    two.rigs["rushabdev"].ack(agni, delivery["token"])
+    two.settle()
+    assert ("m1", "agni", "done") in two.rigs["agni"].outlet.take_news()
+
+
+def test_after_the_loss_of_a_node_the_other_one_delivers(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    send(two, "agni", dc, *({"id": f"m{n}", "to": "agni"} for n in range(5)))
+    two.down("agni")
+    agni = two.rigs["rushabdev"].join("agni")
+    two.rigs["rushabdev"].attach(agni)
+    two.settle()
+    assert two.rigs["rushabdev"].ids(agni) == [f"m{n}" for n in range(5)]
+
+
+def test_a_repeat_at_the_other_node_is_a_duplicate(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    (first,) = send(two, "agni", dc, {"id": "m1", "to": "agni"})
+    again = two.rigs["rushabdev"].join("dc")
+    (second,) = send(two, "rushabdev", again, {"id": "m1", "to": "agni"})
+    assert (second["status"], second["node"], second["seq"], second["copies"]) == (
+        "duplicate",
+        "agni",
+        first["seq"],
+        2,
+    )
+
+
+def test_a_sender_that_moves_keeps_its_order(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    send(two, "agni", dc, {"id": "m1", "to": "agni"}, {"id": "m2", "to": "agni"})
+    moved = two.rigs["rushabdev"].join("dc")
+    send(two, "rushabdev", moved, {"id": "m3", "to": "agni"})
+    for node in ("agni", "rushabdev"):
+        agni = two.rigs[node].join("agni")
+        two.rigs[node].attach(agni)
+        two.settle()
+        assert two.rigs[node].ids(agni) == ["m1", "m2", "m3"]
+
+
+# -- partitions --------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_peer_a_receipt_says_one_copy_and_later_news_say_two(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    two.cut()
+    answer = begin_send(two, "agni", dc, {"id": "m1", "to": "agni"})
+    two.settle()
+    assert not answer.called
+    two.advance(COPIES_PATIENCE_S + 0.5)
+    (receipt,) = result_of(answer)
+    assert (receipt["status"], receipt["copies"]) == ("accepted", 1)
+    # The next one doesn't wait: the peer is known not to answer.
+    (receipt,) = send(two, "agni", dc, {"id": "m2", "to": "agni"})
+    assert receipt["copies"] == 1
+    two.heal()
+    two.advance(2.0)
+    news = [(one.id, one.state, one.copies) for one in two.rigs["agni"].outlet.news]
+    assert news == [("m1", "copies", 2), ("m2", "copies", 2)]
+
+
+def test_who_insists_on_two_is_refused_while_there_is_one(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    two.cut()
+    two.advance(DOWN_AFTER_S + 1.0)
+    (receipt,) = send(two, "agni", dc, {"id": "m1", "to": "agni"}, copies=2)
+    assert (receipt["status"], receipt["error"]) == ("refused", CopiesUnavailable.uri)
+    assert receipt["detail"] == (
+        "the sender insists on 2 copies and of its peers (rushabdev) none is in step to keep a second one; ask for 1, "
+        "or try again when a peer is there"
+    )
+    two.heal()
+    two.advance(2.0)
+    (receipt,) = send(two, "agni", dc, {"id": "m1", "to": "agni"}, copies=2)
+    assert (receipt["status"], receipt["copies"]) == ("accepted", 2)
+
+
+def test_both_sides_of_a_partition_work_and_agree_afterwards(two: Nodes) -> None:
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    dc = here.join("dc")
+    send(two, "agni", dc, {"id": "m1", "to": "agni"})
+    two.cut()
+    two.advance(DOWN_AFTER_S + 1.0)
+    send(two, "agni", dc, {"id": "m2", "to": "agni"})
+    moved = there.join("dc")
+    send(two, "rushabdev", moved, {"id": "m2", "to": "agni"}, {"id": "m3", "to": "agni"})
+    for rig in (here, there):
+        agni = rig.join("agni")
+        rig.attach(agni)
+        rig.ack(agni, *(one["token"] for one in rig.pushed(agni)))
+    two.heal()
+    two.advance(3.0)
+    for rig, session in ((here, dc), (there, moved)):
+        assert rig.states(session, "m1", "m2", "m3") == {"m1": "done", "m2": "done", "m3": "done"}
+        assert rig.node.mailroom.totals() == (0, 0)
+
+
+def test_lost_records_are_sent_again(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    two.lose_journals()
+    begin_send(two, "agni", dc, {"id": "m1", "to": "agni"})
+    two.advance(1.0)
+    two.heal()
+    two.advance(4.0)
+    (receipt,) = send(two, "agni", dc, {"id": "m2", "to": "agni"})
+    assert receipt["copies"] == 2
+    moved = two.rigs["rushabdev"].join("dc")
+    assert set(two.rigs["rushabdev"].states(moved, "m1", "m2")) == {"m1", "m2"}
+
+
+def test_a_node_that_was_away_catches_up(two: Nodes) -> None:
+    two.down("rushabdev")
+    dc = two.rigs["agni"].join("dc")
+    two.advance(DOWN_AFTER_S + 1.0)
+    for start in range(0, 2000, 500):
+        send(two, "agni", dc, *({"id": f"m{start + n}", "to": "agni"} for n in range(500)))
+    two.boot("rushabdev")
+    two.advance(3.0)
+    (told,) = two.rigs["agni"].node.peering.told()
+    assert (told["state"], told["lag_records"]) == ("up", 0)
+    assert two.rigs["rushabdev"].node.mailroom.counts("agni") == (2000, 0)
+
+
+def test_a_node_that_lost_its_disk_gets_back_all_that_its_peer_holds(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    send(two, "agni", dc, {"id": "m1", "to": "agni"})
+    two.down("agni")
+    two.stores["agni"] = MemoryStore("epoch-agni-2")
+    rig = two.boot("agni")
+    two.advance(6.0)
+    agni = rig.join("agni")
+    rig.attach(agni)
+    two.settle()
+    assert rig.ids(agni) == ["m1"]
+
+
+def test_a_third_node_learns_of_a_dead_ones_last_records(tmp_path: Path) -> None:
+    names = ("agni", "rushabdev", "dc")
+    three = Nodes(tmp_path, {name: MemoryStore(f"epoch-{name}") for name in names})
+    three.advance(1.0)
+    three.lets_through = lambda sender, to, kind: {sender, to} != {"agni", "dc"}
+    dc = three.rigs["agni"].join("dc")
+    send(three, "agni", dc, {"id": "m1", "to": "agni"})
+    three.down("agni")
+    three.advance(6.0)
+    moved = three.rigs["dc"].join("dc")
+    assert three.rigs["dc"].states(moved, "m1") == {"m1": "accepted"}
+
+
+# -- agents over all nodes ---------------------------------------------------------------------------------------------
+
+
+def entry(nodes: Nodes, at: str, session: int, agent: str) -> dict[str, Any]:
+    answer: dict[str, Any] = nodes.rigs[at].call(session, uris.DIRECTORY_GET, agent)
+    return answer
+
+
+def test_the_directory_is_one(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    agni = two.rigs["rushabdev"].join("agni")
+    two.rigs["rushabdev"].attach(agni, capabilities=["deploy"])
+    two.advance(1.0)
+    told = entry(two, "agni", dc, "agni")
+    assert (told["presence"], told["node"], told["capabilities"]) == ("online", "rushabdev", ["deploy"])
+    found = two.rigs["agni"].call(dc, uris.DIRECTORY_FIND, {"capability": "deploy"})
+    assert [one["agent"] for one in found] == ["agni"]
+
+
+def test_agents_of_a_node_that_is_away_are_stale_with_that_reason(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    agni = two.rigs["rushabdev"].join("agni")
+    two.rigs["rushabdev"].attach(agni)
+    two.advance(1.0)
+    two.cut()
+    two.advance(DOWN_AFTER_S + 1.0)
+    told = entry(two, "agni", dc, "agni")
+    assert told["presence"] == "stale"
+    assert told["reason"].startswith("its node rushabdev can't be reached from agni")
+    announced = [(topic, event.get("state")) for topic, event in two.rigs["agni"].outlet.announced]
+    assert (uris.EVENT_NODE, "down") in announced
+
+
+def test_an_agent_that_attaches_at_the_other_node_takes_over(two: Nodes) -> None:
+    first = two.rigs["agni"].join("agni")
+    two.rigs["agni"].attach(first)
+    two.advance(0.5)
+    second = two.rigs["rushabdev"].join("agni", session=77)
+    two.rigs["rushabdev"].attach(second)
+    two.settle()
+    ((session, uri, sentence),) = two.rigs["agni"].outlet.closed
+    assert (session, uri) == (first, TakenOver.uri)
+    assert "at the node rushabdev" in sentence
+    assert two.rigs["rushabdev"].outlet.closed == []
+
+
+def test_a_mailbox_that_is_pushed_elsewhere_is_not_fetched_here(two: Nodes) -> None:
+    agni = two.rigs["agni"].join("agni")
+    two.rigs["agni"].attach(agni)
+    two.advance(0.5)
+    script = two.rigs["rushabdev"].join("agni")
+    with pytest.raises(MailboxBusy, match="at the node agni"):
+        two.rigs["rushabdev"].fetch(script)
+
+
+def test_an_instance_elsewhere_can_be_written_to(two: Nodes) -> None:
+    script = two.rigs["agni"].join("agni")
+    two.rigs["agni"].attach(script, instance="7f3a")
+    two.advance(2.5)
+    dc = two.rigs["rushabdev"].join("dc")
+    (receipt,) = send(two, "rushabdev", dc, {"id": "m1", "to": "agni/7f3a"})
+    assert receipt["status"] == "accepted"
+    two.settle()
+    assert two.rigs["agni"].ids(script) == ["m1"]
+
+
+def test_a_store_that_was_set_back_by_hand_is_noticed(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    send(two, "agni", dc, {"id": "m1", "to": "agni"})
+    two.down("agni")
+    two.stores["agni"] = MemoryStore("epoch-agni")
+    rig = two.boot("agni")
+    two.advance(1.0)
+    (told,) = rig.node.peering.told()
+    assert "somebody has put an old copy of its file in place by hand" in told["fault"]
