@@ -64,7 +64,9 @@ def _config_of(base: Json, member: Member, members: Sequence[Member]) -> Json:
             if realm["name"] == uris.REALM:
                 roles = [role for role in realm["roles"] if role["name"] != LINK_ROLE]
                 realm["roles"] = [*roles, {"id": "role_rlink", "name": LINK_ROLE, "authorizer": uris.AUTHORIZE}]
-                realm["rlinks"] = [_link_to(other) for other in earlier]
+                realm.pop("rlinks", None)
+                if earlier:
+                    realm["rlinks"] = [_link_to(other) for other in earlier]
     return config
 
 

@@ -83,11 +83,12 @@ def effective_config(
     endpoint["port"] = address.port
     if address.host:
         endpoint["interface"] = address.host
-    tls = endpoint.get("tls")
-    if isinstance(tls, dict):
-        for key in ("key", "certificate", "dhparam"):
-            if key in tls:
-                tls[key] = str((base / tls[key]).absolute())
+    ends = [endpoint]
+    for worker in result["workers"]:
+        links = [link for realm in worker.get("realms", []) for link in realm.get("rlinks", [])]
+        ends += [link["transport"]["endpoint"] for link in links]
+    for end in ends:
+        _start_at(base, end.get("tls"))
     for worker in result["workers"]:
         options = worker.setdefault("options", {})
         if python is not None and worker["type"] == "router":
@@ -99,6 +100,16 @@ def effective_config(
                 if "directory" in service:
                     service["directory"] = str((base / service["directory"]).absolute())
     return result
+
+
+def _start_at(base: Path, tls: object) -> None:
+    if not isinstance(tls, dict):
+        return
+    for key in ("key", "certificate", "dhparam"):
+        if key in tls:
+            tls[key] = str((base / tls[key]).absolute())
+    if "ca_certificates" in tls:
+        tls["ca_certificates"] = [str((base / path).absolute()) for path in tls["ca_certificates"]]
 
 
 def render_config(config: Json) -> str:

@@ -24,6 +24,8 @@ __all__ = ["BATCH_BYTES", "ConfigFile", "check_links", "check_peer_path", "compa
 #: What a run of records that travels between nodes has at most, besides the one message that makes it that large.
 BATCH_BYTES = 4 * 1024 * 1024
 _KEY_RULE = "it must be a node's public key, 64 hexadecimal digits in lower case, as `trishula node keys` prints it"
+#: How the machines are named in the shipped configurations: names that nobody can have (RFC 2606).
+_PLACEHOLDER_HOST = ".example"
 _LINK_KEYS = ("id", "realm", "transport")
 _TRANSPORT_KEYS = ("id", "type", "url", "endpoint", "serializers")
 
@@ -129,7 +131,8 @@ def _check_transport(transport: Json, path: str) -> Iterator[Fault]:
         yield Fault(f"{path}.serializers", transport["serializers"], 'it must be ["msgpack"]')
     url = transport.get("url", MISSING)
     at = urlsplit(url) if isinstance(url, str) else urlsplit("")
-    if at.scheme not in ("ws", "wss") or not at.hostname or at.path.rpartition("/")[2] != uris.PEER_PATH:
+    known = at.hostname and not at.hostname.endswith(_PLACEHOLDER_HOST)
+    if at.scheme not in ("ws", "wss") or not known or at.path.rpartition("/")[2] != uris.PEER_PATH:
         rule = f"it must be the peer's address, ws://HOST:PORT/{uris.PEER_PATH} or wss://HOST/{uris.PEER_PATH}"
         yield Fault(f"{path}.url", url, rule)
     endpoint = transport.get("endpoint", MISSING)
@@ -138,8 +141,9 @@ def _check_transport(transport: Json, path: str) -> Iterator[Fault]:
         return
     if endpoint.get("type", MISSING) != "tcp":
         yield Fault(f"{path}.endpoint.type", endpoint.get("type", MISSING), 'it must be "tcp"')
-    if not isinstance(endpoint.get("host", MISSING), str):
-        yield Fault(f"{path}.endpoint.host", endpoint.get("host", MISSING), "it must be the peer's name or address")
+    host = endpoint.get("host", MISSING)
+    if not isinstance(host, str) or not host or host.endswith(_PLACEHOLDER_HOST):
+        yield Fault(f"{path}.endpoint.host", host, "it must be the name or address of the peer's machine")
     port = endpoint.get("port", MISSING)
     if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
         yield Fault(f"{path}.endpoint.port", port, "it must be a port, from 1 to 65535")

@@ -22,6 +22,7 @@ from trishula_router.commands.state import default_state_dir, require_crossbar, 
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.config_check import check_config, check_with_crossbar, read_config_file
 from trishula_router.effective import address_of
+from trishula_router.link_check import ConfigFile, compare
 from trishula_router.options import ConfigError, Fault
 
 __all__ = ["node"]
@@ -43,10 +44,15 @@ for command in (start, verify, backup, restore, keys):
 def check(ctx: click.Context, files_: tuple[Path, ...]) -> None:
     """Check configurations: all faults of all files at once, ours and Crossbar's.
 
-    Exit code 0 only if there are none. With --json: a list of objects with file and faults.
+    Of several good files it is also checked whether the nodes fit together that are linked. Exit code 0 only if there are none. With --json: a list of objects with file and faults.
     """
     require_crossbar()
     found = {path: faults_of(path) for path in files_}
+    if len(found) > 1 and not any(found.values()):
+        found = {
+            path: tuple(faults)
+            for path, faults in compare([ConfigFile(path, read_config_file(path)) for path in found]).items()
+        }
     if speaks_json(ctx):
         click.echo(
             json.dumps([{"file": str(path), "faults": [_as_map(fault) for fault in found[path]]} for path in files_])

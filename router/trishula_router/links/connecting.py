@@ -24,7 +24,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula.backoff import Backoff
-from trishula_router.links.legs import Bridge, Leg
+from trishula_router.links.bridge import Bridge
+from trishula_router.links.legs import Leg
 from trishula_router.principals import LINK_ROLE
 
 __all__ = ["LinkClient", "install"]

@@ -1,13 +1,10 @@
 """The two ends of a link, and how what one router says reaches the other.
 
 A link joins two routers by two sessions in the role ``rlink``: the **near** leg lives inside of our router, the **far**
-leg is a WebSocket client of the peer's. A :class:`Bridge` is one pair of them, for as long as one connection lasts; the
-next connection gets a new one. Upstream keeps its sessions over reconnects and mends their state afterwards, which is
-where its doubled events and dead registrations come from (crossbar issues 1909, 1916, 1920, 2079).
-
-A leg passes on messages, not calls of Python functions: an EVENT here is a PUBLISH there, an INVOCATION a CALL, its
-RESULT a YIELD, its ERROR an ERROR, an INTERRUPT a CANCEL. So arguments, progress and error URIs stay what they were,
-keyword arguments may be named as they like, and no message costs a Deferred. What upstream does otherwise:
+leg is a WebSocket client of the peer's. A :class:`Leg` passes on messages, not calls of Python functions: an EVENT here
+is a PUBLISH there, an INVOCATION a CALL, its RESULT a YIELD, its ERROR an ERROR, an INTERRUPT a CANCEL. So arguments,
+progress and error URIs stay what they were, keyword arguments may be named as they like, and no message costs a
+Deferred. What upstream does otherwise:
 
 - an error of the callee becomes the result ``None``, and so does a lost transport (not reported);
 - the caller's role is sent in place of its authid (not reported);
@@ -17,28 +14,25 @@ keyword arguments may be named as they like, and no message costs a Deferred. Wh
 - each forwarded call is logged twice at level info (not reported).
 
 Who wins a name: a session of the node's own, always. A leg registers as one of several (``invoke: last``), so that two
-links may offer the same name while an agent moves; :func:`give_way` takes legs off a name when an agent registers it.
+links may offer the same name while an agent moves; :mod:`.offering` takes legs off a name that an agent registers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import message
 from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.types import ComponentConfig, RegisterOptions
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from trishula import uris
 from trishula.errors import OutcomeUnknown, ProcedureUnknown
 from trishula_router.links.names import Change
-from trishula_router.principals import LINK_ROLE
 
-__all__ = ["Bridge", "Leg", "give_way"]
+__all__ = ["Leg"]
 
 log = Logger()
 
@@ -254,91 +248,6 @@ class _Held:
     def lost(self, uri: str) -> None:
         """The router took the name away."""
         self._held.pop(uri, None)
-
-
-class Bridge:
-    """Two legs, and the names that each carries for the other's router.
-
-    Args:
-        near: joined to our router.
-        far: joined to the peer's.
-    """
-
-    def __init__(self, near: Leg, far: Leg) -> None:
-        near.other, far.other = far, near
-        self._legs = (near, far)
-        self._topics: dict[Leg, set[str]] = {near: set(), far: set()}
-        self._procedures: dict[Leg, set[str]] = {near: set(), far: set()}
-        self._at: dict[Leg, int] = {}
-        self._early: list[tuple[Leg, Change]] = []
-
-    async def begin(self) -> None:
-        """Carry all that is there now; what changes later follows by itself.
-
-        Raises:
-            ApplicationError, TransportLost: if one of the routers doesn't say what names it has.
-        """
-        for leg in self._legs:
-            found = await leg.names(partial(self._changed, leg))
-            self._at[leg] = found["at"]
-            self._take(leg, found)
-        early, self._early = self._early, []
-        for leg, change in early:
-            self._changed(leg, change)
-        topics = set().union(*self._topics.values())
-        procedures = set().union(*self._procedures.values())
-        for done in [*map(self._carry_topic, topics), *map(self._carry_procedure, procedures)]:
-            for one in done:
-                await one
-
-    def end(self) -> None:
-        """The connection is gone."""
-        for leg in self._legs:
-            leg.fail_all()
-
-    def _changed(self, leg: Leg, change: Change) -> None:
-        if len(self._at) < len(self._legs):
-            self._early.append((leg, change))
-        elif change["at"] > self._at[leg]:
-            self._take(leg, change)
-            for uri in change["topics"]:
-                self._carry_topic(uri)
-            for uri in change["procedures"]:
-                self._carry_procedure(uri)
-
-    def _take(self, leg: Leg, change: Change) -> None:
-        for names, told in ((self._topics[leg], change["topics"]), (self._procedures[leg], change["procedures"])):
-            for uri, there in told.items():
-                (names.add if there else names.discard)(uri)
-
-    def _carry_topic(self, uri: str) -> list[Deferred[None]]:
-        return [Deferred.fromCoroutine(leg.topics.want(uri, uri in self._topics[leg.other])) for leg in self._legs]
-
-    def _carry_procedure(self, uri: str) -> list[Deferred[None]]:
-        return [
-            Deferred.fromCoroutine(
-                leg.procedures.want(uri, uri in self._procedures[leg.other] and uri not in self._procedures[leg])
-            )
-            for leg in self._legs
-        ]
-
-
-def give_way(router: Any, uri: str) -> None:
-    """Take the links off a name that a session of the node's own is about to register.
-
-    Without it an agent that moves here is told "procedure already exists" for as long as its old node believes in its
-    old session. Crossbar's own ``Dealer.removeCallee`` fails with an AttributeError (26.10.1, not reported).
-    """
-    dealer = router._dealer
-    registration = dealer._registration_map.get_observation(uri)
-    for callee in [] if registration is None else list(registration.observers):
-        if callee._authrole != LINK_ROLE:
-            continue
-        _, was_last = dealer._registration_map.drop_observer(callee, registration)
-        dealer._session_to_registrations[callee].discard(registration)
-        if was_last:
-            dealer._registration_map.delete_observation(registration)
-        router.send(callee, message.Unregistered(0, registration=registration.id))
 
 
 def _on_behalf_of(session: int | None, authid: str | None, role: str | None) -> list[dict[str, Any]]:

@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twisted.logger import Logger
+from autobahn.wamp.message import Unregistered
 
 from trishula import uris
-from trishula_router.links.legs import give_way
 from trishula_router.links.names import Names
 from trishula_router.principals import LINK_ROLE
 
 __all__ = ["making_way", "offer_names"]
-
-log = Logger()
 
 
 async def offer_names(session: Any) -> None:
@@ -55,7 +52,25 @@ def making_way(session: Any, authorize: Any) -> Any:
     ) -> dict[str, bool]:
         answer: dict[str, bool] = authorize(who, uri, action, options)
         if action == "register" and answer["allow"] and who.get("authrole") != LINK_ROLE:
-            give_way(router, str(uri))
+            _give_way(router, str(uri))
         return answer
 
     return authorize_and_make_way
+
+
+def _give_way(router: Any, uri: str) -> None:
+    """Take the links off a name that a session of the node's own is about to register.
+
+    Without it an agent that moves here is told "procedure already exists" for as long as its old node believes in its
+    old session. Crossbar's own ``Dealer.removeCallee`` fails with an AttributeError (26.10.1, not reported).
+    """
+    dealer = router._dealer
+    registration = dealer._registration_map.get_observation(uri)
+    for callee in [] if registration is None else list(registration.observers):
+        if callee._authrole != LINK_ROLE:
+            continue
+        _, was_last = dealer._registration_map.drop_observer(callee, registration)
+        dealer._session_to_registrations[callee].discard(registration)
+        if was_last:
+            dealer._registration_map.delete_observation(registration)
+        router.send(callee, Unregistered(0, registration=registration.id))
