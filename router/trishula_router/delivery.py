@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from trishula.errors import MailboxBusy, StorageFailed, StorageFull
 from trishula.names import Address, is_capability
 from trishula_router.arguments import token_of
+from trishula_router.background import log_fault
 from trishula_router.capabilities import Candidate, share_out
 from trishula_router.clock import Clock
 from trishula_router.lifecycle import Entry
@@ -303,7 +304,6 @@ class Delivery:
         try:
             deliveries = await self._serve(fetch)
         except (StorageFull, StorageFailed):
-            log.failure("a waiting fetch could not be served")
             deliveries = []
         if deliveries:
             # There may be more, for the next one that waits.
@@ -378,7 +378,7 @@ class Delivery:
         now = self._now()
         attempts = [(entry.position, entry.attempts) for entry in entries]
         noted = self._store.deliver(attempts, {"to": holder, "session": session}, now)
-        noted.addErrback(lambda failure: log.failure("a delivery could not be noted", failure))
+        noted.addErrback(log_fault, log, "a delivery could not be noted")
         self._outlet.tell(News(e.sender, e.id, e.recipient, "delivered", now) for e in entries)
         return deliveries
 

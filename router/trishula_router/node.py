@@ -22,6 +22,7 @@ from trishula_router.admission import Admission
 from trishula_router.audit import Audit
 from trishula_router.authenticator import Authenticator
 from trishula_router.authorizer import Authorizer, Denial
+from trishula_router.background import log_fault
 from trishula_router.clock import Clock, Timer
 from trishula_router.dead_letters import DeadLetters
 from trishula_router.delivery import Delivery, Outlet
@@ -244,7 +245,7 @@ class Node:
 
         def once() -> None:
             done: Deferred[None] = Deferred.fromCoroutine(work())
-            done.addErrback(lambda failure: log.failure("a round of the node's housekeeping failed", failure))
+            done.addErrback(log_fault, log, "a round of the node's housekeeping failed")
             done.addBoth(again)
 
         self._timers.append(self._clock.callLater(period_s, once))
@@ -274,7 +275,7 @@ class Node:
             try:
                 await self.settlement.close_mailbox(address, "its instance is gone")
             except (StorageFull, StorageFailed):
-                log.failure("the mailbox of {address} could not be closed; it is tried again later", address=address)
+                # It is tried again later.
                 self.instances.remember(address, self._clock.seconds())
         await self.settlement.expire()
 
@@ -298,9 +299,7 @@ class Node:
         if fresh:
             self._remembered.update(fresh)
             notes = {_SEEN_PREFIX + agent: msgspec.json.encode(one).decode() for agent, one in fresh.items()}
-            self.store.remember(notes).addErrback(
-                lambda failure: log.failure("it could not be kept when agents were there last", failure)
-            )
+            self.store.remember(notes).addErrback(log_fault, log, "it could not be kept when agents were there last")
 
     def _reach(self, address: str) -> str | None:
         """Where a message for an address can go: there, to its agent if it is an instance that is gone, or nowhere."""
@@ -363,9 +362,7 @@ class Node:
     def note(self, kind: Kind, facts: Mapping[str, Any]) -> None:
         """Write a record that nobody waits for into the journal."""
         if not self._stopping:
-            self.store.note(kind, facts, self.now()).addErrback(
-                lambda failure: log.failure("{kind} could not be noted", failure, kind=kind)
-            )
+            self.store.note(kind, facts, self.now()).addErrback(log_fault, log, "{kind} could not be noted", kind=kind)
 
     def _denied(self, denial: Denial) -> None:
         # A client can put a lone surrogate into a URI, and the journal is UTF-8.

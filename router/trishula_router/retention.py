@@ -73,9 +73,9 @@ class Retention:
                 self._is_tight = done.fullness >= _TIGHT
                 if not done.after:
                     break
-        except (StorageFull, StorageFailed) as error:
+        except (StorageFull, StorageFailed):
+            # The store tells of it itself; the next round is soon.
             self._after += _STEP
-            log.warn("bodies of settled messages could not be deleted ({error}); it is tried again", error=str(error))
         if count:
             log.debug("{count} bodies of settled messages were deleted, {bytes} bytes", count=count, bytes=size_bytes)
         return count

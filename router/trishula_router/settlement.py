@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from trishula.errors import MessageUnknown, StorageFailed, StorageFull
+from trishula_router.background import log_fault
 from trishula_router.clock import Clock
 from trishula_router.journal import is_own
 from trishula_router.lifecycle import Dead, Entry, after_failure, after_lost_session
@@ -362,4 +363,4 @@ def _by_reason(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 def run(work: Coroutine[Deferred[Any], Any, Any]) -> None:
     """Let a coroutine go its way; a fault in it is the node's, so it is logged and the node goes on."""
-    Deferred.fromCoroutine(work).addErrback(lambda failure: log.failure("delivery failed", failure))
+    Deferred.fromCoroutine(work).addErrback(log_fault, log, "delivery failed")

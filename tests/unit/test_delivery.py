@@ -262,14 +262,13 @@ def test_a_message_whose_body_is_garbled_is_dead_and_the_others_go_on(
 
 
 def test_when_bodies_cannot_be_read_they_are_tried_again_later(
-    rig: Rig, store: HeldStore, dc: int, agni: int, monkeypatch: pytest.MonkeyPatch, logged_errors: LoggedErrors
+    rig: Rig, store: HeldStore, dc: int, agni: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_bodies_in_memory(monkeypatch)
     rig.send(dc, *to_agni("m1"))
     store.fail_next("bodies", StorageFailed("the disk is away"))
     rig.attach(agni)
     assert rig.pushed() == []
-    assert len(logged_errors.flush(StorageFailed)) == 1
     rig.advance(5.5)
     assert rig.ids() == ["m1"]
 
@@ -677,9 +676,7 @@ def test_an_ack_during_a_cancel_that_fails_is_durable_too(rig: Rig, store: HeldS
 # -- a full store ------------------------------------------------------------------------------------------------------
 
 
-def test_dead_letters_that_could_not_be_written_are_tried_again(
-    rig: Rig, store: HeldStore, dc: int, agni: int, logged_errors: LoggedErrors
-) -> None:
+def test_dead_letters_that_could_not_be_written_are_tried_again(rig: Rig, store: HeldStore, dc: int, agni: int) -> None:
     rig.attach(agni)
     rig.send(dc, *to_agni("m1", "m2", "m3"))
     rig.pushed()
@@ -689,23 +686,18 @@ def test_dead_letters_that_could_not_be_written_are_tried_again(
     # The leases run out together: two are dead then, one comes again; and the disk is full.
     store.fail_next("give_back", StorageFull("full"))
     store.fail_next("settle", StorageFull("full"))
-    rig.advance(60.5)
-    logged_errors.flush(StorageFull)
-    rig.advance(6)
+    rig.advance(66.5)
     back = rig.pushed()
     assert sorted(one["message"]["id"] for one in back) == ["m1", "m2", "m3"]
     assert rig.ack(agni, *(one["token"] for one in back)) == [True, True, True]
     assert rig.node.mailroom.counts("agni") == (0, 0)
 
 
-def test_a_delivery_that_cannot_be_noted_is_made_all_the_same(
-    rig: Rig, store: HeldStore, dc: int, agni: int, logged_errors: LoggedErrors
-) -> None:
+def test_a_delivery_that_cannot_be_noted_is_made_all_the_same(rig: Rig, store: HeldStore, dc: int, agni: int) -> None:
     rig.attach(agni)
     store.fail_next("deliver", StorageFull("full"))
     rig.send(dc, *to_agni("m1"))
     (first,) = rig.pushed()
-    assert len(logged_errors.flush(StorageFull)) == 1
     assert rig.ack(agni, first["token"]) == [True]
 
 
@@ -1027,9 +1019,7 @@ def test_an_instances_mailbox_ends_some_time_after_its_session(rig: Rig, dc: int
     assert "agni/7f3a" not in rig.node.mailroom._mailboxes
 
 
-def test_a_mailbox_whose_end_could_not_be_written_is_closed_later(
-    rig: Rig, store: HeldStore, dc: int, logged_errors: LoggedErrors
-) -> None:
+def test_a_mailbox_whose_end_could_not_be_written_is_closed_later(rig: Rig, store: HeldStore, dc: int) -> None:
     for name in ("one", "two"):
         script = rig.join("agni")
         rig.attach(script, instance=name)
@@ -1037,9 +1027,7 @@ def test_a_mailbox_whose_end_could_not_be_written_is_closed_later(
         rig.leave(script)
     rig.advance(299)
     store.fail_next("head", StorageFailed("the disk is away"))
-    rig.advance(12)
-    logged_errors.flush(StorageFailed)
-    rig.advance(320)
+    rig.advance(332)
     assert rig.states(dc, "one", "two") == {"one": "expired", "two": "expired"}
 
 

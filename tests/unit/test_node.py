@@ -13,7 +13,15 @@ from tests.conftest import LoggedErrors
 from tests.support.nodes import Rig
 from tests.support.stores import HeldStore, result_of
 from trishula import uris
-from trishula.errors import AgentUnknown, ArgumentInvalid, NodeStopping, NotAllowed, StorageFull, TrishulaError
+from trishula.errors import (
+    AgentUnknown,
+    ArgumentInvalid,
+    NodeStopping,
+    NotAllowed,
+    StorageFailed,
+    StorageFull,
+    TrishulaError,
+)
 from trishula_router.agents_file import AgentRecord, update_agents
 from trishula_router.store.memory import MemoryStore
 
@@ -78,6 +86,20 @@ def test_a_node_with_a_full_store_closes_it_when_it_stops(
     store.fail_next("note", StorageFull("full"))
     rig.stop()
     assert len(logged_errors.flush(StorageFull)) == 1
+
+
+def test_of_a_store_that_fails_the_node_logs_nothing_at_each_turn(rig: Rig, store: HeldStore) -> None:
+    # The store itself says when it begins to fail and when it works again; an error that is logged fails this test.
+    dc, agni = rig.join("dc"), rig.join("agni")
+    rig.send(dc, *({"id": f"m{index}", "to": "agni", "ttl_ms": 90_000} for index in range(3)))
+    for verb in ("note", "deliver", "settle", "give_back", "expired", "forget", "remember"):
+        store.fail_next(verb, *[StorageFailed("the disk is away")] * 5)
+    rig.attach(agni, window=1)
+    rig.advance(61)
+    rig.leave(agni)
+    rig.attach(rig.join("agni"), window=1)
+    rig.advance(300)
+    assert rig.states(dc, "m0", "m1", "m2") == {"m0": "expired", "m1": "expired", "m2": "expired"}
 
 
 def test_a_round_that_fails_does_not_end_the_housekeeping(

@@ -1,0 +1,26 @@
+"""Faults of work that nobody waits for: deliveries, leases that run out, rounds of the housekeeping, notes.
+
+The node goes on, and its log says why; except of a fault of the store. That one hits everything at once, several times
+a second, as long as it lasts: a full disk would be filled with tracebacks, and nobody would find the one line that
+matters. The store itself says when it begins to fail and when it works again
+(:class:`trishula_router.store.writer.Writer`), and who does wait, a sender or a receiver, is told with each refusal.
+"""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trishula.errors import StorageFailed, StorageFull
+
+__all__ = ["log_fault"]
+
+
+def log_fault(failure: Failure, log: Logger, what: str, **facts: object) -> None:
+    """An errback that logs a fault, unless it is the store's.
+
+    Args:
+        what: the sentence; ``facts`` fill it in.
+    """
+    if failure.check(StorageFull, StorageFailed) is None:
+        log.failure(what, failure, **facts)
