@@ -54,6 +54,7 @@ class FakeLink:
         self.holding: set[str] = set()
         self.refusing: dict[str, TrishulaError] = {}
         self.is_open = True
+        self.epoch = "e"
         self._connection = connection
         self._seq = 0
 
@@ -102,7 +103,7 @@ class FakeLink:
         if asked.uri == uris.MAILBOX_SEND:
             return [self.receipt(message) for message in asked.args[0]]
         if asked.uri == uris.MAILBOX_ATTACH:
-            return {"node": "single", "epoch": "e", "high_water": 7}
+            return {"node": "single", "epoch": self.epoch, "high_water": 7}
         if asked.uri in (uris.MAILBOX_ACK, uris.MAILBOX_NACK):
             return [True] * len(asked.args[0])
         if asked.uri == uris.DIRECTORY_BEAT:
@@ -172,7 +173,7 @@ class FakeConnection:
         """The client gave a link up."""
         if link is self.offered:
             self.withdraw()
-        else:
+        elif link.is_open:
             self.lose()
 
     def join(self, url: str = "ws://one/ws", prepare: Callable[[FakeLink], object] = lambda _: None) -> FakeLink:
