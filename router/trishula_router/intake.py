@@ -368,4 +368,4 @@ class Intake:
 
 
 def _entries(one: _Checked, outcome: Accepted) -> list[Entry]:
-    return [Entry.of_draft(one.draft, position, one.wire, index) for index, position in enumerate(outcome.positions)]
+    return [Entry.of_draft(one.draft, outcome, one.wire, index) for index in range(len(outcome.positions))]

@@ -4,13 +4,15 @@ A *record* is one event: its position, its instant, its kind and its facts (JSON
 either one per message (``accepted``) or one per batch (``delivered``, ``done``, …: facts list the messages); the chain
 costs one SHA-256 a record, and a batch is acknowledged in one go anyway.
 
-The chain: ``digest(n) = SHA-256(digest(n-1) | position | at | kind | 0 | facts)``. Whoever holds the newest digest can
+The chain: ``digest(n) = SHA-256(digest(n-1) | sequence | at | kind | 0 | facts)``. Whoever holds the newest digest can
 tell whether anything before it was changed, left out or put in. The body of a message is not in the journal: the
 ``accepted`` record holds the SHA-256 of the envelope, so that retention may delete bodies and the chain still proves
 what they were.
 
 Positions: ``(origin << ORIGIN_SHIFT) | sequence``. The node's own origin is 0, so its positions are plain sequence
-numbers; journals copied from peers get other origins and share the table.
+numbers; journals copied from peers get other origins and share the table. A copied record keeps its facts and its
+digest as they were written: the digest is over the sequence alone, and positions in the facts are in the numbering of
+whoever wrote them; ``store/origins.py`` translates them.
 
 Nothing here does I/O.
 """
@@ -24,10 +26,22 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["GENESIS", "ORIGIN_SHIFT", "ChainCheck", "Damage", "Kind", "Record", "digest_of", "verify"]
+__all__ = [
+    "GENESIS",
+    "ORIGIN_SHIFT",
+    "SEQUENCE_MASK",
+    "ChainCheck",
+    "Damage",
+    "Kind",
+    "Record",
+    "digest_of",
+    "is_own",
+    "verify",
+]
 
 #: 2**48 records per origin: at 50,000 a second that is 178 years; 15 bits remain for origins.
 ORIGIN_SHIFT = 48
+SEQUENCE_MASK = (1 << ORIGIN_SHIFT) - 1
 
 #: What the first record's digest is chained to.
 GENESIS = bytes(32)
@@ -46,11 +60,13 @@ class Kind(StrEnum):
     ACCEPTED = "accepted"  # {from, id, to, type, priority, bytes, sha256}
     DELIVERED = "delivered"  # {messages: [[position, attempt]…], to, session}
     RETURNED = "returned"  # {messages: [[position, failures, due_at]…], reason}
-    DONE = "done"  # {messages: [position…], reason?}
+    DONE = "done"  # {messages: [position…], reason?, lives?: [n…]}: lives = how often each had been replayed
     DEAD = "dead"  # the same
     EXPIRED = "expired"  # the same
     CANCELLED = "cancelled"  # the same
-    REPLAYED = "replayed"  # {messages: [position…]}: dead letters that are back in their mailboxes
+    REPLAYED = (
+        "replayed"  # {messages: [position…], lives: [n…], expires_at: [ms…]}: dead letters back in their mailboxes
+    )
     FORGOTTEN = "forgotten"  # {bodies: [position…], bytes}: retention deleted the bodies of settled messages
     PURGED = "purged"  # {messages: [position…]}: dead letters whose bodies were deleted
 
@@ -92,9 +108,14 @@ class Damage(msgspec.Struct, frozen=True):
 _HEAD = struct.Struct(">qq")
 
 
-def digest_of(previous: bytes, position: int, at: int, kind: str, facts: bytes) -> bytes:
+def is_own(position: int) -> bool:
+    """Whether a position is one of the node's own journal."""
+    return position >> ORIGIN_SHIFT == 0
+
+
+def digest_of(previous: bytes, sequence: int, at: int, kind: str, facts: bytes) -> bytes:
     """The digest of a record that follows one with the digest ``previous``."""
-    return hashlib.sha256(previous + _HEAD.pack(position, at) + kind.encode() + b"\0" + facts).digest()
+    return hashlib.sha256(previous + _HEAD.pack(sequence, at) + kind.encode() + b"\0" + facts).digest()
 
 
 class ChainCheck:
@@ -105,42 +126,46 @@ class ChainCheck:
 
     Args:
         previous: the digest before the first record.
-        position: the position before it.
+        sequence: the sequence before it.
+        node: whose it is, for the sentences; "" for the node's own.
     """
 
-    def __init__(self, previous: bytes = GENESIS, position: int = 0) -> None:
+    def __init__(self, previous: bytes = GENESIS, sequence: int = 0, node: str = "") -> None:
         self._stated: bytes | None = previous
         self._should_be = previous
-        self.position = position
+        self._of = node and f" of node {node}"
+        self.sequence = sequence
 
-    def skip(self, position: int) -> None:
-        """There is a record at ``position`` that can't be read."""
-        self._stated, self.position = None, position
+    def skip(self, sequence: int) -> None:
+        """There is a record at ``sequence`` that can't be read."""
+        self._stated, self.sequence = None, sequence
 
     def follow(self, record: Record) -> str | None:
         """What is wrong with the next record, or ``None``; one behind a gap can't be judged."""
-        place = record.position, record.at, record.kind, record.facts
+        sequence = record.position & SEQUENCE_MASK
+        place = sequence, record.at, record.kind, record.facts
         what = None
-        if record.position != self.position + 1:
-            what = f"records {self.position + 1} to {record.position - 1} are missing"
+        if sequence != self.sequence + 1:
+            what = f"records {self.sequence + 1} to {sequence - 1}{self._of} are missing"
             self._should_be = record.digest
         elif self._stated is None:
             self._should_be = record.digest
         else:
             self._should_be, before = digest_of(self._stated, *place), self._should_be
             if self._should_be != record.digest and digest_of(before, *place) != record.digest:
-                what = f"record {record.position} ({record.kind}) doesn't match its digest"
-        self._stated, self.position = record.digest, record.position
+                what = f"record {sequence}{self._of} ({record.kind}) doesn't match its digest"
+        self._stated, self.sequence = record.digest, sequence
         return what
 
 
-def verify(records: Iterable[Record], previous: bytes = GENESIS, position: int = 0) -> list[Damage]:
+def verify(records: Iterable[Record], previous: bytes = GENESIS, sequence: int = 0, node: str = "") -> list[Damage]:
     """Check a run of records of one origin against the chain; see :class:`ChainCheck`.
 
     Args:
         records: in order of position.
         previous: the digest before the first of them.
-        position: the position before the first of them.
+        sequence: the sequence before the first of them.
+        node: whose they are, for the sentences; "" for the node's own.
     """
-    chain = ChainCheck(previous, position)
+    chain = ChainCheck(previous, sequence, node)
     return [Damage(record.position, what) for record in records if (what := chain.follow(record)) is not None]

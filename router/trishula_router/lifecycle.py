@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trishula_router.options import DeliveryPolicy
-from trishula_router.store.interface import Draft, Return, StoredMessage
+from trishula_router.store.interface import Accepted, Draft, Return, StoredMessage
 
 __all__ = ["LOST_SESSIONS_PER_ATTEMPT", "Dead", "Entry", "after_failure", "after_lost_session"]
 
@@ -40,6 +40,7 @@ class Entry:
 
     Attributes:
         position: of its accepted record: its identity.
+        arrival: its place in the order in which messages became durable in this node's store.
         wire: the message as it travels, or ``None`` if it must be read from the store first.
         attempts: how often it was delivered.
         failures: how often an attempt failed.
@@ -63,6 +64,7 @@ class Entry:
     due_at: int = 0
     by_deadline: bool = False
     holder: str | None = None
+    arrival: int = 0
 
     @property
     def time_is_over(self) -> str:
@@ -71,8 +73,11 @@ class Entry:
 
     @property
     def order(self) -> tuple[int, int]:
-        """Its place in the mailbox: the more urgent first, then the older."""
-        return self.priority, self.position
+        """Its place in the mailbox: the more urgent first, then as they came.
+
+        Not by position: those of messages that another node accepted are in its own journal's order.
+        """
+        return self.priority, self.arrival
 
     @classmethod
     def of(cls, stored: StoredMessage) -> Entry:
@@ -91,13 +96,14 @@ class Entry:
             stored.failures,
             stored.due_at,
             by_deadline=stored.by_deadline,
+            arrival=stored.arrival,
         )
 
     @classmethod
-    def of_draft(cls, draft: Draft, position: int, wire: dict[str, Any], recipient: int = 0) -> Entry:
-        """The entry of a message that was just stored, for one of its recipients."""
+    def of_draft(cls, draft: Draft, accepted: Accepted, wire: dict[str, Any], recipient: int = 0) -> Entry:
+        """The entry of a message that was just stored, for one of its recipients: which of them."""
         return cls(
-            position,
+            accepted.positions[recipient],
             draft.sender,
             draft.id,
             draft.recipients[recipient],
@@ -107,6 +113,7 @@ class Entry:
             len(draft.envelope),
             wire,
             by_deadline=draft.by_deadline,
+            arrival=accepted.arrival + recipient,
         )
 
 

@@ -1,6 +1,6 @@
 """One mailbox: the open messages of one address, in order of delivery, with bounded memory.
 
-The order is by (priority, position): the more urgent first, then as they were accepted. A message is in one of these
+The order is by (priority, arrival): the more urgent first, then as they became durable here. A message is in one of these
 places:
 
 * *waiting* in memory: to be delivered now, or at its ``due_at``;
@@ -24,7 +24,7 @@ from trishula_router.lifecycle import Entry
 
 __all__ = ["BEFORE_ALL", "Mailbox", "Taken"]
 
-#: Before every message's order; positions and priorities start at 1.
+#: Before every message's order; arrivals and priorities start at 1.
 BEFORE_ALL = (0, 0)
 
 #: Messages kept in memory: enough for several windows, so that reading on happens while the agent works.
@@ -56,8 +56,9 @@ class Mailbox:
         self.held: dict[int, Entry] = {}
         self._capacity = capacity
         self._waiting: dict[int, Entry] = {}
-        self._ready: list[tuple[int, int]] = []
-        self._delayed: list[tuple[int, int, int]] = []
+        #: (priority, arrival, position), the delayed ones with their ``due_at`` before it.
+        self._ready: list[tuple[int, int, int]] = []
+        self._delayed: list[tuple[int, int, int, int]] = []
         # A mailbox that is new in memory may have any number of messages on disk.
         self._frontier: tuple[int, int] | None = BEFORE_ALL if open_messages else None
         # The first message in order that went by memory while a refill was under way: its answer may lack it.
@@ -90,9 +91,9 @@ class Mailbox:
     def _place(self, entry: Entry) -> None:
         self._waiting[entry.position] = entry
         if entry.due_at:
-            heapq.heappush(self._delayed, (entry.due_at, *entry.order))
+            heapq.heappush(self._delayed, (entry.due_at, *entry.order, entry.position))
         else:
-            heapq.heappush(self._ready, entry.order)
+            heapq.heappush(self._ready, (*entry.order, entry.position))
 
     def _spill(self) -> list[Entry]:
         waiting = sorted(self._waiting.values(), key=lambda entry: entry.order)
@@ -113,11 +114,10 @@ class Mailbox:
             limit_bytes: how large they may be together; the first one may be larger.
         """
         while self._delayed and self._delayed[0][0] <= now:
-            _, priority, position = heapq.heappop(self._delayed)
-            heapq.heappush(self._ready, (priority, position))
+            heapq.heappush(self._ready, heapq.heappop(self._delayed)[1:])
         taken, size_bytes = Taken(), 0
         while self._ready and len(taken.ready) < room:
-            position = self._ready[0][1]
+            position = self._ready[0][2]
             entry = self._waiting.get(position)
             # The heaps keep what was taken out or delayed since; the dictionary knows.
             if entry is None or entry.due_at > now:

@@ -179,7 +179,7 @@ def test_a_disk_that_somebody_else_fills(small_disk: Path) -> None:
     assert open_ids(subject) == ["m1"]
     ballast.unlink()
     subject.do(lambda store: store.settle([position], State.DONE, None, 3))
-    assert append(subject, draft("m3")) == [Accepted((high_water + 2,), False)]
+    assert append(subject, draft("m3")) == [Accepted((high_water + 2,), False, high_water + 2)]
     assert is_sound(subject)
     subject.reopen()
     assert state_of(subject, position) is State.DONE
@@ -271,7 +271,7 @@ def test_a_failed_fsync_is_no_receipt(failing_disk: FailingDisk) -> None:
     failing_disk.mend()
     # It works again without a new start, and what was refused can be sent again.
     (again,) = append(subject, draft(f"f{len(accepted)}", body=b"x" * 100_000))
-    assert again == Accepted((high_water + 1,), False)
+    assert again == Accepted((high_water + 1,), False, high_water + 1)
     subject.do(lambda store: store.settle([1], State.DONE, None, 5))
     assert is_sound(subject)
     subject.reopen()

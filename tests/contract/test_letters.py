@@ -34,7 +34,7 @@ NOTICE = Draft("agni", "node:n:e:1:dead", ("dc",), "ERROR", 3, 9999, b'{"why":1}
 def test_a_notice_is_stored_with_the_end_it_tells_of(subject: Subject) -> None:  # noqa: F811
     position = one(subject)
     (accepted,) = subject.do(lambda store: store.settle([position], State.DEAD, "why", 200, [NOTICE]))
-    assert accepted == Accepted((3,), False)
+    assert accepted == Accepted((3,), False, 3)
     assert kinds(subject) == ["accepted", "dead", "accepted"]
     (stored,) = subject.do(lambda store: store.head("dc", (0, 0), 10))
     assert (stored.id, stored.sender, stored.type, stored.accepted_at) == (NOTICE.id, "agni", "ERROR", 200)
@@ -86,7 +86,7 @@ def test_replay_opens_a_dead_letter_anew(subject: Subject) -> None:  # noqa: F81
     assert [it.position for it in subject.do(lambda store: store.head("agni", (0, 0), 10))] == [position, other]
     assert letters(subject) == []
     (record,) = subject.do(lambda store: store.records(after=0, limit=10, kind="replayed"))
-    assert msgspec.json.decode(record.facts) == {"messages": [position]}
+    assert msgspec.json.decode(record.facts) == {"messages": [position], "lives": [1], "expires_at": [5000]}
     (history,) = subject.do(lambda store: store.history("m1"))
     assert [record.kind for record in history.records] == ["accepted", "delivered", "dead", "replayed"]
     assert is_sound(subject)

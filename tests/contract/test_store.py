@@ -145,7 +145,7 @@ def test_there_are_verbs() -> None:
 
 def test_what_was_appended_is_there(subject: Subject) -> None:
     first, second = append(subject, draft("m1", body=b'{"a":1}'), draft("m2", priority=1), at=123)
-    assert (first, second) == (Accepted((1,), False), Accepted((2,), False))
+    assert (first, second) == (Accepted((1,), False, 1), Accepted((2,), False, 2))
     stored = subject.do(lambda store: store.at_positions([1, 2, 99]))
     assert set(stored) == {1, 2}
     it = stored[1]
@@ -180,7 +180,7 @@ def test_a_repeat_of_what_is_settled_is_a_repeat(subject: Subject) -> None:
 def test_a_broadcast_has_a_message_for_each_recipient(subject: Subject) -> None:
     append(subject, draft("before"))
     (accepted,) = append(subject, draft("b1", "agni", "rushabdev", "x/y", body=b"[1]"))
-    assert accepted == Accepted((2, 3, 4), False)
+    assert accepted == Accepted((2, 3, 4), False, 2)
     stored = subject.do(lambda store: store.at_positions([2, 3, 4]))
     assert [stored[position].recipient for position in (2, 3, 4)] == ["agni", "rushabdev", "x/y"]
     assert subject.do(lambda store: store.bodies([2, 3, 4])) == {2: b"[1]", 3: b"[1]", 4: b"[1]"}

@@ -14,8 +14,10 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from trishula_router.journal import Kind, Record
+from trishula_router.store.copies import Extract, Origin
 from trishula_router.store.interface import (
     Accepted,
+    Copied,
     DeadLetter,
     Draft,
     Forgotten,
@@ -179,6 +181,15 @@ class HeldStore:
     def high_water(self) -> int:
         return self.inner.high_water
 
+    def origins(self) -> list[Origin]:
+        return self.inner.origins()
+
+    def place(self, position: int) -> tuple[str, int]:
+        return self.inner.place(position)
+
+    def on_advance(self, tell: Callable[[], None]) -> None:
+        self.inner.on_advance(tell)
+
     def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
         # As the interface says: after one that failed, those that its agent had called by then fail too.
         agent = drafts[0].sender.partition("/")[0] if drafts else ""
@@ -252,13 +263,28 @@ class HeldStore:
     def history(self, message_id: str) -> Deferred[list[History]]:
         return self._ask(self._reads, "history", lambda: self.inner.history(message_id))
 
+    def copy(self, node: str, extract: Extract) -> Deferred[Copied]:
+        return self._ask(self._writes, "copy", lambda: self.inner.copy(node, extract))
+
+    def extract(self, number: int, after: int, *, limit: int, limit_bytes: int) -> Deferred[Extract]:
+        return self._ask(
+            self._reads, "extract", lambda: self.inner.extract(number, after, limit=limit, limit_bytes=limit_bytes)
+        )
+
     def records(
-        self, *, after: int, limit: int, kind: str | None = None, since: int | None = None, until: int | None = None
+        self,
+        *,
+        after: int,
+        limit: int,
+        kind: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        origin: int | None = 0,
     ) -> Deferred[list[Record]]:
         return self._ask(
             self._reads,
             "records",
-            lambda: self.inner.records(after=after, limit=limit, kind=kind, since=since, until=until),
+            lambda: self.inner.records(after=after, limit=limit, kind=kind, since=since, until=until, origin=origin),
         )
 
     def verify(self) -> Deferred[Verdict]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.nodes import POLICY
 from trishula_router.lifecycle import LOST_SESSIONS_PER_ATTEMPT, Dead, Entry, after_failure, after_lost_session
-from trishula_router.store.interface import Return, State, StoredMessage
+from trishula_router.store.interface import Return, StoredMessage
 
 NOW = 1_000_000
 
@@ -59,10 +59,10 @@ def test_lost_sessions_end_it_in_the_end() -> None:
 
 def test_an_entry_of_the_store_is_what_the_store_says() -> None:
     stored = StoredMessage(
-        7, "dc", "m1", "agni", "COMMAND", 2, 100, 900, 55, attempts=3, failures=1, due_at=400, state=State.OPEN
+        7, "dc", "m1", "agni", "COMMAND", 2, 100, 900, 55, attempts=3, failures=1, due_at=400, arrival=9
     )
     made = Entry.of(stored)
     assert (made.position, made.sender, made.id, made.recipient, made.type) == (7, "dc", "m1", "agni", "COMMAND")
     assert (made.priority, made.expires_at, made.size_bytes) == (2, 900, 55)
     assert (made.attempts, made.failures, made.due_at, made.wire) == (3, 1, 400, None)
-    assert made.order == (2, 7)
+    assert made.order == (2, 9)

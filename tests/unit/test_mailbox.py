@@ -7,7 +7,18 @@ from trishula_router.mailbox import BEFORE_ALL, Mailbox
 
 
 def entry(position: int, priority: int = 3, *, due_at: int = 0, expires_at: int = 10**15, size: int = 10) -> Entry:
-    return Entry(position, "dc", f"m{position}", "agni", "STATUS", priority, expires_at, size_bytes=size, due_at=due_at)
+    return Entry(
+        position,
+        "dc",
+        f"m{position}",
+        "agni",
+        "STATUS",
+        priority,
+        expires_at,
+        size_bytes=size,
+        due_at=due_at,
+        arrival=position,
+    )
 
 
 def filled(*entries: Entry, capacity: int = 8) -> Mailbox:

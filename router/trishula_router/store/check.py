@@ -22,10 +22,12 @@ from typing import Any
 
 import msgspec
 
-from trishula_router.journal import ORIGIN_SHIFT, ChainCheck, Damage, Kind, Record
+from trishula_router.journal import ORIGIN_SHIFT, SEQUENCE_MASK, ChainCheck, Damage, Kind, Record
 from trishula_router.store.damage import Unreadable, is_damage, read_all
 from trishula_router.store.facts import AcceptedFacts, body_damage, message_damage
 from trishula_router.store.interface import State, Verdict
+from trishula_router.store.origins import Numbering, position_in, read_numbering
+from trishula_router.store.sums import Sums
 
 __all__ = ["Progress", "check_store"]
 
@@ -34,7 +36,7 @@ Progress = Callable[[float], None]
 
 _JOURNAL = "SELECT position, at, kind, facts, digest FROM journal"
 _MESSAGE = (
-    "SELECT m.position, m.sender, m.id, m.recipient, m.type, m.priority, m.size_bytes, m.state, m.settled,"
+    "SELECT m.position, m.sender, m.id, m.recipient, m.type, m.priority, m.size_bytes, m.state, m.life, m.settled,"
     " j.at, j.kind, j.facts, j.digest FROM message AS m LEFT JOIN journal AS j ON j.position = m.position"
 )
 _BODY = (
@@ -69,10 +71,10 @@ class _Check:
         self._connection = connection
         self._progress = progress
         self._damages: list[Damage] = []
-        self._last = self._find_last()
-        # What the journal's records add up to, by position: 0 no message, else its state + 1. A byte each, because a
-        # journal may have a hundred million records.
-        self._states = bytearray(self._last + 1)
+        self._numbering = self._read_numbering()
+        #: The newest sequence of each origin.
+        self._lasts = {number: self._find_last(number) for number in (0, *sorted(self._numbering.names))}
+        self._sums = Sums(self._lasts, self._numbering)
         #: Records that are damaged, missing or unreadable: what they told can't be held against anybody.
         self._doubted: set[int] = set()
         self._tell_in = 0
@@ -86,109 +88,128 @@ class _Check:
         self._progress(1.0)
         return Verdict(records, bodies, tuple(self._named(damage) for damage in dict.fromkeys(self._damages)))
 
-    def _find_last(self) -> int:
+    def _read_numbering(self) -> Numbering:
+        try:
+            return read_numbering(self._connection, "")
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self._damages.append(Damage(0, f"whose the copied journals are can't be read ({error})"))
+            return Numbering("")
+
+    def _find_last(self, number: int) -> int:
         last = 0
         for table in ("journal", "message"):
             try:
                 found = self._connection.execute(
-                    f"SELECT max(position) FROM {table} WHERE position < ?", (1 << ORIGIN_SHIFT,)
+                    f"SELECT max(position) FROM {table} WHERE position BETWEEN ? AND ?",
+                    (position_in(number, 0), position_in(number, SEQUENCE_MASK)),
                 ).fetchone()[0]
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
                     raise
             else:
-                last = max(last, found or 0)
+                last = max(last, (found or 0) & SEQUENCE_MASK)
         # A damaged page may claim any position.
         pages: int = self._connection.execute("PRAGMA page_count").fetchone()[0]
         return min(last, pages * 200 + 1000)
 
     def _rows(self, number: int, select: str, key: str) -> Iterator[tuple[Any, ...] | Unreadable]:
-        for row in read_all(self._connection, select, key, self._last):
+        """All rows of a table, origin by origin; ``number`` is the pass."""
+        for origin in self._lasts:
+            yield from self._rows_of(origin, number, select, key)
+
+    def _rows_of(self, origin: int, number: int, select: str, key: str) -> Iterator[tuple[Any, ...] | Unreadable]:
+        last = position_in(origin, self._lasts[origin])
+        done = sum(self._lasts[before] for before in self._lasts if before < origin)
+        total = max(1, sum(self._lasts.values()))
+        for row in read_all(self._connection, select, key, position_in(origin, 0), last):
             self._tell_in -= 1
             if self._tell_in < 0:
                 self._tell_in = _TELL_EVERY
-                self._progress((number + min(1.0, row[0] / max(1, self._last))) / _PASSES)
+                self._progress((number + min(1.0, (done + (row[0] & SEQUENCE_MASK)) / total)) / _PASSES)
             yield row
+
+    def _record(self, position: int) -> str:
+        """A record as the sentences name it."""
+        number, sequence = position >> ORIGIN_SHIFT, position & SEQUENCE_MASK
+        name = self._numbering.names.get(number)
+        return f"record {sequence}" + (f" of node {name[0]}" if name else "")
 
     # -- the journal ---------------------------------------------------------------------------------------------------
 
     def _check_journal(self) -> int:
-        count, chain = 0, ChainCheck()
-        for row in self._rows(0, _JOURNAL, "position"):
+        count = sum(self._check_chain(origin) for origin in self._lasts)
+        try:
+            for alias, message in self._connection.execute("SELECT position, message FROM alias"):
+                self._sums.join(alias, message)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self._damages.append(Damage(0, f"which messages several nodes accepted can't be read ({error})"))
+        return count
+
+    def _check_chain(self, origin: int) -> int:
+        count, last = 0, self._lasts[origin]
+        chain = ChainCheck(node=self._numbering.names[origin][0] if origin else "")
+        for row in self._rows_of(origin, 0, _JOURNAL, "position"):
+            sequence = row[0] & SEQUENCE_MASK
             if isinstance(row, Unreadable):
                 # Behind the last one that can be read there may be nothing at all.
-                if row.position < self._last or chain.position == row.position - 1:
-                    self._doubt(row.position, f"record {row.position} can't be read ({row.why})")
-                chain.skip(row.position)
+                if sequence < last or chain.sequence == sequence - 1:
+                    self._doubt(row.position, f"{self._record(row.position)} can't be read ({row.why})")
+                chain.skip(sequence)
                 continue
             count += 1
             record = Record(*row)
-            missing = range(chain.position + 1, min(record.position, self._last + 1))
+            missing = range(
+                position_in(origin, chain.sequence + 1), min(record.position, position_in(origin, last) + 1)
+            )
             what = chain.follow(record)
             if what is not None:
                 self._damages.append(Damage(record.position, what))
                 self._doubted.update(missing or [record.position])
-            self._add_up(record)
+            if record.kind != Kind.ACCEPTED and not _is_json(record.facts):
+                self._doubted.add(record.position)
+            # A damaged one may tell nonsense, and then what it tells is in doubt.
+            self._sums.add(record)
         return count
 
     def _doubt(self, position: int, what: str) -> None:
         self._doubted.add(position)
         self._damages.append(Damage(position, what))
 
-    def _add_up(self, record: Record) -> None:
-        """What a record makes of its messages; a damaged one may tell nonsense, and then what it tells is in doubt."""
-        try:
-            if record.kind == Kind.ACCEPTED:
-                self._set(record.position, State.OPEN)
-            elif record.kind in _FINAL or record.kind == "replayed":
-                for position in msgspec.json.decode(record.facts)["messages"]:
-                    self._change(position, record.kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-            self._doubted.add(record.position)
-
-    def _change(self, position: int, kind: str) -> None:
-        if not 0 < position <= self._last or not self._states[position]:
-            return
-        before = State(self._states[position] - 1)
-        if kind == "replayed":
-            if before is State.DEAD:
-                self._set(position, State.OPEN)
-        elif before is State.OPEN or (kind == Kind.DONE and before is not State.DONE):
-            self._set(position, _FINAL[kind])
-
-    def _set(self, position: int, state: State) -> None:
-        if position <= self._last:
-            self._states[position] = state + 1
-
     # -- messages and bodies -------------------------------------------------------------------------------------------
 
     def _check_messages(self) -> None:
-        seen = bytearray(len(self._states))
         for row in self._rows(1, _MESSAGE, "m.position"):
             position = row[0]
-            if position < len(seen):
-                seen[position] = 1
+            self._sums.see(position)
             if isinstance(row, Unreadable):
                 if self._can_read("message", position):
                     continue
-                self._damages.append(Damage(position, f"the row of message {{}} (record {position}) can't be read"))
+                self._damages.append(
+                    Damage(position, f"the row of message {{}} ({self._record(position)}) can't be read")
+                )
                 continue
-            _, sender, message_id, recipient, kind, priority, size_bytes, state, settled, *record = row
+            _, sender, message_id, recipient, kind, priority, size_bytes, state, life, settled, *record = row
             if record[0] is None or position in self._doubted:
                 continue
             stored = AcceptedFacts(sender, message_id, recipient, kind, priority, size_bytes, "")
             what = message_damage(Record(position, *record), stored)
-            if what is None and not self._state_is(position, state, settled):
+            if what is None and not self._state_is(position, state, life, settled):
                 word = State(state).name.lower() if state in tuple(State) else str(state)
-                what = f"message {message_id} from {sender} (record {position}) is not {word}, as its row says"
+                what = f"message {message_id} from {sender} ({self._record(position)}) is not {word}, as its row says"
             if what is not None:
                 self._damages.append(Damage(position, what))
-        for position, state in enumerate(self._states):
-            if state and not seen[position] and position not in self._doubted:
-                self._damages.append(Damage(position, f"message {{}} (record {position}) is missing"))
+        for position in self._sums.missing():
+            if position not in self._doubted:
+                self._damages.append(Damage(position, f"message {{}} ({self._record(position)}) is missing"))
 
-    def _state_is(self, position: int, state: int, settled: int | None) -> bool:
-        if position >= len(self._states) or state == self._states[position] - 1:
+    def _state_is(self, position: int, state: int, life: int, settled: int | None) -> bool:
+        difference = self._sums.difference(position, state, life)
+        if difference == 0 or (difference > 0 and settled is None and position >> ORIGIN_SHIFT):
+            # A message that came here settled is ahead of the records that tell of it.
             return True
         # The record that made it so can't be read: its row is all there is to tell.
         return settled in self._doubted or (settled is None and bool(self._doubted))
@@ -200,13 +221,15 @@ class _Check:
             if isinstance(row, Unreadable):
                 if not self._can_read("body", position):
                     self._damages.append(
-                        Damage(position, f"the body of message {{}} (record {position}) can't be read ({row.why})")
+                        Damage(
+                            position, f"the body of message {{}} ({self._record(position)}) can't be read ({row.why})"
+                        )
                     )
                 continue
             count += 1
             envelope, record = row[1], row[2:]
             if record[0] is None or position in self._doubted:
-                what = None if _is_json(envelope) else f"the body of message {{}} (record {position}) is damaged"
+                what = None if _is_json(envelope) else f"the body of message {{}} ({self._record(position)}) is damaged"
             else:
                 what = body_damage(Record(position, *record), envelope)
             if what is not None:
@@ -225,7 +248,7 @@ class _Check:
                 raise
             return
         for (position,) in rows:
-            self._damages.append(Damage(position, f"the body of message {{}} (record {position}) is missing"))
+            self._damages.append(Damage(position, f"the body of message {{}} ({self._record(position)}) is missing"))
 
     def _can_read(self, table: str, position: int) -> bool:
         try:
@@ -234,7 +257,7 @@ class _Check:
             if not is_damage(error):
                 raise
             # Where nothing of that number is to be expected, a page that can't be read hides nothing.
-            return not (position < len(self._states) and self._states[position])
+            return not self._sums.is_message(position)
         return row is not None
 
     # -- the file, and names -------------------------------------------------------------------------------------------
@@ -270,9 +293,6 @@ class _Check:
             if found is not None and all(isinstance(value, str) for value in found):
                 return found[0], found[1]
         return None
-
-
-_FINAL = {str(Kind(state.name.lower())): state for state in State if state is not State.OPEN}
 
 
 def _is_json(envelope: object) -> bool:

@@ -1,9 +1,9 @@
 """What one node's store hands to another's: a run of a journal's records, and what else it takes to copy them.
 
 The journal that a node writes is an *origin* to the others, named by the epoch of the store that it began in: a store
-that is restored or made anew writes another journal. A store numbers the origins that it holds; its own is 0. Facts list
-messages by positions in the numbering of whoever wrote them, and stay as they were written, because the digests are
-over them; so a run brings along what the numbers in it mean, and :mod:`.origins` translates them.
+that is restored or made anew writes another journal. A store numbers the origins that it holds; its own is 0. Facts
+list messages by positions in the numbering of whoever wrote them, and stay as they were written, because the digests
+are over them; so a run brings along what the numbers in it mean, and :mod:`.origins` translates them.
 """
 
 from __future__ import annotations

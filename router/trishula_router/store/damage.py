@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from trishula_router.journal import SEQUENCE_MASK
+
 __all__ = ["Unreadable", "is_damage", "read_all"]
 
 #: How many positions are tried one by one before the run is taken up again: several pages of rows.
@@ -34,20 +36,23 @@ class Unreadable(NamedTuple):
 
 
 def read_all(
-    connection: sqlite3.Connection, select: str, key: str, last: int
+    connection: sqlite3.Connection, select: str, key: str, before: int, last: int
 ) -> Iterator[tuple[Any, ...] | Unreadable]:
-    """All rows of a question, in order of their position, and what can't be read of them.
+    """All rows of a question in one origin's range, in order of their position, and what can't be read of them.
 
     Args:
         connection: outside of any other reading.
         select: the question without WHERE; its first column is the position.
         key: the name of that column.
+        before: the position before the first.
         last: where to stop looking one by one.
     """
-    after, tried = 0, 0
+    after, tried, end_of_range = before, 0, before | SEQUENCE_MASK
     while True:
         try:
-            for row in connection.execute(f"{select} WHERE {key} > ? ORDER BY {key}", (after,)):
+            for row in connection.execute(
+                f"{select} WHERE {key} > ? AND {key} <= ? ORDER BY {key}", (after, end_of_range)
+            ):
                 after = row[0]
                 yield row
             return

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from trishula_router.journal import Kind, Record
+from trishula_router.journal import Record
 from trishula_router.store.interface import Draft, Return
 
 __all__ = [
@@ -16,9 +16,9 @@ __all__ = [
     "accepted_facts",
     "body_damage",
     "is_proven",
-    "mentions",
     "message_damage",
     "read_accepted",
+    "replayed_facts",
     "returned_facts",
     "settled_facts",
 ]
@@ -54,20 +54,31 @@ def returned_facts(returns: Sequence[Return], reason: str) -> dict[str, Any]:
     return {"messages": [[one.position, one.failures, one.due_at] for one in returns], "reason": reason}
 
 
-def settled_facts(positions: Sequence[int], reason: str | None) -> dict[str, Any]:
-    """What is told of messages that reach a final state."""
+def settled_facts(
+    positions: Sequence[int], reason: str | None, lives: Mapping[int, int] | None = None
+) -> dict[str, Any]:
+    """What is told of messages that reach a final state.
+
+    Args:
+        positions: the messages'.
+        reason: why.
+        lives: of those that were replayed, how often.
+    """
     facts: dict[str, Any] = {"messages": list(positions)}
     if reason is not None:
         facts["reason"] = reason
+    if lives:
+        facts["lives"] = [lives.get(position, 0) for position in positions]
     return facts
 
 
-def mentions(record: Record, position: int) -> bool:
-    """Whether a record tells of the message accepted at ``position``."""
-    if record.kind == Kind.ACCEPTED:
-        return record.position == position
-    messages = msgspec.json.decode(record.facts).get("messages", ())
-    return any((one[0] if isinstance(one, list) else one) == position for one in messages)
+def replayed_facts(lives: Mapping[int, int], revived: Mapping[int, int]) -> dict[str, Any]:
+    """What is told of dead letters that go back into their mailboxes: the lives they begin, when they expire (ms)."""
+    return {
+        "messages": list(lives),
+        "lives": list(lives.values()),
+        "expires_at": [revived[position] for position in lives],
+    }
 
 
 def body_damage(record: Record, body: bytes | None) -> str | None:

@@ -2,7 +2,7 @@
 
 The rows of one message stand one behind the other from the place of its body on, one for each recipient, so they are
 read from there until the next message begins. A message can't be settled before it is accepted, so the first one that
-was accepted too late ends the search.
+was accepted too late ends the search in the journal of the node that accepted it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
+from trishula_router.journal import SEQUENCE_MASK
 from trishula_router.store.interface import State
 from trishula_router.store.rows import as_list
 
@@ -46,11 +47,13 @@ def forgettable(connection: sqlite3.Connection, after: int, limit: int, before: 
             if body != place:
                 break
             accepted_at, size_bytes = at, row_bytes
-            end = dead_before if state == State.DEAD else before
-            can_go = can_go and state != State.OPEN and settled_at is not None and settled_at < end
+            limit_at = dead_before if state == State.DEAD else before
+            can_go = can_go and state != State.OPEN and settled_at is not None and settled_at < limit_at
         rows.close()
         if accepted_at is not None and accepted_at >= max(before, dead_before):
-            return Forgettable(found, size, 0)
+            end = place | SEQUENCE_MASK
+            more = connection.execute("SELECT 1 FROM body WHERE position > ? LIMIT 1", (end,)).fetchone()
+            return Forgettable(found, size, end if more else 0)
         if can_go and accepted_at is not None:
             found.append(place)
             size += size_bytes

@@ -20,7 +20,7 @@ Promises, held by ``tests/contract/test_store.py``:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -230,6 +230,9 @@ class Store(Protocol):
     def place(self, position: int) -> tuple[str, int]:
         """Whose record is at a position: (node, sequence in its journal); the node is "" for the own one."""
 
+    def on_advance(self, tell: Callable[[], None]) -> None:
+        """Have something called, in the caller's thread, whenever a journal held here has grown."""
+
     def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
         """Store messages. Fails with ``StorageFull`` or ``StorageFailed``; then none of them is stored."""
 
@@ -280,10 +283,14 @@ class Store(Protocol):
         May wait for the next verb, like :meth:`deliver`.
         """
 
-    def copy(self, node: str, extract: Extract, at: int) -> Deferred[Copied]:
+    def copy(self, node: str, extract: Extract) -> Deferred[Copied]:
         """Copy a run of another node's records, and bring the messages they tell of to the state they add up to.
 
-        What is held already is skipped; a run behind a gap changes nothing. ``at`` is now.
+        What is held already is skipped; a run behind a gap changes nothing. Fails with ``StorageFull`` too.
+
+        Args:
+            node: whose journal it is.
+            extract: the run.
 
         Raises:
             JournalForked: a record doesn't continue the chain; then nothing of the run was copied.

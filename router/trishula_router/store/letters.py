@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from trishula_router.store import reads
 from trishula_router.store.interface import DeadLetter
 from trishula_router.store.rows import as_list, insert
+from trishula_router.store.standing import PURGED_LIFE
 
-__all__ = ["dead_letters", "letters_among", "purge", "replay"]
+__all__ = ["dead_letters", "drop_bodies", "letters_among", "lives", "purge", "replay"]
 
 
 _IS_LETTER = "m.state = 2 AND m.body != 0 AND EXISTS (SELECT 1 FROM body AS b WHERE b.position = m.body)"
@@ -48,26 +49,51 @@ def dead_letters(connection: sqlite3.Connection, after: int, limit: int, agent: 
     return [DeadLetter(found[position], reason or "") for position, reason in reasons.items() if position in found]
 
 
-def replay(connection: sqlite3.Connection, revived: Mapping[int, int], record: int) -> None:
-    """Open dead letters again; ``record`` is the position of the record that tells it."""
-    insert(connection, "trace", [(position, record) for position in revived])
+def lives(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, int]:
+    """How often messages were replayed; those that never were are left out."""
+    rows = connection.execute(
+        "SELECT position, life FROM message WHERE life > 0 AND position IN (SELECT value FROM json_each(?))",
+        (as_list(positions),),
+    )
+    return dict(rows.fetchall())
+
+
+def replay(connection: sqlite3.Connection, lives: Mapping[int, int], revived: Mapping[int, int], record: int) -> None:
+    """Open dead letters again.
+
+    Args:
+        connection: in a transaction.
+        lives: the life that each begins.
+        revived: when each expires (ms).
+        record: the position of the record that tells it.
+    """
+    insert(connection, "trace", [(position, record) for position in lives])
     # What they died of stays explainable.
     connection.execute(
-        "INSERT INTO trace SELECT position, settled FROM message"
-        " WHERE position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
-        (as_list(revived),),
+        "INSERT INTO trace SELECT position, settled FROM message WHERE settled IS NOT NULL"
+        " AND position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
+        (as_list(lives),),
     )
     connection.executemany(
-        "UPDATE message SET state = 0, settled = NULL, failures = 0, due_at = 0, expires_at = ?, by_deadline = 0"
-        " WHERE position = ?",
-        [(expires_at, position) for position, expires_at in revived.items()],
+        "UPDATE message SET state = 0, life = ?, settled = NULL, failures = 0, due_at = 0, expires_at = ?,"
+        " by_deadline = 0 WHERE position = ?",
+        [(life, revived[position], position) for position, life in lives.items()],
     )
 
 
 def purge(connection: sqlite3.Connection, letters: Sequence[int], record: int) -> None:
-    """Delete the bodies of dead letters; recipients of one broadcast share theirs, so it may have to stay."""
+    """Delete the bodies of dead letters."""
     insert(connection, "trace", [(position, record) for position in letters])
-    listed = as_list(letters)
+    drop_bodies(connection, letters)
+    connection.execute(
+        "UPDATE message SET life = ? WHERE position IN (SELECT value FROM json_each(?))",
+        (PURGED_LIFE, as_list(letters)),
+    )
+
+
+def drop_bodies(connection: sqlite3.Connection, positions: Sequence[int]) -> None:
+    """Delete the bodies of messages; recipients of one broadcast share theirs, so it may have to stay."""
+    listed = as_list(positions)
     bodies = connection.execute(
         "SELECT DISTINCT m.body FROM message AS m JOIN json_each(:them) AS it ON it.value = m.position"
         " WHERE NOT EXISTS (SELECT 1 FROM message AS o WHERE o.id = m.id AND o.sender = m.sender AND o.body = m.body"

@@ -6,18 +6,21 @@ node on the same object.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
 from trishula.names import is_capability
-from trishula_router.journal import GENESIS, Damage, Kind, Record, digest_of, verify
-from trishula_router.store.facts import accepted_facts, body_damage, mentions, returned_facts, settled_facts
+from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, digest_of, verify
+from trishula_router.store.copies import Extract, JournalForked, Origin
+from trishula_router.store.copying import fold, joined
+from trishula_router.store.facts import accepted_facts, body_damage, replayed_facts, returned_facts, settled_facts
 from trishula_router.store.interface import (
     Accepted,
+    Copied,
     DeadLetter,
     Draft,
     Forgotten,
@@ -28,6 +31,10 @@ from trishula_router.store.interface import (
     StoredMessage,
     Verdict,
 )
+from trishula_router.store.memory_shelf import MemoryShelf
+from trishula_router.store.origins import End, Tails
+from trishula_router.store.standing import PURGED_LIFE, tellings
+from trishula_router.store.translating import translated
 
 __all__ = ["MemoryStore"]
 
@@ -37,12 +44,16 @@ class MemoryStore:
 
     def __init__(self, epoch: str) -> None:
         self._epoch = epoch
-        self._journal: list[Record] = []
-        self._messages: dict[int, StoredMessage] = {}
-        self._bodies: dict[int, bytes] = {}
-        self._by_key: dict[tuple[str, str], tuple[int, ...]] = {}
-        self._reasons: dict[int, str] = {}
+        self._tails = Tails(epoch)
+        self._shelf = MemoryShelf()
+        self._journal = self._shelf.journals[0]
+        self._messages = self._shelf.messages
+        self._bodies = self._shelf.bodies
+        self._by_key = self._shelf.by_key
+        self._reasons = self._shelf.reasons
+        self._lives = self._shelf.lives
         self._notes: dict[str, str] = {}
+        self._tells: list[Callable[[], None]] = []
 
     @property
     def epoch(self) -> str:
@@ -52,6 +63,20 @@ class MemoryStore:
     def high_water(self) -> int:
         return len(self._journal)
 
+    def origins(self) -> list[Origin]:
+        return [Origin(0, "", self._epoch, len(self._journal)), *self._tails.durable]
+
+    def place(self, position: int) -> tuple[str, int]:
+        number = position >> ORIGIN_SHIFT
+        return self._tails.numbering.names[number][0] if number else "", position & SEQUENCE_MASK
+
+    def on_advance(self, tell: Callable[[], None]) -> None:
+        self._tells.append(tell)
+
+    def _advance(self) -> None:
+        for tell in self._tells:
+            tell()
+
     def _record(self, kind: Kind, facts: object, at: int) -> int:
         position = len(self._journal) + 1
         previous = self._journal[-1].digest if self._journal else GENESIS
@@ -59,6 +84,7 @@ class MemoryStore:
         self._journal.append(
             Record(position, at, kind.value, encoded, digest_of(previous, position, at, kind.value, encoded))
         )
+        self._advance()
         return position
 
     def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
@@ -86,12 +112,13 @@ class MemoryStore:
                     draft.expires_at,
                     len(draft.envelope),
                     by_deadline=draft.by_deadline,
+                    arrival=position + self._tails.copied,
                 )
                 self._bodies[position] = draft.envelope
                 positions.append(position)
             if positions:
                 self._by_key[key] = tuple(positions)
-            accepted.append(Accepted(tuple(positions), False))
+            accepted.append(Accepted(tuple(positions), False, positions[0] + self._tails.copied if positions else 0))
         return accepted
 
     def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
@@ -111,18 +138,28 @@ class MemoryStore:
     def settle(
         self, positions: Sequence[int], state: State, reason: str | None, at: int, notices: Sequence[Draft] = ()
     ) -> Deferred[list[Accepted]]:
-        self._record(Kind(state.name.lower()), settled_facts(positions, reason), at)
-        for position in positions:
-            now = self._messages[position].state
-            if now is State.OPEN or (state is State.DONE and now is not State.DONE):
-                self._change(position, state=state, settled_at=at)
-                self._reasons[position] = reason or ""
+        settled = [position for position in dict.fromkeys(positions) if self._ends(position, state)]
+        lives = {position: life for position in settled if (life := self._lives.get(position, 0))}
+        if settled:
+            facts = settled_facts(settled, reason, None if state is State.DONE else lives)
+            self._record(Kind(state.name.lower()), facts, at)
+        for position in settled:
+            self._change(position, state=state, settled_at=at)
+            self._reasons[position] = reason or ""
         return succeed(self._append(notices, at))
+
+    def _ends(self, position: int, state: State) -> bool:
+        if position not in self._messages:
+            return False
+        now = self._messages[position].state
+        return now is State.OPEN or (state is State.DONE and now is not State.DONE)
 
     def replay(self, revived: Mapping[int, int], at: int) -> Deferred[list[StoredMessage]]:
         positions = [position for position in revived if self._is_letter(position)]
+        lives = {position: self._lives.get(position, 0) + 1 for position in positions}
         if positions:
-            self._record(Kind.REPLAYED, settled_facts(positions, None), at)
+            self._record(Kind.REPLAYED, replayed_facts(lives, revived), at)
+        self._lives.update(lives)
         for position in positions:
             self._change(
                 position,
@@ -141,6 +178,7 @@ class MemoryStore:
             self._record(Kind.PURGED, settled_facts(letters, None), at)
         for position in letters:
             del self._bodies[position]
+            self._lives[position] = PURGED_LIFE
         return succeed(letters)
 
     def _is_letter(self, position: int) -> bool:
@@ -149,7 +187,7 @@ class MemoryStore:
 
     def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
         letters = [
-            DeadLetter(message, self._reasons[position])
+            DeadLetter(message, self._reasons.get(position, ""))
             for position, message in sorted(self._messages.items())
             if position > after
             and self._is_letter(position)
@@ -159,10 +197,13 @@ class MemoryStore:
 
     def forget(self, after: int, limit: int, *, before: int, dead_before: int, at: int) -> Deferred[Forgotten]:
         looked_at: list[int] = []
-        for position in self._bodies:
-            if len(looked_at) == limit or self._messages[position].accepted_at >= max(before, dead_before):
+        late: set[int] = set()
+        for position in sorted(self._bodies):
+            if len(looked_at) == limit:
                 break
-            if position > after:
+            if self._messages[position].accepted_at >= max(before, dead_before):
+                late.add(position >> ORIGIN_SHIFT)
+            if position > after and position >> ORIGIN_SHIFT not in late:
                 looked_at.append(position)
         forgotten = [place for place in looked_at if self._can_go(place, before, dead_before)]
         size_bytes = sum(len(self._bodies.pop(place)) for place in forgotten)
@@ -177,6 +218,39 @@ class MemoryStore:
             and message.settled_at < (dead_before if message.state is State.DEAD else before)
             for message in map(self._messages.__getitem__, self._by_key[key])
         )
+
+    def copy(self, node: str, extract: Extract) -> Deferred[Copied]:
+        try:
+            return succeed(self._copy(node, extract))
+        except JournalForked as error:
+            self._tails.rollback()
+            return fail(error)
+
+    def _copy(self, node: str, extract: Extract) -> Copied:
+        if extract.epoch == self._epoch:
+            newest = self._journal[-1].digest if self._journal else GENESIS
+            if joined(extract, node, End(len(self._journal), newest)):
+                missing = len(self._journal) + 1
+                raise JournalForked(node, extract.epoch, missing, "is missing from the node's own journal")
+            return Copied(len(self._journal), [], [], [])
+        number = self._tails.learn(node, extract).number
+        end = self._tails.end_of(number)
+        fresh = joined(extract, node, end)
+        if fresh:
+            newest_arrival = len(self._journal) + self._tails.copied
+            changes = fold(self._shelf, self._tails.numbering, number, newest_arrival, fresh, extract)
+            self._shelf.write(number, changes)
+            end = End(fresh[-1][0], fresh[-1][4])
+            self._tails.move(number, end)
+        self._tails.commit()
+        self._advance()
+        return changes.copied(end.sequence) if fresh else Copied(end.sequence, [], [], [])
+
+    def extract(self, number: int, after: int, *, limit: int, limit_bytes: int) -> Deferred[Extract]:
+        origin = next((origin for origin in self.origins() if origin.number == number), None)
+        if origin is None:
+            raise ValueError(f"the store holds no origin {number}")
+        return succeed(self._shelf.run(origin, self._tails.numbering, after, limit, limit_bytes))
 
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(kind, facts, at)
@@ -198,9 +272,9 @@ class MemoryStore:
             for message in self._messages.values()
             if message.recipient == recipient
             and message.state is State.OPEN
-            and (message.priority, message.position) > after
+            and (message.priority, message.arrival) > after
         ]
-        waiting.sort(key=lambda message: (message.priority, message.position))
+        waiting.sort(key=lambda message: (message.priority, message.arrival))
         return succeed(waiting[:limit])
 
     def bodies(self, positions: Sequence[int]) -> Deferred[dict[int, bytes]]:
@@ -226,38 +300,63 @@ class MemoryStore:
         return succeed([message for message in self._messages.values() if message.id in wanted])
 
     def history(self, message_id: str) -> Deferred[list[History]]:
+        shown = sorted(self._shown(None), key=lambda record: (record.at, record.position))
         return succeed(
             [
-                History(message, tuple(record for record in self._journal if mentions(record, message.position)))
+                History(message, tuple(record for record in shown if self._tells_of(record, message.position)))
                 for message in self._messages.values()
                 if message.id == message_id
             ]
         )
 
+    def _shown(self, origin: int | None) -> list[Record]:
+        journals = self._shelf.journals
+        chosen = sorted(journals) if origin is None else [origin]
+        records = [record for number in chosen for record in journals.get(number, [])]
+        return translated(records, self._tails.numbering, self._shelf.aliases)
+
+    def _tells_of(self, record: Record, position: int) -> bool:
+        if record.kind == Kind.ACCEPTED:
+            return self._shelf.resolved.get(record.position, record.position) == position
+        return any(telling.position == position for telling in tellings(record.kind, record.facts))
+
     def records(
-        self, *, after: int, limit: int, kind: str | None = None, since: int | None = None, until: int | None = None
+        self,
+        *,
+        after: int,
+        limit: int,
+        kind: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        origin: int | None = 0,
     ) -> Deferred[list[Record]]:
         found = [
             record
-            for record in self._journal[max(0, after) :]
-            if (kind is None or record.kind == kind)
+            for record in self._shown(origin)
+            if record.position > after
+            and (kind is None or record.kind == kind)
             and (since is None or record.at >= since)
             and (until is None or record.at < until)
         ]
         return succeed(found[:limit])
 
     def verify(self) -> Deferred[Verdict]:
-        damages = verify(self._journal)
+        names = {origin.number: origin.node for origin in self.origins()}
+        journals = self._shelf.journals
+        damages = [damage for number, journal in journals.items() for damage in verify(journal, node=names[number])]
         damages += [
             Damage(record.position, damage)
-            for record in self._journal
+            for journal in journals.values()
+            for record in journal
             if record.kind == Kind.ACCEPTED
             and (damage := body_damage(record, self._bodies.get(record.position))) is not None
         ]
-        return succeed(Verdict(len(self._journal), len(self._bodies), tuple(damages)))
+        return succeed(Verdict(sum(map(len, journals.values())), len(self._bodies), tuple(damages)))
 
     def size_bytes(self) -> int:
-        return sum(len(record.facts) for record in self._journal) + sum(map(len, self._bodies.values()))
+        return sum(len(record.facts) for journal in self._shelf.journals.values() for record in journal) + sum(
+            map(len, self._bodies.values())
+        )
 
     def close(self) -> Deferred[None]:
         return succeed(None)

@@ -25,7 +25,7 @@ from trishula_router.store.interface import StoreError, Verdict
 from trishula_router.store.migrate import newest_version
 from trishula_router.store.sqlite import FILE_NAME, opening_fault
 
-__all__ = ["back_up", "restore", "verify_file"]
+__all__ = ["back_up", "restore", "set_aside", "verify_file"]
 
 #: Pages copied between two reports of how far it is: 16 MiB.
 _PAGES_A_STEP = 4096
@@ -123,6 +123,29 @@ def restore(
     finally:
         part.unlink(missing_ok=True)
     return verdict, kept
+
+
+def set_aside(state_dir: Path, kept_as: str) -> Path | None:
+    """Take a node's store out of use, so that its next start begins a new one; the node must be stopped.
+
+    Args:
+        state_dir: the node's.
+        kept_as: the name that the store has then, beside its old place.
+
+    Returns:
+        where it is now; ``None`` if there was none.
+
+    Raises:
+        StoreError: it can't be renamed.
+    """
+    here = state_dir / FILE_NAME
+    try:
+        kept = _set_aside(here, state_dir / kept_as)
+        here.unlink(missing_ok=True)
+        _sync(state_dir)
+    except OSError as error:
+        raise StoreError(f"the store {here} can't be set aside ({error.strerror}); check the directory") from None
+    return kept
 
 
 @contextlib.contextmanager

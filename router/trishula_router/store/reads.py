@@ -6,11 +6,13 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Record, digest_of
+from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of
 from trishula_router.store.damage import is_damage
 from trishula_router.store.facts import is_proven, read_accepted
 from trishula_router.store.interface import Draft, History, MailboxSize, State, StoredMessage
+from trishula_router.store.origins import position_in, read_numbering
 from trishula_router.store.rows import as_list
+from trishula_router.store.translating import translated
 
 __all__ = [
     "at_positions",
@@ -22,6 +24,7 @@ __all__ = [
     "open_mailboxes",
     "records",
     "remembered",
+    "settled_by",
     "with_ids",
 ]
 
@@ -29,7 +32,8 @@ _MESSAGE = """
     SELECT m.position, m.sender, m.id, m.recipient, m.type, m.priority, m.accepted_at, m.expires_at, m.size_bytes,
            m.attempts, m.failures, m.due_at, m.state, d.at, s.at, m.by_deadline,
            CASE WHEN m.recipient LIKE 'capability:%' AND json_valid(CAST(d.facts AS TEXT))
-                THEN json_extract(CAST(d.facts AS TEXT), '$.to') END
+                THEN json_extract(CAST(d.facts AS TEXT), '$.to') END,
+           m.arrival
     FROM message AS m
     LEFT JOIN journal AS d ON d.position = m.delivered
     LEFT JOIN journal AS s ON s.position = m.settled
@@ -49,7 +53,7 @@ def _messages(rows: Iterable[tuple[Any, ...]]) -> list[StoredMessage]:
     for row in rows:
         if tuple(map(type, row[:13])) != _TYPES or row[12] not in _STATES:
             raise _Garbled(f"the row of message {row[0]}")
-        values = (*row[:12], State(row[12]), *row[13:15], bool(row[15]), row[16])
+        values = (*row[:12], State(row[12]), *row[13:15], bool(row[15]), *row[16:])
         found.append(StoredMessage(*values))
     return found
 
@@ -66,7 +70,7 @@ def known_keys(connection: sqlite3.Connection, drafts: Sequence[Draft]) -> dict[
     for sender, ids in ids_of.items():
         for message_id, position in connection.execute(
             "SELECT id, position FROM message WHERE sender = ? AND id IN (SELECT value FROM json_each(?))"
-            " ORDER BY position",
+            " ORDER BY arrival",
             (sender, as_list(ids)),
         ):
             known[sender, message_id] = (*known.get((sender, message_id), ()), position)
@@ -79,8 +83,8 @@ def head(connection: sqlite3.Connection, recipient: str, after: tuple[int, int],
     Where a row is damaged, its message is told from the index and its record: it keeps its place and reaches its
     recipient all the same.
     """
-    behind = " WHERE {0}recipient = ? AND {0}state = 0 AND ({0}priority, {0}position) > (?, ?)"
-    order = " ORDER BY {0}priority, {0}position LIMIT ?"
+    behind = " WHERE {0}recipient = ? AND {0}state = 0 AND ({0}priority, {0}arrival) > (?, ?)"
+    order = " ORDER BY {0}priority, {0}arrival LIMIT ?"
     values = (recipient, *after, limit)
     try:
         return _messages(connection.execute(_MESSAGE + behind.format("m.") + order.format("m."), values))
@@ -89,7 +93,10 @@ def head(connection: sqlite3.Connection, recipient: str, after: tuple[int, int],
             raise
     # All of it is in the index message_open, so no row is touched.
     entries = connection.execute(
-        "SELECT position, priority, expires_at, size_bytes FROM message" + behind.format("") + order.format(""), values
+        "SELECT position, priority, expires_at, size_bytes, arrival FROM message"
+        + behind.format("")
+        + order.format(""),
+        values,
     ).fetchall()
     return [
         _one(connection, position) or _from_record(connection, recipient, position, *rest)
@@ -108,18 +115,22 @@ def _one(connection: sqlite3.Connection, position: int) -> StoredMessage | None:
 
 
 def _from_record(
-    connection: sqlite3.Connection, recipient: str, position: int, priority: int, expires_at: int, size_bytes: int
+    connection: sqlite3.Connection,
+    recipient: str,
+    position: int,
+    priority: int,
+    expires_at: int,
+    size_bytes: int,
+    arrival: int,
 ) -> StoredMessage:
     record = _record_at(connection, position)
     facts = None if record is None else read_accepted(record)
     if record is None or facts is None:
         # Both are damaged: nobody can tell whose it was. Its body can't be proved either, so it ends as dead.
-        return StoredMessage(
-            position, "unknown", f"damaged.{position}", recipient, "?", priority, 0, expires_at, size_bytes
-        )
-    return StoredMessage(
-        position, facts.sender, facts.id, recipient, facts.type, priority, record.at, expires_at, size_bytes
-    )
+        told, at = ("unknown", f"damaged.{position}", recipient, "?"), 0
+    else:
+        told, at = (facts.sender, facts.id, recipient, facts.type), record.at
+    return StoredMessage(position, *told, priority, at, expires_at, size_bytes, arrival=arrival)
 
 
 def _record_at(connection: sqlite3.Connection, position: int) -> Record | None:
@@ -191,9 +202,9 @@ def _one_body(connection: sqlite3.Connection, position: int) -> bytes | None:
 
 def _is_whole(connection: sqlite3.Connection, record: Record) -> bool:
     """Whether the record is the one that the chain has there."""
-    before = _record_at(connection, record.position - 1)
-    previous = GENESIS if record.position == 1 else None if before is None else before.digest
-    stated = None if previous is None else digest_of(previous, record.position, record.at, record.kind, record.facts)
+    before, sequence = _record_at(connection, record.position - 1), record.position & SEQUENCE_MASK
+    previous = GENESIS if sequence == 1 else None if before is None else before.digest
+    stated = None if previous is None else digest_of(previous, sequence, record.at, record.kind, record.facts)
     return stated == record.digest
 
 
@@ -239,20 +250,32 @@ def with_ids(connection: sqlite3.Connection, ids: Sequence[str]) -> list[StoredM
     )
 
 
-def history(connection: sqlite3.Connection, message_id: str) -> list[History]:
-    """See :meth:`trishula_router.store.interface.Store.history`."""
+def settled_by(connection: sqlite3.Connection, record: int, listed: str) -> list[int]:
+    """Which messages of a JSON list a record settled."""
+    rows = connection.execute(
+        "SELECT position FROM message WHERE settled = ? AND position IN (SELECT value FROM json_each(?))",
+        (record, listed),
+    )
+    return [position for (position,) in rows]
+
+
+def history(connection: sqlite3.Connection, message_id: str, epoch: str) -> list[History]:
+    """See :meth:`trishula_router.store.interface.Store.history`; ``epoch`` is the store's."""
     return [
         History(
             message,
             tuple(
-                Record(*row)
-                for row in connection.execute(
-                    "SELECT position, at, kind, facts, digest FROM journal WHERE position IN ("
-                    " SELECT position FROM message WHERE position = :it UNION"
-                    " SELECT delivered FROM message WHERE position = :it UNION"
-                    " SELECT settled FROM message WHERE position = :it UNION"
-                    " SELECT position FROM trace WHERE message = :it) ORDER BY position",
-                    {"it": message.position},
+                _shown(
+                    connection,
+                    epoch,
+                    connection.execute(
+                        "SELECT position, at, kind, facts, digest FROM journal WHERE position IN ("
+                        " SELECT position FROM message WHERE position = :it UNION"
+                        " SELECT delivered FROM message WHERE position = :it UNION"
+                        " SELECT settled FROM message WHERE position = :it UNION"
+                        " SELECT position FROM trace WHERE message = :it) ORDER BY at, position",
+                        {"it": message.position},
+                    ),
                 )
             ),
         )
@@ -261,23 +284,48 @@ def history(connection: sqlite3.Connection, message_id: str) -> list[History]:
 
 
 def records(
-    connection: sqlite3.Connection, *, after: int, limit: int, kind: str | None, since: int | None, until: int | None
+    connection: sqlite3.Connection,
+    epoch: str,
+    *,
+    after: int,
+    limit: int,
+    kind: str | None,
+    since: int | None,
+    until: int | None,
+    origin: int | None,
 ) -> list[Record]:
-    """See :meth:`trishula_router.store.interface.Store.records`."""
-    return [
-        Record(*row)
-        for row in connection.execute(
-            "SELECT position, at, kind, facts, digest FROM journal WHERE position > :after AND position < :end"
+    """See :meth:`trishula_router.store.interface.Store.records`; ``epoch`` is the store's."""
+    return _shown(
+        connection,
+        epoch,
+        connection.execute(
+            "SELECT position, at, kind, facts, digest FROM journal WHERE position > :after AND position <= :end"
             " AND (:kind IS NULL OR kind = :kind)"
             " AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until)"
             " ORDER BY position LIMIT :limit",
             {
-                "after": after,
-                "end": 1 << ORIGIN_SHIFT,
+                "after": max(after, position_in(origin or 0, 0)),
+                "end": 2**63 - 1 if origin is None else position_in(origin, SEQUENCE_MASK),
                 "kind": kind,
                 "since": since,
                 "until": until,
                 "limit": limit,
             },
+        ),
+    )
+
+
+def _shown(connection: sqlite3.Connection, epoch: str, rows: Iterable[tuple[Any, ...]]) -> list[Record]:
+    found = [Record(*row) for row in rows]
+    if not any(record.position >> ORIGIN_SHIFT for record in found):
+        return found
+
+    def aliases(positions: set[int]) -> dict[int, int]:
+        return dict(
+            connection.execute(
+                "SELECT position, message FROM alias WHERE position IN (SELECT value FROM json_each(?))",
+                (as_list(positions),),
+            ).fetchall()
         )
-    ]
+
+    return translated(found, read_numbering(connection, epoch), aliases)

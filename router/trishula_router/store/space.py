@@ -57,7 +57,12 @@ class Space:
         Raises:
             StorageFull: there is not.
         """
-        needed = sum(len(draft.envelope) + (_ROWS_BYTES + _SETTLING_BYTES) * len(draft.recipients) for draft in drafts)
+        messages = sum(len(draft.recipients) for draft in drafts)
+        self.claim_for(connection, messages, sum(len(draft.envelope) for draft in drafts))
+
+    def claim_for(self, connection: sqlite3.Connection, messages: int, size_bytes: int) -> None:
+        """The same for so many messages with bodies of that size together."""
+        needed = size_bytes + (_ROWS_BYTES + _SETTLING_BYTES) * messages
         if needed > self._left_bytes:
             room = self._measure(connection)
             if needed > room:
@@ -65,7 +70,7 @@ class Space:
             # Half of it, because others write onto the same disk, and so do settlements.
             self._left_bytes = max(needed, min(room // 2, _RESERVED_MOST_BYTES))
         self._left_bytes -= needed
-        self._open += sum(len(draft.recipients) for draft in drafts)
+        self._open += messages
 
     def fullness(self, connection: sqlite3.Connection) -> float:
         """How much of the room for messages is taken: 1.0 is all, and then sends are refused."""

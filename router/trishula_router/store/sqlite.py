@@ -13,18 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 from twisted.internet.defer import Deferred, succeed
 
 from trishula.errors import StorageFailed
-from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Kind, Record, digest_of
-from trishula_router.store import letters, reads
+from trishula_router.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
+from trishula_router.store import letters, reads, shelf
 from trishula_router.store.check import check_store
+from trishula_router.store.copies import Extract, JournalForked, Origin
+from trishula_router.store.copying import fold, joined
 from trishula_router.store.damage import is_damage
-from trishula_router.store.facts import accepted_facts, returned_facts, settled_facts
+from trishula_router.store.extracting import read_run
+from trishula_router.store.facts import accepted_facts, replayed_facts, returned_facts, settled_facts
 from trishula_router.store.forgetting import delete_bodies, forgettable
 from trishula_router.store.interface import (
     Accepted,
+    Copied,
     DeadLetter,
     Draft,
     Forgotten,
@@ -37,6 +40,7 @@ from trishula_router.store.interface import (
     Verdict,
 )
 from trishula_router.store.migrate import migrate
+from trishula_router.store.origins import End, Tails, read_numbering
 from trishula_router.store.rows import as_list, insert
 from trishula_router.store.space import Space
 from trishula_router.store.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
@@ -56,38 +60,9 @@ _PAGE_BYTES = 4096
 _NEEDED_TO_OPEN_BYTES = 256 * 1024
 
 _NEW_MESSAGE = (
-    "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body, by_deadline)"
+    "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body,"
+    " by_deadline, arrival)"
 )
-
-
-class Chain:
-    """The end of the node's own chain, as the writer's transaction sees it."""
-
-    def __init__(self) -> None:
-        self.sequence = 0
-        self.digest = GENESIS
-        self.durable = self.sequence, self.digest
-
-    def reload(self, connection: sqlite3.Connection) -> None:
-        """Take the end from the file."""
-        last = connection.execute(
-            "SELECT position, digest FROM journal WHERE position < ? ORDER BY position DESC LIMIT 1",
-            (1 << ORIGIN_SHIFT,),
-        ).fetchone()
-        self.sequence, self.digest = self.durable = last or (0, GENESIS)
-
-    def commit(self) -> None:
-        self.durable = self.sequence, self.digest
-
-    def rollback(self) -> None:
-        self.sequence, self.digest = self.durable
-
-    def extend(self, at: int, kind: str, facts: object) -> tuple[int, int, str, bytes, bytes]:
-        """The next record, as a row of the journal."""
-        encoded = msgspec.json.encode(facts)
-        self.sequence += 1
-        self.digest = digest_of(self.digest, self.sequence, at, kind, encoded)
-        return self.sequence, at, kind, encoded, self.digest
 
 
 def connect(file: Path) -> sqlite3.Connection:
@@ -176,16 +151,19 @@ class SqliteStore:
         self._space = space
         self._file = file
         self._epoch: str = writes.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone()[0]
-        self._chain = Chain()
-        self._chain.reload(writes)
+        self._tails = Tails(self._epoch)
+        self._tails.reload(writes)
+        self._chain = self._tails.own
         # What a reader of the newest position may rely on is what the reactor's thread has been told of: between a
         # commit and its news the mailboxes lack what the journal has.
-        self._high_water = self._chain.durable[0]
-        self._writer = Writer(writes, self._chain, self._tell_reactor)
+        self._high_water = self._chain.durable.sequence
+        self._others = self._tails.durable
+        self._writer = Writer(writes, self._tails, self._tell_reactor)
         self._reader = Writer(readings, None, call_in_reactor)
         # A check takes as long as the store is large; whoever wants a body must not wait for it.
         self._checker: Writer | None = None
         self._closing = False
+        self._advances: list[Callable[[], None]] = []
 
     @property
     def epoch(self) -> str:
@@ -195,13 +173,29 @@ class SqliteStore:
     def high_water(self) -> int:
         return self._high_water
 
+    def origins(self) -> list[Origin]:
+        return [Origin(0, "", self._epoch, self._high_water), *self._others]
+
+    def place(self, position: int) -> tuple[str, int]:
+        number = position >> ORIGIN_SHIFT
+        node = next((origin.node for origin in self._others if origin.number == number), "")
+        return node, position & SEQUENCE_MASK
+
+    def on_advance(self, tell: Callable[[], None]) -> None:
+        self._advances.append(tell)
+
     def _tell_reactor(self, answer: Callable[[], None]) -> None:
         """Hand the answers of a transaction over, and then its newest position; on the writer's thread."""
-        newest = self._chain.durable[0]
+        newest, others = self._chain.durable.sequence, self._tails.durable
 
         def tell() -> None:
+            # The answers of a copy are told where its records belong.
+            has_grown = newest > self._high_water or others is not self._others
+            self._others = others
             answer()
             self._high_water = newest
+            for advance in self._advances if has_grown else ():
+                advance()
 
         self._call_in_reactor(tell)
 
@@ -216,7 +210,7 @@ class SqliteStore:
 
     def _append(self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int) -> list[Accepted]:
         known = reads.known_keys(connection, drafts)
-        extend = self._chain.extend
+        extend, copied = self._chain.extend, self._tails.copied
         journal: list[tuple[int, int, str, bytes, bytes]] = []
         messages: list[tuple[object, ...]] = []
         bodies: list[tuple[int, bytes]] = []
@@ -244,12 +238,13 @@ class SqliteStore:
                         len(draft.envelope),
                         positions[0],
                         draft.by_deadline,
+                        record[0] + copied,
                     )
                 )
             if positions:
                 bodies.append((positions[0], draft.envelope))
                 known[key] = tuple(positions)
-            accepted.append(Accepted(tuple(positions), False))
+            accepted.append(Accepted(tuple(positions), False, positions[0] + copied if positions else 0))
         insert(connection, "journal", journal)
         insert(connection, _NEW_MESSAGE, messages)
         insert(connection, "body", bodies)
@@ -297,7 +292,8 @@ class SqliteStore:
         self, positions: Sequence[int], state: State, reason: str | None, at: int, notices: Sequence[Draft] = ()
     ) -> Deferred[list[Accepted]]:
         def job(connection: sqlite3.Connection) -> list[Accepted]:
-            record = self._record(connection, at, Kind(state.name.lower()), settled_facts(positions, reason))
+            # The change goes first: other stores read the record as what was so, so it lists what it settled alone.
+            record = self._chain.sequence + 1
             listed = as_list(positions)
             if state is State.DONE:
                 # What an earlier final state was stays explainable after the work got done all the same.
@@ -307,11 +303,15 @@ class SqliteStore:
                     (listed,),
                 )
             allowed = "state != 1" if state is State.DONE else "state = 0"
-            connection.execute(
+            count = connection.execute(
                 "UPDATE message SET state = ?, settled = ?"
                 f" WHERE position IN (SELECT value FROM json_each(?)) AND {allowed}",
                 (state.value, record, listed),
-            )
+            ).rowcount
+            if count:
+                settled = positions if count == len(positions) else reads.settled_by(connection, record, listed)
+                lives = None if state is State.DONE else letters.lives(connection, settled)
+                self._record(connection, at, Kind(state.name.lower()), settled_facts(settled, reason, lives))
             return self._append(connection, notices, at) if notices else []
 
         return self._writer.submit(job, patience_s=SETTLE_PATIENCE_S if state is State.DONE else 0.0)
@@ -321,8 +321,10 @@ class SqliteStore:
             positions = letters.letters_among(connection, list(revived))
             if not positions:
                 return []
-            record = self._record(connection, at, Kind.REPLAYED, settled_facts(positions, None))
-            letters.replay(connection, {position: revived[position] for position in positions}, record)
+            before = letters.lives(connection, positions)
+            lives = {position: before.get(position, 0) + 1 for position in positions}
+            record = self._record(connection, at, Kind.REPLAYED, replayed_facts(lives, revived))
+            letters.replay(connection, lives, revived, record)
             return list(reads.at_positions(connection, positions).values())
 
         return self._writer.submit(job)
@@ -364,6 +366,29 @@ class SqliteStore:
 
         return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
 
+    def copy(self, node: str, extract: Extract) -> Deferred[Copied]:
+        def job(connection: sqlite3.Connection) -> Copied:
+            if extract.epoch == self._epoch:
+                own = self._chain
+                if joined(extract, node, End(own.sequence, own.digest)):
+                    raise JournalForked(node, extract.epoch, own.sequence + 1, "is missing from the node's own journal")
+                return Copied(own.sequence, [], [], [])
+            learned = self._tails.learn(node, extract)
+            shelf.write_learned(connection, learned)
+            end = self._tails.end_of(learned.number)
+            fresh = joined(extract, node, end)
+            if not fresh:
+                return Copied(end.sequence, [], [], [])
+            newest = self._chain.sequence + self._tails.copied
+            changes = fold(shelf.SqliteShelf(connection), self._tails.numbering, learned.number, newest, fresh, extract)
+            self._space.claim_for(connection, len(changes.new), sum(map(len, changes.bodies.values())))
+            shelf.write(connection, changes)
+            end = End(fresh[-1][0], fresh[-1][4])
+            self._tails.move(learned.number, end)
+            return changes.copied(end.sequence)
+
+        return self._writer.submit(job)
+
     # -- reading what the rules decide by: on the writer's thread, behind every verb called before ---------------------
 
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
@@ -393,13 +418,39 @@ class SqliteStore:
         return self._reader.submit(lambda connection: reads.with_ids(connection, ids))
 
     def history(self, message_id: str) -> Deferred[list[History]]:
-        return self._reader.submit(lambda connection: reads.history(connection, message_id))
+        return self._reader.submit(lambda connection: reads.history(connection, message_id, self._epoch))
 
     def records(
-        self, *, after: int, limit: int, kind: str | None = None, since: int | None = None, until: int | None = None
+        self,
+        *,
+        after: int,
+        limit: int,
+        kind: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        origin: int | None = 0,
     ) -> Deferred[list[Record]]:
         return self._reader.submit(
-            lambda connection: reads.records(connection, after=after, limit=limit, kind=kind, since=since, until=until)
+            lambda connection: reads.records(
+                connection,
+                self._epoch,
+                after=after,
+                limit=limit,
+                kind=kind,
+                since=since,
+                until=until,
+                origin=origin,
+            )
+        )
+
+    def extract(self, number: int, after: int, *, limit: int, limit_bytes: int) -> Deferred[Extract]:
+        origin = next((origin for origin in self.origins() if origin.number == number), None)
+        if origin is None:
+            raise ValueError(f"the store holds no origin {number}")
+        return self._reader.submit(
+            lambda connection: read_run(
+                connection, read_numbering(connection, self._epoch), origin, after, limit, limit_bytes
+            )
         )
 
     def verify(self) -> Deferred[Verdict]:

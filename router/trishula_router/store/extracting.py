@@ -1,0 +1,178 @@
+"""Runs of a journal's records for other stores, read from SQLite in few steps; see :mod:`.copies`.
+
+What is held of a message is told with its record: also that it is settled, so that a node that was away for long isn't
+given what was done in the meantime, and delivers none of it again while the record of its end is still on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from trishula_router.journal import GENESIS, SEQUENCE_MASK, Kind
+from trishula_router.store.copies import Extract, Origin, Particulars
+from trishula_router.store.damage import is_damage
+from trishula_router.store.facts import is_proven
+from trishula_router.store.origins import Numbering, position_in
+from trishula_router.store.rows import as_list
+from trishula_router.store.standing import tellings
+
+__all__ = ["read_run"]
+
+#: Facts and bodies are JSON, so all comes as one JSON text, in one step; see :mod:`.rows`.
+_RECORDS = """
+    SELECT json_group_array(json_array(j.position, j.at, j.kind, CAST(j.facts AS TEXT), hex(j.digest),
+        m.body, m.size_bytes, m.expires_at, m.by_deadline, m.state, m.life))
+    FROM (SELECT * FROM journal WHERE position > ? AND position <= ? ORDER BY position LIMIT ?) AS j
+    LEFT JOIN message AS m ON j.kind = 'accepted'
+        AND m.position = coalesce((SELECT a.message FROM alias AS a WHERE a.position = j.position), j.position)
+"""
+_BODIES = """
+    SELECT json_group_array(json_array(b.position, CAST(b.envelope AS TEXT)))
+    FROM json_each(?) AS it JOIN body AS b ON b.position = it.value
+"""
+_REVIVED = """
+    SELECT json_group_array(json_array(it.value, m.body)) FROM json_each(?) AS it
+    JOIN message AS m
+        ON m.position = coalesce((SELECT a.message FROM alias AS a WHERE a.position = it.value), it.value)
+    WHERE m.state = 0
+"""
+_DIGEST = "SELECT digest FROM journal WHERE position = ?"
+
+#: Recipients of a broadcast that are read at a time to complete it.
+_MORE = 64
+
+
+class _Row(NamedTuple):
+    position: int
+    at: int
+    kind: str
+    facts: str
+    digest: str
+    body: int | None
+    size_bytes: int | None
+    expires_at: int | None
+    by_deadline: int | None
+    state: int | None
+    life: int | None
+
+
+def read_run(
+    connection: sqlite3.Connection,
+    numbering: Numbering,
+    origin: Origin,
+    after: int,
+    limit: int,
+    limit_bytes: int,
+) -> Extract:
+    """See :meth:`trishula_router.store.interface.Store.extract`."""
+    number = origin.number
+    begin = position_in(number, after)
+    found = connection.execute(_DIGEST, (begin,)).fetchone() if after else (GENESIS,)
+    rows = [] if found is None else _cut(_read(connection, begin, limit), limit_bytes)
+    if not rows:
+        return Extract(origin.epoch, after + 1, found[0] if found else b"", [], {}, {}, {}, numbering.of(number))
+    bodies = _bodies(connection, {row.body for row in rows if row.body})
+    messages: dict[int, Particulars] = {}
+    envelopes: dict[int, bytes] = {}
+    shared: dict[int, int] = {}
+    for row in rows:
+        if row.body is None or row.expires_at is None or row.state is None or row.life is None:
+            continue
+        sequence = row.position & SEQUENCE_MASK
+        place = shared.get(row.body, 0)
+        if not place and is_proven(row.facts.encode(), bodies.get(row.body)):
+            place = shared[row.body] = sequence
+            envelopes[sequence] = bodies[row.body]
+        messages[sequence] = Particulars(row.expires_at, bool(row.by_deadline), place, row.state, row.life)
+    return Extract(
+        origin.epoch,
+        after + 1,
+        found[0],
+        [(row.at, row.kind, row.facts.encode(), bytes.fromhex(row.digest)) for row in rows],
+        messages,
+        envelopes,
+        _revived(connection, numbering, number, rows),
+        numbering.of(number),
+    )
+
+
+def _read(connection: sqlite3.Connection, begin: int, limit: int) -> list[_Row]:
+    """Records behind a position without gaps; up to the first that can't be read."""
+    rows = _read_some(connection, begin, limit)
+    while len(rows) >= limit and rows[-1].body:
+        more = [row for row in _read_some(connection, rows[-1].position, _MORE) if row.body == rows[-1].body]
+        rows += more
+        if len(more) < _MORE:
+            break
+    return [row for place, row in enumerate(rows, begin + 1) if row.position == place]
+
+
+def _read_some(connection: sqlite3.Connection, begin: int, limit: int) -> list[_Row]:
+    end = begin | SEQUENCE_MASK
+    try:
+        return _decoded(connection, begin, end, limit)
+    except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+        if isinstance(error, sqlite3.DatabaseError) and not is_damage(error):
+            raise
+    # One of them is damaged: nobody can continue the chain behind it, but what is before it can be copied.
+    rows: list[_Row] = []
+    for position in range(begin, begin + limit):
+        try:
+            rows += _decoded(connection, position, position + 1, 1)
+        except (sqlite3.DatabaseError, msgspec.MsgspecError):
+            break
+    return rows
+
+
+def _decoded(connection: sqlite3.Connection, begin: int, end: int, limit: int) -> list[_Row]:
+    text = connection.execute(_RECORDS, (begin, end, limit)).fetchone()[0]
+    return sorted(msgspec.json.decode(text, type=list[_Row]))
+
+
+def _cut(rows: list[_Row], limit_bytes: int) -> list[_Row]:
+    size, before = 0, None
+    for index, row in enumerate(rows):
+        shares = row.body and row.body == before
+        before = row.body
+        size += len(row.facts) + (0 if shares else row.size_bytes or 0)
+        if size > limit_bytes and index and not shares:
+            return rows[:index]
+    return rows
+
+
+def _bodies(connection: sqlite3.Connection, places: set[int]) -> dict[int, bytes]:
+    def read(some: Iterable[int]) -> dict[int, bytes]:
+        text = connection.execute(_BODIES, (as_list(some),)).fetchone()[0]
+        return {place: envelope.encode() for place, envelope in msgspec.json.decode(text, type=list[tuple[int, str]])}
+
+    try:
+        return read(places)
+    except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+        if isinstance(error, sqlite3.DatabaseError) and not is_damage(error):
+            raise
+    found: dict[int, bytes] = {}
+    for place in places:
+        with contextlib.suppress(sqlite3.DatabaseError, msgspec.MsgspecError):
+            found |= read([place])
+    return found
+
+
+def _revived(connection: sqlite3.Connection, numbering: Numbering, number: int, rows: list[_Row]) -> dict[int, bytes]:
+    theirs = {
+        here: telling.position
+        for row in rows
+        if row.kind == Kind.REPLAYED
+        for telling in tellings(row.kind, row.facts.encode())
+        if (here := numbering.translate(number, telling.position)) is not None
+    }
+    if not theirs:
+        return {}
+    text = connection.execute(_REVIVED, (as_list(theirs),)).fetchone()[0]
+    places = dict(msgspec.json.decode(text, type=list[tuple[int, int]]))
+    bodies = _bodies(connection, set(places.values()))
+    return {theirs[here]: bodies[place] for here, place in places.items() if place in bodies}

@@ -1,0 +1,164 @@
+"""What the fold of copied records asks and writes, and runs for other stores, in memory; see :mod:`.copying`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
+from trishula_router.store.copies import Extract, Origin, Particulars
+from trishula_router.store.copying import Changes, Key, Row
+from trishula_router.store.interface import State, StoredMessage
+from trishula_router.store.origins import Numbering
+from trishula_router.store.standing import standing_of, state_of, tellings
+
+__all__ = ["MemoryShelf"]
+
+
+@dataclass
+class MemoryShelf:
+    """Implements :class:`trishula_router.store.copying.Shelf` on a memory store's own dictionaries.
+
+    Attributes:
+        messages, bodies: by position; recipients of a broadcast have a body each.
+        by_key: positions by (sender, id).
+        reasons: why messages were settled.
+        lives: of messages that were replayed, or purged.
+        journals: records by origin.
+        resolved: positions of messages by those of their aliases.
+        waiting: early records, by the position of the message that they tell of.
+    """
+
+    messages: dict[int, StoredMessage] = field(default_factory=dict)
+    bodies: dict[int, bytes] = field(default_factory=dict)
+    by_key: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    lives: dict[int, int] = field(default_factory=dict)
+    journals: dict[int, list[Record]] = field(default_factory=lambda: {0: []})
+    resolved: dict[int, int] = field(default_factory=dict)
+    waiting: dict[int, list[Record]] = field(default_factory=dict)
+
+    def with_keys(self, keys: Sequence[Key]) -> Mapping[Key, int]:
+        """See :meth:`trishula_router.store.copying.Shelf.with_keys`."""
+        return {
+            key: position
+            for key in keys
+            for position in self.by_key.get(key[:2], ())
+            if self.messages[position].recipient == key[2]
+        }
+
+    def aliases(self, positions: Iterable[int]) -> Mapping[int, int]:
+        """See :meth:`trishula_router.store.copying.Shelf.aliases`."""
+        return {position: self.resolved[position] for position in positions if position in self.resolved}
+
+    def rows(self, positions: Iterable[int]) -> dict[int, Row]:
+        """See :meth:`trishula_router.store.copying.Shelf.rows`."""
+        return {position: self._row(self.messages[position]) for position in positions if position in self.messages}
+
+    def _row(self, message: StoredMessage) -> Row:
+        standing = standing_of(message.state, self.lives.get(message.position, 0))
+        return Row(
+            message.position,
+            message.sender,
+            message.id,
+            message.recipient,
+            message.type,
+            message.priority,
+            message.accepted_at,
+            message.expires_at,
+            message.by_deadline,
+            message.size_bytes,
+            message.arrival,
+            message.position if message.position in self.bodies else 0,
+            standing,
+            message.attempts,
+            message.failures,
+            message.due_at,
+            delivered_at=message.delivered_at,
+            settled_at=message.settled_at,
+            holder=message.holder,
+            was=standing,
+        )
+
+    def early(self, positions: Iterable[int]) -> Sequence[tuple[int, Record]]:
+        """See :meth:`trishula_router.store.copying.Shelf.early`."""
+        return [(position, record) for position in positions for record in self.waiting.get(position, ())]
+
+    def write(self, number: int, changes: Changes) -> None:
+        """Do what the fold decided."""
+        journal = self.journals.setdefault(number, [])
+        journal += changes.records
+        for row in changes.new:
+            key = row.sender, row.id
+            self.by_key[key] = (*self.by_key.get(key, ()), row.position)
+            if row.body:
+                self.bodies[row.position] = changes.bodies[row.body]
+        for row in (*changes.new, *changes.changed):
+            self.messages[row.position] = row.message()
+            self.lives[row.position] = state_of(row.standing)[1]
+            if row.reason is not None:
+                self.reasons[row.position] = row.reason
+        self.resolved.update(changes.aliases)
+        for position, record in changes.early:
+            self.waiting.setdefault(position, []).append(journal[(record & SEQUENCE_MASK) - 1])
+        for position in changes.late:
+            del self.waiting[position]
+        for position in changes.purged:
+            self.bodies.pop(position, None)
+        for position, envelope in changes.revived.items():
+            self.bodies.setdefault(position, envelope)
+
+    # -- for other stores ----------------------------------------------------------------------------------------------
+
+    def run(self, origin: Origin, numbering: Numbering, after: int, limit: int, limit_bytes: int) -> Extract:
+        """See :meth:`trishula_router.store.interface.Store.extract`."""
+        journal = self.journals.get(origin.number, [])
+        records: list[Record] = []
+        size, key = 0, None
+        for record in journal[after:]:
+            message = self._accepted_by(record)
+            before, key = key, message and (message.sender, message.id)
+            shares = key is not None and key == before
+            size += len(record.facts) + (message.size_bytes if message and not shares else 0)
+            if records and not shares and (len(records) >= limit or size > limit_bytes):
+                break
+            records.append(record)
+        messages: dict[int, Particulars] = {}
+        bodies: dict[int, bytes] = {}
+        for record in records:
+            if (message := self._accepted_by(record)) is not None:
+                sequence, body = record.position & SEQUENCE_MASK, self.bodies.get(message.position)
+                if body is not None:
+                    bodies[sequence] = body
+                messages[sequence] = Particulars(
+                    message.expires_at,
+                    message.by_deadline,
+                    0 if body is None else sequence,
+                    message.state.value,
+                    self.lives.get(message.position, 0),
+                )
+        return Extract(
+            origin.epoch,
+            after + 1,
+            GENESIS if after == 0 else journal[after - 1].digest if after <= len(journal) else b"",
+            [(record.at, record.kind, record.facts, record.digest) for record in records],
+            messages,
+            bodies,
+            self._revived(numbering, records),
+            numbering.of(origin.number),
+        )
+
+    def _accepted_by(self, record: Record) -> StoredMessage | None:
+        if record.kind != Kind.ACCEPTED:
+            return None
+        return self.messages.get(self.resolved.get(record.position, record.position))
+
+    def _revived(self, numbering: Numbering, records: Sequence[Record]) -> dict[int, bytes]:
+        found = {}
+        for record in records:
+            for telling in tellings(record.kind, record.facts) if record.kind == Kind.REPLAYED else ():
+                here = numbering.translate(record.position >> ORIGIN_SHIFT, telling.position) or 0
+                message = self.messages.get(self.resolved.get(here, here))
+                if message is not None and message.state is State.OPEN and message.position in self.bodies:
+                    found[telling.position] = self.bodies[message.position]
+        return found

@@ -1,0 +1,228 @@
+"""The journals that a store holds: how each of them ends, and what the numbers of origins mean in the facts of others.
+
+The number of an origin is a store's own matter, so a position that a copied record tells of is translated: the record's
+origin and the number there lead to a (node, epoch), and that to the number here. Both steps are kept in the store; a
+pair gets its number here at first mention, even before there is a record of it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+import msgspec
+
+from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, digest_of
+from trishula_router.store.copies import Extract, Origin
+
+__all__ = ["Chain", "End", "Learned", "Numbering", "Tails", "position_in", "read_numbering"]
+
+_NEWEST = "SELECT position, digest FROM journal WHERE position BETWEEN ? AND ? ORDER BY position DESC LIMIT 1"
+
+
+def position_in(origin: int, sequence: int) -> int:
+    """The position of a record of an origin."""
+    return origin << ORIGIN_SHIFT | sequence
+
+
+class End(NamedTuple):
+    """The newest record of a chain."""
+
+    sequence: int = 0
+    digest: bytes = GENESIS
+
+
+def _read_end(connection: sqlite3.Connection, origin: int) -> End:
+    span = position_in(origin, 0), position_in(origin, SEQUENCE_MASK)
+    position, digest = connection.execute(_NEWEST, span).fetchone() or (0, GENESIS)
+    return End(position & SEQUENCE_MASK, digest)
+
+
+class Chain:
+    """The end of the node's own chain, as the writer's transaction sees it."""
+
+    def __init__(self) -> None:
+        self.sequence, self.digest = End()
+        self.durable = End()
+
+    def reload(self, connection: sqlite3.Connection) -> None:
+        """Take the end from the file."""
+        self.sequence, self.digest = self.durable = _read_end(connection, 0)
+
+    def commit(self) -> None:
+        self.durable = End(self.sequence, self.digest)
+
+    def rollback(self) -> None:
+        self.sequence, self.digest = self.durable
+
+    def extend(self, at: int, kind: str, facts: object) -> tuple[int, int, str, bytes, bytes]:
+        """The next record, as a row of the journal."""
+        encoded = msgspec.json.encode(facts)
+        self.sequence += 1
+        self.digest = digest_of(self.digest, self.sequence, at, kind, encoded)
+        return self.sequence, at, kind, encoded, self.digest
+
+
+class _Told(NamedTuple):
+    node: str
+    epoch: str
+    ours: int
+
+
+class Numbering:
+    """Which number is whose journal, here and in the facts of others. What is known once never changes.
+
+    Args:
+        epoch: of the own store.
+
+    Attributes:
+        names: (node, epoch) by the number here, without the own one.
+    """
+
+    def __init__(self, epoch: str) -> None:
+        self.names: dict[int, tuple[str, str]] = {}
+        self._numbers = {epoch: 0}
+        self._told: dict[tuple[int, int], _Told] = {}
+
+    def copy(self) -> Numbering:
+        """The same, to go back to."""
+        made = Numbering("")
+        made.names, made._numbers, made._told = dict(self.names), dict(self._numbers), dict(self._told)
+        return made
+
+    def number_of(self, epoch: str) -> int | None:
+        """The number here, if the origin has one."""
+        return self._numbers.get(epoch)
+
+    def give_number(self, node: str, epoch: str) -> int:
+        """The number here, a new one at first mention."""
+        number = self._numbers.get(epoch)
+        if number is None:
+            number = max(self.names, default=0) + 1
+            self.add(number, node, epoch)
+        return number
+
+    def add(self, number: int, node: str, epoch: str) -> None:
+        """An origin that has its number."""
+        self.names[number] = node, epoch
+        self._numbers[epoch] = number
+
+    def add_told(self, origin: int, theirs: int, node: str, epoch: str) -> bool:
+        """Keep what a number means in the facts of an origin; whether that was news."""
+        if theirs == 0 or (origin, theirs) in self._told:
+            return False
+        self._told[origin, theirs] = _Told(node, epoch, self.give_number(node, epoch))
+        return True
+
+    def translate(self, origin: int, position: int) -> int | None:
+        """The position here that the facts of an origin mean; ``None`` if nobody told what its number is."""
+        theirs = position >> ORIGIN_SHIFT
+        if origin == 0:
+            return position
+        if theirs == 0:
+            return position_in(origin, position)
+        told = self._told.get((origin, theirs))
+        return None if told is None else position_in(told.ours, position & SEQUENCE_MASK)
+
+    def of(self, origin: int) -> dict[int, tuple[str, str]]:
+        """The numbering that the facts of an origin use: what another store needs to read them."""
+        if origin == 0:
+            return dict(self.names)
+        return {theirs: (told.node, told.epoch) for (whose, theirs), told in self._told.items() if whose == origin}
+
+
+def read_numbering(connection: sqlite3.Connection, epoch: str) -> Numbering:
+    """The numbering of a store's file."""
+    numbering = Numbering(epoch)
+    for number, node, of_epoch in connection.execute("SELECT number, node, epoch FROM origin"):
+        numbering.add(number, node, of_epoch)
+    for origin, theirs, node, of_epoch in connection.execute("SELECT origin, theirs, node, epoch FROM numbering"):
+        numbering.add_told(origin, theirs, node, of_epoch)
+    return numbering
+
+
+class Learned(NamedTuple):
+    """An origin's number, and the rows that tables ``origin`` and ``numbering`` get for it."""
+
+    number: int
+    origins: list[tuple[int, str, str]]
+    numbering: list[tuple[int, int, str, str, int]]
+
+
+class Tails:
+    """The ends of all chains, and the numbering, as the writer's transaction sees them: rolled back together with it.
+
+    Args:
+        epoch: of the own store.
+
+    Attributes:
+        own: the end of the own chain.
+        numbering: see :class:`Numbering`.
+        copied: how many records of others are held.
+        durable: the origins but the own one, as of the last commit.
+    """
+
+    def __init__(self, epoch: str) -> None:
+        self._epoch = epoch
+        self.own = Chain()
+        self.numbering = Numbering(epoch)
+        self.copied = 0
+        self.durable: tuple[Origin, ...] = ()
+        self._ends: dict[int, End] = {}
+        self._kept: tuple[Numbering, dict[int, End]] | None = None
+
+    def reload(self, connection: sqlite3.Connection) -> None:
+        """Take everything from the file."""
+        self.own.reload(connection)
+        self.numbering = read_numbering(connection, self._epoch)
+        self._ends = {number: _read_end(connection, number) for number in self.numbering.names}
+        self._publish()
+
+    def commit(self) -> None:
+        self.own.commit()
+        if self._kept is not None:
+            self._publish()
+
+    def rollback(self) -> None:
+        self.own.rollback()
+        if self._kept is not None:
+            self.numbering, self._ends = self._kept
+            self._publish()
+
+    def _publish(self) -> None:
+        self._kept = None
+        self.copied = sum(end.sequence for end in self._ends.values())
+        self.durable = tuple(
+            Origin(number, node, epoch, self.end_of(number).sequence)
+            for number, (node, epoch) in self.numbering.names.items()
+        )
+
+    def _keep(self) -> None:
+        if self._kept is None:
+            self._kept = self.numbering.copy(), dict(self._ends)
+
+    def end_of(self, number: int) -> End:
+        """The end of another's chain."""
+        return self._ends.get(number, End())
+
+    def learn(self, node: str, extract: Extract) -> Learned:
+        """Give the origin of a run its number, and keep what its numbers mean."""
+        known = self.numbering.number_of(extract.epoch)
+        if known is not None and extract.origins.items() <= self.numbering.of(known).items():
+            return Learned(known, [], [])
+        self._keep()
+        before = len(self.numbering.names)
+        number = self.numbering.give_number(node, extract.epoch)
+        told = [
+            (number, theirs, *name, self.numbering.give_number(*name))
+            for theirs, name in extract.origins.items()
+            if self.numbering.add_told(number, theirs, *name)
+        ]
+        fresh = [(ours, *name) for ours, name in list(self.numbering.names.items())[before:]]
+        return Learned(number, fresh, told)
+
+    def move(self, number: int, end: End) -> None:
+        """Records were copied behind the end of another's chain."""
+        self._keep()
+        self.copied += end.sequence - self.end_of(number).sequence
+        self._ends[number] = end

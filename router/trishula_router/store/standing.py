@@ -1,0 +1,124 @@
+"""What records make of a message: one number that only grows, so that journals can be read in any order.
+
+Each record that tells of a message's state stands for a number, and the message is at the highest of them:
+
+* ``done`` is above all: work that was done is not undone by what another node thought meanwhile.
+* ``purged`` is next: the body is gone, so there is nothing left to deliver.
+* Between the others counts the *life* first, then how final it is. A message begins its first life, 0, open; each
+  ``replayed`` record begins the next one, open again. Within a life ``dead`` is above ``cancelled``, that above
+  ``expired``, that above open. So nodes that ended a life differently agree on one end, and a late ``dead`` of the life
+  before doesn't end the one that a replay began.
+
+Records that settle a message of a later life state it (``lives``); without, it is the first one.
+
+Nothing here does I/O; :func:`tellings` reads records, :func:`standing_of` and :func:`state_of` translate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from trishula_router.journal import Kind
+from trishula_router.store.interface import State
+
+__all__ = ["PURGED_LIFE", "Telling", "standing_of", "state_of", "tellings"]
+
+#: The life that a purge begins and ends: behind every other.
+PURGED_LIFE = 1 << 30
+
+_DONE = PURGED_LIFE << 3
+#: From open to dead.
+_RANKED = (State.OPEN, State.EXPIRED, State.CANCELLED, State.DEAD)
+_RANKS = {state: rank for rank, state in enumerate(_RANKED)}
+
+_FINAL = {state.name.lower(): state for state in State if state is not State.OPEN}
+
+
+class Telling(NamedTuple):
+    """What a record tells of one message.
+
+    Attributes:
+        position: the message's, in the numbering of whoever wrote the record.
+        standing: at least so far it is then; -1 if nothing is told of that.
+        attempt: which delivery it was; 0 if it was none.
+        failures: how often it has failed then; 0 if nothing is told of that.
+        expires_at: ms; of a message that was replayed, 0 if it isn't stated.
+        holder: who it was delivered to.
+        reason: why it was settled.
+    """
+
+    position: int
+    standing: int = -1
+    attempt: int = 0
+    failures: int = 0
+    expires_at: int = 0
+    holder: str | None = None
+    reason: str | None = None
+
+
+def standing_of(state: State, life: int) -> int:
+    """The number of a state in a life."""
+    return _DONE if state is State.DONE else life << 2 | _RANKS[state]
+
+
+def state_of(standing: int) -> tuple[State, int]:
+    """The state of a number, and the life."""
+    return (State.DONE, 0) if standing == _DONE else (_RANKED[standing & 3], standing >> 2)
+
+
+def tellings(kind: str, facts: bytes) -> list[Telling]:
+    """What a record other than ``accepted`` tells of messages; nothing if its kind is unknown or tells of none."""
+    read = _READERS.get(kind)
+    if read is None:
+        return []
+    try:
+        return read(kind, msgspec.json.decode(facts))
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, IndexError):
+        # A newer node may tell it in another way, and a damaged record tells nonsense.
+        return []
+
+
+def _delivered(kind: str, facts: dict[str, Any]) -> list[Telling]:
+    return [Telling(position, attempt=attempt, holder=facts.get("to")) for position, attempt in facts["messages"]]
+
+
+def _returned(kind: str, facts: dict[str, Any]) -> list[Telling]:
+    return [Telling(position, failures=failures) for position, failures, _ in facts["messages"]]
+
+
+def _settled(kind: str, facts: dict[str, Any]) -> list[Telling]:
+    positions: Sequence[int] = facts["messages"]
+    lives: Sequence[int] = facts.get("lives") or [0] * len(positions)
+    state = _FINAL[kind]
+    reason = facts.get("reason")
+    return [
+        Telling(position, standing_of(state, life), reason=reason)
+        for position, life in zip(positions, lives, strict=True)
+    ]
+
+
+def _replayed(kind: str, facts: dict[str, Any]) -> list[Telling]:
+    positions: Sequence[int] = facts["messages"]
+    # Before there were other nodes to tell it to, neither was stated.
+    lives: Sequence[int] = facts.get("lives") or [1] * len(positions)
+    ends: Sequence[int] = facts.get("expires_at") or [0] * len(positions)
+    return [
+        Telling(position, standing_of(State.OPEN, life), expires_at=expires_at)
+        for position, life, expires_at in zip(positions, lives, ends, strict=True)
+    ]
+
+
+def _purged(kind: str, facts: dict[str, Any]) -> list[Telling]:
+    return [Telling(position, standing_of(State.DEAD, PURGED_LIFE)) for position in facts["messages"]]
+
+
+_READERS = {
+    str(Kind.DELIVERED): _delivered,
+    str(Kind.RETURNED): _returned,
+    str(Kind.REPLAYED): _replayed,
+    str(Kind.PURGED): _purged,
+    **dict.fromkeys(_FINAL, _settled),
+}

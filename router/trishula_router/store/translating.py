@@ -1,0 +1,69 @@
+"""Records of other journals as they are shown: with the positions that messages have here.
+
+The digest of such a record is over what its node wrote, so this is for people and for rules, never for the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from trishula_router.journal import ORIGIN_SHIFT, Record
+from trishula_router.store.origins import Numbering
+
+__all__ = ["translated"]
+
+_LISTS = ("messages", "bodies")
+
+
+def translated(
+    records: Sequence[Record], numbering: Numbering, aliases: Callable[[set[int]], Mapping[int, int]]
+) -> list[Record]:
+    """Records with the positions in their facts translated; own ones and those that can't be read stay as they are.
+
+    Args:
+        records: of any origins.
+        numbering: of the store.
+        aliases: positions of messages by those of their aliases.
+    """
+    told = {record.position: facts for record in records if (facts := _foreign_facts(record)) is not None}
+    mentioned: set[int] = set()
+    for position, facts in told.items():
+        origin = position >> ORIGIN_SHIFT
+        _change(facts, {theirs: numbering.translate(origin, theirs) or 0 for theirs in _positions(facts)})
+        mentioned.update(_positions(facts))
+    resolved = aliases(mentioned) if mentioned else {}
+    for facts in told.values():
+        _change(facts, resolved)
+    return [
+        msgspec.structs.replace(record, facts=msgspec.json.encode(told[record.position]))
+        if record.position in told
+        else record
+        for record in records
+    ]
+
+
+def _foreign_facts(record: Record) -> dict[str, Any] | None:
+    if not record.position >> ORIGIN_SHIFT:
+        return None
+    try:
+        facts = msgspec.json.decode(record.facts)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return facts if isinstance(facts, dict) and any(isinstance(facts.get(name), list) for name in _LISTS) else None
+
+
+def _positions(facts: dict[str, Any]) -> set[int]:
+    listed = (one for name in _LISTS for one in facts.get(name, ()))
+    return {one[0] if isinstance(one, list) else one for one in listed}
+
+
+def _change(facts: dict[str, Any], positions: Mapping[int, int]) -> None:
+    def changed(one: Any) -> Any:
+        return [positions.get(one[0], one[0]), *one[1:]] if isinstance(one, list) else positions.get(one, one)
+
+    for name in _LISTS:
+        if name in facts:
+            facts[name] = [changed(one) for one in facts[name]]
