@@ -3,7 +3,8 @@
 =============  =====================================================================================================
 ``call``       a COMMAND, and the wait for its RESULT or ERROR (:mod:`trishula.calls` ties them together)
 ``rpc``        live: nothing is stored, the agent must be connected now
-``request``    a procedure of the contract; all of them may be repeated, so one that was cut off is asked again
+``request``    a procedure of the contract; all of them may be repeated, so one that was cut off, or that a node did not
+               take because it stops, is asked again, on whichever node we are then
 =============  =====================================================================================================
 
 Each ends as a value or as a typed error, never as None for "don't know": that is
@@ -18,7 +19,7 @@ from typing import Any
 from trishula import uris
 from trishula.awaiting import Pending, rejected, start
 from trishula.calls import Calls
-from trishula.errors import ArgumentInvalid, OutcomeUnknown, TrishulaError
+from trishula.errors import ArgumentInvalid, NodeStopping, OutcomeUnknown, TrishulaError
 from trishula.membership import Membership
 from trishula.outbox import Receipt
 from trishula.sending import Sending
@@ -26,6 +27,8 @@ from trishula.surroundings import Clock
 from trishula.transport import AnswerLate, LinkLost
 
 __all__ = ["Asking"]
+
+_STOPPING_PAUSE_S = 0.1
 
 
 class Asking:
@@ -111,6 +114,11 @@ class Asking:
                 return await link.call(uri, args, timeout_s=left_s)
             except AnswerLate as error:
                 raise OutcomeUnknown(f"{error}; ask again") from None
+            except NodeStopping:
+                # It says goodbye in a moment, and there may be another one.
+                if deadline_s - self._clock.seconds() <= _STOPPING_PAUSE_S:
+                    raise
+                await self._member.sleep(_STOPPING_PAUSE_S)
             except LinkLost as error:
                 if self._clock.seconds() >= deadline_s:
                     raise OutcomeUnknown(f"{error}; ask again") from None

@@ -244,7 +244,10 @@ class Client:
             payload: any JSON value.
             id: chosen here if absent; sending again with the same id is safe.
             priority: 1 (most urgent) to 5.
-            copies: on how many nodes it must be on disk before the receipt.
+            copies: on how many nodes it must be on disk before the receipt. Without it: on both where there are two
+                and they see each other, else on one; the receipt says it. 1: don't wait for the second node. 2: only
+                with a second node; while there is none the message waits. After a receipt of fewer than two the
+                outbox keeps a message that was sent with this option, and offers it to the other node as well.
             reply_to, procedure, subject, ttl_ms, deadline_at, traceparent: see :class:`trishula.message.Message`.
 
         Returns:
@@ -290,6 +293,8 @@ class Client:
             timeout_s: after it, what has no receipt gets :class:`~trishula.errors.BusUnreachable` if it was not sent
                 (it is withdrawn then), else :class:`~trishula.errors.OutcomeUnknown`.
         """
+        if copies is not None:
+            self._hear_news()
         return self._sending.post_many(messages, copies, timeout_s)
 
     def new_id(self) -> str:

@@ -8,8 +8,10 @@ the call failed or the connection went      back to the front of the queue, in t
 refused for now (``temporary``)             *held* until ``retry_after_s`` is over; later entries to the same recipient
                                             wait behind it, so that the order holds, and others pass (see below)
 refused for good                            its sender gets the error
-accepted, with fewer copies than asked for  its sender gets the receipt; the entry is *kept*, and offered again to each
-                                            node we meet, until it has its copies or is settled
+accepted, with fewer copies than needed     its sender gets the receipt; the entry is *kept*, and offered again to each
+                                            node we meet, until it has its copies or is settled. Two nodes that each
+                                            have it are two copies. It doesn't insist any more: a lone node that would
+                                            have to refuse it may take it
 ==========================================  ============================================================================
 
 Order: several calls are in flight, so when an entry is refused, later ones to the same recipient may be under way. The
@@ -43,6 +45,7 @@ import msgspec
 
 from trishula.backoff import Backoff
 from trishula.errors import OutboxFull, OutcomeUnknown, RemoteError, TrishulaError, from_wire
+from trishula.names import BROADCAST
 
 __all__ = ["Batch", "Entry", "Limits", "Outbox", "Receipt", "Record", "SavedMessage"]
 
@@ -99,6 +102,8 @@ class Entry:
         to: its recipient, as it stands in the message.
         wire: the map that travels.
         copies: how many copies its sender insists on.
+        enough: with how many copies it needs no keeping; ``None``: with any receipt.
+        nodes: those that have it.
         size_bytes: the payload's size, about.
         done: gets the receipt or the error, once.
         number: its place in the order of sending.
@@ -109,7 +114,10 @@ class Entry:
         sent: whether a node may have seen it.
     """
 
-    __slots__ = ("copies", "done", "held", "id", "is_reply", "number", "refusals", "sent", "size_bytes", "to", "wire")
+    __slots__ = (
+        "copies", "done", "enough", "held", "id", "is_reply", "nodes", "number", "refusals", "sent", "size_bytes", "to",
+        "wire",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -117,6 +125,7 @@ class Entry:
         done: Callable[[Receipt | TrishulaError], object],
         *,
         copies: int | None = None,
+        enough: int | None = None,
         size_bytes: int = 0,
         held: Callable[[], object] | None = None,
         is_reply: bool = False,
@@ -125,6 +134,8 @@ class Entry:
         self.to: str = wire["to"]
         self.wire = wire
         self.copies = copies
+        self.enough = enough or copies
+        self.nodes: set[str | None] = set()
         self.size_bytes = size_bytes
         self.done = done
         self.held = held
@@ -196,7 +207,7 @@ class Outbox:
         self._queue: deque[Entry] = deque()
         self._held: dict[str, _Held] = {}
         self._flying: list[Batch] = []
-        # By number: what has a receipt, with fewer copies than its sender asked for.
+        # By number: what has a receipt, with fewer copies than needed.
         self._kept: dict[int, Entry] = {}
         self._numbers = 0
         self._count = 0
@@ -282,8 +293,13 @@ class Outbox:
             self._kept.clear()
             for entry in again:
                 entry.done = _ignore
+                entry.copies = None
                 self._count += 1
             self._put_back(again)
+        # What one node refused for now, another one may take.
+        held, self._held = self._held, {}
+        if held:
+            self._put_back(entry for one in held.values() for entry in one.entries)
 
     def pause(self) -> None:
         """Nothing goes out for now; answers to the calls in flight still count."""
@@ -349,7 +365,8 @@ class Outbox:
         settled: list[tuple[Entry, Receipt | TrishulaError]] = []
         for index, (entry, receipt) in enumerate(zip(batch.entries, receipts, strict=True)):
             if receipt.error is None:
-                if entry.copies is not None and (receipt.copies or 0) < entry.copies:
+                entry.nodes.add(receipt.node)
+                if entry.enough is not None and max(receipt.copies or 0, len(entry.nodes)) < entry.enough:
                     self._kept[entry.number] = entry
                 settled.append((entry, receipt))
                 continue
@@ -381,9 +398,22 @@ class Outbox:
             self._put_back(entry for entry in batch.entries if entry.id not in faults)
             self._settle([(entry, faults[entry.id]) for entry in batch.entries if entry.id in faults])
 
-    def settled(self, message_ids: Collection[str]) -> None:
-        """The node told that these have come to their end, or have all their copies."""
-        for entry in [entry for entry in self._kept.values() if entry.id in message_ids]:
+    def settled(self, message_ids: Collection[str], *, by_one: bool = False) -> None:
+        """The node told that these have come to their end; ``by_one``: at one recipient, of perhaps several."""
+        self._let_go(
+            entry for entry in self._kept.values() if entry.id in message_ids and not (by_one and entry.to == BROADCAST)
+        )
+
+    def copied(self, message_id: str, copies: int) -> None:
+        """The node told that a message has so many copies now."""
+        self._let_go(
+            entry
+            for entry in self._kept.values()
+            if entry.id == message_id and entry.enough is not None and copies >= entry.enough
+        )
+
+    def _let_go(self, kept: Iterable[Entry]) -> None:
+        for entry in list(kept):
             del self._kept[entry.number]
             self._size_bytes -= entry.size_bytes
             if self._record is not None:
@@ -391,7 +421,7 @@ class Outbox:
 
     @property
     def kept(self) -> list[str]:
-        """The ids of what has a receipt with fewer copies than asked for."""
+        """The ids of what has a receipt with fewer copies than needed."""
         return [entry.id for entry in self._kept.values()]
 
     def close(self, error: TrishulaError) -> None:

@@ -117,7 +117,15 @@ class Sending:
             done(PayloadNotJson(f"the message {wire['id']} to {wire['to']} can't be written: {error}"))
             return False
         try:
-            entry = Entry(wire, done, copies=copies, size_bytes=len(message), held=held, is_reply=is_reply)
+            entry = Entry(
+                wire,
+                done,
+                copies=copies,
+                enough=self._enough(copies),
+                size_bytes=len(message),
+                held=held,
+                is_reply=is_reply,
+            )
             self._outbox.add(entry, message)
         except OutboxFull as error:
             done(error)
@@ -235,14 +243,23 @@ class Sending:
         self._is_on_record = True
         for message in messages:
             entry = Entry(
-                message.wire, done_of(message.wire), copies=message.copies, size_bytes=message.size_bytes, is_reply=True
+                message.wire,
+                done_of(message.wire),
+                copies=message.copies,
+                enough=self._enough(message.copies),
+                size_bytes=message.size_bytes,
+                is_reply=True,
             )
             self._outbox.restore(entry, message.number)
         if messages:
             self._outbox.sort()
             self._wake()
 
-    # -- news of what has a receipt with fewer copies than asked for ---------------------------------------------------
+    # -- news of what has a receipt with fewer copies than needed ------------------------------------------------------
+
+    def _enough(self, copies: int | None) -> int | None:
+        """With how many copies a message needs no keeping: who asks for one asks for speed, and not for less."""
+        return 2 if copies == 1 and len(self._member.settings.urls) > 1 else copies
 
     def news(self, reports: object = None) -> None:
         """What the node tells of messages that we sent."""
@@ -250,9 +267,13 @@ class Sending:
             return
         ended = set()
         for report in reports if isinstance(reports, list) else []:
-            if isinstance(report, Mapping) and report.get("state") in _ENDS:
+            if not isinstance(report, Mapping):
+                continue
+            if report.get("state") in _ENDS:
                 ended.add(str(report.get("id")))
-        self._outbox.settled(ended)
+            elif report.get("state") == "copies" and isinstance(report.get("copies"), int):
+                self._outbox.copied(str(report.get("id")), report["copies"])
+        self._outbox.settled(ended, by_one=True)
         self._wake()
 
     def _ask_for_kept(self, link: Link) -> None:

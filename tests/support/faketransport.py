@@ -54,6 +54,7 @@ class FakeLink:
         self.holding: set[str] = set()
         self.refusing: dict[str, TrishulaError] = {}
         self.is_open = True
+        self.node = "single"
         self.epoch = "e"
         self._connection = connection
         self._seq = 0
@@ -103,7 +104,7 @@ class FakeLink:
         if asked.uri == uris.MAILBOX_SEND:
             return [self.receipt(message) for message in asked.args[0]]
         if asked.uri == uris.MAILBOX_ATTACH:
-            return {"node": "single", "epoch": self.epoch, "high_water": 7}
+            return {"node": self.node, "epoch": self.epoch, "high_water": 7}
         if asked.uri in (uris.MAILBOX_ACK, uris.MAILBOX_NACK):
             return [True] * len(asked.args[0])
         if asked.uri == uris.DIRECTORY_BEAT:
@@ -112,7 +113,7 @@ class FakeLink:
 
     def receipt(self, message: Mapping[str, Any]) -> dict[str, Any]:
         self._seq += 1
-        return {"id": message["id"], "status": "accepted", "node": "single", "seq": self._seq, "copies": 1}
+        return {"id": message["id"], "status": "accepted", "node": self.node, "seq": self._seq, "copies": 1}
 
     def args_of(self, uri: str) -> list[list[Any]]:
         """The arguments of every call of a procedure so far."""

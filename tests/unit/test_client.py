@@ -21,6 +21,7 @@ from trishula.errors import (
     CallFailed,
     DeadLetter,
     MessageInvalid,
+    NodeStopping,
     NotAllowed,
     OutcomeUnknown,
     PayloadNotJson,
@@ -40,12 +41,16 @@ INBOX = "trishula.agent.dc.inbox.7f3a"
 class Setup:
     """A client that is an instance, with its connection and clock."""
 
-    def __init__(self, clock: Clock, instance: str | None = "7f3a") -> None:
+    def __init__(self, clock: Clock, instance: str | None = "7f3a", *urls: str) -> None:
         self.clock = clock
         self.connection = FakeConnection()
         self.observed: list[Any] = []
         self.client = Client(
-            settings(), instance=instance, around=surroundings(clock), connection=self.connection, observer=self
+            settings("dc", *urls),
+            instance=instance,
+            around=surroundings(clock),
+            connection=self.connection,
+            observer=self,
         )
         self.got: list[Delivery] = []
         if instance is not None:
@@ -657,7 +662,53 @@ def test_a_receipt_with_fewer_copies_than_asked_for_is_not_the_end(setup: Setup)
     setup.turn()
     assert again.args_of(uris.MAILBOX_STATUS) == [[["b", "c", "d"]]]
     assert [message["id"] for message in again.sent()] == ["b", "d"]
-    assert again.args_of(uris.MAILBOX_SEND)[0][1] == {"copies": 2}
+    # Another node is to have it as well, also one that is alone.
+    assert len(again.args_of(uris.MAILBOX_SEND)[0]) == 1
+
+
+def test_a_later_copy_is_told(setup: Setup) -> None:
+    link = setup.join()
+    setup.client.send_many([{"to": "agni", "type": "STATUS", "id": name} for name in ("a", "b")], copies=2)
+    setup.turn()
+    news = link.topics["trishula.agent.dc.receipts"]
+    news([{"id": "a", "to": "agni", "state": "copies", "copies": 2, "at": 1}, {"id": "b", "state": "copies"}, "junk"])
+    setup.connection.lose()
+    again = setup.join()
+    setup.turn()
+    assert again.args_of(uris.MAILBOX_STATUS) == [[["b"]]]
+
+
+def test_a_question_to_a_node_that_stops_is_asked_of_the_next_one(setup: Setup) -> None:
+    setup.join(prepare=lambda link: link.refusing.update({uris.DIRECTORY_LIST: NodeStopping("it stops")}))
+    outcome, short = (setup.client.request(uris.DIRECTORY_LIST, timeout_s=timeout_s) for timeout_s in (10.0, 0.1))
+    assert isinstance(error_of(short), NodeStopping)
+    setup.connection.lose()
+    setup.join(url="ws://two/ws")
+    setup.clock.advance(0.1)
+    assert outcome.done
+    assert outcome.error is None
+
+
+@pytest.mark.parametrize(("urls", "again"), [(("ws://one/ws",), []), (("ws://one/ws", "ws://two/ws"), ["a"])])
+def test_a_message_sent_with_one_copy_is_offered_to_the_other_node_too(
+    clock: Clock, urls: tuple[str, ...], again: list[str]
+) -> None:
+    setup = Setup(clock, "7f3a", *urls)
+    link = setup.join()
+    receipts = [setup.client.send("agni", id=name, copies=copies) for name, copies in (("a", 1), ("b", None))]
+    setup.turn()
+    assert [receipt.result().copies for receipt in receipts] == [1, 1]
+    assert link.args_of(uris.MAILBOX_SEND)[0][1] == {"copies": 1}
+    setup.connection.lose()
+    two = setup.join(url="ws://two/ws", prepare=lambda link: setattr(link, "node", "other"))
+    setup.turn()
+    assert [one["id"] for one in two.sent()] == again
+    # It is on two nodes now.
+    setup.connection.lose()
+    setup.join()
+    setup.turn()
+    assert setup.connection.links[-1].sent() == []
+    start(setup.client.stop())
 
 
 def test_a_topic_s_handler_that_fails_is_logged(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from tests.support.faketransport import FakeLink
 from tests.unit.test_client import INBOX, Setup
 from trishula import uris
 from trishula.awaiting import start
-from trishula.errors import NotAllowed, StorageFailed
+from trishula.errors import NotAllowed, StorageFailed, TrishulaError
 
 ONE, TWO = "ws://one/ws", "ws://two/ws"
 
@@ -139,7 +139,7 @@ def test_what_is_set_up_during_a_move_is_set_up_on_both(setup: Setup) -> None:
 
 @pytest.mark.parametrize("error", [StorageFailed("disk"), NotAllowed("no")])
 def test_a_move_that_is_refused_leaves_all_as_it_was(
-    setup: Setup, caplog: pytest.LogCaptureFixture, error: Exception
+    setup: Setup, caplog: pytest.LogCaptureFixture, error: TrishulaError
 ) -> None:
     old = setup.join(url=TWO)
     with caplog.at_level(logging.WARNING):

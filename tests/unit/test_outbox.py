@@ -9,6 +9,7 @@ import pytest
 from trishula.backoff import Backoff
 from trishula.errors import (
     BusUnreachable,
+    CopiesUnavailable,
     MailboxFull,
     NodeStopping,
     OutboxFull,
@@ -394,11 +395,67 @@ def test_a_receipt_with_fewer_copies_than_asked_for_is_kept_until_it_is_settled(
     sender.outbox.disconnected()
     sender.outbox.connected()
     batch = sender.take()
-    assert (ids(batch), batch.copies) == (["b"], 2)
+    assert (ids(batch), batch.copies) == (["b"], None)
     sender.outbox.answered(batch, [Receipt("b", "duplicate", "m", 1, 2)], 0.0)
     assert (sender.outbox.kept, paper.held, len(sender.got["b"])) == ([], {}, 1)
     sender.add("big", size_bytes=1)
     assert not sender.outbox.is_full
+
+
+def test_two_nodes_that_have_a_message_are_two_copies() -> None:
+    sender = Sender()
+    sender.add("a", copies=2)
+    for node, kept in (("n", ["a"]), ("n", ["a"]), ("m", [])):
+        sender.outbox.answered(sender.take(), [Receipt("a", "accepted", node, 1, 1)], 0.0)
+        assert sender.outbox.kept == kept
+        sender.outbox.disconnected()
+        sender.outbox.connected()
+    assert [receipt.node for receipt in sender.got["a"]] == ["n"]
+
+
+def test_a_later_copy_lets_go_what_was_kept() -> None:
+    sender = Sender()
+    paper = on_record(sender)
+    sender.add("a", copies=2)
+    sender.accept(sender.take())
+    for copies, kept in ((1, ["a"]), (2, [])):
+        sender.outbox.copied("a", copies)
+        assert sender.outbox.kept == kept
+    assert paper.held == {}
+
+
+def test_a_broadcast_is_not_at_its_end_when_one_recipient_has_it() -> None:
+    sender = Sender()
+    sender.add("a", to="broadcast", copies=2)
+    sender.accept(sender.take())
+    sender.outbox.settled(["a"], by_one=True)
+    assert sender.outbox.kept == ["a"]
+    sender.outbox.settled(["a"])
+    assert sender.outbox.kept == []
+
+
+def test_what_one_node_refused_for_now_is_offered_to_the_next_one_at_once() -> None:
+    sender = Sender()
+    sender.add("a", copies=2)
+    sender.outbox.answered(sender.take(), [refused("a", CopiesUnavailable.uri, 30.0)], 0.0)
+    sender.add("b")
+    assert sender.nothing(1.0)
+    sender.outbox.disconnected()
+    sender.outbox.connected()
+    assert [ids(sender.take(1.0)) for _ in range(2)] == [["a"], ["b"]]
+
+
+def test_what_is_in_flight_at_a_pause_is_settled_and_nothing_else_goes_out() -> None:
+    sender = Sender(calls=2)
+    sender.add("a")
+    batch = sender.take()
+    sender.add("b")
+    sender.outbox.pause()
+    assert (sender.outbox.is_flying, sender.nothing()) == (True, True)
+    sender.accept(batch)
+    assert (sender.outbox.is_flying, sender.nothing(), len(sender.got["a"])) == (False, True, 1)
+    sender.outbox.resume()
+    assert ids(sender.take()) == ["b"]
 
 
 def test_what_is_kept_counts_for_the_limit() -> None:
