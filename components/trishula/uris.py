@@ -29,6 +29,10 @@ epoch_changed?}``
     Positions mean nothing under another epoch: whoever says in ``attach`` or ``fetch`` what it last knew (``epoch``,
     and as ``position`` the ``high_water``) is told in ``epoch_changed`` whether the store is another one, new or
     restored from a backup. Tokens of another epoch settle nothing: their acks are answered ``false``.
+``mailbox.peek({max?, after?, instance?})`` → ``{messages: [{message, state, attempts}…], more, after, epoch,
+high_water, pending, in_flight}``
+    Looks at the caller's mailbox in order of delivery and takes nothing: no lease, no attempt, no news to senders. What
+    is out is shown too (``state`` ``delivered``). ``after`` leads to the next page. May be repeated: yes.
 ``mailbox.status([id…])`` → ``{id: {state, …}}``
     Of messages the caller sent or received. May be repeated: yes.
 ``mailbox.cancel([id…])`` → ``[true | false…]``
@@ -102,6 +106,7 @@ MAILBOX_ACK = "trishula.mailbox.ack"
 MAILBOX_NACK = "trishula.mailbox.nack"
 MAILBOX_WORKING = "trishula.mailbox.working"
 MAILBOX_FETCH = "trishula.mailbox.fetch"
+MAILBOX_PEEK = "trishula.mailbox.peek"
 MAILBOX_STATUS = "trishula.mailbox.status"
 MAILBOX_CANCEL = "trishula.mailbox.cancel"
 

@@ -24,6 +24,7 @@ __all__ = [
     "FetchOptions",
     "FindOptions",
     "NackItem",
+    "PeekOptions",
     "QueryOptions",
     "SendOptions",
     "WhyOptions",
@@ -104,6 +105,19 @@ class FetchOptions(_Options, frozen=True, kw_only=True):
         "instance": INSTANCE_RULE,
         "epoch": _EPOCH_RULE,
         "position": _POSITION_RULE,
+    }
+
+
+class PeekOptions(_Options, frozen=True, kw_only=True):
+    """``mailbox.peek``; ``after`` is (priority, seq) of the last message of a former page."""
+
+    max: Annotated[int, msgspec.Meta(ge=1, le=FETCH_LIMIT)] = 64
+    after: tuple[_Position, _Position] | None = None
+    instance: _Instance | None = None
+    RULES: ClassVar[Mapping[str, str]] = {
+        "max": f"an integer from 1 to {FETCH_LIMIT}",
+        "after": 'the "after" of a former answer: two integers, priority and seq',
+        "instance": INSTANCE_RULE,
     }
 
 

@@ -54,6 +54,7 @@ _NODE_SERVES_AGENTS = frozenset(
         uris.MAILBOX_NACK,
         uris.MAILBOX_WORKING,
         uris.MAILBOX_FETCH,
+        uris.MAILBOX_PEEK,
         uris.MAILBOX_STATUS,
         uris.MAILBOX_CANCEL,
         uris.DIRECTORY_LIST,

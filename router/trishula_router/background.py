@@ -16,7 +16,7 @@ from trishula.errors import StorageFailed, StorageFull
 __all__ = ["log_fault"]
 
 
-def log_fault(failure: Failure, log: Logger, what: str, **facts: object) -> None:
+def log_fault(failure: Failure, /, log: Logger, what: str, **facts: object) -> None:
     """An errback that logs a fault, unless it is the store's.
 
     Args:

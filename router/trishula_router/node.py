@@ -35,6 +35,7 @@ from trishula_router.mailroom import Mailroom
 from trishula_router.neighbourhood import Neighbourhood
 from trishula_router.notices import Notices
 from trishula_router.options import NodeConfig
+from trishula_router.peeking import Peeking
 from trishula_router.peering import HELLO, JOURNAL, Peering
 from trishula_router.principals import Principals
 from trishula_router.procedures import Caller, Procedures, Verb
@@ -192,6 +193,7 @@ class Node:
             ack=self.settlement.ack,
         )
         self.retention = Retention(store, config.retention, now)
+        self.peeking = Peeking(store)
         self.audit = Audit(store, self.settlement)
         self.dead_letters = DeadLetters(store, self.settlement, lambda address: self._reach(address) == address)
 

@@ -65,6 +65,7 @@ class Procedures:
             uris.MAILBOX_NACK: self._nack,
             uris.MAILBOX_WORKING: self._working,
             uris.MAILBOX_FETCH: self._fetch,
+            uris.MAILBOX_PEEK: self._peek,
             uris.MAILBOX_STATUS: self._status,
             uris.MAILBOX_CANCEL: self._cancel,
             uris.DIRECTORY_LIST: self._list,
@@ -190,6 +191,14 @@ class Procedures:
             "pending": pending,
             "in_flight": in_flight,
         }
+
+    async def _peek(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "peek", 0, 1)
+        options = arguments.read(arguments.PeekOptions, raw, "options")
+        address = str(Address(caller.agent, options.instance))
+        page = await self._node.peeking.page(address, options.after, options.max)
+        pending, in_flight = self._node.mailroom.counts(address)
+        return {**page, **self._place(None, None), "pending": pending, "in_flight": in_flight}
 
     async def _status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "status", 1, 1)

@@ -150,6 +150,7 @@ def test_inbox(users: Users) -> None:
     looked = [json.loads(line) for line in users.run("idle", "inbox", "--peek", "--json").splitlines()]
     ids = [one["message"]["id"] for one in looked if one["message"]["id"].startswith("inbox.")]
     assert ids == ["inbox.1", "inbox.2", "inbox.3"]
+    assert users.json("dc", "why", "inbox.2")["messages"][0]["attempts"] == 0
     assert "inbox.2" in users.run("idle", "inbox")
     assert users.run("idle", "inbox") == ""
     assert users.json("dc", "why", "inbox.3")["messages"][0]["state"] == "done"
@@ -157,6 +158,8 @@ def test_inbox(users: Users) -> None:
 
 def test_inbox_of_a_running_agent(users: Users) -> None:
     assert "bot" in users.run("bot", "inbox", code=Exit.REFUSED)
+    # To look doesn't disturb it.
+    users.run("bot", "inbox", "--peek")
 
 
 def test_inbox_follow(users: Users) -> None:

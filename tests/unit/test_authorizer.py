@@ -42,6 +42,7 @@ ALLOWED = [
     ("agni", "agent", "call", uris.MAILBOX_NACK),
     ("agni", "agent", "call", uris.MAILBOX_WORKING),
     ("agni", "agent", "call", uris.MAILBOX_FETCH),
+    ("agni", "agent", "call", uris.MAILBOX_PEEK),
     ("agni", "agent", "call", uris.MAILBOX_STATUS),
     ("agni", "agent", "call", uris.MAILBOX_CANCEL),
     ("agni", "agent", "call", uris.DIRECTORY_LIST),

@@ -477,11 +477,27 @@ def test_inbox_says_what_it_left(trishula: Trishula, bus: FakeBus) -> None:
     assert bus.asked[0][1] == (1, 0.0)
 
 
-def test_inbox_peek_acknowledges_nothing(trishula: Trishula, bus: FakeBus) -> None:
-    bus.fetched = [fetched(delivery(1), in_flight=1), fetched(in_flight=1)]
+def test_inbox_peek_takes_nothing(trishula: Trishula, bus: FakeBus) -> None:
+    counts = {"pending": 1, "in_flight": 1, "high_water": 42}
+    bus.answers[uris.MAILBOX_PEEK] = [
+        {"messages": [peeked(1, "delivered", 2)], "more": True, "after": [3, 1], **counts},
+        {"messages": [peeked(2, "accepted", 0)], "more": False, "after": [3, 2], **counts},
+    ]
     ran = trishula("inbox", "--peek")
-    assert ran.err == "1 looked at; 0 wait, 1 are delivered and not acknowledged\n"
-    assert [verb for verb, _, _ in bus.asked] == ["fetch", "fetch"]
+    assert ran.err == "2 looked at; 1 wait, 1 are delivered and not acknowledged\n"
+    assert "m1  (delivered and not acknowledged, attempt 2)" in ran.out
+    assert [(verb, *args) for verb, args, _ in bus.asked] == [
+        ("request", uris.MAILBOX_PEEK, {"max": 64}),
+        ("request", uris.MAILBOX_PEEK, {"max": 64, "after": [3, 1]}),
+    ]
+
+
+def test_inbox_peek_as_json(trishula: Trishula, bus: FakeBus) -> None:
+    one = peeked(1, "accepted", 0)
+    bus.answers[uris.MAILBOX_PEEK] = [{"messages": [one], "more": True, "after": [3, 1]}]
+    ran = trishula("inbox", "--peek", "--max", "1", "--json")
+    assert (ran.lines, ran.err) == ([one], "")
+    assert bus.asked == [("request", (uris.MAILBOX_PEEK, {"max": 1}), {})]
 
 
 def test_inbox_follow_as_json(trishula: Trishula, bus: FakeBus) -> None:
@@ -493,8 +509,13 @@ def test_inbox_follow_as_json(trishula: Trishula, bus: FakeBus) -> None:
     assert [args for verb, args, _ in bus.asked if verb == "ack"] == [(["1.1"],), (["2.1"],)]
 
 
-def test_inbox_peek_and_follow(trishula: Trishula, bus: FakeBus) -> None:
-    ran = trishula("inbox", "--peek", "--follow")
+def peeked(number: int, state: str, attempts: int) -> dict[str, Any]:
+    return {"message": delivery(number).message.to_wire(), "state": state, "attempts": attempts}
+
+
+@pytest.mark.parametrize("other", [["--follow"], ["--wait", "3"]])
+def test_inbox_peek_and_what_takes(trishula: Trishula, bus: FakeBus, other: list[str]) -> None:
+    ran = trishula("inbox", "--peek", *other)
     assert ran.code == Exit.USAGE
     assert bus.asked == []
 

@@ -6,14 +6,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
+from trishula import uris
 from trishula.cli.state import State, json_option, local_time, plain
+from trishula.message import Message
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from trishula.blocking import Bus
-    from trishula.deliveries import Delivery, Fetched
+    from trishula.deliveries import Fetched
 
 __all__ = ["inbox"]
 
@@ -24,10 +27,10 @@ _PAGE = 64
 
 @click.command()
 @click.option("--follow", "-f", is_flag=True, help="Stay, and print messages as they come, until Ctrl-C.")
-@click.option("--peek", is_flag=True, help="Leave the messages where they are; each look counts as a delivery.")
+@click.option("--peek", is_flag=True, help="Show the messages that are there, and take none of them.")
 @click.option("--max", "limit", type=click.IntRange(1), help="Stop after so many messages.")
 @click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, 60), default=0.0, help="Seconds to wait for a first message."
+    "--wait", "wait_s", type=click.FloatRange(0, 60), default=0.0, help="Seconds to wait for a first message to take."
 )
 @json_option
 @click.pass_obj
@@ -37,6 +40,9 @@ def inbox(state: State, follow: bool, peek: bool, limit: int | None, wait_s: flo
     An empty answer is a proof: it says how many messages wait or are with somebody else. A running agent takes its
     messages itself; then this command refuses. With --json each message is a line of its own.
 
+    --peek only looks, also at what a running agent has and has not acknowledged yet. With --json its lines have the
+    message, its state and its attempts.
+
     \b
     Examples:
       trishula inbox --peek
@@ -44,39 +50,60 @@ def inbox(state: State, follow: bool, peek: bool, limit: int | None, wait_s: flo
     """
     if peek and follow:
         raise click.UsageError("--peek leaves the messages in the mailbox, and --follow takes them out: choose one")
+    if peek and wait_s:
+        raise click.UsageError("--peek shows what is there now, and --wait waits for a message to take: choose one")
+    if peek:
+        _look(state, limit)
+        return
     with state.bus() as bus:
         taken = 0
         while True:
             room = _PAGE if limit is None else min(_PAGE, limit - taken)
             fetched = bus.fetch(max=room, wait_s=_POLL_S if follow else (0.0 if taken else wait_s))
-            _print(state, bus, fetched, peek=peek)
+            _print(state, bus, fetched)
             taken += len(fetched.deliveries)
             if limit is not None and taken >= limit:
                 break
-            # What was looked at is leased to us: asking again shows what lies behind it, until nothing does.
             if not fetched.deliveries and not follow:
                 break
         if not state.json and not follow:
-            left = fetched.pending + (fetched.in_flight if peek else 0)
-            state.console(stderr=True).print(_ending(fetched, taken, left, peek))
+            _print_ending(state, f"{taken} taken", fetched.pending, fetched.in_flight, fetched.high_water)
 
 
-def _print(state: State, bus: Bus, fetched: Fetched, *, peek: bool) -> None:
+def _look(state: State, limit: int | None) -> None:
+    """Print what is in the mailbox, page by page."""
+    looked, options, more = 0, {}, True
+    with state.bus() as bus:
+        while more and looked != limit:
+            options["max"] = _PAGE if limit is None else min(_PAGE, limit - looked)
+            told = bus.request(uris.MAILBOX_PEEK, options)
+            for one in told["messages"]:
+                if state.json:
+                    state.line(one)
+                else:
+                    message = msgspec.convert(one["message"], Message)
+                    state.console().print(_render(message, one["attempts"], is_out=one["state"] == "delivered"))
+            looked += len(told["messages"])
+            more, options = told["more"], {"after": told["after"]}
+    if not state.json:
+        _print_ending(state, f"{looked} looked at", told["pending"], told["in_flight"], told["high_water"])
+
+
+def _print(state: State, bus: Bus, fetched: Fetched) -> None:
     for delivery in fetched.deliveries:
         if state.json:
             state.line({"message": delivery.message.to_wire(), "attempt": delivery.attempt, "token": delivery.token})
         else:
-            state.console().print(_render(delivery))
+            state.console().print(_render(delivery.message, delivery.attempt))
     # Printed and flushed before it is acknowledged: a broken pipe loses nothing.
     sys.stdout.flush()
-    if fetched.deliveries and not peek:
+    if fetched.deliveries:
         bus.ack([delivery.token for delivery in fetched.deliveries])
 
 
-def _render(delivery: Delivery) -> Text:
+def _render(message: Message, attempts: int, *, is_out: bool = False) -> Text:
     from rich.text import Text
 
-    message = delivery.message
     text = Text()
     text.append(f"{local_time(message.accepted_at)}  ", style="dim")
     text.append(f"{message.type:<9} ", style="bold red" if message.type == "ERROR" else "bold")
@@ -89,8 +116,10 @@ def _render(delivery: Delivery) -> Text:
         notes.append(message.procedure)
     if message.reply_to is not None:
         notes.append(f"answers {message.reply_to}")
-    if delivery.attempt > 1:
-        notes.append(f"attempt {delivery.attempt}")
+    if is_out:
+        notes.append("delivered and not acknowledged")
+    if attempts > 1:
+        notes.append(f"attempt {attempts}")
     if notes:
         text.append(f"  ({plain(', '.join(notes))})", style="dim")
     if message.subject is not None:
@@ -100,8 +129,8 @@ def _render(delivery: Delivery) -> Text:
     return text
 
 
-def _ending(fetched: Fetched, taken: int, left: int, peek: bool) -> str:
-    verb = "looked at" if peek else "taken"
-    if left == 0 and fetched.in_flight == 0:
-        return f"{taken} {verb}; the mailbox is empty (as of record {fetched.high_water})"
-    return f"{taken} {verb}; {fetched.pending} wait, {fetched.in_flight} are delivered and not acknowledged"
+def _print_ending(state: State, done: str, pending: int, in_flight: int, high_water: int) -> None:
+    rest = f"{pending} wait, {in_flight} are delivered and not acknowledged"
+    if pending + in_flight == 0:
+        rest = f"the mailbox is empty (as of record {high_water})"
+    state.console(stderr=True).print(f"{done}; {rest}")
