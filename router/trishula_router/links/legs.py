@@ -53,8 +53,8 @@ class Leg(ApplicationSession):  # type: ignore[misc]
         self.peer = peer
         self._transport: Any = None
         self.other: Leg = self
-        self.topics = _Held(self._subscribe, self._unsubscribe)
-        self.procedures = _Held(self._register, self._unregister)
+        self.topics = _Held(self._take_topic, self._leave_topic)
+        self.procedures = _Held(self._take_procedure, self._leave_procedure)
         # By the router's number: which of its events and invocations are for the other leg.
         self._topic_of: dict[int, str] = {}
         self._procedure_of: dict[int, str] = {}
@@ -70,21 +70,21 @@ class Leg(ApplicationSession):  # type: ignore[misc]
         found: Change = await self.call(uris.LINK_NAMES)
         return found
 
-    async def _subscribe(self, uri: str) -> Any:
+    async def _take_topic(self, uri: str) -> Any:
         subscription = await self.subscribe(_never, uri)
         self._topic_of[subscription.id] = uri
         return subscription
 
-    async def _unsubscribe(self, subscription: Any) -> None:
+    async def _leave_topic(self, subscription: Any) -> None:
         self._topic_of.pop(subscription.id, None)
         await subscription.unsubscribe()
 
-    async def _register(self, uri: str) -> Any:
+    async def _take_procedure(self, uri: str) -> Any:
         registration = await self.register(_never, uri, options=RegisterOptions(invoke="last"))
         self._procedure_of[registration.id] = uri
         return registration
 
-    async def _unregister(self, registration: Any) -> None:
+    async def _leave_procedure(self, registration: Any) -> None:
         # Its number stays known until then: a call may be on its way, and is answered.
         await registration.unregister()
         self._procedure_of.pop(registration.id, None)
