@@ -5,8 +5,8 @@ a message of the second one would be accepted and overtake it. So a temporary re
 session sends to that recipient, with the same or less urgency: it is refused too, with the same error, until
 
 * the refused message is offered again (its session knows by then, and offers what follows after it), or
-* nothing that was under way can come any more, :data:`PATIENCE_S` after the refusal, or ``retry_after_s`` if that is
-  longer: for senders that give the message up.
+* nothing that was under way can come any more, :data:`PATIENCE_S` after the refusal was answered, or ``retry_after_s``
+  if that is longer: for senders that give the message up.
 
 Until the message comes, not only until ``retry_after_s`` is over: a call that was sent before the refusal was known,
 and is late, would find the door open again.
@@ -51,15 +51,16 @@ _SIGNALS = ("HEARTBEAT", "ACK")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a message stands among those of its session."""
+    """Where a message stands in its call, ``index``, and in which line."""
 
+    index: int
     to: str
     id: str
     priority: int
 
 
-def place_of(raw: object) -> Place | None:
-    """The place of a message as it came, checked or not; ``None`` if it has none."""
+def place_of(index: int, raw: object) -> Place | None:
+    """The place of a message as it came, checked or not; ``None`` if it is in no line."""
     fields: dict[Any, Any] = raw if isinstance(raw, dict) else {}
     to, message_id, priority = fields.get("to"), fields.get("id"), fields.get("priority")
     if fields.get("type") in _SIGNALS or not isinstance(to, str) or not is_message_id(message_id) or is_capability(to):
@@ -69,7 +70,7 @@ def place_of(raw: object) -> Place | None:
             Address.parse(to)
         except ValueError:
             return None
-    return Place(to, str(message_id), priority if isinstance(priority, int) else DEFAULT_PRIORITY)
+    return Place(index, to, str(message_id), priority if isinstance(priority, int) else DEFAULT_PRIORITY)
 
 
 @dataclass(slots=True)
@@ -77,30 +78,30 @@ class _Hold:
     """What waits behind one message.
 
     Attributes:
-        heads: the first message that was refused, of each call.
+        heads: the first message that was refused, of each call: its index there, and its id.
         priority: of the most urgent refused one.
         error: why the head was refused.
-        since_s: when it was refused, or when its client was told.
-        retry_s: how long it was told to wait.
+        retry_s: how long its client is told to wait.
+        told_s: when it was told; ``None``: the call is not answered yet.
     """
 
-    heads: dict[int, str]
+    heads: dict[int, tuple[int, str]]
     priority: int
     error: TrishulaError
-    since_s: float
     retry_s: float
+    told_s: float | None = None
 
     @property
     def head(self) -> str:
-        return self.heads[min(self.heads)]
+        return self.heads[min(self.heads)][1]
 
     def left_s(self, now_s: float) -> float:
-        """How long it lasts."""
-        return self.since_s + max(self.retry_s, PATIENCE_S) - now_s
+        """How long it lasts at most."""
+        return (now_s if self.told_s is None else self.told_s) + max(self.retry_s, PATIENCE_S) - now_s
 
     def is_over(self, now_s: float) -> bool:
         # Set back, a clock must not keep anybody out for longer than was said.
-        return now_s < self.since_s or self.left_s(now_s) <= 0.0
+        return self.told_s is not None and (now_s < self.told_s or self.left_s(now_s) <= 0.0)
 
 
 class Holds:
@@ -128,7 +129,7 @@ class Turn:
     def __init__(self, holds: dict[str, _Hold], number: int) -> None:
         self._holds = holds
         self._number = number
-        self._refused: dict[str, list[str]] = {}
+        self._refused: dict[str, list[tuple[int, str]]] = {}
 
     def check(self, to: str, message_id: str, priority: int, now_s: float) -> None:
         """Whether a message may be admitted.
@@ -143,7 +144,7 @@ class Turn:
             del self._holds[to]
             return
         # Who retries as told comes together with the head; who gave that up comes too early once.
-        retry_s = hold.since_s + hold.retry_s - now_s
+        retry_s = (now_s if hold.told_s is None else hold.told_s) + hold.retry_s - now_s
         left_s = retry_s if retry_s > 0.0 else hold.left_s(now_s)
         raise type(hold.error)(
             f"the message {message_id} to {to} waits behind {hold.head}, which this node refused for now: "
@@ -161,18 +162,20 @@ class Turn:
         """A message was refused for now, by :meth:`check` or by whatever comes after it."""
         if place is None or is_capability(place.to):
             return
-        self._refused.setdefault(place.to, []).append(place.id)
+        refused = place.index, place.id
+        self._refused.setdefault(place.to, []).append(refused)
         retry_s = error.retry_after_s or 0.0
         hold = self._holds.get(place.to)
         if hold is None or hold.is_over(now_s) or hold.head == place.id:
             self._holds.pop(place.to, None)
             self._make_room(now_s)
-            self._holds[place.to] = _Hold({self._number: place.id}, place.priority, error, now_s, retry_s)
+            self._holds[place.to] = _Hold({self._number: refused}, place.priority, error, retry_s)
             return
         hold.priority = min(hold.priority, place.priority)
-        hold.heads.setdefault(self._number, place.id)
+        # What the store refused is told last, and may stand before what was refused at once.
+        hold.heads[self._number] = min(refused, hold.heads.get(self._number, refused))
         if hold.head == place.id:
-            hold.error, hold.since_s, hold.retry_s = error, now_s, retry_s
+            hold.error, hold.retry_s, hold.told_s = error, retry_s, None
         if len(hold.heads) > _HEADS_LIMIT:
             del hold.heads[max(hold.heads)]
 
@@ -183,23 +186,25 @@ class Turn:
         if len(self._holds) >= HOLDS_LIMIT:
             del self._holds[next(iter(self._holds))]
 
-    def repeats(self, ids: Collection[str]) -> None:
+    def repeats(self, ids: Collection[str], now_s: float) -> None:
         """Of the messages of this call that were refused, these had been accepted before."""
         for to, refused in self._refused.items():
             hold = self._holds.get(to)
             if hold is None or self._number not in hold.heads:
                 continue
-            left = [message_id for message_id in refused if message_id not in ids]
+            left = [one for one in refused if one[1] not in ids]
             if left:
-                hold.heads[self._number] = left[0]
-                continue
-            del hold.heads[self._number]
-            if not hold.heads:
+                hold.heads[self._number] = min(left)
+            elif len(hold.heads) == 1:
                 del self._holds[to]
+            else:
+                del hold.heads[self._number]
+                # The call of the new head may have been answered already.
+                hold.told_s = now_s if hold.told_s is None else hold.told_s
 
     def answered(self, now_s: float) -> None:
-        """The client is told: only now the time runs that it has."""
+        """The client is told, of all that was refused."""
         for to in self._refused:
             hold = self._holds.get(to)
             if hold is not None and min(hold.heads) == self._number:
-                hold.since_s = now_s
+                hold.told_s = now_s

@@ -161,20 +161,22 @@ class Intake:
                     del refused[index]
             except TrishulaError as error:
                 receipts[index] = self._refuse(agent, raw, error)
-                self._hold(turn, place_of(raw), error)
-        # Nothing is awaited before the messages are on their way, so that calls keep their order.
-        if checked:
-            await self._store_all(agent, checked, receipts, now, copies, turn)
-        if replies:
-            await self._send_replies(agent, replies, receipts, refused, now, copies, turn)
-        if refused:
-            await self._admit_repeats(refused, receipts, turn)
-        turn.answered(self._now_s())
-        for index, message in acks:
-            try:
-                receipts[index] = await self._acknowledge(agent, message, index)
-            except TrishulaError as error:
-                receipts[index] = self._receipts.refusal(message.id, error)
+                self._hold(turn, place_of(index, raw), error)
+        try:
+            # Nothing is awaited before the messages are on their way, so that calls keep their order.
+            if checked:
+                await self._store_all(agent, checked, receipts, now, copies, turn)
+            if replies:
+                await self._send_replies(agent, replies, receipts, refused, now, copies, turn)
+            if refused:
+                await self._admit_repeats(refused, receipts, turn)
+            for index, message in acks:
+                try:
+                    receipts[index] = await self._acknowledge(agent, message, index)
+                except TrishulaError as error:
+                    receipts[index] = self._receipts.refusal(message.id, error)
+        finally:
+            turn.answered(self._now_s())
         return receipts
 
     def _check(self, agent: str, raw: object, index: int, copies: int | None, now: int) -> Message:
@@ -217,7 +219,7 @@ class Intake:
         except (StorageFull, StorageFailed) as error:
             for index, message in replies:
                 receipts[index] = self._receipts.refusal(message.id, error)
-                self._hold(turn, Place(message.to, message.id, message.priority), error)
+                self._hold(turn, Place(index, message.to, message.id, message.priority), error)
             return
         checked = []
         for index, message in replies:
@@ -230,7 +232,7 @@ class Intake:
                 del refused[index]
             except TrishulaError as error:
                 receipts[index] = self._refuse(agent, {"id": message.id}, error)
-                self._hold(turn, Place(message.to, message.id, message.priority), error)
+                self._hold(turn, Place(index, message.to, message.id, message.priority), error)
         if checked:
             await self._store_all(agent, checked, receipts, now, copies, turn)
 
@@ -288,7 +290,7 @@ class Intake:
             known = error if isinstance(error, StorageFull | StorageFailed) else NodeFailed("its log says why")
             for one in checked:
                 self._unreserve(one.draft)
-                self._hold(turn, Place(one.wire["to"], one.draft.id, one.draft.priority), known)
+                self._hold(turn, Place(one.index, one.wire["to"], one.draft.id, one.draft.priority), known)
             if error is not known:
                 raise
             for one in checked:
@@ -315,9 +317,7 @@ class Intake:
             if is_capability(recipient):
                 self._mailroom.drop_if_empty(recipient)
 
-    async def _admit_repeats(
-        self, refused: Mapping[int, Message], receipts: list[dict[str, Any]], turn: Turn
-    ) -> None:
+    async def _admit_repeats(self, refused: Mapping[int, Message], receipts: list[dict[str, Any]], turn: Turn) -> None:
         """Answer repeats of what was accepted as such, also if the node would refuse it now.
 
         A sender that lost its receipt must not be told that its message was refused because, since then, the mailbox
@@ -335,7 +335,7 @@ class Intake:
             if position is not None:
                 receipts[index] = self._receipts.of(message.id, "duplicate", position)
                 repeats.add(message.id)
-        turn.repeats(repeats)
+        turn.repeats(repeats, self._now_s())
 
     def _hold(self, turn: Turn, place: Place | None, error: TrishulaError) -> None:
         if place is None:
