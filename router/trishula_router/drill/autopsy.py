@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,13 +13,13 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from trishula_router.drill.checker import Final, Stored
+from trishula_router.drill.final import Final, Stored
 from trishula_router.drill.history import digest_of
-from trishula_router.journal import Kind, Record
+from trishula_router.journal import ORIGIN_SHIFT, Kind, Record
 from trishula_router.store.interface import Store, StoredMessage
 from trishula_router.store.sqlite import FILE_NAME, open_store
 
-__all__ = ["autopsy", "examine", "size_of_store"]
+__all__ = ["autopsies", "autopsy", "examine", "size_of_store"]
 
 T = TypeVar("T")
 
@@ -62,6 +63,52 @@ def autopsy(state: Path, ids: Sequence[str]) -> Final:
         answers.of(store.close())
 
 
+def autopsies(states: Mapping[str, Path], ids: Sequence[str], marks: Mapping[str, int]) -> list[Final]:
+    """The same of linked nodes, with what each has copied of the others' journals.
+
+    Args:
+        states: by the node's name.
+        ids: of the messages that are asked for.
+        marks: the sequence up to which each node's journal must be held by the others.
+    """
+    answers = _Answers()
+    stores = {
+        name: open_store(state, new_epoch=lambda: "", call_in_reactor=answers.put, limit_bytes=1 << 50)
+        for name, state in states.items()
+    }
+    try:
+        return [
+            replace(final, node=name, damages=[*final.damages, *_gaps(name, stores, marks, answers.of)])
+            for name, store in stores.items()
+            for final in [examine(store, ids, answers.of)]
+        ]
+    finally:
+        for store in stores.values():
+            answers.of(store.close())
+
+
+def _gaps(
+    holder: str, stores: Mapping[str, Store], marks: Mapping[str, int], answer: Callable[[Deferred[Any]], Any]
+) -> Iterator[str]:
+    """What is wrong with a store's copies of the others' journals."""
+    origins = {origin.epoch: origin for origin in stores[holder].origins()}
+    for name, store in stores.items():
+        origin = origins.get(store.epoch)
+        if name == holder:
+            continue
+        held = 0 if origin is None else origin.sequence
+        if origin is None or held < marks[name]:
+            yield f"the copy of {name}'s journal ends at {held}, before {marks[name]}"
+            continue
+        # The chain makes one digest stand for all records before it.
+        (copied,) = answer(
+            stores[holder].records(after=(origin.number << ORIGIN_SHIFT) + held - 1, limit=1, origin=origin.number)
+        )
+        (written,) = answer(store.records(after=held - 1, limit=1))
+        if copied.digest != written.digest:
+            yield f"record {held} of {name}'s journal is another one than was written"
+
+
 def size_of_store(state: Path) -> int:
     """How many bytes the store of a state directory takes, with all that its log still holds."""
     answers = _Answers()
@@ -80,7 +127,10 @@ def examine(store: Store, ids: Sequence[str], answer: Callable[[Deferred[Any]], 
     messages: list[StoredMessage] = []
     for begin in range(0, len(ids), _PAGE):
         messages += answer(store.with_ids(ids[begin : begin + _PAGE]))
-    ends = _ends(_records(store, min((message.position for message in messages), default=0), answer))
+    # A message's end stands behind it in the journal, but another one's can stand anywhere.
+    own_only = len(store.origins()) == 1
+    first = min((message.position for message in messages), default=0) if own_only else 0
+    ends = _ends(_records(store, first, answer))
     digests: dict[int, str] = {}
     for begin in range(0, len(messages), _PAGE):
         bodies = answer(store.bodies([message.position for message in messages[begin : begin + _PAGE]]))
@@ -109,7 +159,7 @@ def _digest(body: bytes) -> str | None:
 
 
 def _records(store: Store, after: int, answer: Callable[[Deferred[Any]], Any]) -> Iterator[Record]:
-    while page := answer(store.records(after=after, limit=_PAGE)):
+    while page := answer(store.records(after=after, limit=_PAGE, origin=None)):
         yield from page
         after = page[-1].position
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import click
 
 from trishula.cli.exits import Exit
 from trishula.cli.state import State, json_option
+from trishula_router.drill.cluster_faults import CLUSTER_DRILLS
 from trishula_router.drill.faults import ALL, DRILLS
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ _SHOWN = 20
 #: The one that a node's own state directory is too good for.
 _CLOCK = "clock"
 
-_NAMES = "\b\n" + "\n".join(f"  {name:<12} {text}" for name, text in DRILLS.items())
+
+def _listed(drills: Mapping[str, str]) -> str:
+    return "\b\n" + "\n".join(f"  {name:<16} {text}" for name, text in drills.items())
 
 
 @click.command(
@@ -39,23 +41,27 @@ Processes of their own send and receive on a node that is started for it; after 
 drained, and the store is examined. It ends with 8 if a message was lost, a handler ran twice, or another promise was
 broken. The same seed strikes the same faults.
 
-{_NAMES}
-  {ALL:<12} all of these, the rounds shared among them
+{_listed({**DRILLS, ALL: "all of these, the rounds shared among them"})}
+
+With two linked nodes, senders and receivers on both:
+
+{_listed(CLUSTER_DRILLS)}
 
 \b
 Examples:
   trishula drill kill9 --rounds 20
   trishula drill {ALL} --rounds 60 --seed 7 --json
+  trishula drill failover --rounds 50 --json
 """
 )
-@click.argument("name", type=click.Choice([*DRILLS, ALL]), metavar="NAME")
+@click.argument("name", type=click.Choice([*DRILLS, ALL, *CLUSTER_DRILLS]), metavar="NAME")
 @click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="How often faults strike.")
 @click.option("--seed", type=click.IntRange(0), help="Of an earlier run, to strike the same faults again.")
 @click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A node's state directory to use and to leave as it is then (default: a throw-away one); without the drill "
-    "clock.",
+    help="A node's state directory to use and to leave as it is then (default: a throw-away one); not with the drill "
+    "clock, nor with those of two nodes.",
 )
 @json_option
 @click.pass_context
@@ -69,6 +75,10 @@ def drill(ctx: click.Context, name: str, rounds: int, seed: int | None, state: P
             "is started with a clock that was set forward; leave it out for a throw-away directory"
         )
     require_crossbar()
+    if state is not None and name in CLUSTER_DRILLS:
+        raise click.UsageError(
+            f"--state {state} can't be used in the drill {name}, which makes two nodes of its own; leave it out"
+        )
     shared = ctx.ensure_object(State)
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
     # Said before anything can go wrong.
@@ -78,7 +88,7 @@ def drill(ctx: click.Context, name: str, rounds: int, seed: int | None, state: P
     with _ending_in_order(), _progress(shared, rounds) as on_progress:
         for one, share in _shares(name, rounds, [one for one in DRILLS if state is None or one != _CLOCK]):
             _run(one, share, chosen, where, total, on_progress)
-    shared.show({**asdict(total), "violations": total.violations[:_SHOWN]}, lambda: _render(total))
+    shared.show(total.told(_SHOWN), lambda: _render(total))
     if not total.is_clean:
         raise _Broken(
             f"{total.lost} of {total.messages} messages were lost, {total.twice} handlers ran twice, "
@@ -159,6 +169,13 @@ def _render(report: Report) -> Text:
         ("Empty", report.empties, "empty inboxes that were checked"),
         ("Broken", len(report.violations), "promises altogether"),
     ]
+    told = report.told(0)
+    if "gap_p50_ms" in told:
+        meaning = f"the longest {told['gap_max_ms']}; from a kill to a sender's first receipt from the other node"
+        rows.append(("Gap ms", told["gap_p50_ms"], f"median of {len(report.gaps_ms)}, {meaning}"))
+    if "delay_max_ms" in told:
+        rows.append(("Delay ms", told["delay_max_ms"], "the longest from send to handler"))
+        rows.append(("Accept ms", told["accept_delay_max_ms"], "the longest from send to receipt"))
     text = Text()
     for name, value, meaning in rows:
         text.append(f"{name:<10}", style="bold")

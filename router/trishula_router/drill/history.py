@@ -27,6 +27,7 @@ __all__ = [
     "FetchedEmpty",
     "Handled",
     "History",
+    "NodeKilled",
     "NodeStarted",
     "Receipted",
     "Refused",
@@ -62,11 +63,18 @@ class Sent(msgspec.Struct, frozen=True, tag="sent"):
 
 
 class Receipted(msgspec.Struct, frozen=True, tag="receipt"):
-    """The sender has a receipt: from here on the message is the bus's to bring to an end."""
+    """The sender has a receipt: from here on the message is the bus's to bring to an end.
+
+    Attributes:
+        node: that accepted it; empty if there is only one.
+        copies: on how many nodes it was on disk by then.
+    """
 
     at_ns: int
     who: str
     id: str
+    node: str = ""
+    copies: int = 1
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -142,7 +150,14 @@ class NodeStarted(msgspec.Struct, frozen=True, tag="node started"):
     ahead_ms: int
 
 
-Event = Sent | Receipted | Refused | Delivered | Handled | FetchedEmpty | Ended | NodeStarted
+class NodeKilled(msgspec.Struct, frozen=True, tag="node killed"):
+    """A node is about to be killed; told by whoever kills it."""
+
+    at_ns: int
+    node: str
+
+
+Event = Sent | Receipted | Refused | Delivered | Handled | FetchedEmpty | Ended | NodeStarted | NodeKilled
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)

@@ -7,6 +7,7 @@ compares start times, so that a process which got an old id is never touched.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import select
 import signal
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import psutil
@@ -51,6 +53,7 @@ class NodeProcess:
         self._port = port
         self._errors = errors
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_ready = False
 
     def start(self, config: Path) -> None:
         """Start it, and wait until it is ready.
@@ -58,10 +61,15 @@ class NodeProcess:
         Raises:
             ToolFailed: if it doesn't become so.
         """
+        self.spawn(config)
+        self.wait_ready()
+
+    def spawn(self, config: Path) -> None:
+        """Start it, and don't wait: see :meth:`wait_ready`."""
         args = command("node", "start", "--config", str(config), "--state", str(self._state))
         with self._errors.open("ab") as errors:
             # A session of its own: Ctrl-C in the terminal is for us, and we end it.
-            self._process = process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [*args, "--port", str(self._port)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -69,10 +77,21 @@ class NodeProcess:
                 env=surroundings_of(),
                 start_new_session=True,
             )
-        if process.stdout is None:
-            raise ToolFailed("the node was started without a pipe")
-        ready = select.select([process.stdout], [], [], _START_TIMEOUT_S)[0] and process.stdout.readline()
-        if not ready:
+        self._is_ready = False
+
+    def wait_ready(self) -> None:
+        """Wait until it listens, if it doesn't yet.
+
+        Raises:
+            ToolFailed: if it doesn't come to it.
+        """
+        if self._is_ready:
+            return
+        if self._process is None or self._process.stdout is None:
+            raise ToolFailed("the node was not started, or without a pipe")
+        stdout = self._process.stdout
+        self._is_ready = bool(select.select([stdout], [], [], _START_TIMEOUT_S)[0] and stdout.readline())
+        if not self._is_ready:
             said = self._errors.read_text(errors="replace").strip().splitlines()
             self.kill()
             raise ToolFailed(f"the node did not start: {said[-1] if said else 'it said nothing'}")
@@ -134,6 +153,8 @@ class ClientProcess:
         name: the agent that it is.
         runs: how many lives it has had.
         receipts, handled: over all lives, as far as told.
+        port: of the node that it is joined to; empty if it is to none.
+        joined_at_s: since when, by the monotonic clock; never, if it isn't.
     """
 
     def __init__(self, task: Task, ends: History) -> None:
@@ -142,6 +163,8 @@ class ClientProcess:
         self.receipts = 0
         self.handled = 0
         self.is_quiet = False
+        self.port = ""
+        self.joined_at_s = math.inf
         self._task = task
         self._ends = ends
         self._run = ""
@@ -194,6 +217,9 @@ class ClientProcess:
             self.handled = self._before[1] + line.handled
             self._ready = self._ready or line.kind == "ready"
             self.is_quiet = self.is_quiet or line.kind == "quiet"
+            port = str(urlsplit(line.url).port or "")
+            if port != self.port:
+                self.port, self.joined_at_s = port, time.monotonic() if port else math.inf
             if line.kind == "failed":
                 raise ToolFailed(f"the client {self.name} failed: {line.sentence}")
         if self._process is not None and self._process.poll() is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from trishula.bench import percentile
 from trishula_router.drill.checker import Verdict
 
 __all__ = ["Report"]
@@ -23,6 +26,9 @@ class Report:
         unpromised: messages whose sender was killed before it had a receipt or a refusal.
         refused: messages that were refused for good, by the class of the error.
         violations: the sentences of the checker.
+        gaps_ms: of the drill failover: from the kill of a node to a sender's first receipt from the other one.
+        delay_max_ms: of the drill rolling-restart: the longest time from the sending of a message to its handler.
+        accept_delay_max_ms: the same to its receipt.
     """
 
     drill: str
@@ -42,6 +48,21 @@ class Report:
     unpromised: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
+    gaps_ms: list[float] = field(default_factory=list)
+    delay_max_ms: float | None = None
+    accept_delay_max_ms: float | None = None
+
+    def told(self, shown: int) -> dict[str, Any]:
+        """What ``--json`` prints, with so many of the violations."""
+        facts = asdict(self)
+        gaps = sorted(facts.pop("gaps_ms"))
+        delays = {name: facts.pop(name) for name in ("delay_max_ms", "accept_delay_max_ms")}
+        facts["violations"] = self.violations[:shown]
+        if self.drill == "failover":
+            facts |= {"gap_p50_ms": _rounded(percentile(gaps, 0.5)), "gap_max_ms": _rounded(percentile(gaps, 1.0))}
+        if self.drill == "rolling-restart":
+            facts |= {name: _rounded(delay) for name, delay in delays.items()}
+        return facts
 
     @property
     def is_clean(self) -> bool:
@@ -68,6 +89,14 @@ class Report:
         self.ends = dict(Counter(self.ends) + Counter(other.ends))
         self.refused = dict(Counter(self.refused) + Counter(other.refused))
         self.violations += other.violations
+        self.gaps_ms += other.gaps_ms
+        self.delay_max_ms = _later(self.delay_max_ms, other.delay_max_ms)
+        self.accept_delay_max_ms = _later(self.accept_delay_max_ms, other.accept_delay_max_ms)
+
+    def delayed(self, accepted_ms: float, handled_ms: float) -> None:
+        """The longest delays of a leg."""
+        self.accept_delay_max_ms = _later(self.accept_delay_max_ms, accepted_ms)
+        self.delay_max_ms = _later(self.delay_max_ms, handled_ms)
 
     def add(self, verdict: Verdict) -> None:
         """The verdict on a leg."""
@@ -82,3 +111,11 @@ class Report:
         self.ends = dict(Counter(self.ends) + Counter(verdict.ends))
         self.refused = dict(Counter(self.refused) + Counter(verdict.refused))
         self.violations += [f"{violation.kind}: {violation.sentence}" for violation in verdict.violations]
+
+
+def _later(one_ms: float | None, other_ms: float | None) -> float | None:
+    return max((delay_ms for delay_ms in (one_ms, other_ms) if delay_ms is not None), default=None)
+
+
+def _rounded(value_ms: float | None) -> float | None:
+    return None if value_ms is None or math.isnan(value_ms) else round(value_ms, 1)

@@ -47,13 +47,15 @@ if TYPE_CHECKING:
     from trishula.settings import Settings
     from trishula.transport import Connection
 
-__all__ = ["Progress", "Task", "run"]
+__all__ = ["Progress", "Role", "Task", "run"]
 
 _PROGRESS_EVERY_S = 0.1
 #: What a sender has without receipt at most: while the node is away it holds on, as a sensible program does.
 _UNCONFIRMED = 200
 _HANDLED_AT_ONCE = 32
 _REJOIN = Backoff(first_s=0.05, factor=1.5, cap_s=0.3)
+
+Role = Literal["send", "agent", "fetch"]
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -68,9 +70,12 @@ class Task(msgspec.Struct, frozen=True):
         padding_bytes: of a message, at most.
         ttls_ms: times to live, of which each message gets one; none: the node's default.
         dials: the file by which the drill sets this process's clock; none: it is the machine's.
+        url: of the nodes, in order of preference.
+        failback: after what time to go back to the preferred one; none: the client's default.
+        is_eager: whether to rejoin more eagerly than a client does by itself: so many more faults fit into an hour.
     """
 
-    role: Literal["send", "agent", "fetch"]
+    role: Role
     url: str
     token: str
     name: str
@@ -82,6 +87,8 @@ class Task(msgspec.Struct, frozen=True):
     padding_bytes: int = 600
     ttls_ms: tuple[int, ...] = ()
     dials: str = ""
+    failback: str = ""
+    is_eager: bool = True
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -91,12 +98,14 @@ class Progress(msgspec.Struct, frozen=True):
         kind: ``ready``, ``progress``, ``quiet`` or ``failed``.
         receipts, handled: so many since its start.
         sentence: why it failed.
+        url: of the node that it is joined to; empty if it is to none.
     """
 
     kind: str
     receipts: int = 0
     handled: int = 0
     sentence: str = ""
+    url: str = ""
 
 
 class Worker:
@@ -115,21 +124,24 @@ class Worker:
         self.hushed = False
         self.leaving = False
         self.failed = False
+        self.client: Client | None = None
 
     def settings(self) -> Settings:
         from trishula.settings import load
 
-        return load(url=self.task.url, token=self.task.token, environ={})
+        failback = {"TRISHULA_FAILBACK": self.task.failback} if self.task.failback else {}
+        return load(url=self.task.url, token=self.task.token, environ=failback)
 
     def connection(self) -> Connection:
-        """A connection that rejoins more eagerly than a client does by itself: so many more faults fit into an hour."""
         from trishula.connection import WampConnection
+        from trishula.rejoin import DEFAULT_BACKOFF
         from trishula.surroundings import real
 
-        return WampConnection(self.settings(), real(), backoff=_REJOIN)
+        return WampConnection(self.settings(), real(), backoff=_REJOIN if self.task.is_eager else DEFAULT_BACKOFF)
 
     def tell(self, kind: str, sentence: str = "") -> None:
-        line = msgspec.json.encode(Progress(kind, self.receipts, self.handled, sentence))
+        url = "" if self.client is None else self.client.url or ""
+        line = msgspec.json.encode(Progress(kind, self.receipts, self.handled, sentence, url))
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
 
@@ -173,7 +185,7 @@ class Sender(Worker):
 
         agent = Agent(self.task.name, state=self.directory / "state")
         await agent.start(self.settings(), connection=self.connection())
-        client = agent.client
+        self.client = client = agent.client
         self.tell("ready")
         number = 0
         quiet = False
@@ -207,7 +219,10 @@ class Sender(Worker):
         def receipt(pending: Pending[Receipt]) -> None:
             error = pending.error
             if error is None:
-                self.history.tell(Receipted(time.monotonic_ns(), task.name, message_id))
+                got = pending.result()
+                self.history.tell(
+                    Receipted(time.monotonic_ns(), task.name, message_id, got.node or "", got.copies or 1)
+                )
                 self.receipts += 1
             elif not self.leaving:
                 self.history.tell(
@@ -226,6 +241,7 @@ class AgentReceiver(Worker):
         agent = Agent(self.task.name, state=self.directory / "state")
         agent.on("STATUS")(self.handle)
         await agent.start(self.settings(), connection=self.connection())
+        self.client = agent.client
         self.tell("ready")
         while not self.leaving:
             await self.sleep(0.02)
@@ -240,7 +256,7 @@ class Fetcher(Worker):
         from trishula.errors import TrishulaError
 
         known = self._remembered()
-        client = Client(self.settings(), connection=self.connection())
+        self.client = client = Client(self.settings(), connection=self.connection())
         await client.start()
         self.tell("ready")
         while not self.leaving:

@@ -1,0 +1,201 @@
+"""What drills of linked nodes do: two nodes, agents on both, messages in all directions.
+
+Before a round strikes, both nodes are there, each sees the other one, and traffic flows. In the drills that measure,
+clients rejoin as they do every day, and each has been where it is for so long that its node counts as healthy: what an
+agent of a bus that runs for months would see.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+
+from trishula import uris
+from trishula.rejoin import HEALTHY_AFTER_S
+from trishula.throwaway import ToolFailed
+from trishula_router.clusters import Member, linked_configs
+from trishula_router.drill.autopsy import autopsies
+from trishula_router.drill.cluster_faults import BUSIEST, LINK, NODES, cluster_schedule
+from trishula_router.drill.faults import Fault, Kind
+from trishula_router.drill.figures import delays_ms, gaps_ms
+from trishula_router.drill.final import Final
+from trishula_router.drill.history import Event, NodeKilled
+from trishula_router.drill.processes import NodeProcess
+from trishula_router.drill.proxy import Network, Proxy, free_port
+from trishula_router.drill.report import Report
+from trishula_router.drill.stage import DELIVERY, RETENTION, Stage
+from trishula_router.drill.worker import Role, Task
+from trishula_router.effective import Json, options_of, render_config
+from trishula_router.node_key import public_key_of
+
+__all__ = ["ClusterStage"]
+
+_ROLES: dict[str, Role] = {
+    "drill_sender_one": "send",
+    "drill_sender_two": "send",
+    "drill_agent": "agent",
+    "drill_agent_two": "agent",
+    "drill_script": "fetch",
+}
+#: Who prefers the second node; in the drill that kills the preferred one, only receivers do.
+_ELSEWHERE = ("drill_sender_two", "drill_agent_two")
+_MEASURED = ("failover", "rolling-restart")
+#: Short, so that clients come back between two rounds.
+_FAILBACK = "1s"
+#: A peer that lacked something for longer isn't in step.
+_IN_STEP_S = 1.0
+_SLACK_S = 0.5
+
+
+class ClusterStage(Stage):
+    """Two linked nodes, and in one drill a network between them and their clients."""
+
+    def __init__(self, directory: Path, network: Network, report: Report, chance: random.Random) -> None:
+        super().__init__(directory, _ROLES, network, report)
+        self._state = {name: directory / name for name in NODES}
+        self._ports = {name: free_port() for name in NODES}
+        self._proxies: dict[str, Proxy] = {}
+        if report.drill == "netsplit":
+            # The way to the first node that its peer takes, and the ways to both that the clients take.
+            ways = {LINK: self._ports[NODES[0]], **self._ports}
+            self._proxies = {way: network.proxy(port, chance) for way, port in ways.items()}
+        self._nodes = {
+            name: NodeProcess(state, self._ports[name], directory / f"{name}.errors")
+            for name, state in self._state.items()
+        }
+        self._configs = self._write_configs()
+        self._marks: dict[str, int] = {}
+
+    def _write_configs(self) -> dict[str, Path]:
+        base: Json = json.loads((files("trishula_router.config") / "single.json").read_bytes())
+        options = options_of(base)
+        options["delivery"].update(DELIVERY)
+        options["retention"].update(RETENTION)
+        members = []
+        for name, state in self._state.items():
+            state.mkdir(mode=0o700)
+            port = self._proxies[LINK].port if LINK in self._proxies and name == NODES[0] else self._ports[name]
+            members.append(Member(name, port, public_key_of(state / "crossbar")))
+        written = {}
+        for name, config in linked_configs(base, members).items():
+            written[name] = self.directory / f"{name}.json"
+            written[name].write_text(render_config(config))
+        return written
+
+    # -- the nodes -----------------------------------------------------------------------------------------------------
+
+    @property
+    def states(self) -> list[Path]:
+        return list(self._state.values())
+
+    def start_nodes(self) -> None:
+        for name in NODES:
+            self._spawn(name)
+        self._wait_linked()
+
+    def _spawn(self, name: str) -> None:
+        self._nodes[name].spawn(self._configs[name])
+
+    def stop_nodes(self) -> None:
+        self.wait("each node to hold what the other one has", self._hold_the_same)
+        for node in self._nodes.values():
+            node.stop()
+
+    def kill_nodes(self) -> None:
+        for node in self._nodes.values():
+            node.kill()
+
+    def finals(self, ids: Sequence[str]) -> list[Final]:
+        return autopsies(self._state, ids, self._marks)
+
+    def open(self) -> int:
+        told = [self.status_of(port) for port in self._ports.values()]
+        return sum(int(status["pending"]) + int(status["in_flight"]) for status in told)
+
+    def _wait_linked(self) -> None:
+        for node in self._nodes.values():
+            node.wait_ready()
+        self.wait("each node sees the other one, which is in step", self._are_in_step)
+
+    def _are_in_step(self) -> bool:
+        for port in self._ports.values():
+            try:
+                peers = self.status_of(port)["peers"]
+            except ToolFailed:
+                return False
+            if not all(
+                peer["state"] == "up" and peer["lag_s"] is not None and peer["lag_s"] < _IN_STEP_S for peer in peers
+            ):
+                return False
+        return True
+
+    def _hold_the_same(self) -> bool:
+        told = {name: self.status_of(port) for name, port in self._ports.items()}
+        self._marks = {name: int(status["high_water"]) for name, status in told.items()}
+        return all(peer["copied"] >= self._marks[peer["node"]] for status in told.values() for peer in status["peers"])
+
+    # -- a round -------------------------------------------------------------------------------------------------------
+
+    def task(self, task: Task) -> Task:
+        is_elsewhere = task.name in _ELSEWHERE and not (self.report.drill == "failover" and task.role == "send")
+        order = NODES[::-1] if is_elsewhere else NODES
+        ports = [self._proxies[name].port if name in self._proxies else self._ports[name] for name in order]
+        return msgspec.structs.replace(
+            task,
+            url=",".join(f"ws://127.0.0.1:{port}/{uris.WEBSOCKET_PATH}" for port in ports),
+            failback=_FAILBACK,
+            is_eager=self.report.drill not in _MEASURED,
+        )
+
+    def faults(self, number: int) -> tuple[Fault, ...]:
+        return cluster_schedule(self.report.drill, number, self.report.seed)
+
+    def recover(self) -> None:
+        self._wait_linked()
+        self.flow()
+
+    def await_round(self) -> None:
+        self.recover()
+        if self.report.drill in _MEASURED:
+            self.wait("each client is where it is for a while", self._have_stayed)
+
+    def _have_stayed(self) -> bool:
+        for client in self.clients.values():
+            client.look()
+        since_s = max(client.joined_at_s for client in self.clients.values())
+        return time.monotonic() - since_s > HEALTHY_AFTER_S + _SLACK_S
+
+    def deeds(self, fault: Fault) -> tuple[Callable[[], object], Callable[[], object]]:
+        name = self._busiest() if fault.target == BUSIEST else fault.target
+        match fault.kind:
+            case Kind.KILL_NODE:
+                return lambda: self._kill(name), lambda: self._spawn(name)
+            case Kind.RESTART_NODE:
+                return self._nodes[name].stop, lambda: self._spawn(name)
+            case Kind.FREEZE_NODE:
+                return self._nodes[name].freeze, self._nodes[name].thaw
+            case _:
+                return self.spoil([self._proxies[name]], fault)
+
+    def _kill(self, name: str) -> None:
+        if self.ends is not None:
+            self.ends.tell(NodeKilled(time.monotonic_ns(), name))
+        self._nodes[name].kill()
+
+    def _busiest(self) -> str:
+        names = {str(port): name for name, port in self._ports.items()}
+        on = Counter(names[client.port] for client in self.clients.values() if client.port in names)
+        return max(NODES, key=lambda name: on[name])
+
+    def measure(self, events: Sequence[Event]) -> None:
+        if self.report.drill == "failover":
+            self.report.gaps_ms += gaps_ms(events)
+        if self.report.drill == "rolling-restart":
+            self.report.delayed(*delays_ms(events))
