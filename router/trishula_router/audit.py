@@ -1,12 +1,14 @@
 """Questions about what happened: the states of messages, the whole life of one, the journal.
 
 An agent may ask about messages it sent or received; an operator about all. Answers hold ids, sizes, states and times,
-never bodies. Positions of records are called ``seq`` on the wire, as in receipts.
+never bodies. A record is told by its node (``node``) and its number there (``seq``), as in receipts. Records of other
+nodes are told from the copies that are here; ``missing`` names the nodes that can't be reached now, of which there may
+be newer ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -36,11 +38,22 @@ def _is_party(agent: str, message: StoredMessage) -> bool:
 
 
 class Audit:
-    """Answers from the store."""
+    """Answers from the store.
 
-    def __init__(self, store: Store, settlement: Settlement) -> None:
+    Args:
+        node: the node's name.
+        store: with the node's own journal, and copies of others.
+        settlement: cancels.
+        missing: the nodes of whose journals there may be more than is here, see :meth:`Peering.missing`.
+    """
+
+    def __init__(
+        self, node: str, store: Store, settlement: Settlement, missing: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        self._node = node
         self._store = store
         self._settlement = settlement
+        self._missing = missing
 
     async def status(self, agent: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The states of messages that the agent sent or received; ids it has nothing to do with are left out.
@@ -87,7 +100,7 @@ class Audit:
                 f"there is no message {message_id} that {agent} sent or received at this node; check the id, or ask as "
                 "an operator"
             )
-        return {"messages": [_life(history) for history in lives]}
+        return {"messages": [self._life(history) for history in lives], "missing": self._missing()}
 
     async def query(self, options: QueryOptions) -> dict[str, Any]:
         """Records of the journal, oldest first, behind ``after``.
@@ -105,7 +118,7 @@ class Audit:
             for record, facts in decoded:
                 after = record.position
                 if _concerns(facts, options) or not asked_for.isdisjoint(_positions_in(facts)):
-                    found.append(_told(record, facts))
+                    found.append(self._told(record, facts))
                     if len(found) == options.limit:
                         return {"records": found, "more": True, "after": after}
             looked += len(page)
@@ -124,6 +137,37 @@ class Audit:
                 if is_theirs and options.id in (None, message.id):
                     asked_for.add(position)
         return asked_for
+
+    def _life(self, history: History) -> dict[str, Any]:
+        message = history.message
+        node, sequence = self._store.place(message.position)
+        return {
+            **_state(message),
+            "id": message.id,
+            "type": message.type,
+            "priority": message.priority,
+            "node": node or self._node,
+            "seq": sequence,
+            "failures": message.failures,
+            "expires_at": message.expires_at,
+            "bytes": message.size_bytes,
+            "events": [self._event(record, message.position) for record in history.records],
+        }
+
+    def _event(self, record: Record, position: int) -> dict[str, Any]:
+        """A record as it concerns one message: without the others of its batch."""
+        facts = msgspec.json.decode(record.facts)
+        for one in facts.pop("messages", ()):
+            if isinstance(one, list) and one[0] == position:
+                if record.kind == "delivered":
+                    facts["attempt"] = one[1]
+                else:
+                    facts["failures"], facts["due_at"] = one[1], one[2]
+        return self._told(record, facts)
+
+    def _told(self, record: Record, facts: dict[str, Any]) -> dict[str, Any]:
+        node, sequence = self._store.place(record.position)
+        return {"seq": sequence, "node": node or self._node, "at": record.at, "kind": record.kind, **facts}
 
     async def verify(self) -> dict[str, Any]:
         """Check the chain and the checksums of all bodies."""
@@ -174,37 +218,6 @@ def _state(message: StoredMessage) -> dict[str, Any]:
         "settled_at": message.settled_at,
         "attempts": message.attempts,
     }
-
-
-def _life(history: History) -> dict[str, Any]:
-    message = history.message
-    return {
-        **_state(message),
-        "id": message.id,
-        "type": message.type,
-        "priority": message.priority,
-        "seq": message.position,
-        "failures": message.failures,
-        "expires_at": message.expires_at,
-        "bytes": message.size_bytes,
-        "events": [_event(record, message.position) for record in history.records],
-    }
-
-
-def _event(record: Record, position: int) -> dict[str, Any]:
-    """A record as it concerns one message: without the others of its batch."""
-    facts = msgspec.json.decode(record.facts)
-    for one in facts.pop("messages", ()):
-        if isinstance(one, list) and one[0] == position:
-            if record.kind == "delivered":
-                facts["attempt"] = one[1]
-            else:
-                facts["failures"], facts["due_at"] = one[1], one[2]
-    return _told(record, facts)
-
-
-def _told(record: Record, facts: dict[str, Any]) -> dict[str, Any]:
-    return {"seq": record.position, "at": record.at, "kind": record.kind, **facts}
 
 
 def _positions_in(facts: dict[str, Any]) -> list[int]:

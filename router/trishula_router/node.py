@@ -194,7 +194,7 @@ class Node:
         )
         self.retention = Retention(store, config.retention, now)
         self.peeking = Peeking(store)
-        self.audit = Audit(store, self.settlement)
+        self.audit = Audit(config.node, store, self.settlement, self.peering.missing)
         self.dead_letters = DeadLetters(store, self.settlement, lambda address: self._reach(address) == address)
 
     async def start(self) -> None:

@@ -273,10 +273,26 @@ class Peering:
                     "lag_records": lag.records,
                     "lag_s": None if lag.seconds is None else round(lag.seconds, 3),
                     "copied": copied.get(peer.epoch or "", 0),
+                    "to_copy_records": sum(
+                        max(0, journal.held - copied.get(epoch, 0)) for epoch, journal in peer.journals.items()
+                    ),
                     "fault": self.faults.get(name),
                 }
             )
         return told
+
+    def missing(self) -> list[dict[str, Any]]:
+        """The peers of whose journals there may be more than is held here: how far it goes, and why there may be."""
+        held = {origin.epoch: origin.sequence for origin in self._store.origins()} if self.replication.peers else {}
+        return [
+            {
+                "node": name,
+                "held": held.get(peer.epoch or "", 0),
+                "reason": self.faults.get(name) or f"{name} can't be reached from {self._node}",
+            }
+            for name, peer in self.replication.peers.items()
+            if not peer.is_up or name in self.faults
+        ]
 
     # -- copies --------------------------------------------------------------------------------------------------------
 

@@ -64,6 +64,9 @@ def timeline(told: dict[str, Any]) -> RenderableType:
             table.add_row(local_time(at), span, Text(kind, style=_COLOURS.get(kind, "cyan")), _details(event))
             before = at if isinstance(at, int) else before
         parts += [heading, table]
+    for one in told.get("missing", ()):
+        text = f"{plain(one.get('reason'))}: its records after {one.get('held')} are not here"
+        parts.append(Text(text, style="yellow"))
     return Group(*parts) if parts else Text("no message")
 
 

@@ -1,4 +1,4 @@
-"""``trishula node verify``, ``backup``, ``restore``: how a node's store is kept.
+"""``trishula node verify``, ``backup``, ``restore``, ``reseed``: how a node's store is kept.
 
 They open the store's file themselves, so they need no token and no network, and ``verify`` and ``backup`` work beside a
 running node as well as without one.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trishula_router.store.check import Progress
     from trishula_router.store.interface import Verdict
 
-__all__ = ["backup", "restore", "verify"]
+__all__ = ["backup", "reseed", "restore", "verify"]
 
 _STATE_OPTION = click.option("--state", type=click.Path(path_type=Path), help="The node's state directory.")
 
@@ -119,6 +119,56 @@ def restore(shell: State, file: Path, state: Path | None, damaged: bool) -> None
     _tell(shell, verdict, facts, f"{state_dir} has the store of {file} now: ", failing=not damaged)
     if kept is not None and not shell.json:
         click.echo(f"the store that was there is {kept}; delete it when you don't need it any more")
+
+
+@click.command()
+@_STATE_OPTION
+@json_option
+@click.pass_obj
+def reseed(shell: State, state: Path | None) -> None:
+    """Have a node's store built anew by its peers; the node must be stopped.
+
+    For a store that was lost or is damaged beyond use. What is left of it is kept beside it under a dated name. At its
+    next start the node begins an empty store, with a new epoch, and its peers send it all that they hold: their
+    journals, and what they had copied of its own. It serves from the first moment; `trishula node status` says how much
+    is still to be copied.
+
+    
+    Examples:
+      trishula node reseed
+      trishula node reseed --state /var/lib/trishula --json
+    """
+    from trishula_router.store.operations import set_aside
+
+    state_dir = open_state_dir(_state_dir(state))
+    peers = _peers_of(state_dir)
+    if peers == []:
+        raise CommandFailed(
+            f"the node of {state_dir} has no peers, so nobody could build its store anew; put a backup in place with: "
+            "trishula node restore FILE"
+        )
+    stamp = datetime.now(UTC)
+    with hold_state_dir(state_dir), _faults():
+        kept = set_aside(state_dir, f"node.sqlite.replaced-{stamp:%Y%m%dT%H%M%S.%fZ}")
+    if shell.json:
+        shell.line({"state": str(state_dir), "kept": None if kept is None else str(kept), "peers": peers})
+        return
+    who = ", ".join(peers) if peers else "its peers"
+    click.echo(f"{state_dir} has no store now; start the node, and {who} will send it what they hold")
+    if kept is not None:
+        click.echo(f"the store that was there is {kept}; delete it when you don't need it any more")
+
+
+def _peers_of(state_dir: Path) -> list[str] | None:
+    """The peers by the configuration that the node ran with last; ``None`` if it can't be read (any more)."""
+    from trishula_router.config_check import read_config_file
+    from trishula_router.effective import options_of
+    from trishula_router.options import ConfigError
+
+    try:
+        return list(options_of(read_config_file(state_dir / "crossbar" / "config.json")).get("peers", []))
+    except (ConfigError, LookupError):
+        return None
 
 
 def _state_dir(state: Path | None) -> Path:

@@ -14,8 +14,8 @@ from trishula import uris
 from trishula.cli.exits import Exit
 from trishula.cli.state import State, json_option
 from trishula.errors import TrishulaError
-from trishula.units import show_bytes
-from trishula_router.commands.keeping import backup, restore, verify
+from trishula.units import show_bytes, show_duration
+from trishula_router.commands.keeping import backup, reseed, restore, verify
 from trishula_router.commands.keys import keys
 from trishula_router.commands.start import start
 from trishula_router.commands.state import default_state_dir, require_crossbar, speaks_json, state_is_held
@@ -33,7 +33,7 @@ def node() -> None:
     """Start a node, check its configuration, ask how it is, keep its store."""
 
 
-for command in (start, verify, backup, restore, keys):
+for command in (start, verify, backup, restore, reseed, keys):
     node.add_command(command)
 
 
@@ -44,7 +44,8 @@ for command in (start, verify, backup, restore, keys):
 def check(ctx: click.Context, files_: tuple[Path, ...]) -> None:
     """Check configurations: all faults of all files at once, ours and Crossbar's.
 
-    Of several good files it is also checked whether the nodes fit together that are linked. Exit code 0 only if there are none. With --json: a list of objects with file and faults.
+    Of several good files it is also checked whether the nodes fit together that are linked. Exit code 0 only if there
+    are no faults. With --json: a list of objects with file and faults.
     """
     require_crossbar()
     found = {path: faults_of(path) for path in files_}
@@ -109,6 +110,21 @@ def status(ctx: click.Context, state: Path | None) -> None:
         raise click.exceptions.Exit(int(Exit.UNREACHABLE))
 
 
+def _peer_line(peer: dict[str, Any]) -> str:
+    """One peer in words: whether it is there, what it has of our journal, and what we lack of what it has."""
+    line = f"{peer['node']}: {peer['state']}"
+    if peer["state"] == "down":
+        heard_s = peer["heard_s_ago"]
+        line += ", never heard of since the start" if heard_s is None else f" for {show_duration(heard_s)}"
+    line += f", has our journal up to {peer['acknowledged']}"
+    if peer["lag_records"]:
+        line += f" ({peer['lag_records']} records behind"
+        line += ")" if peer["lag_s"] is None else f" for {show_duration(peer['lag_s'])})"
+    if peer["to_copy_records"]:
+        line += f", {peer['to_copy_records']} records still to be copied from it"
+    return line if peer["fault"] is None else f"{line}; {peer['fault']}"
+
+
 def _local_status(state_dir: Path) -> dict[str, Any]:
     """What the files of a state directory tell."""
     said = read_ready_file(state_dir)
@@ -139,5 +155,7 @@ def _show_status(known: dict[str, Any]) -> None:
         click.echo(f"  agents: {known['agents']} registered, {known['present']} there")
         click.echo(f"  messages: {known['pending']} waiting, {known['in_flight']} being handled")
         click.echo(f"  store: {show_bytes(known['store_bytes'])}, journal at {known['high_water']}")
+        for peer in known.get("peers", ()):
+            click.echo(f"  peer {_peer_line(peer)}")
         if known.get("agents_file_fault"):
             click.echo(f"  agents file: {known['agents_file_fault']}")

@@ -1,0 +1,163 @@
+"""Two real nodes as one: what one accepts is on both disks, reaches agents at both, and outlives either."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.task import deferLater
+
+from tests.support.cluster import Cluster
+from tests.support.node import environment
+from tests.support.plain import PlainClient, join
+from tests.support.reactor import on_reactor
+from trishula import uris
+from trishula.names import Address
+
+pytestmark = pytest.mark.node
+
+TIMEOUT_S = 20.0
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path, ["agni", "rushabdev"])
+    for agent in ("alpha", "beta"):
+        cluster.token(agent)
+    cluster.token("dc", operator=True)
+    with cluster:
+        yield cluster
+
+
+async def at(cluster: Cluster, node: str, agent: str) -> PlainClient:
+    return await join(cluster[node].url, agent, cluster.tokens[agent], serializer="msgpack")
+
+
+async def until(holds: Callable[[], Any]) -> Any:
+    """Wait until something asked again and again is true; what it was then."""
+    from twisted.internet import reactor
+
+    end = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < end:
+        if answer := await holds():
+            return answer
+        await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+    raise AssertionError(f"it never came true: {holds}")
+
+
+async def peer_of(operator: PlainClient) -> dict[str, Any]:
+    (told,) = (await operator.call(uris.NODE_STATUS))["peers"]
+    return dict(told)
+
+
+async def in_step(operator: PlainClient) -> None:
+    async def ask() -> bool:
+        told = await peer_of(operator)
+        return told["state"] == "up" and not told["lag_records"] and not told["to_copy_records"]
+
+    await until(ask)
+
+
+async def send(client: PlainClient, *ids: str, to: str = "beta") -> list[dict[str, Any]]:
+    receipts = await client.call(uris.MAILBOX_SEND, [{"type": "STATUS", "id": one, "to": to} for one in ids])
+    return list(receipts)
+
+
+@on_reactor
+async def test_a_message_crosses_and_both_nodes_tell_the_same_of_it(cluster: Cluster) -> None:
+    operator, there = await at(cluster, "agni", "dc"), await at(cluster, "rushabdev", "dc")
+    await in_step(operator)
+    alpha, beta = await at(cluster, "agni", "alpha"), await at(cluster, "rushabdev", "beta")
+    inbox: list[dict[str, Any]] = []
+    await beta.subscribe(uris.inbox_of(Address("beta")), lambda items, details: inbox.extend(items))
+    await beta.call(uris.MAILBOX_ATTACH)
+    (receipt,) = await send(alpha, "m1")
+    assert (receipt["status"], receipt["node"], receipt["copies"]) == ("accepted", "agni", 2)
+
+    async def arrived() -> bool:
+        return bool(inbox)
+
+    await until(arrived)
+    assert await beta.call(uris.MAILBOX_ACK, [one["token"] for one in inbox]) == [True]
+
+    async def done() -> bool:
+        states = await alpha.call(uris.MAILBOX_STATUS, ["m1"])
+        return bool(states["m1"]["state"] == "done")
+
+    await until(done)
+    lives = []
+    for asked in (operator, there):
+        (life,) = (await asked.call(uris.AUDIT_WHY, "m1"))["messages"]
+        lives.append((life["state"], [(event["kind"], event["node"]) for event in life["events"]]))
+    assert lives[0] == lives[1]
+    assert lives[0] == ("done", [("accepted", "agni"), ("delivered", "rushabdev"), ("done", "rushabdev")])
+    entries = {entry["agent"]: entry for entry in await alpha.call(uris.DIRECTORY_LIST)}
+    assert (entries["beta"]["presence"], entries["beta"]["node"]) == ("online", "rushabdev")
+
+
+@on_reactor
+async def test_a_node_that_is_killed_leaves_nothing_behind_that_the_other_lacks(cluster: Cluster) -> None:
+    operator = await at(cluster, "rushabdev", "dc")
+    await in_step(operator)
+    alpha = await at(cluster, "agni", "alpha")
+    receipts = await send(alpha, *(f"m{number}" for number in range(200)))
+    assert {receipt["copies"] for receipt in receipts} == {2}
+    cluster["agni"].kill()
+    beta = await at(cluster, "rushabdev", "beta")
+    answer = await beta.call(uris.MAILBOX_FETCH, {"max": 256})
+    assert [one["message"]["id"] for one in answer["deliveries"]] == [f"m{number}" for number in range(200)]
+    assert await beta.call(uris.MAILBOX_ACK, [one["token"] for one in answer["deliveries"]]) == [True] * 200
+    cluster["agni"].restart()
+    again = await at(cluster, "agni", "dc")
+    await in_step(again)
+    beta = await at(cluster, "agni", "beta")
+    answer = await beta.call(uris.MAILBOX_FETCH, {"max": 256})
+    assert (answer["deliveries"], answer["pending"], answer["in_flight"]) == ([], 0, 0)
+
+
+@on_reactor
+async def test_a_store_that_was_lost_is_built_anew_by_the_peer(cluster: Cluster) -> None:
+    operator = await at(cluster, "rushabdev", "dc")
+    await in_step(operator)
+    await send(await at(cluster, "agni", "alpha"), "m1", "m2")
+    before = (await (await at(cluster, "agni", "dc")).call(uris.NODE_STATUS))["epoch"]
+    agni = cluster["agni"]
+    agni.stop()
+    told = json.loads(agni.command("node", "reseed", "--state", str(agni.state_dir), "--json"))
+    assert told["peers"] == ["rushabdev"]
+    assert Path(told["kept"]).exists()
+    agni.restart()
+    again = await at(cluster, "agni", "dc")
+    assert (await again.call(uris.NODE_STATUS))["epoch"] != before
+
+    async def known() -> bool:
+        lives = await (await at(cluster, "agni", "alpha")).call(uris.MAILBOX_STATUS, ["m1", "m2"])
+        return set(lives) == {"m1", "m2"}
+
+    await until(known)
+    await in_step(again)
+    beta = await at(cluster, "agni", "beta")
+    answer = await beta.call(uris.MAILBOX_FETCH, {"max": 10})
+    assert [one["message"]["id"] for one in answer["deliveries"]] == ["m1", "m2"]
+
+
+@on_reactor
+async def test_the_status_command_tells_of_the_peer(cluster: Cluster) -> None:
+    operator = await at(cluster, "agni", "dc")
+    await in_step(operator)
+    import subprocess
+    import sys
+
+    agni = cluster["agni"]
+    shown = subprocess.run(
+        [sys.executable, "-m", "trishula.cli.main", "node", "status", "--state", str(agni.state_dir)],
+        env=environment(TRISHULA_TOKEN=cluster.tokens["dc"]),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "peer rushabdev: up, has our journal up to " in shown
