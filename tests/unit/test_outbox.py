@@ -201,6 +201,52 @@ def test_later_messages_wait_behind_a_held_one_of_the_same_recipient_only() -> N
     assert ids(sender.take(5.0)) == ["a1", "a2"]
 
 
+def test_what_was_refused_waits_until_later_ones_to_its_recipient_are_answered() -> None:
+    sender = Sender(batch_messages=2, calls=3)
+    sender.add("a1", "a2", "a3", "a4", "a5")
+    first, second = sender.take(), sender.take()
+    sender.add("r1", to="rushabdev")
+    sender.outbox.answered(first, [refused("a1", retry_after_s=1.0), refused("a2", retry_after_s=1.0)], 0.0)
+    # The time is over, and what the node says to a3 and a4 is not known: a5 must not go along with a1.
+    assert ids(sender.take(2.0)) == ["r1"]
+    assert sender.nothing(2.0)
+    assert sender.outbox.due_s() is None
+    sender.outbox.answered(second, [refused("a3", retry_after_s=9.0), refused("a4", retry_after_s=9.0)], 2.0)
+    # The first one's time counts: the others are refused for no other reason than that it was.
+    assert [ids(sender.take(2.0)) for _ in range(2)] == [["a1", "a2"], ["a3", "a4"]]
+
+
+def test_the_time_of_the_first_counts_also_if_it_is_told_last() -> None:
+    sender = Sender(batch_messages=1)
+    sender.add("a1", "a2")
+    first, second = sender.take(), sender.take()
+    sender.outbox.answered(second, [refused("a2", retry_after_s=9.0)], 0.0)
+    assert sender.outbox.due_s() is None
+    sender.outbox.answered(first, [refused("a1", retry_after_s=1.0)], 0.0)
+    assert sender.outbox.due_s() == 1.0
+
+
+def test_after_a_call_that_failed_nothing_goes_out_before_the_others_are_answered() -> None:
+    sender = Sender(batch_messages=1, calls=3)
+    sender.add("a", "b", "c", "d")
+    first, second = sender.take(), sender.take()
+    sender.outbox.failed(first, NodeStopping("it failed", retry_after_s=0.5), 0.0)
+    assert sender.nothing(1.0)
+    assert sender.outbox.due_s() is None
+    sender.accept(second, 1.0)
+    assert [ids(sender.take(1.0)) for _ in range(3)] == [["a"], ["c"], ["d"]]
+
+
+def test_on_a_new_session_nothing_waits_for_answers_to_the_old_one() -> None:
+    sender = Sender(batch_messages=1)
+    sender.add("a1", "a2")
+    first, _ = sender.take(), sender.take()
+    sender.outbox.answered(first, [refused("a1", retry_after_s=1.0)], 0.0)
+    sender.outbox.disconnected()
+    sender.outbox.connected()
+    assert [ids(sender.take(0.1)) for _ in range(2)] == [["a1"], ["a2"]]
+
+
 def test_held_ones_survive_a_loss() -> None:
     sender = Sender()
     sender.add("a")
