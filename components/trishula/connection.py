@@ -23,7 +23,7 @@ from autobahn.twisted.wamp import ApplicationSession
 from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
 from autobahn.wamp.exception import ApplicationError, SerializationError, TransportLost
 from autobahn.wamp.serializer import JsonSerializer, MsgPackSerializer
-from autobahn.wamp.types import ComponentConfig, PublishOptions, RegisterOptions
+from autobahn.wamp.types import CloseDetails, ComponentConfig, PublishOptions, RegisterOptions
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.ssl import optionsForClientTLS
@@ -162,7 +162,7 @@ class _Attempt:
 
     def session_left(self, reason: str, sentence: str | None) -> None:
         """The node said goodbye, or refused to let us in."""
-        if self._reason is None:
+        if self._reason is None and reason != CloseDetails.REASON_TRANSPORT_LOST:
             self._reason = _error_of_leaving(self.url, reason, sentence)
 
     def session_connected(self, session: _Session) -> None:
