@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.support.faketransport import FakeLink
+from tests.unit.test_agent import Setup as AgentSetup
+from tests.unit.test_agent import acked
 from tests.unit.test_client import INBOX, Setup
 from trishula import uris
 from trishula.awaiting import start
 from trishula.errors import NotAllowed, StorageFailed, TrishulaError
+from trishula.message import Message
 
 ONE, TWO = "ws://one/ws", "ws://two/ws"
 
@@ -210,3 +214,42 @@ def test_moving_is_no_change_of_the_store(setup: Setup, caplog: pytest.LogCaptur
         again = setup.join(url=TWO, prepare=lambda link: setattr(link, "epoch", "of two"))
     assert again.args_of(uris.MAILBOX_ATTACH)[0][0]["epoch"] == "of two"
     assert caplog.text == ""
+
+
+# -- agents ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def agent(clock: Clock) -> Iterator[AgentSetup]:
+    made = AgentSetup(clock)
+    yield made
+    start(made.agent.stop(grace_s=0.0))
+    clock.pump([0, 0.02, 0, 2.0, 0.02, 0])
+
+
+def test_a_handler_that_runs_during_a_move_runs_once_and_acknowledges_on_the_new_node(agent: AgentSetup) -> None:
+    jobs: list[Deferred[None]] = []
+
+    def slow(message: Message) -> Deferred[None]:
+        jobs.append(Deferred())
+        return jobs[-1]
+
+    agent.agent.on("STATUS", ordered=False)(slow)
+    old = agent.join(url="ws://two/ws")
+    for name in ("a", "b", "c"):
+        agent.deliver(old, id=name, token=f"{name} of two")
+    jobs[0].callback(None)
+    new = agent.connection.offer("ws://one/ws")
+    agent.turn()
+    # What was handled before goes out on the old one; what runs waits for its next delivery.
+    assert (acked(old), acked(new)) == (["a of two"], [])
+    agent.deliver(new, id="b", token="b of one")
+    jobs[1].callback(None)
+    jobs[2].callback(None)
+    agent.turn()
+    agent.deliver(new, id="c", token="c of one")
+    # Its ack may not have come over to this node yet.
+    agent.deliver(new, id="a", token="a of one")
+    agent.turn()
+    assert (acked(old), acked(new)) == (["a of two"], ["b of one", "c of one", "a of one"])
+    assert len(jobs) == 3
