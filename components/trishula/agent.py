@@ -42,6 +42,7 @@ from trishula.message import MESSAGE_TYPES
 from trishula.names import AGENT_RULE, is_agent_name
 from trishula.outbox import Receipt
 from trishula.settings import Settings, load
+from trishula.steady_clock import SteadyClock
 from trishula.surroundings import Surroundings, real, use_monotonic_timers
 from trishula.transport import Connection
 from trishula.uris import procedure_of
@@ -279,7 +280,9 @@ class Agent:
         self._has_joined = False
         keeping = Keeping(settings, self._state, around)
         client = Client(settings, around=around, connection=connection, observer=self)
-        dispatcher = Dispatcher(client, around.clock, around.now_ms)
+        # A step of the wall clock would have it forget what it has handled.
+        steady_ms = SteadyClock(around.now_ms, lambda: around.clock.seconds() * 1000, lambda _: None)
+        dispatcher = Dispatcher(client, around.clock, steady_ms)
         dispatcher.procedures = self._procedures
         dispatcher.handlers = self._handlers
         for name, handler in self._procedures.items():

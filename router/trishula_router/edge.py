@@ -36,9 +36,9 @@ from trishula import uris
 from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
 from trishula.message import show_value
 from trishula.names import Address
+from trishula.steady_clock import SteadyClock
 from trishula.surroundings import use_monotonic_timers
 from trishula_router.agents_file import AgentsFileError
-from trishula_router.clock import SteadyClock
 from trishula_router.direct_authorizer import Authorize, answer_directly
 from trishula_router.frames import guard_frames
 from trishula_router.links.connecting import install

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -37,13 +38,15 @@ class Setup:
         self.clock = clock
         self.agent = Agent("agni", capabilities=["host"], window=8, state=False)
         self.connection = FakeConnection()
+        self.set_by_ms = 0
         self.numbers = 0
         self.started: Pending[None] | None = None
 
     def join(self, **options: Any) -> FakeLink:
-        self.started = start(
-            self.agent.start(settings("agni"), around=surroundings(self.clock), connection=self.connection)
-        )
+        around = surroundings(self.clock)
+        true_ms = around.now_ms
+        around = dataclasses.replace(around, now_ms=lambda: true_ms() + self.set_by_ms)
+        self.started = start(self.agent.start(settings("agni"), around=around, connection=self.connection))
         return self.connection.join(**options)
 
     def turn(self) -> None:
@@ -156,6 +159,30 @@ def test_being_taken_over_is_the_end(setup: Setup) -> None:
     error = TakenOver("a newer session took over")
     setup.connection.end(error)
     assert setup.agent.over.error is error
+
+
+def test_a_clock_that_is_set_makes_it_forget_nothing(setup: Setup) -> None:
+    seen: list[str] = []
+    waiting: Pending[None] = Pending()
+
+    @setup.agent.on("STATUS", ordered=False)
+    def handle(message: Message) -> Pending[None] | None:
+        seen.append(message.id)
+        return waiting if message.id == "m2" else None
+
+    link = setup.join()
+    setup.deliver(link)
+    setup.turn()
+    setup.set_by_ms = 30 * 86_400_000
+    # While something runs it looks now and then for what is too old to be remembered.
+    setup.deliver(link)
+    setup.clock.pump([1.0] * 25)
+    setup.deliver(link, id="m1", attempt=2, token="1.2")
+    setup.turn()
+    assert seen == ["m1", "m2"]
+    assert acked(link) == ["1.1", "1.2"]
+    waiting.resolve(None)
+    setup.turn()
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
