@@ -90,7 +90,7 @@ class _Check:
 
     def _read_numbering(self) -> Numbering:
         try:
-            return read_numbering(self._connection, "")
+            return read_numbering(self._connection)
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise

@@ -3,7 +3,9 @@
 A store looks up what the run touches (:class:`Shelf`), :func:`fold` says what is to be written (:class:`Changes`), and
 the store writes it, all in one transaction. So both stores fold alike, and SQLite is asked in few statements.
 
-* ``accepted``: a message that is here already under its key is one message; the further position is its alias.
+* ``accepted``: a message that is here already under its key is one message; the further position is its alias. What
+  each node accepted has its own ``accepted_at``, so an alias has a body of its own. Nobody here reads it, but it is
+  kept with the message's: whoever copies that journal from here, and knows no other, needs it.
 * Everything else names messages. Where one of them is not here yet, because it is in a journal that is copied later,
   the record is kept as an *early* one and told when the message arrives.
 * States add up as :mod:`.standing` says; of attempts and failures the maximum counts. When a message is due again and
@@ -20,7 +22,7 @@ from typing import NamedTuple, Protocol
 
 from trishula.names import is_capability
 from trishula_router.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record, digest_of
-from trishula_router.store.copies import Extract, JournalForked
+from trishula_router.store.copies import Extract, JournalForked, Particulars
 from trishula_router.store.facts import AcceptedFacts, read_accepted
 from trishula_router.store.interface import Copied, State, StoredMessage
 from trishula_router.store.origins import End, Numbering, position_in
@@ -127,6 +129,7 @@ class Changes:
         bodies: envelopes of new messages, by position.
         revived: bodies that a replay needs, by position; one that is there stays.
         aliases: position → the message's.
+        alias_bodies: position of an alias → that of its envelope in ``bodies``.
         early: (position of a message that is not here yet, of the record) each.
         late: positions that early records told of and that are here now.
         traces: (position of a message, of a further record that tells of it) each.
@@ -140,6 +143,7 @@ class Changes:
     bodies: dict[int, bytes] = field(default_factory=dict)
     revived: dict[int, bytes] = field(default_factory=dict)
     aliases: dict[int, int] = field(default_factory=dict)
+    alias_bodies: dict[int, int] = field(default_factory=dict)
     early: list[tuple[int, int]] = field(default_factory=list)
     late: list[int] = field(default_factory=list)
     traces: set[tuple[int, int]] = field(default_factory=set)
@@ -171,7 +175,7 @@ def joined(extract: Extract, node: str, end: End) -> list[tuple[int, int, str, b
         return JournalForked(node, extract.epoch, sequence, why)
 
     held = end.sequence - extract.first + 1
-    if held > len(extract.records):
+    if held > len(extract.records) or not extract.records:
         return []
     previous = extract.previous if held == 0 else extract.records[held - 1][3]
     if previous != end.digest:
@@ -240,13 +244,14 @@ class _Fold:
                 accepted.append((record, facts))
         self._take_in(accepted)
         early = self._early(accepted)
-        self._look_up([*(one.message for one in early), *(one.message for one in told)])
+        changes = self._changes
+        self._look_up([*(one.message for one in early), *(one.message for one in told), *changes.aliases.values()])
         for one in early:
             self._tell(one)
         for one in told:
             self._tell(one)
         self._revive()
-        changes = self._changes
+        self._keep_alias_bodies()
         changes.changed = [row for row in self._rows.values() if row.was >= 0 and row.is_changed]
         return changes
 
@@ -284,10 +289,6 @@ class _Fold:
         if particulars is None:
             # Its row is damaged where it comes from: there it is given to nobody either.
             return None
-        body = 0
-        if particulars.body in self._extract.bodies:
-            body = position_in(self._number, particulars.body)
-            self._changes.bodies[body] = self._extract.bodies[particulars.body]
         return Row(
             record.position,
             facts.sender,
@@ -300,9 +301,25 @@ class _Fold:
             particulars.by_deadline,
             facts.bytes,
             self._arrival + sequence - self._first + 1,
-            body,
+            self._body_of(particulars),
             standing_of(State(particulars.state), particulars.life),
         )
+
+    def _body_of(self, particulars: Particulars) -> int:
+        if particulars.body not in self._extract.bodies:
+            return 0
+        place = position_in(self._number, particulars.body)
+        self._changes.bodies[place] = self._extract.bodies[particulars.body]
+        return place
+
+    def _keep_alias_bodies(self) -> None:
+        for alias, message in self._changes.aliases.items():
+            row = self._rows.get(message)
+            particulars = self._extract.messages.get(alias & SEQUENCE_MASK)
+            if row is not None and particulars is not None and state_of(row.standing)[0] is State.OPEN:
+                place = self._body_of(particulars)
+                if place:
+                    self._changes.alias_bodies[alias] = place
 
     def _early(self, accepted: Sequence[tuple[Record, AcceptedFacts]]) -> list[_Told]:
         positions = [record.position for record, _ in accepted]

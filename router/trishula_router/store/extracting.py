@@ -26,7 +26,7 @@ __all__ = ["read_run"]
 #: Facts and bodies are JSON, so all comes as one JSON text, in one step; see :mod:`.rows`.
 _RECORDS = """
     SELECT json_group_array(json_array(j.position, j.at, j.kind, CAST(j.facts AS TEXT), hex(j.digest),
-        m.body, m.size_bytes, m.expires_at, m.by_deadline, m.state, m.life))
+        m.position, m.body, m.size_bytes, m.expires_at, m.by_deadline, m.state, m.life))
     FROM (SELECT * FROM journal WHERE position > ? AND position <= ? ORDER BY position LIMIT ?) AS j
     LEFT JOIN message AS m ON j.kind = 'accepted'
         AND m.position = coalesce((SELECT a.message FROM alias AS a WHERE a.position = j.position), j.position)
@@ -53,12 +53,18 @@ class _Row(NamedTuple):
     kind: str
     facts: str
     digest: str
+    message: int | None
     body: int | None
     size_bytes: int | None
     expires_at: int | None
     by_deadline: int | None
     state: int | None
     life: int | None
+
+    @property
+    def is_alias(self) -> bool:
+        """Whether its message has its place elsewhere."""
+        return self.message is not None and self.message != self.position
 
 
 def read_run(
@@ -76,19 +82,7 @@ def read_run(
     rows = [] if found is None else _cut(_read(connection, begin, limit), limit_bytes)
     if not rows:
         return Extract(origin.epoch, after + 1, found[0] if found else b"", [], {}, {}, {}, numbering.of(number))
-    bodies = _bodies(connection, {row.body for row in rows if row.body})
-    messages: dict[int, Particulars] = {}
-    envelopes: dict[int, bytes] = {}
-    shared: dict[int, int] = {}
-    for row in rows:
-        if row.body is None or row.expires_at is None or row.state is None or row.life is None:
-            continue
-        sequence = row.position & SEQUENCE_MASK
-        place = shared.get(row.body, 0)
-        if not place and is_proven(row.facts.encode(), bodies.get(row.body)):
-            place = shared[row.body] = sequence
-            envelopes[sequence] = bodies[row.body]
-        messages[sequence] = Particulars(row.expires_at, bool(row.by_deadline), place, row.state, row.life)
+    messages, envelopes = _messages(connection, rows)
     return Extract(
         origin.epoch,
         after + 1,
@@ -99,6 +93,26 @@ def read_run(
         _revived(connection, numbering, number, rows),
         numbering.of(number),
     )
+
+
+def _messages(connection: sqlite3.Connection, rows: list[_Row]) -> tuple[dict[int, Particulars], dict[int, bytes]]:
+    """Particulars and envelopes of the accepted records of a run."""
+    places = {row.body for row in rows if row.body} | {row.position for row in rows if row.is_alias}
+    bodies = _bodies(connection, places)
+    messages: dict[int, Particulars] = {}
+    envelopes: dict[int, bytes] = {}
+    shared: dict[int, int] = {}
+    for row in rows:
+        if row.body is None or row.expires_at is None or row.state is None or row.life is None:
+            continue
+        sequence, facts = row.position & SEQUENCE_MASK, row.facts.encode()
+        place = shared.get(row.body, 0)
+        body = bodies.get(row.position, bodies.get(row.body))
+        if not place and body is not None and is_proven(facts, body):
+            place = shared[row.body] = sequence
+            envelopes[sequence] = body
+        messages[sequence] = Particulars(row.expires_at, bool(row.by_deadline), place, row.state, row.life)
+    return messages, envelopes
 
 
 def _read(connection: sqlite3.Connection, begin: int, limit: int) -> list[_Row]:

@@ -8,6 +8,7 @@ was accepted too late ends the search in the journal of the node that accepted i
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from trishula_router.journal import SEQUENCE_MASK
@@ -22,6 +23,15 @@ _BATCH_BYTES = 8 * 1024 * 1024
 _ROWS = (
     "SELECT m.body, m.state, m.accepted_at, m.size_bytes, s.at FROM message AS m"
     " LEFT JOIN journal AS s ON s.position = m.settled WHERE m.position >= ? ORDER BY m.position"
+)
+
+
+#: Where another node accepted the same message, the body is an alias's; see copying.py.
+_ALIAS_ROWS = (
+    "SELECT m.state, m.accepted_at, m.size_bytes, s.at"
+    " FROM alias AS a JOIN message AS one ON one.position = a.message"
+    " JOIN message AS m ON m.id = one.id AND m.sender = one.sender"
+    " LEFT JOIN journal AS s ON s.position = m.settled WHERE a.position = :place"
 )
 
 
@@ -42,14 +52,10 @@ def forgettable(connection: sqlite3.Connection, after: int, limit: int, before: 
     ).fetchall()
     for (place,) in places:
         can_go, accepted_at, size_bytes = True, None, 0
-        rows = connection.execute(_ROWS, (place,))
-        for body, state, at, row_bytes, settled_at in rows:
-            if body != place:
-                break
+        for state, at, row_bytes, settled_at in _rows_of(connection, place):
             accepted_at, size_bytes = at, row_bytes
             limit_at = dead_before if state == State.DEAD else before
             can_go = can_go and state != State.OPEN and settled_at is not None and settled_at < limit_at
-        rows.close()
         if accepted_at is not None and accepted_at >= max(before, dead_before):
             end = place | SEQUENCE_MASK
             more = connection.execute("SELECT 1 FROM body WHERE position > ? LIMIT 1", (end,)).fetchone()
@@ -60,6 +66,18 @@ def forgettable(connection: sqlite3.Connection, after: int, limit: int, before: 
             if size >= _BATCH_BYTES:
                 return Forgettable(found, size, place)
     return Forgettable(found, size, places[-1][0] if len(places) == limit else 0)
+
+
+def _rows_of(connection: sqlite3.Connection, place: int) -> Iterator[tuple[int, int, int, int | None]]:
+    """(state, accepted_at, size_bytes, settled_at) of each message whose body is there."""
+    found = False
+    for body, *row in connection.execute(_ROWS, (place,)):
+        if body != place:
+            break
+        found = True
+        yield tuple(row)
+    if not found:
+        yield from connection.execute(_ALIAS_ROWS, {"place": place}).fetchall()
 
 
 def delete_bodies(connection: sqlite3.Connection, bodies: list[int]) -> None:

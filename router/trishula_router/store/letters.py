@@ -100,6 +100,13 @@ def drop_bodies(connection: sqlite3.Connection, positions: Sequence[int]) -> Non
         " AND o.position NOT IN (SELECT value FROM json_each(:them)))",
         {"them": listed},
     ).fetchall()
+    # What other nodes accepted as the same message goes with it.
+    bodies += connection.execute(
+        "SELECT a.position FROM json_each(?) AS it JOIN trace AS t ON t.message = it.value"
+        " JOIN alias AS a ON a.position = t.position JOIN message AS m ON m.position = it.value"
+        " WHERE m.body IN (SELECT value FROM json_each(?))",
+        (listed, as_list(body for (body,) in bodies)),
+    ).fetchall()
     connection.execute("UPDATE message SET body = 0 WHERE position IN (SELECT value FROM json_each(?))", (listed,))
     connection.execute(
         "DELETE FROM body WHERE position IN (SELECT value FROM json_each(?))", (as_list(body for (body,) in bodies),)

@@ -177,7 +177,7 @@ class MemoryStore:
         if letters:
             self._record(Kind.PURGED, settled_facts(letters, None), at)
         for position in letters:
-            del self._bodies[position]
+            self._shelf.forget(position)
             self._lives[position] = PURGED_LIFE
         return succeed(letters)
 
@@ -206,7 +206,7 @@ class MemoryStore:
             if position > after and position >> ORIGIN_SHIFT not in late:
                 looked_at.append(position)
         forgotten = [place for place in looked_at if self._can_go(place, before, dead_before)]
-        size_bytes = sum(len(self._bodies.pop(place)) for place in forgotten)
+        size_bytes = sum(len(self._shelf.forget(place)) for place in forgotten)
         if forgotten:
             self._record(Kind.FORGOTTEN, {"bodies": forgotten, "bytes": size_bytes}, at)
         return succeed(Forgotten(looked_at[-1] if len(looked_at) == limit else 0, len(forgotten), size_bytes, 0.0))

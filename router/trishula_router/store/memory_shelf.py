@@ -26,6 +26,7 @@ class MemoryShelf:
         lives: of messages that were replayed, or purged.
         journals: records by origin.
         resolved: positions of messages by those of their aliases.
+        alias_bodies: what other nodes accepted as the same message, by alias; see :mod:`.copying`.
         waiting: early records, by the position of the message that they tell of.
     """
 
@@ -36,6 +37,7 @@ class MemoryShelf:
     lives: dict[int, int] = field(default_factory=dict)
     journals: dict[int, list[Record]] = field(default_factory=lambda: {0: []})
     resolved: dict[int, int] = field(default_factory=dict)
+    alias_bodies: dict[int, bytes] = field(default_factory=dict)
     waiting: dict[int, list[Record]] = field(default_factory=dict)
 
     def with_keys(self, keys: Sequence[Key]) -> Mapping[Key, int]:
@@ -103,10 +105,18 @@ class MemoryShelf:
             self.waiting.setdefault(position, []).append(journal[(record & SEQUENCE_MASK) - 1])
         for position in changes.late:
             del self.waiting[position]
+        for alias, place in changes.alias_bodies.items():
+            self.alias_bodies[alias] = changes.bodies[place]
         for position in changes.purged:
-            self.bodies.pop(position, None)
+            self.forget(position)
         for position, envelope in changes.revived.items():
             self.bodies.setdefault(position, envelope)
+
+    def forget(self, position: int) -> bytes:
+        """Delete the body of a message."""
+        for alias in [alias for alias, message in self.resolved.items() if message == position]:
+            self.alias_bodies.pop(alias, None)
+        return self.bodies.pop(position, b"")
 
     # -- for other stores ----------------------------------------------------------------------------------------------
 
@@ -127,7 +137,9 @@ class MemoryShelf:
         bodies: dict[int, bytes] = {}
         for record in records:
             if (message := self._accepted_by(record)) is not None:
-                sequence, body = record.position & SEQUENCE_MASK, self.bodies.get(message.position)
+                sequence = record.position & SEQUENCE_MASK
+                of_its_own = self.bodies if record.position == message.position else self.alias_bodies
+                body = of_its_own.get(record.position)
                 if body is not None:
                     bodies[sequence] = body
                 messages[sequence] = Particulars(

@@ -30,6 +30,9 @@ __all__ = ["back_up", "restore", "set_aside", "verify_file"]
 #: Pages copied between two reports of how far it is: 16 MiB.
 _PAGES_A_STEP = 4096
 
+#: The schema version that brought journals of other nodes.
+_FIRST_WITH_ORIGINS = 3
+
 
 def _nothing(_: float) -> None:
     """Nobody wants to know how far it is."""
@@ -212,12 +215,42 @@ def _begin_epoch(file: Path, epoch: str, at: int) -> None:
         digest = digest_of(previous, position + 1, at, kind, facts)
         connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", (position + 1, at, kind, facts, digest))
         connection.execute("INSERT OR REPLACE INTO property VALUES ('epoch', ?)", (epoch,))
+        if former is not None:
+            _keep_former(connection, former[0], position)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise StoreError(opening_fault(file, error)) from None
     finally:
         connection.close()
     _sync(file)
+
+
+#: The journal up to the restore, again as that of the former epoch, which is how other nodes name it; with what its own
+#: numbers mean, and what theirs mean that stood for it.
+_FORMER = (
+    "INSERT INTO origin VALUES (:number, :node, :former)",
+    "INSERT INTO numbering SELECT :number, number, node, epoch, number FROM origin WHERE number != :number",
+    "UPDATE numbering SET ours = :number WHERE epoch = :former",
+    "INSERT INTO journal SELECT (:number << :shift) | position, at, kind, facts, digest FROM journal"
+    " WHERE position <= :last",
+    "INSERT INTO alias SELECT (:number << :shift) | position, position FROM message WHERE position <= :last",
+)
+
+
+def _keep_former(connection: sqlite3.Connection, former: str, last: int) -> None:
+    """Let the journals of other nodes still mean what they meant, if they speak of this one's.
+
+    They name messages by (epoch, sequence). What was written after the backup was made comes back from them under the
+    former epoch, and this store will give out those sequences again, so the two must not be one origin.
+    """
+    is_new_enough = connection.execute("PRAGMA user_version").fetchone()[0] >= _FIRST_WITH_ORIGINS
+    if not is_new_enough or not connection.execute("SELECT 1 FROM origin LIMIT 1").fetchone():
+        return
+    node = connection.execute("SELECT node FROM numbering WHERE epoch = ? LIMIT 1", (former,)).fetchone() or ("",)
+    number = connection.execute("SELECT max(number) FROM origin").fetchone()[0] + 1
+    values = {"number": number, "node": node[0], "former": former, "last": last, "shift": ORIGIN_SHIFT}
+    for statement in _FORMER:
+        connection.execute(statement, values)
 
 
 def _publish(part: Path, target: Path) -> None:

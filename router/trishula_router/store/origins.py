@@ -131,8 +131,9 @@ class Numbering:
         return {theirs: (told.node, told.epoch) for (whose, theirs), told in self._told.items() if whose == origin}
 
 
-def read_numbering(connection: sqlite3.Connection, epoch: str) -> Numbering:
+def read_numbering(connection: sqlite3.Connection) -> Numbering:
     """The numbering of a store's file."""
+    (epoch,) = connection.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone() or ("",)
     numbering = Numbering(epoch)
     for number, node, of_epoch in connection.execute("SELECT number, node, epoch FROM origin"):
         numbering.add(number, node, of_epoch)
@@ -174,7 +175,7 @@ class Tails:
     def reload(self, connection: sqlite3.Connection) -> None:
         """Take everything from the file."""
         self.own.reload(connection)
-        self.numbering = read_numbering(connection, self._epoch)
+        self.numbering = read_numbering(connection)
         self._ends = {number: _read_end(connection, number) for number in self.numbering.names}
         self._publish()
 

@@ -259,15 +259,14 @@ def settled_by(connection: sqlite3.Connection, record: int, listed: str) -> list
     return [position for (position,) in rows]
 
 
-def history(connection: sqlite3.Connection, message_id: str, epoch: str) -> list[History]:
-    """See :meth:`trishula_router.store.interface.Store.history`; ``epoch`` is the store's."""
+def history(connection: sqlite3.Connection, message_id: str) -> list[History]:
+    """See :meth:`trishula_router.store.interface.Store.history`."""
     return [
         History(
             message,
             tuple(
                 _shown(
                     connection,
-                    epoch,
                     connection.execute(
                         "SELECT position, at, kind, facts, digest FROM journal WHERE position IN ("
                         " SELECT position FROM message WHERE position = :it UNION"
@@ -285,7 +284,6 @@ def history(connection: sqlite3.Connection, message_id: str, epoch: str) -> list
 
 def records(
     connection: sqlite3.Connection,
-    epoch: str,
     *,
     after: int,
     limit: int,
@@ -294,10 +292,9 @@ def records(
     until: int | None,
     origin: int | None,
 ) -> list[Record]:
-    """See :meth:`trishula_router.store.interface.Store.records`; ``epoch`` is the store's."""
+    """See :meth:`trishula_router.store.interface.Store.records`."""
     return _shown(
         connection,
-        epoch,
         connection.execute(
             "SELECT position, at, kind, facts, digest FROM journal WHERE position > :after AND position <= :end"
             " AND (:kind IS NULL OR kind = :kind)"
@@ -315,7 +312,7 @@ def records(
     )
 
 
-def _shown(connection: sqlite3.Connection, epoch: str, rows: Iterable[tuple[Any, ...]]) -> list[Record]:
+def _shown(connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Record]:
     found = [Record(*row) for row in rows]
     if not any(record.position >> ORIGIN_SHIFT for record in found):
         return found
@@ -328,4 +325,4 @@ def _shown(connection: sqlite3.Connection, epoch: str, rows: Iterable[tuple[Any,
             ).fetchall()
         )
 
-    return translated(found, read_numbering(connection, epoch), aliases)
+    return translated(found, read_numbering(connection), aliases)

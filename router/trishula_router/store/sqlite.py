@@ -298,7 +298,7 @@ class SqliteStore:
             if state is State.DONE:
                 # What an earlier final state was stays explainable after the work got done all the same.
                 connection.execute(
-                    "INSERT INTO trace SELECT position, settled FROM message WHERE state > 1"
+                    "INSERT INTO trace SELECT position, settled FROM message WHERE state > 1 AND settled IS NOT NULL"
                     " AND position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
                     (listed,),
                 )
@@ -418,7 +418,7 @@ class SqliteStore:
         return self._reader.submit(lambda connection: reads.with_ids(connection, ids))
 
     def history(self, message_id: str) -> Deferred[list[History]]:
-        return self._reader.submit(lambda connection: reads.history(connection, message_id, self._epoch))
+        return self._reader.submit(lambda connection: reads.history(connection, message_id))
 
     def records(
         self,
@@ -433,7 +433,6 @@ class SqliteStore:
         return self._reader.submit(
             lambda connection: reads.records(
                 connection,
-                self._epoch,
                 after=after,
                 limit=limit,
                 kind=kind,
@@ -448,9 +447,7 @@ class SqliteStore:
         if origin is None:
             raise ValueError(f"the store holds no origin {number}")
         return self._reader.submit(
-            lambda connection: read_run(
-                connection, read_numbering(connection, self._epoch), origin, after, limit, limit_bytes
-            )
+            lambda connection: read_run(connection, read_numbering(connection), origin, after, limit, limit_bytes)
         )
 
     def verify(self) -> Deferred[Verdict]:

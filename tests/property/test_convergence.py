@@ -1,0 +1,282 @@
+"""Stores that hold the same journals have the same states, in whatever order and portions the journals came.
+
+Three stores do what nodes do (accept, deliver, settle, replay, purge) while runs of their journals reach each other at
+random: late, twice, in portions of any size, passed on by a third. In the end each gets all, and then:
+
+* each message has the same state everywhere, and it is that of a plain model, which reads the three journals by the
+  rules in ``store/standing.py`` and knows nothing of how stores work;
+* what ``copy`` told along the way (arrived, settled, reopened) is exactly how the open messages changed;
+* every store verifies, and hands out messages of equal urgency in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+
+from tests.support.stores import ReactorQueue, open_sqlite, result_of
+from trishula_router.store.copies import Extract
+from trishula_router.store.interface import Draft, Return, State, Store, StoredMessage
+from trishula_router.store.memory import MemoryStore
+
+T = TypeVar("T")
+Key = tuple[str, str, str]
+
+NODES = ("agni", "rushabdev", "laptop")
+ENDS = (State.DONE, State.DEAD, State.EXPIRED, State.CANCELLED)
+RANKS = ("expired", "cancelled", "dead")
+
+
+class Peer:
+    """One node's store, and the open messages as its mailroom would know them."""
+
+    def __init__(self, node: str, directory: Path | None) -> None:
+        self.node = node
+        self._directory = directory
+        self._calls = ReactorQueue()
+        self.store: Store = MemoryStore(f"epoch-of-{node}") if directory is None else self._open()
+        self.open: set[int] = set()
+
+    def _open(self) -> Store:
+        assert self._directory is not None
+        return open_sqlite(self._directory, self._calls, epoch=f"epoch-of-{self.node}")
+
+    def do(self, deferred: Deferred[T]) -> T:
+        return result_of(deferred) if self._directory is None else self._calls.wait(deferred)
+
+    def close(self) -> None:
+        self.do(self.store.close())
+
+    def restart(self) -> None:
+        if self._directory is not None:
+            self.close()
+            self.store = self._open()
+
+    def messages(self) -> list[StoredMessage]:
+        return self.do(self.store.with_ids([f"m{number}" for number in range(12)]))
+
+    def copy(self, node: str, extract: Extract) -> None:
+        copied = self.do(self.store.copy(node, extract))
+        self.open |= {message.position for message in (*copied.arrived, *copied.reopened)}
+        self.open -= {message.position for message, _ in copied.settled}
+        for message in (*copied.arrived, *copied.reopened, *(message for message, _ in copied.settled)):
+            assert self.do(self.store.at_positions([message.position]))[message.position] == message
+
+    def held(self, epoch: str) -> int:
+        return next((origin.sequence for origin in self.store.origins() if origin.epoch == epoch), 0)
+
+
+class Cluster:
+    """The nodes and the chance that rules them."""
+
+    def __init__(self, chance: random.Random, peers: list[Peer]) -> None:
+        self._chance = chance
+        self.peers = peers
+        self._at = 1000
+        self._under_way: list[tuple[str, Extract]] = []
+
+    def step(self) -> None:
+        chance = self._chance
+        self._at += chance.randint(0, 5)
+        peer = chance.choice(self.peers)
+        if chance.random() < 0.45:
+            self._exchange(peer)
+            return
+        chance.choice((self._accept, self._deliver, self._settle, self._settle, self._replay, self._purge, self._fail))(
+            peer
+        )
+        if chance.random() < 0.05:
+            peer.restart()
+        assert {message.position for message in peer.messages() if message.state is State.OPEN} == peer.open
+
+    def _accept(self, peer: Peer) -> None:
+        drafts = [
+            Draft(
+                self._chance.choice(("dc", "web")),
+                f"m{self._chance.randrange(12)}",
+                tuple(self._chance.sample(("agni", "rush", "capability:deploy"), self._chance.randint(1, 3))),
+                "STATUS",
+                self._chance.choice((1, 3)),
+                10**9,
+                b'{"n":%d}' % self._at,
+            )
+            for _ in range(self._chance.randint(1, 3))
+        ]
+        for accepted in peer.do(peer.store.append(drafts, self._at)):
+            if not accepted.duplicate:
+                peer.open |= set(accepted.positions)
+
+    def _some(self, peer: Peer, *states: State) -> list[StoredMessage]:
+        fitting = [message for message in peer.messages() if message.state in states]
+        return self._chance.sample(fitting, min(len(fitting), self._chance.randint(1, 4)))
+
+    def _deliver(self, peer: Peer) -> None:
+        chosen = self._some(peer, State.OPEN)
+        if chosen:
+            attempts = [(message.position, message.attempts + 1) for message in chosen]
+            peer.do(peer.store.deliver(attempts, {"to": "agni", "session": 1}, self._at))
+
+    def _fail(self, peer: Peer) -> None:
+        chosen = self._some(peer, State.OPEN)
+        if chosen:
+            returns = [Return(message.position, message.failures + 1, self._at) for message in chosen]
+            peer.do(peer.store.give_back(returns, "it failed", self._at))
+
+    def _settle(self, peer: Peer) -> None:
+        # Also what is settled already: the store has to know by itself.
+        chosen = [message.position for message in self._some(peer, *State)]
+        if chosen:
+            peer.do(peer.store.settle(chosen, self._chance.choice(ENDS), "why", self._at))
+            peer.open -= set(chosen)
+
+    def _replay(self, peer: Peer) -> None:
+        revived = {message.position: 10**9 + self._at for message in self._some(peer, State.DEAD)}
+        peer.open |= {message.position for message in peer.do(peer.store.replay(revived, self._at))}
+
+    def _purge(self, peer: Peer) -> None:
+        if self._chance.random() < 0.3:
+            peer.do(peer.store.purge([message.position for message in self._some(peer, State.DEAD)], self._at))
+
+    def _exchange(self, peer: Peer) -> None:
+        if self._under_way and self._chance.random() < 0.3:
+            peer.copy(*self._chance.choice(self._under_way))
+            return
+        source = self._chance.choice([one for one in self.peers if one is not peer])
+        origin = self._chance.choice(source.store.origins())
+        after = max(0, peer.held(origin.epoch) - self._chance.choice((0, 0, 0, 1, 3)))
+        run = self._run(source, origin.number, after, self._chance.randint(1, 6))
+        self._under_way.append(run)
+        peer.copy(*run)
+
+    def _run(self, source: Peer, number: int, after: int, limit: int) -> tuple[str, Extract]:
+        limit_bytes = self._chance.choice((300, 10**6))
+        extract = source.do(source.store.extract(number, after, limit=limit, limit_bytes=limit_bytes))
+        return source.store.place(number << 48)[0] or source.node, extract
+
+    def exchange_all(self) -> None:
+        """Everybody gets everything."""
+        while self._missing():
+            for source, peer, number, epoch in self._missing():
+                before = peer.held(epoch)
+                run = self._run(source, number, before, self._chance.randint(1, 20))
+                peer.copy(*run)
+                assert peer.held(epoch) == max(before, run[1].first + len(run[1].records) - 1)
+
+    def _missing(self) -> list[tuple[Peer, Peer, int, str]]:
+        return [
+            (source, peer, origin.number, origin.epoch)
+            for source in self.peers
+            for origin in source.store.origins()
+            for peer in self.peers
+            if origin.sequence > peer.held(origin.epoch)
+        ]
+
+
+def plain_model(peers: list[Peer]) -> dict[Key, str]:
+    """The state of each message, from what the nodes wrote into their own journals, and nothing else."""
+    told: dict[Key, list[tuple[str, int]]] = defaultdict(list)
+    keys: dict[tuple[str, int], Key] = {}
+    records = [(peer, record) for peer in peers for record in peer.do(peer.store.records(after=0, limit=100_000))]
+    for peer, record in records:
+        facts: dict[str, Any] = msgspec.json.decode(record.facts)
+        if record.kind == "accepted":
+            keys[peer.node, record.position] = facts["from"], facts["id"], facts["to"]
+    for key in keys.values():
+        told[key] = []
+    for peer, record in records:
+        if record.kind not in (*RANKS, "done", "replayed", "purged"):
+            continue
+        facts = msgspec.json.decode(record.facts)
+        for index, position in enumerate(facts["messages"]):
+            node, sequence = peer.store.place(position)
+            told[keys[node or peer.node, sequence]].append(
+                (record.kind, facts.get("lives", {}) and facts["lives"][index])
+            )
+    return {key: _end_of(list_of) for key, list_of in told.items()}
+
+
+def _end_of(told: list[tuple[str, Any]]) -> str:
+    kinds = {kind for kind, _ in told}
+    if "done" in kinds:
+        return "done"
+    if "purged" in kinds:
+        return "dead"
+    life = max((life for kind, life in told if kind == "replayed"), default=0)
+    ends = [kind for kind, of in told if kind in RANKS and (of or 0) == life]
+    return max(ends, key=RANKS.index) if ends else "open"
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
+def test_stores_in_memory_converge(seed: int, steps: int) -> None:
+    converge([Peer(node, None) for node in NODES], seed, steps)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
+def test_stores_in_files_converge(seed: int, steps: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        converge([Peer(node, made(Path(directory) / node)) for node in NODES], seed, steps)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
+def test_stores_of_both_kinds_converge(seed: int, steps: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        converge(
+            [Peer(node, None if node == "laptop" else made(Path(directory) / node)) for node in NODES], seed, steps
+        )
+
+
+def made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
+def converge(peers: list[Peer], seed: int, steps: int) -> None:
+    cluster = Cluster(random.Random(seed), peers)
+    try:
+        for _ in range(steps):
+            cluster.step()
+        cluster.exchange_all()
+        expected = plain_model(peers)
+        for peer in peers:
+            peer.restart()
+            assert states(peer) == expected
+            assert {message.position for message in peer.messages() if message.state is State.OPEN} == peer.open
+            assert peer.do(peer.store.verify()).damages == ()
+            assert in_order(peer)
+            assert bodies_of_open(peer)
+        assert len({tuple(sorted(attempts(peer).items())) for peer in peers}) == 1
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+def states(peer: Peer) -> dict[Key, str]:
+    return {(it.sender, it.id, it.recipient): it.state.name.lower() for it in peer.messages()}
+
+
+def attempts(peer: Peer) -> dict[Key, int]:
+    return {(it.sender, it.id, it.recipient): it.attempts for it in peer.messages()}
+
+
+def in_order(peer: Peer) -> bool:
+    """Whether arrivals are different, and the head of each mailbox is sorted by urgency and arrival."""
+    messages = peer.messages()
+    heads = [peer.do(peer.store.head(to, (0, 0), 1000)) for to in {message.recipient for message in messages}]
+    orders = [[(message.priority, message.arrival) for message in head] for head in heads]
+    return len({message.arrival for message in messages}) == len(messages) and all(o == sorted(o) for o in orders)
+
+
+def bodies_of_open(peer: Peer) -> bool:
+    bodies = peer.do(peer.store.bodies(sorted(peer.open)))
+    return bodies.keys() == peer.open
