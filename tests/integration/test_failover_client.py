@@ -1,6 +1,7 @@
 """Clients with a list of two nodes: the first one is killed, frozen, cut off, and comes back.
 
-The nodes are not linked, and have the same agents: whatever the clients do by themselves shows here.
+Most of it runs on nodes that are not linked, and have the same agents: whatever the clients do by themselves shows
+there. What only nodes that know of each other can promise is at the end.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
+from tests.support.cluster import Cluster
 from tests.support.node import NodeProcess
 from tests.support.reactor import on_reactor
 from trishula.agent import Agent
@@ -43,19 +45,11 @@ NAMES = ("agni", "dc")
 
 
 class Pair:
-    """Two nodes on ports of their own."""
+    """Two nodes that run, on ports of their own."""
 
-    def __init__(self, directory: Path) -> None:
-        self.first, self.second = (NodeProcess(directory / name, port=free_port()) for name in ("first", "second"))
-        for name in NAMES:
-            self.first.token(name)
-        (directory / "second").mkdir(mode=0o700)
-        shutil.copy2(directory / "first" / "agents.json", directory / "second" / "agents.json")
-        # Side by side: most of a start is waiting.
-        for node in self.nodes:
-            node.spawn()
-        for node in self.nodes:
-            node.url = node.wait_ready()
+    def __init__(self, first: NodeProcess, second: NodeProcess, *, are_linked: bool) -> None:
+        self.first, self.second = first, second
+        self.are_linked = are_linked
         self.ports = {node: node.port for node in self.nodes}
 
     @property
@@ -76,10 +70,32 @@ class Pair:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    pair = Pair(tmp_path)
-    yield pair
-    for node in pair.nodes:
-        node.stop()
+    nodes = [NodeProcess(tmp_path / name, port=free_port()) for name in ("first", "second")]
+    for name in NAMES:
+        nodes[0].token(name)
+    (tmp_path / "second").mkdir(mode=0o700)
+    shutil.copy2(tmp_path / "first" / "agents.json", tmp_path / "second" / "agents.json")
+    try:
+        # Side by side: most of a start is waiting.
+        for node in nodes:
+            node.spawn()
+        for node in nodes:
+            node.url = node.wait_ready()
+        yield Pair(*nodes, are_linked=False)
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Iterator[Pair]:
+    cluster = Cluster(tmp_path, ["agni", "rushabdev"])
+    for name in NAMES:
+        cluster.token(name)
+    with cluster:
+        first, second = cluster["agni"], cluster["rushabdev"]
+        first.tokens.update(cluster.tokens)
+        yield Pair(first, second, are_linked=True)
 
 
 def sleep(seconds: float) -> Deferred[None]:
@@ -168,7 +184,7 @@ class Traffic:
         self.halt()
         await until(lambda: not self.sender.client.unconfirmed)
         assert len(self.confirmed) == self._number
-        if self.on(self.pair.first):
+        if self.on(self.pair.first) and not self.pair.are_linked:
             # Nothing links the nodes: what was sent to the second one while its recipient moved away lies there.
             await until(lambda: self._confirmed_by(self.pair.first) <= self.handled.keys())
             await deferToThread(self.pair.first.stop)
@@ -291,3 +307,50 @@ async def test_it_stays_where_it_is_if_the_operator_says_so(pair: Pair, tmp_path
         await sleep(3.0)
         assert traffic.on(pair.second)
         await traffic.all_through()
+
+
+# -- linked nodes ------------------------------------------------------------------------------------------------------
+
+
+@on_reactor
+async def test_a_killed_node_costs_neither_a_message_nor_their_order(linked: Pair, tmp_path: Path) -> None:
+    traffic = Traffic(linked, tmp_path / "state", failback_s=1.0)
+    async with traffic.running():
+        traffic.go()
+        await until(lambda: len(traffic.confirmed) > 50)
+        assert traffic.on(linked.first)
+        await deferToThread(linked.first.kill)
+        killed_s = traffic.now_s
+        await until(lambda: traffic.on(linked.second))
+        await until(lambda: len(traffic.handled) > 100)
+        _log.info(f"longest gap without a receipt around the kill: {1000 * traffic.longest_gap_s(killed_s - 5):.0f} ms")
+        await deferToThread(linked.first.start, port=linked.ports[linked.first])
+        back_s = traffic.now_s
+        await until(lambda: traffic.on(linked.first))
+        await sleep(0.5)
+        _log.info(f"longest gap while moving back: {1000 * traffic.longest_gap_s(back_s):.0f} ms")
+        await traffic.all_through()
+        assert traffic.order == sorted(traffic.order)
+
+
+@on_reactor
+async def test_a_session_that_a_frozen_node_still_believes_in_ends_nobody(linked: Pair, tmp_path: Path) -> None:
+    traffic = Traffic(linked, tmp_path / "state", failback_s=2.0)
+    async with traffic.running():
+        traffic.go()
+        await until(lambda: len(traffic.confirmed) > 50)
+        linked.send_signal(linked.first, signal.SIGSTOP)
+        try:
+            frozen_s = traffic.now_s
+            await until(lambda: traffic.on(linked.second))
+            await sleep(0.2)
+            _log.info(
+                f"first message on the second node {traffic.first_on(linked.second, frozen_s):.2f} s after the freeze"
+            )
+        finally:
+            linked.send_signal(linked.first, signal.SIGCONT)
+        await until(lambda: traffic.on(linked.first))
+        await sleep(0.5)
+        assert traffic.on(linked.first)
+        await traffic.all_through()
+        assert traffic.order == sorted(traffic.order)
