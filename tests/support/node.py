@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -52,18 +53,22 @@ class NodeProcess:
         state_dir: made if it isn't there; it is left behind, a temporary directory is the caller's.
         config: a configuration other than the shipped one.
         port: 0 takes a free one at each start.
+        within: a command that runs it elsewhere, such as ``ip netns exec NAME``; its process must stay the same.
 
     Attributes:
         url: where it listens; empty while it doesn't.
         tokens: the tokens made so far, by agent.
     """
 
-    def __init__(self, state_dir: Path, *, config: Path | None = None, port: int = 0) -> None:
+    def __init__(
+        self, state_dir: Path, *, config: Path | None = None, port: int = 0, within: Sequence[str] = ()
+    ) -> None:
         self.state_dir = state_dir
         self.url = ""
         self.tokens: dict[str, str] = {}
         self._config = config
         self._port = port
+        self._within = within
         self._process: subprocess.Popen[str] | None = None
         self._family: list[psutil.Process] = []
 
@@ -77,7 +82,8 @@ class NodeProcess:
 
     def spawn(self, *, port: int | None = None) -> subprocess.Popen[str]:
         """Start it and don't wait: see :meth:`wait_ready`."""
-        command = [sys.executable, "-m", "trishula_router", "node", "start", "--state", str(self.state_dir)]
+        command = [*self._within, sys.executable, "-m", "trishula_router"]
+        command += ["node", "start", "--state", str(self.state_dir)]
         if self._config is not None:
             command += ["--config", str(self._config)]
         # Its own port again only by wish: in the meantime somebody else may have taken it.
@@ -196,7 +202,7 @@ class NodeProcess:
     def command(self, *arguments: str) -> str:
         """Run a command of the node with ``--json``; what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "trishula_router", *arguments, "--json"],
+            [*self._within, sys.executable, "-m", "trishula_router", *arguments, "--json"],
             capture_output=True,
             text=True,
             env=environment(),

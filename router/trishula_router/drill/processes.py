@@ -149,6 +149,11 @@ class NodeProcess:
 class ClientProcess:
     """One client of a drill, through all its lives.
 
+    Args:
+        task: what it does.
+        ends: is told when a life of it is over.
+        within: a command that runs it elsewhere, such as ``ip netns exec NAME``; its process must stay the same.
+
     Attributes:
         name: the agent that it is.
         runs: how many lives it has had.
@@ -157,7 +162,7 @@ class ClientProcess:
         joined_at_s: since when, by the monotonic clock; never, if it isn't.
     """
 
-    def __init__(self, task: Task, ends: History) -> None:
+    def __init__(self, task: Task, ends: History, within: Sequence[str] = ()) -> None:
         self.name = task.name
         self.runs = 0
         self.receipts = 0
@@ -167,6 +172,7 @@ class ClientProcess:
         self.joined_at_s = math.inf
         self._task = task
         self._ends = ends
+        self._within = within
         self._run = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.SimpleQueue[Progress] = queue.SimpleQueue()
@@ -187,7 +193,7 @@ class ClientProcess:
         task = msgspec.structs.replace(self._task, run=self._run, seed=f"{self._task.seed}/{self.runs}")
         with (Path(task.directory) / f"{self.name}.errors").open("ab") as errors:
             self._process = process = subprocess.Popen(
-                [sys.executable, "-m", "trishula_router.drill.worker"],
+                [*self._within, sys.executable, "-m", "trishula_router.drill.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
