@@ -51,6 +51,8 @@ class Plan:
         rate: messages a second on each connection; 0: as fast as the window allows.
         window: messages without a receipt, over all connections together.
         size_bytes: of the payload.
+        copies: on how many nodes the sender insists; ``None``: as many as are usual.
+        apart: whether the sender is at the first node of the bus and the receiver at the second.
     """
 
     duration_s: float
@@ -59,6 +61,8 @@ class Plan:
     window: int = DEFAULT_WINDOW
     size_bytes: int = 200
     warm_up_s: float = WARM_UP_S
+    copies: int | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +160,11 @@ def measure(plan: Plan, *, url: str, token: str, on_progress: Callable[[int, int
     """
     agent = token.partition(".")[0]
     word = f"bench{secrets.token_hex(3)}"
+    nodes = url.split(",")
+    if plan.apart and len(nodes) < 2:
+        raise ToolFailed(f"the sender and the receiver can't be at two nodes, because one is named: {url}")
+    at_sender, at_receiver = nodes[:2] if plan.apart else (url, url)
     common: dict[str, Any] = {
-        "url": url,
         "token": token,
         "to": f"{agent}/{word}",
         "instance": word,
@@ -167,12 +174,13 @@ def measure(plan: Plan, *, url: str, token: str, on_progress: Callable[[int, int
         "duration_s": plan.duration_s,
         "warm_up_s": plan.warm_up_s,
         "size_bytes": plan.size_bytes,
+        "copies": plan.copies,
     }
     until_s = time.monotonic() + _READY_TIMEOUT_S
     with _Workers() as workers:
-        workers.start("receiver", Task(role="receive", **common))
+        workers.start("receiver", Task(role="receive", url=at_receiver, **common))
         workers.wait_for("receiver", "ready", until_s)
-        workers.start("sender", Task(role="send", **common))
+        workers.start("sender", Task(role="send", url=at_sender, **common))
         workers.wait_for("sender", "ready", until_s)
         workers.write("sender", "go")
         until_s = time.monotonic() + plan.warm_up_s + plan.duration_s + _GRACE_S

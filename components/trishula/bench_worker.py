@@ -46,6 +46,7 @@ class Task(msgspec.Struct, frozen=True):
         rate: messages a second on each connection; 0: as fast as ``window`` allows.
         window: messages without a receipt, over all connections; at the receiver, without an ack.
         size_bytes: of the payload, about.
+        copies: what the sender asks for; ``None``: what is usual.
     """
 
     role: Literal["send", "receive"]
@@ -59,10 +60,14 @@ class Task(msgspec.Struct, frozen=True):
     duration_s: float
     warm_up_s: float
     size_bytes: int
+    copies: int | None = None
 
 
 class Result(msgspec.Struct):
-    """What a worker found; ``arrays`` follow as raw bytes, so many 64-bit integers each."""
+    """What a worker found; ``arrays`` follow as raw bytes, so many 64-bit integers each.
+
+    ``copies``: the fewest that any receipt told of.
+    """
 
     connect_ms: list[float] = []
     refused: list[str] = []
@@ -239,11 +244,12 @@ class Sender(Worker):
                 if self.measuring:
                     self.receipt_ns[index] = time.monotonic_ns()
                     self.receipts += 1
-                    self.result.copies = pending.result().copies or 0
+                    copies = pending.result().copies or 0
+                    self.result.copies = copies if self.receipts == 1 else min(copies, self.result.copies)
                 if again is not None and time.monotonic() < self.deadline_s:
                     self._send(again, again)
 
-        client.send(self.task.to, payload=payload).when_done(receipt)
+        client.send(self.task.to, payload=payload, copies=self.task.copies).when_done(receipt)
 
     def heard(self, line: str) -> None:
         self.go = self.go or line == "go"

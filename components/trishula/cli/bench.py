@@ -42,6 +42,8 @@ _AGENT = "bench"
 @click.option(
     "--size", "size_bytes", type=click.IntRange(40, 1_000_000), default=200, show_default=True, help="Bytes of payload."
 )
+@click.option("--copies", type=click.IntRange(1, 2), help="On how many nodes a message must be before its receipt.")
+@click.option("--apart", is_flag=True, help="The sender at the first node of TRISHULA_URL, the receiver at the second.")
 @click.option("--warm-up", type=DURATION, default="1s", show_default=True, help="Sent before, and not measured.")
 @json_option
 @click.pass_context
@@ -53,6 +55,8 @@ def bench(
     at_most: bool,
     window: int,
     size_bytes: int,
+    copies: int | None,
+    apart: bool,
     warm_up: float,
 ) -> None:
     """Measure latency and throughput: sender and receiver are processes of their own, every message is acknowledged.
@@ -65,6 +69,7 @@ def bench(
     Examples:
       trishula bench --duration 60s --connections 3 --rate 100
       trishula bench --max --duration 10s --json
+      trishula --url ws://agni:8765/ws,ws://rushabdev:8765/ws bench --apart --copies 2
     """
     from trishula.bench import Plan, measure
 
@@ -80,6 +85,8 @@ def bench(
         window=window,
         size_bytes=size_bytes,
         warm_up_s=warm_up,
+        copies=copies,
+        apart=apart,
     )
     if at_most and plan.connections > window:
         raise click.UsageError(f"--window {window} can't be shared by {plan.connections} connections: each needs one")
