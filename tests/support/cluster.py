@@ -15,15 +15,16 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
+from tests.support.namespaces import Host
 from tests.support.node import ROOT, NodeProcess
 from trishula_router.clusters import Member, linked_configs
-from trishula_router.commands.supervisor import free_port
 from trishula_router.config_check import read_config_file
-from trishula_router.effective import render_config
+from trishula_router.drill.proxy import free_port
+from trishula_router.effective import listener_of, options_of, render_config
 
 __all__ = ["Cluster", "LinkedNode"]
 
@@ -49,24 +50,40 @@ class Cluster:
         directory: gets a folder for each.
         names: of the nodes; a later one connects to the earlier ones.
         options: set in the options of each node, such as ``{"limits": {…}}``.
+        reached_at: the port at which links reach the node that listens on a port: a proxy's.
+        hosts: where those run that have a host of their own.
     """
 
-    def __init__(self, directory: Path, names: Sequence[str], *, options: dict[str, object] | None = None) -> None:
-        self._directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        names: Sequence[str],
+        *,
+        options: dict[str, object] | None = None,
+        reached_at: Callable[[int], int] = lambda port: port,
+        hosts: Mapping[str, Host] = MappingProxyType({}),
+    ) -> None:
         self.nodes: dict[str, LinkedNode] = {}
         self.tokens: dict[str, str] = {}
         members = []
         for name in names:
             state = directory / name
             key = json.loads(NodeProcess(state).command("node", "keys", "--state", str(state)))["public_key"]
-            members.append(Member(name, free_port("127.0.0.1"), key))
+            # Not of the range of outgoing connections: a link that awaits its peer could meet itself there.
+            members.append(Member(name, free_port(), key, hosts[name].address if name in hosts else "127.0.0.1"))
         configs = linked_configs(read_config_file(ROOT / "config" / "single.json"), members)
         for member in members:
             config = configs[member.name]
-            config["workers"][0]["components"][0]["extra"].update(options or {})
+            if member.name in hosts:
+                listener_of(config)["endpoint"]["interface"] = "0.0.0.0"
+            options_of(config).update(options or {})
+            for link in config["workers"][0]["realms"][0].get("rlinks", []):
+                endpoint = link["transport"]["endpoint"]
+                endpoint["port"] = reached_at(endpoint["port"])
             file = directory / f"{member.name}.json"
             file.write_text(render_config(config))
-            self.nodes[member.name] = LinkedNode(directory / member.name, config=file, port=member.port)
+            within = hosts[member.name].within if member.name in hosts else ()
+            self.nodes[member.name] = LinkedNode(directory / member.name, config=file, port=member.port, within=within)
 
     def __getitem__(self, name: str) -> LinkedNode:
         return self.nodes[name]
@@ -84,10 +101,15 @@ class Cluster:
 
     def start(self) -> None:
         """Start all; each is ready, the links may take a moment more."""
-        for node in self.nodes.values():
-            node.spawn()
-        for node in self.nodes.values():
-            node.url = node.wait_ready()
+        try:
+            for node in self.nodes.values():
+                node.spawn()
+            for node in self.nodes.values():
+                # They take the machine from each other while they start.
+                node.url = node.wait_ready(120.0)
+        except BaseException:
+            self.stop()
+            raise
 
     def wait_linked(self, timeout_s: float = 20.0) -> None:
         """Wait until each has said that its links are up."""

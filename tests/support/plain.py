@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -109,9 +109,24 @@ class PlainClient:
         """Fires with the reason when the session ends."""
         return self._session.gone
 
-    async def call(self, uri: str, *args: Any, forward_for: list[dict[str, Any]] | None = None) -> Any:
+    async def call(
+        self,
+        uri: str,
+        *args: Any,
+        named: Mapping[str, Any] | None = None,
+        on_progress: Callable[..., object] | None = None,
+        forward_for: list[dict[str, Any]] | None = None,
+    ) -> Any:
         """Call; also as if forwarded for somebody."""
-        answer: Deferred[Any] = self._session.call(uri, *args, options=CallOptions(forward_for=forward_for))
+        options = CallOptions(forward_for=forward_for, on_progress=on_progress)
+        return await self._answer(self._session.call(uri, *args, options=options, **(named or {})))
+
+    def begin_call(self, uri: str, *args: Any) -> Deferred[Any]:
+        """Call, and don't wait; cancelling the answer cancels the call."""
+        answer: Deferred[Any] = self._session.call(uri, *args)
+        return answer
+
+    async def _answer(self, answer: Deferred[Any]) -> Any:
         # Autobahn never ends a call whose connection broke.
         self._session.calls.add(answer)
         try:
