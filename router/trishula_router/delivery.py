@@ -126,6 +126,10 @@ class Delivery:
         """The addresses whose messages are pushed to some session."""
         return list(self._consumers)
 
+    def is_consumed(self, address: str) -> bool:
+        """Whether an address's messages are pushed to some session."""
+        return address in self._consumers
+
     def session_of(self, address: Address) -> int | None:
         """The session that an address's messages are pushed to."""
         consumer = self._consumers.get(str(address))

@@ -7,10 +7,15 @@ what was settled elsewhere, and senders that listen here learn of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+import msgspec
+
+from trishula_router.journal import SEQUENCE_MASK
 from trishula_router.lifecycle import Entry
 from trishula_router.mailroom import Mailroom
 from trishula_router.settlement import News
+from trishula_router.store.copies import Extract
 from trishula_router.store.interface import Copied
 
 __all__ = ["Inflow"]
@@ -22,6 +27,7 @@ class Inflow:
     Args:
         mailroom: what waits and what is out.
         arrived: takes messages that are open here from now on.
+        is_consumed: whether the messages of an address go out to somebody here.
         has_room: called with an address whose consumer perhaps has room again.
         tell: takes news for senders.
         now: the wall clock in ms.
@@ -32,24 +38,31 @@ class Inflow:
         mailroom: Mailroom,
         *,
         arrived: Callable[[Sequence[Entry]], None],
+        is_consumed: Callable[[str], bool],
         has_room: Callable[[str], None],
         tell: Callable[[Iterable[News]], None],
         now: Callable[[], int],
     ) -> None:
         self._mailroom = mailroom
         self._arrived = arrived
+        self._is_consumed = is_consumed
         self._has_room = has_room
         self._tell = tell
         self._now = now
 
-    def absorb(self, copied: Copied) -> None:
-        """Follow what was copied."""
+    def absorb(self, copied: Copied, extract: Extract) -> None:
+        """Follow what was copied, from that run."""
         new = [*copied.arrived, *copied.reopened]
         for message in new:
             # Whatever the mailbox holds: the node that accepted it has applied the limits.
             self._mailroom.mailbox(message.recipient).reserve(message.size_bytes)
         if new:
-            self._arrived([Entry.of(message) for message in new])
+            entries = [Entry.of(message) for message in new]
+            for entry in entries:
+                if self._is_consumed(entry.recipient):
+                    # It goes out at once, and needn't be read back from the store for that.
+                    entry.wire = _wire_of(entry, extract)
+            self._arrived(entries)
         # One that is being settled here as well leaves its mailbox with that.
         settled = [one for one in copied.settled if not self._mailroom.is_settling(one[0].position)]
         entries = [self._mailroom.claim(Entry.of(message)) for message, _ in settled]
@@ -60,3 +73,13 @@ class Inflow:
             News(m.sender, m.id, m.recipient, m.state_word, m.settled_at or self._now(), reason)
             for m, reason in copied.settled
         )
+
+
+def _wire_of(entry: Entry, extract: Extract) -> dict[str, Any] | None:
+    particulars = extract.messages.get(entry.position & SEQUENCE_MASK)
+    body = None if particulars is None else extract.bodies.get(particulars.body)
+    if body is None:
+        return None
+    wire: dict[str, Any] = msgspec.json.decode(body)
+    # A dead letter that was replayed has the position of another run.
+    return wire if wire.get("id") == entry.id and wire.get("from") == entry.sender else None

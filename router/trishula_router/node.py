@@ -149,6 +149,7 @@ class Node:
         inflow = Inflow(
             self.mailroom,
             arrived=self.delivery.arrived,
+            is_consumed=self.delivery.is_consumed,
             has_room=self.delivery.pump_soon,
             tell=router.tell,
             now=now,
@@ -329,6 +330,10 @@ class Node:
         """A peer said something."""
         hear = {HELLO: self.peering.receive_hello, JOURNAL: self.peering.receive_journal}
         hear.get(kind, self.neighbourhood.receive)(text)
+
+    def link_lost(self, peer: str) -> None:
+        """The link to a peer broke."""
+        self.peering.link_lost(peer)
 
     # -- sessions ------------------------------------------------------------------------------------------------------
 

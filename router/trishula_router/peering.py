@@ -79,7 +79,7 @@ class Peering:
         store: what is held.
         replication: what is decided.
         post: sends a text to a peer: (peer, kind, text).
-        absorb: takes what a copy changed.
+        absorb: takes what a copy changed, and the run that was copied.
         sighted: told of peers that came into sight or are away: (peer, whether it is there).
         clock: timers.
         now: the wall clock in ms.
@@ -92,7 +92,7 @@ class Peering:
         replication: Replication,
         *,
         post: Callable[[str, str, bytes], None],
-        absorb: Callable[[Copied], None],
+        absorb: Callable[[Copied, Extract], None],
         sighted: Callable[[str, bool], None],
         clock: Clock,
         now: Callable[[], int],
@@ -230,7 +230,7 @@ class Peering:
         def copied(copy: Copied) -> None:
             if copy.sequence < expected - 1:
                 self._missed.add(journal.node)
-            self._absorb(copy)
+            self._absorb(copy, journal.extract)
             self._hello_at_once()
 
         def failed(failure: Any) -> None:
@@ -246,6 +246,13 @@ class Peering:
 
         copying = self._store.copy(journal.writer, journal.extract).addCallback(copied)
         copying.addErrback(failed)
+
+    def link_lost(self, name: str) -> None:
+        """The link to a peer broke, so nothing comes from it: whoever waits for its copies needn't wait in vain."""
+        if not self._stopped and self._is_peer(name) and self.replication.lost(name):
+            log.warn("the node {peer} can't be reached: the link to it broke", peer=name)
+            self._sighted(name, False)
+            self._answer_waiters()
 
     def _is_peer(self, name: str) -> bool:
         return name in self.replication.peers

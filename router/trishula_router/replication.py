@@ -165,6 +165,11 @@ class Replication:
             peer.is_up = False
         return [peer.name for peer in gone]
 
+    def lost(self, name: str) -> bool:
+        """The link to a peer broke; returns whether the peer was there until now."""
+        was_up, self.peers[name].is_up = self.peers[name].is_up, False
+        return was_up
+
     def next_run(self, name: str, origins: Iterable[Origin], now_s: float) -> Run | None:
         """What to send a peer next, if anything.
 

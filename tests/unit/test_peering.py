@@ -49,6 +49,23 @@ def test_who_asks_for_one_copy_does_not_wait(two: Nodes) -> None:
     assert receipt["copies"] == 1
 
 
+def test_nobody_waits_for_a_copy_of_a_peer_whose_link_broke(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    two.cut()
+    answer = begin_send(two, "agni", dc, {"id": "m1", "to": "agni"})
+    two.settle()
+    assert not answer.called
+    two.rigs["agni"].node.link_lost("rushabdev")
+    (receipt,) = result_of(answer)
+    assert receipt["copies"] == 1
+    (status,) = two.rigs["agni"].node.peering.told()
+    assert status["state"] == "down"
+    two.heal()
+    two.advance(1.0)
+    (status,) = two.rigs["agni"].node.peering.told()
+    assert (status["state"], status["lag_records"]) == ("up", 0)
+
+
 def test_a_message_reaches_an_agent_at_the_other_node_once(two: Nodes) -> None:
     dc = two.rigs["agni"].join("dc")
     agni = two.rigs["rushabdev"].join("agni")
