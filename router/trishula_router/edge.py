@@ -110,6 +110,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         # Receipts topics with subscribers: news that nobody listens to are not even built.
         self._listened: dict[int, str] = {}
         self._listened_topics: set[str] = set()
+        # The sessions of links that peers have to us: who is at their other end.
+        self._links: dict[int, str] = {}
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -167,7 +169,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             roles = (*roles, LINK_ROLE)
             self._authorizer = making_way(self, node.authorizer.authorize)
             await offer_names(self)
-            install(random.random)
+            install(random.random, node.link_lost)
         if not answer_directly(self._transport, roles, self._authorizer):
             log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
         if not guard_frames(websocket.WampWebSocketServerProtocol, serializer):
@@ -235,10 +237,17 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         assert self._node is not None
         if details.get("authrole") in (AGENT_ROLE, OPERATOR_ROLE):
             self._node.session_joined(details["authid"], details["session"], details["authrole"])
+        elif details.get("authrole") == LINK_ROLE:
+            self._links[details["session"]] = details["authid"]
 
     def _on_leave(self, session: int, *_: Any) -> None:
         assert self._node is not None
-        self._node.session_left(session)
+        peer = self._links.pop(session, None)
+        if peer is None:
+            self._node.session_left(session)
+        elif peer not in self._links.values():
+            # Of an old connection and the new one in its place, the end of the old one may come late.
+            self._node.link_lost(peer)
 
     def _on_peer(self, kind: str, text: bytes) -> None:
         assert self._node is not None

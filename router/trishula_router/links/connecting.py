@@ -50,11 +50,12 @@ _WEBSOCKET_OPTIONS = {
 }
 
 
-def install(random: Callable[[], float]) -> None:
+def install(random: Callable[[], float], lost: Callable[[str], object]) -> None:
     """Have the links of this router worker made by us.
 
     Args:
         random: spreads the attempts of peers that lost the same node.
+        lost: told the peer's name when a link broke.
     """
     from crossbar.worker.rlink import RLink, RLinkManager
     from twisted.internet.defer import succeed
@@ -66,6 +67,8 @@ def install(random: Callable[[], float]) -> None:
         def on_link(up: bool) -> None:
             # Crossbar shows it in its own status.
             link.connected = up
+            if not up:
+                lost(link_id)
 
         LinkClient(link_id, config.realm, config.transport, _Host(manager), on_link, random).start()
         return succeed(link)
