@@ -11,6 +11,13 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     In order; a refused message does not refuse its neighbours. receipt = ``{id, status: "accepted" | "duplicate" |
     "refused", node, seq, copies, error?, detail?, retry_after_s?}``. It is answered when the messages are on disk.
     May be repeated: yes, (``from``, ``id``) is the key.
+    Order: what a session sends to one recipient with one urgency reaches its mailbox in the order of the calls, and
+    within a call in that of the list. When the node refuses a message for now (a refusal with ``retry_after_s``), it
+    refuses what the session sends to that ``to`` after it too, with the same ``error``, unless it is more urgent or a
+    repeat, until the message comes again. So offer it again when ``retry_after_s`` is over, then all that was refused
+    behind it, in the old order, and nothing later to that ``to`` before every call under way is answered. Who gives it
+    up is refused for 3 s, or for ``retry_after_s`` if that is longer, and goes on then. A ``broadcast`` is a recipient
+    of its own here; messages to capabilities are in no order.
 ``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?})`` → ``{node, epoch, high_water,
 lease_s, epoch_changed?}``
     Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits

@@ -3,9 +3,9 @@
 A *token bucket* holds up to ``burst`` tokens and gets ``per_s`` new ones a second; a message takes one, a broadcast
 takes one of the agent's broadcasts as well. Whoever finds the bucket empty is told when to try again.
 
-**Closed after a refusal.** A client has several calls under way. If the bucket took a message of the second call while
-the rest of the first one was refused, messages would overtake each other. So after a refusal nothing of that agent is
-taken until the instant it was told; then its outbox offers all of them again, in their order.
+**Closed after a refusal.** After a refusal nothing of that agent is taken until the instant it was told; then its outbox
+offers what it has in large calls, not each message as a token comes in. That keeps the calls few; what keeps the order,
+also of a call that comes late, is :mod:`.holds`.
 """
 
 from __future__ import annotations
