@@ -243,8 +243,10 @@ class MemoryStore:
             end = End(fresh[-1][0], fresh[-1][4])
             self._tails.move(number, end)
         self._tails.commit()
+        if not fresh:
+            return Copied(end.sequence, [], [], [])
         self._advance()
-        return changes.copied(end.sequence) if fresh else Copied(end.sequence, [], [], [])
+        return changes.copied(end.sequence)
 
     def extract(self, number: int, after: int, *, limit: int, limit_bytes: int) -> Deferred[Extract]:
         origin = next((origin for origin in self.origins() if origin.number == number), None)

@@ -16,8 +16,8 @@ Nothing here does I/O; :func:`tellings` reads records, :func:`standing_of` and :
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -69,53 +69,74 @@ def state_of(standing: int) -> tuple[State, int]:
     return (State.DONE, 0) if standing == _DONE else (_RANKED[standing & 3], standing >> 2)
 
 
+class _Delivered(msgspec.Struct):
+    messages: list[tuple[int, int]]
+    to: str | None = None
+
+
+class _Returned(msgspec.Struct):
+    messages: list[tuple[int, int, int]]
+
+
+class _Settled(msgspec.Struct):
+    messages: list[int]
+    lives: list[int] = []
+    reason: str | None = None
+
+
+class _Replayed(msgspec.Struct):
+    messages: list[int]
+    lives: list[int] = []
+    expires_at: list[int] = []
+
+
 def tellings(kind: str, facts: bytes) -> list[Telling]:
     """What a record other than ``accepted`` tells of messages; nothing if its kind is unknown or tells of none."""
     read = _READERS.get(kind)
     if read is None:
         return []
     try:
-        return read(kind, msgspec.json.decode(facts))
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, IndexError):
+        return read(kind, facts)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
         # A newer node may tell it in another way, and a damaged record tells nonsense.
         return []
 
 
-def _delivered(kind: str, facts: dict[str, Any]) -> list[Telling]:
-    return [Telling(position, attempt=attempt, holder=facts.get("to")) for position, attempt in facts["messages"]]
+def _delivered(kind: str, facts: bytes) -> list[Telling]:
+    told = msgspec.json.decode(facts, type=_Delivered)
+    return [Telling(position, attempt=attempt, holder=told.to) for position, attempt in told.messages]
 
 
-def _returned(kind: str, facts: dict[str, Any]) -> list[Telling]:
-    return [Telling(position, failures=failures) for position, failures, _ in facts["messages"]]
+def _returned(kind: str, facts: bytes) -> list[Telling]:
+    told = msgspec.json.decode(facts, type=_Returned)
+    return [Telling(position, failures=failures) for position, failures, _ in told.messages]
 
 
-def _settled(kind: str, facts: dict[str, Any]) -> list[Telling]:
-    positions: Sequence[int] = facts["messages"]
-    lives: Sequence[int] = facts.get("lives") or [0] * len(positions)
-    state = _FINAL[kind]
-    reason = facts.get("reason")
+def _settled(kind: str, facts: bytes) -> list[Telling]:
+    told, state = msgspec.json.decode(facts, type=_Settled), _FINAL[kind]
     return [
-        Telling(position, standing_of(state, life), reason=reason)
-        for position, life in zip(positions, lives, strict=True)
+        Telling(position, standing_of(state, life), reason=told.reason)
+        for position, life in zip(told.messages, told.lives or [0] * len(told.messages), strict=True)
     ]
 
 
-def _replayed(kind: str, facts: dict[str, Any]) -> list[Telling]:
-    positions: Sequence[int] = facts["messages"]
+def _replayed(kind: str, facts: bytes) -> list[Telling]:
+    told = msgspec.json.decode(facts, type=_Replayed)
     # Before there were other nodes to tell it to, neither was stated.
-    lives: Sequence[int] = facts.get("lives") or [1] * len(positions)
-    ends: Sequence[int] = facts.get("expires_at") or [0] * len(positions)
+    lives = told.lives or [1] * len(told.messages)
+    ends = told.expires_at or [0] * len(told.messages)
     return [
         Telling(position, standing_of(State.OPEN, life), expires_at=expires_at)
-        for position, life, expires_at in zip(positions, lives, ends, strict=True)
+        for position, life, expires_at in zip(told.messages, lives, ends, strict=True)
     ]
 
 
-def _purged(kind: str, facts: dict[str, Any]) -> list[Telling]:
-    return [Telling(position, standing_of(State.DEAD, PURGED_LIFE)) for position in facts["messages"]]
+def _purged(kind: str, facts: bytes) -> list[Telling]:
+    told = msgspec.json.decode(facts, type=_Settled)
+    return [Telling(position, standing_of(State.DEAD, PURGED_LIFE)) for position in told.messages]
 
 
-_READERS = {
+_READERS: dict[str, Callable[[str, bytes], list[Telling]]] = {
     str(Kind.DELIVERED): _delivered,
     str(Kind.RETURNED): _returned,
     str(Kind.REPLAYED): _replayed,

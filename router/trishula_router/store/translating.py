@@ -5,7 +5,7 @@ The digest of such a record is over what its node wrote, so this is for people a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -46,24 +46,37 @@ def translated(
 
 
 def _foreign_facts(record: Record) -> dict[str, Any] | None:
+    """The facts of a copied record that names messages; ``None`` if there is nothing to translate."""
     if not record.position >> ORIGIN_SHIFT:
         return None
     try:
         facts = msgspec.json.decode(record.facts)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return facts if isinstance(facts, dict) and any(isinstance(facts.get(name), list) for name in _LISTS) else None
+    return facts if isinstance(facts, dict) and _positions(facts) else None
+
+
+def _listed(facts: dict[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    # A newer node may mean something else by the same name.
+    return ((name, facts[name]) for name in _LISTS if isinstance(facts.get(name), list))
+
+
+def _position(one: object) -> int | None:
+    if isinstance(one, list) and one:
+        one = one[0]
+    return one if isinstance(one, int) else None
 
 
 def _positions(facts: dict[str, Any]) -> set[int]:
-    listed = (one for name in _LISTS for one in facts.get(name, ()))
-    return {one[0] if isinstance(one, list) else one for one in listed}
+    listed = (_position(one) for _, all_of_them in _listed(facts) for one in all_of_them)
+    return {position for position in listed if position is not None}
 
 
 def _change(facts: dict[str, Any], positions: Mapping[int, int]) -> None:
     def changed(one: Any) -> Any:
-        return [positions.get(one[0], one[0]), *one[1:]] if isinstance(one, list) else positions.get(one, one)
+        position = _position(one)
+        here = None if position is None else positions.get(position, position)
+        return one if here is None else [here, *one[1:]] if isinstance(one, list) else here
 
-    for name in _LISTS:
-        if name in facts:
-            facts[name] = [changed(one) for one in facts[name]]
+    for name, listed in list(_listed(facts)):
+        facts[name] = [changed(one) for one in listed]
