@@ -3,9 +3,9 @@
 A *token bucket* holds up to ``burst`` tokens and gets ``per_s`` new ones a second; a message takes one, a broadcast
 takes one of the agent's broadcasts as well. Whoever finds the bucket empty is told when to try again.
 
-**Closed after a refusal.** After a refusal nothing of that agent is taken until the instant it was told; then its outbox
-offers what it has in large calls, not each message as a token comes in. That keeps the calls few; what keeps the order,
-also of a call that comes late, is :mod:`.holds`.
+**Closed after a refusal.** After a refusal nothing of that agent is taken until the instant it was told; then its
+outbox offers what it has in large calls, not each message as a token comes in. That keeps the calls few; what keeps the
+order, also of a call that comes late, is :mod:`.holds`.
 """
 
 from __future__ import annotations
