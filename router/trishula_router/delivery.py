@@ -113,6 +113,17 @@ class Delivery:
         self._loading: set[str] = set()
         self._to_pump: set[str] = set()
         self._refilling: dict[str, list[Deferred[None]]] = {}
+        self._held_back = False
+
+    def hold_back(self) -> None:
+        """Let nothing go out until :meth:`let_go`."""
+        self._held_back = True
+
+    def let_go(self) -> None:
+        """Deliver from now on."""
+        if self._held_back:
+            self._held_back = False
+            self.tick()
 
     def arrived(self, entries: Iterable[Entry]) -> None:
         """Messages are durable now (and were reserved): deliver them when their turn comes."""
@@ -209,6 +220,8 @@ class Delivery:
             fetch.answer.callback([])
 
     async def _serve(self, fetch: _Fetch) -> list[dict[str, Any]]:
+        if self._held_back:
+            return []
         mailbox = self._mailroom.mailbox(fetch.address)
         while mailbox.wants_refill:
             await self._refill(mailbox)
@@ -244,6 +257,8 @@ class Delivery:
 
     def pump(self, address: str) -> None:
         """Deliver what can be delivered now."""
+        if self._held_back:
+            return
         if is_capability(address):
             self._pump_capability(address)
             return

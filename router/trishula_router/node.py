@@ -60,6 +60,9 @@ EXPIRY_ROUND_S = 10.0
 RETENTION_ROUND_S = 5.0
 #: When agents gave their last sign of life is kept so often; after a crash it is known so exactly.
 SEEN_ROUND_S = 60.0
+#: How long a node that starts waits for its peers' news before it delivers what it has; so long, and no longer, a message
+#: waits for a peer that is away.
+CATCH_UP_PATIENCE_S = 1.5
 #: Under what the store remembers it.
 _SEEN_PREFIX = "seen:"
 
@@ -161,6 +164,7 @@ class Node:
             post=router.post,
             absorb=inflow.absorb,
             sighted=lambda peer, there: self.neighbourhood.sighted(peer, there),
+            caught_up=self.delivery.let_go,
             clock=clock,
             now=now,
         )
@@ -218,6 +222,10 @@ class Node:
         self._every(EXPIRY_ROUND_S, self._expire)
         self._every(RETENTION_ROUND_S, self._forget)
         self._every(SEEN_ROUND_S, self._remember_all)
+        if self.config.peers:
+            # What was done elsewhere while this node was away is not to be delivered again, if that can be known soon.
+            self.delivery.hold_back()
+            self._timers.append(self._clock.callLater(CATCH_UP_PATIENCE_S, self.delivery.let_go))
         self.peering.start()
         self.neighbourhood.start()
 

@@ -81,6 +81,7 @@ class Peering:
         post: sends a text to a peer: (peer, kind, text).
         absorb: takes what a copy changed, and the run that was copied.
         sighted: told of peers that came into sight or are away: (peer, whether it is there).
+        caught_up: told once, when all peers were heard of and nothing that they hold is missing here.
         clock: timers.
         now: the wall clock in ms.
     """
@@ -94,6 +95,7 @@ class Peering:
         post: Callable[[str, str, bytes], None],
         absorb: Callable[[Copied, Extract], None],
         sighted: Callable[[str, bool], None],
+        caught_up: Callable[[], None],
         clock: Clock,
         now: Callable[[], int],
     ) -> None:
@@ -105,6 +107,7 @@ class Peering:
         self._post = post
         self._absorb = absorb
         self._sighted = sighted
+        self._caught_up: Callable[[], None] | None = caught_up
         self._clock = clock
         self._now = now
         self._extracting: set[str] = set()
@@ -217,7 +220,17 @@ class Peering:
             self._sighted(name, True)
             self._hello_at_once()
         self._answer_waiters()
+        self._look_whether_caught_up()
         self._pump(name)
+
+    def _look_whether_caught_up(self) -> None:
+        peers = self.replication.peers.values()
+        if self._caught_up is None or not all(peer.is_up for peer in peers):
+            return
+        held = {origin.epoch: origin.sequence for origin in self._store.origins()}
+        if not any(self.replication.lacks(peer.name, held) for peer in peers):
+            caught_up, self._caught_up = self._caught_up, None
+            caught_up()
 
     def receive_journal(self, text: bytes) -> None:
         """A peer sent a run of records."""
@@ -231,6 +244,7 @@ class Peering:
             if copy.sequence < expected - 1:
                 self._missed.add(journal.node)
             self._absorb(copy, journal.extract)
+            self._look_whether_caught_up()
             self._hello_at_once()
 
         def failed(failure: Any) -> None:
@@ -280,9 +294,7 @@ class Peering:
                     "lag_records": lag.records,
                     "lag_s": None if lag.seconds is None else round(lag.seconds, 3),
                     "copied": copied.get(peer.epoch or "", 0),
-                    "to_copy_records": sum(
-                        max(0, journal.held - copied.get(epoch, 0)) for epoch, journal in peer.journals.items()
-                    ),
+                    "to_copy_records": self.replication.lacks(name, copied),
                     "fault": self.faults.get(name),
                 }
             )

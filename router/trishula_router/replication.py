@@ -232,6 +232,16 @@ class Replication:
             if self.held_by(peer.name) < sequence:
                 peer.waits_for = max(peer.waits_for, sequence)
 
+    def lacks(self, name: str, held: Mapping[str, int]) -> int:
+        """How many records a peer holds that we don't, by what it told last.
+
+        Args:
+            name: the peer's.
+            held: what we hold of each journal, by its epoch.
+        """
+        journals = self.peers[name].journals.items()
+        return sum(max(0, journal.held - held.get(epoch, 0)) for epoch, journal in journals)
+
     def lag(self, name: str, own_sequence: int, now_s: float) -> Lag:
         """How far a peer is behind with our journal."""
         peer, held = self.peers[name], self.held_by(name)

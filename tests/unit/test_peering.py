@@ -12,6 +12,7 @@ from tests.support.pair import Nodes
 from tests.support.stores import result_of
 from trishula import uris
 from trishula.errors import CopiesUnavailable, MailboxBusy, TakenOver
+from trishula_router.node import CATCH_UP_PATIENCE_S
 from trishula_router.peering import COPIES_PATIENCE_S
 from trishula_router.replication import DOWN_AFTER_S
 from trishula_router.store.memory import MemoryStore
@@ -206,6 +207,36 @@ def test_a_node_that_was_away_catches_up(two: Nodes) -> None:
     (told,) = two.rigs["agni"].node.peering.told()
     assert (told["state"], told["lag_records"]) == ("up", 0)
     assert two.rigs["rushabdev"].node.mailroom.counts("agni") == (2000, 0)
+
+
+def test_a_node_that_comes_back_delivers_nothing_that_was_done_meanwhile(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    send(two, "agni", dc, {"id": "m1", "to": "agni"})
+    two.down("agni")
+    two.advance(DOWN_AFTER_S + 1.0)
+    agni = two.rigs["rushabdev"].join("agni")
+    two.rigs["rushabdev"].attach(agni)
+    two.rigs["rushabdev"].ack(agni, *(one["token"] for one in two.rigs["rushabdev"].pushed(agni)))
+    two.rigs["rushabdev"].leave(agni)
+    rig = two.boot("agni")
+    again = rig.join("agni")
+    rig.attach(again)
+    assert rig.ids(again) == []
+    two.advance(3.0)
+    assert rig.ids(again) == []
+    assert rig.node.mailroom.totals() == (0, 0)
+
+
+def test_a_node_that_starts_alone_delivers_after_a_moment(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    send(two, "agni", dc, {"id": "m1", "to": "agni"})
+    two.down("agni")
+    two.down("rushabdev")
+    rig = two.boot("agni")
+    again = rig.join("agni")
+    rig.attach(again)
+    two.advance(CATCH_UP_PATIENCE_S + 0.5)
+    assert rig.ids(again) == ["m1"]
 
 
 def test_a_node_that_lost_its_disk_gets_back_all_that_its_peer_holds(two: Nodes) -> None:
