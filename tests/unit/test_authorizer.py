@@ -10,7 +10,7 @@ from trishula import errors, uris
 from trishula.names import Address
 from trishula_router.agents_file import AgentRecord, update_agents
 from trishula_router.authorizer import ACTIONS, Authorizer, Denial
-from trishula_router.principals import Principals
+from trishula_router.principals import LINK_ROLE, Principals
 
 P = uris.PREFIX
 REPORT = uris.procedure_of("agni", "host_report")
@@ -249,3 +249,63 @@ def test_no_agent_may_do_anything_that_the_table_does_not_name(principals: Princ
         for action in ACTIONS:
             may = reason(principals, "agni", "agent", action, uri, {}) is None
             assert may is ((action, uri) in allowed), (action, uri)
+
+
+# -- links -------------------------------------------------------------------------------------------------------------
+
+FOR_AGNI: dict[str, object] = {"forward_for": [{"session": 1, "authid": "agni", "authrole": "agent"}]}
+NEWS = uris.topic_of("agni", "news")
+TO_PEER, TO_US = f"{uris.PEER_PREFIX}rushabdev.hello", f"{uris.PEER_PREFIX}agni.hello"
+
+
+@pytest.mark.parametrize(
+    ("action", "uri", "options"),
+    [
+        ("call", uris.LINK_NAMES, {}),
+        ("subscribe", uris.LINK_CHANGED, {}),
+        ("register", REPORT, {"invoke": "last"}),
+        ("call", REPORT, FOR_AGNI),
+        ("subscribe", NEWS, {}),
+        ("publish", NEWS, FOR_AGNI),
+        ("subscribe", uris.EVENT_AGENT, {"match": "exact"}),
+        ("publish", uris.EVENT_AGENT, FOR_AGNI),
+        ("subscribe", TO_PEER, {}),
+        ("publish", TO_US, FOR_AGNI),
+    ],
+)
+def test_a_link_may_carry_what_travels(
+    principals: Principals, action: str, uri: str, options: dict[str, object]
+) -> None:
+    assert reason(principals, "rushabdev", LINK_ROLE, action, uri, options) is None
+    # Nobody else may in its place.
+    assert reason(principals, "rushabdev", "agent", action, uri, {**options, **FOR_AGNI}) is not None
+
+
+@pytest.mark.parametrize(
+    ("action", "uri", "options"),
+    [
+        ("call", uris.MAILBOX_SEND, FOR_AGNI),
+        ("call", uris.DIRECTORY_LIST, FOR_AGNI),
+        ("call", uris.NODE_STATUS, FOR_AGNI),
+        ("call", uris.AUTHENTICATE, FOR_AGNI),
+        ("call", "wamp.session.kill", {}),
+        ("call", REPORT, {}),
+        ("publish", NEWS, {}),
+        ("publish", NEWS, {"forward_for": []}),
+        ("publish", uris.receipts_of("agni"), FOR_AGNI),
+        ("publish", uris.inbox_of(Address("agni")), FOR_AGNI),
+        ("publish", uris.LINK_CHANGED, FOR_AGNI),
+        ("publish", TO_PEER, FOR_AGNI),
+        ("subscribe", TO_US, {}),
+        ("subscribe", uris.inbox_of(Address("agni")), {}),
+        ("subscribe", uris.receipts_of("agni"), {}),
+        ("subscribe", uris.PEER_PREFIX, {"match": "prefix"}),
+        ("subscribe", "wamp.session.on_join", {}),
+        ("register", uris.MAILBOX_SEND, {}),
+        ("register", uris.LINK_NAMES, {}),
+        ("register", NEWS, {}),
+        ("grant", NEWS, {}),
+    ],
+)
+def test_a_link_may_nothing_else(principals: Principals, action: str, uri: str, options: dict[str, object]) -> None:
+    assert reason(principals, "rushabdev", LINK_ROLE, action, uri, options) is not None

@@ -187,7 +187,9 @@ def test_node_check_of_a_good_file_ends_with_0() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("node", "start", "--state"), ("node", "check"), ("drill", "kill9", "--state")], ids=" ".join
+    "arguments",
+    [("node", "start", "--state"), ("node", "check"), ("node", "keys", "--state"), ("drill", "kill9", "--state")],
+    ids=" ".join,
 )
 def test_without_crossbar_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]

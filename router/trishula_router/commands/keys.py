@@ -12,7 +12,13 @@ from trishula import uris
 from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
 from trishula_router.commands.start import load_config
-from trishula_router.commands.state import CommandFailed, default_state_dir, open_state_dir, speaks_json
+from trishula_router.commands.state import (
+    CommandFailed,
+    default_state_dir,
+    open_state_dir,
+    require_crossbar,
+    speaks_json,
+)
 from trishula_router.effective import options_of
 from trishula_router.node_key import KeyUnusable, public_key_of
 from trishula_router.options import ConfigError, parse_options
@@ -40,12 +46,11 @@ def keys(ctx: click.Context, config: Path | None, state: Path | None) -> None:
     The key pair is Crossbar's: crossbar/key.priv (mode 0600) and crossbar/key.pub in the state directory. With --json:
     an object with node, public_key, file and principal.
     """
+    require_crossbar()
     raw, base = load_config(config)
     try:
         options = parse_options(options_of(raw), base=base, path="extra")
-    except LookupError as error:
-        raise CommandFailed(str(error), Exit.CONFIG) from None
-    except ConfigError as error:
+    except (LookupError, ConfigError) as error:
         raise CommandFailed(str(error), Exit.CONFIG) from None
     if state is None:
         state = default_state_dir(os.environ) if config is None else options.state_dir

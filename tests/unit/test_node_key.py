@@ -1,0 +1,69 @@
+"""The node's key: made once, for its owner's eyes alone, and printed so that it can be pasted."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from trishula.cli.exits import Exit
+from trishula.cli.main import cli
+from trishula_router.node_key import KeyUnusable, is_public_key, public_key_of, read_public_key
+
+
+def keys(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["node", "keys", *map(str, arguments)])
+
+
+def test_the_key_is_made_once_where_crossbar_looks_for_it(tmp_path: Path) -> None:
+    assert read_public_key(tmp_path / "crossbar") is None
+    key = public_key_of(tmp_path / "crossbar")
+    assert is_public_key(key)
+    assert public_key_of(tmp_path / "crossbar") == key == read_public_key(tmp_path / "crossbar")
+    assert stat.S_IMODE((tmp_path / "crossbar" / "key.priv").stat().st_mode) == 0o600
+
+
+def test_a_damaged_key_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "key.priv").write_text("nonsense")
+    with pytest.raises(KeyUnusable, match=r"is damaged .*; put the two files key.priv and key.pub back"):
+        public_key_of(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, 7, "", "a" * 63, "A" * 64, "g" * 64, ["a" * 64]])
+def test_what_is_no_public_key(value: object) -> None:
+    assert not is_public_key(value)
+
+
+def test_node_keys_prints_what_a_peer_is_given(tmp_path: Path) -> None:
+    done = keys("--state", tmp_path)
+    key = public_key_of(tmp_path / "crossbar")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        f"the public key of single: {key}",
+        "in the configuration of each peer, in the path peer, below auth.cryptosign.principals:",
+        f'    "single": {{"realm": "trishula", "role": "rlink", "authorized_keys": ["{key}"]}}',
+    ]
+    assert json.loads(keys("--state", tmp_path, "--json").stdout) == {
+        "node": "single",
+        "public_key": key,
+        "file": str(tmp_path / "crossbar" / "key.pub"),
+        "principal": {"single": {"realm": "trishula", "role": "rlink", "authorized_keys": [key]}},
+    }
+
+
+def test_node_keys_takes_the_state_of_the_configuration(tmp_path: Path) -> None:
+    shipped = Path(__file__).resolve().parents[2] / "config" / "failover.json"
+    (tmp_path / "node.json").write_text(shipped.read_text().replace("trishula-state", "here"))
+    done = keys("--config", tmp_path / "node.json", "--json")
+    assert json.loads(done.stdout)["node"] == "rushabdev"
+    assert (tmp_path / "here" / "crossbar" / "key.pub").exists()
+
+
+def test_node_keys_of_a_bad_configuration_says_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "node.json").write_text('{"workers": []}')
+    done = keys("--config", tmp_path / "node.json")
+    assert done.exit_code == Exit.CONFIG
+    assert done.stderr == "Error: the configuration has no component with options\n"
