@@ -1,4 +1,4 @@
-"""The pure parts of the links, and the faults of Crossbar's that they mend: a test of these that fails is a fault gone."""
+"""The pure parts of the links, and the faults of Crossbar's that they mend: if such a test fails, a fault is gone."""
 
 from __future__ import annotations
 
