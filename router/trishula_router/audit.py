@@ -16,7 +16,7 @@ import msgspec
 from trishula.errors import MessageUnknown
 from trishula.names import BROADCAST, Address
 from trishula_router.arguments import QueryOptions
-from trishula_router.journal import Record
+from trishula_router.journal import SEQUENCE_MASK, Record
 from trishula_router.mailroom import got, is_of
 from trishula_router.notices import is_reserved
 from trishula_router.settlement import Settlement
@@ -157,7 +157,12 @@ class Audit:
     def _event(self, record: Record, position: int) -> dict[str, Any]:
         """A record as it concerns one message: without the others of its batch."""
         facts = msgspec.json.decode(record.facts)
-        for one in facts.pop("messages", ()):
+        listed = facts.pop("messages", ())
+        for name in _ONE_EACH.keys() & facts.keys():
+            of_each = dict(zip(listed, facts.pop(name), strict=False))
+            if position in of_each:
+                facts[_ONE_EACH[name]] = of_each[position]
+        for one in listed:
             if isinstance(one, list) and one[0] == position:
                 if record.kind == "delivered":
                     facts["attempt"] = one[1]
@@ -187,12 +192,15 @@ def told_verdict(verdict: Verdict) -> dict[str, Any]:
         "bodies": verdict.bodies,
         "ok": not verdict.damages,
         "damaged": [
-            {"seq": damage.position, "what": damage.what}
+            {"seq": damage.position & SEQUENCE_MASK, "what": damage.what}
             | ({} if damage.id is None else {"id": damage.id, "from": damage.sender})
             for damage in verdict.damages
         ],
     }
 
+
+#: Facts with a value for each message of the record's batch, and what the value of one is called.
+_ONE_EACH = {"lives": "life", "expires_at": "expires_at"}
 
 #: From the furthest from done to done.
 _FURTHEST_FIRST = ("accepted", "delivered", "dead", "expired", "cancelled", "done")

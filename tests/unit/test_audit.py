@@ -105,6 +105,19 @@ def test_why_tells_a_whole_life(rig: Rig) -> None:
     assert not any("messages" in event for event in life["events"])
 
 
+def test_why_tells_of_a_replay_what_concerns_the_message(rig: Rig) -> None:
+    dc, agni = rig.join("dc"), rig.join("agni")
+    rig.send(dc, {"id": "m1", "to": "agni", "ttl_ms": 5000}, {"id": "m2", "to": "agni"})
+    for delivery in rig.fetch(agni)["deliveries"]:
+        rig.nack(agni, delivery["token"], "no", requeue=False)
+    operator = rig.join("rushabdev", operator=True)
+    letters = rig.call(operator, uris.ADMIN_DEAD_LIST, {})["letters"]
+    rig.call(operator, uris.ADMIN_DEAD_REPLAY, [letter["seq"] for letter in letters])
+    (life,) = rig.call(dc, uris.AUDIT_WHY, "m1")["messages"]
+    (replayed,) = (event for event in life["events"] if event["kind"] == "replayed")
+    assert (replayed["life"], replayed["expires_at"]) == (1, START_MS + 5000)
+
+
 def test_an_operator_may_ask_about_all(rig: Rig) -> None:
     rig.send(rig.join("dc"), {"id": "m1", "to": "agni"})
     boss = rig.join("rushabdev", operator=True)
