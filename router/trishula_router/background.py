@@ -8,6 +8,8 @@ matters. The store itself says when it begins to fail and when it works again
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -16,11 +18,11 @@ from trishula.errors import StorageFailed, StorageFull
 __all__ = ["log_fault"]
 
 
-def log_fault(failure: Failure, /, log: Logger, what: str, **facts: object) -> None:
+def log_fault(failure: Failure, /, log: Logger, what: str, **facts: Any) -> None:
     """An errback that logs a fault, unless it is the store's.
 
     Args:
         what: the sentence; ``facts`` fill it in.
     """
-    if failure.check(StorageFull, StorageFailed) is None:
+    if not isinstance(failure.value, StorageFull | StorageFailed):
         log.failure(what, failure, **facts)

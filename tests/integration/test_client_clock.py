@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.node import environment
 
-#: A wall clock that somebody sets back by an hour in a moment, and an address at which nobody is.
+#: A wall clock that somebody sets back by an hour soon after the reactor began, and an address at which nobody is.
 BEGIN = """
 import math, time
 true_time, step_at_s = time.time, math.inf
@@ -19,7 +19,14 @@ from twisted.internet import asyncioreactor
 asyncioreactor.install()
 from twisted.internet import reactor
 where = {"url": "ws://127.0.0.1:1/ws", "token": "dc." + "a" * 43}
-step_at_s = time.monotonic() + 0.3
+
+
+def begun():
+    global step_at_s
+    step_at_s = time.monotonic() + 0.3
+
+
+reactor.callWhenRunning(begun)
 """
 
 SCRIPT = """
