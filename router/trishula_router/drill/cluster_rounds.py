@@ -7,33 +7,26 @@ agent of a bus that runs for months would see.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import msgspec
 
-from trishula import uris
 from trishula.rejoin import HEALTHY_AFTER_S
-from trishula.throwaway import ToolFailed
-from trishula_router.clusters import Member, linked_configs
 from trishula_router.drill.autopsy import autopsies
 from trishula_router.drill.cluster_faults import BUSIEST, LINK, NODES, cluster_schedule
 from trishula_router.drill.faults import Fault, Kind
 from trishula_router.drill.figures import delays_ms, gaps_ms
 from trishula_router.drill.final import Final
 from trishula_router.drill.history import Event, NodeKilled
-from trishula_router.drill.processes import NodeProcess
+from trishula_router.drill.linked import LinkedNodes, ask_status, url_of
 from trishula_router.drill.proxy import Network, Proxy, free_port
 from trishula_router.drill.report import Report
-from trishula_router.drill.stage import DELIVERY, RETENTION, Stage
+from trishula_router.drill.stage import DELIVERY, OPERATOR, RETENTION, Stage
 from trishula_router.drill.worker import Role, Task
-from trishula_router.effective import Json, options_of, render_config
-from trishula_router.node_key import public_key_of
 
 __all__ = ["ClusterStage"]
 
@@ -49,8 +42,6 @@ _ELSEWHERE = ("drill_sender_two", "drill_agent_two")
 _MEASURED = ("failover", "rolling-restart")
 #: Short, so that clients come back between two rounds.
 _FAILBACK = "1s"
-#: A peer that lacked something for longer isn't in step.
-_IN_STEP_S = 1.0
 _SLACK_S = 0.5
 
 
@@ -59,97 +50,67 @@ class ClusterStage(Stage):
 
     def __init__(self, directory: Path, network: Network, report: Report, chance: random.Random) -> None:
         super().__init__(directory, _ROLES, network, report)
-        self._state = {name: directory / name for name in NODES}
-        self._ports = {name: free_port() for name in NODES}
+        ports = {name: free_port() for name in NODES}
         self._proxies: dict[str, Proxy] = {}
         if report.drill == "netsplit":
             # The way to the first node that its peer takes, and the ways to both that the clients take.
-            ways = {LINK: self._ports[NODES[0]], **self._ports}
+            ways = {LINK: ports[NODES[0]], **ports}
             self._proxies = {way: network.proxy(port, chance) for way, port in ways.items()}
-        self._nodes = {
-            name: NodeProcess(state, self._ports[name], directory / f"{name}.errors")
-            for name, state in self._state.items()
-        }
-        self._configs = self._write_configs()
-        self._marks: dict[str, int] = {}
-
-    def _write_configs(self) -> dict[str, Path]:
-        base: Json = json.loads((files("trishula_router.config") / "single.json").read_bytes())
-        options = options_of(base)
-        options["delivery"].update(DELIVERY)
-        options["retention"].update(RETENTION)
-        members = []
-        for name, state in self._state.items():
-            state.mkdir(mode=0o700)
-            port = self._proxies[LINK].port if LINK in self._proxies and name == NODES[0] else self._ports[name]
-            members.append(Member(name, port, public_key_of(state / "crossbar")))
-        written = {}
-        for name, config in linked_configs(base, members).items():
-            written[name] = self.directory / f"{name}.json"
-            written[name].write_text(render_config(config))
-        return written
+        self._nodes = LinkedNodes(
+            directory,
+            ports,
+            options={"delivery": DELIVERY, "retention": RETENTION},
+            peer_ports={NODES[0]: self._proxies[LINK].port} if self._proxies else {},
+        )
+        self._marks: dict[str, int] | None = None
 
     # -- the nodes -----------------------------------------------------------------------------------------------------
 
     @property
     def states(self) -> list[Path]:
-        return list(self._state.values())
+        return list(self._nodes.states.values())
 
     def start_nodes(self) -> None:
         for name in NODES:
-            self._spawn(name)
+            self._nodes.spawn(name)
         self._wait_linked()
-
-    def _spawn(self, name: str) -> None:
-        self._nodes[name].spawn(self._configs[name])
 
     def stop_nodes(self) -> None:
         self.wait("each node to hold what the other one has", self._hold_the_same)
-        for node in self._nodes.values():
+        for node in self._nodes.nodes.values():
             node.stop()
 
+    def _hold_the_same(self) -> bool:
+        self._marks = self._nodes.held_by_all(self.tokens[OPERATOR])
+        return self._marks is not None
+
     def kill_nodes(self) -> None:
-        for node in self._nodes.values():
-            node.kill()
+        self._nodes.kill()
 
     def finals(self, ids: Sequence[str]) -> list[Final]:
-        return autopsies(self._state, ids, self._marks)
+        return autopsies(self._nodes.states, ids, self._marks or {})
 
     def open(self) -> int:
-        told = [self.status_of(port) for port in self._ports.values()]
+        told = [ask_status(port, self.tokens[OPERATOR]) for port in self._nodes.ports.values()]
         return sum(int(status["pending"]) + int(status["in_flight"]) for status in told)
 
     def _wait_linked(self) -> None:
-        for node in self._nodes.values():
-            node.wait_ready()
-        self.wait("each node sees the other one, which is in step", self._are_in_step)
-
-    def _are_in_step(self) -> bool:
-        for port in self._ports.values():
-            try:
-                peers = self.status_of(port)["peers"]
-            except ToolFailed:
-                return False
-            if not all(
-                peer["state"] == "up" and peer["lag_s"] is not None and peer["lag_s"] < _IN_STEP_S for peer in peers
-            ):
-                return False
-        return True
-
-    def _hold_the_same(self) -> bool:
-        told = {name: self.status_of(port) for name, port in self._ports.items()}
-        self._marks = {name: int(status["high_water"]) for name, status in told.items()}
-        return all(peer["copied"] >= self._marks[peer["node"]] for status in told.values() for peer in status["peers"])
+        self._nodes.wait_ready()
+        self.wait(
+            "each node sees the other one, which is in step",
+            lambda: self._nodes.are_in_step(self.tokens[OPERATOR]),
+        )
 
     # -- a round -------------------------------------------------------------------------------------------------------
 
     def task(self, task: Task) -> Task:
         is_elsewhere = task.name in _ELSEWHERE and not (self.report.drill == "failover" and task.role == "send")
         order = NODES[::-1] if is_elsewhere else NODES
-        ports = [self._proxies[name].port if name in self._proxies else self._ports[name] for name in order]
         return msgspec.structs.replace(
             task,
-            url=",".join(f"ws://127.0.0.1:{port}/{uris.WEBSOCKET_PATH}" for port in ports),
+            url=",".join(url_of(self._proxies[name].port) for name in order)
+            if self._proxies
+            else self._nodes.url(order),
             failback=_FAILBACK,
             is_eager=self.report.drill not in _MEASURED,
         )
@@ -176,21 +137,21 @@ class ClusterStage(Stage):
         name = self._busiest() if fault.target == BUSIEST else fault.target
         match fault.kind:
             case Kind.KILL_NODE:
-                return lambda: self._kill(name), lambda: self._spawn(name)
+                return lambda: self._kill(name), lambda: self._nodes.spawn(name)
             case Kind.RESTART_NODE:
-                return self._nodes[name].stop, lambda: self._spawn(name)
+                return self._nodes.nodes[name].stop, lambda: self._nodes.spawn(name)
             case Kind.FREEZE_NODE:
-                return self._nodes[name].freeze, self._nodes[name].thaw
+                return self._nodes.nodes[name].freeze, self._nodes.nodes[name].thaw
             case _:
                 return self.spoil([self._proxies[name]], fault)
 
     def _kill(self, name: str) -> None:
         if self.ends is not None:
             self.ends.tell(NodeKilled(time.monotonic_ns(), name))
-        self._nodes[name].kill()
+        self._nodes.nodes[name].kill()
 
     def _busiest(self) -> str:
-        names = {str(port): name for name, port in self._ports.items()}
+        names = {str(port): name for name, port in self._nodes.ports.items()}
         on = Counter(names[client.port] for client in self.clients.values() if client.port in names)
         return max(NODES, key=lambda name: on[name])
 

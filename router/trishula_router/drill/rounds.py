@@ -20,7 +20,6 @@ from typing import Any
 
 import msgspec
 
-from trishula import uris
 from trishula.throwaway import ToolFailed
 from trishula_router.drill.ailing import ailing_worker_program
 from trishula_router.drill.autopsy import autopsy, size_of_store
@@ -30,10 +29,11 @@ from trishula_router.drill.dials import Dials
 from trishula_router.drill.faults import Cast, Fault, Kind, schedule
 from trishula_router.drill.final import Final
 from trishula_router.drill.history import NodeStarted
+from trishula_router.drill.linked import ask_status, url_of
 from trishula_router.drill.processes import NodeProcess
 from trishula_router.drill.proxy import Network, Proxy, free_port
 from trishula_router.drill.report import Report
-from trishula_router.drill.stage import DELIVERY, RETENTION, Stage
+from trishula_router.drill.stage import DELIVERY, OPERATOR, RETENTION, Stage
 from trishula_router.drill.worker import Role, Task
 from trishula_router.effective import options_of
 
@@ -133,7 +133,7 @@ class _NodeStage(Stage):
         return [autopsy(self._state, ids)]
 
     def open(self) -> int:
-        status = self.status_of(self._port)
+        status = ask_status(self._port, self.tokens[OPERATOR])
         return int(status["pending"]) + int(status["in_flight"])
 
     def faults(self, number: int) -> tuple[Fault, ...]:
@@ -144,7 +144,7 @@ class _NodeStage(Stage):
         port = self._port if proxy is None else proxy.port
         return msgspec.structs.replace(
             task,
-            url=f"ws://127.0.0.1:{port}/{uris.WEBSOCKET_PATH}",
+            url=url_of(port),
             padding_bytes=_LARGE_BYTES if self.report.drill in ("disk-full", "fsync") else task.padding_bytes,
             ttls_ms=_TTLS_MS if self.report.drill == "clock" else (),
             dials=str(self._client_dials[task.name].file) if task.name in self._client_dials else "",

@@ -13,25 +13,19 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from trishula import connect, uris
-from trishula.errors import TrishulaError
 from trishula.throwaway import ToolFailed
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.commands.state import agents_file_of
 from trishula_router.drill.checker import check
 from trishula_router.drill.faults import Fault
 from trishula_router.drill.final import Final
 from trishula_router.drill.history import Event, History, Sent, read_all
+from trishula_router.drill.linked import make_tokens
 from trishula_router.drill.processes import ClientProcess
 from trishula_router.drill.proxy import Network, Proxy, Toxic
 from trishula_router.drill.report import Report
 from trishula_router.drill.worker import Role, Task
-from trishula_router.tokens import TokenRecord, digest_of, new_token, with_new_token
 
 __all__ = ["DELIVERY", "OPERATOR", "RETENTION", "Stage"]
 
@@ -72,7 +66,7 @@ class Stage(ABC):
         self._legs = 0
 
     def __enter__(self) -> Stage:
-        self.tokens = self._make_tokens()
+        self.tokens = make_tokens(self.states, self._roles, OPERATOR)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -160,19 +154,6 @@ class Stage(ABC):
         self.report.add(check(events, *self.finals(ids)))
         self.measure(events)
         shutil.rmtree(directory)
-
-    def _make_tokens(self) -> dict[str, str]:
-        """Register everybody; a further drill on the same state gives each another token."""
-        now_s = time.time()
-        made = {name: new_token(name, secrets.token_urlsafe) for name in (*self._roles, OPERATOR)}
-        for state in self.states:
-            state.mkdir(mode=0o700, exist_ok=True)
-            with update_agents(agents_file_of(state)) as agents:
-                for name, token in made.items():
-                    record = agents.get(name, AgentRecord())
-                    kept, _ = with_new_token(record.tokens, TokenRecord(digest_of(token), now_s, None, None), now_s)
-                    agents[name] = replace(record, tokens=kept, operator=name == OPERATOR)
-        return made
 
     def _task(self, name: str, directory: Path) -> Task:
         return self.task(
@@ -263,16 +244,3 @@ class Stage(ABC):
 
         self.wait("a receipt for every message", quiet, _DRAIN_S)
         self.wait("the end of every message", lambda: self.open() <= open_before, _DRAIN_S)
-
-    def status_of(self, port: int) -> dict[str, Any]:
-        """What a node says of itself.
-
-        Raises:
-            ToolFailed: it can't be asked.
-        """
-        try:
-            with connect(f"ws://127.0.0.1:{port}/{uris.WEBSOCKET_PATH}", token=self.tokens[OPERATOR]) as bus:
-                status: dict[str, Any] = bus.request(uris.NODE_STATUS)
-        except TrishulaError as error:
-            raise ToolFailed(f"the node can't be asked: {error}") from None
-        return status
