@@ -6,6 +6,7 @@ send bytes that are no WAMP. What a node must withstand is tested with it, and t
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.twisted.websocket import WampWebSocketClientFactory
 from autobahn.wamp.exception import ApplicationError, TransportLost
-from autobahn.wamp.serializer import JsonSerializer, MsgPackSerializer
+from autobahn.wamp.serializer import CBORSerializer, JsonObjectSerializer, JsonSerializer, MsgPackSerializer, Serializer
 from autobahn.wamp.types import CallOptions, ComponentConfig, PublishOptions, RegisterOptions, SubscribeOptions
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -38,7 +39,25 @@ __all__ = [
 #: What a refused call, publication, registration or subscription raises; ``.error`` is its URI, ``.args`` what came.
 Refused = ApplicationError
 
-SERIALIZERS = {"json": JsonSerializer, "msgpack": MsgPackSerializer}
+
+class _EscapedJson(JsonObjectSerializer):  # type: ignore[misc]
+    def serialize(self, obj: object) -> bytes:
+        return json.dumps(obj, separators=(",", ":")).encode()
+
+
+class _EscapedJsonSerializer(JsonSerializer):  # type: ignore[misc]
+    """JSON in ASCII: unlike Autobahn's own way of writing it, it can carry lone surrogates."""
+
+    def __init__(self) -> None:
+        Serializer.__init__(self, _EscapedJson())
+
+
+SERIALIZERS = {
+    "json": JsonSerializer,
+    "json-escaped": _EscapedJsonSerializer,
+    "msgpack": MsgPackSerializer,
+    "cbor": CBORSerializer,
+}
 TIMEOUT_S = 10.0
 
 
@@ -162,6 +181,11 @@ class PlainClient:
         """Register; the procedure gets the arguments, and the details as ``details``."""
         options = RegisterOptions(match=match, details_arg="details", forward_for=forward_for)
         await _in_time(self._session.register(procedure, uri, options=options))
+
+    def send_frame(self, payload: bytes) -> None:
+        """Send a WebSocket message, whatever is in it."""
+        transport = self._session._transport
+        transport.sendMessage(payload, isBinary=transport._serializer._serializer.BINARY)
 
     def hang_up(self) -> None:
         """Break the connection, without a word."""

@@ -1,0 +1,394 @@
+"""The wire contract as a table, for tests: each procedure, its arguments, right ones of them and their rules.
+
+The rules of values are in ``rules``; what is made of all this is in ``abuse``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.support.rules import (
+    AGENTS,
+    MAX_MS,
+    Rule,
+    integer,
+    is_copies,
+    is_id,
+    is_json,
+    is_place,
+    is_recipient,
+    is_text,
+    is_token,
+    like,
+    list_of,
+    number,
+    one_of,
+    or_none,
+    text,
+)
+from trishula import uris
+from trishula.message import MESSAGE_TYPES
+
+__all__ = ["LONG_WAIT_S", "PROCEDURES", "WAIT", "Field", "Param", "Procedure"]
+
+#: Longer polls are right, and would take the test's time.
+LONG_WAIT_S = 0.02
+
+
+@dataclass(frozen=True)
+class Field:
+    """A key of a map.
+
+    Attributes:
+        name: the key.
+        good: values that are right.
+        rule: which others are.
+        required: whether it may be absent.
+        plain: a right value, of one that may not.
+    """
+
+    name: str
+    good: st.SearchStrategy[Any]
+    rule: Rule
+    required: bool = False
+    plain: Any = None
+
+
+@dataclass(frozen=True)
+class Param:
+    """A positional argument: a map, a list of maps, or a value by itself.
+
+    Attributes:
+        name: what refusals call it.
+        fields: the keys of the map, or of each of the maps.
+        many: whether it is a list of maps.
+        good: of a value by itself: right ones.
+        rule: of a value by itself: which others are.
+        plain: of a value by itself: a right one.
+    """
+
+    name: str
+    fields: tuple[Field, ...] = ()
+    many: bool = False
+    good: st.SearchStrategy[Any] | None = None
+    rule: Rule | None = None
+    plain: Any = None
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """A procedure of the node.
+
+    Attributes:
+        uri: its name.
+        params: its positional arguments.
+        least: how many of them must be there.
+        shape: whether an answer is as documented.
+        states: the errors (below ``trishula.error.``) with which a right call may end.
+        for_operators: whether agents may not call it.
+    """
+
+    uri: str
+    params: tuple[Param, ...]
+    least: int
+    shape: Callable[[Any], bool]
+    states: frozenset[str] = frozenset()
+    for_operators: bool = False
+
+
+ids = st.from_regex(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,11}", fullmatch=True).filter(is_id)
+instances = st.sampled_from(["a", "b1", "c_2"])
+tokens = st.sampled_from(["1.1", "2.3", "999999999.1", "7.1.0123abcd", f"{2**63 - 1}.1", "0.0"])
+positions = st.integers(0, 40) | st.just(2**63 - 1)
+instants = st.integers(0, MAX_MS)
+texts = st.text(max_size=40).filter(is_text)
+lines = texts.filter(bool)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+_INSTANT = or_none(integer(0, MAX_MS))
+_POSITION = integer(0, 2**63 - 1)
+_EPOCH = or_none(text(1, 64))
+_INSTANCE = or_none(like(r"[a-z0-9][a-z0-9_]{0,31}"))
+_CAPABILITY = r"[a-z][a-z0-9_.-]{0,62}"
+
+MESSAGE = (
+    # An ACK and an answer depend on what they name.
+    Field(
+        "type",
+        st.just("STATUS"),
+        lambda v: None if v == "ACK" else one_of(*MESSAGE_TYPES)(v),
+        required=True,
+        plain="STATUS",
+    ),
+    Field("id", ids, is_id, required=True, plain="plain"),
+    Field("to", st.just("vault"), is_recipient, required=True, plain="vault"),
+    Field("from", st.none(), lambda v: None if isinstance(v, str) and v.partition("/")[0] in AGENTS else v is None),
+    Field("timestamp", instants, _INSTANT),
+    Field("payload", values, is_json),
+    Field("priority", st.integers(1, 5), integer(1, 5)),
+    Field("reply_to", ids, or_none(like(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}"))),
+    # Only a COMMAND has one.
+    Field("procedure", st.none(), lambda v: v is None or (None if like(r"[A-Za-z_][A-Za-z0-9_.]*")(v) else False)),
+    Field("seq", instants, or_none(integer(0, MAX_MS))),
+    Field("subject", lines, or_none(text(1, 256))),
+    Field("ttl_ms", st.integers(60_000, MAX_MS), or_none(integer(1, MAX_MS))),
+    Field("deadline_at", st.integers(2**42, MAX_MS), _INSTANT),
+    Field("traceparent", lines, or_none(text(1, 256))),
+)
+_PLACE = (Field("epoch", lines, _EPOCH), Field("position", positions, or_none(_POSITION)))
+_TOKENS = Param("tokens", good=st.lists(tokens, max_size=4), rule=list_of(is_token, 1024), plain=["1.1"])
+_IDS = Param(
+    "ids",
+    good=st.lists(ids, max_size=4),
+    rule=list_of(like(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}"), 1000),
+    plain=["plain"],
+)
+_SEQS = list_of(_POSITION, 1000)
+
+
+def _keys(*names: str) -> Callable[[Any], bool]:
+    return lambda answer: isinstance(answer, dict) and set(names) <= set(answer)
+
+
+def _each(shape: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda answer: isinstance(answer, list) and all(shape(one) for one in answer)
+
+
+def _is_receipt(one: Any) -> bool:
+    if not _keys("id", "status", "node", "seq", "copies")(one):
+        return False
+    if one["status"] in ("accepted", "duplicate"):
+        return isinstance(one["id"], str) and isinstance(one["seq"], int) and isinstance(one["copies"], int)
+    return one["status"] == "refused" and isinstance(one["error"], str) and bool(one["detail"])
+
+
+def _is_bool(one: Any) -> bool:
+    return isinstance(one, bool)
+
+
+_IS_ENTRY = _keys("agent", "presence", "since", "node", "capabilities")
+_IS_LETTER = _keys("seq", "from", "id", "to", "type", "reason", "failures", "attempts", "dead_at", "bytes")
+WAIT = Field("wait_s", st.floats(0, LONG_WAIT_S), number(0, 60))
+_OPTIONS = "options"
+_UNKNOWN = frozenset({"message_unknown"})
+
+PROCEDURES = (
+    Procedure(
+        uris.MAILBOX_SEND,
+        (
+            Param("messages", MESSAGE, many=True),
+            Param(_OPTIONS, (Field("copies", st.just(1), is_copies),)),
+        ),
+        1,
+        _each(_is_receipt),
+    ),
+    Procedure(
+        uris.MAILBOX_ATTACH,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field("instance", instances, _INSTANCE),
+                    Field(
+                        "capabilities",
+                        st.lists(st.from_regex(r"[a-z][a-z0-9_.-]{0,5}", fullmatch=True), max_size=3),
+                        list_of(like(_CAPABILITY), 256),
+                    ),
+                    Field("window", st.integers(1, 1024), or_none(integer(1, 1024))),
+                    Field("heartbeat_s", st.floats(0.1, 3600), or_none(number(0, 3600, above=True))),
+                    *_PLACE,
+                ),
+            ),
+        ),
+        0,
+        _keys("node", "epoch", "high_water", "lease_s"),
+    ),
+    Procedure(uris.MAILBOX_ACK, (_TOKENS,), 1, _each(_is_bool)),
+    Procedure(
+        uris.MAILBOX_NACK,
+        (
+            Param(
+                "items",
+                (
+                    Field("token", tokens, is_token, required=True, plain="1.1"),
+                    Field("reason", texts, text(0, 2000)),
+                    Field("requeue", st.booleans(), _is_bool),
+                ),
+                many=True,
+            ),
+        ),
+        1,
+        _each(_is_bool),
+    ),
+    Procedure(
+        uris.MAILBOX_WORKING,
+        (
+            Param("token", good=tokens, rule=is_token, plain="1.1"),
+            Param("for_s", good=st.floats(0.1, 86400), rule=number(0, 86400, above=True), plain=1),
+        ),
+        2,
+        _keys("lease_until_at"),
+        _UNKNOWN,
+    ),
+    Procedure(
+        uris.MAILBOX_FETCH,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field("max", st.integers(1, 1000), integer(1, 1000)),
+                    WAIT,
+                    Field("instance", instances, _INSTANCE),
+                    *_PLACE,
+                ),
+            ),
+        ),
+        0,
+        _keys("deliveries", "epoch", "high_water", "pending", "in_flight"),
+        frozenset({"mailbox_busy"}),
+    ),
+    Procedure(
+        uris.MAILBOX_PEEK,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field("max", st.integers(1, 1000), integer(1, 1000)),
+                    Field("after", st.lists(positions, min_size=2, max_size=2), or_none(is_place)),
+                    Field("instance", instances, _INSTANCE),
+                ),
+            ),
+        ),
+        0,
+        _keys("messages", "more", "after", "epoch", "high_water", "pending", "in_flight"),
+    ),
+    Procedure(uris.MAILBOX_STATUS, (_IDS,), 1, lambda answer: isinstance(answer, dict)),
+    Procedure(uris.MAILBOX_CANCEL, (_IDS,), 1, _each(_is_bool)),
+    Procedure(uris.DIRECTORY_LIST, (), 0, _each(_IS_ENTRY)),
+    Procedure(
+        uris.DIRECTORY_GET,
+        # What is no agent's name is told by its value.
+        (Param("", good=st.sampled_from(AGENTS), rule=lambda v: isinstance(v, str) and v in AGENTS, plain="jay"),),
+        1,
+        _IS_ENTRY,
+        frozenset({"agent_unknown"}),
+    ),
+    Procedure(
+        uris.DIRECTORY_FIND,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field("capability", texts, or_none(is_text)),
+                    Field(
+                        "presence",
+                        st.sampled_from(["online", "busy", "stale", "offline"]),
+                        or_none(one_of("online", "busy", "stale", "offline")),
+                    ),
+                ),
+            ),
+        ),
+        0,
+        _each(_IS_ENTRY),
+    ),
+    Procedure(
+        uris.DIRECTORY_BEAT,
+        (
+            Param(
+                "beat",
+                (
+                    Field("sent_at", instants, integer(0, MAX_MS), required=True, plain=0),
+                    Field("state", lines, or_none(text(1, 64))),
+                    Field("busy_until", instants, _INSTANT),
+                    Field("load", st.floats(0, 1e9), or_none(number(0, sys.float_info.max))),
+                    Field("progress", lines, or_none(text(1, 1000))),
+                ),
+            ),
+        ),
+        1,
+        _keys("received_at", "answered_at"),
+    ),
+    Procedure(
+        uris.AUDIT_QUERY,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    *(Field(name, texts, or_none(is_text)) for name in ("agent", "id", "kind")),
+                    *(Field(name, instants, _INSTANT) for name in ("since", "until")),
+                    Field("after", positions, _POSITION),
+                    Field("limit", st.integers(1, 20), integer(1, 1000)),
+                ),
+            ),
+        ),
+        0,
+        _keys("records", "more", "after"),
+        for_operators=True,
+    ),
+    Procedure(
+        uris.AUDIT_WHY,
+        (
+            Param("id", good=ids, rule=like(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}"), plain="plain"),
+            Param(_OPTIONS, (Field("from", texts, or_none(is_text)),)),
+        ),
+        1,
+        _keys("messages"),
+        _UNKNOWN,
+    ),
+    Procedure(uris.AUDIT_VERIFY, (), 0, _keys("records", "bodies", "ok", "damaged"), for_operators=True),
+    Procedure(uris.NODE_STATUS, (), 0, _keys("node", "pid", "epoch", "high_water"), for_operators=True),
+    Procedure(
+        uris.ADMIN_DEAD_LIST,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field("agent", texts, or_none(is_text)),
+                    Field("limit", st.integers(1, 1000), integer(1, 1000)),
+                    Field("after", positions, _POSITION),
+                ),
+            ),
+        ),
+        0,
+        lambda answer: _keys("letters", "more")(answer) and _each(_IS_LETTER)(answer["letters"]),
+        for_operators=True,
+    ),
+    Procedure(
+        uris.ADMIN_DEAD_SHOW,
+        (Param("seq", good=positions, rule=_POSITION, plain=1),),
+        1,
+        lambda answer: _IS_LETTER(answer) and "message" in answer,
+        _UNKNOWN,
+        for_operators=True,
+    ),
+    Procedure(
+        uris.ADMIN_DEAD_REPLAY,
+        (Param("seqs", good=st.lists(positions, max_size=3), rule=_SEQS, plain=[1]),),
+        1,
+        _each(_is_bool),
+        for_operators=True,
+    ),
+    Procedure(
+        uris.ADMIN_DEAD_PURGE,
+        # A list, or a map in its place; DESIGN has no word for which.
+        (
+            Param(
+                "",
+                good=st.lists(positions, max_size=3),
+                rule=lambda v: None if isinstance(v, dict) else _SEQS(v),
+                plain=[1],
+            ),
+        ),
+        1,
+        lambda answer: isinstance(answer, int),
+        for_operators=True,
+    ),
+)
