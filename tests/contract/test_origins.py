@@ -15,10 +15,13 @@ import pytest
 from tests.contract.test_store import InMemory, InSqlite, Subject, append, draft, is_sound, state_of
 from tests.support.stores import ReactorQueue, open_sqlite
 from trishula.errors import StorageFull
-from trishula_router.journal import ORIGIN_SHIFT, digest_of
+from trishula.message import DEFAULT_TTL_MS
+from trishula_router.journal import GENESIS, ORIGIN_SHIFT, digest_of
 from trishula_router.store.copies import Extract, JournalForked, Origin
+from trishula_router.store.facts import accepted_facts
 from trishula_router.store.interface import Accepted, Copied, MailboxSize, Return, State, StoredMessage
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.migrate import SCHEMA_DIRECTORY
 from trishula_router.store.operations import back_up, restore, verify_file
 from trishula_router.store.sqlite import FILE_NAME
 
@@ -197,6 +200,20 @@ def test_a_record_that_is_not_of_the_chain_is_refused(here: Subject, agni: Peer)
     assert (caught.value.node, caught.value.epoch, caught.value.sequence) == ("agni", "epoch-of-agni", 2)
     assert here.store.origins() == [Origin(0, "", "epoch-1", 0)]
     assert copy(here, agni, made).sequence == 2
+
+
+def test_a_run_that_lacks_what_its_records_need_is_refused(here: Subject, agni: Peer, rush: Peer) -> None:
+    append(rush, draft("m1"))
+    without = msgspec.structs.replace(run(rush), messages={})
+    with pytest.raises(JournalForked, match=r"record 1 of node rush .* came without what belongs to its message"):
+        copy(here, rush, without)
+    agni.do(lambda store: store.copy("rush", run(rush)))
+    agni.do(lambda store: store.settle([FAR | 1], State.DONE, None, 200))
+    without = msgspec.structs.replace(run(agni), origins={})
+    with pytest.raises(JournalForked, match=r"record 1 of node agni .* names a journal that nobody told of"):
+        copy(here, agni, without)
+    assert here.store.origins()[1:] == []
+    assert copy(here, agni).sequence == 1
 
 
 def test_another_journal_under_the_same_epoch_is_refused(here: Subject, agni: Peer) -> None:
@@ -608,3 +625,69 @@ def test_a_store_made_anew_is_rebuilt_from_a_peer(tmp_path: Path, agni: Peer) ->
     assert states == {"a1": State.OPEN, "m1": State.DONE, "m2": State.OPEN}
     assert not calls.wait(fresh.verify()).damages
     calls.wait(fresh.close())
+
+
+def as_of_version_2(directory: Path, chain: list[tuple[str, dict[str, object]]], rows: str) -> None:
+    """A store's file as programs before this one left it."""
+    connection = sqlite3.connect(directory / FILE_NAME)
+    for step in ("001-first.sql", "002-dead-letters.sql"):
+        connection.executescript((SCHEMA_DIRECTORY / step).read_text())
+    digest = GENESIS
+    for position, (kind, told_facts) in enumerate(chain, 1):
+        facts = msgspec.json.encode(told_facts)
+        digest = digest_of(digest, position, 100 + position, kind, facts)
+        connection.execute(
+            "INSERT INTO journal VALUES (?, ?, ?, ?, ?)", (position, 100 + position, kind, facts, digest)
+        )
+    connection.executescript(f"INSERT INTO property VALUES ('epoch', 'epoch-1'); {rows} PRAGMA user_version = 2;")
+    connection.close()
+
+
+def test_a_store_of_an_older_version_is_read_and_copied(tmp_path: Path, agni: Peer) -> None:
+    """Replays of that time state neither life nor end; the second death must not be taken for the first."""
+    accepted = msgspec.to_builtins(accepted_facts(draft("m1"), "agni"))
+    other = msgspec.to_builtins(accepted_facts(draft("m2"), "agni"))
+    chain: list[tuple[str, dict[str, object]]] = [
+        ("accepted", accepted),
+        ("accepted", other),
+        ("dead", {"messages": [1], "reason": "first"}),
+        ("replayed", {"messages": [1]}),
+        ("dead", {"messages": [1], "reason": "second"}),
+        ("expired", {"messages": [1], "reason": "too late for that"}),
+    ]
+    message = (
+        "INSERT INTO message VALUES ({0}, 'dc', 'm{0}', 'agni', 'STATUS', 3, 10{0}, 10000, 2, {0}, 0, 0, 0, {1}, 0);"
+    )
+    as_of_version_2(
+        tmp_path,
+        chain,
+        message.format(1, "2, NULL, 5")
+        + message.format(2, "0, NULL, NULL")
+        + "INSERT INTO body VALUES (1, CAST('{}' AS BLOB)), (2, CAST('{}' AS BLOB));"
+        + "INSERT INTO trace VALUES (1, 3), (1, 4);",
+    )
+    here = InSqlite(tmp_path)
+    assert is_sound(here)
+    assert [(it.id, it.arrival) for it in head(here)] == [("m2", 2)]
+    assert append(here, draft("m3"))[0].arrival == 7
+    copied = agni.do(lambda store: store.copy("here", run(here)))
+    assert [it.id for it in copied.arrived] == ["m2", "m3"]
+    assert state_of(agni, FAR | 1) is State.DEAD
+    # The next replay is the second one, for both.
+    here.do(lambda store: store.replay({1: 20_000}, 300))
+    assert [it.id for it in agni.do(lambda store: store.copy("here", run(here, 7))).reopened] == ["m1"]
+    assert is_sound(here)
+    here.close()
+
+
+def test_a_message_whose_row_is_lost_is_passed_on_from_its_record(tmp_path: Path, agni: Peer) -> None:
+    here = InSqlite(tmp_path)
+    append(here, draft("m1", body=b'{"a":1}'), draft("m2"), at=123)
+    here.close()
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        connection.execute("DELETE FROM message WHERE position = 1")
+    here = InSqlite(tmp_path)
+    copied = agni.do(lambda store: store.copy("here", run(here)))
+    assert [(it.id, it.expires_at) for it in copied.arrived] == [("m1", 123 + DEFAULT_TTL_MS), ("m2", 10_000)]
+    assert agni.do(lambda store: store.bodies([FAR | 1])) == {FAR | 1: b'{"a":1}'}
+    here.close()

@@ -75,7 +75,7 @@ class Extract(msgspec.Struct, frozen=True):
         first: sequence of the first record.
         previous: the digest before it.
         records: (at, kind, facts, digest) each; the digest is over the plain sequence.
-        messages: of accepted records, by sequence; one whose row is damaged is left out.
+        messages: of all accepted records, by sequence.
         bodies: envelopes by sequence, see :attr:`Particulars.body`.
         revived: bodies of the messages that were replayed, by position in the origin's numbering: the copier may have
             deleted its own.

@@ -261,10 +261,13 @@ class _Fold:
         for telling in tellings(record.kind, record.facts):
             message = self._numbering.translate(origin, telling.position)
             if message is None:
-                node, epoch = self._numbering.names[origin]
-                raise JournalForked(node, epoch, record.position & SEQUENCE_MASK, "names a journal that nobody told of")
+                raise self._forked(record, "names a journal that nobody told of")
             found.append(_Told(record, telling, message))
         return found
+
+    def _forked(self, record: Record, why: str) -> JournalForked:
+        node, epoch = self._numbering.names[record.position >> ORIGIN_SHIFT]
+        return JournalForked(node, epoch, record.position & SEQUENCE_MASK, why)
 
     # -- messages that are new, or that have one position more ---------------------------------------------------------
 
@@ -278,17 +281,15 @@ class _Fold:
                 self._changes.traces.add((here, record.position))
                 continue
             row = self._new_row(record, facts)
-            if row is not None:
-                known[key] = row.position
-                self._rows[row.position] = row
-                self._changes.new.append(row)
+            known[key] = row.position
+            self._rows[row.position] = row
+            self._changes.new.append(row)
 
-    def _new_row(self, record: Record, facts: AcceptedFacts) -> Row | None:
+    def _new_row(self, record: Record, facts: AcceptedFacts) -> Row:
         sequence = record.position & SEQUENCE_MASK
         particulars = self._extract.messages.get(sequence)
         if particulars is None:
-            # Its row is damaged where it comes from: there it is given to nobody either.
-            return None
+            raise self._forked(record, "came without what belongs to its message")
         return Row(
             record.position,
             facts.sender,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from trishula.message import DEFAULT_TTL_MS
 from trishula_router.journal import GENESIS, SEQUENCE_MASK, Kind
 from trishula_router.store.copies import Extract, Origin, Particulars
 from trishula_router.store.damage import is_damage
@@ -30,6 +31,11 @@ _RECORDS = """
     FROM (SELECT * FROM journal WHERE position > ? AND position <= ? ORDER BY position LIMIT ?) AS j
     LEFT JOIN message AS m ON j.kind = 'accepted'
         AND m.position = coalesce((SELECT a.message FROM alias AS a WHERE a.position = j.position), j.position)
+"""
+#: The same of records whose messages can't be read.
+_RECORDS_ALONE = """
+    SELECT json_group_array(json_array(position, at, kind, CAST(facts AS TEXT), hex(digest))) FROM (
+        SELECT * FROM journal WHERE position > ? AND position <= ? ORDER BY position LIMIT ?)
 """
 _BODIES = """
     SELECT json_group_array(json_array(b.position, CAST(b.envelope AS TEXT)))
@@ -53,18 +59,18 @@ class _Row(NamedTuple):
     kind: str
     facts: str
     digest: str
-    message: int | None
-    body: int | None
-    size_bytes: int | None
-    expires_at: int | None
-    by_deadline: int | None
-    state: int | None
-    life: int | None
+    message: int | None = None
+    body: int | None = None
+    size_bytes: int | None = None
+    expires_at: int | None = None
+    by_deadline: int | None = None
+    state: int | None = None
+    life: int | None = None
 
     @property
-    def is_alias(self) -> bool:
-        """Whether its message has its place elsewhere."""
-        return self.message is not None and self.message != self.position
+    def place(self) -> int:
+        """Where the body is that its message was accepted with: its own one, if it is an alias or its row is lost."""
+        return self.position if self.body is None or self.message != self.position else self.body
 
 
 def read_run(
@@ -97,21 +103,23 @@ def read_run(
 
 def _messages(connection: sqlite3.Connection, rows: list[_Row]) -> tuple[dict[int, Particulars], dict[int, bytes]]:
     """Particulars and envelopes of the accepted records of a run."""
-    places = {row.body for row in rows if row.body} | {row.position for row in rows if row.is_alias}
-    bodies = _bodies(connection, places)
+    accepted = [row for row in rows if row.kind == Kind.ACCEPTED]
+    bodies = _bodies(connection, {row.place for row in accepted} | {row.body for row in accepted if row.body})
     messages: dict[int, Particulars] = {}
     envelopes: dict[int, bytes] = {}
-    shared: dict[int, int] = {}
-    for row in rows:
-        if row.body is None or row.expires_at is None or row.state is None or row.life is None:
-            continue
-        sequence, facts = row.position & SEQUENCE_MASK, row.facts.encode()
+    shared: dict[int | None, int] = {None: 0}
+    for row in accepted:
+        sequence = row.position & SEQUENCE_MASK
         place = shared.get(row.body, 0)
-        body = bodies.get(row.position, bodies.get(row.body))
-        if not place and body is not None and is_proven(facts, body):
-            place = shared[row.body] = sequence
+        body = bodies.get(row.place, bodies.get(row.body or 0))
+        if not place and body is not None and is_proven(row.facts.encode(), body):
+            place = sequence
             envelopes[sequence] = body
-        messages[sequence] = Particulars(row.expires_at, bool(row.by_deadline), place, row.state, row.life)
+            if row.body is not None:
+                shared[row.body] = sequence
+        # A message whose row is lost is told from its record: where it comes from it is told so, too.
+        expires_at = row.at + DEFAULT_TTL_MS if row.expires_at is None else row.expires_at
+        messages[sequence] = Particulars(expires_at, bool(row.by_deadline), place, row.state or 0, row.life or 0)
     return messages, envelopes
 
 
@@ -136,16 +144,19 @@ def _read_some(connection: sqlite3.Connection, begin: int, limit: int) -> list[_
     # One of them is damaged: nobody can continue the chain behind it, but what is before it can be copied.
     rows: list[_Row] = []
     for position in range(begin, begin + limit):
-        try:
-            rows += _decoded(connection, position, position + 1, 1)
-        except (sqlite3.DatabaseError, msgspec.MsgspecError):
+        found: list[_Row] = []
+        for question in (_RECORDS, _RECORDS_ALONE):
+            with contextlib.suppress(sqlite3.DatabaseError, msgspec.MsgspecError):
+                found = found or _decoded(connection, position, position + 1, 1, question)
+        if not found:
             break
+        rows += found
     return rows
 
 
-def _decoded(connection: sqlite3.Connection, begin: int, end: int, limit: int) -> list[_Row]:
-    text = connection.execute(_RECORDS, (begin, end, limit)).fetchone()[0]
-    return sorted(msgspec.json.decode(text, type=list[_Row]))
+def _decoded(connection: sqlite3.Connection, begin: int, end: int, limit: int, question: str = _RECORDS) -> list[_Row]:
+    text = connection.execute(question, (begin, end, limit)).fetchone()[0]
+    return sorted(msgspec.json.decode(text, type=list[_Row]), key=lambda row: row.position)
 
 
 def _cut(rows: list[_Row], limit_bytes: int) -> list[_Row]:

@@ -299,7 +299,10 @@ class Store(Protocol):
     # -- what the rules decide by: these see every verb that was called before them -----------------------------------
 
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
-        """The next open messages of an address behind ``after``, in order of delivery: by (priority, arrival)."""
+        """The next open messages of an address behind ``after``, in order of delivery: by (priority, arrival).
+
+        Of those to a capability only what this node accepted, see :func:`trishula_router.lifecycle.mailbox_of`.
+        """
 
     def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
         """Messages by position; unknown positions are left out."""
@@ -310,7 +313,7 @@ class Store(Protocol):
         """The envelopes of messages, as JSON."""
 
     def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
-        """Every address that has open messages."""
+        """Every mailbox that has open messages."""
 
     def expired(self, now: int, limit: int) -> Deferred[list[int]]:
         """Positions of open messages whose time is over."""

@@ -272,7 +272,7 @@ class MemoryStore:
         waiting = [
             message
             for message in self._messages.values()
-            if message.recipient == recipient
+            if mailbox_of(message.recipient, message.position) == recipient
             and message.state is State.OPEN
             and (message.priority, message.arrival) > after
         ]
@@ -286,8 +286,9 @@ class MemoryStore:
         sizes: dict[str, MailboxSize] = {}
         for message in self._messages.values():
             if message.state is State.OPEN:
-                size = sizes.get(message.recipient, MailboxSize(0, 0))
-                sizes[message.recipient] = MailboxSize(size.messages + 1, size.size_bytes + message.size_bytes)
+                mailbox = mailbox_of(message.recipient, message.position)
+                size = sizes.get(mailbox, MailboxSize(0, 0))
+                sizes[mailbox] = MailboxSize(size.messages + 1, size.size_bytes + message.size_bytes)
         return succeed(sizes)
 
     def expired(self, now: int, limit: int) -> Deferred[list[int]]:

@@ -84,6 +84,8 @@ def head(connection: sqlite3.Connection, recipient: str, after: tuple[int, int],
     recipient all the same.
     """
     behind = " WHERE {0}recipient = ? AND {0}state = 0 AND ({0}priority, {0}arrival) > (?, ?)"
+    if is_capability(recipient):
+        behind += f" AND {{0}}position < {1 << ORIGIN_SHIFT}"
     order = " ORDER BY {0}priority, {0}arrival LIMIT ?"
     values = (recipient, *after, limit)
     try:
@@ -211,9 +213,13 @@ def _is_whole(connection: sqlite3.Connection, record: Record) -> bool:
 def open_mailboxes(connection: sqlite3.Connection) -> dict[str, MailboxSize]:
     """See :meth:`trishula_router.store.interface.Store.open_mailboxes`."""
     rows = connection.execute(
-        "SELECT recipient, count(*), sum(size_bytes) FROM message WHERE state = 0 GROUP BY recipient"
+        f"SELECT recipient, position >> {ORIGIN_SHIFT}, count(*), sum(size_bytes) FROM message WHERE state = 0"
+        f" GROUP BY recipient, CASE WHEN recipient LIKE 'capability:%' THEN position >> {ORIGIN_SHIFT} END"
     )
-    return {recipient: MailboxSize(count, size) for recipient, count, size in rows}
+    return {
+        mailbox_of(recipient, number << ORIGIN_SHIFT): MailboxSize(count, size)
+        for recipient, number, count, size in rows
+    }
 
 
 def expired(connection: sqlite3.Connection, now: int, limit: int) -> list[int]:
