@@ -336,7 +336,7 @@ class Agent:
         """The end of the agent: its value after :meth:`stop`, its error when it was taken over or refused."""
         return self._over
 
-    # What the client tells (trishula.membership.Observer).
+    # What the client tells (trishula.attachment.Observer).
 
     def joined(self, url: str) -> None:
         self._complained_at_s = None

@@ -25,6 +25,7 @@ from trishula.outbox import Receipt
 from trishula.sending import Sending
 from trishula.surroundings import Clock
 from trishula.transport import AnswerLate, LinkLost
+from trishula.waiting import sleep, within
 
 __all__ = ["Asking"]
 
@@ -84,7 +85,7 @@ class Asking:
             )
 
         try:
-            return await self._member.within(answer, timeout_s - (self._clock.seconds() - started_s), late)
+            return await within(self._clock, answer, timeout_s - (self._clock.seconds() - started_s), late)
         finally:
             self._calls.done(message_id)
 
@@ -118,10 +119,10 @@ class Asking:
                 # It says goodbye in a moment, and there may be another one.
                 if deadline_s - self._clock.seconds() <= _STOPPING_PAUSE_S:
                     raise
-                await self._member.sleep(_STOPPING_PAUSE_S)
+                await sleep(self._clock, _STOPPING_PAUSE_S)
             except LinkLost as error:
                 if self._clock.seconds() >= deadline_s:
                     raise OutcomeUnknown(f"{error}; ask again") from None
                 if self._member.link is link:
                     # Its loss has not been told yet; without this we would spin.
-                    await self._member.sleep(0.01)
+                    await sleep(self._clock, 0.01)

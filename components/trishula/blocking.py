@@ -25,6 +25,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -71,7 +72,8 @@ def connect(
         TokenInvalid: the node refuses the token.
         BusUnreachable: no node could be joined in time.
     """
-    settings = load(url=url, agent=agent, token=token, profile=profile)
+    # It stays where it is: the tokens that it was given would mean nothing on the node that it went back to.
+    settings = replace(load(url=url, agent=agent, token=token, profile=profile), failback_s=None)
     _start_reactor()
     around = real()
     bus = Bus(Client(settings, instance=around.word(4), around=around), timeout)

@@ -25,6 +25,7 @@ import msgspec
 
 from trishula import uris
 from trishula.asking import Asking
+from trishula.attachment import Attached, Attachment, Observer
 from trishula.awaiting import Pending, rejected, start
 from trishula.calls import Calls
 from trishula.deliveries import Delivery, Fetched
@@ -34,7 +35,7 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula.heartbeat import Activity, Heartbeat
-from trishula.membership import Attached, Attachment, Membership, Observer
+from trishula.membership import Membership
 from trishula.names import BROADCAST, Address
 from trishula.outbox import Limits, Receipt
 from trishula.receiving import Receiving
@@ -43,6 +44,7 @@ from trishula.settings import Settings
 from trishula.settling import Settling
 from trishula.surroundings import Surroundings, Timer, real
 from trishula.transport import Connection, Endpoint, Link, LinkLost
+from trishula.waiting import ended_within, sleep, within
 
 __all__ = ["DEFAULT_HEARTBEAT_S", "DEFAULT_WINDOW", "Client"]
 
@@ -166,18 +168,18 @@ class Client:
             left_s = deadline_s - self._clock.seconds()
             if left_s <= 0 or self._member.end is not None:
                 return False
-            await self._member.sleep(min(left_s, 0.02))
+            await sleep(self._clock, min(left_s, 0.02))
         return True
 
     async def wait(self, pending: Pending[Any], timeout_s: float) -> bool:
         """Wait for an outcome, but only so long; whether it came."""
-        return await self._member.ended_within(pending, timeout_s)
+        return await ended_within(self._clock, pending, timeout_s)
 
     def sleep(self, seconds: float) -> Pending[None]:
         """Wait."""
-        return self._member.sleep(seconds)
+        return sleep(self._clock, seconds)
 
-    # What the membership tells (trishula.membership.User).
+    # What the membership tells (trishula.attachment.User).
 
     def member_ready(self) -> None:
         if self._member.attached is not None:
@@ -308,7 +310,7 @@ class Client:
             BusUnreachable: it could not be sent in time; it was withdrawn.
             OutcomeUnknown: a node may have it.
         """
-        return await self._member.within(sent, timeout_s, lambda: self._sending.unconfirmed(message_id, timeout_s))
+        return await within(self._clock, sent, timeout_s, lambda: self._sending.unconfirmed(message_id, timeout_s))
 
     # -- for agents ----------------------------------------------------------------------------------------------------
 
@@ -488,9 +490,13 @@ class Client:
     async def fetch(self, *, max: int = 64, wait_s: float = 0.0, instance: str | None = None) -> Fetched:
         """Pull messages instead of being pushed them; the agent's own mailbox without an ``instance``.
 
+        A client that fetches doesn't go back to a better node by itself. If it loses its node, the tokens that it has
+        are answered ``False`` by the next one, and their messages come again.
+
         Raises:
             MailboxBusy: a running agent is being pushed them.
         """
+        self._member.stays = True
         url = self.url
         fetched = await self._receiving.fetch(self.request, max, wait_s, instance, self._member.stores.told(url))
         if url is None or url != self.url:

@@ -15,14 +15,13 @@ nothing is heard twice.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import msgspec
 
+from trishula.attachment import Attached, Attachment, Observer, User
 from trishula.awaiting import Pending, resolved, start
 from trishula.errors import BusUnreachable, KeyUnknown, TrishulaError
 from trishula.heartbeat import Activity, Heartbeat
@@ -32,12 +31,11 @@ from trishula.stores import KnownStores
 from trishula.surroundings import Surroundings
 from trishula.transport import Connection, Endpoint, Link, LinkLost
 from trishula.uris import MAILBOX_ATTACH, inbox_of
+from trishula.waiting import sleep, within
 
-__all__ = ["Attached", "Attachment", "Membership", "Observer", "User"]
+__all__ = ["Membership"]
 
 _log = logging.getLogger("trishula")
-
-T = TypeVar("T")
 
 #: A node that can't answer an attach by then is left for another.
 _SET_UP_TIMEOUT_S = 10.0
@@ -45,79 +43,6 @@ _SET_UP_TIMEOUT_S = 10.0
 #: Sends that are not answered by then are offered again on the node that we move to; it knows them, or takes them.
 _STILL_WITHIN_S = 2.0
 _STILL_POLL_S = 0.005
-
-
-class Attached(msgspec.Struct, frozen=True):
-    """What a node answers to ``attach``.
-
-    Attributes:
-        node: who it is.
-        epoch: names its store.
-        high_water: how far its store is.
-        lease_s: how long a delivery waits for its ack, if the node says so.
-        epoch_changed: the node has another store than the one we knew: what was accepted there may be gone.
-    """
-
-    node: str
-    epoch: str
-    high_water: int
-    lease_s: float | None = None
-    epoch_changed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """That we take deliveries, and how."""
-
-    on_inbox: Callable[..., object]
-    capabilities: tuple[str, ...]
-    window: int
-    heartbeat_s: float
-
-
-class User(Protocol):
-    """Whose membership it is."""
-
-    def member_ready(self) -> None:
-        """There is a session, and everything is set up on it."""
-
-    def member_pausing(self) -> None:
-        """A move begins: send nothing new, until ``member_ready`` or ``member_staying``."""
-
-    @property
-    def is_still(self) -> bool:
-        """Whether nothing that was sent waits for its receipt."""
-
-    def member_moving(self, old: Link) -> None:
-        """The session is another one now; what belongs to the old one goes out now or never."""
-
-    def member_staying(self) -> None:
-        """The move is off."""
-
-    def member_away(self) -> None:
-        """The session is gone."""
-
-    def member_ended(self, error: TrishulaError) -> None:
-        """There will be none any more."""
-
-
-class Observer(Protocol):
-    """Who tells people about it."""
-
-    def joined(self, url: str) -> None:
-        """There is a session, and everything is set up on it."""
-
-    def lost(self, url: str, error: TrishulaError) -> None:
-        """The session is gone."""
-
-    def moved(self, old: str, url: str) -> None:
-        """The session is one with a better node now, and deliveries of the old one mean nothing any more."""
-
-    def unreachable(self, error: TrishulaError, now_s: float) -> None:
-        """A node could not be joined."""
-
-    def ended(self, error: TrishulaError) -> None:
-        """Wrong token, taken over, refused: it is over."""
 
 
 class Membership:
@@ -140,6 +65,8 @@ class Membership:
         self.activity = Activity(around.now_ms)
         self.heartbeat = Heartbeat(around.clock, around.now_ms, self.activity.told)
         self.stores = KnownStores()
+        #: Whoever was given tokens by ``fetch`` brings them back some time, and they mean something to one node only.
+        self.stays = False
         self._user = user
         self._clock = around.clock
         self._connection = connection
@@ -193,7 +120,7 @@ class Membership:
             return
         ready: Pending[None] = Pending()
         self._waiting.append(ready)
-        await self.within(ready, timeout_s, lambda: self.unreachable(timeout_s))
+        await within(self._clock, ready, timeout_s, lambda: self.unreachable(timeout_s))
 
     async def link_within(self, timeout_s: float) -> tuple[Link, float]:
         """A session, and how much of the time is left then."""
@@ -208,39 +135,6 @@ class Membership:
         return BusUnreachable(
             f"no node could be joined within {timeout_s:g} s: tried {', '.join(self.settings.urls)}{last}"
         )
-
-    def within(self, pending: Pending[T], timeout_s: float | None, late: Callable[[], BaseException]) -> Pending[T]:
-        """The same outcome, or the error ``late()`` if it doesn't come in time."""
-        if timeout_s is None or pending.done:
-            return pending
-        outcome: Pending[T] = Pending()
-        timer = self._clock.callLater(max(timeout_s, 0.0), lambda: outcome.reject(late()))
-
-        def done(pending: Pending[T]) -> None:
-            if timer.active():
-                timer.cancel()
-            error = pending.error
-            if error is None:
-                outcome.resolve(pending.result())
-            elif not outcome.done:
-                outcome.reject(error)
-
-        pending.when_done(done)
-        return outcome
-
-    async def ended_within(self, pending: Pending[Any], timeout_s: float) -> bool:
-        """Wait for an outcome, whatever it is, but only so long; whether it came."""
-        ended: Pending[None] = Pending()
-        pending.when_done(lambda _: ended.resolve(None))
-        with contextlib.suppress(_Late):
-            await self.within(ended, timeout_s, _Late)
-        return pending.done
-
-    def sleep(self, seconds: float) -> Pending[None]:
-        """Wait."""
-        pending: Pending[None] = Pending()
-        self._clock.callLater(seconds, pending.resolve, None)
-        return pending
 
     # -- what there is to set up ---------------------------------------------------------------------------------------
 
@@ -341,7 +235,7 @@ class Membership:
             self._user.member_pausing()
         until_s = self._clock.seconds() + _STILL_WITHIN_S
         while link is self._offered and not self._user.is_still and self._clock.seconds() < until_s:
-            await self.sleep(_STILL_POLL_S)
+            await sleep(self._clock, _STILL_POLL_S)
         if self.attachment is not None:
             await self._attach(link, self.attachment)
         elif link is self._offered:
@@ -403,7 +297,7 @@ class Membership:
             link.drop()
 
     def link_offered(self, link: Link) -> None:
-        if not self._ready:
+        if not self._ready or self.stays:
             link.drop()
             return
         self._offered = link
@@ -446,10 +340,6 @@ class Membership:
         for one in waiting:
             one.reject(error)
         self._user.member_ended(error)
-
-
-class _Late(Exception):
-    """The time is over; never seen outside of this module."""
 
 
 async def _fault_of(pending: Pending[None]) -> BaseException | None:

@@ -203,6 +203,13 @@ def test_an_offer_before_everything_is_set_up_is_declined(setup: Setup) -> None:
     assert setup.client.url == TWO
 
 
+def test_who_fetches_stays(setup: Setup) -> None:
+    setup.join(url=TWO)
+    start(setup.client.fetch()).when_done(lambda pending: pending.error)
+    setup.connection.offer(ONE)
+    assert (setup.client.url, setup.connection.offered) == (TWO, None)
+
+
 def test_moving_is_no_change_of_the_store(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
     setup.join(url=TWO, prepare=lambda link: setattr(link, "epoch", "of two"))
     with caplog.at_level(logging.WARNING):
