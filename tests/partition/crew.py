@@ -237,7 +237,8 @@ class Crew:
         ids = [event.id for event in events if isinstance(event, Sent)]
         verdict = check(events, *autopsies(self._copies(), ids, marks))
         self._tell(
-            f"{verdict.sent} messages, {verdict.receipts} receipts, {verdict.effects} effects, {verdict.lost} lost, {verdict.twice} twice"
+            f"{verdict.sent} messages, {verdict.receipts} receipts, {verdict.effects} effects, "
+            f"{verdict.lost} lost, {verdict.twice} twice"
         )
         assert not verdict.violations, "\n".join(
             f"{violation.kind}: {violation.sentence}" for violation in verdict.violations[:20]

@@ -99,7 +99,7 @@ def test_a_laptop_that_loses_one_server_then_both(
 
 
 def test_an_agent_that_moves_to_the_other_side_of_a_partition_and_back(
-    cluster: Cluster, hosts: Hosts, tmp_path: Path, seed: int
+    cluster: Cluster, hosts: Hosts, tmp_path: Path, seed: int, tell: Tell
 ) -> None:
     with Crew(tmp_path, cluster, hosts, seed, tell) as crew:
         hosts.cut("agni", "rushabdev")
