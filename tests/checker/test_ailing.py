@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import pytest
+
 from tests.support.node import environment
+from trishula.throwaway import ToolFailed
 from trishula_router.drill.dials import Dials
+from trishula_router.drill.rounds import run_drill
 
 DISK = """
 import sqlite3, sys
@@ -67,6 +72,14 @@ def run(program: str, directory: Path) -> list[str]:
 def test_an_fsync_fails_while_it_shall(tmp_path: Path) -> None:
     assert run(DISK, tmp_path) == ["2 SQLITE_IOERR_FSYNC", "3 SQLITE_IOERR_FSYNC", "1 4"]
     assert Dials(tmp_path / "dials").failures == 2
+
+
+def test_an_sqlite_that_shows_nothing_is_told_before_the_drill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The C library has no function of SQLite, as a static build shows none.
+    monkeypatch.setitem(sys.modules, "_sqlite3", types.ModuleType("_sqlite3"))
+    with pytest.raises(ToolFailed, match="this Python shows nobody the functions of its SQLite"):
+        run_drill("fsync", rounds=1, seed=1, state=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_clock_is_where_it_shall_be(tmp_path: Path) -> None:

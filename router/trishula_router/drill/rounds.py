@@ -22,6 +22,7 @@ import msgspec
 
 from trishula.throwaway import ToolFailed
 from trishula_router.drill.ailing import ailing_worker_program
+from trishula_router.drill.ailing_disk import NoWayIn, sqlite_library
 from trishula_router.drill.autopsy import autopsy, size_of_store
 from trishula_router.drill.cluster_faults import CLUSTER_DRILLS
 from trishula_router.drill.cluster_rounds import ClusterStage
@@ -104,6 +105,11 @@ class _NodeStage(Stage):
     def __init__(self, directory: Path, state: Path, network: Network, report: Report, chance: random.Random) -> None:
         super().__init__(directory, _ROLES, network, report)
         self._state = state
+        if report.drill == "fsync":
+            try:
+                sqlite_library()
+            except NoWayIn as error:
+                raise ToolFailed(str(error)) from None
         self._dials = Dials(directory / "node.dials") if report.drill in _AILING else None
         self._config = self._write_config("config", {})
         self._port = free_port()
