@@ -16,7 +16,7 @@ from trishula_router.lifecycle import Entry
 from trishula_router.mailroom import Mailroom
 from trishula_router.settlement import News
 from trishula_router.store.copies import Extract
-from trishula_router.store.interface import Copied
+from trishula_router.store.interface import Copied, mailbox_of
 
 __all__ = ["Inflow"]
 
@@ -55,7 +55,8 @@ class Inflow:
         new = [*copied.arrived, *copied.reopened]
         for message in new:
             # Whatever the mailbox holds: the node that accepted it has applied the limits.
-            self._mailroom.mailbox(message.recipient).reserve(message.size_bytes)
+            mailbox = mailbox_of(message.recipient, message.position)
+            self._mailroom.mailbox(mailbox).reserve(message.size_bytes)
         if new:
             entries = [Entry.of(message) for message in new]
             for entry in entries:

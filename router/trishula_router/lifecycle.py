@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trishula_router.options import DeliveryPolicy
-from trishula_router.store.interface import Accepted, Draft, Return, StoredMessage
+from trishula_router.store.interface import Accepted, Draft, Return, StoredMessage, mailbox_of
 
 __all__ = ["LOST_SESSIONS_PER_ATTEMPT", "Dead", "Entry", "after_failure", "after_lost_session"]
 
@@ -70,6 +70,11 @@ class Entry:
     def time_is_over(self) -> str:
         """Why it expired, if it did."""
         return "its deadline passed" if self.by_deadline else "its time to live was over"
+
+    @property
+    def mailbox(self) -> str:
+        """Where it waits, see :func:`mailbox_of`."""
+        return mailbox_of(self.recipient, self.position)
 
     @property
     def order(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """One mailbox: the open messages of one address, in order of delivery, with bounded memory.
 
-The order is by (priority, arrival): the more urgent first, then as they became durable here. A message is in one of these
-places:
+The order is by (priority, arrival): the more urgent first, then as they became durable here. A message is in one of
+these places:
 
 * *waiting* in memory: to be delivered now, or at its ``due_at``;
 * *held*: delivered and not settled yet, or being settled;

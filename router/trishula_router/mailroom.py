@@ -132,7 +132,7 @@ class Mailroom:
             entry.wire = None
         elif entry.wire is not None:
             self._cached_bytes += entry.size_bytes
-        for dropped in self.mailbox(entry.recipient).add(entry):
+        for dropped in self.mailbox(entry.mailbox).add(entry):
             self.forget_body(dropped)
 
     def keep_body(self, entry: Entry, wire: dict[str, object]) -> None:
@@ -172,7 +172,7 @@ class Mailroom:
         Returns:
             the entry that the mailroom knew the message by, or ``entry``.
         """
-        mailbox = self.mailbox(entry.recipient)
+        mailbox = self.mailbox(entry.mailbox)
         lease = self.leases.get(entry.position)
         if lease is not None:
             lease.settling = True
@@ -188,7 +188,7 @@ class Mailroom:
         return [
             entry
             for entry in entries
-            if entry.position not in self.leases and self.mailbox(entry.recipient).held.get(entry.position) is entry
+            if entry.position not in self.leases and self.mailbox(entry.mailbox).held.get(entry.position) is entry
         ]
 
     def is_settling(self, position: int) -> bool:
@@ -203,7 +203,7 @@ class Mailroom:
             if lease is not None:
                 lease.free()
             self.forget_body(entry)
-            mailbox = self.mailbox(entry.recipient)
+            mailbox = self.mailbox(entry.mailbox)
             if entry.position in mailbox.held:
                 mailbox.give_back(entry, due_at)
 
@@ -214,7 +214,7 @@ class Mailroom:
             if lease is not None:
                 lease.free()
             self.forget_body(entry)
-            self.mailbox(entry.recipient).settled(entry)
+            self.mailbox(entry.mailbox).settled(entry)
             if is_capability(entry.recipient):
                 # Anybody may address any, so they must not pile up.
-                self.drop_if_empty(entry.recipient)
+                self.drop_if_empty(entry.mailbox)

@@ -60,8 +60,8 @@ EXPIRY_ROUND_S = 10.0
 RETENTION_ROUND_S = 5.0
 #: When agents gave their last sign of life is kept so often; after a crash it is known so exactly.
 SEEN_ROUND_S = 60.0
-#: How long a node that starts waits for its peers' news before it delivers what it has; so long, and no longer, a message
-#: waits for a peer that is away.
+#: How long a node that starts waits for its peers' news before it delivers what it has; so long, and no longer, a
+#: message waits for a peer that is away.
 CATCH_UP_PATIENCE_S = 1.5
 #: Under what the store remembers it.
 _SEEN_PREFIX = "seen:"

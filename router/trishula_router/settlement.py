@@ -28,7 +28,7 @@ from trishula_router.mailbox import BEFORE_ALL
 from trishula_router.mailroom import Mailroom, got
 from trishula_router.notices import Notices
 from trishula_router.options import DeliveryPolicy
-from trishula_router.store.interface import Accepted, Return, State, Store
+from trishula_router.store.interface import Accepted, Return, State, Store, mailbox_of
 
 __all__ = ["STORE_RETRY_MS", "News", "Settlement", "run"]
 
@@ -198,7 +198,8 @@ class Settlement:
         finally:
             self._replaying -= mine.keys()
         for message in replayed:
-            self._mailroom.mailbox(message.recipient).reserve(message.size_bytes)
+            mailbox = mailbox_of(message.recipient, message.position)
+            self._mailroom.mailbox(mailbox).reserve(message.size_bytes)
         self._arrived([Entry.of(message) for message in replayed])
         return {message.position for message in replayed}
 

@@ -340,3 +340,37 @@ def test_a_store_that_was_set_back_by_hand_is_noticed(two: Nodes) -> None:
     two.advance(1.0)
     (told,) = rig.node.peering.told()
     assert "somebody has put an old copy of its file in place by hand" in told["fault"]
+
+
+# -- capabilities ------------------------------------------------------------------------------------------------------
+
+
+def test_a_capability_message_is_handed_out_by_the_node_that_accepted_it_alone(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    there = two.rigs["rushabdev"].join("rushabdev")
+    two.rigs["rushabdev"].attach(there, capabilities=["deploy"])
+    send(two, "agni", dc, {"id": "m1", "to": "capability:deploy"}, {"id": "m2", "to": "capability:deploy"})
+    assert two.rigs["rushabdev"].ids(there) == []
+    two.rigs["agni"].call(dc, uris.MAILBOX_CANCEL, ["m2"])
+    here = two.rigs["agni"].join("agni")
+    two.rigs["agni"].attach(here, capabilities=["deploy"])
+    two.settle()
+    (delivery,) = two.rigs["agni"].pushed(here)
+    two.rigs["agni"].ack(here, delivery["token"])
+    two.settle()
+    assert two.rigs["rushabdev"].node.mailroom.totals() == (0, 0)
+    again = two.rigs["rushabdev"].join("dc")
+    assert two.rigs["rushabdev"].states(again, "m1", "m2") == {"m1": "done", "m2": "cancelled"}
+
+
+def test_copies_of_capability_messages_stay_apart_over_a_restart(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    send(two, "agni", dc, {"id": "m1", "to": "capability:deploy"})
+    two.down("rushabdev")
+    rig = two.boot("rushabdev")
+    two.advance(3.0)
+    there = rig.join("rushabdev")
+    rig.attach(there, capabilities=["deploy"])
+    two.settle()
+    assert rig.ids(there) == []
+    assert rig.node.mailroom.totals() == (1, 0)

@@ -27,7 +27,8 @@ from typing import Any, Protocol
 import msgspec
 from twisted.internet.defer import Deferred
 
-from trishula_router.journal import Damage, Kind, Record
+from trishula.names import is_capability
+from trishula_router.journal import ORIGIN_SHIFT, Damage, Kind, Record, is_own
 from trishula_router.store.copies import Extract, Origin
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "StoreError",
     "StoredMessage",
     "Verdict",
+    "mailbox_of",
 ]
 
 
@@ -59,6 +61,17 @@ class State(IntEnum):
     DEAD = 2
     EXPIRED = 3
     CANCELLED = 4
+
+
+def mailbox_of(recipient: str, position: int) -> str:
+    """The mailbox that a message waits in: its recipient's.
+
+    One to a capability is handed out by the node that accepted it, and by no other: two nodes that can't reach each
+    other would give it to an agent each. The copies of it wait apart, in a mailbox that nobody consumes.
+    """
+    if is_own(position) or not is_capability(recipient):
+        return recipient
+    return f"{recipient}@{position >> ORIGIN_SHIFT}"
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -301,7 +314,7 @@ class Store(Protocol):
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
         """The next open messages of an address behind ``after``, in order of delivery: by (priority, arrival).
 
-        Of those to a capability only what this node accepted, see :func:`trishula_router.lifecycle.mailbox_of`.
+        Of those to a capability only what this node accepted, see :func:`mailbox_of`.
         """
 
     def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:

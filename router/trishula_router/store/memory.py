@@ -30,6 +30,7 @@ from trishula_router.store.interface import (
     State,
     StoredMessage,
     Verdict,
+    mailbox_of,
 )
 from trishula_router.store.memory_shelf import MemoryShelf
 from trishula_router.store.origins import End, Tails

@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from trishula.names import is_capability
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of
 from trishula_router.store.damage import is_damage
 from trishula_router.store.facts import is_proven, read_accepted
-from trishula_router.store.interface import Draft, History, MailboxSize, State, StoredMessage
+from trishula_router.store.interface import Draft, History, MailboxSize, State, StoredMessage, mailbox_of
 from trishula_router.store.origins import position_in, read_numbering
 from trishula_router.store.rows import as_list
 from trishula_router.store.translating import translated
