@@ -322,7 +322,13 @@ async def test_nothing_but_what_travels_is_carried(linked: Linked) -> None:
 
 @pytest.mark.parametrize(
     ("method", "ticket", "extra"),
-    [("ticket", "token", None), ("cryptosign", "00", {"pubkey": "11" * 32}), ("anonymous", None, None)],
+    [
+        ("ticket", "token", None),
+        ("anonymous", None, None),
+        ("cryptosign", "00", {"pubkey": "11" * 32}),
+        ("cryptosign", "00", {"pubkey": 7}),
+        ("cryptosign", "00", None),
+    ],
 )
 @on_reactor
 async def test_an_agent_does_not_get_in_where_peers_do(
@@ -333,6 +339,9 @@ async def test_an_agent_does_not_get_in_where_peers_do(
     for authid in ("alpha", "rushabdev"):
         with pytest.raises(JoinRefused):
             await join(url, authid, ticket, methods=(method,), authextra=extra, serializer="msgpack")
+    # Nor does it fill the log.
+    assert "Traceback" not in linked.cluster["agni"].log()
+    assert "authorized_keys" not in linked.cluster["agni"].log()
 
 
 @on_reactor

@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred, fail, succeed  # noqa: E402
 from trishula import uris  # noqa: E402
 from trishula_router.links import connecting  # noqa: E402
 from trishula_router.links.names import Names, travels_as_procedure, travels_as_topic  # noqa: E402
+from trishula_router.links.proving import _against as against  # noqa: E402
 
 REPORT = uris.procedure_of("agni", "report")
 NEWS = uris.topic_of("agni", "news")
@@ -124,6 +125,31 @@ def test_what_is_there_already_is_known() -> None:
 def test_the_pause_between_attempts_does_not_grow(chance: float, pause_s: float) -> None:
     assert connecting.RETRY.pause_s(0, lambda: chance) == pytest.approx(pause_s)
     assert connecting.RETRY.pause_s(1_000_000, lambda: chance) == pytest.approx(pause_s)
+
+
+@pytest.mark.parametrize(
+    ("authid", "extra", "begin"),
+    [
+        (None, None, "a peer says by its public key"),
+        (None, {}, "a peer says by its public key"),
+        (None, {"pubkey": b"a1" * 32}, "a peer says by its public key"),
+        (None, {"pubkey": "a1" * 32, "challenge": "zz"}, "a peer proves its key and nothing else"),
+        (None, {"pubkey": "a1" * 32, "certificates": []}, "a peer proves its key and nothing else"),
+        (None, {"pubkey": "a1" * 32, "channel_binding": 7}, "a peer proves its key and nothing else"),
+        (None, {"pubkey": "b2" * 32}, "this node doesn't know the key"),
+        ("dc", {"pubkey": "a1" * 32}, "this node doesn't know the key by that name"),
+    ],
+)
+def test_who_proves_nothing_is_not_asked_for_a_proof(authid: object, extra: object, begin: str) -> None:
+    told = against(authid, extra, {"a1" * 32: "agni"})
+    assert told is not None
+    assert told.startswith(begin)
+
+
+def test_a_peer_is_asked_for_its_proof() -> None:
+    hello = {"pubkey": "a1" * 32, "trustroot": None, "challenge": None, "channel_binding": "tls-unique"}
+    assert against(None, hello, {"a1" * 32: "agni"}) is None
+    assert against("agni", hello, {"a1" * 32: "agni"}) is None
 
 
 # -- what is at fault upstream -----------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from trishula.backoff import Backoff
 from trishula_router.links.bridge import Bridge
 from trishula_router.links.legs import Leg
+from trishula_router.links.proving import guard_peers
 from trishula_router.principals import LINK_ROLE
 
 __all__ = ["LinkClient", "install"]
@@ -51,7 +52,7 @@ _WEBSOCKET_OPTIONS = {
 
 
 def install(random: Callable[[], float], lost: Callable[[str], object]) -> None:
-    """Have the links of this router worker made by us.
+    """Have the links of this router worker made by us, and those of its peers let in by us.
 
     Args:
         random: spreads the attempts of peers that lost the same node.
@@ -74,6 +75,7 @@ def install(random: Callable[[], float], lost: Callable[[str], object]) -> None:
         return succeed(link)
 
     RLinkManager.start_link = start_link
+    guard_peers()
 
 
 class _Host:

@@ -126,9 +126,9 @@ class Leg(ApplicationSession):  # type: ignore[misc]
         )
         try:
             self.other.send(publish)
-        except Exception:
-            # Events may be lost; one that is too large, or comes with the end of the connection, is.
-            log.failure("an event could not be sent to {peer}", peer=self.peer)
+        except Exception as error:
+            # Events may be lost: here one that is too large, or that says what can't be said in MessagePack.
+            log.warn("an event of {topic} could not be sent on: {error}", topic=publish.topic, error=str(error)[:200])
 
     def _on_invocation(self, invocation: Any) -> None:
         uri = self._procedure_of[invocation.registration]
