@@ -99,10 +99,9 @@ class _Host:
         answer: Deferred[str] = self._controller.call("crossbar.get_public_key")
         return answer
 
-    def sign(self, challenge: Any, channel_id: bytes | None, channel_binding: str | None) -> Deferred[str]:
-        answer: Deferred[str] = self._controller.call(
-            "crossbar.sign_challenge", challenge.method, challenge.extra, channel_id, channel_binding
-        )
+    def sign(self, challenge: Any) -> Deferred[str]:
+        ask = ("crossbar.sign_challenge", challenge.method, challenge.extra, None, None)
+        answer: Deferred[str] = self._controller.call(*ask)
         return answer
 
     def embed(self, leg: Leg, peer: str) -> None:
@@ -251,22 +250,20 @@ class FarLeg(Leg):
     def __init__(self, client: LinkClient) -> None:
         super().__init__(client.realm, client.peer)
         self._client = client
-        self._channel: tuple[bytes | None, str | None] = (None, None)
 
     async def onConnect(self) -> None:
         """Say which key is ours; the peer knows by it who we are."""
-        channel_ids = self._transport.transport_details.channel_id or {}
-        binding = "tls-unique" if "tls-unique" in channel_ids else None
-        self._channel = (channel_ids.get("tls-unique"), binding)
         key = await self._client.host.public_key()
         if self._transport is None:
             return
-        extra = {"pubkey": key, "trustroot": None, "challenge": None, "channel_binding": binding}
+        # Not bound to the TLS channel, as upstream does: TLS 1.3 has no tls-unique, and where a proxy ends the TLS the
+        # peer sees another channel. Whom we talk to says the certificate.
+        extra = {"pubkey": key, "trustroot": None, "challenge": None, "channel_binding": None}
         self.join(self.config.realm, authmethods=["cryptosign"], authextra=extra)
 
     async def onChallenge(self, challenge: Any) -> str:
         """Prove it."""
-        return await self._client.host.sign(challenge, *self._channel)
+        return await self._client.host.sign(challenge)
 
     def onJoin(self, details: Any) -> None:
         """We are in."""

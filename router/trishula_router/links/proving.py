@@ -15,8 +15,6 @@ from trishula_router.node_key import is_public_key
 
 __all__ = ["guard_peers"]
 
-_BINDINGS = (None, "tls-unique")
-
 
 def guard_peers() -> None:
     """Have keys looked at by us first, in this router worker."""
@@ -34,8 +32,7 @@ def _against(authid: object, extra: object, principals: object) -> str | None:
     """Why such a HELLO proves nothing; ``None`` if it may."""
     if not isinstance(extra, dict) or not is_public_key(extra.get("pubkey")):
         return "a peer says by its public key (authextra.pubkey) who it is, and this one did not"
-    unused = [key for key, value in extra.items() if key not in ("pubkey", "channel_binding") and value is not None]
-    if unused or extra.get("channel_binding") not in _BINDINGS:
+    if any(value is not None for key, value in extra.items() if key != "pubkey"):
         return "a peer proves its key and nothing else; it asked for more in its authextra"
     # Another type than static is what `node check` refuses.
     known = principals.get(extra["pubkey"]) if isinstance(principals, dict) else None
