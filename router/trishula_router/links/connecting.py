@@ -197,7 +197,7 @@ class LinkClient:
             self.trouble(failure.getErrorMessage())
             far.disconnect()
 
-    def lost(self) -> None:
+    def lost(self, why: str) -> None:
         """The connection is gone, whether it had become a link or not."""
         bridge, near, self._bridge, self._near, self._far = self._bridge, self._near, None, None, None
         if bridge is not None and near is not None:
@@ -206,8 +206,10 @@ class LinkClient:
             self.host.remove(near)
         if self._up:
             self._up = False
-            log.warn("the link to {peer} broke", peer=self.peer)
+            log.warn("the link to {peer} broke: {why}", peer=self.peer, why=why)
             self._on_link(False)
+        elif not self._trouble:
+            self.trouble(why)
         self._again()
 
 
@@ -291,9 +293,7 @@ class _Protocol(WampWebSocketClientProtocol):  # type: ignore[misc]
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Also for connections that never had a session."""
         super().onClose(wasClean, code, reason)
-        if not wasClean and reason:
-            self.factory.client.trouble(reason)
-        self.factory.client.lost()
+        self.factory.client.lost(reason or "it was closed")
 
 
 def _nothing() -> None:
