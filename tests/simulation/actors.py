@@ -12,8 +12,8 @@ from trishula.agent import Agent
 from trishula.awaiting import Pending, start
 from trishula.client import Client
 from trishula.errors import TrishulaError
-from trishula.message import Message
-from trishula.outbox import Receipt
+from trishula.message import DEFAULT_TTL_MS, Message
+from trishula.outbox import Limits, Receipt
 from trishula_router.drill.history import Delivered, Event, FetchedEmpty, Handled, Receipted, Refused, Sent, digest_of
 
 __all__ = ["Fetcher", "Handling", "Sender"]
@@ -37,11 +37,14 @@ class Sender:
         self._tell = tell
         self._recipients = recipients
         self._connection = SimConnection(world, name)
-        self.client = Client(settings(name), around=world.surroundings(), connection=self._connection)
+        self.client = Client(
+            settings(name), around=world.surroundings(), connection=self._connection, limits=Limits(batch_messages=2)
+        )
         start(self.client.start())
 
     def burst(self) -> None:
-        for _ in range(self._world.chance.randint(1, 5)):
+        # Several calls, and what the node says to one of them is not known when the next one is made.
+        for _ in range(self._world.chance.randint(1, 8)):
             self._send()
 
     def _send(self) -> None:
@@ -56,7 +59,8 @@ class Sender:
         payload = {"n": number, "fails": fails}
         options: dict[str, Any] = {"ttl_ms": chance.randint(50, 3000)} if chance.random() < 0.05 else {}
         run = f"{self.name}.{number}" if fails else self.name
-        self._tell(Sent(now_ns(), self.name, run, message_id, (to,), number, priority, digest_of(payload)))
+        ttl_ms = options.get("ttl_ms", DEFAULT_TTL_MS)
+        self._tell(Sent(now_ns(), self.name, run, message_id, (to,), number, priority, digest_of(payload), ttl_ms))
 
         def receipt(pending: Pending[Receipt]) -> None:
             error = pending.error

@@ -16,7 +16,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,13 @@ class World:
         self.sessions: dict[int, SimLink] = {}
         self.node: Node | None = None
         self._principals = principals
-        self._config = NodeConfig("single", directory, directory / "agents.json", LIMITS, POLICY, PRESENCE)
+        # In some histories there is little room, or little may be sent at a time.
+        limits = replace(
+            LIMITS,
+            mailbox_messages=self.chance.choice((100_000, 100_000, 2, 4)),
+            **self.chance.choice(({}, {}, {"rate_per_s": 20, "burst": 4})),
+        )
+        self._config = NodeConfig("single", directory, directory / "agents.json", limits, POLICY, PRESENCE)
         self._store = HeldStore(self.memory)
         self._disk_is_busy = False
         self._node_timers: list[SimTimer] = []
@@ -244,6 +250,9 @@ class World:
 
     def announce(self, topic: str, event: Mapping[str, Any]) -> None:
         """Nor does anybody else."""
+
+    def post(self, peer: str, kind: str, text: bytes) -> None:
+        raise AssertionError("there is only one node")
 
     def close_session(self, session: int, uri: str, sentence: str) -> None:
         link = self.sessions.get(session)
@@ -372,9 +381,15 @@ class SimLink:
                     self.world.bugs.append(f"{uri}: {outcome.getTraceback()}")
                 self._down(self._answered, answer, outcome.value)
             else:
+                if uri == uris.MAILBOX_SEND:
+                    self._count_refusals(outcome)
                 self._down(self._answered, answer, _copied(outcome))
 
         served.addBoth(over)
+
+    def _count_refusals(self, receipts: list[dict[str, Any]]) -> None:
+        for error in {receipt["error"] for receipt in receipts if receipt["status"] == "refused"}:
+            self.world.struck(f"refused: {error.rpartition('.')[2]}")
 
     def _answered(self, answer: Pending[Any], outcome: Any) -> None:
         self.open_calls.discard(answer)
