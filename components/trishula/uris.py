@@ -11,6 +11,8 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     In order; a refused message does not refuse its neighbours. receipt = ``{id, status: "accepted" | "duplicate" |
     "refused", node, seq, copies, error?, detail?, retry_after_s?}``. It is answered when the messages are on disk.
     May be repeated: yes, (``from``, ``id``) is the key.
+    ``copies``: 1 doesn't wait for a second node, 2 is refused for now where there is none; without it the node waits
+    for the second copy where it can be had, a second at most. In the receipt: on how many nodes it is by then.
     Order: what a session sends to one recipient with one urgency reaches its mailbox in the order of the calls, and
     within a call in that of the list. When the node refuses a message for now (a refusal with ``retry_after_s``), it
     refuses what the session sends to that ``to`` after it too, with the same ``error``, unless it is more urgent or a
@@ -47,18 +49,23 @@ high_water, pending, in_flight}``
 
 A message ``to`` ``capability:<name>`` goes to exactly one present agent that announced it with ``attach``, the least
 loaded first; it waits if there is none, and moves on if that one is gone before it acks. Whoever holds it acks it and
-answers it. Order between such messages is not promised. A sender's grants must name ``capability:<name>`` or ``*``.
+answers it. Order between such messages is not promised. A sender's grants must name ``capability:<name>`` or ``*``. Of
+linked nodes, the one that accepted the message hands it out, to agents that are at it.
 
 Topics:
 
 ``agent.<agent>.inbox[.<instance>]`` (node → agent)
     One argument: ``[delivery…]``, delivery = ``{message, attempt, token}``.
 ``agent.<agent>.receipts`` (node → sender)
-    One argument: ``[{id, to, state, at, …}…]``: later news of sent messages.
+    One argument: ``[{id, to, state, at, …}…]``: later news of sent messages. ``state`` is ``delivered``, a final state,
+    or ``copies``: the message is on ``copies`` nodes now.
 ``agent.<agent>.topic.<name>``
     The agent's own topics: it alone publishes, any agent may subscribe.
 ``event.agent`` / ``event.node`` / ``event.fallback`` (node → all)
-    Joins and leaves, links, changes of mode.
+    Joins and leaves; links, ``{node, peer, state: "up" | "down", at}``; changes of mode.
+
+``peer.<node>.hello`` / ``.journal`` / ``.presence`` (node → node)
+    What linked nodes tell each other; no client may listen or speak there.
 
 Calls to agents: ``agent.<agent>.<procedure>``: registered by that agent, callable by whoever its grants allow.
 
