@@ -211,11 +211,25 @@ class Settlement:
             nothing is changed.
         """
         outcome = []
+        together: dict[tuple[str, bool], list[Entry]] = {}
         for position, attempt, reason, requeue in refused:
             entry = self._mailroom.release(agent, position, attempt)
             outcome.append(entry is not None)
             if entry is not None:
-                await self._fail([entry], reason, requeue=requeue)
+                together.setdefault((reason, requeue), []).append(entry)
+        # All are begun before the first is waited for: what waits for the store at the same time shares its commit.
+        begun = [
+            Deferred.fromCoroutine(self._fail(entries, reason, requeue=requeue))
+            for (reason, requeue), entries in together.items()
+        ]
+        fault: StorageFull | StorageFailed | None = None
+        for one in begun:
+            try:
+                await one
+            except (StorageFull, StorageFailed) as error:
+                fault = error
+        if fault is not None:
+            raise fault
         return outcome
 
     def working(self, agent: str, position: int, attempt: int, for_s: float) -> int:
