@@ -48,13 +48,6 @@ def cluster(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def own_cluster(hosts: Hosts, tmp_path: Path) -> Iterator[Cluster]:
-    """Two linked nodes of a test's own, which it may kill and start."""
-    with make_cluster(tmp_path / "cluster", hosts) as made:
-        yield made
-
-
-@pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Tell:
     """Say something that stands in the run's summary, whether or not the test passes: figures, what chance did."""
     return lambda text: _TOLD.append(f"{request.node.name}: {text}")

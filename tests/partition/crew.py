@@ -49,8 +49,6 @@ Tell = Callable[[str], None]
 _FLOW = 10
 _PATIENCE_S = 60.0
 _LOOK_S = 0.01
-#: Six clients and two nodes share the machine with whatever else runs on it.
-_RATE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,9 @@ class Crew:
         cluster: its nodes run, each on the host of its name; the cast is registered.
         seed: of what the clients send.
         tell: takes what is to stand in the run's summary.
+        cast: who takes part.
         failback: after what time they go back to the node they prefer.
+        rate: messages a second of each sender, about.
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class Crew:
         *,
         cast: Sequence[Client] = CAST,
         failback: str = "2s",
+        rate: float = 30.0,
     ) -> None:
         self._directory = directory
         self._cluster = cluster
@@ -134,7 +135,7 @@ class Crew:
                     directory=str(self._histories),
                     seed=f"{seed}/{one.name}",
                     recipients=recipients,
-                    rate=_RATE,
+                    rate=rate,
                     failback=failback,
                     is_eager=False,
                 ),

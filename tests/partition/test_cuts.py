@@ -37,7 +37,8 @@ def link_ups(cluster: Cluster) -> int:
 
 
 def test_a_black_hole_between_the_nodes(cluster: Cluster, hosts: Hosts, tmp_path: Path, seed: int, tell: Tell) -> None:
-    with Crew(tmp_path, cluster, hosts, seed, tell) as crew:
+    # As many messages in all, however long it takes.
+    with Crew(tmp_path, cluster, hosts, seed, tell, rate=300.0 / OUTAGE_S) as crew:
         ups = link_ups(cluster)
         hosts.cut("agni", "rushabdev")
         began_s = time.monotonic()

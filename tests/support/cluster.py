@@ -32,6 +32,11 @@ __all__ = ["Cluster", "LinkedNode"]
 class LinkedNode(NodeProcess):
     """One of them; it always listens on the port that its peers know."""
 
+    @property
+    def port(self) -> int:
+        """Also while it doesn't run."""
+        return self._port
+
     def freeze(self) -> None:
         """Stop all its processes where they are (SIGSTOP): the connections stay, and nothing answers."""
         for process in self.processes():
