@@ -123,7 +123,11 @@ class Settling:
             else:
                 _fail(waiting, error)
                 if not waiting:
-                    _log.warning("%s of %d messages failed; they will be delivered again: %s", uri, len(items), error)
+                    # The loss of a session is told by itself, and is none if we have moved.
+                    level = logging.INFO if isinstance(error, LinkLost) else logging.WARNING
+                    _log.log(
+                        level, "%s of %d messages failed; they will be delivered again: %s", uri, len(items), error
+                    )
             if left == 0:
                 if session == self._session:
                     self._flying -= 1
