@@ -59,7 +59,7 @@ from trishula.inbox import Inbox, Verdict
 from trishula.message import Message
 from trishula.names import BROADCAST
 from trishula.outbox import Receipt
-from trishula.replies import REASON_LENGTH, Replies
+from trishula.replies import REASON_LENGTH, Replies, legible
 from trishula.surroundings import Clock, Timer
 
 __all__ = ["Dispatcher"]
@@ -249,7 +249,7 @@ class Dispatcher:
 
     def _give_back(self, delivery: Delivery, reason: str, *, requeue: bool = True) -> None:
         for token in self._inbox.failed(*_key(delivery.message)):
-            self._client.nack_soon(token, reason[:REASON_LENGTH], requeue=requeue)
+            self._client.nack_soon(token, legible(reason), requeue=requeue)
         self._check_idle()
 
     def _unhandled(self, delivery: Delivery) -> None:

@@ -25,7 +25,7 @@ from trishula.inbox import Inbox
 from trishula.message import DEFAULT_PRIORITY, Message
 from trishula.outbox import Receipt
 
-__all__ = ["REASON_LENGTH", "Replies", "reply_id"]
+__all__ = ["REASON_LENGTH", "Replies", "legible", "reply_id"]
 
 _log = logging.getLogger("trishula")
 
@@ -145,7 +145,16 @@ def _described(error: BaseException) -> dict[str, str]:
         name = error.remote_uri
     elif isinstance(error, TrishulaError) and error.uri is not None:
         name = error.uri
-    return {"error": name, "message": str(error)[:REASON_LENGTH]}
+    return {"error": name, "message": legible(str(error))}
+
+
+def legible(text: str) -> str:
+    """What a handler's exception says, cut, and with escapes for what can't travel as text.
+
+    Python puts lone surrogates into the names of files that are not UTF-8. A node refuses them, and the sender would
+    never be told what went wrong.
+    """
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")[:REASON_LENGTH]
 
 
 def _log_outcome(wire: dict[str, Any], outcome: Receipt | TrishulaError) -> None:

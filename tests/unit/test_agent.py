@@ -209,6 +209,15 @@ def test_acks_of_one_turn_travel_in_one_call(setup: Setup) -> None:
     assert link.args_of(uris.MAILBOX_ACK) == [[tokens]]
 
 
+def test_a_reason_that_is_no_text_is_told_all_the_same(setup: Setup) -> None:
+    # It would be refused, and with it whatever else is given back in the same call.
+    setup.agent.on("STATUS")(lambda message: _raise(OSError("no \udcff.txt")))
+    link = setup.join()
+    token = setup.deliver(link)
+    setup.turn()
+    assert nacked(link) == [(token, "<lambda> raised OSError: no \\udcff.txt", True)]
+
+
 def test_a_message_whose_handler_raises_is_given_back(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
     def broken(message: Message) -> None:
         raise ValueError("broken")
@@ -377,6 +386,9 @@ def _raise(error: Exception) -> Any:
         (ValueError("no"), {"error": "ValueError", "message": "no"}),
         (ArgumentInvalid("x is wrong"), {"error": ArgumentInvalid.uri, "message": "x is wrong"}),
         (RemoteError("far", remote_uri="com.example.e"), {"error": "com.example.e", "message": "far"}),
+        # The name of a file that is not UTF-8, as Python reads it; and what no client reads as text.
+        (ValueError("no \udcff.txt"), {"error": "ValueError", "message": "no \\udcff.txt"}),
+        (ValueError("\x00no"), {"error": "ValueError", "message": "\\x00no"}),
     ],
 )
 def test_an_exception_is_the_error_and_the_command_is_done(
