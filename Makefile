@@ -23,7 +23,7 @@ INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable .
 
 .PHONY: help
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "TRISHULA needs Python 3.11 or newer with its venv module, and found none: install it (Debian, Ubuntu: apt-get install python3 python3-venv) or name it with 'make PYTHON=/path/to/python3'." >&2; exit 1; }
@@ -48,6 +48,10 @@ venv: $(VENV)/.dev-installed ## Make the environment: Python packages from the l
 .PHONY: demo
 demo: $(VENV)/.run-installed ## Start a node and three agents, let them work together, show it, stop (PORT=n)
 	@$(BIN)/python deploy/demo.py --port "$(or $(PORT),0)"
+
+.PHONY: demo-cluster
+demo-cluster: $(VENV)/.run-installed ## Start two linked nodes and three agents, kill one node while they work, show it
+	@$(BIN)/python -m deploy.demo_cluster
 
 .PHONY: up
 up: $(VENV)/.run-installed ## The same without an end: stays until Ctrl-C and says what to try (PORT=n)

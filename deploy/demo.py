@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,36 +51,48 @@ def step(what: str) -> Iterator[None]:
 
 
 class Agents:
-    """The three agents, each ``trishula agent run`` in a process of its own."""
+    """The three agents, each ``trishula agent run`` in a process of its own.
 
-    def __init__(self, node: ThrowawayNode) -> None:
-        self._node = node
+    Args:
+        directory: where they keep their files and say what they have to say.
+        check_bus: raises if a node has ended by itself.
+    """
+
+    def __init__(self, directory: Path, check_bus: Callable[[], object]) -> None:
+        self._directory = directory
+        self._check_bus = check_bus
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, token: str) -> None:
-        """Start one; what it says goes into a file."""
+    def start(
+        self, name: str, token: str, url: str, *, target: str = "", more: Mapping[str, str] | None = None
+    ) -> None:
+        """Start one; what it says goes into a file.
+
+        Args:
+            target: what to run, unless it is the agent of that name.
+            more: put into its environment.
+        """
         with self._log(name).open("wb") as log, undisturbed():
             self._processes[name] = subprocess.Popen(
-                command("agent", "run", name),
+                command("agent", "run", target or name),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=surroundings_of(self._node.url, token, self._node.directory / "agents"),
-                cwd=self._node.directory,
+                env=surroundings_of(url, token, self._directory / "agents") | dict(more or {}),
+                cwd=self._directory,
                 # Ctrl-C is for this process, which stops them in order.
                 start_new_session=True,
             )
 
     def check(self) -> None:
-        """Raise if one of them, or the node, has ended by itself."""
+        """Raise if one of them, or a node, has ended by itself."""
         for name, process in self._processes.items():
             if process.poll() is not None:
                 said = self._log(name).read_text(errors="replace").strip().splitlines()
                 raise ToolFailed(
                     f"the agent {name} ended with {process.returncode}: {said[-1] if said else 'silently'}"
                 )
-        if not self._node.is_running():
-            raise ToolFailed("the node ended by itself")
+        self._check_bus()
 
     def stop(self) -> None:
         """Stop them all; raises if one doesn't end in order."""
@@ -99,7 +111,13 @@ class Agents:
         terminate(self._processes)
 
     def _log(self, name: str) -> Path:
-        return self._node.directory / f"{name}.log"
+        return self._directory / f"{name}.log"
+
+
+def check_node(node: ThrowawayNode) -> None:
+    """Raise if the node has ended by itself."""
+    if not node.is_running():
+        raise ToolFailed("the node ended by itself")
 
 
 def wait_until_joined(bus: trishula.Bus, agents: Agents) -> None:
@@ -283,14 +301,14 @@ def run(port: int, *, forever: bool) -> None:
     with contextlib.ExitStack() as stack:
         with step("start a node with a fresh state directory"):
             node = stack.enter_context(ThrowawayNode(port=port, prefix="trishula-demo-"))
-        agents = stack.enter_context(Agents(node))
+        agents = stack.enter_context(Agents(node.directory, lambda: check_node(node)))
         with step("make tokens for dc, agni, rushabdev and an operator"):
             tokens = {name: node.token(name) for name in AGENTS}
             tokens[OPERATOR] = node.token(OPERATOR, operator=True)
         with trishula.connect(node.url, token=tokens[OPERATOR]) as operator:
             with step("start the three agents and see them join"):
                 for name in AGENTS:
-                    agents.start(name, tokens[name])
+                    agents.start(name, tokens[name], node.url)
                 wait_until_joined(operator, agents)
             message_id = work(node, agents, tokens, operator)
         tell_why(node, tokens, message_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import msgspec
 import pytest
 
 from trishula_router.drill.checker import UNRECORDED_NS, Final, Stored, Verdict, check
+from trishula_router.drill.cluster_faults import BUSIEST, CLUSTER_DRILLS, LINK, NODES, cluster_schedule
+from trishula_router.drill.figures import delays_ms, gaps_ms, longest_pause_ms
 from trishula_router.drill.history import (
     Delivered,
     Ended,
@@ -17,6 +20,7 @@ from trishula_router.drill.history import (
     FetchedEmpty,
     Handled,
     History,
+    NodeKilled,
     NodeStarted,
     Receipted,
     Refused,
@@ -292,3 +296,121 @@ def test_another_torn_line_is_a_fault(tmp_path: Path) -> None:
 def test_the_digest_knows_payloads_apart() -> None:
     assert digest_of({"a": 1, "b": [None]}) == digest_of({"b": [None], "a": 1})
     assert digest_of({"a": 1}) != digest_of({"a": 2})
+
+
+# -- linked nodes ------------------------------------------------------------------------------------------------------
+
+ELSEWHERE = 1 << 48
+
+
+def judge_two(events: Sequence[Event], first: Sequence[Stored], second: Sequence[Stored]) -> Verdict:
+    return check(events, Final(first, (), "e", "primary"), Final(second, (), "f", "failover"))
+
+
+def at_other(one: Stored) -> Stored:
+    """The same message in the store of the other node, which copied it."""
+    ends = tuple((position + ELSEWHERE, word) for position, word in one.ends)
+    return replace(one, position=one.position + ELSEWHERE, ends=ends)
+
+
+def receipt_of(number: int, at_ms: int, node: str, copies: int) -> Receipted:
+    return Receipted(at_ms * MS, "dc", f"m{number}", node, copies)
+
+
+def test_two_nodes_that_hold_the_same_pass() -> None:
+    verdict = judge_two(GOOD, GOOD_END, [at_other(one) for one in GOOD_END])
+    assert verdict.violations == ()
+    assert verdict.ends == {"done": 3}
+
+
+def test_each_node_must_hold_what_has_a_receipt() -> None:
+    verdict = judge_two(GOOD, GOOD_END, [at_other(one) for one in GOOD_END[:2]])
+    assert kinds(verdict) == ["lost", "apart"]
+    assert verdict.violations[0].sentence == "m3 from dc for agni has a receipt and is not in the store at failover"
+    assert verdict.violations[1].sentence == "m3 from dc for agni is done at primary and not there at failover"
+    assert verdict.lost == 1
+
+
+def test_nodes_must_agree_on_the_end() -> None:
+    other = replace(at_other(GOOD_END[2]), state="expired", ends=((7, "expired"),))
+    verdict = judge_two(GOOD, GOOD_END, [*(at_other(one) for one in GOOD_END[:2]), other])
+    assert kinds(verdict) == ["early", "apart"]
+
+
+def test_of_the_ends_that_nodes_wrote_done_counts() -> None:
+    ends = ((103, "done"), (ELSEWHERE + 9, "expired"))
+    both = replace(stored(1), ends=ends)
+    assert judge_two(life(1, 10), [both], [both]).violations == ()
+    wrong = replace(both, state="expired")
+    # A second is nothing of its time to live.
+    assert set(kinds(judge_two(life(1, 10), [wrong], [wrong]))) == {"two ends", "early"}
+
+
+def test_order_is_not_promised_of_what_one_node_had_alone_when_its_sender_moved() -> None:
+    events: list[Event] = [sent(1, 10), sent(2, 11), receipt_of(1, 12, "primary", 1), receipt_of(2, 13, "failover", 2)]
+    late: list[Event] = [handled(2, 20), handled(1, 30)]
+    ends = [stored(1), stored(2)]
+    assert judge_two([*events, *late], ends, ends).violations == ()
+    held: list[Event] = [*events[:2], receipt_of(1, 12, "primary", 2), events[3]]
+    assert kinds(judge_two([*held, *late], ends, ends)) == ["order"]
+    stayed: list[Event] = [*events[:2], receipt_of(1, 12, "primary", 1), receipt_of(2, 13, "primary", 1)]
+    assert kinds(judge_two([*stayed, *late], ends, ends)) == ["order"]
+
+
+@pytest.mark.parametrize(
+    ("node", "copies", "found"),
+    [("failover", 1, []), ("primary", 1, ["false empty"]), ("failover", 2, ["false empty"])],
+)
+def test_a_node_speaks_of_the_messages_that_it_has(node: str, copies: int, found: list[str]) -> None:
+    events: list[Event] = [sent(1, 10), receipt_of(1, 11, node, copies), empty(20, 21), handled(1, 30)]
+    ends = [replace(stored(1), position=500, ends=((501, "done"),))]
+    assert kinds(judge_two(events, ends, [at_other(ends[0])])) == found
+
+
+def test_gaps_are_from_a_kill_to_the_first_receipt_of_another_node() -> None:
+    events: list[Event] = [
+        receipt_of(1, 10, "primary", 2),
+        NodeKilled(20 * MS, "primary"),
+        receipt_of(2, 21, "primary", 2),
+        receipt_of(3, 170, "failover", 1),
+        receipt_of(4, 180, "failover", 1),
+        NodeKilled(200 * MS, "primary"),
+        receipt_of(5, 210, "failover", 1),
+    ]
+    assert gaps_ms(events) == [150.0]
+
+
+def test_delays_are_the_longest_of_all_messages() -> None:
+    events: list[Event] = [sent(1, 10), receipt(1, 15), handled(1, 18), sent(2, 20), receipt(2, 60), handled(2, 50)]
+    assert delays_ms(events) == (40.0, 30.0)
+
+
+def test_a_pause_counts_from_the_last_receipt_before_it() -> None:
+    events = [receipt(number, at_ms) for number, at_ms in enumerate((10, 20, 130, 140, 900))]
+    assert longest_pause_ms(events, "dc", 25 * MS, 135 * MS) == 110.0
+    assert longest_pause_ms(events, "dc", 800 * MS, 850 * MS) == 760.0
+    assert longest_pause_ms(events, "dc", 950 * MS, 960 * MS) == math.inf
+
+
+@pytest.mark.parametrize("drill", CLUSTER_DRILLS)
+def test_a_seed_strikes_linked_nodes_in_the_same_way_again(drill: str) -> None:
+    rounds = [cluster_schedule(drill, number, 7) for number in range(50)]
+    assert rounds == [cluster_schedule(drill, number, 7) for number in range(50)]
+    assert rounds != [cluster_schedule(drill, number, 8) for number in range(50)]
+    for faults in rounds:
+        assert faults
+        assert [fault.at_s for fault in faults] == sorted(fault.at_s for fault in faults)
+        assert {fault.target for fault in faults} <= {*NODES, LINK, BUSIEST}
+        assert all(fault.for_s >= 0 for fault in faults)
+
+
+def test_after_a_cold_start_both_nodes_were_down() -> None:
+    for number in range(50):
+        one, other = cluster_schedule("cold-start", number, 3)
+        assert {one.target, other.target} == set(NODES)
+        assert max(one.at_s, other.at_s) < min(one.at_s + one.for_s, other.at_s + other.for_s)
+
+
+def test_a_rolling_restart_takes_one_node_after_the_other() -> None:
+    targets = [cluster_schedule("rolling-restart", number, 3)[0].target for number in range(4)]
+    assert targets == [*NODES, *NODES]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from trishula_router.drill.report import Report
 
-__all__ = ["drill"]
+__all__ = ["drill", "ending_in_order"]
 
 #: Of the violations that are shown; the first ones tell, the others follow.
 _SHOWN = 20
@@ -85,7 +85,7 @@ def drill(ctx: click.Context, name: str, rounds: int, seed: int | None, state: P
     click.echo(f"seed {chosen}", err=True)
     where = None if state is None else open_state_dir(state)
     total = Report(name, chosen)
-    with _ending_in_order(), _progress(shared, rounds) as on_progress:
+    with ending_in_order(), _progress(shared, rounds) as on_progress:
         for one, share in _shares(name, rounds, [one for one in DRILLS if state is None or one != _CLOCK]):
             _run(one, share, chosen, where, total, on_progress)
     shared.show(total.told(_SHOWN), lambda: _render(total))
@@ -121,7 +121,7 @@ def _run(name: str, rounds: int, seed: int, state: Path | None, total: Report, o
 
 
 @contextlib.contextmanager
-def _ending_in_order() -> Iterator[None]:
+def ending_in_order() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end us as Ctrl-C does: with nothing left behind."""
     import signal
 

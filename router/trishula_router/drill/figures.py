@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 from trishula_router.drill.history import Event, Handled, NodeKilled, Receipted, Sent
 
-__all__ = ["delays_ms", "gaps_ms"]
+__all__ = ["delays_ms", "gaps_ms", "longest_pause_ms"]
 
 
 def gaps_ms(events: Iterable[Event]) -> list[float]:
@@ -28,6 +31,14 @@ def gaps_ms(events: Iterable[Event]) -> list[float]:
             case _:
                 pass
     return gaps
+
+
+def longest_pause_ms(events: Iterable[Event], who: str, begin_ns: int, end_ns: int) -> float:
+    """The longest time that a sender got no receipt, from the last one before an instant on, until another one."""
+    at_ns = sorted(event.at_ns for event in events if isinstance(event, Receipted) and event.who == who)
+    first = max(bisect.bisect_right(at_ns, begin_ns) - 1, 0)
+    last = bisect.bisect_right(at_ns, end_ns) + 1
+    return max(((later - earlier) / 1e6 for earlier, later in pairwise(at_ns[first:last])), default=math.inf)
 
 
 def delays_ms(events: Iterable[Event]) -> tuple[float, float]:

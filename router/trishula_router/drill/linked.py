@@ -126,6 +126,16 @@ class LinkedNodes:
         for node in self.nodes.values():
             node.wait_ready()
 
+    def check(self) -> None:
+        """Raise if one has ended by itself.
+
+        Raises:
+            ToolFailed: one has.
+        """
+        for name, node in self.nodes.items():
+            if node.has_ended():
+                raise ToolFailed(f"the node {name} ended by itself")
+
     def url(self, order: Sequence[str]) -> str:
         """What clients are given that prefer the nodes in this order."""
         return ",".join(url_of(self.ports[name]) for name in order)
@@ -144,10 +154,11 @@ class LinkedNodes:
         return True
 
     def held_by_all(self, token: str) -> dict[str, int] | None:
-        """The newest sequence of each journal, if every node holds all of all journals; else ``None``."""
-        told = {name: ask_status(port, token) for name, port in self.ports.items()}
-        marks = {name: int(status["high_water"]) for name, status in told.items()}
-        is_held = all(peer["copied"] >= marks[peer["node"]] for status in told.values() for peer in status["peers"])
+        """How long each journal was a moment ago, if by now every node holds all of that; else ``None``."""
+        marks = {name: int(ask_status(port, token)["high_water"]) for name, port in self.ports.items()}
+        # Asked again: each question is a session, and so a record.
+        told = [ask_status(port, token) for port in self.ports.values()]
+        is_held = all(peer["copied"] >= marks[peer["node"]] for status in told for peer in status["peers"])
         return marks if is_held else None
 
     def kill(self) -> None:

@@ -96,6 +96,10 @@ class NodeProcess:
             self.kill()
             raise ToolFailed(f"the node did not start: {said[-1] if said else 'it said nothing'}")
 
+    def has_ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def _family(self) -> list[psutil.Process]:
         if self._process is None:
             return []
