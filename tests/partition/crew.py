@@ -232,6 +232,9 @@ class Crew:
         self.wait("a receipt for every message", lambda: all(sender.is_quiet for sender in senders))
         marks: dict[str, int] = {}
         self.wait("the nodes hold the same, and all of it has ended", lambda: self._is_over(marks))
+        # All at once: each has an orderly end to make.
+        for client in self.clients.values():
+            client.say("quit")
         for client in self.clients.values():
             client.quit()
         events = read_all(sorted(self._histories.glob("*.jsonl")))

@@ -70,7 +70,6 @@ def test_a_server_whose_link_is_down(cluster: Cluster, hosts: Hosts, tmp_path: P
         mended_s = time.monotonic()
         wait_link(cluster, ups + 1)
         tell(f"the link was back {time.monotonic() - mended_s:.2f} s after agni was plugged in again")
-        crew.wait_on("agni", "sender_dc", "agent_dc")
         crew.flow()
         crew.judge()
 
@@ -126,7 +125,6 @@ def test_a_node_that_is_frozen_and_thaws(cluster: Cluster, hosts: Hosts, tmp_pat
             crew.flow("sender_dc", "agent_dc", "sender_agni", "agent_agni")
         finally:
             cluster["agni"].thaw()
-        crew.wait_on("agni", "sender_dc", "agent_dc", "sender_agni", "agent_agni")
         crew.flow()
         events = crew.judge()
         took_s = first_receipt_s(events, frozen_ns, "rushabdev", "sender_dc", "sender_agni")
@@ -140,11 +138,11 @@ def test_cuts_at_random(cluster: Cluster, hosts: Hosts, tmp_path: Path, seed: in
     cut: set[tuple[str, str]] = set()
     with Crew(tmp_path, cluster, hosts, seed, tell, failback="1s") as crew:
         try:
-            for _ in range(8):
+            for _ in range(6):
                 pair = chance.choice(pairs)
                 (hosts.mend if pair in cut else hosts.cut)(*pair)
                 cut ^= {pair}
-                time.sleep(chance.uniform(0.2, 4.0))
+                time.sleep(chance.uniform(0.2, 3.5))
         finally:
             for pair in cut:
                 hosts.mend(*pair)
