@@ -74,7 +74,7 @@ def main() -> None:
     for name, runs in found.items():
 
         def median(key: str, runs: list[dict[str, Any]] = runs) -> float:
-            return statistics.median(run[key] for run in runs)
+            return float(statistics.median(run[key] for run in runs))
 
         lost = sum(run["lost"] + run["refused"] for run in runs)
         copies = min(run["copies"] for run in runs)

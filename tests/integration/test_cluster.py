@@ -45,7 +45,7 @@ async def until(holds: Callable[[], Any]) -> Any:
     while time.monotonic() < end:
         if answer := await holds():
             return answer
-        await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.05)
     raise AssertionError(f"it never came true: {holds}")
 
 

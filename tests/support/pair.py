@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.task import Clock
 
@@ -57,7 +58,8 @@ class Nodes:
         for _ in range(100):
             self.clock.advance(0)
             posted = [(name, *one) for name, rig in self.rigs.items() for one in rig.outlet.posted]
-            if not posted and not any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
+            calls: list[Any] = list(self.clock.getDelayedCalls())  # mypy can't read the interfaces of zope
+            if not posted and not any(call.getTime() <= self.clock.seconds() for call in calls):
                 return
             for rig in self.rigs.values():
                 rig.outlet.posted = []
