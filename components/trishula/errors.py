@@ -32,6 +32,7 @@ __all__ = [
     "MessageUnknown",
     "NodeFailed",
     "NodeStopping",
+    "NodeUnknown",
     "NotAllowed",
     "OutboxFull",
     "OutcomeUnknown",
@@ -208,6 +209,12 @@ class CopiesUnavailable(TrishulaError):
 
     uri = "trishula.error.copies_unavailable"
     temporary = True
+
+
+class NodeUnknown(TrishulaError):
+    """A question about a node of which nothing is known here."""
+
+    uri = "trishula.error.node_unknown"
 
 
 class NodeFailed(TrishulaError):

@@ -192,9 +192,11 @@ class QueryOptions(_Options, frozen=True, kw_only=True):
     until: _Instant | None = None
     after: _Position = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+    node: _Text | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "agent": "the name of an agent",
         "id": "the id of a message",
+        "node": 'the name of a node, or "*" for all',
         "kind": "a kind of record, such as accepted, delivered or done",
         "since": _INSTANT_RULE,
         "until": _INSTANT_RULE,

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from trishula.errors import MessageUnknown
+from trishula.errors import ArgumentInvalid, MessageUnknown, NodeUnknown
+from trishula.message import show_value
 from trishula.names import BROADCAST, Address
 from trishula_router.arguments import QueryOptions
 from trishula_router.journal import SEQUENCE_MASK, Record
@@ -21,6 +22,7 @@ from trishula_router.mailroom import got, is_of
 from trishula_router.notices import is_reserved
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import History, Store, StoredMessage, Verdict
+from trishula_router.store.origins import position_in
 
 __all__ = ["Audit", "told_verdict"]
 
@@ -28,6 +30,9 @@ __all__ = ["Audit", "told_verdict"]
 _PAGE = 2000
 #: Records looked at for one question; then the answer says where to go on.
 _LOOK_LIMIT = 50_000
+
+#: As a question's ``node``: the journals of all.
+ALL_NODES = "*"
 
 #: Damages told in one answer: a page that can't be read may hit thousands, and an answer is one WebSocket message.
 _TOLD_LIMIT = 10_000
@@ -103,15 +108,57 @@ class Audit:
         return {"messages": [self._life(history) for history in lives], "missing": self._missing()}
 
     async def query(self, options: QueryOptions) -> dict[str, Any]:
-        """Records of the journal, oldest first, behind ``after``.
+        """Records of a journal, oldest first, behind ``after``; of all nodes' journals: by time, without ``after``.
 
         A question about an agent or a message finds the records that name it, and those of what became of its messages.
+
+        Raises:
+            NodeUnknown: no journal of that node is here.
+            ArgumentInvalid: ``after`` is given for all nodes.
         """
+        if options.node == ALL_NODES:
+            return {**await self._query_all(options), "missing": self._missing()}
+        answer = await self._query_one(options, self._newest_of(options.node))
+        return answer if options.node is None else {**answer, "missing": self._missing()}
+
+    def _newest_of(self, node: str | None) -> int:
+        """The number of the journal that a node writes, or wrote last as far as this one knows."""
+        if node in (None, self._node):
+            return 0
+        numbers = [origin.number for origin in self._store.origins() if origin.node == node]
+        if not numbers:
+            raise NodeUnknown(
+                f"there is no journal of a node {show_value(node)} here; `trishula node status` names the peers of "
+                "this one"
+            )
+        return max(numbers)
+
+    async def _query_all(self, options: QueryOptions) -> dict[str, Any]:
+        if options.after:
+            raise ArgumentInvalid(
+                f'options.after is {options.after}, and records of all nodes have no common numbers; leave "after" out '
+                'and narrow the question by "since"'
+            )
         found: list[dict[str, Any]] = []
-        after, looked = options.after, 0
+        more = False
+        for origin in self._store.origins():
+            answer = await self._query_one(options, origin.number)
+            found += answer["records"]
+            more = more or answer["more"]
+        found.sort(key=lambda record: record["at"])
+        return {"records": found[: options.limit], "more": more or len(found) > options.limit}
+
+    async def _query_one(self, options: QueryOptions, number: int) -> dict[str, Any]:
+        found: list[dict[str, Any]] = []
+        after, looked = position_in(number, options.after), 0
         while True:
             page = await self._store.records(
-                after=after, limit=_PAGE, kind=options.kind, since=options.since, until=options.until
+                after=after,
+                limit=_PAGE,
+                kind=options.kind,
+                since=options.since,
+                until=options.until,
+                origin=number,
             )
             decoded = [(record, msgspec.json.decode(record.facts)) for record in page]
             asked_for = await self._asked_for([facts for _, facts in decoded], options)
@@ -120,10 +167,10 @@ class Audit:
                 if _concerns(facts, options) or not asked_for.isdisjoint(_positions_in(facts)):
                     found.append(self._told(record, facts))
                     if len(found) == options.limit:
-                        return {"records": found, "more": True, "after": after}
+                        return {"records": found, "more": True, "after": after & SEQUENCE_MASK}
             looked += len(page)
             if len(page) < _PAGE or looked >= _LOOK_LIMIT:
-                return {"records": found, "more": len(page) == _PAGE, "after": after}
+                return {"records": found, "more": len(page) == _PAGE, "after": after & SEQUENCE_MASK}
 
     async def _asked_for(self, many_facts: Iterable[dict[str, Any]], options: QueryOptions) -> set[int]:
         """Of the messages that records list by position, those that the question is about; none if it is about all."""

@@ -179,6 +179,7 @@ _IS_LETTER = _keys("seq", "from", "id", "to", "type", "reason", "failures", "att
 WAIT = Field("wait_s", st.floats(0, LONG_WAIT_S), number(0, 60))
 _OPTIONS = "options"
 _UNKNOWN = frozenset({"message_unknown"})
+_NODE_UNKNOWN = frozenset({"node_unknown"})
 
 PROCEDURES = (
     Procedure(
@@ -322,7 +323,7 @@ PROCEDURES = (
             Param(
                 _OPTIONS,
                 (
-                    *(Field(name, texts, or_none(is_text)) for name in ("agent", "id", "kind")),
+                    *(Field(name, texts, or_none(is_text)) for name in ("agent", "id", "kind", "node")),
                     *(Field(name, instants, _INSTANT) for name in ("since", "until")),
                     Field("after", positions, _POSITION),
                     Field("limit", st.integers(1, 20), integer(1, 1000)),
@@ -331,6 +332,7 @@ PROCEDURES = (
         ),
         0,
         _keys("records", "more", "after"),
+        _NODE_UNKNOWN,
         for_operators=True,
     ),
     Procedure(

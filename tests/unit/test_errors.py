@@ -71,6 +71,7 @@ TABLE = {
         True,
         "The node met a fault of its own at this request; its log has the details.",
     ),
+    "NodeUnknown": ("node_unknown", False, "A question about a node of which nothing is known here."),
     "NodeStopping": ("node_stopping", True, "The node is shutting down and accepts nothing more."),
     "TokenMissing": ("token_missing", False, "The client tried to join without a token."),
     "TokenInvalid": ("token_invalid", False, "The token is wrong, expired, revoked or another agent's."),

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from tests.support.pair import Nodes
 from tests.support.stores import result_of
 from trishula import uris
-from trishula.errors import CopiesUnavailable, MailboxBusy, TakenOver
+from trishula.errors import ArgumentInvalid, CopiesUnavailable, MailboxBusy, NodeUnknown, TakenOver
 from trishula_router.node import CATCH_UP_PATIENCE_S
 from trishula_router.peering import COPIES_PATIENCE_S
 from trishula_router.replication import DOWN_AFTER_S
@@ -340,6 +340,56 @@ def test_a_store_that_was_set_back_by_hand_is_noticed(two: Nodes) -> None:
     two.advance(1.0)
     (told,) = rig.node.peering.told()
     assert "somebody has put an old copy of its file in place by hand" in told["fault"]
+
+
+# -- questions ---------------------------------------------------------------------------------------------------------
+
+
+def query(nodes: Nodes, at: str, session: int, **options: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = nodes.rigs[at].call(session, uris.AUDIT_QUERY, options)
+    return answer
+
+
+def test_either_node_answers_for_all(two: Nodes) -> None:
+    here, there = two.rigs["agni"].join("dc"), two.rigs["rushabdev"].join("dc")
+    send(two, "agni", here, {"id": "m1", "to": "agni"})
+    two.advance(1.0)
+    send(two, "rushabdev", there, {"id": "m2", "to": "agni"})
+    for node, session in (("agni", here), ("rushabdev", there)):
+        told = query(two, node, session, node="*", kind="accepted")
+        assert [(one["id"], one["node"]) for one in told["records"]] == [("m1", "agni"), ("m2", "rushabdev")]
+        assert (told["more"], told["missing"]) == (False, [])
+        told = query(two, node, session, node="agni", kind="accepted")
+        assert [one["id"] for one in told["records"]] == ["m1"]
+    assert [one["id"] for one in query(two, "agni", here, kind="accepted")["records"]] == ["m1"]
+
+
+def test_what_a_node_that_is_away_may_have_is_named(two: Nodes) -> None:
+    session = two.rigs["agni"].join("dc")
+    two.cut()
+    two.advance(DOWN_AFTER_S + 1.0)
+    ((one,),) = (query(two, "agni", session, node="*")["missing"],)
+    assert (one["node"], one["reason"]) == ("rushabdev", "rushabdev can't be reached from agni")
+
+
+def test_a_journal_is_read_page_by_page_by_its_own_numbers(two: Nodes) -> None:
+    session = two.rigs["rushabdev"].join("dc")
+    sender = two.rigs["agni"].join("dc")
+    send(two, "agni", sender, *({"id": f"m{n}", "to": "agni"} for n in range(5)))
+    found, after, more = [], 0, True
+    while more:
+        told = query(two, "rushabdev", session, node="agni", kind="accepted", limit=2, after=after)
+        found += [one["id"] for one in told["records"]]
+        after, more = told["after"], told["more"]
+    assert found == [f"m{n}" for n in range(5)]
+
+
+def test_questions_about_nodes_that_cannot_be_answered_say_why(two: Nodes) -> None:
+    session = two.rigs["agni"].join("dc")
+    with pytest.raises(NodeUnknown, match='no journal of a node "ganesh"'):
+        query(two, "agni", session, node="ganesh")
+    with pytest.raises(ArgumentInvalid, match="no common numbers"):
+        query(two, "agni", session, node="*", after=7)
 
 
 # -- capabilities ------------------------------------------------------------------------------------------------------
