@@ -47,7 +47,7 @@ venv: $(VENV)/.dev-installed ## Make the environment: Python packages from the l
 
 .PHONY: demo
 demo: $(VENV)/.run-installed ## Start a node and three agents, let them work together, show it, stop (PORT=n)
-	@$(BIN)/python deploy/demo.py --port "$(or $(PORT),0)"
+	@$(BIN)/python -m deploy.demo --port "$(or $(PORT),0)"
 
 .PHONY: demo-cluster
 demo-cluster: $(VENV)/.run-installed ## Start two linked nodes and three agents, kill one node while they work, show it
@@ -55,7 +55,7 @@ demo-cluster: $(VENV)/.run-installed ## Start two linked nodes and three agents,
 
 .PHONY: up
 up: $(VENV)/.run-installed ## The same without an end: stays until Ctrl-C and says what to try (PORT=n)
-	@$(BIN)/python deploy/demo.py --stay --port "$(or $(PORT),0)"
+	@$(BIN)/python -m deploy.demo --stay --port "$(or $(PORT),0)"
 
 .PHONY: bench
 bench: $(VENV)/.run-installed ## Measure a throw-away durable node on this machine (DURATION=60s)

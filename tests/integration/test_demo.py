@@ -18,9 +18,10 @@ from tests.support.node import ROOT, environment
 pytestmark = pytest.mark.node
 
 
-def start(tmp_path: Path, *args: str) -> subprocess.Popen[str]:
+def start(tmp_path: Path, *args: str, module: str = "deploy.demo") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "deploy" / "demo.py"), *args],
+        [sys.executable, "-m", module, *args],
+        cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -72,8 +73,9 @@ def test_up_stays_until_interrupted_and_what_it_says_to_try_works(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_demo_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
-    demo = start(tmp_path)
+@pytest.mark.parametrize("module", ["deploy.demo", "deploy.demo_cluster"])
+def test_a_demo_that_is_terminated_leaves_nothing(module: str, tmp_path: Path) -> None:
+    demo = start(tmp_path, module=module)
     try:
         until = time.monotonic() + 60
         # In the middle: the agents are being started.

@@ -19,7 +19,7 @@ BUSIEST = ""
 #: Name → what it does.
 CLUSTER_DRILLS = {
     "failover": "kill -9 of the node that most clients are on; they go on at the other one",
-    "netsplit": "the link is cut, broken or slow; a node is frozen, or cut off from clients, or from all",
+    "netsplit": "the link is cut, broken or slow; a node is frozen, cut off from clients or all, or killed alone",
     "cold-start": "both nodes are stopped or killed, and started in every order, one of them late",
     "rolling-restart": "one node after the other is stopped in order and started again",
 }
@@ -52,6 +52,13 @@ def _netsplit(chance: random.Random, number: int) -> list[Fault]:
             # Not in the same instant: cables are pulled one by one, and each order shows something else.
             kind, later_s = chance.choice((Kind.BLACK_HOLE, Kind.DOWN)), chance.uniform(0.0, 1.0)
             return [Fault(kind, at_s, span_s, LINK), Fault(kind, at_s + later_s, chance.uniform(_SHORT_S, 4.0), node)]
+        case "kill":
+            # One of two that can't reach each other is killed, with what it has alone; the link heals before or after.
+            down_s = span_s * chance.random()
+            return [
+                Fault(chance.choice((Kind.BLACK_HOLE, Kind.DOWN)), at_s, span_s, LINK),
+                Fault(Kind.KILL_NODE, at_s + down_s, chance.uniform(0.0, 4.0), node),
+            ]
         case "slow":
             return [Fault(Kind.LATENCY, at_s, span_s, LINK, chance.uniform(0.02, 0.5))]
         case "pieces":
@@ -62,7 +69,7 @@ def _netsplit(chance: random.Random, number: int) -> list[Fault]:
             return [Fault(chance.choice((Kind.BLACK_HOLE, Kind.DOWN)), at_s, span_s, LINK)]
 
 
-_WAYS = ("link", "clients", "freeze", "all", "reset", "slow", "link", "pieces")
+_WAYS = ("link", "clients", "freeze", "all", "kill", "reset", "slow", "link", "pieces", "kill")
 
 
 def _cold_start(chance: random.Random, _number: int) -> list[Fault]:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 
-from trishula.throwaway import ToolFailed, command, surroundings_of
+from trishula.throwaway import ToolFailed, command, surroundings_of, undisturbed
 from trishula_router.drill.history import Ended, History
 from trishula_router.drill.worker import Progress, Task
 
@@ -67,7 +67,7 @@ class NodeProcess:
     def spawn(self, config: Path) -> None:
         """Start it, and don't wait: see :meth:`wait_ready`."""
         args = command("node", "start", "--config", str(config), "--state", str(self._state))
-        with self._errors.open("ab") as errors:
+        with self._errors.open("ab") as errors, undisturbed():
             # A session of its own: Ctrl-C in the terminal is for us, and we end it.
             self._process = subprocess.Popen(
                 [*args, "--port", str(self._port)],
@@ -195,7 +195,7 @@ class ClientProcess:
         self._before = (self.receipts, self.handled)
         self._ready = False
         task = msgspec.structs.replace(self._task, run=self._run, seed=f"{self._task.seed}/{self.runs}")
-        with (Path(task.directory) / f"{self.name}.errors").open("ab") as errors:
+        with (Path(task.directory) / f"{self.name}.errors").open("ab") as errors, undisturbed():
             self._process = process = subprocess.Popen(
                 [*self._within, sys.executable, "-m", "trishula_router.drill.worker"],
                 stdin=subprocess.PIPE,
