@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -38,6 +39,16 @@ _ORDER = ("unit", "contract", "property", "simulation", "checker", "integration"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort by folder; within one, files and tests stay in their order."""
     items.sort(key=lambda item: next((place for place, name in enumerate(_ORDER) if name in item.path.parts), 0))
+
+
+#: Crossbar imports py_ecc, which sets 100,000 for the whole process: deep nesting then overflows the C stack.
+_RECURSION_LIMIT = sys.getrecursionlimit()
+
+
+@pytest.fixture(autouse=True)
+def _recursion_limit() -> None:
+    """What a module imports must not change what the tests of another one find."""
+    sys.setrecursionlimit(_RECURSION_LIMIT)
 
 
 class LoggedErrors:
