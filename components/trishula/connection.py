@@ -14,11 +14,13 @@ our answer:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from autobahn.exception import Disconnected
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
 from autobahn.wamp.exception import ApplicationError, SerializationError, TransportLost
@@ -135,7 +137,8 @@ class _Attempt:
         if self._session is not None and self._session.is_attached():
             self._stop_timer()
             self._timer = self._clock.callLater(LEAVE_TIMEOUT_S, self._abort)
-            self._session.leave()
+            with contextlib.suppress(TransportLost):
+                self._session.leave()
         else:
             self._abort()
 
@@ -230,6 +233,13 @@ class _Protocol(WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn 
         # hides that. Without it small frames wait for the delayed ACK of the one before.
         self.transport.setTcpNoDelay(True)
 
+    def send(self, msg: object) -> None:
+        try:
+            super().send(msg)
+        except Disconnected:
+            # While it closes, which takes up to a second, Autobahn's session believes in it and its socket doesn't.
+            raise TransportLost from None
+
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         super().onClose(wasClean, code, reason)
         self.factory.attempt.closed(reason or "closed by the node")
@@ -248,7 +258,9 @@ class _Session(ApplicationSession):  # type: ignore[misc]  # Autobahn is untyped
 
     def say_hello(self) -> None:
         """Ask to be let in."""
-        self.join(REALM, authmethods=["ticket"], authid=self._settings.agent)
+        # If it closes at this moment, its end is all that there is to tell.
+        with contextlib.suppress(TransportLost):
+            self.join(REALM, authmethods=["ticket"], authid=self._settings.agent)
 
     def onChallenge(self, challenge: object) -> str:
         return self._settings.token
@@ -337,7 +349,8 @@ class _WampLink:
     def _late(self, uri: str, timeout_s: float, deferred: Deferred[Any]) -> None:
         if self._session.is_attached():
             # Autobahn sends a CANCEL, so that a long poll doesn't go on for nobody.
-            deferred.cancel()
+            with contextlib.suppress(TransportLost):
+                deferred.cancel()
 
     def _error_of_call(self, uri: str, timeout_s: float | None, failure: Failure) -> BaseException:
         error = failure.value

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from autobahn.wamp.exception import ApplicationError
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp.exception import ApplicationError, TransportLost
+from autobahn.wamp.message import Call
+from autobahn.wamp.serializer import MsgPackSerializer
+from autobahn.websocket.protocol import WebSocketProtocol
 
 from trishula import uris
-from trishula.connection import _from_application_error
+from trishula.connection import _from_application_error, _Protocol
 from trishula.errors import CallFailed, NodeStopping, NotAllowed, ProcedureUnknown, RecipientUnknown
 
 RPC = uris.procedure_of("agni", "host_report")
@@ -30,3 +34,12 @@ def test_the_routers_errors(uri: str, wamp_error: str, kind: type[Exception]) ->
     error = _from_application_error(uri, ApplicationError(wamp_error, "a sentence"))
     assert type(error) is kind
     assert error.temporary == (kind is NodeStopping)
+
+
+def test_what_is_sent_while_the_connection_closes_is_lost() -> None:
+    protocol = _Protocol()
+    protocol._session = ApplicationSession()
+    protocol._serializer = MsgPackSerializer()
+    protocol.state = WebSocketProtocol.STATE_CLOSING
+    with pytest.raises(TransportLost):
+        protocol.send(Call(1, uris.MAILBOX_ACK))
