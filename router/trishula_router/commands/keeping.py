@@ -133,7 +133,7 @@ def reseed(shell: State, state: Path | None) -> None:
     journals, and what they had copied of its own. It serves from the first moment; `trishula node status` says how much
     is still to be copied.
 
-    
+    \b
     Examples:
       trishula node reseed
       trishula node reseed --state /var/lib/trishula --json
