@@ -207,20 +207,24 @@ class Crew:
 
     def status(self, node: str) -> dict[str, Any]:
         """What a node says of itself to an operator on its own host."""
-        done = subprocess.run(
-            [
-                *self._hosts[node].within,
-                *(sys.executable, "-m", "trishula_router", "node", "status", "--json"),
-                *("--state", str(self._cluster[node].state_dir)),
-            ],
-            capture_output=True,
-            text=True,
-            env=environment(TRISHULA_TOKEN=self._cluster.tokens[OPERATOR]),
-            timeout=60.0,
-            check=True,
-        )
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
+        return self._statuses(node)[node]
+
+    def _statuses(self, *nodes: str) -> dict[str, dict[str, Any]]:
+        asked = {
+            node: subprocess.Popen(
+                [
+                    *self._hosts[node].within,
+                    *(sys.executable, "-m", "trishula_router", "node", "status", "--json"),
+                    *("--state", str(self._cluster[node].state_dir)),
+                ],
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment(TRISHULA_TOKEN=self._cluster.tokens[OPERATOR]),
+            )
+            for node in nodes
+        }
+        # Each of them ends by itself: a node that can't be asked is an answer.
+        return {node: json.loads(process.communicate()[0]) for node, process in asked.items()}
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -250,7 +254,7 @@ class Crew:
         return events
 
     def _is_over(self, marks: dict[str, int]) -> bool:
-        told = {name: self.status(name) for name in self._cluster.nodes}
+        told = self._statuses(*self._cluster.nodes)
         marks |= {name: int(status["high_water"]) for name, status in told.items()}
         return all(
             not status["pending"] + status["in_flight"]

@@ -23,7 +23,7 @@ def test_nodes_that_go_and_come_in_every_order(hosts: Hosts, tmp_path: Path, see
     try:
         # Cold, and without the peer, of which nobody has ever heard.
         rushabdev.start(timeout_s=START_S)
-        with Crew(tmp_path, cluster, hosts, seed, tell) as crew:
+        with Crew(tmp_path, cluster, hosts, seed, tell, rate=15.0) as crew:
             agni.start(timeout_s=START_S)
             crew.wait_on("agni", "sender_dc", "agent_dc", "sender_agni", "agent_agni")
             crew.flow()

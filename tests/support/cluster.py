@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -25,6 +24,7 @@ from trishula_router.clusters import Member, linked_configs
 from trishula_router.config_check import read_config_file
 from trishula_router.drill.proxy import free_port
 from trishula_router.effective import listener_of, options_of, render_config
+from trishula_router.node_key import public_key_of
 
 __all__ = ["Cluster", "LinkedNode"]
 
@@ -73,7 +73,9 @@ class Cluster:
         members = []
         for name in names:
             state = directory / name
-            key = json.loads(NodeProcess(state).command("node", "keys", "--state", str(state)))["public_key"]
+            # As `trishula node keys` makes it, without a process for each.
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            key = public_key_of(state / "crossbar")
             # Not of the range of outgoing connections: a link that awaits its peer could meet itself there.
             members.append(Member(name, free_port(), key, hosts[name].address if name in hosts else "127.0.0.1"))
         configs = linked_configs(read_config_file(ROOT / "config" / "single.json"), members)
