@@ -194,6 +194,8 @@ def seen_table(
     answers = {event.id for event in events if isinstance(event, Receipted)}
     table = Table("Agent", "Was at", "Is at", "Calls", "Answered", "Gap", "Lost", "Twice", title=title)
     table.title_justify = "left"
+    table.caption = "Gap: the longest time without an answer; each calls another one every 50 ms"
+    table.caption_justify = "left"
     ran = Counter(event.id for event in events if isinstance(event, Handled))
     for name in NAMES:
         asked = [event.id for event in due if event.who == name]
