@@ -106,7 +106,7 @@ def test_every_option_can_be_set() -> None:
         ("rushabdev", 'extra.peers is "rushabdev"; it must be a list'),
         (["b", "B"], 'extra.peers[1] is "B"; it must be a lower-case letter, then up to 62 of a-z, 0-9 and _'),
         (["b", "b"], 'extra.peers[1] is "b"; it must not be there twice'),
-        (["b", "agni"], 'extra.peers[1] is "agni"; it must be another node\'s name than this one\'s own'),
+        (["b", "agni"], "extra.peers[1] is \"agni\"; it must be another node's name than this one's own"),
     ],
 )
 def test_peers_are_names_of_other_nodes(peers: object, sentence: str) -> None:
