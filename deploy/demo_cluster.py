@@ -52,7 +52,7 @@ PRIMARY, FAILOVER = NODES = ("agni", "rushabdev")
 PREFERRED = {"dc": NODES, "agni": NODES, "rushabdev": NODES[::-1]}
 FAILBACK_S = 2.0
 #: A busy machine takes its time.
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 60.0
 _LOOK_S = 0.05
 #: Around a kill: the last answer before it, and all that is affected by it.
 _BEFORE_S, _AFTER_S = 0.5, 1.5
