@@ -98,7 +98,11 @@ class SimClock:
         return self._now_s
 
     def callLater(self, delay: float, call: Callable[..., Any], *args: Any) -> SimTimer:
-        timer = SimTimer(self._now_s + delay, call, args)
+        return self.call_at(self._now_s + delay, call, *args)
+
+    def call_at(self, at_s: float, call: Callable[..., Any], *args: Any) -> SimTimer:
+        """Call at an instant: those of one instant in the order in which they were set, which a sum would blur."""
+        timer = SimTimer(at_s, call, args)
         self._numbers += 1
         heapq.heappush(self._timers, (timer.at_s, self._numbers, timer))
         return timer
@@ -346,7 +350,7 @@ class SimLink:
     def _up(self, call: Callable[..., object], *args: Any) -> None:
         """To the node, in order."""
         self.up_s = max(self.up_s, self.world.clock.seconds() + self._delay_s())
-        self.world.clock.callLater(self.up_s - self.world.clock.seconds(), self._at_node, call, args)
+        self.world.clock.call_at(self.up_s, self._at_node, call, args)
 
     def _at_node(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
         if self.node_knows and self.world.node is not None:
@@ -365,9 +369,7 @@ class SimLink:
         handler = self.topics.get(topic)
         if handler is not None:
             self.down_s = max(self.down_s, self.world.clock.seconds() + self._delay_s())
-            self.world.clock.callLater(
-                self.down_s - self.world.clock.seconds(), self._at_client, handler, (deliveries,)
-            )
+            self.world.clock.call_at(self.down_s, self._at_client, handler, (deliveries,))
 
     def _serve(self, uri: str, args: list[Any], answer: Pending[Any]) -> None:
         node = self.world.node
