@@ -272,7 +272,7 @@ class Peering:
         return name in self.replication.peers
 
     def _blame(self, name: str, fault: str) -> None:
-        if self.faults.get(name) != fault:
+        if name not in self.faults:
             log.critical("replication with {peer} stopped: {fault}", peer=name, fault=fault)
         self.faults[name] = fault
 
