@@ -62,6 +62,14 @@ async def in_step(operator: PlainClient) -> None:
     await until(ask)
 
 
+async def all_in_step(cluster: Cluster) -> None:
+    """Each node sees the other, and has what it has: one may see it before the other does."""
+    for node in cluster.nodes:
+        operator = await at(cluster, node, "dc")
+        await in_step(operator)
+        await operator.leave()
+
+
 async def send(client: PlainClient, *ids: str, to: str = "beta") -> list[dict[str, Any]]:
     receipts = await client.call(uris.MAILBOX_SEND, [{"type": "STATUS", "id": one, "to": to} for one in ids])
     return list(receipts)
@@ -69,8 +77,8 @@ async def send(client: PlainClient, *ids: str, to: str = "beta") -> list[dict[st
 
 @on_reactor
 async def test_a_message_crosses_and_both_nodes_tell_the_same_of_it(cluster: Cluster) -> None:
+    await all_in_step(cluster)
     operator, there = await at(cluster, "agni", "dc"), await at(cluster, "rushabdev", "dc")
-    await in_step(operator)
     alpha, beta = await at(cluster, "agni", "alpha"), await at(cluster, "rushabdev", "beta")
     inbox: list[dict[str, Any]] = []
     await beta.subscribe(uris.inbox_of(Address("beta")), lambda items, details: inbox.extend(items))
@@ -101,8 +109,7 @@ async def test_a_message_crosses_and_both_nodes_tell_the_same_of_it(cluster: Clu
 
 @on_reactor
 async def test_a_node_that_is_killed_leaves_nothing_behind_that_the_other_lacks(cluster: Cluster) -> None:
-    operator = await at(cluster, "rushabdev", "dc")
-    await in_step(operator)
+    await all_in_step(cluster)
     alpha = await at(cluster, "agni", "alpha")
     receipts = await send(alpha, *(f"m{number}" for number in range(200)))
     assert {receipt["copies"] for receipt in receipts} == {2}
@@ -121,8 +128,7 @@ async def test_a_node_that_is_killed_leaves_nothing_behind_that_the_other_lacks(
 
 @on_reactor
 async def test_a_store_that_was_lost_is_built_anew_by_the_peer(cluster: Cluster) -> None:
-    operator = await at(cluster, "rushabdev", "dc")
-    await in_step(operator)
+    await all_in_step(cluster)
     await send(await at(cluster, "agni", "alpha"), "m1", "m2")
     before = (await (await at(cluster, "agni", "dc")).call(uris.NODE_STATUS))["epoch"]
     agni = cluster["agni"]
@@ -147,8 +153,7 @@ async def test_a_store_that_was_lost_is_built_anew_by_the_peer(cluster: Cluster)
 
 @on_reactor
 async def test_the_status_command_tells_of_the_peer(cluster: Cluster) -> None:
-    operator = await at(cluster, "agni", "dc")
-    await in_step(operator)
+    await all_in_step(cluster)
     import subprocess
     import sys
 
