@@ -216,7 +216,7 @@ class Peering:
             self.faults.pop(name, None)
         now_s = self._clock.seconds()
         if self.replication.heard(name, hello.epoch, hello.held, own, now_s, missed=hello.missed):
-            log.info("the node {peer} is there", peer=name)
+            log.warn("the node {peer} is there", peer=name)
             self._sighted(name, True)
             self._hello_at_once()
         self._answer_waiters()

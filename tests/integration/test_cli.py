@@ -196,7 +196,7 @@ def test_watch(users: Users) -> None:
 def test_audit(users: Users) -> None:
     users.run("dc", "send", "bot", "--text", "x", "--id", "audit.1", "--wait")
     told = users.json("operator", "audit", "query", "--id", "audit.1")
-    assert [record["kind"] for record in told["records"]] == ["accepted"]
+    assert [record["kind"] for record in told["records"]] == ["accepted", "delivered", "done"]
     everything = users.json("operator", "audit", "query", "--limit", "5000")
     assert not everything["more"]
     numbers = [record["seq"] for record in everything["records"]]

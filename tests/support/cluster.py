@@ -119,11 +119,15 @@ class Cluster:
             raise
 
     def wait_linked(self, timeout_s: float = 20.0) -> None:
-        """Wait until each has said that its links are up."""
+        """Wait until each has said that its links are up, and that it hears the others over them."""
         names = list(self.nodes)
         for index, name in enumerate(names):
             for earlier in names[:index]:
                 self.nodes[name].wait_log(f"the link to {earlier} is up", timeout_s)
+        for name in names:
+            for other in names:
+                if other != name:
+                    self.nodes[name].wait_log(f"the node {other} is there", timeout_s)
 
     def stop(self) -> None:
         """Stop those that run."""
