@@ -319,8 +319,7 @@ class Node:
         agent = Address.parse(address).agent
         if self.principals.get(agent) is None:
             return None
-        is_there = self.instances.is_there(address) or self.neighbourhood.has_instance(address)
-        return address if address == agent or is_there else agent
+        return address if address == agent or self._is_there(address) else agent
 
     def _accepted_at(self, position: int) -> tuple[str, str, int]:
         """Where a message was accepted: (node, epoch of its store, sequence)."""
@@ -332,7 +331,11 @@ class Node:
 
     def knows_instance(self, address: str) -> bool:
         """Whether messages to an instance are taken."""
-        return self.neighbourhood.has_instance(address) or self.instances.knows(address, self._clock.seconds())
+        return self._is_there(address) or self.instances.knows(address, self._clock.seconds())
+
+    def _is_there(self, address: str) -> bool:
+        # Asked for each message to an instance: most are here, and to look here costs the least.
+        return self.instances.is_there(address) or self.neighbourhood.has_instance(address)
 
     def hear(self, kind: str, text: bytes) -> None:
         """A peer said something."""
