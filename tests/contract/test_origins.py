@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+import queue
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from tests.contract.test_store import InMemory, InSqlite, Subject, append, draft, is_sound, state_of
-from tests.support.stores import ReactorQueue, open_sqlite
+from tests.support.stores import GIB, ReactorQueue, open_sqlite, result_of
 from trishula.errors import StorageFull
 from trishula.message import DEFAULT_TTL_MS
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, digest_of
@@ -23,7 +24,7 @@ from trishula_router.store.interface import Accepted, Copied, MailboxSize, Retur
 from trishula_router.store.memory import MemoryStore
 from trishula_router.store.migrate import SCHEMA_DIRECTORY
 from trishula_router.store.operations import back_up, restore, verify_file
-from trishula_router.store.sqlite import FILE_NAME
+from trishula_router.store.sqlite import FILE_NAME, open_store
 
 FAR = 1 << ORIGIN_SHIFT
 
@@ -476,6 +477,27 @@ def test_whoever_wants_to_know_is_told_of_new_records(here: Subject, agni: Peer)
     head(here)
     copy(here, agni)
     assert len(grown) == times
+
+
+def test_a_run_ends_with_what_the_node_was_told_of(tmp_path: Path) -> None:
+    # Else the peer acknowledges records that the node doesn't know to be durable yet, and is taken for one that knows
+    # more of this journal than the store does.
+    told: queue.Queue[Callable[[], None]] = queue.Queue()
+    store = open_store(tmp_path, new_epoch=lambda: "epoch-1", call_in_reactor=told.put, limit_bytes=GIB)
+    store.append([draft("m1")], 1000)
+    told.get(timeout=20)()
+    store.append([draft("m2")], 1001)
+    news_of_m2 = told.get(timeout=20)
+    extracted = store.extract(0, 0, limit=100, limit_bytes=10**6)
+    told.get(timeout=20)()
+    assert len(result_of(extracted).records) == store.high_water == 1
+    news_of_m2()
+    extracted = store.extract(0, 0, limit=100, limit_bytes=10**6)
+    told.get(timeout=20)()
+    assert len(result_of(extracted).records) == store.high_water == 2
+    closed = store.close()
+    while not closed.called:
+        told.get(timeout=20)()
 
 
 def test_bodies_of_all_journals_are_forgotten(here: Subject, agni: Peer) -> None:

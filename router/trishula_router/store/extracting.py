@@ -83,9 +83,9 @@ def read_run(
 ) -> Extract:
     """See :meth:`trishula_router.store.interface.Store.extract`."""
     number = origin.number
-    begin = position_in(number, after)
+    begin, end = position_in(number, after), position_in(number, origin.sequence)
     found = connection.execute(_DIGEST, (begin,)).fetchone() if after else (GENESIS,)
-    rows = [] if found is None else _cut(_read(connection, begin, limit), limit_bytes)
+    rows = [] if found is None else _cut(_read(connection, begin, end, limit), limit_bytes)
     if not rows:
         return Extract(origin.epoch, after + 1, found[0] if found else b"", [], {}, {}, {}, numbering.of(number))
     messages, envelopes = _messages(connection, rows)
@@ -123,19 +123,22 @@ def _messages(connection: sqlite3.Connection, rows: list[_Row]) -> tuple[dict[in
     return messages, envelopes
 
 
-def _read(connection: sqlite3.Connection, begin: int, limit: int) -> list[_Row]:
-    """Records behind a position without gaps; up to the first that can't be read."""
-    rows = _read_some(connection, begin, limit)
+def _read(connection: sqlite3.Connection, begin: int, end: int, limit: int) -> list[_Row]:
+    """Records behind ``begin`` up to ``end`` without gaps; up to the first that can't be read.
+
+    The end is what the node was told of, not the file's: a peer that acknowledges more than the node knows to be
+    durable looks like one that knows another history of this journal.
+    """
+    rows = _read_some(connection, begin, end, limit)
     while len(rows) >= limit and rows[-1].body:
-        more = [row for row in _read_some(connection, rows[-1].position, _MORE) if row.body == rows[-1].body]
+        more = [row for row in _read_some(connection, rows[-1].position, end, _MORE) if row.body == rows[-1].body]
         rows += more
         if len(more) < _MORE:
             break
     return [row for place, row in enumerate(rows, begin + 1) if row.position == place]
 
 
-def _read_some(connection: sqlite3.Connection, begin: int, limit: int) -> list[_Row]:
-    end = begin | SEQUENCE_MASK
+def _read_some(connection: sqlite3.Connection, begin: int, end: int, limit: int) -> list[_Row]:
     try:
         return _decoded(connection, begin, end, limit)
     except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
@@ -143,7 +146,7 @@ def _read_some(connection: sqlite3.Connection, begin: int, limit: int) -> list[_
             raise
     # One of them is damaged: nobody can continue the chain behind it, but what is before it can be copied.
     rows: list[_Row] = []
-    for position in range(begin, begin + limit):
+    for position in range(begin, min(begin + limit, end)):
         found: list[_Row] = []
         for question in (_RECORDS, _RECORDS_ALONE):
             with contextlib.suppress(sqlite3.DatabaseError, msgspec.MsgspecError):

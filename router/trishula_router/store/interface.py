@@ -359,7 +359,7 @@ class Store(Protocol):
         """
 
     def extract(self, number: int, after: int, *, limit: int, limit_bytes: int) -> Deferred[Extract]:
-        """A run of a journal's records for another store; empty if there is nothing.
+        """A run of a journal's records for another store, up to what :meth:`origins` tells; empty if there is nothing.
 
         Args:
             number: of the origin; 0 is the own journal.
