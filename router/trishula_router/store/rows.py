@@ -7,11 +7,12 @@ not the disk, bounded the node. A statement over many rows is one step.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
+
+import msgspec
 
 __all__ = ["as_list", "insert"]
 
@@ -43,4 +44,4 @@ def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[An
 
 def as_list(values: Iterable[object]) -> str:
     """Values as the JSON list that ``IN (SELECT value FROM json_each(?))`` takes: one step, whatever their number."""
-    return json.dumps(list(values))
+    return msgspec.json.encode(list(values)).decode()
