@@ -38,10 +38,11 @@ from trishula.errors import StateBusy, StateUnusable
 from trishula.outbox import SavedMessage
 from trishula.surroundings import Surroundings, Timer
 
-__all__ = ["SCHEMA_DIRECTORY", "AgentFile", "Saved"]
+__all__ = ["SCHEMA_DIRECTORY", "AgentFile", "Saved", "read_handled"]
 
 _log = logging.getLogger("trishula")
 
+_FILE_NAME = "agent.sqlite"
 SCHEMA_DIRECTORY = Path(__file__).parent / "schema"
 _STEP = re.compile(r"(\d{3})-[a-z0-9-]+\.sql\Z")
 
@@ -105,7 +106,7 @@ class AgentFile:
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _take_lock(directory)
-        path = directory / "agent.sqlite"
+        path = directory / _FILE_NAME
         try:
             # Made before SQLite does, for the mode; its log and index files get the same one.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -295,6 +296,25 @@ class AgentFile:
             # The last one to close makes a checkpoint and removes the log.
             self._connection.close()
         os.close(self._lock)
+
+
+def read_handled(directory: Path) -> frozenset[tuple[str, str]]:
+    """What a process that has ended left on record as handled, (sender, id) each; nothing is changed there.
+
+    Raises:
+        StateUnusable: it can't be read.
+    """
+    path = directory / _FILE_NAME
+    if not path.exists():
+        return frozenset()
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                # It ended while it made the file.
+                return frozenset()
+            return frozenset(connection.execute("SELECT sender, id FROM handled"))
+    except sqlite3.Error as error:
+        raise StateUnusable(f"the agent's file {path} can't be read ({error})") from None
 
 
 def _checkpoint(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trishula_router.drill.checker import UNRECORDED_NS, Final, Stored, Verdict, check
+from trishula_router.drill.checker import Final, Stored, Verdict, check
 from trishula_router.drill.cluster_faults import BUSIEST, CLUSTER_DRILLS, LINK, NODES, cluster_schedule
 from trishula_router.drill.figures import delays_ms, gaps_ms, longest_pause_ms
 from trishula_router.drill.history import (
@@ -41,8 +41,15 @@ def receipt(number: int, at_ms: int) -> Receipted:
     return Receipted(at_ms * MS, "dc", f"m{number}")
 
 
-def handled(number: int, at_ms: int, *, who: str = "agni", run: str = "r1", digest: str | None = None) -> Handled:
-    return Handled(at_ms * MS, who, run, "dc", f"m{number}", digest or f"digest {number}")
+def handled(
+    number: int, at_ms: int, *, who: str = "agni", run: str = "r1", digest: str | None = None, attempt: int = 1
+) -> Handled:
+    return Handled(at_ms * MS, who, run, "dc", f"m{number}", digest or f"digest {number}", attempt)
+
+
+def killed(run: str, at_ms: int, *on_record: int) -> Ended:
+    """An agent was killed, and its file had these messages as handled."""
+    return Ended(at_ms * MS, run, True, frozenset(("dc", f"m{number}") for number in on_record))
 
 
 def empty(began_ms: int, at_ms: int, high_water: int = 0) -> FetchedEmpty:
@@ -149,26 +156,44 @@ def test_a_second_effect_is_found() -> None:
     assert (verdict.lost, verdict.twice) == (0, 1)
 
 
-def test_a_second_effect_after_a_kill_is_excused_and_counted() -> None:
-    events: list[Event] = [*life(1, 10), Ended(13 * MS, "r1", True), handled(1, 500, run="r2")]
-    verdict = judge(events, [stored(1)])
+@pytest.mark.parametrize("killed_ms", [13, 60_000], ids=["at once", "after a turn that took long"])
+def test_a_second_effect_is_excused_if_the_first_was_not_on_record_at_a_kill(killed_ms: int) -> None:
+    events: list[Event] = [*life(1, 10), *life(2, 10), killed("r1", killed_ms, 2)]
+    verdict = judge([*events, handled(1, killed_ms + 500, run="r2", attempt=2)], [stored(1), stored(2)])
     assert verdict.violations == ()
     assert verdict.excused == 1
 
 
 @pytest.mark.parametrize(
     "ended",
-    [Ended(13 * MS, "r1", False), Ended(12 * MS + UNRECORDED_NS, "r1", True), Ended(13 * MS, "r0", True)],
-    ids=["it ended in order", "long after the effect", "another process"],
+    [Ended(13 * MS, "r1", False), killed("r1", 13, 1), Ended(13 * MS, "r1", True), killed("r0", 13)],
+    ids=["it ended in order", "the first run was on record", "it keeps no file", "another process"],
 )
 def test_other_ends_excuse_nothing(ended: Ended) -> None:
-    verdict = judge([*life(1, 10), ended, handled(1, 5000, run="r2")], [stored(1)])
+    verdict = judge([*life(1, 10), ended, handled(1, 14, run="r2", attempt=2)], [stored(1)])
     assert kinds(verdict) == ["twice"]
+    assert verdict.excused == 0
 
 
 def test_the_same_run_has_no_excuse() -> None:
-    verdict = judge([*life(1, 10), handled(1, 13), Ended(14 * MS, "r1", True)], [stored(1)])
+    verdict = judge([*life(1, 10), handled(1, 13, attempt=2), killed("r1", 14)], [stored(1)])
     assert kinds(verdict) == ["twice"]
+
+
+def test_each_repeat_needs_its_own_excuse() -> None:
+    events: list[Event] = [*life(1, 10), killed("r1", 13), handled(1, 20, run="r2", attempt=2), killed("r2", 30, 1)]
+    verdict = judge([*events, handled(1, 40, run="r3", attempt=3)], [stored(1)])
+    assert kinds(verdict) == ["twice"]
+    assert verdict.excused == 1
+    assert verdict.violations[0].sentence.endswith("runs r2 and r3, 0.020 s apart, the first one on record")
+
+
+@pytest.mark.parametrize(("killed_ms", "found"), [(9, ["unseen"]), (11, []), (21, ["unseen"])])
+def test_a_handler_that_is_not_told_of_the_first_run_is_found(killed_ms: int, found: list[str]) -> None:
+    node = NodeKilled(killed_ms * MS, "")
+    verdict = judge([*life(1, 10), killed("r1", 13), node, handled(1, 20, run="r2", attempt=1)], [stored(1)])
+    assert kinds(verdict) == found
+    assert (verdict.twice, verdict.excused) == (0, 1)
 
 
 def test_a_broken_order_is_found() -> None:

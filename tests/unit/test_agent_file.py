@@ -15,7 +15,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.faketransport import surroundings
-from trishula.agent_file import SCHEMA_DIRECTORY, SYNC_AFTER_S, AgentFile
+from trishula.agent_file import SCHEMA_DIRECTORY, SYNC_AFTER_S, AgentFile, read_handled
 from trishula.awaiting import start
 from trishula.errors import StateBusy, StateUnusable
 
@@ -107,19 +107,44 @@ def test_one_process_at_a_time(file: AgentFile, directory: Path, clock: Clock) -
     start(AgentFile.open(directory, surroundings(clock)).close())
 
 
-def test_the_lock_ends_with_its_process(directory: Path, clock: Clock) -> None:
+def die_with(directory: Path, changes: str) -> None:
+    """A process makes changes and is killed."""
     program = (
         "import os, signal, sys; from pathlib import Path; from trishula.agent_file import AgentFile\n"
         "from trishula.surroundings import Surroundings\n"
         "file = AgentFile.open(Path(sys.argv[1]), Surroundings(None, int, float, str))\n"
         "file._clock = type('Never', (), {'callLater': lambda *_: None})()\n"
-        "file.put(1, b'\\x80', None); file.commit(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"{changes}; os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(directory)], check=False, capture_output=True, text=True)
     assert done.returncode == -9, done.stderr
+
+
+def test_the_lock_ends_with_its_process(directory: Path, clock: Clock) -> None:
+    die_with(directory, "file.put(1, b'\\x80', None); file.commit()")
     file = AgentFile.open(directory, surroundings(clock))
     assert [one.number for one in file.load().messages] == [1]
     start(file.close())
+
+
+def test_what_a_killed_process_had_on_record_can_be_read_before_the_next_life(directory: Path, clock: Clock) -> None:
+    assert read_handled(directory) == frozenset()
+    die_with(directory, "file.remember('dc', 'a', 1); file.commit(); file.remember('dc', 'b', 2)")
+    left = {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.endswith("-shm")}
+    assert read_handled(directory) == {("dc", "a")}
+    assert {path.name: path.read_bytes() for path in directory.iterdir() if path.name in left} == left
+    file = AgentFile.open(directory, surroundings(clock))
+    assert file.load().handled == [("dc", "a", 1)]
+    start(file.close())
+
+
+def test_a_process_that_was_killed_while_it_made_its_file_has_nothing_on_record(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "agent.sqlite").touch()
+    assert read_handled(directory) == frozenset()
+    (directory / "agent.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(StateUnusable, match=r"can't be read \(file is not a database\)"):
+        read_handled(directory)
 
 
 def test_a_newer_file_is_refused(file: AgentFile, directory: Path, clock: Clock) -> None:

@@ -6,8 +6,11 @@ The promises (DESIGN), each with the word of its :class:`Violation`:
                  each of its recipients handled it
 ``changed``      what a receiver got is what the sender gave
 ``stranger``     only a message's recipients get it, and nobody gets what nobody sent
-``twice``        a handler has its effect once for each message, except where its own process was killed within
-                 :data:`UNRECORDED_NS` of the first effect, before that was on record: that is counted apart
+``twice``        a handler has its effect once for each message, except where its own process was killed before the
+                 first run was on record in the agent's file, as the file itself says: that is counted apart. A script
+                 that remembers by its own history has it on record by the effect itself, so nothing excuses it
+``unseen``       a handler that runs a second time by that exception is told so (``attempt`` is more than 1), unless a
+                 node was killed since the message was sent, and with it perhaps the knowledge of the first delivery
 ``order``        messages of one run of a sender with equal urgency have their first effect in the order of sending.
                  Of linked nodes: one that was on a single node when it had its receipt may be late where others of its
                  run were accepted by another node, for that one could not know of it.
@@ -50,10 +53,7 @@ from trishula_router.drill.history import (
 )
 from trishula_router.journal import ORIGIN_SHIFT
 
-__all__ = ["UNRECORDED_NS", "Final", "Stored", "Verdict", "Violation", "check"]
-
-#: Between a handler's effect and the client's record of it lie a few fsyncs; a machine under load takes its time.
-UNRECORDED_NS = 1_000_000_000
+__all__ = ["Final", "Stored", "Verdict", "Violation", "check"]
 
 #: By how much of the time that passes a node's clock may run fast, rounded up.
 _FOLLOWED = 0.02
@@ -129,7 +129,8 @@ class _Check:
         self.delivered: list[Delivered] = []
         self.effects: dict[tuple[str, Key], list[Handled]] = defaultdict(list)
         self.empties: list[FetchedEmpty] = []
-        self.kills: dict[str, int] = {}
+        self.on_record: dict[str, frozenset[Key]] = {}
+        self.node_kills_ns: list[int] = []
         self.aheads_ms: list[int] = []
         self.last_ns = 0
         self.stores: list[dict[tuple[str, Key], Stored]] = [
@@ -152,10 +153,12 @@ class _Check:
                     self.effects[event.who, (event.sender, event.id)].append(event)
                 case FetchedEmpty():
                     self.empties.append(event)
-                case Ended(killed=True):
-                    self.kills[event.run] = event.at_ns
-                case Ended() | NodeKilled():
+                case Ended(killed=True, on_record=frozenset(on_record)):
+                    self.on_record[event.run] = on_record
+                case Ended():
                     pass
+                case NodeKilled():
+                    self.node_kills_ns.append(event.at_ns)
                 case NodeStarted():
                     self.aheads_ms.append(event.ahead_ms)
 
@@ -281,13 +284,23 @@ class _Check:
     def _repeats(self) -> None:
         for (who, key), ran in self.effects.items():
             for first, second in pairwise(ran):
-                killed_ns = self.kills.get(first.run)
-                if killed_ns is not None and first.run != second.run and killed_ns - first.at_ns < UNRECORDED_NS:
+                on_record = self.on_record.get(first.run)
+                if on_record is not None and key not in on_record and first.run != second.run:
                     self.excused += 1
+                    self._seen(who, key, second)
                     continue
                 gap_s = (second.at_ns - first.at_ns) / 1e9
                 runs = f"runs {first.run} and {second.run}, {gap_s:.3f} s apart"
+                if on_record is not None and key in on_record:
+                    runs += ", the first one on record"
                 self._tell("twice", key, f"{who} handled {name_of(key)} twice: {runs}")
+
+    def _seen(self, who: str, key: Key, second: Handled) -> None:
+        sent = self.sent.get(key)
+        began_ns = second.at_ns if sent is None else sent.at_ns
+        if second.attempt == 1 and not any(began_ns <= at_ns <= second.at_ns for at_ns in self.node_kills_ns):
+            sentence = f"{who} handled {name_of(key)} again in run {second.run}, and its attempt was 1"
+            self._tell("unseen", key, sentence)
 
     def _order(self) -> None:
         lines: dict[tuple[str, str, str, int], list[tuple[int, int]]] = defaultdict(list)

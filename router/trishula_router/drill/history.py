@@ -102,7 +102,11 @@ class Delivered(msgspec.Struct, frozen=True, tag="delivered"):
 
 
 class Handled(msgspec.Struct, frozen=True, tag="handled"):
-    """A handler's effect."""
+    """A handler's effect.
+
+    Attributes:
+        attempt: what the handler was told: more than 1 if an earlier run may have begun.
+    """
 
     at_ns: int
     who: str
@@ -110,6 +114,7 @@ class Handled(msgspec.Struct, frozen=True, tag="handled"):
     sender: str
     id: str
     digest: str
+    attempt: int = 1
 
 
 class FetchedEmpty(msgspec.Struct, frozen=True, tag="empty"):
@@ -132,11 +137,14 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
 
     Attributes:
         killed: by kill -9, so that it could put nothing in order.
+        on_record: what it left in the agent's file as handled, (sender, id) each, read when it was dead and before its
+            next run; ``None`` if it keeps no such file.
     """
 
     at_ns: int
     run: str
     killed: bool
+    on_record: frozenset[tuple[str, str]] | None = None
 
 
 class NodeStarted(msgspec.Struct, frozen=True, tag="node started"):
@@ -151,7 +159,11 @@ class NodeStarted(msgspec.Struct, frozen=True, tag="node started"):
 
 
 class NodeKilled(msgspec.Struct, frozen=True, tag="node killed"):
-    """A node is about to be killed; told by whoever kills it."""
+    """A node is about to be killed; told by whoever kills it.
+
+    Attributes:
+        node: its name; empty if there is only one.
+    """
 
     at_ns: int
     node: str

@@ -22,9 +22,10 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 
+from trishula.agent_file import read_handled
 from trishula.throwaway import ToolFailed, command, surroundings_of, undisturbed
 from trishula_router.drill.history import Ended, History
-from trishula_router.drill.worker import Progress, Task
+from trishula_router.drill.worker import Progress, Task, agent_directory
 
 __all__ = ["ClientProcess", "NodeProcess"]
 
@@ -258,9 +259,11 @@ class ClientProcess:
     def kill(self) -> None:
         """End it on the spot."""
         if self._process is not None:
-            self._ends.tell(Ended(time.monotonic_ns(), self._run, True))
+            at_ns = time.monotonic_ns()
             self._process.kill()
             self._end()
+            # It is dead: what is on record now is what its next life finds there.
+            self._ends.tell(Ended(at_ns, self._run, True, self._on_record()))
 
     def quit(self) -> None:
         """End it in order; if it doesn't, on the spot."""
@@ -274,6 +277,9 @@ class ClientProcess:
             return
         self._ends.tell(Ended(time.monotonic_ns(), self._run, False))
         self._end()
+
+    def _on_record(self) -> frozenset[tuple[str, str]] | None:
+        return read_handled(agent_directory(self._task)) if self._task.role == "agent" else None
 
     def _end(self) -> None:
         process, self._process = self._process, None

@@ -29,7 +29,7 @@ from trishula_router.drill.cluster_rounds import ClusterStage
 from trishula_router.drill.dials import Dials
 from trishula_router.drill.faults import Cast, Fault, Kind, schedule
 from trishula_router.drill.final import Final
-from trishula_router.drill.history import NodeStarted
+from trishula_router.drill.history import NodeKilled, NodeStarted
 from trishula_router.drill.linked import ask_status, url_of
 from trishula_router.drill.processes import NodeProcess
 from trishula_router.drill.proxy import Network, Proxy, free_port
@@ -176,10 +176,15 @@ class _NodeStage(Stage):
             self.ends.tell(NodeStarted(time.monotonic_ns(), self._dials.ahead_ms))
         self._node.start(config or self._config)
 
+    def _kill_node(self) -> None:
+        if self.ends is not None:
+            self.ends.tell(NodeKilled(time.monotonic_ns(), ""))
+        self._node.kill()
+
     def deeds(self, fault: Fault) -> tuple[Callable[[], object], Callable[[], object]]:
         match fault.kind:
             case Kind.KILL_NODE:
-                return self._node.kill, self._start_node
+                return self._kill_node, self._start_node
             case Kind.RESTART_NODE:
                 return self._node.stop, self._start_node
             case Kind.FREEZE_NODE:

@@ -47,12 +47,14 @@ if TYPE_CHECKING:
     from trishula.settings import Settings
     from trishula.transport import Connection
 
-__all__ = ["Progress", "Role", "Task", "run"]
+__all__ = ["Progress", "Role", "Task", "agent_directory", "run"]
 
 _PROGRESS_EVERY_S = 0.1
 #: What a sender has without receipt at most: while the node is away it holds on, as a sensible program does.
 _UNCONFIRMED = 200
 _HANDLED_AT_ONCE = 32
+#: Below a worker's directory.
+_STATE = "state"
 _REJOIN = Backoff(first_s=0.05, factor=1.5, cap_s=0.3)
 
 Role = Literal["send", "agent", "fetch"]
@@ -89,6 +91,11 @@ class Task(msgspec.Struct, frozen=True):
     dials: str = ""
     failback: str = ""
     is_eager: bool = True
+
+
+def agent_directory(task: Task) -> Path:
+    """Where an agent's file is."""
+    return Path(task.directory) / _STATE / task.name
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -168,11 +175,11 @@ class Worker:
         self.tell("progress")
         self.reactor.callLater(_PROGRESS_EVERY_S, self.keep_telling)
 
-    def handle(self, message: Message) -> None:
+    def handle(self, message: Message, attempt: int) -> None:
         """The effect: on disk, before anything else happens."""
-        sender = message.sender or ""
+        sender, digest = message.sender or "", digest_of(message.payload)
         self.history.commit(
-            Handled(time.monotonic_ns(), self.task.name, self.task.run, sender, message.id, digest_of(message.payload))
+            Handled(time.monotonic_ns(), self.task.name, self.task.run, sender, message.id, digest, attempt)
         )
         self.handled += 1
 
@@ -183,7 +190,7 @@ class Sender(Worker):
     async def work(self) -> None:
         from trishula.agent import Agent
 
-        agent = Agent(self.task.name, state=self.directory / "state")
+        agent = Agent(self.task.name, state=self.directory / _STATE)
         await agent.start(self.settings(), connection=self.connection())
         self.client = client = agent.client
         self.tell("ready")
@@ -237,9 +244,14 @@ class AgentReceiver(Worker):
 
     async def work(self) -> None:
         from trishula.agent import Agent
+        from trishula.deliveries import current_delivery
 
-        agent = Agent(self.task.name, state=self.directory / "state")
-        agent.on("STATUS")(self.handle)
+        def handler(message: Message) -> None:
+            delivery = current_delivery()
+            self.handle(message, 1 if delivery is None else delivery.attempt)
+
+        agent = Agent(self.task.name, state=self.directory / _STATE)
+        agent.on("STATUS")(handler)
         await agent.start(self.settings(), connection=self.connection())
         self.client = agent.client
         self.tell("ready")
@@ -293,7 +305,7 @@ class Fetcher(Worker):
                 Delivered(time.monotonic_ns(), self.task.name, self.task.run, sender, message.id, delivery.attempt)
             )
             if (sender, message.id) not in known:
-                self.handle(message)
+                self.handle(message, delivery.attempt)
                 known.add((sender, message.id))
 
     def _remembered(self) -> set[tuple[str, str]]:
