@@ -76,9 +76,7 @@ class Asking:
         sent.when_done(lambda pending: self._calls.sent(message_id, pending.error))
 
         def late() -> TrishulaError:
-            if self._sending.withdraw(message_id):
-                return self._member.unreachable(timeout_s)
-            return OutcomeUnknown(
+            return self._sending.withdraw(message_id, timeout_s) or OutcomeUnknown(
                 f"{agent} did not answer {procedure} within {timeout_s:g} s; it may have run, run now or run later: "
                 f"ask with trishula why {message_id}",
                 message_id=message_id,

@@ -154,12 +154,26 @@ class Bus:
     def _wait(self, timeout_s: float, verb: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Run a coroutine in the reactor's thread and wait for it."""
 
+        is_awaited = True
+
+        async def run() -> T | None:
+            try:
+                return await verb(*args)
+            except TrishulaError:
+                if is_awaited:
+                    raise
+                return None
+
         # Crochet is untyped: what it returns waits for the Deferred.
-        begin: Any = crochet.run_in_reactor(lambda: Deferred.fromCoroutine(verb(*args)))
+        begin: Any = crochet.run_in_reactor(lambda: Deferred.fromCoroutine(run()))
         try:
             outcome: T = begin().wait(timeout=timeout_s + _SLACK_S)
         except crochet.TimeoutError:
             raise OutcomeUnknown("the reactor's thread did not answer: is it blocked by a handler?") from None
+        except BaseException:
+            # Ctrl-C: an error that comes after it, as of what was under way when we leave, is nobody's.
+            is_awaited = False
+            raise
         return outcome
 
     # -- verbs ---------------------------------------------------------------------------------------------------------
@@ -168,7 +182,7 @@ class Bus:
         """Send a message and wait for its receipt; see :meth:`trishula.client.Client.send`.
 
         Raises:
-            TrishulaError: the node's refusal.
+            TrishulaError: the node's refusal; of one for now the latest, if there was no other answer in time.
             BusUnreachable: no node was there in time; it was not sent, and will not be.
             OutcomeUnknown: a node may have it; send it again under the same id, or ask for it.
         """

@@ -235,6 +235,7 @@ class Client:
         deadline_at: int | None = None,
         traceparent: str | None = None,
         copies: int | None = None,
+        on_refused: Callable[[TrishulaError], object] | None = None,
     ) -> Pending[Receipt]:
         """Send a message; it is on its way also if nobody awaits the outcome.
 
@@ -251,6 +252,7 @@ class Client:
                 with a second node; while there is none the message waits. After a receipt of fewer than two the
                 outbox keeps a message that was sent with this option, and offers it to the other node as well.
             reply_to, procedure, subject, ttl_ms, deadline_at, traceparent: see :class:`trishula.message.Message`.
+            on_refused: told each time that a node refuses it for now; it waits, and is offered again.
 
         Returns:
             the awaitable receipt. It raises the node's refusal as its typed error, and
@@ -276,7 +278,7 @@ class Client:
         pending: Pending[Receipt] = Pending()
         if copies is not None:
             self._hear_news()
-        self._sending.post(wire, pending.settle, copies)
+        self._sending.post(wire, pending.settle, copies, held=on_refused)
         return pending
 
     def broadcast(self, *, type: str = "STATUS", payload: object = None, **options: Any) -> Pending[Receipt]:
@@ -308,6 +310,7 @@ class Client:
 
         Raises:
             BusUnreachable: it could not be sent in time; it was withdrawn.
+            MailboxFull, RateLimited, StorageFull, CopiesUnavailable: it was refused all the time; it was withdrawn.
             OutcomeUnknown: a node may have it.
         """
         return await within(self._clock, sent, timeout_s, lambda: self._sending.unconfirmed(message_id, timeout_s))
@@ -319,7 +322,7 @@ class Client:
         """Whether the outbox takes nothing more but replies."""
         return self._sending.is_full
 
-    def reply(self, wire: dict[str, Any], done: Done, held: Callable[[], object]) -> bool:
+    def reply(self, wire: dict[str, Any], done: Done, held: Callable[[TrishulaError], object]) -> bool:
         """Send the answer to a COMMAND, also if the outbox is full; whether it is on its way.
 
         ``held`` is called when it was refused for now, so that its way may be long.

@@ -44,7 +44,17 @@ from typing import Any, Protocol
 import msgspec
 
 from trishula.backoff import Backoff
-from trishula.errors import OutboxFull, OutcomeUnknown, RemoteError, TrishulaError, from_wire
+from trishula.errors import (
+    CopiesUnavailable,
+    MailboxFull,
+    OutboxFull,
+    OutcomeUnknown,
+    RateLimited,
+    RemoteError,
+    StorageFull,
+    TrishulaError,
+    from_wire,
+)
 from trishula.names import BROADCAST
 
 __all__ = ["Batch", "Entry", "Limits", "Outbox", "Receipt", "Record", "SavedMessage"]
@@ -107,16 +117,17 @@ class Entry:
         size_bytes: the payload's size, about.
         done: gets the receipt or the error, once.
         number: its place in the order of sending.
-        held: told when it is refused for now, so that its way may be long.
+        held: told each time when it is refused for now, so that its way may be long.
         is_reply: it is the end of work that was admitted, so it is admitted whatever else waits.
-        number: its place in the order of sending.
         refusals: how often it was refused for now.
-        sent: whether a node may have seen it.
+        refusal: the latest of these.
+        offers: how often a node may have seen it.
+        denials: after how many of these the node said that it doesn't have it.
     """
 
     __slots__ = (
-        "copies", "done", "enough", "held", "id", "is_reply", "nodes", "number", "refusals", "sent", "size_bytes", "to",
-        "wire",
+        "copies", "denials", "done", "enough", "held", "id", "is_reply", "nodes", "number", "offers", "refusal",
+        "refusals", "size_bytes", "to", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -127,7 +138,7 @@ class Entry:
         copies: int | None = None,
         enough: int | None = None,
         size_bytes: int = 0,
-        held: Callable[[], object] | None = None,
+        held: Callable[[TrishulaError], object] | None = None,
         is_reply: bool = False,
     ) -> None:
         self.id: str = wire["id"]
@@ -142,7 +153,9 @@ class Entry:
         self.is_reply = is_reply
         self.number = 0
         self.refusals = 0
-        self.sent = False
+        self.refusal: TrishulaError | None = None
+        self.offers = 0
+        self.denials = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +200,8 @@ class _Held:
 
 #: Between tries of what was refused for now, unless the node says when.
 _RETRY = Backoff(first_s=0.2, factor=2.0, cap_s=30.0)
+#: Refusals before anything is written. After a write that failed the message may be in the node's file all the same.
+_DENIALS = (MailboxFull, RateLimited, StorageFull, CopiesUnavailable)
 
 
 class Outbox:
@@ -248,7 +263,7 @@ class Outbox:
     def restore(self, entry: Entry, number: int) -> None:
         """Queue a message of an earlier run, in the order of their numbers; a node may have seen it."""
         self._numbers = max(self._numbers, number)
-        entry.sent = True
+        entry.offers = 1
         self._queue_up(entry, number)
 
     def _queue_up(self, entry: Entry, number: int) -> None:
@@ -272,15 +287,15 @@ class Outbox:
         self._kept = {entry.number: entry for entry in self._kept.values()}
         self._numbers += above
 
-    def withdraw(self, message_id: str) -> bool:
-        """Forget a message that no node can have seen; ``False`` if one may have."""
+    def withdraw(self, message_id: str) -> Entry | None:
+        """Forget a message that no node can have, and return it; ``None`` if one may have it."""
         for queue in (self._queue, *(held.entries for held in self._held.values())):
             for entry in queue:
-                if entry.id == message_id and not entry.sent:
+                if entry.id == message_id and entry.offers == entry.denials:
                     queue.remove(entry)
                     self._forget(entry)
-                    return True
-        return False
+                    return entry
+        return None
 
     def connected(self) -> None:
         """There is a session: everything without a receipt may go out (again)."""
@@ -345,7 +360,7 @@ class Outbox:
             if entries and (size_bytes > limits.batch_bytes or entry.copies != copies):
                 break
             copies = entry.copies
-            entry.sent = True
+            entry.offers += 1
             entries.append(queue.popleft())
         if not entries:
             return None
@@ -439,7 +454,7 @@ class Outbox:
         self._online = False
         self._generation += 1
         self._settle(
-            [(entry, _unknown(entry, error, on_record) if entry.sent or on_record else error) for entry in entries]
+            [(entry, _unknown(entry, error, on_record) if entry.offers or on_record else error) for entry in entries]
         )
 
     def _all(self) -> list[Entry]:
@@ -470,12 +485,14 @@ class Outbox:
     def _hold(self, entry: Entry, error: TrishulaError, now_s: float) -> None:
         pause_s = error.retry_after_s or self._retry.pause_s(entry.refusals, self._random)
         entry.refusals += 1
+        entry.refusal = error
+        entry.denials += isinstance(error, _DENIALS)
         held = self._held.setdefault(entry.to, _Held(now_s + pause_s, entry.number))
         if entry.number < held.first:
             held.due_s, held.first = now_s + pause_s, entry.number
         held.entries.append(entry)
         if entry.held is not None:
-            entry.held()
+            entry.held(error)
 
     def _release(self, now_s: float) -> None:
         due = {to for to, held in self._held.items() if held.due_s <= now_s}

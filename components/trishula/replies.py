@@ -85,7 +85,7 @@ class Replies:
     def _post(self, wire: dict[str, Any]) -> None:
         caller, command_id = wire["to"], wire["reply_to"]
         if self._client.reply(
-            wire, lambda outcome: self._replied(wire, outcome), lambda: self._delayed(caller, command_id)
+            wire, lambda outcome: self._replied(wire, outcome), lambda _: self._delayed(caller, command_id)
         ):
             # In the same turn, so in the same transaction.
             self._inbox.answered(caller, command_id, self._now_ms())

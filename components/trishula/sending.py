@@ -90,7 +90,7 @@ class Sending:
         done: Done,
         copies: int | None = None,
         *,
-        held: Callable[[], object] | None = None,
+        held: Callable[[TrishulaError], object] | None = None,
         is_reply: bool = False,
     ) -> bool:
         """Queue one message, or tell ``done`` at once why not; whether it is queued.
@@ -157,21 +157,29 @@ class Sending:
                 slot(self.unconfirmed(wire["id"], timeout_s))
 
     def unconfirmed(self, message_id: str, timeout_s: float) -> TrishulaError:
-        """What to say of a message that has no receipt in time; one that no node can have seen is withdrawn."""
-        if self.withdraw(message_id):
-            return self._member.unreachable(timeout_s)
-        return OutcomeUnknown(
+        """What to say of a message that has no receipt in time; one that no node can have is withdrawn."""
+        return self.withdraw(message_id, timeout_s) or OutcomeUnknown(
             f"the node did not confirm the message {message_id} within {timeout_s:g} s; it may have been accepted: ask "
             f"with trishula why {message_id}, or send it again under the same id",
             message_id=message_id,
         )
 
-    def withdraw(self, message_id: str) -> bool:
-        """Forget a message that no node can have seen; ``False`` if one may have."""
-        withdrawn = self._outbox.withdraw(message_id)
-        if withdrawn and self._is_on_record:
+    def withdraw(self, message_id: str, timeout_s: float) -> TrishulaError | None:
+        """Forget a message that no node can have, and say why it was not accepted; ``None`` if one may have it.
+
+        Args:
+            timeout_s: how long it waited for a receipt.
+        """
+        entry = self._outbox.withdraw(message_id)
+        if entry is None:
+            return None
+        if self._is_on_record:
             self._wake()
-        return withdrawn
+        refusal = entry.refusal
+        if refusal is None or self._member.link is None:
+            return self._member.unreachable(timeout_s)
+        sentence = f"the message {message_id} was refused for {timeout_s:g} s, and is given up: {refusal.sentence}"
+        return type(refusal)(sentence, retry_after_s=refusal.retry_after_s)
 
     # -- out -----------------------------------------------------------------------------------------------------------
 

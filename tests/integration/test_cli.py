@@ -144,6 +144,34 @@ def test_send_what_is_refused(users: Users) -> None:
     assert json.loads(said)["error"] == "trishula.error.recipient_unknown"
 
 
+def test_send_what_is_refused_for_now(users: Users) -> None:
+    command = ("send", "bot", "--text", "hello", "--id", "cli.2", "--copies", "2", "--timeout", "2s")
+    waits, ended = users.run("dc", *command, code=Exit.TRY_LATER).splitlines()
+    sentence = "the sender insists on 2 copies and this node has no peer to keep a second one"
+    assert waits.startswith(
+        f"trishula: the message waits in this process's memory, because the node refuses it for now: {sentence}"
+    )
+    assert waits.endswith("(tried again for 2 s; Ctrl-C gives up)")
+    assert ended.startswith(f"trishula: the message cli.2 was refused for 2 s, and is given up: {sentence}")
+    told = json.loads(users.run("dc", *command, "--json", code=Exit.TRY_LATER))
+    assert (told["error"], told["temporary"]) == ("trishula.error.copies_unavailable", True)
+    assert "cli.2" in users.run("dc", "why", "cli.2", code=Exit.NOT_FOUND)
+
+
+def test_a_send_that_waits_can_be_interrupted(users: Users) -> None:
+    process = users.start("dc", "send", "bot", "--text", "hello", "--copies", "2", "--timeout", "60s")
+    try:
+        assert process.stderr is not None
+        assert "Ctrl-C gives up" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    assert (process.returncode, out, err) == (Exit.INTERRUPTED, "", "\ntrishula: interrupted\n")
+
+
 def test_inbox(users: Users) -> None:
     for number in (1, 2, 3):
         users.run("dc", "send", "idle", "--payload", str(number), "--id", f"inbox.{number}")

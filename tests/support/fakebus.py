@@ -26,6 +26,7 @@ class FakeBus:
         answers: URI → answers of ``request``, used up one by one; the last one stays.
         result: of ``call`` and ``rpc``.
         error: raised by the next verb.
+        refusals: for now, that ``send`` meets before its receipt or its error.
         fetched: answers of ``fetch``, used up one by one.
         events: topic → events that come as soon as it is subscribed to.
     """
@@ -35,6 +36,7 @@ class FakeBus:
         self.answers: dict[str, list[Any]] = {}
         self.result: Any = None
         self.error: BaseException | None = None
+        self.refusals: list[TrishulaError] = []
         self.fetched: list[Fetched] = []
         self.events: dict[str, list[Any]] = {}
         self.opened_with: dict[str, Any] = {}
@@ -63,6 +65,9 @@ class FakeBus:
             raise self.error
 
     def send(self, to: str, *, type: str = "STATUS", payload: object = None, **options: Any) -> Receipt:
+        on_refused = options.pop("on_refused", None)
+        for refusal in self.refusals:
+            on_refused(refusal)
         self._note("send", to, type=type, payload=payload, **options)
         return Receipt(options.get("id", "m1"), "accepted", "single", 7, 1)
 

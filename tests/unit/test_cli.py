@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -379,6 +380,72 @@ def test_send_with_a_wrong_argument(trishula: Trishula, bus: FakeBus, args: list
 
 
 DONE = {"state": "done", "from": "dc/7f3a", "to": "agni", "accepted_at": 1000, "settled_at": 1250, "attempts": 1}
+
+
+class Timer:
+    """Stands for a thread's timer: its time is over at once, or never."""
+
+    spans_s: list[float]
+    is_over: bool
+
+    def __init__(self, span_s: float, call: Callable[..., None], args: list[Any]) -> None:
+        self.spans_s.append(span_s)
+        self._call, self._args = call, args
+
+    def start(self) -> None:
+        if self.is_over:
+            self._call(*self._args)
+
+    def cancel(self) -> None:
+        pass
+
+
+@pytest.fixture
+def timer(monkeypatch: pytest.MonkeyPatch) -> type[Timer]:
+    monkeypatch.setattr(Timer, "spans_s", [], raising=False)
+    monkeypatch.setattr(Timer, "is_over", True, raising=False)
+    monkeypatch.setattr(threading, "Timer", Timer)
+    return Timer
+
+
+REFUSALS = [
+    errors.CopiesUnavailable("this node has no peer"),
+    errors.MailboxFull("agni's mailbox is full"),
+    errors.RateLimited("dc sends too fast"),
+    errors.StorageFull("the disk is \x1b[31mfull"),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda error: type(error).__name__)
+def test_send_says_once_that_a_message_waits(
+    trishula: Trishula, bus: FakeBus, timer: type[Timer], refusal: errors.TrishulaError
+) -> None:
+    bus.refusals = [refusal, refusal]
+    ran = trishula("send", "agni", "--timeout", "30s")
+    assert (ran.code, timer.spans_s) == (0, [1.0])
+    sentence = refusal.sentence.replace("\x1b", "\\x1b")
+    assert ran.err == (
+        "trishula: the message waits in this process's memory, because the node refuses it for now: "
+        f"{sentence} (tried again for 30 s; Ctrl-C gives up)\n"
+    )
+    assert ran.out.startswith("accepted  m1")
+
+
+def test_send_says_nothing_of_a_refusal_that_is_soon_over(trishula: Trishula, bus: FakeBus, timer: type[Timer]) -> None:
+    timer.is_over = False
+    bus.refusals = [errors.RateLimited("dc sends too fast")]
+    assert trishula("send", "agni").err == ""
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda error: type(error).__name__)
+def test_send_as_json_says_only_at_its_end_that_a_message_was_refused(
+    trishula: Trishula, bus: FakeBus, timer: type[Timer], refusal: errors.TrishulaError
+) -> None:
+    bus.refusals, bus.error = [refusal], refusal
+    ran = trishula("send", "agni", "--json")
+    assert (ran.code, ran.out, timer.spans_s) == (Exit.TRY_LATER, "", [])
+    told = json.loads(ran.err)
+    assert (told["error"], told["message"], told["temporary"]) == (refusal.uri, refusal.sentence, True)
 
 
 def test_send_and_wait(trishula: Trishula, bus: FakeBus) -> None:

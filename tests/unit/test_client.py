@@ -20,6 +20,7 @@ from trishula.errors import (
     BusUnreachable,
     CallFailed,
     DeadLetter,
+    MailboxFull,
     MessageInvalid,
     NodeStopping,
     NotAllowed,
@@ -440,6 +441,23 @@ def test_a_call_that_is_refused(setup: Setup) -> None:
     message_id = asked.args[0][0]["id"]
     asked.answer.resolve([{"id": message_id, "status": "refused", "error": RecipientUnknown.uri, "detail": "none"}])
     assert isinstance(error_of(outcome), RecipientUnknown)
+
+
+def test_a_call_that_is_refused_for_now_until_its_time_is_over_names_the_refusal_and_will_not_run(setup: Setup) -> None:
+    link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    outcome = setup.client.call("agni", "p", timeout=3)
+    setup.turn()
+    asked = link.open_calls(uris.MAILBOX_SEND)[0]
+    message_id = asked.args[0][0]["id"]
+    refusal = {"status": "refused", "error": MailboxFull.uri, "detail": "it is full", "retry_after_s": 9.0}
+    asked.answer.resolve([{"id": message_id, **refusal}])
+    setup.clock.advance(3.0)
+    error = error_of(outcome)
+    assert isinstance(error, MailboxFull)
+    assert str(error) == f"the message {message_id} was refused for 3 s, and is given up: it is full"
+    assert error.retry_after_s == 9.0
+    setup.clock.advance(30.0)
+    assert link.open_calls(uris.MAILBOX_SEND) == []
 
 
 def test_a_call_whose_command_is_dead_fails_at_once(setup: Setup) -> None:

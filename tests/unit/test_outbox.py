@@ -16,6 +16,7 @@ from trishula.errors import (
     OutcomeUnknown,
     PayloadTooLarge,
     RemoteError,
+    TrishulaError,
 )
 from trishula.outbox import Batch, Entry, Limits, Outbox, Receipt
 from trishula.transport import LinkLost
@@ -286,6 +287,34 @@ def test_only_what_no_node_has_seen_can_be_withdrawn() -> None:
     assert not sender.outbox.withdraw("a")
 
 
+def test_what_every_node_refused_before_writing_it_can_be_withdrawn() -> None:
+    sender = Sender()
+    sender.add("a")
+    sender.outbox.answered(sender.take(), [refused("a", retry_after_s=1.0)], 0.0)
+    again = sender.take(1.0)
+    assert not sender.outbox.withdraw("a"), "it is under way"
+    sender.outbox.answered(again, [refused("a", "trishula.error.copies_unavailable", 1.0)], 1.0)
+    entry = sender.outbox.withdraw("a")
+    assert entry is not None
+    assert isinstance(entry.refusal, CopiesUnavailable)
+    assert (len(sender.outbox), sender.got["a"]) == (0, [])
+
+
+@pytest.mark.parametrize("first", ["lost", "failed"])
+def test_what_may_be_there_all_the_same_can_not_be_withdrawn(first: str) -> None:
+    sender = Sender()
+    sender.add("a")
+    batch = sender.take()
+    if first == "lost":
+        # Another node's refusal says nothing of the first one.
+        sender.outbox.disconnected()
+        sender.outbox.connected()
+    else:
+        sender.outbox.answered(batch, [refused("a", "trishula.error.storage_failed", 1.0)], 0.0)
+    sender.outbox.answered(sender.take(1.0), [refused("a", retry_after_s=1.0)], 1.0)
+    assert not sender.outbox.withdraw("a")
+
+
 def test_the_end_tells_what_may_have_been_accepted_from_what_was_not_sent() -> None:
     sender = Sender(calls=1)
     sender.add("a")
@@ -418,11 +447,11 @@ def test_it_is_full_by_size_and_takes_replies_all_the_same() -> None:
 
 def test_a_refusal_for_now_is_told_to_an_entry_that_wants_to_know() -> None:
     sender = Sender()
-    told: list[int] = []
+    told: list[TrishulaError] = []
     got: list[Any] = []
-    sender.outbox.add(Entry({"id": "r", "to": "dc"}, got.append, held=lambda: told.append(1)))
+    sender.outbox.add(Entry({"id": "r", "to": "dc"}, got.append, held=told.append))
     sender.outbox.answered(sender.take(), [refused("r")], 0.0)
-    assert (told, got) == ([1], [])
+    assert ([str(error) for error in told], got) == (["it is full"], [])
 
 
 # -- copies ------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,14 @@
-"""``trishula send``: send one message, and say what the node answered."""
+"""``trishula send``: send one message, and say what the node answered.
+
+A message that is refused for now waits in this process's memory and is offered again. A person is told so when that
+takes longer than a moment, by one line on standard error; a program (``--json``) only hears how it ended.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +16,7 @@ import msgspec
 
 from trishula import uris
 from trishula.cli.state import DURATION, State, json_option, parse_json, plain
-from trishula.errors import CallFailed, OutcomeUnknown
+from trishula.errors import CallFailed, OutcomeUnknown, TrishulaError
 from trishula.message import DEFAULT_PRIORITY, MESSAGE_TYPES
 from trishula.units import parse_duration_s, show_duration
 
@@ -22,6 +28,43 @@ if TYPE_CHECKING:
 __all__ = ["send"]
 
 _SETTLED = ("done", "dead", "expired", "cancelled")
+#: Many refusals for now are over by then.
+_SAY_AFTER_S = 1.0
+
+
+class _Waiting:
+    """Says, once, that a message waits because it is refused for now.
+
+    Args:
+        timeout_s: how long it waits at most.
+        is_silent: whether nobody reads that.
+    """
+
+    def __init__(self, timeout_s: float, is_silent: bool) -> None:
+        self._timeout_s = timeout_s
+        self._is_silent = is_silent
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> _Waiting:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def refused(self, refusal: TrishulaError) -> None:
+        """It was; in the reactor's thread."""
+        if self._timer is None and not self._is_silent:
+            self._timer = threading.Timer(_SAY_AFTER_S, self._say, [refusal])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _say(self, refusal: TrishulaError) -> None:
+        click.echo(
+            "trishula: the message waits in this process's memory, because the node refuses it for now: "
+            f"{plain(refusal.sentence)} (tried again for {self._timeout_s:g} s; Ctrl-C gives up)",
+            err=True,
+        )
 
 
 @click.command()
@@ -60,7 +103,9 @@ def send(
 ) -> None:
     """Send a message to TO: an agent, one instance of it (agni/7f3a), or broadcast.
 
-    It prints the receipt once the message is on the node's disk; from then on it isn't lost.
+    It prints the receipt once the message is on the node's disk; from then on it isn't lost. One that the node refuses
+    for now (a full mailbox, a rate, a full disk, no second node for --copies 2) waits in this process's memory and is
+    tried again until --timeout is over; then it is given up, with the exit code 75.
 
     \b
     Examples:
@@ -82,13 +127,15 @@ def send(
         "copies": copies,
     }
     with state.bus(timeout) as bus:
-        receipt = bus.send(
-            to,
-            type=kind,
-            payload=value,
-            priority=priority,
-            **{key: given for key, given in options.items() if given is not None},
-        )
+        with _Waiting(timeout, is_silent=state.json) as waiting:
+            receipt = bus.send(
+                to,
+                type=kind,
+                payload=value,
+                priority=priority,
+                on_refused=waiting.refused,
+                **{key: given for key, given in options.items() if given is not None},
+            )
         told = msgspec.to_builtins(receipt)
         if wait:
             told["outcome"] = _outcome(bus, receipt.id, wait_timeout)
