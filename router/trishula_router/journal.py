@@ -68,6 +68,7 @@ class Kind(StrEnum):
         "replayed"  # {messages: [position…], lives: [n…], expires_at: [ms…]}: dead letters back in their mailboxes
     )
     FORGOTTEN = "forgotten"  # {bodies: [position…], bytes}: retention deleted the bodies of settled messages
+    HANDED = "handed"  # {messages: [position…], keeper, hops: [n…]}: see store/keeping.py
     PURGED = "purged"  # {messages: [position…]}: dead letters whose bodies were deleted
 
 

@@ -34,7 +34,7 @@ class Peer(InMemory):
 
     def __init__(self, node: str) -> None:
         self.node = node
-        self.store = MemoryStore(f"epoch-of-{node}")
+        self.store = MemoryStore(f"epoch-of-{node}", node)
 
 
 @pytest.fixture(params=["memory", "sqlite", "reopened"])

@@ -1,11 +1,13 @@
 """Stores that hold the same journals have the same states, in whatever order and portions the journals came.
 
-Three stores do what nodes do (accept, deliver, settle, replay, purge) while runs of their journals reach each other at
-random: late, twice, in portions of any size, passed on by a third. In the end each gets all, and then:
+Three stores do what nodes do (accept, deliver, hand over, settle, replay, purge) while runs of their journals reach
+each other at random: late, twice, in portions of any size, passed on by a third. In the end each gets all, and then:
 
 * each message has the same state everywhere, and it is that of a plain model, which reads the three journals by the
   rules in ``store/standing.py`` and knows nothing of how stores work;
-* what ``copy`` told along the way (arrived, settled, reopened) is exactly how the open messages changed;
+* each message to a capability has the same keeper everywhere, the one that the model reads out of the journals; and at
+  no time has one that a single node accepted two of them;
+* what ``copy`` told along the way (arrived, settled, reopened, moved) is exactly how the open messages changed;
 * every store verifies, and hands out messages of equal urgency in the order in which they came.
 """
 
@@ -23,6 +25,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from tests.support.stores import ReactorQueue, open_sqlite, result_of
+from trishula.names import is_capability
 from trishula_router.store.copies import Extract
 from trishula_router.store.interface import Draft, Return, State, Store, StoredMessage
 from trishula_router.store.memory import MemoryStore
@@ -42,12 +45,13 @@ class Peer:
         self.node = node
         self._directory = directory
         self._calls = ReactorQueue()
-        self.store: Store = MemoryStore(f"epoch-of-{node}") if directory is None else self._open()
-        self.open: set[int] = set()
+        self.store: Store = MemoryStore(f"epoch-of-{node}", node) if directory is None else self._open()
+        #: With their keepers.
+        self.open: dict[int, str | None] = {}
 
     def _open(self) -> Store:
         assert self._directory is not None
-        return open_sqlite(self._directory, self._calls, epoch=f"epoch-of-{self.node}")
+        return open_sqlite(self._directory, self._calls, epoch=f"epoch-of-{self.node}", node=self.node)
 
     def do(self, deferred: Deferred[T]) -> T:
         return result_of(deferred) if self._directory is None else self._calls.wait(deferred)
@@ -65,10 +69,23 @@ class Peer:
 
     def copy(self, node: str, extract: Extract) -> None:
         copied = self.do(self.store.copy(node, extract))
-        self.open |= {message.position for message in (*copied.arrived, *copied.reopened)}
-        self.open -= {message.position for message, _ in copied.settled}
-        for message in (*copied.arrived, *copied.reopened, *(message for message, _ in copied.settled)):
+        for message, former in copied.moved:
+            assert self.open[message.position] == former != message.keeper
+            self.open[message.position] = message.keeper
+        self.note(*copied.arrived, *copied.reopened)
+        for message, _ in copied.settled:
+            assert self.open.pop(message.position) == message.keeper
+        told = (*copied.moved, *copied.settled)
+        for message in (*copied.arrived, *copied.reopened, *(message for message, _ in told)):
             assert self.do(self.store.at_positions([message.position]))[message.position] == message
+
+    def note(self, *messages: StoredMessage) -> None:
+        """Messages are open from now on."""
+        self.open |= {message.position: message.keeper for message in messages}
+
+    def still_open(self) -> dict[int, str | None]:
+        """What is open by the store."""
+        return {message.position: message.keeper for message in self.messages() if message.state is State.OPEN}
 
     def held(self, epoch: str) -> int:
         return next((origin.sequence for origin in self.store.origins() if origin.epoch == epoch), 0)
@@ -90,12 +107,15 @@ class Cluster:
         if chance.random() < 0.45:
             self._exchange(peer)
             return
-        chance.choice((self._accept, self._deliver, self._settle, self._settle, self._replay, self._purge, self._fail))(
-            peer
+        do = (
+            *(self._accept, self._deliver, self._settle, self._settle, self._replay, self._purge, self._fail),
+            *(self._hand_over, self._hand_over),
         )
+        chance.choice(do)(peer)
         if chance.random() < 0.05:
             peer.restart()
-        assert {message.position for message in peer.messages() if message.state is State.OPEN} == peer.open
+        assert peer.still_open() == peer.open
+        self._look_at_keepers()
 
     def _accept(self, peer: Peer) -> None:
         drafts = [
@@ -112,7 +132,7 @@ class Cluster:
         ]
         for accepted in peer.do(peer.store.append(drafts, self._at)):
             if not accepted.duplicate:
-                peer.open |= set(accepted.positions)
+                peer.note(*peer.do(peer.store.at_positions(accepted.positions)).values())
 
     def _some(self, peer: Peer, *states: State) -> list[StoredMessage]:
         fitting = [message for message in peer.messages() if message.state in states]
@@ -135,11 +155,29 @@ class Cluster:
         chosen = [message.position for message in self._some(peer, *State)]
         if chosen:
             peer.do(peer.store.settle(chosen, self._chance.choice(ENDS), "why", self._at))
-            peer.open -= set(chosen)
+            for position in chosen:
+                peer.open.pop(position, None)
 
     def _replay(self, peer: Peer) -> None:
         revived = {message.position: 10**9 + self._at for message in self._some(peer, State.DEAD)}
-        peer.open |= {message.position for message in peer.do(peer.store.replay(revived, self._at))}
+        peer.note(*peer.do(peer.store.replay(revived, self._at)))
+
+    def _hand_over(self, peer: Peer) -> None:
+        # Also what is not this node's to hand over: the store has to know by itself.
+        chosen = [message.position for message in self._some(peer, *State)]
+        to = self._chance.choice([node for node in NODES if node != peer.node])
+        peer.note(*(one for one in peer.do(peer.store.hand_over(chosen, to, self._at)) if one.state is State.OPEN))
+
+    def _look_at_keepers(self) -> None:
+        """No message that one node accepted has two keepers."""
+        keepers: dict[Key, list[str]] = defaultdict(list)
+        for peer in self.peers:
+            for message in peer.messages():
+                if message.is_kept_here and is_capability(message.recipient):
+                    keepers[message.sender, message.id, message.recipient].append(peer.node)
+        acceptors = plain_claims(self.peers)
+        for key, nodes in keepers.items():
+            assert len(nodes) <= sum(hop == 0 for hop, _ in acceptors[key])
 
     def _purge(self, peer: Peer) -> None:
         if self._chance.random() < 0.3:
@@ -203,6 +241,37 @@ def plain_model(peers: list[Peer]) -> dict[Key, str]:
     return {key: _end_of(list_of) for key, list_of in told.items()}
 
 
+def plain_claims(peers: list[Peer]) -> dict[Key, list[tuple[int, str]]]:
+    """Which nodes were ever to hand out a message to a capability, with the hop, from the nodes' own journals."""
+    claims: dict[Key, list[tuple[int, str]]] = defaultdict(list)
+    keys: dict[tuple[str, int], Key] = {}
+    records = [(peer, record) for peer in peers for record in peer.do(peer.store.records(after=0, limit=100_000))]
+    for peer, record in records:
+        facts: dict[str, Any] = msgspec.json.decode(record.facts)
+        if record.kind == "accepted":
+            keys[peer.node, record.position] = key = facts["from"], facts["id"], facts["to"]
+            if is_capability(facts["to"]):
+                claims[key].append((0, peer.node))
+    for peer, record in records:
+        if record.kind == "handed":
+            facts = msgspec.json.decode(record.facts)
+            for position, hop in zip(facts["messages"], facts["hops"], strict=True):
+                node, sequence = peer.store.place(position)
+                claims[keys[node or peer.node, sequence]].append((hop, facts["keeper"]))
+    return claims
+
+
+def keepers(peer: Peer) -> dict[Key, str]:
+    """Who hands out each message to a capability, as one node sees it."""
+    found = {}
+    for message in peer.messages():
+        if is_capability(message.recipient):
+            accepted_by = peer.store.place(message.position)[0]
+            keeper = accepted_by if message.keeper is None else message.keeper
+            found[message.sender, message.id, message.recipient] = keeper or peer.node
+    return found
+
+
 def _end_of(told: list[tuple[str, Any]]) -> str:
     kinds = {kind for kind, _ in told}
     if "done" in kinds:
@@ -248,10 +317,12 @@ def converge(peers: list[Peer], seed: int, steps: int) -> None:
             cluster.step()
         cluster.exchange_all()
         expected = plain_model(peers)
+        expected_keepers = {key: max(claims)[1] for key, claims in plain_claims(peers).items()}
         for peer in peers:
             peer.restart()
             assert states(peer) == expected
-            assert {message.position for message in peer.messages() if message.state is State.OPEN} == peer.open
+            assert keepers(peer) == expected_keepers
+            assert peer.still_open() == peer.open
             assert peer.do(peer.store.verify()).damages == ()
             assert in_order(peer)
             assert bodies_of_open(peer)
@@ -279,4 +350,4 @@ def in_order(peer: Peer) -> bool:
 
 def bodies_of_open(peer: Peer) -> bool:
     bodies = peer.do(peer.store.bodies(sorted(peer.open)))
-    return bodies.keys() == peer.open
+    return bodies.keys() == peer.open.keys()

@@ -78,10 +78,12 @@ class ReactorQueue:
 
 
 def open_sqlite(
-    directory: Path, calls: ReactorQueue, *, epoch: str = "epoch-1", limit_bytes: int = 8 * GIB
+    directory: Path, calls: ReactorQueue, *, epoch: str = "epoch-1", limit_bytes: int = 8 * GIB, node: str = ""
 ) -> SqliteStore:
     """The SQLite store of a directory."""
-    return open_store(directory, new_epoch=lambda: epoch, call_in_reactor=calls.call, limit_bytes=limit_bytes)
+    return open_store(
+        directory, new_epoch=lambda: epoch, call_in_reactor=calls.call, limit_bytes=limit_bytes, node=node
+    )
 
 
 class HeldStore:
@@ -211,6 +213,9 @@ class HeldStore:
 
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         return self._ask(self._writes, "give_back", lambda: self.inner.give_back(returns, reason, at))
+
+    def hand_over(self, positions: Sequence[int], keeper: str, at: int) -> Deferred[list[StoredMessage]]:
+        return self._ask(self._writes, "hand_over", lambda: self.inner.hand_over(positions, keeper, at))
 
     def settle(
         self, positions: Sequence[int], state: State, reason: str | None, at: int, notices: Sequence[Draft] = ()

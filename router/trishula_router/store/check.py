@@ -7,8 +7,8 @@ own: in the node (``audit verify``) as in a command beside it (``node verify``).
 What each pass can tell:
 
 * the journal: a record that is changed, missing or unreadable;
-* the messages: one that is missing, that is not the one that was accepted, or whose state is not what the journal's
-  records add up to;
+* the messages: one that is missing, that is not the one that was accepted, or whose state or keeper is not what the
+  journal's records add up to;
 * the bodies: one that doesn't match the checksum in its record, or that is missing although its message is open. A body
   whose record is itself damaged can't be proved; it is only asked to be JSON of the right size;
 * SQLite's own check of pages and indexes, which finds what no checksum covers.
@@ -37,7 +37,8 @@ Progress = Callable[[float], None]
 _JOURNAL = "SELECT position, at, kind, facts, digest FROM journal"
 _MESSAGE = (
     "SELECT m.position, m.sender, m.id, m.recipient, m.type, m.priority, m.size_bytes, m.state, m.life, m.settled,"
-    " j.at, j.kind, j.facts, j.digest FROM message AS m LEFT JOIN journal AS j ON j.position = m.position"
+    " m.keeper, m.hop, j.at, j.kind, j.facts, j.digest FROM message AS m"
+    " LEFT JOIN journal AS j ON j.position = m.position"
 )
 _BODY = (
     "SELECT b.position, b.envelope, j.at, j.kind, j.facts, j.digest FROM body AS b"
@@ -192,7 +193,8 @@ class _Check:
                     Damage(position, f"the row of message {{}} ({self._record(position)}) can't be read")
                 )
                 continue
-            _, sender, message_id, recipient, kind, priority, size_bytes, state, life, settled, *record = row
+            _, sender, message_id, recipient, kind, priority, size_bytes, state, life, settled, *rest = row
+            keeper, hop, *record = rest
             if record[0] is None or position in self._doubted:
                 continue
             stored = AcceptedFacts(sender, message_id, recipient, kind, priority, size_bytes, "")
@@ -200,6 +202,8 @@ class _Check:
             if what is None and not self._state_is(position, state, life, settled):
                 word = State(state).name.lower() if state in tuple(State) else str(state)
                 what = f"message {message_id} from {sender} ({self._record(position)}) is not {word}, as its row says"
+            if what is None and not (self._doubted or self._sums.keeps(position, keeper, hop)):
+                what = f"message {message_id} from {sender} ({self._record(position)}) is not kept by whom its row says"
             if what is not None:
                 self._damages.append(Damage(position, what))
         for position in self._sums.missing():

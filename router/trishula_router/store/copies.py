@@ -58,6 +58,8 @@ class Particulars(msgspec.Struct, frozen=True, array_like=True, gc=False):
             broadcast; 0 if the body is gone.
         state: a final ``State`` that it has reached at the sender: it is given to nobody any more; 0 if it is open.
         life: how often it had been replayed by then; see :mod:`.standing`.
+        hop: how often it had been handed over by then, if it is to a capability; see :mod:`.keeping`.
+        keeper: the node that hands it out then, by its name; "" if it was never handed over.
     """
 
     expires_at: int
@@ -65,6 +67,8 @@ class Particulars(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: int
     state: int = 0
     life: int = 0
+    hop: int = 0
+    keeper: str = ""
 
 
 class Extract(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ the store writes it, all in one transaction. So both stores fold alike, and SQLi
   kept with the message's: whoever copies that journal from here, and knows no other, needs it.
 * Everything else names messages. Where one of them is not here yet, because it is in a journal that is copied later,
   the record is kept as an *early* one and told when the message arrives.
+* Of the nodes that a message to a capability was handed to the last one counts; see :mod:`.keeping`.
 * States add up as :mod:`.standing` says; of attempts and failures the maximum counts. When a message is due again and
   when retention deletes its body is each node's own matter, and so is nothing of it copied.
 
@@ -25,6 +26,7 @@ from trishula_router.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record, d
 from trishula_router.store.copies import Extract, JournalForked, Particulars
 from trishula_router.store.facts import AcceptedFacts, read_accepted
 from trishula_router.store.interface import Copied, State, StoredMessage
+from trishula_router.store.keeping import claim, keeper_as_stored
 from trishula_router.store.origins import End, Numbering, position_in
 from trishula_router.store.standing import PURGED_LIFE, Telling, standing_of, state_of, tellings
 
@@ -46,6 +48,7 @@ class Row:
         delivered, settled: positions of the records of its last delivery and of its end.
         was: its standing before this run; -1 if it is new.
         reason: why it was settled in this run.
+        former: its keeper before this run, if that is known to be another one: in a tuple, because it may be ``None``.
     """
 
     position: int
@@ -69,9 +72,12 @@ class Row:
     settled: int | None = None
     settled_at: int | None = None
     holder: str | None = None
+    keeper: str | None = None
+    hop: int = 0
     was: int = -1
     reason: str | None = None
     is_changed: bool = False
+    former: tuple[str | None] | None = None
 
     def message(self) -> StoredMessage:
         """It as the rules see it."""
@@ -94,6 +100,8 @@ class Row:
             self.by_deadline,
             self.holder,
             self.arrival,
+            self.keeper,
+            self.hop,
         )
 
 
@@ -151,15 +159,17 @@ class Changes:
 
     def copied(self, sequence: int) -> Copied:
         """The answer to whoever asked for the copy."""
-        settled, reopened = [], []
+        settled, reopened, moved = [], [], []
         for row in self.changed:
             was_open, is_open = (state_of(standing)[0] is State.OPEN for standing in (row.was, row.standing))
+            if was_open and row.former is not None and row.former != (row.keeper,):
+                moved.append((row.message(), row.former[0]))
             if was_open and not is_open:
                 settled.append((row.message(), row.reason))
             elif is_open and not was_open:
                 reopened.append(row.message())
         arrived = [row.message() for row in self.new if state_of(row.standing)[0] is State.OPEN]
-        return Copied(sequence, arrived, settled, reopened)
+        return Copied(sequence, arrived, settled, reopened, moved)
 
 
 def joined(extract: Extract, node: str, end: End) -> list[tuple[int, int, str, bytes, bytes]] | None:
@@ -250,6 +260,7 @@ class _Fold:
             self._tell(one)
         for one in told:
             self._tell(one)
+        self._claim_for_others()
         self._revive()
         self._keep_alias_bodies()
         changes.changed = [row for row in self._rows.values() if row.was >= 0 and row.is_changed]
@@ -290,7 +301,7 @@ class _Fold:
         particulars = self._extract.messages.get(sequence)
         if particulars is None:
             raise self._forked(record, "came without what belongs to its message")
-        return Row(
+        row = Row(
             record.position,
             facts.sender,
             facts.id,
@@ -305,6 +316,12 @@ class _Fold:
             self._body_of(particulars),
             standing_of(State(particulars.state), particulars.life),
         )
+        if is_capability(row.recipient):
+            if self._numbering.node_of(self._number) == self._numbering.node:
+                # A former store of this node accepted it.
+                row.keeper = ""
+            self._claim(row, particulars.hop, particulars.keeper)
+        return row
 
     def _body_of(self, particulars: Particulars) -> int:
         if particulars.body not in self._extract.bodies:
@@ -348,6 +365,9 @@ class _Fold:
         row.is_changed = True
         if telling.attempt:
             self._deliver(row, record, telling)
+        elif telling.hop:
+            self._claim(row, telling.hop, telling.keeper)
+            self._trace(row, record.position)
         elif telling.standing < 0:
             row.failures = max(row.failures, telling.failures)
             self._trace(row, record.position)
@@ -368,6 +388,22 @@ class _Fold:
         self._trace(row, row.delivered)
         row.attempts, row.delivered, row.delivered_at = telling.attempt, record.position, record.at
         row.holder = telling.holder if is_capability(row.recipient) else None
+
+    def _claim(self, row: Row, hop: int, keeper: str) -> None:
+        """A node claims to be a message's keeper."""
+        numbering = self._numbering
+        if is_capability(row.recipient) and (hop, keeper) > claim(numbering, row.position, row.keeper, row.hop):
+            row.former = row.former or (row.keeper,)
+            row.hop, row.keeper = hop, keeper_as_stored(numbering, keeper)
+            row.is_changed = True
+
+    def _claim_for_others(self) -> None:
+        """Of several nodes that accepted a message one keeps it."""
+        node = self._numbering.node_of(self._number)
+        for message in self._changes.aliases.values():
+            row = self._rows.get(message)
+            if row is not None:
+                self._claim(row, 0, node)
 
     def _raise(self, row: Row, record: Record, telling: Telling) -> None:
         is_open = state_of(telling.standing)[0] is State.OPEN

@@ -18,6 +18,7 @@ from trishula_router.journal import GENESIS, SEQUENCE_MASK, Kind
 from trishula_router.store.copies import Extract, Origin, Particulars
 from trishula_router.store.damage import is_damage
 from trishula_router.store.facts import is_proven
+from trishula_router.store.keeping import claim
 from trishula_router.store.origins import Numbering, position_in
 from trishula_router.store.rows import as_list
 from trishula_router.store.standing import tellings
@@ -27,7 +28,7 @@ __all__ = ["read_run"]
 #: Facts and bodies are JSON, so all comes as one JSON text, in one step; see :mod:`.rows`.
 _RECORDS = """
     SELECT json_group_array(json_array(j.position, j.at, j.kind, CAST(j.facts AS TEXT), hex(j.digest),
-        m.position, m.body, m.size_bytes, m.expires_at, m.by_deadline, m.state, m.life))
+        m.position, m.body, m.size_bytes, m.expires_at, m.by_deadline, m.state, m.life, m.hop, m.keeper))
     FROM (SELECT * FROM journal WHERE position > ? AND position <= ? ORDER BY position LIMIT ?) AS j
     LEFT JOIN message AS m ON j.kind = 'accepted'
         AND m.position = coalesce((SELECT a.message FROM alias AS a WHERE a.position = j.position), j.position)
@@ -66,6 +67,8 @@ class _Row(NamedTuple):
     by_deadline: int | None = None
     state: int | None = None
     life: int | None = None
+    hop: int | None = None
+    keeper: str | None = None
 
     @property
     def place(self) -> int:
@@ -88,7 +91,7 @@ def read_run(
     rows = [] if found is None else _cut(_read(connection, begin, end, limit), limit_bytes)
     if not rows:
         return Extract(origin.epoch, after + 1, found[0] if found else b"", [], {}, {}, {}, numbering.of(number))
-    messages, envelopes = _messages(connection, rows)
+    messages, envelopes = _messages(connection, numbering, rows)
     return Extract(
         origin.epoch,
         after + 1,
@@ -101,7 +104,9 @@ def read_run(
     )
 
 
-def _messages(connection: sqlite3.Connection, rows: list[_Row]) -> tuple[dict[int, Particulars], dict[int, bytes]]:
+def _messages(
+    connection: sqlite3.Connection, numbering: Numbering, rows: list[_Row]
+) -> tuple[dict[int, Particulars], dict[int, bytes]]:
     """Particulars and envelopes of the accepted records of a run."""
     accepted = [row for row in rows if row.kind == Kind.ACCEPTED]
     bodies = _bodies(connection, {row.place for row in accepted} | {row.body for row in accepted if row.body})
@@ -119,8 +124,14 @@ def _messages(connection: sqlite3.Connection, rows: list[_Row]) -> tuple[dict[in
                 shared[row.body] = sequence
         # A message whose row is lost is told from its record: where it comes from it is told so, too.
         expires_at = row.at + DEFAULT_TTL_MS if row.expires_at is None else row.expires_at
-        messages[sequence] = Particulars(expires_at, bool(row.by_deadline), place, row.state or 0, row.life or 0)
+        messages[sequence] = Particulars(
+            expires_at, bool(row.by_deadline), place, row.state or 0, row.life or 0, *_keeper(numbering, row)
+        )
     return messages, envelopes
+
+
+def _keeper(numbering: Numbering, row: _Row) -> tuple[int, str]:
+    return claim(numbering, row.message or 0, row.keeper, row.hop) if row.hop else (0, "")
 
 
 def _read(connection: sqlite3.Connection, begin: int, end: int, limit: int) -> list[_Row]:

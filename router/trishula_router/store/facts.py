@@ -15,6 +15,7 @@ __all__ = [
     "AcceptedFacts",
     "accepted_facts",
     "body_damage",
+    "handed_facts",
     "is_proven",
     "message_damage",
     "read_accepted",
@@ -52,6 +53,11 @@ def accepted_facts(draft: Draft, recipient: str) -> AcceptedFacts:
 def returned_facts(returns: Sequence[Return], reason: str) -> dict[str, Any]:
     """What is told of messages that go back into their mailboxes."""
     return {"messages": [[one.position, one.failures, one.due_at] for one in returns], "reason": reason}
+
+
+def handed_facts(hops: Mapping[int, int], keeper: str) -> dict[str, Any]:
+    """What is told of messages that get another keeper: how often each was handed over now."""
+    return {"messages": list(hops), "keeper": keeper, "hops": list(hops.values())}
 
 
 def settled_facts(

@@ -45,6 +45,7 @@ __all__ = [
     "StoreError",
     "StoredMessage",
     "Verdict",
+    "is_kept_here",
     "mailbox_of",
 ]
 
@@ -63,15 +64,20 @@ class State(IntEnum):
     CANCELLED = 4
 
 
-def mailbox_of(recipient: str, position: int) -> str:
+def is_kept_here(position: int, keeper: str | None) -> bool:
+    """Whether this node is a message's keeper: the one it was handed to, or else the one that accepted it."""
+    return is_own(position) if keeper is None else not keeper
+
+
+def mailbox_of(recipient: str, position: int, keeper: str | None = None) -> str:
     """The mailbox that a message waits in: its recipient's.
 
-    One to a capability is handed out by the node that accepted it, and by no other: two nodes that can't reach each
-    other would give it to an agent each. The copies of it wait apart, in a mailbox that nobody consumes.
+    One to a capability is handed out by its keeper, and by no other node: two that can't reach each other would give it
+    to an agent each. Elsewhere it waits apart, in a mailbox that nobody consumes. Who its keeper is: :mod:`.keeping`.
     """
-    if is_own(position) or not is_capability(recipient):
+    if not is_capability(recipient) or is_kept_here(position, keeper):
         return recipient
-    return f"{recipient}@{position >> ORIGIN_SHIFT}"
+    return f"{recipient}@{keeper or position >> ORIGIN_SHIFT}"
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -136,6 +142,9 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
         by_deadline: whether ``expires_at`` is the message's own deadline.
         holder: of a message to a capability: the agent it was delivered to last.
         arrival: its place in the order in which messages became durable in this store, whichever node accepted them.
+        keeper: of a message to a capability: the node that hands it out; "" is this one, ``None`` the one that accepted
+            it.
+        hop: how often it was handed over to another keeper.
     """
 
     position: int
@@ -156,6 +165,13 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     by_deadline: bool = False
     holder: str | None = None
     arrival: int = 0
+    keeper: str | None = None
+    hop: int = 0
+
+    @property
+    def is_kept_here(self) -> bool:
+        """Whether this node is its keeper."""
+        return is_kept_here(self.position, self.keeper)
 
     @property
     def state_word(self) -> str:
@@ -180,12 +196,14 @@ class Copied(msgspec.Struct, frozen=True):
         arrived: open messages that are new here, in order of arrival.
         settled: messages that were open here and are final now, with the reason.
         reopened: dead letters that were replayed elsewhere.
+        moved: messages that were open here, also those that are settled now, and have another keeper; with the former.
     """
 
     sequence: int
     arrived: list[StoredMessage]
     settled: list[tuple[StoredMessage, str | None]]
     reopened: list[StoredMessage]
+    moved: list[tuple[StoredMessage, str | None]] = []
 
 
 class Forgotten(msgspec.Struct, frozen=True, gc=False):
@@ -259,6 +277,13 @@ class Store(Protocol):
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         """Put messages back into their mailboxes."""
 
+    def hand_over(self, positions: Sequence[int], keeper: str, at: int) -> Deferred[list[StoredMessage]]:
+        """Make another node the keeper of messages; of those that are open, to a capability, and kept here.
+
+        From the moment when that is durable this node hands them out no more, and the other one does when it has copied
+        the record. The answer has all of the messages, as they are now.
+        """
+
     def settle(
         self, positions: Sequence[int], state: State, reason: str | None, at: int, notices: Sequence[Draft] = ()
     ) -> Deferred[list[Accepted]]:
@@ -314,7 +339,7 @@ class Store(Protocol):
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
         """The next open messages of an address behind ``after``, in order of delivery: by (priority, arrival).
 
-        Of those to a capability only what this node accepted, see :func:`mailbox_of`.
+        Of those to a capability only what this node keeps, see :func:`mailbox_of`.
         """
 
     def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:

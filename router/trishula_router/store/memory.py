@@ -17,7 +17,14 @@ from trishula.names import is_capability
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, digest_of, verify
 from trishula_router.store.copies import Extract, JournalForked, Origin
 from trishula_router.store.copying import fold, joined
-from trishula_router.store.facts import accepted_facts, body_damage, replayed_facts, returned_facts, settled_facts
+from trishula_router.store.facts import (
+    accepted_facts,
+    body_damage,
+    handed_facts,
+    replayed_facts,
+    returned_facts,
+    settled_facts,
+)
 from trishula_router.store.interface import (
     Accepted,
     Copied,
@@ -32,6 +39,7 @@ from trishula_router.store.interface import (
     Verdict,
     mailbox_of,
 )
+from trishula_router.store.keeping import keeper_as_stored
 from trishula_router.store.memory_shelf import MemoryShelf
 from trishula_router.store.origins import End, Tails
 from trishula_router.store.standing import PURGED_LIFE, tellings
@@ -41,11 +49,16 @@ __all__ = ["MemoryStore"]
 
 
 class MemoryStore:
-    """Implements :class:`trishula_router.store.interface.Store`."""
+    """Implements :class:`trishula_router.store.interface.Store`.
 
-    def __init__(self, epoch: str) -> None:
+    Args:
+        epoch: of the store.
+        node: its node's name, which only linked nodes need.
+    """
+
+    def __init__(self, epoch: str, node: str = "") -> None:
         self._epoch = epoch
-        self._tails = Tails(epoch)
+        self._tails = Tails(epoch, node)
         self._shelf = MemoryShelf()
         self._journal = self._shelf.journals[0]
         self._messages = self._shelf.messages
@@ -135,6 +148,19 @@ class MemoryStore:
         for one in returns:
             self._change(one.position, failures=one.failures, due_at=one.due_at)
         return succeed(None)
+
+    def hand_over(self, positions: Sequence[int], keeper: str, at: int) -> Deferred[list[StoredMessage]]:
+        asked = [self._messages[position] for position in dict.fromkeys(positions) if position in self._messages]
+        hops = {
+            message.position: message.hop + 1
+            for message in asked
+            if message.state is State.OPEN and is_capability(message.recipient) and message.is_kept_here
+        }
+        if hops:
+            self._record(Kind.HANDED, handed_facts(hops, keeper), at)
+        for position, hop in hops.items():
+            self._change(position, keeper=keeper_as_stored(self._tails.numbering, keeper), hop=hop)
+        return succeed([self._messages[message.position] for message in asked])
 
     def settle(
         self, positions: Sequence[int], state: State, reason: str | None, at: int, notices: Sequence[Draft] = ()
@@ -273,7 +299,7 @@ class MemoryStore:
         waiting = [
             message
             for message in self._messages.values()
-            if mailbox_of(message.recipient, message.position) == recipient
+            if mailbox_of(message.recipient, message.position, message.keeper) == recipient
             and message.state is State.OPEN
             and (message.priority, message.arrival) > after
         ]
@@ -287,7 +313,7 @@ class MemoryStore:
         sizes: dict[str, MailboxSize] = {}
         for message in self._messages.values():
             if message.state is State.OPEN:
-                mailbox = mailbox_of(message.recipient, message.position)
+                mailbox = mailbox_of(message.recipient, message.position, message.keeper)
                 size = sizes.get(mailbox, MailboxSize(0, 0))
                 sizes[mailbox] = MailboxSize(size.messages + 1, size.size_bytes + message.size_bytes)
         return succeed(sizes)

@@ -9,6 +9,7 @@ from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Kind, 
 from trishula_router.store.copies import Extract, Origin, Particulars
 from trishula_router.store.copying import Changes, Key, Row
 from trishula_router.store.interface import State, StoredMessage
+from trishula_router.store.keeping import claim
 from trishula_router.store.origins import Numbering
 from trishula_router.store.standing import standing_of, state_of, tellings
 
@@ -79,6 +80,8 @@ class MemoryShelf:
             delivered_at=message.delivered_at,
             settled_at=message.settled_at,
             holder=message.holder,
+            keeper=message.keeper,
+            hop=message.hop,
             was=standing,
         )
 
@@ -148,6 +151,8 @@ class MemoryShelf:
                     0 if body is None else sequence,
                     message.state.value,
                     self.lives.get(message.position, 0),
+                    message.hop,
+                    claim(numbering, message.position, message.keeper, message.hop)[1] if message.hop else "",
                 )
         return Extract(
             origin.epoch,

@@ -74,25 +74,31 @@ class Numbering:
 
     Args:
         epoch: of the own store.
+        node: the own node's name, "" if nobody told it.
 
     Attributes:
         names: (node, epoch) by the number here, without the own one.
     """
 
-    def __init__(self, epoch: str) -> None:
+    def __init__(self, epoch: str, node: str = "") -> None:
+        self.node = node
         self.names: dict[int, tuple[str, str]] = {}
         self._numbers = {epoch: 0}
         self._told: dict[tuple[int, int], _Told] = {}
 
     def copy(self) -> Numbering:
         """The same, to go back to."""
-        made = Numbering("")
+        made = Numbering("", self.node)
         made.names, made._numbers, made._told = dict(self.names), dict(self._numbers), dict(self._told)
         return made
 
     def number_of(self, epoch: str) -> int | None:
         """The number here, if the origin has one."""
         return self._numbers.get(epoch)
+
+    def node_of(self, number: int) -> str:
+        """Whose an origin is."""
+        return self.names[number][0] if number else self.node
 
     def give_number(self, node: str, epoch: str) -> int:
         """The number here, a new one at first mention."""
@@ -131,10 +137,10 @@ class Numbering:
         return {theirs: (told.node, told.epoch) for (whose, theirs), told in self._told.items() if whose == origin}
 
 
-def read_numbering(connection: sqlite3.Connection) -> Numbering:
-    """The numbering of a store's file."""
+def read_numbering(connection: sqlite3.Connection, node: str = "") -> Numbering:
+    """The numbering of a store's file; ``node`` is the own node's name."""
     (epoch,) = connection.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone() or ("",)
-    numbering = Numbering(epoch)
+    numbering = Numbering(epoch, node)
     for number, node, of_epoch in connection.execute("SELECT number, node, epoch FROM origin"):
         numbering.add(number, node, of_epoch)
     for origin, theirs, node, of_epoch in connection.execute("SELECT origin, theirs, node, epoch FROM numbering"):
@@ -155,6 +161,7 @@ class Tails:
 
     Args:
         epoch: of the own store.
+        node: the own node's name, "" if nobody told it.
 
     Attributes:
         own: the end of the own chain.
@@ -163,10 +170,11 @@ class Tails:
         durable: the origins but the own one, as of the last commit.
     """
 
-    def __init__(self, epoch: str) -> None:
+    def __init__(self, epoch: str, node: str = "") -> None:
         self._epoch = epoch
+        self._node = node
         self.own = Chain()
-        self.numbering = Numbering(epoch)
+        self.numbering = Numbering(epoch, node)
         self.copied = 0
         self.durable: tuple[Origin, ...] = ()
         self._ends: dict[int, End] = {}
@@ -175,7 +183,7 @@ class Tails:
     def reload(self, connection: sqlite3.Connection) -> None:
         """Take everything from the file."""
         self.own.reload(connection)
-        self.numbering = read_numbering(connection)
+        self.numbering = read_numbering(connection, self._node)
         self._ends = {number: _read_end(connection, number) for number in self.numbering.names}
         self._publish()
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trishula.names import is_capability
-from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of
+from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of, is_own
 from trishula_router.store.damage import is_damage
 from trishula_router.store.facts import is_proven, read_accepted
 from trishula_router.store.interface import Draft, History, MailboxSize, State, StoredMessage, mailbox_of
+from trishula_router.store.keeping import IS_KEPT_HERE
 from trishula_router.store.origins import position_in, read_numbering
 from trishula_router.store.rows import as_list
 from trishula_router.store.translating import translated
@@ -34,7 +35,7 @@ _MESSAGE = """
            m.attempts, m.failures, m.due_at, m.state, d.at, s.at, m.by_deadline,
            CASE WHEN m.recipient LIKE 'capability:%' AND json_valid(CAST(d.facts AS TEXT))
                 THEN json_extract(CAST(d.facts AS TEXT), '$.to') END,
-           m.arrival
+           m.arrival, m.keeper, m.hop
     FROM message AS m
     LEFT JOIN journal AS d ON d.position = m.delivered
     LEFT JOIN journal AS s ON s.position = m.settled
@@ -86,7 +87,7 @@ def head(connection: sqlite3.Connection, recipient: str, after: tuple[int, int],
     """
     behind = " WHERE {0}recipient = ? AND {0}state = 0 AND ({0}priority, {0}arrival) > (?, ?)"
     if is_capability(recipient):
-        behind += f" AND {{0}}position < {1 << ORIGIN_SHIFT}"
+        behind += f" AND {IS_KEPT_HERE}"
     order = " ORDER BY {0}priority, {0}arrival LIMIT ?"
     values = (recipient, *after, limit)
     try:
@@ -133,7 +134,9 @@ def _from_record(
         told, at = ("unknown", f"damaged.{position}", recipient, "?"), 0
     else:
         told, at = (facts.sender, facts.id, recipient, facts.type), record.at
-    return StoredMessage(position, *told, priority, at, expires_at, size_bytes, arrival=arrival)
+    # Nobody asks for a mailbox of what others keep.
+    keeper = None if is_own(position) or not is_capability(recipient) else ""
+    return StoredMessage(position, *told, priority, at, expires_at, size_bytes, arrival=arrival, keeper=keeper)
 
 
 def _record_at(connection: sqlite3.Connection, position: int) -> Record | None:
@@ -214,13 +217,17 @@ def _is_whole(connection: sqlite3.Connection, record: Record) -> bool:
 def open_mailboxes(connection: sqlite3.Connection) -> dict[str, MailboxSize]:
     """See :meth:`trishula_router.store.interface.Store.open_mailboxes`."""
     rows = connection.execute(
-        f"SELECT recipient, position >> {ORIGIN_SHIFT}, count(*), sum(size_bytes) FROM message WHERE state = 0"
-        f" GROUP BY recipient, CASE WHEN recipient LIKE 'capability:%' THEN position >> {ORIGIN_SHIFT} END"
+        f"SELECT recipient, position >> {ORIGIN_SHIFT}, keeper, count(*), sum(size_bytes) FROM message WHERE state = 0"
+        " GROUP BY recipient, CASE WHEN recipient LIKE 'capability:%'"
+        f" THEN coalesce(keeper, position >> {ORIGIN_SHIFT}) END"
     )
-    return {
-        mailbox_of(recipient, number << ORIGIN_SHIFT): MailboxSize(count, size)
-        for recipient, number, count, size in rows
-    }
+    sizes: dict[str, MailboxSize] = {}
+    for recipient, number, keeper, count, size in rows:
+        # What this node accepted and what it was handed is in one mailbox.
+        mailbox = mailbox_of(recipient, number << ORIGIN_SHIFT, keeper)
+        before = sizes.get(mailbox, MailboxSize(0, 0))
+        sizes[mailbox] = MailboxSize(before.messages + count, before.size_bytes + size)
+    return sizes
 
 
 def expired(connection: sqlite3.Connection, now: int, limit: int) -> list[int]:

@@ -17,13 +17,13 @@ from twisted.internet.defer import Deferred, succeed
 
 from trishula.errors import StorageFailed
 from trishula_router.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
-from trishula_router.store import letters, reads, shelf
+from trishula_router.store import keeping, letters, reads, shelf
 from trishula_router.store.check import check_store
 from trishula_router.store.copies import Extract, JournalForked, Origin
 from trishula_router.store.copying import fold, joined
 from trishula_router.store.damage import is_damage
 from trishula_router.store.extracting import read_run
-from trishula_router.store.facts import accepted_facts, replayed_facts, returned_facts, settled_facts
+from trishula_router.store.facts import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
 from trishula_router.store.forgetting import delete_bodies, forgettable
 from trishula_router.store.interface import (
     Accepted,
@@ -79,6 +79,7 @@ def open_store(
     new_epoch: Callable[[], str],
     call_in_reactor: Callable[[Callable[[], None]], None],
     limit_bytes: int,
+    node: str = "",
 ) -> SqliteStore:
     """Open the store of a state directory, made or brought up to date as needed.
 
@@ -87,6 +88,7 @@ def open_store(
         new_epoch: makes the epoch of a new store.
         call_in_reactor: hands a function over to the reactor's thread, as ``reactor.callFromThread`` does.
         limit_bytes: the file doesn't grow beyond it; sends are refused as ``StorageFull`` before; see :mod:`.space`.
+        node: the name of the node that runs on it, which the messages of linked nodes need; see :mod:`.keeping`.
 
     Raises:
         StoreError: the directory is missing or can't be written, the disk is full, the file is no store, is damaged,
@@ -109,7 +111,7 @@ def open_store(
         migrate(connection, file)
         connection.execute(f"PRAGMA max_page_count = {max(1, limit_bytes // _PAGE_BYTES)}")
         connection.execute("INSERT INTO property VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (new_epoch(),))
-        return SqliteStore(file, connection, connect(file), call_in_reactor, Space(directory, limit_bytes))
+        return SqliteStore(file, connection, connect(file), call_in_reactor, Space(directory, limit_bytes), node)
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()
@@ -146,12 +148,14 @@ class SqliteStore:
         readings: sqlite3.Connection,
         call_in_reactor: Callable[[Callable[[], None]], None],
         space: Space,
+        node: str = "",
     ) -> None:
         self._call_in_reactor = call_in_reactor
         self._space = space
         self._file = file
         self._epoch: str = writes.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone()[0]
-        self._tails = Tails(self._epoch)
+        self._node = node
+        self._tails = Tails(self._epoch, node)
         self._tails.reload(writes)
         self._chain = self._tails.own
         # What a reader of the newest position may rely on is what the reactor's thread has been told of: between a
@@ -285,6 +289,17 @@ class SqliteStore:
                 [(one.failures, one.due_at, one.position) for one in returns],
             )
             insert(connection, "trace", [(one.position, record) for one in returns])
+
+        return self._writer.submit(job)
+
+    def hand_over(self, positions: Sequence[int], keeper: str, at: int) -> Deferred[list[StoredMessage]]:
+        def job(connection: sqlite3.Connection) -> list[StoredMessage]:
+            hops = {position: hop + 1 for position, hop in keeping.hops_of(connection, positions).items()}
+            if hops:
+                record = self._record(connection, at, Kind.HANDED, handed_facts(hops, keeper))
+                stored = keeping.keeper_as_stored(self._tails.numbering, keeper)
+                keeping.hand_over(connection, hops, stored, record)
+            return list(reads.at_positions(connection, positions).values())
 
         return self._writer.submit(job)
 
@@ -447,7 +462,9 @@ class SqliteStore:
         if origin is None:
             raise ValueError(f"the store holds no origin {number}")
         return self._reader.submit(
-            lambda connection: read_run(connection, read_numbering(connection), origin, after, limit, limit_bytes)
+            lambda connection: read_run(
+                connection, read_numbering(connection, self._node), origin, after, limit, limit_bytes
+            )
         )
 
     def verify(self) -> Deferred[Verdict]:

@@ -48,6 +48,8 @@ class Telling(NamedTuple):
         expires_at: ms; of a message that was replayed, 0 if it isn't stated.
         holder: who it was delivered to.
         reason: why it was settled.
+        hop: how often it has been handed over then; 0 if nothing is told of that.
+        keeper: the node that it was handed to.
     """
 
     position: int
@@ -57,6 +59,8 @@ class Telling(NamedTuple):
     expires_at: int = 0
     holder: str | None = None
     reason: str | None = None
+    hop: int = 0
+    keeper: str = ""
 
 
 def standing_of(state: State, life: int) -> int:
@@ -82,6 +86,12 @@ class _Settled(msgspec.Struct):
     messages: list[int]
     lives: list[int] = []
     reason: str | None = None
+
+
+class _Handed(msgspec.Struct):
+    messages: list[int]
+    keeper: str
+    hops: list[int]
 
 
 class _Replayed(msgspec.Struct):
@@ -112,6 +122,15 @@ def _returned(kind: str, facts: bytes) -> list[Telling]:
     return [Telling(position, failures=failures) for position, failures, _ in told.messages]
 
 
+def _handed(kind: str, facts: bytes) -> list[Telling]:
+    told = msgspec.json.decode(facts, type=_Handed)
+    return [
+        Telling(position, hop=hop, keeper=told.keeper)
+        for position, hop in zip(told.messages, told.hops, strict=True)
+        if hop > 0
+    ]
+
+
 def _settled(kind: str, facts: bytes) -> list[Telling]:
     told, state = msgspec.json.decode(facts, type=_Settled), _FINAL[kind]
     return [
@@ -139,6 +158,7 @@ def _purged(kind: str, facts: bytes) -> list[Telling]:
 _READERS: dict[str, Callable[[str, bytes], list[Telling]]] = {
     str(Kind.DELIVERED): _delivered,
     str(Kind.RETURNED): _returned,
+    str(Kind.HANDED): _handed,
     str(Kind.REPLAYED): _replayed,
     str(Kind.PURGED): _purged,
     **dict.fromkeys(_FINAL, _settled),

@@ -1,6 +1,7 @@
 """What all journals of a store add up to, message by message; for the check of a store.
 
 A byte each, because a journal may have a hundred million records: 0 nothing, else the standing, see :mod:`.standing`.
+Of the few messages that were handed over, by whom they are kept, see :mod:`.keeping`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Sums:
         self._numbering = numbering
         self._standings = {number: bytearray(last + 1) for number, last in lasts.items()}
         self._rows = {number: bytearray(last + 1) for number, last in lasts.items()}
+        self._claims: dict[int, tuple[int, str]] = {}
 
     def _holds(self, position: int) -> bool:
         number, sequence = position >> ORIGIN_SHIFT, position & SEQUENCE_MASK
@@ -55,6 +57,11 @@ class Sums:
             if message is not None and telling.standing >= 0 and self._holds(message):
                 standing = telling.standing if origin else self._with_life(message, telling.standing)
                 self._raise(message, _byte(standing))
+            if message is not None and telling.hop:
+                self._claim(message, (telling.hop, telling.keeper))
+
+    def _claim(self, position: int, claim: tuple[int, str]) -> None:
+        self._claims[position] = max(claim, self._claims.get(position, claim))
 
     def _with_life(self, message: int, standing: int) -> int:
         """Records from before lives were stated tell of the life that the message was in."""
@@ -82,6 +89,17 @@ class Sums:
             number, sequence = alias >> ORIGIN_SHIFT, alias & SEQUENCE_MASK
             self._raise(message, self._standings[number][sequence])
             self._rows[number][sequence] = _SEEN
+        if alias in self._claims:
+            self._claim(message, self._claims[alias])
+
+    def keeps(self, position: int, keeper: str | None, hop: int) -> bool:
+        """Whether a message's row names the keeper that its records tell of."""
+        told_hop, told_keeper = self._claims.get(position, (0, ""))
+        if hop > told_hop and position >> ORIGIN_SHIFT:
+            # It came here ahead of the records that tell of it.
+            return keeper is not None
+        # The own node's name is not in the file.
+        return hop == told_hop and (not hop or keeper in (told_keeper, ""))
 
     def is_message(self, position: int) -> bool:
         """Whether a message was accepted there."""
