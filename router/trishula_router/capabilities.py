@@ -3,8 +3,9 @@
 Such a message waits in a mailbox of the capability's own. It goes to exactly one agent that announced the capability
 with its ``attach``, is present (not ``stale``) and has room in its window: the least loaded one, by what it holds and
 what waits for it, then by the ``load`` that its beats tell, then by name (:func:`share_out`). If that agent leaves, is
-taken over or lets the lease run out before it acks, the message is back in the capability's mailbox and goes to whoever
-is the least loaded then. Order between such messages is not promised: they go to different agents.
+taken over, fails or lets the lease run out before it acks, the message is back in the capability's mailbox and goes to
+whoever is the least loaded then, and to the same one again only if nobody else has room: what one failed at, another
+can perhaps do. Order between such messages is not promised: they go to different agents.
 
 Policy only, no I/O.
 """
@@ -52,8 +53,9 @@ def share_out(entries: Iterable[Entry], candidates: Sequence[Candidate]) -> list
     left = []
     for entry in entries:
         able = [candidate for candidate in candidates if candidate.room > 0]
+        others = [candidate for candidate in able if candidate.consumer.address != entry.holder]
         if able:
-            min(able, key=lambda candidate: candidate.burden).share.append(entry)
+            min(others or able, key=lambda candidate: candidate.burden).share.append(entry)
         else:
             left.append(entry)
     return left

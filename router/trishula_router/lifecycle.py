@@ -46,8 +46,9 @@ class Entry:
         failures: how often an attempt failed.
         due_at: not to be delivered before.
         by_deadline: whether ``expires_at`` is its own deadline.
-        holder: the address that it was handed over to last, in this run of the node; other than the recipient if that
-            is a capability.
+        holder: the address that it was delivered to last, if that is known; other than the recipient if that is a
+            capability.
+        keeper: of a message to a capability, the node that hands it out, as in the store.
     """
 
     position: int
@@ -65,6 +66,7 @@ class Entry:
     by_deadline: bool = False
     holder: str | None = None
     arrival: int = 0
+    keeper: str | None = None
 
     @property
     def time_is_over(self) -> str:
@@ -74,7 +76,7 @@ class Entry:
     @property
     def mailbox(self) -> str:
         """Where it waits, see :func:`mailbox_of`."""
-        return mailbox_of(self.recipient, self.position)
+        return mailbox_of(self.recipient, self.position, self.keeper)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -101,7 +103,9 @@ class Entry:
             stored.failures,
             stored.due_at,
             by_deadline=stored.by_deadline,
+            holder=stored.holder,
             arrival=stored.arrival,
+            keeper=stored.keeper,
         )
 
     @classmethod

@@ -204,6 +204,45 @@ def test_it_moves_on_when_the_lease_runs_out(rig: Rig, dc: int) -> None:
     assert rig.ids(rushabdev) == ["m1"]
 
 
+def test_it_moves_on_when_its_holder_fails(rig: Rig, dc: int) -> None:
+    agni, rushabdev = able(rig, "agni"), able(rig, "rushabdev")
+    rig.send(dc, *({"id": f"own{index}", "to": "rushabdev"} for index in range(3)))
+    rig.pushed()
+    send(rig, dc, "m1")
+    (first,) = rig.pushed(agni)
+    # agni has less to do, and is not asked again.
+    rig.nack(agni, first["token"])
+    rig.advance(1.5)
+    (second,) = rig.pushed()
+    assert (second["message"]["id"], second["attempt"]) == ("m1", 2)
+    assert rig.ack(rushabdev, second["token"]) == [True]
+
+
+def test_it_comes_back_to_who_failed_if_nobody_else_has_room(rig: Rig, dc: int) -> None:
+    agni, rushabdev = able(rig, "agni"), able(rig, "rushabdev", window=1)
+    rig.send(dc, {"id": "own", "to": "rushabdev"})
+    assert rig.ids(rushabdev) == ["own"]
+    send(rig, dc, "m1")
+    (first,) = rig.pushed(agni)
+    rig.nack(agni, first["token"])
+    rig.advance(1.5)
+    (second,) = rig.pushed(agni)
+    assert (second["message"]["id"], second["attempt"]) == ("m1", 2)
+
+
+def test_who_failed_is_known_over_a_restart(rig: Rig, store: HeldStore, dc: int, tmp_path: Path) -> None:
+    agni = able(rig, "agni")
+    send(rig, dc, "m1")
+    (first,) = rig.pushed(agni)
+    rig.nack(agni, first["token"])
+    rig.crash()
+    rig = Rig(tmp_path, store, rig.clock).start()
+    able(rig, "agni")
+    rushabdev = able(rig, "rushabdev")
+    rig.advance(1.5)
+    assert rig.ids(rushabdev) == ["m1"]
+
+
 def test_a_late_ack_of_the_last_holder_counts(rig: Rig, dc: int) -> None:
     agni = able(rig, "agni")
     send(rig, dc, "m1")
@@ -349,3 +388,12 @@ def test_shares_are_fair_and_windows_hold(those: list[tuple[int, int, int, float
         for other in candidates:
             if one.share and other.room > 0:
                 assert one.burden[0] - 1 <= other.burden[0]
+
+
+def test_who_failed_at_it_is_the_last_choice() -> None:
+    idle, busy = (Candidate(Consumer(name, 1, 2, held=held), 0, 0.0, []) for name, held in (("agni", 0), ("dc", 1)))
+    entries = [entry(position) for position in (1, 2, 3, 4)]
+    for one in entries:
+        one.holder = "agni"
+    assert share_out(entries, [idle, busy]) == [entries[3]]
+    assert (busy.share, idle.share) == ([entries[0]], entries[1:3])
