@@ -215,6 +215,8 @@ class Audit:
                     facts["attempt"] = one[1]
                 else:
                     facts["failures"], facts["due_at"] = one[1], one[2]
+        if record.kind == "handed":
+            facts["reason"] = f"handed to {facts.get('keeper')}, where an agent can do it"
         return self._told(record, facts)
 
     def _told(self, record: Record, facts: dict[str, Any]) -> dict[str, Any]:
@@ -247,7 +249,7 @@ def told_verdict(verdict: Verdict) -> dict[str, Any]:
 
 
 #: Facts with a value for each message of the record's batch, and what the value of one is called.
-_ONE_EACH = {"lives": "life", "expires_at": "expires_at"}
+_ONE_EACH = {"lives": "life", "expires_at": "expires_at", "hops": "hop"}
 
 #: From the furthest from done to done.
 _FURTHEST_FIRST = ("accepted", "delivered", "dead", "expired", "cancelled", "done")

@@ -3,8 +3,8 @@
 An address of an agent or an instance has at most one *consumer* that is pushed to (``attach``), with a window of
 unacknowledged messages; any session of the agent may pull (``fetch``) while nobody is attached. The mailbox of a
 capability has none of its own: its messages are shared out among the consumers of agents that announced it
-(:mod:`trishula_router.capabilities`). A message that went out is under a lease; how it comes back is ``settlement``'s
-part.
+(:mod:`trishula_router.capabilities`), or handed over to a node that has some (:mod:`trishula_router.handover`). A
+message that went out is under a lease; how it comes back is ``settlement``'s part.
 
 The order that keeps the promise: a message is shown to a consumer only after it is durable (:meth:`Delivery.arrived` is
 called after the commit). An event may get lost on the way to its consumer; then no ack comes, and the lease brings the
@@ -28,6 +28,7 @@ from trishula_router.arguments import token_of
 from trishula_router.background import log_fault
 from trishula_router.capabilities import Candidate, share_out
 from trishula_router.clock import Clock
+from trishula_router.handover import BATCH, Handover
 from trishula_router.lifecycle import Entry
 from trishula_router.mailbox import Mailbox
 from trishula_router.mailroom import Consumer, Lease, Mailroom
@@ -81,6 +82,7 @@ class Delivery:
         policy: windows and leases.
         outlet: where deliveries and news go.
         able: who is present and announced a capability, with its load.
+        handover: gives messages to a capability to another node.
         clock: timers and leases.
         now: the wall clock in ms, for what is written down.
     """
@@ -94,6 +96,7 @@ class Delivery:
         outlet: Outlet,
         *,
         able: Callable[[str], Mapping[str, float]],
+        handover: Handover,
         clock: Clock,
         now: Callable[[], int],
     ) -> None:
@@ -103,6 +106,7 @@ class Delivery:
         self._policy = policy
         self._outlet = outlet
         self._able = able
+        self._handover = handover
         self._clock = clock
         self._now = now
         self._consumers: dict[str, Consumer] = {}
@@ -237,7 +241,7 @@ class Delivery:
 
     def tick(self) -> None:
         """Pauses that are over: to be called a few times a second."""
-        for name in {*self._consumers, *self._waiters}:
+        for name in {*self._consumers, *self._waiters, *self._mailroom.capabilities()}:
             self.pump(name)
 
     def pump_soon(self, address: str) -> None:
@@ -282,8 +286,12 @@ class Delivery:
         if not self._mailroom.has(address) or address in self._loading:
             return
         mailbox = self._mailroom.mailbox(address)
-        room = sum(candidate.room for candidate in self._candidates(address))
-        if room <= 0:
+        candidates = self._candidates(address)
+        if not candidates:
+            self._hand_over_to_another_node(mailbox)
+            return
+        room = sum(max(0, candidate.room) for candidate in candidates)
+        if not room:
             return
         entries = self._take(mailbox, room)
         if all(entry.wire is not None for entry in entries):
@@ -292,6 +300,17 @@ class Delivery:
             self._loading.add(address)
             run(self._load_and_share_out(mailbox, entries))
         if mailbox.wants_refill and address not in self._refilling:
+            run(self._refill_and_pump(mailbox))
+
+    def _hand_over_to_another_node(self, mailbox: Mailbox) -> None:
+        node = self._handover.node_for(mailbox.address)
+        if node is None:
+            return
+        entries = self._take(mailbox, BATCH)
+        if entries:
+            run(self._handover.hand(entries, node))
+            self.pump_soon(mailbox.address)
+        if mailbox.wants_refill and mailbox.address not in self._refilling:
             run(self._refill_and_pump(mailbox))
 
     async def _load_and_share_out(self, mailbox: Mailbox, entries: list[Entry]) -> None:
@@ -303,14 +322,13 @@ class Delivery:
         self.pump(mailbox.address)
 
     def _candidates(self, address: str) -> list[Candidate]:
-        """Who could take a message to a capability now."""
+        """Who can take messages to a capability: now, or when there is room in its window."""
         able = self._able(Address.parse(address).capability or "")
         return [
             Candidate(consumer, self._mailroom.counts(agent)[0], load, [])
             for agent, load in able.items()
             if (consumer := self._consumers.get(agent)) is not None
             and Address.parse(address).capability in consumer.capabilities
-            and consumer.room > 0
         ]
 
     def _share_out(self, address: str, entries: Iterable[Entry]) -> None:

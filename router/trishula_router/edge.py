@@ -138,6 +138,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             new_epoch=lambda: os.urandom(8).hex(),
             call_in_reactor=reactor.callFromThread,
             limit_bytes=config.limits.store_bytes,
+            node=config.node,
         )
         node = Node(
             config,

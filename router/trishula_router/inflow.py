@@ -28,7 +28,7 @@ class Inflow:
         mailroom: what waits and what is out.
         arrived: takes messages that are open here from now on.
         is_consumed: whether the messages of an address go out to somebody here.
-        has_room: called with an address whose consumer perhaps has room again.
+        has_room: called with an address whose consumer perhaps has room again, or whose mailbox has got a message.
         tell: takes news for senders.
         now: the wall clock in ms.
     """
@@ -52,10 +52,14 @@ class Inflow:
 
     def absorb(self, copied: Copied, extract: Extract) -> None:
         """Follow what was copied, from that run."""
+        for message, former in copied.moved:
+            # First, because what was settled as well is looked for where it is now.
+            self._mailroom.move(message, former)
+            self._has_room(message.recipient)
         new = [*copied.arrived, *copied.reopened]
         for message in new:
             # Whatever the mailbox holds: the node that accepted it has applied the limits.
-            mailbox = mailbox_of(message.recipient, message.position)
+            mailbox = mailbox_of(message.recipient, message.position, message.keeper)
             self._mailroom.mailbox(mailbox).reserve(message.size_bytes)
         if new:
             entries = [Entry.of(message) for message in new]

@@ -148,6 +148,11 @@ class Mailbox:
             self.held[position] = entry
         return entry
 
+    def move_out(self, position: int, size_bytes: int) -> Entry | None:
+        """An open message is no longer here, because it waits in another mailbox; ``None`` if memory didn't hold it."""
+        self.discount(size_bytes)
+        return self._waiting.pop(position, None) or self.held.pop(position, None)
+
     def settled(self, entry: Entry) -> None:
         """A held message is in a final state: it is no longer here."""
         if self.held.pop(entry.position, None) is not None:

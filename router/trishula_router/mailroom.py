@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from trishula.names import is_capability
 from trishula_router.lifecycle import Entry
 from trishula_router.mailbox import Mailbox
-from trishula_router.store.interface import MailboxSize, StoredMessage
+from trishula_router.store.interface import MailboxSize, StoredMessage, mailbox_of
 
 __all__ = ["BODY_CACHE_BYTES", "Consumer", "Lease", "Mailroom", "got", "is_of"]
 
@@ -109,6 +109,10 @@ class Mailroom:
     def has(self, address: str) -> bool:
         """Whether there is a mailbox of that address in memory; one that has open messages always is."""
         return address in self._mailboxes
+
+    def capabilities(self) -> list[str]:
+        """The capabilities that this node has messages to hand out to."""
+        return [address for address in self._mailboxes if is_capability(address) and "@" not in address]
 
     def drop_if_empty(self, address: str) -> None:
         """Forget the mailbox of an address that is gone."""
@@ -206,6 +210,28 @@ class Mailroom:
             mailbox = self.mailbox(entry.mailbox)
             if entry.position in mailbox.held:
                 mailbox.give_back(entry, due_at)
+
+    def move(self, stored: StoredMessage, former: str | None) -> None:
+        """A message to a capability has another keeper, and so another mailbox. What is out of it stays out.
+
+        Args:
+            stored: the message as it is now.
+            former: its keeper before.
+        """
+        address = mailbox_of(stored.recipient, stored.position, former)
+        known = self.mailbox(address).move_out(stored.position, stored.size_bytes)
+        entry, lease = Entry.of(stored), self.leases.get(stored.position)
+        mailbox = self.mailbox(entry.mailbox)
+        mailbox.reserve(stored.size_bytes)
+        if lease is not None:
+            lease.entry.keeper = stored.keeper
+            mailbox.held[stored.position] = lease.entry
+        else:
+            # Not the entry that is known: what others did with the message since, it doesn't tell.
+            if known is not None:
+                self.forget_body(known)
+            self.add(entry)
+        self.drop_if_empty(address)
 
     def settled(self, entries: Iterable[Entry]) -> None:
         """Messages are in a final state, durably."""

@@ -99,12 +99,20 @@ class Neighbourhood:
             self._soon = self._clock.callLater(0, self._tell)
 
     def _tell(self) -> None:
-        now = self._now()
+        agents = [entry for entry in self._directory.entries(self._now()) if entry["last_seen_at"] is not None]
         presence = Presence(
             self._node,
-            [entry for entry in self._directory.entries(now) if entry["last_seen_at"] is not None],
+            agents,
             self._neighbours.claims(self._delivery.addresses()),
             self._instances.addresses(),
+            sorted(
+                {
+                    capability
+                    for entry in agents
+                    if entry["presence"] in ("online", "busy") and self._delivery.is_consumed(entry["agent"])
+                    for capability in entry["capabilities"]
+                }
+            ),
         )
         text = msgspec.msgpack.encode(presence)
         for peer in self._peers:
@@ -158,6 +166,10 @@ class Neighbourhood:
     def consumer_of(self, address: Address) -> str | None:
         """The node in reach that delivers a mailbox to a session of its own."""
         return self._neighbours.consumer_of(str(address))
+
+    def able(self, capability: str) -> list[str]:
+        """The nodes in reach where an agent is present that can take messages to a capability."""
+        return self._neighbours.able(capability)
 
     def has_instance(self, address: str) -> bool:
         """Whether an instance is with another node, as far as this one has heard."""

@@ -2,7 +2,7 @@
 
 Each node tells its peers, when something changed and every few seconds, what its directory says of each agent, which
 instances are with it, and which mailboxes it delivers (:class:`Presence`). Out of that come one directory on all
-nodes, the takeover of a mailbox across nodes, and the knowledge of instances that are elsewhere.
+nodes, the takeover of a mailbox across nodes, and the knowledge of instances and of capabilities that are elsewhere.
 
 *Who consumes a mailbox*: of two sessions on two nodes the newer one, as on one node. Newer is who has the higher
 *claim*: a node gives a session that attaches the wall clock's ms as its claim, or one more than the highest claim to
@@ -34,12 +34,15 @@ class Presence(msgspec.Struct, frozen=True):
         agents: the directory's entries of the agents that it has heard of.
         claims: the mailboxes that it delivers to a session, each with the session's claim.
         instances: the instances that are with it.
+        capabilities: those of the agents that it can deliver to now. A node that tells none, because it is of an older
+            version, is handed no message.
     """
 
     node: str
     agents: list[dict[str, Any]]
     claims: dict[str, int]
     instances: list[str]
+    capabilities: list[str] = []
 
 
 @dataclass(slots=True)
@@ -87,6 +90,14 @@ class Neighbours:
             if one.away_since is None and address in one.presence.claims:
                 return name
         return None
+
+    def able(self, capability: str) -> list[str]:
+        """The nodes in reach where an agent is present that can take messages to a capability."""
+        return [
+            name
+            for name, one in self._neighbours.items()
+            if one.away_since is None and capability in one.presence.capabilities
+        ]
 
     def has_instance(self, address: str) -> bool:
         """Whether an instance is with another node, or was when that was last heard of."""

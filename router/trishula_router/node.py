@@ -27,6 +27,7 @@ from trishula_router.clock import Clock, Timer
 from trishula_router.dead_letters import DeadLetters
 from trishula_router.delivery import Delivery, Outlet
 from trishula_router.directory import Directory, Seen
+from trishula_router.handover import Handover
 from trishula_router.inflow import Inflow
 from trishula_router.instances import Instances
 from trishula_router.intake import Intake
@@ -146,6 +147,7 @@ class Node:
             config.delivery,
             router,
             able=lambda capability: self.directory.able(capability, self.now()),
+            handover=Handover(self.mailroom, store, able_at=self._able_at, now=now),
             clock=clock,
             now=now,
         )
@@ -320,6 +322,11 @@ class Node:
         if self.principals.get(agent) is None:
             return None
         return address if address == agent or self._is_there(address) else agent
+
+    def _able_at(self, capability: str) -> str | None:
+        """The node where an agent can take messages to a capability, if it hears what it is handed."""
+        able = self.neighbourhood.able(capability)
+        return next((name for name in able if name not in self.peering.faults), None)
 
     def _accepted_at(self, position: int) -> tuple[str, str, int]:
         """Where a message was accepted: (node, epoch of its store, sequence)."""

@@ -22,7 +22,6 @@ from twisted.logger import Logger
 from trishula.errors import MessageUnknown, StorageFailed, StorageFull
 from trishula_router.background import log_fault
 from trishula_router.clock import Clock
-from trishula_router.journal import is_own
 from trishula_router.lifecycle import Dead, Entry, after_failure, after_lost_session
 from trishula_router.mailbox import BEFORE_ALL
 from trishula_router.mailroom import Mailroom, got
@@ -36,8 +35,8 @@ log = Logger()
 
 #: How long what the store could not settle or read stays out of the way, so that a full disk is no busy loop.
 STORE_RETRY_MS = 5000
-#: The node that accepted a message is the first to say that its time is over: its peers' news of that usually comes
-#: before they have to say it too.
+#: The node that accepted a message, or that it was handed over to, is the first to say that its time is over: the news
+#: of that usually comes before the others have to say it too.
 FOREIGN_EXPIRY_MS = 30_000
 #: Messages settled in one go where nobody waits for an answer.
 _BATCH = 1000
@@ -198,7 +197,7 @@ class Settlement:
         finally:
             self._replaying -= mine.keys()
         for message in replayed:
-            mailbox = mailbox_of(message.recipient, message.position)
+            mailbox = mailbox_of(message.recipient, message.position, message.keeper)
             self._mailroom.mailbox(mailbox).reserve(message.size_bytes)
         self._arrived([Entry.of(message) for message in replayed])
         return {message.position for message in replayed}
@@ -322,14 +321,19 @@ class Settlement:
 
     async def cancel(self, positions: Sequence[int]) -> list[bool]:
         """Cancel messages that are not settled; the caller has checked whose they are. Returns which were cancelled."""
-        stored = await self._store.at_positions(positions)
-        entries = {
-            position: self._mailroom.claim(Entry.of(message))
-            for position, message in stored.items()
-            if message.state is State.OPEN and not self._mailroom.is_settling(position)
-        }
-        await self.settle(list(entries.values()), State.CANCELLED, "cancelled by its sender")
-        return [position in entries for position in positions]
+        cancelled: set[int] = set()
+        asked = positions
+        while asked:
+            stored = await self._store.at_positions(asked)
+            still_open = [message for message in stored.values() if message.state is State.OPEN]
+            # One that is being handed over is open afterwards; asking again is waiting for that, see _ack_elsewhere.
+            asked = [message.position for message in still_open if self._mailroom.is_settling(message.position)]
+            entries = [
+                self._mailroom.claim(Entry.of(message)) for message in still_open if message.position not in asked
+            ]
+            await self.settle(entries, State.CANCELLED, "cancelled by its sender")
+            cancelled |= {entry.position for entry in entries}
+        return [position in cancelled for position in positions]
 
     async def expire(self) -> int:
         """Settle messages whose time is over, also those that nobody asks for; returns how many.
@@ -346,7 +350,7 @@ class Settlement:
                 for position, message in over.items()
                 if message.state is State.OPEN
                 and position not in self._mailroom.leases
-                and (is_own(position) or message.expires_at <= self._now() - FOREIGN_EXPIRY_MS)
+                and (message.is_kept_here or message.expires_at <= self._now() - FOREIGN_EXPIRY_MS)
             ]
             if not entries:
                 return count

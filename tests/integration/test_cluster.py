@@ -126,6 +126,96 @@ async def test_a_node_that_is_killed_leaves_nothing_behind_that_the_other_lacks(
     assert (answer["deliveries"], answer["pending"], answer["in_flight"]) == ([], 0, 0)
 
 
+async def able(cluster: Cluster, node: str, agent: str) -> tuple[PlainClient, list[dict[str, Any]]]:
+    """An agent that can deploy, and what is delivered to it."""
+    client, inbox = await at(cluster, node, agent), []
+    await client.subscribe(uris.inbox_of(Address(agent)), lambda items, details: inbox.extend(items))
+    await client.call(uris.MAILBOX_ATTACH, {"capabilities": ["deploy"]})
+    return client, inbox
+
+
+async def settle_all(client: PlainClient, inbox: list[dict[str, Any]], *ids: str) -> None:
+    """Wait until just these have been delivered, and acknowledge them."""
+
+    async def arrived() -> bool:
+        return len(inbox) >= len(ids)
+
+    await until(arrived)
+    assert [one["message"]["id"] for one in inbox] == list(ids)
+    assert await client.call(uris.MAILBOX_ACK, [one["token"] for one in inbox]) == [True] * len(ids)
+
+
+async def all_empty(cluster: Cluster) -> None:
+    """No node has anything open any more."""
+    for node in cluster.nodes:
+        operator = await at(cluster, node, "dc")
+
+        async def is_empty(operator: PlainClient = operator) -> bool:
+            status = await operator.call(uris.NODE_STATUS)
+            return (status["pending"], status["in_flight"]) == (0, 0)
+
+        await until(is_empty)
+
+
+@on_reactor
+async def test_a_capability_message_goes_to_the_node_where_somebody_can_take_it(cluster: Cluster) -> None:
+    await all_in_step(cluster)
+    alpha = await at(cluster, "agni", "alpha")
+    beta, there = await able(cluster, "rushabdev", "beta")
+    await send(alpha, "m1", "m2", to="capability:deploy")
+    await settle_all(beta, there, "m1", "m2")
+
+    async def done() -> bool:
+        states = await alpha.call(uris.MAILBOX_STATUS, ["m1", "m2"])
+        return all(told["state"] == "done" for told in states.values())
+
+    await until(done)
+    (life,) = (await alpha.call(uris.AUDIT_WHY, "m1"))["messages"]
+    events = {event["kind"]: event for event in life["events"]}
+    assert [(kind, events[kind]["node"]) for kind in ("accepted", "handed", "delivered", "done")] == [
+        ("accepted", "agni"),
+        ("handed", "agni"),
+        ("delivered", "rushabdev"),
+        ("done", "rushabdev"),
+    ]
+    assert events["handed"]["reason"] == "handed to rushabdev, where an agent can do it"
+    # It moves to the sender's node, and gets the next one there.
+    await beta.leave()
+    beta, here = await able(cluster, "agni", "beta")
+    await send(alpha, "m3", to="capability:deploy")
+    await settle_all(beta, here, "m3")
+    assert [one["message"]["id"] for one in there] == ["m1", "m2"]
+    await all_empty(cluster)
+
+
+@on_reactor
+async def test_a_capability_message_waits_for_the_node_that_it_was_handed_to(cluster: Cluster) -> None:
+    await all_in_step(cluster)
+    alpha = await at(cluster, "agni", "alpha")
+    _, there = await able(cluster, "rushabdev", "beta")
+    await send(alpha, "m1", to="capability:deploy")
+
+    async def delivered() -> bool:
+        told = await alpha.call(uris.MAILBOX_STATUS, ["m1"])
+        return bool(told["m1"]["state"] == "delivered")
+
+    await until(delivered)
+    assert [one["message"]["id"] for one in there] == ["m1"]
+    cluster["rushabdev"].kill()
+    beta, here = await able(cluster, "agni", "beta")
+    # Its agent is here now and takes the next one; m1 may have been begun, and is where nobody can ask.
+    await send(alpha, "m2", to="capability:deploy")
+    await settle_all(beta, here, "m2")
+    cluster["rushabdev"].restart()
+    # No pong went out meanwhile, so the connections of this process are gone.
+    await in_step(await at(cluster, "agni", "dc"))
+    beta, here = await able(cluster, "agni", "beta")
+    await settle_all(beta, here, "m1")
+    assert here[0]["attempt"] == 2
+    await all_empty(cluster)
+    assert len(here) == 1
+
+
 @on_reactor
 async def test_a_store_that_was_lost_is_built_anew_by_the_peer(cluster: Cluster) -> None:
     await all_in_step(cluster)

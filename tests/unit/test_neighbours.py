@@ -97,6 +97,15 @@ def test_a_consumer_elsewhere_is_known_while_its_node_is_in_reach(neighbours: Ne
     assert neighbours.consumer_of("dc") is None
 
 
+def test_what_can_be_done_elsewhere_is_known_while_the_node_is_in_reach(neighbours: Neighbours) -> None:
+    neighbours.hear(Presence("agni", [], {}, [], ["deploy"]))
+    neighbours.hear(Presence("laptop", [], {}, [], ["build", "deploy"]))
+    neighbours.hear(Presence("old", [], {}, []))
+    assert (neighbours.able("deploy"), neighbours.able("test")) == (["agni", "laptop"], [])
+    neighbours.lost("agni", 500)
+    assert neighbours.able("deploy") == ["laptop"]
+
+
 def test_instances_elsewhere_are_known_also_out_of_reach(neighbours: Neighbours) -> None:
     neighbours.hear(spoken(instances=["dc/7f3a"]))
     neighbours.lost("agni", 10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 
@@ -13,14 +14,14 @@ from tests.support.stores import result_of
 from trishula import uris
 from trishula.errors import ArgumentInvalid, CopiesUnavailable, MailboxBusy, NodeUnknown, TakenOver
 from trishula_router.node import CATCH_UP_PATIENCE_S
-from trishula_router.peering import COPIES_PATIENCE_S
+from trishula_router.peering import COPIES_PATIENCE_S, PRESENCE
 from trishula_router.replication import DOWN_AFTER_S
 from trishula_router.store.memory import MemoryStore
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> Nodes:
-    nodes = Nodes(tmp_path, {"agni": MemoryStore("epoch-agni"), "rushabdev": MemoryStore("epoch-rushabdev")})
+    nodes = Nodes(tmp_path, {name: MemoryStore(f"epoch-{name}", name) for name in ("agni", "rushabdev")})
     nodes.advance(1.0)
     return nodes
 
@@ -395,32 +396,357 @@ def test_questions_about_nodes_that_cannot_be_answered_say_why(two: Nodes) -> No
 # -- capabilities ------------------------------------------------------------------------------------------------------
 
 
-def test_a_capability_message_is_handed_out_by_the_node_that_accepted_it_alone(two: Nodes) -> None:
+def attach_able(nodes: Nodes, at: str, agent: str, **options: Any) -> int:
+    """An agent that can deploy; its session."""
+    session = nodes.rigs[at].join(agent)
+    nodes.rigs[at].attach(session, **{"capabilities": ["deploy"], **options})
+    return session
+
+
+def kept_at(nodes: Nodes, message_id: str = "m1") -> list[str]:
+    """The nodes that would hand the message out."""
+    return [
+        name
+        for name, store in nodes.stores.items()
+        for message in result_of(store.with_ids([message_id]))
+        if message.is_kept_here
+    ]
+
+
+def is_tidy(nodes: Nodes) -> bool:
+    """Whether each node's memory has just the mailboxes that its store has."""
+    return all(
+        {name: size.messages for name, size in result_of(rig.store.open_mailboxes()).items()}
+        == {box.address: box.open_messages for box in rig.node.mailroom._mailboxes.values() if box.open_messages}
+        for rig in nodes.rigs.values()
+    )
+
+
+DEPLOY = {"to": "capability:deploy"}
+
+
+def test_a_capability_message_is_handed_out_by_the_node_that_accepted_it_while_it_has_somebody(two: Nodes) -> None:
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    dc = here.join("dc")
+    agni, rushabdev = attach_able(two, "agni", "agni", window=1), attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY}, {"id": "m2", **DEPLOY}, {"id": "m3", **DEPLOY})
+    (delivery,) = here.pushed(agni)
+    # The window is full; its agent takes the next one soon.
+    two.advance(3.0)
+    assert there.ids(rushabdev) == []
+    here.call(dc, uris.MAILBOX_CANCEL, ["m2"])
+    here.ack(agni, delivery["token"])
+    (delivery,) = here.pushed(agni)
+    here.ack(agni, delivery["token"])
+    two.settle()
+    assert there.node.mailroom.totals() == (0, 0)
+    again = there.join("dc")
+    assert there.states(again, "m1", "m2", "m3") == {"m1": "done", "m2": "cancelled", "m3": "done"}
+
+
+def test_it_is_handed_over_to_the_node_where_somebody_is(two: Nodes) -> None:
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    dc = here.join("dc")
+    rushabdev = attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY})
+    assert (kept_at(two), is_tidy(two)) == (["rushabdev"], True)
+    (delivery,) = there.pushed(rushabdev)
+    assert there.ack(rushabdev, delivery["token"]) == [True]
+    two.settle()
+    assert here.states(dc, "m1") == {"m1": "done"}
+    assert (here.node.mailroom.totals(), there.node.mailroom.totals()) == ((0, 0), (0, 0))
+    # An agent comes to the first node, and leaves the other one: the next message stays.
+    there.leave(rushabdev)
+    agni = attach_able(two, "agni", "agni")
+    send(two, "agni", dc, {"id": "m2", **DEPLOY})
+    assert here.ids(agni) == ["m2"]
+    assert kept_at(two, "m2") == ["agni"]
+
+
+def test_what_waits_is_handed_over_when_somebody_comes(two: Nodes) -> None:
     dc = two.rigs["agni"].join("dc")
-    there = two.rigs["rushabdev"].join("rushabdev")
-    two.rigs["rushabdev"].attach(there, capabilities=["deploy"])
-    send(two, "agni", dc, {"id": "m1", "to": "capability:deploy"}, {"id": "m2", "to": "capability:deploy"})
-    assert two.rigs["rushabdev"].ids(there) == []
-    two.rigs["agni"].call(dc, uris.MAILBOX_CANCEL, ["m2"])
-    here = two.rigs["agni"].join("agni")
-    two.rigs["agni"].attach(here, capabilities=["deploy"])
-    two.settle()
-    (delivery,) = two.rigs["agni"].pushed(here)
-    two.rigs["agni"].ack(here, delivery["token"])
-    two.settle()
-    assert two.rigs["rushabdev"].node.mailroom.totals() == (0, 0)
+    send(two, "agni", dc, *({"id": f"m{number}", **DEPLOY} for number in range(700)))
+    two.advance(5.0)
+    assert kept_at(two) == ["agni"]
+    rushabdev = attach_able(two, "rushabdev", "rushabdev", window=1000)
+    two.advance(1.0)
+    assert two.rigs["rushabdev"].ids(rushabdev) == [f"m{number}" for number in range(700)]
+    assert is_tidy(two)
+
+
+def test_why_says_to_whom_it_was_handed_over(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY}, {"id": "m2", **DEPLOY})
     again = two.rigs["rushabdev"].join("dc")
-    assert two.rigs["rushabdev"].states(again, "m1", "m2") == {"m1": "done", "m2": "cancelled"}
+    for node, session in (("agni", dc), ("rushabdev", again)):
+        (life,) = two.rigs[node].call(session, uris.AUDIT_WHY, "m1")["messages"]
+        # All in one ms, here.
+        assert {event["kind"] for event in life["events"]} == {"accepted", "handed", "delivered"}
+        (event,) = (event for event in life["events"] if event["kind"] == "handed")
+        assert (event["node"], event["keeper"], event["hop"]) == ("agni", "rushabdev", 1)
+        assert event["reason"] == "handed to rushabdev, where an agent can do it"
+
+
+@pytest.mark.parametrize("how", ["no capability", "only joined", "an instance", "stale", "of an older version"])
+def test_nothing_is_handed_over_where_nobody_can_take_it(two: Nodes, how: str) -> None:
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    dc = here.join("dc")
+    if how == "no capability":
+        attach_able(two, "rushabdev", "rushabdev", capabilities=["build"])
+    elif how == "only joined":
+        # What it could do in its former session counts for nothing.
+        there.leave(attach_able(two, "rushabdev", "rushabdev"))
+        there.fetch(there.join("rushabdev"))
+    elif how == "an instance":
+        attach_able(two, "rushabdev", "rushabdev", instance="x")
+    elif how == "stale":
+        attach_able(two, "rushabdev", "rushabdev")
+        two.advance(60.0)
+    else:
+        attach_able(two, "rushabdev", "rushabdev")
+        two.advance(1.0)
+        neighbours = here.node.neighbourhood._neighbours
+        told = msgspec.to_builtins(neighbours._neighbours["rushabdev"].presence)
+        del told["capabilities"]
+        two.lets_through = lambda sender, to, kind: kind != PRESENCE
+        here.node.hear(PRESENCE, msgspec.msgpack.encode(told))
+    two.advance(1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY})
+    two.advance(1.0)
+    assert kept_at(two) == ["agni"]
+
+
+def test_what_was_handed_over_goes_on_when_its_agent_is_gone(two: Nodes) -> None:
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    dc = here.join("dc")
+    rushabdev = attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY}, {"id": "m2", **DEPLOY})
+    assert there.ids(rushabdev) == ["m1", "m2"]
+    there.leave(rushabdev)
+    two.advance(5.0)
+    # Nobody can take it anywhere: it stays.
+    assert kept_at(two) == ["rushabdev"]
+    agni = attach_able(two, "agni", "agni")
+    two.advance(1.0)
+    deliveries = here.pushed(agni)
+    assert [(one["message"]["id"], one["attempt"]) for one in deliveries] == [("m1", 2), ("m2", 2)]
+    assert (kept_at(two), is_tidy(two)) == (["agni"], True)
+    here.ack(agni, *(one["token"] for one in deliveries))
+    two.settle()
+    assert there.states(there.join("dc"), "m1", "m2") == {"m1": "done", "m2": "done"}
+    assert (here.node.mailroom.totals(), there.node.mailroom.totals()) == ((0, 0), (0, 0))
+
+
+def test_what_is_out_or_pauses_is_not_handed_over(two: Nodes) -> None:
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    dc = here.join("dc")
+    agni, rushabdev = attach_able(two, "agni", "agni"), attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY}, {"id": "m2", **DEPLOY})
+    first, second = here.pushed(agni)
+    here.nack(agni, first["token"])
+    # It attaches anew, without the capability: what it holds it may finish.
+    here.attach(agni, capabilities=[])
+    two.advance(0.5)
+    assert (kept_at(two, "m1"), kept_at(two, "m2"), there.ids(rushabdev)) == (["agni"], ["agni"], [])
+    two.advance(1.0)
+    assert there.ids(rushabdev) == ["m1"]
+    assert here.ack(agni, second["token"]) == [True]
+    two.advance(1.0)
+    assert is_tidy(two)
+
+
+# -- capabilities: what breaks while a message is being handed over ----------------------------------------------------
+
+
+def hand_over_cut_off(two: Nodes) -> int:
+    """m1 is handed over to rushabdev, which can't hear of it any more; dc's session at agni."""
+    dc = two.rigs["agni"].join("dc")
+    attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    two.lose_journals()
+    begin_send(two, "agni", dc, {"id": "m1", **DEPLOY})
+    two.settle()
+    two.cut()
+    assert kept_at(two) == []
+    return dc
+
+
+def test_a_partition_right_after_it(two: Nodes) -> None:
+    hand_over_cut_off(two)
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    agni = attach_able(two, "agni", "agni")
+    two.advance(10.0)
+    # The price: nobody runs it, although both could.
+    assert (here.ids(agni), there.pushed()) == ([], [])
+    two.heal()
+    two.advance(4.0)
+    assert (here.ids(agni), there.ids()) == ([], ["m1"])
+    assert is_tidy(two)
+
+
+def test_a_crash_right_after_it(two: Nodes) -> None:
+    hand_over_cut_off(two)
+    two.down("agni")
+    two.advance(DOWN_AFTER_S + 1.0)
+    assert two.rigs["rushabdev"].pushed() == []
+    two.heal()
+    two.boot("agni")
+    agni = attach_able(two, "agni", "agni")
+    two.advance(CATCH_UP_PATIENCE_S + 3.0)
+    assert (two.rigs["agni"].ids(agni), two.rigs["rushabdev"].ids()) == ([], ["m1"])
+
+
+def test_a_crash_of_both(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY})
+    assert two.rigs["rushabdev"].ids() == ["m1"]
+    for name in ("agni", "rushabdev"):
+        two.down(name)
+    for name in ("agni", "rushabdev"):
+        two.boot(name)
+    rushabdev = attach_able(two, "rushabdev", "rushabdev")
+    agni = attach_able(two, "agni", "agni")
+    two.advance(3.0)
+    assert (two.rigs["agni"].ids(agni), two.rigs["rushabdev"].ids(rushabdev)) == ([], ["m1"])
+    assert is_tidy(two)
+
+
+def test_it_waits_while_its_keeper_is_away(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    rushabdev = attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY})
+    assert two.rigs["rushabdev"].ids(rushabdev) == ["m1"]
+    two.down("rushabdev")
+    agni = attach_able(two, "agni", "agni")
+    two.advance(DOWN_AFTER_S + 5.0)
+    assert two.rigs["agni"].ids(agni) == []
+    two.boot("rushabdev")
+    two.advance(3.0)
+    # Its own agent did not come back with it.
+    assert (two.rigs["agni"].ids(agni), kept_at(two)) == (["m1"], ["agni"])
+
+
+def test_a_keeper_that_lost_its_disk_gets_it_back(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY})
+    two.down("rushabdev")
+    two.stores["rushabdev"] = MemoryStore("epoch-rushabdev-2", "rushabdev")
+    two.boot("rushabdev")
+    rushabdev = attach_able(two, "rushabdev", "rushabdev")
+    two.advance(6.0)
+    assert two.rigs["rushabdev"].ids(rushabdev) == ["m1"]
+    assert (kept_at(two), is_tidy(two)) == (["rushabdev"], True)
+
+
+def test_a_node_that_lost_its_disk_hands_out_again_what_it_had_accepted(two: Nodes) -> None:
+    dc = two.rigs["agni"].join("dc")
+    send(two, "agni", dc, {"id": "m1", **DEPLOY}, {"id": "m2", **DEPLOY})
+    two.down("agni")
+    two.stores["agni"] = MemoryStore("epoch-agni-2", "agni")
+    rig = two.boot("agni")
+    two.advance(6.0)
+    agni = attach_able(two, "agni", "agni")
+    two.settle()
+    assert rig.ids(agni) == ["m1", "m2"]
+    assert is_tidy(two)
+
+
+def test_of_three_nodes_one_has_it_at_a_time(tmp_path: Path) -> None:
+    names = ("agni", "rushabdev", "dc")
+    three = Nodes(tmp_path, {name: MemoryStore(f"epoch-{name}", name) for name in names})
+    three.advance(1.0)
+    sender = three.rigs["agni"].join("dc")
+    first = attach_able(three, "rushabdev", "rushabdev")
+    three.advance(1.0)
+    send(three, "agni", sender, {"id": "m1", **DEPLOY})
+    assert three.rigs["rushabdev"].ids(first) == ["m1"]
+    three.rigs["rushabdev"].leave(first)
+    # The third node hears of the second hand-over before the first one.
+    three.lets_through = lambda sender, to, kind: {sender, to} != {"agni", "dc"} or kind != "journal"
+    third = attach_able(three, "dc", "agni")
+    three.advance(1.0)
+    assert kept_at(three) == ["dc"]
+    assert three.rigs["dc"].ids(third) == ["m1"]
+    three.heal()
+    three.advance(5.0)
+    assert (kept_at(three), is_tidy(three)) == (["dc"], True)
+    assert three.rigs["agni"].pushed() == []
+
+
+def test_what_was_offered_to_both_nodes_is_handed_out_by_one_once_they_know(two: Nodes) -> None:
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    dc, moved = here.join("dc"), there.join("dc")
+    two.cut()
+    two.advance(DOWN_AFTER_S + 1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY})
+    send(two, "rushabdev", moved, {"id": "m1", **DEPLOY})
+    assert kept_at(two) == ["agni", "rushabdev"]
+    two.heal()
+    two.advance(3.0)
+    assert (kept_at(two), is_tidy(two)) == (["rushabdev"], True)
+    agni, rushabdev = attach_able(two, "agni", "agni"), attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    assert (here.ids(agni), there.ids(rushabdev)) == ([], ["m1"])
+
+
+def test_what_is_out_when_it_turns_out_to_be_anothers_comes_back_to_that_one(two: Nodes) -> None:
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    dc, moved = here.join("dc"), there.join("dc")
+    agni = attach_able(two, "agni", "agni")
+    two.cut()
+    two.advance(DOWN_AFTER_S + 1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY})
+    (delivery,) = here.pushed(agni)
+    send(two, "rushabdev", moved, {"id": "m1", **DEPLOY})
+    two.lets_through = lambda sender, to, kind: kind != PRESENCE
+    two.advance(3.0)
+    assert is_tidy(two)
+    here.leave(agni)
+    two.advance(1.0)
+    assert here.node.mailroom.counts("capability:deploy@rushabdev") == (1, 0)
+    again = here.join("agni")
+    assert here.ack(again, delivery["token"]) == [True]
+    two.settle()
+    assert there.states(moved, "m1") == {"m1": "done"}
+    assert is_tidy(two)
+
+
+def test_a_replayed_letter_goes_to_its_keeper(two: Nodes) -> None:
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    dc = here.join("dc", operator=True)
+    rushabdev = attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    send(two, "agni", dc, {"id": "m1", **DEPLOY})
+    (delivery,) = there.pushed(rushabdev)
+    there.nack(rushabdev, delivery["token"], requeue=False)
+    two.settle()
+    (letter,) = here.call(dc, uris.ADMIN_DEAD_LIST)["letters"]
+    assert here.call(dc, uris.ADMIN_DEAD_REPLAY, [letter["seq"]]) == [True]
+    two.settle()
+    assert there.ids(rushabdev) == ["m1"]
+    assert is_tidy(two)
 
 
 def test_copies_of_capability_messages_stay_apart_over_a_restart(two: Nodes) -> None:
     dc = two.rigs["agni"].join("dc")
-    send(two, "agni", dc, {"id": "m1", "to": "capability:deploy"})
+    send(two, "agni", dc, {"id": "m1", **DEPLOY})
     two.down("rushabdev")
     rig = two.boot("rushabdev")
     two.advance(3.0)
-    there = rig.join("rushabdev")
-    rig.attach(there, capabilities=["deploy"])
+    # Nobody tells the other node of the agent here.
+    two.lets_through = lambda sender, to, kind: kind != PRESENCE
+    there = attach_able(two, "rushabdev", "rushabdev")
     two.settle()
     assert rig.ids(there) == []
     assert rig.node.mailroom.totals() == (1, 0)
