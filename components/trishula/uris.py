@@ -50,8 +50,8 @@ high_water, pending, in_flight}``
 A message ``to`` ``capability:<name>`` goes to exactly one present agent that announced it with ``attach``, the least
 loaded first; it waits if there is none, and moves on if that one fails or is gone before it acks. Whoever holds it acks
 it and answers it. Order between such messages is not promised. A sender's grants must name ``capability:<name>`` or
-``*``. Of linked nodes one hands the message out, to agents that are at it: at first the one that accepted it; if none of
-its agents can take it and one at another node can, it makes that node the one, and so on.
+``*``. Of linked nodes one hands the message out, to agents that are at it: at first the one that accepted it; if none
+of its agents can take it and one at another node can, it makes that node the one, and so on.
 
 Topics:
 
