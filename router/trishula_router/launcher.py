@@ -37,7 +37,7 @@ _LATE_PACKAGE = "eth_keyfile"
 #: Set in the environment of a process that imports everything as it comes.
 _PLAINLY = "TRISHULA_PLAIN_IMPORTS"
 #: How many objects more than were freed make the collector look. A call of 128 messages makes thousands, nearly all
-#: freed by their count; with Python's 700 the collector ran several times a call, at a tenth of the throughput.
+#: freed by their count; with Python's 700 the collector ran several times a call, at some 8 % of the throughput.
 _COLLECT_AFTER_OBJECTS = 20_000
 
 
