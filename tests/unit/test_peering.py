@@ -520,6 +520,17 @@ def test_nothing_is_handed_over_where_nobody_can_take_it(two: Nodes, how: str) -
     assert kept_at(two) == ["agni"]
 
 
+def test_nothing_is_handed_over_to_a_node_that_copies_nothing_from_here(two: Nodes) -> None:
+    here = two.rigs["agni"]
+    dc = here.join("dc")
+    attach_able(two, "rushabdev", "rushabdev")
+    two.advance(1.0)
+    here.node.peering.faults["rushabdev"] = "its store is of another history"
+    send(two, "agni", dc, {"id": "m1", **DEPLOY}, copies=1)
+    two.advance(3.0)
+    assert kept_at(two) == ["agni"]
+
+
 def test_what_was_handed_over_goes_on_when_its_agent_is_gone(two: Nodes) -> None:
     here, there = two.rigs["agni"], two.rigs["rushabdev"]
     dc = here.join("dc")
