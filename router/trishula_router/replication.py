@@ -66,7 +66,9 @@ class Peer:
         epoch: of its store; ``None`` before it was first heard of.
         heard_at_s: when it was heard of last.
         is_up: whether that was lately.
-        in_step_at_s: when it last held all that there was to hold of our journal.
+        in_step_at_s: it holds all of our journal that there was then; ``None`` if that isn't known of any instant.
+        mark: how long our journal was at some later instant: (sequence, instant), to see when the peer has got there.
+            Where records never stop coming, a peer that is milliseconds behind never has all that there is now.
         waits_for: the sequence of our journal that it must hold before senders wait for it (again).
     """
 
@@ -75,6 +77,7 @@ class Peer:
     heard_at_s: float | None = None
     is_up: bool = False
     in_step_at_s: float | None = None
+    mark: tuple[int, float] | None = None
     waits_for: int = 0
     journals: dict[str, _Progress] = field(default_factory=dict)
 
@@ -95,7 +98,8 @@ class Lag:
     Attributes:
         sent, held: sequences.
         records: how many it lacks.
-        seconds: for how long it has lacked any; 0 if it lacks none, ``None`` if it never had all since our start.
+        seconds: how long ago there was nothing that it lacks now; 0 if it lacks none, ``None`` if that wasn't so since
+            our start.
     """
 
     sent: int
@@ -144,8 +148,13 @@ class Replication:
                 progress.held, progress.moved_at_s = newest, now_s
             if missed or progress.sent < newest:
                 progress.sent, progress.moved_at_s = newest, now_s
-        if self.held_by(name) >= own_sequence:
-            peer.in_step_at_s = now_s
+        held_now = self.held_by(name)
+        if held_now >= own_sequence:
+            peer.in_step_at_s, peer.mark = now_s, None
+        elif peer.mark is None:
+            peer.mark = own_sequence, now_s
+        elif held_now >= peer.mark[0]:
+            peer.in_step_at_s, peer.mark = peer.mark[1], (own_sequence, now_s)
         return came_back
 
     def sent_us(self, name: str, epoch: str, sequence: int, now_s: float) -> None:

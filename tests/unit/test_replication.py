@@ -163,3 +163,17 @@ def test_the_lag_is_told_in_records_and_seconds(two: Replication) -> None:
     hear(two, 10, 8.0, own_sequence=30)
     lag = two.lag("rushabdev", 30, 9.0)
     assert (lag.records, lag.seconds) == (20, 3.0)
+
+
+@pytest.mark.parametrize("behind", [0, 1, 20, 900])
+def test_a_peer_that_is_always_a_little_behind_lags_that_little(two: Replication, behind: int) -> None:
+    # A record each ms without end, a hello each 10 ms: what there is now it never has.
+    for now_ms in range(0, 60_000, 10):
+        hear(two, max(0, now_ms - behind), now_ms / 1000, own_sequence=now_ms)
+        lag = two.lag("rushabdev", now_ms, now_ms / 1000)
+        if now_ms > 2 * behind + 10:
+            assert lag.seconds is not None
+            assert behind <= round(lag.seconds * 1000) <= 2 * behind + 20
+    stuck = two.lag("rushabdev", 70_000, 70.0)
+    assert stuck.seconds is not None
+    assert stuck.seconds >= 10.0
