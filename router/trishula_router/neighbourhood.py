@@ -90,8 +90,9 @@ class Neighbourhood:
                 timer.cancel()
 
     def _again(self) -> None:
-        self._tell()
+        # First of all: a round that fails must not be the last one.
         self._round = self._clock.callLater(PRESENCE_PERIOD_S, self._again)
+        self._tell()
 
     def tell_soon(self) -> None:
         """Something changed: tell it at the end of this turn of the reactor."""

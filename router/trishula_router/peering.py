@@ -134,6 +134,8 @@ class Peering:
         self._answer_waiters(all_of_them=True)
 
     def _again(self) -> None:
+        # First of all: a round that fails must not be the last one.
+        self._beat = self._clock.callLater(HELLO_PERIOD_S, self._again)
         now_s = self._clock.seconds()
         for name in self.replication.silent(now_s):
             log.warn("the node {peer} can't be reached: nothing came from it for a while", peer=name)
@@ -142,7 +144,6 @@ class Peering:
         self._say_hello()
         for name in self.replication.peers:
             self._pump(name)
-        self._beat = self._clock.callLater(HELLO_PERIOD_S, self._again)
 
     # -- out -----------------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,9 @@ from tests.support.pair import Nodes
 from tests.support.stores import result_of
 from trishula import uris
 from trishula.errors import ArgumentInvalid, CopiesUnavailable, MailboxBusy, NodeUnknown, TakenOver
+from trishula_router.neighbourhood import PRESENCE_PERIOD_S
 from trishula_router.node import CATCH_UP_PATIENCE_S
-from trishula_router.peering import COPIES_PATIENCE_S, PRESENCE
+from trishula_router.peering import COPIES_PATIENCE_S, HELLO_PERIOD_S, PRESENCE
 from trishula_router.replication import DOWN_AFTER_S
 from trishula_router.store.memory import MemoryStore
 
@@ -195,6 +196,26 @@ def test_lost_records_are_sent_again(two: Nodes) -> None:
     assert receipt["copies"] == 2
     moved = two.rigs["rushabdev"].join("dc")
     assert set(two.rigs["rushabdev"].states(moved, "m1", "m2")) == {"m1", "m2"}
+
+
+@pytest.mark.parametrize("subject", ["peering", "neighbourhood"])
+def test_a_round_that_fails_is_not_the_last_one(two: Nodes, subject: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no")
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="no"):
+        broken.setattr(getattr(two.rigs["agni"].node, subject), "_post", fail)
+        two.advance(HELLO_PERIOD_S + PRESENCE_PERIOD_S)
+    heard = []
+
+    def let_through(sender: str, to: str, kind: str) -> bool:
+        heard.append((sender, kind))
+        return True
+
+    two.lets_through = let_through
+    two.advance(2 * PRESENCE_PERIOD_S)
+    assert {("agni", "hello"), ("agni", PRESENCE)} <= set(heard)
+    assert [peer["state"] for rig in two.rigs.values() for peer in rig.node.peering.told()] == ["up", "up"]
 
 
 def test_a_node_that_was_away_catches_up(two: Nodes) -> None:
