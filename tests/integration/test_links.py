@@ -9,19 +9,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
 
 from tests.support.cluster import Cluster
 from tests.support.plain import JoinRefused, PlainClient, Refused, join
 from tests.support.reactor import on_reactor
 from trishula import uris
+from trishula.backoff import Backoff
 from trishula.errors import OutcomeUnknown
 from trishula_router.drill.faults import Kind
 from trishula_router.drill.proxy import Network, Proxy, Toxic
+from trishula_router.links import connecting
 
 pytestmark = pytest.mark.node
 
@@ -409,3 +414,50 @@ def test_a_link_awaits_its_peer_and_is_back_soon_after_it(tmp_path: Path) -> Non
         assert rushabdev.log().count("Connection was refused") <= 2
     finally:
         cluster.stop()
+
+
+class Mute(WebSocketServerProtocol):  # type: ignore[misc]
+    """Takes the connection, answers pings, and says nothing."""
+
+    def onConnect(self, request: Any) -> Any:
+        """Speak WAMP, as far as anybody can tell."""
+        self.factory.taken.append(self)
+        return request.protocols[0]
+
+
+@on_reactor
+async def test_a_peer_that_takes_the_connection_and_says_nothing_is_left_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from twisted.internet import reactor
+
+    monkeypatch.setattr(connecting, "UP_WITHIN_S", 0.3)
+    monkeypatch.setattr(connecting, "RETRY", Backoff(first_s=0.05, factor=1.0, cap_s=0.05, jitter=0.0))
+    clock = cast(Any, reactor)
+    factory = WebSocketServerFactory(protocols=["wamp.2.msgpack"])
+    factory.protocol, factory.taken = Mute, []
+    listening = clock.listenTCP(0, factory, interface="127.0.0.1")
+    port = listening.getHost().port
+    host = SimpleNamespace(
+        reactor=SimpleNamespace(callLater=clock.callLater, addSystemEventTrigger=lambda *_: None),
+        endpoint=lambda _: TCP4ClientEndpoint(clock, "127.0.0.1", port),
+        public_key=lambda: succeed("00" * 32),
+    )
+    told: list[bool] = []
+    client = connecting.LinkClient(
+        "agni", "realm1", {"endpoint": {}, "url": f"ws://127.0.0.1:{port}"}, cast(Any, host), told.append, random.random
+    )
+    troubles: list[str] = []
+    monkeypatch.setattr(client, "trouble", troubles.append)
+    client.start()
+    try:
+        await until(lambda: len(factory.taken) >= 3)
+        assert troubles[0] == "it took the connection and was not up within 0.3 s"
+        assert told == []
+    finally:
+        monkeypatch.setattr(client, "_stopped", True)
+        for one in factory.taken:
+            if one.transport is not None:
+                one.transport.abortConnection()
+        await listening.stopListening()
+        await until(lambda: all(one.state == Mute.STATE_CLOSED for one in factory.taken) and client._patience is None)

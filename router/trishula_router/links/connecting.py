@@ -7,6 +7,7 @@
 - it pings every 10 s, and notices a frozen or unplugged peer after 15; here after 3 (not reported);
 - it takes messages of at most 1 MiB, while the path of the peer takes 16 (not reported);
 - it gives a TCP connection 10 s, in which a peer that was switched off may come back; here 2 (not reported);
+- it waits without end for a peer that took the connection and then leaves a question open; here 20 s (not reported);
 - its near leg runs in the role ``trusted``, whose registrations the other links of the router take for the router's
   own and forward again (issue 1894); here it is ``rlink``, like the far one.
 """
@@ -36,6 +37,9 @@ log = Logger()
 #: The same for each attempt: a peer that was away for a week is awaited as eagerly as one that was restarted.
 RETRY = Backoff(first_s=1.0, factor=1.0, cap_s=1.0, jitter=0.8)
 CONNECT_TIMEOUT_S = 2
+#: From the connection to a link that carries all names. Many times what ten thousand names take; it is there because a
+#: peer that answers pings and nothing else would be waited for until somebody restarts a node.
+UP_WITHIN_S = 20.0
 _WEBSOCKET_OPTIONS = {
     "autoPingInterval": 1.0,
     "autoPingTimeout": 2.0,
@@ -143,6 +147,7 @@ class LinkClient:
         self._far: FarLeg | None = None
         self._near: NearLeg | None = None
         self._bridge: Bridge | None = None
+        self._patience: Any = None
         self._up = False
         self._stopped = False
         self._trouble = ""
@@ -159,7 +164,20 @@ class LinkClient:
 
     def _connect(self) -> None:
         if not self._stopped:
-            self._endpoint.connect(self._factory).addErrback(self._not_connected)
+            self._endpoint.connect(self._factory).addCallbacks(self._connected, self._not_connected)
+
+    def _connected(self, protocol: Any) -> None:
+        self._patience = self.host.reactor.callLater(UP_WITHIN_S, self._out_of_patience, protocol)
+
+    def _out_of_patience(self, protocol: Any) -> None:
+        self._patience = None
+        self.trouble(f"it took the connection and was not up within {UP_WITHIN_S:g} s")
+        protocol.transport.abortConnection()
+
+    def _wait_no_more(self) -> None:
+        patience, self._patience = self._patience, None
+        if patience is not None:
+            patience.cancel()
 
     def _not_connected(self, failure: Failure) -> None:
         self.trouble(failure.getErrorMessage())
@@ -188,6 +206,7 @@ class LinkClient:
 
     def _is_up(self, far: FarLeg) -> None:
         if far is self._far:
+            self._wait_no_more()
             self._up, self._trouble = True, ""
             log.warn("the link to {peer} is up", peer=self.peer)
             self._on_link(True)
@@ -199,6 +218,7 @@ class LinkClient:
 
     def lost(self, why: str) -> None:
         """The connection is gone, whether it had become a link or not."""
+        self._wait_no_more()
         bridge, near, self._bridge, self._near, self._far = self._bridge, self._near, None, None, None
         if bridge is not None and near is not None:
             bridge.end()
