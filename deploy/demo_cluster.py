@@ -80,7 +80,7 @@ class Stage:
         for name in NODES:
             self.nodes.spawn(name)
         self.nodes.wait_ready()
-        self.wait("the nodes are linked", lambda: self.nodes.are_in_step(self.tokens[OPERATOR]))
+        self.wait("the nodes are linked", lambda: not self.nodes.out_of_step(self.tokens[OPERATOR]))
 
     def start_agents(self) -> None:
         """Start the three."""
@@ -267,7 +267,7 @@ def restart_primary(place: Stage) -> None:
     with step(f"start {PRIMARY} again; it takes over what it missed"):
         place.nodes.spawn(PRIMARY)
         place.nodes.wait_ready()
-        place.wait("the nodes are in step", lambda: place.nodes.are_in_step(place.tokens[OPERATOR]))
+        place.wait("the nodes are in step", lambda: not place.nodes.out_of_step(place.tokens[OPERATOR]))
     preferred = {name: order[0] for name, order in PREFERRED.items()}
     with step(f"whoever prefers {PRIMARY} goes back to it"):
         place.wait(f"all are back at {PRIMARY}", lambda: where(place) == preferred)

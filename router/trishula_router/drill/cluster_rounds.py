@@ -98,8 +98,12 @@ class ClusterStage(Stage):
         self._nodes.wait_ready()
         self.wait(
             "each node sees the other one, which is in step",
-            lambda: self._nodes.are_in_step(self.tokens[OPERATOR]),
+            lambda: not self._out_of_step(),
+            why=lambda: "; ".join(self._out_of_step()),
         )
+
+    def _out_of_step(self) -> list[str]:
+        return self._nodes.out_of_step(self.tokens[OPERATOR])
 
     # -- a round -------------------------------------------------------------------------------------------------------
 

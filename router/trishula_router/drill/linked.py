@@ -140,18 +140,17 @@ class LinkedNodes:
         """What clients are given that prefer the nodes in this order."""
         return ",".join(url_of(self.ports[name]) for name in order)
 
-    def are_in_step(self, token: str) -> bool:
-        """Whether each sees the others, and they hold what it has."""
-        for port in self.ports.values():
+    def out_of_step(self, token: str) -> list[str]:
+        """Why they are not all in step with each other: a line for each that sees another one not so; else none."""
+        found = []
+        for name, port in self.ports.items():
             try:
                 peers = ask_status(port, token)["peers"]
-            except ToolFailed:
-                return False
-            if not all(
-                peer["state"] == "up" and peer["lag_s"] is not None and peer["lag_s"] < _IN_STEP_S for peer in peers
-            ):
-                return False
-        return True
+            except ToolFailed as error:
+                found.append(f"{name}: {error}")
+                continue
+            found += [f"{name}: {_shown(peer)}" for peer in peers if not _is_in_step(peer)]
+        return found
 
     def held_by_all(self, token: str) -> dict[str, int] | None:
         """How long each journal was a moment ago, if by now every node holds all of that; else ``None``."""
@@ -165,3 +164,11 @@ class LinkedNodes:
         """Leave none behind."""
         for node in self.nodes.values():
             node.kill()
+
+
+def _is_in_step(peer: Mapping[str, Any]) -> bool:
+    return bool(peer["state"] == "up" and peer["lag_s"] is not None and peer["lag_s"] < _IN_STEP_S)
+
+
+def _shown(peer: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in peer.items())

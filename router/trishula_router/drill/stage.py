@@ -199,8 +199,21 @@ class Stage(ABC):
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
-    def wait(self, what: str, done: Callable[[], bool], timeout_s: float = _RECOVERY_S) -> None:
+    def wait(
+        self,
+        what: str,
+        done: Callable[[], bool],
+        timeout_s: float = _RECOVERY_S,
+        *,
+        why: Callable[[], str] | None = None,
+    ) -> None:
         """Wait for something that a bus that recovers comes to.
+
+        Args:
+            what: as people read it if it doesn't come.
+            done: whether it came.
+            timeout_s: for how long.
+            why: asked then what is amiss.
 
         Raises:
             ToolFailed: it doesn't.
@@ -213,8 +226,10 @@ class Stage(ABC):
                     for name, client in self.clients.items()
                 )
                 where = f"round {self.report.rounds} of {self.report.drill}, seed {self.report.seed}"
+                amiss = "" if why is None else f"; {why()}"
                 raise ToolFailed(
-                    f"the bus didn't recover: {what} did not come within {timeout_s:g} s ({where}: {progress})"
+                    f"the bus didn't recover: {what} did not come within {timeout_s:g} s"
+                    f" ({where}: {progress or 'no client has started yet'}){amiss}"
                 )
             time.sleep(_LOOK_S)
 
