@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import queue
+import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,13 +18,15 @@ from tests.contract.test_store import InMemory, InSqlite, Subject, append, draft
 from tests.support.stores import GIB, ReactorQueue, open_sqlite, result_of
 from trishula.errors import StorageFull
 from trishula.message import DEFAULT_TTL_MS
-from trishula_router.journal import GENESIS, ORIGIN_SHIFT, digest_of
+from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Kind, digest_of
 from trishula_router.store.copies import Extract, JournalForked, Origin
+from trishula_router.store.extracting import read_run
 from trishula_router.store.facts import accepted_facts
 from trishula_router.store.interface import Accepted, Copied, MailboxSize, Return, State, StoredMessage
 from trishula_router.store.memory import MemoryStore
 from trishula_router.store.migrate import SCHEMA_DIRECTORY
 from trishula_router.store.operations import back_up, restore, verify_file
+from trishula_router.store.origins import read_numbering
 from trishula_router.store.sqlite import FILE_NAME, open_store
 
 FAR = 1 << ORIGIN_SHIFT
@@ -37,10 +40,13 @@ class Peer(InMemory):
         self.store = MemoryStore(f"epoch-of-{node}", node)
 
 
-@pytest.fixture(params=["memory", "sqlite", "reopened"])
+@pytest.fixture(params=["memory", "sqlite", "reopened", "with peers"])
 def here(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
     reopened = request.param == "reopened"
     made: Subject = InMemory() if request.param == "memory" else InSqlite(tmp_path, reopened=reopened)
+    if request.param == "with peers":
+        # Who hears of records asks for them: so the newest are handed out from memory.
+        made.store.on_advance(lambda: None)
     yield made
     made.close()
 
@@ -498,6 +504,59 @@ def test_a_run_ends_with_what_the_node_was_told_of(tmp_path: Path) -> None:
     closed = store.close()
     while not closed.called:
         told.get(timeout=20)()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_run_from_memory_is_that_from_the_file(tmp_path: Path, agni: Peer, seed: int) -> None:
+    chance = random.Random(seed)
+    here = InSqlite(tmp_path, node="rush")
+    here.store.on_advance(lambda: None)
+    file = sqlite3.connect(tmp_path / FILE_NAME)
+    from_memory = 0
+    for number in range(80):
+        _do_anything(chance, here, agni, number)
+        own = here.store.origins()[0]
+        after = chance.randint(max(0, own.sequence - 20), own.sequence)
+        limit, limit_bytes = chance.choice([1, 3, 100]), chance.choice([1, 2000, 10**6])
+        answer = here.store.extract(0, after, limit=limit, limit_bytes=limit_bytes)
+        if not answer.called:
+            here.calls.wait(answer)
+            continue
+        from_memory += 1
+        expected = read_run(file, read_numbering(file, "rush"), own, after, limit, limit_bytes)
+        # That a message was settled, or handed over, in the meantime stands in a record behind its own.
+        told = {
+            sequence: msgspec.structs.replace(one, state=0, hop=0, keeper="")
+            for sequence, one in expected.messages.items()
+        }
+        assert result_of(answer) == msgspec.structs.replace(expected, messages=told)
+    assert from_memory > 30
+    file.close()
+    here.close()
+
+
+def _do_anything(chance: random.Random, here: InSqlite, agni: Peer, number: int) -> None:
+    newest = here.store.high_water
+    some = sorted({chance.randint(1, newest) for _ in range(3)}) if newest else []
+    match chance.randrange(10):
+        case 0:
+            here.do(lambda store: store.note(Kind.JOINED, {"agent": "dc"}, 7))
+        case 1:
+            append(agni, draft(f"a{number}"), draft(f"m{number + 1}"))
+            copy(here, agni)
+        case 2:
+            here.do(lambda store: store.deliver([(one, 1) for one in some], {"to": "agni"}, 8))
+        case 3:
+            here.do(lambda store: store.settle(some, chance.choice([State.DONE, State.DEAD]), "why", 9))
+        case 4:
+            here.do(lambda store: store.replay(dict.fromkeys(some, 10_000), 9))
+        case 5:
+            here.do(lambda store: store.hand_over(some, "agni", 9))
+        case 6 | 7:
+            append(here, draft(f"b{number}", *(f"to{n}" for n in range(chance.randint(1, 5))), body=b"[%d]" % number))
+        case _:
+            to = chance.choice(["agni", "capability:sums"])
+            append(here, *(draft(f"m{number}.{n}", to) for n in range(3)), draft(f"m{number}", to, body=b"1" * 999))
 
 
 def test_bodies_of_all_journals_are_forgotten(here: Subject, agni: Peer) -> None:

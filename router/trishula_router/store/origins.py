@@ -14,6 +14,7 @@ import msgspec
 
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, digest_of
 from trishula_router.store.copies import Extract, Origin
+from trishula_router.store.recent import Fresh
 
 __all__ = ["Chain", "End", "Learned", "Numbering", "Tails", "position_in", "read_numbering"]
 
@@ -39,11 +40,19 @@ def _read_end(connection: sqlite3.Connection, origin: int) -> End:
 
 
 class Chain:
-    """The end of the node's own chain, as the writer's transaction sees it."""
+    """The end of the node's own chain, as the writer's transaction sees it.
+
+    Attributes:
+        durable: the end as of the last commit.
+        collects: whether somebody takes what is written: see :meth:`keep` and :meth:`take`.
+    """
 
     def __init__(self) -> None:
         self.sequence, self.digest = End()
         self.durable = End()
+        self.collects = False
+        self._pending: list[Fresh] = []
+        self._fresh: list[Fresh] = []
 
     def reload(self, connection: sqlite3.Connection) -> None:
         """Take the end from the file."""
@@ -51,9 +60,22 @@ class Chain:
 
     def commit(self) -> None:
         self.durable = End(self.sequence, self.digest)
+        if self._pending:
+            self._fresh += self._pending
+            self._pending = []
 
     def rollback(self) -> None:
         self.sequence, self.digest = self.durable
+        self._pending = []
+
+    def keep(self, fresh: Fresh) -> None:
+        """Collect a record that the transaction wrote."""
+        self._pending.append(fresh)
+
+    def take(self) -> list[Fresh]:
+        """What was collected and is durable by now, each once."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
 
     def extend(self, at: int, kind: str, facts: object) -> tuple[int, int, str, bytes, bytes]:
         """The next record, as a row of the journal."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +42,7 @@ from trishula_router.store.interface import (
 )
 from trishula_router.store.migrate import migrate
 from trishula_router.store.origins import End, Tails, read_numbering
+from trishula_router.store.recent import Fresh, Recent
 from trishula_router.store.rows import as_list, insert
 from trishula_router.store.space import Space
 from trishula_router.store.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
@@ -168,6 +170,7 @@ class SqliteStore:
         self._checker: Writer | None = None
         self._closing = False
         self._advances: list[Callable[[], None]] = []
+        self._recent = Recent(self._epoch, time.monotonic)
 
     @property
     def epoch(self) -> str:
@@ -187,16 +190,20 @@ class SqliteStore:
 
     def on_advance(self, tell: Callable[[], None]) -> None:
         self._advances.append(tell)
+        # Whoever hears of records is going to ask for them.
+        self._chain.collects = True
 
     def _tell_reactor(self, answer: Callable[[], None]) -> None:
         """Hand the answers of a transaction over, and then its newest position; on the writer's thread."""
         newest, others = self._chain.durable.sequence, self._tails.durable
+        fresh = self._chain.take()
 
         def tell() -> None:
             # The answers of a copy are told where its records belong.
             has_grown = newest > self._high_water or others is not self._others
             self._others = others
             answer()
+            self._recent.add(fresh)
             self._high_water = newest
             for advance in self._advances if has_grown else ():
                 advance()
@@ -214,7 +221,7 @@ class SqliteStore:
 
     def _append(self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int) -> list[Accepted]:
         known = reads.known_keys(connection, drafts)
-        extend, copied = self._chain.extend, self._tails.copied
+        extend, copied, collects = self._chain.extend, self._tails.copied, self._chain.collects
         journal: list[tuple[int, int, str, bytes, bytes]] = []
         messages: list[tuple[object, ...]] = []
         bodies: list[tuple[int, bytes]] = []
@@ -229,6 +236,10 @@ class SqliteStore:
                 record = extend(at, "accepted", accepted_facts(draft, recipient))
                 journal.append(record)
                 positions.append(record[0])
+                if collects:
+                    self._chain.keep(
+                        Fresh(record[0], record[1:], positions[0], draft.envelope, draft.expires_at, draft.by_deadline)
+                    )
                 messages.append(
                     (
                         record[0],
@@ -257,6 +268,8 @@ class SqliteStore:
     def _record(self, connection: sqlite3.Connection, at: int, kind: Kind, facts: object) -> int:
         row = self._chain.extend(at, kind.value, facts)
         connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", row)
+        if self._chain.collects:
+            self._chain.keep(Fresh(row[0], row[1:]))
         return row[0]
 
     def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
@@ -461,6 +474,11 @@ class SqliteStore:
         origin = next((origin for origin in self.origins() if origin.number == number), None)
         if origin is None:
             raise ValueError(f"the store holds no origin {number}")
+        if number == 0:
+            origins = {one.number: (one.node, one.epoch) for one in self._others}
+            recent = self._recent.run(after, origins, limit=limit, limit_bytes=limit_bytes)
+            if recent is not None:
+                return succeed(recent)
         return self._reader.submit(
             lambda connection: read_run(
                 connection, read_numbering(connection, self._node), origin, after, limit, limit_bytes
