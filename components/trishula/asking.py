@@ -51,7 +51,7 @@ class Asking:
         sending: Sending,
         calls: Calls,
         send: Callable[..., Pending[Receipt]],
-        hear: Callable[[], None],
+        hear: Callable[[], object],
     ) -> None:
         self._clock = clock
         self._member = member

@@ -104,6 +104,7 @@ class Client:
             sender=None if instance is None else str(self.address),
             limits=limits or Limits(),
             wake=self._wake,
+            keeps=self._hear_of_kept,
         )
         self._asking = Asking(self._clock, self._member, self._sending, self._calls, self.send, self._hear_news)
 
@@ -276,8 +277,6 @@ class Client:
         if traceparent is not None:
             wire["traceparent"] = traceparent
         pending: Pending[Receipt] = Pending()
-        if copies is not None:
-            self._hear_news()
         self._sending.post(wire, pending.settle, copies, held=on_refused)
         return pending
 
@@ -297,8 +296,6 @@ class Client:
             timeout_s: after it, what has no receipt gets :class:`~trishula.errors.BusUnreachable` if it was not sent
                 (it is withdrawn then), else :class:`~trishula.errors.OutcomeUnknown`.
         """
-        if copies is not None:
-            self._hear_news()
         return self._sending.post_many(messages, copies, timeout_s)
 
     def new_id(self) -> str:
@@ -343,8 +340,6 @@ class Client:
         if self._member.attached is not None:
             self._note_node(self._member.attached)
         self._sending.restore(file, saved.messages, done_of)
-        if any(message.copies for message in saved.messages):
-            self._hear_news()
 
     def _note_node(self, attached: Attached) -> None:
         if self._file is not None and self.url is not None:
@@ -399,11 +394,20 @@ class Client:
             )
         return start(self._asking.call(agent, procedure, list(args), dict(kwargs or {}), timeout_s, options))
 
-    def _hear_news(self) -> None:
+    def _hear_news(self) -> Pending[None] | None:
         """Subscribe to what becomes of sent messages, once."""
         topic = uris.receipts_of(self.address.agent)
-        if not self._member.hears(topic):
-            self.subscribe(topic, self._news).when_done(_log_failure)
+        if self._member.hears(topic):
+            return None
+        heard = self.subscribe(topic, self._news)
+        heard.when_done(_log_failure)
+        return heard
+
+    def _hear_of_kept(self) -> None:
+        # Not before there is something to hear of: each message to a sender that listens costs its node an event.
+        heard = self._hear_news()
+        if heard is not None:
+            heard.when_done(lambda _: self._sending.hears_news())
 
     def _news(self, reports: object = None, *_: object) -> None:
         self._calls.news(reports)

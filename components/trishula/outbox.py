@@ -302,15 +302,7 @@ class Outbox:
         self._online = True
         self._paused_until_s = 0.0
         self._failures = 0
-        if self._kept:
-            # Their senders have a receipt; what comes now is only for us.
-            again = list(self._kept.values())
-            self._kept.clear()
-            for entry in again:
-                entry.done = _ignore
-                entry.copies = None
-                self._count += 1
-            self._put_back(again)
+        self.offer_kept()
         # What one node refused for now, another one may take.
         held, self._held = self._held, {}
         if held:
@@ -433,6 +425,23 @@ class Outbox:
             self._size_bytes -= entry.size_bytes
             if self._record is not None:
                 self._record.drop(entry.number)
+
+    def offer_kept(self) -> None:
+        """Offer again what has a receipt with fewer copies than needed: the next one may tell of more."""
+        # Their senders have a receipt; what comes now is only for us.
+        again = list(self._kept.values())
+        self._kept.clear()
+        for entry in again:
+            entry.done = _ignore
+            entry.copies = None
+            self._count += 1
+        if again:
+            self._put_back(again)
+
+    @property
+    def is_keeping(self) -> bool:
+        """Whether anything has a receipt with fewer copies than needed."""
+        return bool(self._kept)
 
     @property
     def kept(self) -> list[str]:

@@ -60,12 +60,14 @@ class Sending:
         sender: str | None,
         limits: Limits,
         wake: Callable[[], None],
+        keeps: Callable[[], None],
     ) -> None:
         self._around = around
         self._clock = around.clock
         self._member = member
         self._sender = sender
         self._wake = wake
+        self._keeps = keeps
         self._outbox = Outbox(random=around.random, limits=limits)
         self._is_on_record = False
         self._retrying: Timer | None = None
@@ -219,6 +221,8 @@ class Sending:
                 receipts = []
                 _log.error("The node's receipts can't be read: %s", fault)
             self._outbox.answered(batch, receipts, now_s)
+            if self._outbox.is_keeping:
+                self._keeps()
         elif isinstance(error, PayloadNotJson):
             self._outbox.split(batch, _faults(batch, error))
         elif isinstance(error, TrishulaError):
@@ -271,7 +275,7 @@ class Sending:
 
     def news(self, reports: object = None) -> None:
         """What the node tells of messages that we sent."""
-        if not self._outbox.kept:
+        if not self._outbox.is_keeping:
             return
         ended = set()
         for report in reports if isinstance(reports, list) else []:
@@ -282,6 +286,11 @@ class Sending:
             elif report.get("state") == "copies" and isinstance(report.get("copies"), int):
                 self._outbox.copied(str(report.get("id")), report["copies"])
         self._outbox.settled(ended, by_one=True)
+        self._wake()
+
+    def hears_news(self) -> None:
+        """News come from now on; what there was to tell before is in the receipts of another offer."""
+        self._outbox.offer_kept()
         self._wake()
 
     def _ask_for_kept(self, link: Link) -> None:
@@ -303,7 +312,7 @@ class Sending:
     def connected(self) -> None:
         """There is a session."""
         link = self._member.link
-        if link is not None and self._outbox.kept:
+        if link is not None and self._outbox.is_keeping:
             self._ask_for_kept(link)
         self._outbox.connected()
 

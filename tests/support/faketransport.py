@@ -55,6 +55,7 @@ class FakeLink:
         self.refusing: dict[str, TrishulaError] = {}
         self.is_open = True
         self.node = "single"
+        self.copies = 1
         self.epoch = "e"
         self._connection = connection
         self._seq = 0
@@ -113,7 +114,7 @@ class FakeLink:
 
     def receipt(self, message: Mapping[str, Any]) -> dict[str, Any]:
         self._seq += 1
-        return {"id": message["id"], "status": "accepted", "node": self.node, "seq": self._seq, "copies": 1}
+        return {"id": message["id"], "status": "accepted", "node": self.node, "seq": self._seq, "copies": self.copies}
 
     def args_of(self, uri: str) -> list[list[Any]]:
         """The arguments of every call of a procedure so far."""

@@ -684,6 +684,30 @@ def test_a_receipt_with_fewer_copies_than_asked_for_is_not_the_end(setup: Setup)
     assert len(again.args_of(uris.MAILBOX_SEND)[0]) == 1
 
 
+def test_news_are_heard_when_there_is_something_to_hear_of(setup: Setup) -> None:
+    # Each message to a sender that listens costs its node an event.
+    topic = uris.receipts_of("dc")
+    link = setup.join(prepare=lambda link: setattr(link, "copies", 2))
+    setup.client.send("agni", id="a", copies=2)
+    setup.client.send("agni", id="b")
+    setup.turn()
+    assert topic not in link.topics
+    link.copies = 1
+    setup.client.send("agni", id="c", copies=2)
+    setup.turn()
+    assert topic in link.topics
+    # The second copy may have been made before we listened; the receipt of another offer tells.
+    assert [message["id"] for message in link.sent()] == ["a", "b", "c", "c"]
+    setup.client.send("agni", id="d", copies=2)
+    setup.turn()
+    assert [message["id"] for message in link.sent()][4:] == ["d"]
+    link.topics[topic]([{"id": "c", "state": "copies", "copies": 2}])
+    setup.connection.lose()
+    again = setup.join()
+    setup.turn()
+    assert again.args_of(uris.MAILBOX_STATUS) == [[["d"]]]
+
+
 def test_a_later_copy_is_told(setup: Setup) -> None:
     link = setup.join()
     setup.client.send_many([{"to": "agni", "type": "STATUS", "id": name} for name in ("a", "b")], copies=2)
