@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.task import deferLater
@@ -37,15 +37,19 @@ async def at(cluster: Cluster, node: str, agent: str) -> PlainClient:
     return await join(cluster[node].url, agent, cluster.tokens[agent], serializer="msgpack")
 
 
-async def until(holds: Callable[[], Any]) -> Any:
-    """Wait until something asked again and again is true; what it was then."""
+async def pause(seconds: float) -> None:
     from twisted.internet import reactor
 
+    await deferLater(cast(Any, reactor), seconds)
+
+
+async def until(holds: Callable[[], Any]) -> Any:
+    """Wait until something asked again and again is true; what it was then."""
     end = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end:
         if answer := await holds():
             return answer
-        await deferLater(reactor, 0.05)
+        await pause(0.05)
     raise AssertionError(f"it never came true: {holds}")
 
 
@@ -239,6 +243,28 @@ async def test_a_store_that_was_lost_is_built_anew_by_the_peer(cluster: Cluster)
     beta = await at(cluster, "agni", "beta")
     answer = await beta.call(uris.MAILBOX_FETCH, {"max": 10})
     assert [one["message"]["id"] for one in answer["deliveries"]] == ["m1", "m2"]
+
+
+@on_reactor
+async def test_what_a_node_kept_that_never_comes_back_goes_on_from_one_in_its_place(cluster: Cluster) -> None:
+    await all_in_step(cluster)
+    (receipt,) = await send(await at(cluster, "agni", "alpha"), "m1", to="capability:deploy")
+    assert (receipt["node"], receipt["copies"]) == ("agni", 2)
+    agni = cluster["agni"]
+    agni.kill()
+    _, there = await able(cluster, "rushabdev", "beta")
+    # Whether agni has given it to somebody, nobody here can know.
+    await pause(1.0)
+    assert there == []
+    # Nothing of its store is left.
+    for file in agni.state_dir.glob("node.sqlite*"):
+        file.unlink()
+    agni.restart()
+    # No pong went out meanwhile, so the connections of this process are gone.
+    beta, there = await able(cluster, "rushabdev", "beta")
+    await settle_all(beta, there, "m1")
+    await all_empty(cluster)
+    assert there[0]["attempt"] == 1
 
 
 @on_reactor
