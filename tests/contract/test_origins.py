@@ -19,6 +19,7 @@ from tests.support.stores import GIB, ReactorQueue, open_sqlite, result_of
 from trishula.errors import StorageFull
 from trishula.message import DEFAULT_TTL_MS
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Kind, digest_of
+from trishula_router.store import recent
 from trishula_router.store.copies import Extract, JournalForked, Origin
 from trishula_router.store.extracting import read_run
 from trishula_router.store.facts import accepted_facts
@@ -507,7 +508,11 @@ def test_a_run_ends_with_what_the_node_was_told_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_run_from_memory_is_that_from_the_file(tmp_path: Path, agni: Peer, seed: int) -> None:
+def test_a_run_from_memory_is_that_from_the_file(
+    tmp_path: Path, agni: Peer, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slow the machine is.
+    monkeypatch.setattr(recent, "FRESH_S", 1e9)
     chance = random.Random(seed)
     here = InSqlite(tmp_path, node="rush")
     here.store.on_advance(lambda: None)
