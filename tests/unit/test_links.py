@@ -19,6 +19,7 @@ from crossbar.router.observation import UriObservationMap  # noqa: E402
 from crossbar.router.session import RouterApplicationSession  # noqa: E402
 from crossbar.worker import rlink  # noqa: E402
 from twisted.internet.defer import Deferred, fail, succeed  # noqa: E402
+from twisted.internet.task import Clock  # noqa: E402
 
 from trishula import uris  # noqa: E402
 from trishula_router.links import connecting  # noqa: E402
@@ -125,6 +126,26 @@ def test_what_is_there_already_is_known() -> None:
 def test_the_pause_between_attempts_does_not_grow(chance: float, pause_s: float) -> None:
     assert connecting.RETRY.pause_s(0, lambda: chance) == pytest.approx(pause_s)
     assert connecting.RETRY.pause_s(1_000_000, lambda: chance) == pytest.approx(pause_s)
+
+
+def test_a_link_that_comes_up_step_by_step_is_given_its_time() -> None:
+    clock, ended = Clock(), list[float]()
+    protocol = SimpleNamespace(transport=SimpleNamespace(abortConnection=lambda: ended.append(clock.seconds())))
+    host: Any = SimpleNamespace(
+        reactor=SimpleNamespace(callLater=clock.callLater, addSystemEventTrigger=lambda *_: None),
+        endpoint=lambda _: SimpleNamespace(connect=lambda factory: succeed(protocol)),
+    )
+    client = connecting.LinkClient(
+        "agni", "realm1", {"endpoint": {}, "url": "ws://127.0.0.1:1"}, host, lambda up: None, lambda: 0.5
+    )
+    client.start()
+    for _ in range(10):
+        clock.advance(connecting.STEP_WITHIN_S - 1)
+        client._step()
+    clock.advance(connecting.STEP_WITHIN_S - 1)
+    assert ended == []
+    clock.advance(1)
+    assert ended == [clock.seconds()]
 
 
 @pytest.mark.parametrize(

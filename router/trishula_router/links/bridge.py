@@ -9,6 +9,7 @@ session of the other router has registered it and none of its own router has.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -25,15 +26,17 @@ class Bridge:
     Args:
         near: joined to our router.
         far: joined to the peer's.
+        step: told of each answer while it begins.
     """
 
-    def __init__(self, near: Leg, far: Leg) -> None:
+    def __init__(self, near: Leg, far: Leg, step: Callable[[], object]) -> None:
         near.other, far.other = far, near
         self._legs = (near, far)
         self._topics: dict[Leg, set[str]] = {near: set(), far: set()}
         self._procedures: dict[Leg, set[str]] = {near: set(), far: set()}
         self._at: dict[Leg, int] = {}
         self._early: list[tuple[Leg, Change]] = []
+        self._step = step
 
     async def begin(self) -> None:
         """Carry all that is there now; what changes later follows by itself.
@@ -43,6 +46,7 @@ class Bridge:
         """
         for leg in self._legs:
             found = await leg.names(partial(self._changed, leg))
+            self._step()
             self._at[leg] = found["at"]
             self._take(leg, found)
         early, self._early = self._early, []
@@ -53,6 +57,7 @@ class Bridge:
         for done in [*map(self._carry_topic, topics), *map(self._carry_procedure, procedures)]:
             for one in done:
                 await one
+                self._step()
 
     def end(self) -> None:
         """The connection is gone."""
