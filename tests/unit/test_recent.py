@@ -6,6 +6,7 @@ import pytest
 
 from trishula_router.store import recent
 from trishula_router.store.copies import Extract, Particulars
+from trishula_router.store.origins import Chain
 from trishula_router.store.recent import FRESH_S, Fresh, Recent
 
 PEERS = {1: ("rushabdev", "epoch-2")}
@@ -143,3 +144,16 @@ def test_memory_has_a_bound(journal: Journal, monkeypatch: pytest.MonkeyPatch) -
     assert journal.sequences(51) is None
     journal.write(1)
     assert journal.sequences(52) == [53]
+
+
+def test_what_was_rolled_back_is_handed_to_nobody() -> None:
+    chain = Chain()
+    for facts, is_kept in (("never happened", False), ("happened", True), ("never either", False)):
+        row = chain.extend(1, "joined", facts)
+        chain.keep(Fresh(row[0], row[1:]))
+        if is_kept:
+            chain.commit()
+        else:
+            chain.rollback()
+    assert [(one.sequence, one.record[2]) for one in chain.take()] == [(1, b'"happened"')]
+    assert chain.take() == []
