@@ -12,7 +12,7 @@ One thread at a time: the writer's collects, and the reactor's has them once the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ from trishula_router.store.copies import Extract, Particulars
 
 __all__ = ["FRESH_S", "Fresh", "Recent"]
 
-#: Many times what a peer that keeps up takes to ask, and less than an agent takes to be handed a message elsewhere.
+#: Many times what a peer that keeps up takes to ask. What was accepted longer ago may well be settled by now, and a
+#: peer that is told so with the message delivers it to nobody.
 FRESH_S = 0.5
 #: Of facts and envelopes together.
 _LIMIT_BYTES = 4 * 1024 * 1024
@@ -35,7 +36,7 @@ class Fresh(NamedTuple):
         record: (at, kind, facts, digest).
         body: of an accepted record, the sequence of the one that its envelope belongs to: its own, or that of the first
             recipient of the broadcast; else 0.
-        envelope: the bytes, whose ever.
+        envelope: of an accepted record, the whole one, also of a further recipient of a broadcast.
         expires_at, by_deadline: the message's.
     """
 
@@ -68,8 +69,10 @@ class Recent:
         # (when, up to which sequence) of what was added together.
         self._added: deque[tuple[float, int]] = deque()
 
-    def add(self, fresh: Iterable[Fresh]) -> None:
+    def add(self, fresh: Sequence[Fresh]) -> None:
         """Keep records that are durable now, in order."""
+        if not fresh:
+            return
         last = self._records[-1].sequence if self._records else 0
         for one in fresh:
             if one.record[1] == Kind.REPLAYED or (last and one.sequence != last + 1):
@@ -78,8 +81,7 @@ class Recent:
             last = one.sequence
             self._records.append(one)
             self._size_bytes += one.size_bytes
-        if last:
-            self._added.append((self._seconds(), last))
+        self._added.append((self._seconds(), last))
         self._drop_old()
 
     def _clear(self) -> None:
