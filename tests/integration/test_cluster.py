@@ -254,15 +254,15 @@ async def test_what_a_node_kept_that_never_comes_back_goes_on_from_one_in_its_pl
     assert (receipt["node"], receipt["copies"]) == ("agni", 2)
     agni = cluster["agni"]
     agni.kill()
-    _, there = await able(cluster, "rushabdev", "beta")
+    beta, there = await able(cluster, "rushabdev", "beta")
     # Whether agni has given it to somebody, nobody here can know.
     await pause(1.0)
     assert there == []
+    await beta.leave()
     # Nothing of its store is left.
     for file in agni.state_dir.glob("node.sqlite*"):
         file.unlink()
     agni.restart()
-    # No pong went out meanwhile, so the connections of this process are gone.
     beta, there = await able(cluster, "rushabdev", "beta")
     await settle_all(beta, there, "m1")
     await all_empty(cluster)
