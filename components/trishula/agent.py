@@ -38,7 +38,7 @@ from trishula.dispatch import Dispatcher
 from trishula.errors import TrishulaError
 from trishula.handlers import Handler
 from trishula.keeping import Keeping
-from trishula.message import MESSAGE_TYPES
+from trishula.message import MAIL_TYPES, SIGNAL_TYPES
 from trishula.names import AGENT_RULE, is_agent_name
 from trishula.outbox import Receipt
 from trishula.settings import Settings, load
@@ -106,7 +106,6 @@ class Agent:
         self._keeping: Keeping | None = None
         self._over: Pending[None] = Pending()
         self._complained_at_s: float | None = None
-        self._has_joined = False
         self._now_ms: Callable[[], int] = int
 
     # -- what it does --------------------------------------------------------------------------------------------------
@@ -151,14 +150,23 @@ class Agent:
 
         def decorate(function: F) -> F:
             for type in types:
-                if type not in MESSAGE_TYPES:
-                    raise ValueError(f"{type!r} is no type of message: {', '.join(MESSAGE_TYPES)}")
-                if type in self._handlers:
-                    raise ValueError(f"{self.name} handles {type} already")
-                self._handlers[type] = Handler(function, name=function.__name__, thread=thread, ordered=ordered)
+                self._check_type(type)
+            handler = Handler(function, name=function.__name__, thread=thread, ordered=ordered)
+            self._handlers.update(dict.fromkeys(types, handler))
             return function
 
         return decorate
+
+    def _check_type(self, type: str) -> None:
+        if type in SIGNAL_TYPES:
+            raise ValueError(
+                f"{type} can't be handled: a node takes it as a sign and delivers it to nobody; the types that agents "
+                f"get are {', '.join(MAIL_TYPES)}"
+            )
+        if type not in MAIL_TYPES:
+            raise ValueError(f"{type!r} is no type of message: {', '.join(MAIL_TYPES)}")
+        if type in self._handlers:
+            raise ValueError(f"{self.name} handles {type} already")
 
     def on_start(self, function: F) -> F:
         """Run a function without arguments once, when the agent has joined for the first time."""
@@ -277,7 +285,6 @@ class Agent:
         around = around or real()
         self._now_ms = around.now_ms
         self._over = Pending()
-        self._has_joined = False
         keeping = Keeping(settings, self._state, around)
         client = Client(settings, around=around, connection=connection, observer=self)
         # A step of the wall clock would have it forget what it has handled.
@@ -297,10 +304,15 @@ class Agent:
             keeping.begin(client, dispatcher)
             await client.start(timeout_s)
             await keeping.joined(client, dispatcher)
+            if client.end is not None:
+                raise client.end
         except BaseException:
-            self._client = self._dispatcher = self._keeping = None
+            if self._client is client:
+                self._client = self._dispatcher = self._keeping = None
             await client.stop()
             await keeping.close()
+            # What ended the agent is raised here, so that nobody need ask for it there.
+            _ = self._over.error
             raise
         for handler in self._on_start:
             outcome = handler.start(None, (), {})
@@ -340,7 +352,6 @@ class Agent:
 
     def joined(self, url: str) -> None:
         self._complained_at_s = None
-        self._has_joined = True
         _log.info("%s has joined %s", self.name, self._node_at(url))
 
     def lost(self, url: str, error: TrishulaError) -> None:
@@ -371,9 +382,6 @@ class Agent:
             dispatcher.give_up()
         start(self._close_file()).when_done(partial(_log_failure, "of the end"))
         self._over.reject(error)
-        if not self._has_joined:
-            # start() raises it.
-            _ = self._over.error
 
     def serve(
         self, *, url: str | Sequence[str] | None = None, token: str | None = None, profile: str | None = None

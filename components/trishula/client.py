@@ -116,6 +116,11 @@ class Client:
         return self._member.link is not None
 
     @property
+    def end(self) -> TrishulaError | None:
+        """Why there will be no session any more: it left, was refused or was taken over; ``None`` before that."""
+        return self._member.end
+
+    @property
     def url(self) -> str | None:
         """The URL of the node we are joined to."""
         return None if self._member.link is None else self._member.link.url

@@ -26,6 +26,7 @@ from trishula.agent_file import AgentFile, Saved
 from trishula.client import Client
 from trishula.dispatch import Dispatcher
 from trishula.errors import StateBusy, StateUnusable
+from trishula.homes import expanded, home_directory
 from trishula.settings import Settings
 from trishula.surroundings import Surroundings
 
@@ -41,10 +42,17 @@ _TAKEOVER_POLL_S = 0.05
 def directory_of(
     agent: str, state: str | os.PathLike[str] | None, environ: Mapping[str, str], home: Path | None
 ) -> tuple[Path | None, bool]:
-    """The directory of an agent's file, and whether somebody named the place."""
+    """The directory of an agent's file, and whether somebody named the place.
+
+    Raises:
+        StateUnusable: the place that was named begins with a home directory that is unknown.
+    """
     named = state if state is not None else environ.get("TRISHULA_AGENT_STATE") or None
     if named is not None:
-        return Path(named).expanduser() / agent, True
+        try:
+            return expanded(os.fspath(named)) / agent, True
+        except ValueError as error:
+            raise StateUnusable(f"the agent's directory can't be used: {error}") from None
     base = environ.get("XDG_STATE_HOME")
     if base and Path(base).is_absolute():
         return Path(base) / "trishula" / agent, False
@@ -71,7 +79,7 @@ class Keeping:
         self._is_named = False
         if state is not False:
             place = None if state is None or state is True else state
-            self._directory, self._is_named = directory_of(self._agent, place, os.environ, _home())
+            self._directory, self._is_named = directory_of(self._agent, place, os.environ, home_directory())
             if self._directory is None:
                 self._do_without("there is no home directory")
 
@@ -101,11 +109,14 @@ class Keeping:
 
         Raises:
             StateUnusable: as :meth:`begin`, and if another process doesn't let go of the file.
+            TrishulaError: the client has come to its end meanwhile; the file is left to others.
         """
         if not self._waits or self._directory is None:
             return
         deadline_s = self._around.clock.seconds() + _TAKEOVER_S
         while self._file is None:
+            if client.end is not None:
+                raise client.end
             try:
                 self._open(self._directory)
             except StateBusy:
@@ -183,10 +194,3 @@ class Keeping:
         except OSError as error:
             raise StateUnusable(f"the agent's file {path} can't be set aside: {error}") from None
         self._open(directory)
-
-
-def _home() -> Path | None:
-    try:
-        return Path.home()
-    except RuntimeError:
-        return None

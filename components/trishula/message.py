@@ -20,7 +20,9 @@ __all__ = [
     "DEFAULT_PAYLOAD_LIMIT_BYTES",
     "DEFAULT_PRIORITY",
     "DEFAULT_TTL_MS",
+    "MAIL_TYPES",
     "MESSAGE_TYPES",
+    "SIGNAL_TYPES",
     "Message",
     "MessageType",
     "PAYLOAD_DEPTH_LIMIT",
@@ -31,6 +33,10 @@ __all__ = [
 
 MessageType = Literal["COMMAND", "STATUS", "RESULT", "ERROR", "HEARTBEAT", "ACK"]
 MESSAGE_TYPES: tuple[str, ...] = get_args(MessageType)
+#: A node takes these as signs (a beat, an ack): they are stored in no mailbox and delivered to nobody.
+SIGNAL_TYPES = ("HEARTBEAT", "ACK")
+#: What is stored and delivered.
+MAIL_TYPES = tuple(name for name in MESSAGE_TYPES if name not in SIGNAL_TYPES)
 
 DEFAULT_PAYLOAD_LIMIT_BYTES = 1024 * 1024
 DEFAULT_PRIORITY = 3

@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from trishula.errors import TokenMissing, TrishulaError
+from trishula.homes import expanded, home_directory
 from trishula.names import AGENT_RULE, is_agent_name
 from trishula.units import parse_duration_s
 from trishula.uris import DEFAULT_PORT, WEBSOCKET_PATH
@@ -76,16 +77,16 @@ def load(
         token: the agent's token.
         profile: a profile file's path, or a name for ``~/.config/trishula/NAME.toml``.
         environ: the environment; the process's own if absent.
-        home: the home directory; the user's if absent.
+        home: the home directory; the user's if absent. Who has none has no profile either, unless it is named by
+            its path.
 
     Raises:
         SettingsInvalid: a value breaks its rule; the sentence says which and where it came from.
         TokenMissing: there is no token anywhere.
     """
     environ = os.environ if environ is None else environ
-    home = Path.home() if home is None else home
-    path, named_by = _profile_path(profile, environ, home)
-    from_file = _read_profile(path, named_by)
+    path, named_by = _profile_path(profile, environ, home_directory() if home is None else home)
+    from_file = {} if path is None else _read_profile(path, named_by)
 
     found_url, url_from = _first(
         (url, "the argument url"),
@@ -110,7 +111,7 @@ def load(
     if found_token is None:
         raise TokenMissing(
             "there is no token: give the argument token, set TRISHULA_TOKEN, or write token or token_file into "
-            f"{path}; an operator makes one with 'trishula token new NAME'"
+            f"{path or 'a profile file'}; an operator makes one with 'trishula token new NAME'"
         )
     if not isinstance(found_token, str):
         raise SettingsInvalid(f"{token_from} must give the token as a string")
@@ -187,15 +188,29 @@ def _first(*candidates: tuple[object, str]) -> tuple[object, str]:
     return None, ""
 
 
-def _profile_path(argument: str | None, environ: Mapping[str, str], home: Path) -> tuple[Path, str | None]:
-    folder = home / ".config" / "trishula"
+def _profile_path(
+    argument: str | None, environ: Mapping[str, str], home: Path | None
+) -> tuple[Path | None, str | None]:
+    folder = None if home is None else home / ".config" / "trishula"
     named, source = _first((argument, "the argument profile"), (environ.get("TRISHULA_PROFILE"), "TRISHULA_PROFILE"))
     if named is None:
-        return folder / "profile.toml", None
+        return (None if folder is None else folder / "profile.toml"), None
     text = str(named)
     if "/" not in text and not text.endswith(".toml"):
+        if folder is None:
+            raise SettingsInvalid(
+                f"{source} names the profile {text!r} below the home directory, and there is none; give the profile's "
+                "path"
+            )
         return folder / f"{text}.toml", source
-    return Path(text).expanduser(), source
+    return _expanded(text, source), source
+
+
+def _expanded(path: str, source: str) -> Path:
+    try:
+        return expanded(path)
+    except ValueError as error:
+        raise SettingsInvalid(f"{source} can't be used: {error}") from None
 
 
 def _read_profile(path: Path, named_by: str | None) -> dict[str, object]:
@@ -215,7 +230,7 @@ def _read_profile(path: Path, named_by: str | None) -> dict[str, object]:
     if "token_file" in values:
         if "token" in values:
             raise SettingsInvalid(f"the profile {path} has both token and token_file; leave one out")
-        token_path = path.parent / Path(str(values.pop("token_file"))).expanduser()
+        token_path = path.parent / _expanded(str(values.pop("token_file")), f"token_file of the profile {path}")
         try:
             values["token"] = token_path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:

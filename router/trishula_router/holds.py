@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trishula.errors import TrishulaError
-from trishula.message import DEFAULT_PRIORITY
+from trishula.message import DEFAULT_PRIORITY, SIGNAL_TYPES
 from trishula.names import BROADCAST, Address, is_capability, is_message_id
 
 __all__ = ["PATIENCE_S", "Holds", "Place", "Turn", "place_of"]
@@ -44,9 +44,6 @@ PATIENCE_S = 3.0
 HOLDS_LIMIT = 512
 #: Calls of which a hold knows the first refused message; so many are never open at a time.
 _HEADS_LIMIT = 16
-
-#: Signals, which are not stored and so in no order.
-_SIGNALS = ("HEARTBEAT", "ACK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,12 @@ def place_of(index: int, raw: object) -> Place | None:
     """The place of a message as it came, checked or not; ``None`` if it is in no line."""
     fields: dict[Any, Any] = raw if isinstance(raw, dict) else {}
     to, message_id, priority = fields.get("to"), fields.get("id"), fields.get("priority")
-    if fields.get("type") in _SIGNALS or not isinstance(to, str) or not is_message_id(message_id) or is_capability(to):
+    if (
+        fields.get("type") in SIGNAL_TYPES
+        or not isinstance(to, str)
+        or not is_message_id(message_id)
+        or is_capability(to)
+    ):
         return None
     if to != BROADCAST:
         try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from trishula.backoff import Backoff
+from trishula.homes import expanded
 from trishula.names import AGENT_RULE, is_agent_name
 from trishula.units import parse_bytes, parse_duration_s, parse_rate_per_s
 
@@ -305,6 +306,7 @@ def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> Node
     node = top.text("node", "single", AGENT_RULE, is_agent_name)
     state = top.text("state", None, "the path of the directory that holds the node's data", bool)
     agents_file = top.text("agents_file", "agents.json", "the path of the file of agents, relative to the state", bool)
+    paths = {"state": _path(top, "state", state), "agents_file": _path(top, "agents_file", agents_file)}
     limits = _parse_limits(top.section("limits"))
     delivery = _parse_delivery(top.section("delivery"))
     presence = _parse_presence(top.section("presence"))
@@ -315,9 +317,17 @@ def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> Node
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
-    state_dir = (base / Path(state).expanduser()).absolute()
-    agents_path = state_dir / Path(agents_file).expanduser()
+    state_dir = (base / paths["state"]).absolute()
+    agents_path = state_dir / paths["agents_file"]
     return NodeConfig(node, state_dir, agents_path, limits, delivery, presence, retention, peers)
+
+
+def _path(section: _Section, key: str, text: str) -> Path:
+    try:
+        return expanded(text)
+    except ValueError:
+        section.fault(key, text, "it must not begin with a home directory that is unknown here; give an absolute path")
+        return Path()
 
 
 def _parse_limits(section: _Section) -> Limits:

@@ -16,7 +16,15 @@ from trishula.agent import Agent
 from trishula.agent_file import AgentFile
 from trishula.awaiting import Pending, start
 from trishula.deliveries import current_delivery
-from trishula.errors import MailboxFull, OutcomeUnknown, RecipientUnknown, StateBusy, StateUnusable
+from trishula.errors import (
+    BusUnreachable,
+    MailboxFull,
+    OutcomeUnknown,
+    RecipientUnknown,
+    StateBusy,
+    StateUnusable,
+    TakenOver,
+)
 from trishula.keeping import directory_of
 from trishula.message import Message
 from trishula.settings import Settings
@@ -308,6 +316,54 @@ def test_a_file_that_another_process_keeps_is_an_error(live: Callable[..., Life]
     newer.clock.pump([0.05] * 210)
     assert isinstance(started.error, StateBusy)
     assert newer.connection.is_stopped
+
+
+def test_a_stop_while_it_waits_for_the_file_is_the_end(live: Callable[..., Life]) -> None:
+    older = live()
+    older.join()
+    newer = live()
+    started = newer.start()
+    begun: list[str] = []
+    newer.agent.on_start(lambda: begun.append("on_start"))
+    newer.connection.join()
+    newer.clock.pump([0.05] * 3)
+    stopped = start(newer.agent.stop(grace_s=0.0))
+    newer.clock.pump([0.05] * 3)
+    assert stopped.done
+    older.stop()
+    newer.clock.pump([0.05] * 3)
+    assert isinstance(started.error, BusUnreachable)
+    assert begun == []
+    third = live()
+    assert third.start().error is None
+    third.connection.join()
+    third.turn()
+    # Nobody holds the file any more.
+    assert third.file() is not None
+
+
+def test_an_agent_that_is_taken_over_while_it_waits_for_the_file_says_so(live: Callable[..., Life]) -> None:
+    older = live()
+    older.join()
+    newer = live()
+    started = newer.start()
+    begun: list[str] = []
+    newer.agent.on_start(lambda: begun.append("on_start"))
+    newer.connection.join()
+    newer.clock.pump([0.05] * 3)
+    listener = newer.connection.listener
+    assert listener is not None
+    listener.given_up(TakenOver("agni joined from elsewhere"))
+    older.stop()
+    newer.clock.pump([0.05] * 3)
+    assert isinstance(started.error, TakenOver)
+    assert isinstance(newer.agent.over.error, TakenOver)
+    assert begun == []
+    third = live()
+    third.start()
+    third.connection.join()
+    third.turn()
+    assert third.file() is not None
 
 
 def test_another_token_on_the_same_store_is_the_same_bus(live: Callable[..., Life]) -> None:

@@ -221,6 +221,8 @@ def test_where_the_state_is_without_an_option() -> None:
     assert default_state_dir({"TRISHULA_STATE": "/srv/x", "XDG_STATE_HOME": "/y"}) == Path("/srv/x")
     assert default_state_dir({"XDG_STATE_HOME": "/y"}) == Path("/y/trishula")
     assert default_state_dir({}) == Path("~/.local/state/trishula").expanduser()
+    with pytest.raises(click.ClickException, match="there is no state directory: '~nobody_at_all/x' begins with"):
+        default_state_dir({"TRISHULA_STATE": "~nobody_at_all/x"})
 
 
 def test_the_lock_of_a_state_directory_is_held_once(tmp_path: Path) -> None:

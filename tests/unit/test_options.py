@@ -188,6 +188,11 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
             {"state": None},
             "extra.state is null; it must be the path of the directory that holds the node's data",
         ),
+        (
+            {"state": "~nobody_at_all/s"},
+            'extra.state is "~nobody_at_all/s"; it must not begin with a home directory that is unknown here; give an '
+            "absolute path",
+        ),
     ],
 )
 def test_each_rule_has_its_sentence(extra: dict[str, object], sentence: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from trishula.errors import TokenMissing
+from trishula.errors import StateUnusable, TokenMissing
+from trishula.keeping import directory_of
 from trishula.settings import DEFAULT_URL, Settings, SettingsInvalid, load, parse_urls
 
 
@@ -138,3 +141,35 @@ def test_when_to_go_back_to_the_first_node(tmp_path: Path) -> None:
 def test_faults_of_the_failback(tmp_path: Path, value: str) -> None:
     said = refusal(tmp_path, token="dc.s", environ={"TRISHULA_FAILBACK": value})
     assert said == f'TRISHULA_FAILBACK is {value!r}; it must be a duration from "1s" to "1d", or "off"'
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: object) -> NoReturn:
+        raise KeyError("no such user")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+
+
+def test_no_home_is_needed_by_who_gives_everything(homeless: None, tmp_path: Path) -> None:
+    assert load(token="dc.s", environ={}) == Settings((DEFAULT_URL,), "dc", "dc.s")
+    path = tmp_path / "here.toml"
+    path.write_text('token = "dc.s"\n')
+    assert load(profile=str(path), environ={}) == Settings((DEFAULT_URL,), "dc", "dc.s")
+
+
+def test_what_needs_a_home_says_so(homeless: None, tmp_path: Path) -> None:
+    with pytest.raises(TokenMissing, match="write token or token_file into a profile file; an operator"):
+        load(environ={})
+    with pytest.raises(SettingsInvalid, match="TRISHULA_PROFILE names the profile 'work' below the home directory"):
+        load(environ={"TRISHULA_PROFILE": "work"})
+    for profile in ("~/x.toml", "~nobody_at_all/x.toml"):
+        with pytest.raises(SettingsInvalid, match=r"the argument profile can't be used: '~.*give an absolute path"):
+            load(profile=profile, environ={})
+    path = tmp_path / "here.toml"
+    path.write_text('token_file = "~/token"\n')
+    with pytest.raises(SettingsInvalid, match=r"token_file of the profile .* begins with the home directory ~"):
+        load(profile=str(path), environ={})
+    with pytest.raises(StateUnusable, match="the agent's directory can't be used: '~/state' begins"):
+        directory_of("dc", "~/state", {}, None)

@@ -30,6 +30,7 @@ import psutil
 from trishula.agent import Agent
 from trishula.agents.host_report import add_common
 from trishula.errors import ArgumentInvalid
+from trishula.homes import home_directory
 from trishula.settings import SettingsInvalid
 from trishula.units import parse_duration_s
 
@@ -70,7 +71,12 @@ def load_checks(environ: Mapping[str, str] | None = None, home: Path | None = No
     """
     environ = os.environ if environ is None else environ
     named = environ.get("TRISHULA_CHECKS")
-    path = Path(named) if named else (home or Path.home()) / ".config" / "trishula" / "rushabdev.toml"
+    if named:
+        path = Path(named)
+    elif (home := home or home_directory()) is not None:
+        path = home / ".config" / "trishula" / "rushabdev.toml"
+    else:
+        return dict(DEFAULT_CHECKS)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

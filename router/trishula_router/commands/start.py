@@ -12,6 +12,7 @@ import click
 
 from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
+from trishula.homes import expanded
 from trishula_router.agents_file import AgentsFileError, read_agents
 from trishula_router.commands.state import (
     CommandFailed,
@@ -65,7 +66,7 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
     raw, base = load_config(config)
     _complain(check_config(raw, base=base))
     if state is None:
-        state = default_state_dir(os.environ) if config is None else base / options_of(raw)["state"]
+        state = default_state_dir(os.environ) if config is None else base / expanded(options_of(raw)["state"])
     state_dir = open_state_dir(state)
     with hold_state_dir(state_dir):
         options = parse_options({**options_of(raw), "state": str(state_dir)}, base=base, path="extra")

@@ -19,6 +19,7 @@ import click
 
 from trishula.cli.exits import Exit
 from trishula.cli.state import State
+from trishula.homes import expanded
 
 __all__ = [
     "CommandFailed",
@@ -60,11 +61,17 @@ def speaks_json(ctx: click.Context) -> bool:
 
 
 def default_state_dir(environment: Mapping[str, str]) -> Path:
-    """The state directory if neither an option nor a configuration names one."""
-    if named := environment.get("TRISHULA_STATE"):
-        return Path(named).expanduser()
-    home = environment.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(home).expanduser() / "trishula"
+    """The state directory if neither an option nor a configuration names one.
+
+    Raises:
+        CommandFailed: it would be below a home directory that is unknown.
+    """
+    try:
+        if named := environment.get("TRISHULA_STATE"):
+            return expanded(named)
+        return expanded(environment.get("XDG_STATE_HOME") or "~/.local/state") / "trishula"
+    except ValueError as error:
+        raise CommandFailed(f"there is no state directory: {error}, as --state or in TRISHULA_STATE") from None
 
 
 def open_state_dir(state_dir: Path) -> Path:
@@ -138,5 +145,5 @@ def agents_file_of(state_dir: Path) -> Path:
         from trishula_router.effective import options_of
 
         config = json.loads((state_dir / "crossbar" / "config.json").read_bytes())
-        return state_dir / Path(str(options_of(config)["agents_file"])).expanduser()
+        return state_dir / expanded(str(options_of(config)["agents_file"]))
     return state_dir / "agents.json"
