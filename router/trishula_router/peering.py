@@ -44,8 +44,10 @@ RUN_RECORDS = 512
 RUN_BYTES = 1024 * 1024
 #: How long a sender waits for a copy: longer than any healthy peer takes, and bearable once.
 COPIES_PATIENCE_S = 1.0
-#: Senders that got fewer copies than there may be are told when there are more; so many are remembered.
+#: Senders that got fewer copies than there may be are told when there are more; so many are remembered, and so many
+#: bytes of their names: a broadcast has as many as there are agents.
 OWED_LIMIT = 10_000
+OWED_BYTES = 4 * 1024 * 1024
 
 
 class _Hello(msgspec.Struct):
@@ -116,7 +118,9 @@ class Peering:
         self._pump_soon: Timer | None = None
         self._beat: Timer | None = None
         self._waiters: list[_Waiter] = []
-        self._owed: deque[tuple[int, Callable[[int], None]]] = deque(maxlen=OWED_LIMIT)
+        # (sequence, whom to tell, what that takes)
+        self._owed: deque[tuple[int, Callable[[int], None], int]] = deque()
+        self._owed_bytes = 0
         self._stopped = False
 
     def start(self) -> None:
@@ -333,10 +337,25 @@ class Peering:
             self._waiters.append(waiter)
         return waiter.answer
 
-    def owe(self, sequence: int, told: Callable[[int], None]) -> None:
-        """Tell later of the second copy of a record that has one so far; ``told`` takes their number."""
-        if self.replication.peers:
-            self._owed.append((sequence, told))
+    def owe(self, sequence: int, told: Callable[[int], None], size_bytes: int) -> None:
+        """Tell later of the second copy of a record that has one so far.
+
+        Args:
+            sequence: the record's.
+            told: takes the number of copies. It is kept for as long as the peer is away, so it must hold no body.
+            size_bytes: what ``told`` holds; the oldest are forgotten for the newest.
+        """
+        if not self.replication.peers:
+            return
+        self._owed.append((sequence, told, size_bytes))
+        self._owed_bytes += size_bytes
+        while len(self._owed) > OWED_LIMIT or self._owed_bytes > OWED_BYTES:
+            self._next_owed()
+
+    def _next_owed(self) -> Callable[[int], None]:
+        _, told, size_bytes = self._owed.popleft()
+        self._owed_bytes -= size_bytes
+        return told
 
     def _answer_waiters(self, *, all_of_them: bool = False) -> None:
         now_s, available = self._clock.seconds(), self.available()
@@ -353,4 +372,4 @@ class Peering:
         for waiter in answered:
             waiter.answer.callback(self.replication.copies_of(waiter.sequence))
         while self._owed and (copies := self.replication.copies_of(self._owed[0][0])) > 1:
-            self._owed.popleft()[1](copies)
+            self._next_owed()(copies)

@@ -112,11 +112,14 @@ class Receipts:
         if node or self._peering.replication.copies_of(sequence) >= USUAL_COPIES:
             return
 
+        # Not the draft: its body would stay in memory until the peer is back.
+        sender, message_id, recipients = draft.sender, draft.id, draft.recipients
+
         def told(number: int) -> None:
             at = self._now()
-            self._tell(News(draft.sender, draft.id, to, "copies", at, copies=number) for to in draft.recipients)
+            self._tell(News(sender, message_id, to, "copies", at, copies=number) for to in recipients)
 
-        self._peering.owe(sequence, told)
+        self._peering.owe(sequence, told, len(sender) + len(message_id) + sum(map(len, recipients)))
 
     def refusal(self, message_id: object, error: TrishulaError) -> dict[str, Any]:
         """The receipt of a message that was not accepted."""
