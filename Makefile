@@ -18,8 +18,9 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python3
 
 # Versions and hashes come from the lock, which is complete: nothing is left to resolve (and old pips stumble over
 # extras when they resolve with hashes). No build isolation, because setuptools is in the lock as well.
+# An environment from before our distribution was renamed has us as "trishula": that goes first, or both would be there.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable .
+INSTALL_SELF := { $(PIP) uninstall --yes trishula; $(PIP) install --no-deps --no-build-isolation --editable .; }
 
 .PHONY: help
 help: ## List the targets

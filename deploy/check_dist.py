@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import email
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+#: What the distribution is called: "trishula" on the public index is a stranger's.
+NAME = "trishula-bus"
 #: Folder in the work tree → where it lies in an installed distribution.
 PACKAGES = {
     "components/trishula": "trishula",
@@ -54,9 +57,16 @@ def faults_of_wheel(wheel: Path, expected: set[str]) -> list[str]:
     faults += [f"the wheel holds {name}, which is not in the work tree" for name in sorted(files - expected)]
     if not any(name.endswith("LICENSE") for name in names):
         faults.append("the wheel lacks the LICENSE")
-    for requirement in metadata.get_all("Requires-Dist", []):
+    if metadata["Name"] != NAME or not wheel.name.startswith(NAME.replace("-", "_") + "-"):
+        faults.append(f"{wheel.name} is called {metadata['Name']}: it must be {NAME}, other names are strangers'")
+    if "router" not in metadata.get_all("Provides-Extra", []):
+        faults.append("the wheel lacks the extra router, with which a node is installed")
+    requirements = [str(line) for line in metadata.get_all("Requires-Dist", [])]
+    for requirement in requirements:
         if requirement.startswith("crossbar") and "extra" not in requirement:
             faults.append("the agent side depends on crossbar")
+    asked = [re.split(r"[^\w.-]", requirement)[0] for requirement in requirements]
+    faults += [f"the wheel asks twice for {name}" for name in sorted(set(asked)) if asked.count(name) > 1]
     for group in entry_points.sections():
         for name, target in entry_points[group].items():
             module = target.partition(":")[0].replace(".", "/")

@@ -33,6 +33,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from trishula import uris
+from trishula.distribution import version
 from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
 from trishula.message import show_value
 from trishula.names import Address
@@ -148,7 +149,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             clock=reactor,
             now=SteadyClock(wall_clock_ms, steady_ms, say_stepped),
             random=random.random,
-            version=_version(),
+            version=version(),
         )
         await node.start()
         self._node = node
@@ -315,12 +316,3 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
 
 def _deny(*_: object) -> dict[str, bool]:
     return {"allow": False, "disclose": True, "cache": False}
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("trishula")
-    except PackageNotFoundError:
-        return "unknown"

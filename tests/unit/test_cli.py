@@ -164,7 +164,7 @@ def test_a_command_that_joins_and_cannot_be_imported(trishula: Trishula, monkeyp
     ran = trishula("node", "start")
     sentence = (
         "the command node can't be loaded (No module named 'crossbar'); install what it needs: pip install "
-        "'trishula[router]'"
+        "'trishula-bus[router]' (in a checkout: pip install '.[router]')"
     )
     assert (ran.code, ran.err) == (Exit.FAILED, f"trishula: {sentence}\n")
     assert "can't be loaded" in trishula("--help").out

@@ -200,7 +200,7 @@ def test_without_crossbar_it_says_what_to_install(
     assert done.exit_code == Exit.FAILED
     assert done.stderr.splitlines()[-1] == (
         "Error: a node runs in Crossbar, which is not installed in this environment; install it with: "
-        "pip install 'trishula[router]'"
+        "pip install 'trishula-bus[router]' (in a checkout: pip install '.[router]')"
     )
     assert list(tmp_path.iterdir()) == []
 

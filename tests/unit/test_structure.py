@@ -244,6 +244,12 @@ def test_all_names_what_is_there(path: str) -> None:
     assert module.__doc__, "each module says what it is about"
 
 
+def test_nothing_is_asked_for_twice() -> None:
+    lines = setup_cfg()["options"]["install_requires"].strip().splitlines()
+    names = [canonicalize_name(Requirement(line).name) for line in lines]
+    assert sorted(set(names)) == sorted(names)
+
+
 def declared(*extras: str) -> set[str]:
     config = setup_cfg()
     lines = config["options"]["install_requires"].strip().splitlines()

@@ -22,8 +22,10 @@ from typing import NoReturn
 
 import click
 
+from trishula import distribution
 from trishula.cli.exits import Exit, exit_for
 from trishula.cli.state import State
+from trishula.distribution import INSTALL_NODE
 from trishula.errors import RemoteError, TrishulaError
 
 __all__ = ["cli", "main"]
@@ -66,8 +68,7 @@ class Commands(click.Group):
                 found = points[0].load()
             except ImportError as error:
                 raise click.ClickException(
-                    f"the command {cmd_name} can't be loaded ({error}); install what it needs: "
-                    "pip install 'trishula[router]'"
+                    f"the command {cmd_name} can't be loaded ({error}); install what it needs: {INSTALL_NODE}"
                 ) from error
         if not isinstance(found, click.Command):
             raise click.ClickException(f"the command {cmd_name} is no click command: its package is broken")
@@ -102,12 +103,20 @@ First steps on one machine:
 """
 
 
+def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"trishula, version {distribution.version()}")
+        ctx.exit()
+
+
 @click.group(
     cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
 )
 @click.option("--url", metavar="URL,…", help="The nodes, in order of preference; before TRISHULA_URL.")
 @click.option("--profile", metavar="NAME|FILE", help="A profile file; before TRISHULA_PROFILE.")
-@click.version_option(package_name="trishula", prog_name="trishula")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
 @click.pass_context
 def cli(ctx: click.Context, url: str | None, profile: str | None) -> None:
     """Real-time coordination for teams of AI agents: durable messages with receipts, over a WAMP bus."""
@@ -121,6 +130,10 @@ def run(args: Sequence[str] | None = None, state: State | None = None) -> int:
     state = State() if state is None else state
     # Before click reads anything: a usage error of a command that asked for JSON is JSON too.
     state.json = "--json" in (sys.argv[1:] if args is None else args)
+    if (fault := distribution.stranger()) is not None:
+        return _say(state, fault, Exit.FAILED)
+    if not state.json and (warning := distribution.beside_us()) is not None:
+        click.echo(f"trishula: {warning}", err=True)
     try:
         outcome = cli.main(
             args=None if args is None else list(args), prog_name="trishula", standalone_mode=False, obj=state

@@ -19,6 +19,7 @@ import click
 
 from trishula.cli.exits import Exit
 from trishula.cli.state import State
+from trishula.distribution import INSTALL_NODE
 from trishula.homes import expanded
 
 __all__ = [
@@ -50,8 +51,7 @@ def require_crossbar() -> None:
     # Looked for and not imported, which takes seconds.
     if importlib.util.find_spec("crossbar") is None:
         raise CommandFailed(
-            "a node runs in Crossbar, which is not installed in this environment; install it with: "
-            "pip install 'trishula[router]'"
+            f"a node runs in Crossbar, which is not installed in this environment; install it with: {INSTALL_NODE}"
         )
 
 
