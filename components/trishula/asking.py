@@ -76,9 +76,10 @@ class Asking:
         sent.when_done(lambda pending: self._calls.sent(message_id, pending.error))
 
         def late() -> TrishulaError:
+            warning = sent.result().warning if sent.done and sent.error is None else None
             return self._sending.withdraw(message_id, timeout_s) or OutcomeUnknown(
                 f"{agent} did not answer {procedure} within {timeout_s:g} s; it may have run, run now or run later: "
-                f"ask with trishula why {message_id}",
+                f"ask with trishula why {message_id}" + ("" if warning is None else f" ({warning})"),
                 message_id=message_id,
             )
 

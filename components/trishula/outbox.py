@@ -57,7 +57,15 @@ from trishula.errors import (
 )
 from trishula.names import BROADCAST
 
-__all__ = ["Batch", "Entry", "Limits", "Outbox", "Receipt", "Record", "SavedMessage"]
+__all__ = ["Batch", "Entry", "Limits", "Missed", "Outbox", "Receipt", "Record", "SavedMessage"]
+
+
+class Missed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who does not get a broadcast, and why: ``error`` is the URI of a refusal, ``detail`` a sentence."""
+
+    to: str
+    error: str | None = None
+    detail: str | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,6 +80,8 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
         error: of a refusal: the error's URI.
         detail: of a refusal: the sentence.
         retry_after_s: of a temporary refusal: when to try again.
+        missed: of a broadcast: who does not get it.
+        warning: what it is likely to wait for, such as a capability that nobody has.
     """
 
     id: str
@@ -82,6 +92,8 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
     detail: str | None = None
     retry_after_s: float | None = None
+    missed: tuple[Missed, ...] = ()
+    warning: str | None = None
 
 
 class Record(Protocol):

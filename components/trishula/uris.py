@@ -9,8 +9,12 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
 
 ``mailbox.send([message…], {copies?})`` → ``[receipt…]``
     In order; a refused message does not refuse its neighbours. receipt = ``{id, status: "accepted" | "duplicate" |
-    "refused", node, seq, copies, error?, detail?, retry_after_s?}``. It is answered when the messages are on disk.
+    "refused", node, seq, copies, error?, detail?, retry_after_s?, missed?, warning?}``. It is answered when the
+    messages are on disk.
     May be repeated: yes, (``from``, ``id``) is the key.
+    ``missed``, of a ``broadcast``: ``[{to, error?, detail}…]``, who does not get it, because of a full mailbox; it is
+    refused only if nobody would get it. ``warning``, a sentence: the message was accepted and is likely to wait,
+    because nobody who is present announced the capability that it is to.
     ``copies``: 1 doesn't wait for a second node, 2 is refused for now where there is none; without it the node waits
     for the second copy where it can be had, a second at most. In the receipt: on how many nodes it is by then.
     Order: what a session sends to one recipient with one urgency reaches its mailbox in the order of the calls, and

@@ -15,13 +15,13 @@ import msgspec
 
 from trishula.errors import ArgumentInvalid, MessageUnknown, NodeUnknown
 from trishula.message import show_value
-from trishula.names import BROADCAST, Address
+from trishula.names import BROADCAST, Address, is_capability
 from trishula_router.arguments import QueryOptions
 from trishula_router.journal import SEQUENCE_MASK, Record
 from trishula_router.mailroom import got, is_of
 from trishula_router.notices import is_reserved
 from trishula_router.settlement import Settlement
-from trishula_router.store.interface import History, Store, StoredMessage, Verdict
+from trishula_router.store.interface import History, State, Store, StoredMessage, Verdict
 from trishula_router.store.origins import position_in
 
 __all__ = ["Audit", "told_verdict"]
@@ -50,15 +50,23 @@ class Audit:
         store: with the node's own journal, and copies of others.
         settlement: cancels.
         missing: the nodes of whose journals there may be more than is here, see :meth:`Peering.missing`.
+        warning: of a capability: what to say if nobody who is present has it.
     """
 
     def __init__(
-        self, node: str, store: Store, settlement: Settlement, missing: Callable[[], list[dict[str, Any]]]
+        self,
+        node: str,
+        store: Store,
+        settlement: Settlement,
+        *,
+        missing: Callable[[], list[dict[str, Any]]],
+        warning: Callable[[str], str | None],
     ) -> None:
         self._node = node
         self._store = store
         self._settlement = settlement
         self._missing = missing
+        self._warning = warning
 
     async def status(self, agent: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The states of messages that the agent sent or received; ids it has nothing to do with are left out.
@@ -188,8 +196,11 @@ class Audit:
     def _life(self, history: History) -> dict[str, Any]:
         message = history.message
         node, sequence = self._store.place(message.position)
+        waits = message.state is State.OPEN and is_capability(message.recipient)
+        warning = self._warning(message.recipient) if waits else None
         return {
             **_state(message),
+            **({} if warning is None else {"warning": warning}),
             "id": message.id,
             "type": message.type,
             "priority": message.priority,

@@ -3,8 +3,9 @@
 The way of one ``mailbox.send``: each message is parsed; its sender is checked against the session; its recipients are
 found and the sender's grants, the recipients' mailboxes and the size limits are asked; what passed goes into the store
 in one transaction; the receipts are answered in the order of the request. A refused message doesn't refuse its
-neighbours, but for those that would overtake it (:mod:`.holds`). A refusal that tells of a wrong-doer (a false sender,
-a forbidden recipient) is noted in the journal.
+neighbours, but for those that would overtake it (:mod:`.holds`). A receipt names who has no room for a broadcast
+(:mod:`.room`), and warns of a capability that nobody has. A refusal that tells of a wrong-doer (a false sender, a
+forbidden recipient) is noted in the journal.
 
 Whoever got a COMMAND may answer it, whatever its grants say: a RESULT or an ERROR passes whose ``reply_to`` names a
 COMMAND that its sender got from its recipient. Such answers are looked up after what is granted is on its way, so an
@@ -25,7 +26,6 @@ from msgspec.structs import replace
 from twisted.logger import Logger
 
 from trishula.errors import (
-    MailboxFull,
     MessageInvalid,
     MessageUnknown,
     NodeFailed,
@@ -39,29 +39,33 @@ from trishula.message import Message, parse
 from trishula.names import BROADCAST, Address, is_capability
 from trishula_router.holds import Holds, Place, Turn, place_of
 from trishula_router.lifecycle import Entry
-from trishula_router.mailroom import Mailroom, got
+from trishula_router.mailroom import got
 from trishula_router.notices import is_reserved
 from trishula_router.options import Limits
 from trishula_router.rates import Rates
 from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients, is_reply
+from trishula_router.room import Missed, Room
 from trishula_router.store.interface import Accepted, Draft, State, Store
 
 __all__ = ["Intake"]
 
 log = Logger()
 
-#: How soon a sender may try a full mailbox again: long enough for a consumer to work a window off.
-FULL_RETRY_S = 1.0
-
 
 @dataclass(slots=True)
 class _Checked:
-    """A message that passed, on its way into the store; ``wire`` is what its recipients will read."""
+    """A message that passed, on its way into the store.
+
+    Attributes:
+        wire: what its recipients will read.
+        missed: of a broadcast, who has no room for it.
+    """
 
     index: int
     wire: dict[str, Any]
     draft: Draft
+    missed: Missed
 
 
 class Intake:
@@ -69,13 +73,14 @@ class Intake:
 
     Args:
         store: where they become durable.
-        mailroom: where places are reserved.
+        room: where places are reserved.
         receipts: writes what senders are told.
         arrived: told of what became durable.
         ack: settles what an ACK message names: (agent, positions).
         recipients: who may be written to, by whom.
         limits: sizes.
         rates: how fast.
+        warning: of a capability: what to say if nobody who is present has it.
         now_s: the clock of the rates.
         refused: told of refusals that tell of a wrong-doer: (agent, error, sentence, ``now_s``).
         default_ttl_ms: of a message that names none.
@@ -84,12 +89,13 @@ class Intake:
     def __init__(
         self,
         store: Store,
-        mailroom: Mailroom,
+        room: Room,
         receipts: Receipts,
         recipients: Recipients,
         limits: Limits,
         rates: Rates,
         *,
+        warning: Callable[[str], str | None],
         now_s: Callable[[], float],
         refused: Callable[[str, type[TrishulaError], str, float], None],
         default_ttl_ms: int,
@@ -97,13 +103,14 @@ class Intake:
         ack: Callable[[str, Sequence[int]], Awaitable[object]],
     ) -> None:
         self._store = store
-        self._mailroom = mailroom
+        self._room = room
         self._receipts = receipts
         self._arrived = arrived
         self._ack = ack
         self._recipients = recipients
         self._limits = limits
         self._rates = rates
+        self._warning = warning
         self._now_s = now_s
         self._refused = refused
         self._default_ttl_ms = default_ttl_ms
@@ -169,7 +176,7 @@ class Intake:
             if replies:
                 await self._send_replies(agent, replies, receipts, refused, now, copies, turn)
             if refused:
-                await self._admit_repeats(refused, receipts, turn)
+                await self._admit_repeats(agent, refused, receipts, turn)
             for index, message in acks:
                 try:
                     receipts[index] = await self._acknowledge(agent, message, index)
@@ -244,36 +251,19 @@ class Intake:
         expires_at = now + (self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms)
         by_deadline = message.deadline_at is not None and message.deadline_at < expires_at
         envelope = msgspec.json.encode(wire)
-        for recipient in recipients:
-            self._check_room(recipient, len(envelope))
-        for recipient in recipients:
-            self._mailroom.mailbox(recipient).reserve(len(envelope))
+        taken, missed = self._room.take(recipients, len(envelope))
         assert message.sender is not None
         draft = Draft(
             message.sender,
             message.id,
-            recipients,
+            taken,
             message.type,
             message.priority,
             message.deadline_at if by_deadline and message.deadline_at is not None else expires_at,
             envelope,
             by_deadline,
         )
-        return _Checked(index, wire, draft)
-
-    def _check_room(self, recipient: str, size_bytes: int) -> None:
-        mailbox = self._mailroom.mailbox(recipient)
-        if mailbox.open_messages >= self._limits.mailbox_messages:
-            rule = f"{self._limits.mailbox_messages} messages (limits.mailbox_messages)"
-        elif mailbox.open_bytes + size_bytes > self._limits.mailbox_bytes:
-            rule = f"{self._limits.mailbox_bytes} bytes (limits.mailbox)"
-        else:
-            return
-        raise MailboxFull(
-            f"the mailbox of {recipient} is full: the node keeps {rule} for one address; the message was not accepted, "
-            "try again when the recipient has worked some off",
-            retry_after_s=FULL_RETRY_S,
-        )
+        return _Checked(index, wire, draft, missed)
 
     async def _store_all(
         self,
@@ -289,7 +279,7 @@ class Intake:
         except Exception as error:
             known = error if isinstance(error, StorageFull | StorageFailed) else NodeFailed("its log says why")
             for one in checked:
-                self._unreserve(one.draft)
+                self._room.give_back(one.draft)
                 self._hold(turn, Place(one.index, one.wire["to"], one.draft.id, one.draft.priority), known)
             if error is not known:
                 raise
@@ -299,10 +289,11 @@ class Intake:
         arrived: list[Entry] = []
         for one, outcome in zip(checked, outcomes, strict=True):
             if outcome.duplicate:
-                self._unreserve(one.draft)
+                self._room.give_back(one.draft)
             else:
                 arrived += _entries(one, outcome)
         self._arrived(arrived)
+        warnings: dict[str, str | None] = {}
         await self._receipts.secure((position for outcome in outcomes for position in outcome.positions), copies)
         for one, outcome in zip(checked, outcomes, strict=True):
             status = "duplicate" if outcome.duplicate else "accepted"
@@ -310,14 +301,46 @@ class Intake:
             position = outcome.positions[0] if outcome.positions else self._store.high_water
             receipts[one.index] = self._receipts.of(one.draft.id, status, position)
             self._receipts.owe(one.draft, position, copies)
+            if not outcome.duplicate:
+                receipts[one.index].update(self._remarks(one, warnings))
+        again = {one.index: one for one, outcome in zip(checked, outcomes, strict=True) if outcome.duplicate}
+        broadcasts: dict[int, Draft | Message] = {
+            index: one.draft for index, one in again.items() if one.wire["to"] == BROADCAST
+        }
+        if broadcasts:
+            await self._name_missed(agent, broadcasts, receipts)
 
-    def _unreserve(self, draft: Draft) -> None:
-        for recipient in draft.recipients:
-            self._mailroom.mailbox(recipient).discount(len(draft.envelope))
-            if is_capability(recipient):
-                self._mailroom.drop_if_empty(recipient)
+    def _remarks(self, one: _Checked, warnings: dict[str, str | None]) -> dict[str, Any]:
+        """What else the receipt of an accepted message says; ``warnings`` are those of the same call."""
+        if one.missed:
+            faults = one.missed.items()
+            return {"missed": [{"to": to, "error": fault.uri, "detail": fault.sentence} for to, fault in faults]}
+        to = one.wire["to"]
+        if is_capability(to) and to not in warnings:
+            # To see who is present costs more than to accept a message.
+            warnings[to] = self._warning(to)
+        warning = warnings.get(to)
+        return {} if warning is None else {"warning": warning}
 
-    async def _admit_repeats(self, refused: Mapping[int, Message], receipts: list[dict[str, Any]], turn: Turn) -> None:
+    async def _name_missed(
+        self, agent: str, broadcasts: Mapping[int, Draft | Message], receipts: list[dict[str, Any]]
+    ) -> None:
+        """In the receipts of repeated broadcasts: who has no copy."""
+        try:
+            stored = await self._store.with_ids([one.id for one in broadcasts.values()])
+        except (StorageFull, StorageFailed):
+            log.failure("the node could not look who has a repeated broadcast")
+            return
+        for index, one in broadcasts.items():
+            have = {copy.recipient for copy in stored if (copy.sender, copy.id) == (one.sender, one.id)}
+            missed = [name for name in self._recipients.of_broadcast(agent) if name not in have]
+            if missed:
+                reason = "has no copy of it: its mailbox was full, or it was registered later"
+                receipts[index]["missed"] = [{"to": name, "detail": f"{name} {reason}"} for name in missed]
+
+    async def _admit_repeats(
+        self, agent: str, refused: Mapping[int, Message], receipts: list[dict[str, Any]], turn: Turn
+    ) -> None:
         """Answer repeats of what was accepted as such, also if the node would refuse it now.
 
         A sender that lost its receipt must not be told that its message was refused because, since then, the mailbox
@@ -330,12 +353,17 @@ class Intake:
         except (StorageFull, StorageFailed):
             log.failure("the node could not look whether refused messages are repeats")
         repeats: set[str] = set()
+        broadcasts: dict[int, Draft | Message] = {}
         for index, message in refused.items():
             position = positions.get((str(message.sender), message.id))
             if position is not None:
                 receipts[index] = self._receipts.of(message.id, "duplicate", position)
                 repeats.add(message.id)
+                if message.to == BROADCAST:
+                    broadcasts[index] = message
         turn.repeats(repeats, self._now_s())
+        if broadcasts:
+            await self._name_missed(agent, broadcasts, receipts)
 
     def _hold(self, turn: Turn, place: Place | None, error: TrishulaError) -> None:
         if place is None:

@@ -29,6 +29,8 @@ log = Logger()
 
 #: What nothing changed in is told again so often: one of the tellings may have got lost.
 PRESENCE_PERIOD_S = 2.0
+#: Capabilities named in a sentence: enough to see a slip of the pen.
+_CAPABILITIES_TOLD = 10
 
 
 class Neighbourhood:
@@ -171,6 +173,25 @@ class Neighbourhood:
     def able(self, capability: str) -> list[str]:
         """The nodes in reach where an agent is present that can take messages to a capability."""
         return self._neighbours.able(capability)
+
+    def warning(self, address: str) -> str | None:
+        """Of the address of a capability: what to say if nobody who is present, here or elsewhere, announced it."""
+        capability = Address.parse(address).capability or ""
+        if self._directory.able(capability, self._now()) or self.able(capability):
+            return None
+        known = sorted(
+            {
+                one
+                for entry in self.entries()
+                if entry["presence"] in ("online", "busy")
+                for one in entry["capabilities"]
+            }
+        )
+        told = ", ".join(known[:_CAPABILITIES_TOLD]) + (" and others" if len(known) > _CAPABILITIES_TOLD else "")
+        return (
+            f'no agent that is present here or at a linked node announced "{capability}"; the message waits until one '
+            f"does, or its time to live is over; " + (f"announced now: {told}" if known else "nothing is announced now")
+        )
 
     def has_instance(self, address: str) -> bool:
         """Whether an instance is with another node, as far as this one has heard."""

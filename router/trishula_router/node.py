@@ -45,6 +45,7 @@ from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients
 from trishula_router.replication import Replication
 from trishula_router.retention import Retention
+from trishula_router.room import Room
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import Store
 from trishula_router.tokens import digest_of
@@ -185,7 +186,7 @@ class Node:
         )
         self.intake = Intake(
             store,
-            self.mailroom,
+            Room(self.mailroom, config.limits),
             Receipts(config.node, store, self.peering, tell=router.tell, now=now),
             Recipients(principals, self.knows_instance),
             config.limits,
@@ -193,6 +194,7 @@ class Node:
                 Rate(config.limits.rate_per_s, config.limits.burst),
                 Rate(config.limits.broadcast_rate_per_s, config.limits.broadcast_burst),
             ),
+            warning=self.neighbourhood.warning,
             now_s=clock.seconds,
             refused=self.refusals.refused,
             default_ttl_ms=config.delivery.default_ttl_ms,
@@ -201,7 +203,9 @@ class Node:
         )
         self.retention = Retention(store, config.retention, now)
         self.peeking = Peeking(store)
-        self.audit = Audit(config.node, store, self.settlement, self.peering.missing)
+        self.audit = Audit(
+            config.node, store, self.settlement, missing=self.peering.missing, warning=self.neighbourhood.warning
+        )
         self.dead_letters = DeadLetters(store, self.settlement, lambda address: self._reach(address) == address)
 
     async def start(self) -> None:

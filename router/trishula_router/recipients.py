@@ -57,6 +57,10 @@ class Recipients:
         principal = self._registry.get(agent)
         return principal is None or principal.may_send(_granted_as(to))
 
+    def of_broadcast(self, agent: str) -> tuple[str, ...]:
+        """Everybody that a broadcast of an agent is for."""
+        return tuple(name for name in self._registry.names() if name != agent)
+
     def find(self, agent: str, message: Message, index: int, *, as_answer: bool = False) -> tuple[str, ...]:
         """The addresses that a message goes to.
 
@@ -86,7 +90,7 @@ class Recipients:
                 "list in the agents file"
             )
         if message.to == BROADCAST:
-            return tuple(name for name in self._registry.names() if name != agent)
+            return self.of_broadcast(agent)
         if address.instance is not None and not self._knows_instance(message.to):
             raise InstanceUnknown(
                 f"{place}, and that instance is not there (any more); write to {address.agent}, whose mailbox is "

@@ -129,6 +129,17 @@ def test_a_call_to_an_absent_agent_names_the_message(users: Users) -> None:
     assert users.json("dc", "why", told["id"])["messages"][0]["state"] == "accepted"
 
 
+def test_a_mistyped_capability_is_named_at_once(users: Users) -> None:
+    sent = users.start("dc", "send", "capability:ehco", "--text", "hi", "--id", "cli.slip")
+    out, err = sent.communicate(timeout=60)
+    assert (sent.returncode, "accepted" in out) == (0, True)
+    assert 'warning: no agent that is present here or at a linked node announced "ehco"' in err
+    assert "announced now: echo" in err
+    assert 'announced "ehco"' in users.run("dc", "why", "cli.slip")
+    unanswered = users.run("dc", "call", "capability:ehco", "echo", "--timeout", "1s", code=Exit.OUTCOME_UNKNOWN)
+    assert 'announced "ehco"' in unanswered
+
+
 def test_send_wait_why(users: Users) -> None:
     told = users.json("dc", "send", "bot", "--text", "hello", "--id", "cli.1", "--wait")
     assert (told["status"], told["outcome"]["state"], told["copies"]) == ("accepted", "done", 1)

@@ -300,8 +300,11 @@ class NodeMachine(RuleBasedStateMachine):
             assert [receipt["id"] for receipt in receipts] == [message["id"] for message in messages]
             for receipt, message, mine in zip(receipts, messages, keys, strict=True):
                 if receipt["status"] == "accepted":
+                    missed = {one["to"] for one in receipt.get("missed", ())}
+                    got = [key for key in mine if key[2] not in missed]
+                    assert got, "accepted for nobody"
                     assert not any(key in self.model.accepted for key in mine), "accepted twice"
-                    self.model.accepted.update(dict.fromkeys(mine, message["priority"]))
+                    self.model.accepted.update(dict.fromkeys(got, message["priority"]))
                 elif receipt["status"] == "refused":
                     assert receipt["error"].rpartition(".")[2] in ("mailbox_full", "instance_unknown"), receipt
                     assert not any(key in self.model.accepted for key in mine), "refused what was accepted before"

@@ -6,7 +6,8 @@ order, and breaks: then the client offers everything anew on another session, wh
 arrives.
 
 At every step, in the store: what one client sent to one recipient with one urgency stands in the order in which it was
-sent, without a gap. In the end: all of it is there, once.
+sent, without a gap, but for broadcasts: who has no room is left out. In the end: all of it is there, once, and a
+broadcast is with everybody but those whom its receipt names.
 """
 
 from __future__ import annotations
@@ -199,7 +200,10 @@ class OrderMachine(RuleBasedStateMachine):
             found.setdefault((stored.recipient, place[stored.id]), []).append(stored.id)
         for (recipient, line), ids in found.items():
             sent = [message_id for *other, message_id in self.sent if tuple(other) == line]
-            assert ids == sent[: len(ids)], f"to {recipient} as {line}: {ids}, sent as {sent}"
+            if line[0] == "broadcast":
+                assert ids == [one for one in sent if one in ids], f"to {recipient} as {line}: {ids}, sent as {sent}"
+            else:
+                assert ids == sent[: len(ids)], f"to {recipient} as {line}: {ids}, sent as {sent}"
 
     def teardown(self) -> None:
         self.store._failures.clear()
@@ -223,6 +227,11 @@ class OrderMachine(RuleBasedStateMachine):
         assert not len(self.outbox), f"{len(self.outbox)} messages never found their way"
         for message_id, got in self.receipts.items():
             assert [type(one) for one in got] == [Receipt], f"{message_id} got {got}"
+        for to, _, message_id in self.sent:
+            everybody = {"agni", "rushabdev"} if to == "broadcast" else {to}
+            have = {stored.recipient for stored in self.memory._messages.values() if stored.id == message_id}
+            named = {one.to for one in self.receipts[message_id][0].missed}
+            assert (have | named, have & named) == (everybody, set()), f"{message_id} to {to}: {have}, missed: {named}"
         self.rig.crash()
         self._directory.cleanup()
 

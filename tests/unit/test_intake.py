@@ -313,13 +313,47 @@ def test_a_full_mailbox_by_size(make: MakeRig) -> None:
     )
 
 
-def test_a_broadcast_is_refused_whole_if_one_mailbox_is_full(make: MakeRig) -> None:
+def test_a_full_mailbox_keeps_a_broadcast_from_nobody_else(make: MakeRig) -> None:
     rig = make(limits=small(mailbox_messages=1))
     session = rig.join("dc")
     first, everybody = rig.send(session, {"id": "m", "to": "rushabdev"}, {"id": "b", "to": "broadcast"})
-    assert first["status"] == "accepted"
-    assert refused(everybody)[0] == "mailbox_full"
-    assert open_of(rig, "agni") == (0, 0)
+    assert first["status"] == everybody["status"] == "accepted"
+    (missed,) = everybody["missed"]
+    assert (missed["to"], missed["error"]) == ("rushabdev", E + "mailbox_full")
+    assert missed["detail"].startswith("the mailbox of rushabdev is full: the node keeps 1 messages")
+    assert open_of(rig, "agni")[0] == open_of(rig, "rushabdev")[0] == 1
+    assert [one["message"]["id"] for one in rig.fetch(rig.join("agni"))["deliveries"]] == ["b"]
+
+
+def test_a_repeated_broadcast_names_again_who_did_not_get_it(make: MakeRig) -> None:
+    rig = make(limits=small(mailbox_messages=1))
+    session = rig.join("dc")
+    rig.send(session, {"id": "m", "to": "rushabdev"}, {"id": "b", "to": "broadcast"})
+    rushabdev = rig.join("rushabdev")
+    rig.ack(rushabdev, rig.fetch(rushabdev)["deliveries"][0]["token"])
+    # There is room by now; the broadcast is what it was all the same.
+    (again,) = rig.send(session, {"id": "b", "to": "broadcast"})
+    assert again["status"] == "duplicate"
+    assert [missed["to"] for missed in again["missed"]] == ["rushabdev"]
+    assert open_of(rig, "rushabdev")[0] == 0
+
+
+def test_a_broadcast_that_nobody_has_room_for_is_refused(make: MakeRig) -> None:
+    rig = make(limits=small(mailbox_messages=1))
+    session = rig.join("dc")
+    *_, everybody, behind = rig.send(
+        session,
+        {"id": "a", "to": "rushabdev"},
+        {"id": "c", "to": "agni"},
+        {"id": "b", "to": "broadcast"},
+        {"id": "d", "to": "broadcast"},
+    )
+    error, sentence = refused(everybody)
+    assert error == "mailbox_full"
+    assert sentence.startswith("the mailboxes of all 2 recipients are full: agni, rushabdev")
+    assert everybody["retry_after_s"] == 1.0
+    # The order of broadcasts stays.
+    assert "waits behind b" in refused(behind)[1]
 
 
 def test_concurrent_sends_do_not_overfill_a_mailbox(make: MakeRig, store: HeldStore) -> None:
@@ -606,3 +640,35 @@ def test_a_flood_of_false_senders_is_noted_and_counted(make: MakeRig) -> None:
     records = rig.call(rig.join("dc", operator=True), uris.AUDIT_QUERY, {"kind": "refused"})["records"]
     assert len(records) <= 22
     assert sum(1 + record.get("more", 0) for record in records) == 1000
+
+
+# -- what nobody can do ------------------------------------------------------------------------------------------------
+
+
+def test_a_message_to_a_capability_that_nobody_has_is_accepted_with_a_warning(rig: Rig, dc: int) -> None:
+    agni = rig.join("agni")
+    rig.attach(agni, capabilities=["deploy", "review"])
+    able, mistyped = rig.send(dc, {"id": "m1", "to": "capability:deploy"}, {"id": "m2", "to": "capability:deplyo"})
+    assert able["status"] == mistyped["status"] == "accepted"
+    assert "warning" not in able
+    assert mistyped["warning"] == (
+        'no agent that is present here or at a linked node announced "deplyo"; the message waits until one does, or '
+        "its time to live is over; announced now: deploy, review"
+    )
+    rig.leave(agni)
+    (gone,) = rig.send(dc, {"id": "m3", "to": "capability:deploy"})
+    assert gone["warning"].endswith("; nothing is announced now")
+
+
+def test_why_says_that_nobody_can_do_it_as_long_as_that_is_so(rig: Rig, dc: int) -> None:
+    rig.send(dc, {"id": "m1", "to": "capability:deploy"})
+    (life,) = rig.call(dc, uris.AUDIT_WHY, "m1")["messages"]
+    assert life["warning"].startswith('no agent that is present here or at a linked node announced "deploy"')
+    agni = rig.join("agni")
+    rig.attach(agni, capabilities=["deploy"])
+    (life,) = rig.call(dc, uris.AUDIT_WHY, "m1")["messages"]
+    assert "warning" not in life
+    rig.ack(agni, *(delivery["token"] for delivery in rig.pushed(agni)))
+    rig.leave(agni)
+    (life,) = rig.call(dc, uris.AUDIT_WHY, "m1")["messages"]
+    assert (life["state"], "warning" in life) == ("done", False)

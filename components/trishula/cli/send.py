@@ -140,6 +140,11 @@ def send(
         if wait:
             told["outcome"] = _outcome(bus, receipt.id, wait_timeout)
     state.show(told, lambda: _render(told))
+    if receipt.warning is not None:
+        click.echo(f"trishula: warning: {plain(receipt.warning)}", err=True)
+    if receipt.missed:
+        reasons = "\n".join(f"  {plain(one.to)}: {plain(one.detail or one.error)}" for one in receipt.missed)
+        click.echo(f"trishula: warning: {len(receipt.missed)} don't get it:\n{reasons}", err=True)
     outcome = told.get("outcome")
     if outcome is not None and outcome["state"] != "done":
         raise CallFailed(

@@ -63,6 +63,8 @@ def timeline(told: dict[str, Any]) -> RenderableType:
             kind = plain(event.get("kind", "?"))
             table.add_row(local_time(at), span, Text(kind, style=_COLOURS.get(kind, "cyan")), _details(event))
             before = at if isinstance(at, int) else before
+        if life.get("warning") is not None:
+            heading.append(f"\n{plain(life['warning'])}", style="yellow")
         parts += [heading, table]
     for one in told.get("missing", ()):
         text = f"{plain(one.get('reason'))}: its records after {one.get('held')} are not here"
