@@ -36,6 +36,7 @@ from trishula.awaiting import Pending, start
 from trishula.client import DEFAULT_HEARTBEAT_S, DEFAULT_WINDOW, Client
 from trishula.dispatch import Dispatcher
 from trishula.errors import TrishulaError
+from trishula.forks import check_reactor
 from trishula.handlers import Handler
 from trishula.keeping import Keeping
 from trishula.message import MAIL_TYPES, SIGNAL_TYPES
@@ -253,6 +254,8 @@ class Agent:
         """In a blocking handler's thread: ``agent.from_thread(agent.send, "dc", payload=…)``, and wait for it."""
         from twisted.internet import reactor
         from twisted.internet.threads import blockingCallFromThread
+
+        check_reactor()
 
         async def run() -> T:
             return await verb(*args, **kwargs)

@@ -15,15 +15,16 @@ its own and not to a running agent's. ``fetch`` without an instance takes from t
 :class:`~trishula.errors.MailboxBusy` says that a running agent is being pushed them.
 
 The reactor runs in a thread of its own (crochet); every method may be called from any other thread. A process has one
-reactor: in a process that runs an agent already, this uses the agent's.
+reactor: in a process that runs an agent already, this uses the agent's. A bus belongs to the process that joined with
+it: after ``fork`` every verb in the child says so at once.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -32,14 +33,15 @@ from typing import Any, TypeVar
 import crochet
 from twisted.internet.defer import Deferred
 
-from trishula.awaiting import Pending
 from trishula.client import Client
-from trishula.deliveries import Delivery, Fetched
+from trishula.deliveries import Fetched
 from trishula.errors import OutcomeUnknown, TrishulaError
+from trishula.forks import check_process, check_reactor
 from trishula.names import Address
 from trishula.outbox import Receipt
 from trishula.settings import load
-from trishula.surroundings import real, use_monotonic_timers
+from trishula.surroundings import Clock, real, use_monotonic_timers
+from trishula.unfetched import ASK_TIMEOUT_S, Unfetched
 
 __all__ = ["Bus", "connect"]
 
@@ -49,8 +51,6 @@ T = TypeVar("T")
 _SLACK_S = 30.0
 #: For the last acks. A node that is slower than that delivers to an address that is gone, and knows it.
 _DRAIN_S = 1.0
-#: Messages to a script's own address that nobody has fetched: half of its window, so that answers still get through.
-_UNFETCHED = 32
 
 
 def connect(
@@ -76,20 +76,22 @@ def connect(
     settings = replace(load(url=url, agent=agent, token=token, profile=profile), failback_s=None)
     _start_reactor()
     around = real()
-    bus = Bus(Client(settings, instance=around.word(4), around=around), timeout)
+    bus = Bus(Client(settings, instance=around.word(4), around=around), timeout, around.clock)
     bus.start()
     return bus
 
 
 def _start_reactor() -> None:
-    global _reactor_is_up
+    global _reactor_pid
     with _lock:
-        if _reactor_is_up:
+        if _reactor_pid is not None:
+            check_process(_reactor_pid)
             return
         # Imported by name: asking for the module would install a reactor.
         installed = sys.modules.get("twisted.internet.reactor")
         if installed is not None and installed.running:
             # An agent's, or an application's: it is driven there, and we only hand work over to it.
+            check_reactor()
             crochet.no_setup()
         else:
             # Late, as above.
@@ -97,22 +99,22 @@ def _start_reactor() -> None:
 
             use_monotonic_timers(reactor, time.monotonic)
             crochet.setup()
-        _reactor_is_up = True
+        _reactor_pid = os.getpid()
 
 
-#: A process has one reactor, and crochet is set up once.
-_reactor_is_up = False
+#: A process has one reactor, and crochet is set up once: the process in which that was done.
+_reactor_pid: int | None = None
 _lock = threading.Lock()
 
 
 class Bus:
     """The verbs; made by :func:`connect`."""
 
-    def __init__(self, client: Client, timeout_s: float) -> None:
+    def __init__(self, client: Client, timeout_s: float, clock: Clock) -> None:
         self._client = client
         self._timeout_s = timeout_s
-        self._arrived: deque[Delivery] = deque()
-        self._arrival: Pending[None] | None = None
+        self._unfetched = Unfetched(client, clock)
+        self._pid = os.getpid()
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -130,13 +132,18 @@ class Bus:
         """Join; :func:`connect` has done it."""
 
         async def begin() -> None:
-            self._client.attach(self._take)
+            self._client.attach(self._unfetched.take)
             await self._client.start(self._timeout_s)
 
         self._wait(self._timeout_s, begin)
 
     def close(self) -> None:
-        """Leave, after the last acks: one is always on its way when a call has just been answered."""
+        """Leave, after the last acks: one is always on its way when a call has just been answered.
+
+        In a process that was forked since there is nothing to leave: the session is the parent's.
+        """
+        if os.getpid() != self._pid:
+            return
 
         async def leave() -> None:
             if self._client.is_ready:
@@ -153,7 +160,7 @@ class Bus:
 
     def _wait(self, timeout_s: float, verb: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Run a coroutine in the reactor's thread and wait for it."""
-
+        check_process(self._pid)
         is_awaited = True
 
         async def run() -> T | None:
@@ -263,9 +270,10 @@ class Bus:
 
         Raises:
             MailboxBusy: a running agent is being pushed them.
+            BusUnreachable, OutcomeUnknown: no node says what there is.
         """
         if instance is not None and instance == self._client.address.instance:
-            return self._wait(wait_s, self._own, max, wait_s)
+            return self._wait(wait_s + ASK_TIMEOUT_S, self._unfetched.fetch, max, wait_s)
 
         async def fetch() -> Fetched:
             return await self._client.fetch(max=max, wait_s=wait_s, instance=instance)
@@ -311,34 +319,3 @@ class Bus:
             await self._client.subscribe(topic, on_event)
 
         self._wait(10.0, subscribe)
-
-    # -- messages to the script's own address --------------------------------------------------------------------------
-
-    def _take(self, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            message = delivery.message
-            if any(held.message.id == message.id and held.message.sender == message.sender for held in self._arrived):
-                # Its lease ran out while nobody fetched it: only the newer token counts.
-                self._arrived = deque(h for h in self._arrived if h.message.id != message.id)
-            if len(self._arrived) >= _UNFETCHED:
-                reason = f"the script {self.address} fetches no messages, and holds {_UNFETCHED} already"
-                self._client.nack_soon(delivery.token, reason, requeue=False)
-            else:
-                self._arrived.append(delivery)
-        if self._arrival is not None:
-            self._arrival.resolve(None)
-            self._arrival = None
-
-    async def _own(self, limit: int, wait_s: float) -> Fetched:
-        if not self._arrived and wait_s > 0:
-            self._arrival = Pending()
-            await self._client.wait(self._arrival, wait_s)
-        taken = [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
-        attached = self._client.attached
-        return Fetched(
-            taken,
-            "" if attached is None else attached.epoch,
-            0 if attached is None else attached.high_water,
-            len(self._arrived),
-            len(taken),
-        )

@@ -543,6 +543,99 @@ async def test_a_script_uses_the_same_verbs_and_waits(node: NodeProcess) -> None
     }  # fmt: skip
 
 
+UNSETTLED = """
+import json, trishula
+with trishula.connect() as bus:
+    own = bus.address.instance
+    def counts():
+        fetched = bus.fetch(instance=own)
+        return [len(fetched.deliveries), fetched.pending, fetched.in_flight]
+    found = {"before": counts()}
+    bus.send(str(bus.address), payload="to this script")
+    [delivery] = bus.fetch(instance=own, wait_s=5).deliveries
+    found["unacknowledged"] = counts()
+    bus.nack([delivery.token], "not now")
+    found["given back"] = counts()
+    [delivery] = bus.fetch(instance=own, wait_s=30).deliveries
+    bus.ack([delivery.token])
+    found["after"] = counts()
+print(json.dumps(found))
+"""
+
+
+@on_reactor
+async def test_a_script_s_own_mailbox_is_not_empty_before_all_is_settled(node: NodeProcess) -> None:
+    found = json.loads(await output_of(script(node, "dc", UNSETTLED)))
+    assert found == {"before": [0, 0, 0], "unacknowledged": [0, 0, 1], "given back": [0, 1, 0], "after": [0, 0, 0]}
+
+
+FORKED = """
+import os, sys, trishula
+def child(what):
+    read, write = os.pipe()
+    if os.fork() == 0:
+        try:
+            what()
+            said = "nothing"
+        except trishula.TrishulaError as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(write, said.encode())
+        os._exit(0)
+    os.wait()
+    return os.read(read, 4096).decode().replace(str(os.getpid()), "PARENT")
+with trishula.connect() as bus:
+    print(child(lambda: bus.send("agni")))
+    print(child(bus.close))
+    print(child(trishula.connect))
+    bus.send("agni")
+"""
+
+
+@on_reactor
+async def test_a_forked_child_is_told_at_once_that_the_bus_is_its_parent_s(node: NodeProcess) -> None:
+    # A child that hangs does so for 40 s, which is longer than the script may take.
+    verb, close, connect = (await output_of(script(node, "dc", FORKED))).splitlines()
+    assert verb.startswith("BusUnreachable: process ")
+    assert "was forked from process PARENT after that had joined the bus" in verb
+    assert close == "nothing"
+    assert connect.partition(" was forked")[2] == verb.partition(" was forked")[2]
+
+
+FORKED_HANDLER = """
+import os
+from trishula import Agent, TrishulaError, connect
+agent = Agent("agni", state=False)
+@agent.procedure(thread=True)
+def fork():
+    read, write = os.pipe()
+    if os.fork() == 0:
+        said = []
+        for verb in (lambda: agent.from_thread(agent.send, "dc"), connect):
+            try:
+                verb()
+            except TrishulaError as error:
+                said.append(str(error))
+        os.write(write, chr(10).join(said).encode())
+        os._exit(0)
+    os.wait()
+    return os.read(read, 4096).decode()
+agent.run()
+"""
+
+
+@on_reactor
+async def test_a_child_of_an_agent_is_told_so_too(node: NodeProcess) -> None:
+    process = script(node, "agni", FORKED_HANDLER)
+    try:
+        async with client_of(node) as dc:
+            said = str(await dc.call("agni", "fork", timeout=30.0)).splitlines()
+    finally:
+        process.terminate()
+        await output_of(process)
+    assert len(said) == 2
+    assert all("was forked from one that runs an agent" in sentence for sentence in said)
+
+
 @on_reactor
 async def test_a_script_can_not_take_from_a_running_agent(node: NodeProcess) -> None:
     async with running(node, Agent("agni")), client_of(node, "agni", instance="script") as script_of_agni:
