@@ -45,7 +45,8 @@ epoch_changed?}``
 ``mailbox.peek({max?, after?, instance?})`` → ``{messages: [{message, state, attempts}…], more, after, epoch,
 high_water, pending, in_flight}``
     Looks at the caller's mailbox in order of delivery and takes nothing: no lease, no attempt, no news to senders. What
-    is out is shown too (``state`` ``delivered``). ``after`` leads to the next page. May be repeated: yes.
+    is out is shown too (``state`` ``delivered``). ``after`` leads to the next page, at the same node and in the same
+    ``epoch``. May be repeated: yes.
 ``mailbox.status([id…])`` → ``{id: {state, …}}``
     Of messages the caller sent or received. May be repeated: yes.
 ``mailbox.cancel([id…])`` → ``[true | false…]``

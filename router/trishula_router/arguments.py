@@ -109,14 +109,14 @@ class FetchOptions(_Options, frozen=True, kw_only=True):
 
 
 class PeekOptions(_Options, frozen=True, kw_only=True):
-    """``mailbox.peek``; ``after`` is (priority, seq) of the last message of a former page."""
+    """``mailbox.peek``; ``after`` is that of a former page: (priority, arrival) of the last message of it."""
 
     max: Annotated[int, msgspec.Meta(ge=1, le=FETCH_LIMIT)] = 64
     after: tuple[_Position, _Position] | None = None
     instance: _Instance | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "max": f"an integer from 1 to {FETCH_LIMIT}",
-        "after": 'the "after" of a former answer: two integers, priority and seq',
+        "after": 'the "after" of a former answer of this node: two integers',
         "instance": INSTANCE_RULE,
     }
 

@@ -138,7 +138,7 @@ class Node:
             tell=router.tell,
             # Settlement makes room and delivery fills it; delivery ends what it can't deliver: one has to come first.
             has_room=lambda address: self.delivery.pump_soon(address),
-            notices=Notices(self._accepted_at, config.delivery.default_ttl_ms, self._reach),
+            notices=Notices(config.node, self._accepted_at, config.delivery.default_ttl_ms, self._reach),
             arrived=lambda entries: self.delivery.arrived(entries),
         )
         self.delivery = Delivery(

@@ -48,14 +48,20 @@ class Notices:
     """Writes notices.
 
     Args:
+        node: the own node's name: the number of a dead letter means another one at another node.
         place: where a message was accepted, by its position: (node, epoch of its store, sequence).
         ttl_ms: how long a notice is tried.
         reach: which address to write to for an address that sent something: itself, its agent, or ``None``.
     """
 
     def __init__(
-        self, place: Callable[[int], tuple[str, str, int]], ttl_ms: int, reach: Callable[[str], str | None]
+        self,
+        node: str,
+        place: Callable[[int], tuple[str, str, int]],
+        ttl_ms: int,
+        reach: Callable[[str], str | None],
     ) -> None:
+        self._node = node
         self._place = place
         self._ttl_ms = ttl_ms
         self._reach = reach
@@ -73,7 +79,7 @@ class Notices:
             uri = DeadLetter.uri
             sentence = (
                 f"the {entry.type} {entry.id} to {entry.recipient} is a dead letter: {reason}; an operator can put it "
-                f"back with: trishula dead replay {entry.position}"
+                f"back, at the node {self._node}, with: trishula dead replay {entry.position}"
             )
         else:
             uri = MessageExpired.uri

@@ -28,7 +28,10 @@ class Peeking:
         self._store = store
 
     async def page(self, address: str, after: tuple[int, int] | None, limit: int) -> dict[str, Any]:
-        """The open messages of an address in order of delivery, behind ``after``: (priority, seq) of a former page.
+        """The open messages of an address in order of delivery, behind ``after``: that of a former page.
+
+        ``after`` is (priority, arrival) of the last message that was shown: its place in this node's store. Not its
+        position: those of messages that another node accepted are in that node's order.
 
         A body that is lost or damaged is left out: its message is dead when its turn comes.
         """
@@ -46,5 +49,5 @@ class Peeking:
             if message.position in bodies:
                 wire = msgspec.json.decode(bodies[message.position])
                 messages.append({"message": wire, "state": message.state_word, "attempts": message.attempts})
-        last = (page[-1].priority, page[-1].position) if page else after or BEFORE_ALL
+        last = (page[-1].priority, page[-1].arrival) if page else after or BEFORE_ALL
         return {"messages": messages, "more": len(found) > shown, "after": list(last)}

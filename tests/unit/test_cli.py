@@ -559,6 +559,15 @@ def test_inbox_peek_takes_nothing(trishula: Trishula, bus: FakeBus) -> None:
     ]
 
 
+def test_inbox_peek_ends_where_an_older_node_shows_the_same_page_again(trishula: Trishula, bus: FakeBus) -> None:
+    counts = {"pending": 2, "in_flight": 0, "high_water": 42}
+    page = {"messages": [peeked(1, "accepted", 0)], "more": True, "after": [3, 1 << 48], **counts}
+    bus.answers[uris.MAILBOX_PEEK] = [page, page]
+    ran = trishula("inbox", "--peek")
+    assert ran.code == Exit.TRY_LATER
+    assert "the node shows the same page again" in ran.err
+
+
 def test_inbox_peek_as_json(trishula: Trishula, bus: FakeBus) -> None:
     one = peeked(1, "accepted", 0)
     bus.answers[uris.MAILBOX_PEEK] = [{"messages": [one], "more": True, "after": [3, 1]}]

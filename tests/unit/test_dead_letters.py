@@ -74,8 +74,8 @@ def test_the_sender_gets_an_error_message(rig: Rig, dc: int, agni: int) -> None:
         "priority": 2,
         "payload": {
             "error": "trishula.error.dead_letter",
-            "message": "the COMMAND m1 to agni is a dead letter: it failed; an operator can put it back with: "
-            f"trishula dead replay {seq}",
+            "message": "the COMMAND m1 to agni is a dead letter: it failed; an operator can put it back, at the "
+            f"node single, with: trishula dead replay {seq}",
             "reason": "it failed",
         },
     }

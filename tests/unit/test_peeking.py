@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
+from tests.support.pair import Nodes
 from tests.support.stores import result_of
 from trishula import uris
 from trishula.errors import ArgumentInvalid
@@ -93,5 +94,27 @@ def test_a_bad_place_is_refused(rig: Rig) -> None:
     with pytest.raises(ArgumentInvalid) as caught:
         peek(rig, rig.join("agni"), after=[1])
     assert caught.value.sentence == (
-        'options.after is [1]; it must be the "after" of a former answer: two integers, priority and seq'
+        'options.after is [1]; it must be the "after" of a former answer of this node: two integers'
     )
+
+
+def test_pages_follow_each_other_where_another_node_accepted_some(tmp_path: Path) -> None:
+    # A position says which node accepted a message and not when it came: those of other nodes are all above our own.
+    nodes = Nodes(tmp_path, {name: MemoryStore(f"epoch-{name}", name) for name in ("agni", "rushabdev")})
+    nodes.advance(1.0)
+    here, there = nodes.rigs["agni"], nodes.rigs["rushabdev"]
+    senders = {here: here.join("dc"), there: there.join("dc")}
+    sent = []
+    for index, rig in enumerate([there, here, here, there, here, there, there, here]):
+        rig.begin(senders[rig], uris.MAILBOX_SEND, [{"type": "STATUS", "id": f"m{index}", "to": "agni"}])
+        nodes.settle()
+        sent.append(f"m{index}")
+    for rig in (here, there):
+        agni, looked, after = rig.join("agni"), [], None
+        for _ in range(len(sent)):
+            page = peek(rig, agni, max=2, **({} if after is None else {"after": after}))
+            looked += ids(page)
+            after = page["after"]
+            if not page["more"]:
+                break
+        assert looked == sent

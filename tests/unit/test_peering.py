@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,23 @@ def test_a_receipt_tells_of_two_copies(two: Nodes) -> None:
     dc = two.rigs["agni"].join("dc")
     (receipt,) = send(two, "agni", dc, {"id": "m1", "to": "agni"})
     assert (receipt["status"], receipt["node"], receipt["copies"]) == ("accepted", "agni", 2)
+
+
+def test_a_notice_says_at_which_node_its_number_is_the_letters(two: Nodes) -> None:
+    # One letter accepted here, one there, so that the numbers of both nodes mean something at both.
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    dc, agni = here.join("dc"), there.join("agni")
+    there.attach(agni)
+    send(two, "agni", dc, {"id": "m1", "to": "agni", "type": "COMMAND", "procedure": "p"})
+    (delivery,) = there.pushed(agni)
+    there.nack(agni, delivery["token"], requeue=False)
+    two.settle()
+    (notice,) = here.fetch(dc)["deliveries"]
+    place = re.search(r"at the node (\w+), with: trishula dead replay (\d+)", notice["message"]["payload"]["message"])
+    assert place is not None
+    node, number = place[1], int(place[2])
+    boss = two.rigs[node].join("dc", operator=True)
+    assert two.rigs[node].call(boss, uris.ADMIN_DEAD_SHOW, number)["id"] == "m1"
 
 
 def test_who_asks_for_one_copy_does_not_wait(two: Nodes) -> None:

@@ -25,6 +25,8 @@ _PAGE = 1000
 def dead() -> None:
     """Dead letters: messages whose attempts are used up, or that were refused for good (operators only).
 
+    A letter's number is that of the node you ask: linked nodes number their letters each for itself.
+
     \b
     Examples:
       trishula dead list --agent agni

@@ -10,6 +10,7 @@ import msgspec
 
 from trishula import uris
 from trishula.cli.state import State, json_option, local_time, plain
+from trishula.errors import NodeFailed
 from trishula.message import Message
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ def _look(state: State, limit: int | None) -> None:
                     message = msgspec.convert(one["message"], Message)
                     state.console().print(_render(message, one["attempts"], is_out=one["state"] == "delivered"))
             looked += len(told["messages"])
+            if told["more"] and told["after"] <= options.get("after", []):
+                # A linked node of an older version names places by which it doesn't go on.
+                raise NodeFailed("the node shows the same page again; take `trishula inbox`, or update the node")
             more, options = told["more"], {"after": told["after"]}
     if not state.json:
         _print_ending(state, f"{looked} looked at", told["pending"], told["in_flight"], told["high_water"])
