@@ -17,7 +17,7 @@ Policy only: no I/O, no clock; ``delivery`` owns the mailboxes.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from trishula_router.lifecycle import Entry
@@ -29,6 +29,9 @@ BEFORE_ALL = (0, 0)
 
 #: Messages kept in memory: enough for several windows, so that reading on happens while the agent works.
 CAPACITY = 1024
+
+#: Places that may be out of date before it is worth while to make the heaps anew.
+_STALE_PLACES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +101,7 @@ class Mailbox:
     def _spill(self) -> list[Entry]:
         waiting = sorted(self._waiting.values(), key=lambda entry: entry.order)
         kept, dropped = waiting[: self._capacity], waiting[self._capacity :]
-        self._waiting, self._ready, self._delayed = {}, [], []
-        for entry in kept:
-            self._place(entry)
+        self._place_anew(kept)
         self._frontier = kept[-1].order
         self._refill_is_void = True
         return dropped
@@ -146,12 +147,29 @@ class Mailbox:
         entry = self._waiting.pop(position, None)
         if entry is not None:
             self.held[position] = entry
+            self._tidy()
         return entry
 
     def move_out(self, position: int, size_bytes: int) -> Entry | None:
         """An open message is no longer here, because it waits in another mailbox; ``None`` if memory didn't hold it."""
         self.discount(size_bytes)
-        return self._waiting.pop(position, None) or self.held.pop(position, None)
+        entry = self._waiting.pop(position, None)
+        self._tidy()
+        return entry or self.held.pop(position, None)
+
+    def _tidy(self) -> None:
+        """Forget the places of what was taken out of its turn, once they are most of what the heaps hold.
+
+        Where nobody takes messages because their agent is at another node, their places would pile up for ever.
+        """
+        if len(self._ready) + len(self._delayed) > 2 * len(self._waiting) + _STALE_PLACES:
+            self._place_anew(self._waiting.values())
+
+    def _place_anew(self, entries: Iterable[Entry]) -> None:
+        entries = list(entries)
+        self._waiting, self._ready, self._delayed = {}, [], []
+        for entry in entries:
+            self._place(entry)
 
     def settled(self, entry: Entry) -> None:
         """A held message is in a final state: it is no longer here."""

@@ -7,7 +7,7 @@ that was out then is simply open, and is delivered again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from trishula.names import is_capability
@@ -119,6 +119,16 @@ class Mailroom:
         mailbox = self._mailboxes.get(address)
         if mailbox is not None and mailbox.is_empty:
             del self._mailboxes[address]
+
+    def drop_unused(self, is_wanted: Callable[[str], bool]) -> None:
+        """Forget the empty mailboxes of instances that nobody wants: to be called now and then.
+
+        Instances come and go under ever new names. Those that are at other nodes have mailboxes here too.
+        """
+        unused = [address for address, mailbox in self._mailboxes.items() if mailbox.is_empty and "/" in address]
+        for address in unused:
+            if not is_wanted(address):
+                del self._mailboxes[address]
 
     def counts(self, address: str) -> tuple[int, int]:
         """(pending, in flight) of an address."""

@@ -159,8 +159,9 @@ class Neighbourhood:
 
     def attached(self, address: Address) -> None:
         """A session of this node consumes a mailbox from now on."""
-        self._neighbours.claim(str(address), self._now())
-        self.tell_soon()
+        if self._peers:
+            self._neighbours.claim(str(address), self._now())
+            self.tell_soon()
 
     def entries(self) -> list[dict[str, Any]]:
         """The directory of all nodes."""

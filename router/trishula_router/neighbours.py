@@ -72,8 +72,13 @@ class Neighbours:
         self._claims[address] = max(now, self._claims.get(address, 0) + 1, *(claim + 1 for claim in known))
 
     def claims(self, addresses: Iterable[str]) -> dict[str, int]:
-        """The claims of the mailboxes that this node delivers, to be told to the peers."""
-        return {address: self._claims.get(address, 0) for address in addresses}
+        """The claims of the mailboxes that this node delivers: all of them, to be told to the peers.
+
+        Others are forgotten: who consumes such a mailbox next has a new claim, and instances come and go under ever new
+        names.
+        """
+        self._claims = {address: self._claims.get(address, 0) for address in addresses}
+        return dict(self._claims)
 
     def hear(self, presence: Presence) -> list[str]:
         """A peer spoke; returns the mailboxes that a newer session consumes there."""

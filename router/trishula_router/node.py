@@ -294,6 +294,7 @@ class Node:
             except (StorageFull, StorageFailed):
                 # It is tried again later.
                 self.instances.remember(address, self._clock.seconds())
+        self.mailroom.drop_unused(self.instances.is_there)
         await self.settlement.expire()
 
     def tell_presence(self) -> None:

@@ -175,6 +175,9 @@ class Procedures:
         options = arguments.read(arguments.FetchOptions, raw, "options")
         address = Address(caller.agent, options.instance)
         if options.instance is not None:
+            if not self._node.instances.is_there(str(address)):
+                # An agent at another node may answer it before the next round of news.
+                self._node.neighbourhood.tell_soon()
             self._node.instances.present(str(address), caller.session)
             self._node.directory.speaks_as(caller.agent, caller.session, options.instance)
         elsewhere = self._node.neighbourhood.consumer_of(address)

@@ -230,3 +230,18 @@ def test_what_comes_back_beyond_memory_is_left_to_the_store() -> None:
     _, limit = mailbox.begin_refill()
     mailbox.refill([entry(3), entry(4), entry(5), entry(6)], limit)
     assert taken(mailbox) == [3, 4, 5, 6]
+
+
+def test_what_is_taken_out_of_its_turn_leaves_nothing_behind() -> None:
+    # The mailbox of an agent at another node: each message arrives and is settled, and none is ever taken.
+    mailbox = Mailbox("agni")
+    for position in range(1, 5001):
+        mailbox.reserve(10)
+        mailbox.add(entry(position))
+        held = mailbox.hold(position)
+        assert held is not None
+        mailbox.settled(held)
+    assert len(mailbox._ready) < 100
+    mailbox.reserve(10)
+    mailbox.add(entry(6000))
+    assert [one.position for one in mailbox.take(10, 0).ready] == [6000]

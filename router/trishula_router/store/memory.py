@@ -299,8 +299,8 @@ class MemoryStore:
         waiting = [
             message
             for message in self._messages.values()
-            if mailbox_of(message.recipient, message.position, message.keeper) == recipient
-            and message.state is State.OPEN
+            if message.state is State.OPEN
+            and mailbox_of(message.recipient, message.position, message.keeper) == recipient
             and (message.priority, message.arrival) > after
         ]
         waiting.sort(key=lambda message: (message.priority, message.arrival))
