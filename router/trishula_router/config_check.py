@@ -17,7 +17,6 @@ What our promises depend on, and is therefore refused if it is otherwise:
 from __future__ import annotations
 
 import copy
-import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,8 +25,9 @@ from typing import cast
 
 from trishula import uris
 from trishula_router.effective import Json
+from trishula_router.json_text import NotJson, keys_twice, not_finite, parse_json
 from trishula_router.link_check import BATCH_BYTES, check_links, check_peer_path
-from trishula_router.options import MISSING, WHOLE, ConfigError, Fault, NodeConfig, parse_options
+from trishula_router.options import MISSING, TWICE, WHOLE, ConfigError, Fault, NodeConfig, parse_options
 from trishula_router.principals import AGENT_ROLE, LINK_ROLE, NODE_ROLE, OPERATOR_ROLE
 
 __all__ = ["COMPONENT_CLASS", "check_config", "check_with_crossbar", "read_config_file"]
@@ -55,28 +55,16 @@ def read_config_file(path: Path) -> Json:
     Raises:
         ConfigError: if it can't be read or is no JSON map.
     """
-    twice: list[str] = []
-
-    def to_map(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice.extend(key for key in result if keys.count(key) > 1)
-        return result
-
     try:
-        raw = json.loads(path.read_bytes(), object_pairs_hook=to_map)
+        raw = parse_json(path.read_bytes())
     except OSError as error:
         raise _one_fault(path, f"it can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise _one_fault(path, "it is not text in UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise _one_fault(path, f"it is not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
-    except RecursionError:
-        raise _one_fault(path, "it is nested too deeply") from None
-    if twice:
-        # JSON allows it, and the last one wins: somebody's change would have no effect.
-        raise ConfigError(tuple(Fault(str(path), WHOLE, f'the key "{key}" stands twice in one map') for key in twice))
+    except NotJson as error:
+        raise _one_fault(path, f"it {error}") from None
+    faults = [Fault(at, WHOLE, TWICE) for at in keys_twice(raw)]
+    faults += [Fault(at, value, "it must be a number that JSON has") for at, value in not_finite(raw)]
+    if faults:
+        raise ConfigError(tuple(faults))
     if not isinstance(raw, dict):
         raise _one_fault(path, "it must be a map")
     return raw

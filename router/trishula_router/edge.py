@@ -39,7 +39,7 @@ from trishula.message import show_value
 from trishula.names import Address
 from trishula.steady_clock import SteadyClock
 from trishula.surroundings import use_monotonic_timers
-from trishula_router.agents_file import AgentsFileError
+from trishula_router.agents_file import KEPT_FILE, AgentsFileError
 from trishula_router.direct_authorizer import Authorize, answer_directly
 from trishula_router.frames import guard_frames
 from trishula_router.links.connecting import install
@@ -144,7 +144,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         node = Node(
             config,
             store,
-            Principals(config.agents_file),
+            Principals(config.agents_file, config.state_dir / KEPT_FILE),
             self,
             clock=reactor,
             now=SteadyClock(wall_clock_ms, steady_ms, say_stepped),

@@ -273,7 +273,7 @@ class Node:
         if self.principals.fault != self._agents_fault:
             self._agents_fault = self.principals.fault
             if self._agents_fault is not None:
-                log.warn("{fault}; the agents stay as they were", fault=self._agents_fault)
+                log.warn("{fault}", fault=self._agents_fault)
         for session, sentence in self.admission.ended(self.now() / 1000):
             self.router.close_session(session, TokenInvalid.uri, sentence)
         self.settlement.take_back_overdue()

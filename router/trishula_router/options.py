@@ -26,6 +26,7 @@ from trishula.units import parse_bytes, parse_duration_s, parse_rate_per_s
 
 __all__ = [
     "MISSING",
+    "TWICE",
     "WHOLE",
     "ConfigError",
     "DeliveryPolicy",
@@ -58,6 +59,10 @@ MISSING: Final = _Mark("MISSING")
 WHOLE: Final = _Mark("WHOLE")
 
 
+#: The rule of keys, of which JSON keeps the last in silence.
+TWICE = "it must not stand twice in one map, because only the last of the two would count"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing that is wrong in a configuration.
@@ -75,11 +80,13 @@ class Fault:
     @property
     def sentence(self) -> str:
         """The fault as an operator reads it."""
+        # A key of somebody's file may hold anything, and a terminal shows this.
+        path = self.path if self.path.isprintable() else ascii(self.path)[1:-1]
         if self.value is MISSING:
-            return f"{self.path} is missing; {self.rule}"
+            return f"{path} is missing; {self.rule}"
         if self.value is WHOLE:
-            return f"{self.path}: {self.rule}"
-        return f"{self.path} is {show_value(self.value)}; {self.rule}"
+            return f"{path}: {self.rule}"
+        return f"{path} is {show_value(self.value)}; {self.rule}"
 
 
 class ConfigError(Exception):

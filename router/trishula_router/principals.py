@@ -2,8 +2,8 @@
 
 :class:`Principals` holds the last good state of the file. :meth:`Principals.reload_if_changed` looks at the file's
 stamp and reads it again when it changed: a new token works without a restart, a removed one stops working. A file that
-somebody broke while editing it does not lock everybody out: the last good state stays, and :attr:`Principals.fault`
-says what is wrong until it is mended.
+somebody broke while editing it does not lock everybody out: the last good state stays, also over a restart, because a
+copy of it is kept; and :attr:`Principals.fault` says what is wrong until it is mended.
 
 Policy: :meth:`Principal.may_send`, :meth:`Principal.may_call`, :meth:`Principals.check_token`.
 """
@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trishula.errors import TokenInvalid, TokenMissing
-from trishula_router.agents_file import ANYBODY, AgentRecord, AgentsFileError, Stamp, read_agents, stamp_of
+from trishula_router.agents_file import AgentsFileError, Stamp, keep_agents, load_agents, read_agents, stamp_of
+from trishula_router.agents_text import ANYBODY, AgentRecord
 from trishula_router.tokens import find_token, owner_of
 
 __all__ = ["AGENT_ROLE", "LINK_ROLE", "NODE_ROLE", "OPERATOR_ROLE", "Principal", "Principals"]
@@ -62,20 +63,27 @@ class Principal:
 class Principals:
     """All agents of a node, as its file has them.
 
+    Args:
+        path: the file.
+        kept: where the copy of the last good one is; ``None``: none is kept.
+
     Raises:
-        AgentsFileError: when made, if the file can't be used: a node must not start with it.
+        AgentsFileError: when made, if the file can't be used and there is no copy.
 
     Attributes:
-        fault: why the file can't be used since it was last changed, or ``None``.
+        fault: why the file can't be used since it was last changed, and what holds instead, or ``None``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: Path | None = None) -> None:
         self._path = path
-        self.fault: str | None = None
+        self._kept = kept
         # The stamp is taken before the reading: a change in between is then read twice rather than never.
         self._stamp: Stamp = stamp_of(path)
-        self._records: Mapping[str, AgentRecord] = read_agents(path)
+        records, self.fault = load_agents(path, kept)
+        self._records: Mapping[str, AgentRecord] = records
         self._principals = _principals_of(self._records)
+        if self.fault is None and stamp_of(path) is not None:
+            self._keep()
 
     def names(self) -> tuple[str, ...]:
         """All registered agents, sorted."""
@@ -108,14 +116,23 @@ class Principals:
         try:
             records = read_agents(self._path)
         except AgentsFileError as error:
-            self.fault = str(error)
+            self.fault = f"{error}; the node goes on with what it said last"
             return False
-        self.fault = None
-        if records == self._records:
-            return False
+        is_new = records != self._records
         self._records = records
+        self._keep()
+        if not is_new:
+            return False
         self._principals = _principals_of(records)
         return True
+
+    def _keep(self) -> None:
+        self.fault = None
+        if self._kept is not None:
+            try:
+                keep_agents(self._kept, self._records)
+            except AgentsFileError as error:
+                self.fault = str(error)
 
     def check_token(self, name: str, ticket: object, now_s: float) -> Principal:
         """The agent, if that is a valid token of it.

@@ -281,6 +281,37 @@ def test_an_agents_file_that_others_can_read_is_refused(node: NodeProcess) -> No
     )
 
 
+def test_an_agents_file_that_broke_while_the_node_was_down_locks_nobody_out(node: NodeProcess) -> None:
+    token = node.token("boss", operator=True)
+    with node:
+        pass
+    path = node.state_dir / "agents.json"
+    good, broken = path.read_text(), path.read_text().replace("{", "", 1)
+    path.write_text(broken)
+    node.start()
+    said = f"the file of agents {path} is not JSON: "
+    holds = f"; the node goes on with the copy of the last good one, {node.state_dir}/agents.json.good of "
+    asked = subprocess.run(
+        [*(sys.executable, "-m", "trishula_router", "node", "status", "--json"), "--state", str(node.state_dir)],
+        capture_output=True,
+        text=True,
+        env=environment(TRISHULA_TOKEN=token),
+        timeout=60.0,
+    )
+    assert asked.returncode == 0 and asked.stderr == "", "the token is still good"
+    fault = str(json.loads(asked.stdout)["agents_file_fault"])
+    assert fault.startswith(said) and holds in fault
+    assert fault in node.wait_log(said)
+    process = node.process
+    process.terminate()
+    assert process.communicate(timeout=15.0)[1] == f"trishula: {fault}\n"
+    node.kill()
+    path.write_text(good)
+    node.start()
+    assert node.stop() == 0
+    assert said not in node.log().rpartition("Received SIGTERM")[2]
+
+
 def test_a_store_of_a_newer_release_is_refused_in_one_sentence(node: NodeProcess) -> None:
     with node:
         pass

@@ -315,7 +315,7 @@ def test_crossbars_own_fault_is_added(config: Json) -> None:
         (b"", "it is not JSON: Expecting value in line 1, column 1"),
         (b"\xff", "it is not text in UTF-8"),
         (b"[1]", "it must be a map"),
-        (b'{"a": {"b": 1, "b": 2}}', 'the key "b" stands twice in one map'),
+        (b'{"a": ' + b"9" * 5000 + b"}", "it is not JSON: it has a number of more than 4300 digits"),
         (b"[" * 100_000, "it is nested too deeply"),
     ],
 )
@@ -325,6 +325,20 @@ def test_a_file_that_is_no_json_map_says_where(tmp_path: Path, content: bytes, s
     with pytest.raises(ConfigError) as caught:
         read_config_file(path)
     assert str(caught.value) == f"{path}: {sentence}"
+
+
+def test_keys_that_stand_twice_and_numbers_that_json_has_not_are_told_with_their_paths(tmp_path: Path) -> None:
+    path = tmp_path / "node.json"
+    path.write_text('\ufeff{"a": [{"b": 1, "b": 2, "c": NaN}], "d": -Infinity, "a": [{"b": 1, "b": 2, "c": NaN}]}')
+    with pytest.raises(ConfigError) as caught:
+        read_config_file(path)
+    twice = "it must not stand twice in one map, because only the last of the two would count"
+    assert str(caught.value).splitlines() == [
+        f"a: {twice}",
+        f"a[0].b: {twice}",
+        "a[0].c is NaN; it must be a number that JSON has",
+        "d is -Infinity; it must be a number that JSON has",
+    ]
 
 
 def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:

@@ -11,14 +11,8 @@ from pathlib import Path
 import pytest
 
 from trishula.errors import TokenInvalid, TokenMissing, TrishulaError
-from trishula_router.agents_file import (
-    AgentRecord,
-    AgentsFileError,
-    parse_agents,
-    read_agents,
-    render_agents,
-    update_agents,
-)
+from trishula_router.agents_file import AgentRecord, AgentsFileError, read_agents, update_agents
+from trishula_router.agents_text import parse_agents, render_agents
 from trishula_router.options import ConfigError
 from trishula_router.principals import Principal, Principals
 from trishula_router.tokens import TokenRecord, digest_of
@@ -133,7 +127,7 @@ def test_all_faults_of_the_file_are_told_at_once_and_no_token_that_was_pasted_in
         'agents.dc.call[2] is 7; it must be "*", an agent or agent.procedure',
         'agents.dc.tokens[0].sha256 is "…"; it must be 64 hexadecimal digits',
         'agents.dc.tokens[0].created_at is "2026-02-10T00:02:00"; it must be an instant such as '
-        '"2026-02-10T00:02:00Z", seconds since the epoch, or null',
+        '"2026-02-10T00:02:00Z", seconds since the epoch before the year 10000, or null',
         "agents.dc.tokens[1] is 5; it must be a map",
         "agents.dc.tokens[1].sha256 is missing; it must be 64 hexadecimal digits",
         "agents.dc.grants is []; it is an unknown key; the known keys are operator, send, call, tokens",
@@ -172,6 +166,98 @@ def test_a_file_that_is_not_text_says_so(tmp_path: Path) -> None:
     path.write_bytes(b'{"agents": {"\xff": {}}}')
     with pytest.raises(AgentsFileError, match="is not text in UTF-8"):
         read_agents(path)
+
+
+SHA256 = "0" * 64
+INSTANT_RULE = (
+    'it must be an instant such as "2026-02-10T00:02:00Z", seconds since the epoch before the year 10000, or null'
+)
+
+
+def with_instant(text: str) -> str:
+    return f'{{"agents": {{"agni": {{"tokens": [{{"sha256": "{SHA256}", "expires_at": {text}}}]}}, "dc": {{}}}}}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '{"agents": {"agni": {}, "dc": {}, "agni": {"operator": true}}}',
+            "agents.agni: it must not stand twice in one map, because only the last of the two would count",
+        ),
+        (
+            '{"agents": {"agni": {"send": [], "send": ["*"]}}}',
+            "agents.agni.send: it must not stand twice in one map, because only the last of the two would count",
+        ),
+        (
+            with_instant("1,").replace(",}", ', "expires_at": null}'),
+            "agents.agni.tokens[0].expires_at: it must not stand twice in one map, because only the last of the two "
+            "would count",
+        ),
+        (
+            with_instant("1770000000000"),
+            "agents.agni.tokens[0].expires_at is 1770000000000; it must be in seconds since the epoch, and this looks "
+            "like milliseconds: 1770000000",
+        ),
+        (with_instant("NaN"), f"agents.agni.tokens[0].expires_at is NaN; {INSTANT_RULE}"),
+        (with_instant("-1e999"), f"agents.agni.tokens[0].expires_at is -Infinity; {INSTANT_RULE}"),
+        (with_instant("-1"), f"agents.agni.tokens[0].expires_at is -1; {INSTANT_RULE}"),
+        (with_instant("1e20"), f"agents.agni.tokens[0].expires_at is 1e+20; {INSTANT_RULE}"),
+        (
+            with_instant('"0001-01-01T00:00:00+14:00"'),
+            f'agents.agni.tokens[0].expires_at is "0001-01-01T00:00:00+14:00"; {INSTANT_RULE}',
+        ),
+        (
+            with_instant("9" * 400),
+            f"agents.agni.tokens[0].expires_at is {'9' * 77}...; {INSTANT_RULE}",
+        ),
+        (
+            '{"agents": {"agni": {"\\ud800\\u001b": 1}}}',
+            "agents.agni.\\ud800\\x1b is 1; it is an unknown key; the known keys are operator, send, call, tokens",
+        ),
+        ('{"agents": {"agni": {"operator": NaN}}}', "agents.agni.operator is NaN; it must be true or false"),
+        (
+            '{"agents": {"agni": ' + "[" * 900 + "]" * 900 + "}}",
+            "agents.agni is " + "[" * 77 + "...; it must be a map",
+        ),
+    ],
+)
+def test_what_json_lets_pass_and_cannot_be_meant_is_a_fault_with_its_path(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": with_token()})
+    principals = Principals(path)
+    write(path, text)
+    assert principals.reload_if_changed() is False
+    fault = str(principals.fault)
+    assert fault == f"{path}: {said}; the node goes on with what it said last"
+    assert fault.isprintable(), "what an operator's terminal shows"
+    assert principals.check_token("agni", TOKEN, NOW_S).name == "agni"
+    with pytest.raises(AgentsFileError), update_agents(path):
+        pass
+    assert path.read_text() == text, "a token command doesn't write over what somebody is about to mend"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"agents": ' + "[" * 100_000, "is nested too deeply"),
+        ('{"agents": ' + "9" * 5000 + "}", "is not JSON: it has a number of more than 4300 digits"),
+    ],
+)
+def test_what_python_cannot_read_is_told_in_a_sentence(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "agents.json"
+    write(path, text)
+    with pytest.raises(AgentsFileError) as caught:
+        read_agents(path)
+    assert str(caught.value) == f"the file of agents {path} {said}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_the_mark_of_an_editor_at_the_beginning_is_no_fault(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "agents.json"
+    write(path, "")
+    path.write_bytes(render_agents({"agni": with_token()}).encode(encoding))
+    assert read_agents(path) == {"agni": with_token()}
 
 
 def test_a_failed_change_leaves_the_file_as_it_was(tmp_path: Path) -> None:
@@ -250,6 +336,91 @@ def test_a_broken_edit_keeps_the_last_good_state_and_says_what_is_wrong_until_it
     assert principals.reload_if_changed() is True
     assert principals.fault is None
     assert principals.names() == ("agni", "dc")
+
+
+# -- over a restart ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    return tmp_path / "agents.json.good"
+
+
+@pytest.mark.parametrize(
+    ("broken", "mode", "why"),
+    [
+        ("{ oh no", 0o600, "is not JSON"),
+        ('{"agents": {"agni": {"sned": []}}}', 0o600, "agents.agni.sned"),
+        ('{"agents": {}}', 0o644, "has mode 0644"),
+        (None, 0o600, "is gone"),
+    ],
+)
+def test_a_node_that_is_started_with_a_broken_file_goes_on_with_the_last_good_one(
+    tmp_path: Path, kept: Path, broken: str | None, mode: int, why: str
+) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": AgentRecord()})
+    assert Principals(path, kept).fault is None
+    write_agents(path, {"agni": with_token(), "dc": AgentRecord(operator=True)})
+    running = Principals(path, kept)
+    write_agents(path, {"agni": with_token()})
+    assert running.reload_if_changed() is True
+    path.unlink() if broken is None else write(path, broken, mode)
+    started = Principals(path, kept)
+    assert started.names() == ("agni",)
+    assert started.check_token("agni", TOKEN, NOW_S).name == "agni"
+    fault = str(started.fault)
+    assert why in fault and str(kept) in fault
+    assert started.reload_if_changed() is False and started.fault == fault
+    # And it is a mended file's turn at once.
+    write_agents(path, {"dc": AgentRecord()})
+    assert started.reload_if_changed() is True
+    assert started.names() == ("dc",)
+    assert Principals(path, kept).fault is None
+
+
+def test_the_copy_is_private_whole_and_written_only_when_it_changes(tmp_path: Path, kept: Path) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": with_token()})
+    Principals(path, kept)
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert read_agents(kept) == {"agni": with_token()}
+    inode = kept.stat().st_ino
+    Principals(path, kept)
+    assert kept.stat().st_ino == inode
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["agents.json", "agents.json.good"]
+
+
+def test_a_token_that_a_command_takes_away_while_no_node_runs_is_not_in_the_copy(tmp_path: Path, kept: Path) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": with_token()})
+    Principals(path, kept)
+    with update_agents(path, kept) as agents:
+        agents["agni"] = AgentRecord()
+    write(path, "{ oh no")
+    started = Principals(path, kept)
+    assert said(started, "agni", TOKEN)[0] is TokenInvalid
+
+
+def test_without_a_good_copy_a_broken_file_stops_the_start(tmp_path: Path, kept: Path) -> None:
+    path = tmp_path / "agents.json"
+    write(path, "{ oh no")
+    for damage in (None, "", "[]"):
+        if damage is not None:
+            write(kept, damage)
+        with pytest.raises(AgentsFileError, match="is not JSON"):
+            Principals(path, kept)
+
+
+def test_a_copy_that_cannot_be_written_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": AgentRecord()})
+    principals = Principals(path, tmp_path / "nowhere" / "agents.json.good")
+    assert principals.names() == ("agni",)
+    assert str(principals.fault) == (
+        f"the copy {tmp_path}/nowhere/agents.json.good of the file of agents can't be written: No such file or "
+        "directory; so a broken file would stop a restart (it is tried again when the file changes)"
+    )
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import click
 from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
 from trishula.homes import expanded
-from trishula_router.agents_file import AgentsFileError, read_agents
+from trishula_router.agents_file import KEPT_FILE, AgentsFileError, load_agents
 from trishula_router.commands.state import (
     CommandFailed,
     default_state_dir,
@@ -137,9 +137,11 @@ def _in_use(address: Address) -> str:
 def _preflight(options: NodeConfig) -> None:
     """Find out what would end the node at once, while we can still say it in a sentence."""
     try:
-        read_agents(options.agents_file)
+        _, fault = load_agents(options.agents_file, options.state_dir / KEPT_FILE)
     except AgentsFileError as error:
         raise CommandFailed(str(error), Exit.CONFIG) from None
+    if fault is not None:
+        click.echo(f"trishula: {fault}", err=True)
     from trishula_router.store import StoreError
     from trishula_router.store.sqlite import FILE_NAME, open_store
 

@@ -20,7 +20,7 @@ from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
 from trishula.names import AGENT_RULE, is_agent_name
 from trishula.units import parse_duration_s
-from trishula_router.agents_file import AgentRecord, AgentsFileError, read_agents, update_agents
+from trishula_router.agents_file import KEPT_FILE, AgentRecord, AgentsFileError, read_agents, update_agents
 from trishula_router.commands.state import (
     CommandFailed,
     agents_file_of,
@@ -69,7 +69,7 @@ def new_command(
     state_dir = open_state_dir(state or default_state_dir(os.environ))
     made = new_token(name, secrets.token_urlsafe)
     try:
-        with update_agents(agents_file_of(state_dir)) as agents:
+        with update_agents(agents_file_of(state_dir), state_dir / KEPT_FILE) as agents:
             record = agents.get(name, AgentRecord())
             is_new = name not in agents
             kept, ended = with_new_token(record.tokens, TokenRecord(digest_of(made), now_s, None, expires_at), now_s)
