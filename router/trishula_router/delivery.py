@@ -110,7 +110,9 @@ class Delivery:
         self._clock = clock
         self._now = now
         self._consumers: dict[str, Consumer] = {}
-        self._fetches: set[_Fetch] = set()
+        # The addresses that each session consumes, and its fetches.
+        self._consumed_by: dict[int, set[str]] = {}
+        self._fetches: dict[int, set[_Fetch]] = {}
         self._waiters: dict[str, list[_Fetch]] = {}
         # Addresses for which bodies are being read. Nothing further is pushed there until they are, to whomever: a
         # newer session that takes over in the meantime would get the later messages first.
@@ -127,7 +129,7 @@ class Delivery:
         """Deliver from now on."""
         if self._held_back:
             self._held_back = False
-            self.tick()
+            self.pump_all()
 
     def arrived(self, entries: Iterable[Entry]) -> None:
         """Messages are durable now (and were reserved): deliver them when their turn comes."""
@@ -162,16 +164,18 @@ class Delivery:
             before.window, before.capabilities = window, capabilities
         else:
             self._consumers[name] = Consumer(name, session, window, capabilities=capabilities)
+            self._consumed_by.setdefault(session, set()).add(name)
             if before is not None:
+                self._consumed_by[before.session].discard(name)
                 self._settlement.lost(before.session, name)
         self.pump(name)
         return before.session if before is not None and before.session != session else None
 
     def session_left(self, session: int) -> None:
         """A session is gone: what it held waits again, what it waited for doesn't come."""
-        for name in [name for name, consumer in self._consumers.items() if consumer.session == session]:
+        for name in self._consumed_by.pop(session, ()):
             del self._consumers[name]
-        for fetch in [fetch for fetch in self._fetches if fetch.session == session]:
+        for fetch in tuple(self._fetches.get(session, ())):
             fetch.gone = True
             self._end_wait(fetch)
         self._settlement.lost(session)
@@ -190,7 +194,7 @@ class Delivery:
                 "an instance of your own"
             )
         fetch = _Fetch(name, session, room)
-        self._fetches.add(fetch)
+        self._fetches.setdefault(session, set()).add(fetch)
         try:
             deliveries = await self._serve(fetch)
             if deliveries or wait_s <= 0 or fetch.over:
@@ -203,7 +207,9 @@ class Delivery:
                 if timeout.active():
                     timeout.cancel()
         finally:
-            self._fetches.discard(fetch)
+            self._fetches[session].discard(fetch)
+            if not self._fetches[session]:
+                del self._fetches[session]
 
     def _wait(self, fetch: _Fetch, *, first: bool) -> None:
         waiters = self._waiters.setdefault(fetch.address, [])
@@ -240,7 +246,12 @@ class Delivery:
     # -- the pump ------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Pauses that are over: to be called a few times a second."""
+        """Pauses that are over, and messages to capabilities that somebody may have come for: a few times a second."""
+        for name in {*self._mailroom.pauses_over(self._now()), *self._mailroom.capabilities()}:
+            self.pump(name)
+
+    def pump_all(self) -> None:
+        """Deliver whatever can be delivered now, to whomever."""
         for name in {*self._consumers, *self._waiters, *self._mailroom.capabilities()}:
             self.pump(name)
 
@@ -251,10 +262,10 @@ class Delivery:
         one ack. A call costs the router as much as twenty messages, so this is what bounds the throughput.
         """
         if not self._to_pump:
-            self._clock.callLater(0, self._pump_all)
+            self._clock.callLater(0, self._pump_those)
         self._to_pump.add(address)
 
-    def _pump_all(self) -> None:
+    def _pump_those(self) -> None:
         addresses, self._to_pump = self._to_pump, set()
         for address in addresses:
             self.pump(address)
@@ -445,7 +456,11 @@ class Delivery:
         return [entry for entry in entries if entry.wire is not None]
 
     async def _refill_and_pump(self, mailbox: Mailbox) -> None:
-        await self._refill(mailbox)
+        try:
+            await self._refill(mailbox)
+        except (StorageFull, StorageFailed):
+            self._mailroom.pause(mailbox.address, self._now() + STORE_RETRY_MS)
+            raise
         self.pump(mailbox.address)
 
     async def _refill(self, mailbox: Mailbox) -> None:
@@ -460,6 +475,9 @@ class Delivery:
             after, limit = mailbox.begin_refill()
             stored = await self._store.head(name, after, limit)
             mailbox.refill([Entry.of(message) for message in stored], limit)
+            for message in stored:
+                if message.due_at:
+                    self._mailroom.pause(name, message.due_at)
         finally:
             for waiting in self._refilling.pop(name):
                 waiting.callback(None)

@@ -17,19 +17,24 @@ is a sign of life as well: ``last_seen_at``) and the *progress* that it reports 
 when it says just that). A heartbeat that goes on while the progress stands still is an agent that hangs in its work.
 
 When an agent was there last outlives the node (:meth:`Directory.memory`, :meth:`Directory.recall`). Policy only: every
-verb takes ``now`` (ms) and returns what changed; the functions that decide are :func:`presence_of` and
-:meth:`Directory.changes`.
+verb takes ``now`` (ms) and returns what changed; the functions that decide are :func:`presence_of`,
+:func:`next_change_at` and :meth:`Directory.changes`.
+
+The cost of presence follows what happens, not how many agents there are: an agent is looked at when it did something
+that may change its presence, and at the instant at which its silence, or the end of what it said, may
+(:func:`next_change_at`). A beat that says what the last one said is looked at by nobody.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from trishula_router.options import PresencePolicy
 
-__all__ = ["Directory", "Known", "Seen", "presence_of"]
+__all__ = ["Directory", "Known", "Seen", "next_change_at", "presence_of"]
 
 
 @dataclass(slots=True)
@@ -75,6 +80,7 @@ class Known:
         progress: what it said of its work with its last beat, and since when it says so.
         skew_ms: its clock minus the node's, as its beats show: the least delayed of the last ones counts.
         presence: as last told, and since when, and why.
+        look_at: when its presence is to be looked at next, whatever it does.
     """
 
     sessions: dict[int, _Session] = field(default_factory=dict)
@@ -91,6 +97,7 @@ class Known:
     presence: str = "offline"
     since: int | None = None
     reason: str = "it has not been here since the node started"
+    look_at: int | None = None
 
     @property
     def skew_ms(self) -> int | None:
@@ -109,19 +116,43 @@ _LEFT_SESSIONS = 1000
 _SKEW_SAMPLES = 30
 
 
+#: An agent that can change by itself only much later is looked at so often all the same: what it says changes, and a
+#: look that was planned for a far day would be kept until then.
+_LOOK_WITHIN_MS = 60_000
+
+_PRESENT = ("online", "busy")
+
+
 def presence_of(known: Known, *, now: int, policy: PresencePolicy) -> tuple[str, str]:
     """(presence, reason) of an agent at ``now`` (ms)."""
     if not any(session.counts(now) for session in known.sessions.values()):
         return "offline", "no session of it is joined"
     if known.busy_until is not None and now < known.busy_until:
         return "busy", "it said that it is busy until then"
-    silent_s = (now - (known.seen_at or 0)) / 1000
-    patience_s = max(policy.stale_after_s, 3 * (known.heartbeat_s or 0.0))
-    if silent_s > patience_s:
-        return "stale", f"its session is joined, but no sign of life came for more than {patience_s:g} s"
+    patience_ms = _patience_ms(known, policy)
+    if now - (known.seen_at or 0) > patience_ms:
+        return "stale", f"its session is joined, but no sign of life came for more than {patience_ms / 1000:g} s"
     if known.says == "busy":
         return "busy", "it says so in its beats"
     return "online", "its session is joined and it gives signs of life"
+
+
+def next_change_at(known: Known, *, now: int, policy: PresencePolicy) -> int | None:
+    """When the presence of an agent may change next if it does nothing (ms); ``None`` if it can't then.
+
+    It may turn out at that instant that nothing changed, because the agent gave a sign of life in the meantime.
+    """
+    if not any(session.counts(now) for session in known.sessions.values()):
+        settled = [one.joined_at + _SETTLING_MS for one in known.sessions.values() if one.instance is None]
+        return min(settled, default=None)
+    if known.busy_until is not None and now < known.busy_until:
+        return known.busy_until
+    stale_at = (known.seen_at or 0) + _patience_ms(known, policy) + 1
+    return stale_at if now < stale_at else None
+
+
+def _patience_ms(known: Known, policy: PresencePolicy) -> int:
+    return round(1000 * max(policy.stale_after_s, 3 * (known.heartbeat_s or 0.0)))
 
 
 class Directory:
@@ -140,6 +171,12 @@ class Directory:
         self._known: dict[str, Known] = {}
         self._agent_of: dict[int, str] = {}
         self._left: dict[int, None] = {}
+        # Who did something since the last look that may change its presence, in order.
+        self._touched: dict[str, None] = {}
+        # (when to look, at whom), the earliest first. Of an agent the one counts that says the same as its look_at.
+        self._looks: list[tuple[int, str]] = []
+        # Who announced each capability.
+        self._announced: dict[str, dict[str, None]] = {}
 
     def joined(self, agent: str, session: int, now: int) -> None:
         """A session of the agent joined."""
@@ -149,6 +186,7 @@ class Directory:
             known.sessions[session] = _Session(session, now)
             known.seen_at = now
             self._agent_of[session] = agent
+            self._touched[agent] = None
 
     def is_older(self, agent: str, session: int, other: int) -> bool:
         """Whether a session of the agent joined before another one of its sessions."""
@@ -170,20 +208,37 @@ class Directory:
         self.sign_of_life(agent, session, now)
         known = self._known[agent]
         known.sessions[session].instance = instance
+        self._touched[agent] = None
         if instance is None:
-            known.capabilities = capabilities
+            self._announce(agent, known, capabilities)
             known.heartbeat_s = heartbeat_s
+
+    def _announce(self, agent: str, known: Known, capabilities: tuple[str, ...]) -> None:
+        for one in known.capabilities:
+            who = self._announced[one]
+            who.pop(agent, None)
+            if not who:
+                del self._announced[one]
+        # Announced twice, a capability would be withdrawn twice.
+        known.capabilities = tuple(dict.fromkeys(capabilities))
+        for one in known.capabilities:
+            self._announced.setdefault(one, {})[agent] = None
 
     def speaks_as(self, agent: str, session: int, instance: str) -> None:
         """A session turned out to be an instance's."""
         self._known[agent].sessions[session].instance = instance
+        self._touched[agent] = None
 
     def sign_of_life(self, agent: str, session: int, now: int) -> None:
         """A session of the agent did something by itself."""
         self.joined(agent, session, now)
         known = self._known[agent]
-        known.sessions[session].acted = True
-        if known.sessions[session].instance is None:
+        one = known.sessions[session]
+        # Of an agent that is there a further sign of life changes nothing; it comes with each of its calls.
+        if not one.acted or known.presence not in _PRESENT:
+            one.acted = True
+            self._touched[agent] = None
+        if one.instance is None:
             known.seen_at = now
 
     def beat(
@@ -207,6 +262,8 @@ class Directory:
         if known.sessions[session].instance is not None:
             return
         known.seen_at = known.beat_at = now
+        if (state, busy_until) != (known.says, known.busy_until) or known.presence not in _PRESENT:
+            self._touched[agent] = None
         known.says, known.busy_until, known.load = state, busy_until, load
         if progress != known.progress:
             known.progress, known.progress_at = progress, None if progress is None else now
@@ -222,6 +279,7 @@ class Directory:
         if agent is not None:
             known = self._known[agent]
             known.sessions.pop(session, None)
+            self._touched[agent] = None
             if not any(one.instance is None for one in known.sessions.values()):
                 # Its next life says for itself what it does.
                 known.says = known.busy_until = known.load = known.progress = known.progress_at = None
@@ -237,13 +295,30 @@ class Directory:
 
     def changes(self, now: int) -> list[dict[str, Any]]:
         """The agents whose presence changed since the last call, as their entries."""
+        looked_at, self._touched = self._touched, {}
+        while self._looks and self._looks[0][0] <= now:
+            at, agent = heapq.heappop(self._looks)
+            if self._known[agent].look_at == at:
+                self._known[agent].look_at = None
+                looked_at[agent] = None
         changed = []
-        for agent, known in self._known.items():
+        for agent in looked_at:
+            known = self._known[agent]
             presence, reason = presence_of(known, now=now, policy=self._policy)
             if presence != known.presence:
                 known.presence, known.reason, known.since = presence, reason, now
                 changed.append(self.entry(agent))
+            self._plan_look(agent, known, now)
         return changed
+
+    def _plan_look(self, agent: str, known: Known, now: int) -> None:
+        at = next_change_at(known, now=now, policy=self._policy)
+        if at is None:
+            return
+        at = min(at, now + _LOOK_WITHIN_MS)
+        if known.look_at is None or at < known.look_at:
+            known.look_at = at
+            heapq.heappush(self._looks, (at, agent))
 
     def entry(self, agent: str) -> dict[str, Any]:
         """What the directory tells of one agent; presence is as of the last :meth:`changes`."""
@@ -268,10 +343,9 @@ class Directory:
     def able(self, capability: str, now: int) -> dict[str, float]:
         """Who announced a capability and is present at ``now`` (ms): online or busy; each with its load."""
         return {
-            agent: known.load or 0.0
-            for agent, known in self._known.items()
-            if capability in known.capabilities
-            and presence_of(known, now=now, policy=self._policy)[0] in ("online", "busy")
+            agent: self._known[agent].load or 0.0
+            for agent in self._announced.get(capability, ())
+            if presence_of(self._known[agent], now=now, policy=self._policy)[0] in _PRESENT
         }
 
     def entries(self, now: int) -> list[dict[str, Any]]:

@@ -15,11 +15,13 @@ change in what they do: see :func:`_import_quickly`.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import importlib.abc
 import importlib.machinery
 import os
+import resource
 import runpy
 import shlex
 import signal
@@ -29,7 +31,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-__all__ = ["main", "worker_program"]
+__all__ = ["allow_files", "main", "worker_program"]
 
 _WORKER_MODULE = "crossbar.worker.main"
 #: Ethereum key files, which Crossbar's imports load for its blockchain parts: 0.3 s for constants of elliptic curves.
@@ -39,6 +41,9 @@ _PLAINLY = "TRISHULA_PLAIN_IMPORTS"
 #: How many objects more than were freed make the collector look. A call of 128 messages makes thousands, nearly all
 #: freed by their count; with Python's 700 the collector ran several times a call, at some 8 % of the throughput.
 _COLLECT_AFTER_OBJECTS = 20_000
+#: Each connection is an open file, and many systems let a program have 1024 unless it asks for more. The second number
+#: is what macOS gives at most.
+_OPEN_FILES = (65_536, 10_240)
 
 
 def worker_program() -> str:
@@ -52,6 +57,7 @@ def worker_program() -> str:
 
 def main() -> None:
     """Become the controller or a worker, as the arguments of this process say."""
+    allow_files()
     if _WORKER_MODULE in sys.argv:
         _import_quickly()
         # What python -m would do with the arguments behind the module's name.
@@ -65,6 +71,17 @@ def main() -> None:
     crossbar = _import_quickly()
     sys.argv[0] = "crossbar"
     crossbar.run()
+
+
+def allow_files() -> None:
+    """Let this process and its children have as many open files as the system lets them, within reason."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for count in _OPEN_FILES:
+        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                return
 
 
 def _die_with_parent() -> None:

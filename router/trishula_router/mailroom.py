@@ -7,6 +7,7 @@ that was out then is simply open, and is delivered again.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -82,6 +83,11 @@ def got(agent: str, stored: StoredMessage) -> bool:
     return is_of(agent, stored.recipient) or (stored.holder is not None and is_of(agent, stored.holder))
 
 
+def _is_elsewhere(address: str) -> bool:
+    """Whether a mailbox is of messages to a capability that another node hands out, see :func:`mailbox_of`."""
+    return "@" in address
+
+
 class Mailroom:
     """All mailboxes of a node.
 
@@ -92,18 +98,28 @@ class Mailroom:
     def __init__(self) -> None:
         self.leases: dict[int, Lease] = {}
         self._mailboxes: dict[str, Mailbox] = {}
+        # Of those the ones that are capabilities which this node hands out.
+        self._capabilities: dict[str, None] = {}
+        # (when a pause of a message is over, in which mailbox), the earliest first.
+        self._pauses: list[tuple[int, str]] = []
         self._cached_bytes = 0
 
     def load(self, sizes: Mapping[str, MailboxSize]) -> None:
         """Take over what an earlier run of the node left open."""
         for address, size in sizes.items():
-            self._mailboxes[address] = Mailbox(address, open_messages=size.messages, open_bytes=size.size_bytes)
+            self._put(Mailbox(address, open_messages=size.messages, open_bytes=size.size_bytes))
 
     def mailbox(self, address: str) -> Mailbox:
         """The mailbox of an address, made on first use."""
         mailbox = self._mailboxes.get(address)
         if mailbox is None:
-            mailbox = self._mailboxes[address] = Mailbox(address)
+            mailbox = self._put(Mailbox(address))
+        return mailbox
+
+    def _put(self, mailbox: Mailbox) -> Mailbox:
+        self._mailboxes[mailbox.address] = mailbox
+        if is_capability(mailbox.address) and not _is_elsewhere(mailbox.address):
+            self._capabilities[mailbox.address] = None
         return mailbox
 
     def has(self, address: str) -> bool:
@@ -112,13 +128,26 @@ class Mailroom:
 
     def capabilities(self) -> list[str]:
         """The capabilities that this node has messages to hand out to."""
-        return [address for address in self._mailboxes if is_capability(address) and "@" not in address]
+        return list(self._capabilities)
+
+    def pause(self, address: str, until_at: int) -> None:
+        """Something in a mailbox may go out at an instant (ms) and not before."""
+        if not _is_elsewhere(address):
+            heapq.heappush(self._pauses, (until_at, address))
+
+    def pauses_over(self, now: int) -> list[str]:
+        """The mailboxes in which a pause is over since the last call."""
+        over: dict[str, None] = {}
+        while self._pauses and self._pauses[0][0] <= now:
+            over[heapq.heappop(self._pauses)[1]] = None
+        return list(over)
 
     def drop_if_empty(self, address: str) -> None:
         """Forget the mailbox of an address that is gone."""
         mailbox = self._mailboxes.get(address)
         if mailbox is not None and mailbox.is_empty:
             del self._mailboxes[address]
+            self._capabilities.pop(address, None)
 
     def drop_unused(self, is_wanted: Callable[[str], bool]) -> None:
         """Forget the empty mailboxes of instances that nobody wants: to be called now and then.
@@ -146,6 +175,8 @@ class Mailroom:
             entry.wire = None
         elif entry.wire is not None:
             self._cached_bytes += entry.size_bytes
+        if entry.due_at:
+            self.pause(entry.mailbox, entry.due_at)
         for dropped in self.mailbox(entry.mailbox).add(entry):
             self.forget_body(dropped)
 
@@ -220,6 +251,8 @@ class Mailroom:
             mailbox = self.mailbox(entry.mailbox)
             if entry.position in mailbox.held:
                 mailbox.give_back(entry, due_at)
+                if due_at:
+                    self.pause(mailbox.address, due_at)
 
     def move(self, stored: StoredMessage, former: str | None) -> None:
         """A message to a capability has another keeper, and so another mailbox. What is out of it stays out.

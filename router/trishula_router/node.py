@@ -296,6 +296,8 @@ class Node:
                 self.instances.remember(address, self._clock.seconds())
         self.mailroom.drop_unused(self.instances.is_there)
         await self.settlement.expire()
+        # What a fault made nobody pump waits no longer than a round.
+        self.delivery.pump_all()
 
     def tell_presence(self) -> None:
         """Announce the agents whose presence changed since the last call."""

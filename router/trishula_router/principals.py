@@ -18,7 +18,7 @@ from pathlib import Path
 from trishula.errors import TokenInvalid, TokenMissing
 from trishula_router.agents_file import AgentsFileError, Stamp, keep_agents, load_agents, read_agents, stamp_of
 from trishula_router.agents_text import ANYBODY, AgentRecord
-from trishula_router.tokens import find_token, owner_of
+from trishula_router.tokens import TokenRecord, find_token, owner_of
 
 __all__ = ["AGENT_ROLE", "LINK_ROLE", "NODE_ROLE", "OPERATOR_ROLE", "Principal", "Principals"]
 
@@ -72,11 +72,13 @@ class Principals:
 
     Attributes:
         fault: why the file can't be used since it was last changed, and what holds instead, or ``None``.
+        version: grows each time that something else holds than before.
     """
 
     def __init__(self, path: Path, kept: Path | None = None) -> None:
         self._path = path
         self._kept = kept
+        self.version = 0
         # The stamp is taken before the reading: a change in between is then read twice rather than never.
         self._stamp: Stamp = stamp_of(path)
         records, self.fault = load_agents(path, kept)
@@ -124,6 +126,7 @@ class Principals:
         if not is_new:
             return False
         self._principals = _principals_of(records)
+        self.version += 1
         return True
 
     def _keep(self) -> None:
@@ -178,7 +181,7 @@ class Principals:
         record = self._records.get(name)
         if record is None:
             return f"{name} is no registered agent of this node any more, so its session was ended"
-        token = next((token for token in record.tokens if token.sha256 == digest), None)
+        token = _with_digest(record, digest)
         if digest is None or (token is not None and not token.is_over(now_s)):
             return None
         what = "was revoked" if token is None else f"expired at {_show_instant(token.expires_at)}"
@@ -186,6 +189,16 @@ class Principals:
             f"the token of {name} that this session joined with {what}, so the session was ended; make a new one with "
             f"`trishula token new {name}` on the node"
         )
+
+    def expiry_of(self, name: str, digest: str | None) -> float:
+        """When the token of an agent expires; ``inf`` if it doesn't, or isn't known."""
+        record = self._records.get(name)
+        token = None if record is None else _with_digest(record, digest)
+        return float("inf") if token is None or token.expires_at is None else token.expires_at
+
+
+def _with_digest(record: AgentRecord, digest: str | None) -> TokenRecord | None:
+    return next((token for token in record.tokens if token.sha256 == digest), None)
 
 
 def _principals_of(records: Mapping[str, AgentRecord]) -> dict[str, Principal]:

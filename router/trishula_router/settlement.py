@@ -98,6 +98,8 @@ class Settlement:
         # Dead letters that are being acked, and such that are being replayed: the one waits for the other.
         self._ending: set[int] = set()
         self._replaying: set[int] = set()
+        # No lease runs out before, see take_back_overdue.
+        self._none_overdue_before_s = 0.0
 
     async def settle(self, entries: Sequence[Entry], state: State, reason: str | None) -> None:
         """Bring messages that were released or claimed to a final state, durably; then tell their senders."""
@@ -265,7 +267,18 @@ class Settlement:
     def take_back_overdue(self) -> None:
         """Leases that ran out without an ack."""
         clock_s = self._clock.seconds()
-        overdue = [lease for lease in self._mailroom.leases.values() if lease.until_s <= clock_s and not lease.settling]
+        if clock_s < self._none_overdue_before_s:
+            return
+        # What goes out from now on has its whole lease before it, and a lease is only ever extended: so nothing runs
+        # out before the first of these does, and until then nobody has to look.
+        first_s, overdue = clock_s + self._policy.lease_s, []
+        for lease in self._mailroom.leases.values():
+            if not lease.settling:
+                if lease.until_s <= clock_s:
+                    overdue.append(lease)
+                else:
+                    first_s = min(first_s, lease.until_s)
+        self._none_overdue_before_s = first_s
         for lease in overdue:
             lease.settling = True
             lease.free()

@@ -146,3 +146,39 @@ def test_a_node_refuses_one_connection_too_many(tmp_path: Path) -> None:
     rig.leave(1)
     join(rig, 4)
     rig.crash()
+
+
+def test_who_may_stay_is_asked_once_and_again_when_the_file_changes_or_a_token_expires(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    principals = Principals(path)
+    admission = here(principals)
+    asked: list[str] = []
+    reason_to_leave = Principals.reason_to_leave
+
+    def counting(self: Principals, name: str, digest: str | None, now_s: float) -> str | None:
+        asked.append(name)
+        return reason_to_leave(self, name, digest, now_s)
+
+    monkeypatch.setattr(Principals, "reason_to_leave", counting)
+    for now_s in range(1, 999):
+        assert admission.ended(float(now_s)) == []
+    assert asked == ["agni"]
+    write(path, TokenRecord(DIGEST, 0.0, expires_at=1000.0), TokenRecord(digest_of("agni.other"), 0.0))
+    principals.reload_if_changed()
+    assert admission.ended(999.0) == []
+    assert asked == ["agni"] * 2
+    ((session, sentence),) = admission.ended(1000.0)
+    assert (session, "expired" in sentence) == (1, True)
+
+
+def test_a_session_that_joined_with_a_token_removed_in_that_moment_is_ended(path: Path) -> None:
+    principals = Principals(path)
+    admission = here(principals)
+    assert admission.ended(1.0) == []
+    admission.admit("agni", 2, DIGEST, 1.0)
+    write(path)
+    principals.reload_if_changed()
+    assert [session for session, _ in admission.ended(1.5)] == [1]
+    admission.joined("agni", 2, 2.0)
+    assert [session for session, _ in admission.ended(2.5)] == [2]

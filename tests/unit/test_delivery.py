@@ -803,6 +803,7 @@ def test_a_fetch_that_looks_into_the_store_when_its_time_is_over_is_answered(
     mailbox = rig.node.mailroom.mailbox("agni")
     mailbox._frontier = mailbox_module.BEFORE_ALL
     store.holding = True
+    rig.node.delivery.pump("agni")
     rig.advance(1)
     assert store.waiting == ["head"]
     rig.advance(5)
@@ -819,6 +820,7 @@ def test_a_fetch_that_looks_into_the_store_when_its_session_leaves_takes_nothing
     mailbox = rig.node.mailroom.mailbox("agni")
     mailbox._frontier = mailbox_module.BEFORE_ALL
     store.holding = True
+    rig.node.delivery.pump("agni")
     rig.advance(1)
     rig.leave(agni)
     store.let_all()

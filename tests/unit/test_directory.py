@@ -11,6 +11,9 @@ from twisted.internet.task import Clock
 from tests.support.nodes import START_MS, Rig
 from trishula import uris
 from trishula.errors import ArgumentInvalid
+from trishula_router import directory
+from trishula_router.directory import Known, presence_of
+from trishula_router.options import PresencePolicy
 from trishula_router.store.memory import MemoryStore
 
 
@@ -210,6 +213,53 @@ def test_what_an_agent_says_ends_with_its_life(rig: Rig, dc: int) -> None:
 def test_bad_progress(rig: Rig, dc: int, progress: object) -> None:
     with pytest.raises(ArgumentInvalid, match=r"beat.progress is .*; it must be a string of 1 to 1000 characters"):
         beat(rig, dc, progress=progress)
+
+
+# -- what presence costs -----------------------------------------------------------------------------------------------
+
+
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Known]:
+    """The agents whose presence is looked at from now on."""
+    looked_at: list[Known] = []
+
+    def counting(known: Known, *, now: int, policy: PresencePolicy) -> tuple[str, str]:
+        looked_at.append(known)
+        return presence_of(known, now=now, policy=policy)
+
+    monkeypatch.setattr(directory, "presence_of", counting)
+    return looked_at
+
+
+@pytest.mark.parametrize("others", [0, 200])
+def test_what_a_beat_costs_does_not_depend_on_how_many_agents_there_are(
+    tmp_path: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    names = [f"a{index}" for index in range(others)]
+    rig = Rig(tmp_path, store, Clock(), agents=["agni", *names]).start()
+    agni, _ = agent(rig), [agent(rig, name) for name in names]
+    rig.advance(2)
+    looked_at = looks(monkeypatch)
+    for _ in range(10):
+        beat(rig, agni)
+        rig.advance(1)
+    assert looked_at == []
+    beat(rig, agni, state="busy")
+    assert len(looked_at) == 1
+    rig.leave(agni)
+    assert len(looked_at) == 2
+
+
+def test_an_agent_that_beats_is_looked_at_once_for_each_span_of_patience(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agni = agent(rig)
+    rig.advance(2)
+    looked_at = looks(monkeypatch)
+    for _ in range(60):
+        rig.advance(10)
+        beat(rig, agni)
+    assert 600 / 30 - 1 <= len(looked_at) <= 600 / 30 + 1
+    assert told(rig) == [("online", 0)]
 
 
 # -- over a restart of the node ----------------------------------------------------------------------------------------

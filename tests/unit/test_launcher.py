@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.support.node import environment
 from trishula_router.launcher import worker_program
@@ -68,3 +71,16 @@ def test_the_program_of_the_worker_hands_its_arguments_on(tmp_path: Path) -> Non
     program.chmod(0o700)
     done = subprocess.run([program, "-u", "a b"], capture_output=True, text=True)
     assert done.stdout.strip() == "['-c', '-u', 'a b']"
+
+
+@pytest.mark.parametrize(("soft", "hard", "then"), [(256, 4096, 4096), (256, 12_000, 12_000), (4096, 4096, 4096)])
+def test_a_node_may_have_as_many_connections_as_the_system_lets_it(soft: int, hard: int, then: int) -> None:
+    program = (
+        "import resource; from trishula_router.launcher import allow_files\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
+        "allow_files(); print(resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+    )
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < hard:
+        pytest.skip("this process may not have so many files itself")
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == (f"({then}, {hard})", "")

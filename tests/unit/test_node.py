@@ -123,6 +123,40 @@ def test_the_agents_file_is_read_again_when_it_changes(rig: Rig) -> None:
     assert rig.send(dc, {"id": "m1", "to": "newcomer"})[0]["status"] == "accepted"
 
 
+@pytest.mark.parametrize("others", [0, 100])
+def test_a_tick_of_an_idle_node_costs_the_same_however_many_agents_there_are(
+    tmp_path: Path, store: HeldStore, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    names = [f"a{index}" for index in range(others)]
+    rig = Rig(tmp_path, store, Clock(), agents=["dc", "agni", *names]).start()
+    dc = rig.join("dc")
+    for name in names:
+        rig.attach(rig.join(name))
+        # Each has something open, so that its mailbox and its lease are there.
+        rig.send(dc, {"id": f"to-{name}", "to": name})
+    rig.advance(2)
+    work: list[str] = []
+    for owner, verb in (
+        (rig.node.delivery, "pump"),
+        (rig.node.principals, "reason_to_leave"),
+        (rig.node.directory, "entry"),
+    ):
+        monkeypatch.setattr(owner, verb, lambda *_, verb=verb: work.append(verb))
+    looked_at = CountingDict(rig.node.mailroom.leases)
+    rig.node.mailroom.leases = looked_at
+    rig.advance(5)
+    assert work == []
+    assert looked_at.looks <= 1
+
+
+class CountingDict(dict[Any, Any]):
+    looks = 0
+
+    def values(self) -> Any:
+        self.looks += 1
+        return super().values()
+
+
 # -- callers -----------------------------------------------------------------------------------------------------------
 
 
