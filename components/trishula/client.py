@@ -53,6 +53,7 @@ _log = logging.getLogger("trishula")
 if TYPE_CHECKING:
     # A script has no file, and doesn't load SQLite.
     from trishula.agent_file import AgentFile, Saved
+    from trishula.begun import Begun
 
 T = TypeVar("T")
 
@@ -345,6 +346,15 @@ class Client:
         if self._member.attached is not None:
             self._note_node(self._member.attached)
         self._sending.restore(file, saved.messages, done_of)
+
+    @property
+    def run(self) -> str:
+        """Names this run of the process, for the node."""
+        return self._member.run
+
+    def tell_begun(self, begun: Begun) -> None:
+        """Tell the node, as we attach, what the last run of this agent had begun."""
+        self._member.begun = begun
 
     def _note_node(self, attached: Attached) -> None:
         if self._file is not None and self.url is not None:

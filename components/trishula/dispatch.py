@@ -6,7 +6,7 @@ What happens to one message, and what the end of this process (kill -9) after ea
 ====================================  ============================================  ==================================
 step                                  the process ends after it: with the file      without (a script, ``state=False``)
 ====================================  ============================================  ==================================
-1. the handler begins                 delivered again when the lease is over,       the same
+1. the handler begins                 delivered again,                              the same
                                       ``attempt`` 2, runs again: nobody can know
                                       how far it came; the handler can see it
 2. it returned                        the same: the first run is on no record       the same
@@ -19,6 +19,9 @@ step                                  the process ends after it: with the file  
    on disk                            acknowledged
 6. the message is acknowledged        it is done                                    it is done
 ====================================  ============================================  ==================================
+
+That it begins is noted in a file before (:mod:`trishula.begun`), so that a message which ends this process each time is
+known by it, and ends.
 
 Between 2 and 3 nothing is waited for: the transaction is made at the end of the turn of the reactor in which the
 handler is known to have returned. So the handler of a message runs once, and a second time only if the process ended
@@ -47,6 +50,7 @@ from typing import Any
 
 from trishula.agent_file import AgentFile
 from trishula.awaiting import Pending, rejected, resolved
+from trishula.begun import Begun
 from trishula.client import Client
 from trishula.deliveries import CurrentDelivery, Delivery
 from trishula.errors import (
@@ -92,6 +96,9 @@ class Dispatcher:
         # Senders whose ordered handler is busy, with what waits behind it.
         self._lanes: dict[str, deque[tuple[Delivery, Handler]]] = {}
         self._jobs: dict[Key, Pending[Any]] = {}
+        self._begun: Begun | None = None
+        # Where the running ones are noted.
+        self._notes: dict[Key, int] = {}
         self._stopping = False
         self._idle: Pending[None] | None = None
         self._timer: Timer | None = None
@@ -115,6 +122,10 @@ class Dispatcher:
         self._replies.file = file
         self._inbox.restore(file, handled)
         self._inbox.forget(self._now_ms())
+
+    def note_in(self, begun: Begun) -> None:
+        """Note what is begun where the end of the process can't take it along."""
+        self._begun = begun
 
     def done_of(self, wire: dict[str, Any]) -> Callable[[Receipt | TrishulaError], object]:
         """Who hears what becomes of a message that an earlier run left in the outbox."""
@@ -208,7 +219,7 @@ class Dispatcher:
     def _run(self, delivery: Delivery, handler: Handler) -> Pending[Any] | None:
         """Run a handler; returns what is still to come, if it is not through yet."""
         try:
-            outcome = handler.start(CurrentDelivery(delivery, self._extend), (delivery.message,), {})
+            outcome = self._start(handler, delivery, (delivery.message,), {})
         except Exception as error:
             self._failed(delivery, handler, error)
             return None
@@ -223,6 +234,26 @@ class Dispatcher:
         outcome.when_done(lambda pending: self._ended(delivery, handler, pending))
         return outcome
 
+    def _start(self, handler: Handler, delivery: Delivery, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Have a handler begin; that it has is noted before, until it ends."""
+        message = delivery.message
+        current = CurrentDelivery(delivery, self._extend)
+        begun = self._begun
+        if begun is None:
+            return handler.start(current, args, kwargs)
+        note = begun.begin(message.sender or "", message.id)
+        outcome: object = None
+        try:
+            outcome = handler.start(current, args, kwargs)
+        except Exception:
+            begun.end(note)
+            raise
+        if isinstance(outcome, Pending) and not outcome.done:
+            self._notes[_key(message)] = note
+        else:
+            begun.end(note)
+        return outcome
+
     def _ended(self, delivery: Delivery, handler: Handler, outcome: Pending[Any]) -> None:
         self._ran(delivery.message)
         error = outcome.error
@@ -235,6 +266,9 @@ class Dispatcher:
         key = _key(message)
         self._jobs.pop(key, None)
         self._promises.pop(key, None)
+        note = self._notes.pop(key, 0)
+        if note and self._begun is not None:
+            self._begun.end(note)
 
     def _handled(self, sender: str, message_id: str) -> None:
         for token in self._inbox.handled(sender, message_id, self._now_ms()):
@@ -287,10 +321,10 @@ class Dispatcher:
             if handler is not None:
                 args, kwargs = _arguments(message)
                 handler.check(args, kwargs)
-                outcome = handler.start(CurrentDelivery(delivery, self._extend), args, kwargs)
+                outcome = self._start(handler, delivery, args, kwargs)
             elif "COMMAND" in self.handlers:
                 handler = self.handlers["COMMAND"]
-                outcome = handler.start(CurrentDelivery(delivery, self._extend), (message,), {})
+                outcome = self._start(handler, delivery, (message,), {})
             else:
                 raise self._unknown(message)
         except Exception as error:

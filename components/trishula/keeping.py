@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trishula.agent_file import AgentFile, Saved
+from trishula.begun import Begun
 from trishula.client import Client
 from trishula.dispatch import Dispatcher
 from trishula.errors import StateBusy, StateUnusable
@@ -73,6 +74,7 @@ class Keeping:
         self._bus = hashlib.sha256(f"bus of {settings.token}".encode()).hexdigest()[:16]
         self._around = around
         self._file: AgentFile | None = None
+        self._begun: Begun | None = None
         self._saved: Saved | None = None
         self._waits = False
         self._directory: Path | None = None
@@ -138,6 +140,9 @@ class Keeping:
 
     async def close(self) -> None:
         """Write what is left, and let the file go."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.close()
         file, self._file = self._file, None
         if file is not None:
             await file.close()
@@ -170,6 +175,13 @@ class Keeping:
             return
         if saved.bus != self._bus:
             file.note_bus(self._bus)
+        begun = self._begun = Begun.open(file.path.parent, client.run)
+        if begun is not None:
+            if client.attached is not None:
+                # Too late: we have attached, and what was lost is judged.
+                begun.told()
+            client.tell_begun(begun)
+            dispatcher.note_in(begun)
         # The memory first: what is left of an earlier run may be the reply to a message in it.
         dispatcher.remember_in(file, saved.handled)
         client.keep_in(file, saved, dispatcher.done_of)

@@ -23,6 +23,7 @@ import msgspec
 
 from trishula.attachment import Attached, Attachment, Observer, User
 from trishula.awaiting import Pending, resolved, start
+from trishula.begun import Begun
 from trishula.errors import BusUnreachable, KeyUnknown, TrishulaError
 from trishula.heartbeat import Activity, Heartbeat
 from trishula.names import Address
@@ -65,10 +66,14 @@ class Membership:
         self.activity = Activity(around.now_ms)
         self.heartbeat = Heartbeat(around.clock, around.now_ms, self.activity.told)
         self.stores = KnownStores()
+        #: What this run of the process has begun, and what the one before it had; ``None`` without a file for it.
+        self.begun: Begun | None = None
+        self.run = around.word(8)
         #: Whoever was given tokens by ``fetch`` brings them back some time, and they mean something to one node only.
         self.stays = False
         self._user = user
         self._clock = around.clock
+        self._host = around.host
         self._connection = connection
         self._observer = observer
         self._procedures: dict[str, Endpoint] = {}
@@ -190,7 +195,9 @@ class Membership:
 
         # The topic first: what is pushed before we listen would be delivered again only when its lease is over.
         await link.subscribe(inbox_of(self.address), pushed)
-        answer = await self._ask_to_attach(link, details)
+        answer = await self._ask_to_attach(link, details, self._life())
+        if self.begun is not None:
+            self.begun.told()
         if link is self._offered:
             self._switch(link)
         self.attached = self._known_again(link, answer)
@@ -198,13 +205,21 @@ class Membership:
             self.heartbeat.start(link, attachment.heartbeat_s)
         return self.attached
 
-    async def _ask_to_attach(self, link: Link, details: dict[str, Any]) -> object:
+    def _life(self) -> dict[str, Any]:
+        """What the node is told of this process: so a lost session costs no message what is not its fault."""
+        life: dict[str, Any] = {"run": self.run, "host": self._host}
+        if self.begun is not None and self.begun.after is not None:
+            life["after"] = self.begun.after
+            life["begun"] = [list(key) for key in self.begun.left]
+        return life
+
+    async def _ask_to_attach(self, link: Link, details: dict[str, Any], life: dict[str, Any]) -> object:
         known = self.stores.told(link.url)
-        if known:
+        # Nodes of former releases refuse what they don't know; without it their answers say enough.
+        for more in ({**known, **life}, known) if known else (life,):
             try:
-                return await link.call(MAILBOX_ATTACH, [{**details, **known}], timeout_s=_SET_UP_TIMEOUT_S)
+                return await link.call(MAILBOX_ATTACH, [{**details, **more}], timeout_s=_SET_UP_TIMEOUT_S)
             except KeyUnknown:
-                # A node of a release that doesn't take them; its answer says enough.
                 pass
         return await link.call(MAILBOX_ATTACH, [details], timeout_s=_SET_UP_TIMEOUT_S)
 

@@ -5,8 +5,10 @@ Everything else gets a :class:`Surroundings`; a test puts a ``twisted.internet.t
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,6 +60,7 @@ class Surroundings:
         random: a number in [0, 1).
         word: a new random word of that many bytes, in hex.
         in_thread: does work that would block; here and now, unless it is given something better.
+        host: where this process runs, for people.
     """
 
     clock: Clock
@@ -65,6 +68,7 @@ class Surroundings:
     random: Callable[[], float]
     word: Callable[[int], str]
     in_thread: Callable[[Callable[[], None]], Pending[None]] = _at_once
+    host: str = "somewhere"
 
 
 def real(reactor: object = None) -> Surroundings:
@@ -81,8 +85,19 @@ def real(reactor: object = None) -> Surroundings:
         return of_deferred(deferToThread(work))
 
     return Surroundings(
-        cast(Clock, reactor), lambda: time.time_ns() // 1_000_000, random.random, secrets.token_hex, in_thread
+        cast(Clock, reactor),
+        lambda: time.time_ns() // 1_000_000,
+        random.random,
+        secrets.token_hex,
+        in_thread,
+        _host(),
     )
+
+
+def _host() -> str:
+    # A host's name may be anything; the node takes one line of visible text.
+    name = "".join(letter if letter.isprintable() else "?" for letter in socket.gethostname())[:100]
+    return f"{name or 'a host without a name'} (process {os.getpid()})"
 
 
 def use_monotonic_timers(reactor: Any, seconds: Callable[[], float]) -> None:

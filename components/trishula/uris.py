@@ -24,11 +24,17 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     behind it, in the old order, and nothing later to that ``to`` before every call under way is answered. Who gives it
     up is refused for 3 s, or for ``retry_after_s`` if that is longer, and goes on then. A ``broadcast`` is a recipient
     of its own here; messages to capabilities are in no order.
-``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?})`` → ``{node, epoch, high_water,
-lease_s, epoch_changed?}``
+``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?, run?, after?, begun?, host?})`` →
+``{node, epoch, high_water, lease_s, epoch_changed?}``
     Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits
     for its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
     ``trishula.error.taken_over``.
+    What is out when a session is lost goes out again with the next one; what that costs a message depends on what the
+    client tells of its process. ``run`` names this run of it: sessions of one run cost nothing, whatever they had.
+    ``after`` names the run before, if the client has its records, and ``begun`` lists as ``[from, id]`` what that one
+    had begun and not ended: each of these failed once, the others cost nothing. Who tells neither, or starts anew
+    without records, may lose a session with a message 20 times (4 for each attempt); then it is dead. ``host``, a line
+    for people: where the client runs.
 ``mailbox.ack([token…])`` → ``[true | false…]``
     ``true``: the message is done (also when it already was). ``false``: no such message in the caller's mailboxes.
     May be repeated: yes.

@@ -57,6 +57,11 @@ _Text = Annotated[str, msgspec.Meta(pattern=_TEXT)]
 _Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _POSITION_RULE = "a position: an integer from 0 to 9223372036854775807"
 _Epoch = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_TEXT)]
+_Word = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[!-~]+\Z")]
+_WORD_RULE = "a word of 1 to 128 visible ASCII characters"
+_Line = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+\Z")
+]
 _EPOCH_RULE = "the epoch that the node told before, a text of 1 to 64 characters"
 _INSTANT_RULE = f"an integer count of milliseconds from 0 to {_MAX_MS}"
 
@@ -81,8 +86,16 @@ class AttachOptions(_Options, frozen=True, kw_only=True):
     heartbeat_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
     epoch: _Epoch | None = None
     position: _Position | None = None
+    run: _Word | None = None
+    after: _Word | None = None
+    begun: Annotated[list[tuple[_Word, _Word]], msgspec.Meta(max_length=WINDOW_LIMIT)] = []
+    host: _Line | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "instance": INSTANCE_RULE,
+        "run": _WORD_RULE + ", which names this run of the client's process",
+        "after": _WORD_RULE + ", the run before this one",
+        "begun": f"a list of at most {WINDOW_LIMIT} pairs: a sender's address and the id of a message",
+        "host": "one line of 1 to 200 characters: where the client runs, for people",
         "capabilities": "a list of at most 256 names: a lower-case letter, then up to 62 of a-z, 0-9, '_', '.' and '-'",
         "window": f"an integer from 1 to {WINDOW_LIMIT}",
         "heartbeat_s": "a number of seconds above 0, at most 3600",

@@ -30,6 +30,7 @@ from trishula_router.capabilities import Candidate, share_out
 from trishula_router.clock import Clock
 from trishula_router.handover import BATCH, Handover
 from trishula_router.lifecycle import Entry
+from trishula_router.losses import Life
 from trishula_router.mailbox import Mailbox
 from trishula_router.mailroom import Consumer, Lease, Mailroom
 from trishula_router.options import DeliveryPolicy
@@ -43,6 +44,8 @@ log = Logger()
 #: One event carries at most so much: below the 16 MiB a WebSocket message may have, and small enough that an urgent
 #: message doesn't wait behind it for long.
 EVENT_LIMIT_BYTES = 1024 * 1024
+#: How long a message that must be out alone waits for another such one, before it is looked at again.
+SUSPECT_PAUSE_MS = 1000
 
 
 class Outlet(Protocol):
@@ -152,8 +155,18 @@ class Delivery:
         consumer = self._consumers.get(str(address))
         return None if consumer is None else consumer.session
 
-    def attach(self, address: Address, session: int, window: int, capabilities: tuple[str, ...] = ()) -> int | None:
+    def attach(
+        self,
+        address: Address,
+        session: int,
+        window: int,
+        capabilities: tuple[str, ...] = (),
+        life: Life | None = None,
+    ) -> int | None:
         """Push the mailbox's messages to a session from now on, and those to what it can do.
+
+        Args:
+            life: what the client tells of its process.
 
         Returns:
             the session that was consuming it until now, which is to be closed, or ``None``.
@@ -161,13 +174,14 @@ class Delivery:
         name = str(address)
         before = self._consumers.get(name)
         if before is not None and before.session == session:
-            before.window, before.capabilities = window, capabilities
+            before.window, before.capabilities, before.life = window, capabilities, life
         else:
-            self._consumers[name] = Consumer(name, session, window, capabilities=capabilities)
+            self._consumers[name] = Consumer(name, session, window, capabilities=capabilities, life=life)
             self._consumed_by.setdefault(session, set()).add(name)
             if before is not None:
                 self._consumed_by[before.session].discard(name)
                 self._settlement.lost(before.session, name)
+        self._settlement.met(name, life)
         self.pump(name)
         return before.session if before is not None and before.session != session else None
 
@@ -388,6 +402,14 @@ class Delivery:
         self.pump(mailbox.address)
 
     def _push(self, consumer: Consumer, entries: list[Entry]) -> None:
+        suspects = [entry for entry in entries if entry.crashes and entry.is_suspect]
+        if suspects:
+            # One of them at a time, so that it is seen which one it is.
+            later = {e.position for e in (suspects if self._mailroom.has_suspect(consumer) else suspects[1:])}
+            self._mailroom.put_back([one for one in suspects if one.position in later], self._now() + SUSPECT_PAUSE_MS)
+            entries = [entry for entry in entries if entry.position not in later]
+            # There may be others in their stead.
+            self.pump_soon(consumer.address)
         if not entries:
             return
         deliveries = self._hand_over(consumer.address, consumer.session, consumer, entries)

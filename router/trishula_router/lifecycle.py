@@ -13,11 +13,17 @@ What an attempt costs:
 
 * a *failure* (nacked, or the lease ran out without an ack) is the message's or its handler's fault: after
   ``max_attempts`` of them it is dead;
-* a *lost session* (the agent disconnected, crashed, was taken over) is usually nobody's fault, and one loss hits every
+* a *crash* (the agent's process ended while the message's handler ran, see :mod:`.losses`) counts as a failure too, for
+  the message may have killed it. Others may have been begun in the same process, and are innocent: a message with
+  ``ALONE_AFTER`` crashes goes out as the only such one of its agent, and dies of crashes only after one of those. The
+  first crash costs no pause, because an agent that was restarted goes on where it was;
+* a *lost session* whose process lives on, or had not begun the message, costs nothing;
+* a lost session of a client that tells nothing of its process is usually nobody's fault either, and one loss hits every
   message in the window. It costs no failure, but a message that kills its agent each time must end too: after
-  ``LOST_SESSIONS_PER_ATTEMPT * max_attempts`` deliveries it is dead all the same.
+  ``LOST_SESSIONS_PER_ATTEMPT * max_attempts`` such losses it is dead all the same.
 
-Policy only: :func:`after_failure` and :func:`after_lost_session` decide, ``delivery`` does. Nothing here does I/O.
+Policy only: :func:`after_failure`, :func:`after_crash` and :func:`after_lost_session` decide, ``settlement`` does.
+Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -29,9 +35,19 @@ from typing import Any
 from trishula_router.options import DeliveryPolicy
 from trishula_router.store.interface import Accepted, Draft, Return, StoredMessage, mailbox_of
 
-__all__ = ["LOST_SESSIONS_PER_ATTEMPT", "Dead", "Entry", "after_failure", "after_lost_session"]
+__all__ = [
+    "ALONE_AFTER",
+    "LOST_SESSIONS_PER_ATTEMPT",
+    "Dead",
+    "Entry",
+    "after_crash",
+    "after_failure",
+    "after_lost_session",
+]
 
 LOST_SESSIONS_PER_ATTEMPT = 4
+#: One crash happens to everybody; that a message was there twice is worth finding out by having it alone.
+ALONE_AFTER = 2
 
 
 @dataclass(slots=True)
@@ -49,6 +65,8 @@ class Entry:
         holder: the address that it was delivered to last, if that is known; other than the recipient if that is a
             capability.
         keeper: of a message to a capability, the node that hands it out, as in the store.
+        crashes: how often its agent's process ended while its handler ran, since this node has it in memory.
+        losses: how often a session was lost with it, and nobody could say what that meant; likewise.
     """
 
     position: int
@@ -67,6 +85,13 @@ class Entry:
     holder: str | None = None
     arrival: int = 0
     keeper: str | None = None
+    crashes: int = 0
+    losses: int = 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may be what its agent's process dies of, so that it must be out alone."""
+        return self.crashes >= ALONE_AFTER
 
     @property
     def time_is_over(self) -> str:
@@ -155,9 +180,21 @@ def after_failure(
     return Return(entry.position, failures, now + pause_ms)
 
 
+def after_crash(entry: Entry, *, now: int, policy: DeliveryPolicy, random: Callable[[], float]) -> Return | Dead:
+    """What follows the end of a process in which the message's handler ran; ``entry.crashes`` counts this one too."""
+    failures = entry.failures + 1
+    if failures >= policy.max_attempts and entry.crashes > ALONE_AFTER:
+        return Dead(
+            f"{failures} of {policy.max_attempts} attempts failed, the last one: its agent's process ended while its "
+            f"handler ran, for the {entry.crashes}th time"
+        )
+    if entry.crashes == 1:
+        return Return(entry.position, failures, now)
+    return Return(entry.position, failures, now + int(policy.backoff.pause_s(failures - 1, random) * 1000))
+
+
 def after_lost_session(entry: Entry, *, now: int, policy: DeliveryPolicy) -> Return | Dead:
-    """What follows the loss of the session that had the message: at once again, but not without end."""
-    deliveries = policy.max_attempts * LOST_SESSIONS_PER_ATTEMPT
-    if entry.attempts >= deliveries:
-        return Dead(f"it was delivered {entry.attempts} times and each time its agent was lost before it answered")
+    """What follows the loss of a session that nobody can say more of; ``entry.losses`` counts this one too."""
+    if entry.losses >= policy.max_attempts * LOST_SESSIONS_PER_ATTEMPT:
+        return Dead(f"it was delivered {entry.losses} times and each time its agent was lost before it answered")
     return Return(entry.position, entry.failures, now)

@@ -142,6 +142,10 @@ class Mailbox:
         if not self._is_beyond(entry):
             self._place(entry)
 
+    def waits(self, entry: Entry) -> bool:
+        """Whether a message, known by that entry, waits in memory."""
+        return self._waiting.get(entry.position) is entry
+
     def hold(self, position: int) -> Entry | None:
         """Take one waiting message out of its turn, because it is about to be settled."""
         entry = self._waiting.pop(position, None)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from trishula.names import is_capability
 from trishula_router.lifecycle import Entry
+from trishula_router.losses import Life
 from trishula_router.mailbox import Mailbox
 from trishula_router.store.interface import MailboxSize, StoredMessage, mailbox_of
 
@@ -34,6 +35,7 @@ class Consumer:
         held: how many it has.
         coming: how many more were taken for it, and wait for their bodies.
         capabilities: what it announced; none if it is an instance.
+        life: what it told of its process; ``None`` if nothing.
     """
 
     address: str
@@ -42,6 +44,7 @@ class Consumer:
     held: int = 0
     coming: int = 0
     capabilities: tuple[str, ...] = ()
+    life: Life | None = None
 
     @property
     def room(self) -> int:
@@ -235,6 +238,15 @@ class Mailroom:
             for entry in entries
             if entry.position not in self.leases and self.mailbox(entry.mailbox).held.get(entry.position) is entry
         ]
+
+    def waits(self, entry: Entry) -> bool:
+        """Whether a message, known by that entry, waits in memory for its turn."""
+        mailbox = self._mailboxes.get(entry.mailbox)
+        return mailbox is not None and mailbox.waits(entry)
+
+    def has_suspect(self, consumer: Consumer) -> bool:
+        """Whether a consumer has a message that must be out alone."""
+        return any(lease.consumer is consumer and lease.entry.is_suspect for lease in self.leases.values())
 
     def is_settling(self, position: int) -> bool:
         """Whether a final state of the message is on its way into the store."""

@@ -19,6 +19,7 @@ from trishula.message import show_value
 from trishula.names import Address
 from trishula_router import arguments
 from trishula_router.journal import Kind
+from trishula_router.losses import Life
 from trishula_router.principals import OPERATOR_ROLE
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ class Procedures:
             caller.session,
             options.window or self._node.config.delivery.window,
             () if options.instance is not None else tuple(options.capabilities),
+            None if options.run is None else Life(options.run, options.after, frozenset(options.begun), options.host),
         )
         self._node.neighbourhood.attached(address)
         if before is not None:

@@ -22,7 +22,8 @@ from twisted.logger import Logger
 from trishula.errors import MessageUnknown, StorageFailed, StorageFull
 from trishula_router.background import log_fault
 from trishula_router.clock import Clock
-from trishula_router.lifecycle import Dead, Entry, after_failure, after_lost_session
+from trishula_router.lifecycle import Dead, Entry, after_crash, after_failure, after_lost_session
+from trishula_router.losses import Fate, Life, Losses
 from trishula_router.mailbox import BEFORE_ALL
 from trishula_router.mailroom import Mailroom, got
 from trishula_router.notices import Notices
@@ -95,6 +96,7 @@ class Settlement:
         self._has_room = has_room
         self._notices = notices
         self._arrived = arrived
+        self._losses = Losses()
         # Dead letters that are being acked, and such that are being replayed: the one waits for the other.
         self._ending: set[int] = set()
         self._replaying: set[int] = set()
@@ -252,17 +254,53 @@ class Settlement:
     # -- what time and the network do ----------------------------------------------------------------------------------
 
     def lost(self, session: int, address: str | None = None) -> None:
-        """A session is gone, or was taken over at one address: what it held waits again."""
+        """A session is gone, or was taken over at one address: what it held waits again.
+
+        What that says of it is seen when the next session attaches (:meth:`met`), if the client tells of its process.
+        A takeover says nothing: whoever is taken over lives.
+        """
         now = self._now()
         decided = []
         for lease in self._mailroom.leases.values():
-            if lease.session != session or lease.settling or address not in (None, lease.entry.holder):
+            entry = lease.entry
+            if lease.session != session or lease.settling or address not in (None, entry.holder):
                 continue
+            life = None if lease.consumer is None else lease.consumer.life
             lease.settling = True
             lease.free()
-            decided.append((lease.entry, after_lost_session(lease.entry, now=now, policy=self._policy)))
+            if life is None:
+                decided.append((entry, self._after_unknown(entry, now)))
+                continue
+            if address is None and entry.holder is not None:
+                self._losses.note(entry.holder, life.run, entry)
+            decided.append((entry, Return(entry.position, entry.failures, now)))
         if decided:
             run(self._carry_out(decided, "its session was lost", now))
+
+    def met(self, address: str, life: Life | None) -> None:
+        """A session attaches to an address, and tells what became of the process of the one before it."""
+        now = self._now()
+        decided = []
+        for entry, fate in self._losses.judge(address, life):
+            if fate is Fate.HARMLESS:
+                continue
+            is_waiting = self._mailroom.waits(entry)
+            if fate is Fate.CRASHED:
+                entry.crashes += 1
+                decision = after_crash(entry, now=now, policy=self._policy, random=self._random)
+                if not is_waiting:
+                    # Another agent has it by now: it costs the next attempt what this one was.
+                    entry.failures += 1
+            else:
+                decision = self._after_unknown(entry, now)
+            if is_waiting:
+                decided.append((self._mailroom.claim(entry), decision))
+        if decided:
+            run(self._carry_out(decided, "its agent's process ended while its handler ran", now))
+
+    def _after_unknown(self, entry: Entry, now: int) -> Return | Dead:
+        entry.losses += 1
+        return after_lost_session(entry, now=now, policy=self._policy)
 
     def take_back_overdue(self) -> None:
         """Leases that ran out without an ack."""
@@ -383,6 +421,7 @@ class Settlement:
             if not entries:
                 break
             await self.settle(entries, State.EXPIRED, reason)
+        self._losses.forget(address)
         self._mailroom.drop_if_empty(address)
 
 

@@ -4,6 +4,8 @@
 product's methods here, the product has none. Each run of a handler is a line in ``EFFECTS``, fsynced before the handler
 goes on; so is each message of which a commit said that it is handled.
 
+The message whose id is ``POISON`` kills it each time.
+
 Lines on standard input: ``send TO ID`` sends, and asks for no outcome.
 """
 
@@ -47,6 +49,8 @@ def effect() -> None:
     assert delivery is not None
     reached("begun")
     note("ran", delivery.message.id, delivery.attempt)
+    if delivery.message.id == os.environ.get("POISON"):
+        os.kill(os.getpid(), signal.SIGKILL)
     reached("effect")
 
 

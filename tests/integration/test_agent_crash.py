@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from tests.integration.crashing_agent import POINTS
 from tests.support.node import NodeProcess, environment
 from tests.support.reactor import on_reactor
+from trishula import uris
 from trishula.agent import Agent
 from trishula.awaiting import Pending
 from trishula.client import Client
@@ -52,7 +53,7 @@ class Agni:
         self._directory = directory
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, point: str = "", after: int = 0) -> None:
+    def start(self, point: str = "", after: int = 0, poison: str = "") -> None:
         assert self._process is None
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.crashing_agent"],
@@ -68,6 +69,7 @@ class Agni:
                 EFFECTS=str(self.effects_file),
                 CRASH_AT=point,
                 CRASH_AFTER=str(after),
+                POISON=poison,
             ),
         )
 
@@ -261,3 +263,33 @@ async def test_what_was_sent_without_a_node_goes_out_in_the_next_life(tmp_path: 
             assert (fetched.deliveries, fetched.pending, fetched.in_flight) == ([], 0, 0)
         finally:
             agni.end()
+
+
+@on_reactor
+async def test_a_message_that_kills_its_agent_each_time_dies_alone(node: NodeProcess, agni: Agni) -> None:
+    async with dc_of(node, "poisoner") as dc:
+        # A window full of others, before it and behind it.
+        ids = [f"pill.{number}" for number in range(40)]
+        for name in ids:
+            await dc.send("agni", id=name, payload=name)
+        runs = 0
+        while (await dc.request(uris.MAILBOX_STATUS, ["pill.20"]))["pill.20"]["state"] != "dead":
+            agni.start(poison="pill.20")
+            for _ in range(3000):
+                if agni.process.poll() is not None:
+                    break
+                states = await dc.request(uris.MAILBOX_STATUS, ids)
+                if [one for one, told in states.items() if told["state"] != "done"] == ["pill.20"] and (
+                    states["pill.20"]["state"] == "dead"
+                ):
+                    break
+                await sleep(0.05)
+            runs += 1
+            agni.end()
+        assert runs == 6, "five times it killed its agent, and the sixth run works off the rest"
+        # Whoever shared its turn with it was not on record yet, and runs again; nobody else does, and nobody dies.
+        assert len(agni.effects()["pill.20"]) == 5
+        states = await dc.request(uris.MAILBOX_STATUS, ids)
+        assert [name for name, told in states.items() if told["state"] != "done"] == ["pill.20"]
+        lives = [(await dc.request(uris.AUDIT_WHY, name))["messages"][0] for name in ids if name != "pill.20"]
+        assert {life["failures"] for life in lives} == {0}

@@ -74,6 +74,7 @@ class Model:
         seen: those that were delivered at least once, with their position.
         tokens: of all deliveries ever made: (agent, token, message).
         notices: the node's own messages that were delivered.
+        begun: how often a client said of a message that its last run died with it begun.
     """
 
     offered: set[Key] = field(default_factory=set)
@@ -82,6 +83,7 @@ class Model:
     seen: dict[Key, int] = field(default_factory=dict)
     tokens: list[tuple[str, str, Key]] = field(default_factory=list)
     notices: set[Key] = field(default_factory=set)
+    begun: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def agent_can(address: str) -> bool:
@@ -122,6 +124,8 @@ class NodeMachine(RuleBasedStateMachine):
         self.graves: list[Rig] = []
         self.last_session = 0
         self.last_id = 0
+        self.last_run = 0
+        self.runs: dict[str, str] = {}
         self.store = HeldStore(self.make_store())
         self.rig = self.make_rig()
 
@@ -240,8 +244,14 @@ class NodeMachine(RuleBasedStateMachine):
         self.rig.leave(client.session)
 
     @precondition(lambda self: self.clients)
-    @rule(pick=PICK, instance=st.sampled_from([None, None, "x"]), window=st.integers(1, 6))
-    def attach(self, pick: int, instance: str | None, window: int) -> None:
+    @rule(
+        pick=PICK,
+        instance=st.sampled_from([None, None, "x"]),
+        window=st.integers(1, 6),
+        process=st.sampled_from(["silent", "same", "next", "next", "stranger"]),
+        begun=st.integers(0, 3),
+    )
+    def attach(self, pick: int, instance: str | None, window: int, process: str, begun: int) -> None:
         client = self.client(pick)
         address = str(Address(client.agent, instance))
         if client.attached is not None:
@@ -257,7 +267,24 @@ class NodeMachine(RuleBasedStateMachine):
         # dc can't do it.
         capabilities = [CAPABILITY.partition(":")[2]] if agent_can(address) else []
         options = {"instance": instance, "window": window, "capabilities": capabilities}
+        options.update(self.life(client, address, process, begun))
         self.begin(client, uris.MAILBOX_ATTACH, [options], lambda _: None)
+
+    def life(self, client: Client, address: str, process: str, begun: int) -> dict[str, Any]:
+        """What the client tells of its process: nothing, the run that was there, the one that follows, or another."""
+        before = self.runs.get(address)
+        if process == "silent":
+            return {}
+        if process == "same" and before is not None:
+            return {"run": before}
+        self.last_run += 1
+        self.runs[address] = f"r{self.last_run}"
+        if process == "stranger" or before is None:
+            return {"run": self.runs[address]}
+        left = [key[:2] for agent, _, key in self.model.tokens[-begun:] if agent == client.agent] if begun else []
+        for key in set(left):
+            self.model.begun[key] = self.model.begun.get(key, 0) + 1
+        return {"run": self.runs[address], "after": before, "begun": [list(key) for key in left]}
 
     @precondition(lambda self: self.clients)
     @rule(pick=PICK, to=ADDRESSES, count=st.integers(1, 12), priority=st.integers(1, 3), brief=st.booleans())
@@ -547,8 +574,19 @@ class NodeMachine(RuleBasedStateMachine):
             assert key in self.model.offered
             if state is State.DEAD:
                 self.judge_notice(key)
+                self.judge_death(key)
         verdict = self.wait(self.store.verify())
         assert verdict.damages == ()
+
+    def judge_death(self, key: Key) -> None:
+        """Nothing died of a crash but what had been begun each time, and once alone."""
+        for history in self.wait(self.store.history(key[1])):
+            if (history.message.sender, history.message.recipient) == (key[0], key[2]):
+                reasons = [record.facts for record in history.records if record.kind == "dead"]
+                if any("process ended" in facts for facts in reasons):
+                    assert self.model.begun.get(key[:2], 0) >= 3, (
+                        f"{key} died of {self.model.begun.get(key[:2])} crashes"
+                    )
 
     def judge_notice(self, key: Key) -> None:
         """Who sent what is dead was told."""
@@ -675,6 +713,8 @@ def live(machine: NodeMachine, seed: int, steps: int) -> None:
             "pick": any_number(),
             "instance": chance.choice([None, None, None, "x"]),
             "window": chance.randint(1, 6),
+            "process": chance.choice(["silent", "same", "next", "next", "stranger"]),
+            "begun": chance.randint(0, 3),
         },
         "fetch": lambda: {
             "pick": any_number(),

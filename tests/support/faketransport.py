@@ -19,9 +19,11 @@ from trishula.settings import Settings
 from trishula.surroundings import Surroundings
 from trishula.transport import Connection, Endpoint, Link, LinkLost, Listener
 
-__all__ = ["NOW_MS", "FakeConnection", "FakeLink", "settings", "surroundings"]
+__all__ = ["NOW_MS", "PROCESS", "FakeConnection", "FakeLink", "settings", "surroundings"]
 
 NOW_MS = 1_800_000_000_000
+#: What a client tells of its process as it attaches.
+PROCESS = {"run": "00" * 8, "host": "somewhere"}
 
 
 def settings(agent: str = "dc", *urls: str) -> Settings:

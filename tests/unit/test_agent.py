@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.support.faketransport import FakeConnection, FakeLink, settings, surroundings
+from tests.support.faketransport import PROCESS, FakeConnection, FakeLink, settings, surroundings
 from trishula import uris
 from trishula.agent import Agent
 from trishula.awaiting import Pending, start
@@ -135,7 +135,7 @@ def test_it_registers_its_procedures_before_it_takes_messages(setup: Setup) -> N
         ("register", ["trishula.agent.agni._ping"]),
         ("subscribe", [uris.EVENT_NODE]),
         ("subscribe", [INBOX]),
-        (uris.MAILBOX_ATTACH, [{"capabilities": ["host"], "window": 8, "heartbeat_s": 10.0}]),
+        (uris.MAILBOX_ATTACH, [{"capabilities": ["host"], "window": 8, "heartbeat_s": 10.0, **PROCESS}]),
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from tests.support.faketransport import NOW_MS, FakeConnection, FakeLink, settings, surroundings
+from tests.support.faketransport import NOW_MS, PROCESS, FakeConnection, FakeLink, settings, surroundings
 from trishula import uris
 from trishula.awaiting import Pending, start
 from trishula.client import Client
@@ -105,7 +105,7 @@ def test_it_listens_before_it_attaches(setup: Setup) -> None:
     link = setup.join()
     assert [(one.uri, one.args) for one in link.asked[:2]] == [
         ("subscribe", [INBOX]),
-        (uris.MAILBOX_ATTACH, [{"instance": "7f3a", "capabilities": [], "window": 64, "heartbeat_s": 10.0}]),
+        (uris.MAILBOX_ATTACH, [{"instance": "7f3a", "capabilities": [], "window": 64, "heartbeat_s": 10.0, **PROCESS}]),
     ]
     assert setup.started.done
     assert setup.observed == [("joined", "ws://one/ws")]

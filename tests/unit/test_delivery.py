@@ -480,6 +480,122 @@ def test_a_message_that_kills_its_agent_each_time_ends_too(rig: Rig, dc: int) ->
     )
 
 
+def life(run: str, after: str | None = None, *begun: str) -> dict[str, Any]:
+    """What a client tells of its process: the run, the one before it, and what of dc's that one had begun."""
+    told = {"run": run} if after is None else {"run": run, "after": after}
+    return {**told, "begun": [["dc", one] for one in begun]} if after else told
+
+
+def test_lost_sessions_of_a_process_that_lives_cost_nothing(rig: Rig, dc: int) -> None:
+    rig.send(dc, *to_agni("m1", "m2"))
+    for attempt in range(1, 100):
+        session = rig.join("agni")
+        rig.attach(session, **life("r1"))
+        assert [(one["message"]["id"], one["attempt"]) for one in rig.pushed(session)] == [
+            ("m1", attempt),
+            ("m2", attempt),
+        ]
+        rig.leave(session)
+    assert {life["failures"] for life in rig.call(dc, uris.AUDIT_WHY, "m1")["messages"]} == {0}
+
+
+def test_what_an_ended_process_had_not_begun_costs_nothing(rig: Rig, dc: int) -> None:
+    rig.send(dc, *to_agni("m1"))
+    for run in range(100):
+        session = rig.join("agni")
+        rig.attach(session, **life(f"r{run}", f"r{run - 1}"))
+        assert rig.ids(session) == ["m1"]
+        rig.leave(session)
+    (told,) = rig.call(dc, uris.AUDIT_WHY, "m1")["messages"]
+    assert (told["state"], told["failures"]) == ("delivered", 0)
+
+
+def test_a_process_without_a_memory_ends_a_message_in_the_end(rig: Rig, dc: int) -> None:
+    # Its runs are told apart, but none knows what the one before it had begun.
+    rig.send(dc, *to_agni("m1"))
+    for run in range(20):
+        session = rig.join("agni")
+        rig.attach(session, **life(f"r{run}"))
+        assert rig.ids(session) == ["m1"]
+        rig.leave(session)
+    assert rig.states(dc, "m1") == {"m1": "delivered"}
+    rig.attach(rig.join("agni"), **life("r20"))
+    assert rig.states(dc, "m1") == {"m1": "dead"}
+
+
+def poison(rig: Rig, dc: int, name: str, ids: list[str], *, at_once: int) -> tuple[list[str], int]:
+    """An agent that begins so many messages at once and dies of one of them; what it did in the end, and its runs."""
+    done: list[str] = []
+    run, before = 0, None
+    begun: list[str] = []
+    while True:
+        run += 1
+        session = rig.join("agni")
+        rig.attach(session, **life(f"r{run}", before, *begun))
+        before, begun = f"r{run}", []
+        for _ in range(200):
+            for delivery in rig.pushed(session):
+                begun.append(delivery["message"]["id"])
+                if delivery["message"]["id"] != name and len(begun) > at_once:
+                    rig.ack(session, delivery["token"])
+                    done.append(begun.pop())
+            if name in begun:
+                break
+            # Nothing in it kills it: what was begun comes to its end.
+            rig.advance(1)
+            if begun:
+                positions = {it.id: it.position for it in result_of(rig.store.with_ids(begun))}
+                rig.ack(session, *(f"{positions[one]}.1" for one in begun))
+                done += begun
+                begun = []
+            if len(done) == len(ids) - 1 and rig.states(dc, name) == {name: "dead"}:
+                return done, run
+        rig.leave(session)
+        rig.advance(20)
+        assert run < 50
+
+
+@pytest.mark.parametrize("at_once", [1, 8, 64])
+def test_a_message_that_kills_its_agent_dies_alone(rig: Rig, dc: int, at_once: int) -> None:
+    ids = [f"m{number}" for number in range(64)]
+    rig.send(dc, *to_agni(*ids))
+    done, runs = poison(rig, dc, "m7", ids, at_once=at_once)
+    assert sorted(done) == sorted(set(ids) - {"m7"})
+    assert runs == 6, "five crashes, and the run that worked off the rest"
+    (told,) = rig.call(dc, uris.AUDIT_WHY, "m7")["messages"]
+    assert told["events"][-1]["reason"] == (
+        "5 of 5 attempts failed, the last one: its agent's process ended while its handler ran, for the 5th time"
+    )
+    assert rig.outlet.news[-1].state in ("done", "dead")
+    others = rig.states(dc, *ids)
+    assert [one for one, state in others.items() if state != "done"] == ["m7"]
+
+
+def test_a_crash_costs_one_failure_that_is_on_record(rig: Rig, dc: int) -> None:
+    first = rig.join("agni")
+    rig.attach(first, **life("r1"))
+    rig.send(dc, *to_agni("m1", "m2"))
+    rig.pushed()
+    rig.leave(first)
+    second = rig.join("agni")
+    rig.attach(second, **life("r2", "r1", "m1"))
+    # The first one costs no pause, so that the order stays.
+    assert rig.ids(second) == ["m1", "m2"]
+    failures = {name: rig.call(dc, uris.AUDIT_WHY, name)["messages"][0]["failures"] for name in ("m1", "m2")}
+    assert failures == {"m1": 1, "m2": 0}
+    (told,) = rig.call(dc, uris.AUDIT_WHY, "m1")["messages"]
+    assert "its agent's process ended while its handler ran" in [event.get("reason") for event in told["events"]]
+
+
+def test_a_takeover_is_no_crash(rig: Rig, dc: int) -> None:
+    rig.send(dc, *to_agni("m1"))
+    for run in range(30):
+        session = rig.join("agni")
+        rig.attach(session, **life(f"r{run}"))
+        assert rig.ids(session) == ["m1"]
+    assert rig.states(dc, "m1") == {"m1": "delivered"}
+
+
 def test_an_older_session_takes_nothing_over(rig: Rig, dc: int, agni: int) -> None:
     # Its attach was on its way when its network broke, and arrives after its client has joined anew.
     newer = rig.join("agni")

@@ -18,6 +18,7 @@ from trishula.awaiting import Pending, start
 from trishula.deliveries import current_delivery
 from trishula.errors import (
     BusUnreachable,
+    KeyUnknown,
     MailboxFull,
     OutcomeUnknown,
     RecipientUnknown,
@@ -91,6 +92,10 @@ class Life:
             file = keeping._file
             for gathered in (file._puts, file._drops, file._remembered, file._forgotten, file._others):
                 gathered.clear()
+            begun = file.path.parent / "begun"
+            as_it_was = begun.read_bytes()
+            self.stop()
+            begun.write_bytes(as_it_was)
         self.stop()
 
     def stop(self) -> None:
@@ -571,3 +576,57 @@ def test_a_short_lease_is_extended_in_time(live: Callable[..., Life]) -> None:
     assert link.args_of(uris.MAILBOX_WORKING) == [["r.1", 2.0]] * 3
     done[0].callback(None)
     life.turn()
+
+
+# -- what was begun ----------------------------------------------------------------------------------------------------
+
+
+def told(link: FakeLink) -> dict[str, Any]:
+    """What the attach on a session said of the process."""
+    ((options,), *_) = link.args_of(uris.MAILBOX_ATTACH)
+    return {key: value for key, value in options.items() if key in ("run", "after", "begun")}
+
+
+def test_the_next_life_tells_what_the_last_one_had_begun(live: Callable[..., Life]) -> None:
+    first = live()
+    never: list[Pending[None]] = []
+
+    @first.agent.procedure()
+    def long() -> Pending[None]:
+        never.append(Pending())
+        return never[-1]
+
+    link = first.join()
+    assert told(link) == {"run": "0" * 16}
+    first.push(link, "m1")
+    for name in ("m2", "m3", "m4"):
+        first.push(link, name, type="COMMAND", procedure="long", payload={"args": [], "kwargs": {}})
+    never[1].resolve(None)
+    first.turn()
+    first.kill()
+    second = live()
+    link = second.join()
+    assert told(link)["after"] == "0" * 16
+    assert sorted(told(link)["begun"]) == [["dc", "m2"], ["dc", "m4"]]
+    # It is told once.
+    second.connection.lose()
+    assert told(second.connection.join()) == {"run": "0" * 16}
+
+
+def test_a_node_of_a_former_release_is_told_nothing_new(live: Callable[..., Life]) -> None:
+    life = live()
+
+    def prepare(link: FakeLink) -> None:
+        usual = link.usual
+
+        def strict(asked: Any) -> Any:
+            if asked.uri == uris.MAILBOX_ATTACH and "run" in asked.args[0]:
+                raise KeyUnknown("options has an unknown key")
+            return usual(asked)
+
+        link.usual = strict  # type: ignore[method-assign]
+
+    life.start()
+    link = life.connection.join(prepare=prepare)
+    assert life.agent.client.is_ready
+    assert set(link.args_of(uris.MAILBOX_ATTACH)[-1][0]) == {"capabilities", "window", "heartbeat_s"}

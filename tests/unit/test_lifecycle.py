@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from tests.support.nodes import POLICY
-from trishula_router.lifecycle import LOST_SESSIONS_PER_ATTEMPT, Dead, Entry, after_failure, after_lost_session
+from trishula_router.lifecycle import (
+    LOST_SESSIONS_PER_ATTEMPT,
+    Dead,
+    Entry,
+    after_crash,
+    after_failure,
+    after_lost_session,
+)
 from trishula_router.store.interface import Return, StoredMessage
 
 NOW = 1_000_000
@@ -15,6 +22,12 @@ NOW = 1_000_000
 
 def entry(*, failures: int = 0, attempts: int = 1) -> Entry:
     return Entry(7, "dc", "m1", "agni", "STATUS", 3, 10**15, 10, attempts=attempts, failures=failures)
+
+
+def crash(crashes: int, failures: int, *, max_attempts: int = 5) -> Return | Dead:
+    """What follows a crash, ``crashes`` of them with this one, after so many failures."""
+    it = replace(entry(failures=failures, attempts=99), crashes=crashes)
+    return after_crash(it, now=NOW, policy=replace(POLICY, max_attempts=max_attempts), random=lambda: 0.0)
 
 
 def fail(failures: int, *, requeue: bool = True, chance: float = 0.0, max_attempts: int = 5) -> Return | Dead:
@@ -49,12 +62,30 @@ def test_a_lost_session_costs_no_failure_and_no_pause() -> None:
     assert lost == Return(7, 2, NOW)
 
 
-def test_lost_sessions_end_it_in_the_end() -> None:
+def test_lost_sessions_that_nobody_explains_end_it_in_the_end() -> None:
     most = POLICY.max_attempts * LOST_SESSIONS_PER_ATTEMPT
-    assert isinstance(after_lost_session(entry(attempts=most - 1), now=NOW, policy=POLICY), Return)
-    assert after_lost_session(entry(attempts=most), now=NOW, policy=POLICY) == Dead(
+    assert isinstance(after_lost_session(replace(entry(attempts=99), losses=most - 1), now=NOW, policy=POLICY), Return)
+    assert after_lost_session(replace(entry(attempts=99), losses=most), now=NOW, policy=POLICY) == Dead(
         "it was delivered 20 times and each time its agent was lost before it answered"
     )
+
+
+@pytest.mark.parametrize(("crashes", "pause_ms"), [(1, 0), (2, 2000), (3, 4000), (4, 8000)])
+def test_a_crash_is_a_failure_whose_pause_begins_with_the_second(crashes: int, pause_ms: int) -> None:
+    assert crash(crashes, crashes - 1) == Return(7, crashes, NOW + pause_ms)
+
+
+def test_the_last_crash_ends_it() -> None:
+    assert crash(5, 4) == Dead(
+        "5 of 5 attempts failed, the last one: its agent's process ended while its handler ran, for the 5th time"
+    )
+
+
+@pytest.mark.parametrize("crashes", [1, 2])
+def test_no_message_dies_of_a_crash_that_it_was_not_alone_in(crashes: int) -> None:
+    assert isinstance(crash(crashes, 4), Return)
+    assert isinstance(crash(crashes, 0, max_attempts=1), Return)
+    assert isinstance(crash(3, 4), Dead)
 
 
 def test_an_entry_of_the_store_is_what_the_store_says() -> None:
