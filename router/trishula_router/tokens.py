@@ -5,8 +5,8 @@ has 192 random bits. Only the SHA-256 of the whole token is kept. A plain hash i
 secrets: slow password hashes protect what people can remember.
 
 An agent has at most :data:`MAX_VALID` valid tokens: enough to hand out a new one, restart the agent with it, and only
-then lose the old one. A third one expires the oldest (:func:`with_new_token`), so that repeating the command never
-piles up forgotten keys and never fails half-way through a rotation. A session that joined with the one that had to go
+then lose the old one. A third one takes the oldest one's place (:func:`with_new_token`), so that forgotten keys never
+pile up; ``trishula token new`` does that only when it is asked to. A session that joined with the one that had to go
 ends, as with every token that is taken away.
 """
 

@@ -195,7 +195,8 @@ class NodeProcess:
 
     def token(self, name: str, operator: bool = False) -> str:
         """Make a token with ``trishula token new``; works before the start as well as after it."""
-        done = self.command("token", "new", name, *(["--operator"] if operator else []), "--state", str(self.state_dir))
+        more = ["--replace", *(["--operator"] if operator else [])]
+        done = self.command("token", "new", name, *more, "--state", str(self.state_dir))
         self.tokens[name] = str(json.loads(done)["token"])
         return self.tokens[name]
 

@@ -28,6 +28,15 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(COMMANDS, [str(argument) for argument in arguments])
 
 
+@pytest.fixture
+def used_state(tmp_path: Path) -> Path:
+    """A state directory on which a node has run."""
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "node.sqlite").write_bytes(b"")
+    return state
+
+
 # -- token new ---------------------------------------------------------------------------------------------------------
 
 
@@ -35,7 +44,8 @@ def test_token_new_registers_a_new_agent_and_prints_the_token_once(tmp_path: Pat
     state = tmp_path / "deep" / "state"
     done = run("token", "new", "agni", "--state", state, "--json")
     said = json.loads(done.stdout)
-    assert (done.exit_code, done.stderr, set(said), said["agent"]) == (0, "", {"agent", "token"}, "agni")
+    assert (done.exit_code, set(said), said["agent"]) == (0, {"agent", "token", "agents_file"}, "agni")
+    assert said["agents_file"] == f"{state}/agents.json"
     assert said["token"].startswith("agni.") and len(said["token"]) >= len("agni.") + 27
     agent = read_agents(state / "agents.json")["agni"]
     assert (agent.operator, agent.send, agent.call) == (False, ("*",), ("*",))
@@ -44,31 +54,92 @@ def test_token_new_registers_a_new_agent_and_prints_the_token_once(tmp_path: Pat
     assert stat.S_IMODE((state / "agents.json").stat().st_mode) == 0o600
 
 
-def test_token_new_prints_the_token_alone_on_standard_output(tmp_path: Path) -> None:
-    done = run("token", "new", "agni", "--state", tmp_path)
+def test_token_new_prints_the_token_alone_on_standard_output(used_state: Path) -> None:
+    done = run("token", "new", "agni", "--state", used_state)
     assert done.stdout.startswith("agni.") and done.stdout.count("\n") == 1
     assert done.stderr == (
-        "registered the new agent agni; it is shown only now. Use it with: export TRISHULA_TOKEN=agni.…\n"
+        f"registered the new agent agni in {used_state}/agents.json; the token is shown only now. Use it with: export "
+        "TRISHULA_TOKEN=agni.…\n"
     )
-    again = run("token", "new", "agni", "--state", tmp_path)
-    assert again.stderr.startswith("a further token of agni; ")
+    again = run("token", "new", "agni", "--state", used_state)
+    assert again.stderr.startswith(f"wrote a second token of agni into {used_state}/agents.json; the token ")
     assert again.stdout != done.stdout
 
 
-def test_a_third_token_ends_the_oldest_and_says_so(tmp_path: Path) -> None:
-    tokens = [json.loads(run("token", "new", "agni", "--state", tmp_path, "--json").stdout)["token"] for _ in range(2)]
-    third = run("token", "new", "agni", "--state", tmp_path, "--json")
-    assert third.stderr == (
-        "agni had 2 valid tokens; the oldest one is not valid any more, and whoever uses it can't join again\n"
+def test_a_third_token_ends_no_other_unless_asked_to(used_state: Path) -> None:
+    tokens = [json.loads(run("token", "new", "agni", "--state", used_state, "--json").stdout)["token"] for _ in "ab"]
+    before = (used_state / "agents.json").read_bytes()
+    third = run("token", "new", "agni", "--state", used_state)
+    assert (third.exit_code, third.stdout) == (Exit.FAILED, "")
+    first, second = (digest_of(made)[:8] for made in tokens)
+    assert third.stderr.startswith(f"Error: agni has 2 valid tokens in {used_state}/agents.json, {first} made 20")
+    assert f", {second} made 20" in third.stderr
+    assert third.stderr.endswith(
+        "the sessions that joined with it. Use one of those, or run this again with --replace if that is meant\n"
     )
-    kept = [item.sha256 for item in read_agents(tmp_path / "agents.json")["agni"].tokens]
+    assert (used_state / "agents.json").read_bytes() == before
+    third = run("token", "new", "agni", "--state", used_state, "--replace", "--json")
+    assert (
+        third.stderr == f"the token {first} of agni is not valid any more, and the sessions that joined with it end\n"
+    )
+    kept = [item.sha256 for item in read_agents(used_state / "agents.json")["agni"].tokens]
     assert kept == [digest_of(tokens[1]), digest_of(json.loads(third.stdout)["token"])]
+
+
+def test_replacing_ends_nothing_where_there_is_room(used_state: Path) -> None:
+    first = json.loads(run("token", "new", "agni", "--state", used_state, "--json").stdout)["token"]
+    second = run("token", "new", "agni", "--state", used_state, "--replace", "--json")
+    assert second.stderr == ""
+    kept = [item.sha256 for item in read_agents(used_state / "agents.json")["agni"].tokens]
+    assert kept == [digest_of(first), digest_of(json.loads(second.stdout)["token"])]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_where_no_node_ever_ran_token_new_says_so(tmp_path: Path, is_there: bool) -> None:
+    state = tmp_path / "sttae"
+    if is_there:
+        state.mkdir()
+    done = run("token", "new", "agni", "--state", state)
+    assert done.exit_code == 0
+    made = "which was made now; " if not is_there else ""
+    assert done.stderr.splitlines()[0] == (
+        f"no node has ever run on the state directory {state}, {made}the token is good for the first that does. If one "
+        "runs already, name its directory with --state"
+    )
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_token_can_be_written_into_a_file_that_is_replaced_whole(used_state: Path, as_json: bool) -> None:
+    file = used_state.parent / "agni.token"
+    more = ["--json"] if as_json else []
+    for number in (1, 2):
+        done = run("token", "new", "agni", "--state", used_state, "--write", file, *more)
+        assert done.exit_code == 0, done.stderr
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        made = file.read_text()
+        assert made.startswith("agni.") and made.count("\n") == 1
+        assert made.strip() not in done.stdout + done.stderr
+        tokens = read_agents(used_state / "agents.json")["agni"].tokens
+        assert (len(tokens), tokens[-1].sha256) == (number, digest_of(made.strip()))
+    refused = run("token", "new", "agni", "--state", used_state, "--write", file, *more)
+    assert refused.exit_code == Exit.FAILED
+    assert file.read_text() == made, "the token that it has is as good as before"
+    assert [path.name for path in used_state.parent.iterdir() if path.name.startswith("agni")] == ["agni.token"]
+
+
+def test_a_token_file_that_cannot_be_written_makes_no_token(used_state: Path) -> None:
+    done = run("token", "new", "agni", "--state", used_state, "--write", used_state / "no" / "agni.token")
+    assert (done.exit_code, done.stdout) == (Exit.CONFIG, "")
+    assert (
+        done.stderr == f"Error: the token can't be written into {used_state}/no/agni.token: No such file or directory\n"
+    )
+    assert read_agents(used_state / "agents.json") == {}
 
 
 def test_token_new_keeps_the_role_unless_told_otherwise(tmp_path: Path) -> None:
     roles = []
     for more in (["--operator"], [], ["--no-operator"]):
-        assert run("token", "new", "dc", "--state", tmp_path, *more).exit_code == 0
+        assert run("token", "new", "dc", "--state", tmp_path, "--replace", *more).exit_code == 0
         roles.append(read_agents(tmp_path / "agents.json")["dc"].operator)
     assert roles == [True, True, False]
 

@@ -6,7 +6,9 @@ started as well as while it runs: the node notices the change by itself.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
 import secrets
@@ -28,7 +30,7 @@ from trishula_router.commands.state import (
     open_state_dir,
     speaks_json,
 )
-from trishula_router.tokens import MAX_VALID, TokenRecord, digest_of, new_token, with_new_token
+from trishula_router.tokens import TokenRecord, digest_of, new_token, with_new_token
 
 __all__ = ["token"]
 
@@ -45,15 +47,35 @@ def token() -> None:
 @click.option("--state", type=click.Path(path_type=Path), help=_STATE_HELP)
 @click.option("--operator/--no-operator", default=None, help="Whether the agent may ask about everybody's messages.")
 @click.option("--expires-in", metavar="SPAN", help='How long the token is valid, such as "30d" (default: for ever).')
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="If the agent has two valid tokens, end the older one, and the sessions that joined with it.",
+)
+@click.option(
+    "--write",
+    "token_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the token into FILE (mode 0600), and don't show it.",
+)
 @json_option
 @click.pass_context
 def new_command(
-    ctx: click.Context, name: str, state: Path | None, operator: bool | None, expires_in: str | None
+    ctx: click.Context,
+    name: str,
+    state: Path | None,
+    operator: bool | None,
+    expires_in: str | None,
+    replace: bool,
+    token_file: Path | None,
 ) -> None:
     """Make a token for the agent NAME, and register the agent if it is new.
 
     The token is shown once; the node keeps its hash. An agent has at most two valid tokens, so that a new one can be
-    handed out before the old one goes: a third ends the oldest. With --json: an object with agent and token.
+    handed out before the old one goes. A third is refused, because the older one would have to end: with --replace it
+    does, and with it the sessions that joined with it. With --json: an object with agent, agents_file, and token (or
+    token_file, with --write).
     """
     if not is_agent_name(name):
         raise CommandFailed(f'"{name}" is no agent\'s name: that is {AGENT_RULE}', Exit.USAGE)
@@ -66,33 +88,93 @@ def new_command(
             raise CommandFailed(f'--expires-in is "{expires_in}"; {error}', Exit.USAGE) from None
         if expires_at <= now_s:
             raise CommandFailed(f'--expires-in is "{expires_in}"; it must be longer than nothing', Exit.USAGE)
-    state_dir = open_state_dir(state or default_state_dir(os.environ))
+    state_dir = (state or default_state_dir(os.environ)).absolute()
+    warning = _warn_of_a_new_place(state_dir)
+    open_state_dir(state_dir)
+    path = agents_file_of(state_dir)
     made = new_token(name, secrets.token_urlsafe)
-    try:
-        with update_agents(agents_file_of(state_dir), state_dir / KEPT_FILE) as agents:
-            record = agents.get(name, AgentRecord())
-            is_new = name not in agents
-            kept, ended = with_new_token(record.tokens, TokenRecord(digest_of(made), now_s, None, expires_at), now_s)
-            agents[name] = dataclasses.replace(
-                record, tokens=kept, operator=record.operator if operator is None else operator
-            )
-    except AgentsFileError as error:
-        raise CommandFailed(str(error), Exit.CONFIG) from None
-    if ended:
+    new = TokenRecord(digest_of(made), now_s, None, expires_at)
+    with contextlib.ExitStack() as cleanup:
+        try:
+            with update_agents(path, state_dir / KEPT_FILE) as agents:
+                record = agents.get(name, AgentRecord())
+                is_new = name not in agents
+                kept, _ = with_new_token(record.tokens, new, now_s)
+                ended = [token for token in record.tokens if token not in kept and not token.is_over(now_s)]
+                if ended and not replace:
+                    raise CommandFailed(_too_many(name, path, record.tokens, now_s))
+                agents[name] = dataclasses.replace(
+                    record, tokens=kept, operator=record.operator if operator is None else operator
+                )
+                # Whole on the disk before the token is good, and in place once it is.
+                written = None if token_file is None else _write_beside(token_file, made, cleanup)
+        except AgentsFileError as error:
+            raise CommandFailed(str(error), Exit.CONFIG) from None
+        if written is not None and token_file is not None:
+            try:
+                written.replace(token_file)
+            except OSError as error:
+                raise _not_written(token_file, error) from None
+    if warning is not None:
+        click.echo(warning, err=True)
+    for token in ended:
         click.echo(
-            f"{name} had {MAX_VALID} valid tokens; the oldest one is not valid any more, and whoever uses it can't "
-            "join again",
+            f"the token {_id_of(token)} of {name} is not valid any more, and the sessions that joined with it end",
             err=True,
         )
     if speaks_json(ctx):
-        click.echo(json.dumps({"agent": name, "token": made}))
+        where = {"token": made} if token_file is None else {"token_file": str(token_file)}
+        click.echo(json.dumps({"agent": name, "agents_file": str(path), **where}))
         return
-    click.echo(made)
-    click.echo(
-        f"{'registered the new agent ' + name if is_new else 'a further token of ' + name}; "
-        f"it is shown only now. Use it with: export TRISHULA_TOKEN={name}.…",
-        err=True,
+    done = f"registered the new agent {name} in {path}" if is_new else f"wrote a second token of {name} into {path}"
+    if token_file is None:
+        click.echo(made)
+        click.echo(
+            f"{done}; the token is shown only now. Use it with: export TRISHULA_TOKEN={name}.…",
+            err=True,
+        )
+    else:
+        click.echo(f"{done}; the token is in {token_file}", err=True)
+
+
+def _warn_of_a_new_place(state_dir: Path) -> str | None:
+    """What is to be said of a state directory that no node has used: its name may be mistyped."""
+    if any((state_dir / sign).exists() for sign in ("node.sqlite", "crossbar/config.json")):
+        return None
+    made = "" if state_dir.exists() else "which was made now; "
+    return (
+        f"no node has ever run on the state directory {state_dir}, {made}the token is good for the first that does. If "
+        "one runs already, name its directory with --state"
     )
+
+
+def _too_many(name: str, path: Path, tokens: tuple[TokenRecord, ...], now_s: float) -> str:
+    alive = [f"{_id_of(token)} made {_show(token.created_at)}" for token in tokens if not token.is_over(now_s)]
+    return (
+        f"{name} has {len(alive)} valid tokens in {path}, {', '.join(alive)}: a further one would end the oldest, and "
+        "the sessions that joined with it. Use one of those, or run this again with --replace if that is meant"
+    )
+
+
+def _write_beside(path: Path, token: str, cleanup: contextlib.ExitStack) -> Path:
+    """The token in a file beside ``path``, to be moved there; gone at the end if it wasn't."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        cleanup.callback(temporary.unlink, missing_ok=True)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(token + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _not_written(path, error) from None
+    return temporary
+
+
+def _not_written(path: Path, error: OSError) -> CommandFailed:
+    return CommandFailed(f"the token can't be written into {path}: {error.strerror}", Exit.CONFIG)
 
 
 @token.command("list")
@@ -135,13 +217,17 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
 def _describe(record: TokenRecord, now_s: float) -> dict[str, str | None]:
     state = "expired" if record.is_over(now_s) else "not yet valid" if record.is_early(now_s) else "valid"
     return {
-        # Enough of the hash to tell tokens apart, and to name one.
-        "id": record.sha256[:8],
+        "id": _id_of(record),
         "state": state,
         "created_at": _show(record.created_at),
         "not_before": _show(record.not_before),
         "expires_at": _show(record.expires_at),
     }
+
+
+def _id_of(record: TokenRecord) -> str:
+    """Enough of the hash to tell tokens apart, and to name one."""
+    return record.sha256[:8]
 
 
 def _show(instant_s: float | None) -> str | None:
