@@ -48,6 +48,7 @@ from trishula.joining import Attempt, Joining, Owner
 from trishula.rejoin import DEFAULT_BACKOFF
 from trishula.settings import Settings
 from trishula.surroundings import Clock, Surroundings, Timer
+from trishula.token_file import CurrentToken
 from trishula.transport import AnswerLate, Endpoint, LinkLost
 from trishula.uris import AGENT_PREFIX, PREFIX, REALM
 
@@ -83,19 +84,21 @@ class WampConnection(Joining):
 
     def __init__(self, settings: Settings, around: Surroundings, *, backoff: Backoff = DEFAULT_BACKOFF) -> None:
         super().__init__(settings.urls, around, failback_s=settings.failback_s, backoff=backoff)
-        self._settings = settings
+        self._agent = settings.agent
+        self._token = CurrentToken(settings.agent, settings.token, settings.token_file)
 
     def attempt_at(self, url: str) -> Attempt:
-        return _Attempt(url, self._settings, self._clock, self)
+        return _Attempt(url, self._agent, self._token, self._clock, self)
 
 
 class _Attempt:
     """One try to join one node, and the session that came of it, until its socket is closed."""
 
-    def __init__(self, url: str, settings: Settings, clock: Clock, owner: Owner) -> None:
+    def __init__(self, url: str, agent: str, token: CurrentToken, clock: Clock, owner: Owner) -> None:
         self.url = url
         self._link: _WampLink | None = None
-        self._settings = settings
+        self._agent = agent
+        self._token = token
         self._clock = clock
         self._owner = owner
         self._connecting: Deferred[Any] | None = None
@@ -186,7 +189,7 @@ class _Attempt:
         self._end(self._reason or BusUnreachable(f"the connection to {self.url} ended: {reason}"))
 
     def _make_session(self) -> _Session:
-        self._session = _Session(self._settings, self)
+        self._session = _Session(self._agent, self._token, self)
         return self._session
 
     def _connected(self, protocol: object) -> None:
@@ -248,9 +251,10 @@ class _Protocol(WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn 
 class _Session(ApplicationSession):  # type: ignore[misc]  # Autobahn is untyped
     """Autobahn's session with its habits overridden."""
 
-    def __init__(self, settings: Settings, attempt: _Attempt) -> None:
+    def __init__(self, agent: str, token: CurrentToken, attempt: _Attempt) -> None:
         super().__init__(ComponentConfig(realm=REALM))
-        self._settings = settings
+        self._agent = agent
+        self._token = token
         self._attempt = attempt
 
     def onConnect(self) -> None:
@@ -260,10 +264,10 @@ class _Session(ApplicationSession):  # type: ignore[misc]  # Autobahn is untyped
         """Ask to be let in."""
         # If it closes at this moment, its end is all that there is to tell.
         with contextlib.suppress(TransportLost):
-            self.join(REALM, authmethods=["ticket"], authid=self._settings.agent)
+            self.join(REALM, authmethods=["ticket"], authid=self._agent)
 
     def onChallenge(self, challenge: object) -> str:
-        return self._settings.token
+        return self._token.now()
 
     def onJoin(self, details: object) -> None:
         self._attempt.session_joined(self)

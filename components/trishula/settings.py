@@ -9,7 +9,7 @@ if it exists; a bare word ``NAME`` means ``~/.config/trishula/NAME.toml``::
 
     url = ["wss://agni.example:8765/ws", "wss://rushabdev.example:8765/ws"]
     agent = "dc"                      # optional
-    token_file = "dc.token"           # or token = "dc.…"; a relative path is relative to the profile
+    token_file = "dc.token"           # or token = "dc.…"; a relative path is relative to the profile. Read at each join
     failback = "30s"                  # optional: when to go back to the first node, or "off"; also TRISHULA_FAILBACK
 """
 
@@ -25,6 +25,7 @@ from urllib.parse import urlsplit, urlunsplit
 from trishula.errors import TokenMissing, TrishulaError
 from trishula.homes import expanded, home_directory
 from trishula.names import AGENT_RULE, is_agent_name
+from trishula.token_file import owner_of, read_token
 from trishula.units import parse_duration_s
 from trishula.uris import DEFAULT_PORT, WEBSOCKET_PATH
 
@@ -50,6 +51,7 @@ class Settings:
         urls: WebSocket URLs of the nodes, in order of preference.
         agent: the agent's name, which is its WAMP ``authid``.
         token: its secret; never shown.
+        token_file: the file that the token came from, which is read again at each join; ``None`` if it came from none.
         failback_s: how long a node that stands before ours in ``urls`` must have been there before we go back to it;
             ``None`` to stay where we are as long as that node is there.
     """
@@ -58,6 +60,7 @@ class Settings:
     agent: str
     token: str = field(repr=False)
     failback_s: float | None = DEFAULT_FAILBACK_S
+    token_file: Path | None = None
 
 
 def load(
@@ -115,14 +118,23 @@ def load(
         )
     if not isinstance(found_token, str):
         raise SettingsInvalid(f"{token_from} must give the token as a string")
-    name, agent_text = _owner(found_token.strip(), token_from), found_agent if found_agent is not None else None
+    # The mark is what an editor put before the text of a variable's file.
+    token_text = found_token.removeprefix("\ufeff").strip()
+    name, agent_text = _owner(token_text, token_from), found_agent if found_agent is not None else None
     if agent_text is not None and not is_agent_name(agent_text):
         raise SettingsInvalid(f"{agent_from} is {agent_text!r}; an agent's name is {AGENT_RULE}")
     if agent_text is not None and agent_text != name:
         raise SettingsInvalid(
             f"{agent_from} is {agent_text!r}, and {token_from} gives a token of {name!r}: an agent uses its own token"
         )
-    return Settings(urls, name, found_token.strip(), _failback_s(found_failback, failback_from))
+    token_file = from_file.get("token_file") if token_text == from_file.get("token") else None
+    return Settings(
+        urls,
+        name,
+        token_text,
+        _failback_s(found_failback, failback_from),
+        token_file if isinstance(token_file, Path) else None,
+    )
 
 
 def parse_urls(value: object, source: str) -> tuple[str, ...]:
@@ -148,7 +160,7 @@ def _complete(url: str, source: str) -> str:
         port = parts.port
     except ValueError:
         raise SettingsInvalid(f"{source} has the URL {url!r}; {rule}") from None
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or port == 0 or parts.fragment:
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or port == 0 or parts.fragment or not _is_plain(url):
         raise SettingsInvalid(f"{source} has the URL {url!r}; {rule}")
     if parts.username or parts.password:
         # Not shown: what stands before the @ may be a secret.
@@ -157,6 +169,11 @@ def _complete(url: str, source: str) -> str:
         )
     path = f"/{WEBSOCKET_PATH}" if parts.path in ("", "/") else parts.path
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def _is_plain(url: str) -> bool:
+    """Whether it can be shown and sent: bytes of a variable that are no text can't, and a space is a slip."""
+    return url.isprintable() and not any(char.isspace() for char in url)
 
 
 def _failback_s(value: object, source: str) -> float | None:
@@ -174,8 +191,8 @@ def _failback_s(value: object, source: str) -> float | None:
 
 
 def _owner(token: str, source: str) -> str:
-    name, dot, secret = token.partition(".")
-    if not dot or not secret or not is_agent_name(name):
+    name = owner_of(token)
+    if name is None:
         raise SettingsInvalid(f"the token from {source} is no token: it must look like NAME.SECRET")
     return name
 
@@ -215,7 +232,7 @@ def _expanded(path: str, source: str) -> Path:
 
 def _read_profile(path: Path, named_by: str | None) -> dict[str, object]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if named_by is None:
             return {}
@@ -232,7 +249,8 @@ def _read_profile(path: Path, named_by: str | None) -> dict[str, object]:
             raise SettingsInvalid(f"the profile {path} has both token and token_file; leave one out")
         token_path = path.parent / _expanded(str(values.pop("token_file")), f"token_file of the profile {path}")
         try:
-            values["token"] = token_path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsInvalid(f"token_file of the profile {path} can't be read: {error}") from None
+            values["token"] = read_token(token_path)
+        except ValueError as error:
+            raise SettingsInvalid(f"token_file of the profile {path} can't be used: {error}") from None
+        values["token_file"] = token_path
     return values

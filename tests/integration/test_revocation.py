@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from twisted.internet.threads import deferToThread
 
 from tests.support.node import NodeProcess
 from tests.support.plain import JoinRefused, join
 from tests.support.reactor import on_reactor
 from trishula import uris
+from trishula.client import Client
+from trishula.errors import TokenInvalid, TrishulaError
+from trishula.settings import load
 from trishula_router.agents_file import update_agents
 
 pytestmark = pytest.mark.node
@@ -54,6 +58,54 @@ async def test_a_revoked_token_ends_its_live_sessions_within_a_second(node: Node
         await join(node.url, "agni", node.tokens["agni"])
     assert caught.value.reason == "trishula.error.token_invalid"
     await other.leave()
+
+
+class Heard:
+    """What becomes of a client's sessions."""
+
+    def __init__(self) -> None:
+        self.joins = 0
+        self.losses: list[TrishulaError] = []
+        self.ends: list[TrishulaError] = []
+
+    def joined(self, url: str) -> None:
+        self.joins += 1
+
+    def lost(self, url: str, error: TrishulaError) -> None:
+        self.losses.append(error)
+
+    def moved(self, old: str, url: str) -> None: ...
+
+    def unreachable(self, error: TrishulaError, now_s: float) -> None: ...
+
+    def ended(self, error: TrishulaError) -> None:
+        self.ends.append(error)
+
+
+@on_reactor
+async def test_a_client_that_runs_takes_the_new_token_of_its_file(node: NodeProcess, tmp_path: Path) -> None:
+    """As an operator rotates it: two tokens more, so that the one it joined with ends, and it isn't restarted."""
+    file, profile = tmp_path / "reader.token", tmp_path / "reader.toml"
+    profile.write_text(f'url = "{node.url}"\ntoken_file = "reader.token"\n')
+    make = ("token", "new", "reader", "--state", str(node.state_dir), "--write", str(file))
+    await deferToThread(node.command, *make)
+    heard = Heard()
+    client = Client(load(profile=str(profile), environ={}), observer=heard)
+    await client.start(timeout_s=10.0)
+    first = file.read_text()
+    await deferToThread(node.command, *make)
+    assert (heard.joins, heard.losses) == (1, []), "a second token ends nothing"
+    await deferToThread(node.command, *make, "--replace")
+    for _ in range(400):
+        if heard.joins == 2:
+            break
+        await client.sleep(0.05)
+    assert (heard.joins, heard.ends) == (2, [])
+    assert [type(error) for error in heard.losses] == [TokenInvalid]
+    assert (await client.request(uris.DIRECTORY_GET, "reader"))["presence"] == "online"
+    with pytest.raises(JoinRefused):
+        await join(node.url, "reader", first.strip())
+    await client.stop()
 
 
 @on_reactor

@@ -51,7 +51,7 @@ def test_several_nodes_keep_their_order_and_get_the_path() -> None:
 def test_a_profile_can_be_named_and_its_token_be_in_a_file_beside_it(tmp_path: Path) -> None:
     path = write_profile(tmp_path, 'token_file = "dc.token"\nurl = ["ws://a:1/ws", "ws://b:1/ws"]\n', "work")
     (path.parent / "dc.token").write_text("dc.from_file\n")
-    expected = Settings(("ws://a:1/ws", "ws://b:1/ws"), "dc", "dc.from_file")
+    expected = Settings(("ws://a:1/ws", "ws://b:1/ws"), "dc", "dc.from_file", token_file=path.parent / "dc.token")
     assert load(profile="work", environ={}, home=tmp_path) == expected
     assert load(environ={"TRISHULA_PROFILE": str(path)}, home=tmp_path) == expected
 
@@ -72,7 +72,19 @@ def test_without_a_token_it_says_where_to_put_one(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("url", ["http://a:1/", "ws://", "ws://a:99999/ws", "ws://a:0/ws", "a:1", "ws://a:1/ws#x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a:1/",
+        "ws://",
+        "ws://a:99999/ws",
+        "ws://a:0/ws",
+        "a:1",
+        "ws://a:1/ws#x",
+        "ws://a\udcff:1/ws",
+        "ws://a :1",
+    ],
+)
 def test_a_wrong_url(tmp_path: Path, url: str) -> None:
     said = refusal(tmp_path, environ={"TRISHULA_URL": url, "TRISHULA_TOKEN": "dc.s"})
     assert said == f"TRISHULA_URL has the URL {url!r}; it must be ws://HOST:PORT/ws or wss://HOST:PORT/ws"
@@ -91,7 +103,25 @@ def test_no_url_at_all(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("token", ["nodot", "dc.", ".s", "DC.s", "broadcast.s"])
+def test_the_mark_that_an_editor_puts_before_a_text_is_skipped(tmp_path: Path) -> None:
+    path = write_profile(tmp_path, "\ufefftoken_file = 'dc.token'\n")
+    (path.parent / "dc.token").write_text("\ufeffdc.s\r\n")
+    assert load(environ={}, home=tmp_path).token == "dc.s"
+    assert load(environ={"TRISHULA_TOKEN": "\ufeffdc.t\r\n"}, home=tmp_path).token == "dc.t"
+
+
+def test_a_token_that_comes_from_elsewhere_is_not_read_again(tmp_path: Path) -> None:
+    path = write_profile(tmp_path, "token_file = 'dc.token'\n")
+    (path.parent / "dc.token").write_text("dc.s\n")
+    assert load(token="dc.t", environ={}, home=tmp_path).token_file is None
+    assert load(environ={"TRISHULA_TOKEN": "dc.t"}, home=tmp_path).token_file is None
+
+
+@pytest.mark.parametrize(
+    "token",
+    # The last ones are bytes of a variable that are no text, a line that was not cut, a pasted arrow.
+    ["nodot", "dc.", ".s", "DC.s", "broadcast.s", "dc.\udcff", "dc.s\ndc.t", "dc.s t", "dc.s→"],
+)
 def test_what_is_no_token(tmp_path: Path, token: str) -> None:
     said = refusal(tmp_path, environ={"TRISHULA_TOKEN": token})
     assert said == "the token from TRISHULA_TOKEN is no token: it must look like NAME.SECRET"
@@ -115,7 +145,11 @@ def test_faults_of_the_profile(tmp_path: Path) -> None:
     path.write_text("token = 'dc.s'\ntoken_file = 'x'\n")
     assert refusal(tmp_path) == f"the profile {path} has both token and token_file; leave one out"
     path.write_text("token_file = 'absent'\n")
-    assert refusal(tmp_path).startswith(f"token_file of the profile {path} can't be read: ")
+    assert refusal(tmp_path) == (
+        f"token_file of the profile {path} can't be used: {path.parent}/absent can't be read: No such file or directory"
+    )
+    (path.parent / "absent").write_bytes(b"dc.s\xff")
+    assert refusal(tmp_path).endswith("absent is not text in UTF-8")
     path.write_text("token = 7\n")
     assert refusal(tmp_path) == f"the profile {path} must give the token as a string"
     path.write_text("token = \n")

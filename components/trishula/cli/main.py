@@ -129,7 +129,12 @@ def run(args: Sequence[str] | None = None, state: State | None = None) -> int:
     """Run one command line and return its exit code; everything that goes wrong is said on standard error."""
     state = State() if state is None else state
     # Before click reads anything: a usage error of a command that asked for JSON is JSON too.
-    state.json = "--json" in (sys.argv[1:] if args is None else args)
+    given = sys.argv[1:] if args is None else args
+    state.json = "--json" in given
+    for argument in given:
+        # Python takes stray bytes for halves of characters, which would fail wherever they arrive.
+        if argument != argument.encode(errors="replace").decode():
+            return _say(state, f"the argument {argument!a} is not text in UTF-8", Exit.USAGE)
     if (fault := distribution.stranger()) is not None:
         return _say(state, fault, Exit.FAILED)
     if not state.json and (warning := distribution.beside_us()) is not None:

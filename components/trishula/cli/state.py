@@ -7,11 +7,13 @@ that no agent can write over an operator's screen.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -27,6 +29,8 @@ __all__ = ["DURATION", "State", "json_option", "local_time", "parse_json", "plai
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: JSON can escape half of a pair of UTF-16, and Python keeps it; nothing that leaves this process can hold it.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 #: Wide enough for every table: what reads a pipe wants a row on a line.
 _PIPE_WIDTH = 200
 
@@ -119,19 +123,33 @@ def parse_json(text: str, what: str) -> Any:
     """
     source = what
     if text == "-":
-        text, source = sys.stdin.read(), f"{what} from standard input"
+        source = f"{what} from standard input"
+        # The bytes: how Python reads them as text depends on the locale, and lets stray ones pass in some.
+        text = _decoded(sys.stdin.buffer.read(), source)
     elif text.startswith("@"):
         source = f"{what} from {text[1:]}"
         try:
-            with open(text[1:], encoding="utf-8") as file:
-                text = file.read()
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.UsageError(f"{what}: the file {text[1:]!r} can't be read: {error}") from None
+            content = Path(text[1:]).read_bytes()
+        except OSError as error:
+            raise click.UsageError(f"{what}: the file {text[1:]!r} can't be read: {error.strerror}") from None
+        text = _decoded(content, source)
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        # Some editors begin a text with a mark, which JSON hasn't.
+        value = json.loads(text.removeprefix("\ufeff"), parse_constant=_refuse_constant)
+        half = _SURROGATE.search(json.dumps(value, ensure_ascii=False))
     except (ValueError, RecursionError) as error:
         hint = "; a string needs its quotes: '\"text\"'" if source == what else ""
         raise click.UsageError(f"{source} is no JSON: {error}{hint}") from None
+    if half is not None:
+        raise click.UsageError(f"{source} has half of a character, {ascii(half[0])[1:-1]}, which is no text")
+    return value
+
+
+def _decoded(content: bytes, source: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{source} is not text in UTF-8") from None
 
 
 def _refuse_constant(name: str) -> object:
