@@ -25,7 +25,7 @@ from typing import Any
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import serializer, websocket
-from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.exception import ApplicationError, ProtocolError
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from autobahn.wamp.types import CallDetails, ComponentConfig, PublishOptions, RegisterOptions, SessionDetails
 from twisted.internet import reactor
@@ -40,6 +40,7 @@ from trishula.names import Address
 from trishula.steady_clock import SteadyClock
 from trishula.surroundings import use_monotonic_timers
 from trishula_router.agents_file import KEPT_FILE, AgentsFileError
+from trishula_router.answers import guard_answers
 from trishula_router.direct_authorizer import Authorize, answer_directly
 from trishula_router.frames import guard_frames
 from trishula_router.links.connecting import install
@@ -174,6 +175,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             install(random.random, node.link_lost)
         if not answer_directly(self._transport, roles, self._authorizer):
             log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
+        if not guard_answers(self._transport, ProtocolError, forwards=(LINK_ROLE,), forged=node.answer_forged):
+            log.warn("this Crossbar is built otherwise than expected: any agent can answer any other's calls")
         if not guard_frames(websocket.WampWebSocketServerProtocol, serializer):
             log.warn(
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"

@@ -402,6 +402,10 @@ class Node:
         detail = f"{denial.action} {uri}: {denial.reason}"
         self.refusals.refused(denial.authid, denial.error, detail, self._clock.seconds())
 
+    def answer_forged(self, agent: str, sentence: str) -> None:
+        """A session of an agent answered what it was not asked."""
+        self.refusals.refused(agent, NotAllowed, sentence, self._clock.seconds())
+
     # -- the way in ----------------------------------------------------------------------------------------------------
 
     def procedures(self) -> dict[str, Verb]:

@@ -187,6 +187,15 @@ class PlainClient:
         transport = self._session._transport
         transport.sendMessage(payload, isBinary=transport._serializer._serializer.BINARY)
 
+    async def ended(self) -> str:
+        """Wait until the session has ended; the reason."""
+        return str(await _in_time(self._session.gone))
+
+    @property
+    def asked(self) -> list[int]:
+        """The numbers of the invocations that wait for this client's answer."""
+        return list(self._session._invocations)
+
     def hang_up(self) -> None:
         """Break the connection, without a word."""
         self._session._transport.abort()
