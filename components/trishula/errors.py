@@ -23,6 +23,7 @@ __all__ = [
     "CopiesUnavailable",
     "DeadLetter",
     "ForwardingForbidden",
+    "IdReused",
     "InstanceUnknown",
     "KeyUnknown",
     "MailboxBusy",
@@ -92,6 +93,12 @@ class KeyUnknown(TrishulaError):
     """The message or an argument has a key that the contract doesn't know."""
 
     uri = "trishula.error.key_unknown"
+
+
+class IdReused(TrishulaError):
+    """The sender's agent has used that id already, for another message."""
+
+    uri = "trishula.error.id_reused"
 
 
 class PayloadTooLarge(TrishulaError):

@@ -11,7 +11,10 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     In order; a refused message does not refuse its neighbours. receipt = ``{id, status: "accepted" | "duplicate" |
     "refused", node, seq, copies, error?, detail?, retry_after_s?, missed?, warning?}``. It is answered when the
     messages are on disk.
-    May be repeated: yes, (``from``, ``id``) is the key.
+    May be repeated: yes. Ids belong to agents: (the agent of ``from``, ``id``) is the key, whichever instance sends. A
+    repeat that is equal in ``type``, ``to``, ``procedure`` and ``payload`` is a ``duplicate``, with the first one's
+    ``node`` and ``seq``; anything else under that id is refused as ``trishula.error.id_reused``, for good. A node knows
+    an id as long as its message can be delivered, and for ``retention.ids`` (30 d) from its acceptance on.
     ``missed``, of a ``broadcast``: ``[{to, error?, detail}…]``, who does not get it, because of a full mailbox; it is
     refused only if nobody would get it. ``warning``, a sentence: the message was accepted and is likely to wait,
     because nobody who is present announced the capability that it is to.

@@ -21,6 +21,7 @@ from trishula_router.journal import SEQUENCE_MASK, Record
 from trishula_router.mailroom import got, is_of
 from trishula_router.notices import is_reserved
 from trishula_router.settlement import Settlement
+from trishula_router.store.identity import Key, key_of, latest_use
 from trishula_router.store.interface import History, State, Store, StoredMessage, Verdict
 from trishula_router.store.origins import position_in
 
@@ -73,17 +74,18 @@ class Audit:
 
         A broadcast has one entry with a state for each recipient, in ``recipients``; its own ``state`` is the one that
         is furthest from done. If several senders used an id, the entry tells of the agent's own message, or else of the
-        latest that it received.
+        latest that it received; if an id was used again after it was forgotten, of the latest use.
         """
-        by_key: dict[tuple[str, str], list[StoredMessage]] = {}
+        by_key: dict[Key, list[StoredMessage]] = {}
         for message in await self._store.with_ids(ids):
             if _is_party(agent, message):
-                by_key.setdefault((message.id, message.sender), []).append(message)
+                by_key.setdefault(key_of(message), []).append(message)
+        latest = {key: latest_use(found) for key, found in by_key.items()}
 
-        def weight(key: tuple[str, str]) -> tuple[bool, int]:
-            return Address.parse(key[1]).agent == agent, by_key[key][0].position
+        def weight(key: Key) -> tuple[bool, int]:
+            return key[0] == agent, latest[key][0].position
 
-        return {key[0]: _state_of_all(by_key[key]) for key in sorted(by_key, key=weight)}
+        return {key[1]: _state_of_all(latest[key]) for key in sorted(latest, key=weight)}
 
     async def cancel(self, agent: str, ids: Sequence[str]) -> list[bool]:
         """Cancel what the agent sent and is not settled; of a broadcast, for all recipients that are not."""

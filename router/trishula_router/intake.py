@@ -2,10 +2,11 @@
 
 The way of one ``mailbox.send``: each message is parsed; its sender is checked against the session; its recipients are
 found and the sender's grants, the recipients' mailboxes and the size limits are asked; what passed goes into the store
-in one transaction; the receipts are answered in the order of the request. A refused message doesn't refuse its
-neighbours, but for those that would overtake it (:mod:`.holds`). A receipt names who has no room for a broadcast
-(:mod:`.room`), and warns of a capability that nobody has. A refusal that tells of a wrong-doer (a false sender, a
-forbidden recipient) is noted in the journal.
+in one transaction; the receipts are answered in the order of the request. What its agent has sent already under its id
+is answered as a repeat, and another message under that id is refused (:mod:`.store.identity`). A refused message
+doesn't refuse its neighbours, but for those that would overtake it (:mod:`.holds`). A receipt names who has no room for
+a broadcast (:mod:`.room`), and warns of a capability that nobody has. A refusal that tells of a wrong-doer (a false
+sender, a forbidden recipient) is noted in the journal.
 
 Whoever got a COMMAND may answer it, whatever its grants say: a RESULT or an ERROR passes whose ``reply_to`` names a
 COMMAND that its sender got from its recipient. Such answers are looked up after what is granted is on its way, so an
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -26,6 +28,7 @@ from msgspec.structs import replace
 from twisted.logger import Logger
 
 from trishula.errors import (
+    IdReused,
     MessageInvalid,
     MessageUnknown,
     NodeFailed,
@@ -46,7 +49,8 @@ from trishula_router.rates import Rates
 from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients, is_reply
 from trishula_router.room import Missed, Room
-from trishula_router.store.interface import Accepted, Draft, State, Store
+from trishula_router.store.identity import Key, content_digest, earlier, is_known, key_of, latest_use, repeated
+from trishula_router.store.interface import Accepted, Draft, Earlier, State, Store, StoredMessage
 
 __all__ = ["Intake"]
 
@@ -84,6 +88,7 @@ class Intake:
         now_s: the clock of the rates.
         refused: told of refusals that tell of a wrong-doer: (agent, error, sentence, ``now_s``).
         default_ttl_ms: of a message that names none.
+        ids_ms: how long ids are known.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Intake:
         now_s: Callable[[], float],
         refused: Callable[[str, type[TrishulaError], str, float], None],
         default_ttl_ms: int,
+        ids_ms: int,
         arrived: Callable[[Sequence[Entry]], None],
         ack: Callable[[str, Sequence[int]], Awaitable[object]],
     ) -> None:
@@ -114,6 +120,7 @@ class Intake:
         self._now_s = now_s
         self._refused = refused
         self._default_ttl_ms = default_ttl_ms
+        self._ids_ms = ids_ms
         self.holds = Holds()
 
     async def send(
@@ -176,7 +183,7 @@ class Intake:
             if replies:
                 await self._send_replies(agent, replies, receipts, refused, now, copies, turn)
             if refused:
-                await self._admit_repeats(agent, refused, receipts, turn)
+                await self._admit_repeats(agent, refused, receipts, turn, now)
             for index, message in acks:
                 try:
                     receipts[index] = await self._acknowledge(agent, message, index)
@@ -262,6 +269,8 @@ class Intake:
             message.deadline_at if by_deadline and message.deadline_at is not None else expires_at,
             envelope,
             by_deadline,
+            content_digest(wire),
+            message.reply_to,
         )
         return _Checked(index, wire, draft, missed)
 
@@ -275,7 +284,7 @@ class Intake:
         turn: Turn,
     ) -> None:
         try:
-            outcomes = await self._store.append([one.draft for one in checked], now)
+            outcomes = await self._store.append([one.draft for one in checked], now, ids_since=now - self._ids_ms)
         except Exception as error:
             known = error if isinstance(error, StorageFull | StorageFailed) else NodeFailed("its log says why")
             for one in checked:
@@ -288,7 +297,7 @@ class Intake:
             return
         arrived: list[Entry] = []
         for one, outcome in zip(checked, outcomes, strict=True):
-            if outcome.duplicate:
+            if outcome.duplicate or outcome.earlier is not None:
                 self._room.give_back(one.draft)
             else:
                 arrived += _entries(one, outcome)
@@ -296,6 +305,10 @@ class Intake:
         warnings: dict[str, str | None] = {}
         await self._receipts.secure((position for outcome in outcomes for position in outcome.positions), copies)
         for one, outcome in zip(checked, outcomes, strict=True):
+            if outcome.earlier is not None:
+                reused = _reused(agent, one.draft.id, one.index, outcome.earlier)
+                receipts[one.index] = self._receipts.refusal(one.draft.id, reused)
+                continue
             status = "duplicate" if outcome.duplicate else "accepted"
             # A broadcast to nobody has no record; it is accepted all the same, because nothing of it is missing.
             position = outcome.positions[0] if outcome.positions else self._store.high_water
@@ -332,35 +345,43 @@ class Intake:
             log.failure("the node could not look who has a repeated broadcast")
             return
         for index, one in broadcasts.items():
-            have = {copy.recipient for copy in stored if (copy.sender, copy.id) == (one.sender, one.id)}
+            copies = latest_use(copy for copy in stored if key_of(copy) == (agent, one.id))
+            have = {copy.recipient for copy in copies}
             missed = [name for name in self._recipients.of_broadcast(agent) if name not in have]
             if missed:
                 reason = "has no copy of it: its mailbox was full, or it was registered later"
                 receipts[index]["missed"] = [{"to": name, "detail": f"{name} {reason}"} for name in missed]
 
     async def _admit_repeats(
-        self, agent: str, refused: Mapping[int, Message], receipts: list[dict[str, Any]], turn: Turn
+        self, agent: str, refused: Mapping[int, Message], receipts: list[dict[str, Any]], turn: Turn, now: int
     ) -> None:
         """Answer repeats of what was accepted as such, also if the node would refuse it now.
 
         A sender that lost its receipt must not be told that its message was refused because, since then, the mailbox
-        filled up or the recipient's instance is gone.
+        filled up or the recipient's instance is gone. Nor be told to try again where that can't help, because the id
+        is another message's.
         """
-        positions: dict[tuple[str, str], int] = {}
+        found: dict[Key, list[StoredMessage]] = {}
         try:
             for stored in await self._store.with_ids([message.id for message in refused.values()]):
-                positions.setdefault((stored.sender, stored.id), stored.position)
+                found.setdefault(key_of(stored), []).append(stored)
         except (StorageFull, StorageFailed):
             log.failure("the node could not look whether refused messages are repeats")
         repeats: set[str] = set()
         broadcasts: dict[int, Draft | Message] = {}
         for index, message in refused.items():
-            position = positions.get((str(message.sender), message.id))
-            if position is not None:
-                receipts[index] = self._receipts.of(message.id, "duplicate", position)
-                repeats.add(message.id)
-                if message.to == BROADCAST:
-                    broadcasts[index] = message
+            known = latest_use(found.get((agent, message.id), ()))
+            if not is_known(known, now - self._ids_ms, now):
+                continue
+            same = repeated(known, _draft_of(message, known))
+            receipts[index] = (
+                self._receipts.of(message.id, "duplicate", same[0].position)
+                if same
+                else self._receipts.refusal(message.id, _reused(agent, message.id, index, earlier(known)))
+            )
+            if same and message.to == BROADCAST:
+                broadcasts[index] = message
+            repeats.add(message.id)
         turn.repeats(repeats, self._now_s())
         if broadcasts:
             await self._name_missed(agent, broadcasts, receipts)
@@ -393,6 +414,22 @@ class Intake:
         if isinstance(error, SenderFalse | RecipientForbidden):
             self._refused(agent, type(error), error.sentence, self._now_s())
         return self._receipts.refusal(fields.get("id"), error)
+
+
+def _draft_of(message: Message, known: Sequence[StoredMessage]) -> Draft:
+    """A message that was refused, as far as it takes to tell whether it repeats what is known under its key."""
+    # Who a broadcast goes to now is not who it went to then.
+    recipients = [stored.recipient for stored in known] if message.to == BROADCAST else [message.to]
+    digest = content_digest(message.to_wire())
+    return Draft(str(message.sender), message.id, tuple(recipients), message.type, 0, 0, b"", digest=digest)
+
+
+def _reused(agent: str, message_id: str, index: int, first: Earlier) -> IdReused:
+    at = datetime.fromtimestamp(first.accepted_at / 1000, UTC)
+    return IdReused(
+        f'messages[{index}].id is "{message_id}", and {agent} has used it already, for the {first.type} to {first.to} '
+        f"that was accepted at {at:%Y-%m-%d %H:%M:%S} UTC; this is another message: take another id for it"
+    )
 
 
 def _entries(one: _Checked, outcome: Accepted) -> list[Entry]:

@@ -198,6 +198,7 @@ class Node:
             now_s=clock.seconds,
             refused=self.refusals.refused,
             default_ttl_ms=config.delivery.default_ttl_ms,
+            ids_ms=config.retention.ids_ms,
             arrived=self.delivery.arrived,
             ack=self.settlement.ack,
         )

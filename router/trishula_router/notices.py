@@ -104,6 +104,7 @@ class Notices:
             entry.priority,
             now + self._ttl_ms,
             msgspec.json.encode(wire),
+            reply_to=entry.id,
         )
         return Notice(draft, wire)
 

@@ -168,15 +168,18 @@ class PresencePolicy:
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """How long the bodies of settled messages are kept; their records and rows stay.
+    """How long the bodies of settled messages are kept, and their ids known; their records and rows stay.
 
     Attributes:
-        bodies_ms: of those that are done, expired or cancelled.
+        bodies_ms: bodies of those that are done, expired or cancelled.
         dead_ms: of dead letters: so long they can be shown and replayed.
+        ids_ms: so long after its acceptance, and until its time to live is over, a message makes another one under its
+            id a repeat, or refused.
     """
 
     bodies_ms: int = 7 * 86_400_000
     dead_ms: int = 30 * 86_400_000
+    ids_ms: int = 30 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +320,7 @@ def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> Node
     limits = _parse_limits(top.section("limits"))
     delivery = _parse_delivery(top.section("delivery"))
     presence = _parse_presence(top.section("presence"))
-    retention = _parse_retention(top.section("retention"))
+    retention = _parse_retention(top.section("retention"), delivery.default_ttl_ms / 1000)
     peers = top.names("peers", AGENT_RULE, is_agent_name)
     if node in peers:
         top.fault(f"peers[{peers.index(node)}]", node, "it must be another node's name than this one's own")
@@ -397,11 +400,17 @@ def _parse_presence(section: _Section) -> PresencePolicy:
     return PresencePolicy(heartbeat_s, stale_after_s)
 
 
-def _parse_retention(section: _Section) -> RetentionPolicy:
+def _parse_retention(section: _Section, default_ttl_s: float) -> RetentionPolicy:
     bodies_s = section.duration_s("bodies", "7d", "0s", "3650d")
     dead_s = section.duration_s("dead", "30d", "0s", "3650d")
+    ids_s = section.duration_s("ids", "30d", "1s", "3650d")
+    if ids_s < default_ttl_s:
+        if section.shown("ids", MISSING) is not MISSING:
+            # A sender may offer a message again as long as it can be delivered, and must find it there.
+            section.fault("ids", section.shown("ids", "30d"), "it must be at least as long as delivery.default_ttl")
+        ids_s = default_ttl_s
     section.close()
-    return RetentionPolicy(round(bodies_s * 1000), round(dead_s * 1000))
+    return RetentionPolicy(round(bodies_s * 1000), round(dead_s * 1000), round(ids_s * 1000))
 
 
 def show_value(value: object) -> str:

@@ -192,7 +192,7 @@ class HeldStore:
     def on_advance(self, tell: Callable[[], None]) -> None:
         self.inner.on_advance(tell)
 
-    def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
+    def append(self, drafts: Sequence[Draft], at: int, *, ids_since: int = 0) -> Deferred[list[Accepted]]:
         # As the interface says: after one that failed, those that its agent had called by then fail too.
         agent = drafts[0].sender.partition("/")[0] if drafts else ""
         error, known = self._next_failure("append"), self._failed
@@ -201,7 +201,7 @@ class HeldStore:
             number, before = self._behind.get(agent, (0, None))
             fault = error or (before if known < number else None)
             if fault is None:
-                return self.inner.append(drafts, at)
+                return self.inner.append(drafts, at, ids_since=ids_since)
             self._failed += 1
             self._behind[agent] = self._failed, fault
             return fail(fault)
@@ -264,6 +264,9 @@ class HeldStore:
 
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         return self._ask(self._reads, "with_ids", lambda: self.inner.with_ids(ids))
+
+    def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
+        return self._ask(self._reads, "answers", lambda: self.inner.answers(ids))
 
     def history(self, message_id: str) -> Deferred[list[History]]:
         return self._ask(self._reads, "history", lambda: self.inner.history(message_id))

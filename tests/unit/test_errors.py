@@ -38,6 +38,7 @@ TABLE = {
         "The call or event claims to be forwarded for somebody (``forward_for``), and its session is not a router "
         "link.",
     ),
+    "IdReused": ("id_reused", False, "The sender's agent has used that id already, for another message."),
     "MessageUnknown": ("message_unknown", False, "No message of that id is in the caller's mailbox."),
     "MailboxBusy": (
         "mailbox_busy",

@@ -116,6 +116,60 @@ def test_an_id_belongs_to_its_sender(rig: Rig, dc: int) -> None:
     assert one["seq"] != other["seq"]
 
 
+def test_an_id_belongs_to_the_agent_whichever_instance_sends(rig: Rig, dc: int) -> None:
+    (first,) = rig.send(dc, {"id": "m1", "to": "agni", "from": "dc/1"})
+    other = rig.join("dc")
+    (again, plain) = rig.send(other, {"id": "m1", "to": "agni", "from": "dc/2"}, {"id": "m1", "to": "agni"})
+    assert again == plain == {**first, "status": "duplicate"}
+    assert open_of(rig, "agni")[0] == 1
+
+
+def test_another_message_under_a_used_id_is_refused_and_the_first_is_named(rig: Rig, dc: int) -> None:
+    rig.send(dc, {"id": "m1", "to": "agni", "payload": {"a": 1}})
+    receipts = rig.send(
+        dc,
+        {"id": "m1", "to": "rushabdev", "payload": {"a": 1}},
+        {"id": "m1", "to": "agni", "payload": {"a": 2}},
+        {"id": "m2", "to": "agni"},
+        {"id": "m2", "to": "agni", "payload": 0},
+    )
+    assert refused(receipts[1]) == (
+        "id_reused",
+        'messages[1].id is "m1", and dc has used it already, for the STATUS to agni that was accepted at 2023-11-14 '
+        "22:13:20 UTC; this is another message: take another id for it",
+    )
+    assert [refused(receipts[index])[0] for index in (0, 1, 3)] == ["id_reused"] * 3
+    assert receipts[2]["status"] == "accepted"
+    assert [open_of(rig, name)[0] for name in ("agni", "rushabdev")] == [2, 0]
+
+
+def test_a_used_id_is_said_so_where_waiting_would_not_help(make: MakeRig) -> None:
+    rig = make(limits=small(mailbox_messages=1))
+    session = rig.join("dc")
+    rig.send(session, {"id": "m1", "to": "agni"})
+    again, behind = rig.send(session, {"id": "m1", "to": "agni", "payload": 1}, {"id": "m2", "to": "agni"})
+    assert refused(again)[0] == "id_reused"
+    assert refused(behind)[0] == "mailbox_full"
+    # Nothing waits for it: what the mailbox has room for comes in.
+    rig.attach(agni := rig.join("agni"))
+    rig.ack(agni, *(delivery["token"] for delivery in rig.pushed(agni)))
+    (next_one,) = rig.send(session, {"id": "m2", "to": "agni"})
+    assert next_one["status"] == "accepted"
+
+
+def test_an_id_is_free_again_after_its_time(rig: Rig, dc: int) -> None:
+    rig.attach(agni := rig.join("agni"))
+    rig.send(dc, {"id": "m1", "to": "agni", "payload": 1})
+    rig.ack(agni, *(delivery["token"] for delivery in rig.pushed(agni)))
+    rig.clock.rightNow += 29 * 86_400
+    (early,) = rig.send(dc, {"id": "m1", "to": "agni", "payload": 2})
+    assert refused(early)[0] == "id_reused"
+    rig.clock.rightNow += 2 * 86_400
+    (late,) = rig.send(dc, {"id": "m1", "to": "agni", "payload": 2})
+    assert late["status"] == "accepted"
+    assert rig.states(dc, "m1") == {"m1": "delivered"}
+
+
 def test_the_node_fills_in_sender_and_times(rig: Rig, dc: int) -> None:
     agni = rig.join("agni")
     rig.attach(agni)

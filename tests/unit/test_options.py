@@ -18,6 +18,7 @@ from trishula_router.options import (
     Limits,
     NodeConfig,
     PresencePolicy,
+    RetentionPolicy,
     parse_options,
 )
 
@@ -87,6 +88,7 @@ def test_every_option_can_be_set() -> None:
                 "instance_grace": "0s",
             },
             "presence": {"heartbeat": "1s", "stale_after": "3s"},
+            "retention": {"bodies": "1d", "dead": "2d", "ids": "3d"},
             "peers": ["rushabdev", "dc"],
         }
     ) == NodeConfig(
@@ -96,8 +98,20 @@ def test_every_option_can_be_set() -> None:
         limits=Limits(65_536, 10, 2**20, 2 * 2**30, 8, 10.0, 20, 1 / 60, 3, 4),
         delivery=DeliveryPolicy(8, 0.5, 1, Backoff(0.01, 2.0, 0.02), 90_000, 0.0),
         presence=PresencePolicy(1.0, 3.0),
+        retention=RetentionPolicy(86_400_000, 2 * 86_400_000, 3 * 86_400_000),
         peers=("rushabdev", "dc"),
     )
+
+
+def test_ids_are_known_at_least_as_long_as_a_message_is_tried() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse({"state": "s", "delivery": {"default_ttl": "60d"}, "retention": {"ids": "59d"}})
+    assert [fault.sentence for fault in caught.value.faults] == [
+        'extra.retention.ids is "59d"; it must be at least as long as delivery.default_ttl'
+    ]
+    # Of a config of before nobody could have said so.
+    assert parse({"state": "s", "delivery": {"default_ttl": "60d"}}).retention.ids_ms == 60 * 86_400_000
+    assert parse({"state": "s"}).retention.ids_ms == 30 * 86_400_000
 
 
 @pytest.mark.parametrize(

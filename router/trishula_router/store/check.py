@@ -36,10 +36,12 @@ Progress = Callable[[float], None]
 
 _JOURNAL = "SELECT position, at, kind, facts, digest FROM journal"
 _MESSAGE = (
-    "SELECT m.position, m.sender, m.id, m.recipient, m.type, m.priority, m.size_bytes, m.state, m.life, m.settled,"
-    " m.keeper, m.hop, j.at, j.kind, j.facts, j.digest FROM message AS m"
+    "SELECT m.position, m.sender, m.id, m.recipient, m.type, m.priority, m.size_bytes, {identity}, m.state, m.life,"
+    " m.settled, m.keeper, m.hop, j.at, j.kind, j.facts, j.digest FROM message AS m"
     " LEFT JOIN journal AS j ON j.position = m.position"
 )
+#: What a backup of before schema version 5 doesn't have, and what it means there.
+_IDENTITY = ("m.digest, m.use, m.reply_to", "'', 0, NULL")
 _BODY = (
     "SELECT b.position, b.envelope, j.at, j.kind, j.facts, j.digest FROM body AS b"
     " LEFT JOIN journal AS j ON j.position = b.position"
@@ -183,7 +185,9 @@ class _Check:
     # -- messages and bodies -------------------------------------------------------------------------------------------
 
     def _check_messages(self) -> None:
-        for row in self._rows(1, _MESSAGE, "m.position"):
+        columns = {name for _, name, *_ in self._connection.execute("PRAGMA table_info(message)")}
+        select = _MESSAGE.format(identity=_IDENTITY["digest" not in columns])
+        for row in self._rows(1, select, "m.position"):
             position = row[0]
             self._sums.see(position)
             if isinstance(row, Unreadable):
@@ -193,11 +197,11 @@ class _Check:
                     Damage(position, f"the row of message {{}} ({self._record(position)}) can't be read")
                 )
                 continue
-            _, sender, message_id, recipient, kind, priority, size_bytes, state, life, settled, *rest = row
-            keeper, hop, *record = rest
+            _, sender, message_id, recipient, kind, priority, size_bytes, digest, use, reply_to, *rest = row
+            state, life, settled, keeper, hop, *record = rest
             if record[0] is None or position in self._doubted:
                 continue
-            stored = AcceptedFacts(sender, message_id, recipient, kind, priority, size_bytes, "")
+            stored = AcceptedFacts(sender, message_id, recipient, kind, priority, size_bytes, "", digest, use, reply_to)
             what = message_damage(Record(position, *record), stored)
             if what is None and not self._state_is(position, state, life, settled):
                 word = State(state).name.lower() if state in tuple(State) else str(state)

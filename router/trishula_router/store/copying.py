@@ -3,9 +3,9 @@
 A store looks up what the run touches (:class:`Shelf`), :func:`fold` says what is to be written (:class:`Changes`), and
 the store writes it, all in one transaction. So both stores fold alike, and SQLite is asked in few statements.
 
-* ``accepted``: a message that is here already under its key is one message; the further position is its alias. What
-  each node accepted has its own ``accepted_at``, so an alias has a body of its own. Nobody here reads it, but it is
-  kept with the message's: whoever copies that journal from here, and knows no other, needs it.
+* ``accepted``: a message that is here already, as :mod:`.identity` says, is one message; the further position is its
+  alias. What each node accepted has its own ``accepted_at``, so an alias has a body of its own. Nobody here reads it,
+  but it is kept with the message's: whoever copies that journal from here, and knows no other, needs it.
 * Everything else names messages. Where one of them is not here yet, because it is in a journal that is copied later,
   the record is kept as an *early* one and told when the message arrives.
 * Of the nodes that a message to a capability was handed to the last one counts; see :mod:`.keeping`.
@@ -25,17 +25,28 @@ from trishula.names import is_capability
 from trishula_router.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record, digest_of
 from trishula_router.store.copies import Extract, JournalForked, Particulars
 from trishula_router.store.facts import AcceptedFacts, read_accepted
+from trishula_router.store.identity import agent_of, is_one_message
 from trishula_router.store.interface import Copied, State, StoredMessage
 from trishula_router.store.keeping import claim, keeper_as_stored
 from trishula_router.store.origins import End, Numbering, position_in
 from trishula_router.store.standing import PURGED_LIFE, Telling, standing_of, state_of, tellings
 
-__all__ = ["Changes", "Key", "Row", "Shelf", "fold", "joined"]
+__all__ = ["Changes", "Identity", "RecipientKey", "Row", "Shelf", "fold", "joined"]
 
-#: (sender, id, recipient)
-Key = tuple[str, str, str]
+#: (the sender's agent, id, recipient)
+RecipientKey = tuple[str, str, str]
 
 _PURGED = standing_of(State.DEAD, PURGED_LIFE)
+
+
+class Identity(NamedTuple):
+    """A message under a key, and what tells it from others under that key."""
+
+    position: int
+    sender: str
+    type: str
+    digest: str
+    use: int
 
 
 @dataclass(slots=True)
@@ -74,6 +85,9 @@ class Row:
     holder: str | None = None
     keeper: str | None = None
     hop: int = 0
+    digest: str = ""
+    use: int = 0
+    reply_to: str | None = None
     was: int = -1
     reason: str | None = None
     is_changed: bool = False
@@ -102,14 +116,17 @@ class Row:
             self.arrival,
             self.keeper,
             self.hop,
+            self.digest,
+            self.use,
+            self.reply_to,
         )
 
 
 class Shelf(Protocol):
     """What the fold asks its store."""
 
-    def with_keys(self, keys: Sequence[Key]) -> Mapping[Key, int]:
-        """Positions of the messages that are here under these keys."""
+    def with_keys(self, keys: Iterable[RecipientKey]) -> Mapping[RecipientKey, Sequence[Identity]]:
+        """The messages that are here under these keys, in order of position."""
 
     def aliases(self, positions: Iterable[int]) -> Mapping[int, int]:
         """Positions of messages by those of their aliases; what is no alias is left out."""
@@ -283,16 +300,18 @@ class _Fold:
     # -- messages that are new, or that have one position more ---------------------------------------------------------
 
     def _take_in(self, accepted: Sequence[tuple[Record, AcceptedFacts]]) -> None:
-        keys = [(facts.sender, facts.id, facts.to) for _, facts in accepted]
-        known = dict(self._shelf.with_keys(keys)) if keys else {}
+        keys = [(agent_of(facts.sender), facts.id, facts.to) for _, facts in accepted]
+        known = {key: list(found) for key, found in self._shelf.with_keys(keys).items()} if keys else {}
         for key, (record, facts) in zip(keys, accepted, strict=True):
-            here = known.get(key)
+            under = known.setdefault(key, [])
+            it = Identity(record.position, facts.sender, facts.type, facts.digest, facts.use)
+            here = next((one.position for one in under if is_one_message(one[1:], it[1:])), None)
             if here is not None:
                 self._aliases[record.position] = self._changes.aliases[record.position] = here
                 self._changes.traces.add((here, record.position))
                 continue
             row = self._new_row(record, facts)
-            known[key] = row.position
+            under.append(it)
             self._rows[row.position] = row
             self._changes.new.append(row)
 
@@ -315,6 +334,9 @@ class _Fold:
             self._arrival + sequence - self._first + 1,
             self._body_of(particulars),
             standing_of(State(particulars.state), particulars.life),
+            digest=facts.digest,
+            use=facts.use,
+            reply_to=facts.reply_to,
         )
         if is_capability(row.recipient):
             if self._numbering.node_of(self._number) == self._numbering.node:

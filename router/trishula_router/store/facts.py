@@ -25,8 +25,12 @@ __all__ = [
 ]
 
 
-class AcceptedFacts(msgspec.Struct, frozen=True, gc=False):
-    """The facts of an ``accepted`` record. ``sha256`` is of the envelope, in hexadecimal."""
+class AcceptedFacts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The facts of an ``accepted`` record. ``sha256`` is of the envelope, in hexadecimal.
+
+    The last three are :class:`~trishula_router.store.interface.StoredMessage`'s; older nodes neither write nor read
+    them.
+    """
 
     sender: str = msgspec.field(name="from")
     id: str
@@ -35,9 +39,12 @@ class AcceptedFacts(msgspec.Struct, frozen=True, gc=False):
     priority: int
     bytes: int
     sha256: str
+    digest: str = ""
+    use: int = 0
+    reply_to: str | None = None
 
 
-def accepted_facts(draft: Draft, recipient: str) -> AcceptedFacts:
+def accepted_facts(draft: Draft, recipient: str, use: int = 0) -> AcceptedFacts:
     """What is told of a message when it is accepted: all but its body."""
     return AcceptedFacts(
         draft.sender,
@@ -47,6 +54,9 @@ def accepted_facts(draft: Draft, recipient: str) -> AcceptedFacts:
         draft.priority,
         len(draft.envelope),
         hashlib.sha256(draft.envelope).hexdigest(),
+        draft.digest,
+        use,
+        draft.reply_to,
     )
 
 

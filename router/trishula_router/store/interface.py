@@ -8,7 +8,8 @@ Promises, held by ``tests/contract/test_store.py``:
 
 * A verb's Deferred fires only after its effect would survive a power cut (memory: a restart of the node object).
 * Verbs take effect in the order in which they were called, and one that fails has no effect at all.
-* ``append`` is idempotent by (sender, id), also within one batch.
+* ``append`` is idempotent by (agent of the sender, id), also within one batch: an equal message is a repeat, another
+  one under that key is not stored. What is equal, and for how long, is said in :mod:`.identity`.
 * After an ``append`` that failed, those of the same agent that were called before it was answered fail too: what an
   agent sends reaches its mailboxes in order or not at all, and what to do about it is for the rules to say.
 * ``settle`` never unsettles; ``done`` overrides ``dead``, ``expired`` and ``cancelled`` and nothing else overrides.
@@ -36,6 +37,7 @@ __all__ = [
     "Copied",
     "DeadLetter",
     "Draft",
+    "Earlier",
     "Forgotten",
     "History",
     "MailboxSize",
@@ -84,11 +86,13 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     """A message on its way into the store.
 
     Attributes:
-        sender, id: its key.
+        sender, id: with the sender's agent, its key.
         recipients: addresses; more than one for a broadcast. Without any nothing is stored, so a repeat is none.
         expires_at: ms; after it nobody gets the message any more.
         envelope: the message as JSON, which is what recipients read back.
         by_deadline: whether ``expires_at`` is the message's own deadline, not the end of its time to live.
+        digest: tells it from other messages under its key, see :mod:`.identity`; "" if nothing does.
+        reply_to: the id of the message that it answers.
     """
 
     sender: str
@@ -99,6 +103,22 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     expires_at: int
     envelope: bytes
     by_deadline: bool = False
+    digest: str = ""
+    reply_to: str | None = None
+
+
+class Earlier(msgspec.Struct, frozen=True, gc=False):
+    """The message that uses an id already, as the refusal of another one names it.
+
+    Attributes:
+        type: COMMAND, STATUS, …
+        to: its recipient, or ``broadcast``.
+        accepted_at: ms.
+    """
+
+    type: str
+    to: str
+    accepted_at: int
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -107,13 +127,15 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         positions: of its accepted records, one a recipient, in the order of ``recipients``; for a duplicate those of
             the message that was first, which another node may have accepted.
-        duplicate: whether (sender, id) was there before; then nothing was stored.
+        duplicate: whether it was there before; then nothing was stored.
         arrival: of the first of its messages, the others follow one by one; 0 for a duplicate.
+        earlier: another message that uses its id already; then nothing was stored either, and there are no positions.
     """
 
     positions: tuple[int, ...]
     duplicate: bool
     arrival: int = 0
+    earlier: Earlier | None = None
 
 
 class Return(msgspec.Struct, frozen=True, gc=False):
@@ -145,6 +167,9 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
         keeper: of a message to a capability: the node that hands it out; "" is this one, ``None`` the one that accepted
             it.
         hop: how often it was handed over to another keeper.
+        digest: see :mod:`.identity`; "" if nobody knows.
+        use: how often its id was used by others before, and forgotten.
+        reply_to: the id of the message that it answers, if that is known.
     """
 
     position: int
@@ -167,6 +192,9 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     arrival: int = 0
     keeper: str | None = None
     hop: int = 0
+    digest: str = ""
+    use: int = 0
+    reply_to: str | None = None
 
     @property
     def is_kept_here(self) -> bool:
@@ -264,8 +292,14 @@ class Store(Protocol):
     def on_advance(self, tell: Callable[[], None]) -> None:
         """Have something called, in the caller's thread, whenever a journal held here has grown."""
 
-    def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
-        """Store messages. Fails with ``StorageFull`` or ``StorageFailed``; then none of them is stored."""
+    def append(self, drafts: Sequence[Draft], at: int, *, ids_since: int = 0) -> Deferred[list[Accepted]]:
+        """Store messages. Fails with ``StorageFull`` or ``StorageFailed``; then none of them is stored.
+
+        Args:
+            drafts: the messages.
+            at: now.
+            ids_since: ids whose messages were accepted before this instant (ms) may be forgotten.
+        """
 
     def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
         """Note deliveries, (position, attempt) each.
@@ -364,6 +398,9 @@ class Store(Protocol):
 
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         """Messages by id, of all senders and recipients: the caller filters by who asks."""
+
+    def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
+        """Messages by the id that they answer, of all senders and recipients, in order of position."""
 
     def history(self, message_id: str) -> Deferred[list[History]]:
         """The life of every message of that id: records of all journals, by time."""

@@ -25,6 +25,7 @@ from trishula_router.store.facts import (
     returned_facts,
     settled_facts,
 )
+from trishula_router.store.identity import Ids, Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import (
     Accepted,
     Copied,
@@ -101,20 +102,20 @@ class MemoryStore:
         self._advance()
         return position
 
-    def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
-        return succeed(self._append(drafts, at))
+    def append(self, drafts: Sequence[Draft], at: int, *, ids_since: int = 0) -> Deferred[list[Accepted]]:
+        return succeed(self._append(drafts, at, ids_since))
 
-    def _append(self, drafts: Sequence[Draft], at: int) -> list[Accepted]:
+    def _append(self, drafts: Sequence[Draft], at: int, ids_since: int = 0) -> list[Accepted]:
+        ids = Ids({key_of(draft): self._under(key_of(draft)) for draft in drafts}, at, ids_since)
         accepted = []
         for draft in drafts:
-            key = (draft.sender, draft.id)
-            known = self._by_key.get(key)
+            known = ids.known(draft)
             if known is not None:
-                accepted.append(Accepted(known, True))
+                accepted.append(known)
                 continue
-            positions = []
+            use, positions = ids.use(draft), []
             for recipient in draft.recipients:
-                position = self._record(Kind.ACCEPTED, accepted_facts(draft, recipient), at)
+                position = self._record(Kind.ACCEPTED, accepted_facts(draft, recipient, use), at)
                 self._messages[position] = StoredMessage(
                     position,
                     draft.sender,
@@ -127,13 +128,25 @@ class MemoryStore:
                     len(draft.envelope),
                     by_deadline=draft.by_deadline,
                     arrival=position + self._tails.copied,
+                    digest=draft.digest,
+                    use=use,
+                    reply_to=draft.reply_to,
                 )
                 self._bodies[position] = draft.envelope
                 positions.append(position)
             if positions:
-                self._by_key[key] = tuple(positions)
+                key = key_of(draft)
+                self._by_key[key] = (*self._by_key.get(key, ()), *positions)
+                ids.taken(draft, tuple(positions))
             accepted.append(Accepted(tuple(positions), False, positions[0] + self._tails.copied if positions else 0))
         return accepted
+
+    def _under(self, key: Key) -> list[StoredMessage]:
+        found = latest_use(self._messages[position] for position in self._by_key.get(key, ()))
+        return [
+            replace(message, digest=message.digest or digest_of_envelope(self._bodies.get(message.position)))
+            for message in sorted(found, key=lambda message: message.arrival)
+        ]
 
     def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(Kind.DELIVERED, {"messages": [list(one) for one in deliveries], **facts}, at)
@@ -239,11 +252,12 @@ class MemoryStore:
         return succeed(Forgotten(looked_at[-1] if len(looked_at) == limit else 0, len(forgotten), size_bytes, 0.0))
 
     def _can_go(self, position: int, before: int, dead_before: int) -> bool:
-        key = self._messages[position].sender, self._messages[position].id
+        of_it = self._messages[position]
         return all(
             message.settled_at is not None
             and message.settled_at < (dead_before if message.state is State.DEAD else before)
-            for message in map(self._messages.__getitem__, self._by_key[key])
+            for message in map(self._messages.__getitem__, self._by_key[key_of(of_it)])
+            if (message.use, message.digest) == (of_it.use, of_it.digest)
         )
 
     def copy(self, node: str, extract: Extract) -> Deferred[Copied]:
@@ -328,6 +342,10 @@ class MemoryStore:
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         wanted = set(ids)
         return succeed([message for message in self._messages.values() if message.id in wanted])
+
+    def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
+        wanted = set(ids)
+        return succeed([message for _, message in sorted(self._messages.items()) if message.reply_to in wanted])
 
     def history(self, message_id: str) -> Deferred[list[History]]:
         shown = sorted(self._shown(None), key=lambda record: (record.at, record.position))

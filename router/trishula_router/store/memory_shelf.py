@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
 from trishula_router.store.copies import Extract, Origin, Particulars
-from trishula_router.store.copying import Changes, Key, Row
+from trishula_router.store.copying import Changes, Identity, RecipientKey, Row
+from trishula_router.store.identity import Key, agent_of
 from trishula_router.store.interface import State, StoredMessage
 from trishula_router.store.keeping import claim
 from trishula_router.store.origins import Numbering
@@ -22,7 +23,7 @@ class MemoryShelf:
 
     Attributes:
         messages, bodies: by position; recipients of a broadcast have a body each.
-        by_key: positions by (sender, id).
+        by_key: positions by the key of their messages, of every use.
         reasons: why messages were settled.
         lives: of messages that were replayed, or purged.
         journals: records by origin.
@@ -33,7 +34,7 @@ class MemoryShelf:
 
     messages: dict[int, StoredMessage] = field(default_factory=dict)
     bodies: dict[int, bytes] = field(default_factory=dict)
-    by_key: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    by_key: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
     lives: dict[int, int] = field(default_factory=dict)
     journals: dict[int, list[Record]] = field(default_factory=lambda: {0: []})
@@ -41,13 +42,15 @@ class MemoryShelf:
     alias_bodies: dict[int, bytes] = field(default_factory=dict)
     waiting: dict[int, list[Record]] = field(default_factory=dict)
 
-    def with_keys(self, keys: Sequence[Key]) -> Mapping[Key, int]:
+    def with_keys(self, keys: Iterable[RecipientKey]) -> Mapping[RecipientKey, Sequence[Identity]]:
         """See :meth:`trishula_router.store.copying.Shelf.with_keys`."""
         return {
-            key: position
+            key: [
+                Identity(message.position, message.sender, message.type, message.digest, message.use)
+                for message in map(self.messages.__getitem__, sorted(self.by_key.get(key[:2], ())))
+                if message.recipient == key[2]
+            ]
             for key in keys
-            for position in self.by_key.get(key[:2], ())
-            if self.messages[position].recipient == key[2]
         }
 
     def aliases(self, positions: Iterable[int]) -> Mapping[int, int]:
@@ -82,6 +85,9 @@ class MemoryShelf:
             holder=message.holder,
             keeper=message.keeper,
             hop=message.hop,
+            digest=message.digest,
+            use=message.use,
+            reply_to=message.reply_to,
             was=standing,
         )
 
@@ -94,7 +100,7 @@ class MemoryShelf:
         journal = self.journals.setdefault(number, [])
         journal += changes.records
         for row in changes.new:
-            key = row.sender, row.id
+            key = agent_of(row.sender), row.id
             self.by_key[key] = (*self.by_key.get(key, ()), row.position)
             if row.body:
                 self.bodies[row.position] = changes.bodies[row.body]
@@ -130,7 +136,7 @@ class MemoryShelf:
         size, key = 0, None
         for record in journal[after:]:
             message = self._accepted_by(record)
-            before, key = key, message and (message.sender, message.id)
+            before, key = key, message and (message.sender, message.id, message.use, message.digest)
             shares = key is not None and key == before
             size += len(record.facts) + (message.size_bytes if message and not shares else 0)
             if records and not shares and (len(records) >= limit or size > limit_bytes):

@@ -6,10 +6,13 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from trishula.names import is_capability
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of, is_own
 from trishula_router.store.damage import is_damage
 from trishula_router.store.facts import is_proven, read_accepted
+from trishula_router.store.identity import Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import Draft, History, MailboxSize, State, StoredMessage, mailbox_of
 from trishula_router.store.keeping import IS_KEPT_HERE
 from trishula_router.store.origins import position_in, read_numbering
@@ -17,6 +20,7 @@ from trishula_router.store.rows import as_list
 from trishula_router.store.translating import translated
 
 __all__ = [
+    "answers",
     "at_positions",
     "bodies",
     "expired",
@@ -35,11 +39,17 @@ _MESSAGE = """
            m.attempts, m.failures, m.due_at, m.state, d.at, s.at, m.by_deadline,
            CASE WHEN m.recipient LIKE 'capability:%' AND json_valid(CAST(d.facts AS TEXT))
                 THEN json_extract(CAST(d.facts AS TEXT), '$.to') END,
-           m.arrival, m.keeper, m.hop
+           m.arrival, m.keeper, m.hop, m.digest, m.use, m.reply_to
     FROM message AS m
     LEFT JOIN journal AS d ON d.position = m.delivered
     LEFT JOIN journal AS s ON s.position = m.settled
 """
+
+#: An instance's address is the agent's with "/…" behind, and "0" is the character after "/".
+_UNDER_KEYS = (
+    "SELECT m.position FROM json_each(?) AS it JOIN message AS m INDEXED BY message_key"
+    " ON m.id = it.value ->> 1 AND m.sender >= it.value ->> 0 AND m.sender < (it.value ->> 0) || '0'"
+)
 
 
 #: What the first columns of a message are; a flipped bit can make something else of a value.
@@ -63,20 +73,48 @@ def _messages(rows: Iterable[tuple[Any, ...]]) -> list[StoredMessage]:
 _STATES = frozenset(State)
 
 
-def known_keys(connection: sqlite3.Connection, drafts: Sequence[Draft]) -> dict[tuple[str, str], tuple[int, ...]]:
-    """Which keys of the drafts are stored already, with the positions of their messages."""
-    ids_of: dict[str, list[str]] = {}
-    for draft in drafts:
-        ids_of.setdefault(draft.sender, []).append(draft.id)
-    known: dict[tuple[str, str], tuple[int, ...]] = {}
-    for sender, ids in ids_of.items():
-        for message_id, position in connection.execute(
-            "SELECT id, position FROM message WHERE sender = ? AND id IN (SELECT value FROM json_each(?))"
-            " ORDER BY arrival",
-            (sender, as_list(ids)),
-        ):
-            known[sender, message_id] = (*known.get((sender, message_id), ()), position)
-    return known
+def known_keys(connection: sqlite3.Connection, drafts: Sequence[Draft]) -> dict[Key, list[StoredMessage]]:
+    """The messages that are stored under the keys of drafts: those of the latest use, in order of arrival.
+
+    What a row doesn't tell, because it was written before it could or is damaged, is read from the body.
+    """
+    # The index alone: nearly always there is nothing, and no row need be touched for that.
+    keys = as_list({key_of(draft) for draft in drafts})
+    positions = [position for (position,) in connection.execute(_UNDER_KEYS, (keys,))]
+    if not positions:
+        return {}
+    found: dict[Key, list[StoredMessage]] = {}
+    for message in sorted(_listed(connection, positions), key=lambda message: message.arrival):
+        found.setdefault(key_of(message), []).append(message)
+    return {key: _with_digests(connection, latest_use(messages)) for key, messages in found.items()}
+
+
+def _with_digests(connection: sqlite3.Connection, messages: list[StoredMessage]) -> list[StoredMessage]:
+    unknown = [message.position for message in messages if not message.digest]
+    if not unknown:
+        return messages
+    envelopes = bodies(connection, unknown)
+    return [
+        message
+        if message.digest
+        else msgspec.structs.replace(message, digest=digest_of_envelope(envelopes.get(message.position)))
+        for message in messages
+    ]
+
+
+def _listed(connection: sqlite3.Connection, positions: Sequence[int]) -> list[StoredMessage]:
+    """Messages by position; where a row is damaged, its message is told from its record."""
+    found = at_positions(connection, positions)
+    for position in positions:
+        record = None if position in found else _record_at(connection, position)
+        facts = None if record is None else read_accepted(record)
+        if record is None or facts is None:
+            continue
+        told = (facts.sender, facts.id, facts.to, facts.type, facts.priority, record.at)
+        found[position] = StoredMessage(
+            position, *told, 0, facts.bytes, digest=facts.digest, use=facts.use, reply_to=facts.reply_to
+        )
+    return list(found.values())
 
 
 def head(connection: sqlite3.Connection, recipient: str, after: tuple[int, int], limit: int) -> list[StoredMessage]:
@@ -257,11 +295,18 @@ def remembered(connection: sqlite3.Connection, prefix: str) -> dict[str, str]:
 
 def with_ids(connection: sqlite3.Connection, ids: Sequence[str]) -> list[StoredMessage]:
     """See :meth:`trishula_router.store.interface.Store.with_ids`."""
-    return _messages(
-        connection.execute(
-            _MESSAGE + " WHERE m.id IN (SELECT value FROM json_each(?)) ORDER BY m.position", (as_list(ids),)
-        )
-    )
+    return _in_order(connection, "SELECT position FROM message WHERE id IN (SELECT value FROM json_each(?))", ids)
+
+
+def answers(connection: sqlite3.Connection, ids: Sequence[str]) -> list[StoredMessage]:
+    """See :meth:`trishula_router.store.interface.Store.answers`."""
+    return _in_order(connection, "SELECT position FROM message WHERE reply_to IN (SELECT value FROM json_each(?))", ids)
+
+
+def _in_order(connection: sqlite3.Connection, positions: str, ids: Sequence[str]) -> list[StoredMessage]:
+    # All of that is in an index, so damaged rows are named too.
+    named = [position for (position,) in connection.execute(positions, (as_list(ids),))]
+    return sorted(_listed(connection, named), key=lambda message: message.position) if named else []
 
 
 def settled_by(connection: sqlite3.Connection, record: int, listed: str) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from trishula_router.journal import Record
-from trishula_router.store.copying import Changes, Key, Row
+from trishula_router.store.copying import Changes, Identity, RecipientKey, Row
 from trishula_router.store.interface import State
 from trishula_router.store.letters import drop_bodies
 from trishula_router.store.origins import Learned
@@ -22,9 +22,11 @@ from trishula_router.store.standing import standing_of, state_of
 __all__ = ["SqliteShelf", "write", "write_learned"]
 
 _KEYS = (
-    "SELECT json_group_array(json_array(m.sender, m.id, m.recipient, m.position))"
+    "SELECT json_group_array(json_array(it.value, m.position, m.sender, m.type, m.digest, m.use))"
     " FROM json_each(?) AS it JOIN message AS m INDEXED BY message_key"
-    " ON m.id = it.value ->> 1 AND m.sender = it.value ->> 0 AND m.recipient = it.value ->> 2"
+    # An instance's address is the agent's with "/…" behind, and "0" is the character after "/".
+    " ON m.id = it.value ->> 1 AND m.sender >= it.value ->> 0 AND m.sender < (it.value ->> 0) || '0'"
+    " AND m.recipient = it.value ->> 2"
 )
 _ALIASES = (
     "SELECT json_group_array(json_array(a.position, a.message))"
@@ -39,14 +41,15 @@ _ROWS = (
     " m.expires_at, m.by_deadline, m.size_bytes, m.arrival, m.body, m.state, m.life, m.attempts, m.failures, m.due_at,"
     " m.delivered, d.at, m.settled, s.at,"
     " CASE WHEN m.recipient LIKE 'capability:%' AND json_valid(CAST(d.facts AS TEXT))"
-    " THEN json_extract(CAST(d.facts AS TEXT), '$.to') END, m.keeper, m.hop))"
+    " THEN json_extract(CAST(d.facts AS TEXT), '$.to') END, m.keeper, m.hop, m.digest, m.use, m.reply_to))"
     " FROM json_each(?) AS it JOIN message AS m ON m.position = it.value"
     " LEFT JOIN journal AS d ON d.position = m.delivered LEFT JOIN journal AS s ON s.position = m.settled"
 )
 
 _NEW = (
     "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body, by_deadline,"
-    " arrival, attempts, failures, due_at, state, life, delivered, settled, keeper, hop)"
+    " arrival, attempts, failures, due_at, state, life, delivered, settled, keeper, hop, digest, use,"
+    " reply_to)"
 )
 _CHANGE = (
     "UPDATE message SET expires_at = new.value ->> 1, by_deadline = new.value ->> 2, body = new.value ->> 3,"
@@ -71,9 +74,12 @@ class SqliteShelf:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def with_keys(self, keys: Sequence[Key]) -> Mapping[Key, int]:
+    def with_keys(self, keys: Iterable[RecipientKey]) -> Mapping[RecipientKey, Sequence[Identity]]:
         """See :meth:`trishula_router.store.copying.Shelf.with_keys`."""
-        return {(sender, id_, to): position for sender, id_, to, position in _asked(self._connection, _KEYS, keys)}
+        found: dict[RecipientKey, list[Identity]] = {}
+        for key, *identity in sorted(_asked(self._connection, _KEYS, keys)):
+            found.setdefault((key[0], key[1], key[2]), []).append(Identity(*identity))
+        return found
 
     def aliases(self, positions: Iterable[int]) -> Mapping[int, int]:
         """See :meth:`trishula_router.store.copying.Shelf.aliases`."""
@@ -100,7 +106,7 @@ class SqliteShelf:
 def _row(*values: Any) -> Row:
     position, sender, id_, recipient, kind, priority, accepted_at, expires_at, by_deadline, size, arrival = values[:11]
     body, state, life, attempts, failures, due_at, delivered, delivered_at, settled, settled_at = values[11:21]
-    holder, keeper, hop = values[21:]
+    holder, keeper, hop, digest, use, reply_to = values[21:]
     standing = standing_of(State(state), life)
     return Row(
         position,
@@ -126,6 +132,9 @@ def _row(*values: Any) -> Row:
         holder,
         keeper,
         hop,
+        digest,
+        use,
+        reply_to,
         standing,
     )
 
@@ -182,6 +191,9 @@ def _new(row: Row) -> tuple[object, ...]:
         row.settled,
         row.keeper,
         row.hop,
+        row.digest,
+        row.use,
+        row.reply_to,
     )
 
 

@@ -26,6 +26,7 @@ from trishula_router.store.damage import is_damage
 from trishula_router.store.extracting import read_run
 from trishula_router.store.facts import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
 from trishula_router.store.forgetting import delete_bodies, forgettable
+from trishula_router.store.identity import Ids, agent_of
 from trishula_router.store.interface import (
     Accepted,
     Copied,
@@ -63,7 +64,7 @@ _NEEDED_TO_OPEN_BYTES = 256 * 1024
 
 _NEW_MESSAGE = (
     "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body,"
-    " by_deadline, arrival)"
+    " by_deadline, arrival, digest, use, reply_to)"
 )
 
 
@@ -212,28 +213,30 @@ class SqliteStore:
 
     # -- writing: each job runs on the writer's thread, inside the group's transaction -------------------------------
 
-    def append(self, drafts: Sequence[Draft], at: int) -> Deferred[list[Accepted]]:
+    def append(self, drafts: Sequence[Draft], at: int, *, ids_since: int = 0) -> Deferred[list[Accepted]]:
         def job(connection: sqlite3.Connection) -> list[Accepted]:
             self._space.claim(connection, drafts)
-            return self._append(connection, drafts, at)
+            return self._append(connection, drafts, at, ids_since)
 
-        return self._writer.submit(job, line=drafts[0].sender.partition("/")[0] if drafts else None)
+        return self._writer.submit(job, line=agent_of(drafts[0].sender) if drafts else None)
 
-    def _append(self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int) -> list[Accepted]:
-        known = reads.known_keys(connection, drafts)
+    def _append(
+        self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int, ids_since: int = 0
+    ) -> list[Accepted]:
+        ids = Ids(reads.known_keys(connection, drafts), at, ids_since)
         extend, copied, collects = self._chain.extend, self._tails.copied, self._chain.collects
         journal: list[tuple[int, int, str, bytes, bytes]] = []
         messages: list[tuple[object, ...]] = []
         bodies: list[tuple[int, bytes]] = []
         accepted = []
         for draft in drafts:
-            key = (draft.sender, draft.id)
-            if key in known:
-                accepted.append(Accepted(known[key], True))
+            known = ids.known(draft)
+            if known is not None:
+                accepted.append(known)
                 continue
-            positions = []
+            use, positions = ids.use(draft), []
             for recipient in draft.recipients:
-                record = extend(at, "accepted", accepted_facts(draft, recipient))
+                record = extend(at, "accepted", accepted_facts(draft, recipient, use))
                 journal.append(record)
                 positions.append(record[0])
                 if collects:
@@ -254,11 +257,14 @@ class SqliteStore:
                         positions[0],
                         draft.by_deadline,
                         record[0] + copied,
+                        draft.digest,
+                        use,
+                        draft.reply_to,
                     )
                 )
             if positions:
                 bodies.append((positions[0], draft.envelope))
-                known[key] = tuple(positions)
+                ids.taken(draft, tuple(positions))
             accepted.append(Accepted(tuple(positions), False, positions[0] + copied if positions else 0))
         insert(connection, "journal", journal)
         insert(connection, _NEW_MESSAGE, messages)
@@ -444,6 +450,9 @@ class SqliteStore:
 
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         return self._reader.submit(lambda connection: reads.with_ids(connection, ids))
+
+    def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
+        return self._reader.submit(lambda connection: reads.answers(connection, ids))
 
     def history(self, message_id: str) -> Deferred[list[History]]:
         return self._reader.submit(lambda connection: reads.history(connection, message_id))
