@@ -50,7 +50,7 @@ CAPABILITY = "capability:deploy"
 ADDRESSES = st.sampled_from(["agni"] * 6 + ["dc", "rushabdev", "agni/x", "dc/x", CAPABILITY, CAPABILITY])
 PICK = st.integers(min_value=0, max_value=10**6)
 
-#: (sender's address, id, recipient's address)
+#: (sender's agent, of a notice the address that it speaks for; id; recipient's address)
 Key = tuple[str, str, str]
 
 
@@ -69,6 +69,7 @@ class Model:
 
     Attributes:
         offered: every message that a client ever tried to send, by recipient.
+        to: to whom, by id.
         accepted: those with a receipt; the priority of each.
         over: those of which somebody was told that they are done or cancelled.
         seen: those that were delivered at least once, with their position.
@@ -78,6 +79,7 @@ class Model:
     """
 
     offered: set[Key] = field(default_factory=set)
+    to: dict[str, str] = field(default_factory=dict)
     accepted: dict[Key, int] = field(default_factory=dict)
     over: set[Key] = field(default_factory=set)
     seen: dict[Key, int] = field(default_factory=dict)
@@ -187,7 +189,8 @@ class NodeMachine(RuleBasedStateMachine):
         for delivery in deliveries:
             message = delivery["message"]
             to = message["to"] if is_capability(message["to"]) else address
-            key = (message["from"], message["id"], to)
+            sender = message["from"] if is_reserved(message["id"]) else Address.parse(message["from"]).agent
+            key = (sender, message["id"], to)
             position, attempt, *_ = delivery["token"].split(".")
             assert self.clients[session].agent == agent, f"{key} was delivered to a stranger"
             assert message["to"] in (to, "broadcast")
@@ -203,7 +206,7 @@ class NodeMachine(RuleBasedStateMachine):
             self.model.tokens.append((agent, delivery["token"], key))
 
     def notice(self, key: Key, message: dict[str, Any]) -> None:
-        recipient, _, sender = key
+        recipient, sender = key[0], Address.parse(key[2]).agent
         assert message["type"] == "ERROR"
         assert (sender, message["reply_to"], recipient) in self.model.offered, f"{key} tells of nothing that was sent"
         self.model.notices.add(key)
@@ -304,14 +307,35 @@ class NodeMachine(RuleBasedStateMachine):
         self.offer(self.client(pick), [{"id": f"m{self.last_id}", "to": "broadcast", "priority": 2}])
 
     @precondition(lambda self: self.clients and self.model.offered)
-    @rule(pick=PICK, which=PICK)
-    def send_again(self, pick: int, which: int) -> None:
+    @rule(pick=PICK, which=PICK, instance=st.sampled_from([None, "x", "again"]))
+    def send_again(self, pick: int, which: int, instance: str | None) -> None:
+        """The same message, perhaps by another instance of its agent."""
         offered = sorted(self.model.offered)
         sender, message_id, recipient = offered[which % len(offered)]
         for client in self.clients.values():
             if client.agent == sender:
                 priority = self.model.accepted.get((sender, message_id, recipient), 3)
-                self.offer(client, [{"id": message_id, "to": recipient, "priority": priority}])
+                message: dict[str, Any] = {"id": message_id, "to": self.model.to[message_id], "priority": priority}
+                if instance is not None:
+                    message["from"] = f"{sender}/{instance}"
+                self.offer(client, [message])
+                return
+
+    @precondition(lambda self: self.clients and self.model.accepted)
+    @rule(pick=PICK, which=PICK, to=ADDRESSES)
+    def reuse_an_id(self, pick: int, which: int, to: str) -> None:
+        """Another message under an id that was accepted: it must not be taken for the first."""
+        accepted = sorted(self.model.accepted)
+        sender, message_id, _ = accepted[which % len(accepted)]
+        for client in self.clients.values():
+            if client.agent == sender:
+                message = {"type": "STATUS", "id": message_id, "to": to, "payload": "another"}
+
+                def told(receipts: list[dict[str, Any]]) -> None:
+                    (receipt,) = receipts
+                    assert receipt.get("error") == "trishula.error.id_reused", receipt
+
+                self.begin(client, uris.MAILBOX_SEND, [[message]], told)
                 return
 
     def offer(self, client: Client, messages: list[dict[str, Any]]) -> None:
@@ -321,6 +345,7 @@ class NodeMachine(RuleBasedStateMachine):
             recipients = [name for name in AGENTS if name != client.agent] if to == "broadcast" else [to]
             keys.append([(client.agent, message["id"], recipient) for recipient in recipients])
             message.update(type="STATUS", payload=message["id"])
+            self.model.to[message["id"]] = to
             self.model.offered.update(keys[-1])
 
         def told(receipts: list[dict[str, Any]]) -> None:
@@ -567,7 +592,10 @@ class NodeMachine(RuleBasedStateMachine):
         assert self.wait(self.store.open_mailboxes()) == {}
         assert self.rig.node.mailroom.leases == {}
         ids = sorted({key[1] for key in self.model.accepted})
-        final = {(it.sender, it.id, it.recipient): it.state for it in self.wait(self.store.with_ids(ids))}
+        final = {
+            (Address.parse(it.sender).agent, it.id, it.recipient): it.state
+            for it in self.wait(self.store.with_ids(ids))
+        }
         assert set(self.model.accepted) <= set(final), "what was accepted is not there"
         for key, state in final.items():
             assert state is not State.OPEN
@@ -594,11 +622,13 @@ class NodeMachine(RuleBasedStateMachine):
         (dead,) = [
             it
             for it in self.wait(self.store.with_ids([message_id]))
-            if (it.sender, it.recipient) == (sender, recipient)
+            if (Address.parse(it.sender).agent, it.recipient) == (sender, recipient)
         ]
         notice_id = f"node:single:{self.store.epoch}:{dead.position}:dead"
         (notice,) = self.wait(self.store.with_ids([notice_id]))
-        assert (notice.sender, notice.recipient, notice.state) == (recipient, sender, State.DONE)
+        assert (notice.sender, Address.parse(notice.recipient).agent) == (recipient, sender)
+        # An instance that was never there reads nothing.
+        assert notice.state is State.DONE or notice.recipient != sender
 
 
 class HoldingNodeMachine(NodeMachine):
@@ -685,6 +715,7 @@ WEIGHTS = {
     "ack": 3,
     "cancel": 3,
     "send_again": 2,
+    "reuse_an_id": 1,
     "leave": 2,
     "working": 1,
     "look_after_dead_letters": 1,
@@ -737,7 +768,16 @@ def live(machine: NodeMachine, seed: int, steps: int) -> None:
             "purge": chance.random() < 0.2,
         },
         "cancel": lambda: {"pick": any_number(), "which": any_number()},
-        "send_again": lambda: {"pick": any_number(), "which": any_number()},
+        "send_again": lambda: {
+            "pick": any_number(),
+            "which": any_number(),
+            "instance": chance.choice([None, "x", "again"]),
+        },
+        "reuse_an_id": lambda: {
+            "pick": any_number(),
+            "which": any_number(),
+            "to": chance.choice(["agni", "dc", CAPABILITY]),
+        },
         "leave": lambda: {"pick": any_number()},
         "working": lambda: {"pick": any_number(), "which": any_number()},
         "broadcast": lambda: {"pick": any_number()},
@@ -756,7 +796,11 @@ def live(machine: NodeMachine, seed: int, steps: int) -> None:
             needs_messages = name in ("cancel", "send_again")
             if not machine.clients and name not in ("join", "time_passes", "power_cut"):
                 name = "join"
-            elif (needs_tokens and not machine.model.tokens) or (needs_messages and not machine.model.offered):
+            elif (
+                (needs_tokens and not machine.model.tokens)
+                or (needs_messages and not machine.model.offered)
+                or (name == "reuse_an_id" and not machine.model.accepted)
+            ):
                 name = "send"
             getattr(machine, name)(**arguments.get(name, dict)())
             machine.nothing_failed()
