@@ -32,6 +32,7 @@ from trishula.deliveries import Delivery, Fetched
 from trishula.errors import (
     ArgumentInvalid,
     BusUnreachable,
+    KeyUnknown,
     TrishulaError,
 )
 from trishula.heartbeat import Activity, Heartbeat
@@ -97,6 +98,7 @@ class Client:
         self._receiving = Receiving(self._calls, self._settling)
         self._file: AgentFile | None = None
         self._flushing: Timer | None = None
+        self._tells_run = True
         self._member = Membership(settings, self.address, self, around=around, connection=connection, observer=observer)
         self._sending = Sending(
             around,
@@ -520,7 +522,16 @@ class Client:
         """
         self._member.stays = True
         url = self.url
-        fetched = await self._receiving.fetch(self.request, max, wait_s, instance, self._member.stores.told(url))
+        known = self._member.stores.told(url)
+        try:
+            life = {"run": self.run} if self._tells_run else {}
+            fetched = await self._receiving.fetch(self.request, max, wait_s, instance, {**known, **life})
+        except KeyUnknown:
+            # A node of a former release.
+            if not self._tells_run:
+                raise
+            self._tells_run = False
+            fetched = await self._receiving.fetch(self.request, max, wait_s, instance, known)
         if url is None or url != self.url:
             # Another node, or another session: what we said we knew may not have been of its store.
             return msgspec.structs.replace(fetched, epoch_changed=False)

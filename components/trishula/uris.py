@@ -45,9 +45,10 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     Gives back: ``requeue`` true for another attempt after a pause, false for the dead letters. May be repeated: yes.
 ``mailbox.working(token, for_s)`` → ``{lease_until_at}``
     Extends the lease of a long job. May be repeated: yes.
-``mailbox.fetch({max?, wait_s?, instance?, epoch?, position?})`` → ``{deliveries, epoch, high_water, pending, in_flight,
-epoch_changed?}``
-    The pull form. ``pending`` + ``in_flight`` = 0 proves an empty mailbox. May be repeated: yes; each call leases anew.
+``mailbox.fetch({max?, wait_s?, instance?, epoch?, position?, run?})`` → ``{deliveries, epoch, high_water, pending,
+in_flight, epoch_changed?}``
+    The pull form; ``run`` as in ``attach``. ``pending`` + ``in_flight`` = 0 proves an empty mailbox. May be repeated:
+    yes; each call leases anew.
     Positions mean nothing under another epoch: whoever says in ``attach`` or ``fetch`` what it last knew (``epoch``,
     and as ``position`` the ``high_water``) is told in ``epoch_changed`` whether the store is another one, new or
     restored from a backup. Tokens of another epoch settle nothing: their acks are answered ``false``.

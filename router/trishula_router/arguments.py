@@ -112,12 +112,14 @@ class FetchOptions(_Options, frozen=True, kw_only=True):
     instance: _Instance | None = None
     epoch: _Epoch | None = None
     position: _Position | None = None
+    run: _Word | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "max": f"an integer from 1 to {FETCH_LIMIT}",
         "wait_s": f"a number of seconds from 0 to {WAIT_LIMIT_S:g}",
         "instance": INSTANCE_RULE,
         "epoch": _EPOCH_RULE,
         "position": _POSITION_RULE,
+        "run": _WORD_RULE + ", which names this run of the client's process",
     }
 
 

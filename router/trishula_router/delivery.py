@@ -63,6 +63,7 @@ class _Fetch:
     """A ``fetch`` under way: it is being served, or waits for a message.
 
     Attributes:
+        run: of the client's process, if that was told.
         over: whether its time is over, or its session gone; it doesn't (go on to) wait then.
         gone: whether its session is gone; it takes nothing then.
     """
@@ -70,6 +71,7 @@ class _Fetch:
     address: str
     session: int
     room: int
+    run: str | None = None
     answer: Deferred[list[dict[str, Any]]] = field(default_factory=Deferred)
     over: bool = False
     gone: bool = False
@@ -194,8 +196,13 @@ class Delivery:
             self._end_wait(fetch)
         self._settlement.lost(session)
 
-    async def fetch(self, address: Address, session: int, room: int, wait_s: float) -> list[dict[str, Any]]:
+    async def fetch(
+        self, address: Address, session: int, room: int, wait_s: float, run: str | None = None
+    ) -> list[dict[str, Any]]:
         """Pull messages: what is there, or, if nothing is, what comes within ``wait_s``.
+
+        Args:
+            run: names this run of the client's process.
 
         Raises:
             MailboxBusy: another session is attached to the mailbox.
@@ -207,7 +214,8 @@ class Delivery:
                 f"the mailbox of {name} is being pushed to session {consumer.session}; stop that agent, or fetch for "
                 "an instance of your own"
             )
-        fetch = _Fetch(name, session, room)
+        self._settlement.fetching(name, run)
+        fetch = _Fetch(name, session, room, run)
         self._fetches.setdefault(session, set()).add(fetch)
         try:
             deliveries = await self._serve(fetch)
@@ -255,7 +263,7 @@ class Delivery:
             self._mailroom.put_back(entries, 0)
             self.pump_soon(fetch.address)
             return []
-        return self._hand_over(fetch.address, fetch.session, None, entries)
+        return self._hand_over(fetch.address, fetch.session, None, fetch.run, entries)
 
     # -- the pump ------------------------------------------------------------------------------------------------------
 
@@ -412,7 +420,8 @@ class Delivery:
             self.pump_soon(consumer.address)
         if not entries:
             return
-        deliveries = self._hand_over(consumer.address, consumer.session, consumer, entries)
+        run = None if consumer.life is None else consumer.life.run
+        deliveries = self._hand_over(consumer.address, consumer.session, consumer, run, entries)
         address = Address.parse(consumer.address)
         start, size = 0, 0
         for index, entry in enumerate(entries):
@@ -429,7 +438,7 @@ class Delivery:
         return taken.ready
 
     def _hand_over(
-        self, holder: str, session: int, consumer: Consumer | None, entries: Sequence[Entry]
+        self, holder: str, session: int, consumer: Consumer | None, run: str | None, entries: Sequence[Entry]
     ) -> list[dict[str, Any]]:
         """Count the attempts, start the leases, note the deliveries; returns what travels."""
         if not entries:
@@ -439,7 +448,7 @@ class Delivery:
         for entry in entries:
             entry.attempts += 1
             entry.holder = holder
-            leases[entry.position] = Lease(entry, session, consumer, until_s)
+            leases[entry.position] = Lease(entry, session, consumer, until_s, run=run)
             token = token_of(entry.position, entry.attempts, self._store.epoch)
             deliveries.append({"message": entry.wire, "attempt": entry.attempts, "token": token})
             self._mailroom.forget_body(entry)

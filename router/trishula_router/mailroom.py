@@ -60,6 +60,7 @@ class Lease:
         session: who has it; ``None`` if it is only being settled.
         consumer: in whose window it counts, if it was pushed.
         until_s: when it is taken back, in seconds of the clock.
+        run: of the client's process that has it, if that was told.
         settling: whether its final state is on its way into the store; it is nobody's then.
     """
 
@@ -68,6 +69,7 @@ class Lease:
     consumer: Consumer | None
     until_s: float
     settling: bool = False
+    run: str | None = None
 
     def free(self) -> None:
         """It no longer counts in its consumer's window."""

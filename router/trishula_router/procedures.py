@@ -188,7 +188,7 @@ class Procedures:
                 f"the mailbox of {address} is being pushed to a session at the node {elsewhere}; stop that agent, or "
                 "fetch for an instance of your own"
             )
-        deliveries = await self._node.delivery.fetch(address, caller.session, options.max, options.wait_s)
+        deliveries = await self._node.delivery.fetch(address, caller.session, options.max, options.wait_s, options.run)
         pending, in_flight = self._node.mailroom.counts(str(address))
         return {
             "deliveries": deliveries,

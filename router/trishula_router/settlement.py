@@ -96,7 +96,9 @@ class Settlement:
         self._has_room = has_room
         self._notices = notices
         self._arrived = arrived
+        # What was pushed to agents, and what was fetched: a script that looks into a mailbox says nothing of its agent.
         self._losses = Losses()
+        self._fetched = Losses()
         # Dead letters that are being acked, and such that are being replayed: the one waits for the other.
         self._ending: set[int] = set()
         self._replaying: set[int] = set()
@@ -265,23 +267,30 @@ class Settlement:
             entry = lease.entry
             if lease.session != session or lease.settling or address not in (None, entry.holder):
                 continue
-            life = None if lease.consumer is None else lease.consumer.life
+            losses = self._fetched if lease.consumer is None else self._losses
             lease.settling = True
             lease.free()
-            if life is None:
+            if lease.run is None:
                 decided.append((entry, self._after_unknown(entry, now)))
                 continue
             if address is None and entry.holder is not None:
-                self._losses.note(entry.holder, life.run, entry)
+                losses.note(entry.holder, lease.run, entry)
             decided.append((entry, Return(entry.position, entry.failures, now)))
         if decided:
             run(self._carry_out(decided, "its session was lost", now))
 
     def met(self, address: str, life: Life | None) -> None:
         """A session attaches to an address, and tells what became of the process of the one before it."""
+        self._judge(self._losses.judge(address, life))
+
+    def fetching(self, address: str, run_name: str | None) -> None:
+        """A client fetches from an address: whether it is the one that lost what it had fetched there."""
+        self._judge(self._fetched.judge(address, None if run_name is None else Life(run_name)))
+
+    def _judge(self, fates: Iterable[tuple[Entry, Fate]]) -> None:
         now = self._now()
         decided = []
-        for entry, fate in self._losses.judge(address, life):
+        for entry, fate in fates:
             if fate is Fate.HARMLESS:
                 continue
             is_waiting = self._mailroom.waits(entry)
@@ -422,6 +431,7 @@ class Settlement:
                 break
             await self.settle(entries, State.EXPIRED, reason)
         self._losses.forget(address)
+        self._fetched.forget(address)
         self._mailroom.drop_if_empty(address)
 
 

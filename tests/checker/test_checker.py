@@ -121,10 +121,12 @@ def test_without_a_receipt_nothing_was_promised() -> None:
     assert (verdict.unpromised, verdict.refused) == (1, {"MailboxFull": 1})
 
 
-def test_dead_letters_are_no_loss_and_are_counted() -> None:
+def test_dead_letters_are_no_loss_but_nothing_should_die() -> None:
     dead = replace(stored(1), state="dead", ends=((105, "dead"),))
     verdict = judge([sent(1, 10), receipt(1, 11)], [dead])
-    assert verdict.violations == ()
+    assert kinds(verdict) == ["dead"]
+    assert verdict.violations[0].sentence == "m1 from dc for agni was given up"
+    assert verdict.lost == 0
     assert verdict.ends == {"dead": 1}
 
 
@@ -257,7 +259,7 @@ def test_positions_of_another_epoch_mean_nothing() -> None:
 )
 def test_two_ends_are_found(state: str, ends: tuple[tuple[int, str], ...], sentence: str) -> None:
     verdict = judge(life(1, 10), [replace(stored(1), state=state, ends=ends)])
-    assert kinds(verdict) == ["two ends"]
+    assert kinds(verdict) == ["two ends", "dead"][: 2 if state == "dead" else 1]
     assert sentence in verdict.violations[0].sentence
 
 

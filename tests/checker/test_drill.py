@@ -40,7 +40,7 @@ def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
         ("kill9-both", 1),
         ("restart", 1),
         ("freeze", 1),
-        ("network", 7),
+        ("network", 8),
         ("disk-full", 1),
         ("fsync", 1),
         ("clock", 3),

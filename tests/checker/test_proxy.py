@@ -104,6 +104,20 @@ def test_a_reset_ends_connections_and_lets_new_ones_in(network: Network, proxy: 
         assert exchange(connection, b"ping") == b"ping"
 
 
+def test_quick_losses_end_each_connection_and_let_the_next_one_in(network: Network, proxy: Proxy) -> None:
+    with connect(proxy) as connection:
+        assert exchange(connection, b"ping") == b"ping"
+        network.spoil(proxy, Toxic(Kind.QUICK_LOSS, 0.1))
+        assert is_reset(connection)
+    for _ in range(3):
+        with connect(proxy) as connection:
+            # It comes to its end by itself.
+            assert is_reset(connection)
+    network.spoil(proxy, None)
+    with connect(proxy) as connection:
+        assert exchange(connection, b"ping") == b"ping"
+
+
 def test_down_refuses(network: Network, proxy: Proxy) -> None:
     with connect(proxy) as connection:
         assert exchange(connection, b"ping") == b"ping"
@@ -184,5 +198,7 @@ def test_the_schedule_is_the_same_everywhere() -> None:
 def test_each_kind_has_its_turn() -> None:
     kinds = {fault.kind for name in DRILLS for number in range(50) for fault in schedule(name, number, 1, CAST)}
     assert kinds == set(Kind)
-    assert {fault.kind for number in range(7) for fault in schedule("network", number, 1, CAST)} == set(NETWORK)
+    assert {fault.kind for number in range(len(NETWORK)) for fault in schedule("network", number, 1, CAST)} == set(
+        NETWORK
+    )
     assert ALL not in DRILLS

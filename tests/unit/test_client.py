@@ -631,7 +631,7 @@ def test_fetching_tells_that_it_is_empty(setup: Setup) -> None:
     link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_FETCH))
     outcome = start(setup.client.fetch(max=5, wait_s=1.0))
     asked = link.open_calls(uris.MAILBOX_FETCH)[0]
-    assert asked.args == [{"max": 5, "wait_s": 1.0, "epoch": "e", "position": 7}]
+    assert asked.args == [{"max": 5, "wait_s": 1.0, "epoch": "e", "position": 7, "run": "00" * 8}]
     asked.answer.resolve({"deliveries": [], "epoch": "e", "high_water": 3, "pending": 0, "in_flight": 0})
     fetched = outcome.result()
     assert (fetched.deliveries, fetched.epoch, fetched.high_water, fetched.pending) == ([], "e", 3, 0)
@@ -649,7 +649,7 @@ def test_a_fetch_from_another_store_than_before_is_told(clock: Clock, caplog: py
         return asked.args[0], outcome.result().epoch_changed
 
     setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_FETCH))
-    asked = {"max": 64, "wait_s": 0.0}
+    asked = {"max": 64, "wait_s": 0.0, "run": "00" * 8}
     assert fetch() == (asked, False)
     assert fetch(high_water=9) == ({**asked, "epoch": "e", "position": 3}, False)
     with caplog.at_level(logging.WARNING):

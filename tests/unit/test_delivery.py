@@ -587,6 +587,34 @@ def test_a_crash_costs_one_failure_that_is_on_record(rig: Rig, dc: int) -> None:
     assert "its agent's process ended while its handler ran" in [event.get("reason") for event in told["events"]]
 
 
+def test_what_a_living_process_had_fetched_costs_nothing(rig: Rig, dc: int) -> None:
+    rig.send(dc, *to_agni("m1"))
+    for attempt in range(1, 60):
+        session = rig.join("agni")
+        (delivery,) = rig.fetch(session, run="r1")["deliveries"]
+        assert delivery["attempt"] == attempt
+        rig.leave(session)
+    for run in range(19):
+        session = rig.join("agni")
+        assert [one["attempt"] for one in rig.fetch(session, run=f"s{run}")["deliveries"]] == [60 + run]
+        rig.leave(session)
+    assert rig.fetch(rig.join("agni"), run="s19")["deliveries"] == []
+    assert rig.states(dc, "m1") == {"m1": "dead"}
+
+
+def test_a_script_that_fetches_says_nothing_of_its_agent(rig: Rig, dc: int) -> None:
+    rig.send(dc, *to_agni("m1"))
+    agni = rig.join("agni")
+    rig.attach(agni, **life("r1"))
+    rig.leave(agni)
+    script = rig.join("agni")
+    rig.fetch(script, run="s1")
+    rig.leave(script)
+    rig.attach(rig.join("agni"), **life("r2", "r1", "m1"))
+    (told,) = rig.call(dc, uris.AUDIT_WHY, "m1")["messages"]
+    assert told["failures"] == 1
+
+
 def test_a_takeover_is_no_crash(rig: Rig, dc: int) -> None:
     rig.send(dc, *to_agni("m1"))
     for run in range(30):

@@ -4,6 +4,7 @@ The promises (DESIGN), each with the word of its :class:`Violation`:
 
 ``lost``         a message with a receipt is in the store, readable and unchanged, and ended; if it ended as ``done``,
                  each of its recipients handled it
+``dead``         no message is given up: nothing in a drill refuses one, and a fault is none of the message's
 ``changed``      what a receiver got is what the sender gave
 ``stranger``     only a message's recipients get it, and nobody gets what nobody sent
 ``twice``        a handler has its effect once for each message, except where its own process was killed before the
@@ -167,6 +168,7 @@ class _Check:
             self._journal(final)
             self._ends(final, messages)
             self._losses(final, messages)
+            self._deaths(final, messages)
             self._expiries(final, messages)
             asked = [one for one in self.empties if len(self.finals) == 1 or one.epoch == final.epoch]
             for key, sentence in false_empties(
@@ -252,6 +254,11 @@ class _Check:
         if stored.state == "done" and (recipient, key) not in self.effects:
             return "is done, and nobody handled it"
         return None
+
+    def _deaths(self, final: Final, messages: Messages) -> None:
+        for (recipient, key), stored in messages.items():
+            if stored.state == "dead" and key in self.sent:
+                self._tell("dead", key, f"{name_of(key)} for {recipient} was given up{at_node(final)}")
 
     def _expiries(self, final: Final, messages: Messages) -> None:
         # What its restarts can have put the node's clock forward by, at most.

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     BLACK_HOLE = "black hole"  # nothing passes, nothing is closed
     SLOW_CLOSE = "slow close"  # the node's side of a connection is gone, and its client hears of it after ``for_s``
     LIMIT = "limited data"  # a connection is cut after ``amount`` bytes, in the midst of a message
+    QUICK_LOSS = "quick session loss"  # each connection is reset within ``amount`` s after it was made
     SLICE = "slicing"  # bytes come in small pieces, up to ``amount`` at a time
     FULL = "disk full"  # the store may not grow any more; after ``for_s`` there is room again
     FSYNC = "failing fsync"  # each fsync of the store fails, for ``for_s``
@@ -73,14 +74,23 @@ DRILLS = {
     "kill9-both": "kill -9 of the node and of clients, at about the same time",
     "restart": "the node is stopped in order and started again",
     "freeze": "SIGSTOP and SIGCONT of the node and of clients",
-    "network": "latency, down, reset, black hole, slow close, limited data, slicing between clients and node",
+    "network": "latency, down, reset, black hole, slow close, limited data, slicing, quick session loss on the way",
     "disk-full": "the store is full, and has room again",
     "fsync": "each fsync of the store fails for a while, also while the node or a client is killed",
     "clock": "the wall clocks of the node and of clients are set, by minutes to weeks, back and forth",
 }
 ALL = "all"
 
-NETWORK = (Kind.LATENCY, Kind.DOWN, Kind.RESET, Kind.BLACK_HOLE, Kind.SLOW_CLOSE, Kind.LIMIT, Kind.SLICE)
+NETWORK = (
+    Kind.LATENCY,
+    Kind.DOWN,
+    Kind.RESET,
+    Kind.BLACK_HOLE,
+    Kind.SLOW_CLOSE,
+    Kind.LIMIT,
+    Kind.SLICE,
+    Kind.QUICK_LOSS,
+)
 
 #: Pings go out each second and are waited for two: some freezes are noticed, some are not.
 _SHORT_S, _LONG_S = 0.2, 4.5
@@ -133,10 +143,14 @@ def _network(chance: random.Random, number: int, cast: Cast) -> list[Fault]:
     kind = NETWORK[number % len(NETWORK)]
     target = chance.choice(("", *cast.clients))
     span_s = chance.uniform(_SHORT_S, _LONG_S if kind is Kind.BLACK_HOLE else 1.5)
+    if kind is Kind.QUICK_LOSS:
+        # Long enough for many sessions, also more than a message may lose in ignorance.
+        span_s = chance.uniform(_LONG_S, 2 * _LONG_S)
     amount = {
         Kind.LATENCY: chance.uniform(0.005, 0.3),
         Kind.LIMIT: float(chance.randint(200, 20_000)),
         Kind.SLICE: float(chance.randint(1, 200)),
+        Kind.QUICK_LOSS: chance.uniform(0.05, 0.4),
     }.get(kind, 0.0)
     return [Fault(kind, _soon(chance), 0.0 if kind is Kind.RESET else span_s, target, amount)]
 

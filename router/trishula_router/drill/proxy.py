@@ -149,7 +149,7 @@ class Proxy:
             case Toxic(kind=Kind.DOWN):
                 await self.close()
                 return
-            case Toxic(kind=Kind.RESET):
+            case Toxic(kind=Kind.RESET | Kind.QUICK_LOSS):
                 for pipe in list(self._pipes):
                     pipe.reset()
             case Toxic(kind=Kind.SLOW_CLOSE):
@@ -169,6 +169,8 @@ class Proxy:
             return
         pipe = _Pipe(writer, node)
         self._pipes.add(pipe)
+        if self._toxic is not None and self._toxic.kind is Kind.QUICK_LOSS:
+            asyncio.get_running_loop().call_later(self._toxic.amount * self._chance.random(), pipe.reset)
         try:
             await asyncio.gather(self._pump(reader, node, pipe), self._pump(node_reader, writer, pipe))
         finally:
