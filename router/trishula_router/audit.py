@@ -4,6 +4,10 @@ An agent may ask about messages it sent or received; an operator about all. Answ
 never bodies. A record is told by its node (``node``) and its number there (``seq``), as in receipts. Records of other
 nodes are told from the copies that are here; ``missing`` names the nodes that can't be reached now, of which there may
 be newer ones.
+
+A record's ``at`` is what its node wrote, by its own clock. Where that clock is known to differ from this node's now,
+the record says by how much (``clock_ahead_ms``); records of several nodes are ordered by that, and the instants of a
+message are this node's.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from trishula_router.arguments import QueryOptions
 from trishula_router.journal import SEQUENCE_MASK, Record
 from trishula_router.mailroom import got, is_of
 from trishula_router.notices import is_reserved
+from trishula_router.peer_clocks import TOLERATED_MS
 from trishula_router.settlement import Settlement
 from trishula_router.store.identity import Key, key_of, latest_use
 from trishula_router.store.interface import History, State, Store, StoredMessage, Verdict
@@ -51,6 +56,7 @@ class Audit:
         store: with the node's own journal, and copies of others.
         settlement: cancels.
         missing: the nodes of whose journals there may be more than is here, see :meth:`Peering.missing`.
+        ahead_ms: by how much the clock of a node is ahead of this one's; ``None`` if that isn't known.
         warning: of a capability: what to say if nobody who is present has it.
     """
 
@@ -61,12 +67,14 @@ class Audit:
         settlement: Settlement,
         *,
         missing: Callable[[], list[dict[str, Any]]],
+        ahead_ms: Callable[[str], int | None],
         warning: Callable[[str], str | None],
     ) -> None:
         self._node = node
         self._store = store
         self._settlement = settlement
         self._missing = missing
+        self._ahead_ms = ahead_ms
         self._warning = warning
 
     async def status(self, agent: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -155,7 +163,7 @@ class Audit:
             answer = await self._query_one(options, origin.number)
             found += answer["records"]
             more = more or answer["more"]
-        found.sort(key=lambda record: record["at"])
+        found.sort(key=_here_at)
         return {"records": found[: options.limit], "more": more or len(found) > options.limit}
 
     async def _query_one(self, options: QueryOptions, number: int) -> dict[str, Any]:
@@ -198,10 +206,18 @@ class Audit:
     def _life(self, history: History) -> dict[str, Any]:
         message = history.message
         node, sequence = self._store.place(message.position)
+        events = [self._event(record, message.position) for record in history.records]
+        # What clocks nobody knows say of it: it was accepted before all else.
+        events.sort(
+            key=lambda event: ((event["node"], event["seq"]) != (node or self._node, sequence), _here_at(event))
+        )
+        here_at = {event["at"]: _here_at(event) for event in events}
         waits = message.state is State.OPEN and is_capability(message.recipient)
         warning = self._warning(message.recipient) if waits else None
         return {
             **_state(message),
+            "delivered_at": here_at.get(message.delivered_at, message.delivered_at),
+            "settled_at": here_at.get(message.settled_at, message.settled_at),
             **({} if warning is None else {"warning": warning}),
             "id": message.id,
             "type": message.type,
@@ -211,7 +227,7 @@ class Audit:
             "failures": message.failures,
             "expires_at": message.expires_at,
             "bytes": message.size_bytes,
-            "events": [self._event(record, message.position) for record in history.records],
+            "events": events,
         }
 
     def _event(self, record: Record, position: int) -> dict[str, Any]:
@@ -234,7 +250,9 @@ class Audit:
 
     def _told(self, record: Record, facts: dict[str, Any]) -> dict[str, Any]:
         node, sequence = self._store.place(record.position)
-        return {"seq": sequence, "node": node or self._node, "at": record.at, "kind": record.kind, **facts}
+        told = {"seq": sequence, "node": node or self._node, "at": record.at, "kind": record.kind, **facts}
+        ahead_ms = self._ahead_ms(node) if node else None
+        return told if ahead_ms is None or abs(ahead_ms) < TOLERATED_MS else {**told, "clock_ahead_ms": ahead_ms}
 
     async def verify(self) -> dict[str, Any]:
         """Check the chain and the checksums of all bodies."""
@@ -245,6 +263,11 @@ class Audit:
             said = f"and {more} more: trishula node verify names them all"
             told["damaged"].append({"seq": 0, "what": said})
         return told
+
+
+def _here_at(told: dict[str, Any]) -> int:
+    """When a record was written, by this node's clock as far as the difference is known."""
+    return int(told["at"]) - int(told.get("clock_ahead_ms", 0))
 
 
 def told_verdict(verdict: Verdict) -> dict[str, Any]:

@@ -50,8 +50,14 @@ class Inflow:
         self._tell = tell
         self._now = now
 
-    def absorb(self, copied: Copied, extract: Extract) -> None:
-        """Follow what was copied, from that run."""
+    def absorb(self, copied: Copied, extract: Extract, ahead_ms: int) -> None:
+        """Follow what was copied, from that run.
+
+        Args:
+            copied: what it changed.
+            extract: the run.
+            ahead_ms: by how much the clock of whoever sent it is ahead of this node's.
+        """
         for message, former in copied.moved:
             # First, because what was settled as well is looked for where it is now.
             self._mailroom.move(message, former)
@@ -74,8 +80,9 @@ class Inflow:
         self._mailroom.settled(entries)
         for address in {address for e in entries for address in (e.recipient, e.holder) if address is not None}:
             self._has_room(address)
+        now = self._now()
         self._tell(
-            News(m.sender, m.id, m.recipient, m.state_word, m.settled_at or self._now(), reason)
+            News(m.sender, m.id, m.recipient, m.state_word, min(now, (m.settled_at or now) - ahead_ms), reason)
             for m, reason in copied.settled
         )
 

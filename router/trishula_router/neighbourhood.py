@@ -116,6 +116,7 @@ class Neighbourhood:
                     for capability in entry["capabilities"]
                 }
             ),
+            self._now(),
         )
         text = msgspec.msgpack.encode(presence)
         for peer in self._peers:
@@ -126,7 +127,7 @@ class Neighbourhood:
         presence = msgspec.msgpack.decode(text, type=Presence)
         if self._stopped or presence.node not in self._peers:
             return
-        for name in self._neighbours.hear(presence):
+        for name in self._neighbours.hear(presence, self._now()):
             address = Address.parse(name)
             session = self._delivery.session_of(address)
             if session is not None:

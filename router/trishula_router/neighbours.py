@@ -23,6 +23,8 @@ from typing import Any
 
 import msgspec
 
+from trishula_router.peer_clocks import ahead_of
+
 __all__ = ["Neighbours", "Presence"]
 
 
@@ -36,6 +38,8 @@ class Presence(msgspec.Struct, frozen=True):
         instances: the instances that are with it.
         capabilities: those of the agents that it can deliver to now. A node that tells none, because it is of an older
             version, is handed no message.
+        sent_at: when this was said, ms, by the speaker's clock, as all instants in it are; 0 if it is of an older
+            version.
     """
 
     node: str
@@ -43,6 +47,7 @@ class Presence(msgspec.Struct, frozen=True):
     claims: dict[str, int]
     instances: list[str]
     capabilities: list[str] = []
+    sent_at: int = 0
 
 
 @dataclass(slots=True)
@@ -80,8 +85,13 @@ class Neighbours:
         self._claims = {address: self._claims.get(address, 0) for address in addresses}
         return dict(self._claims)
 
-    def hear(self, presence: Presence) -> list[str]:
-        """A peer spoke; returns the mailboxes that a newer session consumes there."""
+    def hear(self, presence: Presence, now: int) -> list[str]:
+        """A peer spoke at ``now``; returns the mailboxes that a newer session consumes there."""
+        ahead_ms = ahead_of(presence.sent_at, now)
+        if ahead_ms:
+            # Which of two nodes saw an agent last can be told by one clock only.
+            agents = [_by_own_clock(entry, ahead_ms) for entry in presence.agents]
+            presence = msgspec.structs.replace(presence, agents=agents)
         self._neighbours[presence.node] = _Neighbour(presence)
         return [
             address
@@ -141,6 +151,16 @@ class Neighbours:
             return dict(entry)
         reason = f"its node {name} can't be reached from {self._node}; when it was, the agent was {entry['presence']}"
         return {**entry, "presence": "stale", "since": one.away_since, "reason": reason}
+
+
+#: What are instants in an entry of the directory.
+_INSTANTS = ("since", "last_seen_at", "last_beat_at", "busy_until", "progress_at")
+
+
+def _by_own_clock(entry: Mapping[str, Any], ahead_ms: int) -> dict[str, Any]:
+    """An entry with its instants by this node's clock; its own clock's skew is by that of the agent's node."""
+    moved = {key: entry[key] - ahead_ms for key in _INSTANTS if isinstance(entry.get(key), int)}
+    return {**entry, **moved}
 
 
 #: From what tells most of where an agent is.

@@ -205,7 +205,12 @@ class Node:
         self.retention = Retention(store, config.retention, now)
         self.peeking = Peeking(store)
         self.audit = Audit(
-            config.node, store, self.settlement, missing=self.peering.missing, warning=self.neighbourhood.warning
+            config.node,
+            store,
+            self.settlement,
+            missing=self.peering.missing,
+            ahead_ms=self.peering.clocks.ahead_ms,
+            warning=self.neighbourhood.warning,
         )
         self.dead_letters = DeadLetters(store, self.settlement, lambda address: self._reach(address) == address)
 

@@ -7,6 +7,9 @@ What is said, each on a topic of the peer that is meant (``trishula.peer.<to>.<k
 ``journal``   a run of records with what else a store needs to copy them (:class:`Extract`).
 ``presence``  which agents are there, see ``neighbours``.
 
+Clocks of nodes differ, by hours where nobody looks after them. So what has instants in it says when it was sent, and
+hellos measure the difference; see :mod:`.peer_clocks`. A node of an older version does neither, and is believed.
+
 Events may get lost, come twice or late (a link breaks, a router restarts). Whoever gets a run that doesn't continue
 what it holds says so, and whoever sent one that isn't held after a while sends it again. ``replication`` decides; this
 module reads, writes and waits.
@@ -24,7 +27,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from trishula.errors import StorageFailed, StorageFull
+from trishula.units import show_duration
 from trishula_router.clock import Clock, Timer
+from trishula_router.peer_clocks import PeerClocks, ahead_of
 from trishula_router.replication import Replication
 from trishula_router.store.copies import Extract, JournalForked
 from trishula_router.store.interface import Copied, Store
@@ -51,16 +56,23 @@ OWED_BYTES = 4 * 1024 * 1024
 
 
 class _Hello(msgspec.Struct):
+    # What stands behind "missed" older versions don't tell and don't read: see PeerClocks.heard.
     node: str
     epoch: str
     held: dict[str, int]
     missed: bool = False
+    sent_at: int = 0
+    mark: int = 0
+    echo: int = 0
+    echo_age_ms: int = 0
 
 
 class _Journal(msgspec.Struct):
+    # Older versions don't tell "sent_at".
     node: str
     writer: str
     extract: Extract
+    sent_at: int = 0
 
 
 @dataclass(slots=True)
@@ -81,7 +93,7 @@ class Peering:
         store: what is held.
         replication: what is decided.
         post: sends a text to a peer: (peer, kind, text).
-        absorb: takes what a copy changed, and the run that was copied.
+        absorb: takes what a copy changed, the run that was copied, and by how many ms its sender's clock is ahead.
         sighted: told of peers that came into sight or are away: (peer, whether it is there).
         caught_up: told once, when all peers were heard of and nothing that they hold is missing here.
         clock: timers.
@@ -95,7 +107,7 @@ class Peering:
         replication: Replication,
         *,
         post: Callable[[str, str, bytes], None],
-        absorb: Callable[[Copied, Extract], None],
+        absorb: Callable[[Copied, Extract, int], None],
         sighted: Callable[[str, bool], None],
         caught_up: Callable[[], None],
         clock: Clock,
@@ -104,6 +116,7 @@ class Peering:
         self.replication = replication
         #: What makes replication with a peer impossible, as sentences for the operator.
         self.faults: dict[str, str] = {}
+        self.clocks = PeerClocks(replication.peers)
         self._node = node
         self._store = store
         self._post = post
@@ -143,6 +156,7 @@ class Peering:
         now_s = self._clock.seconds()
         for name in self.replication.silent(now_s):
             log.warn("the node {peer} can't be reached: nothing came from it for a while", peer=name)
+            self.clocks.lost(name)
             self._sighted(name, False)
         self._answer_waiters()
         self._say_hello()
@@ -153,10 +167,23 @@ class Peering:
 
     def _say_hello(self) -> None:
         held = {origin.epoch: origin.sequence for origin in self._store.origins()}
+        steady_ms = self._steady_ms()
         for name in self.replication.peers:
-            hello = _Hello(self._node, self._store.epoch, held, name in self._missed)
+            hello = _Hello(
+                self._node,
+                self._store.epoch,
+                held,
+                name in self._missed,
+                self._now(),
+                steady_ms,
+                *self.clocks.echo(name, steady_ms),
+            )
             self._post(name, HELLO, msgspec.msgpack.encode(hello))
         self._missed.clear()
+
+    def _steady_ms(self) -> int:
+        # 0 stands for none.
+        return 1 + round(self._clock.seconds() * 1000)
 
     def _hello_at_once(self) -> None:
         # One for all that happens in this turn of the reactor.
@@ -183,7 +210,7 @@ class Peering:
             self._extracting.discard(name)
             if not extract.records or self._stopped:
                 return
-            journal = _Journal(self._node, self._writer_of(run.origin), extract)
+            journal = _Journal(self._node, self._writer_of(run.origin), extract, self._now())
             self._post(name, JOURNAL, msgspec.msgpack.encode(journal))
             last = extract.first + len(extract.records) - 1
             self.replication.sent(name, run, last, self._clock.seconds())
@@ -220,6 +247,16 @@ class Peering:
         if known != hello.epoch:
             self.faults.pop(name, None)
         now_s = self._clock.seconds()
+        self.clocks.heard(
+            name,
+            sent_at=hello.sent_at,
+            mark=hello.mark,
+            echo=hello.echo,
+            echo_age_ms=hello.echo_age_ms,
+            steady_ms=self._steady_ms(),
+            now=self._now(),
+        )
+        self._warn_of_clocks()
         if self.replication.heard(name, hello.epoch, hello.held, own, now_s, missed=hello.missed):
             log.warn("the node {peer} is there", peer=name)
             self._sighted(name, True)
@@ -227,6 +264,13 @@ class Peering:
         self._answer_waiters()
         self._look_whether_caught_up()
         self._pump(name)
+
+    def _warn_of_clocks(self) -> None:
+        for name, ahead_ms in self.clocks.news():
+            if ahead_ms is None:
+                log.warn("the clock of the node {peer} agrees with this node's again", peer=name)
+            else:
+                log.warn("{warning}", warning=_clock_warning(name, ahead_ms))
 
     def _look_whether_caught_up(self) -> None:
         peers = self.replication.peers.values()
@@ -243,12 +287,13 @@ class Peering:
         if self._stopped or not self._is_peer(journal.node):
             return
         expected, last = journal.extract.first, journal.extract.first + len(journal.extract.records) - 1
+        ahead_ms = ahead_of(journal.sent_at, self._now())
         self.replication.sent_us(journal.node, journal.extract.epoch, last, self._clock.seconds())
 
         def copied(copy: Copied) -> None:
             if copy.sequence < expected - 1:
                 self._missed.add(journal.node)
-            self._absorb(copy, journal.extract)
+            self._absorb(copy, journal.extract, ahead_ms)
             self._look_whether_caught_up()
             self._hello_at_once()
 
@@ -263,13 +308,14 @@ class Peering:
             else:
                 log.failure("records of {peer} could not be copied", failure, peer=journal.node)
 
-        copying = self._store.copy(journal.writer, journal.extract).addCallback(copied)
+        copying = self._store.copy(journal.writer, journal.extract, ahead_ms).addCallback(copied)
         copying.addErrback(failed)
 
     def link_lost(self, name: str) -> None:
         """The link to a peer broke, so nothing comes from it: whoever waits for its copies needn't wait in vain."""
         if not self._stopped and self._is_peer(name) and self.replication.lost(name):
             log.warn("the node {peer} can't be reached: the link to it broke", peer=name)
+            self.clocks.lost(name)
             self._sighted(name, False)
             self._answer_waiters()
 
@@ -287,7 +333,7 @@ class Peering:
         copied = {origin.epoch: origin.sequence for origin in self._store.origins()} if self.replication.peers else {}
         told = []
         for name, peer in self.replication.peers.items():
-            lag = self.replication.lag(name, own, now_s)
+            lag, ahead_ms = self.replication.lag(name, own, now_s), self.clocks.ahead_ms(name)
             told.append(
                 {
                     "node": name,
@@ -301,6 +347,8 @@ class Peering:
                     "copied": copied.get(peer.epoch or "", 0),
                     "to_copy_records": self.replication.lacks(name, copied),
                     "fault": self.faults.get(name),
+                    "clock_ahead_ms": ahead_ms,
+                    "warning": _clock_warning(name, ahead_ms) if ahead_ms and self.clocks.differs(name) else None,
                 }
             )
         return told
@@ -373,3 +421,12 @@ class Peering:
             waiter.answer.callback(self.replication.copies_of(waiter.sequence))
         while self._owed and (copies := self.replication.copies_of(self._owed[0][0])) > 1:
             self._next_owed()(copies)
+
+
+def _clock_warning(name: str, ahead_ms: int) -> str:
+    way = "ahead of" if ahead_ms > 0 else "behind"
+    return (
+        f"the clock of the node {name} is {show_duration(abs(ahead_ms) / 1000)} {way} this node's; messages live as "
+        "long as they are to all the same, but the times that the two write down differ by that, and tokens begin and "
+        "end at different times: have both follow NTP"
+    )

@@ -92,6 +92,7 @@ class Rig:
         agents: who is registered.
         name: the node's.
         peers: the names of the nodes that it is linked with.
+        ahead_ms: how far its wall clock is ahead of the true one.
     """
 
     def __init__(
@@ -105,8 +106,10 @@ class Rig:
         limits: Limits = LIMITS,
         name: str = "single",
         peers: tuple[str, ...] = (),
+        ahead_ms: int = 0,
     ) -> None:
         self.clock = clock
+        self.ahead_ms = ahead_ms
         self.store = store
         self.outlet = Outlet()
         self.agents_file = directory / "agents.json"
@@ -132,7 +135,7 @@ class Rig:
 
     def now(self) -> int:
         """The wall clock, in ms."""
-        return START_MS + round(self.clock.seconds() * 1000)
+        return START_MS + self.ahead_ms + round(self.clock.seconds() * 1000)
 
     def start(self) -> Rig:
         """Start the node."""

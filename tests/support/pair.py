@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -22,15 +23,22 @@ class Nodes:
         directory: where their agents files are made.
         stores: by node's name.
         agents: who is registered, at each.
+        aheads_ms: how far the wall clocks of nodes are ahead of the true one.
     """
 
     def __init__(
-        self, directory: Path, stores: dict[str, Store], *, agents: Iterable[str] = ("agni", "dc", "rushabdev")
+        self,
+        directory: Path,
+        stores: dict[str, Store],
+        *,
+        agents: Iterable[str] = ("agni", "dc", "rushabdev"),
+        aheads_ms: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.clock = Clock()
         self.stores = stores
         self._directory = directory
         self._agents = tuple(agents)
+        self._aheads_ms = aheads_ms
         self.rigs: dict[str, Rig] = {}
         #: Whether something from one node to another gets through; a test may put in what it likes.
         self.lets_through: Callable[[str, str, str], bool] = lambda sender, to, kind: True
@@ -43,7 +51,13 @@ class Nodes:
         directory.mkdir(exist_ok=True)
         peers = tuple(peer for peer in self.stores if peer != name)
         self.rigs[name] = Rig(
-            directory, self.stores[name], self.clock, agents=self._agents, name=name, peers=peers
+            directory,
+            self.stores[name],
+            self.clock,
+            agents=self._agents,
+            name=name,
+            peers=peers,
+            ahead_ms=self._aheads_ms.get(name, 0),
         ).start()
         return self.rigs[name]
 

@@ -271,8 +271,8 @@ class HeldStore:
     def history(self, message_id: str) -> Deferred[list[History]]:
         return self._ask(self._reads, "history", lambda: self.inner.history(message_id))
 
-    def copy(self, node: str, extract: Extract) -> Deferred[Copied]:
-        return self._ask(self._writes, "copy", lambda: self.inner.copy(node, extract))
+    def copy(self, node: str, extract: Extract, ahead_ms: int = 0) -> Deferred[Copied]:
+        return self._ask(self._writes, "copy", lambda: self.inner.copy(node, extract, ahead_ms))
 
     def extract(self, number: int, after: int, *, limit: int, limit_bytes: int) -> Deferred[Extract]:
         return self._ask(

@@ -27,7 +27,7 @@ class Bench:
             store,
             self.replication,
             post=lambda peer, kind, text: None,
-            absorb=lambda copied, extract: None,
+            absorb=lambda copied, extract, ahead_ms: None,
             sighted=lambda peer, there: None,
             caught_up=lambda: None,
             clock=Clock(),  # type: ignore[arg-type]

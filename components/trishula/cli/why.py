@@ -58,11 +58,11 @@ def timeline(told: dict[str, Any]) -> RenderableType:
         table = Table("Time", "After", "What", "Details")
         before: int | None = None
         for event in life.get("events", ()):
-            at = event.get("at")
-            span = "" if before is None or not isinstance(at, int) else f"+{show_duration((at - before) / 1000)}"
+            at = _here_at(event)
+            span = "" if before is None or at is None else f"+{_span(before, at)}"
             kind = plain(event.get("kind", "?"))
             table.add_row(local_time(at), span, Text(kind, style=_COLOURS.get(kind, "cyan")), _details(event))
-            before = at if isinstance(at, int) else before
+            before = before if at is None else at
         if life.get("warning") is not None:
             heading.append(f"\n{plain(life['warning'])}", style="yellow")
         parts += [heading, table]
@@ -72,9 +72,20 @@ def timeline(told: dict[str, Any]) -> RenderableType:
     return Group(*parts) if parts else Text("no message")
 
 
+def _here_at(event: dict[str, Any]) -> int | None:
+    """When it was, by the clock of the node that tells it."""
+    at, ahead_ms = event.get("at"), event.get("clock_ahead_ms", 0)
+    return at - ahead_ms if isinstance(at, int) and isinstance(ahead_ms, int) else None
+
+
+def _span(first: int, last: int) -> str:
+    # Two nodes wrote it, and nobody knows (any more) how their clocks differ; or by less than the way takes.
+    return show_duration(max(0, last - first) / 1000) if last - first > -1000 else "? (by another clock)"
+
+
 def _total(life: dict[str, Any]) -> str:
     first, last = life.get("accepted_at"), life.get("settled_at")
-    return f" after {show_duration((last - first) / 1000)}" if isinstance(first, int) and isinstance(last, int) else ""
+    return f" after {_span(first, last)}" if isinstance(first, int) and isinstance(last, int) else ""
 
 
 def _details(event: dict[str, Any]) -> str:

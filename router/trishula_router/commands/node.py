@@ -122,7 +122,8 @@ def _peer_line(peer: dict[str, Any]) -> str:
         line += ")" if peer["lag_s"] is None else f" for {show_duration(peer['lag_s'])})"
     if peer["to_copy_records"]:
         line += f", {peer['to_copy_records']} records still to be copied from it"
-    return line if peer["fault"] is None else f"{line}; {peer['fault']}"
+    # A node of an older version warns of nothing.
+    return "; ".join([line, *(told for key in ("fault", "warning") if (told := peer.get(key)))])
 
 
 def _local_status(state_dir: Path) -> dict[str, Any]:

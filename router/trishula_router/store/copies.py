@@ -52,7 +52,7 @@ class Particulars(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an ``accepted`` record doesn't tell of its message.
 
     Attributes:
-        expires_at: ms.
+        expires_at: ms, by the clock of the node that hands out the run.
         by_deadline: whether ``expires_at`` is the message's own deadline.
         body: sequence of the record of the run whose body it has: its own one's, or that of the first recipient of its
             broadcast; 0 if the body is gone.
@@ -60,6 +60,8 @@ class Particulars(msgspec.Struct, frozen=True, array_like=True, gc=False):
         life: how often it had been replayed by then; see :mod:`.standing`.
         hop: how often it had been handed over by then, if it is to a capability; see :mod:`.keeping`.
         keeper: the node that hands it out then, by its name; "" if it was never handed over.
+        accepted_at: when it was accepted, ms, by the clock of the node that hands out the run; 0 if that is what the
+            record says, as it is in the journal of that node itself.
     """
 
     expires_at: int
@@ -69,6 +71,7 @@ class Particulars(msgspec.Struct, frozen=True, array_like=True, gc=False):
     life: int = 0
     hop: int = 0
     keeper: str = ""
+    accepted_at: int = 0
 
 
 class Extract(msgspec.Struct, frozen=True):
@@ -84,6 +87,8 @@ class Extract(msgspec.Struct, frozen=True):
         revived: bodies of the messages that were replayed, by position in the origin's numbering: the copier may have
             deleted its own.
         origins: the origin's numbering of other journals: number → (node, epoch).
+        renewed: when messages that were replayed expire, by position in the origin's numbering; ms, by the clock of the
+            node that hands out the run. A node of an older version tells none.
     """
 
     epoch: str
@@ -94,3 +99,4 @@ class Extract(msgspec.Struct, frozen=True):
     bodies: dict[int, bytes]
     revived: dict[int, bytes]
     origins: dict[int, tuple[str, str]]
+    renewed: dict[int, int] = {}

@@ -9,6 +9,9 @@ the store writes it, all in one transaction. So both stores fold alike, and SQLi
 * Everything else names messages. Where one of them is not here yet, because it is in a journal that is copied later,
   the record is kept as an *early* one and told when the message arrives.
 * Of the nodes that a message to a capability was handed to the last one counts; see :mod:`.keeping`.
+* Instants that are counted with here (when a message was accepted, when it expires) are put into this node's clock; by
+  how much the clock of the node that handed out the run is ahead of it, the caller knows. Those in records stay as they
+  were written.
 * States add up as :mod:`.standing` says; of attempts and failures the maximum counts. When a message is due again and
   when retention deletes its body is each node's own matter, and so is nothing of it copied.
 
@@ -223,6 +226,7 @@ def fold(
     arrival: int,
     fresh: Sequence[tuple[int, int, str, bytes, bytes]],
     extract: Extract,
+    ahead_ms: int = 0,
 ) -> Changes:
     """What new records of an origin make of the store.
 
@@ -233,8 +237,9 @@ def fold(
         arrival: of the newest record that the store holds.
         fresh: see :func:`joined`.
         extract: the run.
+        ahead_ms: see :meth:`~trishula_router.store.interface.Store.copy`.
     """
-    return _Fold(shelf, numbering, number, arrival, fresh, extract).run()
+    return _Fold(shelf, numbering, number, arrival, fresh, extract, ahead_ms).run()
 
 
 class _Fold:
@@ -246,6 +251,7 @@ class _Fold:
         arrival: int,
         fresh: Sequence[tuple[int, int, str, bytes, bytes]],
         extract: Extract,
+        ahead_ms: int,
     ) -> None:
         self._shelf = shelf
         self._numbering = numbering
@@ -253,6 +259,7 @@ class _Fold:
         self._arrival = arrival
         self._first = fresh[0][0]
         self._extract = extract
+        self._ahead_ms = ahead_ms
         self._records = [
             Record(position_in(number, sequence), at, kind, facts, digest)
             for sequence, at, kind, facts, digest in fresh
@@ -327,8 +334,8 @@ class _Fold:
             facts.to,
             facts.type,
             facts.priority,
-            record.at,
-            particulars.expires_at,
+            (particulars.accepted_at or record.at) - self._ahead_ms,
+            particulars.expires_at - self._ahead_ms,
             particulars.by_deadline,
             facts.bytes,
             self._arrival + sequence - self._first + 1,
@@ -441,9 +448,17 @@ class _Fold:
             self._trace(row, record.position)
             row.settled = row.settled_at = None
             row.failures = row.due_at = 0
-            row.expires_at, row.by_deadline = telling.expires_at or row.expires_at, False
+            row.expires_at, row.by_deadline = self._renewed(record, telling) or row.expires_at, False
         else:
             row.settled, row.settled_at, row.reason = record.position, record.at, telling.reason
+
+    def _renewed(self, record: Record, telling: Telling) -> int:
+        """When a message that was replayed expires, by this node's clock; 0 if nothing tells."""
+        expires_at = telling.expires_at
+        if record.position >> ORIGIN_SHIFT == self._number:
+            # The record has it by the clock of whoever wrote it, as that was then.
+            expires_at = self._extract.renewed.get(telling.position, expires_at)
+        return expires_at and expires_at - self._ahead_ms
 
     def _trace(self, row: Row, record: int | None) -> None:
         if record is not None:

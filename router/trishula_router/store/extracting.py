@@ -28,7 +28,7 @@ __all__ = ["read_run"]
 #: Facts and bodies are JSON, so all comes as one JSON text, in one step; see :mod:`.rows`.
 _RECORDS = """
     SELECT json_group_array(json_array(j.position, j.at, j.kind, CAST(j.facts AS TEXT), hex(j.digest),
-        m.position, m.body, m.size_bytes, m.expires_at, m.by_deadline, m.state, m.life, m.hop, m.keeper))
+        m.position, m.body, m.size_bytes, m.expires_at, m.by_deadline, m.state, m.life, m.hop, m.keeper, m.accepted_at))
     FROM (SELECT * FROM journal WHERE position > ? AND position <= ? ORDER BY position LIMIT ?) AS j
     LEFT JOIN message AS m ON j.kind = 'accepted'
         AND m.position = coalesce((SELECT a.message FROM alias AS a WHERE a.position = j.position), j.position)
@@ -43,7 +43,7 @@ _BODIES = """
     FROM json_each(?) AS it JOIN body AS b ON b.position = it.value
 """
 _REVIVED = """
-    SELECT json_group_array(json_array(it.value, m.body)) FROM json_each(?) AS it
+    SELECT json_group_array(json_array(it.value, m.body, m.expires_at)) FROM json_each(?) AS it
     JOIN message AS m
         ON m.position = coalesce((SELECT a.message FROM alias AS a WHERE a.position = it.value), it.value)
     WHERE m.state = 0
@@ -69,6 +69,7 @@ class _Row(NamedTuple):
     life: int | None = None
     hop: int | None = None
     keeper: str | None = None
+    accepted_at: int | None = None
 
     @property
     def place(self) -> int:
@@ -92,6 +93,7 @@ def read_run(
     if not rows:
         return Extract(origin.epoch, after + 1, found[0] if found else b"", [], {}, {}, {}, numbering.of(number))
     messages, envelopes = _messages(connection, numbering, rows)
+    revived, renewed = _replayed(connection, numbering, number, rows)
     return Extract(
         origin.epoch,
         after + 1,
@@ -99,8 +101,9 @@ def read_run(
         [(row.at, row.kind, row.facts.encode(), bytes.fromhex(row.digest)) for row in rows],
         messages,
         envelopes,
-        _revived(connection, numbering, number, rows),
+        revived,
         numbering.of(number),
+        renewed,
     )
 
 
@@ -125,7 +128,13 @@ def _messages(
         # A message whose row is lost is told from its record: where it comes from it is told so, too.
         expires_at = row.at + DEFAULT_TTL_MS if row.expires_at is None else row.expires_at
         messages[sequence] = Particulars(
-            expires_at, bool(row.by_deadline), place, row.state or 0, row.life or 0, *_keeper(numbering, row)
+            expires_at,
+            bool(row.by_deadline),
+            place,
+            row.state or 0,
+            row.life or 0,
+            *_keeper(numbering, row),
+            0 if row.accepted_at in (None, row.at) else row.accepted_at,
         )
     return messages, envelopes
 
@@ -201,7 +210,10 @@ def _bodies(connection: sqlite3.Connection, places: set[int]) -> dict[int, bytes
     return found
 
 
-def _revived(connection: sqlite3.Connection, numbering: Numbering, number: int, rows: list[_Row]) -> dict[int, bytes]:
+def _replayed(
+    connection: sqlite3.Connection, numbering: Numbering, number: int, rows: list[_Row]
+) -> tuple[dict[int, bytes], dict[int, int]]:
+    """Bodies of the messages that were replayed and are open, and when they expire, as a run has them."""
     theirs = {
         here: telling.position
         for row in rows
@@ -210,8 +222,9 @@ def _revived(connection: sqlite3.Connection, numbering: Numbering, number: int, 
         if (here := numbering.translate(number, telling.position)) is not None
     }
     if not theirs:
-        return {}
+        return {}, {}
     text = connection.execute(_REVIVED, (as_list(theirs),)).fetchone()[0]
-    places = dict(msgspec.json.decode(text, type=list[tuple[int, int]]))
-    bodies = _bodies(connection, set(places.values()))
-    return {theirs[here]: bodies[place] for here, place in places.items() if place in bodies}
+    found = msgspec.json.decode(text, type=list[tuple[int, int, int]])
+    bodies = _bodies(connection, {place for _, place, _ in found})
+    revived = {theirs[here]: bodies[place] for here, place, _ in found if place in bodies}
+    return revived, {theirs[here]: expires_at for here, _, expires_at in found}

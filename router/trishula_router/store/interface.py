@@ -355,7 +355,7 @@ class Store(Protocol):
         May wait for the next verb, like :meth:`deliver`.
         """
 
-    def copy(self, node: str, extract: Extract) -> Deferred[Copied]:
+    def copy(self, node: str, extract: Extract, ahead_ms: int = 0) -> Deferred[Copied]:
         """Copy a run of another node's records, and bring the messages they tell of to the state they add up to.
 
         What is held already is skipped; a run behind a gap changes nothing. Fails with ``StorageFull`` too.
@@ -363,6 +363,7 @@ class Store(Protocol):
         Args:
             node: whose journal it is.
             extract: the run.
+            ahead_ms: by how much the clock that the instants beside its records are by is ahead of this node's.
 
         Raises:
             JournalForked: a record doesn't continue the chain; then nothing of the run was copied.

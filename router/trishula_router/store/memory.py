@@ -260,14 +260,14 @@ class MemoryStore:
             if (message.use, message.digest) == (of_it.use, of_it.digest)
         )
 
-    def copy(self, node: str, extract: Extract) -> Deferred[Copied]:
+    def copy(self, node: str, extract: Extract, ahead_ms: int = 0) -> Deferred[Copied]:
         try:
-            return succeed(self._copy(node, extract))
+            return succeed(self._copy(node, extract, ahead_ms))
         except JournalForked as error:
             self._tails.rollback()
             return fail(error)
 
-    def _copy(self, node: str, extract: Extract) -> Copied:
+    def _copy(self, node: str, extract: Extract, ahead_ms: int) -> Copied:
         if extract.epoch == self._epoch:
             newest = self._journal[-1].digest if self._journal else GENESIS
             if joined(extract, node, End(len(self._journal), newest)):
@@ -279,7 +279,7 @@ class MemoryStore:
         fresh = joined(extract, node, end)
         if fresh:
             newest_arrival = len(self._journal) + self._tails.copied
-            changes = fold(self._shelf, self._tails.numbering, number, newest_arrival, fresh, extract)
+            changes = fold(self._shelf, self._tails.numbering, number, newest_arrival, fresh, extract, ahead_ms)
             self._shelf.write(number, changes)
             end = End(fresh[-1][0], fresh[-1][4])
             self._tails.move(number, end)

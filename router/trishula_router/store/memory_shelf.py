@@ -159,7 +159,9 @@ class MemoryShelf:
                     self.lives.get(message.position, 0),
                     message.hop,
                     claim(numbering, message.position, message.keeper, message.hop)[1] if message.hop else "",
+                    0 if message.accepted_at == record.at else message.accepted_at,
                 )
+        renewed = self._renewed(numbering, records)
         return Extract(
             origin.epoch,
             after + 1,
@@ -167,8 +169,9 @@ class MemoryShelf:
             [(record.at, record.kind, record.facts, record.digest) for record in records],
             messages,
             bodies,
-            self._revived(numbering, records),
+            {there: self.bodies[one.position] for there, one in renewed.items() if one.position in self.bodies},
             numbering.of(origin.number),
+            {there: one.expires_at for there, one in renewed.items()},
         )
 
     def _accepted_by(self, record: Record) -> StoredMessage | None:
@@ -176,12 +179,13 @@ class MemoryShelf:
             return None
         return self.messages.get(self.resolved.get(record.position, record.position))
 
-    def _revived(self, numbering: Numbering, records: Sequence[Record]) -> dict[int, bytes]:
+    def _renewed(self, numbering: Numbering, records: Sequence[Record]) -> dict[int, StoredMessage]:
+        """The messages that were replayed and are open, by their positions in the origin's numbering."""
         found = {}
         for record in records:
             for telling in tellings(record.kind, record.facts) if record.kind == Kind.REPLAYED else ():
                 here = numbering.translate(record.position >> ORIGIN_SHIFT, telling.position) or 0
                 message = self.messages.get(self.resolved.get(here, here))
-                if message is not None and message.state is State.OPEN and message.position in self.bodies:
-                    found[telling.position] = self.bodies[message.position]
+                if message is not None and message.state is State.OPEN:
+                    found[telling.position] = message
         return found

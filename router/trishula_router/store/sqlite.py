@@ -400,7 +400,7 @@ class SqliteStore:
 
         return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
 
-    def copy(self, node: str, extract: Extract) -> Deferred[Copied]:
+    def copy(self, node: str, extract: Extract, ahead_ms: int = 0) -> Deferred[Copied]:
         def job(connection: sqlite3.Connection) -> Copied:
             if extract.epoch == self._epoch:
                 own = self._chain
@@ -414,7 +414,8 @@ class SqliteStore:
             if not fresh:
                 return Copied(end.sequence, [], [], [])
             newest = self._chain.sequence + self._tails.copied
-            changes = fold(shelf.SqliteShelf(connection), self._tails.numbering, learned.number, newest, fresh, extract)
+            here, numbering = shelf.SqliteShelf(connection), self._tails.numbering
+            changes = fold(here, numbering, learned.number, newest, fresh, extract, ahead_ms)
             self._space.claim_for(connection, len(changes.new), sum(map(len, changes.bodies.values())))
             shelf.write(connection, changes)
             end = End(fresh[-1][0], fresh[-1][4])
