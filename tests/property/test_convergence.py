@@ -8,6 +8,8 @@ each other at random: late, twice, in portions of any size, passed on by a third
 * each message to a capability has the same keeper everywhere, the one that the model reads out of the journals; and at
   no time has one that a single node accepted two of them;
 * what ``copy`` told along the way (arrived, settled, reopened, moved) is exactly how the open messages changed;
+* the clocks of the nodes differ, and when a message was accepted and when it expires is the same on all of them, each
+  by its own clock;
 * every store verifies, and hands out messages of equal urgency in the order in which they came.
 """
 
@@ -37,6 +39,11 @@ Key = tuple[str, str, str, str]
 
 NODES = ("agni", "rushabdev", "laptop")
 ENDS = (State.DONE, State.DEAD, State.EXPIRED, State.CANCELLED)
+#: How far the clocks of the nodes are ahead, ms.
+AHEADS_MS = {"agni": 0, "rushabdev": 100_000_000, "laptop": 300_000_000}
+#: Till when messages live by a clock that is right, if they are not replayed.
+EXPIRES_AT = 10**9
+
 RANKS = ("expired", "cancelled", "dead")
 
 
@@ -45,6 +52,7 @@ class Peer:
 
     def __init__(self, node: str, directory: Path | None) -> None:
         self.node = node
+        self.ahead_ms = AHEADS_MS[node]
         self._directory = directory
         self._calls = ReactorQueue()
         self.store: Store = MemoryStore(f"epoch-of-{node}", node) if directory is None else self._open()
@@ -69,8 +77,8 @@ class Peer:
     def messages(self) -> list[StoredMessage]:
         return self.do(self.store.with_ids([f"m{number}" for number in range(12)]))
 
-    def copy(self, node: str, extract: Extract) -> None:
-        copied = self.do(self.store.copy(node, extract))
+    def copy(self, source: Peer, node: str, extract: Extract) -> None:
+        copied = self.do(self.store.copy(node, extract, source.ahead_ms - self.ahead_ms))
         for message, former in copied.moved:
             assert self.open[message.position] == former != message.keeper
             self.open[message.position] = message.keeper
@@ -100,7 +108,14 @@ class Cluster:
         self._chance = chance
         self.peers = peers
         self._at = 1000
-        self._under_way: list[tuple[str, Extract]] = []
+        self._under_way: list[tuple[Peer, str, Extract]] = []
+        #: When messages were accepted, by a clock that is right.
+        self.accepted_at: set[int] = set()
+        #: Those that were replayed; till when they live then, tests of their own look at.
+        self.replayed: set[Key] = set()
+
+    def _at_of(self, peer: Peer) -> int:
+        return self._at + peer.ahead_ms
 
     def step(self) -> None:
         chance = self._chance
@@ -120,6 +135,7 @@ class Cluster:
         self._look_at_keepers()
 
     def _accept(self, peer: Peer) -> None:
+        self.accepted_at.add(self._at)
         drafts = [
             Draft(
                 self._chance.choice(("dc", "dc/1", "dc/2", "web")),
@@ -127,14 +143,14 @@ class Cluster:
                 tuple(self._chance.sample(("agni", "rush", "capability:deploy"), self._chance.randint(1, 3))),
                 "STATUS",
                 self._chance.choice((1, 3)),
-                10**9,
+                EXPIRES_AT + peer.ahead_ms,
                 b'{"n":%d}' % self._at,
                 # Now and then an agent uses an id for another message, and nodes that don't know it yet accept both.
                 digest="other" if self._chance.random() < 0.2 else "one",
             )
             for _ in range(self._chance.randint(1, 3))
         ]
-        for accepted in peer.do(peer.store.append(drafts, self._at)):
+        for accepted in peer.do(peer.store.append(drafts, self._at_of(peer))):
             if not accepted.duplicate:
                 peer.note(*peer.do(peer.store.at_positions(accepted.positions)).values())
 
@@ -146,31 +162,35 @@ class Cluster:
         chosen = self._some(peer, State.OPEN)
         if chosen:
             attempts = [(message.position, message.attempts + 1) for message in chosen]
-            peer.do(peer.store.deliver(attempts, {"to": "agni", "session": 1}, self._at))
+            peer.do(peer.store.deliver(attempts, {"to": "agni", "session": 1}, self._at_of(peer)))
 
     def _fail(self, peer: Peer) -> None:
         chosen = self._some(peer, State.OPEN)
         if chosen:
-            returns = [Return(message.position, message.failures + 1, self._at) for message in chosen]
-            peer.do(peer.store.give_back(returns, "it failed", self._at))
+            returns = [Return(message.position, message.failures + 1, self._at_of(peer)) for message in chosen]
+            peer.do(peer.store.give_back(returns, "it failed", self._at_of(peer)))
 
     def _settle(self, peer: Peer) -> None:
         # Also what is settled already: the store has to know by itself.
         chosen = [message.position for message in self._some(peer, *State)]
         if chosen:
-            peer.do(peer.store.settle(chosen, self._chance.choice(ENDS), "why", self._at))
+            peer.do(peer.store.settle(chosen, self._chance.choice(ENDS), "why", self._at_of(peer)))
             for position in chosen:
                 peer.open.pop(position, None)
 
     def _replay(self, peer: Peer) -> None:
-        revived = {message.position: 10**9 + self._at for message in self._some(peer, State.DEAD)}
-        peer.note(*peer.do(peer.store.replay(revived, self._at)))
+        chosen = self._some(peer, State.DEAD)
+        self.replayed |= {(message.sender, message.id, message.recipient) for message in chosen}
+        revived = {message.position: EXPIRES_AT + self._at_of(peer) for message in chosen}
+        peer.note(*peer.do(peer.store.replay(revived, self._at_of(peer))))
 
     def _hand_over(self, peer: Peer) -> None:
         # Also what is not this node's to hand over: the store has to know by itself.
         chosen = [message.position for message in self._some(peer, *State)]
         to = self._chance.choice([node for node in NODES if node != peer.node])
-        peer.note(*(one for one in peer.do(peer.store.hand_over(chosen, to, self._at)) if one.state is State.OPEN))
+        peer.note(
+            *(one for one in peer.do(peer.store.hand_over(chosen, to, self._at_of(peer))) if one.state is State.OPEN)
+        )
 
     def _look_at_keepers(self) -> None:
         """No message that one node accepted has two keepers."""
@@ -185,7 +205,7 @@ class Cluster:
 
     def _purge(self, peer: Peer) -> None:
         if self._chance.random() < 0.3:
-            peer.do(peer.store.purge([message.position for message in self._some(peer, State.DEAD)], self._at))
+            peer.do(peer.store.purge([message.position for message in self._some(peer, State.DEAD)], self._at_of(peer)))
 
     def _exchange(self, peer: Peer) -> None:
         if self._under_way and self._chance.random() < 0.3:
@@ -198,10 +218,10 @@ class Cluster:
         self._under_way.append(run)
         peer.copy(*run)
 
-    def _run(self, source: Peer, number: int, after: int, limit: int) -> tuple[str, Extract]:
+    def _run(self, source: Peer, number: int, after: int, limit: int) -> tuple[Peer, str, Extract]:
         limit_bytes = self._chance.choice((300, 10**6))
         extract = source.do(source.store.extract(number, after, limit=limit, limit_bytes=limit_bytes))
-        return source.store.place(number << 48)[0] or source.node, extract
+        return source, source.store.place(number << 48)[0] or source.node, extract
 
     def exchange_all(self) -> None:
         """Everybody gets everything."""
@@ -210,7 +230,7 @@ class Cluster:
                 before = peer.held(epoch)
                 run = self._run(source, number, before, self._chance.randint(1, 20))
                 peer.copy(*run)
-                assert peer.held(epoch) == max(before, run[1].first + len(run[1].records) - 1)
+                assert peer.held(epoch) == max(before, run[2].first + len(run[2].records) - 1)
 
     def _missing(self) -> list[tuple[Peer, Peer, int, str]]:
         return [
@@ -338,6 +358,10 @@ def converge(peers: list[Peer], seed: int, steps: int) -> None:
             assert peer.do(peer.store.verify()).damages == ()
             assert in_order(peer)
             assert bodies_of_open(peer)
+            for message in peer.messages():
+                assert message.accepted_at - peer.ahead_ms in cluster.accepted_at
+                if (message.sender, message.id, message.recipient) not in cluster.replayed:
+                    assert message.expires_at - peer.ahead_ms == EXPIRES_AT
         assert len({tuple(sorted(attempts(peer).items())) for peer in peers}) == 1
     finally:
         for peer in peers:

@@ -22,6 +22,8 @@ from tests.support.namespaces import Host
 from tests.support.node import ROOT, NodeProcess
 from trishula_router.clusters import Member, linked_configs
 from trishula_router.config_check import read_config_file
+from trishula_router.drill.ailing import ailing_worker_program
+from trishula_router.drill.dials import Dials
 from trishula_router.drill.proxy import free_port
 from trishula_router.effective import listener_of, options_of, render_config
 from trishula_router.node_key import public_key_of
@@ -57,6 +59,10 @@ class Cluster:
         options: set in the options of each node, such as ``{"limits": {…}}``.
         reached_at: the port at which links reach the node that listens on a port: a proxy's.
         hosts: where those run that have a host of their own.
+        aheads_s: how far the wall clocks of nodes are ahead of the machine's; :attr:`dials` set them later.
+
+    Attributes:
+        dials: by which the clocks of the nodes in ``aheads_s`` are set.
     """
 
     def __init__(
@@ -67,9 +73,11 @@ class Cluster:
         options: dict[str, object] | None = None,
         reached_at: Callable[[int], int] = lambda port: port,
         hosts: Mapping[str, Host] = MappingProxyType({}),
+        aheads_s: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self.nodes: dict[str, LinkedNode] = {}
         self.tokens: dict[str, str] = {}
+        self.dials: dict[str, Dials] = {}
         members = []
         for name in names:
             state = directory / name
@@ -87,6 +95,13 @@ class Cluster:
             for link in config["workers"][0]["realms"][0].get("rlinks", []):
                 endpoint = link["transport"]["endpoint"]
                 endpoint["port"] = reached_at(endpoint["port"])
+            if member.name in aheads_s:
+                self.dials[member.name] = dials = Dials(directory / f"{member.name}.dials")
+                dials.ahead_ms = round(aheads_s[member.name] * 1000)
+                program = directory / f"{member.name}.worker"
+                program.write_text(ailing_worker_program(dials.file))
+                program.chmod(0o700)
+                config["workers"][0].setdefault("options", {})["python"] = str(program)
             file = directory / f"{member.name}.json"
             file.write_text(render_config(config))
             within = hosts[member.name].within if member.name in hosts else ()

@@ -455,8 +455,9 @@ class _Fold:
     def _renewed(self, record: Record, telling: Telling) -> int:
         """When a message that was replayed expires, by this node's clock; 0 if nothing tells."""
         expires_at = telling.expires_at
+        # The record has it by the clock of whoever wrote it, as that was then. That is all there is if a node of an
+        # older version hands it out, or if the record was here before its message.
         if record.position >> ORIGIN_SHIFT == self._number:
-            # The record has it by the clock of whoever wrote it, as that was then.
             expires_at = self._extract.renewed.get(telling.position, expires_at)
         return expires_at and expires_at - self._ahead_ms
 

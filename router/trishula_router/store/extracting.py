@@ -18,10 +18,11 @@ from trishula_router.journal import GENESIS, SEQUENCE_MASK, Kind
 from trishula_router.store.copies import Extract, Origin, Particulars
 from trishula_router.store.damage import is_damage
 from trishula_router.store.facts import is_proven
+from trishula_router.store.interface import State
 from trishula_router.store.keeping import claim
 from trishula_router.store.origins import Numbering, position_in
 from trishula_router.store.rows import as_list
-from trishula_router.store.standing import tellings
+from trishula_router.store.standing import state_of, tellings
 
 __all__ = ["read_run"]
 
@@ -43,10 +44,9 @@ _BODIES = """
     FROM json_each(?) AS it JOIN body AS b ON b.position = it.value
 """
 _REVIVED = """
-    SELECT json_group_array(json_array(it.value, m.body, m.expires_at)) FROM json_each(?) AS it
+    SELECT json_group_array(json_array(it.value, m.body, m.state, m.life, m.expires_at)) FROM json_each(?) AS it
     JOIN message AS m
         ON m.position = coalesce((SELECT a.message FROM alias AS a WHERE a.position = it.value), it.value)
-    WHERE m.state = 0
 """
 _DIGEST = "SELECT digest FROM journal WHERE position = ?"
 
@@ -213,9 +213,9 @@ def _bodies(connection: sqlite3.Connection, places: set[int]) -> dict[int, bytes
 def _replayed(
     connection: sqlite3.Connection, numbering: Numbering, number: int, rows: list[_Row]
 ) -> tuple[dict[int, bytes], dict[int, int]]:
-    """Bodies of the messages that were replayed and are open, and when they expire, as a run has them."""
+    """Bodies of the messages that were replayed and are open; and when those that were replayed expire."""
     theirs = {
-        here: telling.position
+        here: (telling.position, state_of(telling.standing)[1])
         for row in rows
         if row.kind == Kind.REPLAYED
         for telling in tellings(row.kind, row.facts.encode())
@@ -224,7 +224,10 @@ def _replayed(
     if not theirs:
         return {}, {}
     text = connection.execute(_REVIVED, (as_list(theirs),)).fetchone()[0]
-    found = msgspec.json.decode(text, type=list[tuple[int, int, int]])
-    bodies = _bodies(connection, {place for _, place, _ in found})
-    revived = {theirs[here]: bodies[place] for here, place, _ in found if place in bodies}
-    return revived, {theirs[here]: expires_at for here, _, expires_at in found}
+    found = msgspec.json.decode(text, type=list[tuple[int, int, int, int, int]])
+    open_ = {theirs[here][0]: place for here, place, state, _, _ in found if state == State.OPEN}
+    bodies = _bodies(connection, set(open_.values()))
+    return (
+        {there: bodies[place] for there, place in open_.items() if place in bodies},
+        {theirs[here][0]: expires_at for here, _, _, life, expires_at in found if life >= theirs[here][1]},
+    )

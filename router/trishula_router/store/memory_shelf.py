@@ -169,7 +169,11 @@ class MemoryShelf:
             [(record.at, record.kind, record.facts, record.digest) for record in records],
             messages,
             bodies,
-            {there: self.bodies[one.position] for there, one in renewed.items() if one.position in self.bodies},
+            {
+                there: self.bodies[one.position]
+                for there, one in renewed.items()
+                if one.state is State.OPEN and one.position in self.bodies
+            },
             numbering.of(origin.number),
             {there: one.expires_at for there, one in renewed.items()},
         )
@@ -180,12 +184,12 @@ class MemoryShelf:
         return self.messages.get(self.resolved.get(record.position, record.position))
 
     def _renewed(self, numbering: Numbering, records: Sequence[Record]) -> dict[int, StoredMessage]:
-        """The messages that were replayed and are open, by their positions in the origin's numbering."""
+        """The messages that were replayed, by their positions in the origin's numbering."""
         found = {}
         for record in records:
             for telling in tellings(record.kind, record.facts) if record.kind == Kind.REPLAYED else ():
                 here = numbering.translate(record.position >> ORIGIN_SHIFT, telling.position) or 0
                 message = self.messages.get(self.resolved.get(here, here))
-                if message is not None and message.state is State.OPEN:
+                if message is not None and self.lives.get(message.position, 0) >= state_of(telling.standing)[1]:
                     found[telling.position] = message
         return found

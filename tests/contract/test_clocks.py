@@ -1,0 +1,94 @@
+"""Stores of nodes whose clocks differ: instants that are counted with are in the clock of the node that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.contract.test_store import InMemory, InSqlite, Subject, append, draft
+from trishula_router.journal import ORIGIN_SHIFT
+from trishula_router.store.copies import Extract
+from trishula_router.store.interface import Copied, Draft, State, StoredMessage
+from trishula_router.store.memory import MemoryStore
+
+FAR = 1 << ORIGIN_SHIFT
+#: By how much the clock of the node "agni" is ahead of that of "here", and that of "rush" of that of "agni".
+AHEAD_MS, FURTHER_MS = 1_000_000, 20_000_000
+
+
+class Peer(InMemory):
+    """A further store in memory, under a node's name."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.store = MemoryStore(f"epoch-of-{node}", node)
+
+
+@pytest.fixture(params=["memory", "sqlite", "reopened"])
+def here(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
+    made: Subject
+    made = InMemory() if request.param == "memory" else InSqlite(tmp_path, reopened=request.param == "reopened")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def agni() -> Peer:
+    return Peer("agni")
+
+
+@pytest.fixture
+def rush() -> Peer:
+    return Peer("rush")
+
+
+def expiring(at: int) -> Draft:
+    return msgspec.structs.replace(draft("m1"), expires_at=at)
+
+
+def run(source: Subject, number: int = 0, after: int = 0) -> Extract:
+    return source.do(lambda store: store.extract(number, after, limit=100, limit_bytes=10**6))
+
+
+def copy(target: Subject, node: str, extract: Extract, ahead_ms: int) -> Copied:
+    return target.do(lambda store: store.copy(node, extract, ahead_ms))
+
+
+def message(subject: Subject, message_id: str) -> StoredMessage:
+    (found,) = subject.do(lambda store: store.with_ids([message_id]))
+    return found
+
+
+def test_what_a_node_copies_is_by_its_own_clock(here: Subject, agni: Peer) -> None:
+    append(agni, expiring(AHEAD_MS + 5000), at=AHEAD_MS + 100)
+    (arrived,) = copy(here, "agni", run(agni), AHEAD_MS).arrived
+    assert (arrived.accepted_at, arrived.expires_at) == (100, 5000)
+    assert message(here, "m1") == arrived
+    # The record is as it was written: it is proven by its digest.
+    (record, *_) = here.do(lambda store: store.records(after=0, limit=10, origin=1))
+    assert record.at == AHEAD_MS + 100
+    assert here.do(lambda store: store.verify()).damages == ()
+
+
+def test_what_a_node_passes_on_is_by_the_clock_of_that_node(here: Subject, agni: Peer, rush: Peer) -> None:
+    append(rush, expiring(AHEAD_MS + FURTHER_MS + 5000), at=AHEAD_MS + FURTHER_MS + 100)
+    copy(here, "rush", run(rush), AHEAD_MS + FURTHER_MS)
+    passed_on = run(here, 1)
+    (arrived,) = copy(agni, "rush", passed_on, -AHEAD_MS).arrived
+    assert (arrived.accepted_at, arrived.expires_at) == (AHEAD_MS + 100, AHEAD_MS + 5000)
+
+
+def test_a_replay_is_by_the_clock_of_whoever_holds_it(here: Subject, agni: Peer, rush: Peer) -> None:
+    append(rush, expiring(AHEAD_MS + FURTHER_MS + 5000), at=AHEAD_MS + FURTHER_MS + 100)
+    copy(here, "rush", run(rush), AHEAD_MS + FURTHER_MS)
+    copy(agni, "rush", run(here, 1), -AHEAD_MS)
+    rush.do(lambda store: store.settle([1], State.DEAD, "why", AHEAD_MS + FURTHER_MS + 200))
+    rush.do(lambda store: store.replay({1: AHEAD_MS + FURTHER_MS + 7000}, AHEAD_MS + FURTHER_MS + 300))
+    (reopened,) = copy(here, "rush", run(rush, after=1), AHEAD_MS + FURTHER_MS).reopened or [message(here, "m1")]
+    assert (reopened.state, reopened.expires_at) == (State.OPEN, 7000)
+    # Who passes the record on knows it by its own clock, and the record itself by another one.
+    copy(agni, "rush", run(here, 1, 1), -AHEAD_MS)
+    assert message(agni, "m1").expires_at == AHEAD_MS + 7000
