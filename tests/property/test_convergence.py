@@ -180,7 +180,7 @@ class Cluster:
 
     def _replay(self, peer: Peer) -> None:
         chosen = self._some(peer, State.DEAD)
-        self.replayed |= {(message.sender, message.id, message.recipient) for message in chosen}
+        self.replayed |= {_key_of(message) for message in chosen}
         revived = {message.position: EXPIRES_AT + self._at_of(peer) for message in chosen}
         peer.note(*peer.do(peer.store.replay(revived, self._at_of(peer))))
 
@@ -360,7 +360,7 @@ def converge(peers: list[Peer], seed: int, steps: int) -> None:
             assert bodies_of_open(peer)
             for message in peer.messages():
                 assert message.accepted_at - peer.ahead_ms in cluster.accepted_at
-                if (message.sender, message.id, message.recipient) not in cluster.replayed:
+                if _key_of(message) not in cluster.replayed:
                     assert message.expires_at - peer.ahead_ms == EXPIRES_AT
         assert len({tuple(sorted(attempts(peer).items())) for peer in peers}) == 1
     finally:
