@@ -17,6 +17,7 @@ What our promises depend on, and is therefore refused if it is otherwise:
 from __future__ import annotations
 
 import copy
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from typing import cast
 
 from trishula import uris
 from trishula_router.effective import Json
+from trishula_router.endpoint_check import check_endpoint
 from trishula_router.json_text import NotJson, keys_twice, not_finite, parse_json
 from trishula_router.link_check import BATCH_BYTES, check_links, check_peer_path
 from trishula_router.options import MISSING, TWICE, WHOLE, ConfigError, Fault, NodeConfig, parse_options
@@ -74,14 +76,15 @@ def _one_fault(path: Path, rule: str) -> ConfigError:
     return ConfigError((Fault(str(path), WHOLE, rule),))
 
 
-def check_config(config: object, *, base: Path) -> tuple[Fault, ...]:
+def check_config(config: object, *, base: Path, environ: Mapping[str, str] | None = None) -> tuple[Fault, ...]:
     """Every fault of a configuration, in the order of the file; none if it is good.
 
     Args:
         config: what the file says.
         base: the file's directory, where relative paths start.
+        environ: the variables that it may name; the process's own if absent.
     """
-    check = _Check(base)
+    check = _Check(base, os.environ if environ is None else environ)
     check.run(config)
     return tuple(check.faults)
 
@@ -110,9 +113,10 @@ def check_with_crossbar(config: Json) -> tuple[Fault, ...]:
 class _Check:
     """One run over one configuration."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, environ: Mapping[str, str]) -> None:
         self.faults: list[Fault] = []
         self._base = base
+        self._environ = environ
         self._options: NodeConfig | None = None
         self._peers: tuple[str, ...] = ()
 
@@ -251,6 +255,10 @@ class _Check:
                     "nodeinfo",
                     'it must be another kind, such as "static": nodeinfo answers 200 to WebSocket upgrades on any path',
                 )
+        for_agents = uris.WEBSOCKET_PATH in doors
+        if for_agents or uris.PEER_PATH in doors:
+            endpoint, at = transport.get("endpoint", MISSING), f"{path}.endpoint"
+            self.faults += check_endpoint(endpoint, at, base=self._base, environ=self._environ, for_agents=for_agents)
         return doors
 
     def _check_websocket(self, service: Json, path: str, *, for_peers: bool) -> None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from trishula import uris
+from trishula_router.certificates import TLS_FILES, TLS_LISTS, name_for
+from trishula_router.endpoint_check import port_of
 
 __all__ = ["Address", "address_of", "effective_config", "listener_of", "options_of", "render_config"]
 
@@ -23,18 +27,29 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a node listens."""
+    """Where a node listens.
+
+    Attributes:
+        host: an address of this machine; empty for all of them.
+        port: the port.
+        certificate: what it shows to clients, if it speaks TLS.
+    """
 
     host: str
     port: int
+    certificate: Path | None = None
+
+    @property
+    def here(self) -> str:
+        """Under which address it is reached on this machine: over loopback, if it listens everywhere."""
+        return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
 
     @property
     def url(self) -> str:
-        """What an agent's ``TRISHULA_URL`` names; a node that listens everywhere is reached over loopback here."""
-        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
-        if ":" in host and not host.startswith("["):
-            host = f"[{host}]"
-        return f"ws://{host}:{self.port}/{uris.WEBSOCKET_PATH}"
+        """What an agent's ``TRISHULA_URL`` names; under TLS with a name that the certificate has."""
+        host = self.here if self.certificate is None else name_for(self.certificate, self.here)
+        scheme = "ws" if self.certificate is None else "wss"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/{uris.WEBSOCKET_PATH}"
 
 
 def _component(config: Json) -> Json:
@@ -59,10 +74,20 @@ def options_of(config: Json) -> Json:
     return cast(Json, _component(config)["extra"])
 
 
-def address_of(config: Json) -> Address:
-    """Where the agents' transport listens."""
+def address_of(config: Json, base: Path = Path(), environ: Mapping[str, str] | None = None) -> Address:
+    """Where the agents' transport listens.
+
+    Args:
+        config: a checked configuration.
+        base: the directory of its file, where relative paths start.
+        environ: the variables that it may name; the process's own if absent.
+    """
     endpoint = listener_of(config)["endpoint"]
-    return Address(endpoint.get("interface", ""), endpoint["port"])
+    port = port_of(endpoint["port"], os.environ if environ is None else environ)
+    if isinstance(port, str):
+        raise LookupError(port)
+    certificate = base / endpoint["tls"]["certificate"] if "tls" in endpoint else None
+    return Address(endpoint.get("interface", "").strip(), port, certificate)
 
 
 def effective_config(
@@ -81,14 +106,13 @@ def effective_config(
     options_of(result)["state"] = str(state_dir.absolute())
     endpoint = listener_of(result)["endpoint"]
     endpoint["port"] = address.port
-    if address.host:
+    if address.host or "interface" in endpoint:
         endpoint["interface"] = address.host
-    ends = [endpoint]
     for worker in result["workers"]:
         links = [link for realm in worker.get("realms", []) for link in realm.get("rlinks", [])]
-        ends += [link["transport"]["endpoint"] for link in links]
-    for end in ends:
-        _start_at(base, end.get("tls"))
+        for transport in (*worker.get("transports", []), *(link["transport"] for link in links)):
+            end = transport.get("endpoint")
+            _start_at(base, end.get("tls") if isinstance(end, dict) else None)
     for worker in result["workers"]:
         options = worker.setdefault("options", {})
         if python is not None and worker["type"] == "router":
@@ -105,11 +129,12 @@ def effective_config(
 def _start_at(base: Path, tls: object) -> None:
     if not isinstance(tls, dict):
         return
-    for key in ("key", "certificate", "dhparam"):
+    for key in TLS_FILES:
         if key in tls:
             tls[key] = str((base / tls[key]).absolute())
-    if "ca_certificates" in tls:
-        tls["ca_certificates"] = [str((base / path).absolute()) for path in tls["ca_certificates"]]
+    for key in TLS_LISTS:
+        if key in tls:
+            tls[key] = [str((base / path).absolute()) for path in tls[key]]
 
 
 def render_config(config: Json) -> str:

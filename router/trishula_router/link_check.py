@@ -14,7 +14,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from trishula import uris
-from trishula_router.effective import Json, listener_of, options_of
+from trishula_router.effective import Json, address_of, listener_of, options_of
 from trishula_router.node_key import PLACEHOLDER_KEY, is_public_key, read_public_key
 from trishula_router.options import MISSING, WHOLE, Fault, NodeConfig, parse_options
 from trishula_router.principals import LINK_ROLE
@@ -233,13 +233,13 @@ def _compare_pair(file: ConfigFile, other: ConfigFile, fault: Callable[[ConfigFi
     link: Mapping[str, Json] = file.links.get(peer, {})
     if not link:
         return
-    endpoint, listens = link["transport"]["endpoint"], listener_of(other.config)["endpoint"]
+    endpoint, listens = link["transport"]["endpoint"], address_of(other.config, other.path.absolute().parent)
     # Elsewhere a proxy or a router may translate ports; on one machine nothing does.
-    if endpoint["host"] in ("127.0.0.1", "localhost", "::1") and endpoint["port"] != listens["port"]:
-        rule = f"it must be the port on which {peer} listens, {listens['port']}"
+    if endpoint["host"] in ("127.0.0.1", "localhost", "::1") and endpoint["port"] != listens.port:
+        rule = f"it must be the port on which {peer} listens, {listens.port}"
         fault(file, f"rlinks.{peer}.transport.endpoint.port", endpoint["port"], rule)
     scheme = urlsplit(link["transport"]["url"]).scheme
-    if scheme == "wss" and endpoint["port"] == listens["port"] and "tls" not in listens:
+    if scheme == "wss" and endpoint["port"] == listens.port and listens.certificate is None:
         fault(
             file, f"rlinks.{peer}.transport.url", link["transport"]["url"], f"it must begin with ws: as {peer} listens"
         )

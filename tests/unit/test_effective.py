@@ -61,27 +61,54 @@ def test_relative_paths_start_at_the_original_file() -> None:
     worker = config["workers"][0]
     worker["options"]["pythonpath"] = ["plugins", "/opt/plugins"]
     transport = worker["transports"][0]
-    transport["endpoint"]["tls"] = {"key": "node.key", "certificate": "/etc/ssl/node.crt", "ciphers": "x"}
+    tls = {
+        "key": "node.key",
+        "certificate": "/etc/ssl/node.crt",
+        "ciphers": "x",
+        "chain_certificates": ["chain/1.crt", "/etc/ssl/2.crt"],
+    }
+    transport["endpoint"]["tls"] = copy.deepcopy(tls)
+    worker["transports"].append({"type": "web", "endpoint": {"type": "tcp", "port": 1, "tls": copy.deepcopy(tls)}})
     transport["paths"]["/"] = {"type": "static", "directory": "../www"}
     effective = effective_config(config, base=BASE, state_dir=Path("/state"), address=address_of(config))
     worker = effective["workers"][0]
     assert worker["options"]["pythonpath"] == ["/etc/trishula/plugins", "/opt/plugins"]
-    assert worker["transports"][0]["endpoint"]["tls"] == {
-        "key": "/etc/trishula/node.key",
-        "certificate": "/etc/ssl/node.crt",
-        "ciphers": "x",
-    }
+    for transport in worker["transports"]:
+        assert transport["endpoint"]["tls"] == {
+            "key": "/etc/trishula/node.key",
+            "certificate": "/etc/ssl/node.crt",
+            "ciphers": "x",
+            "chain_certificates": ["/etc/trishula/chain/1.crt", "/etc/ssl/2.crt"],
+        }
     assert worker["transports"][0]["paths"]["/"]["directory"] == "/etc/trishula/../www"
 
 
 def test_the_result_is_good_and_is_written_as_it_is_read() -> None:
     config = read_config_file(SHIPPED)
-    effective = effective_config(config, base=BASE, state_dir=Path("state"), address=Address("", 1234))
+    effective = effective_config(config, base=BASE, state_dir=Path("state"), address=Address("::1", 1234))
     assert check_config(effective, base=BASE) == ()
     assert check_with_crossbar(effective) == ()
     assert json.loads(render_config(effective)) == effective
     assert options_of(effective)["state"] == str(Path.cwd() / "state")
-    assert address_of(effective) == Address("127.0.0.1", 1234)
+    assert address_of(effective) == Address("::1", 1234)
+
+
+def test_everywhere_is_everywhere_whatever_the_file_says() -> None:
+    config = read_config_file(SHIPPED)
+    everywhere = Address("", 1234)
+    assert address_of(effective_config(config, base=BASE, state_dir=Path("state"), address=everywhere)) == everywhere
+
+
+def test_a_port_may_be_a_variable_and_is_a_number_in_what_runs() -> None:
+    config = read_config_file(SHIPPED)
+    endpoint = config["workers"][0]["transports"][0]["endpoint"]
+    endpoint.update(port="$NODE_PORT", interface=" ::1 ")
+    address = address_of(config, environ={"NODE_PORT": "4711"})
+    assert address == Address("::1", 4711)
+    effective = effective_config(config, base=BASE, state_dir=Path("state"), address=address)
+    assert effective["workers"][0]["transports"][0]["endpoint"]["port"] == 4711
+    with pytest.raises(LookupError, match="NODE_PORT is not set"):
+        address_of(config, environ={})
 
 
 @pytest.mark.parametrize(

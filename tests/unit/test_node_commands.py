@@ -227,7 +227,7 @@ def test_token_list_of_an_empty_state_says_what_to_do(tmp_path: Path) -> None:
 def test_node_check_prints_all_faults_of_all_files_at_once(tmp_path: Path) -> None:
     config = read_config_file(SHIPPED)
     config["workers"][0]["components"][0]["extra"]["limits"] = {"payload": 5, "paylaod": "1 MiB"}
-    config["workers"][0]["transports"][0]["endpoint"]["port"] = -1
+    config["workers"][0]["transports"][0]["options"]["access_log"] = -1
     broken, no_json = tmp_path / "broken.json", tmp_path / "no.json"
     broken.write_text(render_config(config))
     no_json.write_text("{]")

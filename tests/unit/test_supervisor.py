@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trishula_router.commands.supervisor import cause_in_log, free_port, port_is_free, trim_log, upgrades
+from trishula_router.commands.supervisor import cause_in_log, free_port, trim_log, try_to_listen, upgrades
 from trishula_router.effective import Address
 
 AT = "2026-11-23T00:34:29+0000 [Router      14534] "
@@ -51,13 +51,15 @@ def test_the_line_that_tells_most_is_quoted(text: str, cause: str) -> None:
 
 def test_a_port_is_free_until_somebody_listens() -> None:
     address = Address("127.0.0.1", free_port("127.0.0.1"))
-    assert port_is_free(address)
+    try_to_listen(address)
     with socket.create_server((address.host, address.port)):
-        assert not port_is_free(address)
+        with pytest.raises(OSError, match="in use"):
+            try_to_listen(address)
         # It listens and is no node.
         assert not upgrades(address, timeout_s=0.05)
     assert not upgrades(address, timeout_s=0.05)
-    assert not port_is_free(Address("192.0.2.1", 0))
+    with pytest.raises(OSError, match="assign"):
+        try_to_listen(Address("192.0.2.1", 0))
 
 
 def test_a_long_log_is_set_aside_while_it_is_written(tmp_path: Path) -> None:

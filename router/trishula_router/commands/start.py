@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 import os
 import threading
@@ -27,7 +29,7 @@ from trishula_router.commands.supervisor import (
     PortTaken,
     Supervisor,
     free_port,
-    port_is_free,
+    try_to_listen,
 )
 from trishula_router.config_check import check_config, read_config_file
 from trishula_router.effective import Address, Json, address_of, effective_config, options_of, render_config
@@ -71,10 +73,11 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
     with hold_state_dir(state_dir):
         options = parse_options({**options_of(raw), "state": str(state_dir)}, base=base, path="extra")
         _preflight(options)
-        written = address_of(raw)
-        host = written.host if listen is None else listen
-        wanted = written.port if port is None else port
-        supervisor = _start(raw, base, state_dir, host, wanted, speaks_json(ctx))
+        written = address_of(raw, base)
+        wanted = dataclasses.replace(
+            written, host=written.host if listen is None else listen, port=written.port if port is None else port
+        )
+        supervisor = _start(raw, base, state_dir, wanted, speaks_json(ctx))
         if supervisor is not None:
             try:
                 supervisor.supervise()
@@ -82,17 +85,18 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
                 raise CommandFailed(str(error)) from None
 
 
-def _start(raw: Json, base: Path, state_dir: Path, host: str, wanted: int, as_json: bool) -> Supervisor | None:
-    """Start it and say so; ``None`` if it was stopped before it was ready."""
+def _start(raw: Json, base: Path, state_dir: Path, wanted: Address, as_json: bool) -> Supervisor | None:
+    """Start it and say so; ``None`` if it was stopped before it was ready. Port 0 takes a free one."""
     for attempt in range(_PORT_ATTEMPTS):
         try:
-            address = Address(host, wanted or free_port(host))
+            address = wanted if wanted.port else dataclasses.replace(wanted, port=free_port(wanted.host))
+            try_to_listen(address)
         except OSError as error:
-            raise CommandFailed(
-                f"the node can't listen on {host}: {error.strerror}; name another with --listen"
-            ) from None
-        if wanted and not port_is_free(address):
-            raise CommandFailed(_in_use(address))
+            if error.errno == errno.EADDRINUSE:
+                if not wanted.port and attempt + 1 < _PORT_ATTEMPTS:
+                    continue
+                raise CommandFailed(_in_use(wanted)) from None
+            raise CommandFailed(_not_here(wanted, error)) from None
         _write_crossbar_dir(state_dir / "crossbar", raw, base, address)
         supervisor = Supervisor(state_dir, address)
         supervisor.stop_on_signals()
@@ -100,7 +104,7 @@ def _start(raw: Json, base: Path, state_dir: Path, host: str, wanted: int, as_js
             supervisor.start()
             supervisor.wait_ready()
         except PortTaken:
-            if wanted or attempt + 1 == _PORT_ATTEMPTS:
+            if wanted.port or attempt + 1 == _PORT_ATTEMPTS:
                 raise CommandFailed(_in_use(address)) from None
             continue
         except NodeFailed as error:
@@ -132,6 +136,16 @@ def _in_use(address: Address) -> str:
         f"port {address.port} of {address.host or 'this machine'} is in use; stop what uses it, name another with "
         "--port, or take a free one with --port 0"
     )
+
+
+def _not_here(address: Address, error: OSError) -> str:
+    where = f"on {address.host}" if address.host else "on this machine"
+    if error.errno == errno.EACCES:
+        return (
+            f"the node can't listen {where}, port {address.port}: {error.strerror}; ports below 1024 need a privilege, "
+            "so name another with --port"
+        )
+    return f"the node can't listen {where}: {error.strerror}; name another with --listen"
 
 
 def _preflight(options: NodeConfig) -> None:

@@ -18,6 +18,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -33,8 +34,8 @@ __all__ = [
     "Supervisor",
     "cause_in_log",
     "free_port",
-    "port_is_free",
     "read_ready_file",
+    "try_to_listen",
     "upgrades",
 ]
 
@@ -248,32 +249,43 @@ _SAYS_NOTHING = (
 
 def upgrades(address: Address, timeout_s: float = 1.0) -> bool:
     """Whether a WebSocket handshake succeeds there: listening alone would be too early to call it ready."""
-    host = "127.0.0.1" if address.host in ("", "0.0.0.0") else address.host
+    host = address.here
     request = (
         f"GET /{uris.WEBSOCKET_PATH} HTTP/1.1\r\nHost: {host}:{address.port}\r\nConnection: Upgrade\r\n"
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         "Sec-WebSocket-Protocol: wamp.2.msgpack\r\n\r\n"
     )
     try:
-        with socket.create_connection((host, address.port), timeout_s) as connection:
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection((host, address.port), timeout_s))
+            if address.certificate is not None:
+                connection = stack.enter_context(_any_certificate().wrap_socket(connection))
             connection.sendall(request.encode())
             return connection.recv(64).startswith(b"HTTP/1.1 101 ")
     except OSError:
         return False
 
 
-def port_is_free(address: Address) -> bool:
-    """Whether a node could listen there now."""
+def _any_certificate() -> ssl.SSLContext:
+    """TLS with whoever is there: whether this is our own node is not in question, and clients check for themselves."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def try_to_listen(address: Address) -> None:
+    """Listen there for a moment, as the node will.
+
+    Raises:
+        OSError: it can't be done: somebody else does, or it is no address of this machine.
+    """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family) as probe:
         # As Twisted does: a port whose old connections linger is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
-            probe.listen(1)
-        except OSError:
-            return False
-        return True
+        probe.bind((address.host, address.port))
+        probe.listen(1)
 
 
 def free_port(host: str) -> int:
