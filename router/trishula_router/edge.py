@@ -42,6 +42,7 @@ from trishula.surroundings import use_monotonic_timers
 from trishula_router.agents_file import KEPT_FILE, AgentsFileError
 from trishula_router.answers import guard_answers
 from trishula_router.direct_authorizer import Authorize, answer_directly
+from trishula_router.expulsion import expel
 from trishula_router.frames import guard_frames
 from trishula_router.links.connecting import install
 from trishula_router.links.offering import making_way, offer_names
@@ -302,10 +303,9 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
 
     def close_session(self, session: int, uri: str, sentence: str) -> None:
         """End a client's session."""
-        self.call("wamp.session.kill", session, reason=uri, message=sentence).addErrback(
-            # It may have gone by itself in the meantime.
-            lambda failure: log.debug("session {session} was gone already", session=session)
-        )
+        later: Any = reactor.callLater
+        if not expel(self._transport, session, uri, sentence, later):
+            log.debug("session {session} was gone already", session=session)
 
     def post(self, peer: str, kind: str, text: bytes) -> None:
         """Send something to another node, over the link to it."""

@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from tests.support.node import NodeProcess
 from tests.support.plain import PlainClient, Refused, join
 from tests.support.reactor import on_reactor
 from trishula import uris
+from trishula.names import Address
+from trishula_router.agents_file import update_agents
 
 pytestmark = pytest.mark.node
 
@@ -130,3 +135,99 @@ async def test_an_answer_names_nobody_else(node: NodeProcess) -> None:
         with pytest.raises(Refused):
             await called
     await noted(node, "mallory", "as if for somebody else")
+
+
+# -- sessions that won't go --------------------------------------------------------------------------------------------
+
+
+class Stubborn:
+    """A client that says nothing but what it is told to: it answers no GOODBYE."""
+
+    def __init__(self, node: NodeProcess, name: str) -> None:
+        self.name = name
+        self.socket = connect(node.url, subprotocols=[Subprotocol("wamp.2.json")], compression=None)
+        self._number = 0
+        roles: dict[str, object] = {role: {} for role in ("caller", "callee", "publisher", "subscriber")}
+        self.say(1, uris.REALM, {"roles": roles, "authmethods": ["ticket"], "authid": name})
+        assert self.hear()[0] == 4
+        self.say(5, node.tokens[name], {})
+        assert self.hear()[0] == 2
+
+    def say(self, *parts: object) -> None:
+        self.socket.send(json.dumps(parts))
+
+    def hear(self, timeout_s: float = 10.0) -> list[Any]:
+        heard: list[Any] = json.loads(self.socket.recv(timeout=timeout_s))
+        return heard
+
+    def ask(self, uri: str, *args: object) -> None:
+        self._number += 1
+        self.say(48, self._number, {}, uri, list(args))
+
+    def call(self, uri: str, *args: object) -> Any:
+        self.ask(uri, *args)
+        while (heard := self.hear())[0] != 50:
+            assert heard[0] == 36
+        return heard[3][0]
+
+    def await_goodbye(self) -> list[Any]:
+        """Go on asking until GOODBYE comes."""
+        while True:
+            self.ask(uris.DIRECTORY_LIST)
+            if (heard := self.hear())[0] == 6:
+                return heard
+
+    def after_goodbye(self) -> list[list[Any]]:
+        """Go on as if nothing had happened, until the node hangs up; what it said meanwhile."""
+        heard = []
+        try:
+            for number in range(1000):
+                self.ask(uris.MAILBOX_SEND, [{"type": "STATUS", "id": f"after-{self.name}-{number}", "to": "dc"}])
+                try:
+                    heard.append(self.hear(0.05))
+                except TimeoutError:
+                    continue
+        except ConnectionClosed:
+            return heard
+        raise AssertionError("the node does not hang up")
+
+
+def attach(client: Stubborn) -> None:
+    client.say(32, 1_000_000, {}, uris.inbox_of(Address(client.name)))
+    assert client.hear()[0] == 33
+    client.call(uris.MAILBOX_ATTACH, {})
+
+
+def check_nothing_came_after(node: NodeProcess, client: Stubborn) -> None:
+    witness = Stubborn(node, client.name) if client.name in node.tokens else None
+    assert client.after_goodbye() == []
+    if witness is not None:
+        known = witness.call(uris.MAILBOX_STATUS, [f"after-{client.name}-0"])
+        assert known == {} or known[f"after-{client.name}-0"]["state"] == "unknown"
+        witness.socket.close()
+
+
+def test_a_revoked_session_is_over_whatever_its_client_does(node: NodeProcess) -> None:
+    node.token("traitor")
+    client = Stubborn(node, "traitor")
+    attach(client)
+    with update_agents(node.state_dir / "agents.json") as known:
+        del known["traitor"]
+    del node.tokens["traitor"]
+    assert client.await_goodbye()[2] == "trishula.error.token_invalid"
+    sender = Stubborn(node, "agni")
+    [receipt] = sender.call(uris.MAILBOX_SEND, [{"type": "STATUS", "id": "behind", "to": "dc"}])
+    assert receipt["status"] == "accepted"
+    check_nothing_came_after(node, client)
+    sender.socket.close()
+
+
+def test_a_session_that_was_taken_over_is_over_whatever_its_client_does(node: NodeProcess) -> None:
+    old, new = Stubborn(node, "eve"), Stubborn(node, "eve")
+    attach(old)
+    attach(new)
+    assert old.await_goodbye()[2] == "trishula.error.taken_over"
+    [receipt] = new.call(uris.MAILBOX_SEND, [{"type": "STATUS", "id": "to-eve", "to": "eve"}])
+    assert receipt["status"] == "accepted"
+    check_nothing_came_after(node, old)
+    new.socket.close()
