@@ -18,13 +18,13 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from autobahn.twisted.wamp import ApplicationSession
-from autobahn.wamp import serializer, websocket
+from autobahn.wamp import message, serializer, websocket
 from autobahn.wamp.exception import ApplicationError, ProtocolError
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from autobahn.wamp.types import CallDetails, ComponentConfig, PublishOptions, RegisterOptions, SessionDetails
@@ -42,6 +42,7 @@ from trishula.surroundings import use_monotonic_timers
 from trishula_router.agents_file import KEPT_FILE, AgentsFileError
 from trishula_router.answers import guard_answers
 from trishula_router.direct_authorizer import Authorize, answer_directly
+from trishula_router.direct_calls import DirectCalls, Serve
 from trishula_router.expulsion import expel
 from trishula_router.frames import guard_frames
 from trishula_router.links.connecting import install
@@ -163,8 +164,9 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         await self.subscribe(self._on_topic_gone, "wamp.subscription.on_delete")
         await self.register(self._authenticate, uris.AUTHENTICATE)
         await self.register(self._authorize, uris.AUTHORIZE)
-        for uri, verb in node.procedures().items():
-            await self.register(self._handler(uri, verb), uri, options=RegisterOptions(details_arg="details"))
+        served = {uri: self._serving(uri, verb) for uri, verb in node.procedures().items()}
+        for uri, serve in served.items():
+            await self.register(_as_endpoint(serve), uri, options=RegisterOptions(details_arg="details"))
         for kind in KINDS if config.peers else ():
             await self.subscribe(partial(self._on_peer, kind), uris.peer_topic(config.node, kind))
         roles: tuple[str, ...] = (AGENT_ROLE, OPERATOR_ROLE)
@@ -178,6 +180,9 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
         if not guard_answers(self._transport, ProtocolError, forwards=(LINK_ROLE,), forged=node.answer_forged):
             log.warn("this Crossbar is built otherwise than expected: any agent can answer any other's calls")
+        direct = DirectCalls(served, self._is_denied, message)
+        if not direct.install(self._transport):
+            log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
         if not guard_frames(websocket.WampWebSocketServerProtocol, serializer):
             log.warn(
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"
@@ -205,27 +210,29 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
 
     # -- in: calls and sessions ----------------------------------------------------------------------------------------
 
-    def _handler(self, uri: str, verb: Verb) -> Any:
+    def _serving(self, uri: str, verb: Verb) -> Serve:
         node = self._node
         assert node is not None
 
-        async def handle(*args: Any, details: CallDetails, **kwargs: Any) -> Any:
+        async def serve(caller: Caller, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
             try:
                 if kwargs:
                     named = show_value(sorted(kwargs))
                     raise ArgumentInvalid(f"{uri} was called with keyword arguments {named}; it takes positional ones")
-                caller = Caller(details.caller, details.caller_authid, details.caller_authrole)
-                return await node.serve(verb, caller, args)
-            except TrishulaError as error:
-                raise to_wamp(error) from None
+                return await node.serve(verb, caller, tuple(args))
+            except TrishulaError:
+                raise
             except Exception:
                 log.failure("a call of {uri} failed", uri=uri)
-                fault = NodeFailed(
+                raise NodeFailed(
                     f"the node failed at {uri}; its log says why. Nothing is known to be done: try again"
-                )
-                raise to_wamp(fault) from None
+                ) from None
 
-        return handle
+        return serve
+
+    def _is_denied(self, session: Mapping[str, object], uri: str, options: Mapping[str, object]) -> bool:
+        assert self._node is not None
+        return self._node.authorizer.decide(session, uri, "call", options) is not None
 
     async def _authenticate(self, realm: str, authid: str, details: Mapping[str, Any]) -> dict[str, Any]:
         assert self._node is not None
@@ -315,6 +322,18 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         if self._transport is None:
             return
         self.publish(topic, event, options=PublishOptions(eligible=eligible) if eligible else None)
+
+
+def _as_endpoint(serve: Serve) -> Any:
+    """A procedure as Autobahn calls it."""
+
+    async def endpoint(*args: Any, details: CallDetails, **kwargs: Any) -> Any:
+        try:
+            return await serve(Caller(details.caller, details.caller_authid, details.caller_authrole), args, kwargs)
+        except TrishulaError as error:
+            raise to_wamp(error) from None
+
+    return endpoint
 
 
 def _deny(*_: object) -> dict[str, bool]:

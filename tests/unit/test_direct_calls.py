@@ -1,0 +1,146 @@
+"""The shorter way of calls to the node: the same answers, and Crossbar's own way wherever that is Crossbar's affair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from tests.conftest import LoggedErrors
+from trishula.errors import MailboxFull, NodeFailed
+from trishula_router.direct_calls import DirectCalls
+from trishula_router.procedures import Caller
+
+
+class Call(SimpleNamespace):
+    MESSAGE_TYPE = 48
+
+
+def reply(kind: str) -> Any:
+    def make(*args: Any, **named: Any) -> tuple[Any, ...]:
+        return (kind, *args, named)
+
+    return make
+
+
+MESSAGE = SimpleNamespace(Call=Call, Result=reply("result"), Error=reply("error"))
+
+
+class Bench:
+    """A router with one procedure of the node's, ``verb``, and a record of what happens."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.by_crossbar: list[Any] = []
+        self.callers: list[tuple[Caller, tuple[Any, ...], dict[str, Any]]] = []
+        self.outcome: Any = "done"
+        self.denied = False
+        self.unsendable: Any = None
+        self.dealer = SimpleNamespace(
+            processCall=lambda session, call: self.by_crossbar.append(call),
+            processCancel=lambda session, cancel: self.by_crossbar.append(cancel),
+        )
+        self.session = SimpleNamespace(_session_id=1, _authid="dc", _authrole="agent", _transport=object())
+        direct = DirectCalls({"verb": self._serve}, self._is_denied, MESSAGE)
+        assert direct.install(SimpleNamespace(_router=SimpleNamespace(_dealer=self.dealer, send=self._send)))
+
+    def _send(self, session: Any, message: Any) -> None:
+        if message == self.unsendable:
+            raise ValueError("it can't be written")
+        self.sent.append(message)
+
+    def _is_denied(self, session: Mapping[str, object], uri: str, options: Mapping[str, object]) -> bool:
+        assert session == {"authid": "dc", "authrole": "agent"}
+        return self.denied or bool(options)
+
+    async def _serve(self, caller: Caller, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        self.callers.append((caller, tuple(args), dict(kwargs)))
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return await self.outcome if isinstance(self.outcome, Deferred) else self.outcome
+
+    def call(self, procedure: str = "verb", **options: Any) -> Call:
+        plain: dict[str, Any] = {"args": None, "kwargs": None, "timeout": None, "payload": None, "forward_for": None}
+        asked = Call(request=7, procedure=procedure, **{**plain, **options})
+        self.dealer.processCall(self.session, asked)
+        return asked
+
+    def cancel(self) -> Any:
+        unwanted = SimpleNamespace(request=7)
+        self.dealer.processCancel(self.session, unwanted)
+        return unwanted
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_call_is_served_for_who_calls_with_what_came(bench: Bench) -> None:
+    bench.call(args=[1], kwargs={"a": 2})
+    bench.call()
+    assert bench.callers == [(Caller(1, "dc", "agent"), (1,), {"a": 2}), (Caller(1, "dc", "agent"), (), {})]
+    assert bench.sent == [("result", 7, {"args": ["done"]})] * 2
+    assert bench.by_crossbar == []
+
+
+def test_a_refusal_travels_with_its_sentence_and_when_to_try_again(bench: Bench) -> None:
+    bench.outcome = MailboxFull("it is full", retry_after_s=1.5)
+    bench.call()
+    details = {"args": ["it is full"], "kwargs": {"retry_after_s": 1.5}}
+    assert bench.sent == [("error", 48, 7, MailboxFull.uri, details)]
+
+
+@pytest.mark.parametrize("options", [{"procedure": "other"}, {"timeout": 5}, {"payload": b"x"}, {"forward_for": [{}]}])
+def test_what_is_crossbars_affair_goes_its_way(bench: Bench, options: dict[str, Any]) -> None:
+    assert bench.by_crossbar == [bench.call(**options)]
+    assert bench.callers == bench.sent == []
+
+
+def test_a_call_that_is_denied_is_answered_by_crossbar(bench: Bench) -> None:
+    bench.denied = True
+    assert bench.by_crossbar == [bench.call()]
+    assert bench.callers == []
+
+
+def test_a_call_that_is_cancelled_is_answered_once_and_its_work_goes_on(bench: Bench) -> None:
+    bench.outcome = answer = Deferred[str]()
+    bench.call()
+    bench.cancel()
+    assert bench.sent == [("error", 48, 7, "wamp.error.canceled", {})]
+    assert not answer.called
+    answer.callback("late")
+    assert len(bench.sent) == 1
+
+
+def test_what_is_cancelled_and_not_ours_is_crossbars_affair(bench: Bench) -> None:
+    bench.call()
+    assert bench.by_crossbar == [bench.cancel()]
+
+
+@pytest.mark.parametrize("gone", [{"_transport": None}, {"_session_id": 2}])
+def test_an_answer_to_a_session_that_is_gone_goes_nowhere(bench: Bench, gone: dict[str, Any]) -> None:
+    bench.outcome = answer = Deferred[str]()
+    bench.call()
+    vars(bench.session).update(gone)
+    answer.callback("late")
+    assert bench.sent == []
+
+
+def test_an_answer_that_cannot_be_written_is_said_to_have_failed(bench: Bench, logged_errors: LoggedErrors) -> None:
+    bench.unsendable = ("result", 7, {"args": ["done"]})
+    bench.call()
+    assert len(logged_errors.flush(ValueError)) == 1
+    ((kind, _, request, uri, _),) = bench.sent
+    assert (kind, request, uri) == ("error", 7, NodeFailed.uri)
+
+
+@pytest.mark.parametrize(
+    "transport",
+    [None, SimpleNamespace(), SimpleNamespace(_router=SimpleNamespace(_dealer=None, send=print))],
+)
+def test_a_crossbar_that_is_not_as_expected_is_left_as_it_is(transport: object) -> None:
+    assert not DirectCalls({}, lambda *_: False, MESSAGE).install(transport)
