@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from autobahn import util
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import message, serializer, websocket
 from autobahn.wamp.exception import ApplicationError, ProtocolError
@@ -43,6 +44,7 @@ from trishula_router.agents_file import KEPT_FILE, AgentsFileError
 from trishula_router.answers import guard_answers
 from trishula_router.direct_authorizer import Authorize, answer_directly
 from trishula_router.direct_calls import DirectCalls, Serve
+from trishula_router.direct_events import DirectEvents
 from trishula_router.expulsion import expel
 from trishula_router.frames import guard_frames
 from trishula_router.links.connecting import install
@@ -111,6 +113,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         self._session_roles["callee"].call_canceling = False
         self._node: Node | None = None
         self._authorizer: Authorize = _deny
+        self._direct_events = DirectEvents(self, message.Event, util.id)
         # Receipts topics with subscribers: news that nobody listens to are not even built.
         self._listened: dict[int, str] = {}
         self._listened_topics: set[str] = set()
@@ -180,6 +183,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
         if not guard_answers(self._transport, ProtocolError, forwards=(LINK_ROLE,), forged=node.answer_forged):
             log.warn("this Crossbar is built otherwise than expected: any agent can answer any other's calls")
+        if not self._direct_events.install(self._transport):
+            log.warn("this Crossbar is built otherwise than expected, so deliveries take the longer way")
         direct = DirectCalls(served, self._is_denied, message)
         if not direct.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
@@ -283,7 +288,9 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
 
     def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
         """Send deliveries to one session."""
-        self._publish(uris.inbox_of(address), deliveries, [session])
+        topic = uris.inbox_of(address)
+        if not self._direct_events.send(topic, session, deliveries):
+            self._publish(topic, deliveries, [session])
 
     def tell(self, news: Iterable[News]) -> None:
         """Tell senders that listen."""

@@ -1,0 +1,66 @@
+"""The shorter way of deliveries: the same event, to the one session, if it listens."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.conftest import LoggedErrors
+from trishula_router.direct_events import DirectEvents
+
+NODE = SimpleNamespace(_session_id=99, _authid="single", _authrole="node")
+
+
+class Bench:
+    """A router with one topic and its subscription 5, and a record of what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Any, Any]] = []
+        self.fault: Exception | None = None
+        self.listener, self.other = SimpleNamespace(_session_id=1), SimpleNamespace(_session_id=2)
+        subscription = SimpleNamespace(id=5, observers=[self.listener])
+        known = SimpleNamespace(get_observation={"topic": subscription}.get)
+        router = SimpleNamespace(
+            _broker=SimpleNamespace(_subscription_map=known),
+            _session_id_to_session={1: self.listener, 2: self.other},
+            send=self._send,
+        )
+        self.events = DirectEvents(NODE, lambda *args, **named: (args, named), lambda: 77)
+        assert self.events.install(SimpleNamespace(_router=router))
+
+    def _send(self, session: Any, message: Any) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.sent.append((session, message))
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_an_event_goes_to_the_session_as_one_of_the_nodes(bench: Bench) -> None:
+    assert bench.events.send("topic", 1, ["a delivery"])
+    said = {"args": [["a delivery"]], "publisher": 99, "publisher_authid": "single", "publisher_authrole": "node"}
+    assert bench.sent == [(bench.listener, ((5, 77), said))]
+
+
+@pytest.mark.parametrize(("topic", "session"), [("topic", 2), ("topic", 3), ("nobody's", 1)])
+def test_who_does_not_listen_gets_nothing(bench: Bench, topic: str, session: int) -> None:
+    assert bench.events.send(topic, session, [])
+    assert bench.sent == []
+
+
+def test_an_event_that_cannot_be_sent_is_lost_and_said_so(bench: Bench, logged_errors: LoggedErrors) -> None:
+    bench.fault = ValueError("it can't be written")
+    assert bench.events.send("topic", 1, [])
+    assert len(logged_errors.flush(ValueError)) == 1
+
+
+@pytest.mark.parametrize("transport", [None, SimpleNamespace(), SimpleNamespace(_router=SimpleNamespace(send=print))])
+def test_in_a_crossbar_that_is_not_as_expected_nothing_is_sent(transport: object) -> None:
+    events = DirectEvents(NODE, print, lambda: 1)
+    assert not events.install(transport)
+    assert not events.send("topic", 1, [])
