@@ -7,6 +7,10 @@
                take because it stops, is asked again, on whichever node we are then
 =============  =====================================================================================================
 
+A COMMAND that was sent before under its id, by this process or another one of our agent, is not run again: the node
+says ``duplicate``, and its answer may have gone to whoever sent it first. So the node is asked for it, until it is
+there.
+
 Each ends as a value or as a typed error, never as None for "don't know": that is
 :class:`~trishula.errors.OutcomeUnknown`.
 """
@@ -14,13 +18,24 @@ Each ends as a value or as a typed error, never as None for "don't know": that i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from trishula import uris
 from trishula.awaiting import Pending, rejected, start
 from trishula.calls import Calls
-from trishula.errors import ArgumentInvalid, NodeStopping, OutcomeUnknown, TrishulaError
+from trishula.errors import (
+    ArgumentInvalid,
+    NodeStopping,
+    NotAllowed,
+    OutcomeUnknown,
+    ProcedureUnknown,
+    TrishulaError,
+)
 from trishula.membership import Membership
+from trishula.message import Message
 from trishula.outbox import Receipt
 from trishula.sending import Sending
 from trishula.surroundings import Clock
@@ -30,6 +45,28 @@ from trishula.waiting import sleep, within
 __all__ = ["Asking"]
 
 _STOPPING_PAUSE_S = 0.1
+#: How long a call's COMMAND outlives its caller's patience: whoever asks again soon still finds it, and nothing runs
+#: next week that somebody gave up today.
+GRACE_S = 30.0
+#: Between two questions whether an earlier call is answered.
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.5
+_ENDS_UNANSWERED = ("dead", "expired", "cancelled")
+_MAX_MS = 2**53 - 1
+
+
+class _Answer(msgspec.Struct):
+    """What the node tells of a COMMAND: where it stands, and its answer if there is one."""
+
+    state: str
+    message: Message | None = None
+
+
+@dataclass(slots=True)
+class _Earlier:
+    """What was told last of a COMMAND that was sent before."""
+
+    state: str = ""
 
 
 class Asking:
@@ -42,6 +79,7 @@ class Asking:
         calls: the open calls.
         send: sends the COMMAND, with the options of :meth:`trishula.client.Client.send`.
         hear: makes sure that news of sent messages reach the calls.
+        address: ours.
     """
 
     def __init__(
@@ -52,6 +90,7 @@ class Asking:
         calls: Calls,
         send: Callable[..., Pending[Receipt]],
         hear: Callable[[], object],
+        address: str,
     ) -> None:
         self._clock = clock
         self._member = member
@@ -59,6 +98,7 @@ class Asking:
         self._calls = calls
         self._send = send
         self._hear = hear
+        self._address = address
 
     async def call(
         self, agent: str, procedure: str, args: list[Any], kwargs: dict[str, Any], timeout_s: float, options: Any
@@ -72,10 +112,25 @@ class Asking:
         # What became of a COMMAND that will never be answered: dead, expired, cancelled.
         self._hear()
         payload = {"args": args, "kwargs": kwargs}
+        if options.get("ttl_ms") is None and options.get("deadline_at") is None:
+            options["ttl_ms"] = min(max(1, round((timeout_s + GRACE_S) * 1000)), _MAX_MS)
         sent = self._send(agent, type="COMMAND", procedure=procedure, payload=payload, id=message_id, **options)
         sent.when_done(lambda pending: self._calls.sent(message_id, pending.error))
+        earlier = _Earlier()
+
+        def look(pending: Pending[Receipt]) -> None:
+            if pending.error is None and pending.result().status == "duplicate":
+                start(self._look(message_id, started_s + timeout_s, earlier))
+
+        sent.when_done(look)
 
         def late() -> TrishulaError:
+            if earlier.state == "done":
+                return OutcomeUnknown(
+                    f"{agent} has answered {procedure} ({message_id}) before, and the answer is not kept any more: ask "
+                    f"with trishula why {message_id}",
+                    message_id=message_id,
+                )
             warning = sent.result().warning if sent.done and sent.error is None else None
             return self._sending.withdraw(message_id, timeout_s) or OutcomeUnknown(
                 f"{agent} did not answer {procedure} within {timeout_s:g} s; it may have run, run now or run later: "
@@ -87,6 +142,28 @@ class Asking:
             return await within(self._clock, answer, timeout_s - (self._clock.seconds() - started_s), late)
         finally:
             self._calls.done(message_id)
+
+    async def _look(self, message_id: str, until_s: float, earlier: _Earlier) -> None:
+        """Ask for the answer to a COMMAND that was sent before, as long as somebody waits for it."""
+        pause_s = _FIRST_PAUSE_S
+        while self._calls.waits(message_id):
+            try:
+                told = await self.request(uris.MAILBOX_ANSWER, [message_id], until_s - self._clock.seconds())
+                answer = msgspec.convert(told, _Answer)
+            except (ProcedureUnknown, NotAllowed):
+                # A node that is one release behind.
+                return
+            except (TrishulaError, msgspec.ValidationError):
+                answer = _Answer("")
+            earlier.state = answer.state
+            if answer.message is not None:
+                self._calls.found(answer.message, is_ours=answer.message.to == self._address)
+                return
+            if answer.state in _ENDS_UNANSWERED:
+                self._calls.ended(message_id, answer.state)
+                return
+            await sleep(self._clock, pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     def rpc(
         self, agent: str, procedure: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout_s: float

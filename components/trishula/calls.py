@@ -1,7 +1,8 @@
 """Calls that wait for their answer: ties RESULT and ERROR messages, and news of dead COMMANDs, to who asked.
 
 Only the called agent can answer (its name is checked by the node), so nobody else can slip a result in. An answer that
-comes after its caller gave up is kept for a while: a call with the same id finds it.
+comes after its caller gave up is kept for a while: a call with the same id finds it. So does one whose COMMAND was sent
+before by another process of our agent: the answer went there, and the node is asked for it (:mod:`trishula.asking`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _log = logging.getLogger("trishula")
 
 #: Late answers kept for a second try.
 _LATE_ANSWERS = 256
+_ABSENT = object()
 
 
 @dataclass(slots=True)
@@ -49,11 +51,13 @@ class Calls:
         self._given_up: dict[str, _Open] = {}
         # Calls that failed by news: the ERROR message, by which the node tells the same, is still to come.
         self._told: dict[str, None] = {}
+        # Answers that the node was asked for, and that are still to come to our own mailbox as well.
+        self._found: dict[str, None] = {}
 
     @property
     def is_busy(self) -> bool:
         """Whether any delivery could be an answer."""
-        return bool(self._open or self._given_up or self._told)
+        return bool(self._open or self._given_up or self._told or self._found)
 
     def open(self, message_id: str, agent: str, procedure: str) -> Pending[Any]:
         """A call begins; the outcome is there at once if it came late for an earlier call of that id."""
@@ -70,12 +74,28 @@ class Calls:
         elif call is not None:
             call.sent = True
 
+    def waits(self, message_id: str) -> bool:
+        """Whether a caller still waits for the answer."""
+        call = self._open.get(message_id)
+        return call is not None and not call.answer.done
+
+    def found(self, message: Message, *, is_ours: bool) -> None:
+        """The node had the answer to a call already; ``is_ours``: it comes from our own mailbox as well."""
+        if self.answered(message) and is_ours and message.reply_to is not None:
+            _keep_some(self._found)
+            self._found[message.reply_to] = None
+
+    def ended(self, message_id: str, state: str) -> None:
+        """The COMMAND came to its end, and was not answered."""
+        call = self._open.get(message_id)
+        if call is not None:
+            call.answer.reject(CallFailed(f"the COMMAND {message_id} to {call.agent} ({call.procedure}) is {state}"))
+
     def done(self, message_id: str) -> None:
         """The caller waits no longer, with or without an answer."""
         call = self._open.pop(message_id, None)
         if call is not None and not call.answer.done:
-            if len(self._given_up) >= _LATE_ANSWERS:
-                del self._given_up[next(iter(self._given_up))]
+            _keep_some(self._given_up)
             self._given_up[message_id] = call
 
     def answered(self, message: Message) -> bool:
@@ -87,7 +107,7 @@ class Calls:
         if was_told:
             del self._told[message.reply_to]
         if call is None or message.sender is None:
-            return was_told
+            return self._found.pop(message.reply_to, _ABSENT) is None or was_told
         # Who answers a COMMAND to a capability, the node decides.
         asked = Address.parse(call.agent)
         if asked.capability is None and Address.parse(message.sender).agent != asked.agent:
@@ -110,8 +130,7 @@ class Calls:
                 continue
             call = self._open.get(str(report.get("id")))
             if call is not None and call.agent == report.get("to"):
-                if len(self._told) >= _LATE_ANSWERS:
-                    del self._told[next(iter(self._told))]
+                _keep_some(self._told)
                 if report["state"] != "cancelled":
                     self._told[str(report["id"])] = None
                 end = f"{report['state']}: {report['reason']}" if report.get("reason") else report["state"]
@@ -131,6 +150,12 @@ class Calls:
                     message_id=message_id,
                 )
             )
+
+
+def _keep_some(remembered: dict[str, Any]) -> None:
+    """Make room for one more."""
+    if len(remembered) >= _LATE_ANSWERS:
+        del remembered[next(iter(remembered))]
 
 
 def _tells_an_end(message: Message) -> bool:

@@ -109,7 +109,9 @@ class Client:
             wake=self._wake,
             keeps=self._hear_of_kept,
         )
-        self._asking = Asking(self._clock, self._member, self._sending, self._calls, self.send, self._hear_news)
+        self._asking = Asking(
+            self._clock, self._member, self._sending, self._calls, self.send, self._hear_news, str(self.address)
+        )
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -384,9 +386,15 @@ class Client:
     def call(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Pending[Any]:
         """Run a procedure of an agent by a durable COMMAND, and wait for its RESULT.
 
-        Unlike :meth:`rpc` it is on disk before it runs, and runs also if the agent comes back only later.
+        Unlike :meth:`rpc` it is on disk before it runs. An agent that is away runs it if it comes back within
+        ``timeout`` and 30 s more: then it expires, and nothing runs that nobody waits for. ``ttl_ms`` or
+        ``deadline_at`` (see :meth:`call_with`) say otherwise.
+
+        Args:
+            agent: an agent, one instance of it, or ``capability:…``; not ``broadcast``, which nobody can answer.
 
         Raises:
+            ArgumentInvalid: also if ``agent`` is nobody who could be called.
             CallFailed, RemoteError: the procedure failed.
             ProcedureUnknown, ArgumentInvalid: the agent has no such procedure, or it doesn't take these arguments.
             OutcomeUnknown: no answer within ``timeout`` seconds; ``message_id`` is the COMMAND's.
@@ -404,7 +412,14 @@ class Client:
         timeout_s: float = 10.0,
         **options: Any,
     ) -> Pending[Any]:
-        """:meth:`call` with the options of :meth:`send`; with the ``id`` of an earlier call it asks for its answer."""
+        """:meth:`call` with the options of :meth:`send`.
+
+        With the ``id`` of an earlier call, of whichever process of this agent, it asks for its answer: nothing runs
+        twice. Without ``ttl_ms`` and ``deadline_at`` the COMMAND lives as long as its caller waits, and 30 s more.
+        """
+        fault = _fault_of_callee(agent)
+        if fault is not None:
+            return rejected(ArgumentInvalid(fault))
         if self._receiving.receiver is None:
             return rejected(
                 ArgumentInvalid(f"{self.address} has no inbox for the answer; attach first, or use an instance")
@@ -569,6 +584,19 @@ class Client:
             ValueError: it can't have that name.
         """
         return self._member.register(uris.procedure_of(self.address.agent, procedure), endpoint)
+
+
+def _fault_of_callee(agent: object) -> str | None:
+    """Why nobody of that name can be called."""
+    if agent == BROADCAST:
+        return (
+            'a call waits for one answer, and "broadcast" is everybody: call each agent, or send a COMMAND to broadcast'
+        )
+    try:
+        Address.parse(agent if isinstance(agent, str) else repr(agent))
+    except ValueError as error:
+        return f"{agent!r} can't be called: {error}"
+    return None
 
 
 def _log_failure(pending: Pending[Any]) -> None:

@@ -15,6 +15,7 @@ from trishula.agent_file import AgentFile
 from trishula.client import Client
 from trishula.errors import (
     BusUnreachable,
+    IdReused,
     OutcomeUnknown,
     PayloadNotJson,
     PayloadTooLarge,
@@ -101,7 +102,10 @@ class Replies:
             self._inbox.failed(caller, command_id)
             self._given_up()
             return
-        if isinstance(outcome, TrishulaError):
+        if isinstance(outcome, IdReused):
+            # It ran a second time, because the end of the process came before the first run was on record here.
+            _log.info("%s of %s was answered before, and its caller keeps the first answer", command_id, caller)
+        elif isinstance(outcome, TrishulaError):
             _log.warning("The %s to %s (for %s) can't be delivered: %s", wire["type"], caller, command_id, outcome)
         self._safe(caller, command_id)
 

@@ -59,6 +59,10 @@ high_water, pending, in_flight}``
     ``epoch``. May be repeated: yes.
 ``mailbox.status([id…])`` → ``{id: {state, …}}``
     Of messages the caller sent or received. May be repeated: yes.
+``mailbox.answer(id)`` → ``{state, message?}``
+    Of a COMMAND that the caller's agent sent, whichever instance of it did: where it stands, and the RESULT or ERROR
+    that answers it, if there is one and its body is kept. So a COMMAND that is repeated by another process, and is a
+    ``duplicate``, gets its answer all the same: ask until it is there. May be repeated: yes.
 ``mailbox.cancel([id…])`` → ``[true | false…]``
     Of messages the caller sent that are not settled. May be repeated: yes.
 
@@ -138,6 +142,7 @@ MAILBOX_WORKING = "trishula.mailbox.working"
 MAILBOX_FETCH = "trishula.mailbox.fetch"
 MAILBOX_PEEK = "trishula.mailbox.peek"
 MAILBOX_STATUS = "trishula.mailbox.status"
+MAILBOX_ANSWER = "trishula.mailbox.answer"
 MAILBOX_CANCEL = "trishula.mailbox.cancel"
 
 DIRECTORY_LIST = "trishula.directory.list"

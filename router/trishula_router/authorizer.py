@@ -56,6 +56,7 @@ _NODE_SERVES_AGENTS = frozenset(
         uris.MAILBOX_FETCH,
         uris.MAILBOX_PEEK,
         uris.MAILBOX_STATUS,
+        uris.MAILBOX_ANSWER,
         uris.MAILBOX_CANCEL,
         uris.DIRECTORY_LIST,
         uris.DIRECTORY_GET,

@@ -9,7 +9,8 @@ a broadcast (:mod:`.room`), and warns of a capability that nobody has. A refusal
 sender, a forbidden recipient) is noted in the journal.
 
 Whoever got a COMMAND may answer it, whatever its grants say: a RESULT or an ERROR passes whose ``reply_to`` names a
-COMMAND that its sender got from its recipient. Such answers are looked up after what is granted is on its way, so an
+COMMAND that its sender got from its recipient. It passes also if the instance that asked is gone, for another process
+of its agent may ask for it (:mod:`.outcomes`). Such answers are looked up after what is granted is on its way, so an
 answer without a grant may come after what was sent behind it in the same call.
 
 Two types are signals rather than mail, so that the simplest clients need nothing else: a HEARTBEAT counts as a beat and
@@ -165,7 +166,7 @@ class Intake:
                     receipts[index] = self._receipts.of(message.id, "accepted", self._store.high_water, copies=0)
                 elif message.type == "ACK":
                     acks.append((index, message))
-                elif is_reply(message) and not self._recipients.is_granted(agent, message.to):
+                elif is_reply(message) and not self._recipients.takes(agent, message.to):
                     replies.append((index, message))
                 else:
                     refused[index] = message

@@ -36,6 +36,7 @@ from trishula_router.mailroom import Mailroom
 from trishula_router.neighbourhood import Neighbourhood
 from trishula_router.notices import Notices
 from trishula_router.options import NodeConfig
+from trishula_router.outcomes import Outcomes
 from trishula_router.peeking import Peeking
 from trishula_router.peering import HELLO, JOURNAL, Peering
 from trishula_router.principals import Principals
@@ -184,11 +185,12 @@ class Node:
             clock=clock,
             now=now,
         )
+        self.outcomes = Outcomes(store)
         self.intake = Intake(
             store,
             Room(self.mailroom, config.limits),
             Receipts(config.node, store, self.peering, tell=router.tell, now=now),
-            Recipients(principals, self.knows_instance),
+            Recipients(principals, self.knows_instance, self._expect),
             config.limits,
             Rates(
                 Rate(config.limits.rate_per_s, config.limits.burst),
@@ -352,6 +354,10 @@ class Node:
     def knows_instance(self, address: str) -> bool:
         """Whether messages to an instance are taken."""
         return self._is_there(address) or self.instances.knows(address, self._clock.seconds())
+
+    def _expect(self, address: str) -> None:
+        """An instance that is gone gets an answer all the same: its mailbox lasts for a grace time again."""
+        self.instances.remember(address, self._clock.seconds())
 
     def _is_there(self, address: str) -> bool:
         # Asked for each message to an instance: most are here, and to look here costs the least.

@@ -68,6 +68,7 @@ class Procedures:
             uris.MAILBOX_FETCH: self._fetch,
             uris.MAILBOX_PEEK: self._peek,
             uris.MAILBOX_STATUS: self._status,
+            uris.MAILBOX_ANSWER: self._answer,
             uris.MAILBOX_CANCEL: self._cancel,
             uris.DIRECTORY_LIST: self._list,
             uris.DIRECTORY_GET: self._get,
@@ -208,6 +209,11 @@ class Procedures:
     async def _status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "status", 1, 1)
         return await self._node.audit.status(caller.agent, arguments.read_ids(raw, "ids", arguments.FETCH_LIMIT))
+
+    async def _answer(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (message_id,) = arguments.read_positional(args, "answer", 1, 1)
+        (checked,) = arguments.read_ids([message_id], "id", 1)
+        return await self._node.outcomes.of(caller.agent, checked)
 
     async def _cancel(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
         (raw,) = arguments.read_positional(args, "cancel", 1, 1)

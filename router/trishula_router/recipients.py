@@ -11,7 +11,8 @@
 =========================  ==========================================  ================================================
 
 An agent may always write to itself, and may answer a COMMAND that it got (:func:`trishula_router.mailroom.got`)
-whatever its grants say.
+whatever its grants say, and also if the instance that asked is gone: another one may ask for the answer
+(:mod:`.outcomes`).
 """
 
 from __future__ import annotations
@@ -46,16 +47,24 @@ class Recipients:
     Args:
         registry: who may be written to, by whom.
         knows_instance: whether an address with an instance is there.
+        expect: told of one that is not, and gets an answer all the same.
     """
 
-    def __init__(self, registry: Registry, knows_instance: Callable[[str], bool]) -> None:
+    def __init__(
+        self, registry: Registry, knows_instance: Callable[[str], bool], expect: Callable[[str], None]
+    ) -> None:
         self._registry = registry
         self._knows_instance = knows_instance
+        self._expect = expect
 
     def is_granted(self, agent: str, to: str) -> bool:
         """Whether the grants of an agent cover an address (one that was checked)."""
         principal = self._registry.get(agent)
         return principal is None or principal.may_send(_granted_as(to))
+
+    def takes(self, agent: str, to: str) -> bool:
+        """Whether what an agent sends to an address (one that was checked) is taken, whatever it is."""
+        return self.is_granted(agent, to) and ("/" not in to or self._knows_instance(to))
 
     def of_broadcast(self, agent: str) -> tuple[str, ...]:
         """Everybody that a broadcast of an agent is for."""
@@ -68,7 +77,7 @@ class Recipients:
             agent: the session's authid.
             message: one that was checked.
             index: its place in the call, for refusals.
-            as_answer: whether it answers a COMMAND, so that it needs no grant.
+            as_answer: whether it answers a COMMAND, so that it needs no grant, and nobody who is there.
 
         Raises:
             AgentUnknown, RecipientUnknown, RecipientForbidden, InstanceUnknown: it may not go there.
@@ -92,10 +101,12 @@ class Recipients:
         if message.to == BROADCAST:
             return self.of_broadcast(agent)
         if address.instance is not None and not self._knows_instance(message.to):
-            raise InstanceUnknown(
-                f"{place}, and that instance is not there (any more); write to {address.agent}, whose mailbox is "
-                "always there"
-            )
+            if not as_answer:
+                raise InstanceUnknown(
+                    f"{place}, and that instance is not there (any more); write to {address.agent}, whose mailbox is "
+                    "always there"
+                )
+            self._expect(message.to)
         return (message.to,)
 
 

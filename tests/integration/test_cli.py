@@ -20,6 +20,8 @@ pytestmark = pytest.mark.node
 
 BOT = '''
 """An agent for tests."""
+import asyncio
+
 from trishula import Agent
 
 agent = Agent("bot", capabilities=["echo"])
@@ -33,6 +35,18 @@ def echo(text: str = "", times: int = 1) -> dict:
 @agent.procedure()
 async def broken() -> None:
     raise RuntimeError("the disk is gone")
+
+
+runs = 0
+
+
+@agent.procedure()
+async def count(seconds: float = 0.0) -> int:
+    global runs
+    runs += 1
+    now = runs
+    await asyncio.sleep(seconds)
+    return now
 
 
 @agent.on("STATUS")
@@ -138,6 +152,53 @@ def test_a_mistyped_capability_is_named_at_once(users: Users) -> None:
     assert 'announced "ehco"' in users.run("dc", "why", "cli.slip")
     unanswered = users.run("dc", "call", "capability:ehco", "echo", "--timeout", "1s", code=Exit.OUTCOME_UNKNOWN)
     assert 'announced "ehco"' in unanswered
+
+
+def test_a_call_that_is_made_again_by_another_process_gets_the_first_answer(users: Users) -> None:
+    first = users.json("dc", "call", "bot", "count", "--id", "job.1")
+    assert users.json("dc", "call", "bot", "count", "--id", "job.1") == first
+    # The next run is the next number: the second call ran nothing.
+    assert users.json("dc", "call", "bot", "count") == first + 1
+    said = users.run("dc", "call", "bot", "count", "1", "--id", "job.1", code=Exit.REFUSED)
+    assert 'message.id is "job.1", and dc has used it already, for the COMMAND to bot that was accepted at ' in said
+
+
+def test_a_call_that_is_made_again_while_it_runs_gets_its_answer_when_it_comes(users: Users) -> None:
+    before = users.json("dc", "call", "bot", "count")
+    users.run("dc", "call", "bot", "count", "4", "--id", "job.2", "--timeout", "300ms", code=Exit.OUTCOME_UNKNOWN)
+    # The process that called first is gone; this one is another instance, with an address of its own.
+    assert users.json("dc", "call", "bot", "count", "4", "--id", "job.2", "--timeout", "30s") == before + 1
+    assert users.json("dc", "call", "bot", "count") == before + 2
+
+
+def test_a_call_is_cancelled_by_its_time(users: Users) -> None:
+    told = json.loads(
+        users.run(
+            "dc", "call", "idle", "echo", "--timeout", "200ms", "--ttl", "300ms", "--json", code=Exit.OUTCOME_UNKNOWN
+        )
+    )
+    until = time.monotonic() + 30
+    while users.json("dc", "why", told["id"])["messages"][0]["state"] != "expired":
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+def test_everybody_can_not_be_called(users: Users) -> None:
+    said = users.run("dc", "call", "broadcast", "count", code=Exit.REFUSED)
+    assert 'a call waits for one answer, and "broadcast" is everybody' in said
+
+
+def test_the_same_id_from_another_process(users: Users) -> None:
+    first = users.json("dc", "send", "bot", "--text", "go", "--id", "deploy-42", "--wait")
+    again = users.json("dc", "send", "bot", "--text", "go", "--id", "deploy-42", "--wait")
+    assert (first["status"], again["status"]) == ("accepted", "duplicate")
+    assert first["seq"] == again["seq"]
+    (life,) = users.json("bot", "why", "deploy-42")["messages"]
+    assert [event["kind"] for event in life["events"]] == ["accepted", "delivered", "done"]
+    for args in (["bot", "--text", "stop"], ["idle", "--text", "go"], ["broadcast", "--text", "go"]):
+        said = users.run("dc", "send", *args, "--id", "deploy-42", code=Exit.REFUSED)
+        assert "dc has used it already, for the STATUS to bot" in said, args
+    assert "deploy-42" not in users.run("idle", "inbox", "--peek", "--json")
 
 
 def test_send_wait_why(users: Users) -> None:

@@ -81,7 +81,7 @@ class FakeBus:
         timeout_s: float = 10.0,
         **options: Any,
     ) -> Any:
-        self._note("call", agent, procedure, list(args), dict(kwargs or {}), timeout_s)
+        self._note("call", agent, procedure, list(args), dict(kwargs or {}), timeout_s, **options)
         return self.result
 
     def rpc_with(

@@ -19,7 +19,7 @@ from trishula.settings import Settings
 from trishula.surroundings import Surroundings
 from trishula.transport import Connection, Endpoint, Link, LinkLost, Listener
 
-__all__ = ["NOW_MS", "PROCESS", "FakeConnection", "FakeLink", "settings", "surroundings"]
+__all__ = ["NOW_MS", "PROCESS", "Asked", "FakeConnection", "FakeLink", "settings", "surroundings"]
 
 NOW_MS = 1_800_000_000_000
 #: What a client tells of its process as it attaches.

@@ -44,6 +44,7 @@ ALLOWED = [
     ("agni", "agent", "call", uris.MAILBOX_FETCH),
     ("agni", "agent", "call", uris.MAILBOX_PEEK),
     ("agni", "agent", "call", uris.MAILBOX_STATUS),
+    ("agni", "agent", "call", uris.MAILBOX_ANSWER),
     ("agni", "agent", "call", uris.MAILBOX_CANCEL),
     ("agni", "agent", "call", uris.DIRECTORY_LIST),
     ("agni", "agent", "call", uris.DIRECTORY_GET),

@@ -528,6 +528,15 @@ def test_call(trishula: Trishula, bus: FakeBus) -> None:
     assert bus.asked == [("call", ("agni", "host_report", ["/var", 3], kwargs, 30.0), {})]
 
 
+def test_call_with_an_id_and_a_time_to_live(trishula: Trishula, bus: FakeBus) -> None:
+    bus.result = 5
+    trishula("call", "agni", "f", "--id", "c1", "--ttl", "2h")
+    assert bus.asked == [("call", ("agni", "f", [], {}, 10.0), {"id": "c1", "ttl_ms": 7_200_000})]
+    assert "--live stores nothing" in trishula("call", "agni", "f", "--id", "c1", "--live").err
+    assert "--ttl is 'x'" in trishula("call", "agni", "f", "--ttl", "x").err
+    assert len(bus.asked) == 1
+
+
 def test_call_live_with_json(trishula: Trishula, bus: FakeBus) -> None:
     bus.result = [1, None]
     ran = trishula("call", "agni", "f", "1", "--args", "[2]", "--kwargs", '{"a": 3}', "--live", "--json")

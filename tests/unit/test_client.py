@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from tests.support.faketransport import NOW_MS, PROCESS, FakeConnection, FakeLink, settings, surroundings
+from tests.support.faketransport import (
+    NOW_MS,
+    PROCESS,
+    Asked,
+    FakeConnection,
+    FakeLink,
+    settings,
+    surroundings,
+)
 from trishula import uris
 from trishula.awaiting import Pending, start
 from trishula.client import Client
@@ -422,6 +430,146 @@ def test_a_call_without_an_answer_in_time_is_unknown_and_can_be_asked_for_again(
     again = setup.client.call_with("agni", "p", id=error.message_id)
     assert again.result() == "late"
     assert len(link.sent()) == 1
+
+
+def duplicate(link: FakeLink, asked: Asked) -> None:
+    """The node has that COMMAND already."""
+    (message,) = asked.args[0]
+    asked.answer.resolve([{**link.receipt(message), "status": "duplicate"}])
+
+
+def earlier_call(setup: Setup, *, timeout: float = 10) -> tuple[FakeLink, Pending[Any]]:
+    """A call under the id of one that another process made."""
+    link = setup.join()
+    link.holding = {uris.MAILBOX_SEND, uris.MAILBOX_ANSWER}
+    outcome = setup.client.call_with("agni", "p", id="c1", timeout_s=timeout)
+    setup.turn()
+    duplicate(link, link.open_calls(uris.MAILBOX_SEND)[0])
+    return link, outcome
+
+
+RESULT = {"type": "RESULT", "id": "r1", "to": "dc/9999", "from": "agni", "reply_to": "c1", "payload": 5}
+
+
+def test_a_call_that_another_process_made_gets_its_answer_when_it_is_there(setup: Setup) -> None:
+    link, outcome = earlier_call(setup)
+    for state in ("accepted", "delivered", "delivered"):
+        (asked,) = link.open_calls(uris.MAILBOX_ANSWER)
+        assert asked.args == ["c1"]
+        asked.answer.resolve({"state": state})
+        assert link.open_calls(uris.MAILBOX_ANSWER) == []
+        setup.clock.pump([0.5])
+    link.open_calls(uris.MAILBOX_ANSWER)[0].answer.resolve({"state": "done", "message": RESULT})
+    assert outcome.result() == 5
+    setup.clock.pump([1.0] * 3)
+    assert link.open_calls(uris.MAILBOX_ANSWER) == []
+
+
+def test_a_call_whose_answer_comes_to_us_is_not_asked_for_any_more(setup: Setup) -> None:
+    link, outcome = earlier_call(setup)
+    link.open_calls(uris.MAILBOX_ANSWER)[0].answer.resolve({"state": "delivered"})
+    answer(link, "c1", payload=7)
+    assert outcome.result() == 7
+    setup.clock.pump([1.0] * 3)
+    assert link.open_calls(uris.MAILBOX_ANSWER) == []
+
+
+def test_an_answer_that_was_asked_for_and_is_delivered_as_well_comes_once(setup: Setup) -> None:
+    link, outcome = earlier_call(setup)
+    told = {"state": "done", "message": {**RESULT, "to": "dc/7f3a"}}
+    link.open_calls(uris.MAILBOX_ANSWER)[0].answer.resolve(told)
+    assert outcome.result() == 5
+    answer(link, "c1", payload=5)
+    setup.turn()
+    assert setup.got == []
+    assert link.args_of(uris.MAILBOX_ACK) == [[["9.1"]]]
+    # The next one of that name is none of it.
+    answer(link, "c1", payload=6)
+    assert [delivery.message.payload for delivery in setup.got] == [6]
+
+
+def test_a_call_that_another_process_made_and_that_failed_fails(setup: Setup) -> None:
+    link, outcome = earlier_call(setup)
+    error = {**RESULT, "type": "ERROR", "payload": {"error": "ValueError", "message": "no"}}
+    link.open_calls(uris.MAILBOX_ANSWER)[0].answer.resolve({"state": "done", "message": error})
+    assert str(error_of(outcome)) == "p of agni failed with ValueError: no"
+
+
+def test_a_call_that_was_cancelled_ends(setup: Setup) -> None:
+    link, outcome = earlier_call(setup)
+    link.open_calls(uris.MAILBOX_ANSWER)[0].answer.resolve({"state": "cancelled"})
+    assert str(error_of(outcome)) == "the COMMAND c1 to agni (p) is cancelled"
+
+
+def test_an_answer_that_is_not_kept_any_more_is_said_so(setup: Setup) -> None:
+    link, outcome = earlier_call(setup, timeout=1)
+    for _ in range(8):
+        for asked in link.open_calls(uris.MAILBOX_ANSWER):
+            asked.answer.resolve({"state": "done"})
+        setup.clock.pump([0.25])
+    assert str(error_of(outcome)) == (
+        "agni has answered p (c1) before, and the answer is not kept any more: ask with trishula why c1"
+    )
+
+
+@pytest.mark.parametrize("error", [ProcedureUnknown("no such procedure"), NotAllowed("not there")])
+def test_a_node_of_before_is_not_asked_twice(setup: Setup, error: TrishulaError) -> None:
+    link, outcome = earlier_call(setup, timeout=3)
+    link.open_calls(uris.MAILBOX_ANSWER)[0].answer.reject(error)
+    setup.clock.pump([1.0, 1.0])
+    assert link.open_calls(uris.MAILBOX_ANSWER) == []
+    answer(link, "c1", payload=7)
+    assert outcome.result() == 7
+
+
+def test_a_fault_of_the_node_is_asked_about_again(setup: Setup) -> None:
+    link, outcome = earlier_call(setup)
+    link.open_calls(uris.MAILBOX_ANSWER)[0].answer.reject(StorageFailed("not now"))
+    setup.clock.pump([1.0])
+    link.open_calls(uris.MAILBOX_ANSWER)[0].answer.resolve({"state": "done", "message": RESULT})
+    assert outcome.result() == 5
+
+
+def test_a_new_call_is_not_asked_about(setup: Setup) -> None:
+    link = setup.join()
+    setup.client.call("agni", "p").when_done(lambda pending: pending.error)
+    setup.turn()
+    setup.clock.pump([1.0] * 3)
+    assert link.args_of(uris.MAILBOX_ANSWER) == []
+
+
+def test_a_call_lives_as_long_as_its_caller_waits_and_half_a_minute_more(setup: Setup) -> None:
+    link = setup.join()
+    each: list[dict[str, Any]] = [{}, {"ttl_ms": 5}, {"deadline_at": NOW_MS + 5}]
+    for options in each:
+        setup.client.call_with("agni", "p", timeout_s=3.5, **options).when_done(lambda pending: pending.error)
+    setup.turn()
+    assert [(one.get("ttl_ms"), one.get("deadline_at")) for one in link.sent()] == [
+        (33_500, None),
+        (5, None),
+        (None, NOW_MS + 5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("agent", "sentence"),
+    [
+        (
+            "broadcast",
+            'a call waits for one answer, and "broadcast" is everybody: call each agent, or send',
+        ),
+        ("No Name", "'No Name' can't be called: "),
+        ("", "'' can't be called: "),
+        (5, "5 can't be called: "),
+    ],
+)
+def test_who_can_not_be_called_is_said_at_once(setup: Setup, agent: Any, sentence: str) -> None:
+    link = setup.join()
+    error = error_of(setup.client.call(agent, "p"))
+    assert isinstance(error, ArgumentInvalid)
+    assert str(error).startswith(sentence)
+    setup.turn()
+    assert link.sent() == []
 
 
 def test_a_call_without_a_node_was_not_sent_and_will_not_run(setup: Setup) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.state import DURATION, State, json_option, parse_json, plain
+from trishula.cli.state import DURATION, State, json_option, milliseconds, parse_json, plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,6 +21,10 @@ __all__ = ["call"]
 @click.option("--args", "args_json", metavar="JSON", help="The positional arguments, a JSON list (or @FILE, -).")
 @click.option("--kwargs", "kwargs_json", metavar="JSON", help="The named arguments, a JSON map (or @FILE, -).")
 @click.option("--timeout", type=DURATION, default="10s", show_default=True, help="How long to wait for the answer.")
+@click.option("--id", "message_id", metavar="ID", help="The id of an earlier call: ask for its answer.")
+@click.option(
+    "--ttl", metavar="DURATION", help='How long the node tries to deliver it, such as "2h" (default: --timeout + 30s).'
+)
 @click.option("--live", is_flag=True, help="Call the connected agent directly: faster, and nothing is stored.")
 @json_option
 @click.pass_obj
@@ -32,12 +36,15 @@ def call(
     args_json: str | None,
     kwargs_json: str | None,
     timeout: float,
+    message_id: str | None,
+    ttl: str | None,
     live: bool,
 ) -> None:
     """Run PROCEDURE of AGENT and print the result.
 
-    The call is a COMMAND: it is on disk before it runs, and runs also if the agent comes back only later. If no answer
-    comes in time the message's id is printed to ask again with. A VALUE is JSON if it can be read so, and text if not.
+    The call is a COMMAND: it is on disk before it runs. If no answer comes in time the message's id is printed, to ask
+    again with --id: nothing runs twice. An agent that is away runs it if it comes back before --ttl is over. A VALUE is
+    JSON if it can be read so, and text if not.
 
     \b
     Examples:
@@ -47,17 +54,21 @@ def call(
     """
     args, kwargs = _arguments(arguments)
     if args_json is not None:
-        given = parse_json(args_json, "--args")
-        if not isinstance(given, list):
+        listed = parse_json(args_json, "--args")
+        if not isinstance(listed, list):
             raise click.UsageError("--args must be a JSON list, such as '[1, \"two\"]'")
-        args = [*args, *given]
+        args = [*args, *listed]
     if kwargs_json is not None:
         named = parse_json(kwargs_json, "--kwargs")
         if not isinstance(named, dict):
             raise click.UsageError('--kwargs must be a JSON map, such as \'{"disk": "/"}\'')
         kwargs = {**kwargs, **named}
+    if live and (message_id is not None or ttl is not None):
+        raise click.UsageError("--live stores nothing, so it has neither --id nor --ttl; leave them out")
+    options = {"id": message_id, "ttl_ms": milliseconds(ttl, "--ttl")}
+    given = {} if live else {key: value for key, value in options.items() if value is not None}
     with state.bus(timeout) as bus:
-        result = (bus.rpc_with if live else bus.call_with)(agent, procedure, args, kwargs, timeout_s=timeout)
+        result = (bus.rpc_with if live else bus.call_with)(agent, procedure, args, kwargs, timeout_s=timeout, **given)
     state.show(result, lambda: _render(result))
 
 

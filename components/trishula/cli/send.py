@@ -15,10 +15,10 @@ import click
 import msgspec
 
 from trishula import uris
-from trishula.cli.state import DURATION, State, json_option, parse_json, plain
+from trishula.cli.state import DURATION, State, json_option, milliseconds, parse_json, plain
 from trishula.errors import CallFailed, OutcomeUnknown, TrishulaError
 from trishula.message import DEFAULT_PRIORITY, MESSAGE_TYPES
-from trishula.units import parse_duration_s, show_duration
+from trishula.units import show_duration
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -123,7 +123,7 @@ def send(
         "reply_to": reply_to,
         "procedure": procedure,
         "subject": subject,
-        "ttl_ms": _milliseconds(ttl),
+        "ttl_ms": milliseconds(ttl, "--ttl"),
         "copies": copies,
     }
     with state.bus(timeout) as bus:
@@ -150,15 +150,6 @@ def send(
         raise CallFailed(
             f"the message {receipt.id} was accepted and ended as {outcome['state']}: trishula why {receipt.id}"
         )
-
-
-def _milliseconds(span: str | None) -> int | None:
-    if span is None:
-        return None
-    try:
-        return int(parse_duration_s(span) * 1000)
-    except ValueError as error:
-        raise click.UsageError(f"--ttl is {span!r}; {error}") from None
 
 
 def _outcome(bus: Bus, message_id: str, timeout_s: float) -> dict[str, Any]:

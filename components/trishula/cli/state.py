@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from trishula.blocking import Bus
 
-__all__ = ["DURATION", "State", "json_option", "local_time", "parse_json", "plain"]
+__all__ = ["DURATION", "State", "json_option", "local_time", "milliseconds", "parse_json", "plain"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -143,6 +143,20 @@ def parse_json(text: str, what: str) -> Any:
     if half is not None:
         raise click.UsageError(f"{source} has half of a character, {ascii(half[0])[1:-1]}, which is no text")
     return value
+
+
+def milliseconds(span: str | None, option: str) -> int | None:
+    """What an option says that takes a span with its unit, for the wire.
+
+    Raises:
+        click.UsageError: it is none.
+    """
+    if span is None:
+        return None
+    try:
+        return int(parse_duration_s(span) * 1000)
+    except ValueError as error:
+        raise click.UsageError(f"{option} is {span!r}; {error}") from None
 
 
 def _decoded(content: bytes, source: str) -> str:
