@@ -74,7 +74,8 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         seq: the sender's own counter per recipient.
         subject: one line for people.
         ttl_ms: how long the node tries to deliver it, from its acceptance.
-        deadline_at: after this instant its result is of no use to anybody.
+        deadline_at: after this instant its result is of no use to anybody: by the sender's clock where it is sent, by
+            the node's where it is delivered.
         traceparent: W3C trace context, carried through.
         accepted_at: the node's clock at acceptance; set by the node alone.
     """

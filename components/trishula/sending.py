@@ -15,7 +15,7 @@ import msgspec
 
 from trishula import uris
 from trishula.awaiting import Pending
-from trishula.errors import MessageInvalid, OutboxFull, OutcomeUnknown, PayloadNotJson, TrishulaError
+from trishula.errors import KeyUnknown, MessageInvalid, OutboxFull, OutcomeUnknown, PayloadNotJson, TrishulaError
 from trishula.membership import Membership
 from trishula.message import encode_payload
 from trishula.names import BROADCAST, ID_RULE, is_message_id
@@ -70,6 +70,8 @@ class Sending:
         self._keeps = keeps
         self._outbox = Outbox(random=around.random, limits=limits)
         self._is_on_record = False
+        #: The session of a node that doesn't take what our clock says.
+        self._undated: Link | None = None
         self._retrying: Timer | None = None
         self._retrying_at_s = 0.0
         # Unique without a call for each: a random word per client, a number per message.
@@ -204,16 +206,26 @@ class Sending:
         self._wake()
 
     def _offer(self, link: Link, batch: Batch) -> None:
-        args: list[Any] = [[entry.wire for entry in batch.entries]]
+        wires = [entry.wire for entry in batch.entries]
+        options: dict[str, Any] = {}
         if batch.copies is not None:
-            args.append({"copies": batch.copies})
+            options["copies"] = batch.copies
+        if link is not self._undated and any("deadline_at" in wire for wire in wires):
+            # What our clock says, so that the node understands the deadlines: one of the two may be wrong.
+            options["sent_at"] = self._around.now_ms()
+        args: list[Any] = [wires, options] if options else [wires]
         link.call(uris.MAILBOX_SEND, args, timeout_s=_TIMEOUT_S).when_done(
-            lambda pending: self._offered(batch, pending)
+            lambda pending: self._offered(link, batch, pending)
         )
 
-    def _offered(self, batch: Batch, pending: Pending[Any]) -> None:
+    def _offered(self, link: Link, batch: Batch, pending: Pending[Any]) -> None:
         error = pending.error
         now_s = self._clock.seconds()
+        if isinstance(error, KeyUnknown) and link is not self._undated:
+            # A node of the first release; it took nothing of this call.
+            self._undated = link
+            self._offer(link, batch)
+            return
         if error is None:
             try:
                 receipts = msgspec.convert(pending.result(), list[Receipt])

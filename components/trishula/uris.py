@@ -7,7 +7,7 @@ are integer milliseconds since the epoch (``…_at``), spans are seconds (``…_
 
 Mailbox (caller: any agent; each acts only for its own mailboxes):
 
-``mailbox.send([message…], {copies?})`` → ``[receipt…]``
+``mailbox.send([message…], {copies?, sent_at?})`` → ``[receipt…]``
     In order; a refused message does not refuse its neighbours. receipt = ``{id, status: "accepted" | "duplicate" |
     "refused", node, seq, copies, error?, detail?, retry_after_s?, missed?, warning?}``. It is answered when the
     messages are on disk.
@@ -20,6 +20,9 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     because nobody who is present announced the capability that it is to.
     ``copies``: 1 doesn't wait for a second node, 2 is refused for now where there is none; without it the node waits
     for the second copy where it can be had, a second at most. In the receipt: on how many nodes it is by then.
+    ``sent_at``: what the sender's clock says at this call. A message's ``deadline_at`` is by the sender's clock, and
+    the node puts it into its own, by ``sent_at``, or else by what the session's beats have shown, or else by the newest
+    ``timestamp`` of the call, which can only make it later; a node of the first release refuses ``sent_at``.
     Order: what a session sends to one recipient with one urgency reaches its mailbox in the order of the calls, and
     within a call in that of the list. When the node refuses a message for now (a refusal with ``retry_after_s``), it
     refuses what the session sends to that ``to`` after it too, with the same ``error``, unless it is more urgent or a
@@ -91,7 +94,9 @@ Calls to agents: ``agent.<agent>.<procedure>``: registered by that agent, callab
 
 Directory (caller: any agent): ``directory.list()``, ``directory.get(agent)``, ``directory.find({capability?,
 presence?})`` → entries ``{agent, presence, since, node, capabilities, …}``; ``directory.beat({sent_at, state?,
-busy_until?, load?, progress?})`` → ``{received_at, answered_at}``. May be repeated: yes.
+busy_until?, load?, progress?})`` → ``{received_at, answered_at}``. ``sent_at`` and ``busy_until`` are by the
+agent's clock; the entry has ``busy_until`` by the node's, and in ``clock_skew_ms`` by how much the agent's clock is
+ahead. May be repeated: yes.
 
 Dead letters (caller: an operator): ``admin.dead.list({agent?, limit?, after?})`` → ``{letters: [{seq, from, id, to,
 type, reason, failures, attempts, dead_at, bytes}…], more}``; ``admin.dead.show(seq)`` → the letter with its

@@ -71,10 +71,11 @@ class _Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class SendOptions(_Options, frozen=True, kw_only=True):
-    """``mailbox.send``: on how many nodes the sender insists."""
+    """``mailbox.send``: on how many nodes the sender insists, and what its clock says."""
 
     copies: Annotated[int, msgspec.Meta(ge=1, le=2)] | None = None
-    RULES: ClassVar[Mapping[str, str]] = {"copies": "1 or 2"}
+    sent_at: _Instant | None = None
+    RULES: ClassVar[Mapping[str, str]] = {"copies": "1 or 2", "sent_at": _INSTANT_RULE + ", the sender's clock"}
 
 
 class AttachOptions(_Options, frozen=True, kw_only=True):

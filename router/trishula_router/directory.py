@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trishula_router.options import PresencePolicy
+from trishula_router.peer_clocks import ahead_of
 
 __all__ = ["Directory", "Known", "Seen", "next_change_at", "presence_of"]
 
@@ -45,6 +46,8 @@ class _Session:
     joined_at: int
     acted: bool = False
     instance: str | None = None
+    #: See :attr:`Known.skews_ms`: of several sessions each may be on a machine of its own.
+    skews_ms: list[int] = field(default_factory=list)
 
     def counts(self, now: int) -> bool:
         """Whether it stands for the agent itself."""
@@ -73,7 +76,7 @@ class Known:
         capabilities: as the agent announced them at its last attach.
         heartbeat_s: how often it said it beats; ``None`` before its first attach.
         seen_at: its last sign of life.
-        busy_until: until when it said it is busy.
+        busy_until: until when it said it is busy, by the node's clock.
         says: the state it gave with its last beat.
         load: the load it gave with its last beat, in its own measure.
         beat_at: its last heartbeat.
@@ -259,7 +262,12 @@ class Directory:
         """
         self.joined(agent, session, now)
         known = self._known[agent]
-        if known.sessions[session].instance is not None:
+        one = known.sessions[session]
+        if sent_at is not None:
+            one.skews_ms = [*one.skews_ms[-_SKEW_SAMPLES + 1 :], sent_at - now]
+            if busy_until is not None:
+                busy_until -= ahead_of(sent_at, now)
+        if one.instance is not None:
             return
         known.seen_at = known.beat_at = now
         if (state, busy_until) != (known.says, known.busy_until) or known.presence not in _PRESENT:
@@ -268,7 +276,13 @@ class Directory:
         if progress != known.progress:
             known.progress, known.progress_at = progress, None if progress is None else now
         if sent_at is not None:
-            known.skews_ms = [*known.skews_ms[-_SKEW_SAMPLES + 1 :], sent_at - now]
+            known.skews_ms = one.skews_ms
+
+    def ahead_ms(self, agent: str, session: int) -> int | None:
+        """By how much the clock of a session is ahead of the node's, as its beats show; ``None`` if it never beat."""
+        known = self._known.get(agent)
+        one = None if known is None else known.sessions.get(session)
+        return max(one.skews_ms) if one is not None and one.skews_ms else None
 
     def left(self, session: int) -> str | None:
         """A session is gone; returns whose it was."""

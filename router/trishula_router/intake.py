@@ -50,6 +50,7 @@ from trishula_router.rates import Rates
 from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients, is_reply
 from trishula_router.room import Missed, Room
+from trishula_router.sender_clock import SenderClock
 from trishula_router.store.identity import Key, content_digest, earlier, is_known, key_of, latest_use, repeated
 from trishula_router.store.interface import Accepted, Draft, Earlier, State, Store, StoredMessage
 
@@ -132,6 +133,7 @@ class Intake:
         *,
         copies: int | None,
         now: int,
+        clock: SenderClock,
         beat: Callable[[int | None], None],
     ) -> list[dict[str, Any]]:
         """Accept or refuse each message.
@@ -142,6 +144,7 @@ class Intake:
             raws: the messages as they came.
             copies: on how many nodes the sender insists; ``None``: on as many as are usual and can be had.
             now: ms.
+            clock: the sender's.
             beat: takes a heartbeat of the session, with the time that its clock showed, if it told one.
 
         Returns:
@@ -171,7 +174,7 @@ class Intake:
                 else:
                     refused[index] = message
                     turn.check(message.to, message.id, message.priority, now_s)
-                    checked.append(self._admit(agent, message, index, now))
+                    checked.append(self._admit(agent, message, index, now, clock))
                     turn.passed(message.to, message.id)
                     del refused[index]
             except TrishulaError as error:
@@ -182,7 +185,7 @@ class Intake:
             if checked:
                 await self._store_all(agent, checked, receipts, now, copies, turn)
             if replies:
-                await self._send_replies(agent, replies, receipts, refused, now, copies, turn)
+                await self._send_replies(agent, replies, receipts, refused, now, clock, copies, turn)
             if refused:
                 await self._admit_repeats(agent, refused, receipts, turn, now)
             for index, message in acks:
@@ -221,6 +224,7 @@ class Intake:
         receipts: list[dict[str, Any]],
         refused: dict[int, Message],
         now: int,
+        clock: SenderClock,
         copies: int | None,
         turn: Turn,
     ) -> None:
@@ -242,7 +246,7 @@ class Intake:
                 refused[index] = message
                 is_answer = (message.reply_to, message.to) in asked
                 turn.check(message.to, message.id, message.priority, self._now_s())
-                checked.append(self._admit(agent, message, index, now, as_answer=is_answer))
+                checked.append(self._admit(agent, message, index, now, clock, as_answer=is_answer))
                 turn.passed(message.to, message.id)
                 del refused[index]
             except TrishulaError as error:
@@ -251,13 +255,25 @@ class Intake:
         if checked:
             await self._store_all(agent, checked, receipts, now, copies, turn)
 
-    def _admit(self, agent: str, message: Message, index: int, now: int, *, as_answer: bool = False) -> _Checked:
+    def _admit(
+        self,
+        agent: str,
+        message: Message,
+        index: int,
+        now: int,
+        clock: SenderClock,
+        *,
+        as_answer: bool = False,
+    ) -> _Checked:
         """What to store, its place in the mailboxes reserved."""
         wire = message.to_wire()
         wire["accepted_at"] = now
+        deadline_at = message.deadline_at
+        if deadline_at is not None:
+            wire["deadline_at"] = deadline_at = clock.here(deadline_at)
         recipients = self._recipients.find(agent, message, index, as_answer=as_answer)
         expires_at = now + (self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms)
-        by_deadline = message.deadline_at is not None and message.deadline_at < expires_at
+        by_deadline = deadline_at is not None and deadline_at < expires_at
         envelope = msgspec.json.encode(wire)
         taken, missed = self._room.take(recipients, len(envelope))
         assert message.sender is not None
@@ -267,7 +283,7 @@ class Intake:
             taken,
             message.type,
             message.priority,
-            message.deadline_at if by_deadline and message.deadline_at is not None else expires_at,
+            expires_at if deadline_at is None else min(deadline_at, expires_at),
             envelope,
             by_deadline,
             content_digest(wire),

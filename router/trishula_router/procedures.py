@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -21,6 +22,7 @@ from trishula_router import arguments
 from trishula_router.journal import Kind
 from trishula_router.losses import Life
 from trishula_router.principals import OPERATOR_ROLE
+from trishula_router.sender_clock import SenderClock
 
 if TYPE_CHECKING:
     # The node makes its procedures, and they are nothing without it.
@@ -87,13 +89,21 @@ class Procedures:
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
         raws, options = arguments.read_positional(args, "send", 1, 2)
         batch = arguments.read_list(raws, "messages", self._node.config.limits.batch_messages)
-        copies = arguments.read(arguments.SendOptions, options, "options").copies
+        said = arguments.read(arguments.SendOptions, options, "options")
+        now = self._node.now()
+        measured_ms = partial(self._node.directory.ahead_ms, caller.agent, caller.session)
 
         def beat(sent_at: int | None) -> None:
             self._node.directory.beat(caller.agent, caller.session, self._node.now(), sent_at=sent_at)
 
         return await self._node.intake.send(
-            caller.agent, caller.session, batch, copies=copies, now=self._node.now(), beat=beat
+            caller.agent,
+            caller.session,
+            batch,
+            copies=said.copies,
+            now=now,
+            clock=SenderClock(now, said.sent_at, measured_ms, batch),
+            beat=beat,
         )
 
     async def _attach(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:

@@ -186,7 +186,7 @@ PROCEDURES = (
         uris.MAILBOX_SEND,
         (
             Param("messages", MESSAGE, many=True),
-            Param(_OPTIONS, (Field("copies", st.just(1), is_copies),)),
+            Param(_OPTIONS, (Field("copies", st.just(1), is_copies), Field("sent_at", instants, _INSTANT))),
         ),
         1,
         _each(_is_receipt),

@@ -28,6 +28,7 @@ from trishula.errors import (
     BusUnreachable,
     CallFailed,
     DeadLetter,
+    KeyUnknown,
     MailboxFull,
     MessageInvalid,
     NodeStopping,
@@ -213,6 +214,45 @@ def test_the_agent_itself_leaves_its_name_to_the_node(clock: Clock) -> None:
     assert "from" not in link.sent()[0]
     assert link.sent()[0]["to"] == "broadcast"
     assert uris.MAILBOX_ATTACH not in [one.uri for one in link.asked]
+
+
+def test_with_a_deadline_it_says_what_its_clock_says(setup: Setup) -> None:
+    link = setup.join(prepare=lambda link: setattr(link, "copies", 2))
+    setup.client.send("agni", id="a")
+    setup.turn()
+    setup.client.send("agni", id="b", deadline_at=NOW_MS + 5000)
+    setup.turn()
+    setup.client.send("agni", id="c", deadline_at=NOW_MS + 5000, copies=2)
+    setup.turn()
+    assert [args[1:] for args in link.args_of(uris.MAILBOX_SEND)] == [
+        [],
+        [{"sent_at": NOW_MS}],
+        [{"copies": 2, "sent_at": NOW_MS}],
+    ]
+
+
+def test_a_node_of_the_first_release_gets_the_message_all_the_same(setup: Setup) -> None:
+    link = setup.join()
+    link.holding.add(uris.MAILBOX_SEND)
+    sent = [setup.client.send("agni", id="a", deadline_at=NOW_MS + 5000)]
+    setup.turn()
+    (asked,) = link.open_calls(uris.MAILBOX_SEND)
+    asked.answer.reject(KeyUnknown("options has the unknown key 'sent_at'; the known keys are copies"))
+    (again,) = link.open_calls(uris.MAILBOX_SEND)
+    assert len(again.args) == 1
+    again.answer.resolve(link.usual(again))
+    sent.append(setup.client.send("agni", id="b", deadline_at=NOW_MS + 5000))
+    setup.turn()
+    (later,) = link.open_calls(uris.MAILBOX_SEND)
+    assert len(later.args) == 1
+    later.answer.resolve(link.usual(later))
+    assert [pending.result().status for pending in sent] == ["accepted", "accepted"]
+    # Another node is asked anew.
+    link.close()
+    other = setup.join()
+    setup.client.send("agni", id="c", deadline_at=NOW_MS + 5000)
+    setup.turn()
+    assert other.args_of(uris.MAILBOX_SEND)[-1][1] == {"sent_at": NOW_MS}
 
 
 def test_the_copies_that_a_sender_insists_on(setup: Setup) -> None:
