@@ -22,7 +22,7 @@ One process at a time: an flock on ``agent.lock`` beside it, which ends with the
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import logging
 import os
 import re
@@ -37,6 +37,12 @@ from trishula.awaiting import Pending, rejected
 from trishula.errors import StateBusy, StateUnusable
 from trishula.outbox import SavedMessage
 from trishula.surroundings import Surroundings, Timer
+
+try:
+    import fcntl
+except ImportError:
+    # Windows: an agent there remembers only as long as it lives.
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["SCHEMA_DIRECTORY", "AgentFile", "Saved", "read_handled"]
 
@@ -111,7 +117,7 @@ class AgentFile:
             # Made before SQLite does, for the mode; its log and index files get the same one.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             path.chmod(0o600)
-            connection = sqlite3.connect(path, isolation_level=None)
+            connection = _connect(path)
             try:
                 _migrate(connection, path)
                 connection.execute("PRAGMA journal_mode=WAL")
@@ -317,8 +323,15 @@ def read_handled(directory: Path) -> frozenset[tuple[str, str]]:
         raise StateUnusable(f"the agent's file {path} can't be read ({error})") from None
 
 
-def _checkpoint(path: Path) -> None:
+def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
+    # For macOS, whose fsync stops at the drive's cache; elsewhere it is the same.
+    connection.execute("PRAGMA fullfsync = ON")
+    return connection
+
+
+def _checkpoint(path: Path) -> None:
+    connection = _connect(path)
     try:
         # Nobody reads, so it goes through to the end as it was when it began.
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -328,6 +341,8 @@ def _checkpoint(path: Path) -> None:
 
 def _take_lock(directory: Path) -> int:
     path = directory / "agent.lock"
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, "this system can't lock a file for one process, as an agent's file must be")
     # A file of its own: SQLite's locks on its files would go with the first descriptor that we close.
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -16,6 +16,7 @@ Meanwhile deliveries wait, and nothing is begun.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -154,10 +155,10 @@ class Keeping:
         except OSError as error:
             sentence = f"{directory} can't be used ({error.strerror or error})"
             if self._is_named:
-                raise StateUnusable(
-                    f"the agent's directory {sentence}; make it writable, or name another with state= or "
-                    "TRISHULA_AGENT_STATE"
-                ) from None
+                way_out = "make it writable, or name another with state= or TRISHULA_AGENT_STATE"
+                if error.errno == errno.ENOSYS:
+                    way_out = "run the agent without a file, by state=False"
+                raise StateUnusable(f"the agent's directory {sentence}; {way_out}") from None
             self._do_without(sentence)
 
     def _do_without(self, reason: str) -> None:

@@ -85,6 +85,20 @@ def test_other_signals_end_it_as_well(node: NodeProcess, number: signal.Signals)
     assert gone_within(family, 1.0)
 
 
+def test_under_nohup_the_end_of_the_terminal_does_not_end_it(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path / "state", within=["nohup"])
+    node.start()
+    process, family = node.process, node.processes()
+    process.send_signal(signal.SIGHUP)
+    # It looks for signals ten times a second, and this takes longer.
+    status = json.loads(node.command("node", "status", "--state", str(node.state_dir)))
+    assert (status["running"], process.poll()) == (True, None)
+    assert all(is_alive(member) for member in family)
+    process.terminate()
+    assert process.wait(15.0) == 0
+    assert gone_within(family, 1.0)
+
+
 def test_a_signal_while_it_starts_ends_it_too(node: NodeProcess) -> None:
     process = node.spawn()
     deadline = time.monotonic() + 20.0

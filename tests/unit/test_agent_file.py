@@ -42,6 +42,43 @@ def again(file: AgentFile, directory: Path, clock: Clock) -> AgentFile:
     return AgentFile.open(directory, surroundings(clock))
 
 
+def test_a_sync_reaches_the_disk_on_macos_too(file: AgentFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    connect = sqlite3.connect
+
+    class Asked(sqlite3.Connection):
+        def close(self) -> None:
+            seen.append(self.execute("PRAGMA fullfsync").fetchone()[0])
+            super().close()
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=Asked, **options))
+    assert file._connection.execute("PRAGMA fullfsync").fetchone() == (1,)
+    file.put(1, encoded("a"), None)
+    assert file.commit()
+    assert file.sync().error is None
+    assert seen == [1], "of the connection that makes the checkpoint"
+
+
+def test_without_locks_the_file_is_refused_in_a_sentence(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trishula.agent_file.fcntl", None)
+    with pytest.raises(OSError) as caught:
+        AgentFile.open(directory, surroundings(Clock()))
+    assert caught.value.strerror == "this system can't lock a file for one process, as an agent's file must be"
+
+
+def test_an_agent_can_be_imported_where_there_are_no_locks() -> None:
+    """As on Windows, whose Python has no fcntl."""
+    program = "import sys; sys.modules['fcntl'] = None\nfrom trishula import Agent\nprint(Agent('agni').name)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=60.0,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "agni\n", "")
+
+
 def test_what_was_committed_is_there_in_the_next_life(file: AgentFile, directory: Path, clock: Clock) -> None:
     file.put(1, encoded("a"), None)
     file.put(2, encoded("b"), 2)

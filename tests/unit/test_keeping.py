@@ -489,6 +489,29 @@ def test_a_home_that_can_not_be_written_to_is_done_without(
     assert (life.ran, acked(link)) == ([("a", 1)], ["a.1"])
 
 
+@pytest.mark.parametrize("is_named", [False, True])
+def test_where_nothing_can_be_locked_an_agent_does_without_a_file(
+    live: Callable[..., Life],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_named: bool,
+) -> None:
+    monkeypatch.setattr("trishula.agent_file.fcntl", None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TRISHULA_AGENT_STATE")
+    life = live(tmp_path / "named" if is_named else None)
+    if is_named:
+        started = life.start()
+        assert isinstance(started.error, StateUnusable)
+        assert "this system can't lock a file" in str(started.error) and "state=False" in str(started.error)
+        return
+    with caplog.at_level(logging.WARNING):
+        life.join()
+    assert caplog.text.count("agni runs without a file") == 1
+    assert "this system can't lock a file for one process" in caplog.text
+
+
 def test_a_place_that_was_named_is_not_done_without(live: Callable[..., Life], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     life = live(tmp_path / "file")

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from trishula_router.commands.supervisor import cause_in_log, free_port, trim_log, try_to_listen, upgrades
+from trishula_router.commands.supervisor import (
+    Supervisor,
+    cause_in_log,
+    free_port,
+    has_ended,
+    trim_log,
+    try_to_listen,
+    upgrades,
+)
 from trishula_router.effective import Address
 
 AT = "2026-11-23T00:34:29+0000 [Router      14534] "
@@ -60,6 +73,48 @@ def test_a_port_is_free_until_somebody_listens() -> None:
     assert not upgrades(address, timeout_s=0.05)
     with pytest.raises(OSError, match="assign"):
         try_to_listen(Address("192.0.2.1", 0))
+
+
+@pytest.mark.parametrize("has_waitid", [True, False])
+def test_that_a_child_has_ended_is_seen_and_leaves_it_in_place(
+    monkeypatch: pytest.MonkeyPatch, has_waitid: bool
+) -> None:
+    """Before Python 3.13 macOS has no os.waitid."""
+    if not has_waitid:
+        monkeypatch.delattr(os, "waitid")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, process_group=0) as child:
+        assert not has_ended(child.pid)
+        assert child.stdin is not None
+        child.stdin.close()
+        deadline = time.monotonic() + 60.0
+        while not has_ended(child.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert has_ended(child.pid)
+        # Its group is still there to be killed, under an id that nobody else can have.
+        os.killpg(child.pid, signal.SIGKILL)
+        assert os.waitpid(child.pid, 0)[0] == child.pid
+        assert has_ended(child.pid)
+        child.returncode = 0
+
+
+def test_signals_that_were_ignored_before_stay_ignored(tmp_path: Path) -> None:
+    """Whoever starts a node with nohup means it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        supervisor = Supervisor(tmp_path, Address("127.0.0.1", 1))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        supervisor.stop_on_signals()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not supervisor.asked_to_stop
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        supervisor.stop_on_signals()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert supervisor.asked_to_stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_long_log_is_set_aside_while_it_is_written(tmp_path: Path) -> None:

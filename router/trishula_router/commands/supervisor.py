@@ -25,6 +25,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from trishula import uris
 from trishula_router.effective import Address
 
@@ -34,6 +36,7 @@ __all__ = [
     "Supervisor",
     "cause_in_log",
     "free_port",
+    "has_ended",
     "read_ready_file",
     "try_to_listen",
     "upgrades",
@@ -121,9 +124,13 @@ class Supervisor:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def stop_on_signals(self) -> None:
-        """Let SIGTERM, SIGINT and SIGHUP (the terminal is gone) stop the node in order; a second one at once."""
+        """Let SIGTERM, SIGINT and SIGHUP (the terminal is gone) stop the node in order; a second one at once.
+
+        Unless SIGHUP is ignored already: that is what ``nohup`` does, so that the node outlives its terminal.
+        """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._asked_to_stop:
@@ -180,13 +187,26 @@ class Supervisor:
         return NodeFailed(f"{what}: {cause}; the log {self.log} has the rest")
 
     def _has_ended(self) -> bool:
-        # WNOWAIT leaves the ended leader in place, and with it the id of its group: see kill().
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return has_ended(self.pid)
 
     def _require_child(self) -> subprocess.Popen[bytes]:
         if self._child is None:
             raise NodeFailed("the node was not started")
         return self._child
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child of this process has ended. It stays in place, and with it the id of its group: see ``kill``."""
+    if hasattr(os, "waitid"):
+        try:
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+    # macOS has it only from Python 3.13 on.
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def trim_log(log: Path, limit_bytes: int = _LOG_LIMIT_BYTES) -> bool:

@@ -204,6 +204,7 @@ def _begin_epoch(file: Path, epoch: str, at: int) -> None:
     connection = sqlite3.connect(file, isolation_level=None)
     try:
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA fullfsync = ON")
         connection.execute("BEGIN IMMEDIATE")
         former = connection.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone()
         position, previous = connection.execute(
