@@ -6,29 +6,32 @@ slowly, to say what is wrong with it. Nothing here does I/O; the size limit is a
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
-from trishula.errors import KeyUnknown, MessageInvalid, PayloadNotJson, PayloadTooLarge
+from trishula.errors import KeyUnknown, MessageInvalid
 from trishula.names import AGENT_RULE, BROADCAST, ID_RULE, Address
-from trishula.units import show_bytes
+from trishula.payload import PAYLOAD_RULE, pack, show_value
 
 __all__ = [
     "DEFAULT_PAYLOAD_LIMIT_BYTES",
     "DEFAULT_PRIORITY",
     "DEFAULT_TTL_MS",
+    "LINE",
+    "LINE_RULE",
     "MAIL_TYPES",
     "MESSAGE_TYPES",
     "SIGNAL_TYPES",
     "Message",
     "MessageType",
-    "PAYLOAD_DEPTH_LIMIT",
-    "encode_payload",
+    "check",
+    "one_line",
     "parse",
     "show_value",
+    "with_whole_numbers",
 ]
 
 MessageType = Literal["COMMAND", "STATUS", "RESULT", "ERROR", "HEARTBEAT", "ACK"]
@@ -41,19 +44,23 @@ MAIL_TYPES = tuple(name for name in MESSAGE_TYPES if name not in SIGNAL_TYPES)
 DEFAULT_PAYLOAD_LIMIT_BYTES = 1024 * 1024
 DEFAULT_PRIORITY = 3
 DEFAULT_TTL_MS = 7 * 24 * 3600 * 1000
-#: How deep lists and maps may lie in each other in a payload. Autobahn reads about 480 levels of JSON and 400 of CBOR,
-#: and writes 500 of MessagePack; a client that gets more loses its session, again at each delivery. Readers in other
-#: languages stop earlier, many at 128.
-PAYLOAD_DEPTH_LIMIT = 100
 #: The bounds of an instant or a span in ms: what a 64-bit SQLite integer and a JavaScript number both hold exactly.
 _MAX_MS = 2**53 - 1
+
+#: One line of text. Control characters and line breaks of every kind would let a sender forge what stands around the
+#: line, wherever a person or a model reads it.
+LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*\Z"
+#: The same in words.
+LINE_RULE = "one line without control characters"
+_is_line = re.compile(LINE).match
+_NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}\Z")]
 _Procedure = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")]
 _Instant = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
 # A lone surrogate is in Python's strings, and in no text that can be written to a socket or a disk. In the JSON of WAMP
 # U+0000 at the beginning of a string says that the rest is Base64: a client that reads it gets bytes, or an error that
-# ends its session.
+# ends its session. That it is one line is checked where a message comes in: nodes of earlier releases hand out others.
 _TEXT = r"^(?!\x00)[^\ud800-\udfff]*\Z"
 _Short = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=_TEXT)]
 
@@ -67,7 +74,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         to: an address or ``broadcast``.
         sender: ``from`` on the wire; the node sets it from the session if it is absent.
         timestamp: the sender's clock; the node's own, if it is absent.
-        payload: any JSON value.
+        payload: any JSON value (:mod:`trishula.payload` has the rule).
         priority: 1 (most urgent) to 5.
         reply_to: the id of the COMMAND that a RESULT, ERROR or ACK answers.
         procedure: of a COMMAND: what to run, with ``payload`` = ``{"args": [], "kwargs": {}}``.
@@ -114,15 +121,15 @@ RULES: dict[str, str] = {
     "from": "the sender's own address, 'agent' or 'agent/instance', or absent",
     "to": f"'agent', 'agent/instance', 'capability:name' or '{BROADCAST}', where an agent is {AGENT_RULE}",
     "timestamp": _MILLISECONDS,
-    "payload": "any JSON value",
+    "payload": PAYLOAD_RULE,
     "priority": "an integer from 1 (most urgent) to 5",
     "reply_to": "the id of the message it answers: " + ID_RULE,
     "procedure": "the name of the procedure to run: letters, digits and '_', in parts joined by '.'",
     "seq": f"an integer from 0 to {_MAX_MS}",
-    "subject": "a string of 1 to 256 characters, the first not U+0000",
+    "subject": f"a string of 1 to 256 characters, {LINE_RULE}",
     "ttl_ms": f"an integer count of milliseconds from 1 to {_MAX_MS}",
     "deadline_at": _MILLISECONDS,
-    "traceparent": "a string of 1 to 256 characters, the first not U+0000 (W3C trace context)",
+    "traceparent": f"a string of 1 to 256 characters, {LINE_RULE} (W3C trace context)",
 }
 
 #: What a sender may not set, with the reason.
@@ -145,75 +152,70 @@ def parse(raw: object, *, path: str = "message", payload_limit_bytes: int = DEFA
         PayloadNotJson: the payload doesn't survive JSON.
         PayloadTooLarge: the payload's JSON is over the limit.
     """
+    message = check(raw, path=path)
+    pack(message.payload, path=f"{path}.payload", limit_bytes=payload_limit_bytes)
+    return message
+
+
+def check(raw: object, *, path: str = "message") -> Message:
+    """Check everything of a message but its payload, and return it typed; errors as :func:`parse`."""
     try:
         message = msgspec.convert(raw, Message)
     except (msgspec.ValidationError, UnicodeEncodeError):
-        raise _explain(raw, path) from None
+        message = _convert_whole(raw, path)
     if message.accepted_at is not None:
         raise _explain(raw, path)
     if message.to != BROADCAST:
         _check_address(message.to, "to", path)
     if message.sender is not None:
         _check_address(message.sender, "from", path)
+    for key, text in (("subject", message.subject), ("traceparent", message.traceparent)):
+        if text is not None and not _is_line(text):
+            raise MessageInvalid(f"{path}.{key} is {show_value(text)}; it must be {RULES[key]}")
     if message.procedure is not None and message.type != "COMMAND":
         raise MessageInvalid(
             f"{path}.procedure is {show_value(message.procedure)} in a {message.type}; only a COMMAND has a procedure"
         )
     if message.type == "ACK" and message.reply_to is None:
         raise MessageInvalid(f"{path}.reply_to is missing; an ACK message must name the id it acknowledges")
-    encode_payload(message.payload, path=path, limit_bytes=payload_limit_bytes)
     return message
 
 
-def encode_payload(payload: object, *, path: str, limit_bytes: int) -> bytes:
-    """The payload's JSON, after proof that it reads back the same.
+def _convert_whole(raw: object, path: str) -> Message:
+    """The message with its whole numbers as integers: Go, Lua and JavaScript send ``60000.0`` for 60000."""
+    whole = with_whole_numbers(raw, but="payload")
+    if whole is not None:
+        try:
+            return msgspec.convert(whole, Message)
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            pass
+    raise _explain(raw if whole is None else whole, path)
 
-    Raises:
-        PayloadNotJson: if it holds bytes, NaN, an infinity, a key that is not a string, a lone surrogate, a string
-            that begins with U+0000, an integer of more than 64 bits, or is nested deeper than
-            :data:`PAYLOAD_DEPTH_LIMIT`.
-        PayloadTooLarge: if its JSON has more than ``limit_bytes`` bytes.
+
+def with_whole_numbers(raw: object, *, but: str = "") -> dict[Any, Any] | None:
+    """A map of the contract with integers for floats that are whole numbers; ``None`` if it has none of these.
+
+    Args:
+        raw: what came from the wire.
+        but: a key whose value is its sender's own affair.
     """
-    try:
-        encoded = msgspec.json.encode(payload)
-        # Reading back and comparing runs in C; a walk over the value in Python costs twenty times as much.
-        same = payload is None or msgspec.json.decode(encoded) == payload
-        # JSON has integers of any size, MessagePack has 64 bits: what one client may send, every client can receive.
-        msgspec.msgpack.encode(payload)
-        same = same and not (_may_be_unreadable(encoded) and _is_unreadable(payload))
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        same = False
-    if not same:
-        raise PayloadNotJson(
-            f"{path}.payload can't be written as JSON and read back the same; it must be {RULES['payload']}: maps with "
-            "string keys, lists, strings that don't begin with U+0000, 64-bit integers, finite numbers, true, false "
-            f"and null, nested at most {PAYLOAD_DEPTH_LIMIT} deep"
-        )
-    if len(encoded) > limit_bytes:
-        limit = f"{limit_bytes} ({show_bytes(limit_bytes)})"
-        raise PayloadTooLarge(
-            f"{path}.payload has {len(encoded)} bytes as JSON and the limit is {limit};"
-            " put the data where the recipient can fetch it and send its address"
-        )
-    return encoded
+    if not isinstance(raw, Mapping):
+        return None
+    whole = {key: _whole(value) if key != but else value for key, value in raw.items()}
+    return whole if any(whole[key] is not value for key, value in raw.items()) else None
 
 
-def _may_be_unreadable(encoded: bytes) -> bool:
-    """Whether a payload must be walked over; the JSON of nearly all tells in C that they need not be."""
-    return encoded.count(b"[") + encoded.count(b"{") > PAYLOAD_DEPTH_LIMIT or b'"\\u0000' in encoded
+def _whole(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple) and any(isinstance(one, float) for one in value):
+        return [_whole(one) for one in value]
+    return value
 
 
-def _is_unreadable(payload: object) -> bool:
-    """Whether there is a WAMP client that could not read it: it is too deep, or has a string that stands for bytes."""
-    level = [payload]
-    for _ in range(PAYLOAD_DEPTH_LIMIT + 1):
-        if any(isinstance(one, str) and one.startswith("\x00") for one in level):
-            return True
-        containers = [one for one in level if isinstance(one, dict | list)]
-        if not containers:
-            return False
-        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
-    return True
+def one_line(text: str) -> str:
+    """A text as one line without control characters: they become their escapes."""
+    return _NO_LINE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _check_address(text: str, key: str, path: str) -> None:
@@ -250,18 +252,3 @@ def _keeps_rule(key: str, value: object) -> bool:
     except (msgspec.ValidationError, UnicodeEncodeError):
         return False
     return True
-
-
-def show_value(value: object) -> str:
-    """A value as an error shows it: short, on one line, whatever it holds."""
-    try:
-        # What JSON has no word for, msgspec writes as null.
-        is_finite = not isinstance(value, float) or math.isfinite(value)
-        text = msgspec.json.encode(value).decode() if is_finite else repr(value)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        try:
-            text = ascii(value)
-        except (ValueError, RecursionError):
-            # Python writes no integer of more than 4,300 digits.
-            text = f"a value of type {type(value).__name__}, too large or too deep to be shown"
-    return text if len(text) <= 80 else text[:77] + "..."

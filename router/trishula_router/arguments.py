@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import msgspec
 
 from trishula.errors import ArgumentInvalid, KeyUnknown
-from trishula.message import show_value
+from trishula.message import LINE, LINE_RULE, show_value, with_whole_numbers
 from trishula.names import ID_RULE, INSTANCE_RULE, is_message_id
 
 __all__ = [
@@ -141,16 +141,16 @@ class BeatOptions(_Options, frozen=True, kw_only=True):
     """``directory.beat``."""
 
     sent_at: _Instant
-    state: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_TEXT)] | None = None
+    state: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=LINE)] | None = None
     busy_until: _Instant | None = None
     load: Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)] | None = None
-    progress: Annotated[str, msgspec.Meta(min_length=1, max_length=1000, pattern=_TEXT)] | None = None
+    progress: Annotated[str, msgspec.Meta(min_length=1, max_length=1000, pattern=LINE)] | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "sent_at": _INSTANT_RULE + ", the agent's clock",
-        "state": "a string of 1 to 64 characters, the first not U+0000",
+        "state": f"a string of 1 to 64 characters, {LINE_RULE}",
         "busy_until": _INSTANT_RULE,
         "load": "a finite number from 0 on",
-        "progress": "a string of 1 to 1000 characters, the first not U+0000",
+        "progress": f"a string of 1 to 1000 characters, {LINE_RULE}",
     }
 
 
@@ -241,7 +241,14 @@ def read(model: type[T], raw: object, path: str) -> T:
     try:
         return msgspec.convert({} if raw is None else raw, model)
     except (msgspec.ValidationError, UnicodeEncodeError):
-        raise _explain(model, raw, path) from None
+        # Go, Lua and JavaScript send 60000.0 for 60000.
+        whole = with_whole_numbers(raw)
+    if whole is not None:
+        try:
+            return msgspec.convert(whole, model)
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            raw = whole
+    raise _explain(model, raw, path)
 
 
 def _explain(model: type[T], raw: object, path: str) -> KeyUnknown | ArgumentInvalid:
@@ -344,6 +351,8 @@ def read_positions(raw: object, path: str, limit: int) -> list[int]:
 
 def read_position(raw: object, path: str) -> int:
     """A position of the journal."""
+    if isinstance(raw, float) and raw.is_integer():
+        raw = int(raw)
     if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw < 2**63:
         return raw
     raise ArgumentInvalid(f"{path} is {show_value(raw)}; it must be {_POSITION_RULE}")

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 
 from trishula import uris
 from trishula.errors import AgentUnknown, MailboxBusy, TakenOver
-from trishula.message import show_value
+from trishula.message import one_line, show_value
 from trishula.names import Address
 from trishula_router import arguments
 from trishula_router.journal import Kind
@@ -174,7 +174,8 @@ class Procedures:
         for index, item in enumerate(arguments.read_list(raw, "items", arguments.WINDOW_LIMIT)):
             one = arguments.read(arguments.NackItem, item, f"items[{index}]")
             position, attempt = arguments.read_token(one.token, f"items[{index}].token", self._node.store.epoch)
-            refused.append((position, attempt, one.reason, one.requeue))
+            # Not refused: clients of earlier releases give what an exception says as it is, and its call brings others.
+            refused.append((position, attempt, one_line(one.reason), one.requeue))
         return await self._node.settlement.nack(caller.agent, refused)
 
     async def _working(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:

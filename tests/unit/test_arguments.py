@@ -64,7 +64,7 @@ BAD: list[tuple[Any, Any, str]] = [
     (
         a.BeatOptions,
         {"sent_at": 1, "progress": "\x00QUJD"},
-        'o.progress is "\\u0000QUJD"; it must be a string of 1 to 1000 characters, the first not U+0000',
+        'o.progress is "\\u0000QUJD"; it must be a string of 1 to 1000 characters, one line without control characters',
     ),
     (a.BeatOptions, {"sent_at": 1, "state": "\x00"}, 'o.state is "\\u0000"; it must be a string of 1 to 64 characters'),
     (a.NackItem, {"token": "1.1", "reason": "\x00"}, 'o.reason is "\\u0000"; it must be a string of at most 2000'),

@@ -1,0 +1,205 @@
+"""What a payload may hold, and its one encoding: the same rule for messages, live calls and events, on both sides.
+
+A value is *packed* once, as MessagePack, when it is handed over. What goes on record and what goes over the wire are
+those bytes, so a value that its owner changes afterwards travels as it was. MessagePack, JSON and CBOR differ in what
+they can carry; a payload may hold what every one of them carries, and every reader reads the same. What it may not hold
+is refused with the place in it: a frame that a node can't read ends the session of whoever sent it.
+
+Dataclasses and msgspec's structs travel as maps, tuples as lists, members of enumerations that are strings or integers
+as these. Everything else that is no JSON has no form that its reader could know, so it is left to the sender.
+
+The proof of a payload runs in C; only what fails it, and the few for which it proves too little, are walked over in
+Python, which costs twenty times as much.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from trishula.errors import PayloadNotJson, PayloadTooLarge
+from trishula.units import show_bytes
+
+__all__ = ["INTEGER_LIMIT", "PAYLOAD_DEPTH_LIMIT", "PAYLOAD_RULE", "pack", "show_value"]
+
+#: How deep lists and maps may lie in each other in a payload. Autobahn reads about 480 levels of JSON and 400 of CBOR,
+#: and writes 500 of MessagePack; a client that gets more loses its session, again at each delivery. Readers in other
+#: languages stop earlier, many at 128.
+PAYLOAD_DEPTH_LIMIT = 100
+#: Up to here a JavaScript number, which is what most readers of JSON make of an integer, holds it exactly.
+INTEGER_LIMIT = 2**53 - 1
+
+PAYLOAD_RULE = (
+    "any JSON value: maps with string keys, lists, strings that don't begin with U+0000, integers within ±(2^53-1), "
+    f"finite numbers, true, false and null, nested at most {PAYLOAD_DEPTH_LIMIT} deep"
+)
+
+#: What a sender can do about values that it is likely to have.
+_ADVICE = {
+    "set": "send a list",
+    "frozenset": "send a list",
+    "bytes": "send it as Base64 text",
+    "bytearray": "send it as Base64 text",
+    "datetime": "send its isoformat()",
+    "date": "send its isoformat()",
+    "time": "send its isoformat()",
+    "timedelta": "send its total_seconds()",
+    "Decimal": "send it as a string",
+    "UUID": "send it as a string",
+}
+#: In MessagePack: an integer of 64 bits that may be beyond the limit. Bytes that look so may be anything else.
+_WIDE = re.compile(rb"\xcf(?:\x00[\x20-\xff]|[^\x00])|\xd3", re.DOTALL)
+#: Of a place in a payload, that much is shown.
+_PLACE_LENGTH = 120
+
+
+def _plain(value: object) -> object:
+    """What msgspec has no word for, and is a kind of what it has: NumPy's and others' strings and numbers."""
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind.__new__(kind, value)
+    raise TypeError
+
+
+_to_json = msgspec.json.Encoder(enc_hook=_plain).encode
+_from_json = msgspec.json.Decoder().decode
+_to_msgpack = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+
+
+def pack(value: object, *, path: str, limit_bytes: int) -> bytes:
+    """A payload as MessagePack, after proof that every client reads it back the same.
+
+    Args:
+        value: the payload.
+        path: where it stands; a refusal begins with it.
+        limit_bytes: the most that its JSON may have.
+
+    Raises:
+        PayloadNotJson: it breaks :data:`PAYLOAD_RULE`; the place in it is named.
+        PayloadTooLarge: its JSON has more than ``limit_bytes`` bytes.
+    """
+    try:
+        text, packed = _to_json(value), _to_msgpack(value)
+        # Reading back and comparing runs in C.
+        is_plain = value is None or (_from_json(text) == value and not _may_break_rule(text, packed, value))
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        text = packed = b""
+        is_plain = False
+    if not is_plain:
+        fault = _fault(value, 1)
+        if fault is None and not packed:
+            fault = "", f"is of type {type(value).__name__}"
+        if fault is not None:
+            raise PayloadNotJson(f"{path}{_shorten(fault[0])} {fault[1]}; a payload is {PAYLOAD_RULE}")
+    if len(text) > limit_bytes:
+        raise PayloadTooLarge(
+            f"{path} has {len(text)} bytes as JSON and the limit is {limit_bytes} ({show_bytes(limit_bytes)});"
+            " put the data where the recipient can fetch it and send its address"
+        )
+    return packed
+
+
+def _may_break_rule(text: bytes, packed: bytes, value: object) -> bool:
+    """Whether a payload that reads back the same may break a rule all the same; nearly all can't, as C tells."""
+    may_be_deep = text.count(b"[") + text.count(b"{") > PAYLOAD_DEPTH_LIMIT
+    may_be_wide = (b"\xcf" in packed or b"\xd3" in packed) and _WIDE.search(packed) is not None
+    return (may_be_deep or may_be_wide or b'"\\u0000' in text) and _breaks_rule(value)
+
+
+def _breaks_rule(value: object) -> bool:
+    """Whether there is a client that could not read it: level by level, for that is the fast way to look at it."""
+    level = [value]
+    for _ in range(PAYLOAD_DEPTH_LIMIT + 1):
+        containers: list[Any] = []
+        for one in level:
+            if isinstance(one, str):
+                if one.startswith("\x00"):
+                    return True
+            elif isinstance(one, dict | list):
+                containers.append(one)
+            elif isinstance(one, int) and not -INTEGER_LIMIT <= one <= INTEGER_LIMIT:
+                return True
+        if not containers:
+            return False
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
+    return True
+
+
+def _fault(value: object, depth: int) -> tuple[str, str] | None:
+    """The first fault of a payload: its place in it, and what is wrong there; ``None`` if there is none."""
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        if value.startswith("\x00"):
+            return "", "begins with U+0000, by which JSON in WAMP marks binary data"
+        return None if _is_text(value) else ("", f"is {show_value(value)}, with a lone surrogate, which is no text")
+    if isinstance(value, int):
+        if -INTEGER_LIMIT <= value <= INTEGER_LIMIT:
+            return None
+        return "", f"is {show_value(value)}, which JavaScript and others read as another number: send it as a string"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else ("", f"is {float(value)!r}, for which JSON has no word")
+    inner = _inner(value)
+    if inner is None:
+        name = type(value).__name__
+        return "", f"is of the type {name}" + (f": {_ADVICE[name]}" if name in _ADVICE else "")
+    if depth > PAYLOAD_DEPTH_LIMIT:
+        return "", "is nested too deeply"
+    for key, place, one in inner:
+        if not isinstance(key, str):
+            return "", f"has the key {show_value(key)}, of the type {type(key).__name__}"
+        if not _is_text(key):
+            return "", f"has the key {show_value(key)}, with a lone surrogate, which is no text"
+        fault = _fault(one, depth + 1)
+        if fault is not None:
+            return place + fault[0], fault[1]
+    return None
+
+
+def _inner(value: Any) -> Iterable[tuple[object, str, object]] | None:
+    """What a container holds, one by one: key, place and value; ``None`` if it is none that travels."""
+    if isinstance(value, dict):
+        return ((key, f".{key}" if str(key).isidentifier() else f"[{show_value(key)}]", value[key]) for key in value)
+    if isinstance(value, list | tuple):
+        return (("", f"[{index}]", one) for index, one in enumerate(value))
+    if isinstance(value, type):
+        return None
+    if isinstance(value, msgspec.Struct):
+        return ((name, f".{name}", getattr(value, name, None)) for name in value.__struct_fields__)
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        return ((name, f".{name}", getattr(value, name, None)) for name in names)
+    return None
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shorten(place: str) -> str:
+    half = _PLACE_LENGTH // 2
+    return place if len(place) <= _PLACE_LENGTH else f"{place[:half]}…{place[-half:]}"
+
+
+def show_value(value: object) -> str:
+    """A value as an error shows it: short, on one line, whatever it holds."""
+    try:
+        # What JSON has no word for, msgspec writes as null.
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        text = msgspec.json.encode(value).decode() if is_finite else repr(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        try:
+            text = ascii(value)
+        except (ValueError, RecursionError):
+            # Python writes no integer of more than 4,300 digits.
+            text = f"a value of type {type(value).__name__}, too large or too deep to be shown"
+    return text if len(text) <= 80 else text[:77] + "..."
