@@ -27,7 +27,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -190,6 +190,12 @@ class Agent:
     def send(self, to: str, *, type: str = "STATUS", payload: object = None, **options: Any) -> Pending[Receipt]:
         """Send a message; see :meth:`trishula.client.Client.send`."""
         return self.client.send(to, type=type, payload=payload, **options)
+
+    def send_many(
+        self, messages: Iterable[Mapping[str, Any]], *, copies: int | None = None, timeout_s: float | None = None
+    ) -> Pending[list[Receipt]]:
+        """Send many messages at once; see :meth:`trishula.client.Client.send_many`."""
+        return self.client.send_many(messages, copies=copies, timeout_s=timeout_s)
 
     def broadcast(self, *, type: str = "STATUS", payload: object = None, **options: Any) -> Pending[Receipt]:
         """Send to every registered agent but this one."""

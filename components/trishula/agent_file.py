@@ -145,7 +145,7 @@ class AgentFile:
         read = self._connection.execute
         try:
             messages = [
-                SavedMessage(number, msgspec.msgpack.decode(blob), copies, len(blob))
+                SavedMessage(number, blob, copies)
                 for number, blob, copies in read("SELECT number, message, copies FROM outbox ORDER BY number")
             ]
             handled = read("SELECT sender, id, at FROM handled ORDER BY at").fetchall()
@@ -170,6 +170,15 @@ class AgentFile:
         """A message is settled."""
         if self._puts.pop(number, None) is None:
             self._drops.append((number,))
+
+    def set_aside(self, message: bytes, reason: str) -> None:
+        """A message can't be sent: it is kept in a table of its own, out of the outbox.
+
+        The table is made when it is first needed and not by a migration: an earlier release, which somebody goes back
+        to, refuses a file of a newer version.
+        """
+        self._others.append(("CREATE TABLE IF NOT EXISTS aside (message BLOB NOT NULL, reason TEXT NOT NULL)", ()))
+        self._others.append(("INSERT INTO aside VALUES (?, ?)", (message, reason)))
 
     def remember(self, sender: str, message_id: str, at_ms: int) -> None:
         """A message is handled."""

@@ -34,6 +34,7 @@ from trishula.errors import (
     ProcedureUnknown,
     TrishulaError,
 )
+from trishula.live import pack_arguments
 from trishula.membership import Membership
 from trishula.message import Message
 from trishula.outbox import Receipt
@@ -173,7 +174,11 @@ class Asking:
             uri = uris.procedure_of(agent, procedure)
         except ValueError as error:
             return rejected(ArgumentInvalid(str(error)))
-        return start(self._rpc(uri, args, kwargs, timeout_s))
+        try:
+            packed, named = pack_arguments(f"the call of {agent}.{procedure}", args, kwargs, self._member.limits)
+        except TrishulaError as error:
+            return rejected(error)
+        return start(self._rpc(uri, packed, named, timeout_s))
 
     async def _rpc(self, uri: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout_s: float) -> Any:
         link, left_s = await self._member.link_within(timeout_s)
@@ -185,6 +190,7 @@ class Asking:
     async def request(self, uri: str, args: Sequence[Any], timeout_s: float) -> Any:
         """See :meth:`trishula.client.Client.request`."""
         deadline_s = self._clock.seconds() + timeout_s
+        args, _ = pack_arguments(f"the call of {uri}", args, {}, self._member.limits)
         while True:
             link, left_s = await self._member.link_within(deadline_s - self._clock.seconds())
             try:

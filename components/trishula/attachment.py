@@ -9,7 +9,8 @@ from typing import Protocol
 import msgspec
 
 from trishula.errors import TrishulaError
-from trishula.transport import Link
+from trishula.limits import UNTOLD, NodeLimits
+from trishula.transport import Ending, Link
 
 __all__ = ["Attached", "Attachment", "Observer", "User"]
 
@@ -23,6 +24,7 @@ class Attached(msgspec.Struct, frozen=True):
         high_water: how far its store is.
         lease_s: how long a delivery waits for its ack, if the node says so.
         epoch_changed: the node has another store than the one we knew: what was accepted there may be gone.
+        limits: how much it takes; a node of an earlier release tells nothing.
     """
 
     node: str
@@ -30,6 +32,7 @@ class Attached(msgspec.Struct, frozen=True):
     high_water: int
     lease_s: float | None = None
     epoch_changed: bool = False
+    limits: NodeLimits = UNTOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,8 @@ class User(Protocol):
     def member_staying(self) -> None:
         """The move is off."""
 
-    def member_away(self) -> None:
-        """The session is gone."""
+    def member_away(self, ending: Ending | None) -> None:
+        """The session is gone, perhaps before everything was set up on it; ``ending``: see :class:`Link`."""
 
     def member_ended(self, error: TrishulaError) -> None:
         """There will be none any more."""

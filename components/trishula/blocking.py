@@ -207,11 +207,15 @@ class Bus:
 
     def send_many(
         self, messages: Iterable[Mapping[str, Any]], *, copies: int | None = None, timeout: float | None = None
-    ) -> list[Receipt | TrishulaError]:
-        """Send many at once; for each, in order, its receipt or its error. See :meth:`Client.send_many`."""
+    ) -> list[Receipt]:
+        """Send many at once, and wait for the receipts, in order; see :meth:`trishula.client.Client.send_many`.
+
+        Raises:
+            NotAllSent: some have no receipt; its ``outcomes`` has each one's receipt or error, in order.
+        """
         timeout_s = self._timeout_s if timeout is None else timeout
 
-        async def send() -> list[Receipt | TrishulaError]:
+        async def send() -> list[Receipt]:
             return await self._client.send_many(messages, copies=copies, timeout_s=timeout_s)
 
         return self._wait(timeout_s, send)

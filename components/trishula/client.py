@@ -36,6 +36,7 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula.heartbeat import Activity, Heartbeat
+from trishula.live import pack_arguments, packing
 from trishula.membership import Membership
 from trishula.names import BROADCAST, Address
 from trishula.outbox import Limits, Receipt
@@ -44,7 +45,7 @@ from trishula.sending import Done, Sending
 from trishula.settings import Settings
 from trishula.settling import Settling
 from trishula.surroundings import Surroundings, Timer, real
-from trishula.transport import Connection, Endpoint, Link, LinkLost
+from trishula.transport import Connection, Ending, Endpoint, Link, LinkLost
 from trishula.waiting import ended_within, sleep, within
 
 __all__ = ["DEFAULT_HEARTBEAT_S", "DEFAULT_WINDOW", "Client"]
@@ -93,7 +94,7 @@ class Client:
             from trishula.connection import WampConnection
 
             connection = WampConnection(settings, around)
-        self._settling = Settling(self._wake)
+        self._settling = Settling(self._wake, lambda: self._member.has_session)
         self._calls = Calls()
         self._receiving = Receiving(self._calls, self._settling)
         self._file: AgentFile | None = None
@@ -196,11 +197,10 @@ class Client:
         if self._member.attached is not None:
             self._note_node(self._member.attached)
         self._sending.connected()
-        self._settling.connected()
         self._wake()
 
-    def member_away(self) -> None:
-        self._sending.disconnected()
+    def member_away(self, ending: Ending | None) -> None:
+        self._sending.disconnected(ending)
         self._settling.disconnected()
 
     def member_pausing(self) -> None:
@@ -255,7 +255,8 @@ class Client:
         Args:
             to: an agent, one instance of it (``agni/7f3a``), or ``broadcast``.
             type: COMMAND, STATUS, RESULT or ERROR.
-            payload: any JSON value.
+            payload: any JSON value (:mod:`trishula.payload` has the rule); it is read now, and what is changed in it
+                afterwards doesn't travel.
             id: chosen here if absent; sending again with the same id is safe.
             priority: 1 (most urgent) to 5.
             copies: on how many nodes it must be on disk before the receipt. Without it: on both where there are two
@@ -266,7 +267,10 @@ class Client:
             on_refused: told each time that a node refuses it for now; it waits, and is offered again.
 
         Returns:
-            the awaitable receipt. It raises the node's refusal as its typed error, and
+            the awaitable receipt. It raises the node's refusal as its typed error; what the client refuses itself
+            (:class:`~trishula.errors.MessageInvalid`, :class:`~trishula.errors.PayloadNotJson`,
+            :class:`~trishula.errors.PayloadTooLarge`) is neither stored nor sent;
+            :class:`~trishula.errors.MessageSetAside` if it can't be sent without the session's end, and
             :class:`~trishula.errors.OutcomeUnknown` if the client ends before the receipt came.
         """
         wire: dict[str, Any] = {"type": type, "id": id, "to": to, "timestamp": self._around.now_ms()}
@@ -296,15 +300,23 @@ class Client:
 
     def send_many(
         self, messages: Iterable[Mapping[str, Any]], *, copies: int | None = None, timeout_s: float | None = None
-    ) -> Pending[list[Receipt | TrishulaError]]:
-        """Send many at once, with one awaitable for all: for each message, in order, its receipt or its error.
+    ) -> Pending[list[Receipt]]:
+        """Send many at once, with one awaitable for all: the receipts, in order.
+
+        The rule is that of :meth:`send`: whatever is not accepted raises. Each message is sent by itself, so one that
+        is refused doesn't keep its neighbours back; when all outcomes are there and there is an error among them,
+        :class:`~trishula.errors.NotAllSent` is raised, whose ``outcomes`` has each one's receipt or error, in order.
 
         Args:
-            messages: maps as they travel (DESIGN section 3): ``to`` and ``type``, and what else is wanted; ``id`` and
-                ``timestamp`` are set where they are absent.
+            messages: maps as they travel (the wire contract's message): ``to``, and what else is wanted; as with
+                :meth:`send` the ``type`` is STATUS, ``id`` and ``timestamp`` are set where they are absent.
             copies: on how many nodes they must be on disk before the receipt.
             timeout_s: after it, what has no receipt gets :class:`~trishula.errors.BusUnreachable` if it was not sent
                 (it is withdrawn then), else :class:`~trishula.errors.OutcomeUnknown`.
+
+        Raises:
+            NotAllSent: some have no receipt.
+            MessageInvalid: one of them is no map; nothing was sent.
         """
         return self._sending.post_many(messages, copies, timeout_s)
 
@@ -570,8 +582,17 @@ class Client:
         return self._member.subscribe(topic, heard)
 
     def publish(self, topic_name: str, *args: Any) -> Pending[None]:
-        """Publish on our own topic of that name; live only, and resolved when the router has it."""
-        return start(self._publish(uris.topic_of(self.address.agent, topic_name), args))
+        """Publish on our own topic of that name; live only, and resolved when the router has it.
+
+        Raises:
+            PayloadNotJson, PayloadTooLarge: the arguments can't travel (:mod:`trishula.payload`, :mod:`.limits`).
+        """
+        topic = uris.topic_of(self.address.agent, topic_name)
+        try:
+            packed, _ = pack_arguments(f"the event on {topic}", args, {}, self._member.limits)
+        except TrishulaError as error:
+            return rejected(error)
+        return start(self._publish(topic, packed))
 
     async def _publish(self, topic: str, args: Sequence[Any]) -> None:
         link, _ = await self._member.link_within(10.0)
@@ -580,10 +601,13 @@ class Client:
     def register(self, procedure: str, endpoint: Endpoint) -> Pending[None]:
         """Offer a procedure for live RPC, on every session from now on.
 
+        A result that can't travel is an error to its caller: the frame would end this session.
+
         Raises:
             ValueError: it can't have that name.
         """
-        return self._member.register(uris.procedure_of(self.address.agent, procedure), endpoint)
+        uri = uris.procedure_of(self.address.agent, procedure)
+        return self._member.register(uri, packing(procedure, endpoint, lambda: self._member.limits))
 
 
 def _fault_of_callee(agent: object) -> str | None:

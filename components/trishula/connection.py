@@ -9,6 +9,9 @@ our answer:
 * Errors in ``onJoin`` and in event handlers are logged on a logger that nobody reads → ours go to :mod:`logging`.
 * A session that ends fails its calls with bare ``ApplicationError`` or ``TransportLost`` → :class:`LinkLost`.
 * Its option ``tcpNoDelay`` has no effect on a client → set on the socket.
+* Each frame is encoded when it is sent, by a library that writes what nobody can read → what is said is packed before
+  (:mod:`trishula.payload`), and copied into the frame as it is.
+* A map key that is no string, which CBOR clients can send, ends a MessagePack session that reads it → ours reads it.
 * An EVENT that arrives after an unsubscribe is a protocol error that kills the connection → we never unsubscribe.
 """
 
@@ -20,11 +23,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 from autobahn.exception import Disconnected
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
 from autobahn.wamp.exception import ApplicationError, SerializationError, TransportLost
-from autobahn.wamp.serializer import JsonSerializer, MsgPackSerializer
+from autobahn.wamp.serializer import (
+    JsonObjectSerializer,
+    JsonSerializer,
+    MsgPackObjectSerializer,
+    MsgPackSerializer,
+    Serializer,
+)
 from autobahn.wamp.types import CloseDetails, ComponentConfig, PublishOptions, RegisterOptions
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
@@ -48,8 +58,9 @@ from trishula.joining import Attempt, Joining, Owner
 from trishula.rejoin import DEFAULT_BACKOFF
 from trishula.settings import Settings
 from trishula.surroundings import Clock, Surroundings, Timer
+from trishula.texts import legible
 from trishula.token_file import CurrentToken
-from trishula.transport import AnswerLate, Endpoint, LinkLost
+from trishula.transport import AnswerLate, Ending, Endpoint, LinkLost, unpacked
 from trishula.uris import AGENT_PREFIX, PREFIX, REALM
 
 __all__ = ["WampConnection"]
@@ -77,6 +88,12 @@ _WEBSOCKET_OPTIONS: dict[str, Any] = {
     # msgpack hands over bytes that were never claimed to be text.
     "utf8validateIncoming": False,
 }
+
+#: WebSocket's codes for "I can't take what you sent": protocol error, wrong kind of data, no such text, too large.
+_COMPLAINTS = frozenset({1002, 1003, 1007, 1009})
+
+_to_msgpack = msgspec.msgpack.Encoder().encode
+_from_msgpack = msgspec.msgpack.Decoder().decode
 
 
 class WampConnection(Joining):
@@ -118,7 +135,7 @@ class _Attempt:
         # Autobahn's own default ports for ws and wss; a URL without a port is a proxy's.
         port = parts.port or (443 if secure else 80)
         factory = WampWebSocketClientFactory(
-            self._make_session, url=self.url, serializers=[MsgPackSerializer(), JsonSerializer()], reactor=self._clock
+            self._make_session, url=self.url, serializers=[_MsgPack(), _Json()], reactor=self._clock
         )
         factory.protocol = _Protocol
         factory.setProtocolOptions(**_WEBSOCKET_OPTIONS)
@@ -184,8 +201,10 @@ class _Attempt:
         self._link = _WampLink(self.url, session, self._clock, self)
         self._owner.attempt_joined(self, self._link)
 
-    def closed(self, reason: object) -> None:
-        """The socket is closed."""
+    def closed(self, reason: object, ending: Ending | None) -> None:
+        """The socket is closed; ``ending``: how the node did it, if it was the node."""
+        if self._link is not None and self._reason is None:
+            self._link.ending = ending
         self._end(self._reason or BusUnreachable(f"the connection to {self.url} ended: {reason}"))
 
     def _make_session(self) -> _Session:
@@ -227,6 +246,33 @@ class _Attempt:
         self._timer = None
 
 
+class _MsgPackFrames(MsgPackObjectSerializer):  # type: ignore[misc]  # Autobahn is untyped
+    """Frames in MessagePack, with what is packed copied in."""
+
+    def serialize(self, obj: object) -> bytes:
+        return _to_msgpack(obj)
+
+    def unserialize(self, payload: bytes) -> list[Any]:
+        return [_from_msgpack(payload)]
+
+
+class _JsonFrames(JsonObjectSerializer):  # type: ignore[misc]  # Autobahn is untyped
+    """Frames in JSON."""
+
+    def serialize(self, obj: object) -> bytes:
+        return bytes(super().serialize(unpacked(obj)))
+
+
+class _MsgPack(MsgPackSerializer):  # type: ignore[misc]  # Autobahn is untyped
+    def __init__(self) -> None:
+        Serializer.__init__(self, _MsgPackFrames())
+
+
+class _Json(JsonSerializer):  # type: ignore[misc]  # Autobahn is untyped
+    def __init__(self) -> None:
+        Serializer.__init__(self, _JsonFrames())
+
+
 class _Protocol(WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn is untyped
     """Tells the attempt when the socket is closed, in whichever state it was."""
 
@@ -245,7 +291,12 @@ class _Protocol(WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn 
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         super().onClose(wasClean, code, reason)
-        self.factory.attempt.closed(reason or "closed by the node")
+        self.factory.attempt.closed(reason or "closed by the node", self._ending(code, reason))
+
+    def _ending(self, code: int | None, reason: str | None) -> Ending | None:
+        if self.droppedByMe or self.failedByMe:
+            return None
+        return Ending(reason or "it closed the connection", code in _COMPLAINTS)
 
 
 class _Session(ApplicationSession):  # type: ignore[misc]  # Autobahn is untyped
@@ -287,11 +338,12 @@ class _Session(ApplicationSession):  # type: ignore[misc]  # Autobahn is untyped
 class _WampLink:
     """One joined session; see :class:`trishula.transport.Link`."""
 
-    __slots__ = ("_attempt", "_clock", "_session", "under_way", "url")
+    __slots__ = ("_attempt", "_clock", "_session", "ending", "under_way", "url")
 
     def __init__(self, url: str, session: _Session, clock: Clock, attempt: _Attempt) -> None:
         self.url = url
         self.under_way = 0
+        self.ending: Ending | None = None
         self._session = session
         self._clock = clock
         self._attempt = attempt
@@ -404,8 +456,8 @@ def _to_wire(failure: Failure) -> None:
     """A procedure's error as its caller sees it: our own classes by their URI, everything else as a failed call."""
     error = failure.value
     if isinstance(error, RemoteError):
-        raise ApplicationError(error.remote_uri, error.sentence)
+        raise ApplicationError(error.remote_uri, legible(error.sentence))
     if isinstance(error, TrishulaError) and error.uri is not None:
         details = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}
-        raise ApplicationError(error.uri, error.sentence, **details)
-    raise ApplicationError(CallFailed.uri, f"{type(error).__name__}: {error}")
+        raise ApplicationError(error.uri, legible(error.sentence), **details)
+    raise ApplicationError(CallFailed.uri, legible(f"{type(error).__name__}: {error}"))

@@ -63,8 +63,9 @@ from trishula.inbox import Inbox, Verdict
 from trishula.message import Message
 from trishula.names import BROADCAST
 from trishula.outbox import Receipt
-from trishula.replies import REASON_LENGTH, Replies, legible
+from trishula.replies import Replies
 from trishula.surroundings import Clock, Timer
+from trishula.texts import REASON_LENGTH, legible, one_line
 
 __all__ = ["Dispatcher"]
 
@@ -283,7 +284,7 @@ class Dispatcher:
 
     def _give_back(self, delivery: Delivery, reason: str, *, requeue: bool = True) -> None:
         for token in self._inbox.failed(*_key(delivery.message)):
-            self._client.nack_soon(token, legible(reason), requeue=requeue)
+            self._client.nack_soon(token, one_line(legible(reason)), requeue=requeue)
         self._check_idle()
 
     def _unhandled(self, delivery: Delivery) -> None:

@@ -11,7 +11,7 @@ node is at fault or busy; the outbox tries again), session errors, and outcomes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 __all__ = [
@@ -30,10 +30,12 @@ __all__ = [
     "MailboxFull",
     "MessageExpired",
     "MessageInvalid",
+    "MessageSetAside",
     "MessageUnknown",
     "NodeFailed",
     "NodeStopping",
     "NodeUnknown",
+    "NotAllSent",
     "NotAllowed",
     "OutboxFull",
     "OutcomeUnknown",
@@ -273,6 +275,28 @@ class OutboxFull(TrishulaError):
     """So much waits for a node's receipt already that the agent's outbox takes no more."""
 
     temporary = True
+
+
+class NotAllSent(TrishulaError):
+    """Of the messages of one ``send_many`` some have no receipt.
+
+    Attributes:
+        outcomes: for each message, in order, its receipt or its error.
+        errors: the errors among them.
+    """
+
+    def __init__(self, outcomes: Sequence[Any]) -> None:
+        self.outcomes = list(outcomes)
+        self.errors = [one for one in self.outcomes if isinstance(one, TrishulaError)]
+        index, first = next((i, one) for i, one in enumerate(self.outcomes) if isinstance(one, TrishulaError))
+        super().__init__(
+            f"{len(self.errors)} of {len(self.outcomes)} messages have no receipt (the error's .outcomes has what "
+            f"became of each); the first of them, number {index}: {first.sentence}"
+        )
+
+
+class MessageSetAside(TrishulaError):
+    """Each time that the message was under way alone the node ended the session, so it is offered no more."""
 
 
 class StateUnusable(TrishulaError):

@@ -26,6 +26,7 @@ from trishula.awaiting import Pending, resolved, start
 from trishula.begun import Begun
 from trishula.errors import BusUnreachable, KeyUnknown, TrishulaError
 from trishula.heartbeat import Activity, Heartbeat
+from trishula.limits import UNTOLD
 from trishula.names import Address
 from trishula.settings import Settings
 from trishula.stores import KnownStores
@@ -63,6 +64,8 @@ class Membership:
         self.address = address
         self.attached: Attached | None = None
         self.attachment: Attachment | None = None
+        #: How much the node takes, as the latest that we attached to told it.
+        self.limits = UNTOLD
         self.activity = Activity(around.now_ms)
         self.heartbeat = Heartbeat(around.clock, around.now_ms, self.activity.told)
         self.stores = KnownStores()
@@ -92,6 +95,11 @@ class Membership:
     def link(self) -> Link | None:
         """The session, if everything is set up on it."""
         return self._session if self._ready else None
+
+    @property
+    def has_session(self) -> bool:
+        """Whether there is a session, ready or not."""
+        return self._session is not None
 
     @property
     def end(self) -> TrishulaError | None:
@@ -201,6 +209,7 @@ class Membership:
         if link is self._offered:
             self._switch(link)
         self.attached = self._known_again(link, answer)
+        self.limits = self.attached.limits
         if link is self._session:
             self.heartbeat.start(link, attachment.heartbeat_s)
         return self.attached
@@ -324,15 +333,16 @@ class Membership:
             self._stay()
 
     def link_lost(self, error: TrishulaError) -> None:
-        link, was_ready = self._session, self._ready
+        link = self._session
         # In the middle of a move it goes on, and is a join.
         self._session, self._offered = self._offered, None
         self._ready = False
         self.attached = None
         self._last_fault = error
         self.heartbeat.stop()
-        if was_ready:
-            self._user.member_away()
+        if link is not None:
+            # Also if it was not ready yet: tokens of it may have come.
+            self._user.member_away(link.ending)
         if link is not None and self._observer is not None and self._end is None:
             self._observer.lost(link.url, error)
 

@@ -6,7 +6,6 @@ slowly, to say what is wrong with it. Nothing here does I/O; the size limit is a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -14,23 +13,20 @@ import msgspec
 
 from trishula.errors import KeyUnknown, MessageInvalid
 from trishula.names import AGENT_RULE, BROADCAST, ID_RULE, Address
-from trishula.payload import PAYLOAD_RULE, pack, show_value
+from trishula.payload import PAYLOAD_RULE, pack
+from trishula.texts import LINE_RULE, is_line, show_value
 
 __all__ = [
     "DEFAULT_PAYLOAD_LIMIT_BYTES",
     "DEFAULT_PRIORITY",
     "DEFAULT_TTL_MS",
-    "LINE",
-    "LINE_RULE",
     "MAIL_TYPES",
     "MESSAGE_TYPES",
     "SIGNAL_TYPES",
     "Message",
     "MessageType",
     "check",
-    "one_line",
     "parse",
-    "show_value",
     "with_whole_numbers",
 ]
 
@@ -46,14 +42,6 @@ DEFAULT_PRIORITY = 3
 DEFAULT_TTL_MS = 7 * 24 * 3600 * 1000
 #: The bounds of an instant or a span in ms: what a 64-bit SQLite integer and a JavaScript number both hold exactly.
 _MAX_MS = 2**53 - 1
-
-#: One line of text. Control characters and line breaks of every kind would let a sender forge what stands around the
-#: line, wherever a person or a model reads it.
-LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*\Z"
-#: The same in words.
-LINE_RULE = "one line without control characters"
-_is_line = re.compile(LINE).match
-_NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}\Z")]
 _Procedure = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")]
@@ -170,7 +158,7 @@ def check(raw: object, *, path: str = "message") -> Message:
     if message.sender is not None:
         _check_address(message.sender, "from", path)
     for key, text in (("subject", message.subject), ("traceparent", message.traceparent)):
-        if text is not None and not _is_line(text):
+        if text is not None and not is_line(text):
             raise MessageInvalid(f"{path}.{key} is {show_value(text)}; it must be {RULES[key]}")
     if message.procedure is not None and message.type != "COMMAND":
         raise MessageInvalid(
@@ -211,11 +199,6 @@ def _whole(value: object) -> object:
     if isinstance(value, list | tuple) and any(isinstance(one, float) for one in value):
         return [_whole(one) for one in value]
     return value
-
-
-def one_line(text: str) -> str:
-    """A text as one line without control characters: they become their escapes."""
-    return _NO_LINE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _check_address(text: str, key: str, path: str) -> None:

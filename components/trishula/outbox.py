@@ -20,6 +20,11 @@ entries to that recipient is answered, and then all that was refused goes out in
 an entry that the node let in while we don't know of the refusal of one before it would overtake that one. After a call
 that failed as a whole the same holds for all recipients.
 
+A session that the node ends while messages are under way may have ended because of one of them. Which one it was is
+found out in :mod:`trishula.suspicion`: suspects go out in ever smaller parts, one call at a time and nothing beside it,
+until one that ends the session alone is *set aside*. Its sender gets an error, it is kept on record, and the others go
+on.
+
 Batching: at most :attr:`Limits.calls` calls are in flight. While they are, entries gather, so that batches grow with
 the load by themselves and a lone message never waits.
 
@@ -29,6 +34,8 @@ record when it is added, which is before it is offered to any node, and dropped 
 * ``send()`` without a node, then the end of the process: it goes out when the agent runs again;
 * offered, then the end of the process before the receipt: it is offered again under the same id, and stored once;
 * the receipt came, then the end of the process before that is on record: as before.
+
+A message is encoded once, when it is sent (:mod:`trishula.payload`): the record and every offer have the same bytes.
 
 What ``await send()`` means is unchanged by it: the *node* has the message on disk. The record only makes sure that a
 message is not forgotten on the way there. A message that the agent itself gave up is dropped from the record, too.
@@ -47,8 +54,10 @@ from trishula.backoff import Backoff
 from trishula.errors import (
     CopiesUnavailable,
     MailboxFull,
+    MessageSetAside,
     OutboxFull,
     OutcomeUnknown,
+    PayloadTooLarge,
     RateLimited,
     RemoteError,
     StorageFull,
@@ -56,8 +65,11 @@ from trishula.errors import (
     from_wire,
 )
 from trishula.names import BROADCAST
+from trishula.suspicion import Suspicion, guilty
+from trishula.transport import Ending
+from trishula.units import show_bytes
 
-__all__ = ["Batch", "Entry", "Limits", "Missed", "Outbox", "Receipt", "Record", "SavedMessage"]
+__all__ = ["Batch", "Entry", "Limits", "Missed", "Outbox", "Receipt", "Record", "SavedMessage", "too_large"]
 
 
 class Missed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -105,15 +117,17 @@ class Record(Protocol):
     def drop(self, number: int) -> None:
         """It is settled."""
 
+    def set_aside(self, message: bytes, reason: str) -> None:
+        """A message can't be sent: it is kept for whoever wants to look at it."""
+
 
 @dataclass(frozen=True, slots=True)
 class SavedMessage:
     """A message that an earlier run left on record."""
 
     number: int
-    wire: dict[str, Any]
+    message: bytes
     copies: int | None
-    size_bytes: int
 
 
 class Entry:
@@ -122,11 +136,10 @@ class Entry:
     Attributes:
         id: its id.
         to: its recipient, as it stands in the message.
-        wire: the map that travels.
+        message: the message, encoded.
         copies: how many copies its sender insists on.
         enough: with how many copies it needs no keeping; ``None``: with any receipt.
         nodes: those that have it.
-        size_bytes: the payload's size, about.
         done: gets the receipt or the error, once.
         number: its place in the order of sending.
         held: told each time when it is refused for now, so that its way may be long.
@@ -135,31 +148,32 @@ class Entry:
         refusal: the latest of these.
         offers: how often a node may have seen it.
         denials: after how many of these the node said that it doesn't have it.
+        suspicion: whether it may be what ended sessions; ``None`` if it has ended none.
     """
 
     __slots__ = (
-        "copies", "denials", "done", "enough", "held", "id", "is_reply", "nodes", "number", "offers", "refusal",
-        "refusals", "size_bytes", "to", "wire",
+        "copies", "denials", "done", "enough", "held", "id", "is_reply", "message", "nodes", "number", "offers",
+        "refusal", "refusals", "suspicion", "to",
     )  # fmt: skip
 
     def __init__(
         self,
-        wire: dict[str, Any],
+        message_id: str,
+        to: str,
+        message: bytes,
         done: Callable[[Receipt | TrishulaError], object],
         *,
         copies: int | None = None,
         enough: int | None = None,
-        size_bytes: int = 0,
         held: Callable[[TrishulaError], object] | None = None,
         is_reply: bool = False,
     ) -> None:
-        self.id: str = wire["id"]
-        self.to: str = wire["to"]
-        self.wire = wire
+        self.id = message_id
+        self.to = to
+        self.message = message
         self.copies = copies
         self.enough = enough or copies
         self.nodes: set[str | None] = set()
-        self.size_bytes = size_bytes
         self.done = done
         self.held = held
         self.is_reply = is_reply
@@ -168,6 +182,12 @@ class Entry:
         self.refusal: TrishulaError | None = None
         self.offers = 0
         self.denials = 0
+        self.suspicion: Suspicion | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """How large it is."""
+        return len(self.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +196,7 @@ class Limits:
 
     Attributes:
         batch_messages: messages in one call. From 128 on, larger batches gain little and cost latency.
-        batch_bytes: payload bytes in one call, about; one message alone may be larger.
+        batch_bytes: bytes of messages in one call; one message alone may be larger.
         calls: calls in flight. Some are needed to keep the node's writer busy; more would only make small batches.
         messages: entries altogether; a sender that never waits for receipts must meet an end.
         total_bytes: their size.
@@ -199,6 +219,7 @@ class Batch:
     entries: list[Entry]
     copies: int | None
     generation: int
+    is_suspect: bool = False
 
 
 @dataclass(slots=True)
@@ -228,6 +249,8 @@ class Outbox:
         record: Record | None = None,
     ) -> None:
         self._limits = limits
+        self._batch_bytes = limits.batch_bytes
+        self._batch_messages = limits.batch_messages
         self._record = record
         self._retry = retry
         self._random = random
@@ -245,6 +268,8 @@ class Outbox:
         # A call failed, and others that were in flight with it are not answered yet.
         self._regrouping = False
         self._failures = 0
+        # Calls that failed because the session is gone, until that is told.
+        self._cut: list[Batch] = []
 
     def __len__(self) -> int:
         """How many messages have no receipt yet."""
@@ -255,8 +280,8 @@ class Outbox:
         """Whether it takes nothing more but replies."""
         return self._count + len(self._kept) >= self._limits.messages or self._size_bytes >= self._limits.total_bytes
 
-    def add(self, entry: Entry, message: bytes = b"") -> None:
-        """Queue a message; ``message`` is what goes on record.
+    def add(self, entry: Entry) -> None:
+        """Queue a message.
 
         Raises:
             OutboxFull: it takes nothing more.
@@ -270,7 +295,7 @@ class Outbox:
         self._numbers += 1
         self._queue_up(entry, self._numbers)
         if self._record is not None:
-            self._record.put(entry.number, message, entry.copies)
+            self._record.put(entry.number, entry.message, entry.copies)
 
     def restore(self, entry: Entry, number: int) -> None:
         """Queue a message of an earlier run, in the order of their numbers; a node may have seen it."""
@@ -288,14 +313,14 @@ class Outbox:
         """Bring the queue in the order of sending, after something was restored."""
         self._put_back(())
 
-    def record_on(self, record: Record, encode: Callable[[dict[str, Any]], bytes], above: int) -> None:
+    def record_on(self, record: Record, above: int) -> None:
         """There is a record from now on: what waits goes on it, with numbers above those that it holds."""
         self._record = record
         entries = sorted((*self._all(), *self._kept.values()), key=lambda entry: entry.number)
         # What an earlier run left was sent before, and its numbers stay; here are only our own.
         for entry in entries:
             entry.number += above
-            record.put(entry.number, encode(entry.wire), entry.copies)
+            record.put(entry.number, entry.message, entry.copies)
         self._kept = {entry.number: entry for entry in self._kept.values()}
         self._numbers += above
 
@@ -312,6 +337,7 @@ class Outbox:
     def connected(self) -> None:
         """There is a session: everything without a receipt may go out (again)."""
         self._online = True
+        self._cut = []
         self._paused_until_s = 0.0
         self._failures = 0
         self.offer_kept()
@@ -333,42 +359,85 @@ class Outbox:
         """Whether a call is in flight."""
         return bool(self._flying)
 
-    def disconnected(self) -> None:
-        """The session is gone, and with it the answers to the calls in flight."""
+    def disconnected(self, ending: Ending | None = None) -> MessageSetAside | None:
+        """The session is gone, and with it the answers to the calls in flight.
+
+        Args:
+            ending: how the node ended it, if it was the node and it said no goodbye: one of those in flight may be why.
+
+        Returns:
+            what the sender of a message was told that is proven to be why; it is on the road no more.
+        """
         self._online = False
         self._generation += 1
         self._put_back(entry for batch in self._flying for entry in batch.entries)
-        self._flying = []
+        lost, self._flying, self._cut = [*self._flying, *self._cut], [], []
         self._regrouping = False
+        culprit = None if ending is None else guilty([batch.entries for batch in lost], ending)
+        return None if culprit is None or ending is None else self._set_aside(culprit, ending)
+
+    def _set_aside(self, entry: Entry, ending: Ending) -> MessageSetAside:
+        self._queue.remove(entry)
+        error = MessageSetAside(
+            f"the message {entry.id} to {entry.to} ({show_bytes(entry.size_bytes)}) was set aside as dead, so that "
+            f"others get through: each time that it was under way alone the node ended the session ({ending.reason}); "
+            f"if a node has it all the same, trishula why {entry.id} tells"
+        )
+        if self._record is not None:
+            self._record.set_aside(entry.message, str(error))
+        self._settle([(entry, error)])
+        return error
+
+    def keep_within(self, room_bytes: int, batch_messages: int) -> None:
+        """What the node takes in one call: what is larger is refused, and batches are bounded by it."""
+        self._batch_bytes = min(self._limits.batch_bytes, room_bytes)
+        self._batch_messages = min(self._limits.batch_messages, batch_messages)
+        refused: list[tuple[Entry, Any]] = []
+        for queue in (self._queue, *(held.entries for held in self._held.values())):
+            for entry in [entry for entry in queue if entry.size_bytes > room_bytes]:
+                queue.remove(entry)
+                refused.append((entry, too_large(entry.id, entry.to, entry.size_bytes, room_bytes)))
+        self._settle(refused)
 
     def take(self, now_s: float) -> Batch | None:
         """The next call to make now, if any."""
         if not self._online or len(self._flying) >= self._limits.calls or now_s < self._paused_until_s:
             return None
-        if self._regrouping and self._flying:
+        if self._flying and (self._regrouping or self._flying[0].is_suspect):
             return None
         self._regrouping = False
         self._paused_until_s = 0.0
         if self._held:
             self._release(now_s)
-        queue, held, limits = self._queue, self._held, self._limits
+        queue, held = self._queue, self._held
         entries: list[Entry] = []
         size_bytes = 0
         copies: int | None = None
-        while queue and len(entries) < limits.batch_messages:
+        # Suspects go out with nothing beside them, so that whatever happens is their doing.
+        most, is_suspect = self._batch_messages, False
+        while queue and len(entries) < most:
             entry = queue[0]
             if held and entry.to in held:
                 held[entry.to].entries.append(queue.popleft())
                 continue
+            suspicion = entry.suspicion
+            if not entries and suspicion is not None and suspicion.part:
+                if self._flying:
+                    return None
+                most, is_suspect = suspicion.part, True
             size_bytes += entry.size_bytes
-            if entries and (size_bytes > limits.batch_bytes or entry.copies != copies):
+            if entries and (
+                size_bytes > self._batch_bytes
+                or entry.copies != copies
+                or (suspicion is not None and suspicion.part > 0) is not is_suspect
+            ):
                 break
             copies = entry.copies
             entry.offers += 1
             entries.append(queue.popleft())
         if not entries:
             return None
-        batch = Batch(entries, copies, self._generation)
+        batch = Batch(entries, copies, self._generation, is_suspect)
         self._flying.append(batch)
         return batch
 
@@ -383,6 +452,7 @@ class Outbox:
         self._failures = 0
         settled: list[tuple[Entry, Receipt | TrishulaError]] = []
         for index, (entry, receipt) in enumerate(zip(batch.entries, receipts, strict=True)):
+            entry.suspicion = None
             if receipt.error is None:
                 entry.nodes.add(receipt.node)
                 if entry.enough is not None and max(receipt.copies or 0, len(entry.nodes)) < entry.enough:
@@ -398,10 +468,19 @@ class Outbox:
                 settled.append((entry, error))
         self._settle(settled)
 
-    def failed(self, batch: Batch, error: TrishulaError, now_s: float) -> None:
-        """A call failed as a whole: tried again if that can help, else its entries get the error."""
+    def failed(self, batch: Batch, error: TrishulaError, now_s: float, *, is_cut: bool = False) -> None:
+        """A call failed as a whole: tried again if that can help, else its entries get the error.
+
+        Args:
+            batch: its entries.
+            error: why.
+            now_s: the clock.
+            is_cut: whether it failed because the session is gone, which is about to be told.
+        """
         if not self._landed(batch):
             return
+        if is_cut:
+            self._cut.append(batch)
         if not error.temporary:
             self._settle([(entry, error) for entry in batch.entries])
             return
@@ -410,12 +489,6 @@ class Outbox:
         self._paused_until_s = now_s + pause_s
         self._regrouping = True
         self._put_back(batch.entries)
-
-    def split(self, batch: Batch, faults: dict[str, TrishulaError]) -> None:
-        """A call could not be written: entries with a fault get it, their neighbours go out again."""
-        if self._landed(batch):
-            self._put_back(entry for entry in batch.entries if entry.id not in faults)
-            self._settle([(entry, faults[entry.id]) for entry in batch.entries if entry.id in faults])
 
     def settled(self, message_ids: Collection[str], *, by_one: bool = False) -> None:
         """The node told that these have come to their end; ``by_one``: at one recipient, of perhaps several."""
@@ -471,7 +544,7 @@ class Outbox:
         self._queue.clear()
         self._held.clear()
         self._kept.clear()
-        self._flying = []
+        self._flying, self._cut = [], []
         self._online = False
         self._generation += 1
         self._settle(
@@ -537,6 +610,14 @@ class Outbox:
             self._size_bytes -= entry.size_bytes
             if self._record is not None:
                 self._record.drop(entry.number)
+
+
+def too_large(message_id: str, to: str, size_bytes: int, room_bytes: int) -> PayloadTooLarge:
+    """That a message doesn't fit into one frame to the node."""
+    return PayloadTooLarge(
+        f"the message {message_id} to {to} has {size_bytes} bytes, and a frame to the node takes {room_bytes} "
+        f"({show_bytes(room_bytes)}); put the data where the recipient can fetch it and send its address"
+    )
 
 
 def _ignore(_: object) -> None:

@@ -23,9 +23,10 @@ from typing import Any
 import msgspec
 
 from trishula.errors import PayloadNotJson, PayloadTooLarge
+from trishula.texts import show_value
 from trishula.units import show_bytes
 
-__all__ = ["INTEGER_LIMIT", "PAYLOAD_DEPTH_LIMIT", "PAYLOAD_RULE", "pack", "show_value"]
+__all__ = ["INTEGER_LIMIT", "PAYLOAD_DEPTH_LIMIT", "PAYLOAD_RULE", "pack"]
 
 #: How deep lists and maps may lie in each other in a payload. Autobahn reads about 480 levels of JSON and 400 of CBOR,
 #: and writes 500 of MessagePack; a client that gets more loses its session, again at each delivery. Readers in other
@@ -60,9 +61,12 @@ _PLACE_LENGTH = 120
 
 def _plain(value: object) -> object:
     """What msgspec has no word for, and is a kind of what it has: NumPy's and others' strings and numbers."""
-    for kind in (str, int, float):
-        if isinstance(value, kind):
-            return kind.__new__(kind, value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
     raise TypeError
 
 
@@ -188,18 +192,3 @@ def _is_text(text: str) -> bool:
 def _shorten(place: str) -> str:
     half = _PLACE_LENGTH // 2
     return place if len(place) <= _PLACE_LENGTH else f"{place[:half]}…{place[-half:]}"
-
-
-def show_value(value: object) -> str:
-    """A value as an error shows it: short, on one line, whatever it holds."""
-    try:
-        # What JSON has no word for, msgspec writes as null.
-        is_finite = not isinstance(value, float) or math.isfinite(value)
-        text = msgspec.json.encode(value).decode() if is_finite else repr(value)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        try:
-            text = ascii(value)
-        except (ValueError, RecursionError):
-            # Python writes no integer of more than 4,300 digits.
-            text = f"a value of type {type(value).__name__}, too large or too deep to be shown"
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -25,13 +25,11 @@ from trishula.errors import (
 from trishula.inbox import Inbox
 from trishula.message import DEFAULT_PRIORITY, Message
 from trishula.outbox import Receipt
+from trishula.texts import legible
 
-__all__ = ["REASON_LENGTH", "Replies", "legible", "reply_id"]
+__all__ = ["Replies", "reply_id"]
 
 _log = logging.getLogger("trishula")
-
-#: A sentence for a journal or an error message, no dump.
-REASON_LENGTH = 1000
 
 
 class Replies:
@@ -150,15 +148,6 @@ def _described(error: BaseException) -> dict[str, str]:
     elif isinstance(error, TrishulaError) and error.uri is not None:
         name = error.uri
     return {"error": name, "message": legible(str(error))}
-
-
-def legible(text: str) -> str:
-    """What a handler's exception says, cut, and with escapes for what can't travel as text.
-
-    Python puts lone surrogates into the names of files that are not UTF-8. A node refuses them, and the sender would
-    never be told what went wrong.
-    """
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")[:REASON_LENGTH]
 
 
 def _log_outcome(wire: dict[str, Any], outcome: Receipt | TrishulaError) -> None:

@@ -15,13 +15,15 @@ import msgspec
 
 from trishula import uris
 from trishula.awaiting import Pending
-from trishula.errors import KeyUnknown, MessageInvalid, OutboxFull, OutcomeUnknown, PayloadNotJson, TrishulaError
+from trishula.errors import KeyUnknown, MessageInvalid, NotAllSent, OutcomeUnknown, TrishulaError
+from trishula.limits import NodeLimits
 from trishula.membership import Membership
-from trishula.message import encode_payload
-from trishula.names import BROADCAST, ID_RULE, is_message_id
-from trishula.outbox import Batch, Entry, Limits, Outbox, Receipt, Record, SavedMessage
+from trishula.message import check
+from trishula.outbox import Batch, Entry, Limits, Outbox, Receipt, Record, SavedMessage, too_large
+from trishula.payload import pack
 from trishula.surroundings import Surroundings, Timer
-from trishula.transport import Link
+from trishula.texts import show_value
+from trishula.transport import Ending, Link, LinkLost
 
 __all__ = ["Done", "Sending"]
 
@@ -35,8 +37,7 @@ _STATUS_BATCH = 1024
 #: The states that a message doesn't leave any more.
 _ENDS = frozenset({"done", "dead", "expired", "cancelled"})
 
-#: Measures a message and finds what can't be written, before it can spoil a call for its neighbours.
-_written = msgspec.msgpack.Encoder().encode
+_to_msgpack = msgspec.msgpack.Encoder().encode
 
 Done = Callable[[Receipt | TrishulaError], object]
 
@@ -96,60 +97,56 @@ class Sending:
         *,
         held: Callable[[TrishulaError], object] | None = None,
         is_reply: bool = False,
+        path: str = "message",
     ) -> bool:
         """Queue one message, or tell ``done`` at once why not; whether it is queued.
 
-        ``held`` and ``is_reply``: see :class:`trishula.outbox.Entry`.
+        The message is checked and encoded now, as the node would check it; what its sender changes afterwards doesn't
+        travel. ``held`` and ``is_reply``: see :class:`trishula.outbox.Entry`. Refusals begin with ``path``.
         """
-        # What the node would refuse as well is left to it; here is only what could not even be sent.
-        if wire["id"] is None:
+        if wire.get("id") is None:
             wire["id"] = self.new_id()
-        elif not is_message_id(wire["id"]):
-            done(MessageInvalid(f"message.id is {wire['id']!r}; it must be {ID_RULE}"))
-            return False
-        if not isinstance(wire.get("to"), str):
-            done(MessageInvalid(f"message.to is {wire.get('to')!r}; it must be an address or {BROADCAST!r}"))
-            return False
         if self._sender is not None:
             wire.setdefault("from", self._sender)
-        if self._member.end is not None:
-            done(self._member.end)
-            return False
         try:
-            message = _written(wire)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            done(PayloadNotJson(f"the message {wire['id']} to {wire['to']} can't be written: {error}"))
-            return False
-        try:
+            if self._member.end is not None:
+                raise self._member.end
+            message = _encoded(wire, self._member.limits, path)
             entry = Entry(
-                wire,
+                wire["id"],
+                wire["to"],
+                message,
                 done,
                 copies=copies,
                 enough=self._enough(copies),
-                size_bytes=len(message),
                 held=held,
                 is_reply=is_reply,
             )
-            self._outbox.add(entry, message)
-        except OutboxFull as error:
+            self._outbox.add(entry)
+        except TrishulaError as error:
             done(error)
             return False
         self._wake()
         return True
 
     def post_many(
-        self, messages: Iterable[Mapping[str, Any]], copies: int | None, timeout_s: float | None
-    ) -> Pending[list[Receipt | TrishulaError]]:
+        self, messages: Iterable[object], copies: int | None, timeout_s: float | None
+    ) -> Pending[list[Receipt]]:
         """Queue many, with one awaitable for all; see :meth:`trishula.client.Client.send_many`."""
         now_ms = self._around.now_ms()
-        wires = [{"id": None, "timestamp": now_ms, **message} for message in messages]
-        outcome: Pending[list[Receipt | TrishulaError]] = Pending()
+        outcome: Pending[list[Receipt]] = Pending()
+        wires: list[dict[str, Any]] = []
+        for index, message in enumerate(messages):
+            if not isinstance(message, Mapping):
+                outcome.reject(MessageInvalid(f"messages[{index}] is {show_value(message)}; a message must be a map"))
+                return outcome
+            wires.append({"type": "STATUS", "id": None, "timestamp": now_ms, **message})
         group = _Group(len(wires), outcome)
         if not wires:
             outcome.resolve([])
         slots = [_Slot(group, index) for index in range(len(wires))]
-        for slot, wire in zip(slots, wires, strict=True):
-            self.post(wire, slot, copies)
+        for index, (slot, wire) in enumerate(zip(slots, wires, strict=True)):
+            self.post(wire, slot, copies, path=f"messages[{index}]")
         if timeout_s is not None and not outcome.done:
             timer = self._clock.callLater(timeout_s, self._give_up, wires, slots, timeout_s)
             outcome.when_done(lambda _: timer.cancel() if timer.active() else None)
@@ -206,14 +203,15 @@ class Sending:
         self._wake()
 
     def _offer(self, link: Link, batch: Batch) -> None:
-        wires = [entry.wire for entry in batch.entries]
+        messages = [msgspec.Raw(entry.message) for entry in batch.entries]
         options: dict[str, Any] = {}
         if batch.copies is not None:
             options["copies"] = batch.copies
-        if link is not self._undated and any("deadline_at" in wire for wire in wires):
-            # What our clock says, so that the node understands the deadlines: one of the two may be wrong.
+        if link is not self._undated and any(b"deadline_at" in entry.message for entry in batch.entries):
+            # What our clock says, so that the node understands the deadlines: one of the two may be wrong. A payload
+            # that has the word as well costs nothing.
             options["sent_at"] = self._around.now_ms()
-        args: list[Any] = [wires, options] if options else [wires]
+        args: list[Any] = [messages, options] if options else [messages]
         link.call(uris.MAILBOX_SEND, args, timeout_s=_TIMEOUT_S).when_done(
             lambda pending: self._offered(link, batch, pending)
         )
@@ -235,10 +233,8 @@ class Sending:
             self._outbox.answered(batch, receipts, now_s)
             if self._outbox.is_keeping:
                 self._keeps()
-        elif isinstance(error, PayloadNotJson):
-            self._outbox.split(batch, _faults(batch, error))
         elif isinstance(error, TrishulaError):
-            self._outbox.failed(batch, error, now_s)
+            self._outbox.failed(batch, error, now_s, is_cut=isinstance(error, LinkLost))
         else:
             raise error
         if len(self._outbox) or self._is_on_record:
@@ -263,21 +259,39 @@ class Sending:
             done_of: who hears what becomes of a message of the earlier run.
         """
         last = max((message.number for message in messages), default=0)
-        self._outbox.record_on(record, _written, last)
+        self._outbox.record_on(record, last)
         self._is_on_record = True
-        for message in messages:
-            entry = Entry(
-                message.wire,
-                done_of(message.wire),
-                copies=message.copies,
-                enough=self._enough(message.copies),
-                size_bytes=message.size_bytes,
-                is_reply=True,
-            )
-            self._outbox.restore(entry, message.number)
+        for saved in messages:
+            self._restore(record, saved, done_of)
         if messages:
             self._outbox.sort()
             self._wake()
+
+    def _restore(self, record: Record, saved: SavedMessage, done_of: Callable[[dict[str, Any]], Done]) -> None:
+        wire = msgspec.msgpack.decode(saved.message)
+        done = done_of(wire)
+        try:
+            # An earlier release left there what no node can read, and offered it on each session, which it ended.
+            message = _encoded(wire, self._member.limits, "message")
+        except TrishulaError as error:
+            _log.error(
+                "Set aside: the %s %s to %s, which an earlier run left, can't be sent: %s",
+                wire.get("type"), wire.get("id"), wire.get("to"), error,
+            )  # fmt: skip
+            record.drop(saved.number)
+            record.set_aside(saved.message, str(error))
+            done(error)
+            return
+        entry = Entry(
+            wire["id"],
+            wire["to"],
+            message,
+            done,
+            copies=saved.copies,
+            enough=self._enough(saved.copies),
+            is_reply=True,
+        )
+        self._outbox.restore(entry, saved.number)
 
     # -- news of what has a receipt with fewer copies than needed ------------------------------------------------------
 
@@ -327,6 +341,8 @@ class Sending:
         if link is not None and self._outbox.is_keeping:
             self._ask_for_kept(link)
         self._outbox.connected()
+        limits = self._member.limits
+        self._outbox.keep_within(limits.room_bytes, limits.batch_messages)
 
     def pause(self) -> None:
         """Make no call for now, and wait for those under way."""
@@ -342,9 +358,14 @@ class Sending:
         """Whether a call is under way."""
         return self._outbox.is_flying
 
-    def disconnected(self) -> None:
-        """The session is gone."""
-        self._outbox.disconnected()
+    def disconnected(self, ending: Ending | None = None) -> None:
+        """The session is gone; ``ending``: how the node ended it, if it did without a goodbye."""
+        set_aside = self._outbox.disconnected(ending)
+        if set_aside is not None:
+            # Whoever sent it may not have waited for its receipt.
+            _log.error("Set aside: %s", set_aside)
+            if self._is_on_record:
+                self._wake()
 
     def close(self, error: TrishulaError) -> None:
         """There will be none any more."""
@@ -359,7 +380,7 @@ class _Group:
 
     __slots__ = ("left", "outcome", "outcomes")
 
-    def __init__(self, count: int, outcome: Pending[list[Receipt | TrishulaError]]) -> None:
+    def __init__(self, count: int, outcome: Pending[list[Receipt]]) -> None:
         self.left = count
         self.outcome = outcome
         self.outcomes: list[Any] = [None] * count
@@ -386,16 +407,26 @@ class _Slot:
             return
         group.outcomes[self._index] = outcome
         group.left -= 1
-        if group.left == 0:
+        if group.left:
+            return
+        if any(isinstance(one, TrishulaError) for one in group.outcomes):
+            group.outcome.reject(NotAllSent(group.outcomes))
+        else:
             group.outcome.resolve(group.outcomes)
 
 
-def _faults(batch: Batch, error: PayloadNotJson) -> dict[str, TrishulaError]:
-    """Which messages of a call that could not be written are at fault; all, if none can be told apart."""
-    faults: dict[str, TrishulaError] = {}
-    for entry in batch.entries:
-        try:
-            encode_payload(entry.wire, path=f"message {entry.id}", limit_bytes=2**63)
-        except PayloadNotJson as fault:
-            faults[entry.id] = fault
-    return faults or {entry.id: error for entry in batch.entries}
+def _encoded(wire: Mapping[str, Any], limits: NodeLimits, path: str) -> bytes:
+    """A message as it travels.
+
+    Raises:
+        MessageInvalid, KeyUnknown, PayloadNotJson, PayloadTooLarge: what a node would say of it.
+    """
+    raw = dict(wire)
+    if raw.get("payload") is not None:
+        packed = pack(raw["payload"], path=f"{path}.payload", limit_bytes=limits.payload_bytes)
+        raw["payload"] = msgspec.Raw(packed)
+    message = check(raw, path=path)
+    encoded = _to_msgpack(message)
+    if len(encoded) > limits.room_bytes:
+        raise too_large(message.id, message.to, len(encoded), limits.room_bytes)
+    return encoded

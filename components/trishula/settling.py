@@ -1,7 +1,8 @@
 """Acks and nacks, gathered: all of one turn travel in one call each.
 
-They belong to the session whose tokens they carry. When it goes, they are dropped: the node delivers again what was not
-acknowledged, and the next node may use the same tokens for other messages.
+They belong to the session whose tokens they carry. Deliveries may come before everything is set up on it, and what is
+acknowledged of them then waits until it is. When the session goes, they are dropped: the node delivers again what was
+not acknowledged, and the next node may use the same tokens for other messages.
 """
 
 from __future__ import annotations
@@ -53,13 +54,18 @@ class _Gathered:
 
 
 class Settling:
-    """See the module's docstring; ``wake`` is called when there is something to flush."""
+    """See the module's docstring.
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    Args:
+        wake: called when there is something to flush.
+        has_session: whether there is a session, ready or not.
+    """
+
+    def __init__(self, wake: Callable[[], None], has_session: Callable[[], bool]) -> None:
         self._wake = wake
+        self._has_session = has_session
         self._acks = _Gathered(MAILBOX_ACK)
         self._nacks = _Gathered(MAILBOX_NACK)
-        self._connected = False
         self._flying = 0
         self._session = 0
 
@@ -67,10 +73,6 @@ class Settling:
     def is_empty(self) -> bool:
         """Whether nothing waits or is under way."""
         return not (self._acks.items or self._nacks.items or self._flying)
-
-    def connected(self) -> None:
-        """There is a session."""
-        self._connected = True
 
     def ack(self, token: str) -> None:
         """Acknowledge, and wait for nothing."""
@@ -93,7 +95,7 @@ class Settling:
         return self._add(self._nacks, [{"token": token, "reason": reason, "requeue": requeue} for token in tokens])
 
     def _add(self, gathered: _Gathered, items: Sequence[Any]) -> Pending[list[bool]]:
-        if not self._connected:
+        if not self._has_session():
             return rejected(_gone())
         if not items:
             return resolved([])
@@ -142,7 +144,6 @@ class Settling:
 
     def disconnected(self) -> None:
         """The session is gone, and its tokens with it."""
-        self._connected = False
         self._session += 1
         self._flying = 0
         for gathered in (self._acks, self._nacks):

@@ -3,6 +3,10 @@
 A *connection* keeps joining nodes until it is stopped; each time it succeeds it hands a *link* (one joined session) to
 its *listener*. While it is joined to a node that is not the preferred one, it may offer a second link, to move to.
 
+What is said on a link is *packed* before (:mod:`trishula.payload`): an argument, or an item of a list in an argument,
+may be a :class:`msgspec.Raw` that holds MessagePack, and is sent as it is. Over a link that speaks JSON it is read back
+first (:func:`unpacked`).
+
 What fails on a link fails with a typed error: :class:`LinkLost` and :class:`AnswerLate` for what the client itself must
 deal with, the classes of :mod:`trishula.errors` for everything that a node answered.
 """
@@ -10,12 +14,15 @@ deal with, the classes of :mod:`trishula.errors` for everything that a node answ
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from trishula.awaiting import Pending
 from trishula.errors import TrishulaError
 
-__all__ = ["AnswerLate", "Connection", "Endpoint", "Link", "LinkLost", "Listener"]
+__all__ = ["AnswerLate", "Connection", "Ending", "Endpoint", "Link", "LinkLost", "Listener", "unpacked"]
 
 #: A registered procedure: positional and keyword arguments to an outcome.
 Endpoint = Callable[[Sequence[Any], Mapping[str, Any]], Pending[Any]]
@@ -33,12 +40,40 @@ class AnswerLate(TrishulaError):
     temporary = True
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a node ended a session, without a goodbye.
+
+    Attributes:
+        reason: what it said, or what was seen of it.
+        is_told: whether it said that it can't take what it was sent.
+    """
+
+    reason: str
+    is_told: bool
+
+
+def unpacked(value: Any) -> Any:
+    """A value with what is packed in it read back."""
+    if isinstance(value, msgspec.Raw):
+        return msgspec.msgpack.decode(value)
+    if isinstance(value, list | tuple):
+        return [unpacked(one) for one in value]
+    if isinstance(value, dict):
+        return {key: unpacked(one) for key, one in value.items()}
+    return value
+
+
 class Link(Protocol):
     """One joined session with one node."""
 
     @property
     def url(self) -> str:
         """The node's URL."""
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the node ended it; ``None`` before that, after a goodbye, and if we ended it or the network did."""
 
     def call(
         self, uri: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, *, timeout_s: float | None = None

@@ -3,7 +3,18 @@
 Realm :data:`REALM`; WebSocket path ``/ws`` (subprotocols ``wamp.2.msgpack``, ``wamp.2.json``, ``wamp.2.cbor``); default
 port 8765; authentication ``ticket`` with ``authid`` = the agent's name and the ticket = its token. Any WAMP client in
 any language can take part. Arguments are positional; maps are by name and an unknown key is refused; times on the wire
-are integer milliseconds since the epoch (``…_at``), spans are seconds (``…_s``).
+are integer milliseconds since the epoch (``…_at``), spans are seconds (``…_s``). Where an integer is asked for, a whole
+number may come as a float (``60000.0``), as Go, Lua and JavaScript send it.
+
+A payload is any JSON value, whatever the serializer: maps with string keys, lists, strings that don't begin with
+U+0000, integers within ±(2^53-1), finite numbers, true, false and null, nested at most 100 deep. Everything else is
+refused with ``trishula.error.payload_not_json`` and the place in it; a larger integer is to be sent as a string,
+because JavaScript and others would read another number. MessagePack with a map key that is no string can't even be read
+by a node: it closes the WebSocket, with code 1002 and the reason.
+
+``subject``, ``traceparent``, and the ``state`` and ``progress`` of a beat are one line without control characters
+(U+0000 to U+001F, U+007F to U+009F, U+2028, U+2029): others would forge what stands around them, wherever a person or a
+model reads them. In the ``reason`` of a ``nack`` the node writes such characters as their escapes.
 
 Mailbox (caller: any agent; each acts only for its own mailboxes):
 
@@ -31,10 +42,15 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     up is refused for 3 s, or for ``retry_after_s`` if that is longer, and goes on then. A ``broadcast`` is a recipient
     of its own here; messages to capabilities are in no order.
 ``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?, run?, after?, begun?, host?})`` →
-``{node, epoch, high_water, lease_s, epoch_changed?}``
+``{node, epoch, high_water, lease_s, limits, epoch_changed?}``
     Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits
     for its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
     ``trishula.error.taken_over``.
+    ``limits``: ``{payload_bytes, batch_messages, frame_bytes?}``, the most that a message's payload may have as JSON,
+    the most messages in one call, and the most bytes that one WebSocket message of this session may have: a larger one
+    ends the session, so keep calls, events and the results of your procedures below it. Where ``limits`` is missing (a
+    node of an earlier release), keep a payload below 8 MiB, a WebSocket message below 16 MiB and a call within 1024
+    messages; the node refuses what is over its own limits.
     What is out when a session is lost goes out again with the next one; what that costs a message depends on what the
     client tells of its process. ``run`` names this run of it: sessions of one run cost nothing, whatever they had.
     ``after`` names the run before, if the client has its records, and ``begun`` lists as ``[from, id]`` what that one

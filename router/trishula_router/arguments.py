@@ -13,8 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import msgspec
 
 from trishula.errors import ArgumentInvalid, KeyUnknown
-from trishula.message import LINE, LINE_RULE, show_value, with_whole_numbers
+from trishula.message import with_whole_numbers
 from trishula.names import ID_RULE, INSTANCE_RULE, is_message_id
+from trishula.texts import LINE, LINE_RULE, show_value
 
 __all__ = [
     "AttachOptions",

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from trishula.errors import ArgumentInvalid, MessageUnknown, NodeUnknown
-from trishula.message import show_value
 from trishula.names import BROADCAST, Address, is_capability
+from trishula.texts import show_value
 from trishula_router.arguments import QueryOptions
 from trishula_router.journal import SEQUENCE_MASK, Record
 from trishula_router.mailroom import got, is_of

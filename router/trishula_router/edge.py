@@ -36,10 +36,10 @@ from twisted.logger import Logger
 from trishula import uris
 from trishula.distribution import version
 from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
-from trishula.message import show_value
 from trishula.names import Address
 from trishula.steady_clock import SteadyClock
 from trishula.surroundings import use_monotonic_timers
+from trishula.texts import show_value
 from trishula_router.agents_file import KEPT_FILE, AgentsFileError
 from trishula_router.answers import guard_answers
 from trishula_router.direct_authorizer import Authorize, answer_directly
@@ -314,6 +314,18 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
     def announce(self, topic: str, event: Mapping[str, Any]) -> None:
         """Publish an event for all."""
         self._publish(topic, dict(event), None)
+
+    def frame_limit_bytes(self, session: int) -> int | None:
+        """What its transport takes of a session. Its options are in Crossbar's part of the config, so it is asked.
+
+        It reaches into private names of Crossbar (26.10.1: ``Router._session_id_to_session``); if they are not as
+        expected, clients keep within the contract's default.
+        """
+        sessions = getattr(getattr(self._transport, "_router", None), "_session_id_to_session", {})
+        transport = getattr(sessions.get(session), "_transport", None)
+        # Clients may or may not send a message in several frames.
+        limits = [getattr(transport, name, 0) for name in ("maxFramePayloadSize", "maxMessagePayloadSize")]
+        return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
 
     def close_session(self, session: int, uri: str, sentence: str) -> None:
         """End a client's session."""

@@ -12,8 +12,12 @@ Autobahn reads and writes the frames inside of Crossbar, and three of its habits
   client, as Crossbar's own answers quote the URI, there was none, and the client waited for ever. Here it goes out as
   it came in.
 
-It reaches into private names of Autobahn (26.10.2: ``wamp.serializer._dumps``, ``._cbor_loads``); if they
-are not as expected, nothing is changed.
+A session that ends because of what its client sent is told why: with the option ``fail_by_drop``, which keeps nobody's
+socket open for long, Autobahn only cuts the connection, and the client could as well have lost its network. Here a
+close frame with the code and the reason goes before that, so that the client can set aside what it sent.
+
+It reaches into private names of Autobahn (26.10.2: ``wamp.serializer._dumps``, ``._cbor_loads``, a connection's
+``_fail_connection``); if they are not as expected, nothing is changed.
 """
 
 from __future__ import annotations
@@ -30,6 +34,10 @@ log = Logger()
 _REFERENCES = (25, 28, 29, 256)
 #: So much of the reason is logged: it quotes what the client sent.
 _REASON_LENGTH = 200
+#: What a close frame may carry beside its code.
+_TOLD_BYTES = 123
+#: Who doesn't take the close frame by then is cut off.
+_GOODBYE_S = 1.0
 
 
 def guard_frames(protocol: Any, serializer: Any) -> bool:
@@ -43,7 +51,8 @@ def guard_frames(protocol: Any, serializer: Any) -> bool:
         Whether Autobahn is as expected; if not, nothing was changed.
     """
     dumps, loads = getattr(serializer, "_dumps", None), getattr(serializer, "_cbor_loads", None)
-    if not callable(dumps) or not callable(loads) or not hasattr(protocol, "onMessage"):
+    cut = getattr(protocol, "_fail_connection", None)
+    if not callable(dumps) or not callable(loads) or not callable(cut) or not hasattr(protocol, "onMessage"):
         return False
     cbor_loads = partial(loads, semantic_decoders=dict.fromkeys(_REFERENCES, _refuse_reference))
     try:
@@ -58,8 +67,14 @@ def guard_frames(protocol: Any, serializer: Any) -> bool:
     def on_message(connection: Any, payload: bytes, is_binary: bool) -> None:
         _read(connection, payload, is_binary, serializer.ProtocolError)
 
+    def fail_connection(connection: Any, code: int, reason: str) -> None:
+        if connection.failByDrop and connection.state == connection.STATE_OPEN:
+            _tell_and_close(connection, code, reason)
+        else:
+            cut(connection, code, reason)
+
     serializer._dumps, serializer._cbor_loads = json_dumps, cbor_loads
-    protocol.onMessage = on_message
+    protocol.onMessage, protocol._fail_connection = on_message, fail_connection
     return True
 
 
@@ -78,6 +93,19 @@ def _read(connection: Any, payload: bytes, is_binary: bool, protocol_error: type
     except Exception as error:
         reason = ascii(str(error))[:_REASON_LENGTH]
         connection._bailout(connection.CLOSE_STATUS_CODE_PROTOCOL_ERROR, f"WAMP Protocol Error ({reason})")
+
+
+def _tell_and_close(connection: Any, code: int, reason: str) -> None:
+    """End a connection because of what came on it, with a close frame that says so."""
+    # These two lines are Autobahn's, word for word.
+    connection.log.warn('failing WebSocket connection (code={code}): "{reason}"', code=code, reason=reason)
+    connection.failedByMe, connection.wasClean = True, False
+    connection.wasNotCleanReason = f"I dropped the WebSocket TCP connection: {reason}"
+    told = reason.encode(errors="replace")[:_TOLD_BYTES].decode(errors="ignore").encode()
+    connection.sendFrame(opcode=8, payload=code.to_bytes(2, "big") + told)
+    transport = connection.transport
+    connection.dropConnection(abort=False)
+    connection.factory.reactor.callLater(_GOODBYE_S, transport.abortConnection)
 
 
 def _hand_over(connection: Any, message: Any, protocol_error: type[Exception]) -> None:

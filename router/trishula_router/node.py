@@ -76,6 +76,9 @@ class Router(Outlet, Protocol):
     def announce(self, topic: str, event: Mapping[str, Any]) -> None:
         """Publish an event for all."""
 
+    def frame_limit_bytes(self, session: int) -> int | None:
+        """The most that one WebSocket message of a session may have; ``None`` if that is not known, or not limited."""
+
     def close_session(self, session: int, uri: str, sentence: str) -> None:
         """End a client's session, telling it why: an error's URI and a sentence."""
 

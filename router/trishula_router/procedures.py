@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred
 
 from trishula import uris
 from trishula.errors import AgentUnknown, MailboxBusy, TakenOver
-from trishula.message import one_line, show_value
 from trishula.names import Address
+from trishula.texts import one_line, show_value
 from trishula_router import arguments
 from trishula_router.journal import Kind
 from trishula_router.losses import Life
@@ -140,7 +140,18 @@ class Procedures:
             self._take_over(address, before, caller.session)
         self._node.tell_presence()
         place = self._place(options.epoch, options.position)
-        return {"node": self._node.config.node, **place, "lease_s": self._node.config.delivery.lease_s}
+        return {
+            "node": self._node.config.node,
+            **place,
+            "lease_s": self._node.config.delivery.lease_s,
+            "limits": self._limits_of(caller.session),
+        }
+
+    def _limits_of(self, session: int) -> dict[str, int]:
+        limits = self._node.config.limits
+        told = {"payload_bytes": limits.payload_bytes, "batch_messages": limits.batch_messages}
+        frame_bytes = self._node.router.frame_limit_bytes(session)
+        return told if frame_bytes is None else {**told, "frame_bytes": frame_bytes}
 
     def _place(self, epoch: str | None, position: int | None) -> dict[str, Any]:
         """Where the store is, and, for a client that says what it last knew, whether that means anything here.

@@ -35,7 +35,7 @@ from tests.support.plain import JoinRefused, Refused, TransportLost, handshake, 
 from tests.support.reactor import on_reactor
 from tests.support.siege import ATTACKERS, Siege, abuse, check_error, error_of, example, in_thread, message, register
 from trishula import uris
-from trishula.message import PAYLOAD_DEPTH_LIMIT
+from trishula.payload import PAYLOAD_DEPTH_LIMIT
 from trishula_router.procedures import Procedures
 
 pytestmark = [

@@ -144,7 +144,7 @@ async def refusal(attempt: Awaitable[Any]) -> tuple[str, str]:
 
 @on_reactor
 async def test_a_message_arrives_as_it_was_sent(node: NodeProcess, serializer: str) -> None:
-    payload = {"text": "grüße \U0001f600", "list": [1, -2.5, True, None, {"deep": []}], "big": 2**53}
+    payload = {"text": "grüße \U0001f600", "list": [1, -2.5, True, None, {"deep": []}], "big": 2**53 - 1}
     async with session(node, "dc", serializer) as dc, consumer(node, "agni", serializer) as (agni, inbox):
         message = status(
             "agni",
@@ -295,7 +295,9 @@ async def test_signals_of_simple_clients(node: NodeProcess, serializer: str) -> 
 async def test_attach_answers_where_the_client_stands(node: NodeProcess, serializer: str) -> None:
     async with session(node, "agni", serializer) as agni:
         answer = await agni.call(uris.MAILBOX_ATTACH)
-        assert set(answer) == {"node", "epoch", "high_water", "lease_s"}
+        assert set(answer) == {"node", "epoch", "high_water", "lease_s", "limits"}
+        # What the shipped configuration takes; frames as the transport does on which we joined.
+        assert answer["limits"] == {"payload_bytes": 2**20, "frame_bytes": 2**24, "batch_messages": 1024}
         assert (answer["node"], len(answer["epoch"])) == ("single", 16)
         assert answer["high_water"] > 0
 

@@ -85,14 +85,14 @@ class OrderMachine(RuleBasedStateMachine):
             self.sent.append((to, priority, message_id))
             self.receipts[message_id] = []
             wire = {"type": "STATUS", "id": message_id, "to": to, "priority": priority, "payload": "x" * large}
-            self.outbox.add(Entry(wire, self.receipts[message_id].append, size_bytes=1))
+            self.outbox.add(Entry(message_id, to, msgspec.msgpack.encode(wire), self.receipts[message_id].append))
         self.flush()
 
     @rule()
     def flush(self) -> None:
         now_s = self.clock.seconds()
         while (batch := self.outbox.take(now_s)) is not None:
-            self.wire.up.append((now_s, batch, [entry.wire for entry in batch.entries]))
+            self.wire.up.append((now_s, batch, [msgspec.msgpack.decode(entry.message) for entry in batch.entries]))
 
     @rule(which=st.integers(0, 10))
     def hear(self, which: int) -> None:

@@ -32,7 +32,7 @@ from trishula.errors import BusUnreachable, TrishulaError
 from trishula.names import Address
 from trishula.settings import Settings
 from trishula.surroundings import Surroundings
-from trishula.transport import AnswerLate, Connection, Endpoint, Link, LinkLost, Listener
+from trishula.transport import AnswerLate, Connection, Ending, Endpoint, Link, LinkLost, Listener, unpacked
 from trishula_router.node import Caller, Node
 from trishula_router.options import DeliveryPolicy, Limits, NodeConfig, PresencePolicy
 from trishula_router.principals import AGENT_ROLE, Principals
@@ -258,6 +258,9 @@ class World:
     def post(self, peer: str, kind: str, text: bytes) -> None:
         raise AssertionError("there is only one node")
 
+    def frame_limit_bytes(self, session: int) -> int | None:
+        return None
+
     def close_session(self, session: int, uri: str, sentence: str) -> None:
         link = self.sessions.get(session)
         if link is not None:
@@ -290,6 +293,7 @@ class SimLink:
     owner: SimConnection
     session: int
     url: str = "ws://sim/ws"
+    ending: Ending | None = None
     client_knows: bool = True
     node_knows: bool = True
     topics: dict[str, Callable[..., object]] = field(default_factory=dict)
@@ -312,10 +316,10 @@ class SimLink:
                 timeout_s, self._answered, answer, AnswerLate(f"no answer of {uri} in time")
             )
             answer.when_done(lambda _: timer.cancel() if timer.active() else None)
-        self._up(self._serve, uri, _copied(list(args)), answer)
+        self._up(self._serve, uri, _copied(unpacked(list(args))), answer)
         if uri in _REPEATABLE and not self.world.is_calm and self.world.chance.random() < 0.05:
             self.world.struck("repeat")
-            self._up(self._serve, uri, _copied(list(args)), answer)
+            self._up(self._serve, uri, _copied(unpacked(list(args))), answer)
         return answer
 
     def subscribe(self, topic: str, handler: Callable[..., object]) -> Pending[None]:

@@ -25,6 +25,7 @@ from tests.support.rules import (
     is_text,
     is_token,
     like,
+    line,
     list_of,
     number,
     one_of,
@@ -107,9 +108,13 @@ tokens = st.sampled_from(["1.1", "2.3", "999999999.1", "7.1.0123abcd", f"{2**63 
 positions = st.integers(0, 40) | st.just(2**63 - 1)
 instants = st.integers(0, MAX_MS)
 texts = st.text(max_size=40).filter(is_text)
-lines = texts.filter(bool)
+lines = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=40)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
@@ -138,10 +143,10 @@ MESSAGE = (
     # Only a COMMAND has one.
     Field("procedure", st.none(), lambda v: v is None or (None if like(r"[A-Za-z_][A-Za-z0-9_.]*")(v) else False)),
     Field("seq", instants, or_none(integer(0, MAX_MS))),
-    Field("subject", lines, or_none(text(1, 256))),
+    Field("subject", lines, or_none(line(1, 256))),
     Field("ttl_ms", st.integers(60_000, MAX_MS), or_none(integer(1, MAX_MS))),
     Field("deadline_at", st.integers(2**42, MAX_MS), _INSTANT),
-    Field("traceparent", lines, or_none(text(1, 256))),
+    Field("traceparent", lines, or_none(line(1, 256))),
 )
 _PLACE = (Field("epoch", lines, _EPOCH), Field("position", positions, or_none(_POSITION)))
 _TOKENS = Param("tokens", good=st.lists(tokens, max_size=4), rule=list_of(is_token, 1024), plain=["1.1"])
@@ -210,7 +215,7 @@ PROCEDURES = (
             ),
         ),
         0,
-        _keys("node", "epoch", "high_water", "lease_s"),
+        _keys("node", "epoch", "high_water", "lease_s", "limits"),
     ),
     Procedure(uris.MAILBOX_ACK, (_TOKENS,), 1, _each(_is_bool)),
     Procedure(
@@ -307,10 +312,10 @@ PROCEDURES = (
                 "beat",
                 (
                     Field("sent_at", instants, integer(0, MAX_MS), required=True, plain=0),
-                    Field("state", lines, or_none(text(1, 64))),
+                    Field("state", lines, or_none(line(1, 64))),
                     Field("busy_until", instants, _INSTANT),
                     Field("load", st.floats(0, 1e9), or_none(number(0, sys.float_info.max))),
-                    Field("progress", lines, or_none(text(1, 1000))),
+                    Field("progress", lines, or_none(line(1, 1000))),
                 ),
             ),
         ),

@@ -17,7 +17,7 @@ from trishula.awaiting import Pending, resolved
 from trishula.errors import BusUnreachable, TrishulaError
 from trishula.settings import Settings
 from trishula.surroundings import Surroundings
-from trishula.transport import Connection, Endpoint, Link, LinkLost, Listener
+from trishula.transport import Connection, Ending, Endpoint, Link, LinkLost, Listener, unpacked
 
 __all__ = ["NOW_MS", "PROCESS", "Asked", "FakeConnection", "FakeLink", "settings", "surroundings"]
 
@@ -41,6 +41,7 @@ class Asked:
 
     uri: str
     args: list[Any]
+    kwargs: dict[str, Any] = field(default_factory=dict)
     answer: Pending[Any] = field(default_factory=Pending)
 
 
@@ -56,6 +57,8 @@ class FakeLink:
         self.holding: set[str] = set()
         self.refusing: dict[str, TrishulaError] = {}
         self.is_open = True
+        self.ending: Ending | None = None
+        self.limits: dict[str, int] | None = None
         self.node = "single"
         self.copies = 1
         self.epoch = "e"
@@ -67,7 +70,7 @@ class FakeLink:
     def call(
         self, uri: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
     ) -> Pending[Any]:
-        one = Asked(uri, list(args))
+        one = Asked(uri, unpacked(list(args)), unpacked(dict(kwargs or {})))
         self.asked.append(one)
         if not self.is_open:
             one.answer.reject(LinkLost("gone"))
@@ -78,17 +81,17 @@ class FakeLink:
         return one.answer
 
     def subscribe(self, topic: str, handler: Callable[..., object]) -> Pending[None]:
-        self.asked.append(Asked("subscribe", [topic], resolved(None)))
+        self.asked.append(Asked("subscribe", [topic], answer=resolved(None)))
         self.topics[topic] = handler
         return resolved(None)
 
     def register(self, uri: str, endpoint: Endpoint) -> Pending[None]:
-        self.asked.append(Asked("register", [uri], resolved(None)))
+        self.asked.append(Asked("register", [uri], answer=resolved(None)))
         self.procedures[uri] = endpoint
         return resolved(None)
 
     def publish(self, topic: str, args: Sequence[Any]) -> Pending[None]:
-        self.published.append((topic, list(args)))
+        self.published.append((topic, unpacked(list(args))))
         return resolved(None)
 
     def drop(self) -> None:
@@ -107,7 +110,8 @@ class FakeLink:
         if asked.uri == uris.MAILBOX_SEND:
             return [self.receipt(message) for message in asked.args[0]]
         if asked.uri == uris.MAILBOX_ATTACH:
-            return {"node": self.node, "epoch": self.epoch, "high_water": 7}
+            told = {} if self.limits is None else {"limits": self.limits}
+            return {"node": self.node, "epoch": self.epoch, "high_water": 7, **told}
         if asked.uri in (uris.MAILBOX_ACK, uris.MAILBOX_NACK):
             return [True] * len(asked.args[0])
         if asked.uri == uris.DIRECTORY_BEAT:
@@ -188,9 +192,10 @@ class FakeConnection:
         self.listener.link_joined(link)
         return link
 
-    def lose(self) -> None:
-        """The network goes: calls fail, then the loss is told, as with Autobahn."""
+    def lose(self, ending: Ending | None = None) -> None:
+        """The network goes, or the node ends the session: calls fail, then the loss is told, as with Autobahn."""
         assert self.listener is not None
+        self.links[-1].ending = ending
         self.links[-1].close()
         if self.offered is not None:
             self.moved()

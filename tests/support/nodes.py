@@ -63,6 +63,9 @@ class Outlet:
     def announce(self, topic: str, event: Mapping[str, Any]) -> None:
         self.announced.append((topic, dict(event)))
 
+    def frame_limit_bytes(self, session: int) -> int | None:
+        return None
+
     def close_session(self, session: int, uri: str, sentence: str) -> None:
         self.closed.append((session, uri, sentence))
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-from trishula.message import PAYLOAD_DEPTH_LIMIT
+from trishula.payload import PAYLOAD_DEPTH_LIMIT
 
 __all__ = [
     "AGENTS",
@@ -27,6 +28,7 @@ __all__ = [
     "is_text",
     "is_token",
     "like",
+    "line",
     "list_of",
     "number",
     "one_of",
@@ -43,8 +45,9 @@ MAX_MS = 2**53 - 1
 
 def integer(least: int, most: int) -> Rule:
     def rule(value: Any) -> bool | None:
-        if isinstance(value, float) and math.isfinite(value) and value.is_integer() and least <= value <= most:
-            return None  # JSON has one kind of number
+        if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+            # JSON has one kind of number, and Go, Lua and JavaScript send 60000.0 for 60000.
+            return least <= value <= most
         return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
     return rule
@@ -73,6 +76,15 @@ def is_text(value: Any) -> bool:
 
 def text(least: int, most: int) -> Rule:
     return lambda value: is_text(value) and least <= len(value) <= most
+
+
+def line(least: int, most: int) -> Rule:
+    """A text without line breaks and control characters."""
+
+    def rule(value: Any) -> bool | None:
+        return text(least, most)(value) and not any(unicodedata.category(one) in ("Cc", "Zl", "Zp") for one in value)
+
+    return rule
 
 
 def like(pattern: str) -> Rule:
@@ -115,7 +127,7 @@ def is_json(value: Any, depth: int = 0) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return -(2**63) <= value < 2**64
+        return -(2**53) < value < 2**53
     return value is None or isinstance(value, bool) or is_text(value)
 
 

@@ -26,7 +26,7 @@ from trishula.errors import BusUnreachable, RemoteError, TrishulaError, from_wir
 from trishula.joining import Attempt, Joining
 from trishula.settings import Settings
 from trishula.surroundings import Surroundings, Timer
-from trishula.transport import AnswerLate, Endpoint, LinkLost
+from trishula.transport import AnswerLate, Ending, Endpoint, LinkLost, unpacked
 from trishula.uris import REALM
 
 __all__ = ["ThinConnection"]
@@ -59,6 +59,7 @@ class _Attempt(Protocol, ClientFactory):
     """One try to join, the session that comes of it, and the link that is made of that."""
 
     noisy = False
+    ending: Ending | None = None
 
     def __init__(self, url: str, settings: Settings, owner: ThinConnection) -> None:
         self.url = url
@@ -161,7 +162,7 @@ class _Attempt(Protocol, ClientFactory):
         self._received = self._received[at:]
 
     def _tell(self, message: Sequence[object]) -> None:
-        self._write(_BINARY, msgpack.packb(message))
+        self._write(_BINARY, msgpack.packb(unpacked(message)))
 
     def _write(self, opcode: int, payload: bytes) -> None:
         # A mask of zeros is as good a mask as any, and costs nothing.

@@ -94,9 +94,9 @@ def test_what_was_committed_is_there_in_the_next_life(file: AgentFile, directory
     assert not file.is_dirty
     file = again(file, directory, clock)
     saved = file.load()
-    assert [(one.number, one.wire["id"], one.copies, one.size_bytes) for one in saved.messages] == [
-        (2, "b", 2, len(encoded("b"))),
-        (3, "c", None, len(encoded("c"))),
+    assert [(one.number, one.message, one.copies) for one in saved.messages] == [
+        (2, encoded("b"), 2),
+        (3, encoded("c"), None),
     ]
     assert (saved.handled, saved.nodes, saved.bus) == ([("dc", "new", 7)], {"ws://one/ws": ("e", 7)}, "b")
     start(file.close())
@@ -105,7 +105,7 @@ def test_what_was_committed_is_there_in_the_next_life(file: AgentFile, directory
 def test_closing_commits(file: AgentFile, directory: Path, clock: Clock) -> None:
     file.put(1, encoded("a"), None)
     file = again(file, directory, clock)
-    assert [one.wire["id"] for one in file.load().messages] == ["a"]
+    assert [one.message for one in file.load().messages] == [encoded("a")]
     start(file.close())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import cbor2
 import pytest
+from twisted.internet.task import Clock
 
 from trishula_router.frames import guard_frames
 
@@ -20,6 +21,8 @@ class Connection:
     """As much of Autobahn's as is used."""
 
     CLOSE_STATUS_CODE_PROTOCOL_ERROR = 1002
+    STATE_OPEN = 3
+    failByDrop = True
 
     def __init__(self, messages: Any = ()) -> None:
         self.ended: list[tuple[int, str]] = []
@@ -27,6 +30,21 @@ class Connection:
         self._serializer = SimpleNamespace(unserialize=self._unserialize)
         self._session: Any = SimpleNamespace(onMessage=self._take)
         self._messages = messages
+        self.state = self.STATE_OPEN
+        self.log = SimpleNamespace(warn=lambda *_, **__: None)
+        self.clock = Clock()
+        self.factory = SimpleNamespace(reactor=self.clock)
+        self.written: list[object] = []
+        self.transport = SimpleNamespace(abortConnection=lambda: self.written.append("abort"))
+
+    def sendFrame(self, opcode: int, payload: bytes) -> None:
+        self.written.append((opcode, payload))
+
+    def dropConnection(self, abort: bool) -> None:
+        self.written.append(f"drop, abort={abort}")
+
+    def _fail_connection(self, code: int, reason: str) -> None:
+        self.written.append(("cut", code, reason))
 
     def onMessage(self, payload: bytes, is_binary: bool) -> None:
         raise AssertionError("this is what is replaced")
@@ -78,6 +96,23 @@ def test_a_bad_frame_ends_its_session_with_a_short_reason_and_no_traceback(messa
     assert reason.startswith(("WAMP Protocol Error ('no frame\\nxxx", "WAMP Protocol Error ('what?')"))
     assert len(reason) < 250
     assert connection.handed in ([], ["a"])
+
+
+def test_whoever_is_cut_off_for_what_it_sent_is_told_why() -> None:
+    connection: Any = guarded()
+    connection._fail_connection(1009, "ä" * 100)
+    # A character that would be cut in two is left out.
+    assert connection.written == [(8, b"\x03\xf1" + "ä".encode() * 61), "drop, abort=False"]
+    connection.clock.advance(1.0)
+    assert connection.written[2:] == ["abort"]
+
+
+@pytest.mark.parametrize(("state", "by_drop"), [(2, True), (3, False)])
+def test_who_has_not_shaken_hands_or_is_told_by_autobahn_is_left_to_it(state: int, by_drop: bool) -> None:
+    connection: Any = guarded()
+    connection.state, connection.failByDrop = state, by_drop
+    connection._fail_connection(1002, "what?")
+    assert connection.written == [("cut", 1002, "what?")]
 
 
 def test_a_fault_of_our_own_is_logged(logged_errors: Any) -> None:

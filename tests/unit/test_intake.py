@@ -232,14 +232,15 @@ REFUSALS: dict[str, tuple[Any, str, str]] = {
     "bytes": (
         {"type": "STATUS", "id": "x", "to": "agni", "payload": b"\xff"},
         "payload_not_json",
-        "messages[1].payload can't be written as JSON and read back the same; it must be any JSON value: maps with "
-        "string keys, lists, strings that don't begin with U+0000, 64-bit integers, finite numbers, true, false and "
-        "null, nested at most 100 deep",
+        "messages[1].payload is of the type bytes: send it as Base64 text; a payload is any JSON value: maps with "
+        "string keys, lists, strings that don't begin with U+0000, integers within ±(2^53-1), finite numbers, true, "
+        "false and null, nested at most 100 deep",
     ),
     "a lone surrogate": (
         {"type": "STATUS", "id": "x", "to": "agni", "subject": "a\ud800"},
         "message_invalid",
-        "messages[1].subject is 'a\\ud800'; it must be a string of 1 to 256 characters, the first not U+0000",
+        "messages[1].subject is 'a\\ud800'; it must be a string of 1 to 256 characters, one line without "
+        "control characters",
     ),
     "an ACK of nothing": (
         {"type": "ACK", "id": "x", "to": "agni"},

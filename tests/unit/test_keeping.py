@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.task import Clock
 
@@ -153,7 +154,13 @@ def test_it_is_on_record_before_it_is_acknowledged_and_before_the_reply_is_offer
         def calling(uri: str, *args: Any, **options: Any) -> Pending[Any]:
             if uri in (uris.MAILBOX_SEND, uris.MAILBOX_ACK):
                 saved = life.file().load()
-                seen.append((uri, [one[1] for one in saved.handled], [one.wire["id"] for one in saved.messages]))
+                seen.append(
+                    (
+                        uri,
+                        [one[1] for one in saved.handled],
+                        [msgspec.msgpack.decode(one.message)["id"] for one in saved.messages],
+                    )
+                )
             return call(uri, *args, **options)
 
         link.call = calling  # type: ignore[method-assign]
