@@ -51,8 +51,7 @@ def guard_frames(protocol: Any, serializer: Any) -> bool:
         Whether Autobahn is as expected; if not, nothing was changed.
     """
     dumps, loads = getattr(serializer, "_dumps", None), getattr(serializer, "_cbor_loads", None)
-    cut = getattr(protocol, "_fail_connection", None)
-    if not callable(dumps) or not callable(loads) or not callable(cut) or not hasattr(protocol, "onMessage"):
+    if not callable(dumps) or not callable(loads) or not hasattr(protocol, "onMessage"):
         return False
     cbor_loads = partial(loads, semantic_decoders=dict.fromkeys(_REFERENCES, _refuse_reference))
     try:
@@ -71,7 +70,8 @@ def guard_frames(protocol: Any, serializer: Any) -> bool:
         if connection.failByDrop and connection.state == connection.STATE_OPEN:
             _tell_and_close(connection, code, reason)
         else:
-            cut(connection, code, reason)
+            # Of the classes that it is mixed with.
+            super(protocol, connection)._fail_connection(code, reason)
 
     serializer._dumps, serializer._cbor_loads = json_dumps, cbor_loads
     protocol.onMessage, protocol._fail_connection = on_message, fail_connection

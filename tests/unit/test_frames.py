@@ -17,7 +17,16 @@ class ProtocolError(Exception):
     pass
 
 
-class Connection:
+class Base:
+    """A connection without WAMP."""
+
+    written: list[object]
+
+    def _fail_connection(self, code: int, reason: str) -> None:
+        self.written.append(("cut", code, reason))
+
+
+class Connection(Base):
     """As much of Autobahn's as is used."""
 
     CLOSE_STATUS_CODE_PROTOCOL_ERROR = 1002
@@ -42,9 +51,6 @@ class Connection:
 
     def dropConnection(self, abort: bool) -> None:
         self.written.append(f"drop, abort={abort}")
-
-    def _fail_connection(self, code: int, reason: str) -> None:
-        self.written.append(("cut", code, reason))
 
     def onMessage(self, payload: bytes, is_binary: bool) -> None:
         raise AssertionError("this is what is replaced")
