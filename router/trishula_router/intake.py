@@ -160,7 +160,8 @@ class Intake:
         for index, raw in enumerate(raws):
             try:
                 is_broadcast = isinstance(raw, dict) and raw.get("to") == BROADCAST
-                self._rates.admit(agent, now_s, is_broadcast=is_broadcast)
+                count = len(self._recipients.of_broadcast(agent)) if is_broadcast else None
+                self._rates.admit(agent, now_s, recipients=count)
                 message = self._check(agent, raw, index, copies, now)
                 if message.type == "HEARTBEAT":
                     # A time that the node put in says nothing of the agent's clock.

@@ -198,6 +198,7 @@ class Node:
             Rates(
                 Rate(config.limits.rate_per_s, config.limits.burst),
                 Rate(config.limits.broadcast_rate_per_s, config.limits.broadcast_burst),
+                Rate(config.limits.broadcast_deliveries_per_s, config.limits.broadcast_at_once),
             ),
             warning=self.neighbourhood.warning,
             now_s=clock.seconds,

@@ -115,6 +115,8 @@ class Limits:
         burst: how many of them at once.
         broadcast_rate_per_s: how many broadcasts a second.
         broadcast_burst: how many of them at once.
+        broadcast_deliveries_per_s: to how many recipients a second, over all broadcasts of one agent.
+        broadcast_at_once: to how many at once; one broadcast to more is taken after a time without any.
         connections: how many sessions one agent has at a time.
     """
 
@@ -126,9 +128,12 @@ class Limits:
     # Beyond what a node does on two cores: it bounds an agent that runs wild on a larger machine, and nobody else.
     rate_per_s: float = 50_000.0
     burst: int = 100_000
-    # Each is a message to everybody.
+    # Each is a message to everybody: with few agents the number of broadcasts binds, with more than a hundred that of
+    # their deliveries. A node on two cores delivers some ten thousand a second, and others want their part of it.
     broadcast_rate_per_s: float = 10.0
     broadcast_burst: int = 100
+    broadcast_deliveries_per_s: float = 1000.0
+    broadcast_at_once: int = 5000
     connections: int = 100
 
 
@@ -352,6 +357,8 @@ def _parse_limits(section: _Section) -> Limits:
         burst=section.count("burst", 100_000, 1, 10_000_000),
         broadcast_rate_per_s=section.rate_per_s("broadcast_rate", "10/s"),
         broadcast_burst=section.count("broadcast_burst", 100, 1, 10_000_000),
+        broadcast_deliveries_per_s=section.rate_per_s("broadcast_deliveries", "1000/s"),
+        broadcast_at_once=section.count("broadcast_at_once", 5000, 1, 10_000_000),
         connections=section.count("connections", 100, 1, 65_536),
     )
     if limits.burst < limits.rate_per_s / 10:
@@ -362,6 +369,12 @@ def _parse_limits(section: _Section) -> Limits:
             "broadcast_burst",
             section.shown("broadcast_burst", 100),
             "it must be at least a tenth of limits.broadcast_rate",
+        )
+    if limits.broadcast_at_once < limits.broadcast_deliveries_per_s / 10:
+        section.fault(
+            "broadcast_at_once",
+            section.shown("broadcast_at_once", 5000),
+            "it must be at least a tenth of limits.broadcast_deliveries",
         )
     if limits.mailbox_bytes < limits.payload_bytes:
         section.fault("mailbox", section.shown("mailbox", "256 MiB"), "it must be at least as large as limits.payload")

@@ -1,11 +1,14 @@
 """Rates: how fast one agent may send, and how many refusals of it are noted. Policy only: every verb takes ``now_s``.
 
-A *token bucket* holds up to ``burst`` tokens and gets ``per_s`` new ones a second; a message takes one, a broadcast
-takes one of the agent's broadcasts as well. Whoever finds the bucket empty is told when to try again.
+A *token bucket* holds up to ``burst`` tokens and gets ``per_s`` new ones a second; a message takes one. A broadcast
+takes one of the agent's broadcasts as well, and of its deliveries as many as it has recipients: what it costs everybody
+is what it delivers. Whoever finds a bucket without what is needed is told when to try again. More than a bucket holds
+is let through by a full one, which is in debt then, so that a broadcast to very many is seldom and not impossible.
 
 **Closed after a refusal.** After a refusal nothing of that agent is taken until the instant it was told; then its
 outbox offers what it has in large calls, not each message as a token comes in. That keeps the calls few; what keeps the
-order, also of a call that comes late, is :mod:`.holds`.
+order, also of a call that comes late, is :mod:`.holds`. After a broadcast too many only broadcasts are not taken: for
+them the pause may be long, and what the agent has to say to one other goes on.
 """
 
 from __future__ import annotations
@@ -43,25 +46,41 @@ class TokenBucket:
         self._tokens = float(rate.burst)
         self._filled_s = now_s
 
-    def wait_s(self, now_s: float) -> float:
-        """How long until there is a token; 0 if there is one."""
+    def wait_s(self, now_s: float, count: int = 1) -> float:
+        """How long until there are so many tokens, or all that it can hold; 0 if there are."""
         # A clock that was set back fills nothing, and takes nothing away.
         elapsed_s = max(0.0, now_s - self._filled_s)
         self._tokens = min(float(self._rate.burst), self._tokens + elapsed_s * self._rate.per_s)
         self._filled_s = now_s
-        return max(0.0, (1.0 - self._tokens) / self._rate.per_s)
+        return max(0.0, (min(count, self._rate.burst) - self._tokens) / self._rate.per_s)
 
-    def take(self) -> None:
-        """Take a token; :meth:`wait_s` said that there is one."""
-        self._tokens -= 1.0
+    def take(self, count: int = 1) -> None:
+        """Take so many tokens; :meth:`wait_s` said that it may be done."""
+        self._tokens -= count
 
 
 @dataclass(slots=True)
-class _Sender:
-    messages: TokenBucket
-    broadcasts: TokenBucket
-    refused_s: float = 0.0
+class _Door:
+    """Closed after a refusal, until the instant that was told."""
+
     closed_s: float = 0.0
+    _refused_s: float = 0.0
+
+    def closed_until_s(self, now_s: float) -> float:
+        # Set back, a clock must not keep anybody out for longer than was said.
+        return self.closed_s if now_s >= self._refused_s else 0.0
+
+    def close(self, now_s: float, until_s: float) -> None:
+        self._refused_s, self.closed_s = now_s, until_s
+
+
+class _Sender:
+    def __init__(self, messages: TokenBucket, broadcasts: TokenBucket, deliveries: TokenBucket) -> None:
+        self.messages = messages
+        self.broadcasts = broadcasts
+        self.deliveries = deliveries
+        self.door = _Door()
+        self.broadcast_door = _Door()
 
 
 class Rates:
@@ -70,36 +89,51 @@ class Rates:
     Args:
         messages: of each agent.
         broadcasts: of each agent; they count as messages too.
+        deliveries: of each agent's broadcasts: one for each recipient.
     """
 
-    def __init__(self, messages: Rate, broadcasts: Rate) -> None:
+    def __init__(self, messages: Rate, broadcasts: Rate, deliveries: Rate) -> None:
         self._messages = messages
         self._broadcasts = broadcasts
+        self._deliveries = deliveries
         self._senders: dict[str, _Sender] = {}
 
-    def admit(self, agent: str, now_s: float, *, is_broadcast: bool = False) -> None:
+    def admit(self, agent: str, now_s: float, *, recipients: int | None = None) -> None:
         """Count a message.
+
+        Args:
+            agent: who sends it.
+            now_s: the clock.
+            recipients: of a broadcast: how many it has.
 
         Raises:
             RateLimited: it comes too fast; then it is not counted.
         """
         sender = self._senders.get(agent)
         if sender is None:
-            made = TokenBucket(self._messages, now_s), TokenBucket(self._broadcasts, now_s)
-            sender = self._senders[agent] = _Sender(*made)
-        # Set back, a clock must not keep anybody out for longer than was said.
-        closed_s = sender.closed_s if now_s >= sender.refused_s else 0.0
+            sender = self._senders[agent] = _Sender(
+                TokenBucket(self._messages, now_s),
+                TokenBucket(self._broadcasts, now_s),
+                TokenBucket(self._deliveries, now_s),
+            )
+        door, closed_s = sender.door, sender.door.closed_until_s(now_s)
         wait_s = sender.messages.wait_s(now_s)
         rate, what, key = self._messages, "messages", "rate"
-        if is_broadcast and (broadcast_wait_s := sender.broadcasts.wait_s(now_s)) > wait_s:
-            wait_s, rate, what, key = broadcast_wait_s, self._broadcasts, "broadcasts", "broadcast_rate"
+        if recipients is not None and wait_s <= 0.0 and closed_s <= now_s:
+            door, closed_s = sender.broadcast_door, sender.broadcast_door.closed_until_s(now_s)
+            rate, what, key = self._broadcasts, "broadcasts", "broadcast_rate"
+            wait_s = sender.broadcasts.wait_s(now_s)
+            if (all_s := sender.deliveries.wait_s(now_s, recipients)) > wait_s:
+                wait_s, rate, what = all_s, self._deliveries, "deliveries of broadcasts"
+                key = "broadcast_deliveries"
         if wait_s <= 0.0 and closed_s <= now_s:
             sender.messages.take()
-            if is_broadcast:
+            if recipients is not None:
                 sender.broadcasts.take()
+                sender.deliveries.take(recipients)
             return
         pause_s = max(closed_s - now_s, wait_s if closed_s > now_s else max(wait_s, _LEAST_PAUSE_S))
-        sender.refused_s, sender.closed_s = now_s, now_s + pause_s
+        door.close(now_s, now_s + pause_s)
         raise RateLimited(
             f"{agent} sends faster than this node lets it: {rate.per_s:g} {what} a second, {rate.burst} at once "
             f"(limits.{key}); nothing is lost, try again in {pause_s:.3g} s",

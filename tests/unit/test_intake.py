@@ -680,6 +680,18 @@ def test_broadcasts_are_limited_by_themselves(make: MakeRig) -> None:
     assert receipts[1]["error"] == E + "rate_limited"
 
 
+def test_broadcasts_are_limited_by_those_who_get_them(make: MakeRig) -> None:
+    # There are two others than dc.
+    rig = make(limits=small(broadcast_deliveries_per_s=2, broadcast_at_once=4))
+    dc = rig.join("dc")
+    receipts = rig.send(dc, *({"id": f"b{index}", "to": "broadcast"} for index in range(3)))
+    assert [receipt["status"] for receipt in receipts] == ["accepted", "accepted", "refused"]
+    assert (receipts[2]["error"], receipts[2]["retry_after_s"]) == (E + "rate_limited", 1.0)
+    rig.advance(1.0)
+    (receipt,) = rig.send(dc, {"id": "b2", "to": "broadcast"})
+    assert receipt["status"] == "accepted"
+
+
 def test_messages_that_are_refused_count_too(make: MakeRig) -> None:
     rig = make(limits=small(rate_per_s=10, burst=2))
     receipts = rig.send(rig.join("dc"), {"id": "a"}, {"id": "b"}, {"id": "c", "to": "agni"})

@@ -41,7 +41,7 @@ def test_the_state_alone_is_enough_and_the_rest_has_defaults() -> None:
         node="single",
         state_dir=Path("/srv/trishula/data"),
         agents_file=Path("/srv/trishula/data/agents.json"),
-        limits=Limits(2**20, 100_000, 256 * 2**20, 8 * 2**30, 1024, 50_000.0, 100_000, 10.0, 100, 100),
+        limits=Limits(2**20, 100_000, 256 * 2**20, 8 * 2**30, 1024, 50_000.0, 100_000, 10.0, 100, 1000.0, 5000, 100),
         delivery=DeliveryPolicy(64, 60.0, 5, Backoff(1.0, 2.0, 300.0), 7 * 86_400_000, 300.0),
         presence=PresencePolicy(10.0, 30.0),
     )
@@ -76,6 +76,8 @@ def test_every_option_can_be_set() -> None:
                 "burst": 20,
                 "broadcast_rate": "1/m",
                 "broadcast_burst": 3,
+                "broadcast_deliveries": "30/s",
+                "broadcast_at_once": 60,
                 "connections": 4,
             },
             "delivery": {
@@ -95,7 +97,7 @@ def test_every_option_can_be_set() -> None:
         node="agni",
         state_dir=Path("/var/lib/trishula"),
         agents_file=Path("/etc/trishula/agents.json"),
-        limits=Limits(65_536, 10, 2**20, 2 * 2**30, 8, 10.0, 20, 1 / 60, 3, 4),
+        limits=Limits(65_536, 10, 2**20, 2 * 2**30, 8, 10.0, 20, 1 / 60, 3, 30.0, 60, 4),
         delivery=DeliveryPolicy(8, 0.5, 1, Backoff(0.01, 2.0, 0.02), 90_000, 0.0),
         presence=PresencePolicy(1.0, 3.0),
         retention=RetentionPolicy(86_400_000, 2 * 86_400_000, 3 * 86_400_000),
@@ -143,7 +145,8 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         "extra.limits.mailbox_messages is 0; it must be a whole number from 1 to 10000000",
         'extra.limits.mailbox is "12 parsecs"; it must be a size with its unit, such as "64 KiB", "1 MiB" or "2 GiB"',
         'extra.limits.paylaod is "1 MiB"; it is an unknown key; the known keys are payload, mailbox_messages, mailbox, '
-        "store, batch_messages, rate, burst, broadcast_rate, broadcast_burst, connections",
+        "store, batch_messages, rate, burst, broadcast_rate, broadcast_burst, broadcast_deliveries, broadcast_at_once, "
+        "connections",
         "extra.delivery.window is true; it must be a whole number from 1 to 65536",
         'extra.delivery.lease is "60"; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
         "extra.delivery.max_attempts is 2.5; it must be a whole number from 1 to 1000",
@@ -180,6 +183,10 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         (
             {"state": "s", "limits": {"broadcast_rate": "2000/s"}},
             "extra.limits.broadcast_burst is 100; it must be at least a tenth of limits.broadcast_rate",
+        ),
+        (
+            {"state": "s", "limits": {"broadcast_deliveries": "10000/s", "broadcast_at_once": 999}},
+            "extra.limits.broadcast_at_once is 999; it must be at least a tenth of limits.broadcast_deliveries",
         ),
         (
             {"state": "s", "limits": {"connections": 0}},

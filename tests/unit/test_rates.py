@@ -13,26 +13,26 @@ from trishula.errors import NotAllowed, RateLimited, SenderFalse
 from trishula_router.rates import Rate, Rates, Refusals, TokenBucket
 
 
-def admitted(rates: Rates, now_s: float, count: int, agent: str = "dc", *, is_broadcast: bool = False) -> int:
+def admitted(rates: Rates, now_s: float, count: int, agent: str = "dc", *, recipients: int | None = None) -> int:
     """How many of so many messages pass."""
     passed = 0
     for _ in range(count):
         try:
-            rates.admit(agent, now_s, is_broadcast=is_broadcast)
+            rates.admit(agent, now_s, recipients=recipients)
         except RateLimited:
             continue
         passed += 1
     return passed
 
 
-def refusal(rates: Rates, now_s: float, *, is_broadcast: bool = False) -> RateLimited:
+def refusal(rates: Rates, now_s: float, *, recipients: int | None = None) -> RateLimited:
     with pytest.raises(RateLimited) as caught:
-        rates.admit("dc", now_s, is_broadcast=is_broadcast)
+        rates.admit("dc", now_s, recipients=recipients)
     return caught.value
 
 
 def fast_and_slow(messages: Rate = Rate(100, 20), broadcasts: Rate = Rate(1, 2)) -> Rates:  # noqa: B008
-    return Rates(messages, broadcasts)
+    return Rates(messages, broadcasts, Rate(1_000_000, 1_000_000))
 
 
 # -- the bucket --------------------------------------------------------------------------------------------------------
@@ -121,8 +121,8 @@ def test_agents_do_not_share() -> None:
 
 def test_broadcasts_have_a_rate_of_their_own() -> None:
     rates = fast_and_slow()
-    assert admitted(rates, 0.0, 3, is_broadcast=True) == 2
-    error = refusal(rates, 0.0, is_broadcast=True)
+    assert admitted(rates, 0.0, 3, recipients=3) == 2
+    error = refusal(rates, 0.0, recipients=3)
     assert error.sentence == (
         "dc sends faster than this node lets it: 1 broadcasts a second, 2 at once (limits.broadcast_rate); nothing is "
         "lost, try again in 1 s"
@@ -131,8 +131,52 @@ def test_broadcasts_have_a_rate_of_their_own() -> None:
 
 def test_broadcasts_count_as_messages() -> None:
     rates = fast_and_slow(broadcasts=Rate(1000, 1000))
-    assert admitted(rates, 0.0, 15, is_broadcast=True) == 15
+    assert admitted(rates, 0.0, 15, recipients=3) == 15
     assert admitted(rates, 0.0, 15) == 5
+
+
+def test_a_broadcast_counts_as_many_deliveries_as_it_has_recipients() -> None:
+    rates = Rates(Rate(1000, 1000), Rate(1000, 1000), Rate(100, 500))
+    assert admitted(rates, 0.0, 20, recipients=100) == 5
+    error = refusal(rates, 0.0, recipients=100)
+    assert error.sentence == (
+        "dc sends faster than this node lets it: 100 deliveries of broadcasts a second, 500 at once "
+        "(limits.broadcast_deliveries); nothing is lost, try again in 1 s"
+    )
+    assert admitted(rates, 1.0, 5, recipients=100) == 1
+    assert admitted(rates, 1.0 + 100.0, 20) == 20
+    # To fewer they may be more.
+    assert admitted(rates, 200.0, 60, recipients=10) == 50
+
+
+def test_a_broadcast_to_more_than_the_bucket_holds_needs_a_full_one_and_a_long_pause_after_it() -> None:
+    rates = Rates(Rate(1000, 1000), Rate(1000, 1000), Rate(100, 500))
+    assert admitted(rates, 0.0, 2, recipients=2000) == 1
+    assert refusal(rates, 0.0, recipients=1).retry_after_s == pytest.approx(20.0)
+    assert admitted(rates, 19.9, 1, recipients=2000) == 0
+    assert admitted(rates, 20.1, 1, recipients=2000) == 1
+
+
+def test_after_a_broadcast_too_many_messages_to_one_are_taken() -> None:
+    rates = Rates(Rate(100, 20), Rate(1000, 1000), Rate(100, 500))
+    assert admitted(rates, 0.0, 2, recipients=500) == 1
+    assert admitted(rates, 0.0, 25) == 19
+    assert refusal(rates, 0.0).retry_after_s == pytest.approx(0.1)
+    assert admitted(rates, 1.0, 1) == 1
+    assert admitted(rates, 1.0, 1, recipients=500) == 0
+    assert admitted(rates, 5.0, 1, recipients=500) == 1
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 900)), max_size=60))
+def test_no_more_is_delivered_in_the_long_run_than_the_rate(attempts: list[tuple[float, int]]) -> None:
+    rates = Rates(Rate(1e6, 10**6), Rate(1e6, 10**6), Rate(100, 500))
+    now_s, delivered, largest = 0.0, 0, 0
+    for pause_s, recipients in attempts:
+        now_s += pause_s
+        if admitted(rates, now_s, 1, recipients=recipients):
+            delivered += recipients
+            largest = max(largest, recipients)
+        assert delivered <= 500 + 100 * now_s + largest + 1
 
 
 def test_a_clock_that_is_set_back_keeps_nobody_out() -> None:
