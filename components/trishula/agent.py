@@ -205,6 +205,10 @@ class Agent:
         """Run another agent's procedure by a durable COMMAND; see :meth:`trishula.client.Client.call`."""
         return self.client.call(agent, procedure, *args, timeout=timeout, **kwargs)
 
+    def cancel(self, *ids: str) -> Pending[list[bool]]:
+        """Cancel messages that this agent sent; see :meth:`trishula.client.Client.cancel`."""
+        return self.client.cancel(*ids)
+
     def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Pending[Any]:
         """Call another agent's procedure live; see :meth:`trishula.client.Client.rpc`."""
         return self.client.rpc(agent, procedure, *args, timeout=timeout, **kwargs)
@@ -306,7 +310,11 @@ class Agent:
         for topic, on_event in self._topics:
             client.subscribe(topic, on_event)
         client.attach(
-            dispatcher.take, capabilities=self.capabilities, window=self._window, heartbeat_s=self._heartbeat_s
+            dispatcher.take,
+            capabilities=self.capabilities,
+            window=self._window,
+            heartbeat_s=self._heartbeat_s,
+            on_cancelled=dispatcher.recalled,
         )
         self._client, self._dispatcher, self._keeping = client, dispatcher, keeping
         try:

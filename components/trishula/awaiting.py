@@ -22,9 +22,10 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, Generic, TypeVar, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
-__all__ = ["Pending", "of_deferred", "rejected", "resolved", "run_handler", "start"]
+__all__ = ["Pending", "of_deferred", "rejected", "resolved", "run_handler", "start", "stoppable"]
 
 T = TypeVar("T")
 
@@ -221,11 +222,37 @@ def run_handler(coroutine: Coroutine[Any, Any, T]) -> Pending[T]:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        return start(coroutine)
+        return stoppable(Deferred.fromCoroutine(coroutine))
     pending: Running[T] = Running()
     pending.task = loop.create_task(_translated(coroutine))
     pending.task.add_done_callback(pending.task_done)
     return pending
+
+
+def stoppable(deferred: Deferred[T]) -> Pending[T]:
+    """A Deferred's outcome as a Pending; to cancel that cancels the Deferred."""
+    return _Stoppable(deferred)
+
+
+class _Stoppable(Pending[T]):
+    """See :func:`stoppable`."""
+
+    __slots__ = ("_deferred",)
+
+    def __init__(self, deferred: Deferred[T]) -> None:
+        super().__init__()
+        self._deferred = deferred
+        deferred.addCallbacks(self.resolve, self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if isinstance(failure.value, CancelledError):
+            # One word for it, whichever driver.
+            self.reject(asyncio.CancelledError("the handler was cancelled"))
+        else:
+            self.reject(failure.value or RuntimeError("a failure without an error"))
+
+    def cancel(self) -> None:
+        self._deferred.cancel()
 
 
 class Running(Pending[T]):

@@ -241,6 +241,14 @@ class Bus:
 
         return self._wait(timeout_s, call)
 
+    def cancel(self, *ids: str) -> list[bool]:
+        """Cancel messages that our agent sent; see :meth:`trishula.client.Client.cancel`."""
+
+        async def cancel() -> list[bool]:
+            return await self._client.cancel(*ids, timeout_s=self._timeout_s)
+
+        return self._wait(self._timeout_s, cancel)
+
     def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
         """Call a procedure live; see :meth:`trishula.client.Client.rpc`."""
         return self.rpc_with(agent, procedure, args, kwargs, timeout_s=timeout)

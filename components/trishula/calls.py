@@ -16,6 +16,7 @@ from trishula.awaiting import Pending
 from trishula.errors import (
     CallFailed,
     DeadLetter,
+    MessageCancelled,
     MessageExpired,
     OutcomeUnknown,
     RemoteError,
@@ -53,11 +54,13 @@ class Calls:
         self._told: dict[str, None] = {}
         # Answers that the node was asked for, and that are still to come to our own mailbox as well.
         self._found: dict[str, None] = {}
+        # Calls that were cancelled: an answer may have been on its way.
+        self._cancelled: dict[str, None] = {}
 
     @property
     def is_busy(self) -> bool:
         """Whether any delivery could be an answer."""
-        return bool(self._open or self._given_up or self._told or self._found)
+        return bool(self._open or self._given_up or self._told or self._found or self._cancelled)
 
     def open(self, message_id: str, agent: str, procedure: str) -> Pending[Any]:
         """A call begins; the outcome is there at once if it came late for an earlier call of that id."""
@@ -88,7 +91,9 @@ class Calls:
     def ended(self, message_id: str, state: str) -> None:
         """The COMMAND came to its end, and was not answered."""
         call = self._open.get(message_id)
-        if call is not None:
+        if call is not None and state == "cancelled":
+            self._cancel(message_id, call)
+        elif call is not None:
             call.answer.reject(CallFailed(f"the COMMAND {message_id} to {call.agent} ({call.procedure}) is {state}"))
 
     def done(self, message_id: str) -> None:
@@ -102,6 +107,9 @@ class Calls:
         """Whether a message is the answer to one of our calls; its caller has it then."""
         if message.reply_to is None or message.type not in ("RESULT", "ERROR"):
             return False
+        if message.reply_to in self._cancelled:
+            _log.info("An answer to %s came after it was cancelled; ignored", message.reply_to)
+            return True
         call = self._open.get(message.reply_to) or self._given_up.get(message.reply_to)
         was_told = message.reply_to in self._told and _tells_an_end(message)
         if was_told:
@@ -130,13 +138,22 @@ class Calls:
                 continue
             call = self._open.get(str(report.get("id")))
             if call is not None and call.agent == report.get("to"):
+                if report["state"] == "cancelled":
+                    self._cancel(str(report["id"]), call)
+                    continue
                 _keep_some(self._told)
-                if report["state"] != "cancelled":
-                    self._told[str(report["id"])] = None
+                self._told[str(report["id"])] = None
                 end = f"{report['state']}: {report['reason']}" if report.get("reason") else report["state"]
                 call.answer.reject(
                     CallFailed(f"the COMMAND {report.get('id')} to {call.agent} ({call.procedure}) is {end}")
                 )
+
+    def _cancel(self, message_id: str, call: _Open) -> None:
+        _keep_some(self._cancelled)
+        self._cancelled[message_id] = None
+        call.answer.reject(
+            MessageCancelled(f"the COMMAND {message_id} to {call.agent} ({call.procedure}) is cancelled")
+        )
 
     def close(self, error: TrishulaError) -> None:
         """The client ends: nobody will be answered any more."""

@@ -410,6 +410,7 @@ class Client:
             CallFailed, RemoteError: the procedure failed.
             ProcedureUnknown, ArgumentInvalid: the agent has no such procedure, or it doesn't take these arguments.
             OutcomeUnknown: no answer within ``timeout`` seconds; ``message_id`` is the COMMAND's.
+            MessageCancelled: somebody has cancelled it, under our agent's name.
             BusUnreachable: no node was there in time; nothing was sent, and nothing will run.
         """
         return self.call_with(agent, procedure, args, kwargs, timeout_s=timeout)
@@ -457,6 +458,14 @@ class Client:
         self._calls.news(reports)
         self._sending.news(reports)
 
+    def cancel(self, *ids: str, timeout_s: float = 10.0) -> Pending[list[bool]]:
+        """Cancel messages that we sent: for each, whether it is cancelled now, and was not over before.
+
+        Whoever has it is told, and a call that waits for it ends with
+        :class:`~trishula.errors.MessageCancelled`. Errors as :meth:`request`.
+        """
+        return self.request(uris.MAILBOX_CANCEL, list(ids), timeout_s=timeout_s)
+
     def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Pending[Any]:
         """Call an agent's procedure live: nothing is stored, and it must be connected now.
 
@@ -501,13 +510,16 @@ class Client:
         capabilities: Iterable[str] = (),
         window: int = DEFAULT_WINDOW,
         heartbeat_s: float = DEFAULT_HEARTBEAT_S,
+        on_cancelled: Callable[[str, str], object] | None = None,
     ) -> Pending[Attached | None]:
         """Take deliveries: the node pushes up to ``window`` that are not acknowledged.
 
         Answers to our own calls are not among them. ``on_delivery`` gets a list and must not raise. It holds for every
         later session as well. Before the first session there is nothing to wait for: the outcome is ``None`` at once.
+        ``on_cancelled`` is told of what was delivered and is cancelled by its sender since: its ``from`` and its id.
         """
         self._receiving.receiver = on_delivery
+        self._receiving.recalled = on_cancelled
         return self._member.attach(Attachment(self._receiving.pushed, tuple(capabilities), window, heartbeat_s))
 
     def ack_soon(self, token: str) -> None:

@@ -61,13 +61,19 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 class CurrentDelivery:
-    """The delivery whose handler runs, as the handler sees it."""
+    """The delivery whose handler runs, as the handler sees it.
 
-    __slots__ = ("_delivery", "_extend")
+    Attributes:
+        cancelled: whether its sender has cancelled the message since; a coroutine hears of that by itself, a handler in
+            a thread may ask now and then, also in that thread. Nobody waits for what it returns.
+    """
+
+    __slots__ = ("_delivery", "_extend", "cancelled")
 
     def __init__(self, delivery: Delivery, extend: Callable[[Message, float], Pending[Any]]) -> None:
         self._delivery = delivery
         self._extend = extend
+        self.cancelled = False
 
     @property
     def message(self) -> Message:
@@ -101,7 +107,7 @@ def current_delivery() -> CurrentDelivery | None:
     """The delivery that the calling handler handles; ``None`` outside of handlers and in a live RPC.
 
     ``attempt`` tells a handler whether an earlier run may have begun, ``message`` tells a procedure who called,
-    ``working`` says how long it will take.
+    ``working`` says how long it will take, ``cancelled`` whether its sender has cancelled it.
     """
     return running.get()
 

@@ -43,9 +43,11 @@ While a handler runs, or waits for its turn, its lease is extended: a long job i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from trishula.agent_file import AgentFile
@@ -76,7 +78,19 @@ _LEASE_S = 60.0
 #: A job is noticed at the first tick and extended at the next; with a short lease they are a quarter of it apart.
 _TICK_S = 10.0
 
+_LEFT = "the agent left before its handler was through"
+
 Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A handler that runs; ``note`` is where that is noted."""
+
+    outcome: Pending[Any]
+    handler: Handler
+    current: CurrentDelivery
+    note: int
 
 
 class Dispatcher:
@@ -96,10 +110,10 @@ class Dispatcher:
         self._promises: dict[Key, float] = {}
         # Senders whose ordered handler is busy, with what waits behind it.
         self._lanes: dict[str, deque[tuple[Delivery, Handler]]] = {}
-        self._jobs: dict[Key, Pending[Any]] = {}
+        self._jobs: dict[Key, _Job] = {}
+        # Those that were cancelled while they ran: nobody waits for what comes of them.
+        self._cancelled: set[Key] = set()
         self._begun: Begun | None = None
-        # Where the running ones are noted.
-        self._notes: dict[Key, int] = {}
         self._stopping = False
         self._idle: Pending[None] | None = None
         self._timer: Timer | None = None
@@ -230,8 +244,6 @@ class Dispatcher:
         if outcome.done:
             self._ended(delivery, handler, outcome)
             return None
-        key = _key(delivery.message)
-        self._jobs[key] = outcome
         outcome.when_done(lambda pending: self._ended(delivery, handler, pending))
         return outcome
 
@@ -240,36 +252,72 @@ class Dispatcher:
         message = delivery.message
         current = CurrentDelivery(delivery, self._extend)
         begun = self._begun
-        if begun is None:
-            return handler.start(current, args, kwargs)
-        note = begun.begin(message.sender or "", message.id)
-        outcome: object = None
+        note = 0 if begun is None else begun.begin(message.sender or "", message.id)
         try:
             outcome = handler.start(current, args, kwargs)
         except Exception:
-            begun.end(note)
+            self._note_end(note)
             raise
         if isinstance(outcome, Pending) and not outcome.done:
-            self._notes[_key(message)] = note
+            self._jobs[_key(message)] = _Job(outcome, handler, current, note)
         else:
-            begun.end(note)
+            self._note_end(note)
         return outcome
 
+    def _note_end(self, note: int) -> None:
+        if note and self._begun is not None:
+            self._begun.end(note)
+
     def _ended(self, delivery: Delivery, handler: Handler, outcome: Pending[Any]) -> None:
-        self._ran(delivery.message)
+        if not self._ran(delivery.message, outcome):
+            return
         error = outcome.error
         if error is None:
             self._handled(*_key(delivery.message))
         else:
             self._failed(delivery, handler, error)
 
-    def _ran(self, message: Message) -> None:
+    def _ran(self, message: Message, outcome: Pending[Any]) -> bool:
+        """A handler is through; whether anybody waits for what came of it."""
         key = _key(message)
-        self._jobs.pop(key, None)
+        job = self._jobs.pop(key, None)
         self._promises.pop(key, None)
-        note = self._notes.pop(key, 0)
-        if note and self._begun is not None:
-            self._begun.end(note)
+        if job is not None:
+            self._note_end(job.note)
+        if key not in self._cancelled:
+            return True
+        # Asked for, so that it is no stray error.
+        how = "was stopped" if isinstance(outcome.error, asyncio.CancelledError) else "came to its end all the same"
+        _log.info("%s %s of %s was cancelled, and its handler %s", message.type, message.id, message.sender, how)
+        self._drop(key)
+        return False
+
+    # -- cancelled by their senders ------------------------------------------------------------------------------------
+
+    def recalled(self, sender: str, message_id: str) -> None:
+        """The sender of a message that was delivered has cancelled it: for the node it is over."""
+        key = sender, message_id
+        if self._held is not None:
+            self._held[:] = [one for one in self._held if _key(one.message) != key]
+        job = self._jobs.get(key)
+        if job is not None:
+            self._cancelled.add(key)
+            job.current.cancelled = True
+            if not job.handler.is_threaded:
+                job.outcome.cancel()
+            return
+        for lane in self._lanes.values():
+            waiting = [one for one in lane if _key(one[0].message) == key]
+            if waiting:
+                lane.remove(waiting[0])
+                self._drop(key)
+                return
+
+    def _drop(self, key: Key) -> None:
+        """A cancelled message is not to run again, and nothing is acknowledged: it is not done."""
+        self._cancelled.discard(key)
+        self._inbox.handled(*key, self._now_ms())
+        self._check_idle()
 
     def _handled(self, sender: str, message_id: str) -> None:
         for token in self._inbox.handled(sender, message_id, self._now_ms()):
@@ -278,6 +326,9 @@ class Dispatcher:
             self._check_idle()
 
     def _failed(self, delivery: Delivery, handler: Handler, error: BaseException) -> None:
+        if self._stopping and not isinstance(error, Exception):
+            self._give_back(delivery, _LEFT)
+            return
         if not self._stopping:
             self._log_fault(handler, error)
         self._give_back(delivery, f"{handler.name} raised {type(error).__name__}: {error}")
@@ -335,7 +386,6 @@ class Dispatcher:
         if not isinstance(outcome, Pending):
             self._replies.result(delivery.message, outcome)
             return
-        self._jobs[_key(message)] = outcome
         outcome.when_done(lambda pending: self._command_ended(delivery, handler, pending))
 
     def _unknown(self, message: Message) -> ProcedureUnknown:
@@ -346,13 +396,14 @@ class Dispatcher:
         return ProcedureUnknown(f"{me} has no procedure {message.procedure}; it has: {known}")
 
     def _command_ended(self, delivery: Delivery, handler: Handler, outcome: Pending[Any]) -> None:
-        self._ran(delivery.message)
+        if not self._ran(delivery.message, outcome):
+            return
         error = outcome.error
         if error is None:
             self._replies.result(delivery.message, outcome.result())
         elif self._stopping and not isinstance(error, Exception):
             # We cancelled it ourselves: it was not the command's fault, and another run may do it.
-            self._give_back(delivery, "the agent is leaving")
+            self._give_back(delivery, _LEFT)
         else:
             self._log_fault(handler, error)
             self._replies.error(delivery.message, error)
@@ -422,10 +473,11 @@ class Dispatcher:
     def give_up(self) -> None:
         """Cancel what still runs and give it back."""
         for job in list(self._jobs.values()):
-            job.cancel()
+            if not job.handler.is_threaded:
+                job.outcome.cancel()
         for key, token in self._inbox.running():
             self._inbox.failed(*key)
-            self._client.nack_soon(token, "the agent left before its handler was through", requeue=True)
+            self._client.nack_soon(token, _LEFT, requeue=True)
 
     def _check_idle(self) -> None:
         if self._idle is not None and self.is_idle:

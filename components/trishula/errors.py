@@ -28,6 +28,7 @@ __all__ = [
     "KeyUnknown",
     "MailboxBusy",
     "MailboxFull",
+    "MessageCancelled",
     "MessageExpired",
     "MessageInvalid",
     "MessageSetAside",
@@ -332,6 +333,12 @@ class MessageExpired(TrishulaError):
     """The COMMAND's time to live or deadline was over before it was done; its sender is told by an ERROR message."""
 
     uri = "trishula.error.message_expired"
+
+
+class MessageCancelled(TrishulaError):
+    """The message was cancelled by its sender; no answer to it is delivered any more."""
+
+    uri = "trishula.error.message_cancelled"
 
 
 class OutcomeUnknown(TrishulaError):

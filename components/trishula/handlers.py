@@ -3,7 +3,8 @@
 ===========================  ====================================================================================
 plain ``def``                runs in the reactor's thread; it must not block, for nothing else runs meanwhile
 ``def``, ``thread=True``     runs in a thread of the reactor's pool; it may block, and must not touch the agent but
-                             through :meth:`trishula.agent.Agent.from_thread`
+                             through :meth:`trishula.agent.Agent.from_thread`. It can't be stopped; it may ask
+                             ``current_delivery().cancelled``
 ``def`` -> Deferred          its result counts
 ``async def``                an asyncio task where an asyncio loop runs (under ``agent.run()`` it does); it may await
                              asyncio things, the agent's methods, and Deferreds
@@ -20,7 +21,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from trishula.awaiting import Pending, of_deferred, run_handler
+from trishula.awaiting import Pending, of_deferred, run_handler, stoppable
 from trishula.deliveries import CurrentDelivery, running
 from trishula.errors import ArgumentInvalid
 
@@ -57,6 +58,11 @@ class Handler:
         except TypeError as error:
             raise ArgumentInvalid(f"{self.name} was called with wrong arguments: {error}; it is {self}") from None
 
+    @property
+    def is_threaded(self) -> bool:
+        """Whether it runs in a thread, so that it can't be stopped."""
+        return self._thread
+
     def __str__(self) -> str:
         parameters = self._signature.replace(return_annotation=inspect.Signature.empty)
         return f"{self.name}{parameters}"
@@ -74,7 +80,7 @@ class Handler:
             if isinstance(outcome, CoroutineType):
                 return run_handler(outcome)
             if isinstance(outcome, Deferred):
-                return of_deferred(outcome)
+                return stoppable(outcome)
             if inspect.isawaitable(outcome):
                 return run_handler(_wait_for(outcome))
             return outcome

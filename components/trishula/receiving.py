@@ -32,15 +32,19 @@ class Receiving:
 
     Attributes:
         receiver: gets the deliveries; ``None`` if nobody takes any.
+        recalled: told of each message that was delivered and that its sender has cancelled since: (sender, id).
     """
 
     def __init__(self, calls: Calls, settling: Settling) -> None:
         self.receiver: Receiver | None = None
+        self.recalled: Callable[[str, str], object] | None = None
         self._calls = calls
         self._settling = settling
 
-    def pushed(self, raw: object = None, *_: object) -> None:
-        """An event on the inbox topic."""
+    def pushed(self, raw: object = None, more: object = None, *_: object) -> None:
+        """An event on the inbox topic: deliveries, or what was cancelled of them."""
+        if more is not None:
+            self._recall(more)
         deliveries, unreadable = read_deliveries(raw)
         self._refuse(unreadable)
         calls = self._calls
@@ -54,6 +58,13 @@ class Receiving:
             deliveries = others
         if deliveries and self.receiver is not None:
             self.receiver(deliveries)
+
+    def _recall(self, more: object) -> None:
+        cancelled = more.get("cancelled") if isinstance(more, Mapping) else None
+        recalled = self.recalled
+        for one in cancelled if recalled is not None and isinstance(cancelled, list) else ():
+            if recalled is not None and isinstance(one, Mapping):
+                recalled(str(one.get("from")), str(one.get("id")))
 
     async def fetch(
         self,

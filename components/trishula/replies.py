@@ -16,6 +16,7 @@ from trishula.client import Client
 from trishula.errors import (
     BusUnreachable,
     IdReused,
+    MessageCancelled,
     OutcomeUnknown,
     PayloadNotJson,
     PayloadTooLarge,
@@ -40,7 +41,7 @@ class Replies:
         inbox: is told that a COMMAND is answered.
         now_ms: the wall clock.
         safe: called with a COMMAND's sender and id when its reply is on some disk, or can't be delivered at all.
-        given_up: called when one was left to the next life.
+        given_up: called when one was left to the next life, or to nobody.
     """
 
     def __init__(
@@ -98,6 +99,12 @@ class Replies:
             # We are leaving: it stays unacknowledged. With a file the reply goes out when we run again; without one
             # whoever gets the COMMAND next answers with the same id.
             self._inbox.failed(caller, command_id)
+            self._given_up()
+            return
+        if isinstance(outcome, MessageCancelled):
+            # It came too late, and must not make a done message of a cancelled one.
+            _log.info("The %s to %s (for %s) came too late: %s", wire["type"], caller, command_id, outcome)
+            self._inbox.handled(caller, command_id, self._now_ms())
             self._given_up()
             return
         if isinstance(outcome, IdReused):

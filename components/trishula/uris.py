@@ -83,7 +83,9 @@ high_water, pending, in_flight}``
     that answers it, if there is one and its body is kept. So a COMMAND that is repeated by another process, and is a
     ``duplicate``, gets its answer all the same: ask until it is there. May be repeated: yes.
 ``mailbox.cancel([id…])`` → ``[true | false…]``
-    Of messages the caller sent that are not settled. May be repeated: yes.
+    Of messages the caller sent that are not settled. A session that one was pushed to is told on its inbox topic, and
+    may stop. An answer that comes all the same is refused as ``trishula.error.message_cancelled``. May be repeated:
+    yes.
 
 A message ``to`` ``capability:<name>`` goes to exactly one present agent that announced it with ``attach``, the least
 loaded first; it waits if there is none, and moves on if that one fails or is gone before it acks. Whoever holds it acks
@@ -94,7 +96,9 @@ of its agents can take it and one at another node can, it makes that node the on
 Topics:
 
 ``agent.<agent>.inbox[.<instance>]`` (node → agent)
-    One argument: ``[delivery…]``, delivery = ``{message, attempt, token}``.
+    One argument: ``[delivery…]``, delivery = ``{message, attempt, token}``. An event may have a second argument,
+    ``{cancelled: [{from, id, token}…]}``, and no deliveries then: these were delivered, and their senders have
+    cancelled them since. They need no ack, and an ack would make them done.
 ``agent.<agent>.receipts`` (node → sender)
     One argument: ``[{id, to, state, at, …}…]``: later news of sent messages. ``state`` is ``delivered``, a final state,
     or ``copies``: the message is on ``copies`` nodes now.

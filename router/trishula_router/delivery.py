@@ -54,6 +54,9 @@ class Outlet(Protocol):
     def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
         """Send deliveries to a consumer; they may get lost on the way."""
 
+    def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:
+        """Tell a consumer what it has and was cancelled; that may get lost on the way."""
+
     def tell(self, news: Iterable[News]) -> None:
         """Tell senders, if they listen."""
 

@@ -292,6 +292,10 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         if not self._direct_events.send(topic, session, deliveries):
             self._publish(topic, deliveries, [session])
 
+    def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:
+        """Tell one session what it has and was cancelled."""
+        self._publish(uris.inbox_of(address), [], [session], {"cancelled": cancelled})
+
     def tell(self, news: Iterable[News]) -> None:
         """Tell senders that listen."""
         if not any(
@@ -337,10 +341,10 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         """Send something to another node, over the link to it."""
         self._publish(uris.peer_topic(peer, kind), text, None)
 
-    def _publish(self, topic: str, event: Any, eligible: list[int] | None) -> None:
+    def _publish(self, topic: str, event: Any, eligible: list[int] | None, *more: Any) -> None:
         if self._transport is None:
             return
-        self.publish(topic, event, options=PublishOptions(eligible=eligible) if eligible else None)
+        self.publish(topic, event, *more, options=PublishOptions(eligible=eligible) if eligible else None)
 
 
 def _as_endpoint(serve: Serve) -> Any:

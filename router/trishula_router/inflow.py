@@ -14,9 +14,10 @@ import msgspec
 from trishula_router.journal import SEQUENCE_MASK
 from trishula_router.lifecycle import Entry
 from trishula_router.mailroom import Mailroom
+from trishula_router.recalls import Recalls
 from trishula_router.settlement import News
 from trishula_router.store.copies import Extract
-from trishula_router.store.interface import Copied, mailbox_of
+from trishula_router.store.interface import Copied, State, mailbox_of
 
 __all__ = ["Inflow"]
 
@@ -30,6 +31,7 @@ class Inflow:
         is_consumed: whether the messages of an address go out to somebody here.
         has_room: called with an address whose consumer perhaps has room again, or whose mailbox has got a message.
         tell: takes news for senders.
+        recalls: tells who has a message that is cancelled.
         now: the wall clock in ms.
     """
 
@@ -41,6 +43,7 @@ class Inflow:
         is_consumed: Callable[[str], bool],
         has_room: Callable[[str], None],
         tell: Callable[[Iterable[News]], None],
+        recalls: Recalls,
         now: Callable[[], int],
     ) -> None:
         self._mailroom = mailroom
@@ -48,6 +51,7 @@ class Inflow:
         self._is_consumed = is_consumed
         self._has_room = has_room
         self._tell = tell
+        self._recalls = recalls
         self._now = now
 
     def absorb(self, copied: Copied, extract: Extract, ahead_ms: int) -> None:
@@ -76,8 +80,11 @@ class Inflow:
             self._arrived(entries)
         # One that is being settled here as well leaves its mailbox with that.
         settled = [one for one in copied.settled if not self._mailroom.is_settling(one[0].position)]
+        out = self._recalls.out(m.position for m, _ in settled if m.state is State.CANCELLED)
+        cancelled = [Entry.of(m) for m, _ in copied.settled if m.state is State.CANCELLED]
         entries = [self._mailroom.claim(Entry.of(message)) for message, _ in settled]
         self._mailroom.settled(entries)
+        self._recalls.cancelled(cancelled, out)
         for address in {address for e in entries for address in (e.recipient, e.holder) if address is not None}:
             self._has_room(address)
         now = self._now()

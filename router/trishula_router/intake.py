@@ -87,6 +87,7 @@ class Intake:
         limits: sizes.
         rates: how fast.
         warning: of a capability: what to say if nobody who is present has it.
+        check_answer: refuses the answer to a COMMAND that was cancelled.
         now_s: the clock of the rates.
         refused: told of refusals that tell of a wrong-doer: (agent, error, sentence, ``now_s``).
         default_ttl_ms: of a message that names none.
@@ -103,6 +104,7 @@ class Intake:
         rates: Rates,
         *,
         warning: Callable[[str], str | None],
+        check_answer: Callable[[Message], None],
         now_s: Callable[[], float],
         refused: Callable[[str, type[TrishulaError], str, float], None],
         default_ttl_ms: int,
@@ -119,6 +121,7 @@ class Intake:
         self._limits = limits
         self._rates = rates
         self._warning = warning
+        self._check_answer = check_answer
         self._now_s = now_s
         self._refused = refused
         self._default_ttl_ms = default_ttl_ms
@@ -215,6 +218,7 @@ class Intake:
             raise MessageInvalid(
                 f'messages[{index}].id is "{message.id}"; ids that begin with "node:" are the node\'s own, take another'
             )
+        self._check_answer(message)
         self._receipts.check(copies)
         return message
 

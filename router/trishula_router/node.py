@@ -19,6 +19,7 @@ from trishula import uris
 from trishula.errors import NodeStopping, NotAllowed, StorageFailed, StorageFull, TokenInvalid
 from trishula.names import Address, is_capability
 from trishula_router.admission import Admission
+from trishula_router.arguments import token_of
 from trishula_router.audit import Audit
 from trishula_router.authenticator import Authenticator
 from trishula_router.authorizer import Authorizer, Denial
@@ -42,6 +43,7 @@ from trishula_router.peering import HELLO, JOURNAL, Peering
 from trishula_router.principals import Principals
 from trishula_router.procedures import Caller, Procedures, Verb
 from trishula_router.rates import Rate, Rates, Refusals
+from trishula_router.recalls import Recalls
 from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients
 from trishula_router.replication import Replication
@@ -132,6 +134,9 @@ class Node:
         self.directory = Directory(config.node, config.presence, principals.names)
         self.instances = Instances(config.delivery.instance_grace_s)
         self.mailroom = Mailroom()
+        self.recalls = Recalls(
+            self.mailroom, router.recall, lambda entry: token_of(entry.position, entry.attempts, store.epoch)
+        )
         self.settlement = Settlement(
             self.mailroom,
             store,
@@ -144,6 +149,7 @@ class Node:
             has_room=lambda address: self.delivery.pump_soon(address),
             notices=Notices(config.node, self._accepted_at, config.delivery.default_ttl_ms, self._reach),
             arrived=lambda entries: self.delivery.arrived(entries),
+            recalls=self.recalls,
         )
         self.delivery = Delivery(
             self.mailroom,
@@ -162,6 +168,7 @@ class Node:
             is_consumed=self.delivery.is_consumed,
             has_room=self.delivery.pump_soon,
             tell=router.tell,
+            recalls=self.recalls,
             now=now,
         )
         self.peering = Peering(
@@ -201,6 +208,7 @@ class Node:
                 Rate(config.limits.broadcast_deliveries_per_s, config.limits.broadcast_at_once),
             ),
             warning=self.neighbourhood.warning,
+            check_answer=self.recalls.check,
             now_s=clock.seconds,
             refused=self.refusals.refused,
             default_ttl_ms=config.delivery.default_ttl_ms,

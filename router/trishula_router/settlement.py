@@ -28,6 +28,7 @@ from trishula_router.mailbox import BEFORE_ALL
 from trishula_router.mailroom import Mailroom, got
 from trishula_router.notices import Notices
 from trishula_router.options import DeliveryPolicy
+from trishula_router.recalls import Recalls
 from trishula_router.store.interface import Accepted, Return, State, Store, mailbox_of
 
 __all__ = ["STORE_RETRY_MS", "News", "Settlement", "run"]
@@ -70,6 +71,7 @@ class Settlement:
         has_room: called with an address whose mailbox can perhaps deliver again.
         notices: writes what senders are told by message.
         arrived: takes messages that became durable with an end, or are open again.
+        recalls: tells who has a message that is cancelled.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Settlement:
         has_room: Callable[[str], None],
         notices: Notices,
         arrived: Callable[[Sequence[Entry]], None],
+        recalls: Recalls,
     ) -> None:
         self._mailroom = mailroom
         self._store = store
@@ -96,6 +99,7 @@ class Settlement:
         self._has_room = has_room
         self._notices = notices
         self._arrived = arrived
+        self._recalls = recalls
         # What was pushed to agents, and what was fetched: a script that looks into a mailbox says nothing of its agent.
         self._losses = Losses()
         self._fetched = Losses()
@@ -380,7 +384,10 @@ class Settlement:
             self.settle_soon(those, State.EXPIRED, reason)
 
     async def cancel(self, positions: Sequence[int]) -> list[bool]:
-        """Cancel messages that are not settled; the caller has checked whose they are. Returns which were cancelled."""
+        """Cancel messages that are not settled, and tell who has them; returns which were cancelled.
+
+        The caller has checked whose they are.
+        """
         cancelled: set[int] = set()
         asked = positions
         while asked:
@@ -388,10 +395,11 @@ class Settlement:
             still_open = [message for message in stored.values() if message.state is State.OPEN]
             # One that is being handed over is open afterwards; asking again is waiting for that, see _ack_elsewhere.
             asked = [message.position for message in still_open if self._mailroom.is_settling(message.position)]
-            entries = [
-                self._mailroom.claim(Entry.of(message)) for message in still_open if message.position not in asked
-            ]
+            mine = [message for message in still_open if message.position not in asked]
+            out = self._recalls.out(message.position for message in mine)
+            entries = [self._mailroom.claim(Entry.of(message)) for message in mine]
             await self.settle(entries, State.CANCELLED, "cancelled by its sender")
+            self._recalls.cancelled(entries, out)
             cancelled |= {entry.position for entry in entries}
         return [position in cancelled for position in positions]
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ pytestmark = pytest.mark.node
 BOT = '''
 """An agent for tests."""
 import asyncio
+import pathlib
+import time
 
-from trishula import Agent
+from trishula import Agent, current_delivery
 
 agent = Agent("bot", capabilities=["echo"])
 
@@ -49,10 +51,47 @@ async def count(seconds: float = 0.0) -> int:
     return now
 
 
+@agent.procedure()
+async def forever() -> None:
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        pathlib.Path("stopped").touch()
+        raise
+
+
+@agent.procedure(thread=True)
+def stubborn() -> str:
+    delivery = current_delivery()
+    while not delivery.cancelled:
+        time.sleep(0.01)
+    pathlib.Path("asked").touch()
+    return "nobody waits for this"
+
+
 @agent.on("STATUS")
 async def heard(message) -> None:
     pass
 '''
+
+
+CALLER = """
+import sys
+from trishula import connect
+
+with connect() as bus:
+    try:
+        bus.call_with("bot", sys.argv[1], timeout_s=60, id=sys.argv[2])
+    except Exception as error:
+        print(type(error).__name__)
+"""
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
 
 
 class Users:
@@ -82,6 +121,11 @@ class Users:
         out, err = self._finish(self.start(who, *args), code)
         assert "Traceback" not in err, err
         return err if code else out
+
+    def state_of(self, who: str, message_id: str) -> str | None:
+        """The state of a message, if it is known."""
+        out, _ = self.start(who, "why", message_id, "--json").communicate(timeout=60)
+        return json.loads(out)["messages"][0]["state"] if out else None
 
     def json(self, who: str, *args: str) -> Any:
         return json.loads(self.run(who, *args, "--json"))
@@ -141,6 +185,29 @@ def test_a_call_to_an_absent_agent_names_the_message(users: Users) -> None:
         users.run("dc", "call", "idle", "echo", "--timeout", "200ms", "--json", code=Exit.OUTCOME_UNKNOWN)
     )
     assert users.json("dc", "why", told["id"])["messages"][0]["state"] == "accepted"
+
+
+@pytest.mark.parametrize(("procedure", "mark"), [("forever", "stopped"), ("stubborn", "asked")])
+def test_cancel_reaches_the_agent_that_works(users: Users, procedure: str, mark: str) -> None:
+    caller = subprocess.Popen(
+        [sys.executable, "-c", CALLER, procedure, f"cancel.{procedure}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(TRISHULA_URL=users.node.url, TRISHULA_TOKEN=users.node.tokens["dc"]),
+    )
+    try:
+        wait_for(lambda: users.state_of("dc", f"cancel.{procedure}") == "delivered")
+        assert "cancelled" in users.run("dc", "cancel", f"cancel.{procedure}")
+        assert caller.communicate(timeout=30)[0] == "MessageCancelled\n"
+    finally:
+        caller.kill()
+        caller.communicate()
+    wait_for((users.directory / mark).exists)
+    # The agent goes on, and no result comes.
+    assert users.json("dc", "call", "bot", "echo", "on") == {"echo": "on"}
+    assert users.state_of("dc", f"cancel.{procedure}") == "cancelled"
+    again = users.run("dc", "cancel", f"cancel.{procedure}", "cancel.none", code=Exit.NOT_FOUND)
+    assert again == ""
 
 
 def test_a_mistyped_capability_is_named_at_once(users: Users) -> None:

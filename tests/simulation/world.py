@@ -248,6 +248,11 @@ class World:
         if link is not None:
             link.event(uris.inbox_of(address), _copied(deliveries))
 
+    def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:
+        link = self.sessions.get(session)
+        if link is not None:
+            link.event(uris.inbox_of(address), [], _copied({"cancelled": cancelled}))
+
     def tell(self, news: Iterable[News]) -> None:
         """Senders of this world don't listen."""
         list(news)
@@ -368,12 +373,12 @@ class SimLink:
         if self.client_knows:
             call(*args)
 
-    def event(self, topic: str, deliveries: list[dict[str, Any]]) -> None:
+    def event(self, topic: str, deliveries: list[dict[str, Any]], *more: Any) -> None:
         """To the client, in the order of the node's telling."""
         handler = self.topics.get(topic)
         if handler is not None:
             self.down_s = max(self.down_s, self.world.clock.seconds() + self._delay_s())
-            self.world.clock.call_at(self.down_s, self._at_client, handler, (deliveries,))
+            self.world.clock.call_at(self.down_s, self._at_client, handler, (deliveries, *more))
 
     def _serve(self, uri: str, args: list[Any], answer: Pending[Any]) -> None:
         node = self.world.node

@@ -96,6 +96,10 @@ class FakeBus:
         self._note("rpc", agent, procedure, list(args), dict(kwargs or {}), timeout_s)
         return self.result
 
+    def cancel(self, *ids: str) -> list[bool]:
+        self._note("cancel", *ids)
+        return list(self.result)
+
     def request(self, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
         self._note("request", uri, *args)
         answers = self.answers[uri]

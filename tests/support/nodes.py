@@ -52,10 +52,14 @@ class Outlet:
     news: list[News] = field(default_factory=list)
     announced: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     closed: list[tuple[int, str, str]] = field(default_factory=list)
+    recalled: list[tuple[str, int, list[dict[str, Any]]]] = field(default_factory=list)
     posted: list[tuple[str, str, bytes]] = field(default_factory=list)
 
     def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
         self.pushed.append((str(address), session, deliveries))
+
+    def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:
+        self.recalled.append((str(address), session, cancelled))
 
     def tell(self, news: Iterable[News]) -> None:
         self.news.extend(news)

@@ -19,6 +19,7 @@ from trishula.deliveries import current_delivery
 from trishula.errors import (
     ArgumentInvalid,
     InstanceUnknown,
+    MessageCancelled,
     PayloadNotJson,
     PayloadTooLarge,
     ProcedureUnknown,
@@ -590,6 +591,98 @@ def test_leaving_lets_handlers_finish(setup: Setup) -> None:
     assert ignored not in [one for one, _, _ in nacked(link)]
     assert [message["payload"] for message in link.sent()] == ["x"]
     assert setup.agent.over.done
+
+
+def cancel(setup: Setup, link: FakeLink, *ids: str) -> None:
+    """The node says that their sender, dc, has cancelled messages."""
+    link.topics[INBOX]([], {"cancelled": [{"from": "dc", "id": one, "token": "t"} for one in ids]})
+    setup.turn()
+
+
+def test_a_cancelled_command_is_stopped_and_not_answered(setup: Setup) -> None:
+    gate: Pending[int] = Pending()
+    ended: list[str] = []
+
+    async def work() -> int:
+        try:
+            return await gate
+        except BaseException as error:
+            ended.append(type(error).__name__)
+            raise
+
+    @setup.agent.procedure()
+    def slow() -> Deferred[int]:
+        # No coroutine, which would become a task of the asyncio loop under pytest.
+        return Deferred.fromCoroutine(work())
+
+    link = setup.join()
+    setup.command(link, "slow", id="c1")
+    setup.command(link, "slow", id="c2")
+    cancel(setup, link, "c1", "unknown")
+    assert ended == ["CancelledError"]
+    gate.resolve(7)
+    setup.turn()
+    assert [(message["reply_to"], message["payload"]) for message in link.sent()] == [("c2", 7)]
+    setup.turn()
+    assert (acked(link), nacked(link)) == (["2.1"], [])
+    # Nothing brings it back.
+    setup.command(link, "slow", id="c1")
+    assert ended == ["CancelledError"]
+
+
+def test_a_handler_that_goes_on_all_the_same_may_ask_and_is_not_answered(setup: Setup) -> None:
+    gate: Pending[int] = Pending()
+    seen: list[bool] = []
+
+    @setup.agent.procedure()
+    def stubborn() -> Pending[int]:
+        delivery = current_delivery()
+        assert delivery is not None
+        gate.when_done(lambda _: seen.append(delivery.cancelled))
+        return gate
+
+    link = setup.join()
+    setup.command(link, "stubborn", id="c1")
+    cancel(setup, link, "c1")
+    assert seen == []
+    gate.resolve(7)
+    setup.turn()
+    assert (seen, link.sent(), acked(link)) == ([True], [], [])
+
+
+def test_a_cancelled_message_that_waits_for_its_turn_does_not_run(setup: Setup) -> None:
+    gates = {name: Deferred[None]() for name in ("a", "b", "c")}
+    ran: list[str] = []
+
+    @setup.agent.on("STATUS")
+    def heard(message: Message) -> Deferred[None]:
+        ran.append(message.id)
+        return gates[message.id]
+
+    link = setup.join()
+    for name in gates:
+        setup.deliver(link, id=name)
+    cancel(setup, link, "b")
+    gates["a"].callback(None)
+    setup.turn()
+    assert ran == ["a", "c"]
+    cancel(setup, link, "c")
+    setup.turn()
+    assert acked(link) == ["1.1"]
+
+
+def test_an_answer_that_the_node_refuses_as_cancelled_acknowledges_nothing(setup: Setup) -> None:
+    setup.agent.procedure(name="quick")(lambda: 7)
+    link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    setup.command(link, "quick", id="c1")
+    setup.turn()
+    (asked,) = link.open_calls(uris.MAILBOX_SEND)
+    # It was under way when the COMMAND was cancelled.
+    cancel(setup, link, "c1")
+    refusal = {"status": "refused", "error": MessageCancelled.uri, "detail": "it was cancelled"}
+    asked.answer.resolve([{"id": asked.args[0][0]["id"], **refusal}])
+    setup.turn()
+    assert (acked(link), nacked(link)) == ([], [])
 
 
 def test_leaving_gives_back_what_is_not_through_in_time(setup: Setup) -> None:

@@ -658,6 +658,31 @@ def test_a_foreign_text_cannot_steer_the_terminal(trishula: Trishula, bus: FakeB
     assert "[bold]x[/bold]" in ran.out
 
 
+# -- cancel ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answers", "states", "code", "said"),
+    [
+        ([True, True], {"m1": "cancelled", "m2": "cancelled"}, Exit.OK, "m2  cancelled"),
+        ([True, False], {"m1": "cancelled", "m2": "done"}, Exit.FAILED, "m2  not cancelled: it is done"),
+        ([True, False], {"m1": "cancelled"}, Exit.NOT_FOUND, "m2  unknown: you sent no message of that id"),
+    ],
+)
+def test_cancel(
+    trishula: Trishula, bus: FakeBus, answers: list[bool], states: dict[str, str], code: Exit, said: str
+) -> None:
+    bus.result = answers
+    bus.answers[uris.MAILBOX_STATUS] = [{message_id: {"state": state} for message_id, state in states.items()}]
+    ran = trishula("cancel", "m1", "m2")
+    assert ran.code == code
+    assert "m1  cancelled\n" in ran.out
+    assert said in ran.out
+    assert bus.asked[0] == ("cancel", ("m1", "m2"), {})
+    told = trishula("cancel", "m1", "m2", "--json").json
+    assert told["m2"] == {"cancelled": answers[1], "state": states.get("m2")}
+
+
 # -- watch -------------------------------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from trishula.errors import (
     DeadLetter,
     KeyUnknown,
     MailboxFull,
+    MessageCancelled,
     MessageInvalid,
     NodeStopping,
     NotAllowed,
@@ -803,6 +804,19 @@ def test_a_call_whose_command_is_dead_fails_at_once(setup: Setup) -> None:
     assert not outcome.done
     news([{"id": message_id, "to": "agni", "state": "dead", "reason": "5 of 5 attempts failed"}])
     assert str(error_of(outcome)) == f"the COMMAND {message_id} to agni (p) is dead: 5 of 5 attempts failed"
+
+
+def test_a_call_that_is_cancelled_says_so_and_hears_no_late_answer(setup: Setup) -> None:
+    link = setup.join()
+    outcome = setup.client.call("agni", "p", timeout=60)
+    setup.turn()
+    message_id = link.sent()[0]["id"]
+    link.topics[uris.receipts_of("dc")]([{"id": message_id, "to": "agni", "state": "cancelled"}])
+    error = error_of(outcome)
+    assert isinstance(error, MessageCancelled)
+    assert str(error) == f"the COMMAND {message_id} to agni (p) is cancelled"
+    answer(link, message_id, payload=7)
+    assert setup.got == []
 
 
 def test_what_a_call_was_told_by_news_is_not_told_again_by_the_nodes_message(setup: Setup) -> None:

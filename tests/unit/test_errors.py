@@ -94,6 +94,11 @@ TABLE = {
         False,
         "The COMMAND's time to live or deadline was over before it was done; its sender is told by an ERROR message.",
     ),
+    "MessageCancelled": (
+        "message_cancelled",
+        False,
+        "The message was cancelled by its sender; no answer to it is delivered any more.",
+    ),
     "OutcomeUnknown": (
         "outcome_unknown",
         False,

@@ -9,7 +9,7 @@ import pytest
 from tests.support.fakebus import FakeBus
 from trishula.blocking import Bus
 
-VERBS = ["send", "call_with", "rpc_with", "request", "fetch", "ack", "subscribe"]
+VERBS = ["send", "call_with", "rpc_with", "cancel", "request", "fetch", "ack", "subscribe"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -57,6 +57,7 @@ _BY_CLASS: tuple[tuple[type[errors.TrishulaError], Exit], ...] = (
     (errors.CallFailed, Exit.FAILED),
     (errors.DeadLetter, Exit.FAILED),
     (errors.MessageExpired, Exit.FAILED),
+    (errors.MessageCancelled, Exit.FAILED),
     (errors.RemoteError, Exit.FAILED),
 )
 

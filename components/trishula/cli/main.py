@@ -38,6 +38,7 @@ OWN_COMMANDS = {
     "agent": "agent",
     "send": "send",
     "call": "call",
+    "cancel": "cancel",
     "inbox": "inbox",
     "watch": "watch",
     "why": "why",
