@@ -196,6 +196,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
 
     def _tell_ready(self, state_dir: Path, node: str, epoch: str) -> None:
         ready = {"node": node, "pid": os.getpid(), "started_at": wall_clock_ms(), "epoch": epoch}
+        ready["cbdir"] = self.config.extra["cbdir"]
         temporary = state_dir / f"{READY_FILE}.new"
         temporary.write_text(json.dumps(ready) + "\n", encoding="utf-8")
         temporary.replace(state_dir / READY_FILE)

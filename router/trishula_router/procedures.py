@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from twisted.internet.defer import Deferred
 
 from trishula import uris
@@ -321,6 +322,7 @@ class Procedures:
         arguments.read_positional(args, "status", 0, 0)
         pending, in_flight = self._node.mailroom.totals()
         entries = self._node.neighbourhood.entries()
+        store = self._node.store.condition()
         return {
             "node": self._node.config.node,
             "version": self._node.version,
@@ -332,7 +334,8 @@ class Procedures:
             "present": sum(entry["presence"] != "offline" for entry in entries),
             "pending": pending,
             "in_flight": in_flight,
-            "store_bytes": self._node.store.size_bytes(),
+            "store_bytes": store.size_bytes,
+            "store": msgspec.structs.asdict(store),
             "agents_file_fault": self._node.principals.fault,
             "peers": self._node.peering.told(),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -235,10 +236,13 @@ def test_the_helper_kills_all_at_once_and_restarts(node: NodeProcess) -> None:
 
 def test_two_nodes_on_one_state_directory_are_refused(node: NodeProcess) -> None:
     with node:
-        assert start_in_vain("--state", str(node.state_dir), "--port", "0") == (
-            Exit.FAILED,
-            f"Error: a node already runs on the state directory {node.state_dir} (process {node.process.pid}); "
-            "stop it, or name another directory with --state",
+        code, said = start_in_vain("--state", str(node.state_dir), "--port", "0")
+        assert code == Exit.FAILED
+        who = rf"process {node.process.pid}, started by trishula node start, since \S+ \S+ UTC"
+        assert re.fullmatch(
+            rf"Error: a node already runs on the state directory {node.state_dir} \({who}\); stop it, or name another "
+            "with --state",
+            said,
         )
         assert all(is_alive(process) for process in node.processes())
 

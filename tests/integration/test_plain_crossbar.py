@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node import ROOT, NodeProcess, environment
+from tests.support.node import ROOT, NodeDied, NodeProcess, environment
 from tests.support.plain import PROBE, join
 from tests.support.reactor import on_reactor
 from trishula import uris
@@ -59,3 +60,28 @@ async def test_it_serves_and_small_messages_do_not_wait(url: str, tmp_path: Path
         assert nodelay and all(nodelay)
     finally:
         await boss.leave()
+
+
+@on_reactor
+async def test_its_state_directory_is_held_and_everybody_says_by_whom(url: str, tmp_path: Path) -> None:
+    state = tmp_path / "trishula-state"
+    node = NodeProcess(state)
+    token = node.token("boss")
+    boss = await join(url, "boss", token)
+    pid = (await boss.call(uris.NODE_STATUS))["pid"]
+    # The commands block this test's reactor for longer than a silent client is borne.
+    await boss.leave()
+    backup = tmp_path / "backup.sqlite"
+    assert json.loads(node.command("node", "backup", str(backup), "--state", str(state)))["ok"]
+    who = f"a node already runs on the state directory {state} (process {pid}, started by crossbar start, since "
+    for command in (("start", "--port", "0"), ("restore", str(backup)), ("reseed",)):
+        with pytest.raises(NodeDied) as caught:
+            node.command("node", *command, "--state", str(state))
+        assert who in str(caught.value)
+    told = json.loads(node.command("node", "status", "--state", str(state)))
+    assert (told["running"], told["url"], told["pid"]) == (True, url, pid)
+    # The store is the one that it was.
+    boss = await join(url, "boss", token)
+    (receipt,) = await boss.call(uris.MAILBOX_SEND, [{"type": "STATUS", "id": "m1", "to": "boss", "payload": 1}])
+    assert receipt["status"] == "accepted"
+    await boss.leave()

@@ -17,6 +17,7 @@ from trishula_router.journal import Kind, Record
 from trishula_router.store.copies import Extract, Origin
 from trishula_router.store.interface import (
     Accepted,
+    Condition,
     Copied,
     DeadLetter,
     Draft,
@@ -298,8 +299,8 @@ class HeldStore:
     def verify(self) -> Deferred[Verdict]:
         return self._ask(self._reads, "verify", self.inner.verify)
 
-    def size_bytes(self) -> int:
-        return self.inner.size_bytes()
+    def condition(self) -> Condition:
+        return self.inner.condition()
 
     def close(self) -> Deferred[None]:
         return self._ask(self._writes, "close", self.inner.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 from pathlib import Path
@@ -14,13 +15,16 @@ from click.testing import CliRunner, Result
 from trishula.cli.exits import Exit
 from trishula_router.agents_file import read_agents
 from trishula_router.commands import node, token
-from trishula_router.commands.state import agents_file_of, default_state_dir, hold_state_dir, state_is_held
+from trishula_router.commands.node import _store_lines
+from trishula_router.commands.state import agents_file_of, default_state_dir, hold_state_dir, state_holder
 from trishula_router.config_check import read_config_file
 from trishula_router.drill.command import drill
 from trishula_router.effective import render_config
+from trishula_router.store.holding import Hold
 from trishula_router.tokens import digest_of
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
+MIB = 1024 * 1024
 COMMANDS = click.Group("commands", commands=[node, token, drill])
 
 
@@ -298,13 +302,58 @@ def test_where_the_state_is_without_an_option() -> None:
 
 
 def test_the_lock_of_a_state_directory_is_held_once(tmp_path: Path) -> None:
-    assert not state_is_held(tmp_path)
-    with hold_state_dir(tmp_path):
-        assert state_is_held(tmp_path)
-        running = "a node already runs on the state directory"
-        with pytest.raises(click.ClickException, match=running), hold_state_dir(tmp_path):
-            pass
-    assert not state_is_held(tmp_path)
+    assert state_holder(tmp_path) is None
+    with hold_state_dir(tmp_path, "trishula node start"):
+        holder = state_holder(tmp_path)
+        assert holder is not None
+        assert (holder.pid, holder.how) == (os.getpid(), "trishula node start")
+        running = rf"a node already runs on the state directory {tmp_path} \(process {os.getpid()}, started by trishula"
+        for with_store in (False, True):
+            holding = hold_state_dir(tmp_path, "trishula node restore", with_store=with_store)
+            with pytest.raises(click.ClickException, match=running), holding:
+                pass
+    assert state_holder(tmp_path) is None
+
+
+@pytest.mark.parametrize("with_store", [False, True])
+def test_who_has_the_store_has_the_directory(tmp_path: Path, with_store: bool) -> None:
+    # As a worker of plain "crossbar start" does: it knows nothing of node.lock.
+    hold = Hold(tmp_path, "crossbar start")
+    running = (
+        rf"a node already runs on the state directory {tmp_path} \(process {os.getpid()}, started by crossbar start"
+    )
+    with pytest.raises(click.ClickException, match=running), hold_state_dir(tmp_path, "x", with_store=with_store):
+        pass
+    hold.release()
+    with hold_state_dir(tmp_path, "x", with_store=with_store):
+        assert state_holder(tmp_path) is not None
+
+
+def test_a_state_directory_that_is_in_use_and_not_ready(tmp_path: Path) -> None:
+    hold = Hold(tmp_path, "crossbar start")
+    done = run("node", "status", "--state", tmp_path)
+    hold.release()
+    assert done.exit_code == Exit.UNREACHABLE
+    assert f"is ready, and it is in use: process {os.getpid()}, started by crossbar start, since 2" in done.stdout
+
+
+def test_how_full_the_store_is_in_words() -> None:
+    store = {
+        "used_bytes": 7 * MIB,
+        "limit_bytes": 8 * MIB,
+        "free_bytes": 3 * MIB,
+        "reserve_bytes": 512 * 1024,
+        "shortage": "it takes 7 MiB of the 8 MiB",
+        "fault": "/x/node.sqlite was deleted",
+    }
+    assert _store_lines({"store_bytes": 9 * MIB, "high_water": 5, "store": store}) == [
+        "store: 9 MiB on disk, 7 MiB in use of the 8 MiB of limits.store, 3 MiB left on the disk and 512 KiB kept back "
+        "for acks, journal at 5",
+        "store out of use: /x/node.sqlite was deleted",
+        "store full, sends are refused and acks go on: it takes 7 MiB of the 8 MiB",
+    ]
+    # A node of the release before.
+    assert _store_lines({"store_bytes": 9 * MIB, "high_water": 5}) == ["store: 9 MiB, journal at 5"]
 
 
 def test_the_agents_file_is_where_the_last_configuration_put_it(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ SHELLS = {
     "router/trishula_router/drill/worker.py": "a process of its own, with a reactor",
     "router/trishula_router/edge.py": "reads the clock once per call",
     "router/trishula_router/node.py": "the composition root",
+    "router/trishula_router/store/holding.py": "writes down since when a store is in use",
     "router/trishula_router/store/sqlite.py": "names the epoch of a new store",
 }
 SHELL_FOLDERS = ("components/trishula/cli/", "router/trishula_router/commands")

@@ -105,7 +105,8 @@ def restore(shell: State, file: Path, state: Path | None, damaged: bool) -> None
 
     state_dir = open_state_dir(_state_dir(state))
     stamp = datetime.now(UTC)
-    with hold_state_dir(state_dir), _faults(), _progress(shell, "restoring") as progress:
+    holding = hold_state_dir(state_dir, "trishula node restore", with_store=True)
+    with holding, _faults(), _progress(shell, "restoring") as progress:
         verdict, kept = put_in_place(
             file,
             state_dir,
@@ -148,7 +149,7 @@ def reseed(shell: State, state: Path | None) -> None:
             "trishula node restore FILE"
         )
     stamp = datetime.now(UTC)
-    with hold_state_dir(state_dir), _faults():
+    with hold_state_dir(state_dir, "trishula node reseed", with_store=True), _faults():
         kept = set_aside(state_dir, f"node.sqlite.replaced-{stamp:%Y%m%dT%H%M%S.%fZ}")
     if shell.json:
         shell.line({"state": str(state_dir), "kept": None if kept is None else str(kept), "peers": peers})

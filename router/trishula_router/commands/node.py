@@ -18,7 +18,7 @@ from trishula.units import show_bytes, show_duration
 from trishula_router.commands.keeping import backup, reseed, restore, verify
 from trishula_router.commands.keys import keys
 from trishula_router.commands.start import start
-from trishula_router.commands.state import default_state_dir, require_crossbar, speaks_json, state_is_held
+from trishula_router.commands.state import default_state_dir, require_crossbar, speaks_json, state_holder
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.config_check import check_config, check_with_crossbar, read_config_file
 from trishula_router.effective import address_of
@@ -93,7 +93,7 @@ def status(ctx: click.Context, state: Path | None) -> None:
     """
     shell = ctx.ensure_object(State)
     known = _local_status((state or default_state_dir(os.environ)).absolute())
-    if known["running"]:
+    if known["running"] and known["url"]:
         try:
             known |= _ask(shell, str(known["url"]))
         except TrishulaError as error:
@@ -104,6 +104,8 @@ def status(ctx: click.Context, state: Path | None) -> None:
         click.echo(json.dumps(known))
     elif known["running"]:
         _show_status(known)
+    elif known["holder"]:
+        click.echo(f"no node on the state directory {known['state']} is ready, and it is in use: {known['holder']}")
     else:
         click.echo(f"no node runs on the state directory {known['state']}; start one with: trishula node start")
     if not known["running"]:
@@ -126,16 +128,33 @@ def _peer_line(peer: dict[str, Any]) -> str:
     return "; ".join([line, *(told for key in ("fault", "warning") if (told := peer.get(key)))])
 
 
+def _store_lines(known: dict[str, Any]) -> list[str]:
+    """How full the store is, and what is wrong with it. A node of the release before tells its size alone."""
+    line, store = f"store: {show_bytes(known['store_bytes'])}", known.get("store") or {}
+    if store.get("limit_bytes"):
+        line += f" on disk, {show_bytes(store['used_bytes'])} in use of the {show_bytes(store['limit_bytes'])} of "
+        line += f"limits.store, {show_bytes(store['free_bytes'])} left on the disk"
+        line += f" and {show_bytes(store['reserve_bytes'])} kept back for acks"
+    lines = [f"{line}, journal at {known['high_water']}"]
+    if store.get("fault"):
+        lines.append(f"store out of use: {store['fault']}")
+    if store.get("shortage"):
+        lines.append(f"store full, sends are refused and acks go on: {store['shortage']}")
+    return lines
+
+
 def _local_status(state_dir: Path) -> dict[str, Any]:
     """What the files of a state directory tell."""
-    said = read_ready_file(state_dir)
-    if said is None or not state_is_held(state_dir):
-        return {"running": False, "state": str(state_dir)}
+    said, holder = read_ready_file(state_dir), state_holder(state_dir)
+    if said is None or holder is None:
+        return {"running": False, "state": str(state_dir), "holder": None if holder is None else str(holder)}
+    # Under crossbar start its own directory may be anywhere.
+    directory = Path(str(said.pop("cbdir", state_dir / "crossbar")))
     try:
-        url = address_of(read_config_file(state_dir / "crossbar" / "config.json")).url
+        url = address_of(read_config_file(directory / "config.json")).url
     except (ConfigError, LookupError):
         url = ""
-    return {"running": True, "state": str(state_dir), "url": url, **said}
+    return {"running": True, "state": str(state_dir), "holder": str(holder), "url": url, **said}
 
 
 def _ask(shell: State, url: str) -> dict[str, Any]:
@@ -149,13 +168,15 @@ def _ask(shell: State, url: str) -> dict[str, Any]:
 
 def _show_status(known: dict[str, Any]) -> None:
     started = datetime.fromtimestamp(float(known.get("started_at", 0)) / 1000, UTC)
-    click.echo(f"{known.get('node', 'a node')} listens on {known['url']} since {started:%Y-%m-%d %H:%M:%S UTC}")
+    where = known["url"] or "the address that its Crossbar configuration names"
+    click.echo(f"{known.get('node', 'a node')} listens on {where} since {started:%Y-%m-%d %H:%M:%S UTC}")
     if "state" in known:
         click.echo(f"  state {known['state']}, worker process {known.get('pid')}, epoch {known.get('epoch')}")
     if "pending" in known:
         click.echo(f"  agents: {known['agents']} registered, {known['present']} there")
         click.echo(f"  messages: {known['pending']} waiting, {known['in_flight']} being handled")
-        click.echo(f"  store: {show_bytes(known['store_bytes'])}, journal at {known['high_water']}")
+        for line in _store_lines(known):
+            click.echo(f"  {line}")
         for peer in known.get("peers", ()):
             click.echo(f"  peer {_peer_line(peer)}")
         if known.get("agents_file_fault"):

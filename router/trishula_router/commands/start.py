@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
-import threading
+import queue
+from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -70,7 +72,10 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
     if state is None:
         state = default_state_dir(os.environ) if config is None else base / expanded(options_of(raw)["state"])
     state_dir = open_state_dir(state)
-    with hold_state_dir(state_dir):
+    with hold_state_dir(state_dir, "trishula node start"):
+        from trishula_router.store.ballast import make_room_to_start
+
+        make_room_to_start(state_dir)
         options = parse_options({**options_of(raw), "state": str(state_dir)}, base=base, path="extra")
         _preflight(options)
         written = address_of(raw, base)
@@ -124,11 +129,24 @@ def _write_crossbar_dir(directory: Path, raw: Json, base: Path, address: Address
     effective = effective_config(raw, base=base, state_dir=directory.parent, address=address, python=python)
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
-        python.write_text(worker_program(), encoding="utf-8")
-        python.chmod(0o700)
-        (directory / "config.json").write_text(render_config(effective), encoding="utf-8")
+        _write(python, worker_program(), 0o700)
+        _write(directory / "config.json", render_config(effective), 0o600)
     except OSError as error:
         raise CommandFailed(f"Crossbar's directory {directory} can't be written: {error.strerror}") from None
+
+
+def _write(file: Path, text: str, mode: int) -> None:
+    """Write a file whole or not at all; what is in it already needs no room on a full disk."""
+    with contextlib.suppress(OSError, ValueError):
+        if file.read_text(encoding="utf-8") == text:
+            return
+    new = file.with_name(file.name + ".new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.chmod(mode)
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _in_use(address: Address) -> str:
@@ -161,18 +179,22 @@ def _preflight(options: NodeConfig) -> None:
 
     if not (options.state_dir / FILE_NAME).exists():
         return
+    calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
     try:
         store = open_store(
             options.state_dir,
             new_epoch=lambda: "unused: the store has one",
-            call_in_reactor=lambda call: call(),
+            call_in_reactor=calls.put,
             limit_bytes=options.limits.store_bytes,
+            how="trishula node start",
         )
     except StoreError as error:
         raise CommandFailed(str(error)) from None
-    closed = threading.Event()
-    store.close().addBoth(lambda _: closed.set())
-    closed.wait(10.0)
+    # The worker is about to open it: it must be closed by then.
+    closed: list[object] = []
+    store.close().addBoth(closed.append)
+    while not closed:
+        calls.get()()
 
 
 def load_config(config: Path | None) -> tuple[Json, Path]:

@@ -1,4 +1,4 @@
-"""The state directory, as all commands of a node find it, and the lock that keeps two nodes from sharing one.
+"""The state directory, as all commands of a node find it, and the locks that keep two nodes from sharing one.
 
 Where it is: ``--state``; else the ``state`` of the configuration that ``--config`` names; else ``TRISHULA_STATE``; else
 ``$XDG_STATE_HOME/trishula``, which is ``~/.local/state/trishula``. A directory below the current one would be another
@@ -8,12 +8,12 @@ one in each terminal: a token made in one would be unknown to the node started i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +21,9 @@ from trishula.cli.exits import Exit
 from trishula.cli.state import State
 from trishula.distribution import INSTALL_NODE
 from trishula.homes import expanded
+
+if TYPE_CHECKING:
+    from trishula_router.store.holding import Holder
 
 __all__ = [
     "CommandFailed",
@@ -30,8 +33,11 @@ __all__ = [
     "open_state_dir",
     "require_crossbar",
     "speaks_json",
-    "state_is_held",
+    "state_holder",
 ]
+
+
+_LOCK_FILE = "node.lock"
 
 
 class CommandFailed(click.ClickException):
@@ -98,45 +104,40 @@ def open_state_dir(state_dir: Path) -> Path:
 
 
 @contextlib.contextmanager
-def hold_state_dir(state_dir: Path) -> Iterator[None]:
-    """Hold the directory for one node, as long as this process lives: the kernel lets go of it however we end.
+def hold_state_dir(state_dir: Path, how: str, *, with_store: bool = False) -> Iterator[None]:
+    """Hold the directory for one command, as long as this process lives: the kernel lets go of it however we end.
+
+    Two locks: ``node.lock`` is the one of whoever writes the small files of the directory; that of the store belongs to
+    the process that opens the store, and under ``crossbar start`` it is all there is.
+
+    Args:
+        state_dir: the directory.
+        how: the command, for whoever finds the directory in use.
+        with_store: whether the store is to be held too, because this process changes it.
 
     Raises:
-        CommandFailed: if another node holds it.
+        CommandFailed: if another process holds either.
     """
-    try:
-        descriptor = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CommandFailed(f"the state directory {state_dir} can't be written: {error.strerror}") from None
-    try:
+    from trishula_router.store.holding import FILE_NAME as STORE_LOCK
+    from trishula_router.store.holding import Hold, held_sentence, holder_of
+    from trishula_router.store.interface import StoreError
+
+    with contextlib.ExitStack() as holds:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            raise CommandFailed(
-                f"a node already runs on the state directory {state_dir} (process {holder}); "
-                "stop it, or name another directory with --state"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+            for name in (_LOCK_FILE, STORE_LOCK) if with_store else (_LOCK_FILE,):
+                holds.callback(Hold(state_dir, how, name).release)
+        except StoreError as error:
+            raise CommandFailed(str(error)) from None
+        if not with_store and (holder := holder_of(state_dir)) is not None:
+            raise CommandFailed(held_sentence(state_dir, holder))
         yield
-    finally:
-        os.close(descriptor)
 
 
-def state_is_held(state_dir: Path) -> bool:
-    """Whether a node runs on that directory."""
-    try:
-        descriptor = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+def state_holder(state_dir: Path) -> Holder | None:
+    """Who runs a node on that directory, if anybody does: the process that has its store, or one that starts it."""
+    from trishula_router.store.holding import holder_of
+
+    return holder_of(state_dir) or holder_of(state_dir, _LOCK_FILE)
 
 
 def agents_file_of(state_dir: Path) -> Path:

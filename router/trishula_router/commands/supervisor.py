@@ -49,6 +49,10 @@ STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
 #: Beyond that the log is set aside and begun anew; one old log is kept, so that no client can fill the disk with it.
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
+#: On a small disk it is this share of it.
+_LOG_SHARE = 128
+#: How much of it stays where it can't be set aside.
+_LOG_KEPT_BYTES = 64 * 1024
 
 
 class NodeFailed(Exception):
@@ -209,16 +213,33 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def trim_log(log: Path, limit_bytes: int = _LOG_LIMIT_BYTES) -> bool:
+def trim_log(log: Path, limit_bytes: int | None = None) -> bool:
     """Set a log that has grown too long aside; whether that was done.
 
-    Copied and cut rather than renamed: the node's processes have it open, and go on at its end, wherever that is.
+    Copied and cut rather than renamed: the node's processes have it open, and go on at its end, wherever that is. Where
+    the disk has no room for the copy, its last lines stay and the rest goes.
+
+    Args:
+        log: the file.
+        limit_bytes: how long it may be, by default :data:`_LOG_LIMIT_BYTES`, or less on a small disk.
     """
     try:
+        if limit_bytes is None:
+            limit_bytes = min(_LOG_LIMIT_BYTES, shutil.disk_usage(log.parent).total // _LOG_SHARE)
         if log.stat().st_size <= limit_bytes:
             return False
-        shutil.copy(log, log.with_suffix(".log.1"))
+        aside = log.with_suffix(".log.1")
+        try:
+            shutil.copy(log, aside)
+            kept = b""
+        except OSError:
+            aside.unlink(missing_ok=True)
+            with log.open("rb") as file:
+                file.seek(-min(limit_bytes, _LOG_KEPT_BYTES), os.SEEK_END)
+                kept = file.read()
         os.truncate(log, 0)
+        with log.open("ab") as file:
+            file.write(kept)
     except OSError:
         # A full disk is no reason to end the node.
         return False
@@ -325,5 +346,9 @@ def read_ready_file(state_dir: Path) -> dict[str, object] | None:
 
 
 def _environment() -> dict[str, str]:
+    from trishula_router.store.holding import STARTED_BY
+
     # A token in the environment of whoever starts the node is not the node's business.
-    return {key: value for key, value in os.environ.items() if key != "TRISHULA_TOKEN"}
+    return {key: value for key, value in os.environ.items() if key != "TRISHULA_TOKEN"} | {
+        STARTED_BY: "trishula node start"
+    }

@@ -15,10 +15,11 @@ from trishula_router.journal import SEQUENCE_MASK
 from trishula_router.store.interface import State
 from trishula_router.store.rows import as_list
 
-__all__ = ["Forgettable", "delete_bodies", "forgettable"]
+__all__ = ["BATCH_BYTES", "Forgettable", "delete_bodies", "forgettable"]
 
-#: Bodies deleted in one go, in bytes: other jobs wait for so long.
-_BATCH_BYTES = 8 * 1024 * 1024
+#: Bodies deleted in one go, in bytes: other jobs wait for so long. Some builds of SQLite write zeros over what is
+#: deleted, so on a small disk it is less.
+BATCH_BYTES = 8 * 1024 * 1024
 
 _ROWS = (
     "SELECT m.body, m.state, m.accepted_at, m.size_bytes, s.at FROM message AS m"
@@ -43,7 +44,14 @@ class Forgettable(NamedTuple):
     after: int
 
 
-def forgettable(connection: sqlite3.Connection, after: int, limit: int, before: int, dead_before: int) -> Forgettable:
+def forgettable(
+    connection: sqlite3.Connection,
+    after: int,
+    limit: int,
+    before: int,
+    dead_before: int,
+    batch_bytes: int = BATCH_BYTES,
+) -> Forgettable:
     """Look at the next ``limit`` bodies behind ``after``; see :meth:`trishula_router.store.interface.Store.forget`."""
     found: list[int] = []
     size = 0
@@ -63,7 +71,7 @@ def forgettable(connection: sqlite3.Connection, after: int, limit: int, before: 
         if can_go and accepted_at is not None:
             found.append(place)
             size += size_bytes
-            if size >= _BATCH_BYTES:
+            if size >= batch_bytes:
                 return Forgettable(found, size, place)
     return Forgettable(found, size, places[-1][0] if len(places) == limit else 0)
 

@@ -34,6 +34,7 @@ from trishula_router.store.copies import Extract, Origin
 
 __all__ = [
     "Accepted",
+    "Condition",
     "Copied",
     "DeadLetter",
     "Draft",
@@ -250,6 +251,28 @@ class Forgotten(msgspec.Struct, frozen=True, gc=False):
     fullness: float
 
 
+class Condition(msgspec.Struct, frozen=True, gc=False):
+    """How a store is.
+
+    Attributes:
+        size_bytes: what its files take.
+        used_bytes: what of it is in use; as of the last time that it was measured, and 0 before.
+        limit_bytes: what its file may take (``limits.store``); ``None`` without such a limit.
+        free_bytes: what the disk has left; ``None`` if it is on none.
+        reserve_bytes: what is kept back on the disk for acks.
+        shortage: why sends are refused for want of room, and what to do; ``None`` while they are not.
+        fault: why nothing can be written, and what to do; ``None`` while it can.
+    """
+
+    size_bytes: int
+    used_bytes: int
+    limit_bytes: int | None = None
+    free_bytes: int | None = None
+    reserve_bytes: int = 0
+    shortage: str | None = None
+    fault: str | None = None
+
+
 class MailboxSize(msgspec.Struct, frozen=True, gc=False):
     """How much one address has open."""
 
@@ -434,8 +457,8 @@ class Store(Protocol):
     def verify(self) -> Deferred[Verdict]:
         """Check the chain, and every message and body against it; what is unreadable is a damage, not a fault."""
 
-    def size_bytes(self) -> int:
-        """What the store takes on disk now."""
+    def condition(self) -> Condition:
+        """How large and how full the store is, and what is wrong with it; a few calls, no transaction."""
 
     def close(self) -> Deferred[None]:
         """Make durable what waits, and let go of everything."""

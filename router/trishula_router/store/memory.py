@@ -28,6 +28,7 @@ from trishula_router.store.facts import (
 from trishula_router.store.identity import Ids, Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import (
     Accepted,
+    Condition,
     Copied,
     DeadLetter,
     Draft,
@@ -401,10 +402,10 @@ class MemoryStore:
         ]
         return succeed(Verdict(sum(map(len, journals.values())), len(self._bodies), tuple(damages)))
 
-    def size_bytes(self) -> int:
-        return sum(len(record.facts) for journal in self._shelf.journals.values() for record in journal) + sum(
-            map(len, self._bodies.values())
-        )
+    def condition(self) -> Condition:
+        facts = sum(len(record.facts) for journal in self._shelf.journals.values() for record in journal)
+        size_bytes = facts + sum(map(len, self._bodies.values()))
+        return Condition(size_bytes, size_bytes)
 
     def close(self) -> Deferred[None]:
         return succeed(None)

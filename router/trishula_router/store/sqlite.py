@@ -14,21 +14,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 
 from trishula.errors import StorageFailed
 from trishula_router.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
 from trishula_router.store import keeping, letters, reads, shelf
+from trishula_router.store.ballast import make_room_to_start
 from trishula_router.store.check import check_store
 from trishula_router.store.copies import Extract, JournalForked, Origin
 from trishula_router.store.copying import fold, joined
 from trishula_router.store.damage import is_damage
 from trishula_router.store.extracting import read_run
 from trishula_router.store.facts import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
-from trishula_router.store.forgetting import delete_bodies, forgettable
+from trishula_router.store.forgetting import BATCH_BYTES, delete_bodies, forgettable
+from trishula_router.store.holding import STARTED_BY, Hold
 from trishula_router.store.identity import Ids, agent_of
 from trishula_router.store.interface import (
     Accepted,
+    Condition,
     Copied,
     DeadLetter,
     Draft,
@@ -45,19 +50,17 @@ from trishula_router.store.migrate import migrate
 from trishula_router.store.origins import End, Tails, read_numbering
 from trishula_router.store.recent import Fresh, Recent
 from trishula_router.store.rows import as_list, insert
-from trishula_router.store.space import Space
+from trishula_router.store.space import PAGE_BYTES, Space
+from trishula_router.store.upkeep import Upkeep, Whereabouts
 from trishula_router.store.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
 
 __all__ = ["FILE_NAME", "SqliteStore", "open_store", "opening_fault"]
 
 T = TypeVar("T")
 
-FILE_NAME = "node.sqlite"
+log = Logger()
 
-#: Pages of the write-ahead log before they are moved into the file: 16 MiB. SQLite's 4 MiB stalls the writer four
-#: times as often for the same work.
-_CHECKPOINT_PAGES = 4096
-_PAGE_BYTES = 4096
+FILE_NAME = "node.sqlite"
 
 #: Below it a failure to open the store is put down to the full disk.
 _NEEDED_TO_OPEN_BYTES = 256 * 1024
@@ -71,7 +74,7 @@ _NEW_MESSAGE = (
 def connect(file: Path) -> sqlite3.Connection:
     # Statements are cached by text: every statement of this package is a constant.
     connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, cached_statements=256)
-    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     connection.execute("PRAGMA busy_timeout = 5000")
     # For macOS, whose fsync stops at the drive's cache; elsewhere it is the same.
     connection.execute("PRAGMA fullfsync = ON")
@@ -85,6 +88,7 @@ def open_store(
     call_in_reactor: Callable[[Callable[[], None]], None],
     limit_bytes: int,
     node: str = "",
+    how: str | None = None,
 ) -> SqliteStore:
     """Open the store of a state directory, made or brought up to date as needed.
 
@@ -94,10 +98,12 @@ def open_store(
         call_in_reactor: hands a function over to the reactor's thread, as ``reactor.callFromThread`` does.
         limit_bytes: the file doesn't grow beyond it; sends are refused as ``StorageFull`` before; see :mod:`.space`.
         node: the name of the node that runs on it, which the messages of linked nodes need; see :mod:`.keeping`.
+        how: by which command it is opened, for whoever finds it in use; by default as :data:`.holding.STARTED_BY` in
+            the environment says, else ``crossbar start``.
 
     Raises:
-        StoreError: the directory is missing or can't be written, the disk is full, the file is no store, is damaged,
-            or has a newer schema.
+        StoreError: the directory is missing or can't be written, somebody else uses the store (:class:`StoreHeld`), the
+            disk is full, the file is no store, is damaged, or has a newer schema.
     """
     file = directory / FILE_NAME
     if not directory.is_dir():
@@ -107,23 +113,28 @@ def open_store(
             f"the state directory {directory} can't be written; change its owner or mode, or name another one"
         )
     connection: sqlite3.Connection | None = None
+    make_room_to_start(directory)
+    hold = Hold(directory, how or os.environ.get(STARTED_BY, "crossbar start"))
     try:
+        space = Space(file, limit_bytes, lambda sentence: call_in_reactor(lambda: log.warn("{what}", what=sentence)))
         connection = connect(file)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit = {4 * _CHECKPOINT_PAGES * _PAGE_BYTES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {space.log_bytes // PAGE_BYTES}")
+        connection.execute(f"PRAGMA journal_size_limit = {space.log_most_bytes}")
+        # A file for what a statement may have to undo would need room on yet another disk.
+        connection.execute("PRAGMA temp_store = MEMORY")
         migrate(connection, file)
-        connection.execute(f"PRAGMA max_page_count = {max(1, limit_bytes // _PAGE_BYTES)}")
+        connection.execute(f"PRAGMA max_page_count = {max(1, limit_bytes // PAGE_BYTES)}")
         connection.execute("INSERT INTO property VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (new_epoch(),))
-        return SqliteStore(file, connection, connect(file), call_in_reactor, Space(directory, limit_bytes), node)
-    except sqlite3.Error as error:
+        space.fullness(connection)
+        return SqliteStore(file, connection, connect(file), call_in_reactor, space, hold, node)
+    except Exception as error:
         if connection is not None:
             connection.close()
-        raise StoreError(opening_fault(file, error)) from None
-    except StoreError:
-        if connection is not None:
-            connection.close()
+        hold.release()
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(opening_fault(file, error)) from None
         raise
 
 
@@ -153,10 +164,12 @@ class SqliteStore:
         readings: sqlite3.Connection,
         call_in_reactor: Callable[[Callable[[], None]], None],
         space: Space,
+        hold: Hold,
         node: str = "",
     ) -> None:
         self._call_in_reactor = call_in_reactor
         self._space = space
+        self._hold = hold
         self._file = file
         self._epoch: str = writes.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone()[0]
         self._node = node
@@ -167,7 +180,9 @@ class SqliteStore:
         # commit and its news the mailboxes lack what the journal has.
         self._high_water = self._chain.durable.sequence
         self._others = self._tails.durable
-        self._writer = Writer(writes, self._tails, self._tell_reactor)
+        self._whereabouts = Whereabouts(file, self._tell_whereabouts)
+        upkeep = Upkeep(file, space, self._whereabouts, time.monotonic)
+        self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
         self._reader = Writer(readings, None, call_in_reactor)
         # A check takes as long as the store is large; whoever wants a body must not wait for it.
         self._checker: Writer | None = None
@@ -196,6 +211,10 @@ class SqliteStore:
         # Whoever hears of records is going to ask for them.
         self._chain.collects = True
 
+    def _tell_whereabouts(self, sentence: str, is_bad: bool) -> None:
+        tell = log.critical if is_bad else log.warn
+        self._call_in_reactor(lambda: tell("{what}", what=sentence))
+
     def _tell_reactor(self, answer: Callable[[], None]) -> None:
         """Hand the answers of a transaction over, and then its newest position; on the writer's thread."""
         newest, others = self._chain.durable.sequence, self._tails.durable
@@ -220,7 +239,9 @@ class SqliteStore:
             self._space.claim(connection, drafts)
             return self._append(connection, drafts, at, ids_since)
 
-        return self._writer.submit(job, line=agent_of(drafts[0].sender) if drafts else None)
+        line = agent_of(drafts[0].sender) if drafts else None
+        size_bytes = sum(len(draft.envelope) for draft in drafts)
+        return self._writer.submit(job, line=line, draws=False, size_bytes=size_bytes)
 
     def _append(
         self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int, ids_since: int = 0
@@ -345,6 +366,7 @@ class SqliteStore:
                 (state.value, record, listed),
             ).rowcount
             if count:
+                self._space.ended(count)
                 settled = positions if count == len(positions) else reads.settled_by(connection, record, listed)
                 lives = None if state is State.DONE else letters.lives(connection, settled)
                 self._record(connection, at, Kind(state.name.lower()), settled_facts(settled, reason, lives))
@@ -377,7 +399,8 @@ class SqliteStore:
 
     def forget(self, after: int, limit: int, *, before: int, dead_before: int, at: int) -> Deferred[Forgotten]:
         def job(connection: sqlite3.Connection) -> Forgotten:
-            found = forgettable(connection, after, limit, before, dead_before)
+            batch_bytes = min(BATCH_BYTES, self._space.log_bytes)
+            found = forgettable(connection, after, limit, before, dead_before, batch_bytes)
             if found.bodies:
                 facts = {"bodies": found.bodies, "bytes": found.size_bytes}
                 self._record(connection, at, Kind.FORGOTTEN, facts)
@@ -391,7 +414,8 @@ class SqliteStore:
         def job(connection: sqlite3.Connection) -> None:
             self._record(connection, at, kind, facts)
 
-        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
+        # What nobody waits for doesn't use up what acks need.
+        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S, draws=False)
 
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
@@ -400,7 +424,7 @@ class SqliteStore:
                 list(notes.items()),
             )
 
-        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
+        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S, draws=False)
 
     def copy(self, node: str, extract: Extract, ahead_ms: int = 0) -> Deferred[Copied]:
         def job(connection: sqlite3.Connection) -> Copied:
@@ -424,7 +448,7 @@ class SqliteStore:
             self._tails.move(learned.number, end)
             return changes.copied(end.sequence)
 
-        return self._writer.submit(job)
+        return self._writer.submit(job, draws=False, size_bytes=sum(map(len, extract.bodies.values())))
 
     # -- reading what the rules decide by: on the writer's thread, behind every verb called before ---------------------
 
@@ -506,9 +530,8 @@ class SqliteStore:
         if self._closing:
             raise StorageFailed("the node's store was closed before its check was done; ask again when the node is up")
 
-    def size_bytes(self) -> int:
-        wal = self._file.with_name(self._file.name + "-wal")
-        return sum(file.stat().st_size for file in (self._file, wal) if file.exists())
+    def condition(self) -> Condition:
+        return msgspec.structs.replace(self._space.condition(), fault=self._whereabouts.fault)
 
     def close(self) -> Deferred[None]:
         self._closing = True
@@ -517,4 +540,11 @@ class SqliteStore:
             # Whoever asked for the check learns that the store was closed; nobody waits for it to be done.
             self._checker.interrupt()
             closed = self._checker.close()
-        return closed.addCallback(lambda _: self._reader.close()).addCallback(lambda _: self._writer.close())
+        closed.addCallback(lambda _: self._reader.close()).addCallback(lambda _: self._writer.close())
+
+        def release(outcome: Any) -> Any:
+            self._hold.release()
+            return outcome
+
+        # Only now: until then the file is written to.
+        return closed.addBoth(release)

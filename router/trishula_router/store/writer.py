@@ -43,8 +43,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula.errors import StorageFailed, StorageFull
+from trishula_router.store.space import storage_full
 
-__all__ = ["NOTE_PATIENCE_S", "SETTLE_PATIENCE_S", "Tail", "Writer", "storage_error", "storage_full"]
+__all__ = ["NOTE_PATIENCE_S", "SETTLE_PATIENCE_S", "Ground", "Tail", "Writer", "storage_error"]
 
 T = TypeVar("T")
 
@@ -60,6 +61,10 @@ SETTLE_PATIENCE_S = 0.005
 
 #: Jobs a transaction; bounds how long the first of them waits for the last.
 GROUP_LIMIT = 256
+#: How often room is made for a job that may draw on the reserve.
+_ROOM_ATTEMPTS = 3
+#: Bytes of bodies a transaction: the write-ahead log has all of it before any of it is in the file.
+_GROUP_BYTES = 16 * 1024 * 1024
 
 
 class Tail(Protocol):
@@ -75,16 +80,25 @@ class Tail(Protocol):
         """Nobody knows whether the last commit happened: read from the file what is so."""
 
 
+class Ground(Protocol):
+    """What the database stands on: its file, and the room for it."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the file is not where it was, so that nothing can be written."""
+
+    def check(self) -> None:
+        """Before each commit: raise ``StorageFailed`` if what is written would not be there after a restart."""
+
+    def tend(self, connection: sqlite3.Connection) -> None:
+        """After each commit."""
+
+    def make_room(self, connection: sqlite3.Connection, *, draws: bool) -> bool:
+        """After a transaction that found no room; whether to try again. ``draws``: also from the reserve."""
+
+
 #: Codes by which SQLite tells that it found no room for the file it maps into memory: a full disk, by another name.
 _NO_ROOM = (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP)
-
-
-def storage_full() -> StorageFull:
-    """What a sender is told when there is no room."""
-    return StorageFull(
-        "the node's store is full, so it accepted nothing; free disk space on the node or raise limits.store",
-        retry_after_s=5.0,
-    )
 
 
 def storage_error(error: sqlite3.Error) -> StorageFull | StorageFailed:
@@ -94,6 +108,10 @@ def storage_error(error: sqlite3.Error) -> StorageFull | StorageFailed:
     return StorageFailed(f"the node can't use its store ({error}); see the node's log", retry_after_s=5.0)
 
 
+def _lacks_room(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and isinstance(storage_error(error), StorageFull)
+
+
 def _is_disk_fault(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
 
@@ -101,13 +119,24 @@ def _is_disk_fault(error: Exception) -> bool:
 class _Job:
     """``known``: of how many failures in lines its submitter had been told when it was submitted."""
 
-    __slots__ = ("done", "known", "line", "reads", "run")
+    __slots__ = ("done", "draws", "known", "line", "reads", "run", "size_bytes")
 
-    def __init__(self, run: Callable[[sqlite3.Connection], Any], reads: bool, line: str | None, known: int) -> None:
+    def __init__(
+        self,
+        run: Callable[[sqlite3.Connection], Any],
+        *,
+        reads: bool,
+        line: str | None,
+        known: int,
+        draws: bool,
+        size_bytes: int,
+    ) -> None:
         self.run = run
         self.reads = reads
         self.line = line
         self.known = known
+        self.draws = draws
+        self.size_bytes = size_bytes
         self.done: Deferred[Any] = Deferred()
 
 
@@ -119,6 +148,7 @@ class Writer:
         tail: rolled back together with the transaction; ``None`` for a thread that only reads: it takes no write lock,
             and there is nothing to commit.
         call_in_reactor: hands a function over to the reactor's thread.
+        ground: what a thread that writes sees to between its transactions.
     """
 
     def __init__(
@@ -126,9 +156,11 @@ class Writer:
         connection: sqlite3.Connection,
         tail: Tail | None,
         call_in_reactor: Callable[[Callable[[], None]], None],
+        ground: Ground | None = None,
     ) -> None:
         self._connection = connection
         self._tail = tail
+        self._ground = ground
         self._call_in_reactor = call_in_reactor
         self._jobs: deque[_Job] = deque()
         #: Of the most impatient of the jobs that wait.
@@ -152,6 +184,8 @@ class Writer:
         patience_s: float = 0.0,
         reads: bool = False,
         line: str | None = None,
+        draws: bool = True,
+        size_bytes: int = 0,
     ) -> Deferred[T]:
         """Have a job run; the Deferred fires in the reactor's thread once it is durable.
 
@@ -160,8 +194,11 @@ class Writer:
             patience_s: how long it may wait for another job to share a transaction with.
             reads: whether it writes nothing.
             line: in which line it stands.
+            draws: whether it may use what is kept back for acks when the disk is full.
+            size_bytes: how much it writes, roughly, if that may be much.
         """
-        job = _Job(run, reads or self._tail is None, line, self._told)
+        reads = reads or self._tail is None
+        job = _Job(run, reads=reads, line=line, known=self._told, draws=draws, size_bytes=size_bytes)
         with self._wake:
             if self._closing:
                 raise StorageFailed("the node's store is closed; the node is stopping")
@@ -173,7 +210,7 @@ class Writer:
 
     def close(self) -> Deferred[None]:
         """Run what waits, close the connection, end the thread."""
-        closed = self.submit(lambda connection: None)
+        closed = self.submit(lambda connection: None, reads=True)
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -191,7 +228,13 @@ class Writer:
                     break
             if not self._jobs:
                 return None
-            group = [self._jobs.popleft() for _ in range(min(len(self._jobs), GROUP_LIMIT))]
+            group = [self._jobs.popleft()]
+            size_bytes = group[0].size_bytes
+            while self._jobs and len(group) < GROUP_LIMIT:
+                size_bytes += self._jobs[0].size_bytes
+                if size_bytes > _GROUP_BYTES:
+                    break
+                group.append(self._jobs.popleft())
             self._patience_s = 0.0 if self._jobs else math.inf
             return group
 
@@ -235,9 +278,11 @@ class Writer:
             outcomes = self._transact(group)
         except Exception as error:  # whatever a job raises belongs to its submitter, not to this thread
             self._note_fault(error)
-            if _is_disk_fault(error):
+            if _is_disk_fault(error) or (self._ground is not None and self._ground.is_lost):
                 return [self._alone(job) if job.reads else self._fail(job, error) for job in group]
-            if len(group) == 1 and not group[0].reads:
+            lacks_room = _lacks_room(error)
+            has_room = lacks_room and self._make_room(draws=False)
+            if len(group) == 1 and not group[0].reads and not has_room and not (lacks_room and group[0].draws):
                 return [self._fail(group[0], error)]
             return [self._alone(job) for job in group]
         if self._tail is not None and any(not job.reads for job in group):
@@ -249,10 +294,17 @@ class Writer:
         failure = self._behind_a_failure(job)
         if failure is not None:
             return failure
-        try:
-            return job.run(self._connection) if job.reads else self._transact([job])[0]
-        except Exception as error:
-            return self._fail(job, error)
+        attempts = _ROOM_ATTEMPTS if job.draws else 0
+        while True:
+            try:
+                return job.run(self._connection) if job.reads else self._transact([job])[0]
+            except Exception as error:
+                if not (attempts and _lacks_room(error) and self._make_room(draws=True)):
+                    return self._fail(job, error)
+            attempts -= 1
+
+    def _make_room(self, *, draws: bool) -> bool:
+        return self._ground is not None and self._ground.make_room(self._connection, draws=draws)
 
     def _transact(self, group: list[_Job]) -> list[Any]:
         committing = False
@@ -265,6 +317,8 @@ class Writer:
                     self._tail_is_known = True
                 self._connection.execute("BEGIN IMMEDIATE")
             results = [job.run(self._connection) for job in group]
+            if self._ground is not None and any(not job.reads for job in group):
+                self._ground.check()
             committing = self._tail is not None
             self._connection.execute("COMMIT" if committing else "ROLLBACK")
         except Exception:
@@ -276,6 +330,8 @@ class Writer:
             raise
         if self._tail is not None:
             self._tail.commit()
+        if self._ground is not None:
+            self._ground.tend(self._connection)
         return results
 
     def _note_fault(self, error: Exception | None) -> None:

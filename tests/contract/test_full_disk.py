@@ -1,0 +1,273 @@
+"""A full disk, small or large, is no dead end: what is there can be settled, retention frees it, and sends go on.
+
+Each disk is a tmpfs of its own. What is written to it is what a node writes: deliveries and acks in a record each.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.test_disk_faults import settle_all
+from tests.contract.test_store import InSqlite, append, draft, is_sound, mounted, one, open_ids
+from trishula.errors import StorageFull
+from trishula_router.commands.supervisor import trim_log
+from trishula_router.journal import Kind
+from trishula_router.store import ballast
+from trishula_router.store.ballast import Ballast, make_room_to_start
+from trishula_router.store.interface import State
+from trishula_router.store.sqlite import FILE_NAME
+
+KB, MIB = 1000, 1024 * 1024
+
+
+@pytest.fixture
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A disk of the size that the test names; 20 MiB if it names none."""
+    target = tmp_path / "disk"
+    mounted(target, f"size={getattr(request, 'param', 20)}m")
+    yield target
+    subprocess.run(["umount", "--lazy", str(target)], check=True)
+
+
+def fill(subject: InSqlite, size_bytes: int, prefix: str = "f", batch: int = 1) -> int:
+    """Send until the store is full; how many messages were accepted."""
+    for index in range(0, 1_000_000, batch):
+        try:
+            append(subject, *(draft(f"{prefix}{index + n}", body=b"x" * size_bytes) for n in range(batch)))
+        except StorageFull:
+            return index
+    raise AssertionError("the store never got full")
+
+
+def forget_all(subject: InSqlite) -> None:
+    """What retention does when there is little room."""
+    after = 0
+    while True:
+        answer = subject.store.forget(after, 200, before=10_000, dead_before=0, at=500)
+        after = subject.calls.wait(answer).after
+        if not after:
+            return
+
+
+def free_bytes(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return found.f_bavail * found.f_frsize
+
+
+def take_all(disk: Path) -> Path:
+    """Somebody else fills the disk, to the last byte."""
+    taken = disk / "somebody-elses"
+    with taken.open("ab", buffering=0) as file:
+        for size in (MIB, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("disk", "size_bytes", "batch"),
+    [
+        (20, 500 * KB, 1),
+        (20, 5 * KB, 1),
+        (20, 200, 64),
+        (64, 500 * KB, 8),
+        (64, 5 * KB, 64),
+        (600, 500 * KB, 1),
+    ],
+    indirect=["disk"],
+)
+def test_a_full_disk_drains_and_takes_messages_again(disk: Path, size_bytes: int, batch: int) -> None:
+    subject = InSqlite(disk)
+    accepted = fill(subject, size_bytes, batch=batch)
+    # The better part of the disk is used for messages.
+    assert accepted * (size_bytes + 2500) > 0.5 * (os.statvfs(disk).f_blocks * 4096)
+    assert settle_all(subject) == accepted
+    assert open_ids(subject) == []
+    forget_all(subject)
+    assert fill(subject, size_bytes, "again", batch) > accepted // 2
+    assert is_sound(subject)
+    subject.close()
+
+
+@pytest.mark.parametrize("disk", [20, 64, 600], indirect=True)
+def test_a_full_store_can_be_closed_and_opened(disk: Path) -> None:
+    subject = InSqlite(disk)
+    accepted = fill(subject, 500 * KB)
+    for _ in range(3):
+        subject.reopen()
+    assert len(open_ids(subject)) == accepted
+    with pytest.raises(StorageFull):
+        append(subject, draft("no", body=b"x" * 500 * KB))
+    assert settle_all(subject) == accepted
+    subject.close()
+
+
+@pytest.mark.parametrize("size_bytes", [500 * KB, 5 * KB])
+def test_acks_go_on_when_somebody_else_takes_the_rest(disk: Path, size_bytes: int) -> None:
+    subject = InSqlite(disk)
+    accepted = fill(subject, size_bytes)
+    take_all(disk)
+    subject.reopen()
+    take_all(disk)
+    with pytest.raises(StorageFull):
+        append(subject, draft("no"))
+    assert settle_all(subject) == accepted
+    forget_all(subject)
+    take_all(disk)
+    subject.reopen()
+    assert open_ids(subject) == []
+    assert is_sound(subject)
+    subject.close()
+
+
+def test_notes_use_up_nothing_that_acks_need(disk: Path) -> None:
+    subject = InSqlite(disk)
+    position = one(subject, "m1")
+    take_all(disk)
+    refused = 0
+    notes = [subject.store.note(Kind.LEFT, {"agent": "a" * 500, "n": index}, 2) for index in range(3000)]
+    for answer in notes:
+        try:
+            subject.calls.wait(answer)
+        except StorageFull:
+            refused += 1
+    assert refused > 1000
+    take_all(disk)
+    subject.do(lambda store: store.settle([position], State.DONE, None, 3))
+    assert open_ids(subject) == []
+    subject.close()
+
+
+def test_the_reserve_is_taken_again(disk: Path) -> None:
+    subject = InSqlite(disk)
+    one(subject, "m1")
+    held = subject.store.condition().reserve_bytes
+    assert held >= MIB
+    taken = take_all(disk)
+    settle_all(subject)
+    assert subject.store.condition().reserve_bytes < held
+    taken.unlink()
+    forget_all(subject)
+    assert subject.store.condition().reserve_bytes == held
+    subject.close()
+
+
+def test_a_log_that_a_reader_made_long_is_given_back(disk: Path) -> None:
+    subject = InSqlite(disk)
+    one(subject, "m1")
+    reader = reading(disk / FILE_NAME)
+    accepted = fill(subject, 100 * KB)
+    log = disk / f"{FILE_NAME}-wal"
+    assert log.stat().st_size > 3 * MIB
+    reader.close()
+    assert settle_all(subject) == accepted + 1
+    forget_all(subject)
+    assert fill(subject, 100 * KB, "again") > accepted // 2
+    assert log.stat().st_size < 3 * MIB
+    subject.close()
+
+
+def reading(file: Path) -> sqlite3.Connection:
+    """Somebody who reads the store of one instant, as a backup does."""
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM journal").fetchone()
+    return connection
+
+
+# -- what is said ------------------------------------------------------------------------------------------------------
+
+
+def test_the_limit_is_what_is_full(tmp_path: Path) -> None:
+    subject = InSqlite(tmp_path, limit_bytes=4 * MIB)
+    fill(subject, 20 * KB)
+    with pytest.raises(StorageFull, match=r"so it accepted nothing; raise limits\.store on the node, or have agents"):
+        append(subject, draft("no", body=b"x" * 20 * KB))
+    condition = subject.store.condition()
+    assert condition.limit_bytes == 4 * MIB
+    assert 0.6 * 4 * MIB < condition.used_bytes <= 4 * MIB
+    assert condition.shortage is not None
+    assert "of the 4 MiB that limits.store allows" in condition.shortage
+    settle_all(subject)
+    forget_all(subject)
+    assert subject.store.condition().shortage is None
+    subject.close()
+
+
+def test_the_disk_is_what_is_full(disk: Path) -> None:
+    subject = InSqlite(disk)
+    fill(subject, 100 * KB)
+    with pytest.raises(StorageFull, match="so it accepted nothing; free disk space on the node"):
+        append(subject, draft("no", body=b"x" * 100 * KB))
+    condition = subject.store.condition()
+    assert condition.shortage is not None
+    assert f"the disk of {disk} has " in condition.shortage
+    assert condition.free_bytes == free_bytes(disk)
+    subject.close()
+
+
+# -- the ballast -------------------------------------------------------------------------------------------------------
+
+
+def test_ballast_takes_what_it_says(tmp_path: Path) -> None:
+    kept = Ballast(tmp_path)
+    kept.hold(3 * MIB, 100 * MIB)
+    file = tmp_path / ballast.FILE_NAME
+    assert file.stat().st_blocks * 512 >= 3 * MIB
+    assert kept.held_bytes == Ballast(tmp_path).held_bytes == 3 * MIB
+    assert kept.give_up()
+    assert kept.held_bytes == 3 * MIB - ballast.BITE_BYTES
+    assert kept.give_up(10 * MIB)
+    assert (kept.held_bytes, kept.give_up()) == (0, False)
+
+
+def test_ballast_grows_as_far_as_there_is_room(tmp_path: Path) -> None:
+    kept = Ballast(tmp_path)
+    kept.hold(8 * MIB, 2 * MIB)
+    assert kept.held_bytes == 2 * MIB
+    kept.hold(8 * MIB, -1)
+    assert kept.held_bytes == 2 * MIB
+
+
+def test_a_copy_with_holes_is_no_ballast(tmp_path: Path) -> None:
+    with (tmp_path / ballast.FILE_NAME).open("wb") as file:
+        file.truncate(8 * MIB)
+    assert Ballast(tmp_path).held_bytes == 0
+
+
+def test_ballast_without_fallocate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")
+    kept = Ballast(tmp_path)
+    kept.hold(3 * MIB + 5, 100 * MIB)
+    assert kept.held_bytes == Ballast(tmp_path).held_bytes == 3 * MIB
+
+
+def test_a_start_has_room_for_its_small_files(disk: Path) -> None:
+    InSqlite(disk).close()
+    take_all(disk)
+    assert free_bytes(disk) == 0
+    make_room_to_start(disk)
+    assert MIB > free_bytes(disk) >= 400 * KB
+
+
+# -- the node's log ----------------------------------------------------------------------------------------------------
+
+
+def test_a_long_log_is_cut_where_it_can_not_be_set_aside(disk: Path) -> None:
+    log = disk / "node.log"
+    log.write_bytes(b"old\n" * 500_000 + b"the last line\n")
+    take_all(disk)
+    # On a disk of 20 MiB it may be 160 KiB.
+    assert trim_log(log)
+    assert log.stat().st_size <= 64 * 1024
+    assert log.read_bytes().endswith(b"old\nthe last line\n")
+    assert not log.with_suffix(".log.1").exists()
