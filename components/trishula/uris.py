@@ -99,6 +99,8 @@ Topics:
     One argument: ``[delivery…]``, delivery = ``{message, attempt, token}``. An event may have a second argument,
     ``{cancelled: [{from, id, token}…]}``, and no deliveries then: these were delivered, and their senders have
     cancelled them since. They need no ack, and an ack would make them done.
+    A WebSocket message with an event, and the answer to a ``fetch`` or ``peek``, has less than 1 MiB, unless it is one
+    message that is larger.
 ``agent.<agent>.receipts`` (node → sender)
     One argument: ``[{id, to, state, at, …}…]``: later news of sent messages. ``state`` is ``delivered``, a final state,
     or ``copies``: the message is on ``copies`` nodes now.

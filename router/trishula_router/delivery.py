@@ -34,6 +34,7 @@ from trishula_router.losses import Life
 from trishula_router.mailbox import Mailbox
 from trishula_router.mailroom import Consumer, Lease, Mailroom
 from trishula_router.options import DeliveryPolicy
+from trishula_router.parcels import ROOM_BYTES, parcels
 from trishula_router.settlement import STORE_RETRY_MS, News, Settlement, run
 from trishula_router.store.interface import State, Store
 
@@ -41,9 +42,6 @@ __all__ = ["Delivery", "Outlet"]
 
 log = Logger()
 
-#: One event carries at most so much: below the 16 MiB a WebSocket message may have, and small enough that an urgent
-#: message doesn't wait behind it for long.
-EVENT_LIMIT_BYTES = 1024 * 1024
 #: How long a message that must be out alone waits for another such one, before it is looked at again.
 SUSPECT_PAUSE_MS = 1000
 
@@ -261,10 +259,13 @@ class Delivery:
         while mailbox.wants_refill:
             await self._refill(mailbox)
         # The answer is one WebSocket message: over the client's limit it would end its session, again and again.
-        entries = await self._with_bodies(self._take(mailbox, fetch.room, EVENT_LIMIT_BYTES))
-        if fetch.gone:
-            self._mailroom.put_back(entries, 0)
+        entries = await self._with_bodies(self._take(mailbox, fetch.room, ROOM_BYTES))
+        fitting = 0 if fetch.gone else next(iter(_parcels(entries)), 0)
+        if fitting < len(entries):
+            self._mailroom.put_back(entries[fitting:], 0)
             self.pump_soon(fetch.address)
+            entries = entries[:fitting]
+        if not entries:
             return []
         return self._hand_over(fetch.address, fetch.session, None, fetch.run, entries)
 
@@ -424,15 +425,13 @@ class Delivery:
         if not entries:
             return
         run = None if consumer.life is None else consumer.life.run
+        counts = _parcels(entries)
         deliveries = self._hand_over(consumer.address, consumer.session, consumer, run, entries)
         address = Address.parse(consumer.address)
-        start, size = 0, 0
-        for index, entry in enumerate(entries):
-            if size + entry.size_bytes > EVENT_LIMIT_BYTES and index > start:
-                self._outlet.push(address, consumer.session, deliveries[start:index])
-                start, size = index, 0
-            size += entry.size_bytes
-        self._outlet.push(address, consumer.session, deliveries[start:])
+        start = 0
+        for count in counts:
+            self._outlet.push(address, consumer.session, deliveries[start : start + count])
+            start += count
 
     def _take(self, mailbox: Mailbox, room: int, limit_bytes: int | None = None) -> list[Entry]:
         taken = mailbox.take(room, self._now(), limit_bytes)
@@ -515,3 +514,7 @@ class Delivery:
         finally:
             for waiting in self._refilling.pop(name):
                 waiting.callback(None)
+
+
+def _parcels(entries: Sequence[Entry]) -> list[int]:
+    return parcels([(entry.size_bytes, entry.wire) for entry in entries])

@@ -13,12 +13,10 @@ from typing import Any
 import msgspec
 
 from trishula_router.mailbox import BEFORE_ALL
+from trishula_router.parcels import ROOM_BYTES, parcels
 from trishula_router.store.interface import Store
 
 __all__ = ["Peeking"]
-
-#: One answer carries at most so much, and always one message: a WebSocket message may have 16 MiB.
-_PAGE_BYTES = 1024 * 1024
 
 
 class Peeking:
@@ -39,15 +37,19 @@ class Peeking:
         shown, size_bytes = 0, 0
         for message in found[:limit]:
             size_bytes += message.size_bytes
-            if shown and size_bytes > _PAGE_BYTES:
+            if shown and size_bytes > ROOM_BYTES:
                 break
             shown += 1
         page = found[:shown]
         bodies = await self._store.bodies([message.position for message in page])
-        messages = []
-        for message in page:
-            if message.position in bodies:
-                wire = msgspec.json.decode(bodies[message.position])
-                messages.append({"message": wire, "state": message.state_word, "attempts": message.attempts})
+        wires = [msgspec.json.decode(bodies.get(message.position, b"null")) for message in page]
+        # The answer is one frame.
+        shown = next(iter(parcels([(one.size_bytes, wire) for one, wire in zip(page, wires, strict=True)])), 0)
+        page = page[:shown]
+        messages = [
+            {"message": wire, "state": message.state_word, "attempts": message.attempts}
+            for message, wire in zip(page, wires[:shown], strict=True)
+            if wire is not None
+        ]
         last = (page[-1].priority, page[-1].arrival) if page else after or BEFORE_ALL
         return {"messages": messages, "more": len(found) > shown, "after": list(last)}

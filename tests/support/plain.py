@@ -216,8 +216,13 @@ async def join(
     methods: tuple[str, ...] = ("ticket",),
     realm: str = uris.REALM,
     authextra: dict[str, Any] | None = None,
+    frame_limit_bytes: int = 0,
 ) -> PlainClient:
     """Join a node.
+
+    Args:
+        url, authid, ticket, serializer, methods, realm, authextra: how.
+        frame_limit_bytes: it closes at a larger WebSocket message, as libraries of other languages do; 0: at none.
 
     Raises:
         JoinRefused: with what the node said.
@@ -226,6 +231,7 @@ async def join(
 
     session = _Session(authid, ticket, list(methods), realm, authextra)
     factory = WampWebSocketClientFactory(lambda: session, url=url, serializers=[SERIALIZERS[serializer]()])
+    factory.setProtocolOptions(maxFramePayloadSize=frame_limit_bytes, maxMessagePayloadSize=frame_limit_bytes)
     at = urlsplit(url)
     await TCP4ClientEndpoint(reactor, at.hostname or "", at.port or 0, timeout=TIMEOUT_S).connect(factory)
     details = await _in_time(session.joined)

@@ -6,6 +6,7 @@ Where it matters that the disk takes its time, the store is held: what would hap
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from trishula.errors import MailboxBusy, MessageUnknown, StorageFailed, StorageF
 from trishula_router import delivery as delivery_module
 from trishula_router import mailbox as mailbox_module
 from trishula_router import mailroom as mailroom_module
+from trishula_router.parcels import parcels
 from trishula_router.store.interface import State
 from trishula_router.store.memory import MemoryStore
 
@@ -171,10 +173,18 @@ def test_large_messages_travel_in_events_of_their_own(rig: Rig, dc: int, agni: i
 def test_a_message_larger_than_an_event_travels_alone(
     rig: Rig, dc: int, agni: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery_module, "EVENT_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(delivery_module, "parcels", partial(parcels, frame_bytes=4096))
     rig.attach(agni)
     rig.send(dc, *to_agni("m1"), {"id": "m2", "to": "agni", "payload": "x" * 5000}, *to_agni("m3"))
     assert [[one["message"]["id"] for one in event] for _, _, event in rig.outlet.pushed] == [["m1"], ["m2"], ["m3"]]
+
+
+def test_a_fetch_takes_what_fits_into_one_frame_in_any_serializer(rig: Rig, dc: int, agni: int) -> None:
+    # As JSON all of them would fit.
+    rig.send(dc, *to_agni("m1", "m2", "m3", "m4", "m5", payload=[0.0] * 40_000))
+    taken = [[one["message"]["id"] for one in rig.fetch(agni, max=10)["deliveries"]] for _ in range(4)]
+    assert taken == [["m1", "m2"], ["m3", "m4"], ["m5"], []]
+    assert rig.node.mailroom.counts("agni") == (0, 5)
 
 
 def test_bodies_that_memory_has_no_room_for_come_from_the_store(
