@@ -35,6 +35,8 @@ import msgspec
 
 from trishula.awaiting import Pending, rejected
 from trishula.errors import StateBusy, StateUnusable
+from trishula.inbox import Remembered
+from trishula.names import agent_of
 from trishula.outbox import SavedMessage
 from trishula.surroundings import Surroundings, Timer
 
@@ -67,13 +69,13 @@ class Saved:
 
     Attributes:
         messages: the outbox, in the order of sending.
-        handled: (sender, id, instant in ms), oldest first.
+        handled: oldest first.
         nodes: URL → (epoch, position).
         bus: which bus it belongs to, if that was noted.
     """
 
     messages: list[SavedMessage]
-    handled: list[tuple[str, str, int]]
+    handled: list[Remembered]
     nodes: dict[str, tuple[str, int]]
     bus: str | None
 
@@ -93,7 +95,7 @@ class AgentFile:
         self._in_thread = around.in_thread
         self._puts: dict[int, tuple[int, bytes, int | None]] = {}
         self._drops: list[tuple[int]] = []
-        self._remembered: dict[tuple[str, str], int] = {}
+        self._remembered: dict[tuple[str, str], Remembered] = {}
         self._forgotten: list[tuple[str, str]] = []
         self._others: list[tuple[str, tuple[Any, ...]]] = []
         self._retry_at_s: float | None = None
@@ -148,7 +150,7 @@ class AgentFile:
                 SavedMessage(number, blob, copies)
                 for number, blob, copies in read("SELECT number, message, copies FROM outbox ORDER BY number")
             ]
-            handled = read("SELECT sender, id, at FROM handled ORDER BY at").fetchall()
+            handled = read("SELECT sender, id, at, content FROM handled ORDER BY at").fetchall()
             nodes = {url: (epoch, position) for url, epoch, position in read("SELECT url, epoch, position FROM node")}
             bus = read("SELECT value FROM property WHERE key = 'bus'").fetchone()
         except (sqlite3.Error, msgspec.MsgspecError) as error:
@@ -180,9 +182,9 @@ class AgentFile:
         self._others.append(("CREATE TABLE IF NOT EXISTS aside (message BLOB NOT NULL, reason TEXT NOT NULL)", ()))
         self._others.append(("INSERT INTO aside VALUES (?, ?)", (message, reason)))
 
-    def remember(self, sender: str, message_id: str, at_ms: int) -> None:
-        """A message is handled."""
-        self._remembered[(sender, message_id)] = at_ms
+    def remember(self, sender: str, message_id: str, at_ms: int, content: int | None = None) -> None:
+        """A message of an agent is handled."""
+        self._remembered[(sender, message_id)] = sender, message_id, at_ms, content
 
     def forget(self, sender: str, message_id: str) -> None:
         """A handled message is too old, or one too many."""
@@ -213,8 +215,7 @@ class AgentFile:
             if self._forgotten:
                 write.executemany("DELETE FROM handled WHERE sender = ? AND id = ?", self._forgotten)
             if self._remembered:
-                rows = [(sender, message_id, at_ms) for (sender, message_id), at_ms in self._remembered.items()]
-                write.executemany("INSERT OR REPLACE INTO handled VALUES (?, ?, ?)", rows)
+                write.executemany("INSERT OR REPLACE INTO handled VALUES (?, ?, ?, ?)", self._remembered.values())
             for statement, values in self._others:
                 write.execute(statement, values)
             write.execute("COMMIT")
@@ -314,7 +315,7 @@ class AgentFile:
 
 
 def read_handled(directory: Path) -> frozenset[tuple[str, str]]:
-    """What a process that has ended left on record as handled, (sender, id) each; nothing is changed there.
+    """What a process that has ended left on record as handled, (agent, id) each; nothing is changed there.
 
     Raises:
         StateUnusable: it can't be read.
@@ -327,7 +328,8 @@ def read_handled(directory: Path) -> frozenset[tuple[str, str]]:
             if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
                 # It ended while it made the file.
                 return frozenset()
-            return frozenset(connection.execute("SELECT sender, id FROM handled"))
+            rows = connection.execute("SELECT sender, id FROM handled")
+            return frozenset((agent_of(sender), message_id) for sender, message_id in rows)
     except sqlite3.Error as error:
         raise StateUnusable(f"the agent's file {path} can't be read ({error})") from None
 

@@ -257,7 +257,8 @@ class Client:
             type: COMMAND, STATUS, RESULT or ERROR.
             payload: any JSON value (:mod:`trishula.payload` has the rule); it is read now, and what is changed in it
                 afterwards doesn't travel.
-            id: chosen here if absent; sending again with the same id is safe.
+            id: chosen here if absent; sending again with the same id is safe, also from another process of this agent:
+                what is equal is a ``duplicate``, anything else is refused as :class:`~trishula.errors.IdReused`.
             priority: 1 (most urgent) to 5.
             copies: on how many nodes it must be on disk before the receipt. Without it: on both where there are two
                 and they see each other, else on one; the receipt says it. 1: don't wait for the second node. 2: only

@@ -61,9 +61,9 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula.handlers import Handler
-from trishula.inbox import Inbox, Verdict
+from trishula.inbox import Inbox, Remembered, Verdict, content_of
 from trishula.message import Message
-from trishula.names import BROADCAST
+from trishula.names import BROADCAST, agent_of
 from trishula.outbox import Receipt
 from trishula.replies import Replies
 from trishula.surroundings import Clock, Timer
@@ -132,7 +132,7 @@ class Dispatcher:
         if held:
             self.take(held)
 
-    def remember_in(self, file: AgentFile, handled: Iterable[tuple[str, str, int]]) -> None:
+    def remember_in(self, file: AgentFile, handled: Iterable[Remembered]) -> None:
         """Have a memory that outlives the process; ``handled`` is what an earlier run left there."""
         self._replies.file = file
         self._inbox.restore(file, handled)
@@ -156,11 +156,13 @@ class Dispatcher:
         inbox = self._inbox
         for delivery in deliveries:
             message = delivery.message
-            verdict = inbox.admit(message.sender or "", message.id, delivery.token)
+            verdict = inbox.admit(message.sender or "", message.id, delivery.token, content_of(message))
             if verdict is Verdict.HANDLED:
                 self._client.ack_soon(delivery.token)
             elif verdict is Verdict.RUNNING:
                 self._keep_promise(message)
+            elif verdict is Verdict.FOREIGN:
+                self._refuse(delivery)
             else:
                 if self._stopping:
                     # Neither acknowledged nor given back: our leaving returns it without counting an attempt.
@@ -171,6 +173,15 @@ class Dispatcher:
                     self._message(delivery)
         if self._timer is None and not self._stopping:
             self._timer = self._clock.callLater(self._tick_s(), self._tick)
+
+    def _refuse(self, delivery: Delivery) -> None:
+        """Give back for good what would be taken for another message: its sender is told."""
+        message = delivery.message
+        reason = (
+            f"{self._client.address.agent} has got another message of {agent_of(message.sender or '')} under that id"
+        )
+        _log.warning("The %s %s from %s is refused: %s", message.type, message.id, message.sender, reason)
+        self._client.nack_soon(delivery.token, reason, requeue=False)
 
     def link_lost(self) -> None:
         """The session is gone: what runs goes on, with the token that its next delivery brings."""
@@ -485,7 +496,7 @@ class Dispatcher:
 
 
 def _key(message: Message) -> Key:
-    return message.sender or "", message.id
+    return agent_of(message.sender or ""), message.id
 
 
 def _arguments(message: Message) -> tuple[Sequence[Any], Mapping[str, Any]]:

@@ -26,6 +26,7 @@ __all__ = [
     "ID_RULE",
     "INSTANCE_RULE",
     "Address",
+    "agent_of",
     "is_agent_name",
     "is_capability",
     "is_message_id",
@@ -63,6 +64,11 @@ def is_message_id(text: object) -> bool:
 def is_capability(text: str) -> bool:
     """Whether an address (one that was checked) names a capability, not an agent."""
     return text.startswith(_CAPABILITY_PREFIX)
+
+
+def agent_of(address: str) -> str:
+    """Whose an address is that was checked: the agent's, of which it may be an instance."""
+    return address.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,8 +134,8 @@ class Replies:
 def reply_id(command: Message) -> str:
     """The id of the answer to a command: derived, so that a repeat is the same message.
 
-    It names the command's sender as well: ids belong to their senders, so two callers may use the same one, and the
-    answers to both are ours.
+    It names the command's sender as well: ids belong to agents, so two callers may use the same one, and the answers to
+    both are ours.
     """
     return _reply_id(command.sender or "", command.id)
 

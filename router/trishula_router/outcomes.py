@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from trishula.errors import MessageUnknown
+from trishula.names import agent_of
 from trishula_router.notices import is_reserved
-from trishula_router.store.identity import agent_of, latest_use
+from trishula_router.store.identity import latest_use
 from trishula_router.store.interface import Store, StoredMessage
 
 __all__ = ["Outcomes"]

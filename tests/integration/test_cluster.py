@@ -74,6 +74,40 @@ async def all_in_step(cluster: Cluster) -> None:
         await operator.leave()
 
 
+@on_reactor
+async def test_an_id_counts_once_on_both_nodes_and_its_answer_is_there_for_every_process(cluster: Cluster) -> None:
+    await all_in_step(cluster)
+    one, other = await at(cluster, "agni", "alpha"), await at(cluster, "rushabdev", "alpha")
+    beta = await at(cluster, "agni", "beta")
+    inbox: list[dict[str, Any]] = []
+    await beta.subscribe(uris.inbox_of(Address("beta")), lambda items, details: inbox.extend(items))
+    await beta.call(uris.MAILBOX_ATTACH)
+    command = {"type": "COMMAND", "id": "job", "to": "beta", "procedure": "f", "payload": {"args": [1], "kwargs": {}}}
+    (first,) = await one.call(uris.MAILBOX_SEND, [{**command, "from": "alpha/one"}])
+    (again,) = await other.call(uris.MAILBOX_SEND, [{**command, "from": "alpha/other"}])
+    assert (first["status"], again["status"]) == ("accepted", "duplicate")
+    assert (again["node"], again["seq"]) == ("agni", first["seq"])
+    (refused,) = await other.call(uris.MAILBOX_SEND, [{**command, "procedure": "g", "from": "alpha/other"}])
+    assert refused["error"] == "trishula.error.id_reused"
+    assert (await other.call(uris.MAILBOX_ANSWER, "job"))["state"] in ("accepted", "delivered")
+
+    async def arrived() -> bool:
+        return bool(inbox)
+
+    await until(arrived)
+    # Who asked is gone; it never even attached.
+    reply = {"type": "RESULT", "id": "job.r", "to": "alpha/one", "reply_to": "job", "payload": 7}
+    (receipt,) = await beta.call(uris.MAILBOX_SEND, [reply])
+    assert receipt["status"] == "accepted"
+    assert await beta.call(uris.MAILBOX_ACK, [one["token"] for one in inbox]) == [True]
+
+    async def answered() -> Any:
+        return (await other.call(uris.MAILBOX_ANSWER, "job")).get("message")
+
+    assert (await until(answered))["payload"] == 7
+    assert len(inbox) == 1
+
+
 async def send(client: PlainClient, *ids: str, to: str = "beta") -> list[dict[str, Any]]:
     receipts = await client.call(uris.MAILBOX_SEND, [{"type": "STATUS", "id": one, "to": to} for one in ids])
     return list(receipts)

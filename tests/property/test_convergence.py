@@ -27,9 +27,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from tests.support.stores import ReactorQueue, open_sqlite, result_of
-from trishula.names import is_capability
+from trishula.names import agent_of, is_capability
 from trishula_router.store.copies import Extract
-from trishula_router.store.identity import agent_of
 from trishula_router.store.interface import Draft, Return, State, Store, StoredMessage
 from trishula_router.store.memory import MemoryStore
 

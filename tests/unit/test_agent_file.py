@@ -98,7 +98,7 @@ def test_what_was_committed_is_there_in_the_next_life(file: AgentFile, directory
         (2, encoded("b"), 2),
         (3, encoded("c"), None),
     ]
-    assert (saved.handled, saved.nodes, saved.bus) == ([("dc", "new", 7)], {"ws://one/ws": ("e", 7)}, "b")
+    assert (saved.handled, saved.nodes, saved.bus) == ([("dc", "new", 7, None)], {"ws://one/ws": ("e", 7)}, "b")
     start(file.close())
 
 
@@ -115,13 +115,34 @@ def test_what_was_put_and_dropped_within_a_turn_is_never_written(file: AgentFile
     assert not file.is_dirty
 
 
+def test_the_content_of_what_was_handled_is_kept(file: AgentFile) -> None:
+    file.remember("dc", "a", 1, 2**32 - 1)
+    file.commit()
+    assert file.load().handled == [("dc", "a", 1, 2**32 - 1)]
+
+
+def test_a_memory_of_before_is_that_of_agents(tmp_path: Path) -> None:
+    """There each script was a sender of its own."""
+    directory = tmp_path / "before"
+    directory.mkdir()
+    with sqlite3.connect(directory / "agent.sqlite") as connection:
+        connection.executescript((SCHEMA_DIRECTORY / "001-first.sql").read_text())
+        rows = [("dc", "a", 1), ("dc/7f3a", "b", 2), ("dc/91bc", "b", 3), ("agni/x", "b", 4)]
+        connection.executemany("INSERT INTO handled VALUES (?, ?, ?)", rows)
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    assert read_handled(directory) == {("dc", "a"), ("dc", "b"), ("agni", "b")}
+    opened = AgentFile.open(directory, surroundings(Clock()))
+    assert opened.load().handled == [("dc", "a", 1, None), ("dc", "b", 3, None), ("agni", "b", 4, None)]
+
+
 def test_what_is_remembered_anew_outlives_that_it_was_forgotten(file: AgentFile) -> None:
     file.remember("dc", "a", 1)
     file.commit()
     file.forget("dc", "a")
     file.remember("dc", "a", 9)
     file.commit()
-    assert file.load().handled == [("dc", "a", 9)]
+    assert file.load().handled == [("dc", "a", 9, None)]
     file.remember("dc", "a", 10)
     file.forget("dc", "a")
     file.commit()
@@ -171,7 +192,7 @@ def test_what_a_killed_process_had_on_record_can_be_read_before_the_next_life(di
     assert read_handled(directory) == {("dc", "a")}
     assert {path.name: path.read_bytes() for path in directory.iterdir() if path.name in left} == left
     file = AgentFile.open(directory, surroundings(clock))
-    assert file.load().handled == [("dc", "a", 1)]
+    assert file.load().handled == [("dc", "a", 1, None)]
     start(file.close())
 
 
@@ -190,7 +211,7 @@ def test_a_newer_file_is_refused(file: AgentFile, directory: Path, clock: Clock)
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     for _ in range(2):  # the lock is let go of
-        with pytest.raises(StateUnusable, match="has schema version 99 and this program knows versions up to 1"):
+        with pytest.raises(StateUnusable, match="has schema version 99 and this program knows versions up to 2"):
             AgentFile.open(directory, surroundings(clock))
 
 
@@ -261,7 +282,7 @@ def test_a_disk_that_fails_is_told_once_and_nothing_is_lost_when_it_works_again(
     assert "can be written again, and is complete" in caplog.text
     assert not file.is_dirty
     saved = file.load()
-    assert ([one.number for one in saved.messages], saved.handled) == ([1, 2], [("dc", "a", 1)])
+    assert ([one.number for one in saved.messages], saved.handled) == ([1, 2], [("dc", "a", 1, None)])
 
 
 def test_after_the_end_nothing_is_written(file: AgentFile) -> None:

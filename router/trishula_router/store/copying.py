@@ -24,11 +24,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from trishula.names import is_capability
+from trishula.names import agent_of, is_capability
 from trishula_router.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record, digest_of
 from trishula_router.store.copies import Extract, JournalForked, Particulars
 from trishula_router.store.facts import AcceptedFacts, read_accepted
-from trishula_router.store.identity import agent_of, is_one_message
+from trishula_router.store.identity import is_one_message
 from trishula_router.store.interface import Copied, State, StoredMessage
 from trishula_router.store.keeping import claim, keeper_as_stored
 from trishula_router.store.origins import End, Numbering, position_in

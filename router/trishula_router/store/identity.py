@@ -31,13 +31,12 @@ from typing import Any
 
 import msgspec
 
-from trishula.names import BROADCAST
+from trishula.names import BROADCAST, agent_of
 from trishula_router.store.interface import Accepted, Draft, Earlier, State, StoredMessage
 
 __all__ = [
     "Ids",
     "Key",
-    "agent_of",
     "content_digest",
     "digest_of_envelope",
     "earlier",
@@ -55,11 +54,6 @@ Key = tuple[str, str]
 _DIGEST_LENGTH = 32
 #: A map whose keys come in another order is the same one.
 _encode = msgspec.json.Encoder(order="deterministic").encode
-
-
-def agent_of(sender: str) -> str:
-    """Whose ids a sender's are: the agent's, of which it may be an instance."""
-    return sender.partition("/")[0]
 
 
 def key_of(message: Draft | StoredMessage) -> Key:

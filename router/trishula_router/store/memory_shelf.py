@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from trishula.names import agent_of
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
 from trishula_router.store.copies import Extract, Origin, Particulars
 from trishula_router.store.copying import Changes, Identity, RecipientKey, Row
-from trishula_router.store.identity import Key, agent_of
+from trishula_router.store.identity import Key
 from trishula_router.store.interface import State, StoredMessage
 from trishula_router.store.keeping import claim
 from trishula_router.store.origins import Numbering

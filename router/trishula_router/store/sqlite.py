@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from trishula.errors import StorageFailed
+from trishula.names import agent_of
 from trishula_router.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
 from trishula_router.store import keeping, letters, reads, shelf
 from trishula_router.store.ballast import make_room_to_start
@@ -30,7 +31,7 @@ from trishula_router.store.extracting import read_run
 from trishula_router.store.facts import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
 from trishula_router.store.forgetting import BATCH_BYTES, delete_bodies, forgettable
 from trishula_router.store.holding import STARTED_BY, Hold
-from trishula_router.store.identity import Ids, agent_of
+from trishula_router.store.identity import Ids
 from trishula_router.store.interface import (
     Accepted,
     Condition,
