@@ -5,7 +5,8 @@ the list, when, and when anew is :mod:`trishula.joining`'s affair. What Autobahn
 our answer:
 
 * ``Component`` retries with delays up to 300 s and never resets them → our own loop.
-* No pings: a frozen or unplugged node is noticed when TCP gives up, after many minutes → pings each second, 2 s limit.
+* No pings: a frozen or unplugged node is noticed when TCP gives up, after many minutes; its own pings wait behind a
+  large message, and don't see that it moves → :mod:`trishula.carrying`.
 * Errors in ``onJoin`` and in event handlers are logged on a logger that nobody reads → ours go to :mod:`logging`.
 * A session that ends fails its calls with bare ``ApplicationError`` or ``TransportLost`` → :class:`LinkLost`.
 * Its option ``tcpNoDelay`` has no effect on a client → set on the socket.
@@ -43,6 +44,7 @@ from twisted.python.failure import Failure
 
 from trishula.awaiting import Pending, rejected
 from trishula.backoff import Backoff
+from trishula.carrying import Carrying
 from trishula.errors import (
     BusUnreachable,
     CallFailed,
@@ -74,12 +76,12 @@ RETIRE_TIMEOUT_S = 10.0
 #: The node has this long to say goodbye; after that the socket is closed in its face.
 LEAVE_TIMEOUT_S = 1.0
 
+#: A node that says nothing for so long is pinged, and given up after so much more: together less than the 4 s in which
+#: a client is to work on, on another node. The node hears the pings, and has none of its own to send.
+QUIET_S = 1.5
+PATIENCE_S = 2.0
+
 _WEBSOCKET_OPTIONS: dict[str, Any] = {
-    "autoPingInterval": 1.0,
-    "autoPingTimeout": 2.0,
-    "autoPingSize": 12,
-    # Any traffic proves that the peer lives; under load a pong may wait behind a long queue.
-    "autoPingRestartOnAnyTraffic": True,
     "openHandshakeTimeout": ATTEMPT_TIMEOUT_S,
     "closeHandshakeTimeout": LEAVE_TIMEOUT_S,
     # The node's limits bound what it sends; a second limit here could only cut the connection in a loop.
@@ -140,6 +142,7 @@ class _Attempt:
         factory.protocol = _Protocol
         factory.setProtocolOptions(**_WEBSOCKET_OPTIONS)
         factory.attempt = self
+        factory.clock = self._clock
         endpoint: Any = HostnameEndpoint(self._clock, host, port, timeout=ATTEMPT_TIMEOUT_S)
         if secure:
             endpoint = wrapClientTLS(optionsForClientTLS(host), endpoint)
@@ -151,6 +154,7 @@ class _Attempt:
         self._is_watching = False
         if self._session is not None and self._session.is_connected():
             self._timer = self._clock.callLater(ATTEMPT_TIMEOUT_S, self._too_late)
+            self._be_patient()
             self._session.say_hello()
 
     def leave(self) -> None:
@@ -188,16 +192,40 @@ class _Attempt:
         if self._reason is None and reason != CloseDetails.REASON_TRANSPORT_LOST:
             self._reason = _error_of_leaving(self.url, reason, sentence)
 
+    def served(self) -> None:
+        """The node answered a call of this session: from now on it is to show that it lives."""
+        if self._protocol.pulse is not None:
+            self._protocol.pulse.begin(0.0)
+
+    def _be_patient(self) -> None:
+        # While everybody joins a node may be too busy to answer pings. What comes until then has limits of its own.
+        if self._protocol.pulse is not None:
+            self._protocol.pulse.begin(self._clock.seconds() + 2 * ATTEMPT_TIMEOUT_S)
+
+    def mark_sent(self) -> int:
+        """Where what was sent until now ends; see :meth:`is_busy_with`."""
+        outflow = None if self._protocol is None else self._protocol.outflow
+        return 0 if outflow is None else outflow.offered_bytes
+
+    def is_busy_with(self, position: int) -> bool:
+        """Whether what was sent before a position is still on its way, or something long is on its way to us."""
+        protocol = self._protocol
+        if protocol is None or protocol.outflow is None:
+            return False
+        return bool(protocol.outflow.is_moving(position) or protocol.inside_message)
+
     def session_connected(self, session: _Session) -> None:
         """The WebSocket is open, and nobody has joined on it."""
         if self._is_watching:
             self._stop_timer()
             self._owner.attempt_opened(self)
         else:
+            self._be_patient()
             session.say_hello()
 
     def session_joined(self, session: _Session) -> None:
         self._stop_timer()
+        self._be_patient()
         self._link = _WampLink(self.url, session, self._clock, self)
         self._owner.attempt_joined(self, self._link)
 
@@ -273,8 +301,22 @@ class _Json(JsonSerializer):  # type: ignore[misc]  # Autobahn is untyped
         Serializer.__init__(self, _JsonFrames())
 
 
-class _Protocol(WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn is untyped
+class _Protocol(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn is untyped
     """Tells the attempt when the socket is closed, in whichever state it was."""
+
+    _timer: Timer | None = None
+
+    def onOpen(self) -> None:
+        clock = self.factory.clock
+        self.carry(clock.seconds, QUIET_S, PATIENCE_S)
+        self._timer = clock.callLater(QUIET_S, self._look)
+        super().onOpen()
+
+    def _look(self) -> None:
+        self._timer = None
+        again_s = self.take_pulse()
+        if again_s:
+            self._timer = self.factory.clock.callLater(again_s, self._look)
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -290,6 +332,8 @@ class _Protocol(WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn 
             raise TransportLost from None
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         super().onClose(wasClean, code, reason)
         self.factory.attempt.closed(reason or "closed by the node", self._ending(code, reason))
 
@@ -338,7 +382,7 @@ class _Session(ApplicationSession):  # type: ignore[misc]  # Autobahn is untyped
 class _WampLink:
     """One joined session; see :class:`trishula.transport.Link`."""
 
-    __slots__ = ("_attempt", "_clock", "_session", "ending", "under_way", "url")
+    __slots__ = ("_attempt", "_clock", "_is_served", "_session", "ending", "under_way", "url")
 
     def __init__(self, url: str, session: _Session, clock: Clock, attempt: _Attempt) -> None:
         self.url = url
@@ -347,11 +391,24 @@ class _WampLink:
         self._session = session
         self._clock = clock
         self._attempt = attempt
+        self._is_served = False
 
     def call(
         self, uri: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
     ) -> Pending[Any]:
-        return self._request(uri, lambda: self._session.call(uri, *args, **(kwargs or {})), timeout_s)
+        # How long to wait for an agent's procedure its caller has decided.
+        is_strict = uri.startswith(AGENT_PREFIX)
+        pending = self._request(
+            uri, lambda: self._session.call(uri, *args, **(kwargs or {})), timeout_s, is_strict=is_strict
+        )
+        if not self._is_served:
+            pending.when_done(self._served)
+        return pending
+
+    def _served(self, answer: Pending[Any]) -> None:
+        if not isinstance(answer.error, LinkLost | AnswerLate) and not self._is_served:
+            self._is_served = True
+            self._attempt.served()
 
     def subscribe(self, topic: str, handler: Callable[..., object]) -> Pending[None]:
         return self._request(topic, lambda: self._session.subscribe(handler, topic), ATTEMPT_TIMEOUT_S)
@@ -372,7 +429,9 @@ class _WampLink:
     def drop(self) -> None:
         self._attempt.drop(LinkLost(f"the session with {self.url} was given up"))
 
-    def _request(self, uri: str, begin: Callable[[], Deferred[Any]], timeout_s: float | None) -> Pending[Any]:
+    def _request(
+        self, uri: str, begin: Callable[[], Deferred[Any]], timeout_s: float | None, *, is_strict: bool = False
+    ) -> Pending[Any]:
         try:
             deferred = begin()
         except SerializationError as error:
@@ -381,7 +440,19 @@ class _WampLink:
             return rejected(LinkLost(f"the connection to {self.url} was lost before {uri} was asked"))
         pending: Pending[Any] = Pending()
         self.under_way += 1
-        timer = None if timeout_s is None else self._clock.callLater(timeout_s, self._late, uri, timeout_s, deferred)
+        timer: Timer | None = None
+        position = self._attempt.mark_sent()
+
+        def late(wait_s: float) -> None:
+            nonlocal timer
+            if not is_strict and self._attempt.is_busy_with(position):
+                # On a slow line the question or the answer takes as long as it takes.
+                timer = self._clock.callLater(wait_s, late, wait_s)
+            else:
+                self._late(deferred)
+
+        if timeout_s is not None:
+            timer = self._clock.callLater(timeout_s, late, timeout_s)
 
         def answered(value: object) -> None:
             if timer is not None and timer.active():
@@ -402,7 +473,7 @@ class _WampLink:
             self._attempt.call_ended()
         return outcome
 
-    def _late(self, uri: str, timeout_s: float, deferred: Deferred[Any]) -> None:
+    def _late(self, deferred: Deferred[Any]) -> None:
         if self._session.is_attached():
             # Autobahn sends a CANCEL, so that a long poll doesn't go on for nobody.
             with contextlib.suppress(TransportLost):

@@ -95,6 +95,17 @@ def test_latency_takes_time(network: Network, proxy: Proxy) -> None:
         assert time.monotonic() - began_s >= 0.2
 
 
+def test_little_bandwidth_takes_time_in_each_direction(network: Network, proxy: Proxy) -> None:
+    network.spoil(proxy, Toxic(Kind.BANDWIDTH, 50_000))
+    with connect(proxy) as connection:
+        began_s = time.monotonic()
+        assert exchange(connection, DATA) == DATA
+        # There, and back at the same time.
+        assert time.monotonic() - began_s >= len(DATA) / 50_000
+        network.spoil(proxy, None)
+        assert exchange(connection, DATA) == DATA
+
+
 def test_a_reset_ends_connections_and_lets_new_ones_in(network: Network, proxy: Proxy) -> None:
     with connect(proxy) as connection:
         assert exchange(connection, b"ping") == b"ping"

@@ -439,7 +439,9 @@ async def test_a_peer_that_takes_the_connection_and_says_nothing_is_left_and_tri
     listening = clock.listenTCP(0, factory, interface="127.0.0.1")
     port = listening.getHost().port
     host = SimpleNamespace(
-        reactor=SimpleNamespace(callLater=clock.callLater, addSystemEventTrigger=lambda *_: None),
+        reactor=SimpleNamespace(
+            seconds=clock.seconds, callLater=clock.callLater, addSystemEventTrigger=lambda *_: None
+        ),
         endpoint=lambda _: TCP4ClientEndpoint(clock, "127.0.0.1", port),
         public_key=lambda: succeed("00" * 32),
     )

@@ -131,6 +131,7 @@ SHELLS = {
     "components/trishula/bench.py": "measures",
     "components/trishula/bench_worker.py": "measures",
     "components/trishula/blocking.py": "starts the reactor's thread",
+    "components/trishula/carrying.py": "Autobahn",
     "components/trishula/connection.py": "Autobahn",
     "components/trishula/surroundings.py": "the agent side's clocks, timers and chance, for everybody else",
     "router/trishula_router/drill/cluster_faults.py": "all chance comes from the seed",

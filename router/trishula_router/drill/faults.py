@@ -31,6 +31,7 @@ class Kind(StrEnum):
     LIMIT = "limited data"  # a connection is cut after ``amount`` bytes, in the midst of a message
     QUICK_LOSS = "quick session loss"  # each connection is reset within ``amount`` s after it was made
     SLICE = "slicing"  # bytes come in small pieces, up to ``amount`` at a time
+    BANDWIDTH = "bandwidth"  # each direction of a connection carries ``amount`` bytes a second
     FULL = "disk full"  # the store may not grow any more; after ``for_s`` there is room again
     FSYNC = "failing fsync"  # each fsync of the store fails, for ``for_s``
     CLOCK = "clock step"  # the wall clock of the node or of a client is set ``amount`` s ahead of the true one
@@ -74,7 +75,7 @@ DRILLS = {
     "kill9-both": "kill -9 of the node and of clients, at about the same time",
     "restart": "the node is stopped in order and started again",
     "freeze": "SIGSTOP and SIGCONT of the node and of clients",
-    "network": "latency, down, reset, black hole, slow close, limited data, slicing, quick session loss on the way",
+    "network": "latency, down, reset, black hole, slow close, limited data, slicing, quick losses, bandwidth",
     "disk-full": "the store is full, and has room again",
     "fsync": "each fsync of the store fails for a while, also while the node or a client is killed",
     "clock": "the wall clocks of the node and of clients are set, by minutes to weeks, back and forth",
@@ -90,9 +91,10 @@ NETWORK = (
     Kind.LIMIT,
     Kind.SLICE,
     Kind.QUICK_LOSS,
+    Kind.BANDWIDTH,
 )
 
-#: Pings go out each second and are waited for two: some freezes are noticed, some are not.
+#: A client gives a node up after 3.5 s of silence: some freezes are noticed, some are not.
 _SHORT_S, _LONG_S = 0.2, 4.5
 
 
@@ -142,7 +144,7 @@ def _network(chance: random.Random, number: int, cast: Cast) -> list[Fault]:
     # Each kind has its turn, so that a short run meets them all.
     kind = NETWORK[number % len(NETWORK)]
     target = chance.choice(("", *cast.clients))
-    span_s = chance.uniform(_SHORT_S, _LONG_S if kind is Kind.BLACK_HOLE else 1.5)
+    span_s = chance.uniform(_SHORT_S, _LONG_S if kind in (Kind.BLACK_HOLE, Kind.BANDWIDTH) else 1.5)
     if kind is Kind.QUICK_LOSS:
         # Long enough for many sessions, also more than a message may lose in ignorance.
         span_s = chance.uniform(_LONG_S, 2 * _LONG_S)
@@ -151,6 +153,8 @@ def _network(chance: random.Random, number: int, cast: Cast) -> list[Fault]:
         Kind.LIMIT: float(chance.randint(200, 20_000)),
         Kind.SLICE: float(chance.randint(1, 200)),
         Kind.QUICK_LOSS: chance.uniform(0.05, 0.4),
+        # From 64 kbit/s to 2 Mbit/s.
+        Kind.BANDWIDTH: float(chance.randint(8_000, 250_000)),
     }.get(kind, 0.0)
     return [Fault(kind, _soon(chance), 0.0 if kind is Kind.RESET else span_s, target, amount)]
 

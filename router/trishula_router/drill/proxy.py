@@ -115,10 +115,12 @@ class Proxy:
 
     Attributes:
         port: where clients connect.
+        accepted: how many have, since it was made.
     """
 
     def __init__(self, host: str, upstream_port: int, chance: random.Random) -> None:
         self.port = 0
+        self.accepted = 0
         self._host = host
         self._upstream_port = upstream_port
         self._chance = chance
@@ -161,6 +163,7 @@ class Proxy:
         return self._toxic is not None and self._toxic.kind is kind
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         try:
             node_reader, node = await asyncio.open_connection(self._host, self._upstream_port)
         except OSError:
@@ -212,6 +215,15 @@ class Proxy:
                 await writer.drain()
                 data = data[size:]
                 await asyncio.sleep(0.001)
+        elif toxic is not None and toxic.kind is Kind.BANDWIDTH:
+            # In stretches of 20 ms, each direction by itself; what is behind them waits in the kernel, as on a road
+            # with a large buffer before its narrow place.
+            size = max(int(toxic.amount / 50), 1)
+            while data and self._toxic is toxic:
+                writer.write(data[:size])
+                await writer.drain()
+                await asyncio.sleep(len(data[:size]) / toxic.amount)
+                data = data[size:]
         writer.write(data)
         await writer.drain()
         return True

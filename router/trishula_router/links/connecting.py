@@ -4,7 +4,8 @@
 
 - after each failed attempt it waits longer, up to 60 s, so that a link is back a minute after its peer is; here the
   pause is 0.2 to 1 s, however long the outage was (not reported);
-- it pings every 10 s, and notices a frozen or unplugged peer after 15; here after 3 (not reported);
+- it pings every 10 s, and notices a frozen or unplugged peer after 15; here after 3, and a large batch that moves on a
+  slow line is a sign of life (:mod:`trishula.carrying`; not reported);
 - it takes messages of at most 1 MiB, while the path of the peer takes 16 (not reported);
 - it gives a TCP connection 10 s, in which a peer that was switched off may come back; here 2 (not reported);
 - it waits without end for a peer that took the connection and then answers nothing; here 20 s (not reported);
@@ -25,6 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula.backoff import Backoff
+from trishula.carrying import Carrying
 from trishula_router.links.bridge import Bridge
 from trishula_router.links.legs import Leg
 from trishula_router.links.proving import guard_peers
@@ -40,16 +42,15 @@ CONNECT_TIMEOUT_S = 2
 #: From one step of coming up to the next. A peer that answers pings and nothing else would be waited for until somebody
 #: restarts a node. Not a limit for all steps together: a link that has many names to carry takes its time.
 STEP_WITHIN_S = 20.0
+#: A peer that says nothing for so long is pinged, and given up after so much more. Nodes say hello to each other twice
+#: a second, so there is hardly a ping.
+QUIET_S = 1.0
+PATIENCE_S = 2.0
 _WEBSOCKET_OPTIONS = {
-    "autoPingInterval": 1.0,
-    "autoPingTimeout": 2.0,
-    "autoPingSize": 12,
-    "autoPingRestartOnAnyTraffic": True,
     "openHandshakeTimeout": 2.0,
     "closeHandshakeTimeout": 1.0,
     "failByDrop": True,
     "tcpNoDelay": True,
-    "autoFragmentSize": 65536,
     "maxFramePayloadSize": 16 * 1024 * 1024,
     "maxMessagePayloadSize": 16 * 1024 * 1024,
 }
@@ -294,6 +295,7 @@ class FarLeg(Leg):
 
     def onJoin(self, details: Any) -> None:
         """We are in."""
+        self._transport.pulse.begin(0.0)
         self._client.joined(self)
 
     def onLeave(self, details: Any) -> None:
@@ -314,9 +316,28 @@ class _Factory(WampWebSocketClientFactory):  # type: ignore[misc]
         self.client = client
 
 
-class _Protocol(WampWebSocketClientProtocol):  # type: ignore[misc]
+class _Protocol(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]
+    _timer: Any = None
+
+    def onOpen(self) -> None:
+        """See whether the peer lives, from now on."""
+        reactor = self.factory.client.host.reactor
+        pulse = self.carry(reactor.seconds, QUIET_S, PATIENCE_S)
+        # A peer that comes up has much to do. How long its steps may take is watched otherwise.
+        pulse.begin(reactor.seconds() + STEP_WITHIN_S)
+        self._timer = reactor.callLater(QUIET_S, self._look)
+        super().onOpen()
+
+    def _look(self) -> None:
+        self._timer = None
+        again_s = self.take_pulse()
+        if again_s:
+            self._timer = self.factory.client.host.reactor.callLater(again_s, self._look)
+
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Also for connections that never had a session."""
+        if self._timer is not None:
+            self._timer.cancel()
         super().onClose(wasClean, code, reason)
         self.factory.client.lost(reason or "it was closed")
 
