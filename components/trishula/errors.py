@@ -46,6 +46,7 @@ __all__ = [
     "RateLimited",
     "RecipientForbidden",
     "RecipientUnknown",
+    "ReadsTooSlowly",
     "RemoteError",
     "SenderFalse",
     "StateBusy",
@@ -197,6 +198,13 @@ class ConnectionsExceeded(TrishulaError):
     """The agent has as many connections to the node as it may have at a time."""
 
     uri = "trishula.error.connections_exceeded"
+    temporary = True
+
+
+class ReadsTooSlowly(TrishulaError):
+    """The agent's connection was ended, because more waited for it than a node keeps for one connection."""
+
+    uri = "trishula.error.reads_too_slowly"
     temporary = True
 
 

@@ -42,6 +42,7 @@ from trishula.surroundings import use_monotonic_timers
 from trishula.texts import show_value
 from trishula_router.agents_file import KEPT_FILE, AgentsFileError
 from trishula_router.answers import guard_answers
+from trishula_router.connections import Connections, guard_connections
 from trishula_router.direct_authorizer import Authorize, answer_directly
 from trishula_router.direct_calls import DirectCalls, Serve
 from trishula_router.direct_events import DirectEvents
@@ -192,7 +193,21 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             log.warn(
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"
             )
+        self._look_after_connections(node)
         self._tell_ready(config.state_dir, config.node, store.epoch)
+
+    def _look_after_connections(self, node: Node) -> None:
+        # Late: where Crossbar is not installed, its absence is told in a sentence.
+        from crossbar.common.twisted.web import Site
+        from crossbar.router import protocol
+
+        connections = Connections(node.config.limits, reactor, node.ended_slow_reader)
+        if guard_connections(connections, protocol, Site):
+            node.connections = connections.told
+        else:
+            log.warn(
+                "this Crossbar is built otherwise than expected: who doesn't join or doesn't read costs the node memory"
+            )
 
     def _tell_ready(self, state_dir: Path, node: str, epoch: str) -> None:
         ready = {"node": node, "pid": os.getpid(), "started_at": wall_clock_ms(), "epoch": epoch}

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula import uris
-from trishula.errors import NodeStopping, NotAllowed, StorageFailed, StorageFull, TokenInvalid
+from trishula.errors import NodeStopping, NotAllowed, ReadsTooSlowly, StorageFailed, StorageFull, TokenInvalid
 from trishula.names import Address, is_capability
 from trishula_router.admission import Admission
 from trishula_router.arguments import token_of
@@ -124,6 +124,8 @@ class Node:
         self.started_at = now()
         self._stopping = False
         self._timers: list[Timer] = []
+        #: What the edge knows of the connections to this node, for ``node.status``.
+        self.connections: Callable[[], Mapping[str, int]] = dict
         #: The fault of the agents file that was logged last.
         self._agents_fault: str | None = None
         self._remembered: dict[str, Seen] = {}
@@ -414,6 +416,10 @@ class Node:
         self.instances.left(session, self._clock.seconds())
         self.note(Kind.LEFT, {"agent": agent, "session": session})
         self.tell_presence()
+
+    def ended_slow_reader(self, agent: str, sentence: str) -> None:
+        """The edge ended a client's connection, which would have filled the memory."""
+        self.refusals.refused(agent, ReadsTooSlowly, sentence, self._clock.seconds())
 
     def note(self, kind: Kind, facts: Mapping[str, Any]) -> None:
         """Write a record that nobody waits for into the journal."""

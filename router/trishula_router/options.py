@@ -118,6 +118,9 @@ class Limits:
         broadcast_deliveries_per_s: to how many recipients a second, over all broadcasts of one agent.
         broadcast_at_once: to how many at once; one broadcast to more is taken after a time without any.
         connections: how many sessions one agent has at a time.
+        connection_queue_bytes: how much waits for one connection that reads slowly; beyond it the connection is ended.
+        strangers: how many connections there are that have not joined.
+        handshake_s: how long each step of a join may take.
     """
 
     payload_bytes: int
@@ -135,6 +138,9 @@ class Limits:
     broadcast_deliveries_per_s: float = 1000.0
     broadcast_at_once: int = 5000
     connections: int = 100
+    connection_queue_bytes: int = 16 * 1024 * 1024
+    strangers: int = 4096
+    handshake_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,9 +352,10 @@ def _path(section: _Section, key: str, text: str) -> Path:
 
 
 def _parse_limits(section: _Section) -> Limits:
+    payload_bytes = section.size_bytes("payload", "1 MiB", "1 KiB", "8 MiB")
     # The ceiling of a payload leaves room for the envelope in the largest message that the shipped transport takes.
     limits = Limits(
-        payload_bytes=section.size_bytes("payload", "1 MiB", "1 KiB", "8 MiB"),
+        payload_bytes=payload_bytes,
         mailbox_messages=section.count("mailbox_messages", 100_000, 1, 10_000_000),
         mailbox_bytes=section.size_bytes("mailbox", "256 MiB", "1 KiB", "1024 GiB"),
         store_bytes=section.size_bytes("store", "8 GiB", "1 MiB", "16384 GiB"),
@@ -360,6 +367,9 @@ def _parse_limits(section: _Section) -> Limits:
         broadcast_deliveries_per_s=section.rate_per_s("broadcast_deliveries", "1000/s"),
         broadcast_at_once=section.count("broadcast_at_once", 5000, 1, 10_000_000),
         connections=section.count("connections", 100, 1, 65_536),
+        connection_queue_bytes=section.size_bytes("connection_queue", "16 MiB", "128 KiB", "16 GiB"),
+        strangers=section.count("strangers", 4096, 1, 1_000_000),
+        handshake_s=section.duration_s("handshake", "5s", "100ms", "10m"),
     )
     if limits.burst < limits.rate_per_s / 10:
         # After a refusal an agent waits 100 ms; with less it would never reach its rate.
@@ -375,6 +385,12 @@ def _parse_limits(section: _Section) -> Limits:
             "broadcast_at_once",
             section.shown("broadcast_at_once", 5000),
             "it must be at least a tenth of limits.broadcast_deliveries",
+        )
+    if limits.connection_queue_bytes < 2 * limits.payload_bytes:
+        section.fault(
+            "connection_queue",
+            section.shown("connection_queue", "16 MiB"),
+            "it must be at least twice limits.payload: who is sent the largest message would be ended for it",
         )
     if limits.mailbox_bytes < limits.payload_bytes:
         section.fault("mailbox", section.shown("mailbox", "256 MiB"), "it must be at least as large as limits.payload")

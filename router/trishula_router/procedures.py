@@ -334,6 +334,7 @@ class Procedures:
             "present": sum(entry["presence"] != "offline" for entry in entries),
             "pending": pending,
             "in_flight": in_flight,
+            "connections": dict(self._node.connections()),
             "store_bytes": store.size_bytes,
             "store": msgspec.structs.asdict(store),
             "agents_file_fault": self._node.principals.fault,

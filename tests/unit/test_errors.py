@@ -56,6 +56,11 @@ TABLE = {
         True,
         "The agent has as many connections to the node as it may have at a time.",
     ),
+    "ReadsTooSlowly": (
+        "reads_too_slowly",
+        True,
+        "The agent's connection was ended, because more waited for it than a node keeps for one connection.",
+    ),
     "StorageFull": (
         "storage_full",
         True,

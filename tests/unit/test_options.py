@@ -146,7 +146,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         'extra.limits.mailbox is "12 parsecs"; it must be a size with its unit, such as "64 KiB", "1 MiB" or "2 GiB"',
         'extra.limits.paylaod is "1 MiB"; it is an unknown key; the known keys are payload, mailbox_messages, mailbox, '
         "store, batch_messages, rate, burst, broadcast_rate, broadcast_burst, broadcast_deliveries, broadcast_at_once, "
-        "connections",
+        "connections, connection_queue, strangers, handshake",
         "extra.delivery.window is true; it must be a whole number from 1 to 65536",
         'extra.delivery.lease is "60"; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
         "extra.delivery.max_attempts is 2.5; it must be a whole number from 1 to 1000",
@@ -187,6 +187,15 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         (
             {"state": "s", "limits": {"broadcast_deliveries": "10000/s", "broadcast_at_once": 999}},
             "extra.limits.broadcast_at_once is 999; it must be at least a tenth of limits.broadcast_deliveries",
+        ),
+        (
+            {"state": "s", "limits": {"payload": "4 MiB", "connection_queue": "7 MiB"}},
+            'extra.limits.connection_queue is "7 MiB"; it must be at least twice limits.payload: who is sent the '
+            "largest message would be ended for it",
+        ),
+        (
+            {"state": "s", "limits": {"handshake": "10ms"}},
+            'extra.limits.handshake is "10ms"; it must be from 100ms to 10m',
         ),
         (
             {"state": "s", "limits": {"connections": 0}},

@@ -143,6 +143,16 @@ def _store_lines(known: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _connections_line(there: dict[str, int]) -> str:
+    line = f"{there['joined']} joined, {there['strangers']} not yet"
+    ended = [
+        f"{there[key]} {what}"
+        for key, what in (("ended_slow_readers", "that read too slowly"), ("ended_strangers", "that never joined"))
+        if there[key]
+    ]
+    return f"{line}; ended: {', '.join(ended)}" if ended else line
+
+
 def _local_status(state_dir: Path) -> dict[str, Any]:
     """What the files of a state directory tell."""
     said, holder = read_ready_file(state_dir), state_holder(state_dir)
@@ -175,6 +185,8 @@ def _show_status(known: dict[str, Any]) -> None:
     if "pending" in known:
         click.echo(f"  agents: {known['agents']} registered, {known['present']} there")
         click.echo(f"  messages: {known['pending']} waiting, {known['in_flight']} being handled")
+        if known.get("connections"):
+            click.echo(f"  connections: {_connections_line(known['connections'])}")
         for line in _store_lines(known):
             click.echo(f"  {line}")
         for peer in known.get("peers", ()):

@@ -1,0 +1,292 @@
+"""All connections of the router worker: strangers go in time, slow readers fill no memory, dead peers are noticed.
+
+Crossbar and Autobahn (26.10) have no part in this: a connection that never says HELLO stays for ever, what is queued
+for a client that doesn't read has no bound, and pings go out each second to each client, of which the client sends just
+as many. :func:`guard_connections` has Crossbar make connections of our class, and our :class:`Connections` look after
+them twice a second, all in one round: a timer for each of 2,000 connections would cost more than their messages.
+
+It reaches into names of Crossbar (``router.protocol.WampWebSocketServerFactory.protocol``), of Twisted's web server
+(``HTTPChannel._handlingRequest``) and of Autobahn (``_session._session_id``, ``sendCloseFrame``); if they are not as
+expected, nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+from trishula.carrying import Carrying
+from trishula_router.clock import Clock
+from trishula_router.options import Limits
+from trishula_router.principals import LINK_ROLE
+from trishula_router.strangers import Step, Strangers
+
+__all__ = ["Connections", "guard_connections"]
+
+log = Logger()
+
+#: Between two rounds.
+ROUND_S = 0.5
+#: What a stranger may send until it has joined: a HELLO and an AUTHENTICATE, however long their strings are.
+_STRANGER_BYTES = 128 * 1024
+#: A peer that answers no ping of ours for so long, and still talks, reads nothing.
+_STALLED_S = 60.0
+#: Between two lines of the log about strangers.
+_TELL_EACH_S = 60.0
+#: What waits for a linked node is bounded by what the peers acknowledge; this bound is for a peer that runs wild.
+_LINK_FACTOR = 8
+#: The reason of a close frame is at most so long.
+_REASON_BYTES = 123
+_POLICY_VIOLATION = 1008
+
+
+class Connections:
+    """Looks after every connection of the worker.
+
+    Args:
+        limits: how many strangers, for how long, and how much is queued for one connection.
+        clock: timers.
+        ended: told the agent, the sentence: whom we have ended because it reads too slowly.
+    """
+
+    def __init__(self, limits: Limits, clock: Clock, ended: Callable[[str, str], object]) -> None:
+        self.seconds = clock.seconds
+        self._limits = limits
+        self._clock = clock
+        self._ended = ended
+        self._strangers = Strangers(limits.handshake_s, limits.strangers)
+        self._members: set[Any] = set()
+        self._ended_slow = self._ended_strangers = 0
+        # Of the latter, how many the log has told of; when it may tell again; and why the last one was ended.
+        self._told_of, self._tell_at_s, self._why = 0, 0.0, ""
+
+    def start(self) -> None:
+        """Look after them from now on."""
+        self._clock.callLater(ROUND_S, self._again)
+
+    def told(self) -> dict[str, int]:
+        """For ``node.status``: how many there are, and how many were ended since the node started."""
+        return {
+            "joined": len(self._members),
+            "strangers": len(self._strangers),
+            "ended_strangers": self._ended_strangers,
+            "ended_slow_readers": self._ended_slow,
+        }
+
+    # -- from the connections ------------------------------------------------------------------------------------------
+
+    def came(self, connection: Any, step: Step) -> None:
+        """Somebody came."""
+        self._strangers.came(connection, step, self.seconds())
+        if self._strangers.one_too_many() is not None:
+            # Some may have joined since the last round.
+            self._look_at_strangers()
+            while (oldest := self._strangers.one_too_many()) is not None:
+                self._dismiss(oldest, "there are more that have not joined than limits.strangers allows")
+
+    def left(self, connection: Any) -> None:
+        """Its socket is closed."""
+        self._strangers.went(connection)
+        self._members.discard(connection)
+
+    def sent(self, connection: Any) -> None:
+        """Something was put into a connection's queue, which may be too long by now."""
+        queued = connection.outflow.unsent_bytes
+        limit = self._limits.connection_queue_bytes
+        if queued <= limit or connection.outflow.is_closed:
+            return
+        if role_of(connection) == LINK_ROLE:
+            limit *= _LINK_FACTOR
+        if queued > limit:
+            self._end_slow_reader(connection, f"more than {limit} bytes wait for it (limits.connection_queue)")
+
+    # -- rounds --------------------------------------------------------------------------------------------------------
+
+    def _again(self) -> None:
+        try:
+            self._look_at_strangers()
+            self._look_at_members()
+            self._tell_of_strangers()
+        except Exception:
+            log.failure("a round over the connections failed")
+        self._clock.callLater(ROUND_S, self._again)
+
+    def _look_at_strangers(self) -> None:
+        now_s = self.seconds()
+        for connection in self._strangers:
+            step, heard_s = connection.progress()
+            if step is None:
+                self._strangers.went(connection)
+            elif step is Step.JOINED:
+                self._strangers.went(connection)
+                self._members.add(connection)
+                connection.pulse.begin(now_s)
+            elif (why := self._strangers.overdue(connection, step, heard_s, now_s)) is not None:
+                self._dismiss(connection, why)
+
+    def _look_at_members(self) -> None:
+        now_s = self.seconds()
+        for connection in list(self._members):
+            if connection.progress()[0] is not Step.JOINED:
+                # It said GOODBYE and keeps its socket.
+                self._members.discard(connection)
+                self.came(connection, Step.OPENED)
+            elif now_s >= connection.look_at_s:
+                connection.look_at_s = now_s + connection.take_pulse()
+                stalled_s = connection.outflow.stalled_since_s()
+                if stalled_s is not None and now_s - stalled_s > _STALLED_S:
+                    self._end_slow_reader(connection, f"it has taken nothing for {_STALLED_S:g} s")
+
+    def _dismiss(self, connection: Any, why: str) -> None:
+        self._strangers.went(connection)
+        self._ended_strangers += 1
+        self._why = why
+        connection.dismiss()
+
+    def _tell_of_strangers(self) -> None:
+        # Not for each: whoever opens a thousand connections a second would fill the disk with lines.
+        more, now_s = self._ended_strangers - self._told_of, self.seconds()
+        if more and now_s >= self._tell_at_s:
+            self._told_of, self._tell_at_s = self._ended_strangers, now_s + _TELL_EACH_S
+            log.warn(
+                "connections that had not joined were ended: {more}, the last one because {why}",
+                more=more,
+                why=self._why,
+            )
+
+    def _end_slow_reader(self, connection: Any, why: str) -> None:
+        self._members.discard(connection)
+        self._ended_slow += 1
+        session = connection._session
+        agent = None if session is None else session._authid
+        sentence = f"{agent or 'a client'} reads too slowly: {why}"
+        log.warn("a connection is ended: {sentence}", sentence=sentence)
+        connection.end_with(sentence)
+        if agent is not None:
+            self._ended(agent, sentence)
+
+
+def role_of(connection: Any) -> object:
+    """The role of a connection's session; ``None`` if it has none."""
+    session = connection._session
+    return None if session is None else session._authrole
+
+
+class _Arrival:
+    """A connection that is not a WebSocket yet: Twisted's web server has it."""
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def progress(self) -> tuple[Step | None, float]:
+        """How far it has come; ``None`` if it is gone or a WebSocket by now."""
+        channel = self._protocol._channel
+        if not _is_open(channel.transport):
+            return None, 0.0
+        return Step.ASKED if getattr(channel, "_handlingRequest", False) else Step.ARRIVED, 0.0
+
+    def dismiss(self) -> None:
+        """End it."""
+        self._protocol._channel.transport.abortConnection()
+
+
+def _is_open(transport: Any) -> bool:
+    # Of TLS, the connection beneath it.
+    while transport is not None and hasattr(transport, "transport"):
+        transport = transport.transport
+    return transport is not None and bool(getattr(transport, "connected", False))
+
+
+def guard_connections(connections: Connections, crossbar_protocol: Any, site: Any) -> bool:
+    """Have the connections of this process made and looked after as this module says.
+
+    Args:
+        connections: who looks after them.
+        crossbar_protocol: Crossbar's module of protocols.
+        site: Crossbar's class of a web server.
+
+    Returns:
+        Whether Crossbar is as expected; if not, nothing was changed.
+    """
+    factory = getattr(crossbar_protocol, "WampWebSocketServerFactory", None)
+    base = getattr(factory, "protocol", None)
+    needed = ("onOpen", "send", "sendFrame", "sendData", "sendCloseFrame", "onPong", "dataReceived", "connectionLost")
+    if base is None or not all(callable(getattr(base, name, None)) for name in needed):
+        return False
+    build = site.buildProtocol
+
+    def build_protocol(self: Any, address: Any) -> Any:
+        protocol = build(self, address)
+        if hasattr(protocol, "_channel"):
+            connections.came(_Arrival(protocol), Step.ARRIVED)
+        return protocol
+
+    crossbar_protocol.WampWebSocketServerFactory.protocol = _class_of(base, connections)
+    site.buildProtocol = build_protocol
+    connections.start()
+    return True
+
+
+def _class_of(base: Any, connections: Connections) -> Any:
+    class Connection(Carrying, base):  # type: ignore[misc]
+        """Crossbar's connection, looked after."""
+
+        look_at_s = 0.0
+        _stranger_bytes = _STRANGER_BYTES
+
+        def onOpen(self) -> None:
+            # The operator's options, in s: of silence before a ping, and after it.
+            self.carry(connections.seconds, self.factory.autoPingInterval, self.factory.autoPingTimeout)
+            connections.came(self, Step.OPENED)
+            super().onOpen()
+
+        def dataReceived(self, data: bytes) -> None:
+            if self._stranger_bytes:
+                if self.progress()[0] is Step.JOINED:
+                    self._stranger_bytes = 0
+                else:
+                    self._stranger_bytes -= len(data)
+                    if self._stranger_bytes <= 0:
+                        self.dismiss()
+                        return
+            super().dataReceived(data)
+
+        def sendData(self, data: bytes, *args: Any, **options: Any) -> None:
+            super().sendData(data, *args, **options)
+            if self.outflow is not None:
+                connections.sent(self)
+
+        def send(self, msg: Any) -> None:
+            # While it closes, which takes up to a second, Crossbar's router believes in it, and would take an error for
+            # one of whoever published or called.
+            if self.state == self.STATE_OPEN:
+                super().send(msg)
+
+        def connectionLost(self, *args: Any) -> None:
+            connections.left(self)
+            super().connectionLost(*args)
+
+        def progress(self) -> tuple[Step | None, float]:
+            """How far it has come, and when it was heard last."""
+            session = self._session
+            heard_s = 0.0 if self.pulse is None else self.pulse.heard_s
+            if session is None:
+                return Step.OPENED, heard_s
+            if session._session_id is not None:
+                return Step.JOINED, heard_s
+            # A HELLO of which a part is there is one that is to be finished.
+            return Step.GREETED if session._pending_session_id or self.inside_message else Step.OPENED, heard_s
+
+        def dismiss(self) -> None:
+            """End it without a word."""
+            self.transport.abortConnection()
+
+        def end_with(self, sentence: str) -> None:
+            """Drop what waits for it, and say why."""
+            if self.outflow is not None:
+                self.outflow.close()
+            self.sendCloseFrame(code=_POLICY_VIOLATION, reasonUtf8=sentence.encode()[:_REASON_BYTES], isReply=False)
+
+    return Connection
