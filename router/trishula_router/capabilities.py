@@ -43,7 +43,8 @@ class Candidate:
     @property
     def room(self) -> int:
         """How many more it can take."""
-        return self.consumer.room - len(self.share)
+        size_bytes = self.consumer.held_bytes + sum(entry.size_bytes for entry in self.share)
+        return self.consumer.room - len(self.share) if size_bytes < self.consumer.window_bytes else 0
 
     @property
     def burden(self) -> tuple[int, float, str]:

@@ -179,7 +179,9 @@ class Delivery:
         if before is not None and before.session == session:
             before.window, before.capabilities, before.life = window, capabilities, life
         else:
-            self._consumers[name] = Consumer(name, session, window, capabilities=capabilities, life=life)
+            self._consumers[name] = Consumer(
+                name, session, window, self._policy.window_bytes, capabilities=capabilities, life=life
+            )
             self._consumed_by.setdefault(session, set()).add(name)
             if before is not None:
                 self._consumed_by[before.session].discard(name)
@@ -391,7 +393,7 @@ class Delivery:
     def _pump_to(self, mailbox: Mailbox, consumer: Consumer) -> None:
         if mailbox.address in self._loading or consumer.room <= 0:
             return
-        entries = self._take(mailbox, consumer.room)
+        entries = self._take(mailbox, consumer.room, consumer.window_bytes - consumer.held_bytes)
         if not entries:
             return
         if all(entry.wire is not None for entry in entries):
@@ -456,6 +458,7 @@ class Delivery:
             self._mailroom.forget_body(entry)
         if consumer is not None:
             consumer.held += len(entries)
+            consumer.held_bytes += sum(entry.size_bytes for entry in entries)
         now = self._now()
         attempts = [(entry.position, entry.attempts) for entry in entries]
         noted = self._store.deliver(attempts, {"to": holder, "session": session}, now)

@@ -32,7 +32,9 @@ class Consumer:
         address: whose mailbox it consumes.
         session: its WAMP session id.
         window: how many messages it may have unacknowledged.
+        window_bytes: how large they may be together; the last one of them may go beyond it.
         held: how many it has.
+        held_bytes: how large they are together.
         coming: how many more were taken for it, and wait for their bodies.
         capabilities: what it announced; none if it is an instance.
         life: what it told of its process; ``None`` if nothing.
@@ -41,7 +43,9 @@ class Consumer:
     address: str
     session: int
     window: int
+    window_bytes: int
     held: int = 0
+    held_bytes: int = 0
     coming: int = 0
     capabilities: tuple[str, ...] = ()
     life: Life | None = None
@@ -49,7 +53,7 @@ class Consumer:
     @property
     def room(self) -> int:
         """How many more it may get."""
-        return self.window - self.held - self.coming
+        return self.window - self.held - self.coming if self.held_bytes < self.window_bytes else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +79,7 @@ class Lease:
         """It no longer counts in its consumer's window."""
         if self.consumer is not None:
             self.consumer.held -= 1
+            self.consumer.held_bytes -= self.entry.size_bytes
             self.consumer = None
 
 

@@ -149,6 +149,8 @@ class DeliveryPolicy:
 
     Attributes:
         window: how many deliveries an agent has unacknowledged at most, unless it asks for fewer.
+        window_bytes: how large they are together at most, but for the last one: what is pushed to an agent on a slow
+            line waits in its connection's queue, and the queue must have room for it.
         lease_s: how long a delivery waits for its ack before it is offered again.
         max_attempts: how often it is offered before it goes to the dead letters.
         backoff: the pause before each further attempt.
@@ -162,6 +164,7 @@ class DeliveryPolicy:
     backoff: Backoff
     default_ttl_ms: int
     instance_grace_s: float
+    window_bytes: int = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +332,7 @@ def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> Node
     agents_file = top.text("agents_file", "agents.json", "the path of the file of agents, relative to the state", bool)
     paths = {"state": _path(top, "state", state), "agents_file": _path(top, "agents_file", agents_file)}
     limits = _parse_limits(top.section("limits"))
-    delivery = _parse_delivery(top.section("delivery"))
+    delivery = _parse_delivery(top.section("delivery"), limits.connection_queue_bytes // 4)
     presence = _parse_presence(top.section("presence"))
     retention = _parse_retention(top.section("retention"), delivery.default_ttl_ms / 1000)
     peers = top.names("peers", AGENT_RULE, is_agent_name)
@@ -400,7 +403,7 @@ def _parse_limits(section: _Section) -> Limits:
     return limits
 
 
-def _parse_delivery(section: _Section) -> DeliveryPolicy:
+def _parse_delivery(section: _Section, window_bytes: int) -> DeliveryPolicy:
     window = section.count("window", 64, 1, 65_536)
     lease_s = section.duration_s("lease", "60s", "100ms", "1d")
     max_attempts = section.count("max_attempts", 5, 1, 1000)
@@ -412,7 +415,7 @@ def _parse_delivery(section: _Section) -> DeliveryPolicy:
     grace_s = section.duration_s("instance_grace", "5m", "0s", "7d")
     section.close()
     backoff = Backoff(first_s=first_s, factor=2.0, cap_s=cap_s)
-    return DeliveryPolicy(window, lease_s, max_attempts, backoff, round(ttl_s * 1000), grace_s)
+    return DeliveryPolicy(window, lease_s, max_attempts, backoff, round(ttl_s * 1000), grace_s, window_bytes)
 
 
 def _parse_presence(section: _Section) -> PresencePolicy:

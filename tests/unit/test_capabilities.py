@@ -374,7 +374,7 @@ def entry(position: int) -> Entry:
 )
 def test_shares_are_fair_and_windows_hold(those: list[tuple[int, int, int, float]], count: int) -> None:
     candidates = [
-        Candidate(Consumer(f"a{index}", index, window, held=min(held, window)), pending, load, [])
+        Candidate(Consumer(f"a{index}", index, window, 1 << 20, held=min(held, window)), pending, load, [])
         for index, (window, held, pending, load) in enumerate(those)
     ]
     entries = [entry(position) for position in range(1, count + 1)]
@@ -391,9 +391,21 @@ def test_shares_are_fair_and_windows_hold(those: list[tuple[int, int, int, float
 
 
 def test_who_failed_at_it_is_the_last_choice() -> None:
-    idle, busy = (Candidate(Consumer(name, 1, 2, held=held), 0, 0.0, []) for name, held in (("agni", 0), ("dc", 1)))
+    idle, busy = (
+        Candidate(Consumer(name, 1, 2, 1 << 20, held=held), 0, 0.0, []) for name, held in (("agni", 0), ("dc", 1))
+    )
     entries = [entry(position) for position in (1, 2, 3, 4)]
     for one in entries:
         one.holder = "agni"
     assert share_out(entries, [idle, busy]) == [entries[3]]
     assert (busy.share, idle.share) == ([entries[0]], entries[1:3])
+
+
+def test_large_ones_are_shared_out_by_their_size() -> None:
+    one, other = (Candidate(Consumer(name, 1, 64, 100), 0, 0.0, []) for name in ("agni", "dc"))
+    one.consumer.held_bytes = 100
+    entries = [entry(position) for position in (1, 2, 3)]
+    for large in entries:
+        large.size_bytes = 60
+    assert share_out(entries, [one, other]) == [entries[2]]
+    assert (one.share, other.share) == ([], entries[:2])

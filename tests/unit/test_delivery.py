@@ -89,6 +89,33 @@ def test_a_message_is_pushed_to_the_attached_session(rig: Rig, dc: int, agni: in
     }
 
 
+def test_large_messages_wait_until_those_before_are_acknowledged(tmp_path: Path, store: HeldStore) -> None:
+    # Their bytes wait in the queue of a slow connection, which would be ended for as many as a window has.
+    rig = Rig(tmp_path, store, Clock(), policy=replace(POLICY, window_bytes=1500)).start()
+    dc, agni = rig.join("dc"), rig.join("agni")
+    rig.attach(agni)
+    for message_id in ("m1", "m2", "m3", "m4"):
+        rig.send(dc, *to_agni(message_id, payload="x" * 1000))
+    first, second = rig.pushed()
+    assert [one["message"]["id"] for one in (first, second)] == ["m1", "m2"]
+    rig.ack(agni, first["token"])
+    (third,) = rig.pushed()
+    assert third["message"]["id"] == "m3"
+    rig.ack(agni, second["token"], third["token"])
+    assert rig.ids() == ["m4"]
+
+
+def test_a_message_larger_than_the_window_goes_alone(tmp_path: Path, store: HeldStore) -> None:
+    rig = Rig(tmp_path, store, Clock(), policy=replace(POLICY, window_bytes=1500)).start()
+    dc, agni = rig.join("dc"), rig.join("agni")
+    rig.attach(agni)
+    rig.send(dc, *to_agni("m1", payload="x" * 9000))
+    rig.send(dc, *to_agni("m2"))
+    (large,) = rig.pushed()
+    rig.ack(agni, large["token"])
+    assert rig.ids() == ["m2"]
+
+
 def test_nobody_else_is_pushed_to(rig: Rig, dc: int, agni: int) -> None:
     rushabdev, script = rig.join("rushabdev"), rig.join("agni")
     for session in (agni, rushabdev, dc):
