@@ -9,7 +9,7 @@
 
 A COMMAND that was sent before under its id, by this process or another one of our agent, is not run again: the node
 says ``duplicate``, and its answer may have gone to whoever sent it first. So the node is asked for it, until it is
-there.
+there. The same where two nodes each accepted it from another process, and news tell that it is done.
 
 Each ends as a value or as a typed error, never as None for "don't know": that is
 :class:`~trishula.errors.OutcomeUnknown`.
@@ -65,8 +65,10 @@ class _Answer(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Earlier:
-    """What was told last of a COMMAND that was sent before."""
+    """A COMMAND whose answer may have gone elsewhere: how long it is waited for, and what was told of it last."""
 
+    until_s: float
+    is_looked_for: bool = False
     state: str = ""
 
 
@@ -100,6 +102,8 @@ class Asking:
         self._send = send
         self._hear = hear
         self._address = address
+        self._earlier: dict[str, _Earlier] = {}
+        calls.on_unanswered = self._look_for
 
     async def call(
         self, agent: str, procedure: str, args: list[Any], kwargs: dict[str, Any], timeout_s: float, options: Any
@@ -114,14 +118,15 @@ class Asking:
         self._hear()
         payload = {"args": args, "kwargs": kwargs}
         if options.get("ttl_ms") is None and options.get("deadline_at") is None:
-            options["ttl_ms"] = min(max(1, round((timeout_s + GRACE_S) * 1000)), _MAX_MS)
+            patience_ms = (timeout_s + GRACE_S) * 1000
+            options["ttl_ms"] = max(1, round(patience_ms)) if patience_ms < _MAX_MS else _MAX_MS
         sent = self._send(agent, type="COMMAND", procedure=procedure, payload=payload, id=message_id, **options)
         sent.when_done(lambda pending: self._calls.sent(message_id, pending.error))
-        earlier = _Earlier()
+        earlier = self._earlier[message_id] = _Earlier(started_s + timeout_s)
 
         def look(pending: Pending[Receipt]) -> None:
             if pending.error is None and pending.result().status == "duplicate":
-                start(self._look(message_id, started_s + timeout_s, earlier))
+                self._look_for(message_id)
 
         sent.when_done(look)
 
@@ -143,13 +148,21 @@ class Asking:
             return await within(self._clock, answer, timeout_s - (self._clock.seconds() - started_s), late)
         finally:
             self._calls.done(message_id)
+            self._earlier.pop(message_id, None)
 
-    async def _look(self, message_id: str, until_s: float, earlier: _Earlier) -> None:
+    def _look_for(self, message_id: str) -> None:
+        """Its answer may have gone elsewhere."""
+        earlier = self._earlier.get(message_id)
+        if earlier is not None and not earlier.is_looked_for:
+            earlier.is_looked_for = True
+            start(self._look(message_id, earlier))
+
+    async def _look(self, message_id: str, earlier: _Earlier) -> None:
         """Ask for the answer to a COMMAND that was sent before, as long as somebody waits for it."""
         pause_s = _FIRST_PAUSE_S
         while self._calls.waits(message_id):
             try:
-                told = await self.request(uris.MAILBOX_ANSWER, [message_id], until_s - self._clock.seconds())
+                told = await self.request(uris.MAILBOX_ANSWER, [message_id], earlier.until_s - self._clock.seconds())
                 answer = msgspec.convert(told, _Answer)
             except (ProcedureUnknown, NotAllowed):
                 # A node that is one release behind.

@@ -8,7 +8,7 @@ before by another process of our agent: the answer went there, and the node is a
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +44,14 @@ class _Open:
 
 
 class Calls:
-    """The open calls of one client, by the COMMAND's id."""
+    """The open calls of one client, by the COMMAND's id.
+
+    Attributes:
+        on_unanswered: told of a COMMAND that is done, and whose caller has no answer.
+    """
 
     def __init__(self) -> None:
+        self.on_unanswered: Callable[[str], object] = lambda _: None
         self._open: dict[str, _Open] = {}
         # What was given up: id → (agent, procedure), then its answer if it comes.
         self._given_up: dict[str, _Open] = {}
@@ -134,10 +139,14 @@ class Calls:
     def news(self, reports: object = None, *_: object) -> None:
         """What the node tells of sent messages: a COMMAND that ended unanswered fails its call."""
         for report in reports if isinstance(reports, list) else []:
-            if not isinstance(report, Mapping) or report.get("state") not in ("dead", "expired", "cancelled"):
+            if not isinstance(report, Mapping) or report.get("state") not in ("done", "dead", "expired", "cancelled"):
                 continue
             call = self._open.get(str(report.get("id")))
             if call is not None and call.agent == report.get("to"):
+                if report["state"] == "done":
+                    # Its answer was there before, and went to another process of our agent.
+                    self.on_unanswered(str(report["id"]))
+                    continue
                 if report["state"] == "cancelled":
                     self._cancel(str(report["id"]), call)
                     continue

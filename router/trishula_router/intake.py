@@ -3,7 +3,7 @@
 The way of one ``mailbox.send``: each message is parsed; its sender is checked against the session; its recipients are
 found and the sender's grants, the recipients' mailboxes and the size limits are asked; what passed goes into the store
 in one transaction; the receipts are answered in the order of the request. What its agent has sent already under its id
-is answered as a repeat, and another message under that id is refused (:mod:`.store.identity`). A refused message
+is answered as a repeat, and another message under that id is refused (:mod:`.repeats`). A refused message
 doesn't refuse its neighbours, but for those that would overtake it (:mod:`.holds`). A receipt names who has no room for
 a broadcast (:mod:`.room`), and warns of a capability that nobody has. A refusal that tells of a wrong-doer (a false
 sender, a forbidden recipient) is noted in the journal.
@@ -19,9 +19,8 @@ an ACK (with ``reply_to``, from the recipient) settles the message it names. Nei
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -29,7 +28,6 @@ from msgspec.structs import replace
 from twisted.logger import Logger
 
 from trishula.errors import (
-    IdReused,
     MessageInvalid,
     MessageUnknown,
     NodeFailed,
@@ -49,10 +47,11 @@ from trishula_router.options import Limits
 from trishula_router.rates import Rates
 from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients, is_reply
+from trishula_router.repeats import Repeats, reused
 from trishula_router.room import Missed, Room
 from trishula_router.sender_clock import SenderClock
-from trishula_router.store.identity import Key, content_digest, earlier, is_known, key_of, latest_use, repeated
-from trishula_router.store.interface import Accepted, Draft, Earlier, State, Store, StoredMessage
+from trishula_router.store.identity import content_digest
+from trishula_router.store.interface import Accepted, Draft, State, Store
 
 __all__ = ["Intake"]
 
@@ -126,6 +125,7 @@ class Intake:
         self._refused = refused
         self._default_ttl_ms = default_ttl_ms
         self._ids_ms = ids_ms
+        self._repeats = Repeats(store, receipts, recipients.of_broadcast, ids_ms)
         self.holds = Holds()
 
     async def send(
@@ -191,7 +191,10 @@ class Intake:
             if replies:
                 await self._send_replies(agent, replies, receipts, refused, now, clock, copies, turn)
             if refused:
-                await self._admit_repeats(agent, refused, receipts, turn, now)
+                repeats = await self._repeats.among(agent, refused, now)
+                for index, receipt in repeats.items():
+                    receipts[index] = receipt
+                turn.repeats({refused[index].id for index in repeats}, self._now_s())
             for index, message in acks:
                 try:
                     receipts[index] = await self._acknowledge(agent, message, index)
@@ -328,8 +331,8 @@ class Intake:
         await self._receipts.secure((position for outcome in outcomes for position in outcome.positions), copies)
         for one, outcome in zip(checked, outcomes, strict=True):
             if outcome.earlier is not None:
-                reused = _reused(agent, one.draft.id, one.index, outcome.earlier)
-                receipts[one.index] = self._receipts.refusal(one.draft.id, reused)
+                reused_id = reused(agent, one.draft.id, one.index, outcome.earlier)
+                receipts[one.index] = self._receipts.refusal(one.draft.id, reused_id)
                 continue
             status = "duplicate" if outcome.duplicate else "accepted"
             # A broadcast to nobody has no record; it is accepted all the same, because nothing of it is missing.
@@ -338,12 +341,14 @@ class Intake:
             self._receipts.owe(one.draft, position, copies)
             if not outcome.duplicate:
                 receipts[one.index].update(self._remarks(one, warnings))
-        again = {one.index: one for one, outcome in zip(checked, outcomes, strict=True) if outcome.duplicate}
-        broadcasts: dict[int, Draft | Message] = {
-            index: one.draft for index, one in again.items() if one.wire["to"] == BROADCAST
+        broadcasts = {
+            one.index: one.draft.id
+            for one, outcome in zip(checked, outcomes, strict=True)
+            if outcome.duplicate and one.wire["to"] == BROADCAST
         }
         if broadcasts:
-            await self._name_missed(agent, broadcasts, receipts)
+            for index, missed in (await self._repeats.missed(agent, broadcasts)).items():
+                receipts[index]["missed"] = missed
 
     def _remarks(self, one: _Checked, warnings: dict[str, str | None]) -> dict[str, Any]:
         """What else the receipt of an accepted message says; ``warnings`` are those of the same call."""
@@ -356,57 +361,6 @@ class Intake:
             warnings[to] = self._warning(to)
         warning = warnings.get(to)
         return {} if warning is None else {"warning": warning}
-
-    async def _name_missed(
-        self, agent: str, broadcasts: Mapping[int, Draft | Message], receipts: list[dict[str, Any]]
-    ) -> None:
-        """In the receipts of repeated broadcasts: who has no copy."""
-        try:
-            stored = await self._store.with_ids([one.id for one in broadcasts.values()])
-        except (StorageFull, StorageFailed):
-            log.failure("the node could not look who has a repeated broadcast")
-            return
-        for index, one in broadcasts.items():
-            copies = latest_use(copy for copy in stored if key_of(copy) == (agent, one.id))
-            have = {copy.recipient for copy in copies}
-            missed = [name for name in self._recipients.of_broadcast(agent) if name not in have]
-            if missed:
-                reason = "has no copy of it: its mailbox was full, or it was registered later"
-                receipts[index]["missed"] = [{"to": name, "detail": f"{name} {reason}"} for name in missed]
-
-    async def _admit_repeats(
-        self, agent: str, refused: Mapping[int, Message], receipts: list[dict[str, Any]], turn: Turn, now: int
-    ) -> None:
-        """Answer repeats of what was accepted as such, also if the node would refuse it now.
-
-        A sender that lost its receipt must not be told that its message was refused because, since then, the mailbox
-        filled up or the recipient's instance is gone. Nor be told to try again where that can't help, because the id
-        is another message's.
-        """
-        found: dict[Key, list[StoredMessage]] = {}
-        try:
-            for stored in await self._store.with_ids([message.id for message in refused.values()]):
-                found.setdefault(key_of(stored), []).append(stored)
-        except (StorageFull, StorageFailed):
-            log.failure("the node could not look whether refused messages are repeats")
-        repeats: set[str] = set()
-        broadcasts: dict[int, Draft | Message] = {}
-        for index, message in refused.items():
-            known = latest_use(found.get((agent, message.id), ()))
-            if not is_known(known, now - self._ids_ms, now):
-                continue
-            same = repeated(known, _draft_of(message, known))
-            receipts[index] = (
-                self._receipts.of(message.id, "duplicate", same[0].position)
-                if same
-                else self._receipts.refusal(message.id, _reused(agent, message.id, index, earlier(known)))
-            )
-            if same and message.to == BROADCAST:
-                broadcasts[index] = message
-            repeats.add(message.id)
-        turn.repeats(repeats, self._now_s())
-        if broadcasts:
-            await self._name_missed(agent, broadcasts, receipts)
 
     def _hold(self, turn: Turn, place: Place | None, error: TrishulaError) -> None:
         if place is None:
@@ -436,22 +390,6 @@ class Intake:
         if isinstance(error, SenderFalse | RecipientForbidden):
             self._refused(agent, type(error), error.sentence, self._now_s())
         return self._receipts.refusal(fields.get("id"), error)
-
-
-def _draft_of(message: Message, known: Sequence[StoredMessage]) -> Draft:
-    """A message that was refused, as far as it takes to tell whether it repeats what is known under its key."""
-    # Who a broadcast goes to now is not who it went to then.
-    recipients = [stored.recipient for stored in known] if message.to == BROADCAST else [message.to]
-    digest = content_digest(message.to_wire())
-    return Draft(str(message.sender), message.id, tuple(recipients), message.type, 0, 0, b"", digest=digest)
-
-
-def _reused(agent: str, message_id: str, index: int, first: Earlier) -> IdReused:
-    at = datetime.fromtimestamp(first.accepted_at / 1000, UTC)
-    return IdReused(
-        f'messages[{index}].id is "{message_id}", and {agent} has used it already, for the {first.type} to {first.to} '
-        f"that was accepted at {at:%Y-%m-%d %H:%M:%S} UTC; this is another message: take another id for it"
-    )
 
 
 def _entries(one: _Checked, outcome: Accepted) -> list[Entry]:

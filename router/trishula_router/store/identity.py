@@ -153,9 +153,8 @@ class Ids:
         self._ids_since = ids_since
         self._taken: dict[Key, tuple[Draft, tuple[int, ...]]] = {}
 
-    def known(self, draft: Draft) -> Accepted | None:
+    def known(self, key: Key, draft: Draft) -> Accepted | None:
         """What to answer if its id is in use; ``None`` if it is to be stored."""
-        key = key_of(draft)
         taken = self._taken.get(key)
         if taken is not None:
             first, positions = taken
@@ -170,14 +169,14 @@ class Ids:
             return Accepted(tuple(message.position for message in same), True)
         return Accepted((), False, earlier=earlier(found))
 
-    def use(self, draft: Draft) -> int:
-        """Which use of its id it is."""
-        found = self._stored.get(key_of(draft)) if self._stored else None
+    def use(self, key: Key) -> int:
+        """Which use of its id one that is to be stored is."""
+        found = self._stored.get(key)
         return found[0].use + 1 if found else 0
 
-    def taken(self, draft: Draft, positions: tuple[int, ...]) -> None:
+    def taken(self, key: Key, draft: Draft, positions: tuple[int, ...]) -> None:
         """It was stored."""
-        self._taken[key_of(draft)] = draft, positions
+        self._taken[key] = draft, positions
 
 
 def _is_same_draft(one: Draft, other: Draft) -> bool:

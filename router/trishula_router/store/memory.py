@@ -107,14 +107,15 @@ class MemoryStore:
         return succeed(self._append(drafts, at, ids_since))
 
     def _append(self, drafts: Sequence[Draft], at: int, ids_since: int = 0) -> list[Accepted]:
-        ids = Ids({key_of(draft): self._under(key_of(draft)) for draft in drafts}, at, ids_since)
+        keys = [key_of(draft) for draft in drafts]
+        ids = Ids({key: self._under(key) for key in keys}, at, ids_since)
         accepted = []
-        for draft in drafts:
-            known = ids.known(draft)
+        for key, draft in zip(keys, drafts, strict=True):
+            known = ids.known(key, draft)
             if known is not None:
                 accepted.append(known)
                 continue
-            use, positions = ids.use(draft), []
+            use, positions = ids.use(key), []
             for recipient in draft.recipients:
                 position = self._record(Kind.ACCEPTED, accepted_facts(draft, recipient, use), at)
                 self._messages[position] = StoredMessage(
@@ -136,9 +137,8 @@ class MemoryStore:
                 self._bodies[position] = draft.envelope
                 positions.append(position)
             if positions:
-                key = key_of(draft)
                 self._by_key[key] = (*self._by_key.get(key, ()), *positions)
-                ids.taken(draft, tuple(positions))
+                ids.taken(key, draft, tuple(positions))
             accepted.append(Accepted(tuple(positions), False, positions[0] + self._tails.copied if positions else 0))
         return accepted
 

@@ -13,7 +13,7 @@ from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record
 from trishula_router.store.damage import is_damage
 from trishula_router.store.facts import is_proven, read_accepted
 from trishula_router.store.identity import Key, digest_of_envelope, key_of, latest_use
-from trishula_router.store.interface import Draft, History, MailboxSize, State, StoredMessage, mailbox_of
+from trishula_router.store.interface import History, MailboxSize, State, StoredMessage, mailbox_of
 from trishula_router.store.keeping import IS_KEPT_HERE
 from trishula_router.store.origins import position_in, read_numbering
 from trishula_router.store.rows import as_list
@@ -73,14 +73,15 @@ def _messages(rows: Iterable[tuple[Any, ...]]) -> list[StoredMessage]:
 _STATES = frozenset(State)
 
 
-def known_keys(connection: sqlite3.Connection, drafts: Sequence[Draft]) -> dict[Key, list[StoredMessage]]:
-    """The messages that are stored under the keys of drafts: those of the latest use, in order of arrival.
+def known_keys(connection: sqlite3.Connection, keys: Sequence[Key]) -> dict[Key, list[StoredMessage]]:
+    """The messages that are stored under keys: those of the latest use, in order of arrival.
 
     What a row doesn't tell, because it was written before it could or is damaged, is read from the body.
     """
     # The index alone: nearly always there is nothing, and no row need be touched for that.
-    keys = as_list({key_of(draft) for draft in drafts})
-    positions = [position for (position,) in connection.execute(_UNDER_KEYS, (keys,))]
+    rows = connection.execute(_UNDER_KEYS, (as_list(keys),)).fetchall()
+    # A key that comes twice finds its messages twice.
+    positions = list({position for (position,) in rows})
     if not positions:
         return {}
     found: dict[Key, list[StoredMessage]] = {}

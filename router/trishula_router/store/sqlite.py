@@ -31,7 +31,7 @@ from trishula_router.store.extracting import read_run
 from trishula_router.store.facts import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
 from trishula_router.store.forgetting import BATCH_BYTES, delete_bodies, forgettable
 from trishula_router.store.holding import STARTED_BY, Hold
-from trishula_router.store.identity import Ids
+from trishula_router.store.identity import Ids, key_of
 from trishula_router.store.interface import (
     Accepted,
     Condition,
@@ -247,18 +247,19 @@ class SqliteStore:
     def _append(
         self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int, ids_since: int = 0
     ) -> list[Accepted]:
-        ids = Ids(reads.known_keys(connection, drafts), at, ids_since)
+        keys = [key_of(draft) for draft in drafts]
+        ids = Ids(reads.known_keys(connection, keys), at, ids_since)
         extend, copied, collects = self._chain.extend, self._tails.copied, self._chain.collects
         journal: list[tuple[int, int, str, bytes, bytes]] = []
         messages: list[tuple[object, ...]] = []
         bodies: list[tuple[int, bytes]] = []
         accepted = []
-        for draft in drafts:
-            known = ids.known(draft)
+        for key, draft in zip(keys, drafts, strict=True):
+            known = ids.known(key, draft)
             if known is not None:
                 accepted.append(known)
                 continue
-            use, positions = ids.use(draft), []
+            use, positions = ids.use(key), []
             for recipient in draft.recipients:
                 record = extend(at, "accepted", accepted_facts(draft, recipient, use))
                 journal.append(record)
@@ -288,7 +289,7 @@ class SqliteStore:
                 )
             if positions:
                 bodies.append((positions[0], draft.envelope))
-                ids.taken(draft, tuple(positions))
+                ids.taken(key, draft, tuple(positions))
             accepted.append(Accepted(tuple(positions), False, positions[0] + copied if positions else 0))
         insert(connection, "journal", journal)
         insert(connection, _NEW_MESSAGE, messages)
