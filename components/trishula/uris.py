@@ -126,6 +126,9 @@ type, reason, failures, attempts, dead_at, bytes}…], more}``; ``admin.dead.sho
 and its first time to live; ``admin.dead.purge([seq…] | {before?})`` → how many bodies were deleted. May be repeated:
 yes.
 
+Mailboxes (caller: an operator): ``admin.mailbox.purge(agent)`` → how many messages ended: all that was open for an
+agent and its instances is dead, as it is when the agent goes from the agents file. May be repeated: yes.
+
 What the node itself says to a sender: of a message that is dead (not of an ERROR or a RESULT), and of a COMMAND that
 expired, its sender gets an ERROR message in its mailbox: ``from`` = the recipient it had, ``reply_to`` = its id,
 ``payload`` = ``{error, message, reason}`` with ``trishula.error.dead_letter`` or ``trishula.error.message_expired``,
@@ -193,6 +196,7 @@ ADMIN_DEAD_LIST = "trishula.admin.dead.list"
 ADMIN_DEAD_SHOW = "trishula.admin.dead.show"
 ADMIN_DEAD_REPLAY = "trishula.admin.dead.replay"
 ADMIN_DEAD_PURGE = "trishula.admin.dead.purge"
+ADMIN_MAILBOX_PURGE = "trishula.admin.mailbox.purge"
 ADMIN_PREFIX = "trishula.admin."
 PEER_PREFIX = "trishula.peer."
 

@@ -131,6 +131,11 @@ class Delivery:
         """Let nothing go out until :meth:`let_go`."""
         self._held_back = True
 
+    @property
+    def is_held_back(self) -> bool:
+        """Whether nothing goes out yet."""
+        return self._held_back
+
     def let_go(self) -> None:
         """Deliver from now on."""
         if self._held_back:

@@ -136,6 +136,10 @@ class Mailroom:
         """Whether there is a mailbox of that address in memory; one that has open messages always is."""
         return address in self._mailboxes
 
+    def addresses(self) -> list[str]:
+        """The addresses of all mailboxes in memory."""
+        return list(self._mailboxes)
+
     def capabilities(self) -> list[str]:
         """The capabilities that this node has messages to hand out to."""
         return list(self._capabilities)

@@ -27,6 +27,7 @@ from trishula_router.background import log_fault
 from trishula_router.clock import Clock, Timer
 from trishula_router.dead_letters import DeadLetters
 from trishula_router.delivery import Delivery, Outlet
+from trishula_router.departures import Departures
 from trishula_router.directory import Directory, Seen
 from trishula_router.handover import Handover
 from trishula_router.inflow import Inflow
@@ -50,7 +51,7 @@ from trishula_router.replication import Replication
 from trishula_router.retention import Retention
 from trishula_router.room import Room
 from trishula_router.settlement import Settlement
-from trishula_router.store.interface import Store
+from trishula_router.store.interface import State, Store
 from trishula_router.tokens import digest_of
 
 __all__ = ["Caller", "Node", "Router", "Verb"]
@@ -218,6 +219,13 @@ class Node:
             arrived=self.delivery.arrived,
             ack=self.settlement.ack,
         )
+        self.departures = Departures(
+            principals,
+            store,
+            self.mailroom,
+            self.settlement,
+            lambda address: self.neighbourhood.consumer_of(Address.parse(address)) is not None,
+        )
         self.retention = Retention(store, config.retention, now)
         self.peeking = Peeking(store)
         self.audit = Audit(
@@ -240,6 +248,7 @@ class Node:
             self.instances.remember(address, self._clock.seconds())
         remembered = await self.store.remembered(_SEEN_PREFIX)
         self.directory.recall({key.removeprefix(_SEEN_PREFIX): _read_seen(text) for key, text in remembered.items()})
+        await self.departures.begin()
         facts = {"node": self.config.node, "version": self.version, "pid": os.getpid()}
         try:
             await self.store.note(Kind.NODE_STARTED, facts, self.now())
@@ -298,6 +307,9 @@ class Node:
                 log.warn("{fault}", fault=self._agents_fault)
         for session, sentence in self.admission.ended(self.now() / 1000):
             self.router.close_session(session, TokenInvalid.uri, sentence)
+        self.departures.look()
+        if not self.delivery.is_held_back:
+            await self.departures.end()
         self.settlement.take_back_overdue()
         self.delivery.tick()
         self.tell_presence()
@@ -312,7 +324,7 @@ class Node:
                 # It is with another node, whose part its end is.
                 continue
             try:
-                await self.settlement.close_mailbox(address, "its instance is gone")
+                await self.settlement.close_mailbox(address, State.EXPIRED, "its instance is gone")
             except (StorageFull, StorageFailed):
                 # It is tried again later.
                 self.instances.remember(address, self._clock.seconds())

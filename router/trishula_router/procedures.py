@@ -85,6 +85,7 @@ class Procedures:
             uris.ADMIN_DEAD_SHOW: self._dead_show,
             uris.ADMIN_DEAD_REPLAY: self._dead_replay,
             uris.ADMIN_DEAD_PURGE: self._dead_purge,
+            uris.ADMIN_MAILBOX_PURGE: self._mailbox_purge,
         }
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
@@ -317,6 +318,10 @@ class Procedures:
             return await self._node.dead_letters.purge_all(options.before, self._node.now())
         positions = arguments.read_positions(raw, "seqs", arguments.FETCH_LIMIT)
         return await self._node.dead_letters.purge(positions, self._node.now())
+
+    async def _mailbox_purge(self, caller: Caller, args: tuple[Any, ...]) -> int:
+        (agent,) = arguments.read_positional(args, "mailbox.purge", 1, 1)
+        return await self._node.departures.purge(agent, caller.agent)
 
     async def _node_status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments.read_positional(args, "status", 0, 0)

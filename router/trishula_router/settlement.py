@@ -426,21 +426,26 @@ class Settlement:
                 await self.settle(those, State.EXPIRED, reason)
             count += len(entries)
 
-    async def close_mailbox(self, address: str, reason: str) -> None:
-        """Expire all that is open for an address that is gone for good."""
+    async def close_mailbox(self, address: str, state: State, reason: str) -> int:
+        """Bring all that is open for an address to an end; returns how many messages that were."""
+        count = 0
         while True:
-            stored = await self._store.head(address, BEFORE_ALL, _BATCH + len(self._mailroom.leases))
+            limit = _BATCH + len(self._mailroom.leases)
+            stored = await self._store.head(address, BEFORE_ALL, limit)
             entries = [
                 self._mailroom.claim(Entry.of(message))
                 for message in stored
                 if not self._mailroom.is_settling(message.position)
             ]
-            if not entries:
+            await self.settle(entries, state, reason)
+            count += len(entries)
+            # Where more comes all the time, this is no endless work.
+            if not entries or len(stored) < limit:
                 break
-            await self.settle(entries, State.EXPIRED, reason)
         self._losses.forget(address)
         self._fetched.forget(address)
         self._mailroom.drop_if_empty(address)
+        return count
 
 
 def _by_reason(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

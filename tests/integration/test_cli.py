@@ -187,6 +187,26 @@ def test_a_call_to_an_absent_agent_names_the_message(users: Users) -> None:
     assert users.json("dc", "why", told["id"])["messages"][0]["state"] == "accepted"
 
 
+def test_the_mail_of_an_agent_that_goes_ends_and_an_operator_may_purge(users: Users) -> None:
+    users.node.token("leaver")
+    users.run("dc", "send", "leaver", "--id", "gone.1", "--text", "x")
+    users.run("dc", "send", "idle", "--id", "purged.1", "--text", "x")
+    assert "1 messages" in users.run("operator", "inbox", "purge", "idle")
+    assert users.state_of("dc", "purged.1") == "dead"
+    users.run("dc", "inbox", "purge", "idle", code=Exit.FORBIDDEN)
+    agents = users.node.state_dir / "agents.json"
+    known = json.loads(agents.read_text())
+    del known["agents"]["leaver"]
+    beside = agents.with_name("beside.json")
+    beside.write_text(json.dumps(known))
+    beside.chmod(0o600)
+    beside.replace(agents)
+    wait_for(lambda: users.state_of("dc", "gone.1") == "dead")
+    reasons = [event.get("reason") for event in users.json("dc", "why", "gone.1")["messages"][0]["events"]]
+    assert "leaver is registered no more" in reasons
+    users.node.token("leaver")
+
+
 @pytest.mark.parametrize(("procedure", "mark"), [("forever", "stopped"), ("stubborn", "asked")])
 def test_cancel_reaches_the_agent_that_works(users: Users, procedure: str, mark: str) -> None:
     caller = subprocess.Popen(

@@ -658,6 +658,13 @@ def test_a_foreign_text_cannot_steer_the_terminal(trishula: Trishula, bus: FakeB
     assert "[bold]x[/bold]" in ran.out
 
 
+def test_inbox_purge(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.ADMIN_MAILBOX_PURGE] = [3]
+    assert "3 messages to agni are dead letters now" in " ".join(trishula("inbox", "purge", "agni").out.split())
+    assert bus.asked == [("request", (uris.ADMIN_MAILBOX_PURGE, "agni"), {})]
+    assert trishula("inbox", "purge", "agni", "--json").json == {"agent": "agni", "ended": 3}
+
+
 # -- cancel ------------------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.stores import ReactorQueue, open_sqlite
 from trishula.cli.exits import Exit
 from trishula_router.agents_file import read_agents
 from trishula_router.commands import node, token
@@ -21,6 +22,7 @@ from trishula_router.config_check import read_config_file
 from trishula_router.drill.command import drill
 from trishula_router.effective import render_config
 from trishula_router.store.holding import Hold
+from trishula_router.store.interface import Draft, State
 from trishula_router.tokens import digest_of
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
@@ -68,6 +70,26 @@ def test_token_new_prints_the_token_alone_on_standard_output(used_state: Path) -
     again = run("token", "new", "agni", "--state", used_state)
     assert again.stderr.startswith(f"wrote a second token of agni into {used_state}/agents.json; the token ")
     assert again.stdout != done.stdout
+
+
+def test_token_new_of_a_name_that_was_there_before_says_what_waits(tmp_path: Path) -> None:
+    calls, state = ReactorQueue(), tmp_path
+    store = open_sqlite(state, calls)
+    drafts = [Draft("dc", f"m{number}", ("agni",), "STATUS", 3, 10**15, b"{}") for number in range(3)]
+    accepted = calls.wait(store.append(drafts, 1))
+    calls.wait(store.settle([accepted[0].positions[0]], State.DEAD, "no", 2))
+    calls.wait(store.close())
+    made = run("token", "new", "agni", "--state", state)
+    assert made.exit_code == 0
+    assert (
+        "there was an agent agni before: 2 messages to it wait, and whoever joins with this token gets" in made.stderr
+    )
+    assert "1 messages to it are dead letters: trishula dead list --agent agni" in made.stderr
+    # A second token of an agent that is there is no news.
+    again = run("token", "new", "agni", "--state", state)
+    assert "there was an agent" not in again.stderr
+    other = run("token", "new", "dc", "--state", state, "--json")
+    assert "waiting" not in json.loads(other.stdout)
 
 
 def test_a_third_token_ends_no_other_unless_asked_to(used_state: Path) -> None:

@@ -1,4 +1,4 @@
-"""``trishula inbox``: take messages out of your own mailbox and print them."""
+"""``trishula inbox``: take messages out of your own mailbox and print them; for operators: end those of another one."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ __all__ = ["inbox"]
 #: One long poll; the node allows up to a minute.
 _POLL_S = 30.0
 _PAGE = 64
+#: A full mailbox, and a notice to the sender of each message.
+_PURGE_S = 120.0
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--follow", "-f", is_flag=True, help="Stay, and print messages as they come, until Ctrl-C.")
 @click.option("--peek", is_flag=True, help="Show the messages that are there, and take none of them.")
 @click.option("--max", "limit", type=click.IntRange(1), help="Stop after so many messages.")
@@ -35,7 +37,8 @@ _PAGE = 64
 )
 @json_option
 @click.pass_obj
-def inbox(state: State, follow: bool, peek: bool, limit: int | None, wait_s: float) -> None:
+@click.pass_context
+def inbox(ctx: click.Context, state: State, follow: bool, peek: bool, limit: int | None, wait_s: float) -> None:
     """Print the messages that wait for you, and acknowledge each once it is printed.
 
     An empty answer is a proof: it says how many messages wait or are with somebody else. A running agent takes its
@@ -49,6 +52,8 @@ def inbox(state: State, follow: bool, peek: bool, limit: int | None, wait_s: flo
       trishula inbox --peek
       trishula inbox --follow --json | while read line; do …
     """
+    if ctx.invoked_subcommand is not None:
+        return
     if peek and follow:
         raise click.UsageError("--peek leaves the messages in the mailbox, and --follow takes them out: choose one")
     if peek and wait_s:
@@ -69,6 +74,28 @@ def inbox(state: State, follow: bool, peek: bool, limit: int | None, wait_s: flo
                 break
         if not state.json and not follow:
             _print_ending(state, f"{taken} taken", fetched.pending, fetched.in_flight, fetched.high_water)
+
+
+@inbox.command()
+@click.argument("agent")
+@json_option
+@click.pass_obj
+def purge(state: State, agent: str) -> None:
+    """End all that is open for AGENT and its instances (operators only).
+
+    The messages become dead letters, and their senders are told; trishula dead replay puts them back. The same happens
+    by itself when an agent goes from the agents file.
+
+    \b
+    Examples:
+      trishula inbox purge agni
+    """
+    with state.bus() as bus:
+        count = bus.request(uris.ADMIN_MAILBOX_PURGE, agent, timeout_s=_PURGE_S)
+    state.show(
+        {"agent": agent, "ended": count},
+        lambda: f"{count} messages to {plain(agent)} are dead letters now: trishula dead list --agent {plain(agent)}",
+    )
 
 
 def _look(state: State, limit: int | None) -> None:

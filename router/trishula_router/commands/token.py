@@ -122,8 +122,11 @@ def new_command(
             f"the token {_id_of(token)} of {name} is not valid any more, and the sessions that joined with it end",
             err=True,
         )
+    waiting, dead = _mail_from_before(state_dir, name) if is_new else (0, 0)
     if speaks_json(ctx):
-        where = {"token": made} if token_file is None else {"token_file": str(token_file)}
+        where: dict[str, str | int] = {"token": made} if token_file is None else {"token_file": str(token_file)}
+        if waiting or dead:
+            where.update(waiting=waiting, dead=dead)
         click.echo(json.dumps({"agent": name, "agents_file": str(path), **where}))
         return
     done = f"registered the new agent {name} in {path}" if is_new else f"wrote a second token of {name} into {path}"
@@ -135,6 +138,32 @@ def new_command(
         )
     else:
         click.echo(f"{done}; the token is in {token_file}", err=True)
+    if waiting:
+        click.echo(
+            f"there was an agent {name} before: {waiting} messages to it wait, and whoever joins with this token gets "
+            f"them; an operator can end them with: trishula inbox purge {name}",
+            err=True,
+        )
+    if dead:
+        click.echo(
+            f"there was an agent {name} before: {dead} messages to it are dead letters: trishula dead list --agent "
+            f"{name}",
+            err=True,
+        )
+
+
+def _mail_from_before(state_dir: Path, name: str) -> tuple[int, int]:
+    """What waits for an agent of that name, and what is dead, from the time when there was one before."""
+    # Late: most commands here need no store.
+    from trishula_router.store.interface import StoreError
+    from trishula_router.store.operations import mail_of
+    from trishula_router.store.sqlite import FILE_NAME
+
+    try:
+        return mail_of(state_dir / FILE_NAME, name)
+    except StoreError:
+        # There is none yet, or its node will say what is wrong with it.
+        return 0, 0
 
 
 def _warn_of_a_new_place(state_dir: Path) -> str | None:

@@ -25,7 +25,7 @@ from trishula_router.store.interface import StoreError, Verdict
 from trishula_router.store.migrate import newest_version
 from trishula_router.store.sqlite import FILE_NAME, opening_fault
 
-__all__ = ["back_up", "restore", "set_aside", "verify_file"]
+__all__ = ["back_up", "mail_of", "restore", "set_aside", "verify_file"]
 
 #: Pages copied between two reports of how far it is: 16 MiB.
 _PAGES_A_STEP = 4096
@@ -46,6 +46,24 @@ def verify_file(file: Path, progress: Progress = _nothing) -> Verdict:
     """
     with _reading(file) as connection:
         return check_store(connection, progress)
+
+
+def mail_of(file: Path, agent: str) -> tuple[int, int]:
+    """What a store has for an agent and its instances: (open messages, dead letters).
+
+    Raises:
+        StoreError: as :func:`verify_file`.
+    """
+    # Behind the agent's name and before what follows on its instances': a "0" comes after the "/".
+    names = (agent, agent + "0")
+    with _reading(file) as connection:
+        counts = [
+            connection.execute(
+                f"SELECT count(*) FROM message WHERE {which} AND recipient >= ? AND recipient < ?", names
+            ).fetchone()[0]
+            for which in ("state = 0", "state = 2 AND body != 0")
+        ]
+    return counts[0], counts[1]
 
 
 def back_up(file: Path, target: Path, progress: Progress = _nothing) -> Verdict:
