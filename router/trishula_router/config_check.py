@@ -11,7 +11,8 @@ What our promises depend on, and is therefore refused if it is otherwise:
   their own (:mod:`trishula_router.link_check`);
 - what they do is asked of our authorizer, each time; the one static role is ``node``;
 - the transport is ``web``: ``universal`` leaves Nagle's algorithm on, which costs 22.8 ms one way;
-- dead peers are noticed (pings), and a message that our limit allows fits into the transport's.
+- dead peers are noticed (pings), and a message that our limit allows fits into the transport's;
+- a node starts with it: :mod:`trishula_router.endpoint_check`, :mod:`trishula_router.start_check`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from trishula_router.json_text import NotJson, keys_twice, not_finite, parse_jso
 from trishula_router.link_check import BATCH_BYTES, check_links, check_peer_path
 from trishula_router.options import MISSING, TWICE, WHOLE, ConfigError, Fault, NodeConfig, parse_options
 from trishula_router.principals import AGENT_ROLE, LINK_ROLE, NODE_ROLE, OPERATOR_ROLE
+from trishula_router.start_check import check_start, ids_twice
 
 __all__ = ["COMPONENT_CLASS", "check_config", "check_with_crossbar", "read_config_file"]
 
@@ -128,7 +130,9 @@ class _Check:
         if top is None:
             return
         hosts: list[str] = []
-        for path, worker in self._maps(top, "workers", ""):
+        workers = list(self._maps(top, "workers", ""))
+        self.faults += ids_twice(workers)
+        for path, worker in workers:
             if worker.get("type") != "router":
                 continue
             components = list(self._maps(worker, "components", path))
@@ -174,6 +178,7 @@ class _Check:
                 WHOLE,
                 f'one of them must have the path "{uris.PEER_PATH}" of type "websocket", where the peers come in',
             )
+        self.faults += check_start(worker, path, base=self._base, environ=self._environ)
 
     def _check_component(self, component: Json, path: str) -> None:
         self._id(component, path)

@@ -140,7 +140,7 @@ ONE_FAULT: list[tuple[str, Callable[[Json], None], str]] = [
     ),
     (
         "a role twice",
-        lambda config: at(config, f"{REALM}.roles").append(dict(at(config, f"{REALM}.roles[0]"))),
+        lambda config: at(config, f"{REALM}.roles").append({**at(config, f"{REALM}.roles[0]"), "id": "role_agent_2"}),
         f'{REALM}.roles: exactly one of them must have the name "agent"',
     ),
     (
@@ -241,12 +241,109 @@ def test_each_broken_promise_has_its_sentence(config: Json, change: Callable[[Js
 
 
 def test_two_nodes_in_one_configuration_are_refused(config: Json) -> None:
-    config["workers"].append(copy.deepcopy(config["workers"][0]))
-    at(config, f"{WORKER}.components").append(copy.deepcopy(at(config, COMPONENT)))
+    config["workers"].append({**copy.deepcopy(config["workers"][0]), "id": "second_router"})
+    at(config, f"{WORKER}.components").append({**copy.deepcopy(at(config, COMPONENT)), "id": "second_node"})
     assert sentences(config) == [
         f'{WORKER}.components[1]: only one component may be "trishula_router.edge.NodeSession"',
         'workers[1]: only one worker may embed the component "trishula_router.edge.NodeSession"',
     ]
+
+
+def more(path: str, change: Callable[[Json], object] | None = None) -> Callable[[Json], None]:
+    """Another one of what stands at the path's list, with another id, changed."""
+
+    def add(config: Json) -> None:
+        items = at(config, path.rpartition("[")[0])
+        item = copy.deepcopy(at(config, path))
+        item["id"] += "_2"
+        if change is not None:
+            change(item)
+        items.append(item)
+
+    return add
+
+
+def same_id(path: str) -> Callable[[Json], None]:
+    return more(path, lambda item: item.update(id=item["id"].removesuffix("_2")))
+
+
+def pages(endpoint: Json) -> Callable[[Json], None]:
+    """A transport for pages alone."""
+    page = {"type": "static", "directory": "."}
+    return more(TRANSPORT, lambda item: item.update(endpoint=endpoint, paths={"/": page}))
+
+
+OTHER = f"{WORKER}.transports[1]"
+OPTIONS = f"{WORKER}.options"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (same_id(TRANSPORT), f'{OTHER}.id is "trishula_web"; it must not be there twice, and {TRANSPORT} has it'),
+        (
+            same_id(REALM),
+            f'{WORKER}.realms[1].id is "trishula_realm"; it must not be there twice, and {REALM} has it',
+        ),
+        (
+            put(f"{REALM}.roles[1]", "id", "role_agent"),
+            f'{REALM}.roles[1].id is "role_agent"; it must not be there twice, and {REALM}.roles[0] has it',
+        ),
+        (
+            lambda config: config["workers"].append({"type": "container", "id": "trishula_router"}),
+            'workers[1].id is "trishula_router"; it must not be there twice, and workers[0] has it',
+        ),
+        (more(TRANSPORT), f"{OTHER}.endpoint.port is 8765; it must be another port than that of {TRANSPORT}"),
+        (
+            pages({"type": "tcp", "port": 8765}),
+            f"{OTHER}.endpoint.port is 8765; it must be another port than that of {TRANSPORT}",
+        ),
+        (
+            pages({"type": "tcp", "port": 8766, "tls": {"key": "no.key", "certificate": "no.crt"}}),
+            f'{OTHER}.endpoint.tls.certificate is "no.crt"; it must be a file that can be read, relative to this file: '
+            "No such file or directory",
+        ),
+        (
+            pages({"type": "unix", "path": "/no/such/place/node.sock"}),
+            f'{OTHER}.endpoint.path is "/no/such/place/node.sock"; it must be in a directory that is there',
+        ),
+        (
+            put(OPTIONS, "python", "/no/python"),
+            f'{OPTIONS}.python is "/no/python"; it must be the absolute path of a program that can be run',
+        ),
+        (
+            put(OPTIONS, "cpu_affinity", [100_000]),
+            f"{OPTIONS}.cpu_affinity is [100000]; it must name CPUs of this machine, from 0 to ",
+        ),
+        (
+            put(f"{TRANSPORT}.paths./", "package", "no_such.package"),
+            f'{TRANSPORT}.paths./.package is "no_such.package"; it must be a Python package that is installed here',
+        ),
+    ],
+)
+def test_what_would_end_the_node_when_it_starts_is_a_fault(
+    config: Json, change: Callable[[Json], object], sentence: str
+) -> None:
+    change(config)
+    assert [found for found in sentences(config) if found.startswith(sentence)] != []
+    assert check_with_crossbar(config) == (), "Crossbar's own check lets it pass"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        more(TRANSPORT, lambda item: item["endpoint"].update(port=8766)),
+        more(TRANSPORT, lambda item: item["endpoint"].update(interface="::1")),
+        pages({"type": "unix", "path": "pages.sock"}),
+        pages({"type": "tcp", "portrange": [9000, 9010]}),
+        put(OPTIONS, "cpu_affinity", [0]),
+        put(OPTIONS, "python", "/bin/sh"),
+        put(OPTIONS, "pythonpath", ["plugins"]),
+    ],
+)
+def test_what_a_node_starts_with_is_good(config: Json, change: Callable[[Json], object]) -> None:
+    change(config)
+    assert sentences(config) == []
 
 
 def test_all_faults_are_told_at_once_in_the_order_of_the_file(config: Json) -> None:
