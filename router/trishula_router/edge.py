@@ -32,6 +32,7 @@ from autobahn.wamp.types import CallDetails, ComponentConfig, PublishOptions, Re
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.web import server
 
 from trishula import uris
 from trishula.distribution import version
@@ -57,6 +58,7 @@ from trishula_router.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Pri
 from trishula_router.settlement import News
 from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite import open_store
+from trishula_router.web_doors import guard_web
 
 __all__ = ["READY_FILE", "NodeSession"]
 
@@ -200,6 +202,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         # Late: where Crossbar is not installed, its absence is told in a sentence.
         from crossbar.common.twisted.web import Site
         from crossbar.router import protocol
+        from crossbar.webservice import base, static
 
         connections = Connections(node.config.limits, reactor, node.ended_slow_reader)
         if guard_connections(connections, protocol, Site):
@@ -207,6 +210,10 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         else:
             log.warn(
                 "this Crossbar is built otherwise than expected: who doesn't join or doesn't read costs the node memory"
+            )
+        for name in guard_web(server, base, static, message.Welcome):
+            log.warn(
+                "{name} is otherwise than expected: over HTTP the node tells more of itself than it should", name=name
             )
 
     def _tell_ready(self, state_dir: Path, node: str, epoch: str) -> None:

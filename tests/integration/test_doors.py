@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+import socket
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psutil
 import pytest
 from twisted.internet.defer import Deferred
 from websockets.exceptions import ConnectionClosed
@@ -148,7 +150,8 @@ class Stubborn:
         self.say(1, uris.REALM, {"roles": roles, "authmethods": ["ticket"], "authid": name})
         assert self.hear()[0] == 4
         self.say(5, node.tokens[name], {})
-        assert self.hear()[0] == 2
+        self.welcome = self.hear()
+        assert self.welcome[0] == 2
 
     def say(self, *parts: object) -> None:
         self.socket.send(json.dumps(parts))
@@ -228,3 +231,64 @@ def test_a_session_that_was_taken_over_is_over_whatever_its_client_does(node: No
     assert receipt["status"] == "accepted"
     check_nothing_came_after(node, old)
     new.socket.close()
+
+
+# -- over HTTP ---------------------------------------------------------------------------------------------------------
+
+
+def ask_http(node: NodeProcess, head: str, body: Iterable[bytes] = ()) -> bytes:
+    """Say something to a node's port, and hear what it answers until it hangs up."""
+    with socket.create_connection(("127.0.0.1", node.port), 10.0) as connection:
+        connection.sendall(head.replace("\n", "\r\n").encode())
+        with contextlib.suppress(ConnectionError):
+            for part in body:
+                connection.sendall(part)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while more := connection.recv(65536):
+                answer += more
+    return answer
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 209715200", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("path", ["/", "/ws", "/nowhere"])
+def test_no_body_is_taken_over_http(node: NodeProcess, path: str, length: str) -> None:
+    worker = psutil.Process(node.worker_pid())
+    before = worker.io_counters().write_bytes
+    part = (b"%x\r\n" % 65536 + bytes(65536) + b"\r\n") if "chunked" in length else bytes(65536)
+    answer = ask_http(node, f"POST {path} HTTP/1.1\nHost: node\n{length}\n\n", [part] * 800)
+    # What is sent on regardless may be answered by a reset, which takes the answer with it.
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 413 ")
+    assert worker.io_counters().write_bytes - before < 10 * 1024 * 1024
+    assert not [file for file in worker.open_files() if "/tmp" in file.path and str(node.state_dir) not in file.path]
+
+
+def test_a_body_is_refused_with_a_sentence(node: NodeProcess) -> None:
+    answer = ask_http(node, "POST / HTTP/1.1\nHost: node\nContent-Length: 5\n\n", [b"hello"])
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.endswith(b"A node takes no bodies over HTTP\n")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_stranger_learns_nothing_of_the_machine(node: NodeProcess) -> None:
+    page = ask_http(node, "GET / HTTP/1.1\nHost: node\nOrigin: http://evil.example\nConnection: close\n\n")
+    missing = ask_http(node, "GET /no/where HTTP/1.1\nHost: node\nConnection: close\n\n")
+    upgrade = ask_http(node, "GET /ws HTTP/1.1\nHost: node\nConnection: close\n\n")
+    assert page.startswith(b"HTTP/1.1 200 ")
+    assert missing.startswith(b"HTTP/1.1 404 ")
+    for answer in (page, missing, upgrade):
+        text = answer.decode().lower()
+        assert "crossbar" not in text
+        assert "autobahn" not in text
+        assert "access-control" not in text
+        assert str(node.worker_pid()) not in text
+        assert str(node.state_dir).lower() not in text
+
+
+def test_a_client_is_not_told_of_the_host_and_its_processes(node: NodeProcess) -> None:
+    client = Stubborn(node, "dc")
+    welcome = json.dumps(client.welcome)
+    client.socket.close()
+    assert "x_cb_" not in welcome
+    assert socket.gethostname() not in welcome
+    assert str(node.worker_pid()) not in welcome

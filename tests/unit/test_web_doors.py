@@ -1,0 +1,40 @@
+"""What is told over HTTP: on stand-ins for what is not as expected, and on Crossbar's page for what is not there."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+from trishula_router.web_doors import guard_web
+
+
+def test_what_is_not_as_expected_is_named_and_left_alone() -> None:
+    nothing: Any = SimpleNamespace(Request=SimpleNamespace(), Site=SimpleNamespace(), Resource404=SimpleNamespace())
+    assert guard_web(nothing, nothing, nothing, nothing) == [
+        "twisted.web.server.Request.gotLength",
+        "twisted.web.server.Site.acceptableProtocols",
+        "crossbar.webservice.base.Resource404.render_GET",
+        "crossbar.webservice.static.set_cross_origin_headers",
+        "autobahn.wamp.message.Welcome.marshal",
+    ]
+
+
+def test_crossbar_s_page_for_what_is_not_there_still_tells_of_the_process() -> None:
+    """When this fails, Crossbar's own page tells no more, and the one in its place can go."""
+    from crossbar.webservice.base import Resource404
+
+    told: dict[str, Any] = {}
+
+    def render(**what: Any) -> str:
+        told.update(what)
+        return ""
+
+    page = SimpleNamespace(render=render)
+    templates = SimpleNamespace(get_template=lambda name: page)
+    transport = SimpleNamespace(getPeer=lambda: SimpleNamespace(host="127.0.0.1", port=1))
+    Resource404(templates, b"/srv/secret").render_GET(
+        SimpleNamespace(setResponseCode=lambda code: None, transport=transport)
+    )
+    assert told["directory"] == "/srv/secret"
+    assert told["workerPid"] == str(os.getpid())
