@@ -75,7 +75,14 @@ class Audit:
         self._settlement = settlement
         self._missing = missing
         self._ahead_ms = ahead_ms
+        #: (of the record that tells it, by how much) each time that this node's clock was set since its start.
+        self._set_by: list[tuple[int, int]] = []
+        self._since = store.high_water
         self._warning = warning
+
+    def follow_clock(self, by_ms: int, position: int) -> None:
+        """The node's clock was set: it is ahead by so much behind the record at a position."""
+        self._set_by.append((position, by_ms))
 
     async def status(self, agent: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The states of messages that the agent sent or received; ids it has nothing to do with are left out.
@@ -251,8 +258,14 @@ class Audit:
     def _told(self, record: Record, facts: dict[str, Any]) -> dict[str, Any]:
         node, sequence = self._store.place(record.position)
         told = {"seq": sequence, "node": node or self._node, "at": record.at, "kind": record.kind, **facts}
-        ahead_ms = self._ahead_ms(node) if node else None
+        ahead_ms = self._ahead_ms(node) if node else self._was_ahead_ms(record.position)
         return told if ahead_ms is None or abs(ahead_ms) < TOLERATED_MS else {**told, "clock_ahead_ms": ahead_ms}
+
+    def _was_ahead_ms(self, position: int) -> int:
+        """By how much this node's clock was ahead of what it is now when it wrote a record, in this run of the node."""
+        if position <= self._since:
+            return 0
+        return -sum(by_ms for at, by_ms in self._set_by if position < at)
 
     async def verify(self) -> dict[str, Any]:
         """Check the chain and the checksums of all bodies."""

@@ -8,9 +8,10 @@ worker's reactor is put on the monotonic clock (:func:`trishula.surroundings.use
 the wall clock's; but they are compared too: with the time to live of a message, with the end of a pause, with an
 agent's last beat. A step of the machine's clock must not expire messages by the thousand, nor keep them for ever. So a
 node reads the wall clock when it starts, counts on from there by a clock that doesn't step, and follows the wall clock
-by at most 1 % of the time that passes (:class:`trishula.steady_clock.SteadyClock`): enough for what NTP corrects, and
-a step of an hour is made up for in four days. Who wants the node on the new time at once, restarts it; the log says so.
-Across a restart the wall clock counts as it is: nothing else knows how long the machine was off.
+by at most 1 % of the time that passes (:class:`trishula.steady_clock.SteadyClock`): enough for what NTP corrects. A
+step that lasts for a minute is believed, and then all of the node's instants jump together, so that spans go on as they
+were (:mod:`.timeline`); the same where the clock was set while the node was not running. After a start of the machine
+the wall clock counts as it is: nothing else knows how long the machine was off.
 
 :class:`Clock` is the part of Twisted's reactor that the rules are given. Twisted's own ``IReactorTime`` is a zope
 interface, which mypy can't follow; ``reactor`` and ``twisted.internet.task.Clock`` both fit this one.

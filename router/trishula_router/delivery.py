@@ -125,21 +125,21 @@ class Delivery:
         self._loading: set[str] = set()
         self._to_pump: set[str] = set()
         self._refilling: dict[str, list[Deferred[None]]] = {}
-        self._held_back = False
+        self._held_back: set[str] = set()
 
-    def hold_back(self) -> None:
-        """Let nothing go out until :meth:`let_go`."""
-        self._held_back = True
+    def hold_back(self, why: str) -> None:
+        """Let nothing go out until :meth:`let_go` was called for that reason and all others."""
+        self._held_back.add(why)
 
     @property
     def is_held_back(self) -> bool:
         """Whether nothing goes out yet."""
-        return self._held_back
+        return bool(self._held_back)
 
-    def let_go(self) -> None:
-        """Deliver from now on."""
-        if self._held_back:
-            self._held_back = False
+    def let_go(self, why: str) -> None:
+        """Deliver from now on, as far as it was held back for that reason."""
+        if why in self._held_back:
+            self._held_back.discard(why)
             self.pump_all()
 
     def arrived(self, entries: Iterable[Entry]) -> None:
@@ -265,6 +265,9 @@ class Delivery:
         mailbox = self._mailroom.mailbox(fetch.address)
         while mailbox.wants_refill:
             await self._refill(mailbox)
+        if self._held_back:
+            # Since then.
+            return []
         # The answer is one WebSocket message: over the client's limit it would end its session, again and again.
         entries = await self._with_bodies(self._take(mailbox, fetch.room, ROOM_BYTES))
         fitting = 0 if fetch.gone else next(iter(_parcels(entries)), 0)
@@ -515,10 +518,13 @@ class Delivery:
         try:
             after, limit = mailbox.begin_refill()
             stored = await self._store.head(name, after, limit)
-            mailbox.refill([Entry.of(message) for message in stored], limit)
-            for message in stored:
-                if message.due_at:
-                    self._mailroom.pause(name, message.due_at)
+            entries = [Entry.of(message) for message in stored]
+            for entry in entries:
+                if entry.due_at:
+                    # No pause is longer; a clock that was wrong then, or is now, says otherwise.
+                    entry.due_at = min(entry.due_at, self._now() + round(self._policy.backoff.cap_s * 1000))
+                    self._mailroom.pause(name, entry.due_at)
+            mailbox.refill(entries, limit)
         finally:
             for waiting in self._refilling.pop(name):
                 waiting.callback(None)

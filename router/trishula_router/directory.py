@@ -125,6 +125,9 @@ _LOOK_WITHIN_MS = 60_000
 
 _PRESENT = ("online", "busy")
 
+#: What of an agent is an instant.
+_INSTANTS = ("seen_at", "busy_until", "beat_at", "progress_at", "since")
+
 
 def presence_of(known: Known, *, now: int, policy: PresencePolicy) -> tuple[str, str]:
     """(presence, reason) of an agent at ``now`` (ms)."""
@@ -283,6 +286,21 @@ class Directory:
         known = self._known.get(agent)
         one = None if known is None else known.sessions.get(session)
         return max(one.skews_ms) if one is not None and one.skews_ms else None
+
+    def follow_clock(self, by_ms: int) -> None:
+        """The node's clock was set: it is ahead by so much now, and what is known was known at an earlier instant."""
+        for agent, known in self._known.items():
+            for one in known.sessions.values():
+                one.joined_at += by_ms
+                one.skews_ms = []
+            for name in _INSTANTS:
+                at = getattr(known, name)
+                if at is not None:
+                    setattr(known, name, at + by_ms)
+            # Measured by the clock as it was.
+            known.skews_ms, known.look_at = [], None
+            self._touched[agent] = None
+        self._looks = []
 
     def left(self, session: int) -> str | None:
         """A session is gone; returns whose it was."""

@@ -38,7 +38,6 @@ from trishula import uris
 from trishula.distribution import version
 from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
 from trishula.names import Address
-from trishula.steady_clock import SteadyClock
 from trishula.surroundings import use_monotonic_timers
 from trishula.texts import show_value
 from trishula_router.agents_file import KEPT_FILE, AgentsFileError
@@ -58,6 +57,7 @@ from trishula_router.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Pri
 from trishula_router.settlement import News
 from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite import open_store
+from trishula_router.timeline import NOTE, Timeline
 from trishula_router.web_doors import guard_web
 
 __all__ = ["READY_FILE", "NodeSession"]
@@ -86,11 +86,19 @@ def steady_ms() -> float:
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) / 1e6
 
 
+def boot_id() -> str:
+    """Names this start of the machine; "" where nothing does."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def say_stepped(gap_ms: float) -> None:
     """The machine's clock was set."""
     log.warn(
         "the machine's clock is {gap} s {way} the node's now: somebody has set it; nothing expires earlier or later by "
-        "that, and the node's times follow it slowly; restart the node to have them follow at once",
+        "that, and if it stays so for a minute, the node believes it",
         gap=round(abs(gap_ms) / 1000, 3),
         way="ahead of" if gap_ms > 0 else "behind",
     )
@@ -150,13 +158,22 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             limit_bytes=config.limits.store_bytes,
             node=config.node,
         )
+        timeline = Timeline.go_on(
+            (await store.remembered(NOTE)).get(NOTE),
+            boot=boot_id(),
+            arrival=sum(origin.sequence for origin in store.origins()),
+            wall_ms=wall_clock_ms,
+            steady_ms=steady_ms,
+            stepped=say_stepped,
+        )
         node = Node(
             config,
             store,
             Principals(config.agents_file, config.state_dir / KEPT_FILE),
             self,
             clock=reactor,
-            now=SteadyClock(wall_clock_ms, steady_ms, say_stepped),
+            now=timeline.clock,
+            timeline=timeline,
             random=random.random,
             version=version(),
         )

@@ -180,6 +180,25 @@ class Mailbox:
         if self.held.pop(entry.position, None) is not None:
             self.discount(entry.size_bytes)
 
+    def follow_clock(self, by_ms: int, after: int, due_at_most: int) -> set[int]:
+        """The node's clock was set: what is in memory ends, and is due, in as long as before.
+
+        Args:
+            by_ms: it is ahead by so much now.
+            after: messages with an ``arrival`` up to this one stay as they are.
+            due_at_most: nothing is due later; what was written by another clock may say so.
+
+        Returns:
+            when something is due.
+        """
+        for entry in (*self._waiting.values(), *self.held.values()):
+            if entry.arrival > after:
+                entry.expires_at += by_ms
+                entry.due_at = entry.due_at and entry.due_at + by_ms
+            entry.due_at = min(entry.due_at, due_at_most)
+        self._place_anew(self._waiting.values())
+        return {entry.due_at for entry in self._waiting.values() if entry.due_at}
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing is open here."""

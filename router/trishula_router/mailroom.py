@@ -163,6 +163,14 @@ class Mailroom:
             del self._mailboxes[address]
             self._capabilities.pop(address, None)
 
+    def follow_clock(self, by_ms: int, after: int, due_at_most: int) -> None:
+        """The node's clock was set; see :meth:`Mailbox.follow_clock`."""
+        self._pauses = [(min(at + by_ms, due_at_most), address) for at, address in self._pauses]
+        heapq.heapify(self._pauses)
+        for address, mailbox in self._mailboxes.items():
+            for due_at in mailbox.follow_clock(by_ms, after, due_at_most):
+                self.pause(address, due_at)
+
     def drop_unused(self, is_wanted: Callable[[str], bool]) -> None:
         """Forget the empty mailboxes of instances that nobody wants: to be called now and then.
 

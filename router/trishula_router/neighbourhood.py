@@ -140,6 +140,11 @@ class Neighbourhood:
                     "closed; run one session of an agent, or give each its own instance",
                 )
 
+    def follow_clock(self, by_ms: int) -> None:
+        """The node's clock was set: it is ahead by so much now."""
+        self._neighbours.follow_clock(by_ms)
+        self.tell_soon()
+
     def sighted(self, peer: str, is_there: bool) -> None:
         """A peer came into sight, or is away."""
         now = self._now()

@@ -120,6 +120,13 @@ class Neighbours:
 
     # -- the directory -------------------------------------------------------------------------------------------------
 
+    def follow_clock(self, by_ms: int) -> None:
+        """The node's clock was set: it is ahead by so much now, and so is what was heard."""
+        for one in self._neighbours.values():
+            agents = [_by_own_clock(entry, -by_ms) for entry in one.presence.agents]
+            one.presence = msgspec.structs.replace(one.presence, agents=agents)
+            one.away_since = None if one.away_since is None else one.away_since + by_ms
+
     def lost(self, name: str, now: int) -> list[dict[str, Any]]:
         """A peer can't be reached; returns the entries of the agents that were there."""
         one = self._neighbours.get(name)

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from trishula import uris
 from trishula.errors import NodeStopping, NotAllowed, ReadsTooSlowly, StorageFailed, StorageFull, TokenInvalid
 from trishula.names import Address, is_capability
+from trishula.units import show_duration
 from trishula_router.admission import Admission
 from trishula_router.arguments import token_of
 from trishula_router.audit import Audit
@@ -52,6 +53,7 @@ from trishula_router.retention import Retention
 from trishula_router.room import Room
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import State, Store
+from trishula_router.timeline import Timeline
 from trishula_router.tokens import digest_of
 
 __all__ = ["Caller", "Node", "Router", "Verb"]
@@ -71,6 +73,10 @@ SEEN_ROUND_S = 60.0
 CATCH_UP_PATIENCE_S = 1.5
 #: Under what the store remembers it.
 _SEEN_PREFIX = "seen:"
+#: Why nothing goes out.
+_CATCHING_UP, _SETTING_CLOCK = "catching up", "setting the clock"
+#: How soon a clock is set again that could not be, because the store failed.
+_CLOCK_RETRY_S = 10.0
 
 
 class Router(Outlet, Protocol):
@@ -99,6 +105,7 @@ class Node:
         router: the way out.
         clock: timers.
         now: the wall clock in ms.
+        timeline: whose clock ``now`` is; without one the node never sets its clock.
         random: spreads pauses.
         version: what runs, for the journal and ``node.status``.
     """
@@ -114,6 +121,7 @@ class Node:
         now: Callable[[], int],
         random: Callable[[], float],
         version: str,
+        timeline: Timeline | None = None,
     ) -> None:
         self.config = config
         self.store = store
@@ -122,7 +130,10 @@ class Node:
         self._clock = clock
         self.now = now
         self.version = version
+        self.timeline = timeline
         self.started_at = now()
+        self._clock_retry_s = 0.0
+        self._is_setting_clock = False
         self._stopping = False
         self._timers: list[Timer] = []
         #: What the edge knows of the connections to this node, for ``node.status``.
@@ -181,7 +192,7 @@ class Node:
             post=router.post,
             absorb=inflow.absorb,
             sighted=lambda peer, there: self.neighbourhood.sighted(peer, there),
-            caught_up=self.delivery.let_go,
+            caught_up=lambda: self.delivery.let_go(_CATCHING_UP),
             clock=clock,
             now=now,
         )
@@ -249,6 +260,7 @@ class Node:
         remembered = await self.store.remembered(_SEEN_PREFIX)
         self.directory.recall({key.removeprefix(_SEEN_PREFIX): _read_seen(text) for key, text in remembered.items()})
         await self.departures.begin()
+        self._remember_timeline()
         facts = {"node": self.config.node, "version": self.version, "pid": os.getpid()}
         try:
             await self.store.note(Kind.NODE_STARTED, facts, self.now())
@@ -261,8 +273,8 @@ class Node:
         self._every(SEEN_ROUND_S, self._remember_all)
         if self.config.peers:
             # What was done elsewhere while this node was away is not to be delivered again, if that can be known soon.
-            self.delivery.hold_back()
-            self._timers.append(self._clock.callLater(CATCH_UP_PATIENCE_S, self.delivery.let_go))
+            self.delivery.hold_back(_CATCHING_UP)
+            self._timers.append(self._clock.callLater(CATCH_UP_PATIENCE_S, self.delivery.let_go, _CATCHING_UP))
         self.peering.start()
         self.neighbourhood.start()
 
@@ -277,6 +289,7 @@ class Node:
             if timer.active():
                 timer.cancel()
         self._remember(self.directory.memory())
+        self._remember_timeline()
         try:
             await self.store.note(Kind.NODE_STOPPED, {"node": self.config.node}, self.now())
         except (StorageFull, StorageFailed):
@@ -313,6 +326,46 @@ class Node:
         self.settlement.take_back_overdue()
         self.delivery.tick()
         self.tell_presence()
+        await self._look_at_clock()
+
+    async def _look_at_clock(self) -> None:
+        """Believe a step of the machine's clock that lasts."""
+        by_ms = 0 if self.timeline is None else self.timeline.lasting_ms
+        if not by_ms or self._stopping or self._clock.seconds() < self._clock_retry_s:
+            return
+        assert self.timeline is not None
+        # Until the store has it, what is open has the instants of the clock as it was: nothing may be judged by them.
+        self._is_setting_clock = True
+        self.delivery.hold_back(_SETTING_CLOCK)
+        self.peering.hold()
+        self.timeline.clock.jump(by_ms)
+        since = self.timeline.since
+        try:
+            await self.store.follow_clock(by_ms, since, self.timeline.notes(), self.now())
+        except (StorageFull, StorageFailed):
+            self.timeline.clock.jump(-by_ms)
+            self._clock_retry_s = self._clock.seconds() + _CLOCK_RETRY_S
+        else:
+            self._clock_was_set(by_ms, since)
+        finally:
+            self._is_setting_clock = False
+            self.peering.go_on()
+            self.delivery.let_go(_SETTING_CLOCK)
+
+    def _clock_was_set(self, by_ms: int, since: int) -> None:
+        log.warn(
+            "the machine's clock has been {span} {way} the node's for a minute, so the node believes it: its times "
+            "have jumped by that, and what lives or waits for a span goes on as before",
+            span=show_duration(abs(by_ms) / 1000),
+            way="ahead of" if by_ms > 0 else "behind",
+        )
+        # The store answers in order, so what is in memory is all from before.
+        self.mailroom.follow_clock(by_ms, since, self.now() + round(self.config.delivery.backoff.cap_s * 1000))
+        self.directory.follow_clock(by_ms)
+        self.neighbourhood.follow_clock(by_ms)
+        self.audit.follow_clock(by_ms, self.store.high_water)
+        self.started_at += by_ms
+        self.tell_presence()
 
     async def _forget(self) -> None:
         await self.retention.round()
@@ -329,7 +382,8 @@ class Node:
                 # It is tried again later.
                 self.instances.remember(address, self._clock.seconds())
         self.mailroom.drop_unused(self.instances.is_there)
-        await self.settlement.expire()
+        if not self._is_setting_clock:
+            await self.settlement.expire()
         # What a fault made nobody pump waits no longer than a round.
         self.delivery.pump_all()
 
@@ -346,6 +400,12 @@ class Node:
 
     async def _remember_all(self) -> None:
         self._remember(self.directory.memory())
+        self._remember_timeline()
+
+    def _remember_timeline(self) -> None:
+        if self.timeline is not None:
+            kept = self.store.remember(self.timeline.notes())
+            kept.addErrback(log_fault, log, "it could not be kept how the node's clock stands")
 
     def _remember(self, seen: Mapping[str, Seen]) -> None:
         """Keep for the next run of the node when agents were there last: what changed since it was kept last."""

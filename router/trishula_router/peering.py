@@ -135,6 +135,9 @@ class Peering:
         self._owed: deque[tuple[int, Callable[[int], None], int]] = deque()
         self._owed_bytes = 0
         self._stopped = False
+        # Whether this node's clock is being set; and how often it was.
+        self._is_held = False
+        self._settings = 0
 
     def start(self) -> None:
         """Begin to say hello, if there is anybody to say it to."""
@@ -199,16 +202,21 @@ class Peering:
             self._pump(name)
 
     def _pump(self, name: str) -> None:
-        if self._stopped or name in self._extracting or name in self.faults:
+        if self._stopped or self._is_held or name in self._extracting or name in self.faults:
             return
         run = self.replication.next_run(name, self._store.origins(), self._clock.seconds())
         if run is None:
             return
         self._extracting.add(name)
+        settings = self._settings
 
         def send(extract: Extract) -> None:
             self._extracting.discard(name)
             if not extract.records or self._stopped:
+                return
+            if settings != self._settings:
+                # Its instants are by the clock as it was.
+                self._pump(name)
                 return
             journal = _Journal(self._node, self._writer_of(run.origin), extract, self._now())
             self._post(name, JOURNAL, msgspec.msgpack.encode(journal))
@@ -222,6 +230,17 @@ class Peering:
                 log.failure("the journal could not be read for {peer}", failure, peer=name)
 
         self._store.extract(run.origin, run.after, limit=RUN_RECORDS, limit_bytes=RUN_BYTES).addCallbacks(send, fail)
+
+    def hold(self) -> None:
+        """This node's clock is being set: hand out no instants until :meth:`go_on`."""
+        self._is_held = True
+        self._settings += 1
+
+    def go_on(self) -> None:
+        """The clock is set."""
+        self._is_held = False
+        self.clocks.was_set()
+        self._pump_all()
 
     def _writer_of(self, number: int) -> str:
         return next((one.node for one in self._store.origins() if one.number == number and number), self._node)

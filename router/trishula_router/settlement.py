@@ -418,7 +418,8 @@ class Settlement:
                 for position, message in over.items()
                 if message.state is State.OPEN
                 and position not in self._mailroom.leases
-                and (message.is_kept_here or message.expires_at <= self._now() - FOREIGN_EXPIRY_MS)
+                # Asked again, because the node's clock may have been set since it was asked first.
+                and message.expires_at <= self._now() - (0 if message.is_kept_here else FOREIGN_EXPIRY_MS)
             ]
             if not entries:
                 return count

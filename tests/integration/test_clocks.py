@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,45 @@ async def test_operators_are_warned(cluster: Cluster, ahead_s: float) -> None:
         assert abs(peer["clock_ahead_ms"] / 1000 - expected_s) < 0.5
         await operator.leave()
         cluster[node].wait_log("have both follow NTP", 10.0)
+
+
+@on_reactor
+async def test_a_node_believes_a_step_that_lasts(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, ["agni", "rushabdev"], aheads_s={"agni": -3 * 3600.0})
+    for agent in ("alpha", "beta"):
+        cluster.token(agent)
+    cluster.token("dc", operator=True)
+    node, dials = cluster["agni"], cluster.dials["agni"]
+    with cluster:
+        alpha, operator = await at(cluster, "agni", "alpha"), await at(cluster, "agni", "dc")
+        # As a machine whose clock was wrong when it started.
+        await send(alpha, id="m1", ttl_ms=3600_000)
+        before = (await operator.call(uris.NODE_STATUS))["started_at"]
+        dials.ahead_ms = 0
+        await until_told(operator, lambda status: abs(status["clock_gap_ms"] - 3 * 3600_000) < 5000)
+        # A restart is no way to have it believed sooner, and changes nothing of it.
+        node.stop()
+        node.restart()
+        alpha = await at(cluster, "agni", "alpha")
+        await send(alpha, id="m2", ttl_ms=3600_000)
+        # Nobody answers the node's pings meanwhile.
+        node.wait_log("so the node believes it", 120.0)
+        alpha, operator = await at(cluster, "agni", "alpha"), await at(cluster, "agni", "dc")
+        status = await operator.call(uris.NODE_STATUS)
+        assert abs(status["clock_gap_ms"]) < 100
+        assert abs(status["started_at"] - before - 3 * 3600_000) < 120_000
+        assert await state_at(alpha, "m1") == await state_at(alpha, "m2") == "accepted"
+        beta = await at(cluster, "agni", "beta")
+        deliveries = (await beta.call(uris.MAILBOX_FETCH))["deliveries"]
+        assert [one["message"]["id"] for one in deliveries] == ["m1", "m2"]
+        assert await beta.call(uris.MAILBOX_ACK, [one["token"] for one in deliveries]) == [True, True]
+        (life,) = (await alpha.call(uris.AUDIT_WHY, "m2"))["messages"]
+        assert 0 <= life["settled_at"] - life["accepted_at"] < 120_000
+        assert abs(life["settled_at"] - time.time() * 1000) < 60_000
+
+
+async def until_told(operator: PlainClient, holds: Callable[[dict[str, Any]], bool]) -> None:
+    async def ask() -> bool:
+        return holds(await operator.call(uris.NODE_STATUS))
+
+    await until(ask)

@@ -20,6 +20,7 @@ from trishula_router.options import DeliveryPolicy, Limits, NodeConfig, Presence
 from trishula_router.principals import AGENT_ROLE, OPERATOR_ROLE, Principals
 from trishula_router.settlement import News
 from trishula_router.store.interface import Store
+from trishula_router.timeline import Timeline
 
 __all__ = ["LIMITS", "POLICY", "PRESENCE", "START_MS", "Outlet", "Rig"]
 
@@ -100,6 +101,7 @@ class Rig:
         name: the node's.
         peers: the names of the nodes that it is linked with.
         ahead_ms: how far its wall clock is ahead of the true one.
+        timeline: whose clock the node has; without one that never steps.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Rig:
         name: str = "single",
         peers: tuple[str, ...] = (),
         ahead_ms: int = 0,
+        timeline: Timeline | None = None,
     ) -> None:
         self.clock = clock
         self.ahead_ms = ahead_ms
@@ -132,9 +135,10 @@ class Rig:
             Principals(self.agents_file),
             self.outlet,
             clock=timers,
-            now=self.now,
+            now=self.now if timeline is None else timeline.clock,
             random=lambda: 0.0,
             version="0",
+            timeline=timeline,
         )
         self.verbs = self.node.procedures()
         self._agent_of: dict[int, tuple[str, str]] = {}

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from tests.support.nodes import Rig
 from trishula_router.peering import PRESENCE
 from trishula_router.store.interface import Store
+from trishula_router.timeline import Timeline
 
 __all__ = ["Nodes"]
 
@@ -45,8 +46,8 @@ class Nodes:
         for name in stores:
             self.boot(name)
 
-    def boot(self, name: str) -> Rig:
-        """Start a node, or start it again."""
+    def boot(self, name: str, timeline: Timeline | None = None) -> Rig:
+        """Start a node, or start it again; with a clock that the test sets."""
         directory = self._directory / name
         directory.mkdir(exist_ok=True)
         peers = tuple(peer for peer in self.stores if peer != name)
@@ -58,6 +59,7 @@ class Nodes:
             name=name,
             peers=peers,
             ahead_ms=self._aheads_ms.get(name, 0),
+            timeline=timeline,
         ).start()
         return self.rigs[name]
 

@@ -245,6 +245,9 @@ class HeldStore:
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
         return self._ask(self._writes, "remember", lambda: self.inner.remember(notes))
 
+    def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
+        return self._ask(self._writes, "follow_clock", lambda: self.inner.follow_clock(by_ms, after, notes, at))
+
     def remembered(self, prefix: str) -> Deferred[dict[str, str]]:
         return self._ask(self._reads, "remembered", lambda: self.inner.remembered(prefix))
 

@@ -10,7 +10,7 @@ from twisted.internet.base import DelayedCall, ReactorBase
 from twisted.internet.task import Clock
 
 from tests.support.nodes import START_MS, Rig
-from trishula.steady_clock import STEP_MS, SteadyClock
+from trishula.steady_clock import BELIEVED_AFTER_MS, STEP_MS, SteadyClock
 from trishula.surroundings import use_monotonic_timers
 from trishula_router.store.memory import MemoryStore
 
@@ -52,6 +52,53 @@ def test_a_step_moves_it_by_a_hundredth_of_the_time_that_passes(step_ms: float) 
     machine.run(60_000)
     assert 60_000 - 601 <= machine.node() - before <= 60_000 + 601
     assert machine.steps == [step_ms]
+
+
+@pytest.mark.parametrize("step_ms", [HOUR_MS, -HOUR_MS, STEP_MS])
+def test_a_step_lasts_after_a_minute(step_ms: float) -> None:
+    machine = Machine()
+    machine.set_by_ms = step_ms
+    machine.run(BELIEVED_AFTER_MS - 100)
+    assert machine.node.lasting_ms == 0
+    machine.run(1000)
+    # Less what was followed meanwhile; of the smallest step there is nothing left to believe.
+    expected = step_ms - 609 * (1 if step_ms > 0 else -1)
+    assert machine.node.lasting_ms == (pytest.approx(expected, abs=2) if abs(expected) >= STEP_MS else 0)
+
+
+def test_a_step_that_goes_on_stepping_is_not_believed() -> None:
+    machine = Machine()
+    for step in range(10):
+        machine.set_by_ms = HOUR_MS * (1 + step % 2)
+        machine.run(BELIEVED_AFTER_MS / 2)
+        assert machine.node.lasting_ms == 0
+
+
+def test_it_jumps_when_it_is_told_to() -> None:
+    machine = Machine()
+    machine.set_by_ms = HOUR_MS
+    machine.run(2 * BELIEVED_AFTER_MS)
+    before, by_ms = machine.node(), machine.node.lasting_ms
+    machine.node.jump(by_ms)
+    assert machine.node() == before + by_ms
+    assert abs(machine.node() - machine.wall()) <= 1
+    assert machine.node.lasting_ms == 0
+    # The next step is news again.
+    machine.set_by_ms = 0
+    machine.run(1000)
+    assert len(machine.steps) == 2
+
+
+def test_it_goes_on_as_it_was_after_a_restart() -> None:
+    machine = Machine()
+    machine.set_by_ms = HOUR_MS
+    again = SteadyClock(machine.wall, lambda: machine.passed_ms, machine.steps.append, machine.node.offset_ms)
+    assert again() == machine.node()
+    assert abs(again.gap_ms - HOUR_MS) < 1
+    # What is no step is taken over at once.
+    machine.set_by_ms = 1500
+    again = SteadyClock(machine.wall, lambda: machine.passed_ms, machine.steps.append, machine.node.offset_ms)
+    assert (again(), again.gap_ms) == (int(machine.wall()), 0)
 
 
 def test_it_catches_up_in_the_end_and_stays() -> None:

@@ -7,13 +7,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from twisted.internet.defer import Deferred
 
-from tests.support.nodes import Rig
+from tests.support.nodes import START_MS, Rig
 from tests.support.pair import Nodes
 from tests.support.stores import result_of
 from trishula import uris
+from trishula.steady_clock import SteadyClock
 from trishula_router.peering import HELLO, JOURNAL, PRESENCE
 from trishula_router.store.memory import MemoryStore
+from trishula_router.timeline import Timeline
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -285,3 +288,42 @@ def test_nodes_of_the_version_before_are_understood_and_understand(tmp_path: Pat
     assert there.call(boss, uris.ADMIN_DEAD_REPLAY, [letter["seq"]]) == [True]
     nodes.settle()
     assert state_of(here, dc, "m1") == state_of(there, boss, "m1") == "delivered"
+
+
+# -- a node whose clock is set -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step_ms", [3 * HOUR_MS, -3 * HOUR_MS])
+def test_a_node_that_believes_a_step_and_its_peer_go_on_with_the_same_spans(tmp_path: Path, step_ms: int) -> None:
+    nodes = linked(tmp_path)
+    here = nodes.rigs["agni"]
+    result_of(Deferred.fromCoroutine(nodes.rigs["rushabdev"].node.stop()))
+    set_by_ms = 0
+    timeline = Timeline(
+        SteadyClock(
+            lambda: START_MS + nodes.clock.seconds() * 1000 + set_by_ms,
+            lambda: nodes.clock.seconds() * 1000,
+            lambda gap_ms: None,
+        ),
+        "boot",
+    )
+    there = nodes.boot("rushabdev", timeline)
+    nodes.advance(2.0)
+    dc, dc_there = here.join("dc"), there.join("dc")
+    send(nodes, here, dc, id="from.here", ttl_ms=300_000)
+    send(nodes, there, dc_there, id="from.there", ttl_ms=300_000)
+    set_by_ms = step_ms
+    nodes.advance(100.0)
+    assert abs(there.node.now() - here.now() - step_ms) < 1000
+    send(nodes, there, dc_there, id="later", ttl_ms=300_000)
+    for rig, session in ((here, dc), (there, dc_there)):
+        assert rig.states(session, "from.here", "from.there") == {"from.here": "accepted", "from.there": "accepted"}
+        (peer,) = rig.call(session, uris.NODE_STATUS)["peers"]
+        assert abs(abs(peer["clock_ahead_ms"]) - abs(step_ms)) < 1000
+        for name, left_ms in (("from.here", 200_000), ("from.there", 200_000), ("later", 300_000)):
+            (message,) = result_of(rig.store.with_ids([name]))
+            assert message.expires_at - rig.node.now() == pytest.approx(left_ms, abs=1000)
+    nodes.advance(235.0)
+    for rig, session in ((here, dc), (there, dc_there)):
+        ends = {"from.here": "expired", "from.there": "expired", "later": "accepted"}
+        assert rig.states(session, *ends) == ends

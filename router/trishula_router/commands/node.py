@@ -14,6 +14,7 @@ from trishula import uris
 from trishula.cli.exits import Exit
 from trishula.cli.state import State, json_option
 from trishula.errors import TrishulaError
+from trishula.steady_clock import STEP_MS
 from trishula.units import show_bytes, show_duration
 from trishula_router.commands.keeping import backup, reseed, restore, verify
 from trishula_router.commands.keys import keys
@@ -191,5 +192,12 @@ def _show_status(known: dict[str, Any]) -> None:
             click.echo(f"  {line}")
         for peer in known.get("peers", ()):
             click.echo(f"  peer {_peer_line(peer)}")
+        # A node of an older version tells none.
+        if abs(gap_ms := known.get("clock_gap_ms", 0)) >= STEP_MS:
+            way = "ahead of" if gap_ms > 0 else "behind"
+            click.echo(
+                f"  clock: the machine's is {show_duration(abs(gap_ms) / 1000)} {way} the node's; if it stays so for a "
+                "minute, the node believes it"
+            )
         if known.get("agents_file_fault"):
             click.echo(f"  agents file: {known['agents_file_fault']}")

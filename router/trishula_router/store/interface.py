@@ -378,6 +378,16 @@ class Store(Protocol):
         May wait for the next verb, like :meth:`deliver`.
         """
 
+    def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
+        """The node's clock was set: have open messages end, and be due, in as long as before; and remember notes.
+
+        Args:
+            by_ms: it is ahead by so much now.
+            after: messages with an ``arrival`` up to this one stay as they are: another clock wrote them.
+            notes: see :meth:`remember`.
+            at: now, by the clock as it is now.
+        """
+
     def copy(self, node: str, extract: Extract, ahead_ms: int = 0) -> Deferred[Copied]:
         """Copy a run of another node's records, and bring the messages they tell of to the state they add up to.
 

@@ -304,6 +304,18 @@ class MemoryStore:
         self._notes.update(notes)
         return succeed(None)
 
+    def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
+        self._record(Kind.CLOCK_SET, {"by_ms": by_ms}, at)
+        for message in list(self._messages.values()):
+            if message.state is State.OPEN and message.arrival > after:
+                self._change(
+                    message.position,
+                    accepted_at=message.accepted_at + by_ms,
+                    expires_at=message.expires_at + by_ms,
+                    due_at=message.due_at and message.due_at + by_ms,
+                )
+        return self.remember(notes)
+
     def remembered(self, prefix: str) -> Deferred[dict[str, str]]:
         return succeed({key: text for key, text in self._notes.items() if key.startswith(prefix)})
 

@@ -75,8 +75,8 @@ class Recent:
             return
         last = self._records[-1].sequence if self._records else 0
         for one in fresh:
-            if one.record[1] == Kind.REPLAYED or (last and one.sequence != last + 1):
-                # A replay brings bodies along that are in the file.
+            if one.record[1] in (Kind.REPLAYED, Kind.CLOCK_SET) or (last and one.sequence != last + 1):
+                # A replay brings bodies along that are in the file, and when a clock is set, instants become others.
                 self._clear()
             last = one.sequence
             self._records.append(one)

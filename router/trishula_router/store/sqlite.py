@@ -420,13 +420,21 @@ class SqliteStore:
         return self._writer.submit(job, patience_s=NOTE_PATIENCE_S, draws=False)
 
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
-        def job(connection: sqlite3.Connection) -> None:
-            connection.executemany(
-                "INSERT INTO property VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                list(notes.items()),
-            )
+        return self._writer.submit(
+            lambda connection: _remember(connection, notes), patience_s=NOTE_PATIENCE_S, draws=False
+        )
 
-        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S, draws=False)
+    def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
+        def job(connection: sqlite3.Connection) -> None:
+            self._record(connection, at, Kind.CLOCK_SET, {"by_ms": by_ms})
+            connection.execute(
+                "UPDATE message SET accepted_at = accepted_at + :by, expires_at = expires_at + :by,"
+                " due_at = CASE due_at WHEN 0 THEN 0 ELSE due_at + :by END WHERE state = 0 AND arrival > :after",
+                {"by": by_ms, "after": after},
+            )
+            _remember(connection, notes)
+
+        return self._writer.submit(job)
 
     def copy(self, node: str, extract: Extract, ahead_ms: int = 0) -> Deferred[Copied]:
         def job(connection: sqlite3.Connection) -> Copied:
@@ -550,3 +558,10 @@ class SqliteStore:
 
         # Only now: until then the file is written to.
         return closed.addBoth(release)
+
+
+def _remember(connection: sqlite3.Connection, notes: Mapping[str, str]) -> None:
+    connection.executemany(
+        "INSERT INTO property VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        list(notes.items()),
+    )
