@@ -45,6 +45,7 @@ from trishula.outbox import Receipt
 from trishula.settings import Settings, load
 from trishula.steady_clock import SteadyClock
 from trishula.surroundings import Surroundings, real, use_monotonic_timers
+from trishula.texts import one_line
 from trishula.transport import Connection
 from trishula.uris import procedure_of
 
@@ -457,6 +458,14 @@ class Agent:
             sys.exit(int(exit_for(error)))
 
 
+class _LineFormatter(logging.Formatter):
+    """Keeps each message on its line: the errors of others are among them, who could forge lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
+
+
 def set_up_logging() -> None:
     """Logs to stderr if the program has set up nothing else, and Twisted's own warnings to the same place."""
     from twisted.logger import (
@@ -470,7 +479,9 @@ def set_up_logging() -> None:
     # Twisted's interfaces are not types that mypy can check.
     observer: Any = STDLibLogObserver()
     if not logging.getLogger().handlers:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(_LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
     # Autobahn reports each session's end as information, which we say in our own words.
     quiet: Any = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     warnings: Any = FilteringLogObserver(observer, [quiet])

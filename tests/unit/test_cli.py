@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import json
+import logging
 import re
 import sys
 import threading
@@ -18,7 +19,7 @@ import msgspec
 import pytest
 
 from tests.support.fakebus import FakeBus
-from trishula import errors, uris
+from trishula import agent, errors, uris
 from trishula.cli.exits import Exit, exit_for
 from trishula.cli.main import OWN_COMMANDS, cli, run
 from trishula.cli.state import State, local_time, plain
@@ -965,3 +966,34 @@ def test_local_time() -> None:
     assert local_time(1763856000123).endswith(".123")
     assert local_time(None) == "–"
     assert local_time(10**18) == str(10**18)
+
+
+#: What an agent's exception may say: to a terminal (ESC, and CSI and OSC as one character), and to who reads lines.
+FORGED = "no\x1b[2J\x9b31m\x9d0;title\x07\r\n2026-11-28 00:00:00 INFO all is well\u2028"
+
+
+@pytest.mark.parametrize("options", [(), ("--live",)])
+def test_what_a_procedure_fails_with_gives_no_orders_to_the_terminal(
+    trishula: Trishula, bus: FakeBus, options: tuple[str, ...]
+) -> None:
+    bus.error = errors.CallFailed(FORGED)
+    for ran in (trishula("call", "agni", "deploy", *options), trishula("call", "agni", "deploy", *options, "--json")):
+        assert ran.code == Exit.FAILED
+        assert all(char == "\n" or char.isprintable() for char in ran.out + ran.err)
+        assert len(ran.err.splitlines()) == 1
+    assert json.loads(ran.err)["message"] == FORGED
+
+
+def test_a_result_as_json_gives_no_orders_to_the_terminal(trishula: Trishula, bus: FakeBus) -> None:
+    bus.result = {"said": FORGED, FORGED: 1}
+    for ran in (trishula("call", "agni", "deploy"), trishula("call", "agni", "deploy", "--json")):
+        assert all(char == "\n" or char.isprintable() for char in ran.out)
+    assert ran.json == bus.result
+
+
+def test_a_line_of_an_agent_s_log_is_one_line() -> None:
+    formatter = agent._LineFormatter("%(levelname)s %(message)s")
+    record = logging.LogRecord("trishula", logging.ERROR, __file__, 1, "%s", (FORGED,), None)
+    line = formatter.format(record)
+    assert line.startswith("ERROR no\\x1b[2J\\x9b31m")
+    assert line.isprintable()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
 import os
 import sys
 import traceback
@@ -24,7 +23,7 @@ import click
 
 from trishula import distribution
 from trishula.cli.exits import Exit, exit_for
-from trishula.cli.state import State
+from trishula.cli.state import State, as_json, plain
 from trishula.distribution import INSTALL_NODE
 from trishula.errors import RemoteError, TrishulaError
 
@@ -182,9 +181,11 @@ def _say(state: State, sentence: str, code: int, *, uri: str | None = None, erro
             message_id = getattr(error, "message_id", None)
             if message_id is not None:
                 value["id"] = message_id
-        click.echo(json.dumps(value, ensure_ascii=False), err=True)
+        click.echo(as_json(value), err=True)
     else:
-        click.echo(f"trishula: {sentence}", err=True)
+        # Our own sentences may have several lines; those of others, who could forge such lines, have one.
+        lines = sentence.split("\n") if error is None else [sentence]
+        click.echo(f"trishula: {chr(10).join(map(plain, lines))}", err=True)
     return code
 
 

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
     from trishula.blocking import Bus
 
-__all__ = ["DURATION", "State", "json_option", "local_time", "milliseconds", "parse_json", "plain"]
+__all__ = ["DURATION", "State", "as_json", "json_option", "local_time", "milliseconds", "parse_json", "plain"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: JSON can escape half of a pair of UTF-16, and Python keeps it; nothing that leaves this process can hold it.
 _SURROGATE = re.compile("[\ud800-\udfff]")
+#: What terminals obey, or readers take for the end of a line, and JSON doesn't escape.
+_PASSES_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
 #: Wide enough for every table: what reads a pipe wants a row on a line.
 _PIPE_WIDTH = 200
 
@@ -75,7 +77,7 @@ class State:
 
     def line(self, value: object) -> None:
         """One JSON value on a line of its own, flushed: followers read it at once."""
-        click.echo(json.dumps(value, ensure_ascii=False))
+        click.echo(as_json(value))
         sys.stdout.flush()
 
 
@@ -168,6 +170,13 @@ def _decoded(content: bytes, source: str) -> str:
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not in JSON")
+
+
+def as_json(value: object) -> str:
+    """A value as JSON on one line, fit for a terminal: JSON lets some control characters pass as they are."""
+    text = json.dumps(value, ensure_ascii=False)
+    # They are in strings only, where an escape means the same.
+    return _PASSES_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def plain(value: object) -> str:
