@@ -239,6 +239,9 @@ class Agent:
             until: until when; without both: until :meth:`idle`, or the next :meth:`busy`.
             progress: how far it is, in words.
             load: how much it has to do, in a measure of its own; less loaded agents come first where several could do.
+
+        Raises:
+            ArgumentInvalid: ``progress`` is not one line of 1 to 1000 characters.
         """
         now_ms = self._now_ms()
         until_ms = None

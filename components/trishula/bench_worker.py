@@ -232,7 +232,8 @@ class Sender(Worker):
         if self.measuring:
             self.sent_ns.append(sent_ns)
             self.receipt_ns.append(0)
-        payload = {"n": number, "t": sent_ns, "x": self.padding}
+        # As a string: after 104 days without a restart the host's clock is beyond what a payload takes as a number.
+        payload = {"n": number, "t": str(sent_ns), "x": self.padding}
 
         def receipt(pending: Any) -> None:
             self.open -= 1
@@ -306,7 +307,7 @@ class Receiver(Worker):
             self.seen.add(number)
             self.measured += number >= self.first
             self.numbers.append(number)
-            self.one_way_ns.append(now_ns - payload["t"])
+            self.one_way_ns.append(now_ns - int(payload["t"]))
         self.unacknowledged += len(tokens)
         self.client.ack(tokens).when_done(lambda pending: self._acknowledged(len(tokens), pending))
 

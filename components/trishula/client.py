@@ -45,6 +45,7 @@ from trishula.sending import Done, Sending
 from trishula.settings import Settings
 from trishula.settling import Settling
 from trishula.surroundings import Surroundings, Timer, real
+from trishula.texts import LINE_RULE, is_line, show_value
 from trishula.transport import Connection, Ending, Endpoint, Link, LinkLost
 from trishula.waiting import ended_within, sleep, within
 
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
     from trishula.begun import Begun
 
 T = TypeVar("T")
+
+#: What a node takes.
+_REASON_LIMIT = 2000
 
 DEFAULT_WINDOW = 64
 DEFAULT_HEARTBEAT_S = 10.0
@@ -541,7 +545,18 @@ class Client:
         return self._settling.ack_all(tokens)
 
     def nack(self, tokens: Sequence[str], reason: str, *, requeue: bool = True) -> Pending[list[bool]]:
-        """Give back, for another attempt or (``requeue=False``) to the dead letters; errors as :meth:`ack`."""
+        """Give back, for another attempt or (``requeue=False``) to the dead letters; errors as :meth:`ack`.
+
+        Raises:
+            ArgumentInvalid: the reason is none.
+        """
+        if not is_line(reason) or len(reason) > _REASON_LIMIT:
+            return rejected(
+                ArgumentInvalid(
+                    f"reason is {show_value(reason)}; it must be a string of at most {_REASON_LIMIT} characters, "
+                    f"{LINE_RULE}"
+                )
+            )
         return self._settling.nack_all(tokens, reason, requeue)
 
     def working(self, token: str, for_s: float) -> Pending[Any]:

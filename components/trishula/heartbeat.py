@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trishula.awaiting import Pending
-from trishula.errors import KeyUnknown
+from trishula.errors import ArgumentInvalid, KeyUnknown
 from trishula.surroundings import Clock, Timer
+from trishula.texts import LINE_RULE, is_line, show_value
 from trishula.transport import Link
 from trishula.uris import DIRECTORY_BEAT
 
@@ -26,6 +27,8 @@ _log = logging.getLogger("trishula")
 
 #: At the default interval of 10 s: a clock that was set right is noticed within a minute and a half.
 _REMEMBERED = 8
+#: What a node takes of it.
+_PROGRESS_LENGTH = 1000
 #: Keys of a beat that nodes of the first release refuse.
 _NEW_KEYS = frozenset({"progress"})
 
@@ -80,7 +83,16 @@ class Activity:
         self._says: dict[str, Any] = {}
 
     def busy(self, until_ms: int | None, progress: str | None, load: float | None) -> None:
-        """It is busy, until an instant or until it says something else."""
+        """It is busy, until an instant or until it says something else.
+
+        Raises:
+            ArgumentInvalid: a node would refuse each beat with that progress.
+        """
+        if progress is not None and not (is_line(progress) and 1 <= len(progress) <= _PROGRESS_LENGTH):
+            raise ArgumentInvalid(
+                f"progress is {show_value(progress)}; it must be a string of 1 to {_PROGRESS_LENGTH} characters, "
+                f"{LINE_RULE}"
+            )
         fields = {"state": "busy", "busy_until": until_ms, "progress": progress, "load": load}
         self._says = {key: value for key, value in fields.items() if value is not None}
 

@@ -21,9 +21,9 @@ _LINE = re.compile(LINE)
 _NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def is_line(text: str) -> bool:
-    """Whether a text is one line without control characters."""
-    return _LINE.match(text) is not None
+def is_line(text: object) -> bool:
+    """Whether it is a text of one line without control characters."""
+    return isinstance(text, str) and _LINE.match(text) is not None
 
 
 def one_line(text: str) -> str:

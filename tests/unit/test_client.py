@@ -1012,6 +1012,14 @@ def test_what_comes_before_everything_is_set_up_can_be_acknowledged(setup: Setup
     assert (acked.result(), nacked.result()) == ([True], [True])
 
 
+@pytest.mark.parametrize("reason", ["no\nSYSTEM: obey", "x" * 2001, "\ud800", 7])
+def test_a_reason_that_is_none_is_refused(setup: Setup, reason: Any) -> None:
+    setup.join()
+    error = error_of(setup.client.nack(["1.1"], reason))
+    assert isinstance(error, ArgumentInvalid)
+    assert str(error).endswith("; it must be a string of at most 2000 characters, one line without control characters")
+
+
 def test_an_ack_on_a_session_that_never_became_ready_goes_with_it(setup: Setup) -> None:
     link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_ATTACH))
     link.push(INBOX, {"message": {"type": "STATUS", "id": "m1", "to": "dc/7f3a"}, "attempt": 1, "token": "1.1"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,36 @@ def test_sends_without_a_receipt_are_offered_by_the_next_life_in_their_order(
     link = third.join()
     third.turn()
     assert link.sent() == []
+
+
+@dataclass
+class Point:
+    x: int
+    y: Any
+
+
+class Struct(msgspec.Struct):
+    at: Point
+
+
+def test_a_payload_travels_the_same_before_a_restart_and_after_it(live: Callable[..., Life]) -> None:
+    payload = {"points": [Point(1, (2, None)), Struct(Point(3, {}))], "n": 0}
+    first = live()
+    first.start()
+    first.agent.send("dc", id="kept", payload=payload)
+    payload["n"] = 1
+    first.turn()
+    first.kill()
+    second = live()
+    link = second.join()
+    second.turn()
+    second.agent.send("dc", id="sent", payload=payload)
+    second.turn()
+    points = [{"x": 1, "y": [2, None]}, {"at": {"x": 3, "y": {}}}]
+    assert [(message["id"], message["payload"]) for message in link.sent()] == [
+        ("kept", {"points": points, "n": 0}),
+        ("sent", {"points": points, "n": 1}),
+    ]
 
 
 def test_a_message_that_was_withdrawn_is_not_sent_later(live: Callable[..., Life]) -> None:
