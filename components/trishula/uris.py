@@ -56,7 +56,9 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     ``after`` names the run before, if the client has its records, and ``begun`` lists as ``[from, id]`` what that one
     had begun and not ended: each of these failed once, the others cost nothing. Who tells neither, or starts anew
     without records, may lose a session with a message 20 times (4 for each attempt); then it is dead. ``host``, a line
-    for people: where the client runs.
+    for people: where the client runs; whoever is taken over is told it, and it is in the journal. Of processes that
+    take a mailbox over from each other, the one that has it after two takeovers within a minute keeps it; the others'
+    ``attach`` is refused as ``taken_over``, until nobody has tried for a while.
 ``mailbox.ack([token…])`` → ``[true | false…]``
     ``true``: the message is done (also when it already was). ``false``: no such message in the caller's mailboxes.
     May be repeated: yes.

@@ -163,6 +163,11 @@ class Delivery:
         consumer = self._consumers.get(str(address))
         return None if consumer is None else consumer.session
 
+    def life_of(self, address: Address) -> Life | None:
+        """What the client told of its process that an address's messages are pushed to."""
+        consumer = self._consumers.get(str(address))
+        return None if consumer is None else consumer.life
+
     def attach(
         self,
         address: Address,

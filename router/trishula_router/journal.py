@@ -55,7 +55,7 @@ class Kind(StrEnum):
     RESTORED = "restored"  # {epoch, former_epoch}: the store was put in place from a backup
     JOINED = "joined"  # {agent, session, role, instance?, capabilities}
     LEFT = "left"  # {agent, session, reason}
-    TAKEN_OVER = "taken_over"  # {agent, instance?, session, by}
+    TAKEN_OVER = "taken_over"  # {agent, address, session, by, host?}
     REFUSED = "refused"  # {agent, error, detail, more?}: more = how many before it were not noted one by one
     ACCEPTED = "accepted"  # {from, id, to, type, priority, bytes, sha256}
     DELIVERED = "delivered"  # {messages: [[position, attempt]…], to, session}

@@ -20,10 +20,12 @@ from trishula_router.delivery import Delivery
 from trishula_router.directory import Directory
 from trishula_router.instances import Instances
 from trishula_router.journal import Kind
+from trishula_router.losses import Life
 from trishula_router.neighbours import Neighbours, Presence
 from trishula_router.peering import PRESENCE
+from trishula_router.takeovers import Takeovers
 
-__all__ = ["Neighbourhood"]
+__all__ = ["Neighbourhood", "taken_over"]
 
 log = Logger()
 
@@ -33,6 +35,16 @@ PRESENCE_PERIOD_S = 2.0
 _CAPABILITIES_TOLD = 10
 
 
+def taken_over(address: str, host: str | None, node: str | None = None) -> str:
+    """What a session is told whose mailbox a newer one consumes: where that runs, and at which node if at another."""
+    where = "" if host is None else f", on {host},"
+    at = "" if node is None else f" at the node {node}"
+    return (
+        f"a newer session{where} consumes the mailbox of {address}{at} now, so this one was closed; run one session of "
+        "an agent, or give each its own instance"
+    )
+
+
 class Neighbourhood:
     """Who is where, over all nodes.
 
@@ -40,6 +52,7 @@ class Neighbourhood:
         node: the own node's name.
         peers: the names of the others.
         directory, delivery, instances: what this node knows by itself.
+        takeovers: counts mailboxes that change hands.
         post: sends a text to a peer: (peer, kind, text).
         announce: publishes an event for all.
         close_session: ends a session of this node: (session, error's URI, sentence).
@@ -55,6 +68,7 @@ class Neighbourhood:
         directory: Directory,
         delivery: Delivery,
         instances: Instances,
+        takeovers: Takeovers,
         *,
         post: Callable[[str, str, bytes], None],
         announce: Callable[[str, Mapping[str, Any]], None],
@@ -68,6 +82,7 @@ class Neighbourhood:
         self._directory = directory
         self._delivery = delivery
         self._instances = instances
+        self._takeovers = takeovers
         self._post = post
         self._announce = announce
         self._close_session = close_session
@@ -117,6 +132,11 @@ class Neighbourhood:
                 }
             ),
             self._now(),
+            {
+                name: (life.run, life.host)
+                for name in self._delivery.addresses()
+                if (life := self._delivery.life_of(Address.parse(name))) is not None
+            },
         )
         text = msgspec.msgpack.encode(presence)
         for peer in self._peers:
@@ -131,14 +151,13 @@ class Neighbourhood:
             address = Address.parse(name)
             session = self._delivery.session_of(address)
             if session is not None:
+                run, host = presence.holders.get(name, (None, None))
+                life = self._delivery.life_of(address)
+                if life is not None and run is not None and life.run != run:
+                    self._takeovers.note(name, self._clock.seconds())
                 facts = {"agent": address.agent, "address": name, "session": session, "by": presence.node}
-                self._note(Kind.TAKEN_OVER, facts)
-                self._close_session(
-                    session,
-                    TakenOver.uri,
-                    f"a newer session consumes the mailbox of {name} at the node {presence.node} now, so this one was "
-                    "closed; run one session of an agent, or give each its own instance",
-                )
+                self._note(Kind.TAKEN_OVER, facts if host is None else {**facts, "host": host})
+                self._close_session(session, TakenOver.uri, taken_over(name, host, presence.node))
 
     def follow_clock(self, by_ms: int) -> None:
         """The node's clock was set: it is ahead by so much now."""
@@ -199,6 +218,11 @@ class Neighbourhood:
             f'no agent that is present here or at a linked node announced "{capability}"; the message waits until one '
             f"does, or its time to live is over; " + (f"announced now: {told}" if known else "nothing is announced now")
         )
+
+    def holder_of(self, address: Address) -> Life | None:
+        """What is known of the process that consumes a mailbox at another node in reach."""
+        holder = self._neighbours.holder_of(str(address))
+        return None if holder is None else Life(holder[0], host=holder[1])
 
     def has_instance(self, address: str) -> bool:
         """Whether an instance is with another node, as far as this one has heard."""

@@ -38,6 +38,7 @@ class Presence(msgspec.Struct, frozen=True):
         instances: the instances that are with it.
         capabilities: those of the agents that it can deliver to now. A node that tells none, because it is of an older
             version, is handed no message.
+        holders: of the mailboxes that it delivers, the run of the client's process, and where that runs, if it told.
         sent_at: when this was said, ms, by the speaker's clock, as all instants in it are; 0 if it is of an older
             version.
     """
@@ -48,6 +49,7 @@ class Presence(msgspec.Struct, frozen=True):
     instances: list[str]
     capabilities: list[str] = []
     sent_at: int = 0
+    holders: dict[str, tuple[str, str | None]] = {}
 
 
 @dataclass(slots=True)
@@ -104,6 +106,13 @@ class Neighbours:
         for name, one in self._neighbours.items():
             if one.away_since is None and address in one.presence.claims:
                 return name
+        return None
+
+    def holder_of(self, address: str) -> tuple[str, str | None] | None:
+        """The run of the process that consumes a mailbox at a node in reach, and where that is."""
+        for one in self._neighbours.values():
+            if one.away_since is None and address in one.presence.claims:
+                return one.presence.holders.get(address)
         return None
 
     def able(self, capability: str) -> list[str]:

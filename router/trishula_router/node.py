@@ -53,6 +53,7 @@ from trishula_router.retention import Retention
 from trishula_router.room import Room
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import State, Store
+from trishula_router.takeovers import Takeovers
 from trishula_router.timeline import Timeline
 from trishula_router.tokens import digest_of
 
@@ -196,12 +197,14 @@ class Node:
             clock=clock,
             now=now,
         )
+        self.takeovers = Takeovers()
         self.neighbourhood = Neighbourhood(
             config.node,
             config.peers,
             self.directory,
             self.delivery,
             self.instances,
+            self.takeovers,
             post=router.post,
             announce=router.announce,
             close_session=router.close_session,
@@ -492,6 +495,10 @@ class Node:
     def ended_slow_reader(self, agent: str, sentence: str) -> None:
         """The edge ended a client's connection, which would have filled the memory."""
         self.refusals.refused(agent, ReadsTooSlowly, sentence, self._clock.seconds())
+
+    def seconds(self) -> float:
+        """The clock for spans."""
+        return self._clock.seconds()
 
     def note(self, kind: Kind, facts: Mapping[str, Any]) -> None:
         """Write a record that nobody waits for into the journal."""

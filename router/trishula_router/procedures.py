@@ -22,6 +22,7 @@ from trishula.texts import one_line, show_value
 from trishula_router import arguments
 from trishula_router.journal import Kind
 from trishula_router.losses import Life
+from trishula_router.neighbourhood import taken_over
 from trishula_router.principals import OPERATOR_ROLE
 from trishula_router.sender_clock import SenderClock
 
@@ -120,6 +121,10 @@ class Procedures:
                 f"a newer session consumes the mailbox of {address} already; run one session of an agent, or give each "
                 "its own instance"
             )
+        life = None
+        if options.run is not None:
+            life = Life(options.run, options.after, frozenset(options.begun), options.host)
+        self._contest(address, life, caller.session)
         if options.instance is not None:
             self._node.instances.present(str(address), caller.session)
         self._node.directory.attached(
@@ -135,11 +140,11 @@ class Procedures:
             caller.session,
             options.window or self._node.config.delivery.window,
             () if options.instance is not None else tuple(options.capabilities),
-            None if options.run is None else Life(options.run, options.after, frozenset(options.begun), options.host),
+            life,
         )
         self._node.neighbourhood.attached(address)
         if before is not None:
-            self._take_over(address, before, caller.session)
+            self._take_over(address, before, caller.session, life)
         self._node.tell_presence()
         place = self._place(options.epoch, options.position)
         return {
@@ -167,13 +172,33 @@ class Procedures:
         is_behind = position is not None and position > self._node.store.high_water
         return {**here, "epoch_changed": is_behind or epoch not in (None, self._node.store.epoch)}
 
-    def _take_over(self, address: Address, before: int, by: int) -> None:
-        self._node.note(Kind.TAKEN_OVER, {"agent": address.agent, "address": str(address), "session": before, "by": by})
-        sentence = (
-            f"a newer session consumes the mailbox of {address} now, so this one was closed; run one session of an "
-            "agent, or give each its own instance"
+    def _contest(self, address: Address, life: Life | None, session: int) -> None:
+        """Let no two processes take a mailbox over from each other for ever.
+
+        Raises:
+            TakenOver: one has it that keeps it.
+        """
+        own = self._node.delivery.session_of(address)
+        if own == session:
+            return
+        holder = (
+            self._node.delivery.life_of(address) if own is not None else self._node.neighbourhood.holder_of(address)
         )
-        self._node.router.close_session(before, TakenOver.uri, sentence)
+        if holder is None or life is None or holder.run == life.run:
+            return
+        quiet_s = self._node.takeovers.allow(str(address), self._node.seconds())
+        if quiet_s is not None:
+            raise TakenOver(
+                f"the mailbox of {address} changed hands too often, and {holder.host or 'another process'} keeps it; "
+                "stop one of the two, or give each its own instance (this one may try again when nobody has for "
+                f"{quiet_s:g} s)"
+            )
+
+    def _take_over(self, address: Address, before: int, by: int, life: Life | None) -> None:
+        facts = {"agent": address.agent, "address": str(address), "session": before, "by": by}
+        host = None if life is None else life.host
+        self._node.note(Kind.TAKEN_OVER, facts if host is None else {**facts, "host": host})
+        self._node.router.close_session(before, TakenOver.uri, taken_over(str(address), host))
 
     async def _ack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
         (raw,) = arguments.read_positional(args, "ack", 1, 1)

@@ -187,6 +187,44 @@ def test_a_call_to_an_absent_agent_names_the_message(users: Users) -> None:
     assert users.json("dc", "why", told["id"])["messages"][0]["state"] == "accepted"
 
 
+def test_copies_of_one_agent_come_to_rest(users: Users) -> None:
+    users.node.token("twin")
+    (users.directory / "twin.py").write_text('from trishula import Agent\n\nagent = Agent("twin")\n')
+    node = users.node
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "trishula.cli.main", "agent", "run", "./twin.py"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(
+                TRISHULA_URL=node.url,
+                TRISHULA_TOKEN=node.tokens["twin"],
+                TRISHULA_AGENT_STATE=str(users.directory / "twins"),
+            ),
+            cwd=users.directory,
+        )
+
+    copies = [start()]
+    try:
+        wait_for(lambda: "twin" in {one["agent"] for one in users.json("dc", "agents") if one["presence"] == "online"})
+        for _ in range(2):
+            copies.append(start())
+            _, err = copies[-2].communicate(timeout=60)
+            assert copies[-2].returncode == Exit.TAKEN_OVER
+            assert f"(process {copies[-1].pid}), consumes the mailbox of twin now" in err
+        copies.append(start())
+        _, err = copies[-1].communicate(timeout=60)
+        assert copies[-1].returncode == Exit.TAKEN_OVER
+        assert f"(process {copies[-2].pid}) keeps it; stop one of the two" in err
+        assert copies[-2].poll() is None
+    finally:
+        for process in copies:
+            process.kill()
+            process.communicate()
+
+
 def test_the_mail_of_an_agent_that_goes_ends_and_an_operator_may_purge(users: Users) -> None:
     users.node.token("leaver")
     users.run("dc", "send", "leaver", "--id", "gone.1", "--text", "x")

@@ -36,6 +36,8 @@ class Exit(IntEnum):
     TRY_LATER = 75
     #: A configuration, a state directory or a token file breaks a rule (EX_CONFIG).
     CONFIG = 78
+    #: Another process runs as the same agent, and its mailbox is that one's: don't start this one again.
+    TAKEN_OVER = 79
     #: Ctrl-C (128 + SIGINT).
     INTERRUPTED = 130
 
@@ -44,6 +46,7 @@ _BY_CLASS: tuple[tuple[type[errors.TrishulaError], Exit], ...] = (
     (SettingsInvalid, Exit.USAGE),
     (errors.StateUnusable, Exit.CONFIG),
     (errors.BusUnreachable, Exit.UNREACHABLE),
+    (errors.TakenOver, Exit.TAKEN_OVER),
     (errors.TokenMissing, Exit.FORBIDDEN),
     (errors.TokenInvalid, Exit.FORBIDDEN),
     (errors.NotAllowed, Exit.FORBIDDEN),
