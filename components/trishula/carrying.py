@@ -10,15 +10,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from trishula.outflow import Outflow
 from trishula.pulse import Pulse, Verdict
 
-__all__ = ["Carrying"]
+__all__ = ["Carrying", "Road"]
 
 _CONTINUATION_TEXT_BINARY = (0, 1, 2)
 _CLOSE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """How it stands with a connection.
+
+    Attributes:
+        queued_bytes: what is not known to have arrived.
+        is_moving: whether something is on its way, as far as is known.
+        heard_s: when the last byte came from the other end.
+    """
+
+    queued_bytes: int
+    is_moving: bool
+    heard_s: float
 
 
 class Carrying:
@@ -52,6 +68,13 @@ class Carrying:
         self.outflow = Outflow(self.transport.write, self.sendPing, os.urandom)
         self.autoFragmentSize = self.outflow.frame_bytes
         return self.pulse
+
+    def road(self) -> Road | None:
+        """How it stands; ``None`` before it began."""
+        if self.outflow is None or self.pulse is None:
+            return None
+        flow = self.outflow
+        return Road(flow.unsent_bytes, flow.is_moving(flow.offered_bytes), self.pulse.heard_s)
 
     def take_pulse(self) -> float:
         """See whether the peer lives, and ping it or end the connection.

@@ -13,11 +13,11 @@ expected, nothing is changed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.logger import Logger
 
-from trishula.carrying import Carrying
+from trishula.carrying import Carrying, Road
 from trishula_router.clock import Clock
 from trishula_router.options import Limits
 from trishula_router.principals import LINK_ROLE
@@ -74,6 +74,13 @@ class Connections:
             "ended_strangers": self._ended_strangers,
             "ended_slow_readers": self._ended_slow,
         }
+
+    def road_to(self, peer: str) -> Road | None:
+        """How it stands with the link that a peer has made to us; ``None`` if there is none."""
+        for connection in self._members:
+            if role_of(connection) == LINK_ROLE and connection._session._authid == peer:
+                return cast("Road | None", connection.road())
+        return None
 
     # -- from the connections ------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from twisted.logger import Logger
 from twisted.web import server
 
 from trishula import uris
+from trishula.carrying import Road
 from trishula.distribution import version
 from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
 from trishula.names import Address
@@ -125,6 +126,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         self._node: Node | None = None
         self._authorizer: Authorize = _deny
         self._direct_events = DirectEvents(self, message.Event, util.id)
+        # How it stands with the links that we have made.
+        self._made_links: Callable[[str], Road | None] = lambda _: None
         # Receipts topics with subscribers: news that nobody listens to are not even built.
         self._listened: dict[int, str] = {}
         self._listened_topics: set[str] = set()
@@ -198,7 +201,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             roles = (*roles, LINK_ROLE)
             self._authorizer = making_way(self, node.authorizer.authorize)
             await offer_names(self)
-            install(random.random, node.link_lost)
+            self._made_links = install(random.random, node.link_lost)
         if not answer_directly(self._transport, roles, self._authorizer):
             log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
         if not guard_answers(self._transport, ProtocolError, forwards=(LINK_ROLE,), forged=node.answer_forged):
@@ -224,6 +227,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         connections = Connections(node.config.limits, reactor, node.ended_slow_reader)
         if guard_connections(connections, protocol, Site):
             node.connections = connections.told
+            node.peering.road_to = lambda peer: self._made_links(peer) or connections.road_to(peer)
         else:
             log.warn(
                 "this Crossbar is built otherwise than expected: who doesn't join or doesn't read costs the node memory"

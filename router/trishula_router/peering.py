@@ -26,6 +26,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from trishula.carrying import Road
 from trishula.errors import StorageFailed, StorageFull
 from trishula.units import show_duration
 from trishula_router.clock import Clock, Timer
@@ -47,6 +48,9 @@ HELLO_PERIOD_S = 0.5
 #: One event carries at most so many records and bytes of bodies (and at least one record).
 RUN_RECORDS = 512
 RUN_BYTES = 1024 * 1024
+#: While more than that is on its way to a peer, nothing is added to it: it would wait in memory, and our own news of
+#: what we hold behind it.
+ROAD_BYTES = 4 * 1024 * 1024
 #: How long a sender waits for a copy: longer than any healthy peer takes, and bearable once.
 COPIES_PATIENCE_S = 1.0
 #: Senders that got fewer copies than there may be are told when there are more; so many are remembered, and so many
@@ -117,6 +121,8 @@ class Peering:
         #: What makes replication with a peer impossible, as sentences for the operator.
         self.faults: dict[str, str] = {}
         self.clocks = PeerClocks(replication.peers)
+        #: How it stands with the link to a peer; the edge knows.
+        self.road_to: Callable[[str], Road | None] = lambda _: None
         self._node = node
         self._store = store
         self._post = post
@@ -157,6 +163,9 @@ class Peering:
         # First of all: a round that fails must not be the last one.
         self._beat = self._clock.callLater(HELLO_PERIOD_S, self._again)
         now_s = self._clock.seconds()
+        for name in self.replication.peers:
+            if (road := self.road_to(name)) is not None:
+                self.replication.moved(name, road.heard_s)
         for name in self.replication.silent(now_s):
             log.warn("the node {peer} can't be reached: nothing came from it for a while", peer=name)
             self.clocks.lost(name)
@@ -204,7 +213,12 @@ class Peering:
     def _pump(self, name: str) -> None:
         if self._stopped or self._is_held or name in self._extracting or name in self.faults:
             return
-        run = self.replication.next_run(name, self._store.origins(), self._clock.seconds())
+        road = self.road_to(name)
+        if road is not None and road.queued_bytes > ROAD_BYTES:
+            # The peer's next word about what it holds comes when there is room, and the next look half a second later.
+            return
+        is_moving = road is not None and road.is_moving
+        run = self.replication.next_run(name, self._store.origins(), self._clock.seconds(), is_moving=is_moving)
         if run is None:
             return
         self._extracting.add(name)

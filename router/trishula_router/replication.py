@@ -13,7 +13,8 @@ A journal belongs to one epoch of one node's store. A peer is sent:
   :data:`PASS_ON_AFTER_S`, so that in a full mesh nothing travels twice.
 
 What was sent and isn't held after :data:`RESEND_AFTER_S`, or is missed by the peer (it got a later run), is sent again
-from what it holds. Repeats are harmless: a store skips what it has.
+from what it holds; over a slow link, where it may still be on its way, after :data:`RESEND_MOVING_AFTER_S`. Repeats are
+harmless: a store skips what it has.
 
 A *sender* waits for a peer's copy only while that peer is *in step*: heard of lately, and not behind with what a sender
 has waited for in vain. So a peer that is slow or far behind costs one wait, not one for each message.
@@ -34,6 +35,8 @@ __all__ = ["DOWN_AFTER_S", "Lag", "Peer", "Replication", "Run"]
 DOWN_AFTER_S = 2.5
 #: A run that is neither held nor missed by then was lost on the way.
 RESEND_AFTER_S = 3.0
+#: At 1 Mbit/s, what a link takes at once needs 40 s.
+RESEND_MOVING_AFTER_S = 60.0
 #: How long the writer of a journal has the first chance to bring it itself.
 PASS_ON_AFTER_S = 3.0
 #: Records on their way to one peer: enough to keep link and disk busy at once, and a bound on what is sent in vain.
@@ -179,23 +182,31 @@ class Replication:
         was_up, self.peers[name].is_up = self.peers[name].is_up, False
         return was_up
 
-    def next_run(self, name: str, origins: Iterable[Origin], now_s: float) -> Run | None:
+    def moved(self, name: str, at_s: float) -> None:
+        """Bytes came from a peer, if nothing that can be read yet: over a slow link a run of records takes its time."""
+        peer = self.peers[name]
+        if peer.heard_at_s is not None:
+            peer.heard_at_s = max(peer.heard_at_s, at_s)
+
+    def next_run(self, name: str, origins: Iterable[Origin], now_s: float, *, is_moving: bool = False) -> Run | None:
         """What to send a peer next, if anything.
 
         Args:
             name: the peer's.
             origins: the journals that we hold.
             now_s: the clock.
+            is_moving: whether something is on its way to the peer, as far as the link knows.
         """
         peer = self.peers[name]
         if not peer.is_up:
             return None
+        patience_s = RESEND_MOVING_AFTER_S if is_moving else RESEND_AFTER_S
         for origin in sorted(origins, key=lambda one: one.number):
             if origin.epoch == peer.epoch or not origin.sequence:
                 continue
             progress = peer.journals.setdefault(origin.epoch, _Progress(moved_at_s=now_s))
             waited_s = now_s - progress.moved_at_s
-            if progress.sent > progress.held and waited_s > RESEND_AFTER_S:
+            if progress.sent > progress.held and waited_s > patience_s:
                 progress.sent, progress.moved_at_s = progress.held, now_s
             if progress.held >= origin.sequence:
                 progress.passing = False

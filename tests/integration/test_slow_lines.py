@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred
 
+from tests.support.cluster import Cluster
 from tests.support.node import NodeProcess
 from tests.support.reactor import on_reactor
 from trishula.agent import Agent
@@ -135,3 +136,32 @@ async def test_a_line_that_dies_in_the_midst_of_a_megabyte_is_noticed(
         assert (await receipt).status in ("accepted", "duplicate")
         await until(lambda: handled["m"])
         assert handled["m"] == 1
+
+
+@on_reactor
+async def test_megabytes_go_over_a_slow_link_between_nodes(tmp_path: Path) -> None:
+    proxies: list[Proxy] = []
+    with Network() as network:
+
+        def reached_at(port: int) -> int:
+            proxies.append(network.proxy(port, random.Random(1)))
+            network.spoil(proxies[-1], SLOW)
+            return proxies[-1].port
+
+        cluster = Cluster(tmp_path, ["agni", "rushabdev"], reached_at=reached_at)
+        for name in ("agni", "dc"):
+            cluster.token(name)
+        with cluster:
+            nodes = cluster["agni"], cluster["rushabdev"]
+            for node in nodes:
+                node.tokens.update(cluster.tokens)
+            ups = [node.log().count("the link to") for node in nodes]
+            async with crew(nodes[0], tmp_path, dc=nodes[0].url, agni=nodes[1].url) as (dc, agni, handled):
+                for number in range(3):
+                    assert (await dc.send("agni", payload=MEGABYTE, id=f"there{number}")).status == "accepted"
+                assert (await agni.send("dc", payload=MEGABYTE, id="back")).status == "accepted"
+                await until(lambda: len(handled) == 4)
+                assert set(handled.values()) == {1}
+            assert [node.log().count("the link to") for node in nodes] == ups, "the link broke"
+            assert not any("can't be reached" in node.log() for node in nodes)
+            assert sum(proxy.accepted for proxy in proxies) == 1

@@ -13,10 +13,11 @@ from twisted.internet.defer import Deferred
 from tests.support.pair import Nodes
 from tests.support.stores import result_of
 from trishula import uris
+from trishula.carrying import Road
 from trishula.errors import ArgumentInvalid, CopiesUnavailable, MailboxBusy, NodeUnknown, TakenOver
 from trishula_router.neighbourhood import PRESENCE_PERIOD_S
 from trishula_router.node import CATCH_UP_PATIENCE_S
-from trishula_router.peering import COPIES_PATIENCE_S, HELLO_PERIOD_S, PRESENCE
+from trishula_router.peering import COPIES_PATIENCE_S, HELLO_PERIOD_S, PRESENCE, ROAD_BYTES
 from trishula_router.replication import DOWN_AFTER_S
 from trishula_router.store.memory import MemoryStore
 
@@ -61,6 +62,21 @@ def test_a_notice_says_at_which_node_its_number_is_the_letters(two: Nodes) -> No
     node, number = place[1], int(place[2])
     boss = two.rigs[node].join("dc", operator=True)
     assert two.rigs[node].call(boss, uris.ADMIN_DEAD_SHOW, number)["id"] == "m1"
+
+
+def test_a_road_that_is_full_gets_no_more_and_one_that_has_room_again_does(two: Nodes) -> None:
+    here = two.rigs["agni"]
+    dc = here.join("dc")
+    full = [Road(ROAD_BYTES + 1, True, 0.0)]
+    here.node.peering.road_to = lambda peer: full[0]
+    send(two, "agni", dc, {"id": "m1", "to": "agni"}, copies=1)
+    two.advance(2.0)
+    (status,) = here.node.peering.told()
+    assert (status["state"], status["lag_records"] > 0) == ("up", True)
+    full[0] = Road(0, False, 0.0)
+    two.advance(HELLO_PERIOD_S)
+    (status,) = here.node.peering.told()
+    assert status["lag_records"] == 0
 
 
 def test_who_asks_for_one_copy_does_not_wait(two: Nodes) -> None:

@@ -8,6 +8,7 @@ from trishula_router.replication import (
     DOWN_AFTER_S,
     PASS_ON_AFTER_S,
     RESEND_AFTER_S,
+    RESEND_MOVING_AFTER_S,
     WINDOW_RECORDS,
     Replication,
     Run,
@@ -53,6 +54,27 @@ def test_what_is_not_held_in_time_is_sent_again(two: Replication) -> None:
     assert not hear(two, 6, 1.0)
     assert two.next_run("rushabdev", [own(10)], 1.0 + RESEND_AFTER_S) is None
     assert two.next_run("rushabdev", [own(10)], 1.1 + RESEND_AFTER_S) == Run(0, OWN, 6)
+
+
+def test_what_is_still_on_its_way_is_not_sent_again_so_soon(two: Replication) -> None:
+    # A megabyte on a line of 1 Mbit/s; before, each run went out again every 3 s, behind itself.
+    hear(two, 4, 0.0)
+    two.sent("rushabdev", Run(0, OWN, 4), 10, 0.0)
+    two.moved("rushabdev", 2 * RESEND_AFTER_S)
+    assert two.silent(2 * RESEND_AFTER_S) == []
+    assert two.next_run("rushabdev", [own(10)], 2 * RESEND_AFTER_S, is_moving=True) is None
+    # Something else may be what moves.
+    assert two.next_run("rushabdev", [own(10)], RESEND_MOVING_AFTER_S + 0.1, is_moving=True) == Run(0, OWN, 4)
+
+
+def test_bytes_keep_a_peer_and_bring_none_back(two: Replication) -> None:
+    two.moved("rushabdev", 1.0)
+    assert two.next_run("rushabdev", [own(10)], 1.0) is None
+    hear(two, 10, 1.0)
+    two.moved("rushabdev", 1.0 + DOWN_AFTER_S)
+    assert two.silent(1.5 + DOWN_AFTER_S) == []
+    two.moved("rushabdev", 0.5)
+    assert two.silent(1.1 + 2 * DOWN_AFTER_S) == ["rushabdev"]
 
 
 def test_what_a_peer_missed_is_sent_again_at_once(two: Replication) -> None:

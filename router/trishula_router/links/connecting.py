@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula.backoff import Backoff
-from trishula.carrying import Carrying
+from trishula.carrying import Carrying, Road
 from trishula_router.links.bridge import Bridge
 from trishula_router.links.legs import Leg
 from trishula_router.links.proving import guard_peers
@@ -56,13 +56,17 @@ _WEBSOCKET_OPTIONS = {
 }
 
 
-def install(random: Callable[[], float], lost: Callable[[str], object]) -> None:
+def install(random: Callable[[], float], lost: Callable[[str], object]) -> Callable[[str], Road | None]:
     """Have the links of this router worker made by us, and those of its peers let in by us.
 
     Args:
         random: spreads the attempts of peers that lost the same node.
         lost: told the peer's name when a link broke.
+
+    Returns:
+        what tells how it stands with the link that we have made to a peer; ``None`` if there is none.
     """
+    clients: dict[str, LinkClient] = {}
     from crossbar.worker.rlink import RLink, RLinkManager
     from twisted.internet.defer import succeed
 
@@ -76,11 +80,13 @@ def install(random: Callable[[], float], lost: Callable[[str], object]) -> None:
             if not up:
                 lost(link_id)
 
-        LinkClient(link_id, config.realm, config.transport, _Host(manager), on_link, random).start()
+        clients[link_id] = LinkClient(link_id, config.realm, config.transport, _Host(manager), on_link, random)
+        clients[link_id].start()
         return succeed(link)
 
     RLinkManager.start_link = start_link
     guard_peers()
+    return lambda peer: clients[peer].road() if peer in clients else None
 
 
 class _Host:
@@ -157,6 +163,11 @@ class LinkClient:
         """Connect, and stay connected until the reactor stops."""
         self.host.reactor.addSystemEventTrigger("before", "shutdown", self._stop)
         self._connect()
+
+    def road(self) -> Road | None:
+        """How it stands with the connection; ``None`` if there is none."""
+        far = self._far
+        return None if far is None or far._transport is None else far._transport.road()
 
     def _stop(self) -> None:
         self._stopped = True
