@@ -112,7 +112,12 @@ class Users:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(TRISHULA_URL=self.node.url, TRISHULA_TOKEN=self.node.tokens[who]),
+            env=environment(
+                TRISHULA_URL=self.node.url,
+                TRISHULA_TOKEN=self.node.tokens[who],
+                # What a module's fixture starts has none of the directories that are set for each test.
+                TRISHULA_AGENT_STATE=str(self.directory / "agents"),
+            ),
             cwd=self.directory,
         )
 
