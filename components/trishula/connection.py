@@ -55,6 +55,7 @@ from trishula.errors import (
     RemoteError,
     TrishulaError,
     from_wire,
+    retry_after_in,
 )
 from trishula.joining import Attempt, Joining, Owner
 from trishula.rejoin import DEFAULT_BACKOFF
@@ -517,7 +518,7 @@ def _from_application_error(uri: str, error: ApplicationError) -> TrishulaError:
 
 def _error_of_leaving(url: str, reason: str, sentence: str | None) -> TrishulaError:
     """Why a session ended, or was not let in: our own errors typed, everything else as "not reachable now"."""
-    error = from_wire(reason, sentence or reason)
+    error = from_wire(reason, sentence or reason, {"retry_after_s": retry_after_in(sentence or "")})
     if isinstance(error, RemoteError):
         return BusUnreachable(f"the node at {url} ended the session: {sentence or reason} ({reason})")
     return error

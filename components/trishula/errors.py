@@ -11,6 +11,7 @@ node is at fault or busy; the outbox tries again), session errors, and outcomes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -33,6 +34,7 @@ __all__ = [
     "MessageInvalid",
     "MessageSetAside",
     "MessageUnknown",
+    "NodeBusy",
     "NodeFailed",
     "NodeStopping",
     "NodeUnknown",
@@ -58,6 +60,7 @@ __all__ = [
     "TokenMissing",
     "TrishulaError",
     "from_wire",
+    "retry_after_in",
     "wire_errors",
 ]
 
@@ -205,6 +208,13 @@ class ReadsTooSlowly(TrishulaError):
     """The agent's connection was ended, because more waited for it than a node keeps for one connection."""
 
     uri = "trishula.error.reads_too_slowly"
+    temporary = True
+
+
+class NodeBusy(TrishulaError):
+    """Very many clients join the node at this moment; it takes this one a little later."""
+
+    uri = "trishula.error.node_busy"
     temporary = True
 
 
@@ -386,6 +396,19 @@ def wire_errors() -> dict[str, type[TrishulaError]]:
 
 
 _BY_URI = wire_errors()
+
+
+#: How our sentences say it.
+_RETRY = re.compile(r"try again in ([0-9]{1,6}(?:\.[0-9]{1,6})?) s\b")
+
+
+def retry_after_in(sentence: str) -> float | None:
+    """When to try again, in seconds, as a sentence says it ("…; try again in 1.5 s"); ``None`` if it doesn't.
+
+    For an ABORT, which in WAMP has a reason and a sentence, and in most libraries nothing else that a client can read.
+    """
+    found = _RETRY.search(sentence)
+    return None if found is None else float(found[1])
 
 
 def from_wire(uri: str, sentence: str, details: Mapping[str, Any] | None = None) -> TrishulaError:

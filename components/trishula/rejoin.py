@@ -6,6 +6,10 @@ whoever lets us in first is it. So a node that answers nothing (a frozen host, a
 second and not the time limit of an attempt. A round that reached nobody is followed by a growing pause; a node whose
 attempt is still open sits the next round out.
 
+A node that is busy with the joins of many others says when our turn may be (:class:`~trishula.errors.NodeBusy`). A
+round in which no node let us in and one said so is followed by that pause instead, and a little more, each client
+another.
+
 After a session is lost the next round begins with the *other* nodes: the lost one is the least likely to be there.
 
 A wrong token stays wrong, and a client that keeps trying would look like an attack. So nodes that refuse the token end
@@ -18,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from trishula.backoff import Backoff
-from trishula.errors import TokenInvalid, TokenMissing, TrishulaError
+from trishula.errors import NodeBusy, TokenInvalid, TokenMissing, TrishulaError
 
 __all__ = ["DEFAULT_BACKOFF", "HEAD_START_S", "HEALTHY_AFTER_S", "Rejoin"]
 
@@ -34,6 +38,11 @@ HEALTHY_AFTER_S = 10.0
 #: The clients of a lost node come to the next one within this span and not in one instant; it must stay well below the
 #: 300 ms that a failover may take.
 _SPREAD_S = 0.05
+
+#: The instants that a busy node names are its guess; those that it tells the same must not come back together. And no
+#: node keeps us waiting for longer than it could mean.
+_BUSY_SPREAD = 0.25
+_BUSY_CAP_S = 60.0
 
 #: How long after a move to another node a takeover is doubted: the node that we were on may only now have come back to
 #: its senses, and speak for the session that we had there. One in doubt costs one more attempt and not the agent.
@@ -61,6 +70,8 @@ class Rejoin:
         self._at: str | None = None
         self._moved_at_s: float | None = None
         self._refusals: dict[str, TrishulaError] = {}
+        # The shortest pause that a busy node of the round asked for.
+        self._asked_s: float | None = None
 
     def attempt(self) -> tuple[str, float] | None:
         """The URL to try next, and the pause before it in seconds; ``None`` while there are only open ones."""
@@ -84,6 +95,9 @@ class Rejoin:
         self._open.discard(url)
         if isinstance(error, TokenInvalid | TokenMissing):
             self._refusals[url] = error
+        if isinstance(error, NodeBusy) and error.retry_after_s is not None:
+            asked_s = min(error.retry_after_s, _BUSY_CAP_S)
+            self._asked_s = asked_s if self._asked_s is None else min(self._asked_s, asked_s)
         if self._left:
             if self._is_begun:
                 self._pause_s = 0.0
@@ -102,6 +116,7 @@ class Rejoin:
         if self._at is not None and self._at != url:
             self._moved_at_s = now_s
         self._at = url
+        self._asked_s = None
         self._refusals.clear()
         self._open.clear()
         self._joined_at_s = now_s
@@ -127,5 +142,10 @@ class Rejoin:
         self._is_begun = False
 
     def _pause(self) -> None:
+        if self._asked_s is not None:
+            # It is there and will take us: no failure.
+            self._pause_s = self._asked_s * (1.0 + _BUSY_SPREAD * self._random())
+            self._asked_s = None
+            return
         self._pause_s = self._backoff.pause_s(self._failures, self._random)
         self._failures += 1

@@ -16,6 +16,10 @@ by a node: it closes the WebSocket, with code 1002 and the reason.
 (U+0000 to U+001F, U+007F to U+009F, U+2028, U+2029): others would forge what stands around them, wherever a person or a
 model reads them. In the ``reason`` of a ``nack`` the node writes such characters as their escapes.
 
+A node that very many join at the same time takes some of them later: it answers AUTHENTICATE with ABORT
+``trishula.error.node_busy``, and the ABORT's ``message`` ends "try again in N s". It may be tried again at once, and is
+more likely to succeed then, or a little after it.
+
 Mailbox (caller: any agent; each acts only for its own mailboxes):
 
 ``mailbox.send([message…], {copies?, sent_at?})`` → ``[receipt…]``

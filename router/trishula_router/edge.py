@@ -177,6 +177,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             clock=reactor,
             now=timeline.clock,
             timeline=timeline,
+            worked_s=time.thread_time,
             random=random.random,
             version=version(),
         )

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula import uris
-from trishula.errors import NodeStopping, NotAllowed, ReadsTooSlowly, StorageFailed, StorageFull, TokenInvalid
+from trishula.errors import NodeBusy, NodeStopping, NotAllowed, ReadsTooSlowly, StorageFailed, StorageFull, TokenInvalid
 from trishula.names import Address, is_capability
 from trishula.units import show_duration
 from trishula_router.admission import Admission
@@ -34,6 +34,7 @@ from trishula_router.handover import Handover
 from trishula_router.inflow import Inflow
 from trishula_router.instances import Instances
 from trishula_router.intake import Intake
+from trishula_router.joins import Joins
 from trishula_router.journal import ORIGIN_SHIFT, Kind, is_own
 from trishula_router.mailroom import Mailroom
 from trishula_router.neighbourhood import Neighbourhood
@@ -107,6 +108,7 @@ class Node:
         clock: timers.
         now: the wall clock in ms.
         timeline: whose clock ``now`` is; without one the node never sets its clock.
+        worked_s: for how long the thread of the node has worked, in seconds.
         random: spreads pauses.
         version: what runs, for the journal and ``node.status``.
     """
@@ -120,6 +122,7 @@ class Node:
         *,
         clock: Clock,
         now: Callable[[], int],
+        worked_s: Callable[[], float],
         random: Callable[[], float],
         version: str,
         timeline: Timeline | None = None,
@@ -132,6 +135,7 @@ class Node:
         self.now = now
         self.version = version
         self.timeline = timeline
+        self._worked_s = worked_s
         self.started_at = now()
         self._clock_retry_s = 0.0
         self._is_setting_clock = False
@@ -144,6 +148,7 @@ class Node:
         self._remembered: dict[str, Seen] = {}
         self.authenticator = Authenticator(principals)
         self.admission = Admission(principals, config.limits.connections)
+        self.joins = Joins()
         self.refusals = Refusals(lambda facts: self.note(Kind.REFUSED, facts))
         self.authorizer = Authorizer(principals, self._denied)
         self.directory = Directory(config.node, config.presence, principals.names)
@@ -326,6 +331,7 @@ class Node:
         self.departures.look()
         if not self.delivery.is_held_back:
             await self.departures.end()
+        self.joins.measure(self._worked_s())
         self.settlement.take_back_overdue()
         self.delivery.tick()
         self.tell_presence()
@@ -468,10 +474,16 @@ class Node:
 
         Raises:
             TokenMissing, TokenInvalid, NotAllowed, ConnectionsExceeded: if it may not join.
+            NodeBusy: not now.
         """
         now_s = self.now() / 1000
         answer = self.authenticator.authenticate(realm, authid, details, now_s)
         self.admission.admit(answer["authid"], details["session"], digest_of(details["ticket"]), now_s)
+        try:
+            self.joins.begin(details["session"], self._clock.seconds())
+        except NodeBusy:
+            self.admission.left(details["session"])
+            raise
         return answer
 
     def session_joined(self, agent: str, session: int, role: str) -> None:
@@ -483,6 +495,7 @@ class Node:
     def session_left(self, session: int) -> None:
         """A client's session is gone."""
         self.admission.left(session)
+        self.joins.left(session)
         agent = self.directory.left(session)
         if agent is None:
             return
@@ -529,6 +542,7 @@ class Node:
             # Its last calls may come after the news that it is gone; what they took would wait for nobody.
             raise NotAllowed(f"session {caller.session} of {caller.agent} is gone; join again")
         self.directory.sign_of_life(caller.agent, caller.session, self.now())
+        self.joins.served(caller.session)
         return await _to_its_end(verb(caller, args))
 
 

@@ -207,6 +207,7 @@ class World:
             self,
             clock=node_clock,
             now=self.now_ms,
+            worked_s=lambda: 0.0,
             random=self.chance.random,
             version="0",
         )

@@ -136,6 +136,8 @@ class Rig:
             self.outlet,
             clock=timers,
             now=self.now if timeline is None else timeline.clock,
+            now=self.now,
+            worked_s=lambda: 0.0,
             random=lambda: 0.0,
             version="0",
             timeline=timeline,

@@ -21,9 +21,10 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from trishula.awaiting import Pending, rejected
-from trishula.connection import ATTEMPT_TIMEOUT_S
-from trishula.errors import BusUnreachable, RemoteError, TrishulaError, from_wire
+from trishula.connection import ATTEMPT_TIMEOUT_S, PATIENCE_S, QUIET_S
+from trishula.errors import BusUnreachable, RemoteError, TrishulaError, from_wire, retry_after_in
 from trishula.joining import Attempt, Joining
+from trishula.pulse import Pulse, Verdict
 from trishula.settings import Settings
 from trishula.surroundings import Surroundings, Timer
 from trishula.transport import AnswerLate, Ending, Endpoint, LinkLost, unpacked
@@ -34,8 +35,6 @@ __all__ = ["ThinConnection"]
 _HELLO, _WELCOME, _ABORT, _CHALLENGE, _AUTHENTICATE, _GOODBYE, _ERROR = 1, 2, 3, 4, 5, 6, 8
 _SUBSCRIBE, _SUBSCRIBED, _EVENT, _CALL, _RESULT = 32, 33, 36, 48, 50
 _BINARY, _CLOSE, _PING, _PONG = 0x82, 0x88, 0x89, 0x8A
-#: As :mod:`trishula.connection` pings.
-PING_EVERY_S, PING_PATIENCE_S = 1.0, 2.0
 _ROLES: dict[str, dict[str, Any]] = {"caller": {}, "subscriber": {}, "publisher": {}, "callee": {}}
 
 
@@ -71,7 +70,7 @@ class _Attempt(Protocol, ClientFactory):
         self._is_joined = False
         self._reason: TrishulaError | None = None
         self._timer: Timer | None = None
-        self._last_heard_s = 0.0
+        self._pulse = Pulse(QUIET_S, PATIENCE_S, 0.0)
         self._requests = 0
         self._open: dict[int, tuple[str, Pending[Any], Timer | None]] = {}
         self._handlers: dict[int, Callable[..., object]] = {}
@@ -136,7 +135,7 @@ class _Attempt(Protocol, ClientFactory):
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        self._last_heard_s = self._clock.seconds()
+        self._pulse.heard_s = self._clock.seconds()
         self._received += data
         if not self._is_upgraded:
             head, found, rest = self._received.partition(b"\r\n\r\n")
@@ -175,15 +174,15 @@ class _Attempt(Protocol, ClientFactory):
             head = struct.pack(">BBQ", opcode, 0x80 | 127, size)
         self._socket.write(head + b"\0\0\0\0" + payload)
 
-    def _ping(self) -> None:
-        silent_s = self._clock.seconds() - self._last_heard_s
-        if silent_s > PING_EVERY_S + PING_PATIENCE_S:
+    def _look(self) -> None:
+        verdict, wait_s = self._pulse.look(self._clock.seconds())
+        if verdict is Verdict.DEAD:
             self._reason = BusUnreachable(f"the node at {self.url} is silent")
             self._connector.disconnect()
             return
-        if silent_s >= PING_EVERY_S:
+        if verdict is Verdict.PING:
             self._write(_PING, b"thin")
-        self._timer = self._clock.callLater(PING_EVERY_S, self._ping)
+        self._timer = self._clock.callLater(wait_s, self._look)
 
     # -- WAMP ----------------------------------------------------------------------------------------------------------
 
@@ -195,6 +194,7 @@ class _Attempt(Protocol, ClientFactory):
                 handler(*(message[4] if len(message) > 4 else ()))
         elif kind == _RESULT:
             arguments = message[3] if len(message) > 3 else []
+            self._pulse.begin(0.0)
             self._answered(message[1], arguments[0] if arguments else None)
         elif kind == _SUBSCRIBED:
             self._handlers[message[2]] = self._subscribing.pop(message[1])
@@ -208,12 +208,14 @@ class _Attempt(Protocol, ClientFactory):
         elif kind == _WELCOME:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._clock.callLater(PING_EVERY_S, self._ping)
+            self._pulse.begin(self._clock.seconds() + 2 * ATTEMPT_TIMEOUT_S)
+            self._timer = self._clock.callLater(QUIET_S, self._look)
             self._is_joined = True
             self._owner.attempt_joined(self, self)
         elif kind in (_ABORT, _GOODBYE):
             details, reason = message[1], message[2]
-            error = from_wire(reason, str(details.get("message") or reason), details)
+            sentence = str(details.get("message") or reason)
+            error = from_wire(reason, sentence, {"retry_after_s": retry_after_in(sentence)})
             if isinstance(error, RemoteError):
                 error = BusUnreachable(f"the node at {self.url} ended the session: {reason}")
             self._reason = self._reason or error

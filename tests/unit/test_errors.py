@@ -61,6 +61,11 @@ TABLE = {
         True,
         "The agent's connection was ended, because more waited for it than a node keeps for one connection.",
     ),
+    "NodeBusy": (
+        "node_busy",
+        True,
+        "Very many clients join the node at this moment; it takes this one a little later.",
+    ),
     "StorageFull": (
         "storage_full",
         True,
@@ -134,7 +139,7 @@ def test_everything_is_exported() -> None:
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, TrishulaError) and value.__module__ == errors.__name__
     }
-    assert defined | {"from_wire", "wire_errors"} == set(errors.__all__)
+    assert defined | {"from_wire", "retry_after_in", "wire_errors"} == set(errors.__all__)
 
 
 def test_no_two_classes_share_a_uri() -> None:
@@ -167,3 +172,18 @@ def test_an_unknown_uri_stays_readable() -> None:
 @pytest.mark.parametrize("retry", [None, "2", [], {}])
 def test_a_strange_retry_after_is_none(retry: object) -> None:
     assert from_wire(str(RecipientUnknown.uri), "x", {"retry_after_s": retry}).retry_after_s is None
+
+
+@pytest.mark.parametrize(
+    ("sentence", "retry_after_s"),
+    [
+        ("64 clients join this node just now; try again in 1.5 s", 1.5),
+        ("try again in 3 s, or later", 3.0),
+        ("try again later", None),
+        ("try again in 3 seconds", None),
+        ("try again in 99999999 s", None),
+        ("try again in nan s", None),
+    ],
+)
+def test_when_to_try_again_is_read_out_of_a_sentence(sentence: str, retry_after_s: float | None) -> None:
+    assert errors.retry_after_in(sentence) == retry_after_s

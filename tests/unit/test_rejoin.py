@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trishula.errors import BusUnreachable, TokenInvalid, TrishulaError
+from trishula.errors import BusUnreachable, NodeBusy, TokenInvalid, TrishulaError
 from trishula.rejoin import HEAD_START_S, Rejoin
 
 UNREACHABLE = BusUnreachable("refused")
@@ -162,3 +162,41 @@ def test_what_has_begun_out_of_turn_is_not_begun_again() -> None:
     rejoin.lost(20.0)
     rejoin.begun("b")
     assert [begin(rejoin)[0], begin(rejoin)[0], rejoin.attempt()] == ["a", "c", None]
+
+
+# -- busy nodes --------------------------------------------------------------------------------------------------------
+
+
+def busy(retry_after_s: float | None) -> NodeBusy:
+    return NodeBusy("many join", retry_after_s=retry_after_s)
+
+
+def test_a_busy_node_is_tried_again_when_it_says_and_a_little_later() -> None:
+    rejoin = policy("a")
+    assert [fail(rejoin, busy(2.0)) for _ in range(3)] == [("a", 0), ("a", 2.25), ("a", 2.25)]
+
+
+def test_that_a_node_was_busy_is_no_failure() -> None:
+    rejoin = policy("a")
+    fail(rejoin)
+    assert fail(rejoin, busy(2.0)) == ("a", 0.09)
+    assert fail(rejoin) == ("a", 2.25)
+    assert begin(rejoin) == ("a", 0.18)
+
+
+def test_while_one_node_is_busy_the_others_are_tried_at_once() -> None:
+    rejoin = policy("a", "b")
+    assert [fail(rejoin, busy(3.0)), fail(rejoin, busy(2.0))] == [("a", 0), ("b", 0)]
+    assert begin(rejoin) == ("a", 2.25)
+
+
+def test_no_node_keeps_us_waiting_without_end() -> None:
+    rejoin = policy("a")
+    fail(rejoin, busy(86_400.0))
+    assert begin(rejoin) == ("a", 67.5)
+
+
+def test_a_busy_node_that_does_not_say_when_is_tried_as_any() -> None:
+    rejoin = policy("a")
+    fail(rejoin, busy(None))
+    assert begin(rejoin) == ("a", 0.09)
