@@ -8,7 +8,8 @@ instant of its own at which its turn may be: they come back at the rate that the
 *Under way* is a client from the proof of its identity (a stranger must not take anybody's place) until its first call
 was served, which is when it is set up, or until it is gone, or for :data:`_LONGEST_S`. What one costs is measured in
 the time that the node's thread worked, not in time on the clock: far clients join slowly, and cost no more than near
-ones.
+ones. Where the thread has work all the time and doesn't get the machine for it, because others have it too, its work
+takes so much longer.
 
 Policy only; instants are seconds.
 """
@@ -30,6 +31,10 @@ _FIRST_COST_S = 0.002
 _LEAST_COST_S = 0.0002
 #: So many make a measurement; the cost of fewer is lost in what the node does besides.
 _MEASURED = 64
+#: A measurement that comes so much too late, or more, tells that the thread had work all the time.
+_BEHIND_S = 0.25
+#: A machine that stood still for a while was not shared by a hundred.
+_MOST_STRETCHED = 10.0
 #: A client that only listens never calls.
 _LONGEST_S = 5.0
 #: Nobody is told to come later than that: the guess may be wrong.
@@ -46,11 +51,18 @@ class Joins:
         self._next_s = 0.0
         self._served = 0
         self._worked_s: float | None = None
+        # How long a second of work takes.
+        self._stretch = 1.0
+        self._looked: tuple[float, float] | None = None
 
     @property
     def room(self) -> int:
         """How many may be under way."""
-        return max(_LEAST, int(_WITHIN_S / max(self._cost_s, _LEAST_COST_S)))
+        return max(_LEAST, int(_WITHIN_S / self._each_s))
+
+    @property
+    def _each_s(self) -> float:
+        return max(self._cost_s, _LEAST_COST_S) * self._stretch
 
     def begin(self, session: int, now_s: float) -> None:
         """A client proved who it is.
@@ -63,7 +75,7 @@ class Joins:
         if len(self._under_way) < self.room:
             self._under_way[session] = now_s
             return
-        self._next_s = max(self._next_s, now_s + len(self._under_way) * self._cost_s) + self._cost_s
+        self._next_s = max(self._next_s, now_s + len(self._under_way) * self._each_s) + self._each_s
         # Also after a clock was set back.
         self._next_s = min(self._next_s, now_s + _LATEST_S)
         retry_after_s = round(self._next_s - now_s, 3)
@@ -82,12 +94,19 @@ class Joins:
         """A session is gone."""
         self._under_way.pop(session, None)
 
-    def measure(self, worked_s: float) -> None:
+    def measure(self, worked_s: float, now_s: float, late_s: float) -> None:
         """To be called a few times a second.
 
         Args:
             worked_s: for how long the node's thread has worked so far.
+            now_s: the clock.
+            late_s: how much later than planned this call comes.
         """
+        stretch = 1.0
+        if self._looked is not None and late_s >= _BEHIND_S:
+            stretch = max(1.0, (now_s - self._looked[1]) / max(worked_s - self._looked[0], 0.001))
+        self._stretch = (self._stretch + min(stretch, _MOST_STRETCHED)) / 2
+        self._looked = worked_s, now_s
         if self._worked_s is not None and self._served >= _MEASURED:
             self._cost_s = (self._cost_s + (worked_s - self._worked_s) / self._served) / 2
             self._served, self._worked_s = 0, worked_s

@@ -136,6 +136,7 @@ class Node:
         self.version = version
         self.timeline = timeline
         self._worked_s = worked_s
+        self._tick_due_s = clock.seconds()
         self.started_at = now()
         self._clock_retry_s = 0.0
         self._is_setting_clock = False
@@ -320,6 +321,8 @@ class Node:
         self._timers.append(self._clock.callLater(period_s, once))
 
     async def _tick(self) -> None:
+        now_s = self._clock.seconds()
+        self.joins.measure(self._worked_s(), now_s, now_s - self._tick_due_s)
         if self.principals.reload_if_changed():
             log.info("the agents file changed and was read again")
         if self.principals.fault != self._agents_fault:
@@ -331,11 +334,11 @@ class Node:
         self.departures.look()
         if not self.delivery.is_held_back:
             await self.departures.end()
-        self.joins.measure(self._worked_s())
         self.settlement.take_back_overdue()
         self.delivery.tick()
         self.tell_presence()
         await self._look_at_clock()
+        self._tick_due_s = self._clock.seconds() + TICK_S
 
     async def _look_at_clock(self) -> None:
         """Believe a step of the machine's clock that lasts."""

@@ -34,6 +34,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class Crowd:
         self._size = size
         self._full_at: float | None = None
         self._lost: list[str] = []
-        self._failed = 0
+        self._failed: Counter[str] = Counter()
         self._heard = 0
         self._heard_at = 0.0
         self._latencies_s: list[float] = []
@@ -117,8 +118,8 @@ class Crowd:
         self._ready.discard(index)
         self._lost.append(str(error))
 
-    def failed(self) -> None:
-        self._failed += 1
+    def failed(self, error: object) -> None:
+        self._failed[type(error).__name__] += 1
 
     def answer(self, line: str) -> dict[str, Any]:
         word, *rest = line.split()
@@ -132,7 +133,7 @@ class Crowd:
             "heard_at": self._heard_at,
         }
         if word == "forget":
-            self._lost, self._failed, self._heard, self._latencies_s = [], 0, 0, []
+            self._lost, self._failed, self._heard, self._latencies_s = [], Counter(), 0, []
         elif word == "load":
             self._send_at(float(rest[0]), time.monotonic() + float(rest[1]))
         elif word == "latencies":
@@ -167,7 +168,7 @@ class _Watch:
     def moved(self, old: str, url: str) -> None: ...
 
     def unreachable(self, error: object, now_s: float) -> None:
-        self._crowd.failed()
+        self._crowd.failed(error)
 
     def ended(self, error: object) -> None:
         print(f"an agent gave up: {error}", file=sys.stderr, flush=True)
@@ -260,8 +261,11 @@ class Run:
     def _lost(self) -> str:
         told = self._ask("state")
         why = "".join(f" ({one['last_loss']})" for one in told[:1] if one["last_loss"])
-        failed = sum(one["failed"] for one in told)
-        return f"lost {sum(one['lost'] for one in told)} sessions{why}, failed attempts {failed}"
+        failed: Counter[str] = Counter()
+        for one in told:
+            failed.update(one["failed"])
+        attempts = ", ".join(f"{count} {name}" for name, count in failed.items()) or "none"
+        return f"lost {sum(one['lost'] for one in told)} sessions{why}; attempts that failed: {attempts}"
 
     def _cpu_s(self) -> float:
         times = psutil.Process(self._node.worker_pid()).cpu_times()

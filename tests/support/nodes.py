@@ -136,7 +136,6 @@ class Rig:
             self.outlet,
             clock=timers,
             now=self.now if timeline is None else timeline.clock,
-            now=self.now,
             worked_s=lambda: 0.0,
             random=lambda: 0.0,
             version="0",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgpack
+import msgspec
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -27,7 +27,7 @@ from trishula.joining import Attempt, Joining
 from trishula.pulse import Pulse, Verdict
 from trishula.settings import Settings
 from trishula.surroundings import Surroundings, Timer
-from trishula.transport import AnswerLate, Ending, Endpoint, LinkLost, unpacked
+from trishula.transport import AnswerLate, Ending, Endpoint, LinkLost
 from trishula.uris import REALM
 
 __all__ = ["ThinConnection"]
@@ -153,7 +153,7 @@ class _Attempt(Protocol, ClientFactory):
         while (frame := _frame(self._received, at)) is not None:
             opcode, payload, at = frame
             if opcode == _BINARY:
-                self._heard(msgpack.unpackb(payload))
+                self._heard(msgspec.msgpack.decode(payload))
             elif opcode == _PING:
                 self._write(_PONG, payload)
             elif opcode == _CLOSE:
@@ -161,7 +161,7 @@ class _Attempt(Protocol, ClientFactory):
         self._received = self._received[at:]
 
     def _tell(self, message: Sequence[object]) -> None:
-        self._write(_BINARY, msgpack.packb(unpacked(message)))
+        self._write(_BINARY, msgspec.msgpack.encode(message))
 
     def _write(self, opcode: int, payload: bytes) -> None:
         # A mask of zeros is as good a mask as any, and costs nothing.

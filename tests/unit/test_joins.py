@@ -35,16 +35,16 @@ def refused(joins: Joins, now_s: float = 0.0) -> NodeBusy:
 def at_cost(cost_s: float) -> Joins:
     """A node that has seen what a join costs it."""
     joins, worked_s = Joins(), 0.0
-    joins.measure(0.0)
+    joins.measure(0.0, 0.0, 0.0)
     for _ in range(30):
         joins.begin(-2, 0.0)
         for session in range(64):
             joins.begin(session, 0.0)
             joins.served(session)
         worked_s += 64 * cost_s
-        joins.measure(worked_s)
+        joins.measure(worked_s, 0.0, 0.0)
         joins.left(-2)
-        joins.measure(worked_s)
+        joins.measure(worked_s, 0.0, 0.0)
     return joins
 
 
@@ -90,10 +90,25 @@ def test_there_is_room_for_what_the_node_can_do_in_time(cost_s: float, room: int
     assert at_cost(cost_s).room == pytest.approx(room, rel=0.05)
 
 
+def test_on_a_machine_that_others_use_too_there_is_room_for_less() -> None:
+    joins = at_cost(0.001)
+    now_s, worked_s = 10.0, 10.0
+    for _ in range(20):
+        # The thread had work all the time, and had a quarter of it.
+        now_s, worked_s = now_s + 1.0, worked_s + 0.25
+        joins.measure(worked_s, now_s, 0.75)
+    assert joins.room == pytest.approx(1500 / 4, rel=0.1)
+    for _ in range(20):
+        # It works as little because there is nothing to do: nothing comes late.
+        now_s, worked_s = now_s + 0.25, worked_s + 0.01
+        joins.measure(worked_s, now_s, 0.0)
+    assert joins.room == pytest.approx(1500, rel=0.1)
+
+
 def test_what_the_node_does_while_nobody_joins_is_no_part_of_a_join() -> None:
     joins = at_cost(0.001)
-    joins.measure(1000.0)
-    joins.measure(2000.0)
+    joins.measure(1000.0, 0.0, 0.0)
+    joins.measure(2000.0, 0.0, 0.0)
     assert joins.room == pytest.approx(1500, rel=0.05)
 
 
@@ -106,12 +121,12 @@ def test_in_a_storm_nobody_waits_in_vain_and_all_are_there_soon(clients: int, co
     coming = [(0.0, session) for session in range(clients)]
     under_way: deque[tuple[float, int]] = deque()
     longest_s, done = 0.0, 0
-    joins.measure(0.0)
+    joins.measure(0.0, 0.0, 0.0)
     idle_s = 0.0
     while done < clients:
         if now_s - measured_s >= 0.25:
-            measured_s = now_s
-            joins.measure(now_s - idle_s)
+            late_s, measured_s = now_s - measured_s - 0.25, now_s
+            joins.measure(now_s - idle_s, now_s, late_s)
         before_s = now_s
         if coming and coming[0][0] <= now_s:
             _, session = heapq.heappop(coming)
