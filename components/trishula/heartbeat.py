@@ -3,7 +3,8 @@
 ``directory.beat({sent_at})`` answers ``{received_at, answered_at}``, all in ms. With the instant at which the answer
 came, that is the exchange of NTP: the offset is known up to half of the round trip, so the exchange with the shortest
 round trip of the last few is believed (:class:`ClockOffset`). :class:`Heartbeat` is the loop; a beat that fails is no
-news, for the connection has its own pings: it is logged, and the next one follows.
+news, for the connection has its own pings: it is logged, and the next one follows. A node with very many agents says in
+its answer how often is enough (``heartbeat_s``); it is obeyed where that is less often than we would beat.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _log = logging.getLogger("trishula")
 _REMEMBERED = 8
 #: What a node takes of it.
 _PROGRESS_LENGTH = 1000
+#: What a node may ask for; it stops calling us stale accordingly.
+_SLOWEST_S = 300.0
 #: Keys of a beat that nodes of the first release refuse.
 _NEW_KEYS = frozenset({"progress"})
 
@@ -109,7 +112,7 @@ class Activity:
 
 
 class Heartbeat:
-    """Beats every ``interval_s`` while there is a link.
+    """Beats every ``interval_s`` while there is a link, or as seldom as the node asks for.
 
     Args:
         clock: timers.
@@ -123,6 +126,7 @@ class Heartbeat:
         self._now_ms = now_ms
         self._state = state
         self._link: Link | None = None
+        self._own_s = 0.0
         self._interval_s = 0.0
         self._timer: Timer | None = None
         self._soon: Timer | None = None
@@ -133,7 +137,7 @@ class Heartbeat:
         """Beat on this link from now on, the first time at once."""
         self.stop()
         self._link = link
-        self._interval_s = interval_s
+        self._own_s = self._interval_s = interval_s
         self.clock_offset.forget()
         self._unknown = frozenset()
         self._beat()
@@ -164,7 +168,7 @@ class Heartbeat:
         self._timer = self._clock.callLater(self._interval_s, self._beat)
         sent_at = self._now_ms()
         says = {key: value for key, value in self._state().items() if key not in self._unknown}
-        answer = link.call(DIRECTORY_BEAT, [{"sent_at": sent_at, **says}], timeout_s=self._interval_s)
+        answer = link.call(DIRECTORY_BEAT, [{"sent_at": sent_at, **says}], timeout_s=self._own_s)
         answer.when_done(lambda pending: self._answered(link, sent_at, pending))
 
     def _answered(self, link: Link, sent_at: int, pending: Pending[Any]) -> None:
@@ -181,6 +185,9 @@ class Heartbeat:
     def _measure(self, link: Link, sent_at: int, pending: Pending[Any]) -> None:
         answer = pending.result()
         if link is self._link and isinstance(answer, Mapping):
-            received, answered = answer.get("received_at"), answer.get("answered_at")
+            received, answered, asked_s = (answer.get(key) for key in ("received_at", "answered_at", "heartbeat_s"))
+            self._interval_s = self._own_s
+            if isinstance(asked_s, int | float):
+                self._interval_s = max(self._own_s, min(asked_s, _SLOWEST_S))
             if isinstance(received, int) and isinstance(answered, int):
                 self.clock_offset.add(Exchange(sent_at, received, answered, self._now_ms()))

@@ -22,7 +22,9 @@ verb takes ``now`` (ms) and returns what changed; the functions that decide are 
 
 The cost of presence follows what happens, not how many agents there are: an agent is looked at when it did something
 that may change its presence, and at the instant at which its silence, or the end of what it said, may
-(:func:`next_change_at`). A beat that says what the last one said is looked at by nobody.
+(:func:`next_change_at`). A beat that says what the last one said is looked at by nobody. And many agents are told, with
+the answers to their beats, to beat less often, so that all of them together beat :data:`_BEATS_PER_S` times a second;
+so much longer may each be silent. That somebody's connection is gone or its process frozen, pings show much earlier.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class _Session:
     joined_at: int
     acted: bool = False
     instance: str | None = None
+    heartbeat_s: float | None = None
     #: See :attr:`Known.skews_ms`: of several sessions each may be on a machine of its own.
     skews_ms: list[int] = field(default_factory=list)
 
@@ -74,7 +77,7 @@ class Known:
     Attributes:
         sessions: the joined ones, by WAMP session id.
         capabilities: as the agent announced them at its last attach.
-        heartbeat_s: how often it said it beats; ``None`` before its first attach.
+        heartbeat_s: how often it beats, as it said or was told; ``None`` if nobody said anything.
         seen_at: its last sign of life.
         busy_until: until when it said it is busy, by the node's clock.
         says: the state it gave with its last beat.
@@ -127,6 +130,10 @@ _PRESENT = ("online", "busy")
 
 #: What of an agent is an instant.
 _INSTANTS = ("seen_at", "busy_until", "beat_at", "progress_at", "since")
+#: Beats of all agents a second, if there are so many that they would be more. Each takes a node 100 µs.
+_BEATS_PER_S = 50.0
+#: Nobody is told to beat less often.
+_SLOWEST_S = 60.0
 
 
 def presence_of(known: Known, *, now: int, policy: PresencePolicy) -> tuple[str, str]:
@@ -214,6 +221,7 @@ class Directory:
         self.sign_of_life(agent, session, now)
         known = self._known[agent]
         known.sessions[session].instance = instance
+        known.sessions[session].heartbeat_s = heartbeat_s
         self._touched[agent] = None
         if instance is None:
             self._announce(agent, known, capabilities)
@@ -258,10 +266,13 @@ class Directory:
         busy_until: int | None = None,
         load: float | None = None,
         progress: str | None = None,
-    ) -> None:
+    ) -> float | None:
         """A heartbeat arrived at ``now``; ``sent_at`` is the agent's clock when it left.
 
         A script under the agent's name beats for itself alone: the agent may be frozen beside it.
+
+        Returns:
+            how often the session is to beat from now on, in seconds, if that is less often than it said.
         """
         self.joined(agent, session, now)
         known = self._known[agent]
@@ -270,9 +281,16 @@ class Directory:
             one.skews_ms = [*one.skews_ms[-_SKEW_SAMPLES + 1 :], sent_at - now]
             if busy_until is not None:
                 busy_until -= ahead_of(sent_at, now)
+        asked_s, paced_s = one.heartbeat_s or self._policy.heartbeat_s, self._paced_s()
+        told_s = paced_s if paced_s > asked_s else None
         if one.instance is not None:
-            return
+            return told_s
         known.seen_at = known.beat_at = now
+        heartbeat_s = one.heartbeat_s if told_s is None else told_s
+        if (heartbeat_s or 0.0) < (known.heartbeat_s or 0.0):
+            # The end of its patience may come before the look that was planned.
+            self._touched[agent] = None
+        known.heartbeat_s = heartbeat_s
         if (state, busy_until) != (known.says, known.busy_until) or known.presence not in _PRESENT:
             self._touched[agent] = None
         known.says, known.busy_until, known.load = state, busy_until, load
@@ -280,6 +298,10 @@ class Directory:
             known.progress, known.progress_at = progress, None if progress is None else now
         if sent_at is not None:
             known.skews_ms = one.skews_ms
+        return told_s
+
+    def _paced_s(self) -> float:
+        return min(round(len(self._agent_of) / _BEATS_PER_S, 1), _SLOWEST_S)
 
     def ahead_ms(self, agent: str, session: int) -> int | None:
         """By how much the clock of a session is ahead of the node's, as its beats show; ``None`` if it never beat."""

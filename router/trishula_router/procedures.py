@@ -291,11 +291,11 @@ class Procedures:
             and options.presence in (None, entry["presence"])
         ]
 
-    async def _beat(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:
+    async def _beat(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         received_at = self._node.now()
         (raw,) = arguments.read_positional(args, "beat", 1, 1)
         beat = arguments.read(arguments.BeatOptions, raw, "beat")
-        self._node.directory.beat(
+        heartbeat_s = self._node.directory.beat(
             caller.agent,
             caller.session,
             received_at,
@@ -306,7 +306,8 @@ class Procedures:
             progress=beat.progress,
         )
         self._node.tell_presence()
-        return {"received_at": received_at, "answered_at": self._node.now()}
+        answer: dict[str, Any] = {"received_at": received_at, "answered_at": self._node.now()}
+        return answer if heartbeat_s is None else {**answer, "heartbeat_s": heartbeat_s}
 
     async def _query(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "query", 0, 1)

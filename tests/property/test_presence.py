@@ -15,6 +15,8 @@ from trishula_router.options import PresencePolicy
 AGENTS = ("agni", "dc", "rushabdev")
 POLICY = PresencePolicy(heartbeat_s=0.5, stale_after_s=2.0)
 
+BEATS_PER_S = directory._BEATS_PER_S
+
 agents = st.sampled_from(AGENTS)
 #: Small spans, so that the instants that count are hit exactly.
 spans = st.sampled_from([0, 1, 250, 499, 500, 999, 1000, 1001, 1999, 2000, 2001, 5000, 61_000])
@@ -45,6 +47,8 @@ class EverybodyLookedAt(Directory):
 class Presence(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
+        # So that three sessions are many.
+        directory._BEATS_PER_S = 2.0
         self.real = Directory("single", POLICY, lambda: AGENTS)
         self.model = EverybodyLookedAt("single", POLICY, lambda: AGENTS)
         self.now = 1_000_000
@@ -125,6 +129,9 @@ class Presence(RuleBasedStateMachine):
         # One look is planned for each agent, and at most one that an earlier one made needless for each thing it said.
         assert len(self.real._looks) <= 2 * self.next_session + 100
         assert all(at <= self.now + directory._LOOK_WITHIN_MS for at, _ in self.real._looks)
+
+    def teardown(self) -> None:
+        directory._BEATS_PER_S = BEATS_PER_S
 
 
 TestPresence = Presence.TestCase

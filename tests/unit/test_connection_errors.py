@@ -10,8 +10,16 @@ from autobahn.wamp.serializer import MsgPackSerializer
 from autobahn.websocket.protocol import WebSocketProtocol
 
 from trishula import uris
-from trishula.connection import _from_application_error, _Protocol
-from trishula.errors import CallFailed, NodeStopping, NotAllowed, ProcedureUnknown, RecipientUnknown
+from trishula.connection import _error_of_leaving, _from_application_error, _Protocol
+from trishula.errors import (
+    BusUnreachable,
+    CallFailed,
+    NodeBusy,
+    NodeStopping,
+    NotAllowed,
+    ProcedureUnknown,
+    RecipientUnknown,
+)
 
 RPC = uris.procedure_of("agni", "host_report")
 
@@ -43,3 +51,10 @@ def test_what_is_sent_while_the_connection_closes_is_lost() -> None:
     protocol.state = WebSocketProtocol.STATE_CLOSING
     with pytest.raises(TransportLost):
         protocol.send(Call(1, uris.MAILBOX_ACK))
+
+
+def test_a_busy_node_says_in_its_abort_when_our_turn_is() -> None:
+    error = _error_of_leaving("ws://one/ws", NodeBusy.uri, "64 clients join this node just now; try again in 1.5 s")
+    assert (type(error), error.retry_after_s) == (NodeBusy, 1.5)
+    other = _error_of_leaving("ws://one/ws", "wamp.close.normal", "good-bye; try again in 1.5 s")
+    assert type(other) is BusUnreachable

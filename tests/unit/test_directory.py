@@ -161,6 +161,44 @@ def test_an_agent_that_beats_seldom_has_the_patience_it_asked_for(rig: Rig, dc: 
     assert entry(rig, dc)["reason"] == "its session is joined, but no sign of life came for more than 180 s"
 
 
+def test_where_there_are_very_many_each_is_told_to_beat_less_often(
+    tmp_path: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "_BEATS_PER_S", 0.1)
+    rig = Rig(tmp_path, store, Clock(), agents=["agni", "a1", "a2"]).start()
+    agni = agent(rig, heartbeat_s=10)
+
+    def asked() -> float | None:
+        answer: dict[str, float] = rig.call(agni, uris.DIRECTORY_BEAT, {"sent_at": rig.now()})
+        return answer.get("heartbeat_s")
+
+    assert asked() is None
+    others = [rig.join(name) for name in ("a1", "a2", "a1")]
+    assert asked() == 40.0
+    told(rig)
+    rig.advance(119)
+    assert told(rig) == []
+    rig.advance(2)
+    assert told(rig) == [("stale", 120)]
+    assert asked() == 40.0
+    for one in others[:2]:
+        rig.leave(one)
+    # With the next beat its patience is that of a node with few agents again.
+    assert asked() == 20.0
+    told(rig)
+    rig.advance(61)
+    assert told(rig) == [("stale", 181)]
+
+
+def test_who_beats_seldom_enough_by_itself_is_told_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "_BEATS_PER_S", 0.1)
+    agni = agent(rig, heartbeat_s=20)
+    rig.join("dc")
+    assert "heartbeat_s" not in rig.call(agni, uris.DIRECTORY_BEAT, {"sent_at": rig.now()})
+    monkeypatch.setattr(directory, "_BEATS_PER_S", 0.0001)
+    assert rig.call(agni, uris.DIRECTORY_BEAT, {"sent_at": rig.now()})["heartbeat_s"] == 60.0
+
+
 # -- busy and progress -------------------------------------------------------------------------------------------------
 
 

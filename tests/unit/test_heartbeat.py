@@ -120,3 +120,29 @@ def test_what_an_agent_says_holds_no_longer_than_it_said() -> None:
     assert activity.told() == {"load": 0.5}
     activity.idle(None)
     assert activity.told() == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "interval_s"), [(40.0, 40.0), (40, 40.0), (5.0, 10.0), (1e9, 300.0), ("40", 10.0), (None, 10.0)]
+)
+def test_it_beats_as_seldom_as_the_node_asks_for(clock: Clock, asked: object, interval_s: float) -> None:
+    beats, on = heart(clock), link()
+    on.holding.add(uris.DIRECTORY_BEAT)
+
+    def answer(**more: object) -> None:
+        (question,) = on.open_calls(uris.DIRECTORY_BEAT)
+        question.answer.resolve({"received_at": NOW_MS, "answered_at": NOW_MS, **more})
+
+    beats.start(on, 10.0)
+    answer(heartbeat_s=asked)
+    # The next one was planned before the answer came.
+    clock.advance(10.0)
+    answer()
+    clock.advance(interval_s - 0.1)
+    assert on.open_calls(uris.DIRECTORY_BEAT) == []
+    clock.advance(0.1)
+    # It was not asked for any more.
+    answer()
+    clock.advance(10.0)
+    assert len(on.open_calls(uris.DIRECTORY_BEAT)) == 1
+    beats.stop()
