@@ -307,7 +307,7 @@ class Dispatcher:
 
     def recalled(self, sender: str, message_id: str) -> None:
         """The sender of a message that was delivered has cancelled it: for the node it is over."""
-        key = sender, message_id
+        key = agent_of(sender), message_id
         if self._held is not None:
             self._held[:] = [one for one in self._held if _key(one.message) != key]
         job = self._jobs.get(key)

@@ -235,6 +235,39 @@ SEND_FAULTS: list[tuple[list[Any], str, str]] = [
 
 
 @on_reactor
+async def test_an_id_is_the_agents_and_stands_for_one_message(node: NodeProcess, serializer: str) -> None:
+    async with (
+        session(node, "dc", serializer) as one,
+        session(node, "dc", serializer) as other,
+        consumer(node, "agni", serializer) as (agni, inbox),
+    ):
+        message_id = new_id()
+        command = {"type": "COMMAND", "id": message_id, "to": "agni", "procedure": "f", "payload": {"a": 1, "b": [2.5]}}
+        (first,) = await send(one, {**command, "from": "dc/one"})
+        again, changed, elsewhere = await send(
+            other,
+            {**command, "from": "dc/other", "payload": {"b": [2.5], "a": 1}, "priority": 1},
+            {**command, "from": "dc/other", "payload": {"a": 1, "b": [2]}},
+            {**command, "from": "dc/other", "to": "rushabdev"},
+        )
+        assert again == {**first, "status": "duplicate"}
+        assert [one["error"] for one in (changed, elsewhere)] == ["trishula.error.id_reused"] * 2
+        assert changed["detail"].startswith(
+            f'messages[1].id is "{message_id}", and dc has used it already, for the COMMAND to agni that was '
+        )
+        delivery = await inbox.message(message_id)
+        assert await other.call(uris.MAILBOX_ANSWER, message_id) == {"state": "delivered"}
+        # Nobody is at that address, and its agent may ask all the same.
+        result = {"type": "RESULT", "id": new_id(), "to": "dc/one", "reply_to": message_id, "payload": [7]}
+        (receipt,) = await send(agni, result)
+        assert receipt["status"] == "accepted"
+        await agni.call(uris.MAILBOX_ACK, [delivery["token"]])
+        told = await other.call(uris.MAILBOX_ANSWER, message_id)
+        assert (told["state"], told["message"]["id"], told["message"]["payload"]) == ("done", result["id"], [7])
+        assert len(inbox.items) == 1
+
+
+@on_reactor
 async def test_bad_arguments_of_send(node: NodeProcess, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc:
         for args, error, sentence in SEND_FAULTS:
@@ -451,6 +484,8 @@ FAULTS_OF_SETTLING: list[tuple[str, list[Any], str, str]] = [
         "for_s is 0; it must be a number of seconds above 0, at most 86400",
     ),
     (uris.MAILBOX_STATUS, ["x"], "argument_invalid", 'ids is "x"; it must be a list'),
+    (uris.MAILBOX_ANSWER, [5], "argument_invalid", "id[0] is 5; it must be 1 to 128 of A-Z, a-z, 0-9, "),
+    (uris.MAILBOX_ANSWER, ["none"], "message_unknown", "there is no COMMAND none that agni sent at this node"),
     (uris.MAILBOX_CANCEL, [[5]], "argument_invalid", "ids[0] is 5; it must be 1 to 128 of A-Z, a-z, 0-9, "),
     (uris.MAILBOX_FETCH, [{"max": 0}], "argument_invalid", "options.max is 0; it must be an integer from 1 to 1000"),
     (

@@ -633,13 +633,14 @@ def test_leaving_lets_handlers_finish(setup: Setup) -> None:
     assert setup.agent.over.done
 
 
-def cancel(setup: Setup, link: FakeLink, *ids: str) -> None:
-    """The node says that their sender, dc, has cancelled messages."""
-    link.topics[INBOX]([], {"cancelled": [{"from": "dc", "id": one, "token": "t"} for one in ids]})
+def cancel(setup: Setup, link: FakeLink, *ids: str, sender: str = "dc") -> None:
+    """The node says that their sender has cancelled messages."""
+    link.topics[INBOX]([], {"cancelled": [{"from": sender, "id": one, "token": "t"} for one in ids]})
     setup.turn()
 
 
-def test_a_cancelled_command_is_stopped_and_not_answered(setup: Setup) -> None:
+@pytest.mark.parametrize("sender", ["dc", "dc/7f3a"])
+def test_a_cancelled_command_is_stopped_and_not_answered(setup: Setup, sender: str) -> None:
     gate: Pending[int] = Pending()
     ended: list[str] = []
 
@@ -656,9 +657,9 @@ def test_a_cancelled_command_is_stopped_and_not_answered(setup: Setup) -> None:
         return Deferred.fromCoroutine(work())
 
     link = setup.join()
-    setup.command(link, "slow", id="c1")
-    setup.command(link, "slow", id="c2")
-    cancel(setup, link, "c1", "unknown")
+    setup.command(link, "slow", id="c1", **{"from": sender})
+    setup.command(link, "slow", id="c2", **{"from": sender})
+    cancel(setup, link, "c1", "unknown", sender=sender)
     assert ended == ["CancelledError"]
     gate.resolve(7)
     setup.turn()
@@ -666,7 +667,7 @@ def test_a_cancelled_command_is_stopped_and_not_answered(setup: Setup) -> None:
     setup.turn()
     assert (acked(link), nacked(link)) == (["2.1"], [])
     # Nothing brings it back.
-    setup.command(link, "slow", id="c1")
+    setup.command(link, "slow", id="c1", **{"from": sender})
     assert ended == ["CancelledError"]
 
 
