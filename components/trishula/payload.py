@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -53,10 +52,12 @@ _ADVICE = {
     "Decimal": "send it as a string",
     "UUID": "send it as a string",
 }
-#: In MessagePack: an integer of 64 bits that may be beyond the limit. Bytes that look so may be anything else.
-_WIDE = re.compile(rb"\xcf(?:\x00[\x20-\xff]|[^\x00])|\xd3", re.DOTALL)
 #: Of a place in a payload, that much is shown.
 _PLACE_LENGTH = 120
+
+
+#: What is neither a container nor has a rule of its own: those of most long lists.
+_FLAT = {float, bool, type(None)}
 
 
 def _plain(value: object) -> object:
@@ -109,28 +110,52 @@ def pack(value: object, *, path: str, limit_bytes: int) -> bytes:
 
 
 def _may_break_rule(text: bytes, packed: bytes, value: object) -> bool:
-    """Whether a payload that reads back the same may break a rule all the same; nearly all can't, as C tells."""
-    may_be_deep = text.count(b"[") + text.count(b"{") > PAYLOAD_DEPTH_LIMIT
-    may_be_wide = (b"\xcf" in packed or b"\xd3" in packed) and _WIDE.search(packed) is not None
-    return (may_be_deep or may_be_wide or b'"\\u0000' in text) and _breaks_rule(value)
+    """Whether a payload that reads back the same breaks a rule all the same; of nearly all C tells that they don't."""
+    may_be_deep = len(text) > 2 * PAYLOAD_DEPTH_LIMIT and text.count(b"[") + text.count(b"{") > PAYLOAD_DEPTH_LIMIT
+    # Far fewer have the byte than the escape has to be looked for in.
+    may_be_marked = b"\x00" in packed and b'"\\u0000' in text
+    may_be_wide = _may_be_wide(packed)
+    if not (may_be_deep or may_be_marked or may_be_wide):
+        return False
+    return _breaks_rule(value, is_marked=may_be_marked, is_wide=may_be_wide)
 
 
-def _breaks_rule(value: object) -> bool:
-    """Whether there is a client that could not read it: level by level, for that is the fast way to look at it."""
-    level = [value]
+def _may_be_wide(packed: bytes) -> bool:
+    """Whether there is anything in MessagePack that looks like an integer beyond the limit; other bytes may, too."""
+    at = packed.find(b"\xcf")
+    while at >= 0:
+        if packed[at + 1 : at + 3] >= b"\x00\x20":
+            return True
+        at = packed.find(b"\xcf", at + 1)
+    return b"\xd3" in packed
+
+
+def _breaks_rule(value: object, *, is_marked: bool, is_wide: bool) -> bool:
+    """Whether there is a client that could not read it: container by container, for that is the fast way to look.
+
+    Args:
+        value: the payload.
+        is_marked: whether a string may begin with U+0000.
+        is_wide: whether an integer may be beyond the limit.
+    """
+    level: list[Any] = [[value]]
     for _ in range(PAYLOAD_DEPTH_LIMIT + 1):
-        containers: list[Any] = []
-        for one in level:
-            if isinstance(one, str):
-                if one.startswith("\x00"):
-                    return True
-            elif isinstance(one, dict | list):
-                containers.append(one)
-            elif isinstance(one, int) and not -INTEGER_LIMIT <= one <= INTEGER_LIMIT:
+        below: list[Any] = []
+        for container in level:
+            inner = container.values() if isinstance(container, dict) else container
+            # Long lists are of one kind, most often.
+            kinds = set(map(type, inner))
+            if kinds <= _FLAT:
+                continue
+            if any(issubclass(kind, dict | list) for kind in kinds):
+                below += [one for one in inner if isinstance(one, dict | list)]
+            if is_marked and any(isinstance(one, str) and one.startswith("\x00") for one in inner):
                 return True
-        if not containers:
+            if is_wide and any(isinstance(one, int) and not -INTEGER_LIMIT <= one <= INTEGER_LIMIT for one in inner):
+                return True
+        if not below:
             return False
-        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
+        level = below
     return True
 
 

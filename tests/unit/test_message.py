@@ -350,6 +350,7 @@ class Number(float):
         ),
         (nested(100), f"{'[0]' * 20}…{'[0]' * 20} is nested too deeply"),
         (nested(900), f"{'[0]' * 20}…{'[0]' * 20} is nested too deeply"),
+        ([OrderedDict(a=nested(98))], f"[0].a{'[0]' * 18}{'['}…{'[0]' * 20} is nested too deeply"),
         (nested(100_000), f"{'[0]' * 20}…{'[0]' * 20} is nested too deeply"),
         # JSON of WAMP: binary data, in Base64.
         ("\x00", " begins with U+0000, by which JSON in WAMP marks binary data"),
