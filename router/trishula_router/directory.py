@@ -1,60 +1,34 @@
 """The directory: who is registered, who is there, what they can do, and how their clocks stand.
 
-Presence of an agent, from its own sessions (an instance's is not: a script that asks a question doesn't mean that the
-agent is up) and its own signs of life (a beat, a call; being *sent* something is none):
-
-=============  =========================================================================================================
-``online``     a session of it is joined, and its last sign of life is no older than ``stale_after_s``
-``busy``       the same, and it said so itself (``state`` "busy", or ``busy_until`` is to come)
-``stale``      a session of it is joined, but no sign of life came for ``stale_after_s``: frozen, or cut off
-``offline``    no session of it is joined
-=============  =========================================================================================================
-
-An agent that said ``busy_until`` is not called stale before that. What it says of itself ends with its last session.
+Presence is decided in :mod:`.presence`. What an agent says of itself ends with its last session.
 
 Three signals are told apart in its entry: the *socket* (``sessions``), the *heartbeat* (``last_beat_at``; any own call
 is a sign of life as well: ``last_seen_at``) and the *progress* that it reports (``progress``; ``progress_at``: since
 when it says just that). A heartbeat that goes on while the progress stands still is an agent that hangs in its work.
 
 When an agent was there last outlives the node (:meth:`Directory.memory`, :meth:`Directory.recall`). Policy only: every
-verb takes ``now`` (ms) and returns what changed; the functions that decide are :func:`presence_of`,
-:func:`next_change_at` and :meth:`Directory.changes`.
+verb takes ``now`` (ms) and returns what changed (:meth:`Directory.changes`).
 
 The cost of presence follows what happens, not how many agents there are: an agent is looked at when it did something
 that may change its presence, and at the instant at which its silence, or the end of what it said, may
-(:func:`next_change_at`). A beat that says what the last one said is looked at by nobody. And many agents are told, with
-the answers to their beats, to beat less often, so that all of them together beat :data:`_BEATS_PER_S` times a second;
-so much longer may each be silent. That somebody's connection is gone or its process frozen, pings show much earlier.
+(:func:`.presence.next_change_at`). A beat that says what the last one said is looked at by nobody. And many agents are
+told, with the answers to their beats, to beat less often, so that all of them together beat :data:`_BEATS_PER_S` times
+a second; so much longer may each be silent. That somebody's connection is gone or its process frozen, pings show much
+earlier.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from trishula_router.options import PresencePolicy
 from trishula_router.peer_clocks import ahead_of
+from trishula_router.presence import PRESENT, Known, Session, next_change_at, presence_of
 
-__all__ = ["Directory", "Known", "Seen", "next_change_at", "presence_of"]
-
-
-@dataclass(slots=True)
-class _Session:
-    """A joined session of an agent."""
-
-    session: int
-    joined_at: int
-    acted: bool = False
-    instance: str | None = None
-    heartbeat_s: float | None = None
-    #: See :attr:`Known.skews_ms`: of several sessions each may be on a machine of its own.
-    skews_ms: list[int] = field(default_factory=list)
-
-    def counts(self, now: int) -> bool:
-        """Whether it stands for the agent itself."""
-        return self.instance is None and (self.acted or now - self.joined_at >= _SETTLING_MS)
+__all__ = ["Directory", "Seen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,63 +44,15 @@ class Seen:
     offline_since: int | None
 
 
-@dataclass(slots=True)
-class Known:
-    """What the directory knows of one agent. Instants in ms.
-
-    Attributes:
-        sessions: the joined ones, by WAMP session id.
-        capabilities: as the agent announced them at its last attach.
-        heartbeat_s: how often it beats, as it said or was told; ``None`` if nobody said anything.
-        seen_at: its last sign of life.
-        busy_until: until when it said it is busy, by the node's clock.
-        says: the state it gave with its last beat.
-        load: the load it gave with its last beat, in its own measure.
-        beat_at: its last heartbeat.
-        progress: what it said of its work with its last beat, and since when it says so.
-        skew_ms: its clock minus the node's, as its beats show: the least delayed of the last ones counts.
-        presence: as last told, and since when, and why.
-        look_at: when its presence is to be looked at next, whatever it does.
-    """
-
-    sessions: dict[int, _Session] = field(default_factory=dict)
-    capabilities: tuple[str, ...] = ()
-    heartbeat_s: float | None = None
-    seen_at: int | None = None
-    busy_until: int | None = None
-    says: str | None = None
-    load: float | None = None
-    beat_at: int | None = None
-    progress: str | None = None
-    progress_at: int | None = None
-    skews_ms: list[int] = field(default_factory=list)
-    presence: str = "offline"
-    since: int | None = None
-    reason: str = "it has not been here since the node started"
-    look_at: int | None = None
-
-    @property
-    def skew_ms(self) -> int | None:
-        """Its clock minus the node's: travel time makes every sample too low, so the highest is the nearest."""
-        return max(self.skews_ms) if self.skews_ms else None
-
-
-#: A session may be an instance's and say so with its first call: until then it stands for nobody, so that each script
-#: doesn't make its agent come and go.
-_SETTLING_MS = 1000
-
 #: Sessions that are gone and remembered; what may still come of one comes within the next turns of the reactor.
 _LEFT_SESSIONS = 1000
 
 #: Samples of the clocks' difference that are kept: the last five minutes at a beat every ten seconds.
 _SKEW_SAMPLES = 30
 
-
 #: An agent that can change by itself only much later is looked at so often all the same: what it says changes, and a
 #: look that was planned for a far day would be kept until then.
 _LOOK_WITHIN_MS = 60_000
-
-_PRESENT = ("online", "busy")
 
 #: What of an agent is an instant.
 _INSTANTS = ("seen_at", "busy_until", "beat_at", "progress_at", "since")
@@ -134,38 +60,6 @@ _INSTANTS = ("seen_at", "busy_until", "beat_at", "progress_at", "since")
 _BEATS_PER_S = 50.0
 #: Nobody is told to beat less often.
 _SLOWEST_S = 60.0
-
-
-def presence_of(known: Known, *, now: int, policy: PresencePolicy) -> tuple[str, str]:
-    """(presence, reason) of an agent at ``now`` (ms)."""
-    if not any(session.counts(now) for session in known.sessions.values()):
-        return "offline", "no session of it is joined"
-    if known.busy_until is not None and now < known.busy_until:
-        return "busy", "it said that it is busy until then"
-    patience_ms = _patience_ms(known, policy)
-    if now - (known.seen_at or 0) > patience_ms:
-        return "stale", f"its session is joined, but no sign of life came for more than {patience_ms / 1000:g} s"
-    if known.says == "busy":
-        return "busy", "it says so in its beats"
-    return "online", "its session is joined and it gives signs of life"
-
-
-def next_change_at(known: Known, *, now: int, policy: PresencePolicy) -> int | None:
-    """When the presence of an agent may change next if it does nothing (ms); ``None`` if it can't then.
-
-    It may turn out at that instant that nothing changed, because the agent gave a sign of life in the meantime.
-    """
-    if not any(session.counts(now) for session in known.sessions.values()):
-        settled = [one.joined_at + _SETTLING_MS for one in known.sessions.values() if one.instance is None]
-        return min(settled, default=None)
-    if known.busy_until is not None and now < known.busy_until:
-        return known.busy_until
-    stale_at = (known.seen_at or 0) + _patience_ms(known, policy) + 1
-    return stale_at if now < stale_at else None
-
-
-def _patience_ms(known: Known, policy: PresencePolicy) -> int:
-    return round(1000 * max(policy.stale_after_s, 3 * (known.heartbeat_s or 0.0)))
 
 
 class Directory:
@@ -196,7 +90,7 @@ class Directory:
         # Its first call may overtake the news of its join.
         if session not in self._agent_of:
             known = self._known.setdefault(agent, Known())
-            known.sessions[session] = _Session(session, now)
+            known.sessions[session] = Session(session, now)
             known.seen_at = now
             self._agent_of[session] = agent
             self._touched[agent] = None
@@ -249,7 +143,7 @@ class Directory:
         known = self._known[agent]
         one = known.sessions[session]
         # Of an agent that is there a further sign of life changes nothing; it comes with each of its calls.
-        if not one.acted or known.presence not in _PRESENT:
+        if not one.acted or known.presence not in PRESENT:
             one.acted = True
             self._touched[agent] = None
         if one.instance is None:
@@ -291,7 +185,7 @@ class Directory:
             # The end of its patience may come before the look that was planned.
             self._touched[agent] = None
         known.heartbeat_s = heartbeat_s
-        if (state, busy_until) != (known.says, known.busy_until) or known.presence not in _PRESENT:
+        if (state, busy_until) != (known.says, known.busy_until) or known.presence not in PRESENT:
             self._touched[agent] = None
         known.says, known.busy_until, known.load = state, busy_until, load
         if progress != known.progress:
@@ -399,7 +293,7 @@ class Directory:
         return {
             agent: self._known[agent].load or 0.0
             for agent in self._announced.get(capability, ())
-            if presence_of(self._known[agent], now=now, policy=self._policy)[0] in _PRESENT
+            if presence_of(self._known[agent], now=now, policy=self._policy)[0] in PRESENT
         }
 
     def entries(self, now: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ agents must leave the node something of it, and in life they are elsewhere. Prin
 ``idle``        of one core, by the node's router worker, while the agents do nothing but beat
 ``load``        one way from ``send()`` to the receiver at some 300 messages a second, and the worker's time for one
 ``broadcast``   from ``send()`` until the last agent has it (median), and the worker's time for one delivery
-``burst``       the same for ten broadcasts that are sent at once
+``burst``       the same for broadcasts that are sent at once: ten, or as many as a node takes at once of one agent
 ``back``        after ``kill -9`` of the node: from the instant at which the new one is ready until all agents are, and
                 how many sessions were lost again on the way
 
@@ -49,6 +49,8 @@ PROCESSES = 2
 LOAD_PER_S = 300.0
 BROADCASTS = 5
 BURST = 10
+#: What a node takes of one agent's broadcasts: deliveries at once, and a second (``limits.broadcast_at_once``, …).
+AT_ONCE, PER_S = 5000, 1000
 #: An agent that is not back by then is reported as missing.
 PATIENCE_S = 90.0
 
@@ -279,7 +281,7 @@ class Run:
         self._tell("idle", self._idle())
         self._tell("load", self._load())
         self._tell("broadcast", self._broadcasts(BROADCASTS, 1))
-        self._tell("burst", self._broadcasts(1, BURST))
+        self._tell("burst", self._broadcasts(1, max(1, min(BURST, AT_ONCE // self._size))))
         self._tell("back", self._crash())
 
     def _tell(self, what: str, found: str) -> None:
@@ -313,6 +315,8 @@ class Run:
     def _broadcasts(self, times: int, at_once: int) -> str:
         took_s, used_s, due = [], 0.0, at_once * (self._size - 1)
         for _ in range(times):
+            # What one broadcast or all of them took is there again; else the rate would be measured.
+            time.sleep(AT_ONCE / PER_S if at_once > 1 else due / PER_S)
             self._ask("forget")
             before_s = self._cpu_s()
             sent_at = self._crowds[0].ask(f"broadcast {at_once}")["sent_at"]

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from trishula_router import directory
-from trishula_router.directory import Directory, presence_of
+from trishula_router.directory import Directory
 from trishula_router.options import PresencePolicy
+from trishula_router.presence import presence_of
 
 AGENTS = ("agni", "dc", "rushabdev")
 POLICY = PresencePolicy(heartbeat_s=0.5, stale_after_s=2.0)

@@ -12,8 +12,8 @@ from tests.support.nodes import START_MS, Rig
 from trishula import uris
 from trishula.errors import ArgumentInvalid
 from trishula_router import directory
-from trishula_router.directory import Known, presence_of
 from trishula_router.options import PresencePolicy
+from trishula_router.presence import Known, presence_of
 from trishula_router.store.memory import MemoryStore
 
 
