@@ -90,7 +90,7 @@ class Intake:
         now_s: the clock of the rates.
         refused: told of refusals that tell of a wrong-doer: (agent, error, sentence, ``now_s``).
         default_ttl_ms: of a message that names none.
-        ids_ms: how long ids are known.
+        ids_since: from when on ids are known at an instant (ms).
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Intake:
         now_s: Callable[[], float],
         refused: Callable[[str, type[TrishulaError], str, float], None],
         default_ttl_ms: int,
-        ids_ms: int,
+        ids_since: Callable[[int], int],
         arrived: Callable[[Sequence[Entry]], None],
         ack: Callable[[str, Sequence[int]], Awaitable[object]],
     ) -> None:
@@ -124,8 +124,8 @@ class Intake:
         self._now_s = now_s
         self._refused = refused
         self._default_ttl_ms = default_ttl_ms
-        self._ids_ms = ids_ms
-        self._repeats = Repeats(store, receipts, recipients.of_broadcast, ids_ms)
+        self._ids_since = ids_since
+        self._repeats = Repeats(store, receipts, recipients.of_broadcast, ids_since)
         self.holds = Holds()
 
     async def send(
@@ -309,7 +309,7 @@ class Intake:
         turn: Turn,
     ) -> None:
         try:
-            outcomes = await self._store.append([one.draft for one in checked], now, ids_since=now - self._ids_ms)
+            outcomes = await self._store.append([one.draft for one in checked], now, ids_since=self._ids_since(now))
         except Exception as error:
             known = error if isinstance(error, StorageFull | StorageFailed) else NodeFailed("its log says why")
             for one in checked:

@@ -235,7 +235,7 @@ class Node:
             now_s=clock.seconds,
             refused=self.refusals.refused,
             default_ttl_ms=config.delivery.default_ttl_ms,
-            ids_ms=config.retention.ids_ms,
+            ids_since=lambda at: self._earlier(at - config.retention.ids_ms),
             arrived=self.delivery.arrived,
             ack=self.settlement.ack,
         )
@@ -246,7 +246,7 @@ class Node:
             self.settlement,
             lambda address: self.neighbourhood.consumer_of(Address.parse(address)) is not None,
         )
-        self.retention = Retention(store, config.retention, now)
+        self.retention = Retention(store, config.retention, now, self._earlier)
         self.peeking = Peeking(store)
         self.audit = Audit(
             config.node,
@@ -350,12 +350,12 @@ class Node:
         self._is_setting_clock = True
         self.delivery.hold_back(_SETTING_CLOCK)
         self.peering.hold()
-        self.timeline.clock.jump(by_ms)
+        self.timeline.jump(by_ms)
         since = self.timeline.since
         try:
             await self.store.follow_clock(by_ms, since, self.timeline.notes(), self.now())
         except (StorageFull, StorageFailed):
-            self.timeline.clock.jump(-by_ms)
+            self.timeline.jump_back(by_ms)
             self._clock_retry_s = self._clock.seconds() + _CLOCK_RETRY_S
         else:
             self._clock_was_set(by_ms, since)
@@ -413,6 +413,9 @@ class Node:
     async def _remember_all(self) -> None:
         self._remember(self.directory.memory())
         self._remember_timeline()
+
+    def _earlier(self, instant: int) -> int:
+        return instant if self.timeline is None else self.timeline.earlier(instant)
 
     def _remember_timeline(self) -> None:
         if self.timeline is not None:

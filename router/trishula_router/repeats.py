@@ -36,16 +36,20 @@ class Repeats:
         store: what is durable.
         receipts: writes what senders are told.
         everybody: who gets a broadcast of an agent now.
-        ids_ms: how long ids are known.
+        ids_since: from when on ids are known at an instant (ms).
     """
 
     def __init__(
-        self, store: Store, receipts: Receipts, everybody: Callable[[str], Iterable[str]], ids_ms: int
+        self,
+        store: Store,
+        receipts: Receipts,
+        everybody: Callable[[str], Iterable[str]],
+        ids_since: Callable[[int], int],
     ) -> None:
         self._store = store
         self._receipts = receipts
         self._everybody = everybody
-        self._ids_ms = ids_ms
+        self._ids_since = ids_since
 
     async def among(self, agent: str, refused: Mapping[int, Message], now: int) -> dict[int, dict[str, Any]]:
         """The receipts of those that were refused and whose ids are known.
@@ -60,7 +64,7 @@ class Repeats:
         broadcasts: dict[int, str] = {}
         for index, message in refused.items():
             known = latest_use(stored.get((agent, message.id), ()))
-            if not is_known(known, now - self._ids_ms, now):
+            if not is_known(known, self._ids_since(now), now):
                 continue
             same = repeated(known, _draft_of(message, known))
             if not same:

@@ -45,12 +45,20 @@ class Retention:
         store: what is durable.
         policy: how long bodies are kept.
         now: the wall clock in ms.
+        earlier: what the clock told at an instant of the past; see :meth:`.Timeline.earlier`.
     """
 
-    def __init__(self, store: Store, policy: RetentionPolicy, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        policy: RetentionPolicy,
+        now: Callable[[], int],
+        earlier: Callable[[int], int] = lambda instant: instant,
+    ) -> None:
         self._store = store
         self._policy = policy
         self._now = now
+        self._earlier = earlier
         self._after = 0
         self._is_tight = False
 
@@ -66,7 +74,11 @@ class Retention:
                 now = self._now()
                 kept_ms = 0 if self._is_tight else self._policy.bodies_ms
                 done = await self._store.forget(
-                    self._after, _STEP, before=now - kept_ms, dead_before=now - self._policy.dead_ms, at=now
+                    self._after,
+                    _STEP,
+                    before=self._earlier(now - kept_ms),
+                    dead_before=self._earlier(now - self._policy.dead_ms),
+                    at=now,
                 )
                 count += done.bodies
                 size_bytes += done.size_bytes

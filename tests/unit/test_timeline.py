@@ -14,7 +14,7 @@ from tests.support.nodes import START_MS, Rig
 from tests.support.stores import HeldStore, result_of
 from trishula import uris
 from trishula.errors import StorageFailed
-from trishula.steady_clock import BELIEVED_AFTER_MS
+from trishula.steady_clock import BELIEVED_AFTER_MS, SteadyClock
 from trishula_router.agents_file import AgentRecord, update_agents
 from trishula_router.store.memory import MemoryStore
 from trishula_router.timeline import NOTE, Timeline
@@ -328,3 +328,44 @@ def test_a_note_that_says_nothing_begins_a_time_line(machine: Machine, note: Any
         note, boot="b", arrival=7, wall_ms=machine.wall_ms, steady_ms=lambda: 0.0, stepped=lambda gap: None
     )
     assert (timeline.since, timeline.clock()) == (7, START_MS)
+
+
+@pytest.mark.parametrize("step_ms", [60 * 24 * HOUR_MS, -60 * 24 * HOUR_MS], ids=["forward", "back"])
+def test_what_is_kept_for_a_span_is_kept_for_as_long(machine: Machine, step_ms: int) -> None:
+    # By two months, for over a minute: dead letters are kept for one, and so are ids.
+    rig = machine.node()
+    dc, agni = rig.join("dc"), rig.join("agni")
+    rig.attach(agni)
+    rig.send(dc, {"id": "dead", "to": "agni"}, {"id": "done", "to": "agni"})
+    dead, done = rig.pushed(agni)
+    rig.nack(agni, dead["token"], requeue=False)
+    rig.ack(agni, done["token"])
+    believe(machine, rig, step_ms)
+    assert abs(gap_ms(machine, rig)) <= 1
+    rig.advance(20.0)
+    boss = rig.join("dc", operator=True)
+    letters = rig.call(boss, uris.ADMIN_DEAD_LIST, {})["letters"]
+    assert [letter["id"] for letter in letters] == ["dead"]
+    assert rig.call(boss, uris.ADMIN_DEAD_SHOW, letters[0]["seq"])["message"] is not None
+    assert rig.send(dc, {"id": "done", "to": "agni"})[0]["status"] == "duplicate"
+    # The node's next run knows of it as well.
+    rig.stop()
+    rig = machine.node()
+    rig.advance(20.0)
+    boss = rig.join("dc", operator=True)
+    assert [one["id"] for one in rig.call(boss, uris.ADMIN_DEAD_LIST, {})["letters"]] == ["dead"]
+
+
+def test_an_instant_of_the_past_is_told_as_the_clock_told_it(machine: Machine) -> None:
+    timeline = Timeline(SteadyClock(machine.wall_ms, lambda: machine.clock.seconds() * 1000, lambda gap_ms: None))
+    first = timeline.clock()
+    timeline.jump(1000)
+    machine.clock.advance(10.0)
+    timeline.jump(500)
+    second = timeline.clock()
+    assert [timeline.earlier(at) for at in (second, second - 1, first + 999)] == [second, second - 501, first - 501]
+    timeline.jump_back(500)
+    assert timeline.earlier(first + 1000) == first + 1000
+    # Set back, the clock tells instants twice: the later one of them is what makes things last longer.
+    timeline.jump(-5000)
+    assert timeline.earlier(first + 5000) == first + 5000

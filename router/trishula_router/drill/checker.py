@@ -22,8 +22,7 @@ The promises (DESIGN), each with the word of its :class:`Violation`:
                  fetch began and its effect only after the answer; and by the node's own word: none that was accepted
                  up to the answer's ``high_water`` and settled after it. A node speaks for itself: what had its receipt
                  from another one while it was there alone may be in its mailbox elsewhere
-``early``        no message expires before its time to live has passed; a node that is started again takes the machine's
-                 clock as it is then
+``early``        no message expires before its time to live has passed, whatever clocks say and whoever is started again
 ``two ends``     a message has one final state; only ``done`` follows another one, and the record says what the row says
 ``journal``      the chain, the rows and the bodies verify; linked nodes hold each other's journals, whole
 ``apart``        linked nodes hold the same messages, in the same states
@@ -47,7 +46,6 @@ from trishula_router.drill.history import (
     FetchedEmpty,
     Handled,
     NodeKilled,
-    NodeStarted,
     Receipted,
     Refused,
     Sent,
@@ -132,7 +130,6 @@ class _Check:
         self.empties: list[FetchedEmpty] = []
         self.on_record: dict[str, frozenset[Key]] = {}
         self.node_kills_ns: list[int] = []
-        self.aheads_ms: list[int] = []
         self.last_ns = 0
         self.stores: list[dict[tuple[str, Key], Stored]] = [
             {(stored.recipient, (stored.sender, stored.id)): stored for stored in final.messages} for final in finals
@@ -160,8 +157,6 @@ class _Check:
                     pass
                 case NodeKilled():
                     self.node_kills_ns.append(event.at_ns)
-                case NodeStarted():
-                    self.aheads_ms.append(event.ahead_ms)
 
     def verdict(self) -> Verdict:
         for final, messages in zip(self.finals, self.stores, strict=True):
@@ -261,13 +256,11 @@ class _Check:
                 self._tell("dead", key, f"{name_of(key)} for {recipient} was given up{at_node(final)}")
 
     def _expiries(self, final: Final, messages: Messages) -> None:
-        # What its restarts can have put the node's clock forward by, at most.
-        jumped_ms = max(self.aheads_ms) - min(self.aheads_ms) if self.aheads_ms else 0
         for (recipient, key), stored in messages.items():
             sent = self.sent.get(key)
             if sent is None or stored.state != "expired":
                 continue
-            passed_ms = (self.last_ns - sent.at_ns) / 1e6 * (1 + _FOLLOWED) + jumped_ms
+            passed_ms = (self.last_ns - sent.at_ns) / 1e6 * (1 + _FOLLOWED)
             if passed_ms < sent.ttl_ms:
                 after = f"after {passed_ms / 1000:.0f} s at most, of the {sent.ttl_ms / 1000:.0f} s it had"
                 self._tell("early", key, f"{name_of(key)} for {recipient} expired{at_node(final)} {after}")

@@ -181,7 +181,7 @@ def _clock(chance: random.Random, _number: int, cast: Cast) -> list[Fault]:
     faults = [Fault(Kind.CLOCK, at_s, amount=_ahead_s(chance))]
     dice = chance.random()
     if dice < 0.2:
-        # Across a restart the wall clock counts as it is.
+        # Its time goes on over a restart, whatever the clock says then.
         faults.append(Fault(chance.choice((Kind.KILL_NODE, Kind.RESTART_NODE)), at_s + 0.5))
     elif dice < 0.7:
         victim = chance.choice(cast.clients)

@@ -28,7 +28,6 @@ __all__ = [
     "Handled",
     "History",
     "NodeKilled",
-    "NodeStarted",
     "Receipted",
     "Refused",
     "Sent",
@@ -147,17 +146,6 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     on_record: frozenset[tuple[str, str]] | None = None
 
 
-class NodeStarted(msgspec.Struct, frozen=True, tag="node started"):
-    """The node was started, or is about to be; told by whoever starts it.
-
-    Attributes:
-        ahead_ms: how far its machine's clock is ahead of the true one then.
-    """
-
-    at_ns: int
-    ahead_ms: int
-
-
 class NodeKilled(msgspec.Struct, frozen=True, tag="node killed"):
     """A node is about to be killed; told by whoever kills it.
 
@@ -169,7 +157,7 @@ class NodeKilled(msgspec.Struct, frozen=True, tag="node killed"):
     node: str
 
 
-Event = Sent | Receipted | Refused | Delivered | Handled | FetchedEmpty | Ended | NodeStarted | NodeKilled
+Event = Sent | Receipted | Refused | Delivered | Handled | FetchedEmpty | Ended | NodeKilled
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)

@@ -29,7 +29,7 @@ from trishula_router.drill.cluster_rounds import ClusterStage
 from trishula_router.drill.dials import Dials
 from trishula_router.drill.faults import Cast, Fault, Kind, schedule
 from trishula_router.drill.final import Final
-from trishula_router.drill.history import NodeKilled, NodeStarted
+from trishula_router.drill.history import NodeKilled
 from trishula_router.drill.linked import ask_status, url_of
 from trishula_router.drill.processes import NodeProcess
 from trishula_router.drill.proxy import Network, Proxy, free_port
@@ -172,8 +172,6 @@ class _NodeStage(Stage):
         return file
 
     def _start_node(self, config: Path | None = None) -> None:
-        if self.ends is not None and self._dials is not None:
-            self.ends.tell(NodeStarted(time.monotonic_ns(), self._dials.ahead_ms))
         self._node.start(config or self._config)
 
     def _kill_node(self) -> None:

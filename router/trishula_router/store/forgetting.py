@@ -2,7 +2,8 @@
 
 The rows of one message stand one behind the other from the place of its body on, one for each recipient, so they are
 read from there until the next message begins. A message can't be settled before it is accepted, so the first one that
-was accepted too late ends the search in the journal of the node that accepted it.
+was accepted too late ends the search in the journal of the node that accepted it; one that was accepted in the future,
+by a clock that was wrong, says nothing about those behind it.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def forgettable(
     limit: int,
     before: int,
     dead_before: int,
+    at: int,
     batch_bytes: int = BATCH_BYTES,
 ) -> Forgettable:
     """Look at the next ``limit`` bodies behind ``after``; see :meth:`trishula_router.store.interface.Store.forget`."""
@@ -60,11 +62,11 @@ def forgettable(
     ).fetchall()
     for (place,) in places:
         can_go, accepted_at, size_bytes = True, None, 0
-        for state, at, row_bytes, settled_at in _rows_of(connection, place):
-            accepted_at, size_bytes = at, row_bytes
+        for state, row_at, row_bytes, settled_at in _rows_of(connection, place):
+            accepted_at, size_bytes = row_at, row_bytes
             limit_at = dead_before if state == State.DEAD else before
             can_go = can_go and state != State.OPEN and settled_at is not None and settled_at < limit_at
-        if accepted_at is not None and accepted_at >= max(before, dead_before):
+        if accepted_at is not None and max(before, dead_before) <= accepted_at <= at:
             end = place | SEQUENCE_MASK
             more = connection.execute("SELECT 1 FROM body WHERE position > ? LIMIT 1", (end,)).fetchone()
             return Forgettable(found, size, end if more else 0)

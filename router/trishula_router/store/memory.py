@@ -242,7 +242,7 @@ class MemoryStore:
         for position in sorted(self._bodies):
             if len(looked_at) == limit:
                 break
-            if self._messages[position].accepted_at >= max(before, dead_before):
+            if max(before, dead_before) <= self._messages[position].accepted_at <= at:
                 late.add(position >> ORIGIN_SHIFT)
             if position > after and position >> ORIGIN_SHIFT not in late:
                 looked_at.append(position)

@@ -402,7 +402,7 @@ class SqliteStore:
     def forget(self, after: int, limit: int, *, before: int, dead_before: int, at: int) -> Deferred[Forgotten]:
         def job(connection: sqlite3.Connection) -> Forgotten:
             batch_bytes = min(BATCH_BYTES, self._space.log_bytes)
-            found = forgettable(connection, after, limit, before, dead_before, batch_bytes)
+            found = forgettable(connection, after, limit, before, dead_before, at, batch_bytes)
             if found.bodies:
                 facts = {"bodies": found.bodies, "bytes": found.size_bytes}
                 self._record(connection, at, Kind.FORGOTTEN, facts)
