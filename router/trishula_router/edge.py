@@ -13,6 +13,7 @@ that ever joined, also after a broken transport.
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import os
 import random
@@ -58,6 +59,7 @@ from trishula_router.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Pri
 from trishula_router.settlement import News
 from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite import open_store
+from trishula_router.sweeping import Sweeper
 from trishula_router.timeline import NOTE, Timeline
 from trishula_router.web_doors import guard_web
 
@@ -124,6 +126,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         }
         self._session_roles["callee"].call_canceling = False
         self._node: Node | None = None
+        self._sweeper = Sweeper(partial(gc.collect, 1))
         self._authorizer: Authorize = _deny
         self._direct_events = DirectEvents(self, message.Event, util.id)
         # How it stands with the links that we have made.
@@ -314,6 +317,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
 
     def _on_peer(self, kind: str, text: bytes) -> None:
         assert self._node is not None
+        self._sweeper.passed(len(text))
         try:
             self._node.hear(kind, text)
         except Exception:
@@ -384,6 +388,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
 
     def post(self, peer: str, kind: str, text: bytes) -> None:
         """Send something to another node, over the link to it."""
+        self._sweeper.passed(len(text))
         self._publish(uris.peer_topic(peer, kind), text, None)
 
     def _publish(self, topic: str, event: Any, eligible: list[int] | None, *more: Any) -> None:

@@ -46,13 +46,22 @@ _COLLECT_AFTER_OBJECTS = 20_000
 _OPEN_FILES = (65_536, 10_240)
 
 
+#: For the C library's allocator, unless the environment says otherwise. Blocks from 128 KiB on are taken from the
+#: system, and go back to it when they are freed: by default that bound grows with the first large block that is freed,
+#: to 32 MiB, and then a node keeps what the largest messages of its life took. More arenas than one for the reactor and
+#: one for the store's threads would each keep its own.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "2"}
+
+
 def worker_program() -> str:
     """The text of a program that runs a worker through this module.
 
-    A shell script, because Crossbar wants one absolute path, and a ``#!`` line takes neither a space nor a long path.
+    A shell script, because Crossbar wants one absolute path, and a ``#!`` line takes neither a space nor a long path;
+    and because the allocator reads its settings before Python begins.
     """
     command = shlex.join([sys.executable, "-u", "-m", "trishula_router.launcher"])
-    return f'#!/bin/sh\n# Written by "trishula node start"; see {__name__}.\nexec {command} "$@"\n'
+    settings = "".join(f'export {name}="${{{name}:-{value}}}"\n' for name, value in _ALLOCATOR.items())
+    return f'#!/bin/sh\n# Written by "trishula node start"; see {__name__}.\n{settings}exec {command} "$@"\n'
 
 
 def main() -> None:

@@ -233,9 +233,10 @@ class Peering:
                 self._pump(name)
                 return
             journal = _Journal(self._node, self._writer_of(run.origin), extract, self._now())
-            self._post(name, JOURNAL, msgspec.msgpack.encode(journal))
+            text = msgspec.msgpack.encode(journal)
+            self._post(name, JOURNAL, text)
             last = extract.first + len(extract.records) - 1
-            self.replication.sent(name, run, last, self._clock.seconds())
+            self.replication.sent(name, run, last, self._clock.seconds(), size_bytes=len(text))
             self._pump(name)
 
         def fail(failure: Any) -> None:

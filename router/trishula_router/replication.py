@@ -24,6 +24,7 @@ Policy only: it takes the clock's seconds and does no I/O; ``peering`` sends and
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -41,6 +42,8 @@ RESEND_MOVING_AFTER_S = 60.0
 PASS_ON_AFTER_S = 3.0
 #: Records on their way to one peer: enough to keep link and disk busy at once, and a bound on what is sent in vain.
 WINDOW_RECORDS = 4096
+#: And so many bytes of them: of large messages the records alone would be gigabytes, in the memory of both nodes.
+WINDOW_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -52,12 +55,28 @@ class _Progress:
         sent: up to which it was sent.
         moved_at_s: when ``held`` grew last, or sending began.
         passing: of a journal of somebody else: whether we pass it on, until the peer has what we have.
+        runs, runs_bytes: those on their way: (sequence of the last record, bytes) each, and all of their bytes.
     """
 
     held: int = 0
     sent: int = 0
     moved_at_s: float = 0.0
     passing: bool = False
+    runs: deque[tuple[int, int]] = field(default_factory=deque)
+    runs_bytes: int = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be on its way."""
+        while self.runs and self.runs[0][0] <= self.held:
+            self.runs_bytes -= self.runs.popleft()[1]
+        return self.sent - self.held < WINDOW_RECORDS and self.runs_bytes < WINDOW_BYTES
+
+    def begin_again(self) -> None:
+        """What was sent and isn't held was lost on the way."""
+        self.sent = self.held
+        self.runs.clear()
+        self.runs_bytes = 0
 
 
 @dataclass(slots=True)
@@ -150,7 +169,8 @@ class Replication:
             if newest != progress.held:
                 progress.held, progress.moved_at_s = newest, now_s
             if missed or progress.sent < newest:
-                progress.sent, progress.moved_at_s = newest, now_s
+                progress.begin_again()
+                progress.moved_at_s = now_s
         held_now = self.held_by(name)
         if held_now >= own_sequence:
             peer.in_step_at_s, peer.mark = now_s, None
@@ -207,24 +227,27 @@ class Replication:
             progress = peer.journals.setdefault(origin.epoch, _Progress(moved_at_s=now_s))
             waited_s = now_s - progress.moved_at_s
             if progress.sent > progress.held and waited_s > patience_s:
-                progress.sent, progress.moved_at_s = progress.held, now_s
+                progress.begin_again()
+                progress.moved_at_s = now_s
             if progress.held >= origin.sequence:
                 progress.passing = False
-            if progress.sent >= origin.sequence or progress.sent - progress.held >= WINDOW_RECORDS:
+            if progress.sent >= origin.sequence or not progress.has_room:
                 continue
             if origin.number and not progress.passing and waited_s < PASS_ON_AFTER_S:
                 continue
             return Run(origin.number, origin.epoch, progress.sent)
         return None
 
-    def sent(self, name: str, run: Run, sequence: int, now_s: float) -> None:
-        """A run went out to a peer; ``sequence`` is that of its last record."""
+    def sent(self, name: str, run: Run, sequence: int, now_s: float, *, size_bytes: int) -> None:
+        """A run went out to a peer; ``sequence`` is that of its last record, ``size_bytes`` its size."""
         progress = self.peers[name].journals.get(run.epoch)
         # If the peer told something new in the meantime, what it told counts.
         if progress is not None and progress.sent == run.after:
             if progress.sent == progress.held:
                 progress.moved_at_s = now_s
             progress.sent, progress.passing = sequence, run.origin != 0
+            progress.runs.append((sequence, size_bytes))
+            progress.runs_bytes += size_bytes
 
     # -- copies --------------------------------------------------------------------------------------------------------
 

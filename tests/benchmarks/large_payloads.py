@@ -3,7 +3,7 @@
 
 ::
 
-    .venv/bin/python tests/benchmarks/large_payloads.py                       # 600 messages of 1 MiB, about a minute
+    .venv/bin/python tests/benchmarks/large_payloads.py                       # 480 messages of 1 MiB, about a minute
     .venv/bin/python tests/benchmarks/large_payloads.py --messages 60         # to see that it works
 
 On a node of its own. A script sends, so many messages at a time, and waits for their receipts; an agent takes them with
@@ -130,10 +130,10 @@ def run(node: ThrowawayNode, messages: int, size_bytes: int, at_a_time: int) -> 
 def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--messages", type=int, default=600)
+    parser.add_argument("--messages", type=int, default=480)
     parser.add_argument("--size", type=int, default=1024 * 1024, help="of a payload, in bytes, as JSON")
     parser.add_argument(
-        "--at-a-time", type=int, default=8, help="how many are sent before their receipts are waited for"
+        "--at-a-time", type=int, default=200, help="how many are sent before their receipts are waited for"
     )
     parser.add_argument("--role", choices=["run", "take", "offer"], default="run", help=argparse.SUPPRESS)
     given = parser.parse_args()

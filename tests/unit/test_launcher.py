@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -71,6 +72,17 @@ def test_the_program_of_the_worker_hands_its_arguments_on(tmp_path: Path) -> Non
     program.chmod(0o700)
     done = subprocess.run([program, "-u", "a b"], capture_output=True, text=True)
     assert done.stdout.strip() == "['-c', '-u', 'a b']"
+
+
+def test_the_worker_gives_large_blocks_back_unless_the_environment_says_otherwise(tmp_path: Path) -> None:
+    program = tmp_path / "worker-python"
+    show = 'import os; print([os.environ[name] for name in sorted(os.environ) if name.startswith("MALLOC_")])'
+    program.write_text(worker_program().replace("-m trishula_router.launcher", f"-c '{show}'"))
+    program.chmod(0o700)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    for said, threshold in (({}, "131072"), ({"MALLOC_MMAP_THRESHOLD_": "4096"}, "4096")):
+        done = subprocess.run([program], capture_output=True, text=True, env={**clean, **said})
+        assert done.stdout.strip() == f"['2', '{threshold}', '1048576']"
 
 
 @pytest.mark.parametrize(("soft", "hard", "then"), [(256, 4096, 4096), (256, 12_000, 12_000), (4096, 4096, 4096)])

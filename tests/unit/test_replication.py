@@ -9,6 +9,7 @@ from trishula_router.replication import (
     PASS_ON_AFTER_S,
     RESEND_AFTER_S,
     RESEND_MOVING_AFTER_S,
+    WINDOW_BYTES,
     WINDOW_RECORDS,
     Replication,
     Run,
@@ -43,14 +44,14 @@ def test_a_peer_is_sent_what_it_lacks_and_not_again(two: Replication) -> None:
     assert hear(two, 4, 0.0)
     run = two.next_run("rushabdev", [own(10)], 0.0)
     assert run == Run(0, OWN, 4)
-    two.sent("rushabdev", run, 10, 0.0)
+    two.sent("rushabdev", run, 10, 0.0, size_bytes=100)
     assert two.next_run("rushabdev", [own(10)], 0.1) is None
     assert two.next_run("rushabdev", [own(12)], 0.1) == Run(0, OWN, 10)
 
 
 def test_what_is_not_held_in_time_is_sent_again(two: Replication) -> None:
     hear(two, 4, 0.0)
-    two.sent("rushabdev", Run(0, OWN, 4), 10, 0.0)
+    two.sent("rushabdev", Run(0, OWN, 4), 10, 0.0, size_bytes=100)
     assert not hear(two, 6, 1.0)
     assert two.next_run("rushabdev", [own(10)], 1.0 + RESEND_AFTER_S) is None
     assert two.next_run("rushabdev", [own(10)], 1.1 + RESEND_AFTER_S) == Run(0, OWN, 6)
@@ -59,7 +60,7 @@ def test_what_is_not_held_in_time_is_sent_again(two: Replication) -> None:
 def test_what_is_still_on_its_way_is_not_sent_again_so_soon(two: Replication) -> None:
     # A megabyte on a line of 1 Mbit/s; before, each run went out again every 3 s, behind itself.
     hear(two, 4, 0.0)
-    two.sent("rushabdev", Run(0, OWN, 4), 10, 0.0)
+    two.sent("rushabdev", Run(0, OWN, 4), 10, 0.0, size_bytes=100)
     two.moved("rushabdev", 2 * RESEND_AFTER_S)
     assert two.silent(2 * RESEND_AFTER_S) == []
     assert two.next_run("rushabdev", [own(10)], 2 * RESEND_AFTER_S, is_moving=True) is None
@@ -79,7 +80,7 @@ def test_bytes_keep_a_peer_and_bring_none_back(two: Replication) -> None:
 
 def test_what_a_peer_missed_is_sent_again_at_once(two: Replication) -> None:
     hear(two, 4, 0.0)
-    two.sent("rushabdev", Run(0, OWN, 4), 10, 0.0)
+    two.sent("rushabdev", Run(0, OWN, 4), 10, 0.0, size_bytes=100)
     hear(two, 4, 0.2, missed=True)
     assert two.next_run("rushabdev", [own(10)], 0.2) == Run(0, OWN, 4)
 
@@ -89,16 +90,38 @@ def test_a_run_that_was_read_before_the_peer_told_something_new_does_not_count(t
     run = two.next_run("rushabdev", [own(10)], 0.0)
     assert run is not None
     hear(two, 2, 0.1, missed=True)
-    two.sent("rushabdev", run, 10, 0.1)
+    two.sent("rushabdev", run, 10, 0.1, size_bytes=100)
     assert two.next_run("rushabdev", [own(10)], 0.1) == Run(0, OWN, 2)
 
 
 def test_no_more_than_a_window_is_on_its_way(two: Replication) -> None:
     hear(two, 0, 0.0)
-    two.sent("rushabdev", Run(0, OWN, 0), WINDOW_RECORDS, 0.0)
+    two.sent("rushabdev", Run(0, OWN, 0), WINDOW_RECORDS, 0.0, size_bytes=100)
     assert two.next_run("rushabdev", [own(100_000)], 0.1) is None
     hear(two, 1, 0.2)
     assert two.next_run("rushabdev", [own(100_000)], 0.2) == Run(0, OWN, WINDOW_RECORDS)
+
+
+def test_only_so_many_bytes_are_on_their_way(two: Replication) -> None:
+    hear(two, 0, 0.0)
+    for number in range(4):
+        two.sent("rushabdev", Run(0, OWN, number), number + 1, 0.0, size_bytes=WINDOW_BYTES // 4)
+    assert two.next_run("rushabdev", [own(10)], 0.1) is None
+    # What is held no longer counts.
+    hear(two, 2, 0.2)
+    assert two.next_run("rushabdev", [own(10)], 0.2) == Run(0, OWN, 4)
+    two.sent("rushabdev", Run(0, OWN, 4), 5, 0.2, size_bytes=WINDOW_BYTES)
+    assert two.next_run("rushabdev", [own(10)], 0.3) is None
+    # Nor does what was lost on the way.
+    hear(two, 2, 0.4, missed=True)
+    assert two.next_run("rushabdev", [own(10)], 0.4) == Run(0, OWN, 2)
+
+
+def test_what_is_lost_on_the_way_is_sent_again_also_if_it_was_large(two: Replication) -> None:
+    hear(two, 0, 0.0)
+    two.sent("rushabdev", Run(0, OWN, 0), 1, 0.0, size_bytes=2 * WINDOW_BYTES)
+    assert two.next_run("rushabdev", [own(10)], 0.1) is None
+    assert two.next_run("rushabdev", [own(10)], 0.1 + RESEND_AFTER_S) == Run(0, OWN, 0)
 
 
 def test_a_peer_that_falls_silent_is_away_once_and_comes_back(two: Replication) -> None:
@@ -129,7 +152,7 @@ def test_the_writer_of_a_journal_brings_it_first(two: Replication) -> None:
     assert two.next_run("rushabdev", origins, PASS_ON_AFTER_S - 0.1) is None
     run = two.next_run("rushabdev", origins, PASS_ON_AFTER_S + 0.1)
     assert run == Run(2, THIRD, 0)
-    two.sent("rushabdev", run, 5, PASS_ON_AFTER_S + 0.1)
+    two.sent("rushabdev", run, 5, PASS_ON_AFTER_S + 0.1, size_bytes=100)
     assert two.next_run("rushabdev", origins, PASS_ON_AFTER_S + 0.2) is None
 
 

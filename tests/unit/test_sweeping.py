@@ -1,0 +1,29 @@
+"""Large garbage is collected by its bytes."""
+
+from __future__ import annotations
+
+from trishula_router.sweeping import SWEEP_BYTES, Sweeper
+
+MIB = 1024 * 1024
+
+
+def test_it_collects_once_for_so_many_bytes() -> None:
+    rounds: list[int] = []
+    sweeper = Sweeper(lambda: rounds.append(1))
+    for _ in range(SWEEP_BYTES // MIB - 1):
+        sweeper.passed(MIB)
+    assert rounds == []
+    sweeper.passed(MIB)
+    assert rounds == [1]
+    sweeper.passed(3 * SWEEP_BYTES)
+    assert rounds == [1, 1]
+    sweeper.passed(MIB)
+    assert rounds == [1, 1]
+
+
+def test_what_is_small_costs_nothing() -> None:
+    rounds: list[int] = []
+    sweeper = Sweeper(lambda: rounds.append(1))
+    for _ in range(100_000):
+        sweeper.passed(1000)
+    assert rounds == []
