@@ -129,6 +129,16 @@ def test_acks_go_on_when_somebody_else_takes_the_rest(disk: Path, size_bytes: in
     subject.close()
 
 
+def test_what_comes_at_once_is_written_in_parts(disk: Path) -> None:
+    subject = InSqlite(disk)
+    answers = [subject.store.append([draft(f"m{n}", body=b"x" * 300 * KB)], 100) for n in range(45)]
+    for answer in answers:
+        subject.calls.wait(answer)
+    assert (disk / f"{FILE_NAME}-wal").stat().st_size < 2 * MIB
+    assert settle_all(subject) == 45
+    subject.close()
+
+
 def test_notes_use_up_nothing_that_acks_need(disk: Path) -> None:
     subject = InSqlite(disk)
     position = one(subject, "m1")
@@ -249,6 +259,21 @@ def test_ballast_without_fallocate(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     kept = Ballast(tmp_path)
     kept.hold(3 * MIB + 5, 100 * MIB)
     assert kept.held_bytes == Ballast(tmp_path).held_bytes == 3 * MIB
+
+
+def test_a_file_system_that_packs_zeros_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[int] = []
+
+    def packed(descriptor: int, offset: int, size_bytes: int) -> None:
+        writes.append(size_bytes)
+        os.ftruncate(descriptor, size_bytes)
+
+    monkeypatch.setattr(os, "posix_fallocate", packed)
+    kept = Ballast(tmp_path)
+    for _ in range(3):
+        kept.hold(3 * MIB, 100 * MIB)
+    assert (writes, kept.held_bytes, kept.give_up()) == ([3 * MIB], 0, False)
+    assert not (tmp_path / ballast.FILE_NAME).exists()
 
 
 def test_a_start_has_room_for_its_small_files(disk: Path) -> None:

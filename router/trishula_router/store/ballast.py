@@ -34,6 +34,8 @@ class Ballast:
     def __init__(self, directory: Path) -> None:
         self._file = directory / FILE_NAME
         self.held_bytes = self._measured()
+        # A file system that packs what is written takes nothing for it; to write it again and again costs the disk.
+        self._is_futile = False
 
     def _measured(self) -> int:
         try:
@@ -50,6 +52,8 @@ class Ballast:
             target_bytes: the size.
             free_bytes: how much it may grow at most.
         """
+        if self._is_futile:
+            return
         wanted = min(target_bytes, self.held_bytes + max(0, free_bytes))
         wanted, target_bytes = wanted // _BLOCK_BYTES * _BLOCK_BYTES, target_bytes // _BLOCK_BYTES * _BLOCK_BYTES
         # Not for every message: it follows the open ones, by the bite.
@@ -76,6 +80,10 @@ class Ballast:
             finally:
                 os.close(descriptor)
         self.held_bytes = self._measured()
+        if self.held_bytes < size_bytes // 2:
+            self._is_futile = True
+            self._file.unlink(missing_ok=True)
+            self.held_bytes = 0
 
 
 def _allocate(descriptor: int, size_bytes: int) -> None:

@@ -114,9 +114,9 @@ def open_store(
             f"the state directory {directory} can't be written; change its owner or mode, or name another one"
         )
     connection: sqlite3.Connection | None = None
-    make_room_to_start(directory)
     hold = Hold(directory, how or os.environ.get(STARTED_BY, "crossbar start"))
     try:
+        make_room_to_start(directory)
         space = Space(file, limit_bytes, lambda sentence: call_in_reactor(lambda: log.warn("{what}", what=sentence)))
         connection = connect(file)
         connection.execute("PRAGMA journal_mode = WAL")

@@ -23,8 +23,8 @@ from trishula_router.store.space import Space
 __all__ = ["Upkeep", "Whereabouts"]
 
 #: How long a checkpoint waits for readers that are in its way, and how often one that waits is tried.
-_READERS_PATIENCE_MS = 100
-_LONG_LOG_PERIOD_S = 1.0
+_READERS_PATIENCE_MS = 50
+_LONG_LOG_PERIOD_S = 5.0
 
 
 class Whereabouts:
@@ -100,6 +100,11 @@ class Upkeep:
     def is_lost(self) -> bool:
         """Whether the store's file is not where it was."""
         return self._whereabouts.fault is not None
+
+    @property
+    def group_bytes(self) -> int:
+        """How many bytes of bodies one transaction takes: the log has all of it before any of it is in the file."""
+        return self._space.log_most_bytes // 2
 
     def check(self) -> None:
         """See :meth:`Whereabouts.check`."""

@@ -63,8 +63,6 @@ SETTLE_PATIENCE_S = 0.005
 GROUP_LIMIT = 256
 #: How often room is made for a job that may draw on the reserve.
 _ROOM_ATTEMPTS = 3
-#: Bytes of bodies a transaction: the write-ahead log has all of it before any of it is in the file.
-_GROUP_BYTES = 16 * 1024 * 1024
 
 
 class Tail(Protocol):
@@ -86,6 +84,10 @@ class Ground(Protocol):
     @property
     def is_lost(self) -> bool:
         """Whether the file is not where it was, so that nothing can be written."""
+
+    @property
+    def group_bytes(self) -> int:
+        """How many bytes of bodies jobs may write together in one transaction; a single job may write more."""
 
     def check(self) -> None:
         """Before each commit: raise ``StorageFailed`` if what is written would not be there after a restart."""
@@ -232,7 +234,7 @@ class Writer:
             size_bytes = group[0].size_bytes
             while self._jobs and len(group) < GROUP_LIMIT:
                 size_bytes += self._jobs[0].size_bytes
-                if size_bytes > _GROUP_BYTES:
+                if self._ground is not None and size_bytes > self._ground.group_bytes:
                     break
                 group.append(self._jobs.popleft())
             self._patience_s = 0.0 if self._jobs else math.inf
