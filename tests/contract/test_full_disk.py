@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.test_disk_faults import settle_all
-from tests.contract.test_store import InSqlite, append, draft, is_sound, mounted, one, open_ids
+from tests.contract.test_store import Gate, InSqlite, append, draft, is_sound, mounted, one, open_ids
 from trishula.errors import StorageFull
 from trishula_router.commands.supervisor import trim_log
 from trishula_router.journal import Kind
@@ -131,9 +131,16 @@ def test_acks_go_on_when_somebody_else_takes_the_rest(disk: Path, size_bytes: in
 
 def test_what_comes_at_once_is_written_in_parts(disk: Path) -> None:
     subject = InSqlite(disk)
+    statements: list[str] = []
+    subject.store._writer._connection.set_trace_callback(statements.append)
+    gate = Gate(subject)
     answers = [subject.store.append([draft(f"m{n}", body=b"x" * 300 * KB)], 100) for n in range(45)]
+    gate.open()
     for answer in answers:
         subject.calls.wait(answer)
+    subject.store._writer._connection.set_trace_callback(None)
+    # In one transaction there would have been no room, and all of it would have been written once more.
+    assert "ROLLBACK" not in statements
     assert (disk / f"{FILE_NAME}-wal").stat().st_size < 2 * MIB
     assert settle_all(subject) == 45
     subject.close()
