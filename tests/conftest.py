@@ -117,15 +117,27 @@ def _nothing_is_written_beside(
     assert not written, f"written to the working directory: {', '.join(written)}"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_settings_leak_into_what_tests_share(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A module's own fixtures come before those of its tests; what they start must not use this user's files."""
+    with pytest.MonkeyPatch.context() as patch:
+        _without_settings(patch, tmp_path_factory)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_leak_in(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A developer's own bus must not be what a test talks to."""
+    _without_settings(monkeypatch, tmp_path_factory)
+
+
+def _without_settings(patch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in [name for name in os.environ if name.startswith("TRISHULA_")]:
-        monkeypatch.delenv(name)
+        patch.delenv(name)
     # An agent's file outlives its process, and must not outlive the test. It is made only by tests that run agents.
-    monkeypatch.setenv("TRISHULA_AGENT_STATE", str(tmp_path_factory.getbasetemp() / "agents" / uuid.uuid4().hex))
+    patch.setenv("TRISHULA_AGENT_STATE", str(tmp_path_factory.getbasetemp() / "agents" / uuid.uuid4().hex))
     # Profiles are read from ~/.config/trishula.
-    monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
+    patch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
 
 
 @pytest.fixture(scope="session", autouse=True)
