@@ -6,8 +6,9 @@ as many. :func:`guard_connections` has Crossbar make connections of our class, a
 them twice a second, all in one round: a timer for each of 2,000 connections would cost more than their messages.
 
 It reaches into names of Crossbar (``router.protocol.WampWebSocketServerFactory.protocol``), of Twisted's web server
-(``HTTPChannel._handlingRequest``) and of Autobahn (``_session._session_id``, ``sendCloseFrame``); if they are not as
-expected, nothing is changed.
+(``HTTPChannel._handlingRequest``) and sockets (``_tempDataBuffer``, ``writeSomeData``), and of Autobahn
+(``_session._session_id``, ``sendCloseFrame``, ``current_frame``); if Crossbar's class is not as expected, nothing is
+changed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from trishula_router.options import Limits
 from trishula_router.principals import LINK_ROLE
 from trishula_router.strangers import Step, Strangers
 
-__all__ = ["Connections", "guard_connections"]
+__all__ = ["Connections", "answer_to_ping", "guard_connections", "write_soon"]
 
 log = Logger()
 
@@ -40,6 +41,13 @@ _LINK_FACTOR = 8
 #: The reason of a close frame is at most so long.
 _REASON_BYTES = 123
 _POLICY_VIOLATION = 1008
+#: The first byte of a ping and of a pong, the bit of the second one that says "masked", what a masked frame has before
+#: its payload, and how much payload a control frame may have.
+_PING, _PONG, _MASKED, _PING_BYTES, _CONTROL_BYTES = 0x89, 0x8A, 0x80, 6, 125
+
+
+#: What a connection reads that is no WebSocket yet.
+_NOTHING_YET = object()
 
 
 class Connections:
@@ -181,6 +189,27 @@ def role_of(connection: Any) -> object:
     return None if session is None else session._authrole
 
 
+def write_soon(transport: Any, data: bytes) -> None:
+    """Write a few bytes, at once if nothing waits before them: Twisted asks the kernel three times otherwise."""
+    if getattr(transport, "_tempDataBuffer", None) == [] and not transport.dataBuffer and not transport.disconnecting:
+        sent = transport.writeSomeData(data)
+        if isinstance(sent, int) and sent == len(data):
+            return
+        data = data[sent:] if isinstance(sent, int) else data
+    transport.write(data)
+
+
+def answer_to_ping(data: bytes) -> bytes | None:
+    """The pong, as a frame, if ``data`` is one ping of a client and nothing else."""
+    if len(data) < _PING_BYTES or data[0] != _PING or data[1] != _MASKED | (len(data) - _PING_BYTES):
+        return None
+    size, mask, payload = len(data) - _PING_BYTES, data[2:_PING_BYTES], data[_PING_BYTES:]
+    if size > _CONTROL_BYTES:
+        return None
+    plain = bytes(one ^ mask[index % 4] for index, one in enumerate(payload))
+    return bytes((_PONG, size)) + plain
+
+
 class _Arrival:
     """A connection that is not a WebSocket yet: Twisted's web server has it."""
 
@@ -241,6 +270,8 @@ def _class_of(base: Any, connections: Connections) -> Any:
         """Crossbar's connection, looked after."""
 
         look_at_s = 0.0
+        # Autobahn sets it when the WebSocket is open.
+        current_frame: Any = _NOTHING_YET
         _stranger_bytes = _STRANGER_BYTES
 
         def onOpen(self) -> None:
@@ -258,6 +289,13 @@ def _class_of(base: Any, connections: Connections) -> Any:
                     if self._stranger_bytes <= 0:
                         self.dismiss()
                         return
+            pong = answer_to_ping(data) if self.current_frame is None and not self.data else None
+            if pong is not None and self.pulse is not None:
+                # All that most connections have to say most of the time; by way of Autobahn it costs twice as much.
+                self.pulse.heard_s = self._seconds()
+                if self.state == self.STATE_OPEN:
+                    write_soon(self.transport, pong)
+                return
             super().dataReceived(data)
 
         def sendData(self, data: bytes, *args: Any, **options: Any) -> None:

@@ -14,11 +14,13 @@ from autobahn.twisted.resource import WebSocketResource
 from autobahn.websocket.protocol import WebSocketProtocol
 from crossbar.common.twisted.web import Site
 from crossbar.router import protocol as crossbar_protocol
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection as TwistedConnection
 from twisted.web.http import HTTPChannel
 
 from tests.support.nodes import LIMITS
-from trishula_router.connections import Connections, guard_connections
+from trishula_router.connections import Connections, answer_to_ping, guard_connections, write_soon
 
 
 class Base:
@@ -57,6 +59,87 @@ def test_a_crossbar_that_is_built_otherwise_is_left_alone(base: Any) -> None:
     assert not clock.getDelayedCalls()
 
 
+# -- pings -------------------------------------------------------------------------------------------------------------
+
+MASK = bytes((1, 2, 3, 4))
+
+
+def masked(first: int, payload: bytes) -> bytes:
+    """A short frame of a client."""
+    hidden = bytes(one ^ MASK[index % 4] for index, one in enumerate(payload))
+    return bytes((first, 0x80 | len(payload))) + MASK + hidden
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"twelve bytes", bytes(range(125))])
+def test_one_ping_and_nothing_else_is_answered(payload: bytes) -> None:
+    assert answer_to_ping(masked(0x89, payload)) == bytes((0x8A, len(payload))) + payload
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x89",
+        masked(0x89, b"x")[:-1],
+        masked(0x89, b"x") + b"y",
+        masked(0x89, b"") * 2,
+        masked(0x8A, b"x"),
+        masked(0x88, b"x"),
+        masked(0x81, b"x"),
+        # Not masked, in fragments, with an extension's bit: for Autobahn to judge.
+        b"\x89\x04xxxx",
+        masked(0x09, b"x"),
+        masked(0xC9, b"x"),
+        # A length of two bytes, of 132 in all and of 126.
+        b"\x89\xfe\x00\x7e" + MASK + bytes(126),
+        b"\x89\xfe" + MASK + bytes(126),
+    ],
+)
+def test_whatever_else_is_left_to_autobahn(data: bytes) -> None:
+    assert answer_to_ping(data) is None
+
+
+class Socket:
+    """A transport of Twisted's, as far as it is used; the kernel takes so many bytes at a time."""
+
+    def __init__(self, takes: int | Exception, waiting: bytes = b"") -> None:
+        self.dataBuffer, self._tempDataBuffer = waiting, list[bytes]()
+        self.disconnecting = False
+        self.at_once = b""
+        self.later = b""
+        self._takes = takes
+
+    def writeSomeData(self, data: bytes) -> int | Exception:
+        if isinstance(self._takes, int):
+            self.at_once += data[: self._takes]
+            return min(self._takes, len(data))
+        return self._takes
+
+    def write(self, data: bytes) -> None:
+        self.later += data
+
+
+@pytest.mark.parametrize(
+    ("socket", "at_once", "later"),
+    [
+        (Socket(10), b"pong", b""),
+        (Socket(1), b"p", b"ong"),
+        (Socket(0), b"", b"pong"),
+        (Socket(ConnectionError()), b"", b"pong"),
+        (Socket(10, waiting=b"before"), b"", b"pong"),
+    ],
+)
+def test_a_pong_is_written_whole_and_in_its_place(socket: Socket, at_once: bytes, later: bytes) -> None:
+    write_soon(socket, b"pong")
+    assert (socket.at_once, socket.later) == (at_once, later)
+
+
+def test_other_transports_write_as_they_do() -> None:
+    written: list[bytes] = []
+    write_soon(SimpleNamespace(write=written.append), b"pong")
+    assert written == [b"pong"]
+
+
 # -- what is at fault upstream -----------------------------------------------------------------------------------------
 
 
@@ -82,6 +165,8 @@ def test_upstream_still_has_what_we_reach_into() -> None:
     # A frame goes from the one to the other, with nothing in between.
     assert inspect.getsource(base.sendFrame).rstrip().endswith("self.sendData(raw, sync, chopsize)")
     assert "hasattr(self, configAttr)" in inspect.getsource(WebSocketProtocol._connectionMade)
+    assert "self.current_frame = None" in inspect.getsource(WebSocketProtocol.onFrameEnd)
+    assert "_tempDataBuffer" in vars(FileDescriptor(cast(Any, Clock()))) and callable(TwistedConnection.writeSomeData)
     assert hasattr(Site(None).buildProtocol(None), "_channel")
     assert "self._handlingRequest = False" in inspect.getsource(HTTPChannel.__init__)
     assert "request.channel.transport = request.channel.transport, None" in inspect.getsource(WebSocketResource.render)
