@@ -7,6 +7,7 @@ slowly, to say what is wrong with it. Nothing here does I/O; the size limit is a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -202,10 +203,19 @@ def _whole(value: object) -> object:
 
 
 def _check_address(text: str, key: str, path: str) -> None:
+    fault = _fault_of_address(text)
+    if fault is not None:
+        raise MessageInvalid(f"{path}.{key} is {show_value(text)}; {fault}")
+
+
+# The same few addresses come again and again.
+@lru_cache(maxsize=4096)
+def _fault_of_address(text: str) -> str | None:
     try:
         Address.parse(text)
     except ValueError as error:
-        raise MessageInvalid(f"{path}.{key} is {show_value(text)}; {error}") from None
+        return str(error)
+    return None
 
 
 def _explain(raw: object, path: str) -> MessageInvalid | KeyUnknown:

@@ -143,6 +143,7 @@ class Entry:
         done: gets the receipt or the error, once.
         number: its place in the order of sending.
         held: told each time when it is refused for now, so that its way may be long.
+        is_dated: it has a deadline, by our clock.
         is_reply: it is the end of work that was admitted, so it is admitted whatever else waits.
         refusals: how often it was refused for now.
         refusal: the latest of these.
@@ -152,8 +153,8 @@ class Entry:
     """
 
     __slots__ = (
-        "copies", "denials", "done", "enough", "held", "id", "is_reply", "message", "nodes", "number", "offers",
-        "refusal", "refusals", "suspicion", "to",
+        "copies", "denials", "done", "enough", "held", "id", "is_dated", "is_reply", "message", "nodes", "number",
+        "offers", "refusal", "refusals", "suspicion", "to",
     )  # fmt: skip
 
     def __init__(
@@ -166,6 +167,7 @@ class Entry:
         copies: int | None = None,
         enough: int | None = None,
         held: Callable[[TrishulaError], object] | None = None,
+        is_dated: bool = False,
         is_reply: bool = False,
     ) -> None:
         self.id = message_id
@@ -176,6 +178,7 @@ class Entry:
         self.nodes: set[str | None] = set()
         self.done = done
         self.held = held
+        self.is_dated = is_dated
         self.is_reply = is_reply
         self.number = 0
         self.refusals = 0

@@ -120,6 +120,7 @@ class Sending:
                 copies=copies,
                 enough=self._enough(copies),
                 held=held,
+                is_dated=wire.get("deadline_at") is not None,
                 is_reply=is_reply,
             )
             self._outbox.add(entry)
@@ -207,9 +208,8 @@ class Sending:
         options: dict[str, Any] = {}
         if batch.copies is not None:
             options["copies"] = batch.copies
-        if link is not self._undated and any(b"deadline_at" in entry.message for entry in batch.entries):
-            # What our clock says, so that the node understands the deadlines: one of the two may be wrong. A payload
-            # that has the word as well costs nothing.
+        if link is not self._undated and any(entry.is_dated for entry in batch.entries):
+            # What our clock says, so that the node understands the deadlines: one of the two may be wrong.
             options["sent_at"] = self._around.now_ms()
         args: list[Any] = [messages, options] if options else [messages]
         link.call(uris.MAILBOX_SEND, args, timeout_s=_TIMEOUT_S).when_done(
@@ -289,6 +289,7 @@ class Sending:
             done,
             copies=saved.copies,
             enough=self._enough(saved.copies),
+            is_dated=wire.get("deadline_at") is not None,
             is_reply=True,
         )
         self._outbox.restore(entry, saved.number)

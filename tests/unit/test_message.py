@@ -463,6 +463,23 @@ right = st.fixed_dictionaries(
 )
 
 
+PAD = "x" * 2000
+
+
+def taken(payload: object) -> bool:
+    try:
+        pack(payload, path="p", limit_bytes=10**6)
+    except PayloadNotJson:
+        return False
+    return True
+
+
+@given(anything | st.sampled_from(["\x00a", {"a": "\x00"}, 2**53, -(2**53), "Ϗ\x00", [1, "ϓ"], {"\x00": 0}]))
+def test_a_large_payload_is_judged_as_a_small_one(value: object) -> None:
+    assert taken([value, PAD]) == taken([value])
+    assert taken({"a": value, "b": PAD}) == taken({"a": value})
+
+
 @given(anything)
 def test_anything_gives_a_message_or_our_error(raw: object) -> None:
     try:
