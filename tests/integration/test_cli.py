@@ -233,6 +233,8 @@ def test_copies_of_one_agent_come_to_rest(users: Users) -> None:
 def test_the_mail_of_an_agent_that_goes_ends_and_an_operator_may_purge(users: Users) -> None:
     users.node.token("leaver")
     users.run("dc", "send", "leaver", "--id", "gone.1", "--text", "x")
+    # What other tests left there.
+    users.run("operator", "inbox", "purge", "idle")
     users.run("dc", "send", "idle", "--id", "purged.1", "--text", "x")
     assert "1 messages" in users.run("operator", "inbox", "purge", "idle")
     assert users.state_of("dc", "purged.1") == "dead"
