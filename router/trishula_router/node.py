@@ -18,7 +18,6 @@ from twisted.python.failure import Failure
 from trishula import uris
 from trishula.errors import NodeBusy, NodeStopping, NotAllowed, ReadsTooSlowly, StorageFailed, StorageFull, TokenInvalid
 from trishula.names import Address, is_capability
-from trishula.units import show_duration
 from trishula_router.admission import Admission
 from trishula_router.arguments import token_of
 from trishula_router.audit import Audit
@@ -55,6 +54,7 @@ from trishula_router.room import Room
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import State, Store
 from trishula_router.takeovers import Takeovers
+from trishula_router.timekeeper import Timekeeper
 from trishula_router.timeline import Timeline
 from trishula_router.tokens import digest_of
 
@@ -77,8 +77,6 @@ CATCH_UP_PATIENCE_S = 1.5
 _SEEN_PREFIX = "seen:"
 #: Why nothing goes out.
 _CATCHING_UP, _SETTING_CLOCK = "catching up", "setting the clock"
-#: How soon a clock is set again that could not be, because the store failed.
-_CLOCK_RETRY_S = 10.0
 
 
 class Router(Outlet, Protocol):
@@ -134,12 +132,9 @@ class Node:
         self._clock = clock
         self.now = now
         self.version = version
-        self.timeline = timeline
         self._worked_s = worked_s
         self._tick_due_s = clock.seconds()
         self.started_at = now()
-        self._clock_retry_s = 0.0
-        self._is_setting_clock = False
         self._stopping = False
         self._timers: list[Timer] = []
         #: What the edge knows of the connections to this node, for ``node.status``.
@@ -154,6 +149,14 @@ class Node:
         self.authorizer = Authorizer(principals, self._denied)
         self.directory = Directory(config.node, config.presence, principals.names)
         self.instances = Instances(config.delivery.instance_grace_s)
+        self.timekeeper = Timekeeper(
+            timeline,
+            store,
+            seconds=clock.seconds,
+            hold=self._hold_for_clock,
+            go_on=self._go_on_by_clock,
+            follow=self._follow_clock,
+        )
         self.mailroom = Mailroom()
         self.recalls = Recalls(
             self.mailroom, router.recall, lambda entry: token_of(entry.position, entry.attempts, store.epoch)
@@ -235,7 +238,7 @@ class Node:
             now_s=clock.seconds,
             refused=self.refusals.refused,
             default_ttl_ms=config.delivery.default_ttl_ms,
-            ids_since=lambda at: self._earlier(at - config.retention.ids_ms),
+            ids_since=lambda at: self.timekeeper.earlier(at - config.retention.ids_ms),
             arrived=self.delivery.arrived,
             ack=self.settlement.ack,
         )
@@ -246,7 +249,7 @@ class Node:
             self.settlement,
             lambda address: self.neighbourhood.consumer_of(Address.parse(address)) is not None,
         )
-        self.retention = Retention(store, config.retention, now, self._earlier)
+        self.retention = Retention(store, config.retention, now, self.timekeeper.earlier)
         self.peeking = Peeking(store)
         self.audit = Audit(
             config.node,
@@ -269,7 +272,7 @@ class Node:
         remembered = await self.store.remembered(_SEEN_PREFIX)
         self.directory.recall({key.removeprefix(_SEEN_PREFIX): _read_seen(text) for key, text in remembered.items()})
         await self.departures.begin()
-        self._remember_timeline()
+        self.timekeeper.remember()
         facts = {"node": self.config.node, "version": self.version, "pid": os.getpid()}
         try:
             await self.store.note(Kind.NODE_STARTED, facts, self.now())
@@ -298,7 +301,7 @@ class Node:
             if timer.active():
                 timer.cancel()
         self._remember(self.directory.memory())
-        self._remember_timeline()
+        self.timekeeper.remember()
         try:
             await self.store.note(Kind.NODE_STOPPED, {"node": self.config.node}, self.now())
         except (StorageFull, StorageFailed):
@@ -337,41 +340,20 @@ class Node:
         self.settlement.take_back_overdue()
         self.delivery.tick()
         self.tell_presence()
-        await self._look_at_clock()
+        if not self._stopping:
+            await self.timekeeper.look()
         self._tick_due_s = self._clock.seconds() + TICK_S
 
-    async def _look_at_clock(self) -> None:
-        """Believe a step of the machine's clock that lasts."""
-        by_ms = 0 if self.timeline is None else self.timeline.lasting_ms
-        if not by_ms or self._stopping or self._clock.seconds() < self._clock_retry_s:
-            return
-        assert self.timeline is not None
-        # Until the store has it, what is open has the instants of the clock as it was: nothing may be judged by them.
-        self._is_setting_clock = True
+    def _hold_for_clock(self) -> None:
         self.delivery.hold_back(_SETTING_CLOCK)
         self.peering.hold()
-        self.timeline.jump(by_ms)
-        since = self.timeline.since
-        try:
-            await self.store.follow_clock(by_ms, since, self.timeline.notes(), self.now())
-        except (StorageFull, StorageFailed):
-            self.timeline.jump_back(by_ms)
-            self._clock_retry_s = self._clock.seconds() + _CLOCK_RETRY_S
-        else:
-            self._clock_was_set(by_ms, since)
-        finally:
-            self._is_setting_clock = False
-            self.peering.go_on()
-            self.delivery.let_go(_SETTING_CLOCK)
 
-    def _clock_was_set(self, by_ms: int, since: int) -> None:
-        log.warn(
-            "the machine's clock has been {span} {way} the node's for a minute, so the node believes it: its times "
-            "have jumped by that, and what lives or waits for a span goes on as before",
-            span=show_duration(abs(by_ms) / 1000),
-            way="ahead of" if by_ms > 0 else "behind",
-        )
-        # The store answers in order, so what is in memory is all from before.
+    def _go_on_by_clock(self) -> None:
+        self.peering.go_on()
+        self.delivery.let_go(_SETTING_CLOCK)
+
+    def _follow_clock(self, by_ms: int, since: int) -> None:
+        """The clock was set: what is in memory follows."""
         self.mailroom.follow_clock(by_ms, since, self.now() + round(self.config.delivery.backoff.cap_s * 1000))
         self.directory.follow_clock(by_ms)
         self.neighbourhood.follow_clock(by_ms)
@@ -394,7 +376,7 @@ class Node:
                 # It is tried again later.
                 self.instances.remember(address, self._clock.seconds())
         self.mailroom.drop_unused(self.instances.is_there)
-        if not self._is_setting_clock:
+        if not self.timekeeper.is_setting:
             await self.settlement.expire()
         # What a fault made nobody pump waits no longer than a round.
         self.delivery.pump_all()
@@ -412,15 +394,7 @@ class Node:
 
     async def _remember_all(self) -> None:
         self._remember(self.directory.memory())
-        self._remember_timeline()
-
-    def _earlier(self, instant: int) -> int:
-        return instant if self.timeline is None else self.timeline.earlier(instant)
-
-    def _remember_timeline(self) -> None:
-        if self.timeline is not None:
-            kept = self.store.remember(self.timeline.notes())
-            kept.addErrback(log_fault, log, "it could not be kept how the node's clock stands")
+        self.timekeeper.remember()
 
     def _remember(self, seen: Mapping[str, Seen]) -> None:
         """Keep for the next run of the node when agents were there last: what changed since it was kept last."""

@@ -369,6 +369,6 @@ class Procedures:
             "store_bytes": store.size_bytes,
             "store": msgspec.structs.asdict(store),
             "agents_file_fault": self._node.principals.fault,
-            "clock_gap_ms": 0 if self._node.timeline is None else self._node.timeline.gap_ms,
+            "clock_gap_ms": self._node.timekeeper.gap_ms,
             "peers": self._node.peering.told(),
         }
