@@ -16,7 +16,7 @@ from tests.support.stores import ReactorQueue, open_sqlite
 from trishula.cli.exits import Exit
 from trishula_router.agents_file import read_agents
 from trishula_router.commands import node, token
-from trishula_router.commands.node import _store_lines
+from trishula_router.commands.node import _clock_lines, _peer_line, _store_lines
 from trishula_router.commands.state import agents_file_of, default_state_dir, hold_state_dir, state_holder
 from trishula_router.config_check import read_config_file
 from trishula_router.drill.command import drill
@@ -387,3 +387,18 @@ def test_the_agents_file_is_where_the_last_configuration_put_it(tmp_path: Path) 
     assert agents_file_of(tmp_path) == tmp_path / "who.json"
     (tmp_path / "crossbar" / "config.json").write_text("{")
     assert agents_file_of(tmp_path) == tmp_path / "agents.json"
+
+
+@pytest.mark.parametrize(("gap_ms", "said"), [(10_800_000, "3.0 h ahead of"), (-90_000, "90.0 s behind")])
+def test_a_clock_that_was_set_in_words(gap_ms: int, said: str) -> None:
+    assert _clock_lines({"clock_gap_ms": gap_ms}) == [
+        f"clock: the machine's is {said} the node's; if it stays so for a minute, the node believes it"
+    ]
+    assert _clock_lines({}) == _clock_lines({"clock_gap_ms": 1999}) == []
+
+
+def test_a_peer_whose_clock_differs_in_words() -> None:
+    peer = {"node": "agni", "state": "up", "acknowledged": 7, "lag_records": 0, "to_copy_records": 0, "fault": None}
+    assert _peer_line(peer) == "agni: up, has our journal up to 7"
+    assert _peer_line({**peer, "warning": "its clock is off"}) == "agni: up, has our journal up to 7; its clock is off"
+    assert _peer_line({**peer, "fault": "forked", "warning": "off"}) == "agni: up, has our journal up to 7; forked; off"

@@ -154,6 +154,19 @@ def _connections_line(there: dict[str, int]) -> str:
     return f"{line}; ended: {', '.join(ended)}" if ended else line
 
 
+def _clock_lines(known: dict[str, Any]) -> list[str]:
+    """That the machine's clock was set, while the node doesn't believe it."""
+    # A node of an older version tells nothing of it.
+    gap_ms = known.get("clock_gap_ms", 0)
+    if abs(gap_ms) < STEP_MS:
+        return []
+    way = "ahead of" if gap_ms > 0 else "behind"
+    return [
+        f"clock: the machine's is {show_duration(abs(gap_ms) / 1000)} {way} the node's; if it stays so for a minute, "
+        "the node believes it"
+    ]
+
+
 def _local_status(state_dir: Path) -> dict[str, Any]:
     """What the files of a state directory tell."""
     said, holder = read_ready_file(state_dir), state_holder(state_dir)
@@ -192,12 +205,7 @@ def _show_status(known: dict[str, Any]) -> None:
             click.echo(f"  {line}")
         for peer in known.get("peers", ()):
             click.echo(f"  peer {_peer_line(peer)}")
-        # A node of an older version tells none.
-        if abs(gap_ms := known.get("clock_gap_ms", 0)) >= STEP_MS:
-            way = "ahead of" if gap_ms > 0 else "behind"
-            click.echo(
-                f"  clock: the machine's is {show_duration(abs(gap_ms) / 1000)} {way} the node's; if it stays so for a "
-                "minute, the node believes it"
-            )
+        for line in _clock_lines(known):
+            click.echo(f"  {line}")
         if known.get("agents_file_fault"):
             click.echo(f"  agents file: {known['agents_file_fault']}")
