@@ -6,6 +6,7 @@ Each disk is a tmpfs of its own. What is written to it is what a node writes: de
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from tests.contract.test_disk_faults import settle_all
 from tests.contract.test_store import Gate, InSqlite, append, draft, is_sound, mounted, one, open_ids
+from tests.support.logs import Logged, logged
 from trishula.errors import StorageFull
 from trishula_router.commands.supervisor import trim_log
 from trishula_router.journal import Kind
@@ -22,6 +24,8 @@ from trishula_router.store import ballast
 from trishula_router.store.ballast import Ballast, make_room_to_start
 from trishula_router.store.interface import State
 from trishula_router.store.sqlite import FILE_NAME
+
+__all__ = ["logged"]
 
 KB, MIB = 1000, 1024 * 1024
 
@@ -303,3 +307,35 @@ def test_a_long_log_is_cut_where_it_can_not_be_set_aside(disk: Path) -> None:
     assert log.stat().st_size <= 64 * 1024
     assert log.read_bytes().endswith(b"old\nthe last line\n")
     assert not log.with_suffix(".log.1").exists()
+
+
+# -- what the log says -------------------------------------------------------------------------------------------------
+
+
+def test_the_log_says_once_that_it_is_nearly_full_that_it_is_full_and_that_it_has_room_again(
+    tmp_path: Path, logged: Logged
+) -> None:
+    subject = InSqlite(tmp_path, limit_bytes=4 * MIB)
+    accepted = fill(subject, 20 * KB)
+    for number in range(3):
+        with pytest.raises(StorageFull):
+            append(subject, draft(f"no{number}", body=b"x" * 20 * KB))
+    assert settle_all(subject) == accepted
+    forget_all(subject)
+    subject.calls.drain()
+    nearly, full, room = logged.sentences("warn")
+    assert re.match(r"the store is 9\d% full: it takes \S+ MiB, limits.store is 4 MiB, and the disk has ", nearly)
+    assert full.startswith("the store is full, sends are refused and acks go on: it takes 3.")
+    assert room == "the store has room again, sends are accepted"
+    subject.close()
+
+
+def test_a_store_that_is_full_says_so_when_it_is_opened(tmp_path: Path, logged: Logged) -> None:
+    subject = InSqlite(tmp_path, limit_bytes=4 * MIB)
+    fill(subject, 20 * KB)
+    before = len(logged.sentences("warn"))
+    subject.reopen()
+    subject.calls.drain()
+    assert len(logged.sentences("warn")) == before + 1
+    assert "% full: it takes" in logged.sentences("warn")[-1]
+    subject.close()
