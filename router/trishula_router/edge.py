@@ -215,7 +215,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         direct = DirectCalls(served, self._is_denied, message)
         if not direct.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
-        if not guard_frames(websocket.WampWebSocketServerProtocol, serializer):
+        if not guard_frames(websocket.WampWebSocketServerProtocol, serializer, self._sweeper.passed):
             log.warn(
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"
             )

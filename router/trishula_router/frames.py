@@ -22,6 +22,7 @@ It reaches into private names of Autobahn (26.10.2: ``wamp.serializer._dumps``, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
@@ -40,12 +41,13 @@ _TOLD_BYTES = 123
 _GOODBYE_S = 1.0
 
 
-def guard_frames(protocol: Any, serializer: Any) -> bool:
+def guard_frames(protocol: Any, serializer: Any, came: Callable[[int], object] = lambda size_bytes: None) -> bool:
     """Have the frames of this process' WebSocket connections read and written as this module says.
 
     Args:
         protocol: Autobahn's class of a server's WAMP connection.
         serializer: Autobahn's module of serializers.
+        came: told of each frame that came in, after it was handled: its bytes.
 
     Returns:
         Whether Autobahn is as expected; if not, nothing was changed.
@@ -65,6 +67,7 @@ def guard_frames(protocol: Any, serializer: Any) -> bool:
 
     def on_message(connection: Any, payload: bytes, is_binary: bool) -> None:
         _read(connection, payload, is_binary, serializer.ProtocolError)
+        came(len(payload))
 
     def fail_connection(connection: Any, code: int, reason: str) -> None:
         if connection.failByDrop and connection.state == connection.STATE_OPEN:

@@ -93,6 +93,16 @@ def test_messages_are_handed_over() -> None:
     assert (connection.handed, connection.ended) == (["a", "b"], [])
 
 
+def test_it_is_told_how_large_each_frame_was_once_it_was_handled() -> None:
+    came: list[tuple[int, int]] = []
+    kind: Any = type("Guarded", (Connection,), {})
+    assert guard_frames(kind, autobahn(), lambda size_bytes: came.append((size_bytes, len(connection.handed))))
+    connection = kind(["a", "b"])
+    connection.onMessage(b"x" * 1000, True)
+    connection.onMessage(b"", True)
+    assert came == [(1000, 2), (0, 4)]
+
+
 @pytest.mark.parametrize("messages", [ValueError("no frame\n" + "x" * 5000), ["a", ProtocolError("what?"), "b"]])
 def test_a_bad_frame_ends_its_session_with_a_short_reason_and_no_traceback(messages: Any) -> None:
     connection = guarded(messages)
