@@ -105,7 +105,8 @@ class Handling:
         self.check(message)
         if self._world.chance.random() < 0.3:
             # No coroutine: where an asyncio loop runs, as under pytest, it would become a task and leave the clock.
-            return start(self._handle_slowly(message)).deferred()
+            # One that can be cancelled: else it would go on, out of turn, when its message is.
+            return Deferred.fromCoroutine(self._handle_slowly(message))
         self.effect(message)
         return None
 
