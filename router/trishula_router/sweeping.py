@@ -14,8 +14,8 @@ __all__ = ["SWEEP_BYTES", "Sweeper"]
 
 #: How much may lie about.
 SWEEP_BYTES = 16 * 1024 * 1024
-#: Smaller things come with so many objects that Python's own count does.
-_LARGE_BYTES = 16 * 1024
+#: Smaller things, such as a full call of small messages, come with so many objects that Python's own count does.
+_LARGE_BYTES = 64 * 1024
 
 
 class Sweeper:
