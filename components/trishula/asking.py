@@ -110,6 +110,7 @@ class Asking:
     ) -> Any:
         """See :meth:`trishula.client.Client.call`."""
         message_id = options.pop("id", None) or self._sending.new_id()
+        on_warning = options.pop("on_warning", None)
         answer = self._calls.open(message_id, agent, procedure)
         if answer.done:
             return answer.result()
@@ -125,7 +126,12 @@ class Asking:
         earlier = self._earlier[message_id] = _Earlier(started_s + timeout_s)
 
         def look(pending: Pending[Receipt]) -> None:
-            if pending.error is None and pending.result().status == "duplicate":
+            if pending.error is not None:
+                return
+            receipt = pending.result()
+            if on_warning is not None and receipt.warning is not None:
+                on_warning(receipt.warning)
+            if receipt.status == "duplicate":
                 self._look_for(message_id)
 
         sent.when_done(look)

@@ -434,6 +434,7 @@ class Client:
 
         With the ``id`` of an earlier call, of whichever process of this agent, it asks for its answer: nothing runs
         twice. Without ``ttl_ms`` and ``deadline_at`` the COMMAND lives as long as its caller waits, and 30 s more.
+        ``on_warning`` is told at once if the receipt says that the COMMAND is likely to wait.
         """
         fault = _fault_of_callee(agent)
         if fault is not None:

@@ -25,6 +25,7 @@ class FakeBus:
         asked: (verb, arguments) of each call, in order.
         answers: URI → answers of ``request``, used up one by one; the last one stays.
         result: of ``call`` and ``rpc``.
+        warning: of the receipt of a ``call``.
         error: raised by the next verb.
         refusals: for now, that ``send`` meets before its receipt or its error.
         fetched: answers of ``fetch``, used up one by one.
@@ -35,6 +36,7 @@ class FakeBus:
         self.asked: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.answers: dict[str, list[Any]] = {}
         self.result: Any = None
+        self.warning: str | None = None
         self.error: BaseException | None = None
         self.refusals: list[TrishulaError] = []
         self.fetched: list[Fetched] = []
@@ -81,6 +83,9 @@ class FakeBus:
         timeout_s: float = 10.0,
         **options: Any,
     ) -> Any:
+        on_warning = options.pop("on_warning", None)
+        if self.warning is not None:
+            on_warning(self.warning)
         self._note("call", agent, procedure, list(args), dict(kwargs or {}), timeout_s, **options)
         return self.result
 

@@ -539,6 +539,16 @@ def test_call_with_an_id_and_a_time_to_live(trishula: Trishula, bus: FakeBus) ->
     assert len(bus.asked) == 1
 
 
+def test_call_says_at_once_what_it_waits_for(trishula: Trishula, bus: FakeBus) -> None:
+    bus.warning = "nobody announced it"
+    bus.error = errors.OutcomeUnknown("no answer")
+    ran = trishula("call", "capability:deplyo", "f")
+    assert (ran.code, ran.err) == (
+        Exit.OUTCOME_UNKNOWN,
+        "trishula: warning: nobody announced it\ntrishula: no answer\n",
+    )
+
+
 def test_call_live_with_json(trishula: Trishula, bus: FakeBus) -> None:
     bus.result = [1, None]
     ran = trishula("call", "agni", "f", "1", "--args", "[2]", "--kwargs", '{"a": 3}', "--live", "--json")

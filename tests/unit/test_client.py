@@ -830,6 +830,18 @@ def test_a_call_whose_command_is_dead_fails_at_once(setup: Setup) -> None:
     assert str(error_of(outcome)) == f"the COMMAND {message_id} to agni (p) is dead: 5 of 5 attempts failed"
 
 
+def test_a_call_that_is_likely_to_wait_says_so_at_once_and_at_its_end(setup: Setup) -> None:
+    link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
+    warnings: list[str] = []
+    outcome = setup.client.call_with("capability:deplyo", "p", timeout_s=3, on_warning=warnings.append)
+    setup.turn()
+    asked = link.open_calls(uris.MAILBOX_SEND)[0]
+    asked.answer.resolve([{**link.receipt(asked.args[0][0]), "warning": "nobody announced it"}])
+    assert warnings == ["nobody announced it"]
+    setup.clock.advance(3.0)
+    assert str(error_of(outcome)).endswith("(nobody announced it)")
+
+
 def test_a_call_that_is_cancelled_says_so_and_hears_no_late_answer(setup: Setup) -> None:
     link = setup.join()
     outcome = setup.client.call("agni", "p", timeout=60)

@@ -66,10 +66,18 @@ def call(
     if live and (message_id is not None or ttl is not None):
         raise click.UsageError("--live stores nothing, so it has neither --id nor --ttl; leave them out")
     options = {"id": message_id, "ttl_ms": milliseconds(ttl, "--ttl")}
-    given = {} if live else {key: value for key, value in options.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     with state.bus(timeout) as bus:
-        result = (bus.rpc_with if live else bus.call_with)(agent, procedure, args, kwargs, timeout_s=timeout, **given)
+        if live:
+            result = bus.rpc_with(agent, procedure, args, kwargs, timeout_s=timeout)
+        else:
+            result = bus.call_with(agent, procedure, args, kwargs, timeout_s=timeout, on_warning=_warn, **given)
     state.show(result, lambda: _render(result))
+
+
+def _warn(warning: str) -> None:
+    # In the reactor's thread, while this one waits.
+    click.echo(f"trishula: warning: {plain(warning)}", err=True)
 
 
 def _arguments(given: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
