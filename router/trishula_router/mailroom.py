@@ -17,7 +17,7 @@ from trishula_router.losses import Life
 from trishula_router.mailbox import Mailbox
 from trishula_router.store.interface import MailboxSize, StoredMessage, mailbox_of
 
-__all__ = ["BODY_CACHE_BYTES", "Consumer", "Lease", "Mailroom", "got", "is_of"]
+__all__ = ["BODY_CACHE_BYTES", "Consumer", "Lease", "Leases", "Mailroom", "got", "is_of"]
 
 #: Bodies of waiting messages kept in memory over all mailboxes; beyond it they are read from the store when their turn
 #: comes, so that a million waiting messages cost disk and not memory.
@@ -83,6 +83,38 @@ class Lease:
             self.consumer = None
 
 
+class Leases(dict[int, Lease]):
+    """All leases, by position, and those of each session.
+
+    When a node loses its network all sessions leave, and what is out may be a hundred thousand messages: each session's
+    own must be found without a look at all of them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_session: dict[int, dict[int, None]] = {}
+
+    def __setitem__(self, position: int, lease: Lease) -> None:
+        self.pop(position)
+        super().__setitem__(position, lease)
+        if lease.session is not None:
+            self._of_session.setdefault(lease.session, {})[position] = None
+
+    def pop(self, position: int, _: None = None) -> Lease | None:  # type: ignore[override]  # it never raises
+        """Take one out; ``None`` if there is none."""
+        lease = super().pop(position, None)
+        if lease is not None and lease.session is not None:
+            mine = self._of_session[lease.session]
+            del mine[position]
+            if not mine:
+                del self._of_session[lease.session]
+        return lease
+
+    def of_session(self, session: int) -> list[Lease]:
+        """Those of one session, in the order in which they went out."""
+        return [self[position] for position in self._of_session.get(session, ())]
+
+
 def is_of(agent: str, recipient: str) -> bool:
     """Whether an address is the agent's own, or that of an instance of it."""
     return recipient == agent or recipient.startswith(agent + "/")
@@ -106,7 +138,7 @@ class Mailroom:
     """
 
     def __init__(self) -> None:
-        self.leases: dict[int, Lease] = {}
+        self.leases = Leases()
         self._mailboxes: dict[str, Mailbox] = {}
         # Of those the ones that are capabilities which this node hands out.
         self._capabilities: dict[str, None] = {}

@@ -267,9 +267,9 @@ class Settlement:
         """
         now = self._now()
         decided = []
-        for lease in self._mailroom.leases.values():
+        for lease in self._mailroom.leases.of_session(session):
             entry = lease.entry
-            if lease.session != session or lease.settling or address not in (None, entry.holder):
+            if lease.settling or address not in (None, entry.holder):
                 continue
             losses = self._fetched if lease.consumer is None else self._losses
             lease.settling = True

@@ -23,6 +23,7 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula_router.agents_file import AgentRecord, update_agents
+from trishula_router.mailroom import Leases
 from trishula_router.store.memory import MemoryStore
 
 
@@ -142,14 +143,20 @@ def test_a_tick_of_an_idle_node_costs_the_same_however_many_agents_there_are(
         (rig.node.directory, "entry"),
     ):
         monkeypatch.setattr(owner, verb, lambda *_, verb=verb: work.append(verb))
-    looked_at = CountingDict(rig.node.mailroom.leases)
+    looked_at = CountingLeases()
+    for position, lease in rig.node.mailroom.leases.items():
+        looked_at[position] = lease
     rig.node.mailroom.leases = looked_at
     rig.advance(5)
     assert work == []
     assert looked_at.looks <= 1
+    # Nor does it look at what the others have when one leaves.
+    monkeypatch.undo()
+    rig.leave(dc)
+    assert looked_at.looks <= 1
 
 
-class CountingDict(dict[Any, Any]):
+class CountingLeases(Leases):
     looks = 0
 
     def values(self) -> Any:
