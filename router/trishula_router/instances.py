@@ -23,6 +23,8 @@ class Instances:
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
         self._sessions_of: dict[str, set[int]] = {}
+        # The other way round: a session that leaves must not be looked for among all.
+        self._addresses_of: dict[int, set[str]] = {}
         self._gone_since: dict[str, float] = {}
         self._began_s = float("-inf")
 
@@ -33,6 +35,7 @@ class Instances:
     def present(self, address: str, session: int) -> None:
         """A session speaks for the instance."""
         self._sessions_of.setdefault(address, set()).add(session)
+        self._addresses_of.setdefault(session, set()).add(address)
         self._gone_since.pop(address, None)
 
     def remember(self, address: str, now_s: float) -> None:
@@ -42,7 +45,7 @@ class Instances:
 
     def left(self, session: int, now_s: float) -> None:
         """A session is gone, and with it its instances, after their grace time."""
-        for address in [address for address, sessions in self._sessions_of.items() if session in sessions]:
+        for address in self._addresses_of.pop(session, ()):
             self._sessions_of[address].discard(session)
             if not self._sessions_of[address]:
                 del self._sessions_of[address]
