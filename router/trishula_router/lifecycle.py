@@ -186,7 +186,7 @@ def after_crash(entry: Entry, *, now: int, policy: DeliveryPolicy, random: Calla
     if failures >= policy.max_attempts and entry.crashes > ALONE_AFTER:
         return Dead(
             f"{failures} of {policy.max_attempts} attempts failed, the last one: its agent's process ended while its "
-            f"handler ran, for the {entry.crashes}th time"
+            f"handler ran, {entry.crashes} times in all"
         )
     if entry.crashes == 1:
         return Return(entry.position, failures, now)

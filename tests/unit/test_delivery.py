@@ -602,7 +602,7 @@ def test_a_message_that_kills_its_agent_dies_alone(rig: Rig, dc: int, at_once: i
     assert runs == 6, "five crashes, and the run that worked off the rest"
     (told,) = rig.call(dc, uris.AUDIT_WHY, "m7")["messages"]
     assert told["events"][-1]["reason"] == (
-        "5 of 5 attempts failed, the last one: its agent's process ended while its handler ran, for the 5th time"
+        "5 of 5 attempts failed, the last one: its agent's process ended while its handler ran, 5 times in all"
     )
     assert rig.outlet.news[-1].state in ("done", "dead")
     others = rig.states(dc, *ids)

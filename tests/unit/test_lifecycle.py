@@ -77,7 +77,7 @@ def test_a_crash_is_a_failure_whose_pause_begins_with_the_second(crashes: int, p
 
 def test_the_last_crash_ends_it() -> None:
     assert crash(5, 4) == Dead(
-        "5 of 5 attempts failed, the last one: its agent's process ended while its handler ran, for the 5th time"
+        "5 of 5 attempts failed, the last one: its agent's process ended while its handler ran, 5 times in all"
     )
 
 
