@@ -16,7 +16,7 @@ from tests.support.stores import ReactorQueue, open_sqlite
 from trishula.cli.exits import Exit
 from trishula_router.agents_file import read_agents
 from trishula_router.commands import node, token
-from trishula_router.commands.node import _clock_lines, _peer_line, _store_lines
+from trishula_router.commands.node import _clock_lines, _connections_line, _peer_line, _store_lines
 from trishula_router.commands.state import agents_file_of, default_state_dir, hold_state_dir, state_holder
 from trishula_router.config_check import read_config_file
 from trishula_router.drill.command import drill
@@ -402,3 +402,11 @@ def test_a_peer_whose_clock_differs_in_words() -> None:
     assert _peer_line(peer) == "agni: up, has our journal up to 7"
     assert _peer_line({**peer, "warning": "its clock is off"}) == "agni: up, has our journal up to 7; its clock is off"
     assert _peer_line({**peer, "fault": "forked", "warning": "off"}) == "agni: up, has our journal up to 7; forked; off"
+
+
+def test_node_status_tells_of_connections_that_were_ended() -> None:
+    quiet = {"joined": 3, "strangers": 1, "ended_slow_readers": 0, "ended_strangers": 0}
+    assert _connections_line(quiet) == "3 joined, 1 not yet"
+    assert _connections_line({**quiet, "ended_slow_readers": 2, "ended_strangers": 7}) == (
+        "3 joined, 1 not yet; ended: 2 that read too slowly, 7 that never joined"
+    )
