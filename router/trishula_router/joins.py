@@ -33,8 +33,9 @@ _LEAST_COST_S = 0.0002
 _MEASURED = 64
 #: A measurement that comes so much too late, or more, tells that the thread had work all the time.
 _BEHIND_S = 0.25
-#: A machine that stood still for a while was not shared by a hundred.
-_MOST_STRETCHED = 10.0
+#: A guess that is too bad has clients wait for nothing, and a machine that stood still for a while was not shared by a
+#: hundred.
+_MOST_STRETCHED = 4.0
 #: A client that only listens never calls.
 _LONGEST_S = 5.0
 #: Nobody is told to come later than that: the guess may be wrong.
