@@ -34,6 +34,7 @@ from tests.support.rules import (
 )
 from trishula import uris
 from trishula.message import MESSAGE_TYPES
+from trishula.names import is_agent_name
 
 __all__ = ["LONG_WAIT_S", "PROCEDURES", "WAIT", "Field", "Param", "Procedure"]
 
@@ -277,6 +278,13 @@ PROCEDURES = (
         _keys("messages", "more", "after", "epoch", "high_water", "pending", "in_flight"),
     ),
     Procedure(uris.MAILBOX_STATUS, (_IDS,), 1, lambda answer: isinstance(answer, dict)),
+    Procedure(
+        uris.MAILBOX_ANSWER,
+        (Param("id", good=ids, rule=is_id, plain="plain"),),
+        1,
+        lambda answer: isinstance(answer, dict) and answer.keys() in ({"state"}, {"state", "message"}),
+        _UNKNOWN,
+    ),
     Procedure(uris.MAILBOX_CANCEL, (_IDS,), 1, _each(_is_bool)),
     Procedure(uris.DIRECTORY_LIST, (), 0, _each(_IS_ENTRY)),
     Procedure(
@@ -394,6 +402,14 @@ PROCEDURES = (
                 plain=[1],
             ),
         ),
+        1,
+        lambda answer: isinstance(answer, int),
+        for_operators=True,
+    ),
+    Procedure(
+        uris.ADMIN_MAILBOX_PURGE,
+        # Names of nobody: the mail that others look for later must not end.
+        (Param("agent", good=st.sampled_from(["nobody", "nobody_else"]), rule=is_agent_name, plain="nobody"),),
         1,
         lambda answer: isinstance(answer, int),
         for_operators=True,
