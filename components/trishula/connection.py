@@ -81,6 +81,8 @@ LEAVE_TIMEOUT_S = 1.0
 #: a client is to work on, on another node. The node hears the pings, and has none of its own to send.
 QUIET_S = 1.5
 PATIENCE_S = 2.0
+#: The silence of a node that has let us in counts after so long, or once it has answered something.
+SERVED_WITHIN_S = 2.0
 
 _WEBSOCKET_OPTIONS: dict[str, Any] = {
     "openHandshakeTimeout": ATTEMPT_TIMEOUT_S,
@@ -155,7 +157,7 @@ class _Attempt:
         self._is_watching = False
         if self._session is not None and self._session.is_connected():
             self._timer = self._clock.callLater(ATTEMPT_TIMEOUT_S, self._too_late)
-            self._be_patient()
+            self._be_patient(ATTEMPT_TIMEOUT_S)
             self._session.say_hello()
 
     def leave(self) -> None:
@@ -194,14 +196,13 @@ class _Attempt:
             self._reason = _error_of_leaving(self.url, reason, sentence)
 
     def served(self) -> None:
-        """The node answered a call of this session: from now on it is to show that it lives."""
-        if self._protocol.pulse is not None:
-            self._protocol.pulse.begin(0.0)
+        """The node answered something on this session: from now on it is to show that it lives."""
+        self._be_patient(0.0)
 
-    def _be_patient(self) -> None:
-        # While everybody joins a node may be too busy to answer pings. What comes until then has limits of its own.
+    def _be_patient(self, for_s: float) -> None:
+        # While everybody joins a node may be too busy to answer pings.
         if self._protocol.pulse is not None:
-            self._protocol.pulse.begin(self._clock.seconds() + 2 * ATTEMPT_TIMEOUT_S)
+            self._protocol.pulse.begin(self._clock.seconds() + for_s)
 
     def mark_sent(self) -> int:
         """Where what was sent until now ends; see :meth:`is_busy_with`."""
@@ -221,12 +222,12 @@ class _Attempt:
             self._stop_timer()
             self._owner.attempt_opened(self)
         else:
-            self._be_patient()
+            self._be_patient(ATTEMPT_TIMEOUT_S)
             session.say_hello()
 
     def session_joined(self, session: _Session) -> None:
         self._stop_timer()
-        self._be_patient()
+        self._be_patient(SERVED_WITHIN_S)
         self._link = _WampLink(self.url, session, self._clock, self)
         self._owner.attempt_joined(self, self._link)
 
@@ -399,17 +400,9 @@ class _WampLink:
     ) -> Pending[Any]:
         # How long to wait for an agent's procedure its caller has decided.
         is_strict = uri.startswith(AGENT_PREFIX)
-        pending = self._request(
+        return self._request(
             uri, lambda: self._session.call(uri, *args, **(kwargs or {})), timeout_s, is_strict=is_strict
         )
-        if not self._is_served:
-            pending.when_done(self._served)
-        return pending
-
-    def _served(self, answer: Pending[Any]) -> None:
-        if not isinstance(answer.error, LinkLost | AnswerLate) and not self._is_served:
-            self._is_served = True
-            self._attempt.served()
 
     def subscribe(self, topic: str, handler: Callable[..., object]) -> Pending[None]:
         return self._request(topic, lambda: self._session.subscribe(handler, topic), ATTEMPT_TIMEOUT_S)
@@ -458,6 +451,9 @@ class _WampLink:
         def answered(value: object) -> None:
             if timer is not None and timer.active():
                 timer.cancel()
+            if not self._is_served:
+                self._is_served = True
+                self._attempt.served()
             pending.resolve(value)
 
         def failed(failure: Failure) -> None:

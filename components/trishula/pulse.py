@@ -60,13 +60,16 @@ class Pulse:
         if self._asked_s is None:
             wait_s = since_s + self._quiet_s - now_s
             if wait_s > 0:
-                return Verdict.NOTHING, wait_s
+                # No later: the instant from which silence counts may be moved to an earlier one.
+                return Verdict.NOTHING, min(wait_s, self._quiet_s)
             self._asked_s = now_s
             return Verdict.PING, self._patience_s
         wait_s = self._asked_s + self._patience_s - now_s
         if wait_s > 0:
             return Verdict.NOTHING, wait_s
-        if self._doubted_s is None or now_s - self._doubted_s < _SECOND_LOOK_S:
-            self._doubted_s = now_s if self._doubted_s is None else self._doubted_s
-            return Verdict.NOTHING, self._doubted_s + _SECOND_LOOK_S - now_s
+        if self._doubted_s is None:
+            self._doubted_s = now_s
+        wait_s = self._doubted_s + _SECOND_LOOK_S - now_s
+        if wait_s > 0:
+            return Verdict.NOTHING, wait_s
         return Verdict.DEAD, 0.0

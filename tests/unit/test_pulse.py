@@ -55,3 +55,14 @@ def test_a_peer_that_is_yet_to_serve_us_may_be_silent() -> None:
     pulse.begin(0.0)
     assert pulse.look(13.6)[0] is Verdict.NOTHING
     assert pulse.look(13.8)[0] is Verdict.DEAD
+
+
+def test_a_peer_that_serves_us_at_last_is_not_looked_at_too_late() -> None:
+    # Seen: cut off right after it had joined, a client noticed it after 13 s.
+    pulse = Pulse(1.5, 2.0, 0.0)
+    pulse.begin(10.0)
+    verdict, again_s = pulse.look(0.0)
+    assert verdict is Verdict.NOTHING
+    pulse.begin(0.0)
+    pulse.heard_s = 0.5
+    assert looks(pulse, again_s, 20.0) == [(2.0, Verdict.PING), (4.1, Verdict.DEAD)]
