@@ -156,6 +156,8 @@ async def test_megabytes_go_over_a_slow_link_between_nodes(tmp_path: Path) -> No
             for node in nodes:
                 node.tokens.update(cluster.tokens)
             ups = [node.log().count("the link to") for node in nodes]
+            # The node that makes the link may have tried before the other one listened.
+            tried = sum(proxy.accepted for proxy in proxies)
             async with crew(nodes[0], tmp_path, dc=nodes[0].url, agni=nodes[1].url) as (dc, agni, handled):
                 for number in range(3):
                     assert (await dc.send("agni", payload=MEGABYTE, id=f"there{number}")).status == "accepted"
@@ -164,4 +166,4 @@ async def test_megabytes_go_over_a_slow_link_between_nodes(tmp_path: Path) -> No
                 assert set(handled.values()) == {1}
             assert [node.log().count("the link to") for node in nodes] == ups, "the link broke"
             assert not any("can't be reached" in node.log() for node in nodes)
-            assert sum(proxy.accepted for proxy in proxies) == 1
+            assert sum(proxy.accepted for proxy in proxies) == tried
