@@ -46,6 +46,12 @@ def environment(**more: str) -> dict[str, str]:
     return {**clean, "PYTHONPATH": os.pathsep.join(filter(None, path)), **more}
 
 
+def _heed_signals() -> None:
+    """Undo what whoever runs the tests ignores (under ``nohup``, or in a shell's background): a node would keep it."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class NodeProcess:
     """``trishula node start`` on a state directory.
 
@@ -95,6 +101,7 @@ class NodeProcess:
             stderr=subprocess.PIPE,
             text=True,
             env=environment(),
+            preexec_fn=_heed_signals,
         )
         return self._process
 
