@@ -28,8 +28,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trishula_router.agents_text import AgentRecord, parse_agents, render_agents
+from trishula_router.faults import ConfigError
 from trishula_router.json_text import NotJson, parse_json
-from trishula_router.options import ConfigError
 
 __all__ = [
     "KEPT_FILE",

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from trishula.names import AGENT_RULE, BROADCAST, Address, is_agent_name
+from trishula_router.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
 from trishula_router.json_text import keys_twice
-from trishula_router.options import MISSING, TWICE, WHOLE, ConfigError, Fault
 from trishula_router.tokens import TokenRecord
 
 __all__ = ["ANYBODY", "AgentRecord", "parse_agents", "render_agents"]

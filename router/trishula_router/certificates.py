@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trishula_router.options import MISSING, WHOLE, Fault
+from trishula_router.faults import MISSING, WHOLE, Fault
 
 __all__ = ["TLS_FILES", "TLS_LISTS", "check_tls", "name_for"]
 

@@ -28,9 +28,10 @@ from typing import cast
 from trishula import uris
 from trishula_router.effective import Json
 from trishula_router.endpoint_check import check_endpoint
+from trishula_router.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
 from trishula_router.json_text import NotJson, keys_twice, not_finite, parse_json
 from trishula_router.link_check import BATCH_BYTES, check_links, check_peer_path
-from trishula_router.options import MISSING, TWICE, WHOLE, ConfigError, Fault, NodeConfig, parse_options
+from trishula_router.options import NodeConfig, parse_options
 from trishula_router.principals import AGENT_ROLE, LINK_ROLE, NODE_ROLE, OPERATOR_ROLE
 from trishula_router.start_check import check_start, ids_twice
 

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from trishula.carrying import Carrying, Road
 from trishula_router.clock import Clock
-from trishula_router.options import Limits
+from trishula_router.limits import Limits
 from trishula_router.principals import LINK_ROLE
 from trishula_router.strangers import Step, Strangers
 

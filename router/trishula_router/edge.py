@@ -49,11 +49,12 @@ from trishula_router.direct_authorizer import Authorize, answer_directly
 from trishula_router.direct_calls import DirectCalls, Serve
 from trishula_router.direct_events import DirectEvents
 from trishula_router.expulsion import expel
+from trishula_router.faults import ConfigError
 from trishula_router.frames import guard_frames
 from trishula_router.links.connecting import install
 from trishula_router.links.offering import making_way, offer_names
 from trishula_router.node import Caller, Node, Verb
-from trishula_router.options import ConfigError, parse_options
+from trishula_router.options import parse_options
 from trishula_router.peering import KINDS
 from trishula_router.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Principals
 from trishula_router.settlement import News

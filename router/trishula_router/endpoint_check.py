@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trishula_router.certificates import check_tls
-from trishula_router.options import MISSING, WHOLE, Fault
+from trishula_router.faults import MISSING, WHOLE, Fault
 
 __all__ = ["check_endpoint", "port_of"]
 

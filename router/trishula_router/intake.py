@@ -41,9 +41,9 @@ from trishula.message import Message, parse
 from trishula.names import BROADCAST, Address, is_capability
 from trishula_router.holds import Holds, Place, Turn, place_of
 from trishula_router.lifecycle import Entry
+from trishula_router.limits import Limits
 from trishula_router.mailroom import got
 from trishula_router.notices import is_reserved
-from trishula_router.options import Limits
 from trishula_router.rates import Rates
 from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients, is_reply

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 from trishula import uris
 from trishula_router.effective import Json, address_of, listener_of, options_of
+from trishula_router.faults import MISSING, WHOLE, Fault
 from trishula_router.node_key import PLACEHOLDER_KEY, is_public_key, read_public_key
-from trishula_router.options import MISSING, WHOLE, Fault, NodeConfig, parse_options
+from trishula_router.options import NodeConfig, parse_options
 from trishula_router.principals import LINK_ROLE
 
 __all__ = ["BATCH_BYTES", "ConfigFile", "check_links", "check_peer_path", "compare"]

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from trishula.errors import MailboxFull
 from trishula.names import is_capability
+from trishula_router.limits import Limits
 from trishula_router.mailroom import Mailroom
-from trishula_router.options import Limits
 from trishula_router.store.interface import Draft
 
 __all__ = ["FULL_RETRY_S", "Missed", "Room"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from trishula import uris
 from trishula_router.endpoint_check import check_endpoint, port_of
-from trishula_router.options import Fault
+from trishula_router.faults import Fault
 
 __all__ = ["check_start", "ids_twice"]
 

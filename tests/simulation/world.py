@@ -33,8 +33,9 @@ from trishula.names import Address
 from trishula.settings import Settings
 from trishula.surroundings import Surroundings
 from trishula.transport import AnswerLate, Connection, Ending, Endpoint, Link, LinkLost, Listener, unpacked
+from trishula_router.limits import Limits
 from trishula_router.node import Caller, Node
-from trishula_router.options import DeliveryPolicy, Limits, NodeConfig, PresencePolicy
+from trishula_router.options import DeliveryPolicy, NodeConfig, PresencePolicy
 from trishula_router.principals import AGENT_ROLE, Principals
 from trishula_router.settlement import News
 from trishula_router.store.memory import MemoryStore

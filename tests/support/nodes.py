@@ -15,8 +15,9 @@ from trishula import uris
 from trishula.backoff import Backoff
 from trishula.names import Address
 from trishula_router.agents_file import AgentRecord, update_agents
+from trishula_router.limits import Limits
 from trishula_router.node import Caller, Node
-from trishula_router.options import DeliveryPolicy, Limits, NodeConfig, PresencePolicy
+from trishula_router.options import DeliveryPolicy, NodeConfig, PresencePolicy
 from trishula_router.principals import AGENT_ROLE, OPERATOR_ROLE, Principals
 from trishula_router.settlement import News
 from trishula_router.store.interface import Store

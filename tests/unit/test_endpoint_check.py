@@ -10,7 +10,7 @@ import pytest
 from tests.support.certificates import Issuer, make_certificate
 from trishula_router.certificates import name_for
 from trishula_router.endpoint_check import check_endpoint, port_of
-from trishula_router.options import MISSING
+from trishula_router.faults import MISSING
 
 ENVIRON = {"PORT": "4711", "WORD": "http", "ZERO": "0", "LONG": "9" * 5000, "ARABIC": "٣"}
 PORT_RULE = 'it must be a port from 1 to 65535, or an environment variable that holds one, such as "$PORT"'

@@ -13,7 +13,7 @@ import pytest
 from trishula.errors import TokenInvalid, TokenMissing, TrishulaError
 from trishula_router.agents_file import AgentRecord, AgentsFileError, read_agents, update_agents
 from trishula_router.agents_text import parse_agents, render_agents
-from trishula_router.options import ConfigError
+from trishula_router.faults import ConfigError
 from trishula_router.principals import Principal, Principals
 from trishula_router.tokens import TokenRecord, digest_of
 

@@ -164,7 +164,7 @@ def _peers_of(state_dir: Path) -> list[str] | None:
     """The peers by the configuration that the node ran with last; ``None`` if it can't be read (any more)."""
     from trishula_router.config_check import read_config_file
     from trishula_router.effective import options_of
-    from trishula_router.options import ConfigError
+    from trishula_router.faults import ConfigError
 
     try:
         return list(options_of(read_config_file(state_dir / "crossbar" / "config.json")).get("peers", []))

@@ -20,8 +20,9 @@ from trishula_router.commands.state import (
     speaks_json,
 )
 from trishula_router.effective import options_of
+from trishula_router.faults import ConfigError
 from trishula_router.node_key import KeyUnusable, public_key_of
-from trishula_router.options import ConfigError, parse_options
+from trishula_router.options import parse_options
 from trishula_router.principals import LINK_ROLE
 
 __all__ = ["keys"]

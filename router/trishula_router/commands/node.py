@@ -23,8 +23,8 @@ from trishula_router.commands.state import default_state_dir, require_crossbar, 
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.config_check import check_config, check_with_crossbar, read_config_file
 from trishula_router.effective import address_of
+from trishula_router.faults import ConfigError, Fault
 from trishula_router.link_check import ConfigFile, compare
-from trishula_router.options import ConfigError, Fault
 
 __all__ = ["node"]
 

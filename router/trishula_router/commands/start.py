@@ -35,8 +35,9 @@ from trishula_router.commands.supervisor import (
 )
 from trishula_router.config_check import check_config, read_config_file
 from trishula_router.effective import Address, Json, address_of, effective_config, options_of, render_config
+from trishula_router.faults import ConfigError, Fault
 from trishula_router.launcher import worker_program
-from trishula_router.options import ConfigError, Fault, NodeConfig, parse_options
+from trishula_router.options import NodeConfig, parse_options
 
 __all__ = ["load_config", "start"]
 

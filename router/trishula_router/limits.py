@@ -1,0 +1,101 @@
+"""How much a node takes, of each thing that somebody could give it too much of: values, and how they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trishula_router.faults import Section
+
+__all__ = ["Limits", "parse_limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a node takes. Each limit has its own error, so that a sender knows which one it met.
+
+    Attributes:
+        payload_bytes: the largest payload of one message, as JSON.
+        mailbox_messages: how many unsettled messages one mailbox holds.
+        mailbox_bytes: how many bytes of payload one mailbox holds.
+        store_bytes: how large the store's file may grow.
+        batch_messages: how many messages travel in one call or event.
+        rate_per_s: how many messages a second one agent sends in the long run.
+        burst: how many of them at once.
+        broadcast_rate_per_s: how many broadcasts a second.
+        broadcast_burst: how many of them at once.
+        broadcast_deliveries_per_s: to how many recipients a second, over all broadcasts of one agent.
+        broadcast_at_once: to how many at once; one broadcast to more is taken after a time without any.
+        connections: how many sessions one agent has at a time.
+        connection_queue_bytes: how much waits for one connection that reads slowly; beyond it the connection is ended.
+        strangers: how many connections there are that have not joined.
+        handshake_s: how long each step of a join may take.
+    """
+
+    payload_bytes: int
+    mailbox_messages: int
+    mailbox_bytes: int
+    store_bytes: int
+    batch_messages: int
+    # Beyond what a node does on two cores: it bounds an agent that runs wild on a larger machine, and nobody else.
+    rate_per_s: float = 50_000.0
+    burst: int = 100_000
+    # Each is a message to everybody: with few agents the number of broadcasts binds, with more than a hundred that of
+    # their deliveries. A node on two cores delivers some ten thousand a second, and others want their part of it.
+    broadcast_rate_per_s: float = 10.0
+    broadcast_burst: int = 100
+    broadcast_deliveries_per_s: float = 1000.0
+    broadcast_at_once: int = 5000
+    connections: int = 100
+    connection_queue_bytes: int = 16 * 1024 * 1024
+    strangers: int = 4096
+    handshake_s: float = 5.0
+
+
+def parse_limits(section: Section) -> Limits:
+    """Read ``limits``; each fault is left with ``section``."""
+    payload_bytes = section.size_bytes("payload", "1 MiB", "1 KiB", "8 MiB")
+    # The ceiling of a payload leaves room for the envelope in the largest message that the shipped transport takes.
+    limits = Limits(
+        payload_bytes=payload_bytes,
+        mailbox_messages=section.count("mailbox_messages", 100_000, 1, 10_000_000),
+        mailbox_bytes=section.size_bytes("mailbox", "256 MiB", "1 KiB", "1024 GiB"),
+        store_bytes=section.size_bytes("store", "8 GiB", "1 MiB", "16384 GiB"),
+        batch_messages=section.count("batch_messages", 1024, 1, 65_536),
+        rate_per_s=section.rate_per_s("rate", "50000/s"),
+        burst=section.count("burst", 100_000, 1, 10_000_000),
+        broadcast_rate_per_s=section.rate_per_s("broadcast_rate", "10/s"),
+        broadcast_burst=section.count("broadcast_burst", 100, 1, 10_000_000),
+        broadcast_deliveries_per_s=section.rate_per_s("broadcast_deliveries", "1000/s"),
+        broadcast_at_once=section.count("broadcast_at_once", 5000, 1, 10_000_000),
+        connections=section.count("connections", 100, 1, 65_536),
+        connection_queue_bytes=section.size_bytes("connection_queue", "16 MiB", "128 KiB", "16 GiB"),
+        strangers=section.count("strangers", 4096, 1, 1_000_000),
+        handshake_s=section.duration_s("handshake", "5s", "100ms", "10m"),
+    )
+    if limits.burst < limits.rate_per_s / 10:
+        # After a refusal an agent waits 100 ms; with less it would never reach its rate.
+        section.fault("burst", section.shown("burst", 100_000), "it must be at least a tenth of limits.rate")
+    if limits.broadcast_burst < limits.broadcast_rate_per_s / 10:
+        section.fault(
+            "broadcast_burst",
+            section.shown("broadcast_burst", 100),
+            "it must be at least a tenth of limits.broadcast_rate",
+        )
+    if limits.broadcast_at_once < limits.broadcast_deliveries_per_s / 10:
+        section.fault(
+            "broadcast_at_once",
+            section.shown("broadcast_at_once", 5000),
+            "it must be at least a tenth of limits.broadcast_deliveries",
+        )
+    if limits.connection_queue_bytes < 2 * limits.payload_bytes:
+        section.fault(
+            "connection_queue",
+            section.shown("connection_queue", "16 MiB"),
+            "it must be at least twice limits.payload: who is sent the largest message would be ended for it",
+        )
+    if limits.mailbox_bytes < limits.payload_bytes:
+        section.fault("mailbox", section.shown("mailbox", "256 MiB"), "it must be at least as large as limits.payload")
+    if limits.store_bytes < limits.mailbox_bytes:
+        section.fault("store", section.shown("store", "8 GiB"), "it must be at least as large as limits.mailbox")
+    section.close()
+    return limits
