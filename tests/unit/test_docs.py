@@ -19,7 +19,7 @@ README = (ROOT / "README.rst").read_text(encoding="utf-8")
 FLAT = " ".join(README.split())
 
 
-@pytest.mark.parametrize("name", ["README.rst", "CHANGES.rst"])
+@pytest.mark.parametrize("name", ["README.rst", "CHANGES.rst", "deploy/runbooks.rst", "deploy/threats.rst"])
 def test_it_renders(name: str) -> None:
     complaints = io.StringIO()
     settings = {"warning_stream": complaints, "report_level": 2, "halt_level": 5, "_disable_config": True}

@@ -1,0 +1,30 @@
+"""The table of threats names tests and modules that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+THREATS = (ROOT / "deploy" / "threats.rst").read_text(encoding="utf-8")
+NAMED = sorted(set(re.findall(r"``(tests/[\w/]+\.py(?:::\w+)?)``", THREATS)))
+MODULES = sorted(set(re.findall(r"``([\w/]+\.py)``", THREATS)))
+
+
+def test_there_are_tests_in_the_table() -> None:
+    assert len(NAMED) >= 4
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_test_is_there(name: str) -> None:
+    path, _, function = name.partition("::")
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert not function or re.search(rf"def {function}\(", text)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("tests/")])
+def test_the_module_is_there(name: str) -> None:
+    folders = (ROOT / "router" / "trishula_router", ROOT / "components" / "trishula")
+    assert any(folder.joinpath(name).is_file() for folder in folders)
