@@ -32,6 +32,8 @@ _log = logging.getLogger("trishula")
 #: A node that has not answered a send by then has trouble of its own; the same ids go out again.
 _TIMEOUT_S = 30.0
 
+#: The random part of a message's id: nobody guesses one that he has not seen.
+ID_WORD_BYTES = 8
 #: Ids in one question.
 _STATUS_BATCH = 1024
 #: The states that a message doesn't leave any more.
@@ -75,8 +77,6 @@ class Sending:
         self._undated: Link | None = None
         self._retrying: Timer | None = None
         self._retrying_at_s = 0.0
-        # Unique without a call for each: a random word per client, a number per message.
-        self._id_word = around.word(6)
         self._id_numbers = itertools.count(1)
 
     def __len__(self) -> int:
@@ -84,8 +84,12 @@ class Sending:
         return len(self._outbox)
 
     def new_id(self) -> str:
-        """A new message id."""
-        return f"{self._id_word}.{next(self._id_numbers)}"
+        """A new message id: a random word of its own, and a number that tells people the order.
+
+        With one word for a client, who has seen one of its ids could tell the next ones, and answer COMMANDs that were
+        never given to it.
+        """
+        return f"{self._around.word(ID_WORD_BYTES)}.{next(self._id_numbers)}"
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
