@@ -158,9 +158,10 @@ def check(raw: object, *, path: str = "message") -> Message:
         _check_address(message.to, "to", path)
     if message.sender is not None:
         _check_address(message.sender, "from", path)
-    for key, text in (("subject", message.subject), ("traceparent", message.traceparent)):
-        if text is not None and not is_line(text):
-            raise MessageInvalid(f"{path}.{key} is {show_value(text)}; it must be {RULES[key]}")
+    if message.subject is not None:
+        _check_line(message.subject, "subject", path)
+    if message.traceparent is not None:
+        _check_line(message.traceparent, "traceparent", path)
     if message.procedure is not None and message.type != "COMMAND":
         raise MessageInvalid(
             f"{path}.procedure is {show_value(message.procedure)} in a {message.type}; only a COMMAND has a procedure"
@@ -200,6 +201,11 @@ def _whole(value: object) -> object:
     if isinstance(value, list | tuple) and any(isinstance(one, float) for one in value):
         return [_whole(one) for one in value]
     return value
+
+
+def _check_line(text: str, key: str, path: str) -> None:
+    if not is_line(text):
+        raise MessageInvalid(f"{path}.{key} is {show_value(text)}; it must be {RULES[key]}")
 
 
 def _check_address(text: str, key: str, path: str) -> None:

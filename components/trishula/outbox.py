@@ -147,6 +147,7 @@ class Entry:
         is_reply: it is the end of work that was admitted, so it is admitted whatever else waits.
         refusals: how often it was refused for now.
         refusal: the latest of these.
+        size_bytes: how large it is.
         offers: how often a node may have seen it.
         denials: after how many of these the node said that it doesn't have it.
         suspicion: whether it may be what ended sessions; ``None`` if it has ended none.
@@ -154,7 +155,7 @@ class Entry:
 
     __slots__ = (
         "copies", "denials", "done", "enough", "held", "id", "is_dated", "is_reply", "message", "nodes", "number",
-        "offers", "refusal", "refusals", "suspicion", "to",
+        "offers", "refusal", "refusals", "size_bytes", "suspicion", "to",
     )  # fmt: skip
 
     def __init__(
@@ -173,6 +174,7 @@ class Entry:
         self.id = message_id
         self.to = to
         self.message = message
+        self.size_bytes = len(message)
         self.copies = copies
         self.enough = enough or copies
         self.nodes: set[str | None] = set()
@@ -186,11 +188,6 @@ class Entry:
         self.offers = 0
         self.denials = 0
         self.suspicion: Suspicion | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        """How large it is."""
-        return len(self.message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def pack(value: object, *, path: str, limit_bytes: int) -> bytes:
         packed = _to_msgpack(value)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         packed = b""
-    if not packed or not _is_plain(value, packed):
+    if not packed or not (_reads_back(value, packed) or _is_plain(value, packed)):
         fault = _fault(value, 1)
         if fault is None and not packed:
             fault = "", f"is of type {type(value).__name__}"
@@ -147,8 +147,6 @@ def _is_plain(value: object, packed: bytes) -> bool:
         value: the payload.
         packed: the same as MessagePack. That its strings are text is proven by that.
     """
-    if len(packed) <= _SMALL_BYTES and _reads_back(value, packed):
-        return True
     may_be_wide = _may_be_wide(packed)
     # To look for the escape in JSON is faster than to look at each string.
     may_be_marked = _may_be_marked(packed) and _is_marked_in(value)
@@ -183,15 +181,19 @@ def _is_plain(value: object, packed: bytes) -> bool:
 
 
 def _reads_back(value: object, packed: bytes) -> bool:
-    """Whether a small payload is proven by its JSON; if not, it may be good all the same."""
+    """Whether a payload is small, and proven by its JSON; if not, it may be good all the same."""
+    if len(packed) > _SMALL_BYTES:
+        return False
     try:
         text = _to_json(value)
         is_same: bool = _from_json(text) == value
     except (TypeError, ValueError, msgspec.MsgspecError):
         return False
-    if not is_same or _may_be_wide(packed) or b'"\\u0000' in text:
+    # A string that begins with U+0000 has that byte in MessagePack, too, where one byte is found faster than an escape.
+    if not is_same or _may_be_wide(packed) or (b"\x00" in packed and b'"\\u0000' in text):
         return False
-    return len(packed) <= PAYLOAD_DEPTH_LIMIT or text.count(b"[") + text.count(b"{") <= PAYLOAD_DEPTH_LIMIT
+    # A list or a map is two bytes or more, in which the next one may lie.
+    return len(text) <= 2 * PAYLOAD_DEPTH_LIMIT or text.count(b"[") + text.count(b"{") <= PAYLOAD_DEPTH_LIMIT
 
 
 def _is_marked_in(value: object) -> bool:

@@ -329,6 +329,17 @@ def read_token(raw: object, path: str, epoch: str) -> tuple[int, int]:
     is, is checked where it is used, so that a guessed token gets nobody anything. A token of another epoch names
     position 0, where no message is: the store was restored since, and that position may have another message now.
     """
+    found = _token_in(raw, epoch)
+    if found is None:
+        raise _no_token(raw, path)
+    return found
+
+
+def _no_token(raw: object, path: str) -> ArgumentInvalid:
+    return ArgumentInvalid(f"{path} is {show_value(raw)}; it must be the token of a delivery")
+
+
+def _token_in(raw: object, epoch: str) -> tuple[int, int] | None:
     if isinstance(raw, str) and len(raw) <= 40 + EPOCH_LENGTH:
         position, _, rest = raw.partition(".")
         attempt, dot, of_epoch = rest.partition(".")
@@ -336,13 +347,17 @@ def read_token(raw: object, path: str, epoch: str) -> tuple[int, int]:
             number = int(position)
             if number < 2**63:
                 return (number if not dot or of_epoch == epoch[:EPOCH_LENGTH] else 0), int(attempt)
-    raise ArgumentInvalid(f"{path} is {show_value(raw)}; it must be the token of a delivery")
+    return None
 
 
 def read_tokens(raw: object, path: str, limit: int, epoch: str) -> list[int]:
     """The positions that a list of tokens names: which attempt it was makes no difference to what is done."""
     items = read_list(raw, path, limit)
-    return [read_token(item, f"{path}[{index}]", epoch)[0] for index, item in enumerate(items)]
+    found = [_token_in(item, epoch) for item in items]
+    if None in found:
+        index = found.index(None)
+        raise _no_token(items[index], f"{path}[{index}]")
+    return [token[0] for token in found if token is not None]
 
 
 def read_positions(raw: object, path: str, limit: int) -> list[int]:

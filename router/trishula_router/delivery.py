@@ -461,12 +461,12 @@ class Delivery:
         if not entries:
             return []
         until_s = self._clock.seconds() + self._policy.lease_s
-        leases, deliveries = self._mailroom.leases, []
+        leases, deliveries, epoch = self._mailroom.leases, [], self._store.epoch
         for entry in entries:
             entry.attempts += 1
             entry.holder = holder
             leases[entry.position] = Lease(entry, session, consumer, until_s, run=run)
-            token = token_of(entry.position, entry.attempts, self._store.epoch)
+            token = token_of(entry.position, entry.attempts, epoch)
             deliveries.append({"message": entry.wire, "attempt": entry.attempts, "token": token})
             self._mailroom.forget_body(entry)
         if consumer is not None:

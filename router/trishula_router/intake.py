@@ -38,7 +38,7 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula.message import Message, parse
-from trishula.names import BROADCAST, Address, is_capability
+from trishula.names import BROADCAST, agent_of, is_capability
 from trishula_router.holds import Holds, Place, Turn, place_of
 from trishula_router.lifecycle import Entry
 from trishula_router.limits import Limits
@@ -56,6 +56,8 @@ from trishula_router.store.interface import Accepted, Draft, State, Store
 __all__ = ["Intake"]
 
 log = Logger()
+
+_to_json = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -212,7 +214,7 @@ class Intake:
                 sender=agent if message.sender is None else message.sender,
                 timestamp=now if message.timestamp is None else message.timestamp,
             )
-        if message.sender != agent and Address.parse(message.sender).agent != agent:
+        if message.sender != agent and agent_of(str(message.sender)) != agent:
             raise SenderFalse(
                 f'messages[{index}].from is "{message.sender}", and this session is {agent}\'s; leave the key out, or '
                 f"send as {agent}"
@@ -282,7 +284,7 @@ class Intake:
         recipients = self._recipients.find(agent, message, index, as_answer=as_answer)
         expires_at = now + (self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms)
         by_deadline = deadline_at is not None and deadline_at < expires_at
-        envelope = msgspec.json.encode(wire)
+        envelope = _to_json(wire)
         taken, missed = self._room.take(recipients, len(envelope))
         assert message.sender is not None
         draft = Draft(
@@ -339,7 +341,7 @@ class Intake:
             position = outcome.positions[0] if outcome.positions else self._store.high_water
             receipts[one.index] = self._receipts.of(one.draft.id, status, position)
             self._receipts.owe(one.draft, position, copies)
-            if not outcome.duplicate:
+            if not outcome.duplicate and (one.missed or is_capability(one.wire["to"])):
                 receipts[one.index].update(self._remarks(one, warnings))
         broadcasts = {
             one.index: one.draft.id
@@ -356,10 +358,10 @@ class Intake:
             faults = one.missed.items()
             return {"missed": [{"to": to, "error": fault.uri, "detail": fault.sentence} for to, fault in faults]}
         to = one.wire["to"]
-        if is_capability(to) and to not in warnings:
+        if to not in warnings:
             # To see who is present costs more than to accept a message.
             warnings[to] = self._warning(to)
-        warning = warnings.get(to)
+        warning = warnings[to]
         return {} if warning is None else {"warning": warning}
 
     def _hold(self, turn: Turn, place: Place | None, error: TrishulaError) -> None:

@@ -95,7 +95,8 @@ class Leases(dict[int, Lease]):
         self._of_session: dict[int, dict[int, None]] = {}
 
     def __setitem__(self, position: int, lease: Lease) -> None:
-        self.pop(position)
+        if position in self:
+            self.pop(position)
         super().__setitem__(position, lease)
         if lease.session is not None:
             self._of_session.setdefault(lease.session, {})[position] = None

@@ -48,6 +48,9 @@ class TokenBucket:
 
     def wait_s(self, now_s: float, count: int = 1) -> float:
         """How long until there are so many tokens, or all that it can hold; 0 if there are."""
+        if now_s == self._filled_s and count <= self._tokens:
+            # So it is with all messages of a call but the first.
+            return 0.0
         # A clock that was set back fills nothing, and takes nothing away.
         elapsed_s = max(0.0, now_s - self._filled_s)
         self._tokens = min(float(self._rate.burst), self._tokens + elapsed_s * self._rate.per_s)

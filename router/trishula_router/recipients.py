@@ -85,26 +85,26 @@ class Recipients:
         principal = self._registry.get(agent)
         if principal is None:
             raise AgentUnknown(f"{agent} is not registered at this node any more")
-        place, grant = f'messages[{index}].to is "{message.to}"', _granted_as(message.to)
+        grant = _granted_as(message.to)
         if message.to != BROADCAST:
             address = Address.parse(message.to)
             if address.capability is None and self._registry.get(address.agent) is None:
                 raise RecipientUnknown(
-                    f"{place}, and no agent {address.agent} is registered at this node; check the name, or register it "
-                    f"with: trishula token new {address.agent}"
+                    f"{_place(message, index)}, and no agent {address.agent} is registered at this node; check the "
+                    f"name, or register it with: trishula token new {address.agent}"
                 )
         if not as_answer and not principal.may_send(grant):
             raise RecipientForbidden(
-                f'{place}, and the grants of {agent} don\'t cover it; an operator can add "{grant}" to its "send" '
-                "list in the agents file"
+                f"{_place(message, index)}, and the grants of {agent} don't cover it; an operator can add "
+                f'"{grant}" to its "send" list in the agents file'
             )
         if message.to == BROADCAST:
             return self.of_broadcast(agent)
         if address.instance is not None and not self._knows_instance(message.to):
             if not as_answer:
                 raise InstanceUnknown(
-                    f"{place}, and that instance is not there (any more); write to {address.agent}, whose mailbox is "
-                    "always there"
+                    f"{_place(message, index)}, and that instance is not there (any more); write to {address.agent}, "
+                    "whose mailbox is always there"
                 )
             self._expect(message.to)
         return (message.to,)
@@ -113,6 +113,10 @@ class Recipients:
 def is_reply(message: Message) -> bool:
     """Whether a message may be the answer to a COMMAND."""
     return message.type in ("RESULT", "ERROR") and message.reply_to is not None and message.to != BROADCAST
+
+
+def _place(message: Message, index: int) -> str:
+    return f'messages[{index}].to is "{message.to}"'
 
 
 def _granted_as(to: str) -> str:
