@@ -84,12 +84,13 @@ class Sending:
         return len(self._outbox)
 
     def new_id(self) -> str:
-        """A new message id: a random word of its own, and a number that tells people the order.
+        """A new message id: a number that tells people the order, and a random word of its own.
 
         With one word for a client, who has seen one of its ids could tell the next ones, and answer COMMANDs that were
-        never given to it.
+        never given to it. The number comes first, so that what is sent in a row stands in a row in a node's index of
+        ids: with the word first each message touches a page of its own there, and a node took a third longer for it.
         """
-        return f"{self._around.word(ID_WORD_BYTES)}.{next(self._id_numbers)}"
+        return f"{next(self._id_numbers)}.{self._around.word(ID_WORD_BYTES)}"
 
     # -- in ------------------------------------------------------------------------------------------------------------
 

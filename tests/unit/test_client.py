@@ -204,16 +204,16 @@ def test_a_message_as_it_travels(setup: Setup) -> None:
     setup.turn()
     assert link.sent() == [
         {
-            "type": "COMMAND", "id": "0000000000000000.1", "to": "agni", "from": "dc/7f3a", "timestamp": NOW_MS,
+            "type": "COMMAND", "id": "1.0000000000000000", "to": "agni", "from": "dc/7f3a", "timestamp": NOW_MS,
             "procedure": "p", "payload": {"args": []}, "priority": 1, "ttl_ms": 5, "subject": "s",
         },
-        {"type": "STATUS", "id": "0000000000000000.2", "to": "agni", "from": "dc/7f3a", "timestamp": NOW_MS},
+        {"type": "STATUS", "id": "2.0000000000000000", "to": "agni", "from": "dc/7f3a", "timestamp": NOW_MS},
     ]  # fmt: skip
 
 
 def test_nobody_guesses_an_id_from_those_he_has_seen(clock: Clock) -> None:
     client = Client(settings("dc"), around=real(clock), connection=FakeConnection())
-    words = {client.new_id().split(".")[0] for _ in range(1000)}
+    words = {client.new_id().split(".")[1] for _ in range(1000)}
     assert len(words) == 1000
     assert all(re.fullmatch("[0-9a-f]{16}", word) for word in words)
 
@@ -371,7 +371,7 @@ def test_what_is_changed_after_it_was_sent_travels_as_it_was(setup: Setup) -> No
             PayloadTooLarge,
             "message.payload has 8388610 bytes as JSON and ",
         ),
-        ({"payload": [1.5] * 1_900_000}, PayloadTooLarge, "the message 0000000000000000.1 to agni has 17100"),
+        ({"payload": [1.5] * 1_900_000}, PayloadTooLarge, "the message 1.0000000000000000 to agni has 17100"),
     ],
 )
 def test_what_a_node_would_refuse_is_refused_before_it_is_kept(
