@@ -35,6 +35,7 @@ from trishula_router.mailbox import Mailbox
 from trishula_router.mailroom import Consumer, Lease, Mailroom
 from trishula_router.options import DeliveryPolicy
 from trishula_router.parcels import ROOM_BYTES, parcels
+from trishula_router.patience import Patience
 from trishula_router.settlement import STORE_RETRY_MS, News, Settlement, run
 from trishula_router.store.interface import State, Store
 
@@ -65,8 +66,8 @@ class _Fetch:
 
     Attributes:
         run: of the client's process, if that was told.
-        over: whether its time is over, or its session gone; it doesn't (go on to) wait then.
-        gone: whether its session is gone; it takes nothing then.
+        over: whether its time is over, or whoever asked gone; it doesn't (go on to) wait then.
+        gone: whether its session is gone, or it was cancelled; it takes nothing then.
     """
 
     address: str
@@ -205,17 +206,23 @@ class Delivery:
         for name in self._consumed_by.pop(session, ()):
             del self._consumers[name]
         for fetch in tuple(self._fetches.get(session, ())):
-            fetch.gone = True
-            self._end_wait(fetch)
+            self._give_up(fetch)
         self._settlement.lost(session)
 
     async def fetch(
-        self, address: Address, session: int, room: int, wait_s: float, run: str | None = None
+        self,
+        address: Address,
+        session: int,
+        room: int,
+        wait_s: float,
+        run: str | None = None,
+        patience: Patience | None = None,
     ) -> list[dict[str, Any]]:
         """Pull messages: what is there, or, if nothing is, what comes within ``wait_s``.
 
         Args:
             run: names this run of the client's process.
+            patience: tells when whoever asks has given up; nothing is taken for it then.
 
         Raises:
             MailboxBusy: another session is attached to the mailbox.
@@ -230,6 +237,8 @@ class Delivery:
         self._settlement.fetching(name, run)
         fetch = _Fetch(name, session, room, run)
         self._fetches.setdefault(session, set()).add(fetch)
+        if patience is not None:
+            patience.when_over(lambda: self._give_up(fetch))
         try:
             deliveries = await self._serve(fetch)
             if deliveries or wait_s <= 0 or fetch.over:
@@ -256,6 +265,10 @@ class Delivery:
         # Instances come and go under ever new names.
         if not waiters:
             del self._waiters[fetch.address]
+
+    def _give_up(self, fetch: _Fetch) -> None:
+        fetch.gone = True
+        self._end_wait(fetch)
 
     def _end_wait(self, fetch: _Fetch) -> None:
         # One that is being served just now is answered when it was.

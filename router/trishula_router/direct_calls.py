@@ -51,8 +51,8 @@ class DirectCalls:
         self._is_denied = is_denied
         self._message = message
         self._router: Any = None
-        # Calls that are not answered, by (session, request).
-        self._open: set[tuple[int, int]] = set()
+        # The callers of those that are not answered, by (session, request).
+        self._open: dict[tuple[int, int], Caller] = {}
 
     def install(self, transport: object) -> bool:
         """Take over in the router that the embedded session's ``transport`` leads into.
@@ -77,9 +77,11 @@ class DirectCalls:
 
         def process_cancel(session: Any, unwanted: Any) -> None:
             at = (session._session_id, unwanted.request)
-            if at in self._open:
-                # What was begun goes on: cut off between the store and the memory it would leave half of itself.
-                self._open.discard(at)
+            caller = self._open.pop(at, None)
+            if caller is not None:
+                # What was begun goes on: cut off between the store and the memory it would leave half of itself. Only
+                # what waits for something to come gives up.
+                caller.patience.end()
                 self._tell(session, at, self._message.Error(self._message.Call.MESSAGE_TYPE, at[1], _CANCELED))
             else:
                 cancel(session, unwanted)
@@ -94,8 +96,7 @@ class DirectCalls:
 
     def _begin(self, session: Any, asked: Any, serve: Serve) -> None:
         at = (session._session_id, asked.request)
-        self._open.add(at)
-        caller = Caller(session._session_id, session._authid, session._authrole)
+        caller = self._open[at] = Caller(session._session_id, session._authid, session._authrole)
         done = Deferred.fromCoroutine(self._answer(session, at, serve(caller, asked.args or (), asked.kwargs or {})))
         done.addErrback(lambda failure: log.failure("a call could not be answered", failure=failure))
 
@@ -104,9 +105,8 @@ class DirectCalls:
             reply = self._message.Result(at[1], args=[await answer])
         except TrishulaError as error:
             reply = self._refusal(at[1], error)
-        if at not in self._open:
+        if self._open.pop(at, None) is None:
             return
-        self._open.discard(at)
         try:
             self._tell(session, at, reply)
         except Exception:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from trishula_router import arguments
 from trishula_router.journal import Kind
 from trishula_router.losses import Life
 from trishula_router.neighbourhood import taken_over
+from trishula_router.patience import Patience
 from trishula_router.principals import OPERATOR_ROLE
 from trishula_router.sender_clock import SenderClock
 
@@ -35,11 +36,12 @@ __all__ = ["Caller", "Procedures", "Verb"]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as the router vouches for."""
+    """Who calls, as the router vouches for, and whether it still waits for the answer."""
 
     session: int
     agent: str
     role: str
+    patience: Patience = field(default_factory=Patience, compare=False, repr=False)
 
     @property
     def is_operator(self) -> bool:
@@ -238,7 +240,9 @@ class Procedures:
                 f"the mailbox of {address} is being pushed to a session at the node {elsewhere}; stop that agent, or "
                 "fetch for an instance of your own"
             )
-        deliveries = await self._node.delivery.fetch(address, caller.session, options.max, options.wait_s, options.run)
+        deliveries = await self._node.delivery.fetch(
+            address, caller.session, options.max, options.wait_s, options.run, caller.patience
+        )
         pending, in_flight = self._node.mailroom.counts(str(address))
         return {
             "deliveries": deliveries,

@@ -567,6 +567,21 @@ async def test_fetch_waits_for_what_comes(node: NodeProcess, serializer: str) ->
 
 
 @on_reactor
+async def test_a_cancelled_fetch_takes_nothing(node: NodeProcess, serializer: str) -> None:
+    async with session(node, "dc", serializer) as dc, session(node, "agni", serializer) as agni:
+        waiting = agni.begin_call(uris.MAILBOX_FETCH, {"wait_s": 60}).addErrback(lambda failure: None)
+        await agni.call(uris.DIRECTORY_LIST)
+        waiting.cancel()
+        # Its session goes on, and a lease would hide for a minute what was taken for nobody.
+        await agni.call(uris.DIRECTORY_LIST)
+        message = status("agni")
+        await send(dc, message)
+        answer = await agni.call(uris.MAILBOX_FETCH, {"wait_s": 5})
+        assert [(one["message"]["id"], one["attempt"]) for one in answer["deliveries"]] == [(message["id"], 1)]
+        await agni.call(uris.MAILBOX_ACK, [one["token"] for one in answer["deliveries"]])
+
+
+@on_reactor
 async def test_fetch_is_refused_while_another_session_consumes(node: NodeProcess, serializer: str) -> None:
     async with consumer(node, "agni", serializer), session(node, "agni", serializer) as script:
         error, sentence = await refusal(script.call(uris.MAILBOX_FETCH))
