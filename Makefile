@@ -43,8 +43,16 @@ $(VENV)/.dev-installed: deploy/lock/dev.txt setup.cfg pyproject.toml | $(BIN)/py
 	@$(INSTALL_SELF)
 	@touch $@ $(VENV)/.run-installed
 
+# Programs that Crossbar's requirements can't live with (it asks for an idna of 2017): what an agents' machine has, and the
+# libraries of deploy/examples.
+$(VENV)-examples/.installed: deploy/lock/examples.txt | $(BIN)/python
+	@echo "Installing what the examples need from deploy/lock/examples.txt into $(VENV)-examples"
+	@"$(PYTHON)" -m venv "$(VENV)-examples"
+	@$(VENV)-examples/bin/python -m pip --disable-pip-version-check -qq install --no-deps --require-hashes --requirement deploy/lock/examples.txt
+	@touch $@
+
 .PHONY: venv
-venv: $(VENV)/.dev-installed ## Make the environment: Python packages from the lock, this project editable
+venv: $(VENV)/.dev-installed $(VENV)-examples/.installed ## Make the environment: Python packages from the lock, this project editable
 
 .PHONY: demo
 demo: $(VENV)/.run-installed ## Start a node and three agents, let them work together, show it, stop (PORT=n)
@@ -63,7 +71,7 @@ bench: $(VENV)/.run-installed ## Measure a throw-away durable node on this machi
 	@$(BIN)/trishula bench --duration "$(or $(DURATION),60s)" --connections 3 --rate 100
 
 .PHONY: test
-test: $(VENV)/.dev-installed ## Run the whole test suite (ARGS="-k name" to choose)
+test: $(VENV)/.dev-installed $(VENV)-examples/.installed ## Run the whole test suite (ARGS="-k name" to choose)
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
@@ -94,14 +102,15 @@ lock: ## Make deploy/lock/ again with the newest versions that setup.cfg allows
 	$(COMPILE) --extra router --extra dev --output-file deploy/lock/dev.txt setup.cfg
 	$(COMPILE) --extra router --constraint deploy/lock/dev.txt --output-file deploy/lock/router.txt setup.cfg
 	$(COMPILE) --constraint deploy/lock/dev.txt --output-file deploy/lock/agent.txt setup.cfg
+	$(COMPILE) --extra examples --output-file deploy/lock/examples.txt setup.cfg
 	echo 'numpy>=2.1' > build/numpy.in
 	$(COMPILE) --output-file build/numpy.txt build/numpy.in
-	for lock in agent router dev; do { \
+	for lock in agent router dev examples; do { \
 	echo; echo '# From Python 3.13 on NumPy 1 has no wheels, and needs to be none.'; \
 	sed 's/^\(numpy==[^ ]*\) /\1 ; python_version >= "3.13" /' build/numpy.txt; } >> deploy/lock/$$lock.txt; done
 
 .PHONY: clean
 clean: ## Remove what was built and cached, and the environment
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-examples build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf components/*.egg-info router/*.egg-info *.egg-info

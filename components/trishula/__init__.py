@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trishula.agent import Agent
+    from trishula.async_client import AsyncClient
     from trishula.awaiting import Pending
     from trishula.blocking import Bus, connect
     from trishula.client import Client
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agent",
+    "AsyncClient",
     "Bus",
     "BusUnreachable",
     "CallFailed",
@@ -55,6 +57,7 @@ __all__ = [
 
 _HOMES = {
     "Agent": "agent",
+    "AsyncClient": "async_client",
     "Pending": "awaiting",
     "Bus": "blocking",
     "connect": "blocking",

@@ -23,20 +23,24 @@ thread; a blocking handler in a thread of its own uses :meth:`Agent.from_thread`
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from types import TracebackType
 from typing import Any, TypeVar
 
 from trishula.awaiting import Pending, start
 from trishula.client import DEFAULT_HEARTBEAT_S, DEFAULT_WINDOW, Client
 from trishula.dispatch import Dispatcher
 from trishula.errors import TrishulaError
-from trishula.forks import check_reactor
+from trishula.forks import check_process
 from trishula.handlers import Handler
 from trishula.keeping import Keeping
 from trishula.message import MAIL_TYPES, SIGNAL_TYPES
@@ -109,6 +113,9 @@ class Agent:
         self._over: Pending[None] = Pending()
         self._complained_at_s: float | None = None
         self._now_ms: Callable[[], int] = int
+        # What drives it once it has started, and in which process.
+        self._reactor: Any = None
+        self._pid = 0
 
     # -- what it does --------------------------------------------------------------------------------------------------
 
@@ -266,10 +273,10 @@ class Agent:
 
     def from_thread(self, verb: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
         """In a blocking handler's thread: ``agent.from_thread(agent.send, "dc", payload=…)``, and wait for it."""
-        from twisted.internet import reactor
         from twisted.internet.threads import blockingCallFromThread
 
-        check_reactor()
+        reactor = self._reactor
+        check_process(self._pid)
 
         async def run() -> T:
             return await verb(*args, **kwargs)
@@ -290,7 +297,9 @@ class Agent:
         connection: Connection | None = None,
         timeout_s: float | None = None,
     ) -> None:
-        """Join and begin to take messages, in a reactor that runs; :meth:`run` is this and the reactor.
+        """Join and begin to take messages, in a loop or reactor that runs; :meth:`run` is this and the loop.
+
+        In an asyncio program ``async with agent:`` is this and :meth:`stop`.
 
         Raises:
             TrishulaError: the settings are wrong, the node refuses us, or none could be joined within ``timeout_s``.
@@ -301,6 +310,7 @@ class Agent:
             settings = load(url=self._url, agent=self.name, token=self._token, profile=self._profile)
         around = around or real()
         self._now_ms = around.now_ms
+        self._reactor, self._pid = around.clock, os.getpid()
         self._over = Pending()
         keeping = Keeping(settings, self._state, around)
         client = Client(settings, around=around, connection=connection, observer=self)
@@ -339,6 +349,15 @@ class Agent:
             outcome = handler.start(None, (), {})
             if isinstance(outcome, Pending):
                 outcome.when_done(partial(_log_failure, handler.name))
+
+    async def __aenter__(self) -> Agent:
+        await start(self.start())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await start(self.stop())
 
     async def stop(self, grace_s: float = _GRACE_S) -> None:
         """Leave: let handlers finish for so long, give back what is not through, say goodbye."""
@@ -407,19 +426,33 @@ class Agent:
     def serve(
         self, *, url: str | Sequence[str] | None = None, token: str | None = None, profile: str | None = None
     ) -> None:
-        """Run until SIGTERM or SIGINT, in a reactor of its own that it starts and ends.
+        """Run until SIGTERM or SIGINT, in a loop of its own that it starts and ends.
+
+        The loop is that of Twisted's asyncio reactor, so that handlers find ``twisted.internet.reactor`` running; in a
+        process that has another reactor already (after :func:`trishula.connect` it has) it is a plain asyncio loop.
 
         Args:
             url, token, profile: before those given to the constructor.
 
         Raises:
-            TrishulaError: the settings are wrong, the node refuses the token, another session took over, or this
-                process has another reactor.
+            TrishulaError: the settings are wrong, the node refuses the token, another session took over, or a loop runs
+                here already.
         """
         settings = load(
             url=url or self._url, agent=self.name, token=token or self._token, profile=profile or self._profile
         )
-        reactor = _asyncio_reactor()
+        # Late: Twisted's reactors take their time.
+        from trishula.loops import asyncio_reactor, loop_runs
+
+        if loop_runs():
+            raise TrishulaError(
+                "agent.run() and agent.serve() run a loop of their own, and this code runs in one already: write "
+                '"async with agent:" there, or await agent.start() and agent.stop()'
+            )
+        reactor = asyncio_reactor()
+        if reactor is None:
+            asyncio.run(self._live(settings))
+            return
         use_monotonic_timers(reactor, time.monotonic)
         failures: list[BaseException] = []
         leaving = False
@@ -446,6 +479,28 @@ class Agent:
         reactor.run()
         if failures:
             raise failures[0]
+
+    async def _live(self, settings: Settings) -> None:
+        """Be there until a signal comes or the agent ends; see :meth:`serve`."""
+        told = asyncio.Event()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, told.set)
+
+        async def live() -> None:
+            await start(self.start(settings))
+            await self._over
+
+        leaving = asyncio.create_task(told.wait())
+        living = asyncio.create_task(live())
+        await asyncio.wait([leaving, living], return_when=asyncio.FIRST_COMPLETED)
+        leaving.cancel()
+        if not living.done():
+            living.cancel()
+            await asyncio.wait([living])
+            await start(self.stop())
+        elif (error := living.exception()) is not None:
+            raise error
 
     def run(
         self, *, url: str | Sequence[str] | None = None, token: str | None = None, profile: str | None = None
@@ -489,26 +544,6 @@ def set_up_logging() -> None:
     quiet: Any = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     warnings: Any = FilteringLogObserver(observer, [quiet])
     globalLogBeginner.beginLoggingTo([warnings], discardBuffer=True, redirectStandardIO=False)
-
-
-def _asyncio_reactor() -> Any:
-    """Twisted's reactor on asyncio, installed if the process has none yet.
-
-    Raises:
-        TrishulaError: the process has another one.
-    """
-    from twisted.internet import asyncioreactor
-
-    if "twisted.internet.reactor" not in sys.modules:
-        asyncioreactor.install()  # type: ignore[no-untyped-call]
-    from twisted.internet import reactor
-
-    if not isinstance(reactor, asyncioreactor.AsyncioSelectorReactor):
-        raise TrishulaError(
-            f"this process runs Twisted's {type(reactor).__name__}, and agents need the asyncio one: call agent.run() "
-            "before anything imports twisted.internet.reactor, or install twisted.internet.asyncioreactor first"
-        )
-    return reactor
 
 
 def _log_failure(name: str, pending: Pending[Any]) -> None:

@@ -161,13 +161,22 @@ class Pending(Generic[T]):
         return cast(T, self._value)
 
     def cancel(self) -> None:
-        """Stop the work behind it, where it can be stopped: only a running handler can."""
+        """Stop the work behind it, where it can be stopped: a running handler, and a question that waits for an answer.
+
+        As with asyncio's futures, who is cancelled while it awaits an outcome cancels what it awaits.
+        """
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self.done:
             waiter = _Waiter()
             self.when_done(waiter.wake)
-            yield waiter
+            try:
+                yield waiter
+            except (CancelledError, asyncio.CancelledError):
+                # What comes of it now is nobody's.
+                self._asked = True
+                self.cancel()
+                raise
         return self.result()
 
     def deferred(self) -> Deferred[T]:
@@ -206,8 +215,8 @@ def rejected(error: BaseException) -> Pending[Any]:
 
 
 def start(coroutine: Coroutine[Any, Any, T]) -> Pending[T]:
-    """Run one of our own coroutines; it begins at once and awaits Pendings and Deferreds only."""
-    return of_deferred(Deferred.fromCoroutine(coroutine))
+    """Run one of our own coroutines; it begins at once, awaits Pendings and Deferreds only, and can be cancelled."""
+    return stoppable(Deferred.fromCoroutine(coroutine))
 
 
 def of_deferred(deferred: Deferred[T]) -> Pending[T]:
@@ -247,7 +256,7 @@ class _Stoppable(Pending[T]):
     def _failed(self, failure: Failure) -> None:
         if isinstance(failure.value, CancelledError):
             # One word for it, whichever driver.
-            self.reject(asyncio.CancelledError("the handler was cancelled"))
+            self.reject(asyncio.CancelledError("it was cancelled"))
         else:
             self.reject(failure.value or RuntimeError("a failure without an error"))
 

@@ -1,4 +1,4 @@
-"""The bus for scripts: the same verbs as an agent's, each waits for its outcome.
+"""The bus for scripts: the verbs of :class:`~trishula.async_client.AsyncClient`, each of which waits for its outcome.
 
 ::
 
@@ -26,22 +26,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
 import crochet
 from twisted.internet.defer import Deferred
 
-from trishula.client import Client
+from trishula.async_client import AsyncClient
 from trishula.deliveries import Fetched
 from trishula.errors import OutcomeUnknown, TrishulaError
 from trishula.forks import check_process, check_reactor
 from trishula.names import Address
 from trishula.outbox import Receipt
-from trishula.settings import load
-from trishula.surroundings import Clock, real, use_monotonic_timers
-from trishula.unfetched import ASK_TIMEOUT_S, Unfetched
+from trishula.surroundings import use_monotonic_timers
+from trishula.unfetched import ASK_TIMEOUT_S
 
 __all__ = ["Bus", "connect"]
 
@@ -49,8 +47,6 @@ T = TypeVar("T")
 
 #: Every verb has a time limit of its own; the thread that waits for it gives it so much more.
 _SLACK_S = 30.0
-#: For the last acks. A node that is slower than that delivers to an address that is gone, and knows it.
-_DRAIN_S = 1.0
 
 
 def connect(
@@ -72,11 +68,8 @@ def connect(
         TokenInvalid: the node refuses the token.
         BusUnreachable: no node could be joined in time.
     """
-    # It stays where it is: the tokens that it was given would mean nothing on the node that it went back to.
-    settings = replace(load(url=url, agent=agent, token=token, profile=profile), failback_s=None)
     _start_reactor()
-    around = real()
-    bus = Bus(Client(settings, instance=around.word(4), around=around), timeout, around.clock)
+    bus = Bus(AsyncClient(url, agent, token, profile=profile, timeout=timeout), timeout)
     bus.start()
     return bus
 
@@ -108,12 +101,11 @@ _lock = threading.Lock()
 
 
 class Bus:
-    """The verbs; made by :func:`connect`."""
+    """The verbs of :class:`~trishula.async_client.AsyncClient`, each of which waits; made by :func:`connect`."""
 
-    def __init__(self, client: Client, timeout_s: float, clock: Clock) -> None:
+    def __init__(self, client: AsyncClient, timeout_s: float) -> None:
         self._client = client
         self._timeout_s = timeout_s
-        self._unfetched = Unfetched(client, clock)
         self._pid = os.getpid()
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -130,27 +122,15 @@ class Bus:
 
     def start(self) -> None:
         """Join; :func:`connect` has done it."""
-
-        async def begin() -> None:
-            self._client.attach(self._unfetched.take)
-            await self._client.start(self._timeout_s)
-
-        self._wait(self._timeout_s, begin)
+        self._wait(self._timeout_s, self._client.start)
 
     def close(self) -> None:
         """Leave, after the last acks: one is always on its way when a call has just been answered.
 
         In a process that was forked since there is nothing to leave: the session is the parent's.
         """
-        if os.getpid() != self._pid:
-            return
-
-        async def leave() -> None:
-            if self._client.is_ready:
-                await self._client.drained(_DRAIN_S)
-            await self._client.stop()
-
-        self._wait(self._timeout_s, leave)
+        if os.getpid() == self._pid:
+            self._wait(self._timeout_s, self._client.stop)
 
     def __enter__(self) -> Bus:
         return self
@@ -158,14 +138,14 @@ class Bus:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _wait(self, timeout_s: float, verb: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    def _wait(self, timeout_s: float, verb: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **options: Any) -> T:
         """Run a coroutine in the reactor's thread and wait for it."""
         check_process(self._pid)
         is_awaited = True
 
         async def run() -> T | None:
             try:
-                return await verb(*args)
+                return await verb(*args, **options)
             except TrishulaError:
                 if is_awaited:
                     raise
@@ -193,13 +173,7 @@ class Bus:
             BusUnreachable: no node was there in time; it was not sent, and will not be.
             OutcomeUnknown: a node may have it; send it again under the same id, or ask for it.
         """
-
-        async def send() -> Receipt:
-            message_id = options.pop("id", None) or self._client.new_id()
-            sent = self._client.send(to, type=type, payload=payload, id=message_id, **options)
-            return await self._client.confirmed(sent, message_id, self._timeout_s)
-
-        return self._wait(self._timeout_s, send)
+        return self._wait(self._timeout_s, self._client.send, to, type=type, payload=payload, **options)
 
     def broadcast(self, *, type: str = "STATUS", payload: object = None, **options: Any) -> Receipt:
         """Send to every registered agent but our own."""
@@ -214,11 +188,7 @@ class Bus:
             NotAllSent: some have no receipt; its ``outcomes`` has each one's receipt or error, in order.
         """
         timeout_s = self._timeout_s if timeout is None else timeout
-
-        async def send() -> list[Receipt]:
-            return await self._client.send_many(messages, copies=copies, timeout_s=timeout_s)
-
-        return self._wait(timeout_s, send)
+        return self._wait(timeout_s, self._client.send_many, messages, copies=copies, timeout=timeout_s)
 
     def call(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
         """Run a procedure by a durable COMMAND; see :meth:`trishula.client.Client.call`."""
@@ -235,19 +205,12 @@ class Bus:
         **options: Any,
     ) -> Any:
         """:meth:`call` with the options of :meth:`send`."""
-
-        async def call() -> Any:
-            return await self._client.call_with(agent, procedure, args, kwargs, timeout_s=timeout_s, **options)
-
-        return self._wait(timeout_s, call)
+        verb = self._client.call_with
+        return self._wait(timeout_s, verb, agent, procedure, args, kwargs, timeout=timeout_s, **options)
 
     def cancel(self, *ids: str) -> list[bool]:
         """Cancel messages that our agent sent; see :meth:`trishula.client.Client.cancel`."""
-
-        async def cancel() -> list[bool]:
-            return await self._client.cancel(*ids, timeout_s=self._timeout_s)
-
-        return self._wait(self._timeout_s, cancel)
+        return self._wait(self._timeout_s, self._client.cancel, *ids)
 
     def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
         """Call a procedure live; see :meth:`trishula.client.Client.rpc`."""
@@ -263,19 +226,11 @@ class Bus:
         timeout_s: float = 10.0,
     ) -> Any:
         """:meth:`rpc` with the arguments as they are, also one that is called ``timeout``."""
-
-        async def call() -> Any:
-            return await self._client.rpc_with(agent, procedure, args, kwargs, timeout_s=timeout_s)
-
-        return self._wait(timeout_s, call)
+        return self._wait(timeout_s, self._client.rpc_with, agent, procedure, args, kwargs, timeout=timeout_s)
 
     def request(self, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
         """Ask the node (``directory.*``, ``audit.*``, …)."""
-
-        async def ask() -> Any:
-            return await self._client.request(uri, *args, timeout_s=timeout_s)
-
-        return self._wait(timeout_s, ask)
+        return self._wait(timeout_s, self._client.request, uri, *args, timeout=timeout_s)
 
     def fetch(self, *, max: int = 64, wait_s: float = 0.0, instance: str | None = None) -> Fetched:
         """Take messages: the agent's, or with our own ``instance`` those that came to this script's address.
@@ -284,50 +239,24 @@ class Bus:
             MailboxBusy: a running agent is being pushed them.
             BusUnreachable, OutcomeUnknown: no node says what there is.
         """
-        if instance is not None and instance == self._client.address.instance:
-            return self._wait(wait_s + ASK_TIMEOUT_S, self._unfetched.fetch, max, wait_s)
-
-        async def fetch() -> Fetched:
-            return await self._client.fetch(max=max, wait_s=wait_s, instance=instance)
-
-        return self._wait(wait_s + 10.0, fetch)
+        return self._wait(wait_s + ASK_TIMEOUT_S, self._client.fetch, max=max, wait_s=wait_s, instance=instance)
 
     def ack(self, tokens: Sequence[str]) -> list[bool]:
         """Acknowledge; for each token whether its message is done now."""
-
-        async def ack() -> list[bool]:
-            return await self._client.ack(tokens)
-
-        return self._wait(_SLACK_S, ack)
+        return self._wait(_SLACK_S, self._client.ack, tokens)
 
     def nack(self, tokens: Sequence[str], reason: str, *, requeue: bool = True) -> list[bool]:
         """Give back, for another attempt or to the dead letters."""
-
-        async def nack() -> list[bool]:
-            return await self._client.nack(tokens, reason, requeue=requeue)
-
-        return self._wait(_SLACK_S, nack)
+        return self._wait(_SLACK_S, self._client.nack, tokens, reason, requeue=requeue)
 
     def working(self, token: str, for_s: float) -> Any:
         """Extend the lease of a long job to ``for_s`` from now."""
-
-        async def work() -> Any:
-            return await self._client.working(token, for_s)
-
-        return self._wait(10.0, work)
+        return self._wait(10.0, self._client.working, token, for_s)
 
     def publish(self, topic_name: str, *args: Any) -> None:
         """Publish on our own agent's topic; live only."""
-
-        async def publish() -> None:
-            await self._client.publish(topic_name, *args)
-
-        self._wait(10.0, publish)
+        self._wait(10.0, self._client.publish, topic_name, *args)
 
     def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
         """Hear a topic; ``on_event(*args)`` runs in the reactor's thread and must not block or call this bus."""
-
-        async def subscribe() -> None:
-            await self._client.subscribe(topic, on_event)
-
-        self._wait(10.0, subscribe)
+        self._wait(10.0, self._client.subscribe, topic, on_event)

@@ -62,6 +62,8 @@ T = TypeVar("T")
 
 #: What a node takes.
 _REASON_LIMIT = 2000
+#: How long the socket of a session that was ended may take to close.
+_CLOSING_S = 2.0
 
 DEFAULT_WINDOW = 64
 DEFAULT_HEARTBEAT_S = 10.0
@@ -103,6 +105,7 @@ class Client:
         self._receiving = Receiving(self._calls, self._settling)
         self._file: AgentFile | None = None
         self._flushing: Timer | None = None
+        self._release: Callable[[], None] | None = None
         self._tells_run = True
         self._member = Membership(settings, self.address, self, around=around, connection=connection, observer=observer)
         self._sending = Sending(
@@ -171,11 +174,19 @@ class Client:
             TokenInvalid, TokenMissing: the node refuses us; trying again would not help.
             BusUnreachable: no node let us in within ``timeout_s``; the client has stopped trying.
         """
+        if self._release is None:
+            self._release = self._around.hold()
         await self._member.start(timeout_s)
 
     async def stop(self) -> None:
         """Leave cleanly. What has no receipt fails: as unknown where a node may have it, else as not sent."""
         await self._member.stop()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            release()
 
     async def drained(self, timeout_s: float) -> bool:
         """Wait until every message has its receipt and every ack its answer; whether that came in time."""
@@ -232,6 +243,9 @@ class Client:
         self._settling.disconnected()
         self._calls.close(error)
         self._sending.close(error)
+        if self._release is not None:
+            # Its socket is to be closed in good order first.
+            self._clock.callLater(_CLOSING_S, self._let_go)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ our answer:
 * Errors in ``onJoin`` and in event handlers are logged on a logger that nobody reads → ours go to :mod:`logging`.
 * A session that ends fails its calls with bare ``ApplicationError`` or ``TransportLost`` → :class:`LinkLost`.
 * Its option ``tcpNoDelay`` has no effect on a client → set on the socket.
+* Two of its timers, and one of Twisted's TLS, run on the process's one reactor, which is not ours in a program that
+  owns its loop (:mod:`trishula.loops`) → they get our clock.
 * Each frame is encoded when it is sent, by a library that writes what nobody can read → what is said is packed before
   (:mod:`trishula.payload`), and copied into the frame as it is.
 * A map key that is no string, which CBOR clients can send, ends a MessagePack session that reads it → ours reads it.
@@ -38,8 +40,9 @@ from autobahn.wamp.serializer import (
 )
 from autobahn.wamp.types import CloseDetails, ComponentConfig, PublishOptions, RegisterOptions
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.ssl import optionsForClientTLS
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from trishula.awaiting import Pending, rejected
@@ -87,6 +90,8 @@ SERVED_WITHIN_S = 2.0
 _WEBSOCKET_OPTIONS: dict[str, Any] = {
     "openHandshakeTimeout": ATTEMPT_TIMEOUT_S,
     "closeHandshakeTimeout": LEAVE_TIMEOUT_S,
+    # Ours: see _Protocol.onCloseFrame.
+    "serverConnectionDropTimeout": 0,
     # The node's limits bound what it sends; a second limit here could only cut the connection in a loop.
     "maxFramePayloadSize": 0,
     "maxMessagePayloadSize": 0,
@@ -146,11 +151,15 @@ class _Attempt:
         factory.setProtocolOptions(**_WEBSOCKET_OPTIONS)
         factory.attempt = self
         factory.clock = self._clock
+        factory._batched_timer = _Timers(self._clock)
         endpoint: Any = HostnameEndpoint(self._clock, host, port, timeout=ATTEMPT_TIMEOUT_S)
+        wrapped = factory
         if secure:
-            endpoint = wrapClientTLS(optionsForClientTLS(host), endpoint)
+            # Not Twisted's wrapClientTLS: it takes the clock of the process's own reactor.
+            clock: Any = self._clock
+            wrapped = TLSMemoryBIOFactory(optionsForClientTLS(host), True, factory, clock=clock)
         self._timer = self._clock.callLater(ATTEMPT_TIMEOUT_S, self._too_late)
-        self._connecting = endpoint.connect(factory)
+        self._connecting = endpoint.connect(wrapped)
         self._connecting.addCallbacks(self._connected, self._not_connected)
 
     def join(self) -> None:
@@ -241,9 +250,10 @@ class _Attempt:
         self._session = _Session(self._agent, self._token, self)
         return self._session
 
-    def _connected(self, protocol: object) -> None:
+    def _connected(self, protocol: Any) -> None:
         self._connecting = None
-        self._protocol = protocol
+        # Behind TLS it is the wrapper's.
+        self._protocol = getattr(protocol, "wrappedProtocol", protocol)
 
     def _not_connected(self, failure: Failure) -> None:
         self._connecting = None
@@ -303,10 +313,21 @@ class _Json(JsonSerializer):  # type: ignore[misc]  # Autobahn is untyped
         Serializer.__init__(self, _JsonFrames())
 
 
+class _Timers:
+    """Autobahn's timers of a connection, on our clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def call_later(self, delay_s: float, call: Callable[..., object], *args: Any) -> Timer:
+        return self._clock.callLater(delay_s, call, *args)
+
+
 class _Protocol(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn is untyped
     """Tells the attempt when the socket is closed, in whichever state it was."""
 
     _timer: Timer | None = None
+    _dropping: Timer | None = None
 
     def onOpen(self) -> None:
         clock = self.factory.clock
@@ -333,9 +354,18 @@ class _Protocol(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]  #
             # While it closes, which takes up to a second, Autobahn's session believes in it and its socket doesn't.
             raise TransportLost from None
 
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> object:
+        answered = self.state == self.STATE_CLOSING
+        outcome = super().onCloseFrame(code, reasonRaw)
+        if answered:
+            # It is the node that closes the socket now.
+            self._dropping = self.factory.clock.callLater(LEAVE_TIMEOUT_S, self.onServerConnectionDropTimeout)
+        return outcome
+
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._dropping):
+            if timer is not None and timer.active():
+                timer.cancel()
         super().onClose(wasClean, code, reason)
         self.factory.attempt.closed(reason or "closed by the node", self._ending(code, reason))
 
@@ -432,7 +462,7 @@ class _WampLink:
             return rejected(PayloadNotJson(f"what was to be sent to {uri} can't be written: {error}"))
         except TransportLost:
             return rejected(LinkLost(f"the connection to {self.url} was lost before {uri} was asked"))
-        pending: Pending[Any] = Pending()
+        pending = _Request(self, deferred)
         self.under_way += 1
         timer: Timer | None = None
         position = self._attempt.mark_sent()
@@ -443,7 +473,7 @@ class _WampLink:
                 # On a slow line the question or the answer takes as long as it takes.
                 timer = self._clock.callLater(wait_s, late, wait_s)
             else:
-                self._late(deferred)
+                self.give_up(deferred)
 
         if timeout_s is not None:
             timer = self._clock.callLater(timeout_s, late, timeout_s)
@@ -470,7 +500,8 @@ class _WampLink:
             self._attempt.call_ended()
         return outcome
 
-    def _late(self, deferred: Deferred[Any]) -> None:
+    def give_up(self, deferred: Deferred[Any]) -> None:
+        """Wait no longer for an answer."""
         if self._session.is_attached():
             # Autobahn sends a CANCEL, so that a long poll doesn't go on for nobody.
             with contextlib.suppress(TransportLost):
@@ -487,6 +518,21 @@ class _WampLink:
         if isinstance(error, ApplicationError):
             return _from_application_error(uri, error)
         return RemoteError(f"{uri} failed: {error}", remote_uri=type(error).__name__)
+
+
+class _Request(Pending[Any]):
+    """The outcome of a question on a link."""
+
+    __slots__ = ("_deferred", "_link")
+
+    def __init__(self, link: _WampLink, deferred: Deferred[Any]) -> None:
+        super().__init__()
+        self._link = link
+        self._deferred = deferred
+
+    def cancel(self) -> None:
+        if not self.done:
+            self._link.give_up(self._deferred)
 
 
 def _sentence(error: ApplicationError) -> str:

@@ -2,8 +2,8 @@
 
 ===========================  ====================================================================================
 plain ``def``                runs in the reactor's thread; it must not block, for nothing else runs meanwhile
-``def``, ``thread=True``     runs in a thread of the reactor's pool; it may block, and must not touch the agent but
-                             through :meth:`trishula.agent.Agent.from_thread`. It can't be stopped; it may ask
+``def``, ``thread=True``     runs in a thread of a pool; it may block, and must not touch the agent but through
+                             :meth:`trishula.agent.Agent.from_thread`. It can't be stopped; it may ask
                              ``current_delivery().cancelled``
 ``def`` -> Deferred          its result counts
 ``async def``                an asyncio task where an asyncio loop runs (under ``agent.run()`` it does); it may await
@@ -16,12 +16,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from trishula.awaiting import Pending, of_deferred, run_handler, stoppable
+from trishula.awaiting import Pending, run_handler, stoppable
 from trishula.deliveries import CurrentDelivery, running
 from trishula.errors import ArgumentInvalid
 
@@ -88,11 +89,10 @@ class Handler:
             running.reset(token)
 
     def _start_in_thread(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pending[Any]:
-        # Late: importing it installs a reactor, and which one is the program's choice.
-        from twisted.internet.threads import deferToThread
+        # Late: Twisted's reactors take their time, and a script has no handlers.
+        from trishula.loops import in_thread, reactor_here
 
-        context = copy_context()
-        return of_deferred(deferToThread(context.run, self._function, *args, **kwargs))
+        return in_thread(reactor_here(), partial(copy_context().run, self._function, *args, **kwargs))
 
 
 def _wait_for(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:

@@ -12,9 +12,10 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
-from trishula.awaiting import Pending, of_deferred
+from trishula.awaiting import Pending
 
 __all__ = ["Clock", "Surroundings", "Timer", "real", "use_monotonic_timers"]
 
@@ -50,6 +51,10 @@ def _at_once(work: Callable[[], None]) -> Pending[None]:
     return outcome
 
 
+def _hold_nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The world around a client.
@@ -61,6 +66,8 @@ class Surroundings:
         word: a new random word of that many bytes, in hex.
         in_thread: does work that would block; here and now, unless it is given something better.
         host: where this process runs, for people.
+        hold: keeps what drives the clock until the function that it returns is called, so that a loop that somebody
+            else owns is left clean; ``None`` if that need not be kept.
     """
 
     clock: Clock
@@ -69,28 +76,24 @@ class Surroundings:
     word: Callable[[int], str]
     in_thread: Callable[[Callable[[], None]], Pending[None]] = _at_once
     host: str = "somewhere"
+    hold: Callable[[], Callable[[], None] | None] = _hold_nothing
 
 
 def real(reactor: object = None) -> Surroundings:
-    """The real world; without a ``reactor`` the process's own, which gets installed if there is none yet."""
-    if reactor is None:
-        from twisted.internet import reactor as installed
+    """The real world; without a ``reactor`` the one that drives the code that asks (:mod:`trishula.loops`)."""
+    # Late: Twisted's reactors take their time, and whoever gets surroundings as an argument needs none of them.
+    from trishula.loops import LoopReactor, in_thread, reactor_here
 
-        reactor = installed
-
-    def in_thread(work: Callable[[], None]) -> Pending[None]:
-        # Late, as above: importing it installs a reactor.
-        from twisted.internet.threads import deferToThread
-
-        return of_deferred(deferToThread(work))
+    driver = reactor_here() if reactor is None else reactor
 
     return Surroundings(
-        cast(Clock, reactor),
+        cast(Clock, driver),
         lambda: time.time_ns() // 1_000_000,
         random.random,
         secrets.token_hex,
-        in_thread,
+        partial(in_thread, driver),
         _host(),
+        driver.hold if isinstance(driver, LoopReactor) else _hold_nothing,
     )
 
 

@@ -1,0 +1,231 @@
+"""The bus for programs on asyncio that own their loop: FastAPI and aiohttp, notebooks, ``asyncio.run``.
+
+::
+
+    import trishula
+
+    async with trishula.AsyncClient() as bus:            # TRISHULA_URL, TRISHULA_TOKEN or a profile file
+        print(await bus.call("agni", "host_report", timeout=10))
+        await bus.send("rushabdev", payload={"release": "2.1"})
+
+There is no reactor to install and no thread: the client lives in the loop that runs (:mod:`trishula.loops`), and goes
+with its ``async with``. Whoever gives up waiting, by ``asyncio.timeout`` or because the task is cancelled, gives up
+waiting only: what was sent stays sent (:meth:`AsyncClient.cancel` takes it back).
+
+Such a program is an *instance* of its agent, as a script is (:mod:`trishula.blocking`): its address is ``agni/7f3a…``,
+so that answers to its calls come to a mailbox of its own and not to a running agent's. A program that *is* the agent
+has handlers: ``async with agent:``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from trishula.awaiting import start
+from trishula.client import Client
+from trishula.deliveries import Fetched
+from trishula.names import Address
+from trishula.outbox import Receipt
+from trishula.settings import load
+from trishula.surroundings import real
+from trishula.unfetched import Unfetched
+
+__all__ = ["AsyncClient"]
+
+#: For the last acks. A node that is slower than that delivers to an address that is gone, and knows it.
+_DRAIN_S = 1.0
+
+
+class AsyncClient:
+    """See the module's docstring; all of it belongs to the loop in which it was entered.
+
+    Args:
+        url, agent, token, profile: as for :func:`trishula.settings.load`.
+        timeout: how long to try to join, and how long ``send`` waits for its receipt, in seconds.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[str] | None = None,
+        agent: str | None = None,
+        token: str | None = None,
+        *,
+        profile: str | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        self._load = partial(load, url=url, agent=agent, token=token, profile=profile)
+        self._timeout_s = timeout
+        self._client: Client | None = None
+        self._unfetched: Unfetched | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> AsyncClient:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Join; ``async with`` does it.
+
+        Raises:
+            SettingsInvalid, TokenMissing: the settings are wrong.
+            TokenInvalid: the node refuses the token.
+            BusUnreachable: no node could be joined in time.
+            RuntimeError: it has joined already.
+        """
+        if self._client is not None:
+            raise RuntimeError("this client has joined already; one client, one session")
+        # It stays where it is: the tokens that it was given would mean nothing on the node that it went back to.
+        settings = replace(self._load(), failback_s=None)
+        around = real()
+        client = Client(settings, instance=around.word(4), around=around)
+        unfetched = Unfetched(client, around.clock)
+        client.attach(unfetched.take)
+        self._client, self._unfetched = client, unfetched
+        try:
+            await start(client.start(self._timeout_s))
+        except BaseException:
+            self._client = self._unfetched = None
+            await start(client.stop())
+            raise
+
+    async def stop(self) -> None:
+        """Leave, after the last acks: one is always on its way when a call has just been answered."""
+        client, self._client = self._client, None
+        if client is not None:
+            if client.is_ready:
+                await start(client.drained(_DRAIN_S))
+            await start(client.stop())
+
+    @property
+    def client(self) -> Client:
+        """The client beneath.
+
+        Raises:
+            RuntimeError: it has not joined, or left.
+        """
+        if self._client is None:
+            raise RuntimeError('this client has not joined the bus: use it inside of "async with", or after start()')
+        return self._client
+
+    @property
+    def address(self) -> Address:
+        """Who this program is: its messages are from there, and answers come there."""
+        return self.client.address
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the node it is joined to now."""
+        return self.client.url
+
+    # -- verbs ---------------------------------------------------------------------------------------------------------
+
+    async def send(self, to: str, *, type: str = "STATUS", payload: object = None, **options: Any) -> Receipt:
+        """Send a message and wait for its receipt; see :meth:`trishula.client.Client.send`.
+
+        Raises:
+            TrishulaError: the node's refusal; of one for now the latest, if there was no other answer in time.
+            BusUnreachable: no node was there in time; it was not sent, and will not be.
+            OutcomeUnknown: a node may have it; send it again under the same id, or ask for it.
+        """
+        client = self.client
+        message_id = options.pop("id", None) or client.new_id()
+        sent = client.send(to, type=type, payload=payload, id=message_id, **options)
+        return await start(client.confirmed(sent, message_id, self._timeout_s))
+
+    async def broadcast(self, *, type: str = "STATUS", payload: object = None, **options: Any) -> Receipt:
+        """Send to every registered agent but our own."""
+        return await self.send("broadcast", type=type, payload=payload, **options)
+
+    async def send_many(
+        self, messages: Iterable[Mapping[str, Any]], *, copies: int | None = None, timeout: float | None = None
+    ) -> list[Receipt]:
+        """Send many at once, and wait for the receipts, in order; see :meth:`trishula.client.Client.send_many`.
+
+        Raises:
+            NotAllSent: some have no receipt; its ``outcomes`` has each one's receipt or error, in order.
+        """
+        timeout_s = self._timeout_s if timeout is None else timeout
+        return await self.client.send_many(messages, copies=copies, timeout_s=timeout_s)
+
+    async def call(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
+        """Run a procedure by a durable COMMAND; see :meth:`trishula.client.Client.call`."""
+        return await self.client.call(agent, procedure, *args, timeout=timeout, **kwargs)
+
+    async def call_with(
+        self,
+        agent: str,
+        procedure: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = 10.0,
+        **options: Any,
+    ) -> Any:
+        """:meth:`call` with the options of :meth:`send`; see :meth:`trishula.client.Client.call_with`."""
+        return await self.client.call_with(agent, procedure, args, kwargs, timeout_s=timeout, **options)
+
+    async def cancel(self, *ids: str) -> list[bool]:
+        """Cancel messages that our agent sent; see :meth:`trishula.client.Client.cancel`."""
+        return await self.client.cancel(*ids, timeout_s=self._timeout_s)
+
+    async def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
+        """Call a procedure live; see :meth:`trishula.client.Client.rpc`."""
+        return await self.client.rpc(agent, procedure, *args, timeout=timeout, **kwargs)
+
+    async def rpc_with(
+        self,
+        agent: str,
+        procedure: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = 10.0,
+    ) -> Any:
+        """:meth:`rpc` with the arguments as they are, also one that is called ``timeout``."""
+        return await self.client.rpc_with(agent, procedure, args, kwargs, timeout_s=timeout)
+
+    async def request(self, uri: str, *args: Any, timeout: float = 10.0) -> Any:
+        """Ask the node (``directory.*``, ``audit.*``, …)."""
+        return await self.client.request(uri, *args, timeout_s=timeout)
+
+    async def fetch(self, *, max: int = 64, wait_s: float = 0.0, instance: str | None = None) -> Fetched:
+        """Take messages: the agent's, or with our own ``instance`` those that came to this program's address.
+
+        Raises:
+            MailboxBusy: a running agent is being pushed them.
+            BusUnreachable, OutcomeUnknown: no node says what there is.
+        """
+        client = self.client
+        if instance is not None and instance == client.address.instance and self._unfetched is not None:
+            return await start(self._unfetched.fetch(max, wait_s))
+        return await start(client.fetch(max=max, wait_s=wait_s, instance=instance))
+
+    async def ack(self, tokens: Sequence[str]) -> list[bool]:
+        """Acknowledge; for each token whether its message is done now."""
+        return await self.client.ack(tokens)
+
+    async def nack(self, tokens: Sequence[str], reason: str, *, requeue: bool = True) -> list[bool]:
+        """Give back, for another attempt or to the dead letters."""
+        return await self.client.nack(tokens, reason, requeue=requeue)
+
+    async def working(self, token: str, for_s: float) -> Any:
+        """Extend the lease of a long job to ``for_s`` from now."""
+        return await self.client.working(token, for_s)
+
+    async def publish(self, topic_name: str, *args: Any) -> None:
+        """Publish on our own agent's topic; live only."""
+        await self.client.publish(topic_name, *args)
+
+    async def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
+        """Hear a topic; ``on_event(*args)`` runs in the loop and must not block."""
+        await self.client.subscribe(topic, on_event)
