@@ -20,12 +20,15 @@ __all__ = [
     "ArgumentInvalid",
     "BusUnreachable",
     "CallFailed",
+    "CallsExceeded",
     "ConnectionsExceeded",
     "CopiesUnavailable",
     "DeadLetter",
+    "FetchesExceeded",
     "ForwardingForbidden",
     "IdReused",
     "InstanceUnknown",
+    "InstancesExceeded",
     "KeyUnknown",
     "MailboxBusy",
     "MailboxFull",
@@ -49,12 +52,14 @@ __all__ = [
     "RecipientForbidden",
     "RecipientUnknown",
     "ReadsTooSlowly",
+    "RegistrationsExceeded",
     "RemoteError",
     "SenderFalse",
     "StateBusy",
     "StateUnusable",
     "StorageFailed",
     "StorageFull",
+    "SubscriptionsExceeded",
     "TakenOver",
     "TokenInvalid",
     "TokenMissing",
@@ -180,6 +185,18 @@ class MailboxBusy(TrishulaError):
     uri = "trishula.error.mailbox_busy"
 
 
+class SubscriptionsExceeded(TrishulaError):
+    """The session, or the agent with all its sessions, has as many subscriptions as it may have at a time."""
+
+    uri = "trishula.error.subscriptions_exceeded"
+
+
+class RegistrationsExceeded(TrishulaError):
+    """The session, or the agent with all its sessions, has registered as many procedures as it may."""
+
+    uri = "trishula.error.registrations_exceeded"
+
+
 # -- temporary: the same request may succeed later ---------------------------------------------------------------------
 
 
@@ -201,6 +218,27 @@ class ConnectionsExceeded(TrishulaError):
     """The agent has as many connections to the node as it may have at a time."""
 
     uri = "trishula.error.connections_exceeded"
+    temporary = True
+
+
+class CallsExceeded(TrishulaError):
+    """The caller waits for as many answers as it may at a time, or the callee owes as many."""
+
+    uri = "trishula.error.calls_exceeded"
+    temporary = True
+
+
+class FetchesExceeded(TrishulaError):
+    """The session, or the agent with all its sessions, has as many fetches that wait as it may have."""
+
+    uri = "trishula.error.fetches_exceeded"
+    temporary = True
+
+
+class InstancesExceeded(TrishulaError):
+    """The session, or the agent, has as many instances as it may have at a time."""
+
+    uri = "trishula.error.instances_exceeded"
     temporary = True
 
 

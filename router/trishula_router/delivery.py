@@ -14,8 +14,9 @@ message back.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import msgspec
@@ -120,6 +121,7 @@ class Delivery:
         # The addresses that each session consumes, and its fetches.
         self._consumed_by: dict[int, set[str]] = {}
         self._fetches: dict[int, set[_Fetch]] = {}
+        self._fetching: Counter[str] = Counter()
         self._waiters: dict[str, list[_Fetch]] = {}
         # Addresses for which bodies are being read. Nothing further is pushed there until they are, to whomever: a
         # newer session that takes over in the meantime would get the later messages first.
@@ -198,6 +200,9 @@ class Delivery:
                 self._consumed_by[before.session].discard(name)
                 self._settlement.lost(before.session, name)
         self._settlement.met(name, life)
+        if life is not None and life.begun:
+            # Up to a window of names; nobody asks for them again.
+            self._consumers[name].life = replace(life, begun=frozenset())
         self.pump(name)
         return before.session if before is not None and before.session != session else None
 
@@ -208,6 +213,10 @@ class Delivery:
         for fetch in tuple(self._fetches.get(session, ())):
             self._give_up(fetch)
         self._settlement.lost(session)
+
+    def fetches_of(self, *, session: int | None = None, agent: str = "") -> int:
+        """How many fetches of a session, or of an agent, are under way."""
+        return self._fetching[agent] if session is None else len(self._fetches.get(session, ()))
 
     async def fetch(
         self,
@@ -237,6 +246,7 @@ class Delivery:
         self._settlement.fetching(name, run)
         fetch = _Fetch(name, session, room, run)
         self._fetches.setdefault(session, set()).add(fetch)
+        self._fetching[address.agent] += 1
         if patience is not None:
             patience.when_over(lambda: self._give_up(fetch))
         try:
@@ -254,6 +264,9 @@ class Delivery:
             self._fetches[session].discard(fetch)
             if not self._fetches[session]:
                 del self._fetches[session]
+            self._fetching[address.agent] -= 1
+            if not self._fetching[address.agent]:
+                del self._fetching[address.agent]
 
     def _wait(self, fetch: _Fetch, *, first: bool) -> None:
         waiters = self._waiters.setdefault(fetch.address, [])

@@ -51,8 +51,9 @@ class DirectCalls:
         self._is_denied = is_denied
         self._message = message
         self._router: Any = None
-        # The callers of those that are not answered, by (session, request).
+        # The callers of those that are not answered, by (session, request), and how many of each session.
         self._open: dict[tuple[int, int], Caller] = {}
+        self._count: dict[int, int] = {}
 
     def install(self, transport: object) -> bool:
         """Take over in the router that the embedded session's ``transport`` leads into.
@@ -77,7 +78,7 @@ class DirectCalls:
 
         def process_cancel(session: Any, unwanted: Any) -> None:
             at = (session._session_id, unwanted.request)
-            caller = self._open.pop(at, None)
+            caller = self._close(at)
             if caller is not None:
                 # What was begun goes on: cut off between the store and the memory it would leave half of itself. Only
                 # what waits for something to come gives up.
@@ -90,12 +91,18 @@ class DirectCalls:
         dealer.processCall, dealer.processCancel = process_call, process_cancel
         return True
 
+    def open_of(self, session: int) -> int:
+        """How many calls of a session are not answered."""
+        return self._count.get(session, 0)
+
     def _denies(self, session: Any, asked: Any) -> bool:
         options = {} if asked.forward_for is None else {"forward_for": asked.forward_for}
         return self._is_denied({"authid": session._authid, "authrole": session._authrole}, asked.procedure, options)
 
     def _begin(self, session: Any, asked: Any, serve: Serve) -> None:
         at = (session._session_id, asked.request)
+        if at not in self._open:
+            self._count[at[0]] = self._count.get(at[0], 0) + 1
         caller = self._open[at] = Caller(session._session_id, session._authid, session._authrole)
         done = Deferred.fromCoroutine(self._answer(session, at, serve(caller, asked.args or (), asked.kwargs or {})))
         done.addErrback(lambda failure: log.failure("a call could not be answered", failure=failure))
@@ -105,7 +112,7 @@ class DirectCalls:
             reply = self._message.Result(at[1], args=[await answer])
         except TrishulaError as error:
             reply = self._refusal(at[1], error)
-        if self._open.pop(at, None) is None:
+        if self._close(at) is None:
             return
         try:
             self._tell(session, at, reply)
@@ -113,6 +120,15 @@ class DirectCalls:
             # Too large for what the client takes, or not to be written in its format.
             log.failure("the answer to a call could not be sent")
             self._tell(session, at, self._refusal(at[1], NodeFailed("the answer could not be sent; the log says why")))
+
+    def _close(self, at: tuple[int, int]) -> Caller | None:
+        """A call is answered; its caller, or ``None`` if it was answered before."""
+        caller = self._open.pop(at, None)
+        if caller is not None:
+            self._count[at[0]] -= 1
+            if not self._count[at[0]]:
+                del self._count[at[0]]
+        return caller
 
     def _refusal(self, request: int, error: TrishulaError) -> Any:
         details = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}

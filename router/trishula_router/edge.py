@@ -57,6 +57,7 @@ from trishula_router.node import Caller, Node, Verb
 from trishula_router.options import parse_options
 from trishula_router.peering import KINDS
 from trishula_router.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Principals
+from trishula_router.requests import Requests
 from trishula_router.settlement import News
 from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite import open_store
@@ -216,6 +217,9 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         direct = DirectCalls(served, self._is_denied, message)
         if not direct.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
+        requests = Requests(node.quotas, (AGENT_ROLE, OPERATOR_ROLE), message, direct.open_of, node.exceeded)
+        if not requests.install(self._transport):
+            log.warn("this Crossbar is built otherwise than expected: any agent can fill this node's memory")
         if not guard_frames(websocket.WampWebSocketServerProtocol, serializer, self._sweeper.passed):
             log.warn(
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"

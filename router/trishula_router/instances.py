@@ -26,14 +26,38 @@ class Instances:
         # The other way round: a session that leaves must not be looked for among all.
         self._addresses_of: dict[int, set[str]] = {}
         self._gone_since: dict[str, float] = {}
+        # How many of each agent are known.
+        self._counts: dict[str, int] = {}
         self._began_s = float("-inf")
 
     def begin(self, now_s: float) -> None:
         """The node starts again, after a run of which nothing but the store is left."""
         self._began_s = now_s
 
+    def of_session(self, session: int) -> int:
+        """For how many instances a session speaks."""
+        return len(self._addresses_of.get(session, ()))
+
+    def speaks_for(self, session: int, address: str) -> bool:
+        """Whether a session speaks for that instance."""
+        return address in self._addresses_of.get(session, ())
+
+    def of_agent(self, agent: str) -> int:
+        """How many of an agent are known for certain."""
+        return self._counts.get(agent, 0)
+
+    def _count(self, address: str, by: int) -> None:
+        agent = address.partition("/")[0]
+        count = self._counts.get(agent, 0) + by
+        if count:
+            self._counts[agent] = count
+        else:
+            del self._counts[agent]
+
     def present(self, address: str, session: int) -> None:
         """A session speaks for the instance."""
+        if not self.is_there(address):
+            self._count(address, 1)
         self._sessions_of.setdefault(address, set()).add(session)
         self._addresses_of.setdefault(session, set()).add(address)
         self._gone_since.pop(address, None)
@@ -41,6 +65,8 @@ class Instances:
     def remember(self, address: str, now_s: float) -> None:
         """An address with open messages from an earlier run of the node: its grace time begins now."""
         if "/" in address:
+            if not self.is_there(address):
+                self._count(address, 1)
             self._gone_since[address] = now_s
 
     def left(self, session: int, now_s: float) -> None:
@@ -65,7 +91,7 @@ class Instances:
             return True
         if now_s - self._began_s >= self._grace_s:
             return False
-        self._gone_since[address] = now_s
+        self.remember(address, now_s)
         return True
 
     def gone(self, now_s: float) -> list[str]:
@@ -73,4 +99,6 @@ class Instances:
         over = [address for address, since_s in self._gone_since.items() if since_s + self._grace_s <= now_s]
         for address in over:
             del self._gone_since[address]
+            if address not in self._sessions_of:
+                self._count(address, -1)
         return over

@@ -29,6 +29,11 @@ class Limits:
         connection_queue_bytes: how much waits for one connection that reads slowly; beyond it the connection is ended.
         strangers: how many connections there are that have not joined.
         handshake_s: how long each step of a join may take.
+        subscriptions: how many one session has; see :mod:`.quotas` for what an agent with all its sessions has.
+        registrations: how many procedures one session registers.
+        calls: for how many answers one session waits.
+        instances: how many one agent has.
+        fetches: how many of one session wait.
     """
 
     payload_bytes: int
@@ -49,6 +54,12 @@ class Limits:
     connection_queue_bytes: int = 16 * 1024 * 1024
     strangers: int = 4096
     handshake_s: float = 5.0
+    # Ten times what the largest honest agent was seen with, or more; all of them together take some ten megabytes.
+    subscriptions: int = 1000
+    registrations: int = 1000
+    calls: int = 1000
+    instances: int = 5000
+    fetches: int = 100
 
 
 def parse_limits(section: Section) -> Limits:
@@ -71,6 +82,11 @@ def parse_limits(section: Section) -> Limits:
         connection_queue_bytes=section.size_bytes("connection_queue", "16 MiB", "128 KiB", "16 GiB"),
         strangers=section.count("strangers", 4096, 1, 1_000_000),
         handshake_s=section.duration_s("handshake", "5s", "100ms", "10m"),
+        subscriptions=section.count("subscriptions", 1000, 1, 1_000_000),
+        registrations=section.count("registrations", 1000, 1, 1_000_000),
+        calls=section.count("calls", 1000, 1, 1_000_000),
+        instances=section.count("instances", 5000, 1, 1_000_000),
+        fetches=section.count("fetches", 100, 1, 100_000),
     )
     if limits.burst < limits.rate_per_s / 10:
         # After a refusal an agent waits 100 ms; with less it would never reach its rate.

@@ -16,7 +16,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula import uris
-from trishula.errors import NodeBusy, NodeStopping, NotAllowed, ReadsTooSlowly, StorageFailed, StorageFull, TokenInvalid
+from trishula.errors import (
+    NodeBusy,
+    NodeStopping,
+    NotAllowed,
+    ReadsTooSlowly,
+    StorageFailed,
+    StorageFull,
+    TokenInvalid,
+    TrishulaError,
+)
 from trishula.names import Address, is_capability
 from trishula_router.admission import Admission
 from trishula_router.arguments import token_of
@@ -44,6 +53,7 @@ from trishula_router.peeking import Peeking
 from trishula_router.peering import HELLO, JOURNAL, Peering
 from trishula_router.principals import Principals
 from trishula_router.procedures import Caller, Procedures, Verb
+from trishula_router.quotas import Quota, Quotas
 from trishula_router.rates import Rate, Rates, Refusals
 from trishula_router.recalls import Recalls
 from trishula_router.receipts import Receipts
@@ -145,6 +155,7 @@ class Node:
         self.authenticator = Authenticator(principals)
         self.admission = Admission(principals, config.limits.connections)
         self.joins = Joins()
+        self.quotas = Quotas(config.limits)
         self.refusals = Refusals(lambda facts: self.note(Kind.REFUSED, facts))
         self.authorizer = Authorizer(principals, self._denied)
         self.directory = Directory(config.node, config.presence, principals.names)
@@ -428,7 +439,12 @@ class Node:
 
     def knows_instance(self, address: str) -> bool:
         """Whether messages to an instance are taken."""
-        return self._is_there(address) or self.instances.knows(address, self._clock.seconds())
+        if self._is_there(address):
+            return True
+        # After a start any name is taken on trust; it must not be any number of them.
+        if self.quotas.agent_is_full(Quota.INSTANCES, self.instances.of_agent(Address.parse(address).agent)):
+            return False
+        return self.instances.knows(address, self._clock.seconds())
 
     def _expect(self, address: str) -> None:
         """An instance that is gone gets an answer all the same: its mailbox lasts for a grace time again."""
@@ -488,6 +504,22 @@ class Node:
     def ended_slow_reader(self, agent: str, sentence: str) -> None:
         """The edge ended a client's connection, which would have filled the memory."""
         self.refusals.refused(agent, ReadsTooSlowly, sentence, self._clock.seconds())
+
+    def speak_as(self, address: Address, session: int) -> None:
+        """A session speaks for an instance of its agent from now on.
+
+        Raises:
+            InstancesExceeded: the session or the agent has enough.
+        """
+        name, there = str(address), self.instances
+        if not there.speaks_for(session, name):
+            known = 0 if there.is_there(name) else there.of_agent(address.agent)
+            self.quotas.admit(Quota.INSTANCES, address.agent, there.of_session(session), known)
+        there.present(name, session)
+
+    def exceeded(self, agent: str, error: TrishulaError) -> None:
+        """An agent was refused what goes beyond its quotas."""
+        self.refusals.refused(agent, type(error), error.sentence, self._clock.seconds())
 
     def seconds(self) -> float:
         """The clock for spans."""

@@ -25,6 +25,7 @@ from trishula_router.losses import Life
 from trishula_router.neighbourhood import taken_over
 from trishula_router.patience import Patience
 from trishula_router.principals import OPERATOR_ROLE
+from trishula_router.quotas import Quota
 from trishula_router.sender_clock import SenderClock
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Procedures:
             life = Life(options.run, options.after, frozenset(options.begun), options.host)
         self._contest(address, life, caller.session)
         if options.instance is not None:
-            self._node.instances.present(str(address), caller.session)
+            self._node.speak_as(address, caller.session)
         self._node.directory.attached(
             caller.agent,
             caller.session,
@@ -228,11 +229,16 @@ class Procedures:
         (raw,) = arguments.read_positional(args, "fetch", 0, 1)
         options = arguments.read(arguments.FetchOptions, raw, "options")
         address = Address(caller.agent, options.instance)
+        if options.wait_s > 0:
+            waiting = self._node.delivery.fetches_of
+            self._node.quotas.admit(
+                Quota.FETCHES, caller.agent, waiting(session=caller.session), waiting(agent=caller.agent)
+            )
         if options.instance is not None:
             if not self._node.instances.is_there(str(address)):
                 # An agent at another node may answer it before the next round of news.
                 self._node.neighbourhood.tell_soon()
-            self._node.instances.present(str(address), caller.session)
+            self._node.speak_as(address, caller.session)
             self._node.directory.speaks_as(caller.agent, caller.session, options.instance)
         elsewhere = self._node.neighbourhood.consumer_of(address)
         if elsewhere is not None and self._node.delivery.session_of(address) != caller.session:
@@ -370,6 +376,7 @@ class Procedures:
             "pending": pending,
             "in_flight": in_flight,
             "connections": dict(self._node.connections()),
+            "refused": self._node.quotas.told(),
             "store_bytes": store.size_bytes,
             "store": msgspec.structs.asdict(store),
             "agents_file_fault": self._node.principals.fault,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -49,6 +50,9 @@ class RawClient:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        # A thread may wait for it.
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
 
     def request(self, protocol: str = "wamp.2.json") -> bytes:
@@ -92,6 +96,7 @@ class RawClient:
     def hello(self, agent: str) -> None:
         """Ask to be let in."""
         details: dict[str, Any] = {"roles": {role: {} for role in ("caller", "subscriber", "publisher")}}
+        details["roles"]["callee"] = {"features": {"call_canceling": True}}
         self.send([1, REALM, {**details, "authmethods": ["ticket"], "authid": agent}])
 
     def join(self, agent: str, token: str) -> None:

@@ -56,6 +56,31 @@ TABLE = {
         True,
         "The agent has as many connections to the node as it may have at a time.",
     ),
+    "SubscriptionsExceeded": (
+        "subscriptions_exceeded",
+        False,
+        "The session, or the agent with all its sessions, has as many subscriptions as it may have at a time.",
+    ),
+    "RegistrationsExceeded": (
+        "registrations_exceeded",
+        False,
+        "The session, or the agent with all its sessions, has registered as many procedures as it may.",
+    ),
+    "CallsExceeded": (
+        "calls_exceeded",
+        True,
+        "The caller waits for as many answers as it may at a time, or the callee owes as many.",
+    ),
+    "FetchesExceeded": (
+        "fetches_exceeded",
+        True,
+        "The session, or the agent with all its sessions, has as many fetches that wait as it may have.",
+    ),
+    "InstancesExceeded": (
+        "instances_exceeded",
+        True,
+        "The session, or the agent, has as many instances as it may have at a time.",
+    ),
     "ReadsTooSlowly": (
         "reads_too_slowly",
         True,

@@ -1,0 +1,170 @@
+"""How much one agent may have open at a node: tried by agents that want all of it, against a real node."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.flood import answers_to, burst, frame, keep
+from tests.support.node import NodeProcess
+from tests.support.raw import RawClient
+from trishula import uris
+
+pytestmark = pytest.mark.node
+
+SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
+#: Of each kind, one session may have so many, and an agent four times as many.
+MOST, FETCHES = 50, 20
+SUBSCRIBE, SUBSCRIBED, REGISTER, REGISTERED, CALL, CANCEL = 32, 33, 64, 65, 48, 49
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    directory = tmp_path_factory.mktemp("quotas")
+    config = json.loads(SHIPPED.read_text())
+    kinds = ("subscriptions", "registrations", "calls", "instances")
+    config["workers"][0]["components"][0]["extra"]["limits"] = {
+        **dict.fromkeys(kinds, MOST),
+        "fetches": FETCHES,
+    }
+    file = directory / "node.json"
+    file.write_text(json.dumps(config))
+    node = NodeProcess(directory / "state", config=file)
+    for name in ("agni", "dc", "eve"):
+        node.token(name)
+    node.token("boss", operator=True)
+    with node:
+        yield node
+
+
+@contextlib.contextmanager
+def session(node: NodeProcess, agent: str, **options: Any) -> Iterator[RawClient]:
+    with RawClient(node.url, **options) as client:
+        client.open()
+        client.join(agent, node.tokens[agent])
+        yield client
+
+
+def refused(node: NodeProcess, kind: str) -> int:
+    with session(node, "boss") as boss:
+        return int(boss.call(uris.NODE_STATUS)["refused"][kind])
+
+
+REQUESTS = {
+    "subscriptions": lambda number, of: frame(SUBSCRIBE, number, {}, uris.topic_of("agni", f"t{of}_{number}")),
+    "registrations": lambda number, of: frame(REGISTER, number, {}, uris.procedure_of("eve", f"p{of}_{number}")),
+}
+
+
+@pytest.mark.parametrize(("kind", "done"), [("subscriptions", SUBSCRIBED), ("registrations", REGISTERED)])
+def test_a_session_has_only_so_many(node: NodeProcess, kind: str, done: int) -> None:
+    before = refused(node, kind)
+    with session(node, "eve") as eve:
+        burst(eve, (REQUESTS[kind](number, 0) for number in range(1, 301)))
+        assert answers_to(eve, 300) == {str(done): MOST, f"{kind}_exceeded": 300 - MOST}
+        # What is given up makes room.
+        assert refused(node, kind) == before + 300 - MOST
+    with session(node, "eve") as eve:
+        burst(eve, [REQUESTS[kind](1, 0)])
+        assert answers_to(eve, 1) == {str(done): 1}
+
+
+@pytest.mark.parametrize(("kind", "done"), [("subscriptions", SUBSCRIBED), ("registrations", REGISTERED)])
+def test_an_agent_has_only_so_many_over_all_its_sessions(node: NodeProcess, kind: str, done: int) -> None:
+    with contextlib.ExitStack() as stack:
+        sessions = [stack.enter_context(session(node, "eve")) for _ in range(8)]
+        taken = 0
+        for of, eve in enumerate(sessions):
+            burst(eve, (REQUESTS[kind](number, of) for number in range(1, MOST + 1)))
+            taken += answers_to(eve, MOST)[str(done)]
+        assert taken == 4 * MOST
+        with session(node, "dc") as dc:
+            # Others are as free as ever.
+            dc.subscribe(uris.topic_of("agni", "news"))
+
+
+@contextlib.contextmanager
+def mute(node: NodeProcess) -> Iterator[str]:
+    """A procedure of eve's that never answers, and its name."""
+    uri = uris.procedure_of("eve", "mute")
+    with session(node, "eve") as callee:
+        callee.ask(REGISTER, uri)
+        keep(callee)
+        yield uri
+
+
+def test_calls_that_nobody_answers_are_bounded(node: NodeProcess) -> None:
+    with mute(node) as uri, session(node, "eve") as eve:
+        burst(eve, (frame(CALL, number, {}, uri) for number in range(1, 301)))
+        assert answers_to(eve, 300 - MOST) == {"calls_exceeded": 300 - MOST}
+        # An answer makes room, whatever it is.
+        eve.send([CANCEL, 1, {"mode": "killnowait"}])
+        eve.send([CALL, 1000, {}, uris.DIRECTORY_LIST])
+        assert answers_to(eve, 2) == {"wamp.error.canceled": 1, "50": 1}
+
+
+def waiting(number: int) -> bytes:
+    return frame(CALL, number, {}, uris.MAILBOX_FETCH, [{"wait_s": 60}])
+
+
+def test_fetches_that_wait_are_bounded(node: NodeProcess) -> None:
+    with session(node, "eve") as eve:
+        burst(eve, map(waiting, range(1, 301)))
+        assert answers_to(eve, 300 - FETCHES) == {"fetches_exceeded": 300 - FETCHES}
+        # A fetch that doesn't wait is none of them.
+        eve.send([CALL, 1000, {}, uris.MAILBOX_FETCH, [{}]])
+        assert answers_to(eve, 1) == {"50": 1}
+
+
+def test_fetches_that_wait_are_bounded_over_all_sessions(node: NodeProcess) -> None:
+    with contextlib.ExitStack() as stack:
+        for of in range(6):
+            eve = stack.enter_context(session(node, "eve"))
+            burst(eve, map(waiting, range(1, FETCHES + 1)))
+            if of >= 4:
+                assert answers_to(eve, FETCHES) == {"fetches_exceeded": FETCHES}
+            else:
+                eve.call(uris.DIRECTORY_LIST)
+
+
+def test_a_caller_who_leaves_leaves_nothing_with_its_callee(node: NodeProcess) -> None:
+    with mute(node) as uri:
+        for _ in range(10):
+            with session(node, "eve") as eve:
+                # Cancelled, they were the callee's for ever.
+                calls = [frame(CALL, number, {}, uri) for number in range(1, MOST + 1)]
+                burst(eve, [*calls, *(frame(CANCEL, number, {"mode": "killnowait"}) for number in range(1, MOST + 1))])
+                answers_to(eve, MOST)
+        with session(node, "eve") as eve:
+            # Over the callee's bound, it would be refused.
+            eve.send([CALL, 1, {}, uri])
+            eve.send([CANCEL, 1, {"mode": "killnowait"}])
+            assert answers_to(eve, 1) == {"wamp.error.canceled": 1}
+
+
+def test_a_session_speaks_for_so_many_instances(node: NodeProcess) -> None:
+    with session(node, "eve") as eve:
+        burst(
+            eve,
+            (
+                frame(CALL, number, {}, uris.MAILBOX_FETCH, [{"instance": f"i{number}"}])
+                for number in range(1, MOST + 11)
+            ),
+        )
+        assert answers_to(eve, MOST + 10) == {"50": MOST, "instances_exceeded": 10}
+        # One that is there already may be used on; others' names too.
+        assert eve.call(uris.MAILBOX_FETCH, {"instance": "i1"})["deliveries"] == []
+        with pytest.raises(AssertionError, match="instances_exceeded"):
+            eve.call(uris.MAILBOX_ATTACH, {"instance": "one_more"})
+    with session(node, "eve") as eve:
+        # They outlive their session.
+        with pytest.raises(AssertionError, match="instances_exceeded"):
+            eve.call(uris.MAILBOX_ATTACH, {"instance": "one_more"})
+        assert eve.call(uris.MAILBOX_ATTACH, {"instance": "i1"})["node"]
+    with session(node, "dc") as dc:
+        assert dc.call(uris.MAILBOX_ATTACH, {"instance": "mine"})["node"]
