@@ -217,6 +217,7 @@ PROCEDURES = (
         ),
         0,
         _keys("node", "epoch", "high_water", "lease_s", "limits"),
+        frozenset({"instances_exceeded"}),
     ),
     Procedure(uris.MAILBOX_ACK, (_TOKENS,), 1, _each(_is_bool)),
     Procedure(
@@ -260,7 +261,7 @@ PROCEDURES = (
         ),
         0,
         _keys("deliveries", "epoch", "high_water", "pending", "in_flight"),
-        frozenset({"mailbox_busy"}),
+        frozenset({"mailbox_busy", "instances_exceeded", "fetches_exceeded"}),
     ),
     Procedure(
         uris.MAILBOX_PEEK,
