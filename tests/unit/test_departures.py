@@ -124,6 +124,20 @@ def test_one_that_works_at_a_linked_node_is_left_alone(tmp_path: Path) -> None:
     assert [message.state for message in result_of(one.store.with_ids(["m1"]))] == [State.OPEN]
 
 
+def test_an_operator_purges_also_what_waits_for_one_that_works_at_a_linked_node(tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path, {name: MemoryStore(f"epoch-{name}") for name in ("one", "two")})
+    one, two = nodes.rigs["one"], nodes.rigs["two"]
+    nodes.advance(3)
+    dc, operator, agni = one.join("dc"), one.join("dc", operator=True), two.join("agni")
+    two.begin(agni, uris.MAILBOX_ATTACH)
+    one.begin(dc, uris.MAILBOX_SEND, [{"type": "STATUS", "id": "m1", "to": "agni"}])
+    nodes.advance(3)
+    purged = one.begin(operator, uris.ADMIN_MAILBOX_PURGE, "agni")
+    nodes.advance(3)
+    assert result_of(purged) == 1
+    assert [message.state for message in result_of(one.store.with_ids(["m1"]))] == [State.DEAD]
+
+
 def test_an_operator_purges_a_mailbox(rig: Rig) -> None:
     dc, agni, operator = rig.join("dc"), rig.join("agni"), rig.join("dc", operator=True)
     rig.attach(agni, window=1)
