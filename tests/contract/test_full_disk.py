@@ -197,6 +197,26 @@ def test_a_log_that_a_reader_made_long_is_given_back(disk: Path) -> None:
     subject.close()
 
 
+def test_what_finds_no_room_gets_what_the_log_holds_and_the_file_has_room_for(disk: Path) -> None:
+    subject = InSqlite(disk)
+    for name, count in (("before", 60), ("again", 35)):
+        for index in range(count):
+            append(subject, draft(f"{name}{index}", body=b"x" * 100 * KB))
+        if name == "before":
+            settle_all(subject)
+            forget_all(subject)
+            reader = reading(disk / FILE_NAME)
+    log = disk / f"{FILE_NAME}-wal"
+    long_bytes = log.stat().st_size
+    assert long_bytes > 3 * MIB
+    take_all(disk)
+    reader.close()
+    # It may not draw on the reserve.
+    subject.do(lambda store: store.note(Kind.LEFT, {"agent": "agni"}, 2))
+    assert log.stat().st_size < long_bytes
+    subject.close()
+
+
 def reading(file: Path) -> sqlite3.Connection:
     """Somebody who reads the store of one instant, as a backup does."""
     connection = sqlite3.connect(file, isolation_level=None)
