@@ -65,10 +65,13 @@ class _Answer(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Earlier:
-    """A COMMAND whose answer may have gone elsewhere: how long it is waited for, and what was told of it last."""
+    """A COMMAND whose answer the node may have to be asked for: how long it is waited for, whether the node can't tell,
+    and what it told last.
+    """
 
     until_s: float
     is_looked_for: bool = False
+    is_untold: bool = False
     state: str = ""
 
 
@@ -103,7 +106,7 @@ class Asking:
         self._hear = hear
         self._address = address
         self._earlier: dict[str, _Earlier] = {}
-        calls.on_unanswered = self._look_for
+        calls.on_unsure = self._look_for
 
     async def call(
         self, agent: str, procedure: str, args: list[Any], kwargs: dict[str, Any], timeout_s: float, options: Any
@@ -157,14 +160,16 @@ class Asking:
             self._earlier.pop(message_id, None)
 
     def _look_for(self, message_id: str) -> None:
-        """Its answer may have gone elsewhere."""
+        """Its answer may have gone elsewhere, or what came may be none."""
         earlier = self._earlier.get(message_id)
-        if earlier is not None and not earlier.is_looked_for:
+        if earlier is not None and earlier.is_untold:
+            self._calls.trust(message_id)
+        elif earlier is not None and not earlier.is_looked_for:
             earlier.is_looked_for = True
             start(self._look(message_id, earlier))
 
     async def _look(self, message_id: str, earlier: _Earlier) -> None:
-        """Ask for the answer to a COMMAND that was sent before, as long as somebody waits for it."""
+        """Ask for the answer to a COMMAND, as long as somebody waits for it."""
         pause_s = _FIRST_PAUSE_S
         while self._calls.waits(message_id):
             try:
@@ -172,6 +177,8 @@ class Asking:
                 answer = msgspec.convert(told, _Answer)
             except (ProcedureUnknown, NotAllowed):
                 # A node that is one release behind.
+                earlier.is_untold = True
+                self._calls.trust(message_id)
                 return
             except (TrishulaError, msgspec.ValidationError):
                 answer = _Answer("")

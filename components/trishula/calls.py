@@ -1,8 +1,10 @@
 """Calls that wait for their answer: ties RESULT and ERROR messages, and news of dead COMMANDs, to who asked.
 
-Only the called agent can answer (its name is checked by the node), so nobody else can slip a result in. An answer that
-comes after its caller gave up is kept for a while: a call with the same id finds it. So does one whose COMMAND was sent
-before by another process of our agent: the answer went there, and the node is asked for it (:mod:`trishula.asking`).
+Only the called agent can answer (its name is checked by the node), so nobody else can slip a result in. Whom a COMMAND
+to a capability was given to, the node alone knows: what answers such a call makes us ask the node for the answer, and
+what the node says counts. An answer that comes after its caller gave up is kept for a while: a call with the same id
+finds it. So does one whose COMMAND was sent before by another process of our agent: the answer went there, and the node
+is asked for it (:mod:`trishula.asking`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from trishula.errors import (
     from_wire,
 )
 from trishula.message import Message
-from trishula.names import Address
+from trishula.names import agent_of, is_capability, is_nodes_own
 
 __all__ = ["Calls", "error_of"]
 
@@ -41,17 +43,24 @@ class _Open:
     procedure: str
     answer: Pending[Any]
     sent: bool = False
+    # What came as the answer for a capability, and the node has not said to be it.
+    claimed: Message | None = None
+
+    @property
+    def to_anybody(self) -> bool:
+        return is_capability(self.agent)
 
 
 class Calls:
     """The open calls of one client, by the COMMAND's id.
 
     Attributes:
-        on_unanswered: told of a COMMAND that is done, and whose caller has no answer.
+        on_unsure: told of a COMMAND whose answer the node must be asked for: it is done, and its caller has none; or
+            somebody claims to answer for a capability.
     """
 
     def __init__(self) -> None:
-        self.on_unanswered: Callable[[str], object] = lambda _: None
+        self.on_unsure: Callable[[str], object] = lambda _: None
         self._open: dict[str, _Open] = {}
         # What was given up: id → (agent, procedure), then its answer if it comes.
         self._given_up: dict[str, _Open] = {}
@@ -89,9 +98,19 @@ class Calls:
 
     def found(self, message: Message, *, is_ours: bool) -> None:
         """The node had the answer to a call already; ``is_ours``: it comes from our own mailbox as well."""
-        if self.answered(message) and is_ours and message.reply_to is not None:
+        call = self._open.get(message.reply_to or "")
+        if call is not None and call.claimed is not None and call.claimed.id == message.id:
+            # It came before.
+            is_ours = False
+        if self._answered(message, is_vouched=True) and is_ours and message.reply_to is not None:
             _keep_some(self._found)
             self._found[message.reply_to] = None
+
+    def trust(self, message_id: str) -> None:
+        """The node, one of an earlier release, can't say what is the answer."""
+        call = self._open.get(message_id)
+        if call is not None and call.claimed is not None:
+            self._answered(call.claimed, is_vouched=True)
 
     def ended(self, message_id: str, state: str) -> None:
         """The COMMAND came to its end, and was not answered."""
@@ -109,7 +128,10 @@ class Calls:
             self._given_up[message_id] = call
 
     def answered(self, message: Message) -> bool:
-        """Whether a message is the answer to one of our calls; its caller has it then."""
+        """Whether a message is the answer to one of our calls; its caller has it then, or soon."""
+        return self._answered(message, is_vouched=is_nodes_own(message.id))
+
+    def _answered(self, message: Message, *, is_vouched: bool) -> bool:
         if message.reply_to is None or message.type not in ("RESULT", "ERROR"):
             return False
         if message.reply_to in self._cancelled:
@@ -121,11 +143,15 @@ class Calls:
             del self._told[message.reply_to]
         if call is None or message.sender is None:
             return self._found.pop(message.reply_to, _ABSENT) is None or was_told
-        # Who answers a COMMAND to a capability, the node decides.
-        asked = Address.parse(call.agent)
-        if asked.capability is None and Address.parse(message.sender).agent != asked.agent:
+        if not call.to_anybody and agent_of(message.sender) != agent_of(call.agent):
             _log.warning("%s answered a call that went to %s; ignored", message.sender, call.agent)
             return False
+        if call.to_anybody and not is_vouched:
+            # If it was given up, whoever asks again under its id is told by the node.
+            if message.reply_to in self._open:
+                call.claimed = message
+                self.on_unsure(message.reply_to)
+            return True
         if message.type == "RESULT":
             call.answer.resolve(message.payload)
         else:
@@ -145,7 +171,7 @@ class Calls:
             if call is not None and call.agent == report.get("to"):
                 if report["state"] == "done":
                     # Its answer was there before, and went to another process of our agent.
-                    self.on_unanswered(str(report["id"]))
+                    self.on_unsure(str(report["id"]))
                     continue
                 if report["state"] == "cancelled":
                     self._cancel(str(report["id"]), call)

@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 
 __all__ = [
     "AgentUnknown",
+    "AnswerEarly",
+    "AnswerRefused",
     "ArgumentInvalid",
     "BusUnreachable",
     "CallFailed",
@@ -149,6 +151,12 @@ class RecipientForbidden(TrishulaError):
     uri = "trishula.error.recipient_forbidden"
 
 
+class AnswerRefused(TrishulaError):
+    """The RESULT or ERROR answers a COMMAND that its sender was never given, or that is answered already."""
+
+    uri = "trishula.error.answer_refused"
+
+
 class ArgumentInvalid(TrishulaError):
     """An argument of a procedure of the wire contract breaks its rule."""
 
@@ -274,6 +282,13 @@ class CopiesUnavailable(TrishulaError):
     """The sender insists on more copies than there are nodes to keep them now."""
 
     uri = "trishula.error.copies_unavailable"
+    temporary = True
+
+
+class AnswerEarly(TrishulaError):
+    """The node doesn't know yet whether its sender was given the COMMAND to a capability that the message answers."""
+
+    uri = "trishula.error.answer_early"
     temporary = True
 
 

@@ -30,10 +30,12 @@ __all__ = [
     "is_agent_name",
     "is_capability",
     "is_message_id",
+    "is_nodes_own",
 ]
 
 BROADCAST = "broadcast"
 _CAPABILITY_PREFIX = "capability:"
+_NODE_PREFIX = "node:"
 
 # Lower case only, because a name becomes a WAMP URI component, a file name in the fallback and a host label in logs:
 # two agents that differ by case alone would collide in at least one of them.
@@ -59,6 +61,11 @@ def is_agent_name(text: object) -> bool:
 def is_message_id(text: object) -> bool:
     """Whether ``text`` can be the id of a message; such an id never is a path, and never a hidden file."""
     return isinstance(text, str) and _ID.match(text) is not None
+
+
+def is_nodes_own(message_id: str) -> bool:
+    """Whether only a node may use that id, for what it says itself."""
+    return message_id.startswith(_NODE_PREFIX)
 
 
 def is_capability(text: str) -> bool:

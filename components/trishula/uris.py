@@ -52,6 +52,12 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     behind it, in the old order, and nothing later to that ``to`` before every call under way is answered. Who gives it
     up is refused for 3 s, or for ``retry_after_s`` if that is longer, and goes on then. A ``broadcast`` is a recipient
     of its own here; messages to capabilities are in no order.
+    Answers: a RESULT or an ERROR whose ``reply_to`` names a COMMAND of the agent that it is ``to`` is taken from who
+    was given that COMMAND (the agent it went to, or the one that it was delivered to if it went to a capability),
+    whatever its grants say, and once; any other is refused as ``trishula.error.answer_refused``, for good. That of a
+    COMMAND to a capability that its sender serves, and that is open and not known to have been given to it, is refused
+    for now, as ``trishula.error.answer_early``: another node may know. If a COMMAND went to two, one after the other,
+    the first answer counts. What names no COMMAND that the node knows is mail like any other.
 ``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?, run?, after?, begun?, host?})`` →
 ``{node, epoch, high_water, lease_s, limits, epoch_changed?}``
     Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits
@@ -94,7 +100,8 @@ high_water, pending, in_flight}``
 ``mailbox.answer(id)`` → ``{state, message?}``
     Of a COMMAND that the caller's agent sent, whichever instance of it did: where it stands, and the RESULT or ERROR
     that answers it, if there is one and its body is kept. So a COMMAND that is repeated by another process, and is a
-    ``duplicate``, gets its answer all the same: ask until it is there. May be repeated: yes.
+    ``duplicate``, gets its answer all the same: ask until it is there. Who asked a capability believes no other answer
+    than this one: whom the COMMAND was given to, the node alone knows. May be repeated: yes.
 ``mailbox.cancel([id…])`` → ``[true | false…]``
     Of messages the caller sent that are not settled. A session that one was pushed to is told on its inbox topic, and
     may stop. An answer that comes all the same is refused as ``trishula.error.message_cancelled``. May be repeated:

@@ -18,12 +18,11 @@ from typing import Any
 import msgspec
 
 from trishula.errors import ArgumentInvalid, MessageUnknown, NodeUnknown
-from trishula.names import BROADCAST, Address, is_capability
+from trishula.names import BROADCAST, Address, is_capability, is_nodes_own
 from trishula.texts import show_value
 from trishula_router.arguments import QueryOptions
 from trishula_router.journal import SEQUENCE_MASK, Record
 from trishula_router.mailroom import got, is_of
-from trishula_router.notices import is_reserved
 from trishula_router.peer_clocks import TOLERATED_MS
 from trishula_router.settlement import Settlement
 from trishula_router.store.identity import Key, key_of, latest_use
@@ -108,7 +107,7 @@ class Audit:
             message
             for message in await self._store.with_ids(ids)
             # What the node says in an agent's name is not the agent's to take back.
-            if Address.parse(message.sender).agent == agent and not is_reserved(message.id)
+            if Address.parse(message.sender).agent == agent and not is_nodes_own(message.id)
         ]
         cancelled = await self._settlement.cancel([message.position for message in own])
         done = {message.id for message, was in zip(own, cancelled, strict=True) if was}

@@ -8,10 +8,10 @@ doesn't refuse its neighbours, but for those that would overtake it (:mod:`.hold
 a broadcast (:mod:`.room`), and warns of a capability that nobody has. A refusal that tells of a wrong-doer (a false
 sender, a forbidden recipient) is noted in the journal.
 
-Whoever got a COMMAND may answer it, whatever its grants say: a RESULT or an ERROR passes whose ``reply_to`` names a
-COMMAND that its sender got from its recipient. It passes also if the instance that asked is gone, for another process
-of its agent may ask for it (:mod:`.outcomes`). Such answers are looked up after what is granted is on its way, so an
-answer without a grant may come after what was sent behind it in the same call.
+Who was given a COMMAND may answer it once, whatever its grants say, and nobody else may (:mod:`.replies`). The answer
+passes also if the instance that asked is gone, for another process of its agent may ask for it (:mod:`.outcomes`). A
+RESULT or an ERROR that doesn't answer what its sender has in its window for the first time is looked up in the store
+first; meanwhile the other calls of its session wait in line (:mod:`.lines`), so that messages keep their order.
 
 Two types are signals rather than mail, so that the simplest clients need nothing else: a HEARTBEAT counts as a beat and
 an ACK (with ``reply_to``, from the recipient) settles the message it names. Neither is stored.
@@ -19,7 +19,7 @@ an ACK (with ``reply_to``, from the recipient) settles the message it names. Nei
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ from msgspec.structs import replace
 from twisted.logger import Logger
 
 from trishula.errors import (
+    AnswerEarly,
+    AnswerRefused,
     MessageInvalid,
     MessageUnknown,
     NodeFailed,
@@ -38,16 +40,17 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula.message import Message, parse
-from trishula.names import BROADCAST, agent_of, is_capability
+from trishula.names import BROADCAST, agent_of, is_capability, is_nodes_own
 from trishula_router.holds import Holds, Place, Turn, place_of
 from trishula_router.lifecycle import Entry
 from trishula_router.limits import Limits
+from trishula_router.lines import Line
 from trishula_router.mailroom import got
-from trishula_router.notices import is_reserved
 from trishula_router.rates import Rates
 from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients, is_reply
 from trishula_router.repeats import Repeats, reused
+from trishula_router.replies import Judgement, Pledge, Replies
 from trishula_router.room import Missed, Room
 from trishula_router.sender_clock import SenderClock
 from trishula_router.store.identity import content_digest
@@ -67,12 +70,14 @@ class _Checked:
     Attributes:
         wire: what its recipients will read.
         missed: of a broadcast, who has no room for it.
+        pledge: of an answer.
     """
 
     index: int
     wire: dict[str, Any]
     draft: Draft
     missed: Missed
+    pledge: Pledge | None = None
 
 
 class Intake:
@@ -89,6 +94,7 @@ class Intake:
         rates: how fast.
         warning: of a capability: what to say if nobody who is present has it.
         check_answer: refuses the answer to a COMMAND that was cancelled.
+        replies: who may answer what.
         now_s: the clock of the rates.
         refused: told of refusals that tell of a wrong-doer: (agent, error, sentence, ``now_s``).
         default_ttl_ms: of a message that names none.
@@ -106,6 +112,7 @@ class Intake:
         *,
         warning: Callable[[str], str | None],
         check_answer: Callable[[Message], None],
+        replies: Replies,
         now_s: Callable[[], float],
         refused: Callable[[str, type[TrishulaError], str, float], None],
         default_ttl_ms: int,
@@ -123,10 +130,12 @@ class Intake:
         self._rates = rates
         self._warning = warning
         self._check_answer = check_answer
+        self._answering = replies
         self._now_s = now_s
         self._refused = refused
         self._default_ttl_ms = default_ttl_ms
         self._ids_since = ids_since
+        self._lines: dict[int, Line] = {}
         self._repeats = Repeats(store, receipts, recipients.of_broadcast, ids_since)
         self.holds = Holds()
 
@@ -155,10 +164,46 @@ class Intake:
         Returns:
             the receipts, in order.
         """
+        line = self._lines.get(session)
+        if line is None and not self._answering.unclear(agent, raws):
+            # Nothing is awaited before the messages are on their way, so that calls keep their order.
+            return await self._send(agent, session, raws, copies, now, clock, beat, {}, _nothing)
+        line = self._lines.setdefault(session, Line())
+        leave = await line.enter()
+        try:
+            with self._answering.looking():
+                judgements = await self._judge(agent, raws)
+                return await self._send(agent, session, raws, copies, now, clock, beat, judgements, leave)
+        finally:
+            leave()
+            if line.is_idle:
+                self._lines.pop(session, None)
+
+    async def _judge(self, agent: str, raws: Sequence[object]) -> dict[int, Judgement]:
+        judgements: dict[int, Judgement] = {}
+        if self._rates.is_closed(agent, self._now_s()):
+            # Who is refused all the same costs no look into the store.
+            return judgements
+        # Meanwhile something may have left the sender's window.
+        while unclear := [index for index in self._answering.unclear(agent, raws) if index not in judgements]:
+            judgements.update(await self._answering.judge(agent, {index: raws[index] for index in unclear}))
+        return judgements
+
+    async def _send(
+        self,
+        agent: str,
+        session: int,
+        raws: Sequence[object],
+        copies: int | None,
+        now: int,
+        clock: SenderClock,
+        beat: Callable[[int | None], None],
+        judgements: Mapping[int, Judgement],
+        on_its_way: Callable[[], None],
+    ) -> list[dict[str, Any]]:
         receipts: list[dict[str, Any]] = [{}] * len(raws)
         checked: list[_Checked] = []
         acks: list[tuple[int, Message]] = []
-        replies: list[tuple[int, Message]] = []
         refused: dict[int, Message] = {}
         now_s = self._now_s()
         turn = self.holds.turn(session)
@@ -175,23 +220,23 @@ class Intake:
                     receipts[index] = self._receipts.of(message.id, "accepted", self._store.high_water, copies=0)
                 elif message.type == "ACK":
                     acks.append((index, message))
-                elif is_reply(message) and not self._recipients.takes(agent, message.to):
-                    replies.append((index, message))
                 else:
                     refused[index] = message
                     turn.check(message.to, message.id, message.priority, now_s)
-                    checked.append(self._admit(agent, message, index, now, clock))
+                    pledge = None
+                    if message.reply_to is not None and is_reply(message):
+                        pledge = self._answering.pledge(agent, message, index, judgements)
+                    checked.append(self._admit(agent, message, index, now, clock, pledge))
                     turn.passed(message.to, message.id)
                     del refused[index]
             except TrishulaError as error:
                 receipts[index] = self._refuse(agent, raw, error)
                 self._hold(turn, place_of(index, raw), error)
         try:
-            # Nothing is awaited before the messages are on their way, so that calls keep their order.
             if checked:
-                await self._store_all(agent, checked, receipts, now, copies, turn)
-            if replies:
-                await self._send_replies(agent, replies, receipts, refused, now, clock, copies, turn)
+                await self._store_all(agent, checked, receipts, now, copies, turn, on_its_way)
+            else:
+                on_its_way()
             if refused:
                 repeats = await self._repeats.among(agent, refused, now)
                 for index, receipt in repeats.items():
@@ -219,51 +264,13 @@ class Intake:
                 f'messages[{index}].from is "{message.sender}", and this session is {agent}\'s; leave the key out, or '
                 f"send as {agent}"
             )
-        if is_reserved(message.id):
+        if is_nodes_own(message.id):
             raise MessageInvalid(
                 f'messages[{index}].id is "{message.id}"; ids that begin with "node:" are the node\'s own, take another'
             )
         self._check_answer(message)
         self._receipts.check(copies)
         return message
-
-    async def _send_replies(
-        self,
-        agent: str,
-        replies: Sequence[tuple[int, Message]],
-        receipts: list[dict[str, Any]],
-        refused: dict[int, Message],
-        now: int,
-        clock: SenderClock,
-        copies: int | None,
-        turn: Turn,
-    ) -> None:
-        """Accept those answers without a grant that answer a COMMAND which the sender got from their recipient."""
-        try:
-            asked = {
-                (command.id, command.sender)
-                for command in await self._store.with_ids([str(message.reply_to) for _, message in replies])
-                if command.type == "COMMAND" and got(agent, command)
-            }
-        except (StorageFull, StorageFailed) as error:
-            for index, message in replies:
-                receipts[index] = self._receipts.refusal(message.id, error)
-                self._hold(turn, Place(index, message.to, message.id, message.priority), error)
-            return
-        checked = []
-        for index, message in replies:
-            try:
-                refused[index] = message
-                is_answer = (message.reply_to, message.to) in asked
-                turn.check(message.to, message.id, message.priority, self._now_s())
-                checked.append(self._admit(agent, message, index, now, clock, as_answer=is_answer))
-                turn.passed(message.to, message.id)
-                del refused[index]
-            except TrishulaError as error:
-                receipts[index] = self._refuse(agent, {"id": message.id}, error)
-                self._hold(turn, Place(index, message.to, message.id, message.priority), error)
-        if checked:
-            await self._store_all(agent, checked, receipts, now, copies, turn)
 
     def _admit(
         self,
@@ -272,15 +279,25 @@ class Intake:
         index: int,
         now: int,
         clock: SenderClock,
-        *,
-        as_answer: bool = False,
+        pledge: Pledge | None,
     ) -> _Checked:
         """What to store, its place in the mailboxes reserved."""
+        try:
+            return self._checked(agent, message, index, now, clock, pledge)
+        except TrishulaError:
+            if pledge is not None:
+                self._answering.withdrawn(pledge)
+            raise
+
+    def _checked(
+        self, agent: str, message: Message, index: int, now: int, clock: SenderClock, pledge: Pledge | None
+    ) -> _Checked:
         wire = message.to_wire()
         wire["accepted_at"] = now
         deadline_at = message.deadline_at
         if deadline_at is not None:
             wire["deadline_at"] = deadline_at = clock.here(deadline_at)
+        as_answer = pledge is not None and pledge.to_asker
         recipients = self._recipients.find(agent, message, index, as_answer=as_answer)
         expires_at = now + (self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms)
         by_deadline = deadline_at is not None and deadline_at < expires_at
@@ -299,7 +316,7 @@ class Intake:
             content_digest(wire),
             message.reply_to,
         )
-        return _Checked(index, wire, draft, missed)
+        return _Checked(index, wire, draft, missed, pledge)
 
     async def _store_all(
         self,
@@ -309,13 +326,17 @@ class Intake:
         now: int,
         copies: int | None,
         turn: Turn,
+        on_its_way: Callable[[], None],
     ) -> None:
         try:
-            outcomes = await self._store.append([one.draft for one in checked], now, ids_since=self._ids_since(now))
+            appending = self._store.append([one.draft for one in checked], now, ids_since=self._ids_since(now))
+            on_its_way()
+            outcomes = await appending
         except Exception as error:
             known = error if isinstance(error, StorageFull | StorageFailed) else NodeFailed("its log says why")
             for one in checked:
                 self._room.give_back(one.draft)
+                self._fulfil(one, is_stored=False)
                 self._hold(turn, Place(one.index, one.wire["to"], one.draft.id, one.draft.priority), known)
             if error is not known:
                 raise
@@ -328,6 +349,7 @@ class Intake:
                 self._room.give_back(one.draft)
             else:
                 arrived += _entries(one, outcome)
+            self._fulfil(one, is_stored=outcome.earlier is None)
         self._arrived(arrived)
         warnings: dict[str, str | None] = {}
         await self._receipts.secure((position for outcome in outcomes for position in outcome.positions), copies)
@@ -351,6 +373,10 @@ class Intake:
         if broadcasts:
             for index, missed in (await self._repeats.missed(agent, broadcasts)).items():
                 receipts[index]["missed"] = missed
+
+    def _fulfil(self, one: _Checked, *, is_stored: bool) -> None:
+        if one.pledge is not None:
+            (self._answering.stored if is_stored else self._answering.withdrawn)(one.pledge)
 
     def _remarks(self, one: _Checked, warnings: dict[str, str | None]) -> dict[str, Any]:
         """What else the receipt of an accepted message says; ``warnings`` are those of the same call."""
@@ -389,9 +415,13 @@ class Intake:
 
     def _refuse(self, agent: str, raw: object, error: TrishulaError) -> dict[str, Any]:
         fields = raw if isinstance(raw, dict) else {}
-        if isinstance(error, SenderFalse | RecipientForbidden):
+        if isinstance(error, SenderFalse | RecipientForbidden | AnswerRefused | AnswerEarly):
             self._refused(agent, type(error), error.sentence, self._now_s())
         return self._receipts.refusal(fields.get("id"), error)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _entries(one: _Checked, outcome: Accepted) -> list[Entry]:

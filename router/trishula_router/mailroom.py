@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from trishula.names import is_capability
+from trishula.names import agent_of, is_capability
 from trishula_router.lifecycle import Entry
 from trishula_router.losses import Life
 from trishula_router.mailbox import Mailbox
@@ -66,6 +66,8 @@ class Lease:
         until_s: when it is taken back, in seconds of the clock.
         run: of the client's process that has it, if that was told.
         settling: whether its final state is on its way into the store; it is nobody's then.
+        answer: the id of the answer to it that is durable, if there is one.
+        command: of a COMMAND: (agent that asked, its id, agent that has it).
     """
 
     entry: Entry
@@ -74,6 +76,8 @@ class Lease:
     until_s: float
     settling: bool = False
     run: str | None = None
+    answer: str | None = None
+    command: tuple[str, str, str] | None = None
 
     def free(self) -> None:
         """It no longer counts in its consumer's window."""
@@ -84,7 +88,7 @@ class Lease:
 
 
 class Leases(dict[int, Lease]):
-    """All leases, by position, and those of each session.
+    """All leases, by position, those of each session, and those of COMMANDs by what their answers name.
 
     When a node loses its network all sessions leave, and what is out may be a hundred thousand messages: each session's
     own must be found without a look at all of them.
@@ -93,6 +97,8 @@ class Leases(dict[int, Lease]):
     def __init__(self) -> None:
         super().__init__()
         self._of_session: dict[int, dict[int, None]] = {}
+        # By Lease.command, positions.
+        self._commands: dict[tuple[str, str, str], int] = {}
 
     def __setitem__(self, position: int, lease: Lease) -> None:
         if position in self:
@@ -100,6 +106,9 @@ class Leases(dict[int, Lease]):
         super().__setitem__(position, lease)
         if lease.session is not None:
             self._of_session.setdefault(lease.session, {})[position] = None
+            if (entry := lease.entry).type == "COMMAND":
+                lease.command = agent_of(entry.sender), entry.id, agent_of(entry.holder or "")
+                self._commands[lease.command] = position
 
     def pop(self, position: int, _: None = None) -> Lease | None:  # type: ignore[override]  # it never raises
         """Take one out; ``None`` if there is none."""
@@ -109,7 +118,14 @@ class Leases(dict[int, Lease]):
             del mine[position]
             if not mine:
                 del self._of_session[lease.session]
+            if lease.command is not None and self._commands.get(lease.command) == position:
+                del self._commands[lease.command]
         return lease
+
+    def of_command(self, asker: str, message_id: str, agent: str) -> Lease | None:
+        """The lease by which an agent has a COMMAND of another agent, if it has."""
+        position = self._commands.get((asker, message_id, agent))
+        return None if position is None else self.get(position)
 
     def of_session(self, session: int) -> list[Lease]:
         """Those of one session, in the order in which they went out."""

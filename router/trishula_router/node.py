@@ -59,6 +59,7 @@ from trishula_router.recalls import Recalls
 from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients
 from trishula_router.replication import Replication
+from trishula_router.replies import Replies
 from trishula_router.retention import Retention
 from trishula_router.room import Room
 from trishula_router.settlement import Settlement
@@ -232,7 +233,8 @@ class Node:
             clock=clock,
             now=now,
         )
-        self.outcomes = Outcomes(store)
+        replies = Replies(store, self.mailroom.leases, lambda agent, capability: True)
+        self.outcomes = Outcomes(store, replies)
         self.intake = Intake(
             store,
             Room(self.mailroom, config.limits),
@@ -246,6 +248,7 @@ class Node:
             ),
             warning=self.neighbourhood.warning,
             check_answer=self.recalls.check,
+            replies=replies,
             now_s=clock.seconds,
             refused=self.refusals.refused,
             default_ttl_ms=config.delivery.default_ttl_ms,

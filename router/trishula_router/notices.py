@@ -9,9 +9,9 @@ mailbox; it is accepted in the same transaction as the end that it tells of, so 
      "payload": {"error": <URI>, "message": <a sentence>, "reason": <why>}}
 
 ``from`` is the recipient, because that is whose answer the sender waits for. That it is the node who speaks, the id
-says: nobody else may use ids that begin with ``node:`` (:func:`is_reserved`). It names the record by which the message
-was accepted, so one message has one notice for each kind of end, however often it is replayed and whichever node ends
-it, because (``from``, ``id``) is the key.
+says: nobody else may use ids that begin with ``node:`` (:func:`trishula.names.is_nodes_own`). It names the record by
+which the message was accepted, so one message has one notice for each kind of end, however often it is replayed and
+whichever node ends it, because (``from``, ``id``) is the key.
 
 Policy only: no I/O.
 """
@@ -27,14 +27,9 @@ from trishula.errors import DeadLetter, MessageExpired
 from trishula_router.lifecycle import Entry
 from trishula_router.store.interface import Draft, State
 
-__all__ = ["Notice", "Notices", "is_reserved"]
+__all__ = ["Notice", "Notices"]
 
 _RESERVED_PREFIX = "node:"
-
-
-def is_reserved(message_id: str) -> bool:
-    """Whether only the node itself may use that id."""
-    return message_id.startswith(_RESERVED_PREFIX)
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False):

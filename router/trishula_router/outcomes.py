@@ -4,8 +4,9 @@ A COMMAND's RESULT or ERROR goes to the address that sent it first. A script tha
 that it is a duplicate, and has another address: it asks here. So does an agent that has handled the answer in an
 earlier life. What is answered to an address that is gone is kept for them (:mod:`.recipients`).
 
-An answer is a RESULT or an ERROR that names the COMMAND (``reply_to``), to its sender's agent, from who got it; or the
-node's own word that the COMMAND ended unhandled (:mod:`.notices`), unless somebody answered after all.
+An answer is a RESULT or an ERROR that names the COMMAND (``reply_to``), to its sender's agent, from who was given it
+(:mod:`.replies`); or the node's own word that the COMMAND ended unhandled (:mod:`.notices`), unless somebody answered
+after all.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any
 import msgspec
 
 from trishula.errors import MessageUnknown
-from trishula.names import agent_of
-from trishula_router.notices import is_reserved
+from trishula.names import agent_of, is_nodes_own
+from trishula_router.replies import Replies
 from trishula_router.store.identity import latest_use
-from trishula_router.store.interface import Store, StoredMessage
+from trishula_router.store.interface import Store
 
 __all__ = ["Outcomes"]
 
@@ -28,10 +29,12 @@ class Outcomes:
 
     Args:
         store: what is durable.
+        replies: tells what is an answer.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, replies: Replies) -> None:
         self._store = store
+        self._replies = replies
 
     async def of(self, agent: str, message_id: str) -> dict[str, Any]:
         """Where a COMMAND of an agent stands, and its answer.
@@ -45,7 +48,7 @@ class Outcomes:
         own = [
             message
             for message in await self._store.with_ids([message_id])
-            if message.type == "COMMAND" and agent_of(message.sender) == agent and not is_reserved(message.id)
+            if message.type == "COMMAND" and agent_of(message.sender) == agent and not is_nodes_own(message.id)
         ]
         if not own:
             raise MessageUnknown(
@@ -53,22 +56,11 @@ class Outcomes:
             )
         command = latest_use(own)[0]
         told: dict[str, Any] = {"state": command.state_word}
-        answers = [one for one in await self._store.answers([message_id]) if _answers(one, command)]
+        answers = await self._replies.to(command)
         # What its agent said counts more than what a node took for its end.
-        answers.sort(key=lambda one: (is_reserved(one.id), one.arrival))
+        answers.sort(key=lambda one: (is_nodes_own(one.id), one.arrival))
         if answers:
             body = (await self._store.bodies([answers[0].position])).get(answers[0].position)
             if body is not None:
                 told["message"] = msgspec.json.decode(body)
         return told
-
-
-def _answers(one: StoredMessage, command: StoredMessage) -> bool:
-    asked = {agent_of(command.recipient), agent_of(command.holder or command.recipient)}
-    return (
-        one.type in ("RESULT", "ERROR")
-        and agent_of(one.recipient) == agent_of(command.sender)
-        and agent_of(one.sender) in asked
-        # Not to what had that id before.
-        and (command.use == 0 or one.accepted_at >= command.accepted_at)
-    )

@@ -101,6 +101,11 @@ class Rates:
         self._deliveries = deliveries
         self._senders: dict[str, _Sender] = {}
 
+    def is_closed(self, agent: str, now_s: float) -> bool:
+        """Whether an agent was refused, and the time that it was told to wait is not over."""
+        sender = self._senders.get(agent)
+        return sender is not None and sender.door.closed_until_s(now_s) > now_s
+
     def admit(self, agent: str, now_s: float, *, recipients: int | None = None) -> None:
         """Count a message.
 

@@ -10,9 +10,8 @@
 ``broadcast``              every registered agent but the sender       ``broadcast``, or ``*``
 =========================  ==========================================  ================================================
 
-An agent may always write to itself, and may answer a COMMAND that it got (:func:`trishula_router.mailroom.got`)
-whatever its grants say, and also if the instance that asked is gone: another one may ask for the answer
-(:mod:`.outcomes`).
+An agent may always write to itself, and may answer a COMMAND that it was given (:mod:`.replies`) whatever its grants
+say, and also if the instance that asked is gone: another one may ask for the answer (:mod:`.outcomes`).
 """
 
 from __future__ import annotations
@@ -56,15 +55,6 @@ class Recipients:
         self._registry = registry
         self._knows_instance = knows_instance
         self._expect = expect
-
-    def is_granted(self, agent: str, to: str) -> bool:
-        """Whether the grants of an agent cover an address (one that was checked)."""
-        principal = self._registry.get(agent)
-        return principal is None or principal.may_send(_granted_as(to))
-
-    def takes(self, agent: str, to: str) -> bool:
-        """Whether what an agent sends to an address (one that was checked) is taken, whatever it is."""
-        return self.is_granted(agent, to) and ("/" not in to or self._knows_instance(to))
 
     def of_broadcast(self, agent: str) -> tuple[str, ...]:
         """Everybody that a broadcast of an agent is for."""

@@ -274,6 +274,26 @@ def test_answers_are_found_by_what_they_answer(subject: Subject, agni: Peer) -> 
     assert subject.do(lambda store: store.answers(["c3"])) == []
 
 
+def test_who_was_ever_given_a_message_is_told(subject: Subject, agni: Peer) -> None:
+    append(agni, message("c1", "capability:deploy", type="COMMAND", procedure="deploy"))
+    copy(subject, agni)
+    (c1,) = subject.do(lambda store: store.with_ids(["c1"]))
+    assert subject.do(lambda store: store.holders([c1.position])) == {c1.position: set()}
+
+    def given(node: Subject, position: int, attempt: int, to: str) -> None:
+        node.do(lambda store: store.deliver([(position, attempt)], {"to": to, "session": 1}, 200))
+
+    # Each node counts the attempts that it knows of.
+    given(subject, c1.position, 1, "agni")
+    given(agni, 1, 1, "dc")
+    given(agni, 1, 2, "rush/7f")
+    copy(subject, agni)
+    assert subject.do(lambda store: store.holders([c1.position, 999])) == {
+        c1.position: {"dc", "rush/7f", "agni"},
+        999: set(),
+    }
+
+
 # -- stores of before --------------------------------------------------------------------------------------------------
 
 

@@ -33,12 +33,11 @@ from tests.support.nodes import LIMITS, POLICY, Outlet, Rig
 from tests.support.stores import HeldStore, ReactorQueue, open_sqlite, result_of
 from trishula import uris
 from trishula.errors import MailboxBusy, MessageUnknown, TakenOver
-from trishula.names import Address, is_capability
+from trishula.names import Address, is_capability, is_nodes_own
 from trishula_router import mailroom as mailroom_module
 from trishula_router import takeovers as takeovers_module
 from trishula_router.mailbox import Mailbox
 from trishula_router.mailroom import Mailroom
-from trishula_router.notices import is_reserved
 from trishula_router.store.interface import State, Store
 from trishula_router.store.memory import MemoryStore
 from trishula_router.store.sqlite import SqliteStore
@@ -192,12 +191,12 @@ class NodeMachine(RuleBasedStateMachine):
         for delivery in deliveries:
             message = delivery["message"]
             to = message["to"] if is_capability(message["to"]) else address
-            sender = message["from"] if is_reserved(message["id"]) else Address.parse(message["from"]).agent
+            sender = message["from"] if is_nodes_own(message["id"]) else Address.parse(message["from"]).agent
             key = (sender, message["id"], to)
             position, attempt, *_ = delivery["token"].split(".")
             assert self.clients[session].agent == agent, f"{key} was delivered to a stranger"
             assert message["to"] in (to, "broadcast")
-            if is_reserved(key[1]):
+            if is_nodes_own(key[1]):
                 self.notice(key, message)
             else:
                 assert key in self.model.offered, f"{key} was never sent"

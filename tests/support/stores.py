@@ -272,6 +272,9 @@ class HeldStore:
     def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         return self._ask(self._reads, "answers", lambda: self.inner.answers(ids))
 
+    def holders(self, positions: Sequence[int]) -> Deferred[dict[int, set[str]]]:
+        return self._ask(self._reads, "holders", lambda: self.inner.holders(positions))
+
     def history(self, message_id: str) -> Deferred[list[History]]:
         return self._ask(self._reads, "history", lambda: self.inner.history(message_id))
 

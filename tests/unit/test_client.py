@@ -889,13 +889,65 @@ def test_a_call_whose_news_were_lost_fails_by_the_nodes_message(setup: Setup) ->
     assert str(error_of(outcome)) == "it is a dead letter"
 
 
-def test_whoever_has_the_capability_answers_a_call_to_it(setup: Setup) -> None:
+def call_to_a_capability(setup: Setup) -> tuple[FakeLink, Pending[Any], str]:
     link = setup.join()
-    outcome = setup.client.call("capability:deploy", "p")
+    link.holding = {uris.MAILBOX_ANSWER}
+    outcome = setup.client.call("capability:deploy", "p", timeout=10)
     setup.turn()
     assert link.sent()[0]["to"] == "capability:deploy"
-    answer(link, link.sent()[0]["id"], payload="done", **{"from": "rushabdev"})
+    return link, outcome, link.sent()[0]["id"]
+
+
+def test_what_the_node_says_to_be_the_answer_for_a_capability_is_it(setup: Setup) -> None:
+    link, outcome, command_id = call_to_a_capability(setup)
+    answer(link, command_id, payload="forged", **{"from": "mallory"})
+    (asked,) = link.open_calls(uris.MAILBOX_ANSWER)
+    assert asked.args == [command_id]
+    asked.answer.resolve({"state": "delivered"})
+    assert not outcome.done
+    answer(link, command_id, payload="done", **{"from": "rushabdev", "id": "r1"})
+    setup.clock.pump([0.5])
+    (asked,) = link.open_calls(uris.MAILBOX_ANSWER)
+    told = {**RESULT, "from": "rushabdev", "to": "dc/7f3a", "reply_to": command_id, "payload": "done"}
+    asked.answer.resolve({"state": "done", "message": told})
     assert outcome.result() == "done"
+    assert setup.got == []
+    setup.clock.pump([1.0] * 3)
+    assert link.open_calls(uris.MAILBOX_ANSWER) == []
+
+
+def test_the_nodes_own_word_on_a_call_to_a_capability_needs_no_question(setup: Setup) -> None:
+    link, outcome, command_id = call_to_a_capability(setup)
+    payload = {"error": DeadLetter.uri, "message": "it is a dead letter", "reason": "no"}
+    fields = {"from": "capability:deploy", "id": "node:a:b:1:dead"}
+    answer(link, command_id, type="ERROR", payload=payload, **fields)
+    assert isinstance(error_of(outcome), DeadLetter)
+    assert link.open_calls(uris.MAILBOX_ANSWER) == []
+
+
+def test_a_node_of_before_that_can_not_say_who_answers_for_a_capability_is_trusted(setup: Setup) -> None:
+    link, outcome, command_id = call_to_a_capability(setup)
+    answer(link, command_id, payload="done", **{"from": "rushabdev"})
+    link.open_calls(uris.MAILBOX_ANSWER)[0].answer.reject(ProcedureUnknown("no such procedure"))
+    assert outcome.result() == "done"
+
+
+def test_an_answer_for_a_capability_that_comes_late_is_the_nodes_to_tell(setup: Setup) -> None:
+    link = setup.join()
+    outcome = setup.client.call("capability:deploy", "p", timeout=3)
+    setup.clock.pump([0, 3.0])
+    assert isinstance(error_of(outcome), OutcomeUnknown)
+    command_id = link.sent()[0]["id"]
+    answer(link, command_id, payload="late", **{"from": "rushabdev"})
+    assert setup.got == []
+    link.holding = {uris.MAILBOX_SEND, uris.MAILBOX_ANSWER}
+    again = setup.client.call_with("capability:deploy", "p", id=command_id)
+    setup.turn()
+    assert not again.done
+    duplicate(link, link.open_calls(uris.MAILBOX_SEND)[-1])
+    told = {**RESULT, "from": "rushabdev", "reply_to": command_id, "payload": "late"}
+    link.open_calls(uris.MAILBOX_ANSWER)[0].answer.resolve({"state": "done", "message": told})
+    assert again.result() == "late"
 
 
 def test_a_call_needs_an_inbox(clock: Clock) -> None:

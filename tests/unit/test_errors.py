@@ -97,6 +97,16 @@ TABLE = {
         "The node's disk, or the share of it that its config allows, is full.",
     ),
     "StorageFailed": ("storage_failed", True, "The node could not write to or read from its store."),
+    "AnswerRefused": (
+        "answer_refused",
+        False,
+        "The RESULT or ERROR answers a COMMAND that its sender was never given, or that is answered already.",
+    ),
+    "AnswerEarly": (
+        "answer_early",
+        True,
+        "The node doesn't know yet whether its sender was given the COMMAND to a capability that the message answers.",
+    ),
     "CopiesUnavailable": (
         "copies_unavailable",
         True,

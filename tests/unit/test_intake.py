@@ -605,12 +605,11 @@ def test_an_instance_that_asked_gets_its_answer(shy: Rig) -> None:
         {"type": "RESULT", "reply_to": "c2"},
         {"type": "RESULT", "reply_to": "s1"},
         {"type": "RESULT", "reply_to": "c1", "to": "rushabdev"},
-        {"type": "RESULT", "reply_to": "other"},
     ],
 )
 def test_nothing_but_an_answer_passes_without_a_grant(shy: Rig, fields: dict[str, Any]) -> None:
     agni = asked(shy)
-    shy.send(shy.join("dc"), {"id": "s1", "to": "agni"}, {"id": "other", "to": "rushabdev", "type": "COMMAND"})
+    shy.send(shy.join("dc"), {"id": "s1", "to": "agni"})
     message = {"id": "r1", "to": "dc", **fields}
     (receipt,) = shy.send(agni, message)
     assert refused(receipt) == (
@@ -618,7 +617,7 @@ def test_nothing_but_an_answer_passes_without_a_grant(shy: Rig, fields: dict[str
         f'messages[0].to is "{message["to"]}", and the grants of agni don\'t cover it; an operator can add '
         f'"{message["to"]}" to its "send" list in the agents file',
     )
-    assert open_of(shy, str(message["to"]))[0] == (1 if message["to"] == "rushabdev" else 0)
+    assert open_of(shy, str(message["to"]))[0] == 0
 
 
 def test_answers_are_in_the_order_of_the_request_among_others(shy: Rig) -> None:
@@ -645,15 +644,16 @@ def test_a_repeated_answer_is_a_duplicate(shy: Rig) -> None:
 
 
 def test_an_answer_that_can_not_be_looked_up_is_refused_for_now(shy: Rig, store: HeldStore) -> None:
-    agni = asked(shy)
+    shy.leave(asked(shy))
     store.fail_next("with_ids", StorageFailed("the disk is away"))
-    (receipt,) = shy.send(agni, {"id": "r1", "to": "dc", "type": "RESULT", "reply_to": "c1"})
+    (receipt,) = shy.send(shy.join("agni"), {"id": "r1", "to": "dc", "type": "RESULT", "reply_to": "c1"})
     assert refused(receipt) == ("storage_failed", "the disk is away")
 
 
-def test_the_answer_of_one_who_has_a_grant_is_not_looked_up(rig: Rig, store: HeldStore, dc: int) -> None:
+def test_the_answer_to_what_is_in_its_senders_window_is_not_looked_up(shy: Rig, store: HeldStore) -> None:
+    agni = asked(shy)
     store.fail_next("with_ids", StorageFailed("the disk is away"))
-    (receipt,) = rig.send(dc, {"id": "r1", "to": "agni", "type": "RESULT", "reply_to": "c1"})
+    (receipt,) = shy.send(agni, {"id": "r1", "to": "dc", "type": "RESULT", "reply_to": "c1"})
     assert receipt["status"] == "accepted"
 
 

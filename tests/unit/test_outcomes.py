@@ -86,7 +86,7 @@ def test_nothing_but_an_answer_is_taken_for_a_process_that_is_gone(rig: Rig, scr
 
 
 def test_only_who_was_asked_answers(rig: Rig, script: int, agni: int) -> None:
-    assert reply(rig, rig.join("rushabdev"), payload="false") == "accepted"
+    assert reply(rig, rig.join("rushabdev"), payload="false") == "refused"
     assert "message" not in ask(rig, script)
     reply(rig, agni, type="STATUS")
     assert "message" not in ask(rig, script)

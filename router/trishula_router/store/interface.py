@@ -436,6 +436,9 @@ class Store(Protocol):
     def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         """Messages by the id that they answer, of all senders and recipients, in order of position."""
 
+    def holders(self, positions: Sequence[int]) -> Deferred[dict[int, set[str]]]:
+        """The addresses that messages were ever delivered to, by position, as far as records here tell."""
+
     def history(self, message_id: str) -> Deferred[list[History]]:
         """The life of every message of that id: records of all journals, by time."""
 

@@ -360,6 +360,17 @@ class MemoryStore:
         wanted = set(ids)
         return succeed([message for _, message in sorted(self._messages.items()) if message.reply_to in wanted])
 
+    def holders(self, positions: Sequence[int]) -> Deferred[dict[int, set[str]]]:
+        told = [
+            telling
+            for record in self._shown(None)
+            if record.kind == Kind.DELIVERED
+            for telling in tellings(record.kind, record.facts)
+        ]
+        return succeed(
+            {it: {one.holder for one in told if one.position == it and one.holder is not None} for it in positions}
+        )
+
     def history(self, message_id: str) -> Deferred[list[History]]:
         shown = sorted(self._shown(None), key=lambda record: (record.at, record.position))
         return succeed(

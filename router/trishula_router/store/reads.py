@@ -26,6 +26,7 @@ __all__ = [
     "expired",
     "head",
     "history",
+    "holders",
     "known_keys",
     "open_mailboxes",
     "records",
@@ -317,6 +318,24 @@ def settled_by(connection: sqlite3.Connection, record: int, listed: str) -> list
         (record, listed),
     )
     return [position for (position,) in rows]
+
+
+def holders(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, set[str]]:
+    """See :meth:`trishula_router.store.interface.Store.holders`."""
+    found: dict[int, set[str]] = {position: set() for position in positions}
+    rows = connection.execute(
+        "SELECT it.message, json_extract(CAST(j.facts AS TEXT), '$.to') FROM ("
+        " SELECT position AS message, delivered AS record FROM message"
+        "  WHERE position IN (SELECT value FROM json_each(:listed)) UNION"
+        " SELECT message, position FROM trace WHERE message IN (SELECT value FROM json_each(:listed))"
+        ") AS it JOIN journal AS j ON j.position = it.record"
+        " WHERE j.kind = 'delivered' AND json_valid(CAST(j.facts AS TEXT))",
+        {"listed": as_list(positions)},
+    )
+    for position, to in rows:
+        if isinstance(to, str):
+            found[position].add(to)
+    return found
 
 
 def history(connection: sqlite3.Connection, message_id: str) -> list[History]:

@@ -491,6 +491,9 @@ class SqliteStore:
     def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         return self._reader.submit(lambda connection: reads.answers(connection, ids))
 
+    def holders(self, positions: Sequence[int]) -> Deferred[dict[int, set[str]]]:
+        return self._reader.submit(lambda connection: reads.holders(connection, positions))
+
     def history(self, message_id: str) -> Deferred[list[History]]:
         return self._reader.submit(lambda connection: reads.history(connection, message_id))
 
