@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import msgspec
 import pytest
 
-from tests.contract.test_store import InMemory, InSqlite, Subject, append, draft
-from trishula_router.journal import ORIGIN_SHIFT
+from tests.support.subjects import Peer, Subject, append, draft
 from trishula_router.store.copies import Extract
 from trishula_router.store.interface import Copied, Draft, Return, State, StoredMessage
-from trishula_router.store.memory import MemoryStore
 
-FAR = 1 << ORIGIN_SHIFT
 #: By how much the clock of the node "agni" is ahead of that of "here", and that of "rush" of that of "agni".
 AHEAD_MS, FURTHER_MS = 1_000_000, 20_000_000
-
-
-class Peer(InMemory):
-    """A further store in memory, under a node's name."""
-
-    def __init__(self, node: str) -> None:
-        self.node = node
-        self.store = MemoryStore(f"epoch-of-{node}", node)
-
-
-@pytest.fixture(params=["memory", "sqlite", "reopened"])
-def here(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
-    made: Subject
-    made = InMemory() if request.param == "memory" else InSqlite(tmp_path, reopened=request.param == "reopened")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def agni() -> Peer:
-    return Peer("agni")
-
-
-@pytest.fixture
-def rush() -> Peer:
-    return Peer("rush")
 
 
 def expiring(at: int) -> Draft:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.test_store import InSqlite, append, draft, flipped
 from tests.support.stores import ReactorQueue, open_sqlite
+from tests.support.subjects import InSqlite, append, draft, flipped
 from trishula_router.journal import Damage
 from trishula_router.store.interface import State, StoreError
 from trishula_router.store.operations import verify_file

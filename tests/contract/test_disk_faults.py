@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.test_store import (
+from tests.support.disks import mounted
+from tests.support.subjects import (
     FULL,
     InSqlite,
     append,
@@ -23,38 +24,20 @@ from tests.contract.test_store import (
     fill,
     is_sound,
     kinds,
-    mounted,
     one,
     open_ids,
-    small_disk,
+    settle_all,
     state_of,
 )
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.journal import Kind
-from trishula_router.store.interface import Accepted, Draft, Return, State
+from trishula_router.store.interface import Accepted, Draft, State
 from trishula_router.store.sqlite import FILE_NAME
-
-__all__ = ["small_disk"]
 
 MIB = 1024 * 1024
 
 
 # -- full --------------------------------------------------------------------------------------------------------------
-
-
-def settle_all(subject: InSqlite) -> int:
-    """Do all that needs pages and is no send, for every open message; how many there were."""
-    positions = [it.position for it in subject.do(lambda store: store.head("agni", (0, 0), 100_000))]
-    store = subject.store
-    settled = []
-    for it in positions:
-        # Each in a record of its own, as an agent with a window of one has it.
-        store.deliver([(it, 1)], {"to": "agni", "session": 1}, 200)
-        store.give_back([Return(it, 1, 0)], "it failed", 300)
-        settled.append(store.settle([it], State.DONE, None, 400))
-    for answer in settled:
-        subject.calls.wait(answer)
-    return len(positions)
 
 
 def test_a_store_at_its_limit_can_still_settle(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.test_disk_faults import settle_all
-from tests.contract.test_store import Gate, InSqlite, append, draft, is_sound, mounted, one, open_ids
+from tests.support.disks import mounted, take_all
 from tests.support.logs import Logged, logged
+from tests.support.subjects import Gate, InSqlite, append, draft, is_sound, one, open_ids, settle_all
 from trishula.errors import StorageFull
 from trishula_router.commands.supervisor import trim_log
 from trishula_router.journal import Kind
@@ -62,19 +62,6 @@ def forget_all(subject: InSqlite) -> None:
 def free_bytes(disk: Path) -> int:
     found = os.statvfs(disk)
     return found.f_bavail * found.f_frsize
-
-
-def take_all(disk: Path) -> Path:
-    """Somebody else fills the disk, to the last byte."""
-    taken = disk / "somebody-elses"
-    with taken.open("ab", buffering=0) as file:
-        for size in (MIB, 4096, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                continue
-    return taken
 
 
 @pytest.mark.parametrize(

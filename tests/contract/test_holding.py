@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.test_store import InSqlite, append, draft, open_ids
 from tests.support.node import environment
 from tests.support.stores import ReactorQueue, open_sqlite
+from tests.support.subjects import InSqlite, append, draft, open_ids
 from trishula_router.store.holding import FILE_NAME, STARTED_BY, Hold, StoreHeld, holder_of
 from trishula_router.store.interface import StoreError
 

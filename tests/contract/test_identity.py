@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.contract.test_origins import Peer, copy, head, run
-from tests.contract.test_store import InMemory, InSqlite, Subject, append, is_sound, state_of
-from trishula_router.journal import GENESIS, ORIGIN_SHIFT, digest_of
+from tests.support.subjects import (
+    FAR,
+    InSqlite,
+    Peer,
+    Subject,
+    append,
+    copy,
+    head,
+    is_sound,
+    run,
+    state_of,
+)
+from trishula_router.journal import GENESIS, digest_of
 from trishula_router.store.identity import content_digest
 from trishula_router.store.interface import Accepted, Draft, Earlier, State
 from trishula_router.store.migrate import SCHEMA_DIRECTORY
 from trishula_router.store.operations import back_up, restore, verify_file
 from trishula_router.store.sqlite import FILE_NAME
-
-FAR = 1 << ORIGIN_SHIFT
-
-
-@pytest.fixture(params=["memory", "sqlite", "reopened"])
-def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
-    is_in_memory, is_reopened = request.param == "memory", request.param == "reopened"
-    made: Subject = InMemory() if is_in_memory else InSqlite(tmp_path, reopened=is_reopened)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def agni() -> Peer:
-    return Peer("agni")
 
 
 def message(

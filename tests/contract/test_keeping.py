@@ -7,42 +7,32 @@ which order, is in ``test_convergence.py``.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.contract.test_origins import FAR, Peer, copy, head, run, told
-from tests.contract.test_store import InMemory, InSqlite, Subject, append, draft, is_sound, kinds, one
 from tests.support.stores import ReactorQueue, open_sqlite
+from tests.support.subjects import (
+    FAR,
+    InSqlite,
+    Peer,
+    Subject,
+    append,
+    copy,
+    draft,
+    head,
+    is_sound,
+    kinds,
+    one,
+    run,
+    told,
+)
 from trishula_router.store.interface import MailboxSize, State, StoredMessage
-from trishula_router.store.memory import MemoryStore
 from trishula_router.store.operations import back_up, restore, verify_file
 from trishula_router.store.sqlite import FILE_NAME
 
 DEPLOY = "capability:deploy"
-
-
-@pytest.fixture(params=["memory", "sqlite", "reopened"])
-def here(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
-    made: Subject = InMemory()
-    if request.param == "memory":
-        made.store = MemoryStore("epoch-1", "here")
-    else:
-        made = InSqlite(tmp_path, reopened=request.param == "reopened", node="here")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def agni() -> Peer:
-    return Peer("agni")
-
-
-@pytest.fixture
-def rush() -> Peer:
-    return Peer("rush")
 
 
 def hand(subject: Subject, keeper: str, *positions: int, at: int = 200) -> list[StoredMessage]:

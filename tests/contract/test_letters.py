@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from tests.contract.test_store import (  # noqa: F401  # the fixture
-    InSqlite,
-    Subject,
-    append,
-    draft,
-    is_sound,
-    kinds,
-    one,
-    sqlite,
-    state_of,
-    subject,
-)
+from tests.support.subjects import InSqlite, Subject, append, draft, is_sound, kinds, one, state_of
 from trishula_router.store.interface import Accepted, Draft, State
 
 
-def die(subject: Subject, *positions: int, reason: str = "it failed", at: int = 200) -> None:  # noqa: F811
+def die(subject: Subject, *positions: int, reason: str = "it failed", at: int = 200) -> None:
     subject.do(lambda store: store.settle(positions, State.DEAD, reason, at))
 
 
-def letters(subject: Subject, after: int = 0, limit: int = 100, agent: str | None = None) -> list[int]:  # noqa: F811
+def letters(subject: Subject, after: int = 0, limit: int = 100, agent: str | None = None) -> list[int]:
     found = subject.do(lambda store: store.dead_letters(after, limit, agent))
     return [letter.message.position for letter in found]
 
@@ -31,7 +20,7 @@ def letters(subject: Subject, after: int = 0, limit: int = 100, agent: str | Non
 NOTICE = Draft("agni", "node:n:e:1:dead", ("dc",), "ERROR", 3, 9999, b'{"why":1}')
 
 
-def test_a_notice_is_stored_with_the_end_it_tells_of(subject: Subject) -> None:  # noqa: F811
+def test_a_notice_is_stored_with_the_end_it_tells_of(subject: Subject) -> None:
     position = one(subject)
     (accepted,) = subject.do(lambda store: store.settle([position], State.DEAD, "why", 200, [NOTICE]))
     assert accepted == Accepted((3,), False, 3)
@@ -42,14 +31,14 @@ def test_a_notice_is_stored_with_the_end_it_tells_of(subject: Subject) -> None: 
     assert is_sound(subject)
 
 
-def test_a_repeated_notice_is_a_duplicate(subject: Subject) -> None:  # noqa: F811
+def test_a_repeated_notice_is_a_duplicate(subject: Subject) -> None:
     first, second = one(subject, "m1"), one(subject, "m2")
     subject.do(lambda store: store.settle([first], State.DEAD, "why", 200, [NOTICE]))
     (again,) = subject.do(lambda store: store.settle([second], State.DEAD, "why", 300, [NOTICE]))
     assert again == Accepted((4,), True)
 
 
-def test_letters_are_the_dead_with_their_reasons(subject: Subject) -> None:  # noqa: F811
+def test_letters_are_the_dead_with_their_reasons(subject: Subject) -> None:
     positions = [one(subject, f"m{index}") for index in range(5)]
     die(subject, positions[1], positions[3])
     subject.do(lambda store: store.settle([positions[0]], State.DONE, None, 200))
@@ -63,7 +52,7 @@ def test_letters_are_the_dead_with_their_reasons(subject: Subject) -> None:  # n
     assert letters(subject, limit=1) == [positions[1]]
 
 
-def test_letters_of_one_agent_are_its_instances_too(subject: Subject) -> None:  # noqa: F811
+def test_letters_of_one_agent_are_its_instances_too(subject: Subject) -> None:
     mine, other, instance, longer = (
         one(subject, "m1", "agni"),
         one(subject, "m2", "dc"),
@@ -76,7 +65,7 @@ def test_letters_of_one_agent_are_its_instances_too(subject: Subject) -> None:  
     assert letters(subject, agent="nobody") == []
 
 
-def test_replay_opens_a_dead_letter_anew(subject: Subject) -> None:  # noqa: F811
+def test_replay_opens_a_dead_letter_anew(subject: Subject) -> None:
     position, other = one(subject, "m1"), one(subject, "m2")
     subject.do(lambda store: store.deliver([(position, 5)], {"to": "agni", "session": 1}, 150))
     die(subject, position)
@@ -92,7 +81,7 @@ def test_replay_opens_a_dead_letter_anew(subject: Subject) -> None:  # noqa: F81
     assert is_sound(subject)
 
 
-def test_replay_of_what_is_no_letter_writes_nothing(subject: Subject) -> None:  # noqa: F811
+def test_replay_of_what_is_no_letter_writes_nothing(subject: Subject) -> None:
     position = one(subject)
     subject.do(lambda store: store.settle([position], State.EXPIRED, "too late", 200))
     before = kinds(subject)
@@ -101,7 +90,7 @@ def test_replay_of_what_is_no_letter_writes_nothing(subject: Subject) -> None:  
     assert state_of(subject, position) is State.EXPIRED
 
 
-def test_what_was_replayed_can_die_again(subject: Subject) -> None:  # noqa: F811
+def test_what_was_replayed_can_die_again(subject: Subject) -> None:
     position = one(subject)
     die(subject, position, reason="first")
     subject.do(lambda store: store.replay({position: 5000}, 300))
@@ -112,7 +101,7 @@ def test_what_was_replayed_can_die_again(subject: Subject) -> None:  # noqa: F81
     assert [record.kind for record in history.records] == ["accepted", "dead", "replayed", "dead"]
 
 
-def test_purge_deletes_the_body_and_keeps_the_life(subject: Subject) -> None:  # noqa: F811
+def test_purge_deletes_the_body_and_keeps_the_life(subject: Subject) -> None:
     position, other = one(subject, "m1"), one(subject, "m2")
     die(subject, position)
     assert subject.do(lambda store: store.purge([position, other, 999], 300)) == [position]
@@ -127,7 +116,7 @@ def test_purge_deletes_the_body_and_keeps_the_life(subject: Subject) -> None:  #
     assert is_sound(subject)
 
 
-def test_purge_of_one_recipients_broadcast_keeps_the_others(subject: Subject) -> None:  # noqa: F811
+def test_purge_of_one_recipients_broadcast_keeps_the_others(subject: Subject) -> None:
     (accepted,) = append(subject, draft("b1", "agni", "rushabdev", body=b"[1]"))
     first, second = accepted.positions
     die(subject, first)
@@ -139,7 +128,7 @@ def test_purge_of_one_recipients_broadcast_keeps_the_others(subject: Subject) ->
     assert is_sound(subject)
 
 
-def test_a_late_done_overrides_a_purged_death(subject: Subject) -> None:  # noqa: F811
+def test_a_late_done_overrides_a_purged_death(subject: Subject) -> None:
     position = one(subject)
     die(subject, position)
     subject.do(lambda store: store.purge([position], 300))
@@ -147,13 +136,13 @@ def test_a_late_done_overrides_a_purged_death(subject: Subject) -> None:  # noqa
     assert state_of(subject, position) is State.DONE
 
 
-def test_whether_a_message_ends_by_its_deadline_is_kept(subject: Subject) -> None:  # noqa: F811
+def test_whether_a_message_ends_by_its_deadline_is_kept(subject: Subject) -> None:
     append(subject, Draft("dc", "m1", ("agni",), "COMMAND", 3, 500, b"{}", True), draft("m2"))
     stored = subject.do(lambda store: store.at_positions([1, 2]))
     assert [(it.by_deadline, it.expires_at) for it in stored.values()] == [(True, 500), (False, 10_000)]
 
 
-def test_who_holds_a_message_to_a_capability_is_kept(subject: Subject) -> None:  # noqa: F811
+def test_who_holds_a_message_to_a_capability_is_kept(subject: Subject) -> None:
     position, other = one(subject, "m1", "capability:deploy"), one(subject, "m2", "agni")
     assert subject.do(lambda store: store.at_positions([position]))[position].holder is None
     for attempt, agent in enumerate(("agni", "rushabdev"), start=1):
@@ -164,14 +153,14 @@ def test_who_holds_a_message_to_a_capability_is_kept(subject: Subject) -> None: 
     assert subject.do(lambda store: store.at_positions([other]))[other].holder is None
 
 
-def test_nothing_is_left_of_purged_bodies_in_the_file(sqlite: InSqlite) -> None:  # noqa: F811
+def test_nothing_is_left_of_purged_bodies_in_the_file(sqlite: InSqlite) -> None:
     (accepted,) = append(sqlite, draft("b1", "agni", "dc", "rushabdev"))
     die(sqlite, *accepted.positions)
     sqlite.do(lambda store: store.purge(accepted.positions, 300))
     assert sqlite.do(lambda store: store.verify()).bodies == 0
 
 
-def test_what_is_remembered_is_there(subject: Subject) -> None:  # noqa: F811
+def test_what_is_remembered_is_there(subject: Subject) -> None:
     subject.do(lambda store: store.remember({"seen:agni": "1", "seen:dc": "2", "other:x": "3"}))
     subject.do(lambda store: store.remember({"seen:agni": "ü"}))
     assert subject.do(lambda store: store.remembered("seen:")) == {"seen:agni": "ü", "seen:dc": "2"}
@@ -179,7 +168,7 @@ def test_what_is_remembered_is_there(subject: Subject) -> None:  # noqa: F811
     assert kinds(subject) == []
 
 
-def test_a_letter_whose_body_went_with_its_time_is_none_any_more(subject: Subject) -> None:  # noqa: F811
+def test_a_letter_whose_body_went_with_its_time_is_none_any_more(subject: Subject) -> None:
     position = one(subject)
     die(subject, position)
     subject.do(lambda store: store.forget(0, 100, before=0, dead_before=300, at=400))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.test_store import InSqlite, append, draft, is_sound, one, open_ids
 from tests.support.logs import Logged, logged
+from tests.support.subjects import InSqlite, append, draft, is_sound, one, open_ids
 from trishula.errors import StorageFailed
 from trishula_router.store.interface import State
 from trishula_router.store.sqlite import FILE_NAME

@@ -14,72 +14,46 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.contract.test_store import InMemory, InSqlite, Subject, append, draft, is_sound, state_of
 from tests.support.stores import GIB, ReactorQueue, open_sqlite, result_of
+from tests.support.subjects import (
+    FAR,
+    KINDS,
+    InMemory,
+    InSqlite,
+    Peer,
+    Subject,
+    append,
+    copy,
+    draft,
+    head,
+    is_sound,
+    made,
+    run,
+    state_of,
+    told,
+)
 from trishula.errors import StorageFull
 from trishula.message import DEFAULT_TTL_MS
-from trishula_router.journal import GENESIS, ORIGIN_SHIFT, Kind, digest_of
+from trishula_router.journal import GENESIS, Kind, digest_of
 from trishula_router.store import recent
-from trishula_router.store.copies import Extract, JournalForked, Origin
+from trishula_router.store.copies import JournalForked, Origin
 from trishula_router.store.extracting import read_run
 from trishula_router.store.facts import accepted_facts
-from trishula_router.store.interface import Accepted, Copied, MailboxSize, Return, State, StoredMessage
-from trishula_router.store.memory import MemoryStore
+from trishula_router.store.interface import Accepted, Copied, MailboxSize, Return, State
 from trishula_router.store.migrate import SCHEMA_DIRECTORY
 from trishula_router.store.operations import back_up, restore, verify_file
 from trishula_router.store.origins import read_numbering
 from trishula_router.store.sqlite import FILE_NAME, open_store
 
-FAR = 1 << ORIGIN_SHIFT
 
-
-class Peer(InMemory):
-    """A further store in memory, under a node's name."""
-
-    def __init__(self, node: str) -> None:
-        self.node = node
-        self.store = MemoryStore(f"epoch-of-{node}", node)
-
-
-@pytest.fixture(params=["memory", "sqlite", "reopened", "with peers"])
+@pytest.fixture(params=[*KINDS, "with peers"])
 def here(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
-    reopened = request.param == "reopened"
-    made: Subject = InMemory() if request.param == "memory" else InSqlite(tmp_path, reopened=reopened)
-    if request.param == "with peers":
-        # Who hears of records asks for them: so the newest are handed out from memory.
-        made.store.on_advance(lambda: None)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def agni() -> Peer:
-    return Peer("agni")
-
-
-@pytest.fixture
-def rush() -> Peer:
-    return Peer("rush")
-
-
-def run(source: Subject, after: int = 0, *, number: int = 0, limit: int = 100, limit_bytes: int = 10**6) -> Extract:
-    return source.do(lambda store: store.extract(number, after, limit=limit, limit_bytes=limit_bytes))
-
-
-def copy(target: Subject, source: Peer, extract: Extract | None = None) -> Copied:
-    """Copy a run, or what is missing, of a peer's own journal."""
-    after = next((one.sequence for one in target.store.origins() if one.epoch == source.store.epoch), 0)
-    made = run(source, after) if extract is None else extract
-    return target.do(lambda store: store.copy(source.node, made))
-
-
-def head(subject: Subject, address: str = "agni") -> list[StoredMessage]:
-    return subject.do(lambda store: store.head(address, (0, 0), 100))
-
-
-def told(subject: Subject, message_id: str) -> list[tuple[int, str]]:
-    (history,) = subject.do(lambda store: store.history(message_id))
-    return [(record.position, record.kind) for record in history.records]
+    is_asked = request.param == "with peers"
+    with made("sqlite" if is_asked else request.param, tmp_path) as one:
+        if is_asked:
+            # Who hears of records asks for them: so the newest are handed out from memory.
+            one.store.on_advance(lambda: None)
+        yield one
 
 
 # -- what arrives ------------------------------------------------------------------------------------------------------

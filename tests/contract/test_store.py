@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import shutil
 import sqlite3
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +19,22 @@ import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 
+from tests.support.disks import mounted
 from tests.support.stores import ReactorQueue, open_sqlite, result_of
+from tests.support.subjects import (
+    Gate,
+    InSqlite,
+    Subject,
+    append,
+    draft,
+    fill,
+    flipped,
+    is_sound,
+    kinds,
+    one,
+    open_ids,
+    state_of,
+)
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.journal import Kind, Record
 from trishula_router.store.interface import Accepted, Draft, MailboxSize, Return, State, Store, StoreError
@@ -30,92 +43,6 @@ from trishula_router.store.migrate import SCHEMA_DIRECTORY, migrate, newest_vers
 from trishula_router.store.sqlite import FILE_NAME, SqliteStore
 
 T = TypeVar("T")
-
-
-class Subject:
-    """A store under test; :meth:`do` runs one verb, and whatever belongs between two."""
-
-    store: Store
-
-    def do(self, verb: Callable[[Store], Deferred[T]]) -> T:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-
-class InMemory(Subject):
-    def __init__(self) -> None:
-        self.store = MemoryStore("epoch-1")
-
-    def do(self, verb: Callable[[Store], Deferred[T]]) -> T:
-        return result_of(verb(self.store))
-
-    def close(self) -> None:
-        result_of(self.store.close())
-
-
-class InSqlite(Subject):
-    def __init__(self, directory: Path, *, reopened: bool = False, **options: Any) -> None:
-        self.directory = directory
-        self.calls = ReactorQueue()
-        self._reopened = reopened
-        self._options = options
-        self.store: SqliteStore = open_sqlite(directory, self.calls, **options)
-
-    def do(self, verb: Callable[[Store], Deferred[T]]) -> T:
-        done = self.calls.wait(verb(self.store))
-        if self._reopened:
-            self.reopen()
-        return done
-
-    def reopen(self) -> None:
-        self.close()
-        self.store = open_sqlite(self.directory, self.calls, **{**self._options, "epoch": "another"})
-
-    def close(self) -> None:
-        self.calls.wait(self.store.close())
-
-
-@pytest.fixture(params=["memory", "sqlite", "reopened"])
-def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
-    reopened = request.param == "reopened"
-    made: Subject = InMemory() if request.param == "memory" else InSqlite(tmp_path, reopened=reopened)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[InSqlite]:
-    made = InSqlite(tmp_path)
-    yield made
-    made.close()
-
-
-def draft(message_id: str, *recipients: str, sender: str = "dc", priority: int = 3, body: bytes = b"{}") -> Draft:
-    return Draft(sender, message_id, recipients or ("agni",), "STATUS", priority, 10_000, body)
-
-
-def append(subject: Subject, *drafts: Draft, at: int = 100) -> list[Accepted]:
-    return subject.do(lambda store: store.append(drafts, at))
-
-
-def one(subject: Subject, message_id: str = "m1", *recipients: str, at: int = 100) -> int:
-    """Store a message; its position."""
-    (accepted,) = append(subject, draft(message_id, *recipients), at=at)
-    return accepted.positions[0]
-
-
-def state_of(subject: Subject, position: int) -> State:
-    return subject.do(lambda store: store.at_positions([position]))[position].state
-
-
-def kinds(subject: Subject) -> list[str]:
-    return [record.kind for record in subject.do(lambda store: store.records(after=0, limit=1000))]
-
-
-def is_sound(subject: Subject) -> bool:
-    return not subject.do(lambda store: store.verify()).damages
 
 
 # -- the interface -----------------------------------------------------------------------------------------------------
@@ -406,24 +333,6 @@ def test_epoch_and_high_water(subject: Subject) -> None:
 # -- SQLite: groups, rollback, closing ---------------------------------------------------------------------------------
 
 
-class Gate:
-    """Holds the writer's thread, so that what is called meanwhile becomes one group."""
-
-    def __init__(self, subject: InSqlite) -> None:
-        self._open = threading.Event()
-        begun = threading.Event()
-
-        def wait(_: sqlite3.Connection) -> None:
-            begun.set()
-            assert self._open.wait(20)
-
-        self.passed = subject.store._writer.submit(wait)
-        assert begun.wait(20)
-
-    def open(self) -> None:
-        self._open.set()
-
-
 def test_a_failing_job_in_a_group_harms_no_other(sqlite: InSqlite) -> None:
     one(sqlite, "before")
     gate = Gate(sqlite)
@@ -524,26 +433,6 @@ def opening(directory: Path, **options: Any) -> str:
     return str(caught.value)
 
 
-def mounted(target: Path, *options: str) -> None:
-    """Mount a file system in memory, or skip the test."""
-    target.mkdir(exist_ok=True)
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount the small disk that this test fills")
-    command = ["mount", "-t", "tmpfs", *(f"-o{option}" for option in options), "trishula-test", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"this machine doesn't let root mount a tmpfs: {done.stderr.strip()}")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 3 MiB."""
-    target = tmp_path / "disk"
-    mounted(target, "size=3m")
-    yield target
-    subprocess.run(["umount", "--lazy", str(target)], check=True)
-
-
 @pytest.fixture
 def read_only_disk(tmp_path: Path) -> Iterator[Path]:
     target = tmp_path / "disk"
@@ -621,15 +510,6 @@ def test_a_file_whose_pages_are_garbage(tmp_path: Path) -> None:
 # -- SQLite: damage found by verify ------------------------------------------------------------------------------------
 
 
-def flipped(directory: Path, needle: bytes, *, at: int = 0) -> None:
-    """Flip one bit in the store's file, at a place that is known by what is there."""
-    file = directory / FILE_NAME
-    data = bytearray(file.read_bytes())
-    assert data.count(needle) == 1, f"{data.count(needle)} places"
-    data[data.index(needle) + at] ^= 0x01
-    file.write_bytes(data)
-
-
 def damages(directory: Path) -> list[tuple[int, str]]:
     subject = InSqlite(directory)
     verdict = subject.do(lambda store: store.verify())
@@ -700,26 +580,6 @@ def test_a_garbage_page_is_a_damage_and_not_a_fault(filled: Path) -> None:
 
 
 # -- SQLite: a full store ----------------------------------------------------------------------------------------------
-
-FULL = "the node's store is full, so it accepted nothing; "
-
-
-def fill(subject: InSqlite) -> list[str]:
-    """Send until the store is full; the ids that were accepted."""
-    accepted: list[str] = []
-    for index in range(10_000):
-        try:
-            append(subject, draft(f"f{index}", body=b"x" * 20_000))
-        except StorageFull as error:
-            assert error.sentence.startswith(FULL)
-            assert error.retry_after_s == 5.0
-            return accepted
-        accepted.append(f"f{index}")
-    raise AssertionError("the store never got full")
-
-
-def open_ids(subject: Subject) -> list[str]:
-    return [it.id for it in subject.do(lambda store: store.head("agni", (0, 0), 100_000))]
 
 
 def test_a_store_at_its_limit(tmp_path: Path) -> None:

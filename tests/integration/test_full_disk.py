@@ -13,8 +13,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tests.contract.test_full_disk import take_all
-from tests.contract.test_store import mounted
+from tests.support.disks import mounted, take_all
 from tests.support.node import NodeProcess
 from tests.support.plain import PlainClient, join
 from tests.support.reactor import on_reactor
