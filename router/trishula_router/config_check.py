@@ -11,6 +11,7 @@ What our promises depend on, and is therefore refused if it is otherwise:
   their own (:mod:`trishula_router.link_check`);
 - what they do is asked of our authorizer, each time; the one static role is ``node``;
 - the transport is ``web``: ``universal`` leaves Nagle's algorithm on, which costs 22.8 ms one way;
+- what is said beyond this machine goes over TLS, unless the operator says that the network is to be trusted;
 - dead peers are noticed (pings), and a message that our limit allows fits into the transport's;
 - a node starts with it: :mod:`trishula_router.endpoint_check`, :mod:`trishula_router.start_check`.
 """
@@ -122,6 +123,7 @@ class _Check:
         self._environ = environ
         self._options: NodeConfig | None = None
         self._peers: tuple[str, ...] = ()
+        self._trusted = False
 
     def fault(self, path: str, value: object, rule: str) -> None:
         self.faults.append(Fault(path, value, rule))
@@ -151,13 +153,14 @@ class _Check:
         self._id(worker, path)
         nodes = [found for found in components if found[1].get("classname") == COMPONENT_CLASS]
         self._peers = _peers_of(nodes[0][1])
+        self._trusted = _trusts_network(nodes[0][1])
         ours = [found for found in self._maps(worker, "realms", path) if found[1].get("name") == uris.REALM]
         if not ours:
             self.fault(f"{path}.realms", WHOLE, f'one of them must have the name "{uris.REALM}"')
         for realm_path, realm in ours:
             self._id(realm, realm_path)
             self._check_roles(realm, realm_path)
-            self.faults.extend(check_links(realm, realm_path, self._peers))
+            self.faults.extend(check_links(realm, realm_path, self._peers, trusted=self._trusted))
         for component_path, component in nodes:
             self._check_component(component, component_path)
         for component_path, _ in nodes[1:]:
@@ -264,7 +267,14 @@ class _Check:
         for_agents = uris.WEBSOCKET_PATH in doors
         if for_agents or uris.PEER_PATH in doors:
             endpoint, at = transport.get("endpoint", MISSING), f"{path}.endpoint"
-            self.faults += check_endpoint(endpoint, at, base=self._base, environ=self._environ, for_agents=for_agents)
+            self.faults += check_endpoint(
+                endpoint,
+                at,
+                base=self._base,
+                environ=self._environ,
+                for_agents=for_agents,
+                trusted=self._trusted,
+            )
         return doors
 
     def _check_websocket(self, service: Json, path: str, *, for_peers: bool) -> None:
@@ -348,6 +358,12 @@ def _peers_of(component: Json) -> tuple[str, ...]:
     extra = component.get("extra")
     peers = extra.get("peers") if isinstance(extra, Mapping) else None
     return tuple(peer for peer in peers if isinstance(peer, str)) if isinstance(peers, list) else ()
+
+
+def _trusts_network(component: Json) -> bool:
+    """Whether a component gives the operator's word for the network; another word than ours is told elsewhere."""
+    extra = component.get("extra")
+    return bool(extra.get("trusted_network")) if isinstance(extra, Mapping) else False
 
 
 def _is_count(value: object) -> bool:

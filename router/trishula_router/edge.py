@@ -53,6 +53,7 @@ from trishula_router.faults import ConfigError
 from trishula_router.frames import guard_frames
 from trishula_router.links.connecting import install
 from trishula_router.links.offering import making_way, offer_names
+from trishula_router.links.proving import guard_peers
 from trishula_router.node import Caller, Node, Verb
 from trishula_router.options import parse_options
 from trishula_router.peering import KINDS
@@ -207,7 +208,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             roles = (*roles, LINK_ROLE)
             self._authorizer = making_way(self, node.authorizer.authorize)
             await offer_names(self)
-            self._made_links = install(random.random, node.link_lost)
+            guard_peers(config.node, node.links, _new_nonce)
+            self._made_links = install(config.node, node.links, random.random, _new_nonce, node.link_lost)
         if not answer_directly(self._transport, roles, self._authorizer):
             log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
         if not guard_answers(self._transport, ProtocolError, forwards=(LINK_ROLE,), forged=node.answer_forged):
@@ -308,15 +310,19 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         assert self._node is not None
         if details.get("authrole") in (AGENT_ROLE, OPERATOR_ROLE):
             self._node.session_joined(details["authid"], details["session"], details["authrole"])
-        elif details.get("authrole") == LINK_ROLE:
+        elif details.get("authrole") == LINK_ROLE and details.get("authmethod") == "cryptosign":
+            # The near legs of our own links have no key to prove.
             self._links[details["session"]] = details["authid"]
+            self._node.links.up(details["authid"], "the peer made it")
 
     def _on_leave(self, session: int, *_: Any) -> None:
         assert self._node is not None
         peer = self._links.pop(session, None)
         if peer is None:
             self._node.session_left(session)
-        elif peer not in self._links.values():
+            return
+        self._node.links.down(peer, "the peer's link to this node ended")
+        if peer not in self._links.values():
             # Of an old connection and the new one in its place, the end of the old one may come late.
             self._node.link_lost(peer)
 
@@ -412,6 +418,10 @@ def _as_endpoint(serve: Serve) -> Any:
             raise to_wamp(error) from None
 
     return endpoint
+
+
+def _new_nonce() -> str:
+    return os.urandom(32).hex()
 
 
 def _deny(*_: object) -> dict[str, bool]:

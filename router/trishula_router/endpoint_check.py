@@ -7,6 +7,7 @@ port may be the name of an environment variable, ``$PORT``, as Crossbar has it.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,11 +16,17 @@ from typing import Any
 from trishula_router.certificates import check_tls
 from trishula_router.faults import MISSING, WHOLE, Fault
 
-__all__ = ["check_endpoint", "port_of"]
+__all__ = ["OPEN_RULE", "check_endpoint", "is_loopback", "port_of"]
 
 _KEYS = ("type", "version", "port", "portrange", "shared", "interface", "backlog", "tls", "user_timeout")
 _VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)\Z")
 _MOST = 65_535
+#: Of what is told, and believed, without TLS where others may listen in.
+OPEN_RULE = (
+    "without TLS others can read and change what passes there: give the endpoint tls, or let it listen on 127.0.0.1 "
+    "alone, behind a proxy that speaks TLS; or, if nobody else is on that network, write so into our component's "
+    'extra, "trusted_network": "why it is to be trusted"'
+)
 
 
 def port_of(raw: object, environ: Mapping[str, str]) -> int | str:
@@ -44,8 +51,19 @@ def port_of(raw: object, environ: Mapping[str, str]) -> int | str:
     return int(text)
 
 
+def is_loopback(host: object) -> bool:
+    """Whether a host is this machine alone, by its text; a name other than ``localhost`` may be anything."""
+    if not isinstance(host, str):
+        return False
+    try:
+        address = ipaddress.ip_address(host.strip().removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return host.strip().lower() == "localhost"
+    return getattr(address, "ipv4_mapped", None) is None and address.is_loopback
+
+
 def check_endpoint(
-    endpoint: object, path: str, *, base: Path, environ: Mapping[str, str], for_agents: bool
+    endpoint: object, path: str, *, base: Path, environ: Mapping[str, str], for_agents: bool, trusted: bool = True
 ) -> Iterator[Fault]:
     """Every fault of the endpoint of a transport that agents or peers come in at.
 
@@ -55,6 +73,7 @@ def check_endpoint(
         base: the directory that relative names of files start from.
         environ: the variables that it may name.
         for_agents: whether agents come in there.
+        trusted: whether it may be reached from elsewhere without TLS.
     """
     if not isinstance(endpoint, dict):
         yield Fault(path, endpoint, "it must be a map")
@@ -73,6 +92,11 @@ def check_endpoint(
     if isinstance(port, str):
         yield Fault(f"{path}.port", endpoint.get("port", MISSING), port)
     yield from _check_details(endpoint, path)
+    interface = endpoint.get("interface", MISSING)
+    if not trusted and "tls" not in endpoint and not is_loopback(interface):
+        yield Fault(
+            f"{path}.interface", interface, f"it must be an address of loopback, such as 127.0.0.1: {OPEN_RULE}"
+        )
     if "tls" in endpoint:
         yield from check_tls(endpoint["tls"], f"{path}.tls", base, for_agents=for_agents)
         if endpoint.get("version") == 6:

@@ -102,6 +102,15 @@ class Section:
         self.fault(key, value, f"it must be {rule}")
         return default or "?"
 
+    def word(self, key: str, rule: str) -> bool:
+        """Whether the operator gave a word that is only theirs to give: true, or a sentence that says why."""
+        self._known.append(key)
+        value = self._raw.get(key, False)
+        if isinstance(value, bool) or (isinstance(value, str) and value.strip() and value.isprintable()):
+            return bool(value)
+        self.fault(key, value, f"it must be {rule}")
+        return False
+
     def names(self, key: str, rule: str, keeps: Callable[[str], bool]) -> tuple[str, ...]:
         """The texts in a list, each at most once; none by default."""
         self._known.append(key)

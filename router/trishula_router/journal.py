@@ -70,6 +70,7 @@ class Kind(StrEnum):
     FORGOTTEN = "forgotten"  # {bodies: [position…], bytes}: retention deleted the bodies of settled messages
     HANDED = "handed"  # {messages: [position…], keeper, hops: [n…]}: see store/keeping.py
     CLOCK_SET = "clock_set"  # {by_ms}: the node's clock followed a step of the machine's; see timeline.py
+    LINK = "link"  # {peer, event, detail, more?}: what became of a link to another node; see link_records.py
     PURGED = "purged"  # {messages: [position…]}: dead letters whose bodies were deleted
 
 

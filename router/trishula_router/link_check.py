@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from trishula import uris
 from trishula_router.effective import Json, address_of, listener_of, options_of
+from trishula_router.endpoint_check import is_loopback
 from trishula_router.faults import MISSING, WHOLE, Fault
 from trishula_router.node_key import PLACEHOLDER_KEY, is_public_key, read_public_key
 from trishula_router.options import NodeConfig, parse_options
@@ -95,8 +96,8 @@ def _check_principals(principals: Json, path: str, peers: tuple[str, ...]) -> It
             yield Fault(f"{path}.{name}", MISSING, "it must be there: a peer comes in with its key")
 
 
-def check_links(realm: Json, path: str, peers: tuple[str, ...]) -> Iterator[Fault]:
-    """Faults of the links that the node itself makes."""
+def check_links(realm: Json, path: str, peers: tuple[str, ...], *, trusted: bool) -> Iterator[Fault]:
+    """Faults of the links that the node itself makes; over ``ws:`` only on a network that is ``trusted``."""
     links = realm.get("rlinks", [])
     if not isinstance(links, list):
         yield Fault(f"{path}.rlinks", links, "it must be a list")
@@ -119,12 +120,12 @@ def check_links(realm: Json, path: str, peers: tuple[str, ...]) -> Iterator[Faul
             yield Fault(f"{at}.realm", link.get("realm", MISSING), f'it must be "{uris.REALM}"')
         transport = link.get("transport", MISSING)
         if isinstance(transport, dict):
-            yield from _check_transport(transport, f"{at}.transport")
+            yield from _check_transport(transport, f"{at}.transport", trusted)
         else:
             yield Fault(f"{at}.transport", transport, "it must be a map")
 
 
-def _check_transport(transport: Json, path: str) -> Iterator[Fault]:
+def _check_transport(transport: Json, path: str, trusted: bool) -> Iterator[Fault]:
     yield from _unknown_keys(transport, _TRANSPORT_KEYS, path, "the pings and sizes of a link are fixed")
     if transport.get("type", MISSING) != "websocket":
         yield Fault(f"{path}.type", transport.get("type", MISSING), 'it must be "websocket"')
@@ -145,6 +146,13 @@ def _check_transport(transport: Json, path: str) -> Iterator[Fault]:
     host = endpoint.get("host", MISSING)
     if not isinstance(host, str) or not host or host.endswith(_PLACEHOLDER_HOST):
         yield Fault(f"{path}.endpoint.host", host, "it must be the name or address of the peer's machine")
+    elif at.scheme == "ws" and not trusted and not is_loopback(host):
+        rule = (
+            "it must begin with wss:, because over ws: a machine in between reads and changes all that nodes tell each "
+            "other, whatever they prove; or, if nobody else is on that network, write so into our component's extra, "
+            '"trusted_network": "why it is to be trusted"'
+        )
+        yield Fault(f"{path}.url", url, rule)
     port = endpoint.get("port", MISSING)
     if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
         yield Fault(f"{path}.endpoint.port", port, "it must be a port, from 1 to 65535")

@@ -44,6 +44,7 @@ from trishula_router.instances import Instances
 from trishula_router.intake import Intake
 from trishula_router.joins import Joins
 from trishula_router.journal import ORIGIN_SHIFT, Kind, is_own
+from trishula_router.link_records import LinkRecords
 from trishula_router.mailroom import Mailroom
 from trishula_router.neighbourhood import Neighbourhood
 from trishula_router.notices import Notices
@@ -158,6 +159,7 @@ class Node:
         self.joins = Joins()
         self.quotas = Quotas(config.limits)
         self.refusals = Refusals(lambda facts: self.note(Kind.REFUSED, facts))
+        self.links = LinkRecords(self.note, clock.seconds)
         self.authorizer = Authorizer(principals, self._denied)
         self.directory = Directory(config.node, config.presence, principals.names)
         self.instances = Instances(config.delivery.instance_grace_s)
@@ -380,6 +382,7 @@ class Node:
 
     async def _expire(self) -> None:
         self.refusals.flush(self._clock.seconds())
+        self.links.flush()
         for address in self.instances.gone(self._clock.seconds()):
             if self.neighbourhood.has_instance(address):
                 # It is with another node, whose part its end is.

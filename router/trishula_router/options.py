@@ -88,6 +88,8 @@ class NodeConfig:
         state_dir: where the node keeps its store, its keys and its log.
         agents_file: who may join, with what token and grants.
         peers: the names of the nodes that this one is linked with; none if it is alone.
+        trusted_network: whether the operator says that nobody reads or changes what passes between this node and
+            its clients and peers, so that it may do without TLS.
     """
 
     node: str
@@ -98,6 +100,7 @@ class NodeConfig:
     presence: PresencePolicy
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     peers: tuple[str, ...] = ()
+    trusted_network: bool = False
 
 
 def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> NodeConfig:
@@ -124,12 +127,13 @@ def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> Node
     peers = top.names("peers", AGENT_RULE, is_agent_name)
     if node in peers:
         top.fault(f"peers[{peers.index(node)}]", node, "it must be another node's name than this one's own")
+    trusted = top.word("trusted_network", "true, false, or a sentence that says why the network is to be trusted")
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
     state_dir = (base / paths["state"]).absolute()
     agents_path = state_dir / paths["agents_file"]
-    return NodeConfig(node, state_dir, agents_path, limits, delivery, presence, retention, peers)
+    return NodeConfig(node, state_dir, agents_path, limits, delivery, presence, retention, peers, trusted)
 
 
 def _path(section: Section, key: str, text: str) -> Path:

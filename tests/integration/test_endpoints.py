@@ -17,7 +17,7 @@ from tests.support.node import NodeProcess, environment
 from trishula.cli.exits import Exit
 from trishula_router.commands.supervisor import free_port
 from trishula_router.config_check import read_config_file
-from trishula_router.effective import render_config
+from trishula_router.effective import options_of, render_config
 
 pytestmark = pytest.mark.node
 
@@ -33,13 +33,14 @@ class Case:
     endpoint: dict[str, Any]
     begins: str = "ws://127.0.0.1:"
     variable: bool = False
+    trusted: bool = False
     tls: dict[str, Any] = field(default_factory=dict)
 
 
 CHAINED = {"key": "tls/node.key", "certificate": "tls/node.crt", "chain_certificates": ["tls/middle.crt"]}
 GOOD = [
     Case("plain", {}),
-    Case("everywhere-version-6", {"interface": "", "version": 6, "backlog": 5}),
+    Case("everywhere-version-6", {"interface": "", "version": 6, "backlog": 5}, trusted=True),
     Case("ipv6", {"interface": "::1", "shared": True}, "ws://[::1]:"),
     Case("name", {"interface": "localhost", "user_timeout": 5}, "ws://localhost:"),
     Case("variable", {}, variable=True),
@@ -52,6 +53,8 @@ BAD = [
     Case("twisted", {"type": "twisted", "server_string": "tcp:8765"}),
     Case("range", {"portrange": [8000, 8010]}),
     Case("variable-not-set", {"port": "$NO_SUCH_VARIABLE"}),
+    Case("everywhere", {"interface": "0.0.0.0"}),
+    Case("everywhere-by-default", {"interface": ""}),
     Case("tls-version-6", {"version": 6}, tls=CHAINED),
     Case("tls-no-file", {}, tls={**CHAINED, "key": "tls/no.key"}),
     Case("tls-fullchain", {}, tls={**CHAINED, "certificate": "tls/fullchain.pem"}),
@@ -83,6 +86,8 @@ def write(case: Case, folder: Path, port: int) -> tuple[Path, dict[str, str]]:
         if endpoint["type"] != "tcp" or ("portrange" in endpoint and key == "port"):
             del endpoint[key]
     config["workers"][0]["transports"][0]["endpoint"] = endpoint
+    if case.trusted:
+        options_of(config)["trusted_network"] = "the network of this test"
     path = folder / "node.json"
     path.write_text(render_config(config))
     more = {VARIABLE: str(port)} if case.variable else {}

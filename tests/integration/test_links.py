@@ -444,11 +444,12 @@ async def test_a_peer_that_takes_the_connection_and_says_nothing_is_left_and_tri
         ),
         endpoint=lambda _: TCP4ClientEndpoint(clock, "127.0.0.1", port),
         public_key=lambda: succeed("00" * 32),
+        new_nonce=lambda: "11" * 32,
     )
     told: list[bool] = []
-    client = connecting.LinkClient(
-        "agni", "realm1", {"endpoint": {}, "url": f"ws://127.0.0.1:{port}"}, cast(Any, host), told.append, random.random
-    )
+    transport = {"endpoint": {}, "url": f"ws://127.0.0.1:{port}"}
+    records: Any = SimpleNamespace()
+    client = connecting.LinkClient("agni", "realm1", transport, cast(Any, host), records, told.append, random.random)
     troubles: list[str] = []
     monkeypatch.setattr(client, "trouble", troubles.append)
     client.start()

@@ -21,7 +21,7 @@ import pytest
 from tests.support.node import NodeDied, NodeProcess, environment, is_alive
 from trishula.cli.exits import Exit
 from trishula_router.config_check import read_config_file
-from trishula_router.effective import render_config
+from trishula_router.effective import options_of, render_config
 
 pytestmark = pytest.mark.node
 
@@ -355,8 +355,23 @@ def test_a_state_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
-    code, said = start_in_vain("--state", str(tmp_path / "state"), "--port", "0", "--listen", "192.0.2.1")
+    config = read_config_file(SHIPPED)
+    options_of(config)["trusted_network"] = "the network of this test"
+    path = tmp_path / "node.json"
+    path.write_text(render_config(config))
+    arguments = ("--config", str(path), "--state", str(tmp_path / "state"), "--port", "0", "--listen", "192.0.2.1")
+    code, said = start_in_vain(*arguments)
     assert code == Exit.FAILED
     assert said == (
         "Error: the node can't listen on 192.0.2.1: Cannot assign requested address; name another with --listen"
     )
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1", "node.example"])
+def test_a_node_without_tls_listens_on_loopback_alone_unless_the_network_is_trusted(
+    tmp_path: Path, address: str
+) -> None:
+    code, said = start_in_vain("--state", str(tmp_path / "state"), "--port", "0", "--listen", address)
+    assert code == Exit.CONFIG
+    assert said.startswith(f"Error: the node must not listen on {address}: without TLS others can read and change")
+    assert '"trusted_network": "why' in said and len(said.splitlines()) == 1

@@ -91,6 +91,8 @@ class Cluster:
             config = configs[member.name]
             if member.name in hosts:
                 listener_of(config)["endpoint"]["interface"] = "0.0.0.0"
+            if hosts:
+                options_of(config)["trusted_network"] = "network namespaces of this test"
             options_of(config).update(options or {})
             for link in config["workers"][0]["realms"][0].get("rlinks", []):
                 endpoint = link["transport"]["endpoint"]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.certificates import Issuer, make_certificate
 from trishula_router.certificates import name_for
-from trishula_router.endpoint_check import check_endpoint, port_of
+from trishula_router.endpoint_check import OPEN_RULE, check_endpoint, is_loopback, port_of
 from trishula_router.faults import MISSING
 
 ENVIRON = {"PORT": "4711", "WORD": "http", "ZERO": "0", "LONG": "9" * 5000, "ARABIC": "٣"}
@@ -25,6 +25,30 @@ def sentences(endpoint: object, base: Path = Path("/nowhere"), *, for_agents: bo
 @pytest.mark.parametrize("port", [1, 65535, "$PORT"])
 def test_what_can_be_listened_on_is_good(more: dict[str, Any], port: int | str) -> None:
     assert sentences({"type": "tcp", "port": port, "backlog": 1, "user_timeout": 0, **more}) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("127.0.0.1", "127.1.2.3", " 127.0.0.1 ", "::1", "[::1]", "localhost", "LOCALHOST")),
+        *((host, False) for host in ("", "0.0.0.0", "::", "10.0.0.1", "node.example", "127.1", "::ffff:127.0.0.1")),
+        *((host, False) for host in (None, MISSING, 1, "localhost.example", "2130706433")),
+    ],
+)
+def test_what_is_this_machine_alone(host: object, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize("more", [{}, {"interface": ""}, {"interface": "0.0.0.0"}, {"interface": "10.0.0.1"}])
+def test_what_is_open_beyond_this_machine_has_tls_or_is_on_a_trusted_network(more: dict[str, Any]) -> None:
+    endpoint = {"type": "tcp", "port": 8765, **more}
+    ways = {"base": Path("/nowhere"), "environ": ENVIRON, "for_agents": True}
+    (fault,) = check_endpoint(endpoint, "endpoint", trusted=False, **ways)  # type: ignore[arg-type]
+    assert fault.path == "endpoint.interface"
+    assert fault.rule == f"it must be an address of loopback, such as 127.0.0.1: {OPEN_RULE}"
+    assert list(check_endpoint(endpoint, "endpoint", trusted=True, **ways)) == []  # type: ignore[arg-type]
+    here = {**endpoint, "interface": "::1"}
+    assert list(check_endpoint(here, "endpoint", trusted=False, **ways)) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

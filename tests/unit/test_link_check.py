@@ -149,6 +149,13 @@ def test_each_pair_has_one_link_from_the_later_to_the_earlier(configs: dict[str,
             "with wss:",
         ),
         (
+            lambda config: link_of(config)["transport"]["endpoint"].update(host="10.0.0.1"),
+            f'{REALM}.rlinks[0].transport.url is "ws://127.0.0.1:8765/peer"; it must begin with wss:, because over ws: '
+            "a machine in between reads and changes all that nodes tell each other, whatever they prove; or, if nobody "
+            "else is on that network, write so into our component's extra, "
+            '"trusted_network": "why it is to be trusted"',
+        ),
+        (
             lambda config: link_of(config)["transport"]["endpoint"].update(port="8765"),
             f'{REALM}.rlinks[0].transport.endpoint.port is "8765"; it must be a port, from 1 to 65535',
         ),
@@ -159,6 +166,24 @@ def test_each_spoilt_link_has_its_sentence(
 ) -> None:
     change(configs["rushabdev"])
     assert [fault.sentence for fault in check_config(configs["rushabdev"], base=tmp_path)] == [sentence]
+
+
+@pytest.mark.parametrize("word", [True, "the nodes are on a VPN"])
+def test_an_operator_gives_its_word_for_a_network(configs: dict[str, Json], word: object, tmp_path: Path) -> None:
+    config = configs["rushabdev"]
+    link_of(config)["transport"]["endpoint"]["host"] = "10.0.0.1"
+    listener_of(config)["endpoint"]["interface"] = "0.0.0.0"
+    options_of(config)["trusted_network"] = word
+    assert check_config(config, base=tmp_path) == ()
+
+
+@pytest.mark.parametrize("word", [1, "", "  ", [], "two\nlines"])
+def test_what_is_no_word_is_refused(configs: dict[str, Json], word: object, tmp_path: Path) -> None:
+    config = configs["rushabdev"]
+    options_of(config)["trusted_network"] = word
+    (fault,) = check_config(config, base=tmp_path)
+    assert fault.path.endswith("extra.trusted_network")
+    assert fault.rule == "it must be true, false, or a sentence that says why the network is to be trusted"
 
 
 def test_a_node_alone_may_have_no_way_in_for_peers(configs: dict[str, Json], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from twisted.internet.task import Clock  # noqa: E402
 from trishula import uris  # noqa: E402
 from trishula_router.links import connecting  # noqa: E402
 from trishula_router.links.names import Names, travels_as_procedure, travels_as_topic  # noqa: E402
-from trishula_router.links.proving import _against as against  # noqa: E402
+from trishula_router.links.proving import _fault_of as fault_of  # noqa: E402
 
 REPORT = uris.procedure_of("agni", "report")
 NEWS = uris.topic_of("agni", "news")
@@ -135,8 +135,9 @@ def test_a_link_that_comes_up_step_by_step_is_given_its_time() -> None:
         reactor=SimpleNamespace(callLater=clock.callLater, addSystemEventTrigger=lambda *_: None),
         endpoint=lambda _: SimpleNamespace(connect=lambda factory: succeed(protocol)),
     )
+    told: Any = SimpleNamespace()
     client = connecting.LinkClient(
-        "agni", "realm1", {"endpoint": {}, "url": "ws://127.0.0.1:1"}, host, lambda up: None, lambda: 0.5
+        "agni", "realm1", {"endpoint": {}, "url": "ws://127.0.0.1:1"}, host, told, lambda up: None, lambda: 0.5
     )
     client.start()
     for _ in range(10):
@@ -156,21 +157,28 @@ def test_a_link_that_comes_up_step_by_step_is_given_its_time() -> None:
         (None, {"pubkey": b"a1" * 32}, "a peer says by its public key"),
         (None, {"pubkey": "a1" * 32, "challenge": "zz"}, "a peer proves its key and nothing else"),
         (None, {"pubkey": "a1" * 32, "certificates": []}, "a peer proves its key and nothing else"),
+        (None, {"pubkey": "a1" * 32, "challenge": "AA" * 32}, "a peer proves its key and nothing else"),
+        (None, {"pubkey": "a1" * 32, "challenge": b"aa" * 32}, "a peer proves its key and nothing else"),
         (None, {"pubkey": "a1" * 32, "channel_binding": "tls-unique"}, "a peer proves its key and nothing else"),
+        (None, {"pubkey": "a1" * 32, "challenge": "aa" * 32, "channel_binding": "x"}, "a peer proves its key and"),
+        (None, {"pubkey": "a1" * 32, "challenge": "aa" * 32, "channel_binding": []}, "a peer proves its key and"),
         (None, {"pubkey": "b2" * 32}, "this node doesn't know the key"),
         ("dc", {"pubkey": "a1" * 32}, "this node doesn't know the key by that name"),
     ],
 )
 def test_who_proves_nothing_is_not_asked_for_a_proof(authid: object, extra: object, begin: str) -> None:
-    told = against(authid, extra, {"a1" * 32: "agni"})
+    told = fault_of(authid, extra, {"a1" * 32: "agni"})
     assert told is not None
     assert told.startswith(begin)
 
 
 def test_a_peer_is_asked_for_its_proof() -> None:
     hello = {"pubkey": "a1" * 32, "trustroot": None, "challenge": None, "channel_binding": None}
-    assert against(None, hello, {"a1" * 32: "agni"}) is None
-    assert against("agni", hello, {"a1" * 32: "agni"}) is None
+    assert fault_of(None, hello, {"a1" * 32: "agni"}) is None
+    assert fault_of("agni", hello, {"a1" * 32: "agni"}) is None
+    for binding in (None, "tls-unique"):
+        asks = {"pubkey": "a1" * 32, "challenge": "aa" * 32, "channel_binding": binding}
+        assert fault_of(None, asks, {"a1" * 32: "agni"}) is None
 
 
 # -- what is at fault upstream -----------------------------------------------------------------------------------------

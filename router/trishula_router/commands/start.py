@@ -35,6 +35,7 @@ from trishula_router.commands.supervisor import (
 )
 from trishula_router.config_check import check_config, read_config_file
 from trishula_router.effective import Address, Json, address_of, effective_config, options_of, render_config
+from trishula_router.endpoint_check import OPEN_RULE, is_loopback
 from trishula_router.faults import ConfigError, Fault
 from trishula_router.launcher import worker_program
 from trishula_router.options import NodeConfig, parse_options
@@ -83,6 +84,10 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
         wanted = dataclasses.replace(
             written, host=written.host if listen is None else listen, port=written.port if port is None else port
         )
+        if wanted.certificate is None and not options.trusted_network and not is_loopback(wanted.host):
+            raise CommandFailed(
+                f"the node must not listen on {wanted.host or 'all addresses'}: {OPEN_RULE}", Exit.CONFIG
+            )
         supervisor = _start(raw, base, state_dir, wanted, speaks_json(ctx))
         if supervisor is not None:
             try:

@@ -10,13 +10,15 @@
 - it gives a TCP connection 10 s, in which a peer that was switched off may come back; here 2 (not reported);
 - it waits without end for a peer that took the connection and then answers nothing; here 20 s (not reported);
 - its near leg runs in the role ``trusted``, whose registrations the other links of the router take for the router's
-  own and forward again (issue 1894); here it is ``rlink``, like the far one.
+  own and forward again (issue 1894); here it is ``rlink``, like the far one;
+- it takes whoever listens at the peer's address for the peer, and begins to forward (not reported); here nothing goes
+  out before the listener has proved the key that this node's configuration has for the peer (:mod:`.proofs`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
 from autobahn.wamp.message import Interrupt
@@ -25,11 +27,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from trishula import uris
 from trishula.backoff import Backoff
 from trishula.carrying import Carrying, Road
 from trishula_router.links.bridge import Bridge
 from trishula_router.links.legs import Leg
-from trishula_router.links.proving import guard_peers
+from trishula_router.links.proofs import CHANNEL, CONNECTOR, LISTENER, Ends, channel_between, is_nonce
+from trishula_router.links.proving import ONE_SIDED
 from trishula_router.principals import LINK_ROLE
 
 __all__ = ["LinkClient", "install"]
@@ -56,11 +60,36 @@ _WEBSOCKET_OPTIONS = {
 }
 
 
-def install(random: Callable[[], float], lost: Callable[[str], object]) -> Callable[[str], Road | None]:
-    """Have the links of this router worker made by us, and those of its peers let in by us.
+class Told(Protocol):
+    """What is told of the links that this node makes."""
+
+    def proven(self, peer: str, how: str) -> None:
+        """The peer proved its key."""
+
+    def refused(self, peer: str | None, why: str) -> None:
+        """There is no link, because one of the two nodes refused it."""
+
+    def up(self, peer: str, how: str) -> None:
+        """The link carries all names that there are."""
+
+    def down(self, peer: str, why: str) -> None:
+        """The link broke."""
+
+
+def install(
+    node: str,
+    told: Told,
+    random: Callable[[], float],
+    new_nonce: Callable[[], str],
+    lost: Callable[[str], object],
+) -> Callable[[str], Road | None]:
+    """Have the links of this router worker made by us.
 
     Args:
+        node: this node's name.
+        told: of what becomes of them.
         random: spreads the attempts of peers that lost the same node.
+        new_nonce: 32 bytes of chance, in hexadecimal digits.
         lost: told the peer's name when a link broke.
 
     Returns:
@@ -80,19 +109,21 @@ def install(random: Callable[[], float], lost: Callable[[str], object]) -> Calla
             if not up:
                 lost(link_id)
 
-        clients[link_id] = LinkClient(link_id, config.realm, config.transport, _Host(manager), on_link, random)
+        host = _Host(manager, node, new_nonce)
+        clients[link_id] = LinkClient(link_id, config.realm, config.transport, host, told, on_link, random)
         clients[link_id].start()
         return succeed(link)
 
     RLinkManager.start_link = start_link
-    guard_peers()
     return lambda peer: clients[peer].road() if peer in clients else None
 
 
 class _Host:
     """What a link needs of the Crossbar worker that it runs in."""
 
-    def __init__(self, manager: Any) -> None:
+    def __init__(self, manager: Any, node: str, new_nonce: Callable[[], str]) -> None:
+        self.node = node
+        self.new_nonce = new_nonce
         self._manager = manager
         self._controller = manager.controller
         self.reactor: Any = self._controller._reactor
@@ -110,10 +141,19 @@ class _Host:
         answer: Deferred[str] = self._controller.call("crossbar.get_public_key")
         return answer
 
-    def sign(self, challenge: Any) -> Deferred[str]:
-        ask = ("crossbar.sign_challenge", challenge.method, challenge.extra, None, None)
-        answer: Deferred[str] = self._controller.call(*ask)
+    def sign(self, text: bytes) -> Deferred[bytes]:
+        answer: Deferred[bytes] = self._controller.call("crossbar.sign", text)
         return answer
+
+    def keys_of(self, peer: str) -> list[str]:
+        """The public keys that this node's configuration has for a peer: those with which it would be let in."""
+        keys: list[str] = []
+        # They are there: Crossbar starts the links when it has started the transports.
+        for transport in self._manager.realm.controller.transports.values():
+            path = transport.config.get("paths", {}).get(uris.PEER_PATH, {})
+            principals = path.get("auth", {}).get("cryptosign", {}).get("principals", {})
+            keys += principals.get(peer, {}).get("authorized_keys", [])
+        return keys
 
     def embed(self, leg: Leg, peer: str) -> None:
         factory = self._manager.realm.controller._router_session_factory
@@ -131,6 +171,7 @@ class LinkClient:
         realm: the peer's.
         transport: where it listens: Crossbar's configuration of a connecting WebSocket transport.
         host: the worker.
+        told: of what becomes of it.
         on_link: told with True when the link carries all names that there are, with False when it broke.
         random: spreads the attempts.
     """
@@ -141,12 +182,14 @@ class LinkClient:
         realm: str,
         transport: dict[str, Any],
         host: _Host,
+        told: Told,
         on_link: Callable[[bool], object],
         random: Callable[[], float],
     ) -> None:
         self.peer = peer
         self.realm = realm
         self.host = host
+        self.told = told
         self._on_link = on_link
         self._random = random
         self._endpoint = host.endpoint(transport["endpoint"])
@@ -209,6 +252,12 @@ class LinkClient:
             self._trouble = why
             log.warn("no link to {peer}: {why}; it is tried again until it works", peer=self.peer, why=why)
 
+    def refused(self, why: str) -> None:
+        """One of the two refused the link: have it put on record, once for each cause."""
+        if why != self._trouble:
+            self._trouble = why
+            self.told.refused(self.peer, why)
+
     def joined(self, far: FarLeg) -> None:
         """The peer let us in."""
         self._step()
@@ -226,6 +275,7 @@ class LinkClient:
             self._wait_no_more()
             self._up, self._trouble = True, ""
             log.warn("the link to {peer} is up", peer=self.peer)
+            self.told.up(self.peer, "this node made it")
             self._on_link(True)
 
     def _half_up(self, far: FarLeg, failure: Failure) -> None:
@@ -244,6 +294,7 @@ class LinkClient:
         if self._up:
             self._up = False
             log.warn("the link to {peer} broke: {why}", peer=self.peer, why=why)
+            self.told.down(self.peer, why)
             self._on_link(False)
         elif not self._trouble:
             self.trouble(why)
@@ -283,36 +334,99 @@ class _Embedded:
         return getattr(self._inner, name)
 
 
+class Unproven(Exception):
+    """Whoever listens at the peer's address did not prove to be the peer; the text says what it did."""
+
+
 class FarLeg(Leg):
-    """The end in the peer's router: a WebSocket client that proves by the node's key who it is."""
+    """The end in the peer's router: a WebSocket client that proves by the node's key who it is.
+
+    It says nothing but its public key and a nonce before whoever listens has proved the peer's key.
+    """
 
     def __init__(self, client: LinkClient) -> None:
         super().__init__(client.realm, client.peer)
         self._client = client
+        self._key = ""
+        self._nonce = client.host.new_nonce()
+        self._was_asked = self._is_proven = self._is_in = False
 
     async def onConnect(self) -> None:
-        """Say which key is ours; the peer knows by it who we are."""
-        key = await self._client.host.public_key()
+        """Say which key is ours; the peer knows by it who we are. And ask for a proof of its own."""
+        self._key = await self._client.host.public_key()
         if self._transport is None:
             return
-        # Not bound to the TLS channel, as upstream does: TLS 1.3 has no tls-unique, and where a proxy ends the TLS the
-        # peer sees another channel. Whom we talk to says the certificate.
-        extra = {"pubkey": key, "trustroot": None, "challenge": None, "channel_binding": None}
+        binding = None if self._channel() is None else CHANNEL
+        extra = {"pubkey": self._key, "challenge": self._nonce, "channel_binding": binding}
         self.join(self.config.realm, authmethods=["cryptosign"], authextra=extra)
 
+    def _channel(self) -> bytes | None:
+        """The id of our TLS channel; ``None`` without TLS."""
+        found = (self._transport.transport_details.channel_id or {}).get(CHANNEL)
+        return found if isinstance(found, bytes) else None
+
     async def onChallenge(self, challenge: Any) -> str:
-        """Prove it."""
-        return await self._client.host.sign(challenge)
+        """Look at the proof of whoever listens, and only then give ours.
+
+        Raises:
+            Unproven: if it is none.
+        """
+        ends = self._ends_of(challenge)
+        if not ends.is_signed(LISTENER, challenge.extra.get("signature")):
+            raise Unproven(f"whoever listens at its address could not prove the key of {self.peer}")
+        self._client.told.proven(self.peer, "so did this node")
+        proof = (await self._client.host.sign(ends.text(CONNECTOR))).hex()
+        self._is_proven = True
+        return proof
+
+    def _ends_of(self, challenge: Any) -> Ends:
+        was_asked, self._was_asked = self._was_asked, True
+        extra = challenge.extra if isinstance(challenge.extra, dict) else {}
+        if was_asked or challenge.method != "cryptosign" or not is_nonce(extra.get("challenge")):
+            raise Unproven("whoever listens at its address asked for something else than the proof of a key")
+        known = self._client.host.keys_of(self.peer)
+        key = extra.get("pubkey")
+        if key not in known:
+            raise Unproven(
+                f"whoever listens at its address proved nothing, or has another key than {self.peer}, whose key stands "
+                f"in this node's configuration, below paths.{uris.PEER_PATH}.auth.cryptosign.principals; if it is "
+                "another one by now: `trishula node keys` there prints it"
+            )
+        own, reply = self._channel(), extra.get("channel_binding")
+        channel = channel_between(own is not None, own if reply == CHANNEL else None)
+        return Ends(self.peer, self._client.host.node, key, self._key, extra["challenge"], self._nonce, channel)
+
+    def onWelcome(self, welcome: Any) -> str | None:
+        """Nobody is our peer who lets us in without having proved its key."""
+        if self._is_proven:
+            return None
+        self._client.refused(f"whoever listens at its address let this node in and proved no key of {self.peer}")
+        # When it has been told so.
+        self._client.host.reactor.callLater(0, self.disconnect)
+        return "this node links to nobody without a proof"
+
+    def onUserError(self, fail: Any, msg: str) -> None:
+        """Log a fault of ours; that somebody proved nothing is told otherwise."""
+        if not isinstance(fail.value, Unproven):
+            super().onUserError(fail, msg)
 
     def onJoin(self, details: Any) -> None:
         """We are in."""
+        self._is_in = True
         self._transport.pulse.begin(0.0)
         self._client.joined(self)
 
     def onLeave(self, details: Any) -> None:
         """The session ended: by the peer's word, or with the connection."""
         if details.reason != "wamp.close.transport_lost":
-            self._client.trouble(f"{details.reason}: {details.message}")
+            is_our_word = self._was_asked and not self._is_proven
+            why = str(details.message) if is_our_word else f"{details.reason}: {details.message}"
+            if not self._was_asked and ONE_SIDED in str(details.message):
+                why += (
+                    f"; {self.peer} is of a release that can't prove its own key, and nothing is said to a node that "
+                    "can't: bring that node to this release first"
+                )
+            (self._client.trouble if self._is_in else self._client.refused)(why)
         if self._transport is not None:
             self.disconnect()
 

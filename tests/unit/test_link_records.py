@@ -1,0 +1,59 @@
+"""What becomes of links is on record; who is refused again and again doesn't fill the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trishula_router.journal import Kind
+from trishula_router.link_records import LinkRecords
+
+
+class Desk:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.written: list[dict[str, Any]] = []
+        self.records = LinkRecords(self._note, lambda: self.now_s)
+
+    def _note(self, kind: Kind, facts: Mapping[str, Any]) -> None:
+        assert kind is Kind.LINK
+        self.written.append(dict(facts))
+
+
+def test_each_event_is_one_record() -> None:
+    desk = Desk()
+    desk.records.proven("agni", "so did this node")
+    desk.records.up("agni", "this node made it")
+    desk.records.replaced("agni", "it was silent")
+    desk.records.refused("agni", "no")
+    desk.records.down("agni", "it broke")
+    assert [(one["peer"], one["event"], one["detail"]) for one in desk.written] == [
+        ("agni", "proven", "so did this node"),
+        ("agni", "up", "this node made it"),
+        ("agni", "replaced", "it was silent"),
+        ("agni", "refused", "no"),
+        ("agni", "down", "it broke"),
+    ]
+
+
+def test_refusals_beyond_a_few_are_counted_by_peer_and_the_latest_is_told() -> None:
+    desk = Desk()
+    for number in range(1000):
+        desk.records.refused(None, f"no {number}")
+    assert [one["detail"] for one in desk.written] == [f"no {number}" for number in range(5)]
+    desk.records.refused("agni", "its own count")
+    assert desk.written[-1] == {"peer": "agni", "event": "refused", "detail": "its own count"}
+    desk.now_s = 5.0
+    desk.records.flush()
+    assert len(desk.written) == 6
+    desk.now_s = 11.0
+    desk.records.flush()
+    assert desk.written[-1] == {"peer": "a stranger", "event": "refused", "detail": "no 999", "more": 994}
+    desk.records.flush()
+    assert len(desk.written) == 7
+
+
+def test_a_long_reason_is_cut() -> None:
+    desk = Desk()
+    desk.records.refused("agni", "x" * 10_000)
+    assert len(desk.written[0]["detail"]) == 500
