@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from trishula_router.links.proofs import CONNECTOR, Ends, channel_between
 
 __all__ = [
     "ABORT",
+    "Answer",
     "AUTHENTICATE",
     "CALL",
     "CHALLENGE",
@@ -48,6 +49,8 @@ PUBLISH, PUBLISHED, SUBSCRIBE, SUBSCRIBED, CALL, RESULT, REGISTER, REGISTERED = 
 TIMEOUT_S = 10.0
 
 Message = list[Any]
+#: What is said to a message, now or later.
+Answer = Callable[[Message], list[Message] | Coroutine[Any, Any, list[Message]]]
 _ROLES: dict[str, Any] = {role: {} for role in ("caller", "callee", "publisher", "subscriber")}
 
 
@@ -84,8 +87,15 @@ class _Playing(WebSocketServerProtocol):  # type: ignore[misc]
         listener: FakeListener = self.factory.listener
         message = msgpack.unpackb(payload)
         listener.heard.append(message)
-        for answer in listener.answer(message):
-            self.sendMessage(msgpack.packb(answer), isBinary=True)
+        said = listener.answer(message)
+        if isinstance(said, list):
+            self._say(said)
+        else:
+            Deferred.fromCoroutine(said).addCallback(self._say)
+
+    def _say(self, messages: list[Message]) -> None:
+        for message in messages:
+            self.sendMessage(msgpack.packb(message), isBinary=True)
 
 
 class FakeListener:
@@ -99,7 +109,7 @@ class FakeListener:
         heard: all messages that came.
     """
 
-    def __init__(self, port: int, answer: Callable[[Message], list[Message]]) -> None:
+    def __init__(self, port: int, answer: Answer) -> None:
         from twisted.internet import reactor
 
         self.heard: list[Message] = []
