@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from twisted.internet.task import deferLater
 
+from tests.support.certificates import Issuer
 from tests.support.cluster import Cluster
 from tests.support.peers import (
     ABORT,
@@ -30,6 +31,8 @@ from tests.support.peers import (
 from tests.support.plain import join
 from tests.support.reactor import on_reactor
 from trishula import uris
+from trishula_router.config_check import read_config_file
+from trishula_router.effective import listener_of, render_config
 from trishula_router.links.proofs import CONNECTOR, LISTENER, Ends
 from trishula_router.node_key import read_public_key
 
@@ -262,3 +265,49 @@ async def test_who_proves_a_key_in_an_old_connection_proves_nothing_in_a_new_one
     assert (await second.receive())[0] == WELCOME
     second.hang_up()
     assert "Traceback" not in pair.agni.log()
+
+
+@on_reactor
+async def test_a_link_over_tls_is_bound_to_its_channel(tmp_path: Path) -> None:
+    root = Issuer("root")
+    root.leaf("localhost").write(tmp_path / "node.crt", tmp_path / "node.key")
+    root.write(tmp_path / "root.crt")
+    pair = Pair(tmp_path)
+    for name in ("agni", "rushabdev"):
+        file = tmp_path / f"{name}.json"
+        config = read_config_file(file)
+        if name == "agni":
+            listener_of(config)["endpoint"] |= {"tls": {"key": "node.key", "certificate": "node.crt"}}
+        else:
+            transport = config["workers"][0]["realms"][0]["rlinks"][0]["transport"]
+            transport["url"] = f"wss://localhost:{pair.agni.port}/peer"
+            transport["endpoint"]["tls"] = {"hostname": "localhost", "ca_certificates": ["root.crt"]}
+        file.write_text(render_config(config))
+    try:
+        pair.agni.start()
+        pair.rushabdev.start()
+        pair.rushabdev.wait_log("the link to agni is up")
+        pair.rushabdev.wait_log("the node agni is there")
+        links = await pair.links("rushabdev")
+        assert [one["detail"] for one in links if one["event"] == "proven"] == ["so did this node; TLS"]
+        # What a proxy that ends the TLS would make of it: the listener sees a channel of its own, and signs it.
+        pair.rushabdev.stop()
+        key, nonce = NodeKey.stolen(pair.rushabdev.state_dir), os.urandom(32).hex()
+        for binding in ("tls-unique", None):
+            other = await intrude(pair.agni.url, trusting=tmp_path / "root.crt")
+            other.hello(pubkey=key.public, challenge=nonce, channel_binding=binding)
+            extra = (await other.receive())[2]
+            assert extra["channel_binding"] == binding
+            known = ("agni", "rushabdev", pair.keys["agni"], key.public, extra["challenge"], nonce)
+            # Only the true channel is signed: neither "none" nor another one, whatever was asked for.
+            signed = [
+                channel
+                for channel in ("no TLS", "TLS up to a proxy", "00" * 32)
+                if Ends(*known, channel).is_signed(LISTENER, extra["signature"])
+            ]
+            assert signed == ([] if binding else ["no TLS"])
+            other.send(AUTHENTICATE, key.sign(Ends(*known, "00" * 32).text(CONNECTOR)), {})
+            assert (await other.receive())[0] == ABORT
+            other.hang_up()
+    finally:
+        pair.cluster.stop()

@@ -16,7 +16,8 @@ from autobahn.twisted.websocket import (
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred, DeferredQueue
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.ssl import Certificate, optionsForClientTLS
 
 from trishula import uris
 from trishula_router.links.proofs import CONNECTOR, Ends, channel_between
@@ -193,14 +194,18 @@ class Intruder:
         self._protocol.transport.abortConnection()
 
 
-async def intrude(url: str) -> Intruder:
-    """Connect to the path of the peers at the node with that URL."""
+async def intrude(url: str, trusting: Path | None = None) -> Intruder:
+    """Connect to the path of the peers at the node with that URL; over TLS if that file names whom to trust."""
     from twisted.internet import reactor
 
     address = url.removesuffix(uris.WEBSOCKET_PATH) + uris.PEER_PATH
     factory = WebSocketClientFactory(address, protocols=["wamp.2.msgpack"])
     factory.protocol, factory.opened, factory.heard = _Coming, Deferred(), DeferredQueue()
     port = int(url.rpartition(":")[2].partition("/")[0])
-    await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(factory)
+    endpoint: Any = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+    if trusting is not None:
+        authority = Certificate.loadPEM(trusting.read_bytes())
+        endpoint = wrapClientTLS(optionsForClientTLS("localhost", trustRoot=authority), endpoint)
+    await endpoint.connect(factory)
     protocol = await factory.opened.addTimeout(TIMEOUT_S, cast(Any, reactor))
     return Intruder(protocol)

@@ -374,7 +374,7 @@ class FarLeg(Leg):
         ends = self._ends_of(challenge)
         if not ends.is_signed(LISTENER, challenge.extra.get("signature")):
             raise Unproven(f"whoever listens at its address could not prove the key of {self.peer}")
-        self._client.told.proven(self.peer, "so did this node")
+        self._client.told.proven(self.peer, ends.told)
         proof = (await self._client.host.sign(ends.text(CONNECTOR))).hex()
         self._is_proven = True
         return proof

@@ -32,6 +32,7 @@ __all__ = ["CHANNEL", "CONNECTOR", "LISTENER", "Ends", "channel_between", "is_no
 LISTENER, CONNECTOR = "listener", "connector"
 #: The one kind of TLS channel id: Autobahn's, the SHA-256 of the connector's Finished message.
 CHANNEL = "tls-unique"
+_NO_TLS, _TO_PROXY = "no TLS", "TLS up to a proxy"
 _USE = "trishula: proof of a linked node, 1"
 _NONCE = re.compile(r"[0-9a-f]{64}\Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
@@ -50,8 +51,8 @@ def channel_between(asked: bool, seen: bytes | None) -> str:
         seen: the id of the listener's TLS channel; ``None`` if it has none.
     """
     if not asked:
-        return "no TLS"
-    return "TLS up to a proxy" if seen is None else seen.hex()
+        return _NO_TLS
+    return _TO_PROXY if seen is None else seen.hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,11 @@ class Ends:
     listener_nonce: str
     connector_nonce: str
     channel: str
+
+    @property
+    def told(self) -> str:
+        """What was proved over which road, in words."""
+        return f"so did this node; {self.channel if self.channel in (_NO_TLS, _TO_PROXY) else 'TLS'}"
 
     def text(self, part: str) -> bytes:
         """What the end with that part signs. Names, keys and nonces have no line breaks, so it can be read one way."""

@@ -94,7 +94,7 @@ def guard_peers(
             else:
                 is_signed = self._ends.is_signed(CONNECTOR, signature)
                 answer = self._accept() if is_signed else Deny(message="the proof is not this connection's")
-                how = "so did this node"
+                how = self._ends.told
             if not isinstance(answer, Accept):
                 return self._deny(f"it could not prove its key: {getattr(answer, 'message', None)}")
             peer = self._peer or ""
