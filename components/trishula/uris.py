@@ -24,8 +24,10 @@ A WebSocket library answers pings by itself, and must: a node pings a client tha
 the connection after 2 s more without a byte; behind each stretch of a large message it sends a ping (12 bytes), and
 the next stretch when that is answered. A large message comes in fragments. A client that wants to notice a dead node
 pings it in turn, best when it has heard nothing for 1.5 s. Who is connected has 5 s for each step of joining
-(``limits.handshake``). Of a client for which more than ``limits.connection_queue`` (16 MiB) waits the connection is
-ended, with code 1008 and a reason; a quarter of that is what is delivered without an ack, but for one message more.
+(``limits.handshake``), and is ended early where very many come from its address and don't join
+(``limits.strangers_per_address``): it may come again at once. Of a client for which more than
+``limits.connection_queue`` (16 MiB) waits the connection is ended, with code 1008 and a reason; a quarter of that is
+what is delivered without an ack, but for one message more.
 
 Mailbox (caller: any agent; each acts only for its own mailboxes):
 

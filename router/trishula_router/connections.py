@@ -5,6 +5,9 @@ for a client that doesn't read has no bound, and pings go out each second to eac
 as many. :func:`guard_connections` has Crossbar make connections of our class, and our :class:`Connections` look after
 them twice a second, all in one round: a timer for each of 2,000 connections would cost more than their messages.
 
+Twisted takes as many connections in one turn of the reactor as wait, and all others wait as long: 1,000 that come at
+once hold up every agent for a tenth of a second. :func:`accept_few` has it take some, and then see to everybody.
+
 It reaches into names of Crossbar (``router.protocol.WampWebSocketServerFactory.protocol``), of Twisted's web server
 (``HTTPChannel._handlingRequest``) and sockets (``_tempDataBuffer``, ``writeSomeData``), and of Autobahn
 (``_session._session_id``, ``sendCloseFrame``, ``current_frame``); if Crossbar's class is not as expected, nothing is
@@ -13,18 +16,21 @@ changed.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from twisted.logger import Logger
 
 from trishula.carrying import Carrying, Road
+from trishula_router.addresses import Proxies, one_of, peer_text
 from trishula_router.clock import Clock
 from trishula_router.limits import Limits
 from trishula_router.principals import LINK_ROLE
-from trishula_router.strangers import Step, Strangers
+from trishula_router.strangers import Step, Strangers, room_for
 
-__all__ = ["Connections", "answer_to_ping", "guard_connections", "write_soon"]
+__all__ = ["Connections", "accept_few", "answer_to_ping", "guard_connections", "write_soon"]
 
 log = Logger()
 
@@ -38,6 +44,8 @@ _STALLED_S = 60.0
 _TELL_EACH_S = 60.0
 #: What waits for a linked node is bounded by what the peers acknowledge; this bound is for a peer that runs wild.
 _LINK_FACTOR = 8
+#: So many connections are taken in one turn of the reactor.
+_ACCEPTED_AT_ONCE = 8
 #: The reason of a close frame is at most so long.
 _REASON_BYTES = 123
 _POLICY_VIOLATION = 1008
@@ -57,14 +65,27 @@ class Connections:
         limits: how many strangers, for how long, and how much is queued for one connection.
         clock: timers.
         ended: told the agent, the sentence: whom we have ended because it reads too slowly.
+        proxies: who may say for whom a connection is.
+        descriptors: how many the process can open beside those that it has.
     """
 
-    def __init__(self, limits: Limits, clock: Clock, ended: Callable[[str, str], object]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        ended: Callable[[str, str], object],
+        proxies: Proxies,
+        descriptors: int,
+    ) -> None:
         self.seconds = clock.seconds
+        self.proxies = proxies
+        self._descriptors = descriptors
         self._limits = limits
         self._clock = clock
         self._ended = ended
-        self._strangers = Strangers(limits.handshake_s, limits.strangers)
+        self._strangers = Strangers(limits.handshake_s, limits.strangers_per_address)
+        #: By its transport, what is no WebSocket yet.
+        self.arrivals: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._members: set[Any] = set()
         self._ended_slow = self._ended_strangers = 0
         # Of the latter, how many the log has told of; when it may tell again; and why the last one was ended.
@@ -94,12 +115,14 @@ class Connections:
 
     def came(self, connection: Any, step: Step) -> None:
         """Somebody came."""
-        self._strangers.came(connection, step, self.seconds())
-        if self._strangers.one_too_many() is not None:
-            # Some may have joined since the last round.
-            self._look_at_strangers()
-            while (oldest := self._strangers.one_too_many()) is not None:
-                self._dismiss(oldest, "there are more that have not joined than limits.strangers allows")
+        address = None if connection.address is None else one_of(connection.address)
+        self._strangers.came(connection, step, self.seconds(), address)
+        most = min(self._limits.strangers, room_for(self._descriptors, len(self._members)))
+        while (found := self._strangers.one_too_many(address, most)) is not None:
+            oldest, limit = found
+            # It may have joined, or be gone, since the last round.
+            if self._look_at(oldest) is not None:
+                self._dismiss(oldest, f"there are more that have not joined than {limit} allows, or descriptors do")
 
     def left(self, connection: Any) -> None:
         """Its socket is closed."""
@@ -131,15 +154,22 @@ class Connections:
     def _look_at_strangers(self) -> None:
         now_s = self.seconds()
         for connection in self._strangers:
-            step, heard_s = connection.progress()
-            if step is None:
-                self._strangers.went(connection)
-            elif step is Step.JOINED:
-                self._strangers.went(connection)
-                self._members.add(connection)
-                connection.pulse.begin(now_s)
-            elif (why := self._strangers.overdue(connection, step, heard_s, now_s)) is not None:
+            found = self._look_at(connection)
+            if found is not None and (why := self._strangers.overdue(connection, *found, now_s)) is not None:
                 self._dismiss(connection, why)
+
+    def _look_at(self, connection: Any) -> tuple[Step, float] | None:
+        """How far a stranger has come by now, and when it was heard last; ``None``: it is no stranger any more."""
+        step, heard_s = connection.progress()
+        if step is None:
+            self._strangers.went(connection)
+        elif step is Step.JOINED:
+            self._strangers.went(connection)
+            self._members.add(connection)
+            connection.pulse.begin(self.seconds())
+        else:
+            return step, heard_s
+        return None
 
     def _look_at_members(self) -> None:
         now_s = self.seconds()
@@ -189,6 +219,27 @@ def role_of(connection: Any) -> object:
     return None if session is None else session._authrole
 
 
+def accept_few(port: Any) -> bool:
+    """Have the listening sockets of this process take few connections in one turn of the reactor.
+
+    Args:
+        port: Twisted's class of them.
+
+    Returns:
+        Whether it is as expected; if not, nothing was changed.
+    """
+    read = getattr(port, "doRead", None)
+    if not callable(read) or "numberAccepts" not in inspect.getsource(read):
+        return False
+
+    def do_read(self: Any) -> None:
+        self.numberAccepts = min(self.numberAccepts, _ACCEPTED_AT_ONCE)
+        read(self)
+
+    port.doRead = do_read
+    return True
+
+
 def write_soon(transport: Any, data: bytes) -> None:
     """Write a few bytes, at once if nothing waits before them: Twisted asks the kernel three times otherwise."""
     if getattr(transport, "_tempDataBuffer", None) == [] and not transport.dataBuffer and not transport.disconnecting:
@@ -213,19 +264,31 @@ def answer_to_ping(data: bytes) -> bytes | None:
 class _Arrival:
     """A connection that is not a WebSocket yet: Twisted's web server has it."""
 
-    def __init__(self, protocol: Any) -> None:
-        self._protocol = protocol
+    def __init__(self, channel: Any, address: str | None, connections: Connections) -> None:
+        self._channel = channel
+        self._connections = connections
+        self.address = address
+        # Of this one channel; a WebSocket takes its place, and then it hears of nothing any more.
+        self._made, channel.makeConnection = channel.makeConnection, self._make
+        self._lost, channel.connectionLost = channel.connectionLost, self._lose
+
+    def _make(self, transport: Any) -> None:
+        self._connections.arrivals[transport] = self
+        self._made(transport)
+
+    def _lose(self, *args: Any) -> None:
+        self._connections.left(self)
+        self._lost(*args)
 
     def progress(self) -> tuple[Step | None, float]:
-        """How far it has come; ``None`` if it is gone or a WebSocket by now."""
-        channel = self._protocol._channel
-        if not _is_open(channel.transport):
+        """How far it has come; ``None`` if it is gone."""
+        if not _is_open(self._channel.transport):
             return None, 0.0
-        return Step.ASKED if getattr(channel, "_handlingRequest", False) else Step.ARRIVED, 0.0
+        return Step.ASKED if getattr(self._channel, "_handlingRequest", False) else Step.ARRIVED, 0.0
 
     def dismiss(self) -> None:
         """End it."""
-        self._protocol._channel.transport.abortConnection()
+        self._channel.transport.abortConnection()
 
 
 def _is_open(transport: Any) -> bool:
@@ -256,7 +319,10 @@ def guard_connections(connections: Connections, crossbar_protocol: Any, site: An
     def build_protocol(self: Any, address: Any) -> Any:
         protocol = build(self, address)
         if hasattr(protocol, "_channel"):
-            connections.came(_Arrival(protocol), Step.ARRIVED)
+            host = getattr(address, "host", None)
+            # A proxy brings many, and says for whom with the request.
+            known = isinstance(host, str) and not connections.proxies.has(host)
+            connections.came(_Arrival(protocol._channel, host if known else None, connections), Step.ARRIVED)
         return protocol
 
     crossbar_protocol.WampWebSocketServerFactory.protocol = _class_of(base, connections)
@@ -272,13 +338,32 @@ def _class_of(base: Any, connections: Connections) -> Any:
         look_at_s = 0.0
         # Autobahn sets it when the WebSocket is open.
         current_frame: Any = _NOTHING_YET
+        #: Where it comes from; ``None`` if that can't be known.
+        address: str | None = None
         _stranger_bytes = _STRANGER_BYTES
 
         def onOpen(self) -> None:
             # The operator's options, in s: of silence before a ping, and after it.
             self.carry(connections.seconds, self.factory.autoPingInterval, self.factory.autoPingTimeout)
+            self._find_address()
+            connections.left(connections.arrivals.pop(self.transport, None))
             connections.came(self, Step.OPENED)
             super().onOpen()
+
+        def _find_address(self) -> None:
+            peer = self.transport.getPeer()
+            host = getattr(peer, "host", None)
+            if not isinstance(host, str):
+                return
+            forwarded_for = self.http_headers.get("x-forwarded-for")
+            self.address = address = connections.proxies.address_of(host, forwarded_for)
+            if address != host:
+                # What Crossbar and Autobahn tell of it, and what our authenticator is told.
+                self.peer = peer_text(address, peer.port)
+                self._transport_details.peer = self.peer
+            elif connections.proxies.has(host):
+                # Many come through it, and this one it names nobody for.
+                self.address = None
 
         def dataReceived(self, data: bytes) -> None:
             if self._stranger_bytes:

@@ -30,7 +30,7 @@ from autobahn.wamp import message, serializer, websocket
 from autobahn.wamp.exception import ApplicationError, ProtocolError
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from autobahn.wamp.types import CallDetails, ComponentConfig, PublishOptions, RegisterOptions, SessionDetails
-from twisted.internet import reactor
+from twisted.internet import reactor, tcp
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web import server
@@ -42,15 +42,17 @@ from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
 from trishula.names import Address
 from trishula.surroundings import use_monotonic_timers
 from trishula.texts import show_value
+from trishula_router.addresses import Proxies, address_in
 from trishula_router.agents_file import KEPT_FILE, AgentsFileError
 from trishula_router.answers import guard_answers
-from trishula_router.connections import Connections, guard_connections
+from trishula_router.connections import Connections, accept_few, guard_connections
 from trishula_router.direct_authorizer import Authorize, answer_directly
 from trishula_router.direct_calls import DirectCalls, Serve
 from trishula_router.direct_events import DirectEvents
 from trishula_router.expulsion import expel
 from trishula_router.faults import ConfigError
 from trishula_router.frames import guard_frames
+from trishula_router.launcher import allow_files, descriptors_left
 from trishula_router.links.connecting import install
 from trishula_router.links.offering import making_way, offer_names
 from trishula_router.links.proving import guard_peers
@@ -235,7 +237,17 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         from crossbar.router import protocol
         from crossbar.webservice import base, static
 
-        connections = Connections(node.config.limits, reactor, node.ended_slow_reader)
+        # Under "crossbar start" nobody has asked for more yet.
+        allow_files()
+        connections = Connections(
+            node.config.limits,
+            reactor,
+            node.ended_slow_reader,
+            Proxies(node.config.proxies),
+            descriptors_left(),
+        )
+        if not accept_few(tcp.Port):
+            log.warn("this Twisted is built otherwise than expected: many who come at once hold everybody up")
         if guard_connections(connections, protocol, Site):
             node.connections = connections.told
             node.peering.road_to = lambda peer: self._made_links(peer) or connections.road_to(peer)
@@ -309,7 +321,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
     def _on_join(self, details: Mapping[str, Any]) -> None:
         assert self._node is not None
         if details.get("authrole") in (AGENT_ROLE, OPERATOR_ROLE):
-            self._node.session_joined(details["authid"], details["session"], details["authrole"])
+            address = address_in((details.get("transport") or {}).get("peer"))
+            self._node.session_joined(details["authid"], details["session"], details["authrole"], address)
         elif details.get("authrole") == LINK_ROLE and details.get("authmethod") == "cryptosign":
             # The near legs of our own links have no key to prove.
             self._links[details["session"]] = details["authid"]

@@ -53,7 +53,7 @@ class Kind(StrEnum):
     NODE_STARTED = "node_started"  # {node, version, pid}
     NODE_STOPPED = "node_stopped"  # {node}: absent after a crash
     RESTORED = "restored"  # {epoch, former_epoch}: the store was put in place from a backup
-    JOINED = "joined"  # {agent, session, role, instance?, capabilities}
+    JOINED = "joined"  # {agent, session, role, address?}: address = where it came from; see addresses.py
     LEFT = "left"  # {agent, session, reason}
     TAKEN_OVER = "taken_over"  # {agent, address, session, by, host?}
     REFUSED = "refused"  # {agent, error, detail, more?}: more = how many before it were not noted one by one

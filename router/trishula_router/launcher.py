@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-__all__ = ["allow_files", "main", "worker_program"]
+__all__ = ["allow_files", "descriptors_left", "main", "worker_program"]
 
 _WORKER_MODULE = "crossbar.worker.main"
 #: Ethereum key files, which Crossbar's imports load for its blockchain parts: 0.3 s for constants of elliptic curves.
@@ -91,6 +91,13 @@ def allow_files() -> None:
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
                 return
+
+
+def descriptors_left() -> int:
+    """How many files this process can open beside those that it has."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    # Without a limit there are as many as anybody can use.
+    return (_OPEN_FILES[0] if most == resource.RLIM_INFINITY else most) - len(os.listdir("/dev/fd"))
 
 
 def _die_with_parent() -> None:

@@ -28,6 +28,7 @@ class Limits:
         connections: how many sessions one agent has at a time.
         connection_queue_bytes: how much waits for one connection that reads slowly; beyond it the connection is ended.
         strangers: how many connections there are that have not joined.
+        strangers_per_address: how many of them from one address.
         handshake_s: how long each step of a join may take.
         subscriptions: how many one session has; see :mod:`.quotas` for what an agent with all its sessions has.
         registrations: how many procedures one session registers.
@@ -53,6 +54,7 @@ class Limits:
     connections: int = 100
     connection_queue_bytes: int = 16 * 1024 * 1024
     strangers: int = 4096
+    strangers_per_address: int = 1024
     handshake_s: float = 5.0
     # Ten times what the largest honest agent was seen with, or more; all of them together take some ten megabytes.
     subscriptions: int = 1000
@@ -81,6 +83,7 @@ def parse_limits(section: Section) -> Limits:
         connections=section.count("connections", 100, 1, 65_536),
         connection_queue_bytes=section.size_bytes("connection_queue", "16 MiB", "128 KiB", "16 GiB"),
         strangers=section.count("strangers", 4096, 1, 1_000_000),
+        strangers_per_address=section.count("strangers_per_address", 1024, 1, 1_000_000),
         handshake_s=section.duration_s("handshake", "5s", "100ms", "10m"),
         subscriptions=section.count("subscriptions", 1000, 1, 1_000_000),
         registrations=section.count("registrations", 1000, 1, 1_000_000),

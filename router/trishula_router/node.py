@@ -488,11 +488,12 @@ class Node:
             raise
         return answer
 
-    def session_joined(self, agent: str, session: int, role: str) -> None:
-        """A client joined as an agent."""
+    def session_joined(self, agent: str, session: int, role: str, address: str | None = None) -> None:
+        """A client joined as an agent, from an address."""
         self.admission.joined(agent, session, self.now() / 1000)
         self.directory.joined(agent, session, self.now())
-        self.note(Kind.JOINED, {"agent": agent, "session": session, "role": role})
+        facts = {"agent": agent, "session": session, "role": role}
+        self.note(Kind.JOINED, facts if address is None else {**facts, "address": address})
 
     def session_left(self, session: int) -> None:
         """A client's session is gone."""

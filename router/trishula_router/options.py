@@ -20,6 +20,7 @@ from pathlib import Path
 from trishula.backoff import Backoff
 from trishula.homes import expanded
 from trishula.names import AGENT_RULE, is_agent_name
+from trishula_router.addresses import PROXY_RULE, is_network
 from trishula_router.faults import MISSING, ConfigError, Fault, Section
 from trishula_router.limits import Limits, parse_limits
 
@@ -90,6 +91,7 @@ class NodeConfig:
         peers: the names of the nodes that this one is linked with; none if it is alone.
         trusted_network: whether the operator says that nobody reads or changes what passes between this node and
             its clients and peers, so that it may do without TLS.
+        proxies: the addresses of reverse proxies, and networks of them, whose ``X-Forwarded-For`` is believed.
     """
 
     node: str
@@ -101,6 +103,7 @@ class NodeConfig:
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     peers: tuple[str, ...] = ()
     trusted_network: bool = False
+    proxies: tuple[str, ...] = ()
 
 
 def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> NodeConfig:
@@ -128,12 +131,13 @@ def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> Node
     if node in peers:
         top.fault(f"peers[{peers.index(node)}]", node, "it must be another node's name than this one's own")
     trusted = top.word("trusted_network", "true, false, or a sentence that says why the network is to be trusted")
+    proxies = top.names("proxies", PROXY_RULE, is_network)
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
     state_dir = (base / paths["state"]).absolute()
     agents_path = state_dir / paths["agents_file"]
-    return NodeConfig(node, state_dir, agents_path, limits, delivery, presence, retention, peers, trusted)
+    return NodeConfig(node, state_dir, agents_path, limits, delivery, presence, retention, peers, trusted, proxies)
 
 
 def _path(section: Section, key: str, text: str) -> Path:

@@ -11,8 +11,13 @@ time, counted from the step before, so that whoever owes the next one is the oth
 ``GREETED``    a HELLO came; an AUTHENTICATE is to come
 =============  =========================================================================================================
 
-The number counts for all steps together. Beyond it the one goes that has been a stranger for longest: who has just
-come, and is in earnest, needs milliseconds.
+The number counts for all steps together, and so does the smaller one of those that come from one address
+(:mod:`.addresses`). Beyond either the one goes that has been a stranger for longest, of that address or of all: who has
+just come, and is in earnest, needs milliseconds, also behind the router of a site where somebody else is not. Members
+don't count: a site may have thousands of agents behind one address.
+
+A stranger takes a descriptor (:func:`room_for`), of which a process has so many, and the store and the members need
+theirs: strangers get half of what is left for connections at most, and nothing of what members have taken.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-__all__ = ["Step", "Strangers"]
+__all__ = ["Step", "Strangers", "room_for"]
 
 #: The longest time for which a client watches the node that it would rather be joined to, and a tenth more: see
 #: :mod:`trishula.failback`.
@@ -59,12 +64,31 @@ class _Stranger:
     Attributes:
         step: how far it has come.
         since_s: since when it has been there.
+        address: what it counts for; ``None`` if that is not known.
         is_overdue: whether the last look found its time over.
     """
 
     step: Step
     since_s: float
+    address: str | None
     is_overdue: bool = False
+
+
+#: Descriptors that connections leave to the store, the links and the rest of the process; of few, a quarter.
+_KEPT, _KEPT_SHARE = 128, 4
+#: However few are left: without any nobody could join.
+_LEAST = 8
+
+
+def room_for(descriptors: int, members: int) -> int:
+    """How many strangers there may be, as far as descriptors go.
+
+    Args:
+        descriptors: how many the process could open when it had no connections.
+        members: how many connections have joined.
+    """
+    room = descriptors - min(_KEPT, descriptors // _KEPT_SHARE)
+    return max(_LEAST, min(room // 2, room - members))
 
 
 class Strangers:
@@ -72,13 +96,15 @@ class Strangers:
 
     Args:
         patience_s: for each step.
-        most: how many there may be.
+        most_of_one: how many there may be of one address.
     """
 
-    def __init__(self, patience_s: float, most: int) -> None:
+    def __init__(self, patience_s: float, most_of_one: int) -> None:
         self._patience_s = patience_s
-        self._most = most
+        self._most_of_one = most_of_one
+        # All, and those of each address; the oldest first.
         self._there: dict[Any, _Stranger] = {}
+        self._of: dict[str, dict[Any, None]] = {}
 
     def __len__(self) -> int:
         return len(self._there)
@@ -86,17 +112,41 @@ class Strangers:
     def __iter__(self) -> Iterator[Any]:
         return iter(list(self._there))
 
-    def came(self, key: object, step: Step, now_s: float) -> None:
-        """One came, or left its session."""
-        self._there[key] = _Stranger(step, now_s)
+    def came(self, key: object, step: Step, now_s: float, address: str | None) -> None:
+        """One came, or left its session.
+
+        Args:
+            key: which.
+            step: how far it has come.
+            now_s: the clock.
+            address: what it counts for; ``None``: it counts among all and for no address, as behind a proxy that has
+                not said yet for whom it came.
+        """
+        self.went(key)
+        self._there[key] = _Stranger(step, now_s, address)
+        if address is not None:
+            self._of.setdefault(address, {})[key] = None
 
     def went(self, key: object) -> None:
         """One joined, or is gone."""
-        self._there.pop(key, None)
+        stranger = self._there.pop(key, None)
+        if stranger is not None and stranger.address is not None:
+            others = self._of[stranger.address]
+            del others[key]
+            if not others:
+                del self._of[stranger.address]
 
-    def one_too_many(self) -> Any:
-        """Who is to go because there are too many; ``None`` if there aren't."""
-        return next(iter(self._there)) if len(self._there) > self._most else None
+    def one_too_many(self, address: str | None, most: int) -> tuple[Any, str] | None:
+        """Who is to go because there are too many, and of which limit; ``None`` if there aren't.
+
+        Args:
+            address: of whoever came last.
+            most: how many there may be in all.
+        """
+        same = {} if address is None else self._of.get(address, {})
+        if len(same) > self._most_of_one:
+            return next(iter(same)), "limits.strangers_per_address"
+        return (next(iter(self._there)), "limits.strangers") if len(self._there) > most else None
 
     def overdue(self, key: object, step: Step, heard_s: float, now_s: float) -> str | None:
         """Take note how far one has come by now; returns why it must go, if its time is over.

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,21 +28,37 @@ class RawClient:
         url: the node's.
         path: another path than the URL's.
         receive_bytes: how much the kernel keeps for us unread, about.
+        source: the address to come from.
+        headers: more lines of the HTTP request.
 
     Attributes:
         close_reason: what the close frame said.
+        session: the one that it joined as last.
     """
 
-    def __init__(self, url: str, *, path: str = "", receive_bytes: int = 0, timeout_s: float = 20.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        path: str = "",
+        receive_bytes: int = 0,
+        timeout_s: float = 20.0,
+        source: str = "",
+        headers: Sequence[str] = (),
+    ) -> None:
         at = urlsplit(url)
         self.path = path or at.path
         self.close_reason = ""
+        self.session = 0
         self._data = b""
         self._message = b""
         self._requests = itertools.count(1)
         self.socket = socket.socket()
         if receive_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self._headers = headers
+        if source:
+            self.socket.bind((source, 0))
         self.socket.settimeout(timeout_s)
         self.socket.connect((at.hostname, at.port))
         self._host = f"{at.hostname}:{at.port}"
@@ -65,6 +82,7 @@ class RawClient:
             f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
             "Sec-WebSocket-Version: 13",
             f"Sec-WebSocket-Protocol: {protocol}",
+            *self._headers,
         ]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
@@ -104,7 +122,9 @@ class RawClient:
         self.hello(agent)
         assert self.receive()[0] == 4
         self.send([5, token, {}])
-        assert self.receive()[0] == 2
+        welcome = self.receive()
+        assert welcome[0] == 2, welcome
+        self.session = welcome[1]
 
     def ask(self, kind: int, *rest: Any) -> list[Any]:
         """Send a request with an answer; events in between are dropped."""

@@ -20,6 +20,7 @@ from twisted.internet.tcp import Connection as TwistedConnection
 from twisted.web.http import HTTPChannel
 
 from tests.support.nodes import LIMITS
+from trishula_router.addresses import Proxies
 from trishula_router.connections import Connections, answer_to_ping, guard_connections, write_soon
 
 
@@ -40,7 +41,7 @@ def guard(base: Any) -> tuple[bool, Any, Clock]:
     clock = Clock()
     module = crossbar(base)
     site = type("Site", (), {"buildProtocol": Base.method})
-    done = guard_connections(Connections(LIMITS, cast(Any, clock), print), module, site)
+    done = guard_connections(Connections(LIMITS, cast(Any, clock), print, Proxies(), 1024), module, site)
     return done, module.WampWebSocketServerFactory.protocol, clock
 
 

@@ -83,6 +83,7 @@ def test_every_option_can_be_set() -> None:
             "presence": {"heartbeat": "1s", "stale_after": "3s"},
             "retention": {"bodies": "1d", "dead": "2d", "ids": "3d"},
             "peers": ["rushabdev", "dc"],
+            "proxies": ["127.0.0.1", "10.0.0.0/8"],
         }
     ) == NodeConfig(
         node="agni",
@@ -93,6 +94,7 @@ def test_every_option_can_be_set() -> None:
         presence=PresencePolicy(1.0, 3.0),
         retention=RetentionPolicy(86_400_000, 2 * 86_400_000, 3 * 86_400_000),
         peers=("rushabdev", "dc"),
+        proxies=("127.0.0.1", "10.0.0.0/8"),
     )
 
 
@@ -120,6 +122,15 @@ def test_peers_are_names_of_other_nodes(peers: object, sentence: str) -> None:
     assert sentences({"state": "s", "node": "agni", "peers": peers}) == [sentence]
 
 
+def test_proxies_are_addresses() -> None:
+    assert sentences({"state": "s", "proxies": ["localhost", "10.0.0.1/8"]}) == [
+        'extra.proxies[0] is "localhost"; it must be an IP address or a network of them, such as "127.0.0.1" or '
+        '"10.0.0.0/8"',
+        'extra.proxies[1] is "10.0.0.1/8"; it must be an IP address or a network of them, such as "127.0.0.1" or '
+        '"10.0.0.0/8"',
+    ]
+
+
 def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
     assert sentences(
         {
@@ -137,7 +148,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         'extra.limits.mailbox is "12 parsecs"; it must be a size with its unit, such as "64 KiB", "1 MiB" or "2 GiB"',
         'extra.limits.paylaod is "1 MiB"; it is an unknown key; the known keys are payload, mailbox_messages, mailbox, '
         "store, batch_messages, rate, burst, broadcast_rate, broadcast_burst, broadcast_deliveries, broadcast_at_once, "
-        "connections, connection_queue, strangers, handshake, "
+        "connections, connection_queue, strangers, strangers_per_address, handshake, "
         "subscriptions, registrations, calls, instances, fetches",
         "extra.delivery.window is true; it must be a whole number from 1 to 65536",
         'extra.delivery.lease is "60"; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
@@ -145,7 +156,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         'extra.delivery.backoff_first is "2h"; it must be from 1ms to 1h',
         "extra.presence is []; it must be a map",
         'extra.colour is "blue"; it is an unknown key; the known keys are node, state, agents_file, limits, delivery, '
-        "presence, retention, peers, trusted_network",
+        "presence, retention, peers, trusted_network, proxies",
     ]
 
 
