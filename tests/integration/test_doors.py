@@ -213,14 +213,24 @@ class Stubborn:
         raise AssertionError("the node does not hang up")
 
 
+NEWS = uris.topic_of("agni", "news")
+
+
 def attach(client: Stubborn) -> None:
-    client.say(32, 1_000_000, {}, uris.inbox_of(Address(client.name)))
-    assert client.hear()[0] == 33
+    for number, topic in enumerate((uris.inbox_of(Address(client.name)), NEWS)):
+        client.say(32, 1_000_000 + number, {}, topic)
+        assert client.hear()[0] == 33
     client.call(uris.MAILBOX_ATTACH, {})
 
 
-def check_nothing_came_after(node: NodeProcess, client: Stubborn) -> None:
+def publish(publisher: Stubborn, news: str) -> None:
+    publisher.say(16, 2_000_000, {"acknowledge": True}, NEWS, [news])
+    assert publisher.hear()[0] == 17
+
+
+def check_nothing_came_after(node: NodeProcess, client: Stubborn, publisher: Stubborn) -> None:
     witness = Stubborn(node, client.name) if client.name in node.tokens else None
+    publish(publisher, "after it was over")
     assert client.after_goodbye() == []
     if witness is not None:
         known = witness.call(uris.MAILBOX_STATUS, [f"after-{client.name}-0"])
@@ -230,28 +240,30 @@ def check_nothing_came_after(node: NodeProcess, client: Stubborn) -> None:
 
 def test_a_revoked_session_is_over_whatever_its_client_does(node: NodeProcess) -> None:
     node.token("traitor")
-    client = Stubborn(node, "traitor")
+    client, agni = Stubborn(node, "traitor"), Stubborn(node, "agni")
     attach(client)
+    publish(agni, "before")
+    assert client.hear()[-1] == ["before"]
     with update_agents(node.state_dir / "agents.json") as known:
         del known["traitor"]
     del node.tokens["traitor"]
     assert client.await_goodbye()[2] == "trishula.error.token_invalid"
-    sender = Stubborn(node, "agni")
-    [receipt] = sender.call(uris.MAILBOX_SEND, [{"type": "STATUS", "id": "behind", "to": "dc"}])
+    [receipt] = agni.call(uris.MAILBOX_SEND, [{"type": "STATUS", "id": "behind", "to": "dc"}])
     assert receipt["status"] == "accepted"
-    check_nothing_came_after(node, client)
-    sender.socket.close()
+    check_nothing_came_after(node, client, agni)
+    agni.socket.close()
 
 
 def test_a_session_that_was_taken_over_is_over_whatever_its_client_does(node: NodeProcess) -> None:
-    old, new = Stubborn(node, "eve"), Stubborn(node, "eve")
+    old, new, agni = Stubborn(node, "eve"), Stubborn(node, "eve"), Stubborn(node, "agni")
     attach(old)
     attach(new)
     assert old.await_goodbye()[2] == "trishula.error.taken_over"
     [receipt] = new.call(uris.MAILBOX_SEND, [{"type": "STATUS", "id": "to-eve", "to": "eve"}])
     assert receipt["status"] == "accepted"
-    check_nothing_came_after(node, old)
+    check_nothing_came_after(node, old, agni)
     new.socket.close()
+    agni.socket.close()
 
 
 # -- over HTTP ---------------------------------------------------------------------------------------------------------
@@ -293,14 +305,19 @@ def test_a_body_is_refused_with_a_sentence(node: NodeProcess) -> None:
 
 def test_a_stranger_learns_nothing_of_the_machine(node: NodeProcess) -> None:
     page = ask_http(node, "GET / HTTP/1.1\nHost: node\nOrigin: http://evil.example\nConnection: close\n\n")
-    missing = ask_http(node, "GET /no/where HTTP/1.1\nHost: node\nConnection: close\n\n")
+    missing = [
+        # Crossbar and Twisted have a page each for what is not there.
+        ask_http(node, f"GET {path} HTTP/1.1\nHost: node\nConnection: close\n\n")
+        for path in ("/nowhere", "/no/where")
+    ]
     upgrade = ask_http(node, "GET /ws HTTP/1.1\nHost: node\nConnection: close\n\n")
     assert page.startswith(b"HTTP/1.1 200 ")
-    assert missing.startswith(b"HTTP/1.1 404 ")
-    for answer in (page, missing, upgrade):
+    assert all(answer.startswith(b"HTTP/1.1 404 ") for answer in missing)
+    for answer in (page, *missing, upgrade):
         text = answer.decode().lower()
         assert "crossbar" not in text
         assert "autobahn" not in text
+        assert "twisted" not in text
         assert "access-control" not in text
         assert str(node.worker_pid()) not in text
         assert str(node.state_dir).lower() not in text
