@@ -53,7 +53,6 @@ GRACE_S = 30.0
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
 _ENDS_UNANSWERED = ("dead", "expired", "cancelled")
-_MAX_MS = 2**53 - 1
 
 
 class _Answer(msgspec.Struct):
@@ -122,8 +121,9 @@ class Asking:
         self._hear()
         payload = {"args": args, "kwargs": kwargs}
         if options.get("ttl_ms") is None and options.get("deadline_at") is None:
-            patience_ms = (timeout_s + GRACE_S) * 1000
-            options["ttl_ms"] = max(1, round(patience_ms)) if patience_ms < _MAX_MS else _MAX_MS
+            # A caller may wait for longer than a message lives; then it hears that the COMMAND expired.
+            patience_ms = min((timeout_s + GRACE_S) * 1000, self._member.limits.ttl_ms)
+            options["ttl_ms"] = max(1, round(patience_ms))
         sent = self._send(agent, type="COMMAND", procedure=procedure, payload=payload, id=message_id, **options)
         sent.when_done(lambda pending: self._calls.sent(message_id, pending.error))
         earlier = self._earlier[message_id] = _Earlier(started_s + timeout_s)

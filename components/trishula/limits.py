@@ -22,11 +22,13 @@ class NodeLimits(msgspec.Struct, frozen=True):
         payload_bytes: the most that a message's payload may have, as JSON.
         frame_bytes: the most that one WebSocket message to the node may have: a larger one ends the session.
         batch_messages: the most messages in one call.
+        ttl_ms: the longest time to live of a message.
     """
 
     payload_bytes: int = 8 * 1024 * 1024
     frame_bytes: int = 16 * 1024 * 1024
     batch_messages: int = 1024
+    ttl_ms: int = 30 * 86_400_000
 
     @property
     def room_bytes(self) -> int:

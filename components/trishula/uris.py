@@ -65,9 +65,10 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits
     for its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
     ``trishula.error.taken_over``.
-    ``limits``: ``{payload_bytes, batch_messages, frame_bytes?}``, the most that a message's payload may have as JSON,
-    the most messages in one call, and the most bytes that one WebSocket message of this session may have: a larger one
-    ends the session, so keep calls, events and the results of your procedures below it. Where ``limits`` is missing (a
+    ``limits``: ``{payload_bytes, batch_messages, ttl_ms, frame_bytes?}``, the most that a message's payload may have as
+    JSON, the most messages in one call, the most that ``ttl_ms`` may be (a longer one is refused), and the most bytes
+    that one WebSocket message of this session may have: a larger one ends the session, so keep calls, events and the
+    results of your procedures below it. Where ``limits`` is missing (a
     node of an earlier release), keep a payload below 8 MiB, a WebSocket message below 16 MiB and a call within 1024
     messages; the node refuses what is over its own limits.
     What is out when a session is lost goes out again with the next one; what that costs a message depends on what the

@@ -1,9 +1,9 @@
 """Dead letters: what an operator can do with messages that ended as ``dead``.
 
 A dead letter is kept with its body until somebody decides: *replay* puts it back into its mailbox, with no failures and
-as long to live as it had at first; *purge* deletes its body, and the journal still tells its life. Both are in the
-journal. What is replayed reaches the sender as no second notice: it knows that the message was dead, and hears of
-``done`` by its receipts.
+as long to live as it had at first (at most ``limits.ttl``); *purge* deletes its body, and the journal still tells its
+life. Both are in the journal. What is replayed reaches the sender as no second notice: it knows that the message was
+dead, and hears of ``done`` by its receipts.
 
 A letter whose recipient is gone (an instance that left, an agent that is not registered any more) is not replayed:
 it would wait for nobody.
@@ -37,12 +37,14 @@ class DeadLetters:
         store: where they are.
         settlement: brings messages back.
         is_there: whether an address can be delivered to, now or later.
+        ttl_ms: how long a message lives at most; a letter of before may have had longer.
     """
 
-    def __init__(self, store: Store, settlement: Settlement, is_there: Callable[[str], bool]) -> None:
+    def __init__(self, store: Store, settlement: Settlement, is_there: Callable[[str], bool], ttl_ms: int) -> None:
         self._store = store
         self._settlement = settlement
         self._is_there = is_there
+        self._ttl_ms = ttl_ms
 
     async def page(self, *, agent: str | None, limit: int, after: int) -> dict[str, Any]:
         """Dead letters behind a position, oldest first."""
@@ -79,7 +81,10 @@ class DeadLetters:
             if message.state is State.DEAD and self._is_there(message.recipient)
         }
         replayed = await self._settlement.replay(
-            {position: now + stored[position].expires_at - stored[position].accepted_at for position in entries}
+            {
+                position: now + min(stored[position].expires_at - stored[position].accepted_at, self._ttl_ms)
+                for position in entries
+            }
         )
         return [position in replayed for position in positions]
 

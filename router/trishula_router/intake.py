@@ -41,6 +41,7 @@ from trishula.errors import (
 )
 from trishula.message import Message, parse
 from trishula.names import BROADCAST, agent_of, is_capability, is_nodes_own
+from trishula.units import show_duration
 from trishula_router.holds import Holds, Place, Turn, place_of
 from trishula_router.lifecycle import Entry
 from trishula_router.limits import Limits
@@ -282,6 +283,11 @@ class Intake:
         pledge: Pledge | None,
     ) -> _Checked:
         """What to store, its place in the mailboxes reserved."""
+        if message.ttl_ms is not None and message.ttl_ms > self._limits.ttl_ms:
+            raise MessageInvalid(
+                f"messages[{index}].ttl_ms is {message.ttl_ms}; this node takes at most {self._limits.ttl_ms} "
+                f"({show_duration(self._limits.ttl_ms / 1000)}, limits.ttl): give it a shorter time to live, or none"
+            )
         try:
             return self._checked(agent, message, index, now, clock, pledge)
         except TrishulaError:

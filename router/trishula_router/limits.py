@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from trishula_router.faults import Section
 
-__all__ = ["Limits", "parse_limits"]
+__all__ = ["DEFAULT_TTL", "Limits", "parse_limits"]
+
+#: The longest life of a message, unless a config says otherwise (``limits.ttl``).
+DEFAULT_TTL = "30d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Limits:
         calls: for how many answers one session waits.
         instances: how many one agent has.
         fetches: how many of one session wait.
+        ttl_ms: how long a message lives at most, from its acceptance.
     """
 
     payload_bytes: int
@@ -62,6 +66,7 @@ class Limits:
     calls: int = 1000
     instances: int = 5000
     fetches: int = 100
+    ttl_ms: int = 30 * 86_400_000
 
 
 def parse_limits(section: Section) -> Limits:
@@ -90,6 +95,7 @@ def parse_limits(section: Section) -> Limits:
         calls=section.count("calls", 1000, 1, 1_000_000),
         instances=section.count("instances", 5000, 1, 1_000_000),
         fetches=section.count("fetches", 100, 1, 100_000),
+        ttl_ms=round(section.duration_s("ttl", DEFAULT_TTL, "1s", "3650d") * 1000),
     )
     if limits.burst < limits.rate_per_s / 10:
         # After a refusal an agent waits 100 ms; with less it would never reach its rate.

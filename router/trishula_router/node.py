@@ -275,7 +275,9 @@ class Node:
             ahead_ms=self.peering.clocks.ahead_ms,
             warning=self.neighbourhood.warning,
         )
-        self.dead_letters = DeadLetters(store, self.settlement, lambda address: self._reach(address) == address)
+        self.dead_letters = DeadLetters(
+            store, self.settlement, lambda address: self._reach(address) == address, config.limits.ttl_ms
+        )
 
     async def start(self) -> None:
         """Take over what the store holds, and begin to work."""

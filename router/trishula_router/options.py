@@ -14,7 +14,7 @@ are read by :mod:`trishula_router.limits`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trishula.backoff import Backoff
@@ -22,7 +22,7 @@ from trishula.homes import expanded
 from trishula.names import AGENT_RULE, is_agent_name
 from trishula_router.addresses import PROXY_RULE, is_network
 from trishula_router.faults import MISSING, ConfigError, Fault, Section
-from trishula_router.limits import Limits, parse_limits
+from trishula_router.limits import DEFAULT_TTL, Limits, parse_limits
 
 __all__ = ["DeliveryPolicy", "NodeConfig", "PresencePolicy", "RetentionPolicy", "parse_options"]
 
@@ -123,10 +123,13 @@ def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> Node
     state = top.text("state", None, "the path of the directory that holds the node's data", bool)
     agents_file = top.text("agents_file", "agents.json", "the path of the file of agents, relative to the state", bool)
     paths = {"state": _path(top, "state", state), "agents_file": _path(top, "agents_file", agents_file)}
-    limits = parse_limits(top.section("limits"))
+    limits_section = top.section("limits")
+    limits = parse_limits(limits_section)
     delivery = _parse_delivery(top.section("delivery"), limits.connection_queue_bytes // 4)
     presence = _parse_presence(top.section("presence"))
-    retention = _parse_retention(top.section("retention"), delivery.default_ttl_ms / 1000)
+    retention_section = top.section("retention")
+    retention = _parse_retention(retention_section, delivery.default_ttl_ms / 1000)
+    limits, retention = _agree_on_ttl(limits_section, limits, delivery, retention_section, retention)
     peers = top.names("peers", AGENT_RULE, is_agent_name)
     if node in peers:
         top.fault(f"peers[{peers.index(node)}]", node, "it must be another node's name than this one's own")
@@ -188,3 +191,27 @@ def _parse_retention(section: Section, default_ttl_s: float) -> RetentionPolicy:
         ids_s = default_ttl_s
     section.close()
     return RetentionPolicy(round(bodies_s * 1000), round(dead_s * 1000), round(ids_s * 1000))
+
+
+def _agree_on_ttl(
+    limits_section: Section,
+    limits: Limits,
+    delivery: DeliveryPolicy,
+    retention_section: Section,
+    retention: RetentionPolicy,
+) -> tuple[Limits, RetentionPolicy]:
+    """Have no message live longer than its id is known, and none by default longer than the longest may.
+
+    A config that says nothing of ``limits.ttl`` was perhaps written before there was one: its other spans hold.
+    """
+    if limits_section.shown("ttl", MISSING) is MISSING:
+        ttl_ms = max(min(limits.ttl_ms, retention.ids_ms), delivery.default_ttl_ms)
+        return replace(limits, ttl_ms=ttl_ms), retention
+    ttl = limits_section.shown("ttl", DEFAULT_TTL)
+    if limits.ttl_ms < delivery.default_ttl_ms:
+        limits_section.fault("ttl", ttl, "it must be at least as long as delivery.default_ttl")
+    if retention.ids_ms < limits.ttl_ms:
+        if retention_section.shown("ids", MISSING) is not MISSING:
+            limits_section.fault("ttl", ttl, "it must be at most as long as retention.ids")
+        retention = replace(retention, ids_ms=limits.ttl_ms)
+    return limits, retention

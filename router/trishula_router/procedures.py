@@ -159,7 +159,11 @@ class Procedures:
 
     def _limits_of(self, session: int) -> dict[str, int]:
         limits = self._node.config.limits
-        told = {"payload_bytes": limits.payload_bytes, "batch_messages": limits.batch_messages}
+        told = {
+            "payload_bytes": limits.payload_bytes,
+            "batch_messages": limits.batch_messages,
+            "ttl_ms": limits.ttl_ms,
+        }
         frame_bytes = self._node.router.frame_limit_bytes(session)
         return told if frame_bytes is None else {**told, "frame_bytes": frame_bytes}
 

@@ -330,7 +330,12 @@ async def test_attach_answers_where_the_client_stands(node: NodeProcess, seriali
         answer = await agni.call(uris.MAILBOX_ATTACH)
         assert set(answer) == {"node", "epoch", "high_water", "lease_s", "limits"}
         # What the shipped configuration takes; frames as the transport does on which we joined.
-        assert answer["limits"] == {"payload_bytes": 2**20, "frame_bytes": 2**24, "batch_messages": 1024}
+        assert answer["limits"] == {
+            "payload_bytes": 2**20,
+            "frame_bytes": 2**24,
+            "batch_messages": 1024,
+            "ttl_ms": 30 * 86_400_000,
+        }
         assert (answer["node"], len(answer["epoch"])) == ("single", 16)
         assert answer["high_water"] > 0
 

@@ -52,6 +52,11 @@ def small(**limits: int) -> Limits:
     return replace(LIMITS, **limits)
 
 
+def days(count: int) -> int:
+    """So many, in ms."""
+    return count * 86_400_000
+
+
 def refused(receipt: dict[str, Any]) -> tuple[str, str]:
     """The error and the sentence of a refusal, after a look at the rest."""
     assert (receipt["status"], receipt["node"], receipt["seq"], receipt["copies"]) == ("refused", "single", None, 0)
@@ -448,6 +453,36 @@ def test_an_agent_that_is_not_registered_any_more(rig: Rig, dc: int) -> None:
     rig.advance(0.5)
     (receipt,) = rig.send(dc, {"id": "m1", "to": "agni"})
     assert refused(receipt) == ("agent_unknown", "dc is not registered at this node any more")
+
+
+@pytest.mark.parametrize("ttl_ms", [days(30) + 1, 2**53 - 1])
+def test_a_message_lives_no_longer_than_the_node_lets_it(rig: Rig, dc: int, ttl_ms: int) -> None:
+    (receipt,) = rig.send(dc, {"id": "m1", "to": "agni", "ttl_ms": ttl_ms})
+    assert refused(receipt) == (
+        "message_invalid",
+        f"messages[0].ttl_ms is {ttl_ms}; this node takes at most 2592000000 (30.0 d, limits.ttl): give it a shorter "
+        "time to live, or none",
+    )
+    assert open_of(rig, "agni") == (0, 0)
+
+
+def test_a_distant_deadline_makes_no_message_live_longer(make: MakeRig) -> None:
+    rig = make(limits=small(ttl_ms=20_000))
+    (receipt,) = rig.send(rig.join("dc"), {"id": "m1", "to": "agni", "deadline_at": 2**53 - 1, "ttl_ms": 20_000})
+    assert receipt["status"] == "accepted"
+    rig.advance(31.0)
+    assert open_of(rig, "agni") == (0, 0)
+
+
+def test_what_was_accepted_with_a_longer_life_is_a_repeat_all_the_same(make: MakeRig) -> None:
+    """A node was given a lower ``limits.ttl`` while a sender still waits for its receipt."""
+    before = make()
+    message = {"id": "m1", "to": "agni", "ttl_ms": days(20)}
+    (first,) = before.send(before.join("dc"), message)
+    before.crash()
+    after = make(limits=small(ttl_ms=days(10)))
+    (again,) = after.send(after.join("dc"), message)
+    assert again == {**first, "status": "duplicate"}
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------

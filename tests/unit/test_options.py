@@ -20,6 +20,10 @@ def parse(extra: dict[str, object]) -> NodeConfig:
     return parse_options(extra, base=BASE, path="extra")
 
 
+def days(count: float) -> int:
+    return round(count * 86_400_000)
+
+
 def sentences(extra: object) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         parse_options(extra, base=BASE, path="extra")  # type: ignore[arg-type]
@@ -70,6 +74,7 @@ def test_every_option_can_be_set() -> None:
                 "broadcast_deliveries": "30/s",
                 "broadcast_at_once": 60,
                 "connections": 4,
+                "ttl": "2d",
             },
             "delivery": {
                 "window": 8,
@@ -89,7 +94,7 @@ def test_every_option_can_be_set() -> None:
         node="agni",
         state_dir=Path("/var/lib/trishula"),
         agents_file=Path("/etc/trishula/agents.json"),
-        limits=Limits(65_536, 10, 2**20, 2 * 2**30, 8, 10.0, 20, 1 / 60, 3, 30.0, 60, 4),
+        limits=Limits(65_536, 10, 2**20, 2 * 2**30, 8, 10.0, 20, 1 / 60, 3, 30.0, 60, 4, ttl_ms=days(2)),
         delivery=DeliveryPolicy(8, 0.5, 1, Backoff(0.01, 2.0, 0.02), 90_000, 0.0),
         presence=PresencePolicy(1.0, 3.0),
         retention=RetentionPolicy(86_400_000, 2 * 86_400_000, 3 * 86_400_000),
@@ -107,6 +112,45 @@ def test_ids_are_known_at_least_as_long_as_a_message_is_tried() -> None:
     # Of a config of before nobody could have said so.
     assert parse({"state": "s", "delivery": {"default_ttl": "60d"}}).retention.ids_ms == 60 * 86_400_000
     assert parse({"state": "s"}).retention.ids_ms == 30 * 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("default_ttl", "ids", "ttl_days", "ids_days"),
+    [
+        (None, None, 30, 30),
+        # Of configs that were written before there was a limits.ttl: what they say goes on to hold.
+        ("60d", None, 60, 60),
+        (None, "10d", 10, 10),
+        (None, "90d", 30, 90),
+    ],
+)
+def test_a_config_without_a_ttl_has_one_that_fits_its_other_spans(
+    default_ttl: str | None, ids: str | None, ttl_days: int, ids_days: int
+) -> None:
+    delivery = {} if default_ttl is None else {"default_ttl": default_ttl}
+    retention = {} if ids is None else {"ids": ids}
+    config = parse({"state": "s", "delivery": delivery, "retention": retention})
+    assert (config.limits.ttl_ms, config.retention.ids_ms) == (days(ttl_days), days(ids_days))
+
+
+def test_an_id_is_known_for_as_long_as_a_message_may_live() -> None:
+    config = parse({"state": "s", "limits": {"ttl": "90d"}})
+    assert (config.limits.ttl_ms, config.retention.ids_ms) == (days(90), days(90))
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ({"limits": {"ttl": "6d"}}, 'extra.limits.ttl is "6d"; it must be at least as long as delivery.default_ttl'),
+        (
+            {"limits": {"ttl": "31d"}, "retention": {"ids": "30d"}},
+            'extra.limits.ttl is "31d"; it must be at most as long as retention.ids',
+        ),
+        ({"limits": {"ttl": "4000d"}}, 'extra.limits.ttl is "4000d"; it must be from 1s to 3650d'),
+    ],
+)
+def test_a_ttl_that_fits_no_other_span(extra: dict[str, object], sentence: str) -> None:
+    assert sentences({"state": "s", **extra}) == [sentence]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +193,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         'extra.limits.paylaod is "1 MiB"; it is an unknown key; the known keys are payload, mailbox_messages, mailbox, '
         "store, batch_messages, rate, burst, broadcast_rate, broadcast_burst, broadcast_deliveries, broadcast_at_once, "
         "connections, connection_queue, strangers, strangers_per_address, handshake, "
-        "subscriptions, registrations, calls, instances, fetches",
+        "subscriptions, registrations, calls, instances, fetches, ttl",
         "extra.delivery.window is true; it must be a whole number from 1 to 65536",
         'extra.delivery.lease is "60"; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
         "extra.delivery.max_attempts is 2.5; it must be a whole number from 1 to 1000",
