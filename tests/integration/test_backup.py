@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.node import NodeProcess, environment
-from tests.support.plain import PlainClient, join
 from tests.support.reactor import on_reactor
+from tests.support.sessions import session
 from trishula import uris
 from trishula_router.store.sqlite import FILE_NAME
 
@@ -26,15 +24,6 @@ def run(*arguments: str | Path) -> tuple[int, dict[str, Any], str]:
     command = [sys.executable, "-m", "trishula_router", "node", *map(str, arguments), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60.0)
     return done.returncode, json.loads(done.stdout or "{}"), done.stderr
-
-
-@asynccontextmanager
-async def session(node: NodeProcess, name: str) -> AsyncIterator[PlainClient]:
-    client = await join(node.url, name, node.tokens[name])
-    try:
-        yield client
-    finally:
-        await client.leave()
 
 
 def message(number: int, text: object) -> dict[str, Any]:

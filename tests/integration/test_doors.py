@@ -6,8 +6,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import psutil
@@ -18,8 +17,9 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from tests.support.node import NodeProcess
-from tests.support.plain import PlainClient, Refused, join
+from tests.support.plain import PlainClient, Refused
 from tests.support.reactor import on_reactor
+from tests.support.sessions import session
 from trishula import uris
 from trishula.names import Address
 from trishula_router.agents_file import update_agents
@@ -36,15 +36,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
             node.token(name)
         node.token("boss", operator=True)
         yield node
-
-
-@asynccontextmanager
-async def session(node: NodeProcess, name: str, **more: Any) -> AsyncIterator[PlainClient]:
-    client = await join(node.url, name, node.tokens[name], **more)
-    try:
-        yield client
-    finally:
-        await client.leave()
 
 
 def frame(*parts: object) -> bytes:

@@ -6,13 +6,12 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.flood import answers_to, burst, frame, keep
 from tests.support.node import NodeProcess
-from tests.support.raw import RawClient
+from tests.support.sessions import raw_session as session
 from trishula import uris
 
 pytestmark = pytest.mark.node
@@ -40,14 +39,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     node.token("boss", operator=True)
     with node:
         yield node
-
-
-@contextlib.contextmanager
-def session(node: NodeProcess, agent: str, **options: Any) -> Iterator[RawClient]:
-    with RawClient(node.url, **options) as client:
-        client.open()
-        client.join(agent, node.tokens[agent])
-        yield client
 
 
 def refused(node: NodeProcess, kind: str) -> int:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.node import NodeProcess, is_alive
-from tests.support.plain import JoinRefused, PlainClient, Refused, handshake, join, send_text_frame
+from tests.support.plain import JoinRefused, Refused, handshake, join, send_text_frame
 from tests.support.reactor import on_reactor
+from tests.support.sessions import session
 from trishula import uris
 from trishula.names import Address
 
@@ -31,15 +31,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         node.token("dc")
         node.token("boss", operator=True)
         yield node
-
-
-@asynccontextmanager
-async def session(node: NodeProcess, name: str, **more: Any) -> AsyncIterator[PlainClient]:
-    client = await join(node.url, name, node.tokens[name], **more)
-    try:
-        yield client
-    finally:
-        await client.leave()
 
 
 def a_message(id: str) -> dict[str, Any]:

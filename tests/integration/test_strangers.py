@@ -15,6 +15,7 @@ import pytest
 from tests.support.cluster import Cluster
 from tests.support.node import NodeProcess
 from tests.support.raw import RawClient
+from tests.support.sessions import raw_session as session
 from trishula import uris
 
 pytestmark = pytest.mark.node
@@ -50,14 +51,6 @@ def status(node: NodeProcess) -> dict[str, Any]:
     with session(node, "boss") as boss:
         answer: dict[str, Any] = boss.call(uris.NODE_STATUS)
         return answer
-
-
-@contextlib.contextmanager
-def session(node: NodeProcess, agent: str, **options: Any) -> Iterator[RawClient]:
-    with RawClient(node.url, **options) as client:
-        client.open()
-        client.join(agent, node.tokens[agent])
-        yield client
 
 
 def silent(client: RawClient) -> None:

@@ -18,6 +18,7 @@ from twisted.internet.task import deferLater
 from tests.support.node import NodeProcess
 from tests.support.plain import PlainClient, Refused, join
 from tests.support.reactor import on_reactor
+from tests.support.sessions import session
 from trishula import uris
 from trishula.names import Address
 
@@ -94,15 +95,6 @@ class Inbox:
         """The first deliveries, once so many are there."""
         await self.until(lambda: len(self.items) >= count)
         return self.items[:count]
-
-
-@asynccontextmanager
-async def session(node: NodeProcess, name: str, serializer: str) -> AsyncIterator[PlainClient]:
-    client = await join(node.url, name, node.tokens[name], serializer=serializer)
-    try:
-        yield client
-    finally:
-        await client.leave()
 
 
 @asynccontextmanager
