@@ -27,7 +27,12 @@ from trishula.cli.state import local_time, plain
 from trishula.throwaway import ThrowawayNode, ToolFailed, command, surroundings_of, terminate, undisturbed
 from trishula.units import show_bytes, show_duration
 
-AGENTS = ("dc", "agni", "rushabdev")
+#: The sample agents, and what they announce.
+AGENTS = {
+    "dc": ("coordination",),
+    "agni": ("host", "services", "certificates"),
+    "rushabdev": ("host", "checks", "uptime"),
+}
 OTHERS = ("agni", "rushabdev")
 OPERATOR = "operator"
 #: An agent joins within a second; importing what it needs on a busy machine takes longer.
@@ -303,7 +308,7 @@ def run(port: int, *, forever: bool) -> None:
             node = stack.enter_context(ThrowawayNode(port=port, prefix="trishula-demo-"))
         agents = stack.enter_context(Agents(node.directory, lambda: check_node(node)))
         with step("make tokens for dc, agni, rushabdev and an operator"):
-            tokens = {name: node.token(name) for name in AGENTS}
+            tokens = {name: node.token(name, serve=serve) for name, serve in AGENTS.items()}
             tokens[OPERATOR] = node.token(OPERATOR, operator=True)
         with trishula.connect(node.url, token=tokens[OPERATOR]) as operator:
             with step("start the three agents and see them join"):

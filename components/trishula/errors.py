@@ -23,6 +23,7 @@ __all__ = [
     "BusUnreachable",
     "CallFailed",
     "CallsExceeded",
+    "CapabilityForbidden",
     "ConnectionsExceeded",
     "CopiesUnavailable",
     "DeadLetter",
@@ -149,6 +150,12 @@ class RecipientForbidden(TrishulaError):
     """The sender's grants don't cover that recipient."""
 
     uri = "trishula.error.recipient_forbidden"
+
+
+class CapabilityForbidden(TrishulaError):
+    """The agent announces a capability that it is not granted to serve."""
+
+    uri = "trishula.error.capability_forbidden"
 
 
 class AnswerRefused(TrishulaError):

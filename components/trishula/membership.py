@@ -3,7 +3,8 @@
 A :class:`Membership` is *away* or *ready*. After each (re)join it sets up, in this order: procedures and topics; then
 the inbox topic and ``attach`` (deliveries may come from then on); then it is ready and tells its *user*. A node that
 refuses what we need for good ends the membership, as a wrong token and a takeover do; whatever else goes wrong drops
-the session, and the connection's policy decides when to try again.
+the session, and the connection's policy decides when to try again. What we may serve each node's own file of agents
+says: that one node lets us not is the end if all do, or if none has ever taken us and no other one can be reached.
 
 A *move* to a better node makes before it breaks. While the session goes on, procedures and topics are set up on the
 offered link; then sending pauses until the calls under way are answered, so that nothing newer overtakes them over
@@ -24,7 +25,7 @@ import msgspec
 from trishula.attachment import Attached, Attachment, Observer, User
 from trishula.awaiting import Pending, resolved, start
 from trishula.begun import Begun
-from trishula.errors import BusUnreachable, KeyUnknown, TrishulaError
+from trishula.errors import BusUnreachable, CapabilityForbidden, KeyUnknown, TrishulaError
 from trishula.heartbeat import Activity, Heartbeat
 from trishula.limits import UNTOLD
 from trishula.names import Address
@@ -88,6 +89,10 @@ class Membership:
         self._end: TrishulaError | None = None
         self._last_fault: TrishulaError | None = None
         self._waiting: list[Pending[None]] = []
+        self._was_ready = False
+        # The nodes that don't let us serve what we announce, and those that could not be reached meanwhile.
+        self._forbidden_at: set[str] = set()
+        self._missed: set[str] = set()
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -304,14 +309,19 @@ class Membership:
         if link is not self._session or self._end is not None:
             return
         if error is None:
-            self._ready = True
+            self._ready = self._was_ready = True
             self._last_fault = None
+            self._forbidden_at.clear()
             if self._observer is not None:
                 self._observer.joined(link.url)
             self._user.member_ready()
             waiting, self._waiting = self._waiting, []
             for one in waiting:
                 one.resolve(None)
+        elif isinstance(error, CapabilityForbidden) and self._hopes(link.url):
+            self._last_fault = error
+            _log.error("Joined %s, but could not set up there: %s", link.url, error)
+            link.drop()
         elif isinstance(error, TrishulaError) and not error.temporary:
             # A node that refuses what we need will refuse it again.
             self.given_up(error)
@@ -319,6 +329,14 @@ class Membership:
         elif not isinstance(error, LinkLost):
             _log.error("Joined %s, but could not set up there: %s", link.url, error)
             link.drop()
+
+    def _hopes(self, url: str) -> bool:
+        """Whether a node may let us serve what we announce, now that one doesn't."""
+        if not self._forbidden_at:
+            self._missed.clear()
+        self._forbidden_at.add(url)
+        tried = self._forbidden_at if self._was_ready else self._forbidden_at | self._missed
+        return not tried.issuperset(self.settings.urls)
 
     def link_offered(self, link: Link) -> None:
         if not self._ready or self.stays:
@@ -348,6 +366,7 @@ class Membership:
 
     def node_unreachable(self, url: str, error: TrishulaError, retry_in_s: float) -> None:
         self._last_fault = error
+        self._missed.add(url)
         if self._observer is not None:
             self._observer.unreachable(error, self._clock.seconds())
 

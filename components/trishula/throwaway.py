@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -177,11 +177,10 @@ class ThrowawayNode:
         text = (self.directory / "errors.txt").read_text(errors="replace").strip()
         return f": {text.splitlines()[-1].removeprefix('trishula: ')}" if text else ""
 
-    def token(self, name: str, *, operator: bool = False) -> str:
-        """Register an agent; its token."""
-        args = command(
-            "token", "new", name, "--state", str(self.state), "--json", *(["--operator"] if operator else [])
-        )
+    def token(self, name: str, *, operator: bool = False, serve: Iterable[str] = ()) -> str:
+        """Register an agent, which may announce the capabilities in ``serve``; its token."""
+        more = [*(["--operator"] if operator else []), *(f"--serve={one}" for one in serve)]
+        args = command("token", "new", name, "--state", str(self.state), "--json", *more)
         done = subprocess.run(args, capture_output=True, text=True, env=surroundings_of(), check=False)
         if done.returncode:
             raise ToolFailed(f"no token could be made for {name}: {done.stderr.strip().removeprefix('trishula: ')}")

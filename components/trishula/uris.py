@@ -64,7 +64,8 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
 ``{node, epoch, high_water, lease_s, limits, epoch_changed?}``
     Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits
     for its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
-    ``trishula.error.taken_over``.
+    ``trishula.error.taken_over``. ``capabilities``, of the agent's own session: what it announces; if its ``serve``
+    grants don't name each, nothing is attached (``trishula.error.capability_forbidden``, for good).
     ``limits``: ``{payload_bytes, batch_messages, ttl_ms, frame_bytes?}``, the most that a message's payload may have as
     JSON, the most messages in one call, the most that ``ttl_ms`` may be (a longer one is refused), and the most bytes
     that one WebSocket message of this session may have: a larger one ends the session, so keep calls, events and the
@@ -110,11 +111,12 @@ high_water, pending, in_flight}``
     may stop. An answer that comes all the same is refused as ``trishula.error.message_cancelled``. May be repeated:
     yes.
 
-A message ``to`` ``capability:<name>`` goes to exactly one present agent that announced it with ``attach``, the least
-loaded first; it waits if there is none, and moves on if that one fails or is gone before it acks. Whoever holds it acks
-it and answers it. Order between such messages is not promised. A sender's grants must name ``capability:<name>`` or
-``*``. Of linked nodes one hands the message out, to agents that are at it: at first the one that accepted it; if none
-of its agents can take it and one at another node can, it makes that node the one, and so on.
+A message ``to`` ``capability:<name>`` goes to exactly one present agent that announced it with ``attach``, and is
+granted to serve it, the least loaded first; it waits if there is none, and moves on if that one fails or is gone before
+it acks. Whoever holds it acks it and answers it. Order between such messages is not promised. A sender's grants must
+name ``capability:<name>`` or ``*``. Of linked nodes one hands the message out, to agents that are at it: at first the
+one that accepted it; if none of its agents can take it and one at another node can, it makes that node the one, and so
+on.
 
 Topics:
 

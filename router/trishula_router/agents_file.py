@@ -1,10 +1,11 @@
 """The file of agents: who may join, with what grants, and the hashes of their tokens.
 
-``<state>/agents.json``, mode 0600, is made and changed by ``trishula token new`` and may be edited by hand::
+``<state>/agents.json``, mode 0600, is made and changed by ``trishula token`` and may be edited by hand::
 
     {"agents": {"agni": {"operator": false,
                          "send": ["*"],            // to whom: "*", "broadcast" or agents' names
                          "call": ["dc", "rushabdev.uptime"],   // what: "*", an agent, or an agent.procedure
+                         "serve": ["deploy", "host"],   // which capabilities it may announce: "*", or their names
                          "tokens": [{"sha256": "9f86…", "created_at": "2026-02-10T00:02:00Z",
                                      "not_before": null, "expires_at": null}]}}}
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from trishula.names import AGENT_RULE, BROADCAST, Address, is_agent_name
+from trishula.names import AGENT_RULE, BROADCAST, CAPABILITY_RULE, Address, is_agent_name, is_capability
 from trishula_router.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
 from trishula_router.json_text import keys_twice
 from trishula_router.tokens import TokenRecord
 
-__all__ = ["ANYBODY", "AgentRecord", "parse_agents", "render_agents"]
+__all__ = ["ANYBODY", "AgentRecord", "is_servable", "parse_agents", "render_agents"]
 
 #: The grant that covers every agent.
 ANYBODY = "*"
@@ -37,6 +37,8 @@ class AgentRecord:
         operator: whether it may ask about everybody's messages, and administer the node.
         send: to whom it may send.
         call: whose procedures it may call.
+        serve: which capabilities it may announce; ``None`` if the record says nothing of it, because it was written by
+            an earlier release: then those that no other record names.
         tokens: what it may join with.
     """
 
@@ -44,6 +46,7 @@ class AgentRecord:
     send: tuple[str, ...] = (ANYBODY,)
     call: tuple[str, ...] = (ANYBODY,)
     tokens: tuple[TokenRecord, ...] = ()
+    serve: tuple[str, ...] | None = None
 
 
 def render_agents(agents: Mapping[str, AgentRecord]) -> str:
@@ -54,6 +57,7 @@ def render_agents(agents: Mapping[str, AgentRecord]) -> str:
                 "operator": record.operator,
                 "send": list(record.send),
                 "call": list(record.call),
+                **({} if record.serve is None else {"serve": list(record.serve)}),
                 "tokens": [
                     {
                         "sha256": token.sha256,
@@ -132,13 +136,16 @@ def _parse_agent(raw: object, path: str, faults: list[Fault]) -> AgentRecord:
         faults.append(Fault(f"{path}.operator", operator, "it must be true or false"))
     send = _parse_grants(entry.take("send", [ANYBODY]), f"{path}.send", _is_recipient, faults)
     call = _parse_grants(entry.take("call", [ANYBODY]), f"{path}.call", _is_callable, faults)
+    serve: tuple[str, ...] | None = None
+    if (said := entry.take("serve", MISSING)) is not MISSING:
+        serve = _parse_grants(said, f"{path}.serve", is_servable, faults)
     listed = entry.take("tokens", [])
     if not isinstance(listed, list):
         faults.append(Fault(f"{path}.tokens", listed, "it must be a list of tokens"))
         listed = []
     tokens = [_parse_token(item, f"{path}.tokens[{index}]", faults) for index, item in enumerate(listed)]
     entry.close()
-    return AgentRecord(operator is True, send, call, tuple(tokens))
+    return AgentRecord(operator is True, send, call, tuple(tokens), serve)
 
 
 def _parse_grants(raw: object, path: str, keeps: Callable[[str], bool], faults: list[Fault]) -> tuple[str, ...]:
@@ -150,20 +157,22 @@ def _parse_grants(raw: object, path: str, keeps: Callable[[str], bool], faults: 
         if isinstance(item, str) and keeps(item):
             grants.append(item)
         else:
-            kinds = (
-                '"*", "broadcast", an agent or "capability:" and a name'
-                if keeps is _is_recipient
-                else '"*", an agent or agent.procedure'
-            )
-            faults.append(Fault(f"{path}[{index}]", item, f"it must be {kinds}"))
+            faults.append(Fault(f"{path}[{index}]", item, f"it must be {_KINDS[keeps]}"))
     return tuple(grants)
 
 
 def _is_recipient(grant: str) -> bool:
     if grant in (ANYBODY, BROADCAST) or is_agent_name(grant):
         return True
+    return is_capability(grant) and is_servable(grant.partition(":")[2])
+
+
+def is_servable(grant: str) -> bool:
+    """Whether a text can be the grant to announce a capability, or all."""
+    if grant == ANYBODY:
+        return True
     try:
-        return Address.parse(grant).capability is not None
+        return Address.parse(f"capability:{grant}").capability == grant
     except ValueError:
         return False
 
@@ -171,6 +180,14 @@ def _is_recipient(grant: str) -> bool:
 def _is_callable(grant: str) -> bool:
     agent, dot, procedure = grant.partition(".")
     return grant == ANYBODY or (is_agent_name(agent) and (not dot or _PROCEDURE.match(procedure) is not None))
+
+
+#: What each kind of grant may be.
+_KINDS: dict[Callable[[str], bool], str] = {
+    _is_recipient: '"*", "broadcast", an agent or "capability:" and a name',
+    _is_callable: '"*", an agent or agent.procedure',
+    is_servable: f'"*" or the name of a capability: {CAPABILITY_RULE}',
+}
 
 
 def _parse_token(raw: object, path: str, faults: list[Fault]) -> TokenRecord:

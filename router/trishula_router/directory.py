@@ -69,12 +69,20 @@ class Directory:
         node: the node's name.
         policy: when an agent is stale.
         registered: the names of all registered agents.
+        may_serve: whether an agent may (still) serve a capability that it announced.
     """
 
-    def __init__(self, node: str, policy: PresencePolicy, registered: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        node: str,
+        policy: PresencePolicy,
+        registered: Callable[[], Iterable[str]],
+        may_serve: Callable[[str, str], bool] = lambda agent, capability: True,
+    ) -> None:
         self._node = node
         self._policy = policy
         self._registered = registered
+        self._may_serve = may_serve
         self._known: dict[str, Known] = {}
         self._agent_of: dict[int, str] = {}
         self._left: dict[int, None] = {}
@@ -277,7 +285,7 @@ class Directory:
             "since": known.since,
             "reason": known.reason,
             "node": None if known.presence == "offline" else self._node,
-            "capabilities": list(known.capabilities),
+            "capabilities": [one for one in known.capabilities if self._may_serve(agent, one)],
             "last_seen_at": known.seen_at,
             "last_beat_at": known.beat_at,
             "busy_until": known.busy_until,
@@ -293,7 +301,8 @@ class Directory:
         return {
             agent: self._known[agent].load or 0.0
             for agent in self._announced.get(capability, ())
-            if presence_of(self._known[agent], now=now, policy=self._policy)[0] in PRESENT
+            if self._may_serve(agent, capability)
+            and presence_of(self._known[agent], now=now, policy=self._policy)[0] in PRESENT
         }
 
     def entries(self, now: int) -> list[dict[str, Any]]:

@@ -63,6 +63,7 @@ from trishula_router.replication import Replication
 from trishula_router.replies import Replies
 from trishula_router.retention import Retention
 from trishula_router.room import Room
+from trishula_router.serving import Serving
 from trishula_router.settlement import Settlement
 from trishula_router.store.interface import State, Store
 from trishula_router.takeovers import Takeovers
@@ -161,7 +162,7 @@ class Node:
         self.refusals = Refusals(lambda facts: self.note(Kind.REFUSED, facts))
         self.links = LinkRecords(self.note, clock.seconds)
         self.authorizer = Authorizer(principals, self._denied)
-        self.directory = Directory(config.node, config.presence, principals.names)
+        self.directory = Directory(config.node, config.presence, principals.names, principals.may_serve)
         self.instances = Instances(config.delivery.instance_grace_s)
         self.timekeeper = Timekeeper(
             timeline,
@@ -235,7 +236,8 @@ class Node:
             clock=clock,
             now=now,
         )
-        replies = Replies(store, self.mailroom.leases, lambda agent, capability: True)
+        self.serving = Serving(principals, now_s=clock.seconds, refused=self.refusals.refused)
+        replies = Replies(store, self.mailroom.leases, principals.may_serve)
         self.outcomes = Outcomes(store, replies)
         self.intake = Intake(
             store,

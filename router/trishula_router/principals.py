@@ -5,12 +5,13 @@ stamp and reads it again when it changed: a new token works without a restart, a
 somebody broke while editing it does not lock everybody out: the last good state stays, also over a restart, because a
 copy of it is kept; and :attr:`Principals.fault` says what is wrong until it is mended.
 
-Policy: :meth:`Principal.may_send`, :meth:`Principal.may_call`, :meth:`Principals.check_token`.
+Policy: :meth:`Principal.may_send`, :meth:`Principal.may_call`, :meth:`Principal.may_serve`,
+:meth:`Principals.check_token`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,12 +40,16 @@ class Principal:
         operator: whether it may ask about everybody's messages, and administer the node.
         send: to whom it may send: ``"*"``, ``"broadcast"``, agents or capabilities (``"capability:deploy"``).
         call: what it may call: ``"*"``, an agent, or ``agent.procedure``.
+        serve: which capabilities it may announce: ``"*"``, or their names; ``None``: what nobody else is granted.
+        foreign: the capabilities that others are granted by name, if ``serve`` is ``None``.
     """
 
     name: str
     operator: bool
     send: tuple[str, ...]
     call: tuple[str, ...]
+    serve: tuple[str, ...] | None = None
+    foreign: Set[str] = frozenset()
 
     @property
     def role(self) -> str:
@@ -58,6 +63,12 @@ class Principal:
     def may_call(self, agent: str, procedure: str) -> bool:
         """Whether it may call that procedure of that agent; always its own."""
         return agent == self.name or any(grant in self.call for grant in (ANYBODY, agent, f"{agent}.{procedure}"))
+
+    def may_serve(self, capability: str) -> bool:
+        """Whether it may announce a capability, and be handed messages to it."""
+        if self.serve is None:
+            return capability not in self.foreign
+        return ANYBODY in self.serve or capability in self.serve
 
 
 class Principals:
@@ -100,6 +111,16 @@ class Principals:
         if found is None and self.reload_if_changed():
             found = self._principals.get(name)
         return found
+
+    def may_serve(self, name: str, capability: str) -> bool:
+        """Whether the agent of that name is registered and may announce a capability."""
+        found = self._principals.get(name)
+        return found is not None and found.may_serve(capability)
+
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """The agents of which the file doesn't say what they may serve, because an earlier release wrote it."""
+        return tuple(name for name, one in self._principals.items() if one.serve is None)
 
     def reload_if_changed(self) -> bool:
         """Read the file again if it was changed.
@@ -202,8 +223,10 @@ def _with_digest(record: AgentRecord, digest: str | None) -> TokenRecord | None:
 
 
 def _principals_of(records: Mapping[str, AgentRecord]) -> dict[str, Principal]:
+    granted = frozenset(grant for record in records.values() for grant in record.serve or ())
     return {
-        name: Principal(name, record.operator, record.send, record.call) for name, record in sorted(records.items())
+        name: Principal(name, record.operator, record.send, record.call, record.serve, granted)
+        for name, record in sorted(records.items())
     }
 
 

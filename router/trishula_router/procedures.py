@@ -116,6 +116,9 @@ class Procedures:
         (raw,) = arguments.read_positional(args, "attach", 0, 1)
         options = arguments.read(arguments.AttachOptions, raw, "options")
         address = Address(caller.agent, options.instance)
+        if options.instance is None:
+            # What an instance announces counts for nothing.
+            self._node.serving.check(caller.agent, options.capabilities)
         consumer = self._node.delivery.session_of(address)
         if consumer is not None and self._node.directory.is_older(caller.agent, caller.session, consumer):
             # What a session said before its network broke may come after its client has joined anew: it must not end
@@ -384,6 +387,7 @@ class Procedures:
             "store_bytes": store.size_bytes,
             "store": msgspec.structs.asdict(store),
             "agents_file_fault": self._node.principals.fault,
+            "serve_unwritten": list(self._node.principals.unwritten),
             "clock_gap_ms": self._node.timekeeper.gap_ms,
             "peers": self._node.peering.told(),
         }

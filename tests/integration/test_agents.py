@@ -53,7 +53,7 @@ T = TypeVar("T")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     with NodeProcess(tmp_path_factory.mktemp("agents") / "state") as node:
         for name in ("agni", "dc", "rushabdev"):
-            node.token(name)
+            node.token(name, serve=["host"] if name == "agni" else [])
         yield node
 
 

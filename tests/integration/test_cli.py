@@ -101,7 +101,7 @@ class Users:
         self.node = node
         self.directory = directory
         for name in ("bot", "dc", "idle"):
-            node.token(name)
+            node.token(name, serve=["echo"] if name == "bot" else [])
         node.token("operator", operator=True)
 
     def start(self, who: str, *args: str) -> subprocess.Popen[str]:

@@ -27,7 +27,7 @@ TIMEOUT_S = 20.0
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path, ["agni", "rushabdev"])
     for agent in ("alpha", "beta"):
-        cluster.token(agent)
+        cluster.token(agent, serve=["deploy"])
     cluster.token("dc", operator=True)
     with cluster:
         yield cluster

@@ -35,7 +35,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     file.write_text(json.dumps(config))
     with NodeProcess(directory / "state", config=file) as node:
         for name in ("agni", "dc", "rushabdev"):
-            node.token(name)
+            node.token(name, serve=["deploy"])
         node.token("boss", operator=True)
         yield node
 

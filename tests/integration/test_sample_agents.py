@@ -281,8 +281,8 @@ def test_a_list_of_checks_that_is_not_there(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     with NodeProcess(tmp_path_factory.mktemp("samples") / "state") as node:
-        for name in ("agni", "dc", "rushabdev"):
-            node.token(name)
+        for agent in (agni.agent, dc.agent, rushabdev.agent):
+            node.token(agent.name, serve=agent.capabilities)
         yield node
 
 

@@ -31,7 +31,7 @@ E = "trishula.error."
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     with NodeProcess(tmp_path_factory.mktemp("wire") / "state") as node:
         for name in ("agni", "dc", "rushabdev"):
-            node.token(name)
+            node.token(name, serve=["deploy", "host"] if name == "agni" else [])
         node.token("boss", operator=True)
         yield node
 

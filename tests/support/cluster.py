@@ -112,10 +112,10 @@ class Cluster:
     def __getitem__(self, name: str) -> LinkedNode:
         return self.nodes[name]
 
-    def token(self, agent: str, operator: bool = False) -> str:
+    def token(self, agent: str, operator: bool = False, serve: Sequence[str] = ()) -> str:
         """Make a token that is valid at each node."""
         first, *others = self.nodes.values()
-        self.tokens[agent] = first.token(agent, operator)
+        self.tokens[agent] = first.token(agent, operator, serve)
         for other in others:
             # In one step: a running node must not read half of it.
             copy = other.state_dir / "agents.json.new"

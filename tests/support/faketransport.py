@@ -201,9 +201,9 @@ class FakeConnection:
             self.moved()
         self.listener.link_lost(BusUnreachable("gone"))
 
-    def fail(self, error: TrishulaError) -> None:
+    def fail(self, error: TrishulaError, url: str = "ws://one/ws") -> None:
         assert self.listener is not None
-        self.listener.node_unreachable("ws://one/ws", error, 0.1)
+        self.listener.node_unreachable(url, error, 0.1)
 
     def end(self, error: TrishulaError) -> None:
         assert self.listener is not None

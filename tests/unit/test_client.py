@@ -28,6 +28,7 @@ from trishula.errors import (
     ArgumentInvalid,
     BusUnreachable,
     CallFailed,
+    CapabilityForbidden,
     DeadLetter,
     KeyUnknown,
     MailboxFull,
@@ -166,6 +167,47 @@ def test_a_node_that_refuses_the_set_up_for_good_ends_it(setup: Setup) -> None:
     error = NotAllowed("no")
     setup.join(prepare=lambda link: link.refusing.update({uris.MAILBOX_ATTACH: error}))
     assert error_of(setup.started) is error
+    assert setup.connection.is_stopped
+
+
+FORBIDDEN = CapabilityForbidden("you may not serve deploy; an operator can grant it")
+
+
+def forbid(link: FakeLink) -> None:
+    link.refusing[uris.MAILBOX_ATTACH] = FORBIDDEN
+
+
+def test_a_node_that_lets_us_not_serve_what_we_announce_ends_it(setup: Setup) -> None:
+    setup.join(prepare=forbid)
+    assert error_of(setup.started) is FORBIDDEN
+    assert setup.observed == [("ended", FORBIDDEN)]
+    assert setup.connection.is_stopped
+
+
+def test_another_node_may_let_us_serve_it(clock: Clock) -> None:
+    setup = Setup(clock, None, "ws://one/ws", "ws://two/ws")
+    setup.client.attach(setup.got.extend)
+    setup.join(prepare=forbid)
+    assert not setup.started.done
+    setup.join(url="ws://two/ws")
+    assert setup.started.result() is None
+    # The agents file of the first one is behind: that is no reason to end while the second one is away.
+    setup.connection.lose()
+    for _ in range(3):
+        setup.connection.fail(BusUnreachable("no"), "ws://two/ws")
+        setup.join(prepare=forbid)
+        assert setup.observed[-1] == ("lost", "ws://one/ws")
+    setup.join(url="ws://two/ws", prepare=forbid)
+    assert setup.observed[-1] == ("ended", FORBIDDEN)
+
+
+def test_who_was_never_let_serve_it_does_not_wait_for_a_node_that_is_away(clock: Clock) -> None:
+    setup = Setup(clock, None, "ws://one/ws", "ws://two/ws")
+    setup.client.attach(setup.got.extend)
+    setup.join(prepare=forbid)
+    setup.connection.fail(BusUnreachable("no"), "ws://two/ws")
+    setup.join(prepare=forbid)
+    assert error_of(setup.started) is FORBIDDEN
     assert setup.connection.is_stopped
 
 

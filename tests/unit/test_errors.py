@@ -97,6 +97,11 @@ TABLE = {
         "The node's disk, or the share of it that its config allows, is full.",
     ),
     "StorageFailed": ("storage_failed", True, "The node could not write to or read from its store."),
+    "CapabilityForbidden": (
+        "capability_forbidden",
+        False,
+        "The agent announces a capability that it is not granted to serve.",
+    ),
     "AnswerRefused": (
         "answer_refused",
         False,

@@ -60,6 +60,74 @@ def test_token_new_registers_a_new_agent_and_prints_the_token_once(tmp_path: Pat
     assert stat.S_IMODE((state / "agents.json").stat().st_mode) == 0o600
 
 
+def served(state: Path) -> dict[str, tuple[str, ...] | None]:
+    return {name: record.serve for name, record in read_agents(state / "agents.json").items()}
+
+
+def test_what_an_agent_may_serve_is_said_and_changed(used_state: Path) -> None:
+    assert run("token", "new", "dc", "--state", used_state).exit_code == 0
+    assert run("token", "new", "agni", "--serve", "host", "--serve", "deploy", "--state", used_state).exit_code == 0
+    assert served(used_state) == {"dc": (), "agni": ("host", "deploy")}
+    # A second token changes nothing but what it is asked to.
+    run("token", "new", "agni", "--state", used_state)
+    assert served(used_state)["agni"] == ("host", "deploy")
+    run("token", "new", "agni", "--serve", "host", "--serve", "new", "--state", used_state, "--replace")
+    assert served(used_state)["agni"] == ("host", "deploy", "new")
+    done = run("token", "grant", "dc", "--serve", "a.b-c", "--state", used_state)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == f"dc may serve a.b-c, in {used_state}/agents.json\n"
+    done = run("token", "grant", "agni", "--no-serve", "host", "--serve", "x", "--state", used_state, "--json")
+    assert json.loads(done.stdout) == {
+        "agent": "agni", "agents_file": f"{used_state}/agents.json", "serve": ["deploy", "new", "x"],
+    }  # fmt: skip
+    run("token", "grant", "agni", "--no-serve", "*", "--serve", "*", "--state", used_state)
+    assert served(used_state)["agni"] == ("*",)
+    assert run("token", "grant", "agni", "--no-serve", "*", "--state", used_state).stderr.startswith(
+        "agni may serve nothing, in "
+    )
+    assert served(used_state) == {"dc": ("a.b-c",), "agni": ()}
+    listed = json.loads(run("token", "list", "--state", used_state, "--json").stdout)
+    assert [one["serve"] for one in listed] == [[], ["a.b-c"]]
+
+
+def test_a_record_of_an_earlier_release_is_left_as_it_is_until_somebody_says_more(used_state: Path) -> None:
+    file = used_state / "agents.json"
+    file.write_text(json.dumps({"agents": {name: {} for name in ("agni", "dc")}}))
+    file.chmod(0o600)
+    run("token", "new", "agni", "--state", used_state)
+    assert served(used_state) == {"agni": None, "dc": None}
+    assert "serve" not in file.read_text()
+    lines = run("token", "list", "--state", used_state).stdout.splitlines()
+    assert lines[0].endswith(
+        "; may serve what no other is granted (its record is of an earlier release: trishula token grant)"
+    )
+    run("token", "new", "agni", "--serve", "host", "--state", used_state)
+    run("token", "grant", "dc", "--no-serve", "*", "--state", used_state)
+    assert served(used_state) == {"agni": ("host",), "dc": ()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("new", "agni", "--serve", "Deploy"),
+            '--serve is "Deploy"; it must be "*" or the name of a capability: a lower-case letter, then up to 62 of '
+            "a-z, 0-9, '_', '.' and '-'",
+        ),
+        (("grant", "agni", "--no-serve", ""), '--no-serve is ""; it must be "*" or the name of a capability: '),
+        (("grant", "agni"), "say what agni may serve: --serve CAPABILITY, --no-serve CAPABILITY"),
+        (("grant", "eve", "--serve", "x"), "there is no agent eve in "),
+    ],
+)
+def test_grants_that_can_not_be(used_state: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    run("token", "new", "agni", "--state", used_state)
+    before = (used_state / "agents.json").read_bytes()
+    done = run("token", *arguments, "--state", used_state)
+    assert done.exit_code != 0
+    assert sentence in done.stderr
+    assert (used_state / "agents.json").read_bytes() == before
+
+
 def test_token_new_prints_the_token_alone_on_standard_output(used_state: Path) -> None:
     done = run("token", "new", "agni", "--state", used_state)
     assert done.stdout.startswith("agni.") and done.stdout.count("\n") == 1
@@ -228,9 +296,9 @@ def test_token_list_shows_agents_and_their_tokens_and_never_a_secret(tmp_path: P
     text = run("token", "list", "--state", tmp_path).stdout
     short = digest_of(made)[:8]
     lines = text.splitlines()
-    assert lines[0] == "agni  agent  may send to *; may call *"
+    assert lines[0] == "agni  agent  may send to *; may call *; may serve nothing"
     assert lines[1].startswith(f"  {short}  valid  made 20")
-    assert lines[2] == "dc  operator  may send to *; may call *"
+    assert lines[2] == "dc  operator  may send to *; may call *; may serve nothing"
     assert ", until 20" in lines[3]
     assert made.partition(".")[2] not in text
     listed = json.loads(run("token", "list", "--state", tmp_path, "--json").stdout)

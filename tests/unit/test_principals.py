@@ -34,6 +34,63 @@ def with_token(expires_at: float | None = None, not_before: float | None = None)
     return AgentRecord(tokens=(TokenRecord(digest_of(TOKEN), NOW_S, not_before, expires_at),))
 
 
+# -- serving -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("serve", "capability", "may"),
+    [
+        (("deploy",), "deploy", True),
+        (("deploy",), "host", False),
+        (("deploy",), "deploy.prod", False),
+        (("*",), "deploy", True),
+        ((), "deploy", False),
+        (None, "deploy", True),
+        (None, "host", False),
+    ],
+)
+def test_what_an_agent_may_serve(serve: tuple[str, ...] | None, capability: str, may: bool) -> None:
+    """``None``: by a record of an earlier release; host is granted to somebody else."""
+    foreign = frozenset({"host"})
+    assert Principal("agni", False, (), (), serve, foreign).may_serve(capability) is may
+
+
+def test_a_file_of_before_lets_serve_what_nobody_is_granted_and_is_written_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    write(path, json.dumps({"agents": {"agni": {"serve": ["deploy"]}, "dc": {}, "eve": {"serve": ["*"]}, "old": {}}}))
+    principals = Principals(path)
+    assert principals.unwritten == ("dc", "old")
+    told = {
+        (name, capability)
+        for name in ("agni", "dc", "eve", "old", "nobody")
+        for capability in ("deploy", "host")
+        if principals.may_serve(name, capability)
+    }
+    assert told == {("agni", "deploy"), ("dc", "host"), ("eve", "deploy"), ("eve", "host"), ("old", "host")}
+    with update_agents(path) as agents:
+        assert [name for name, record in agents.items() if record.serve is None] == ["dc", "old"]
+    assert [name for name, record in read_agents(path).items() if record.serve is None] == ["dc", "old"]
+
+
+@pytest.mark.parametrize(
+    ("serve", "sentence"),
+    [
+        ("deploy", 'agents.agni.serve is "deploy"; it must be a list of grants, such as ["*"]'),
+        (None, 'agents.agni.serve is null; it must be a list of grants, such as ["*"]'),
+        (
+            ["capability:deploy"],
+            'agents.agni.serve[0] is "capability:deploy"; it must be "*" or the name of a capability',
+        ),
+        (["a", "A"], 'agents.agni.serve[1] is "A"; it must be "*" or the name of a capability: a lower-case letter, '),
+        ([7], 'agents.agni.serve[0] is 7; it must be "*" or the name of a capability'),
+    ],
+)
+def test_a_serve_grant_that_can_not_be(serve: object, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_agents({"agents": {"agni": {"serve": serve}}})
+    assert caught.value.faults[0].sentence.startswith(sentence)
+
+
 # -- grants ------------------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +187,7 @@ def test_all_faults_of_the_file_are_told_at_once_and_no_token_that_was_pasted_in
         '"2026-02-10T00:02:00Z", seconds since the epoch before the year 10000, or null',
         "agents.dc.tokens[1] is 5; it must be a map",
         "agents.dc.tokens[1].sha256 is missing; it must be 64 hexadecimal digits",
-        "agents.dc.grants is []; it is an unknown key; the known keys are operator, send, call, tokens",
+        "agents.dc.grants is []; it is an unknown key; the known keys are operator, send, call, serve, tokens",
     ]
 
 
@@ -213,7 +270,8 @@ def with_instant(text: str) -> str:
         ),
         (
             '{"agents": {"agni": {"\\ud800\\u001b": 1}}}',
-            "agents.agni.\\ud800\\x1b is 1; it is an unknown key; the known keys are operator, send, call, tokens",
+            "agents.agni.\\ud800\\x1b is 1; it is an unknown key; the known keys are operator, send, call, serve, "
+            "tokens",
         ),
         ('{"agents": {"agni": {"operator": NaN}}}', "agents.agni.operator is NaN; it must be true or false"),
         (

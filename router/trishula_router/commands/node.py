@@ -212,3 +212,9 @@ def _show_status(known: dict[str, Any]) -> None:
             click.echo(f"  {line}")
         if known.get("agents_file_fault"):
             click.echo(f"  agents file: {known['agents_file_fault']}")
+        if known.get("serve_unwritten"):
+            click.echo(
+                f"  agents file: it doesn't say what {', '.join(known['serve_unwritten'])} may serve, so they may "
+                "announce what no other agent is granted; write it down with: trishula token grant NAME --serve "
+                "CAPABILITY"
+            )

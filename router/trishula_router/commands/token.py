@@ -20,9 +20,10 @@ import click
 
 from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
-from trishula.names import AGENT_RULE, is_agent_name
+from trishula.names import AGENT_RULE, CAPABILITY_RULE, is_agent_name
 from trishula.units import parse_duration_s
 from trishula_router.agents_file import KEPT_FILE, AgentRecord, AgentsFileError, read_agents, update_agents
+from trishula_router.agents_text import ANYBODY, is_servable
 from trishula_router.commands.state import (
     CommandFailed,
     agents_file_of,
@@ -46,6 +47,12 @@ def token() -> None:
 @click.argument("name")
 @click.option("--state", type=click.Path(path_type=Path), help=_STATE_HELP)
 @click.option("--operator/--no-operator", default=None, help="Whether the agent may ask about everybody's messages.")
+@click.option(
+    "--serve",
+    metavar="CAPABILITY",
+    multiple=True,
+    help='What the agent may announce: a capability, or "*"; may be repeated.',
+)
 @click.option("--expires-in", metavar="SPAN", help='How long the token is valid, such as "30d" (default: for ever).')
 @click.option(
     "--replace",
@@ -66,11 +73,15 @@ def new_command(
     name: str,
     state: Path | None,
     operator: bool | None,
+    serve: tuple[str, ...],
     expires_in: str | None,
     replace: bool,
     token_file: Path | None,
 ) -> None:
     """Make a token for the agent NAME, and register the agent if it is new.
+
+    A new agent may send to and call everybody, and serves no capability but those that --serve names; for an agent that
+    is registered, --serve adds to what it may serve (see trishula token grant).
 
     The token is shown once; the node keeps its hash. An agent has at most two valid tokens, so that a new one can be
     handed out before the old one goes. A third is refused, because the older one would have to end: with --replace it
@@ -79,6 +90,7 @@ def new_command(
     """
     if not is_agent_name(name):
         raise CommandFailed(f'"{name}" is no agent\'s name: that is {AGENT_RULE}', Exit.USAGE)
+    _check_capabilities("--serve", serve)
     now_s = time.time()
     expires_at: float | None = None
     if expires_in is not None:
@@ -97,14 +109,17 @@ def new_command(
     with contextlib.ExitStack() as cleanup:
         try:
             with update_agents(path, state_dir / KEPT_FILE) as agents:
-                record = agents.get(name, AgentRecord())
+                record = agents.get(name, AgentRecord(serve=()))
                 is_new = name not in agents
                 kept, _ = with_new_token(record.tokens, new, now_s)
                 ended = [token for token in record.tokens if token not in kept and not token.is_over(now_s)]
                 if ended and not replace:
                     raise CommandFailed(_too_many(name, path, record.tokens, now_s))
                 agents[name] = dataclasses.replace(
-                    record, tokens=kept, operator=record.operator if operator is None else operator
+                    record,
+                    tokens=kept,
+                    operator=record.operator if operator is None else operator,
+                    serve=_with_more(record.serve, serve),
                 )
                 # Whole on the disk before the token is good, and in place once it is.
                 written = None if token_file is None else _write_beside(token_file, made, cleanup)
@@ -150,6 +165,74 @@ def new_command(
             f"{name}",
             err=True,
         )
+
+
+def _check_capabilities(option: str, capabilities: tuple[str, ...]) -> None:
+    for one in capabilities:
+        if not is_servable(one):
+            raise CommandFailed(
+                f'{option} is "{one}"; it must be "*" or the name of a capability: {CAPABILITY_RULE}', Exit.USAGE
+            )
+
+
+def _with_more(serve: tuple[str, ...] | None, more: tuple[str, ...]) -> tuple[str, ...] | None:
+    """What an agent may serve, and more; nothing changes if that is nothing."""
+    return tuple(dict.fromkeys((*(serve or ()), *more))) if more else serve
+
+
+@token.command("grant")
+@click.argument("name")
+@click.option("--state", type=click.Path(path_type=Path), help=_STATE_HELP)
+@click.option("--serve", metavar="CAPABILITY", multiple=True, help='A capability that the agent may announce, or "*".')
+@click.option(
+    "--no-serve",
+    "withdrawn",
+    metavar="CAPABILITY",
+    multiple=True,
+    help='A capability that the agent may announce no more; "*": it may announce none.',
+)
+@json_option
+@click.pass_context
+def grant_command(
+    ctx: click.Context, name: str, state: Path | None, serve: tuple[str, ...], withdrawn: tuple[str, ...]
+) -> None:
+    """Change which capabilities the agent NAME may announce, and so be handed messages to.
+
+    Both options may be repeated; --no-serve is done first. A node that runs heeds it within a second: who is granted a
+    capability attaches anew to announce it (it is refused as a whole otherwise), and to whom it is withdrawn no further
+    message goes. With --json: an object with agent, agents_file and serve.
+
+    \b
+    Examples:
+      trishula token grant agni --serve host --serve deploy
+      trishula token grant agni --no-serve "*" --serve host      host, and nothing else
+    """
+    _check_capabilities("--serve", serve)
+    _check_capabilities("--no-serve", withdrawn)
+    if not serve and not withdrawn:
+        raise CommandFailed(f"say what {name} may serve: --serve CAPABILITY, --no-serve CAPABILITY", Exit.USAGE)
+    state_dir = (state or default_state_dir(os.environ)).absolute()
+    path = agents_file_of(state_dir)
+    try:
+        if not path.exists():
+            raise CommandFailed(_no_agent(name, path))
+        with update_agents(path, state_dir / KEPT_FILE) as agents:
+            record = agents.get(name)
+            if record is None:
+                raise CommandFailed(_no_agent(name, path))
+            kept = () if ANYBODY in withdrawn else tuple(one for one in record.serve or () if one not in withdrawn)
+            granted = _with_more(kept, serve) or ()
+            agents[name] = dataclasses.replace(record, serve=granted)
+    except AgentsFileError as error:
+        raise CommandFailed(str(error), Exit.CONFIG) from None
+    if speaks_json(ctx):
+        click.echo(json.dumps({"agent": name, "agents_file": str(path), "serve": list(granted)}))
+        return
+    click.echo(f"{name} may serve {', '.join(granted) or 'nothing'}, in {path}", err=True)
+
+
+def _no_agent(name: str, path: Path) -> str:
+    return f"there is no agent {name} in {path}; register it with: trishula token new {name}"
 
 
 def _mail_from_before(state_dir: Path, name: str) -> tuple[int, int]:
@@ -225,6 +308,7 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
             "operator": record.operator,
             "send": list(record.send),
             "call": list(record.call),
+            "serve": None if record.serve is None else list(record.serve),
             "tokens": [_describe(item, now_s) for item in record.tokens],
         }
         for name, record in sorted(agents.items())
@@ -236,7 +320,12 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
         click.echo(f"no agents in {path}; make one with: trishula token new NAME", err=True)
     for name, record in sorted(agents.items()):
         role = "operator" if record.operator else "agent"
-        click.echo(f"{name}  {role}  may send to {_join(record.send)}; may call {_join(record.call)}")
+        serves = "what no other is granted (its record is of an earlier release: trishula token grant)"
+        if record.serve is not None:
+            serves = ", ".join(record.serve) or "nothing"
+        click.echo(
+            f"{name}  {role}  may send to {_join(record.send)}; may call {_join(record.call)}; may serve {serves}"
+        )
         for item in record.tokens:
             fact = _describe(item, now_s)
             until = f", until {fact['expires_at']}" if fact["expires_at"] else ""
