@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.demo import (
+    AGENTS,
     OPERATOR,
     Agents,
     collect,
@@ -67,7 +68,7 @@ class Stage:
         self.history = directory / "history"
         self.history.mkdir()
         self.nodes = LinkedNodes(directory, {name: free_port() for name in NODES})
-        self.tokens = make_tokens(self.nodes.states.values(), NAMES, OPERATOR)
+        self.tokens = make_tokens(self.nodes.states.values(), NAMES, OPERATOR, AGENTS)
         self.agents = Agents(directory, self.nodes.check)
 
     @property

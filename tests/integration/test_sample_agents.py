@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -29,9 +30,10 @@ from trishula.agents import agni, dc, rushabdev
 from trishula.agents.agni import check_certificate, check_service
 from trishula.agents.host_report import host_report
 from trishula.agents.rushabdev import DEFAULT_CHECKS, Check, load_checks, run_check
+from trishula.agents.targets import Targets, load_targets
 from trishula.awaiting import run_handler
 from trishula.client import Client
-from trishula.errors import ArgumentInvalid
+from trishula.errors import ArgumentInvalid, TrishulaError
 from trishula.settings import Settings, SettingsInvalid
 
 # -- the host ----------------------------------------------------------------------------------------------------------
@@ -48,13 +50,12 @@ def test_the_report_is_of_this_host_now() -> None:
     assert report["cpu"]["cores"] == psutil.cpu_count()
 
 
-def test_the_report_of_another_disk(tmp_path: Path) -> None:
-    assert host_report(disk=str(tmp_path))["disk"]["path"] == str(tmp_path)
-    with pytest.raises(ArgumentInvalid) as caught:
-        host_report(disk=str(tmp_path / "absent"))
-    assert caught.value.sentence == (
-        f"disk is '{tmp_path}/absent'; it must be a path of this host: No such file or directory"
-    )
+def test_the_report_of_a_disk_that_is_mounted_and_of_no_other_path(tmp_path: Path) -> None:
+    for disk in ("/", *(one.mountpoint for one in psutil.disk_partitions())):
+        assert host_report(disk=disk)["disk"]["path"] == disk
+    for path in (str(tmp_path), str(tmp_path / "absent"), "/root/.ssh", "", "/\0", "/.."):
+        with pytest.raises(ArgumentInvalid, match="it must be where a disk of this host is mounted: /"):
+            host_report(disk=path)
 
 
 # -- agni --------------------------------------------------------------------------------------------------------------
@@ -110,6 +111,101 @@ def test_a_service_that_does_not() -> None:
 def test_what_is_no_service(target: str) -> None:
     with pytest.raises(ArgumentInvalid, match="it must be tcp://HOST:PORT"):
         check_service(target)
+
+
+NOT_LISTED = "this agent asks only its own machine and hosts that its operator has listed"
+#: What stands for somewhere else, or might.
+ELSEWHERE = [
+    "http://169.254.169.254/latest/meta-data/",
+    "http://10.0.0.1/",
+    "tcp://example.org:22",
+    "https://[2001:db8::7]/",
+    "http://localhost@10.0.0.1/",
+    "http://localhost:80@10.0.0.1/",
+    "http://localhost.10.0.0.1.nip.io/",
+    "http://127.0.0.1.example.org/",
+    "http://0.0.0.0/",
+    "http://[::]/",
+    "http://[::ffff:10.0.0.1]/",
+    "http://167772161/",
+    "http://0x0a.1/",
+    "http://\uff4cocalhost/",
+    "tcp://HOST:22",
+]
+
+
+@pytest.mark.parametrize("target", ELSEWHERE)
+def test_no_host_is_asked_but_those_of_the_list(target: str) -> None:
+    with pytest.raises(ArgumentInvalid, match=NOT_LISTED):
+        check_service(target, timeout_s=0.01)
+    host = urlsplit(target).hostname
+    with pytest.raises(ArgumentInvalid, match=NOT_LISTED):
+        check_certificate(str(host), timeout_s=0.01)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "may"),
+    [
+        ("localhost", 1, True),
+        ("LOCALHOST.", 1, True),
+        ("127.8.9.1", 1, True),
+        ("::1", 1, True),
+        ("agni.example", 1, True),
+        ("AGNI.example", 2, True),
+        ("sub.agni.example", 1, False),
+        ("db.internal", 5432, True),
+        ("db.internal", 5433, False),
+        ("10.1.200.3", 9, True),
+        ("10.2.0.1", 9, False),
+        ("2001:db8::7", 443, True),
+        ("2001:db8::7", 80, False),
+        ("192.0.2.1", 8, True),
+        ("192.0.2.1", 9, False),
+    ],
+)
+def test_the_list_of_targets(host: str, port: int, may: bool) -> None:
+    targets = Targets(
+        ["agni.example", "DB.internal:5432", "10.1.0.0/16", "[2001:db8::7]:443", "192.0.2.1:8"], "the file"
+    )
+    if may:
+        targets.check(host, port)
+        return
+    with pytest.raises(ArgumentInvalid) as caught:
+        targets.check(host, port)
+    assert caught.value.sentence.endswith(f'the operator can add "{host}:{port}" to the file')
+
+
+def test_the_list_of_targets_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentInvalid):
+        load_targets({}, tmp_path).check("agni.example", 1)
+    path = tmp_path / ".config" / "trishula" / "agni.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('targets = ["agni.example"]')
+    for targets in (load_targets({}, tmp_path), load_targets({"TRISHULA_TARGETS": str(path)}, tmp_path / "elsewhere")):
+        targets.check("agni.example", 1)
+        targets.check("localhost", 1)
+    with pytest.raises(SettingsInvalid, match=r"^TRISHULA_TARGETS names .*, and there is no such file$"):
+        load_targets({"TRISHULA_TARGETS": str(tmp_path / "absent")}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("hosts = 1", "{path} has the unknown key 'hosts'; it holds targets, a list"),
+        ('targets = "a"', "{path}: targets must be a list of strings; it must be a host, "),
+        ("targets = [1]", "{path}: targets must be a list of strings; it must be a host, "),
+        ('targets = ["http://a/"]', "{path}: 'http://a/' is no target; it must be a host, "),
+        ('targets = ["a:b"]', "{path}: 'a:b' is no target; it must be a host, "),
+        ('targets = [""]', "{path}: '' is no target; it must be a host, "),
+        ("targets = [", "the targets in {path} can't be read: "),
+    ],
+)
+def test_faults_in_the_list_of_targets(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "targets.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsInvalid) as caught:
+        load_targets({"TRISHULA_TARGETS": str(path)}, tmp_path)
+    assert caught.value.sentence.startswith(sentence.format(path=path))
 
 
 def test_time_limits_are_bounded() -> None:
@@ -326,6 +422,22 @@ async def test_dc_collects_from_both_others_and_tells_everybody(node: NodeProces
         assert [one["ok"] for one in checked] == [True, False]
         certificates = await client.rpc("agni", "check_certificates", [f"127.0.0.1:{node.port}"], 0.2)
         assert [one["ok"] for one in certificates] == [False]
+        for procedure, args in (
+            ("check_service", ["tcp://10.255.0.1:22"]),
+            ("check_services", [["tcp://127.0.0.1:1", "http://10.255.0.1/"]]),
+            ("check_certificate", ["10.255.0.1"]),
+            ("check_certificates", [["10.255.0.1:22"]]),
+        ):
+            with pytest.raises(ArgumentInvalid, match=NOT_LISTED):
+                await client.rpc("agni", procedure, *args)
+            with pytest.raises(ArgumentInvalid, match=NOT_LISTED):
+                await client.call("agni", procedure, *args)
+        with pytest.raises(TrishulaError, match="unexpected keyword argument 'targets'"):
+            await client.rpc("agni", "check_service", "tcp://10.255.0.1:22", targets=["10.255.0.1"])
+        with pytest.raises(ArgumentInvalid, match="it must be where a disk of this host is mounted"):
+            await client.rpc("rushabdev", "host_report", "/root")
+        with pytest.raises(ArgumentInvalid, match="timeout_s is 1e"):
+            await client.rpc("dc", "collect", 1e300)
         assert await client.call("agni", "ping") == "pong"
     finally:
         await client.stop()
@@ -353,6 +465,57 @@ async def test_an_agent_that_does_not_answer_is_part_of_the_result(node: NodePro
     finally:
         for agent in (coordinator, mute):
             await agent.stop(grace_s=0.1)
+
+
+@pytest.mark.node
+@on_reactor
+async def test_rounds_that_are_asked_for_at_once_are_one(node: NodeProcess) -> None:
+    asked: list[None] = []
+    mute = Agent("agni")
+
+    @mute.procedure(name="host_report")
+    async def report() -> dict[str, Any]:
+        asked.append(None)
+        await asyncio.sleep(0.3)
+        return {"cpu": "none of the sort"}
+
+    coordinator = dc.build(console=Console(file=io.StringIO()))
+    try:
+        for agent in (mute, coordinator):
+            await agent.start(Settings((node.url,), agent.name, node.tokens[agent.name]), timeout_s=10.0)
+        # The first round of its own may be under way.
+        await coordinator.rpc("dc", "collect")
+        before = len(asked)
+        rounds = [coordinator.rpc("dc", "collect") for _ in range(20)]
+        summaries = [(await one)["summary"] for one in rounds]
+        assert len(asked) == before + 1
+        assert all(summary["answered"] == ["agni"] for summary in summaries)
+    finally:
+        for agent in (coordinator, mute):
+            await agent.stop(grace_s=0.1)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {},
+        {"cpu": []},
+        {"cpu": {}, "disk": [], "memory": 1},
+        {"disk": {"percent": True}, "memory": {"percent": "99"}},
+        {"host": 1, "uptime_s": "x", "cpu": {"percent": None, "cores": 1, "load": 7}, "memory": {}, "disk": {}},
+        "text",
+        None,
+        [1],
+    ],
+)
+def test_a_report_that_is_none_is_shown_as_that_and_hides_no_other(report: Any) -> None:
+    reports = {"agni": {"report": report, "took_ms": 1}, "rushabdev": {"report": host_report(), "took_ms": 1}}
+    screen = Console(file=io.StringIO(), width=160)
+    screen.print(dc.report_table(reports))
+    printed = screen.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
+    assert "its report is not as it should be" in printed
+    assert socket.gethostname() in printed
+    assert dc.summary_of(reports)["answered"] == ["agni", "rushabdev"]
 
 
 def test_the_summary_says_what_runs_low() -> None:

@@ -1,6 +1,8 @@
 """agni, infrastructure: the host's report, whether services answer, and how long certificates are still good.
 
-Everything is done from this machine and now: a check that fails is a result (``ok`` false, and why), not an error.
+Everything is done from this machine and now: a check that fails is a result (``ok`` false, and why), not an error. It
+asks this machine's own services, and the hosts that its operator has listed (:mod:`.targets`); whoever names another
+one is refused.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ import http.client
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +22,7 @@ from cryptography import x509
 
 from trishula.agent import Agent
 from trishula.agents.host_report import add_common
+from trishula.agents.targets import LOOPBACK, Targets, load_targets
 from trishula.errors import ArgumentInvalid
 
 __all__ = ["agent", "build", "check_certificate", "check_service", "main"]
@@ -33,11 +37,11 @@ _MAX_TIMEOUT_S = 60.0
 _WARN_DAYS = 14
 
 
-def check_service(target: str, timeout_s: float = 5.0) -> dict[str, Any]:
+def check_service(target: str, timeout_s: float = 5.0, *, targets: Targets = LOOPBACK) -> dict[str, Any]:
     """Whether a service answers: ``tcp://HOST:PORT`` accepts a connection, ``http(s)://…`` gives a status below 400.
 
     Raises:
-        ArgumentInvalid: the target is neither, or the time limit is out of bounds.
+        ArgumentInvalid: the target is neither, or not among ``targets``, or the time limit is out of bounds.
     """
     parts = urlsplit(target)
     try:
@@ -47,6 +51,7 @@ def check_service(target: str, timeout_s: float = 5.0) -> dict[str, Any]:
     if parts.scheme not in ("tcp", "http", "https") or host is None or (parts.scheme == "tcp" and not port):
         raise ArgumentInvalid(f"target is {target!r}; it must be tcp://HOST:PORT, http://HOST… or https://HOST…")
     _check_timeout(timeout_s)
+    targets.check(host, port or (443 if parts.scheme == "https" else 80))
     begin_s = time.monotonic()
     try:
         if parts.scheme == "tcp":
@@ -72,17 +77,20 @@ def _ask(scheme: str, host: str, port: int | None, path: str, query: str, timeou
     return {"ok": answer.status < 400, "detail": detail, "status": answer.status, "body_bytes": size_bytes}
 
 
-def check_certificate(host: str, port: int = 443, timeout_s: float = 5.0) -> dict[str, Any]:
+def check_certificate(
+    host: str, port: int = 443, timeout_s: float = 5.0, *, targets: Targets = LOOPBACK
+) -> dict[str, Any]:
     """A server's certificate: until when it is good, and whether this machine trusts it for that host.
 
     A certificate that is not trusted is reported all the same: its end is what is asked for.
 
     Raises:
-        ArgumentInvalid: the port or the time limit is out of bounds.
+        ArgumentInvalid: the port or the time limit is out of bounds, or the host is not among ``targets``.
     """
     if not 0 < port < 65536:
         raise ArgumentInvalid(f"port is {port}; it must be from 1 to 65535")
     _check_timeout(timeout_s)
+    targets.check(host, port)
     found: dict[str, Any] = {"host": host, "port": port}
     try:
         trusted, why = True, None
@@ -140,37 +148,64 @@ def _reason(error: Exception, timeout_s: float) -> str:
     return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
-async def _all_of(checks: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+async def _all_of(checks: Sequence[Callable[[], dict[str, Any]]]) -> list[dict[str, Any]]:
     """Run blocking checks in threads, some at a time; the results in the order of the checks."""
     if len(checks) > _MAX_TARGETS:
         raise ArgumentInvalid(f"there are {len(checks)} targets; one call takes at most {_MAX_TARGETS}")
     room = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(check: tuple[Any, ...]) -> dict[str, Any]:
+    async def one(check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         async with room:
-            found: dict[str, Any] = await asyncio.to_thread(*check)
-            return found
+            return await asyncio.to_thread(check)
 
     return list(await asyncio.gather(*map(one, checks)))
 
 
-def build(**options: Any) -> Agent:
-    """The agent; ``options`` are those of :class:`~trishula.agent.Agent`."""
+def build(targets: Targets | None = None, **options: Any) -> Agent:
+    """The agent.
+
+    Args:
+        targets: which hosts it asks; read from the host's file when the first one is asked for, if absent.
+        options: those of :class:`~trishula.agent.Agent`.
+    """
     agent = Agent("agni", capabilities=["host", "services", "certificates"], **options)
     add_common(agent)
-    agent.add_procedure(check_service, thread=True)
-    agent.add_procedure(check_certificate, thread=True)
+    known = targets
+
+    def listed() -> Targets:
+        nonlocal known
+        if known is None:
+            known = load_targets()
+        return known
+
+    @agent.on_start
+    def read() -> None:
+        listed()
+
+    # Procedures of their own: what a caller passes must not reach the list.
+
+    @agent.procedure(name="check_service", thread=True)
+    def one_service(target: str, timeout_s: float = 5.0) -> dict[str, Any]:
+        """:func:`check_service`."""
+        return check_service(target, timeout_s, targets=listed())
+
+    @agent.procedure(name="check_certificate", thread=True)
+    def one_certificate(host: str, port: int = 443, timeout_s: float = 5.0) -> dict[str, Any]:
+        """:func:`check_certificate`."""
+        return check_certificate(host, port, timeout_s, targets=listed())
 
     @agent.procedure()
     async def check_services(targets: list[str], timeout_s: float = 5.0) -> list[dict[str, Any]]:
         """:func:`check_service` for many, at once."""
-        return await _all_of([(check_service, target, timeout_s) for target in targets])
+        return await _all_of([partial(check_service, target, timeout_s, targets=listed()) for target in targets])
 
     @agent.procedure()
     async def check_certificates(hosts: list[str], timeout_s: float = 5.0) -> list[dict[str, Any]]:
         """:func:`check_certificate` for many, at once; each ``HOST`` or ``HOST:PORT``."""
         pairs = [_host_and_port(host) for host in hosts]
-        return await _all_of([(check_certificate, host, port, timeout_s) for host, port in pairs])
+        return await _all_of(
+            [partial(check_certificate, host, port, timeout_s, targets=listed()) for host, port in pairs]
+        )
 
     return agent
 

@@ -2,8 +2,8 @@
 
 A *round* is: ask the directory who is there, send each a COMMAND ``host_report``, wait for all answers (an agent that
 doesn't answer is part of the result), broadcast a STATUS with the summary. ``dc`` does one when it has joined and
-whenever somebody calls its procedure ``collect``; :func:`collect_reports` does the asking for any client, such as a
-script's.
+whenever somebody calls its procedure ``collect``, one at a time; :func:`collect_reports` does the asking for any
+client, such as a script's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trishula.agent import Agent
 from trishula.agents.host_report import add_common
 from trishula.awaiting import Pending
 from trishula.cli.state import plain
-from trishula.errors import TrishulaError
+from trishula.errors import ArgumentInvalid, TrishulaError
 from trishula.units import show_bytes, show_duration
 from trishula.uris import DIRECTORY_LIST
 
@@ -30,6 +30,7 @@ __all__ = ["agent", "build", "collect_reports", "main", "report_table", "summary
 
 #: A report takes a fifth of a second to measure; the rest is for a busy or distant host.
 _TIMEOUT_S = 10.0
+_MAX_TIMEOUT_S = 60.0
 #: What reads a pipe or a log wants a row on a line.
 _PIPE_WIDTH = 140
 
@@ -68,7 +69,8 @@ def summary_of(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for name, answer in reports.items():
         report: Any = answer.get("report")
         for part in ("disk", "memory") if isinstance(report, Mapping) else ():
-            percent = report.get(part, {}).get("percent")
+            measured = report.get(part)
+            percent = measured.get("percent") if isinstance(measured, Mapping) else None
             if isinstance(percent, int | float) and percent >= 90:
                 low.append(f"{name}: {part} {percent:.0f} % used")
     return {
@@ -82,22 +84,28 @@ def report_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     """The reports side by side, one line an agent."""
     table = Table("Agent", "Host", "Up", "CPU", "Load", "Memory", "Disk", "Answered in", title="Host reports")
     for name, answer in reports.items():
-        report = answer.get("report")
-        if not isinstance(report, Mapping):
-            table.add_row(name, Text(plain(answer.get("error", "no report")), style="red"))
-            continue
-        cpu, memory, disk = report["cpu"], report["memory"], report["disk"]
-        table.add_row(
-            name,
-            plain(report["host"]),
-            show_duration(report["uptime_s"]),
-            f"{cpu['percent']:.0f} % of {cpu['cores']}",
-            " ".join(f"{load:.2f}" for load in cpu["load"]),
-            f"{memory['percent']:.0f} % of {show_bytes(memory['total_bytes'])}",
-            f"{disk['percent']:.0f} % of {show_bytes(disk['total_bytes'])}",
-            show_duration(answer["took_ms"] / 1000),
-        )
+        cells: list[str | Text]
+        try:
+            cells = _cells(answer)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+            # It is somebody else's, and must not hide the others.
+            cells = [Text(plain(answer.get("error", "its report is not as it should be")), style="red")]
+        table.add_row(name, *cells)
     return table
+
+
+def _cells(answer: Mapping[str, Any]) -> list[str | Text]:
+    report = answer["report"]
+    cpu, memory, disk = report["cpu"], report["memory"], report["disk"]
+    return [
+        plain(report["host"]),
+        show_duration(report["uptime_s"]),
+        f"{cpu['percent']:.0f} % of {plain(cpu['cores'])}",
+        " ".join(f"{load:.2f}" for load in cpu["load"]),
+        f"{memory['percent']:.0f} % of {show_bytes(memory['total_bytes'])}",
+        f"{disk['percent']:.0f} % of {show_bytes(disk['total_bytes'])}",
+        show_duration(answer["took_ms"] / 1000),
+    ]
 
 
 def build(*, console: Console | None = None, **options: Any) -> Agent:
@@ -113,15 +121,26 @@ def build(*, console: Console | None = None, **options: Any) -> Agent:
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
     screen = console or Console(markup=False, highlight=False, width=width)
 
-    @agent.procedure()
-    async def collect(timeout_s: float = _TIMEOUT_S) -> dict[str, Any]:
-        """A round; returns the reports and the summary."""
+    async def round_of(timeout_s: float) -> dict[str, Any]:
         reports = await collect_reports(agent, agent.name, timeout_s=timeout_s)
         summary = summary_of(reports)
         if reports:
             screen.print(report_table(reports))
         await agent.broadcast(type="STATUS", subject="Host reports", payload=summary)
         return {"reports": reports, "summary": summary}
+
+    under_way: asyncio.Task[dict[str, Any]] | None = None
+
+    @agent.procedure()
+    async def collect(timeout_s: float = _TIMEOUT_S) -> dict[str, Any]:
+        """A round, or the one that is under way: each asks everybody. Returns the reports and the summary."""
+        nonlocal under_way
+        if not 0 < timeout_s <= _MAX_TIMEOUT_S:
+            raise ArgumentInvalid(f"timeout_s is {timeout_s}; it must be over 0 and at most {_MAX_TIMEOUT_S:g} seconds")
+        if under_way is None or under_way.done():
+            under_way = asyncio.ensure_future(round_of(timeout_s))
+        # Whoever gives up ends it for nobody else.
+        return await asyncio.shield(under_way)
 
     @agent.on_start
     async def first_round() -> None:

@@ -27,15 +27,20 @@ def host_report(disk: str = "/") -> dict[str, Any]:
     """The host's processor, memory, disk, network and uptime, measured now. Blocks for a fifth of a second.
 
     Args:
-        disk: a path on the file system to report.
+        disk: where the file system to report is mounted. No other path: whoever asks would learn which there are, and
+            could have us wait for a server that is away.
 
     Raises:
-        ArgumentInvalid: there is no such path.
+        ArgumentInvalid: no file system of this host's disks is mounted there.
     """
+    mounted = dict.fromkeys(("/", *(one.mountpoint for one in psutil.disk_partitions())))
+    if disk not in mounted:
+        where = ", ".join(mounted)
+        raise ArgumentInvalid(f"disk is {disk!r}; it must be where a disk of this host is mounted: {where}")
     try:
         space = psutil.disk_usage(disk)
     except OSError as error:
-        raise ArgumentInvalid(f"disk is {disk!r}; it must be a path of this host: {error.strerror}") from None
+        raise ArgumentInvalid(f"disk is {disk!r}, and it can't be looked at: {error.strerror}") from None
     cpu_percent = psutil.cpu_percent(interval=_CPU_SPAN_S)
     memory, swap, network = psutil.virtual_memory(), psutil.swap_memory(), psutil.net_io_counters()
     now_s, booted_s = time.time(), psutil.boot_time()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from trishula import connect, uris
@@ -47,13 +48,19 @@ def ask_status(port: int, token: str) -> dict[str, Any]:
     return status
 
 
-def make_tokens(states: Iterable[Path], names: Iterable[str], operator: str) -> dict[str, str]:
+def make_tokens(
+    states: Iterable[Path],
+    names: Iterable[str],
+    operator: str,
+    serve: Mapping[str, Iterable[str]] = MappingProxyType({}),
+) -> dict[str, str]:
     """Register agents at each node; one that is known gets another token.
 
     Args:
         states: the nodes' state directories.
         names: of the agents.
         operator: the name of a further one, who may ask for everything.
+        serve: the capabilities that new agents may announce, by their names.
     """
     now_s = time.time()
     made = {name: new_token(name, secrets.token_urlsafe) for name in (*names, operator)}
@@ -61,7 +68,7 @@ def make_tokens(states: Iterable[Path], names: Iterable[str], operator: str) -> 
         state.mkdir(mode=0o700, exist_ok=True)
         with update_agents(agents_file_of(state)) as agents:
             for name, token in made.items():
-                record = agents.get(name, AgentRecord())
+                record = agents.get(name, AgentRecord(serve=tuple(serve.get(name, ()))))
                 kept, _ = with_new_token(record.tokens, TokenRecord(digest_of(token), now_s, None, None), now_s)
                 agents[name] = replace(record, tokens=kept, operator=name == operator)
     return made
