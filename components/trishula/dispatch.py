@@ -195,8 +195,7 @@ class Dispatcher:
 
         def called(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pending[Any]:
             try:
-                handler.check(args, kwargs)
-                outcome = handler.start(None, args, kwargs)
+                outcome = handler.start(None, *handler.fit(args, kwargs))
             except Exception as error:
                 self._log_fault(handler, error)
                 return rejected(error)
@@ -245,7 +244,16 @@ class Dispatcher:
     def _run(self, delivery: Delivery, handler: Handler) -> Pending[Any] | None:
         """Run a handler; returns what is still to come, if it is not through yet."""
         try:
-            outcome = self._start(handler, delivery, (delivery.message,), {})
+            args = handler.fit_message(delivery.message)
+        except ArgumentInvalid as error:
+            # It will not fit at the next attempt either.
+            _log.warning(
+                "%s %s from %s: %s", delivery.message.type, delivery.message.id, delivery.message.sender, error
+            )
+            self._give_back(delivery, str(error), requeue=False)
+            return None
+        try:
+            outcome = self._start(handler, delivery, args, {})
         except Exception as error:
             self._failed(delivery, handler, error)
             return None
@@ -382,12 +390,10 @@ class Dispatcher:
         handler = None if message.procedure is None else self.procedures.get(message.procedure)
         try:
             if handler is not None:
-                args, kwargs = _arguments(message)
-                handler.check(args, kwargs)
-                outcome = self._start(handler, delivery, args, kwargs)
+                outcome = self._start(handler, delivery, *handler.fit(*_arguments(message)))
             elif "COMMAND" in self.handlers:
                 handler = self.handlers["COMMAND"]
-                outcome = self._start(handler, delivery, (message,), {})
+                outcome = self._start(handler, delivery, handler.fit_message(message), {})
             else:
                 raise self._unknown(message)
         except Exception as error:

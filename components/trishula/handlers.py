@@ -24,7 +24,8 @@ from twisted.internet.defer import Deferred
 
 from trishula.awaiting import Pending, run_handler, stoppable
 from trishula.deliveries import CurrentDelivery, running
-from trishula.errors import ArgumentInvalid
+from trishula.message import Message
+from trishula.signatures import Signature
 
 __all__ = ["Handler"]
 
@@ -46,18 +47,15 @@ class Handler:
         self.ordered = ordered
         self._function = function
         self._thread = thread
-        self._signature = inspect.signature(function)
+        self._signature = Signature(function, name)
 
-    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Whether the function takes these arguments.
+    def fit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """The arguments of a call as the function wants them; errors as :meth:`trishula.signatures.Signature.fit`."""
+        return self._signature.fit(args, kwargs)
 
-        Raises:
-            ArgumentInvalid: it doesn't; the sentence shows what it takes.
-        """
-        try:
-            self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise ArgumentInvalid(f"{self.name} was called with wrong arguments: {error}; it is {self}") from None
+    def fit_message(self, message: Message) -> Sequence[Any]:
+        """The arguments of a handler of messages; errors as :meth:`trishula.signatures.Signature.fit_message`."""
+        return self._signature.fit_message(message)
 
     @property
     def is_threaded(self) -> bool:
@@ -65,8 +63,7 @@ class Handler:
         return self._thread
 
     def __str__(self) -> str:
-        parameters = self._signature.replace(return_annotation=inspect.Signature.empty)
-        return f"{self.name}{parameters}"
+        return str(self._signature)
 
     def start(self, delivery: CurrentDelivery | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run the function; returns its value, or a :class:`Pending` if that comes later. Raises what it raises."""

@@ -5,8 +5,9 @@ those bytes, so a value that its owner changes afterwards travels as it was. Mes
 they can carry; a payload may hold what every one of them carries, and every reader reads the same. What it may not hold
 is refused with the place in it: a frame that a node can't read ends the session of whoever sent it.
 
-Dataclasses and msgspec's structs travel as maps, tuples as lists, members of enumerations that are strings or integers
-as these. Everything else that is no JSON has no form that its reader could know, so it is left to the sender.
+Dataclasses, msgspec's structs and Pydantic's models travel as maps, tuples as lists, members of enumerations as their
+values, dates, UUIDs and decimals as text (:mod:`trishula.spelling`). Everything else that is no JSON has no form that
+its reader could know, so it is left to the sender.
 
 The proof of a small payload is its JSON, read back and compared, which runs in C. In a large one each map and list is
 looked at once, and what is in it by C alone; there JSON would cost five times as much. Only a payload that fails the
@@ -15,6 +16,7 @@ proof is walked over value by value, to say why, or because it holds a tuple, a 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import operator
@@ -24,6 +26,7 @@ from typing import Any
 import msgspec
 
 from trishula.errors import PayloadNotJson, PayloadTooLarge
+from trishula.spelling import spelled
 from trishula.texts import show_value
 from trishula.units import show_bytes
 
@@ -47,12 +50,6 @@ _ADVICE = {
     "frozenset": "send a list",
     "bytes": "send it as Base64 text",
     "bytearray": "send it as Base64 text",
-    "datetime": "send its isoformat()",
-    "date": "send its isoformat()",
-    "time": "send its isoformat()",
-    "timedelta": "send its total_seconds()",
-    "Decimal": "send it as a string",
-    "UUID": "send it as a string",
 }
 #: Of a place in a payload, that much is shown.
 _PLACE_LENGTH = 120
@@ -86,13 +83,14 @@ _from_json = msgspec.json.Decoder().decode
 _to_msgpack = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 
 
-def pack(value: object, *, path: str, limit_bytes: int) -> bytes:
+def pack(value: object, *, path: str, limit_bytes: int, is_spelled: bool = False) -> bytes:
     """A payload as MessagePack, after proof that every client reads it back the same.
 
     Args:
         value: the payload.
         path: where it stands; a refusal begins with it.
         limit_bytes: the most that its JSON may have.
+        is_spelled: whether what has a spelling in it is spelled out already; see :mod:`trishula.spelling`.
 
     Raises:
         PayloadNotJson: it breaks :data:`PAYLOAD_RULE`; the place in it is named.
@@ -106,6 +104,9 @@ def pack(value: object, *, path: str, limit_bytes: int) -> bytes:
         fault = _fault(value, 1)
         if fault is None and not packed:
             fault = "", f"is of type {type(value).__name__}"
+        if fault is not None and not is_spelled:
+            with contextlib.suppress(RecursionError):
+                return pack(spelled(value), path=path, limit_bytes=limit_bytes, is_spelled=True)
         if fault is not None:
             raise PayloadNotJson(f"{path}{_shorten(fault[0])} {fault[1]}; a payload is {PAYLOAD_RULE}")
     # Its JSON has to be written only where it may be too long: ``false,`` and ``\\u0001`` are one byte in MessagePack.

@@ -6,8 +6,9 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from trishula.errors import KeyUnknown, MessageInvalid, PayloadNotJson, PayloadTooLarge, TrishulaError
 from trishula.message import MESSAGE_TYPES, RULES, Message, parse
@@ -306,6 +308,15 @@ class Point:
     y: Any = 0
 
 
+class Colour(Enum):
+    RED = "red"
+
+
+class Model(BaseModel):
+    at: datetime
+    names: set[str]
+
+
 class Struct(msgspec.Struct):
     inner: Any = None
 
@@ -331,9 +342,7 @@ class Number(float):
         ([{1.5: 1}], "[0] has the key 1.5, of the type float"),
         ({"tags": {1, 2}}, ".tags is of the type set: send a list"),
         (frozenset(), " is of the type frozenset: send a list"),
-        ({"at": datetime(2026, 1, 1)}, ".at is of the type datetime: send its isoformat()"),
-        ({"id": UUID(int=7)}, ".id is of the type UUID: send it as a string"),
-        ([Decimal("1.5")], "[0] is of the type Decimal: send it as a string"),
+        ({"at": datetime(2026, 1, 1), "seen": {1}}, ".seen is of the type set: send a list"),
         (object(), " is of the type object"),
         (dict, " is of the type type"),
         (MappingProxyType({"a": 1}), " is of the type mappingproxy"),
@@ -356,7 +365,7 @@ class Number(float):
         ("\x00", " begins with U+0000, by which JSON in WAMP marks binary data"),
         ({"a": ["\x00QUJD"]}, ".a[0] begins with U+0000, by which JSON in WAMP marks binary data"),
         (Point({1}), ".x is of the type set: send a list"),
-        (Struct([Point(1, UUID(int=1))]), ".inner[0].y is of the type UUID: send it as a string"),
+        (Struct([Point(UUID(int=1), b"1")]), ".inner[0].y is of the type bytes: send it as Base64 text"),
     ],
     # Without the address of an object, so that a test has one name in all processes.
     ids=lambda value: ascii(value).partition(" at 0x")[0][:24] if not isinstance(value, list) else "list",
@@ -372,6 +381,14 @@ def test_payloads_that_are_not_json(payload: object, fault: str) -> None:
     [
         ((1, ("a",)), [1, ["a"]]),
         (Point((1, 2), {"a": Struct()}), {"x": [1, 2], "y": {"a": {"inner": None}}}),
+        ({"at": datetime(2026, 1, 1, tzinfo=UTC)}, {"at": "2026-01-01T00:00:00+00:00"}),
+        ([date(2026, 1, 2), time(3, 4), timedelta(hours=1)], ["2026-01-02", "03:04:00", "PT3600S"]),
+        (Point(UUID(int=7), Decimal("1.5")), {"x": "00000000-0000-0000-0000-000000000007", "y": "1.5"}),
+        (Struct([Colour.RED, {Colour.RED: 1}]), {"inner": ["red", {"red": 1}]}),
+        (
+            {"model": Model(at=datetime(2026, 1, 1), names={"a"})},
+            {"model": {"at": "2026-01-01T00:00:00", "names": ["a"]}},
+        ),
         ([Text("a"), Number(1.5), {Text("k"): 1}], ["a", 1.5, {"k": 1}]),
         (OrderedDict(a=1), {"a": 1}),
         # A hundred brackets and a wide integer's first byte have it walked over, and nothing is found.

@@ -134,6 +134,7 @@ SHELLS = {
     "components/trishula/carrying.py": "Autobahn",
     "components/trishula/connection.py": "Autobahn",
     "components/trishula/loops.py": "drives Twisted by a loop",
+    "components/trishula/spelling.py": "writes UUIDs, and makes none",
     "components/trishula/surroundings.py": "the agent side's clocks, timers and chance, for everybody else",
     "router/trishula_router/drill/cluster_faults.py": "all chance comes from the seed",
     "router/trishula_router/drill/cluster_rounds.py": "as rounds.py",
