@@ -223,7 +223,10 @@ class MailboxFull(TrishulaError):
 
 
 class RateLimited(TrishulaError):
-    """The sender sends faster than the node lets it."""
+    """The sender sends faster than the node lets it.
+
+    To a client that wants to join: too many wrong tokens came from where it is.
+    """
 
     uri = "trishula.error.rate_limited"
     temporary = True

@@ -6,9 +6,9 @@ whoever lets us in first is it. So a node that answers nothing (a frozen host, a
 second and not the time limit of an attempt. A round that reached nobody is followed by a growing pause; a node whose
 attempt is still open sits the next round out.
 
-A node that is busy with the joins of many others says when our turn may be (:class:`~trishula.errors.NodeBusy`). A
-round in which no node let us in and one said so is followed by that pause instead, and a little more, each client
-another.
+A node that is busy with the joins of many others says when our turn may be (:class:`~trishula.errors.NodeBusy`), and so
+does one to which too many wrong tokens came from where we are (:class:`~trishula.errors.RateLimited`). A round in which
+no node let us in and one said so is followed by that pause instead, and a little more, each client another.
 
 After a session is lost the next round begins with the *other* nodes: the lost one is the least likely to be there.
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from trishula.backoff import Backoff
-from trishula.errors import NodeBusy, TokenInvalid, TokenMissing, TrishulaError
+from trishula.errors import NodeBusy, RateLimited, TokenInvalid, TokenMissing, TrishulaError
 
 __all__ = ["DEFAULT_BACKOFF", "HEAD_START_S", "HEALTHY_AFTER_S", "Rejoin"]
 
@@ -95,7 +95,7 @@ class Rejoin:
         self._open.discard(url)
         if isinstance(error, TokenInvalid | TokenMissing):
             self._refusals[url] = error
-        if isinstance(error, NodeBusy) and error.retry_after_s is not None:
+        if isinstance(error, NodeBusy | RateLimited) and error.retry_after_s is not None:
             asked_s = min(error.retry_after_s, _BUSY_CAP_S)
             self._asked_s = asked_s if self._asked_s is None else min(self._asked_s, asked_s)
         if self._left:

@@ -20,6 +20,10 @@ A node that very many join at the same time takes some of them later: it answers
 ``trishula.error.node_busy``, and the ABORT's ``message`` ends "try again in N s". It may be tried again at once, and is
 more likely to succeed then, or a little after it.
 
+After wrong tokens a node looks for some time at none that comes under the same name from the same address: it answers
+with ABORT ``trishula.error.rate_limited``, and the ``message`` ends "try again in N s" too (20 at most). A connection
+has one try: behind an ABORT nothing is read, and it is closed.
+
 A WebSocket library answers pings by itself, and must: a node pings a client that has said nothing for 2.5 s and ends
 the connection after 2 s more without a byte; behind each stretch of a large message it sends a ping (12 bytes), and
 the next stretch when that is answered. A large message comes in fragments. A client that wants to notice a dead node

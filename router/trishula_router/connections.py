@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 
 from twisted.logger import Logger
 
+from trishula import uris
 from trishula.carrying import Carrying, Road
 from trishula_router.addresses import Proxies, one_of, peer_text
 from trishula_router.clock import Clock
@@ -44,6 +45,8 @@ _STALLED_S = 60.0
 _TELL_EACH_S = 60.0
 #: What waits for a linked node is bounded by what the peers acknowledge; this bound is for a peer that runs wild.
 _LINK_FACTOR = 8
+#: Whoever is told that it is not let in, and does not go, is cut off after that.
+_GOODBYE_S = 1.0
 #: So many connections are taken in one turn of the reactor.
 _ACCEPTED_AT_ONCE = 8
 #: The reason of a close frame is at most so long.
@@ -67,6 +70,7 @@ class Connections:
         ended: told the agent, the sentence: whom we have ended because it reads too slowly.
         proxies: who may say for whom a connection is.
         descriptors: how many the process can open beside those that it has.
+        refused: told the address, the reason and the sentence: whom the router did not let in.
     """
 
     def __init__(
@@ -76,10 +80,12 @@ class Connections:
         ended: Callable[[str, str], object],
         proxies: Proxies,
         descriptors: int,
+        refused: Callable[[str | None, str, str], object],
     ) -> None:
         self.seconds = clock.seconds
         self.proxies = proxies
         self._descriptors = descriptors
+        self._refused = refused
         self._limits = limits
         self._clock = clock
         self._ended = ended
@@ -128,6 +134,13 @@ class Connections:
         """Its socket is closed."""
         self._strangers.went(connection)
         self._members.discard(connection)
+
+    def aborted(self, connection: Any, reason: str, sentence: str | None) -> None:
+        """A stranger was told that it is not let in. It has no second try on that connection."""
+        # Those with an error of ours are on record.
+        if not reason.startswith(uris.PREFIX):
+            self._refused(connection.address, reason, sentence or "")
+        self._clock.callLater(_GOODBYE_S, connection.dismiss)
 
     def sent(self, connection: Any) -> None:
         """Something was put into a connection's queue, which may be too long by now."""
@@ -341,6 +354,7 @@ def _class_of(base: Any, connections: Connections) -> Any:
         #: Where it comes from; ``None`` if that can't be known.
         address: str | None = None
         _stranger_bytes = _STRANGER_BYTES
+        _is_refused = False
 
         def onOpen(self) -> None:
             # The operator's options, in s: of silence before a ping, and after it.
@@ -367,6 +381,8 @@ def _class_of(base: Any, connections: Connections) -> Any:
 
         def dataReceived(self, data: bytes) -> None:
             if self._stranger_bytes:
+                if self._is_refused:
+                    return
                 if self.progress()[0] is Step.JOINED:
                     self._stranger_bytes = 0
                 else:
@@ -393,6 +409,9 @@ def _class_of(base: Any, connections: Connections) -> Any:
             # one of whoever published or called.
             if self.state == self.STATE_OPEN:
                 super().send(msg)
+                if self._stranger_bytes and type(msg).__name__ == "Abort":
+                    self._is_refused = True
+                    connections.aborted(self, msg.reason, msg.message)
 
         def connectionLost(self, *args: Any) -> None:
             connections.left(self)

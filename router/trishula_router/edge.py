@@ -245,6 +245,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             node.ended_slow_reader,
             Proxies(node.config.proxies),
             descriptors_left(),
+            lambda address, reason, sentence: node.join_refused(address, None, reason, sentence),
         )
         if not accept_few(tcp.Port):
             log.warn("this Twisted is built otherwise than expected: many who come at once hold everybody up")

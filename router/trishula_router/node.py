@@ -20,13 +20,15 @@ from trishula.errors import (
     NodeBusy,
     NodeStopping,
     NotAllowed,
+    RateLimited,
     ReadsTooSlowly,
     StorageFailed,
     StorageFull,
     TokenInvalid,
     TrishulaError,
 )
-from trishula.names import Address, is_capability
+from trishula.names import Address, is_agent_name, is_capability
+from trishula_router.addresses import address_in, one_of
 from trishula_router.admission import Admission
 from trishula_router.arguments import token_of
 from trishula_router.audit import Audit
@@ -38,6 +40,7 @@ from trishula_router.dead_letters import DeadLetters
 from trishula_router.delivery import Delivery, Outlet
 from trishula_router.departures import Departures
 from trishula_router.directory import Directory, Seen
+from trishula_router.guesses import Guesses
 from trishula_router.handover import Handover
 from trishula_router.inflow import Inflow
 from trishula_router.instances import Instances
@@ -59,6 +62,7 @@ from trishula_router.rates import Rate, Rates, Refusals
 from trishula_router.recalls import Recalls
 from trishula_router.receipts import Receipts
 from trishula_router.recipients import Recipients
+from trishula_router.refused_joins import RefusedJoins
 from trishula_router.replication import Replication
 from trishula_router.replies import Replies
 from trishula_router.retention import Retention
@@ -69,7 +73,7 @@ from trishula_router.store.interface import State, Store
 from trishula_router.takeovers import Takeovers
 from trishula_router.timekeeper import Timekeeper
 from trishula_router.timeline import Timeline
-from trishula_router.tokens import digest_of
+from trishula_router.tokens import digest_of, owner_of
 
 __all__ = ["Caller", "Node", "Router", "Verb"]
 
@@ -159,6 +163,8 @@ class Node:
         self.admission = Admission(principals, config.limits.connections)
         self.joins = Joins()
         self.quotas = Quotas(config.limits)
+        self.guesses = Guesses()
+        self.refused_joins = RefusedJoins(lambda facts: self.note(Kind.REFUSED, facts))
         self.refusals = Refusals(lambda facts: self.note(Kind.REFUSED, facts))
         self.links = LinkRecords(self.note, clock.seconds)
         self.authorizer = Authorizer(principals, self._denied)
@@ -386,6 +392,7 @@ class Node:
 
     async def _expire(self) -> None:
         self.refusals.flush(self._clock.seconds())
+        self.refused_joins.flush(self._clock.seconds())
         self.links.flush()
         for address in self.instances.gone(self._clock.seconds()):
             if self.neighbourhood.has_instance(address):
@@ -480,17 +487,55 @@ class Node:
 
         Raises:
             TokenMissing, TokenInvalid, NotAllowed, ConnectionsExceeded: if it may not join.
-            NodeBusy: not now.
+            NodeBusy, RateLimited: not now.
         """
-        now_s = self.now() / 1000
-        answer = self.authenticator.authenticate(realm, authid, details, now_s)
-        self.admission.admit(answer["authid"], details["session"], digest_of(details["ticket"]), now_s)
+        peer = address_in((details.get("transport") or {}).get("peer"))
         try:
-            self.joins.begin(details["session"], self._clock.seconds())
+            return self._admit(realm, authid, details, peer)
+        except NodeBusy:
+            raise
+        except TrishulaError as error:
+            self.join_refused(peer, _name_in(authid, details.get("ticket")), error.uri or "", error.sentence)
+            raise
+
+    def _admit(self, realm: object, authid: object, details: Mapping[str, Any], peer: str | None) -> dict[str, str]:
+        ticket, now_s, now = details.get("ticket"), self._clock.seconds(), self.now() / 1000
+        address, name = one_of(peer or ""), _name_in(authid, ticket) or ""
+        digest = digest_of(ticket) if isinstance(ticket, str) else None
+        self._have_wait(self.guesses.wait_s(address, name, digest, now_s))
+        try:
+            answer = self.authenticator.authenticate(realm, authid, details, now)
+        except TokenInvalid:
+            is_agent = self.principals.get(name) is not None
+            self._have_wait(self.guesses.wrong(address, name, now_s, is_agent=is_agent))
+            raise
+        assert digest is not None
+        self.guesses.right(address, answer["authid"], digest)
+        self.admission.admit(answer["authid"], details["session"], digest, now)
+        try:
+            self.joins.begin(details["session"], now_s)
         except NodeBusy:
             self.admission.left(details["session"])
             raise
         return answer
+
+    def _have_wait(self, wait_s: float) -> None:
+        """Refuse to look at a token, or to say what it is, after too many wrong ones.
+
+        Raises:
+            RateLimited: there were too many.
+        """
+        if wait_s > 0.0:
+            wait_s = round(wait_s + 0.05, 1)
+            raise RateLimited(
+                f"too many wrong tokens came from where this client is; whoever has the right one may try again in "
+                f"{wait_s:g} s",
+                retry_after_s=wait_s,
+            )
+
+    def join_refused(self, address: str | None, agent: str | None, error: str, sentence: str) -> None:
+        """A client was refused before it had a session; also by the router itself, then without a name."""
+        self.refused_joins.refused(address, agent, error, sentence, self._clock.seconds())
 
     def session_joined(self, agent: str, session: int, role: str, address: str | None = None) -> None:
         """A client joined as an agent, from an address."""
@@ -567,6 +612,12 @@ class Node:
         self.directory.sign_of_life(caller.agent, caller.session, self.now())
         self.joins.served(caller.session)
         return await _to_its_end(verb(caller, args))
+
+
+def _name_in(authid: object, ticket: object) -> str | None:
+    """Who a client says it is, if that is a name; the token of one that mixed its settings up is not."""
+    said = authid or (owner_of(ticket) if isinstance(ticket, str) else None)
+    return said if isinstance(said, str) and is_agent_name(said) else None
 
 
 def _read_seen(text: str) -> Seen:

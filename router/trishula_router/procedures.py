@@ -382,7 +382,7 @@ class Procedures:
             "present": sum(entry["presence"] != "offline" for entry in entries),
             "pending": pending,
             "in_flight": in_flight,
-            "connections": dict(self._node.connections()),
+            "connections": {**self._node.connections(), "refused_joins": self._node.refused_joins.count},
             "refused": self._node.quotas.told(),
             "store_bytes": store.size_bytes,
             "store": msgspec.structs.asdict(store),

@@ -41,7 +41,7 @@ def guard(base: Any) -> tuple[bool, Any, Clock]:
     clock = Clock()
     module = crossbar(base)
     site = type("Site", (), {"buildProtocol": Base.method})
-    done = guard_connections(Connections(LIMITS, cast(Any, clock), print, Proxies(), 1024), module, site)
+    done = guard_connections(Connections(LIMITS, cast(Any, clock), print, Proxies(), 1024, print), module, site)
     return done, module.WampWebSocketServerFactory.protocol, clock
 
 

@@ -146,6 +146,9 @@ def _store_lines(known: dict[str, Any]) -> list[str]:
 
 def _connections_line(there: dict[str, int]) -> str:
     line = f"{there['joined']} joined, {there['strangers']} not yet"
+    # A node of an older version tells nothing of those that it refused.
+    if there.get("refused_joins"):
+        line += f"; refused: {there['refused_joins']} that wanted to join"
     ended = [
         f"{there[key]} {what}"
         for key, what in (("ended_slow_readers", "that read too slowly"), ("ended_strangers", "that never joined"))
