@@ -25,6 +25,7 @@ from twisted.internet.defer import Deferred
 from tests.support.certificates import make_certificate
 from tests.support.node import NodeProcess
 from tests.support.reactor import on_reactor
+from trishula import uris
 from trishula.agent import Agent
 from trishula.agents import agni, dc, rushabdev
 from trishula.agents.agni import check_certificate, check_service
@@ -471,24 +472,28 @@ async def test_an_agent_that_does_not_answer_is_part_of_the_result(node: NodePro
 @on_reactor
 async def test_rounds_that_are_asked_for_at_once_are_one(node: NodeProcess) -> None:
     asked: list[None] = []
+    may_answer = asyncio.Event()
     mute = Agent("agni")
 
     @mute.procedure(name="host_report")
     async def report() -> dict[str, Any]:
         asked.append(None)
-        await asyncio.sleep(0.3)
+        await may_answer.wait()
         return {"cpu": "none of the sort"}
 
     coordinator = dc.build(console=Console(file=io.StringIO()))
     try:
         for agent in (mute, coordinator):
             await agent.start(Settings((node.url,), agent.name, node.tokens[agent.name]), timeout_s=10.0)
-        # The first round of its own may be under way.
-        await coordinator.rpc("dc", "collect")
-        before = len(asked)
-        rounds = [coordinator.rpc("dc", "collect") for _ in range(20)]
+        # The first round is its own.
+        rounds = [coordinator.rpc("dc", "collect", timeout=30.0) for _ in range(20)]
+        while not asked:
+            await coordinator.request(uris.DIRECTORY_LIST)
+        await coordinator.request(uris.DIRECTORY_LIST)
+        # All are with the coordinator.
+        may_answer.set()
         summaries = [(await one)["summary"] for one in rounds]
-        assert len(asked) == before + 1
+        assert len(asked) == 1
         assert all(summary["answered"] == ["agni"] for summary in summaries)
     finally:
         for agent in (coordinator, mute):
