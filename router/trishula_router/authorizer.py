@@ -13,10 +13,12 @@ other ``audit.*``, ``node.*``, ``admin.*``      call        operators
 ``agent.<a>.topic.<name>``                      publish     ``<a>``
 ``agent.<a>.topic.<name>``                      subscribe   every agent
 ``event.agent``, ``event.node``, ``…fallback``  subscribe   every agent
-``agent.<a>.<procedure>``                       register    links
-``agent.<a>.<procedure>``                       call        links, for the caller that they name
+``agent.<a>.<procedure>``                       register    links whose peer vouches for ``<a>``
+``agent.<a>.<procedure>``                       call        links, for a caller for whom their peer vouches, and whose
+                                                            grants here let it
 ``agent.<a>.topic.<name>``, ``event.*``         subscribe   links
-``agent.<a>.topic.<name>``, ``event.*``         publish     links, for the publisher that they name
+``agent.<a>.topic.<name>``                      publish     links, for ``<a>``, if their peer vouches for it
+``event.*``                                     publish     links, for their node (:mod:`.links.disclosing`)
 ``peer.<node>.*``                               subscribe   the link of ``<node>``
 ``peer.<node>.*``                               publish     the links of others, for their node
 ``internal.link.names``, ``….changed``          call, subs. links
@@ -28,6 +30,9 @@ Two refusals come before the table:
   authid and role than its own; Crossbar checks nothing. It belongs to the links between routers alone: sessions in the
   role ``rlink``, whom the node's own key or their place inside of the router got that role.
 - ``match`` other than exact. The permission of a prefix or a wildcard would be the permission of all that it matches.
+
+For whom a peer vouches is said by :meth:`.neighbourhood.Neighbourhood.against`: for agents of this node's own file that
+are at its side. What a peer says of an agent's role counts for nothing.
 
 The answer is never cached: Crossbar's cache knows neither the options nor the authid.
 """
@@ -99,11 +104,18 @@ class Authorizer:
     Args:
         principals: who there is, with what grants.
         on_denied: told about each refusal; it must not raise.
+        against_peer: (peer, agent) → why that peer can't vouch for that agent; ``None`` if it can.
     """
 
-    def __init__(self, principals: Principals, on_denied: Callable[[Denial], None] | None = None) -> None:
+    def __init__(
+        self,
+        principals: Principals,
+        on_denied: Callable[[Denial], None] | None = None,
+        against_peer: Callable[[str, str], str | None] = lambda peer, agent: None,
+    ) -> None:
         self._principals = principals
         self._on_denied = on_denied
+        self._against_peer = against_peer
 
     def authorize(
         self, session: Mapping[str, object], uri: object, action: object, options: Mapping[str, object] | None
@@ -122,7 +134,9 @@ class Authorizer:
         authid, role = session.get("authid"), session.get("authrole")
         asked = (str(authid), str(action), str(uri))
         if role == LINK_ROLE:
-            against = _against_link(authid, uri, action, options)
+            against = _against_link(authid, uri, action, options) or self._against_agent_of(
+                authid, uri, action, options
+            )
             return None if against is None else Denial(*asked, against, errors.NotAllowed)
         if options.get("forward_for") is not None:
             reason = "it claims to be forwarded for somebody (forward_for), and only links between routers forward"
@@ -152,6 +166,29 @@ class Authorizer:
             return None
         return f"an agent may {action} nothing outside of its own names, and this is not one of them"
 
+    def _against_agent_of(self, peer: object, uri: object, action: object, options: Mapping[str, object]) -> str | None:
+        """Why a link that may do such things may not do this one for the agent that it is about."""
+        at = uris.parse_agent_uri(str(uri))
+        if at is None or action == "subscribe":
+            return None
+        agent = at.agent if action == "register" else _forwarded_authid(options)
+        principal = None if agent is None else self._principals.get(agent)
+        if agent is None or principal is None:
+            return f"a link may {action} only for agents of this node's own file, and {agent} is none"
+        if action == "publish" and agent != at.agent:
+            return f"only {at.agent} publishes there, and the link speaks for {agent}"
+        if action == "call" and not principal.may_call(at.agent, at.rest):
+            return f"the grants of {agent} at this node don't cover {at.agent}.{at.rest}"
+        return self._against_peer(str(peer), agent)
+
+
+def _forwarded_authid(options: Mapping[str, object]) -> str | None:
+    """For whom a link says that it forwards."""
+    forwarded = options.get("forward_for")
+    first = forwarded[0] if isinstance(forwarded, list) and len(forwarded) == 1 else None
+    authid = first.get("authid") if isinstance(first, Mapping) else None
+    return authid if isinstance(authid, str) else None
+
 
 def _against_link(peer: object, uri: object, action: object, options: Mapping[str, object]) -> str | None:
     """What a link may: carry what travels, as somebody else's, and ask for the names that it shall carry."""
@@ -171,8 +208,13 @@ def _against_link(peer: object, uri: object, action: object, options: Mapping[st
         )
     if not travels:
         return f"a link may {action} nothing there: it is no name that travels between nodes"
-    if action in ("call", "publish") and not options.get("forward_for"):
-        return f"a link may {action} only for somebody else (forward_for)"
+    if action in ("call", "publish"):
+        forwarded = options.get("forward_for")
+        if not isinstance(forwarded, list) or len(forwarded) != 1:
+            # What came over a link is not sent on, so there is one that it is for.
+            return f"a link may {action} only for somebody else (forward_for), and for one"
+        if options.get("retain"):
+            return "a link carries events, and leaves none behind"
     return None
 
 

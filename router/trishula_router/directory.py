@@ -245,6 +245,14 @@ class Directory:
         """Whether a session is known to be gone."""
         return session in self._left
 
+    def here_since(self, agent: str) -> int | None:
+        """When the oldest session that an agent has here joined, ms; ``None`` if it has none."""
+        known = self._known.get(agent)
+        if known is None:
+            return None
+        # In the order of joining.
+        return next((one.joined_at for one in known.sessions.values()), None)
+
     def agent_of(self, session: int) -> str | None:
         """Whose session it is."""
         return self._agent_of.get(session)

@@ -29,7 +29,15 @@ from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import message, serializer, websocket
 from autobahn.wamp.exception import ApplicationError, ProtocolError
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
-from autobahn.wamp.types import CallDetails, ComponentConfig, PublishOptions, RegisterOptions, SessionDetails
+from autobahn.wamp.types import (
+    CallDetails,
+    ComponentConfig,
+    EventDetails,
+    PublishOptions,
+    RegisterOptions,
+    SessionDetails,
+    SubscribeOptions,
+)
 from twisted.internet import reactor, tcp
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -38,7 +46,7 @@ from twisted.web import server
 from trishula import uris
 from trishula.carrying import Road
 from trishula.distribution import version
-from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
+from trishula.errors import ArgumentInvalid, NodeFailed, NotAllowed, TrishulaError
 from trishula.names import Address
 from trishula.surroundings import use_monotonic_timers
 from trishula.texts import show_value
@@ -54,10 +62,12 @@ from trishula_router.faults import ConfigError
 from trishula_router.frames import guard_frames
 from trishula_router.launcher import allow_files, descriptors_left
 from trishula_router.links.connecting import install
+from trishula_router.links.disclosing import guard_forwarding
 from trishula_router.links.offering import making_way, offer_names
 from trishula_router.links.proving import guard_peers
 from trishula_router.node import Caller, Node, Verb
 from trishula_router.options import parse_options
+from trishula_router.peer_links import SILENT_S, PeerLinks
 from trishula_router.peering import KINDS
 from trishula_router.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Principals
 from trishula_router.requests import Requests
@@ -139,8 +149,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         # Receipts topics with subscribers: news that nobody listens to are not even built.
         self._listened: dict[int, str] = {}
         self._listened_topics: set[str] = set()
-        # The sessions of links that peers have to us: who is at their other end.
-        self._links: dict[int, str] = {}
+        self._links = PeerLinks()
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -203,14 +212,15 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         for uri, serve in served.items():
             await self.register(_as_endpoint(serve), uri, options=RegisterOptions(details_arg="details"))
         for kind in KINDS if config.peers else ():
-            await self.subscribe(partial(self._on_peer, kind), uris.peer_topic(config.node, kind))
+            options = SubscribeOptions(details_arg="details")
+            await self.subscribe(partial(self._on_peer, kind), uris.peer_topic(config.node, kind), options=options)
         roles: tuple[str, ...] = (AGENT_ROLE, OPERATOR_ROLE)
         self._authorizer = node.authorizer.authorize
         if config.peers:
             roles = (*roles, LINK_ROLE)
             self._authorizer = making_way(self, node.authorizer.authorize)
             await offer_names(self)
-            guard_peers(config.node, node.links, _new_nonce)
+            guard_peers(config.node, node.links, _new_nonce, self._against_second)
             self._made_links = install(config.node, node.links, random.random, _new_nonce, node.link_lost)
         if not answer_directly(self._transport, roles, self._authorizer):
             log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
@@ -218,6 +228,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             log.warn("this Crossbar is built otherwise than expected: any agent can answer any other's calls")
         if not self._direct_events.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected, so deliveries take the longer way")
+        if config.peers and not guard_forwarding(self._transport, node.role_of, node.neighbourhood.may_tell):
+            raise NodeFailed("this Crossbar is built otherwise than expected: peers could speak for each other")
         direct = DirectCalls(served, self._is_denied, message)
         if not direct.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
@@ -326,25 +338,43 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             self._node.session_joined(details["authid"], details["session"], details["authrole"], address)
         elif details.get("authrole") == LINK_ROLE and details.get("authmethod") == "cryptosign":
             # The near legs of our own links have no key to prove.
-            self._links[details["session"]] = details["authid"]
+            self._links.came(details["session"], details["authid"])
             self._node.links.up(details["authid"], "the peer made it")
+
+    def _against_second(self, peer: str) -> str | None:
+        """Why a further link of a peer, which has proved its key, is refused; it may take the place of a silent one."""
+        assert self._node is not None
+        if self._made_links(peer) is not None:
+            return "this node makes the link to it, and a second one doubles every event"
+        road = self._node.peering.road_to(peer)
+        replaced = self._links.let_in(peer, None if road is None else road.heard_s, self._node.seconds())
+        if replaced is None:
+            return "its link is there, and a second one doubles every event"
+        for session in replaced:
+            self._node.links.replaced(peer, f"nothing came over it for {SILENT_S:g} s")
+            self.close_session(session, NotAllowed.uri, "a new link of this node takes the place of this one")
+        return None
 
     def _on_leave(self, session: int, *_: Any) -> None:
         assert self._node is not None
-        peer = self._links.pop(session, None)
+        peer = self._links.went(session)
         if peer is None:
             self._node.session_left(session)
             return
         self._node.links.down(peer, "the peer's link to this node ended")
-        if peer not in self._links.values():
+        if not self._links.has(peer):
             # Of an old connection and the new one in its place, the end of the old one may come late.
             self._node.link_lost(peer)
 
-    def _on_peer(self, kind: str, text: bytes) -> None:
+    def _on_peer(self, kind: str, text: object, details: EventDetails) -> None:
         assert self._node is not None
+        # By guard_forwarding it is the peer whose key the link has.
+        peer = details.publisher_authid
+        if not isinstance(text, bytes) or not isinstance(peer, str) or details.publisher_authrole != LINK_ROLE:
+            return
         self._sweeper.passed(len(text))
         try:
-            self._node.hear(kind, text)
+            self._node.hear(kind, text, peer)
         except Exception:
             # A peer of another version, say: what it says is not understood, and that must not end the link.
             log.failure("what a peer said as {kind} could not be used", kind=kind)

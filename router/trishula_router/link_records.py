@@ -12,8 +12,8 @@ Each record of the kind ``link`` has ``{peer, event, detail, more?}``:
 ``down``      it carries no more; ``detail``: why, where that is known
 ============  ==================================================================
 
-Who is refused may come again at once, and a stranger as often as it likes: refusals beyond a few are counted
-(``more``), for each peer, and for all strangers together. Only who has a peer's key can make the others happen.
+Who is refused may come again at once, and who has a peer's key may come and go: events beyond a few are counted
+(``more``), for each kind of them and each peer, and for all strangers together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from trishula_router.journal import Kind
 from trishula_router.rates import Rate, TokenBucket
@@ -30,12 +30,19 @@ __all__ = ["LinkRecords"]
 
 log = Logger()
 
-#: Refusals of one peer that are on record one by one: so many at once, and one in so many seconds.
-_NOTED = 5
+#: Events of one kind and one peer that are on record one by one: so many at once, and one in so many seconds.
+_NOTED = 10
 _NOTED_PER_S = 0.1
 #: Under what those are who named no key that this node knows.
 _STRANGER = "a stranger"
 _DETAIL_LETTERS = 500
+_SENTENCES = {
+    "proven": "{peer} proved its key: {detail}{more}",
+    "up": "a link of {peer} carries: {detail}{more}",
+    "down": "a link of {peer} is over: {detail}{more}",
+    "replaced": "the link of {peer} was replaced: {detail}{more}",
+    "refused": "no link to {peer}: {detail}{more}",
+}
 
 
 class LinkRecords:
@@ -49,49 +56,50 @@ class LinkRecords:
     def __init__(self, note: Callable[[Kind, Mapping[str, Any]], None], seconds: Callable[[], float]) -> None:
         self._note = note
         self._seconds = seconds
-        self._buckets: dict[str, TokenBucket] = {}
-        # Of whom how many were not noted since the last one that was, and the reason of the latest.
-        self._more: dict[str, tuple[int, str]] = {}
+        self._buckets: dict[tuple[str, str], TokenBucket] = {}
+        # Of which how many were not noted since the last one that was, and what the latest tells.
+        self._more: dict[tuple[str, str], tuple[int, str]] = {}
 
     def proven(self, peer: str, how: str) -> None:
         """A peer proved its key."""
-        log.info("{peer} proved its key; {how}", peer=peer, how=how)
         self._write(peer, "proven", how)
 
-    def up(self, peer: str, how: str) -> None:
-        """A link carries."""
-        self._write(peer, "up", how)
+    def up(self, peer: str, how: str, *, is_logged: bool = False) -> None:
+        """A link carries; whether the log has it already."""
+        self._write(peer, "up", how, is_logged=is_logged)
 
-    def down(self, peer: str, why: str) -> None:
-        """A link carries no more."""
-        self._write(peer, "down", why)
+    def down(self, peer: str, why: str, *, is_logged: bool = False) -> None:
+        """A link carries no more; whether the log has it already."""
+        self._write(peer, "down", why, is_logged=is_logged)
 
     def replaced(self, peer: str, why: str) -> None:
         """A new link took the place of an old one."""
-        log.warn("the link of {peer} was replaced: {why}", peer=peer, why=why)
         self._write(peer, "replaced", why)
 
     def refused(self, peer: str | None, why: str) -> None:
         """A link was refused; of a peer, or of a stranger (``None``)."""
-        name, now_s = peer or _STRANGER, self._seconds()
-        bucket = self._buckets.get(name)
-        if bucket is None:
-            bucket = self._buckets[name] = TokenBucket(Rate(_NOTED_PER_S, _NOTED), now_s)
-        more, _ = self._more.pop(name, (0, ""))
-        if bucket.wait_s(now_s) > 0.0:
-            self._more[name] = more + 1, why
-            return
-        bucket.take()
-        log.warn("no link to {peer}: {why}{more}", peer=name, why=why, more=f" ({more} more before)" if more else "")
-        self._write(name, "refused", why, **({"more": more} if more else {}))
+        self._write(peer or _STRANGER, "refused", why)
 
     def flush(self) -> None:
-        """Note the latest refusal of those that were only counted, as soon as it may be: to be called now and then."""
+        """Note the latest of those that were only counted, as soon as it may be: to be called now and then."""
         now_s = self._seconds()
-        for name, (more, why) in list(self._more.items()):
-            if self._buckets[name].wait_s(now_s) <= 0.0:
-                self._more[name] = more - 1, why
-                self.refused(None if name == _STRANGER else name, why)
+        for key, (more, detail) in list(self._more.items()):
+            if self._buckets[key].wait_s(now_s) <= 0.0:
+                self._more[key] = more - 1, detail
+                self._write(*key, detail)
 
-    def _write(self, peer: str, event: str, detail: str, **more: int) -> None:
-        self._note(Kind.LINK, {"peer": peer, "event": event, "detail": detail[:_DETAIL_LETTERS], **more})
+    def _write(self, peer: str, event: str, detail: str, *, is_logged: bool = False) -> None:
+        key, now_s = (peer, event), self._seconds()
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(Rate(_NOTED_PER_S, _NOTED), now_s)
+        more, _ = self._more.pop(key, (0, ""))
+        if bucket.wait_s(now_s) > 0.0:
+            self._more[key] = more + 1, detail
+            return
+        bucket.take()
+        also = f" ({more} more before)" if more else ""
+        level = LogLevel.debug if is_logged else LogLevel.warn
+        log.emit(level, _SENTENCES[event], peer=peer, detail=detail, more=also)
+        facts: dict[str, Any] = {"peer": peer, "event": event, "detail": detail[:_DETAIL_LETTERS]}
+        self._note(Kind.LINK, {**facts, "more": more} if more else facts)

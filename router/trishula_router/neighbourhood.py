@@ -2,6 +2,12 @@
 
 It tells the peers what the directory, the mailboxes and the instances of this node are, when that changed and every few
 seconds, and takes in what they tell; :mod:`.neighbours` decides what follows.
+
+A peer *vouches* for the agents at its side: what it forwards as theirs (calls, events, names of procedures) is taken
+for theirs. At its side are those that it says have a session there. Who just joined may be heard before the peer has
+said so; that is taken too, unless the agent is known to be elsewhere, here or with a third node, for longer than nodes
+take to tell each other: then the peer knows it as well, and tells of the newcomer before anything of it can come
+(:meth:`Neighbourhood.joined`). An agent with sessions at two nodes, or that moves over in a failover, is at both.
 """
 
 from __future__ import annotations
@@ -21,8 +27,9 @@ from trishula_router.directory import Directory
 from trishula_router.instances import Instances
 from trishula_router.journal import Kind
 from trishula_router.losses import Life
-from trishula_router.neighbours import Neighbours, Presence
-from trishula_router.peering import PRESENCE
+from trishula_router.neighbours import Neighbours, Presence, sound
+from trishula_router.peering import PRESENCE, Unbelievable
+from trishula_router.principals import Principals
 from trishula_router.takeovers import Takeovers
 
 __all__ = ["Neighbourhood", "taken_over"]
@@ -31,6 +38,8 @@ log = Logger()
 
 #: What nothing changed in is told again so often: one of the tellings may have got lost.
 PRESENCE_PERIOD_S = 2.0
+#: Who has been somewhere for so long is known to be there, to all nodes that are in reach.
+SETTLED_MS = 2000
 #: Capabilities named in a sentence: enough to see a slip of the pen.
 _CAPABILITIES_TOLD = 10
 
@@ -51,6 +60,7 @@ class Neighbourhood:
     Args:
         node: the own node's name.
         peers: the names of the others.
+        principals: who is registered here.
         directory, delivery, instances: what this node knows by itself.
         takeovers: counts mailboxes that change hands.
         post: sends a text to a peer: (peer, kind, text).
@@ -65,6 +75,7 @@ class Neighbourhood:
         self,
         node: str,
         peers: Collection[str],
+        principals: Principals,
         directory: Directory,
         delivery: Delivery,
         instances: Instances,
@@ -79,6 +90,7 @@ class Neighbourhood:
     ) -> None:
         self._node = node
         self._peers = peers
+        self._principals = principals
         self._directory = directory
         self._delivery = delivery
         self._instances = instances
@@ -142,11 +154,19 @@ class Neighbourhood:
         for peer in self._peers:
             self._post(peer, PRESENCE, text)
 
-    def receive(self, text: bytes) -> None:
-        """A peer told of its agents."""
+    def receive(self, peer: str, text: bytes) -> None:
+        """A peer told of its agents.
+
+        Raises:
+            Unbelievable, msgspec.MsgspecError: if it can't be used.
+        """
         presence = msgspec.msgpack.decode(text, type=Presence)
-        if self._stopped or presence.node not in self._peers:
+        if presence.node != peer:
+            raise Unbelievable(f"it speaks as {presence.node}")
+        if self._stopped or peer not in self._peers:
             return
+        registered = frozenset(self._principals.names())
+        presence = sound(presence, registered.__contains__, self._now())
         for name in self._neighbours.hear(presence, self._now()):
             address = Address.parse(name)
             session = self._delivery.session_of(address)
@@ -158,6 +178,32 @@ class Neighbourhood:
                 facts = {"agent": address.agent, "address": name, "session": session, "by": presence.node}
                 self._note(Kind.TAKEN_OVER, facts if host is None else {**facts, "host": host})
                 self._close_session(session, TakenOver.uri, taken_over(name, host, presence.node))
+
+    def joined(self, agent: str) -> None:
+        """A session joined at this node: if others think that its agent is with them, tell them at once."""
+        if self._peers and self._neighbours.elsewhere(agent, None, self._now()) is not None:
+            self.tell_soon()
+
+    def against(self, peer: str, agent: str) -> str | None:
+        """Why a peer can't vouch for an agent; ``None`` if it can."""
+        if self._neighbours.is_at(peer, agent):
+            return None
+        settled = self._now() - SETTLED_MS
+        here_since = self._directory.here_since(agent)
+        if here_since is not None and here_since <= settled:
+            return f"{agent} is at this node, and {peer} has not told that it is there"
+        other = self._neighbours.elsewhere(agent, peer, settled)
+        return None if other is None else f"{agent} is at the node {other}, and {peer} has not told that it is there"
+
+    def may_tell(self, peer: str, topic: str, event: object) -> bool:
+        """Whether a peer may tell an event to all: of itself, and of the agents for which it vouches."""
+        if not isinstance(event, dict):
+            return False
+        if topic == uris.EVENT_AGENT:
+            agent = event.get("agent")
+            is_known = isinstance(agent, str) and self._principals.get(agent) is not None
+            return is_known and event.get("node") in (None, peer) and self.against(peer, str(agent)) is None
+        return event.get("node") == peer
 
     def follow_clock(self, by_ms: int) -> None:
         """The node's clock was set: it is ahead by so much now."""

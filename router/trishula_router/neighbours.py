@@ -17,15 +17,16 @@ Policy only: instants are ms, no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from trishula.names import Address
 from trishula_router.peer_clocks import ahead_of
 
-__all__ = ["Neighbours", "Presence"]
+__all__ = ["Neighbours", "Presence", "sound"]
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -57,6 +58,8 @@ class _Neighbour:
     presence: Presence
     #: Since when it can't be reached; ``None`` if it can.
     away_since: int | None = None
+    #: The agents that have a session there, and since when it says so.
+    present: dict[str, int] = field(default_factory=dict)
 
 
 class Neighbours:
@@ -94,12 +97,33 @@ class Neighbours:
             # Which of two nodes saw an agent last can be told by one clock only.
             agents = [_by_own_clock(entry, ahead_ms) for entry in presence.agents]
             presence = msgspec.structs.replace(presence, agents=agents)
-        self._neighbours[presence.node] = _Neighbour(presence)
+        before = self._neighbours.get(presence.node)
+        since = {} if before is None else before.present
+        present = {
+            entry["agent"]: since.get(entry["agent"], now)
+            for entry in presence.agents
+            # Scripts under its name are sessions, and don't make it present.
+            if entry["presence"] != "offline" or entry.get("sessions")
+        }
+        self._neighbours[presence.node] = _Neighbour(presence, present=present)
         return [
             address
             for address, claim in presence.claims.items()
             if (claim, presence.node) > (self._claims.get(address, 0), self._node)
         ]
+
+    def is_at(self, name: str, agent: str) -> bool:
+        """Whether a node says that an agent has a session there."""
+        one = self._neighbours.get(name)
+        return one is not None and agent in one.present
+
+    def elsewhere(self, agent: str, besides: str | None, before: int) -> str | None:
+        """A node in reach, another one than ``besides``, that has said since an instant that an agent has a session."""
+        for name, one in self._neighbours.items():
+            since = one.present.get(agent)
+            if name != besides and one.away_since is None and since is not None and since <= before:
+                return name
+        return None
 
     def consumer_of(self, address: str) -> str | None:
         """The node in reach that delivers a mailbox to a session of its own."""
@@ -135,6 +159,7 @@ class Neighbours:
             agents = [_by_own_clock(entry, -by_ms) for entry in one.presence.agents]
             one.presence = msgspec.structs.replace(one.presence, agents=agents)
             one.away_since = None if one.away_since is None else one.away_since + by_ms
+            one.present = {agent: since + by_ms for agent, since in one.present.items()}
 
     def lost(self, name: str, now: int) -> list[dict[str, Any]]:
         """A peer can't be reached; returns the entries of the agents that were there."""
@@ -167,6 +192,59 @@ class Neighbours:
             return dict(entry)
         reason = f"its node {name} can't be reached from {self._node}; when it was, the agent was {entry['presence']}"
         return {**entry, "presence": "stale", "since": one.away_since, "reason": reason}
+
+
+_MOST = 2**53
+#: A mailbox goes to the newest claim, which is an instant. No clock is so far ahead.
+_CLAIMS_AHEAD_MS = 10 * 366 * 86_400_000
+_TEXTS = ("agent", "presence")
+_TEXTS_IF_ANY = ("reason", "node", "progress")
+_NUMBERS_IF_ANY = (
+    *("since", "last_seen_at", "last_beat_at", "busy_until", "load", "progress_at", "clock_skew_ms", "sessions"),
+)
+
+
+def sound(presence: Presence, is_registered: Callable[[str], bool], now: int) -> Presence:
+    """What a node may say of agents: of those that are registered here, in the shape that the directory has.
+
+    The rest is left out: agents that this node doesn't know, entries and claims that nobody could do anything with. An
+    entry's node is who speaks.
+    """
+    agents = [
+        {**entry, "node": None if entry["presence"] == "offline" else presence.node}
+        for entry in presence.agents
+        if _is_entry(entry) and is_registered(entry["agent"])
+    ]
+    claims = {
+        address: claim
+        for address, claim in presence.claims.items()
+        if 0 <= claim <= now + _CLAIMS_AHEAD_MS and _is_of(address, is_registered)
+    }
+    sent_at = presence.sent_at if 0 <= presence.sent_at < _MOST else 0
+    return msgspec.structs.replace(presence, agents=agents, claims=claims, sent_at=sent_at)
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    capabilities = entry.get("capabilities", [])
+    return (
+        all(isinstance(entry.get(key), str) for key in _TEXTS)
+        and entry["presence"] in _WEIGHT
+        and all(isinstance(entry.get(key), str | None) for key in _TEXTS_IF_ANY)
+        and all(_is_number(entry.get(key)) for key in _NUMBERS_IF_ANY)
+        and isinstance(capabilities, list)
+        and all(isinstance(one, str) for one in capabilities)
+    )
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and -_MOST < value < _MOST)
+
+
+def _is_of(address: str, is_registered: Callable[[str], bool]) -> bool:
+    try:
+        return is_registered(Address.parse(address).agent)
+    except ValueError:
+        return False
 
 
 #: What are instants in an entry of the directory.

@@ -54,7 +54,7 @@ from trishula_router.notices import Notices
 from trishula_router.options import NodeConfig
 from trishula_router.outcomes import Outcomes
 from trishula_router.peeking import Peeking
-from trishula_router.peering import HELLO, JOURNAL, Peering
+from trishula_router.peering import HELLO, JOURNAL, Peering, Unbelievable
 from trishula_router.principals import Principals
 from trishula_router.procedures import Caller, Procedures, Verb
 from trishula_router.quotas import Quota, Quotas
@@ -167,7 +167,9 @@ class Node:
         self.refused_joins = RefusedJoins(lambda facts: self.note(Kind.REFUSED, facts))
         self.refusals = Refusals(lambda facts: self.note(Kind.REFUSED, facts))
         self.links = LinkRecords(self.note, clock.seconds)
-        self.authorizer = Authorizer(principals, self._denied)
+        self.authorizer = Authorizer(
+            principals, self._denied, lambda peer, agent: self.neighbourhood.against(peer, agent)
+        )
         self.directory = Directory(config.node, config.presence, principals.names, principals.may_serve)
         self.instances = Instances(config.delivery.instance_grace_s)
         self.timekeeper = Timekeeper(
@@ -231,6 +233,7 @@ class Node:
         self.neighbourhood = Neighbourhood(
             config.node,
             config.peers,
+            principals,
             self.directory,
             self.delivery,
             self.instances,
@@ -471,10 +474,20 @@ class Node:
         # Asked for each message to an instance: most are here, and to look here costs the least.
         return self.instances.is_there(address) or self.neighbourhood.has_instance(address)
 
-    def hear(self, kind: str, text: bytes) -> None:
-        """A peer said something."""
+    def hear(self, kind: str, text: bytes, peer: str) -> None:
+        """A peer said something, over its own link; what can't be used is noted, and changes nothing."""
         hear = {HELLO: self.peering.receive_hello, JOURNAL: self.peering.receive_journal}
-        hear.get(kind, self.neighbourhood.receive)(text)
+        try:
+            hear.get(kind, self.neighbourhood.receive)(peer, text)
+        except (Unbelievable, msgspec.MsgspecError, ValueError) as error:
+            # Of a peer of another version, it may be, or one whose key somebody else has.
+            detail = f"what the node {peer} said as {kind} is not taken: {error}"[:500]
+            self.refusals.refused(peer, NotAllowed, detail, self._clock.seconds())
+
+    def role_of(self, agent: str) -> str | None:
+        """The role of an agent by this node's own file; ``None`` if it is not registered."""
+        principal = self.principals.get(agent)
+        return None if principal is None else principal.role
 
     def link_lost(self, peer: str) -> None:
         """The link to a peer broke."""
@@ -543,6 +556,7 @@ class Node:
         self.directory.joined(agent, session, self.now())
         facts = {"agent": agent, "session": session, "role": role}
         self.note(Kind.JOINED, facts if address is None else {**facts, "address": address})
+        self.neighbourhood.joined(agent)
 
     def session_left(self, session: int) -> None:
         """A client's session is gone."""

@@ -10,6 +10,11 @@ What is said, each on a topic of the peer that is meant (``trishula.peer.<to>.<k
 Clocks of nodes differ, by hours where nobody looks after them. So what has instants in it says when it was sent, and
 hellos measure the difference; see :mod:`.peer_clocks`. A node of an older version does neither, and is believed.
 
+Who speaks is who the link's key says: a text that names another node is refused, as is one that can't be true
+(:class:`Unbelievable`). What is refused changes nothing, so the next word of the real peer is taken as ever; and what a
+word made doubtful (:attr:`Peering.faults`) the next good one clears. A peer hands on journals of others too, but not of
+a node that is itself there to speak.
+
 Events may get lost, come twice or late (a link breaks, a router restarts). Whoever gets a run that doesn't continue
 what it holds says so, and whoever sent one that isn't held after a while sends it again. ``replication`` decides; this
 module reads, writes and waits.
@@ -31,11 +36,11 @@ from trishula.errors import StorageFailed, StorageFull
 from trishula.units import show_duration
 from trishula_router.clock import Clock, Timer
 from trishula_router.peer_clocks import PeerClocks, ahead_of
-from trishula_router.replication import Replication
+from trishula_router.replication import Peer, Replication
 from trishula_router.store.copies import Extract, JournalForked
 from trishula_router.store.interface import Copied, Store
 
-__all__ = ["HELLO", "JOURNAL", "KINDS", "PRESENCE", "Peering"]
+__all__ = ["HELLO", "JOURNAL", "KINDS", "PRESENCE", "Peering", "Unbelievable"]
 
 log = Logger()
 
@@ -57,6 +62,19 @@ COPIES_PATIENCE_S = 1.0
 #: bytes of their names: a broadcast has as many as there are agents.
 OWED_LIMIT = 10_000
 OWED_BYTES = 4 * 1024 * 1024
+
+
+#: What a hello has at most: journals of all nodes, each as often as a store was begun anew; and the least and greatest
+#: number that means anything.
+_MOST_JOURNALS = 4096
+_EPOCH_LETTERS = 64
+_MOST = 2**53
+#: A fault that comes back within so long is not logged anew.
+_TOLD_FOR_S = 60.0
+
+
+class Unbelievable(Exception):
+    """What a peer said can't be true; the text is a clause that says why."""
 
 
 class _Hello(msgspec.Struct):
@@ -120,6 +138,12 @@ class Peering:
         self.replication = replication
         #: What makes replication with a peer impossible, as sentences for the operator.
         self.faults: dict[str, str] = {}
+        # Those of them that the peer's latest hello made, and the next one may clear.
+        self._beyond: set[str] = set()
+        # Those that a run of records made, with the epoch of its journal: if a run of it can be copied, they are over.
+        self._forked: dict[str, str] = {}
+        # When each of them was logged last, s.
+        self._told_at_s: dict[str, float] = {}
         self.clocks = PeerClocks(replication.peers)
         #: How it stands with the link to a peer; the edge knows.
         self.road_to: Callable[[str], Road | None] = lambda _: None
@@ -262,14 +286,21 @@ class Peering:
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
-    def receive_hello(self, text: bytes) -> None:
-        """A peer told what it holds."""
+    def receive_hello(self, peer: str, text: bytes) -> None:
+        """A peer told what it holds.
+
+        Raises:
+            Unbelievable, msgspec.MsgspecError: if it can't be used.
+        """
         hello = msgspec.msgpack.decode(text, type=_Hello)
         name, own = hello.node, self._store.high_water
+        if (why := self._against_hello(peer, hello)) is not None:
+            raise Unbelievable(why)
         if self._stopped or not self._is_peer(name):
             return
         beyond = hello.held.get(self._store.epoch, 0) - own
         if beyond > 0:
+            self._beyond.add(name)
             self._blame(
                 name,
                 f"{name} holds {beyond} records of this store's journal that this store doesn't have: somebody has put "
@@ -277,9 +308,9 @@ class Peering:
                 "trishula node restore FILE",
             )
             return
-        known = self.replication.peers[name].epoch
-        if known != hello.epoch:
-            self.faults.pop(name, None)
+        # A fault of the journal stays until that can be copied again.
+        if name in self._beyond or self.replication.peers[name].epoch != hello.epoch:
+            self._clear(name)
         now_s = self._clock.seconds()
         self.clocks.heard(
             name,
@@ -299,6 +330,45 @@ class Peering:
         self._look_whether_caught_up()
         self._pump(name)
 
+    def _against_hello(self, peer: str, hello: _Hello) -> str | None:
+        """Why a hello can't be true."""
+        if hello.node != peer:
+            return f"it speaks as {hello.node[:_EPOCH_LETTERS]}"
+        if len(hello.held) > _MOST_JOURNALS or any(len(epoch) > _EPOCH_LETTERS for epoch in (hello.epoch, *hello.held)):
+            return "it names more journals, or longer epochs, than there are"
+        numbers = (hello.sent_at, hello.mark, hello.echo, hello.echo_age_ms, *hello.held.values())
+        if any(not 0 <= number < _MOST for number in numbers):
+            return "it has numbers that count nothing"
+        others = {one.epoch: one.name for one in self._others(peer) if one.is_up}
+        owner = self._node if hello.epoch == self._store.epoch else others.get(hello.epoch)
+        return None if owner is None else f"its epoch {hello.epoch} is that of {owner}"
+
+    def _others(self, peer: str) -> list[Peer]:
+        return [one for one in self.replication.peers.values() if one.name != peer]
+
+    def _against_journal(self, peer: str, journal: _Journal) -> str | None:
+        """Why a run of records can't be taken from a peer."""
+        if journal.node != peer:
+            return f"it speaks as {journal.node[:_EPOCH_LETTERS]}"
+        epoch, first = journal.extract.epoch, journal.extract.first
+        if not 0 < first < _MOST or not epoch or len(epoch) > _EPOCH_LETTERS or not 0 <= journal.sent_at < _MOST:
+            return "it has numbers that count nothing"
+        if epoch == self._store.epoch:
+            return "it brings this node's own journal"
+        known = next((one.node for one in self._store.origins() if one.number and one.epoch == epoch), None)
+        if epoch == self.replication.peers[peer].epoch:
+            return (
+                None if journal.writer == peer else f"its own journal is not one of {journal.writer[:_EPOCH_LETTERS]}"
+            )
+        # A node may have been given another name since.
+        writer = self.replication.peers.get(known or journal.writer)
+        if writer is None or writer.name == peer or not writer.is_up:
+            return None
+        # One of before: of a store that it lost, or left for a backup.
+        if known is None and epoch != writer.epoch and not self.replication.held_by(writer.name, epoch):
+            return f"it brings a journal of {writer.name} that {writer.name}, which is there, doesn't know"
+        return None
+
     def _warn_of_clocks(self) -> None:
         for name, ahead_ms in self.clocks.news():
             if ahead_ms is None:
@@ -315,16 +385,27 @@ class Peering:
             caught_up, self._caught_up = self._caught_up, None
             caught_up()
 
-    def receive_journal(self, text: bytes) -> None:
-        """A peer sent a run of records."""
+    def receive_journal(self, peer: str, text: bytes) -> None:
+        """A peer sent a run of records.
+
+        Raises:
+            Unbelievable, msgspec.MsgspecError: if it can't be used.
+        """
         journal = msgspec.msgpack.decode(text, type=_Journal)
-        if self._stopped or not self._is_peer(journal.node):
+        if self._stopped or not self._is_peer(peer):
+            return
+        if (why := self._against_journal(peer, journal)) is not None:
+            raise Unbelievable(why)
+        if any(one.is_up and one.epoch == journal.extract.epoch for one in self._others(peer)):
+            # Its writer is there, and brings it itself.
             return
         expected, last = journal.extract.first, journal.extract.first + len(journal.extract.records) - 1
         ahead_ms = ahead_of(journal.sent_at, self._now())
         self.replication.sent_us(journal.node, journal.extract.epoch, last, self._clock.seconds())
 
         def copied(copy: Copied) -> None:
+            if copy.sequence >= last and self._forked.get(peer) == journal.extract.epoch:
+                self._clear(peer)
             if copy.sequence < expected - 1:
                 self._missed.add(journal.node)
             self._absorb(copy, journal.extract, ahead_ms)
@@ -335,6 +416,7 @@ class Peering:
             if self._stopped:
                 return
             if failure.check(JournalForked):
+                self._forked[peer] = journal.extract.epoch
                 self._blame(journal.node, failure.getErrorMessage())
             elif failure.check(StorageFull, StorageFailed):
                 # It comes again by itself; the store has logged what it lacks.
@@ -357,9 +439,18 @@ class Peering:
         return name in self.replication.peers
 
     def _blame(self, name: str, fault: str) -> None:
-        if name not in self.faults:
+        now_s = self._clock.seconds()
+        told_at_s = self._told_at_s.get(name)
+        if name not in self.faults and (told_at_s is None or now_s - told_at_s > _TOLD_FOR_S):
+            self._told_at_s[name] = now_s
             log.critical("replication with {peer} stopped: {fault}", peer=name, fault=fault)
         self.faults[name] = fault
+
+    def _clear(self, name: str) -> None:
+        self._beyond.discard(name)
+        self._forked.pop(name, None)
+        if self.faults.pop(name, None) is not None:
+            log.warn("replication with {peer} goes on", peer=name)
 
     def told(self) -> list[dict[str, Any]]:
         """What there is to know of each peer, for ``node.status``."""

@@ -60,14 +60,14 @@ class Pair:
         await client.leave()
         return [record for record in answer["records"] if record["node"] == node]
 
-    async def refusals(self, node: str, text: str) -> list[dict[str, Any]]:
-        """Wait until a refusal for that reason is on record in journal and log; those that are."""
+    async def refusals(self, node: str, text: str, event: str = "refused") -> list[dict[str, Any]]:
+        """Wait until a refusal for that reason, or another event, is on record in journal and log; those that are."""
         found: list[dict[str, Any]] = []
         deadline = time.monotonic() + TIMEOUT_S
         while not found:
             assert time.monotonic() < deadline, (text, await self.links(node), self.cluster[node].log()[-3000:])
             await pause(0.1)
-            found = [one for one in await self.links(node) if one["event"] == "refused" and text in one["detail"]]
+            found = [one for one in await self.links(node) if one["event"] == event and text in one["detail"]]
         self.cluster[node].wait_log(text)
         return found
 
@@ -311,3 +311,32 @@ async def test_a_link_over_tls_is_bound_to_its_channel(tmp_path: Path) -> None:
             other.hang_up()
     finally:
         pair.cluster.stop()
+
+
+@on_reactor
+async def test_a_node_of_the_release_before_is_let_in_and_never_linked_to(pair: Pair) -> None:
+    pair.agni.start()
+    key = NodeKey.stolen(pair.rushabdev.state_dir)
+    for is_right in (False, True):
+        old = await intrude(pair.agni.url)
+        # All that it says, and signs: the bytes that it is sent.
+        old.hello(pubkey=key.public, trustroot=None, challenge=None, channel_binding=None)
+        kind, _, extra = await old.receive()
+        assert (kind, "signature" in extra) == (CHALLENGE, False)
+        challenge = extra["challenge"] if is_right else "00" * 32
+        old.send(AUTHENTICATE, key.sign(bytes.fromhex(challenge)) + challenge, {})
+        assert (await old.receive())[0] == (WELCOME if is_right else ABORT)
+        old.hang_up()
+    await pair.refusals("agni", "it is of the release before, and asked for no proof", "proven")
+    pair.agni.stop()
+    # As a listener it refuses to be asked for a proof, and that is no way to be linked to without one.
+    sentence = "a peer proves its key and nothing else; it asked for more in its authextra"
+    agni = FakeListener(pair.agni.port, lambda message: [[ABORT, {"message": sentence}, "wamp.error.not_authorized"]])
+    pair.rushabdev.start()
+    try:
+        await pair.refusals("rushabdev", "agni is of a release that can't prove its own key")
+        await hears_more(agni)
+        assert agni.kinds == {HELLO}
+        assert all(hello[2]["authextra"]["challenge"] for hello in agni.heard)
+    finally:
+        await agni.stop()

@@ -306,7 +306,41 @@ def test_a_link_may_carry_what_travels(
         ("register", uris.LINK_NAMES, {}),
         ("register", NEWS, {}),
         ("grant", NEWS, {}),
+        # For one, who is registered here, about what is its own, within its grants; and nothing is left behind.
+        ("call", REPORT, {"forward_for": [*FOR_AGNI["forward_for"], *FOR_AGNI["forward_for"]]}),  # type: ignore[misc]
+        ("call", REPORT, {"forward_for": [{"session": 1, "authid": "ghost", "authrole": "operator"}]}),
+        ("call", REPORT, {"forward_for": [{"session": 1, "authid": None, "authrole": "operator"}]}),
+        ("call", REPORT, {"forward_for": ["agni"]}),
+        ("call", uris.procedure_of("dc", "report"), {"forward_for": [{"session": 1, "authid": "rushabdev"}]}),
+        ("publish", uris.topic_of("dc", "news"), FOR_AGNI),
+        ("publish", NEWS, {"forward_for": [{"session": 1, "authid": "dc", "authrole": "agent"}]}),
+        ("publish", NEWS, {**FOR_AGNI, "retain": True}),
+        ("register", uris.procedure_of("ghost", "report"), {}),
     ],
 )
 def test_a_link_may_nothing_else(principals: Principals, action: str, uri: str, options: dict[str, object]) -> None:
     assert reason(principals, "rushabdev", LINK_ROLE, action, uri, options) is not None
+
+
+@pytest.mark.parametrize(
+    ("action", "uri", "options", "agent"),
+    [
+        ("call", uris.procedure_of("dc", "report"), FOR_AGNI, "agni"),
+        ("publish", NEWS, FOR_AGNI, "agni"),
+        ("register", REPORT, {}, "agni"),
+    ],
+)
+def test_a_link_speaks_for_no_agent_for_which_its_peer_can_not_vouch(
+    principals: Principals, action: str, uri: str, options: dict[str, object], agent: str
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def against_peer(peer: str, name: str) -> str:
+        asked.append((peer, name))
+        return f"{name} is elsewhere"
+
+    authorizer = Authorizer(principals, against_peer=against_peer)
+    denial = authorizer.decide({"authid": "rushabdev", "authrole": LINK_ROLE}, uri, action, options)
+    assert denial is not None
+    assert denial.reason == f"{agent} is elsewhere"
+    assert asked == [("rushabdev", agent)]

@@ -40,17 +40,28 @@ def test_refusals_beyond_a_few_are_counted_by_peer_and_the_latest_is_told() -> N
     desk = Desk()
     for number in range(1000):
         desk.records.refused(None, f"no {number}")
-    assert [one["detail"] for one in desk.written] == [f"no {number}" for number in range(5)]
+    assert [one["detail"] for one in desk.written] == [f"no {number}" for number in range(10)]
     desk.records.refused("agni", "its own count")
     assert desk.written[-1] == {"peer": "agni", "event": "refused", "detail": "its own count"}
     desk.now_s = 5.0
     desk.records.flush()
-    assert len(desk.written) == 6
+    assert len(desk.written) == 11
     desk.now_s = 11.0
     desk.records.flush()
-    assert desk.written[-1] == {"peer": "a stranger", "event": "refused", "detail": "no 999", "more": 994}
+    assert desk.written[-1] == {"peer": "a stranger", "event": "refused", "detail": "no 999", "more": 989}
     desk.records.flush()
-    assert len(desk.written) == 7
+    assert len(desk.written) == 12
+
+
+def test_who_comes_and_goes_fills_no_journal_either() -> None:
+    desk = Desk()
+    for _ in range(100):
+        desk.records.proven("agni", "so did this node")
+        desk.records.up("agni", "the peer made it")
+        desk.records.down("agni", "it ended")
+    assert len(desk.written) == 30
+    desk.records.up("laptop", "the peer made it")
+    assert len(desk.written) == 31
 
 
 def test_a_long_reason_is_cut() -> None:

@@ -273,7 +273,9 @@ def test_nodes_of_the_version_before_are_understood_and_understand(tmp_path: Pat
 
     def as_old(hear: Any) -> Any:
         # What an old node understands of a text is what it would say: both ends are old to each other.
-        return lambda kind, text: hear(kind, msgspec.msgpack.encode(msgspec.msgpack.decode(text, type=OLD[kind])))
+        return lambda kind, text, peer: hear(
+            kind, msgspec.msgpack.encode(msgspec.msgpack.decode(text, type=OLD[kind])), peer
+        )
 
     there.node.hear, here.node.hear = as_old(through), as_old(back)  # type: ignore[method-assign]
     nodes.advance(3.0)

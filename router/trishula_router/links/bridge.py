@@ -59,6 +59,11 @@ class Bridge:
                 await one
                 self._step()
 
+    async def again(self) -> None:
+        """Try once more to carry what was denied."""
+        for leg in self._legs:
+            await leg.procedures.again()
+
     def end(self) -> None:
         """The connection is gone."""
         for leg in self._legs:

@@ -50,6 +50,8 @@ STEP_WITHIN_S = 20.0
 #: a second, so there is hardly a ping.
 QUIET_S = 1.0
 PATIENCE_S = 2.0
+#: What a router denied to a link is tried again so often: nodes tell each other where agents are every 2 s.
+AGAIN_S = 2.0
 _WEBSOCKET_OPTIONS = {
     "openHandshakeTimeout": 2.0,
     "closeHandshakeTimeout": 1.0,
@@ -69,10 +71,10 @@ class Told(Protocol):
     def refused(self, peer: str | None, why: str) -> None:
         """There is no link, because one of the two nodes refused it."""
 
-    def up(self, peer: str, how: str) -> None:
+    def up(self, peer: str, how: str, *, is_logged: bool) -> None:
         """The link carries all names that there are."""
 
-    def down(self, peer: str, why: str) -> None:
+    def down(self, peer: str, why: str, *, is_logged: bool) -> None:
         """The link broke."""
 
 
@@ -275,8 +277,16 @@ class LinkClient:
             self._wait_no_more()
             self._up, self._trouble = True, ""
             log.warn("the link to {peer} is up", peer=self.peer)
-            self.told.up(self.peer, "this node made it")
+            self.told.up(self.peer, "this node made it", is_logged=True)
             self._on_link(True)
+            self._try_again(far)
+
+    def _try_again(self, far: FarLeg) -> None:
+        if far is not self._far or self._bridge is None:
+            return
+        done = Deferred.fromCoroutine(self._bridge.again())
+        done.addErrback(lambda failure: log.debug("names are not carried: {why}", why=failure.getErrorMessage()))
+        self.host.reactor.callLater(AGAIN_S, self._try_again, far)
 
     def _half_up(self, far: FarLeg, failure: Failure) -> None:
         if far is self._far:
@@ -294,7 +304,7 @@ class LinkClient:
         if self._up:
             self._up = False
             log.warn("the link to {peer} broke: {why}", peer=self.peer, why=why)
-            self.told.down(self.peer, why)
+            self.told.down(self.peer, why, is_logged=True)
             self._on_link(False)
         elif not self._trouble:
             self.trouble(why)

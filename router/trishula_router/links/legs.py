@@ -218,7 +218,8 @@ class _Held:
     """The names that a leg subscribed to, or registered: those that are wanted of it, as soon as the router lets it.
 
     A name that the router refuses is not tried again by itself: it is held by a session of the node's own, whose going
-    is news that comes by :meth:`want`.
+    is news that comes by :meth:`want`. One that is denied is tried by :meth:`again`: the router's node may not have
+    heard yet where an agent is.
     """
 
     def __init__(self, take: Callable[[str], Awaitable[Any]], leave: Callable[[Any], Awaitable[None]]) -> None:
@@ -227,6 +228,13 @@ class _Held:
         self._wanted: set[str] = set()
         self._held: dict[str, Any] = {}
         self._busy: set[str] = set()
+        self._denied: set[str] = set()
+
+    async def again(self) -> None:
+        """Try what was denied."""
+        denied, self._denied = self._denied, set()
+        for uri in denied & self._wanted:
+            await self.want(uri, True)
 
     async def want(self, uri: str, wanted: bool) -> None:
         """Have the name, or have it no more."""
@@ -241,6 +249,8 @@ class _Held:
                 else:
                     await self._leave(self._held.pop(uri))
         except (ApplicationError, TransportLost) as error:
+            if isinstance(error, ApplicationError) and error.error == ApplicationError.NOT_AUTHORIZED:
+                self._denied.add(uri)
             log.debug("{uri} is not carried now: {error}", uri=uri, error=error)
         finally:
             self._busy.discard(uri)
