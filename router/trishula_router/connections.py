@@ -9,7 +9,7 @@ Twisted takes as many connections in one turn of the reactor as wait, and all ot
 once hold up every agent for a tenth of a second. :func:`accept_few` has it take some, and then see to everybody.
 
 It reaches into names of Crossbar (``router.protocol.WampWebSocketServerFactory.protocol``), of Twisted's web server
-(``HTTPChannel._handlingRequest``) and sockets (``_tempDataBuffer``, ``writeSomeData``), and of Autobahn
+(:mod:`.arrivals`) and sockets (``_tempDataBuffer``, ``writeSomeData``), and of Autobahn
 (``_session._session_id``, ``sendCloseFrame``, ``current_frame``); if Crossbar's class is not as expected, nothing is
 changed.
 """
@@ -19,13 +19,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 from twisted.logger import Logger
 
 from trishula import uris
 from trishula.carrying import Carrying, Road
+from trishula.errors import NodeBusy
 from trishula_router.addresses import Proxies, one_of, peer_text
+from trishula_router.arrivals import Arrivals
 from trishula_router.clock import Clock
 from trishula_router.limits import Limits
 from trishula_router.principals import LINK_ROLE
@@ -90,8 +91,7 @@ class Connections:
         self._clock = clock
         self._ended = ended
         self._strangers = Strangers(limits.handshake_s, limits.strangers_per_address)
-        #: By its transport, what is no WebSocket yet.
-        self.arrivals: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self.arrivals = Arrivals(self, clock, proxies)
         self._members: set[Any] = set()
         self._ended_slow = self._ended_strangers = 0
         # Of the latter, how many the log has told of; when it may tell again; and why the last one was ended.
@@ -135,12 +135,19 @@ class Connections:
         self._strangers.went(connection)
         self._members.discard(connection)
 
-    def aborted(self, connection: Any, reason: str, sentence: str | None) -> None:
-        """A stranger was told that it is not let in. It has no second try on that connection."""
-        # Those with an error of ours are on record.
-        if not reason.startswith(uris.PREFIX):
-            self._refused(connection.address, reason, sentence or "")
-        self._clock.callLater(_GOODBYE_S, connection.dismiss)
+    def answered(self, connection: Any, message: Any) -> None:
+        """A stranger was told something: that it is let in, or not. It has no second try on that connection."""
+        kind = type(message).__name__
+        if kind == "Abort":
+            # Those with an error of ours are on record.
+            if not message.reason.startswith(uris.PREFIX):
+                self._refused(connection.address, message.reason, message.message or "")
+            connection.is_refused = True
+            self._clock.callLater(_GOODBYE_S, connection.dismiss)
+        if connection.address is not None and (
+            kind == "Welcome" or (kind == "Abort" and message.reason == NodeBusy.uri)
+        ):
+            self.arrivals.is_earnest(connection.address)
 
     def sent(self, connection: Any) -> None:
         """Something was put into a connection's queue, which may be too long by now."""
@@ -274,43 +281,6 @@ def answer_to_ping(data: bytes) -> bytes | None:
     return bytes((_PONG, size)) + plain
 
 
-class _Arrival:
-    """A connection that is not a WebSocket yet: Twisted's web server has it."""
-
-    def __init__(self, channel: Any, address: str | None, connections: Connections) -> None:
-        self._channel = channel
-        self._connections = connections
-        self.address = address
-        # Of this one channel; a WebSocket takes its place, and then it hears of nothing any more.
-        self._made, channel.makeConnection = channel.makeConnection, self._make
-        self._lost, channel.connectionLost = channel.connectionLost, self._lose
-
-    def _make(self, transport: Any) -> None:
-        self._connections.arrivals[transport] = self
-        self._made(transport)
-
-    def _lose(self, *args: Any) -> None:
-        self._connections.left(self)
-        self._lost(*args)
-
-    def progress(self) -> tuple[Step | None, float]:
-        """How far it has come; ``None`` if it is gone."""
-        if not _is_open(self._channel.transport):
-            return None, 0.0
-        return Step.ASKED if getattr(self._channel, "_handlingRequest", False) else Step.ARRIVED, 0.0
-
-    def dismiss(self) -> None:
-        """End it."""
-        self._channel.transport.abortConnection()
-
-
-def _is_open(transport: Any) -> bool:
-    # Of TLS, the connection beneath it.
-    while transport is not None and hasattr(transport, "transport"):
-        transport = transport.transport
-    return transport is not None and bool(getattr(transport, "connected", False))
-
-
 def guard_connections(connections: Connections, crossbar_protocol: Any, site: Any) -> bool:
     """Have the connections of this process made and looked after as this module says.
 
@@ -332,10 +302,7 @@ def guard_connections(connections: Connections, crossbar_protocol: Any, site: An
     def build_protocol(self: Any, address: Any) -> Any:
         protocol = build(self, address)
         if hasattr(protocol, "_channel"):
-            host = getattr(address, "host", None)
-            # A proxy brings many, and says for whom with the request.
-            known = isinstance(host, str) and not connections.proxies.has(host)
-            connections.came(_Arrival(protocol._channel, host if known else None, connections), Step.ARRIVED)
+            connections.arrivals.come(protocol._channel, getattr(address, "host", None))
         return protocol
 
     crossbar_protocol.WampWebSocketServerFactory.protocol = _class_of(base, connections)
@@ -354,13 +321,13 @@ def _class_of(base: Any, connections: Connections) -> Any:
         #: Where it comes from; ``None`` if that can't be known.
         address: str | None = None
         _stranger_bytes = _STRANGER_BYTES
-        _is_refused = False
+        is_refused = False
 
         def onOpen(self) -> None:
             # The operator's options, in s: of silence before a ping, and after it.
             self.carry(connections.seconds, self.factory.autoPingInterval, self.factory.autoPingTimeout)
             self._find_address()
-            connections.left(connections.arrivals.pop(self.transport, None))
+            connections.arrivals.became(self.transport)
             connections.came(self, Step.OPENED)
             super().onOpen()
 
@@ -381,7 +348,7 @@ def _class_of(base: Any, connections: Connections) -> Any:
 
         def dataReceived(self, data: bytes) -> None:
             if self._stranger_bytes:
-                if self._is_refused:
+                if self.is_refused:
                     return
                 if self.progress()[0] is Step.JOINED:
                     self._stranger_bytes = 0
@@ -409,9 +376,8 @@ def _class_of(base: Any, connections: Connections) -> Any:
             # one of whoever published or called.
             if self.state == self.STATE_OPEN:
                 super().send(msg)
-                if self._stranger_bytes and type(msg).__name__ == "Abort":
-                    self._is_refused = True
-                    connections.aborted(self, msg.reason, msg.message)
+                if self._stranger_bytes:
+                    connections.answered(self, msg)
 
         def connectionLost(self, *args: Any) -> None:
             connections.left(self)
