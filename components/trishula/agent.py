@@ -34,7 +34,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from trishula.awaiting import Pending, start
 from trishula.client import DEFAULT_HEARTBEAT_S, DEFAULT_WINDOW, Client
@@ -43,9 +43,10 @@ from trishula.errors import TrishulaError
 from trishula.forks import check_process
 from trishula.handlers import Handler
 from trishula.keeping import Keeping
-from trishula.message import MAIL_TYPES, SIGNAL_TYPES
+from trishula.message import MAIL_TYPES, SIGNAL_TYPES, MailType
 from trishula.names import AGENT_RULE, is_agent_name
 from trishula.outbox import Receipt
+from trishula.send_options import SendOptions
 from trishula.settings import Settings, load
 from trishula.steady_clock import SteadyClock
 from trishula.surroundings import Surroundings, real, use_monotonic_timers
@@ -145,7 +146,7 @@ class Agent:
             raise RuntimeError(f"{self.name} runs already; procedures are added before")
         self._procedures[chosen] = Handler(function, name=chosen, thread=thread)
 
-    def on(self, *types: str, thread: bool = False, ordered: bool = True) -> Callable[[F], F]:
+    def on(self, *types: MailType, thread: bool = False, ordered: bool = True) -> Callable[[F], F]:
         """Handle messages of these types; the function takes the :class:`~trishula.message.Message`.
 
         If it raises, the message is given back and delivered again; when it returns, the message is done. For COMMAND
@@ -195,7 +196,9 @@ class Agent:
             raise RuntimeError(f"{self.name} doesn't run: use its verbs in its handlers, or after start()")
         return self._client
 
-    def send(self, to: str, *, type: str = "STATUS", payload: object = None, **options: Any) -> Pending[Receipt]:
+    def send(
+        self, to: str, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+    ) -> Pending[Receipt]:
         """Send a message; see :meth:`trishula.client.Client.send`."""
         return self.client.send(to, type=type, payload=payload, **options)
 
@@ -205,7 +208,9 @@ class Agent:
         """Send many messages at once; see :meth:`trishula.client.Client.send_many`."""
         return self.client.send_many(messages, copies=copies, timeout_s=timeout_s)
 
-    def broadcast(self, *, type: str = "STATUS", payload: object = None, **options: Any) -> Pending[Receipt]:
+    def broadcast(
+        self, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+    ) -> Pending[Receipt]:
         """Send to every registered agent but this one."""
         return self.client.broadcast(type=type, payload=payload, **options)
 

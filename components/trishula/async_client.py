@@ -23,13 +23,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from trishula.awaiting import start
 from trishula.client import Client
 from trishula.deliveries import Fetched
+from trishula.message import MailType
 from trishula.names import Address
 from trishula.outbox import Receipt
+from trishula.send_options import SendOptions
 from trishula.settings import load
 from trishula.surroundings import real
 from trishula.unfetched import Unfetched
@@ -129,7 +131,9 @@ class AsyncClient:
 
     # -- verbs ---------------------------------------------------------------------------------------------------------
 
-    async def send(self, to: str, *, type: str = "STATUS", payload: object = None, **options: Any) -> Receipt:
+    async def send(
+        self, to: str, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+    ) -> Receipt:
         """Send a message and wait for its receipt; see :meth:`trishula.client.Client.send`.
 
         Raises:
@@ -138,11 +142,13 @@ class AsyncClient:
             OutcomeUnknown: a node may have it; send it again under the same id, or ask for it.
         """
         client = self.client
-        message_id = options.pop("id", None) or client.new_id()
-        sent = client.send(to, type=type, payload=payload, id=message_id, **options)
+        message_id = options["id"] = options.get("id") or client.new_id()
+        sent = client.send(to, type=type, payload=payload, **options)
         return await start(client.confirmed(sent, message_id, self._timeout_s))
 
-    async def broadcast(self, *, type: str = "STATUS", payload: object = None, **options: Any) -> Receipt:
+    async def broadcast(
+        self, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+    ) -> Receipt:
         """Send to every registered agent but our own."""
         return await self.send("broadcast", type=type, payload=payload, **options)
 

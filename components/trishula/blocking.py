@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import crochet
 from twisted.internet.defer import Deferred
@@ -36,8 +36,10 @@ from trishula.async_client import AsyncClient
 from trishula.deliveries import Fetched
 from trishula.errors import OutcomeUnknown, TrishulaError
 from trishula.forks import check_process, check_reactor
+from trishula.message import MailType
 from trishula.names import Address
 from trishula.outbox import Receipt
+from trishula.send_options import SendOptions
 from trishula.surroundings import use_monotonic_timers
 from trishula.unfetched import ASK_TIMEOUT_S
 
@@ -165,7 +167,9 @@ class Bus:
 
     # -- verbs ---------------------------------------------------------------------------------------------------------
 
-    def send(self, to: str, *, type: str = "STATUS", payload: object = None, **options: Any) -> Receipt:
+    def send(
+        self, to: str, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+    ) -> Receipt:
         """Send a message and wait for its receipt; see :meth:`trishula.client.Client.send`.
 
         Raises:
@@ -175,7 +179,9 @@ class Bus:
         """
         return self._wait(self._timeout_s, self._client.send, to, type=type, payload=payload, **options)
 
-    def broadcast(self, *, type: str = "STATUS", payload: object = None, **options: Any) -> Receipt:
+    def broadcast(
+        self, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+    ) -> Receipt:
         """Send to every registered agent but our own."""
         return self.send("broadcast", type=type, payload=payload, **options)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import msgspec
 
@@ -38,9 +38,11 @@ from trishula.errors import (
 from trishula.heartbeat import Activity, Heartbeat
 from trishula.live import pack_arguments, packing
 from trishula.membership import Membership
+from trishula.message import MailType
 from trishula.names import BROADCAST, Address
 from trishula.outbox import Limits, Receipt
 from trishula.receiving import Receiving
+from trishula.send_options import SendOptions
 from trishula.sending import Done, Sending
 from trishula.settings import Settings
 from trishula.settling import Settling
@@ -253,7 +255,7 @@ class Client:
         self,
         to: str,
         *,
-        type: str = "STATUS",
+        type: MailType = "STATUS",
         payload: object = None,
         id: str | None = None,
         priority: int = 3,
@@ -313,7 +315,9 @@ class Client:
         self._sending.post(wire, pending.settle, copies, held=on_refused)
         return pending
 
-    def broadcast(self, *, type: str = "STATUS", payload: object = None, **options: Any) -> Pending[Receipt]:
+    def broadcast(
+        self, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+    ) -> Pending[Receipt]:
         """Send to every registered agent but ourselves; the same options as :meth:`send`."""
         return self.send(BROADCAST, type=type, payload=payload, **options)
 

@@ -25,6 +25,7 @@ __all__ = [
     "MAIL_TYPES",
     "MESSAGE_TYPES",
     "SIGNAL_TYPES",
+    "MailType",
     "Message",
     "MessageType",
     "check",
@@ -34,10 +35,11 @@ __all__ = [
 
 MessageType = Literal["COMMAND", "STATUS", "RESULT", "ERROR", "HEARTBEAT", "ACK"]
 MESSAGE_TYPES: tuple[str, ...] = get_args(MessageType)
-#: A node takes these as signs (a beat, an ack): they are stored in no mailbox and delivered to nobody.
-SIGNAL_TYPES = ("HEARTBEAT", "ACK")
 #: What is stored and delivered.
-MAIL_TYPES = tuple(name for name in MESSAGE_TYPES if name not in SIGNAL_TYPES)
+MailType = Literal["COMMAND", "STATUS", "RESULT", "ERROR"]
+MAIL_TYPES: tuple[str, ...] = get_args(MailType)
+#: A node takes these as signs (a beat, an ack): they are stored in no mailbox and delivered to nobody.
+SIGNAL_TYPES = tuple(name for name in MESSAGE_TYPES if name not in MAIL_TYPES)
 
 DEFAULT_PAYLOAD_LIMIT_BYTES = 1024 * 1024
 DEFAULT_PRIORITY = 3

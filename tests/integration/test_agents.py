@@ -206,7 +206,7 @@ async def test_refusals_reach_the_message_at_fault_alone(node: NodeProcess) -> N
         pendings = [
             dc.send("agni", payload=1),
             dc.send("nobody"),
-            dc.send("agni", type="FOO"),
+            dc.send("agni", type="FOO"),  # type: ignore[arg-type]
             dc.send("agni", payload="x" * (1024 * 1024)),
             dc.send("agni", payload={1, 2}),
             dc.send("agni", payload=2),

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from trishula.deliveries import Fetched
 from trishula.errors import TrishulaError
+from trishula.message import MailType
 from trishula.names import Address
 from trishula.outbox import Receipt
+from trishula.send_options import SendOptions
 
 __all__ = ["FakeBus"]
 
@@ -66,12 +68,15 @@ class FakeBus:
         if self.error is not None:
             raise self.error
 
-    def send(self, to: str, *, type: str = "STATUS", payload: object = None, **options: Any) -> Receipt:
+    def send(
+        self, to: str, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+    ) -> Receipt:
         on_refused = options.pop("on_refused", None)
         for refusal in self.refusals:
+            assert on_refused is not None
             on_refused(refusal)
         self._note("send", to, type=type, payload=payload, **options)
-        return Receipt(options.get("id", "m1"), "accepted", "single", 7, 1)
+        return Receipt(options.get("id") or "m1", "accepted", "single", 7, 1)
 
     def call_with(
         self,

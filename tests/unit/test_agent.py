@@ -104,10 +104,10 @@ def test_names_are_checked_when_they_are_given() -> None:
     with pytest.raises(ValueError, match="a procedure can't be named 'inbox'"):
         agent.add_procedure(lambda: None, name="inbox")
     with pytest.raises(ValueError, match="'STATE' is no type of message: COMMAND, STATUS"):
-        agent.on("STATE")(print)
+        agent.on("STATE")(print)  # type: ignore[arg-type]
     for sign in ("HEARTBEAT", "ACK"):
         with pytest.raises(ValueError, match=f"{sign} can't be handled: .* COMMAND, STATUS, RESULT, ERROR$"):
-            agent.on("STATUS", sign)(print)
+            agent.on("STATUS", sign)(print)  # type: ignore[arg-type]
     agent.on("STATUS")(print)
     with pytest.raises(ValueError, match="agni handles STATUS already"):
         agent.on("STATUS")(print)

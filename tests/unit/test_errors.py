@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import trishula
 from trishula import errors
 from trishula.errors import OutcomeUnknown, RecipientUnknown, RemoteError, TrishulaError, from_wire, wire_errors
 
@@ -227,3 +228,9 @@ def test_a_strange_retry_after_is_none(retry: object) -> None:
 )
 def test_when_to_try_again_is_read_out_of_a_sentence(sentence: str, retry_after_s: float | None) -> None:
     assert errors.retry_after_in(sentence) == retry_after_s
+
+
+def test_each_error_can_be_had_from_the_package() -> None:
+    classes = [name for name in errors.__all__ if isinstance(getattr(errors, name), type)]
+    assert [name for name in (*classes, "SettingsInvalid") if name not in trishula.__all__] == []
+    assert trishula.MailboxFull is errors.MailboxFull

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import msgspec
@@ -17,7 +17,8 @@ import msgspec
 from trishula import uris
 from trishula.cli.state import DURATION, State, json_option, milliseconds, parse_json, plain
 from trishula.errors import CallFailed, OutcomeUnknown, TrishulaError
-from trishula.message import DEFAULT_PRIORITY, MESSAGE_TYPES
+from trishula.message import DEFAULT_PRIORITY, MESSAGE_TYPES, MailType
+from trishula.send_options import SendOptions
 from trishula.units import show_duration
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class _Waiting:
 def send(
     state: State,
     to: str,
-    kind: str,
+    kind: MailType,
     payload: str | None,
     text: str | None,
     procedure: str | None,
@@ -118,8 +119,9 @@ def send(
     value = text if payload is None else parse_json(payload, "--payload")
     if kind == "COMMAND" and procedure is not None and value is None:
         value = {"args": [], "kwargs": {}}
-    options = {
+    given = {
         "id": message_id,
+        "priority": priority,
         "reply_to": reply_to,
         "procedure": procedure,
         "subject": subject,
@@ -128,13 +130,14 @@ def send(
     }
     with state.bus(timeout) as bus:
         with _Waiting(timeout, is_silent=state.json) as waiting:
+            # What wasn't asked for is left to the client.
+            options = cast(SendOptions, {key: value for key, value in given.items() if value is not None})
+            options["on_refused"] = waiting.refused
             receipt = bus.send(
                 to,
                 type=kind,
                 payload=value,
-                priority=priority,
-                on_refused=waiting.refused,
-                **{key: given for key, given in options.items() if given is not None},
+                **options,
             )
         told = msgspec.to_builtins(receipt)
         if wait:
