@@ -9,8 +9,12 @@ number may come as a float (``60000.0``), as Go, Lua and JavaScript send it.
 A payload is any JSON value, whatever the serializer: maps with string keys, lists, strings that don't begin with
 U+0000, integers within ±(2^53-1), finite numbers, true, false and null, nested at most 100 deep. Everything else is
 refused with ``trishula.error.payload_not_json`` and the place in it; a larger integer is to be sent as a string,
-because JavaScript and others would read another number. MessagePack with a map key that is no string can't even be read
-by a node: it closes the WebSocket, with code 1002 and the reason.
+because JavaScript and others would read another number. Some things a node doesn't even read; it closes the WebSocket,
+with code 1002 and the reason: keys of maps other than strings (and bytes), tags of CBOR, larger integers in CBOR with
+them, extension types of MessagePack, integers of more than 640 digits, and more values in one frame than half the bytes
+of ``limits.payload`` and 64 for each message of ``limits.batch_messages`` (589,824), each list and map counting as one.
+A frame holds one message; ``….batched`` subprotocols are not spoken. Before a session has joined, a message is one of
+HELLO, AUTHENTICATE and ABORT, and has at most 16 KiB (else code 1009); afterwards as much as ``attach`` tells.
 
 ``subject``, ``traceparent``, and the ``state`` and ``progress`` of a beat are one line without control characters
 (U+0000 to U+001F, U+007F to U+009F, U+2028, U+2029): others would forge what stands around them, wherever a person or a

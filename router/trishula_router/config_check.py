@@ -46,6 +46,8 @@ _ID_RULE = "it must be a lower-case letter, then 2 to 63 of a-z, 0-9 and _"
 _ENVELOPE_BYTES = 64 * 1024
 #: Web services through which a request becomes a call or an event, past our authenticator.
 _WAYS_AROUND = ("caller", "publisher", "webhook", "longpoll")
+#: What a node reads within bounds; see decoding.py.
+_SERIALIZERS = ("msgpack", "json", "cbor")
 _AUTHENTICATOR = {
     "type": "dynamic",
     "authenticator": uris.AUTHENTICATE,
@@ -282,6 +284,7 @@ class _Check:
             self.faults.extend(check_peer_path(service, path, self._peers))
         else:
             self._check_tickets(service, path)
+            self._check_serializers(service, path)
         options = self._map(service.get("options", MISSING), f"{path}.options")
         if options is None:
             return
@@ -307,6 +310,12 @@ class _Check:
                     value,
                     f"it must be at least {least}: limits.payload and {around}",
                 )
+
+    def _check_serializers(self, service: Json, path: str) -> None:
+        spoken = service.get("serializers", list(_SERIALIZERS))
+        if not isinstance(spoken, list) or not spoken or any(name not in _SERIALIZERS for name in spoken):
+            known = ", ".join(f'"{name}"' for name in _SERIALIZERS)
+            self.fault(f"{path}.serializers", spoken, f"it must be a list of some of {known}: what they say is bounded")
 
     def _check_tickets(self, service: Json, path: str) -> None:
         auth = self._map(service.get("auth", MISSING), f"{path}.auth")

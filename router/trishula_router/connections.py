@@ -28,9 +28,11 @@ from trishula.errors import NodeBusy
 from trishula_router.addresses import Proxies, one_of, peer_text
 from trishula_router.arrivals import Arrivals
 from trishula_router.clock import Clock
+from trishula_router.incoming import GREETING_BYTES, Bounds, Incoming
 from trishula_router.limits import Limits
 from trishula_router.principals import LINK_ROLE
 from trishula_router.strangers import Step, Strangers, room_for
+from trishula_router.unfinished import Unfinished
 
 __all__ = ["Connections", "accept_few", "answer_to_ping", "guard_connections", "write_soon"]
 
@@ -38,8 +40,9 @@ log = Logger()
 
 #: Between two rounds.
 ROUND_S = 0.5
-#: What a stranger may send until it has joined: a HELLO and an AUTHENTICATE, however long their strings are.
-_STRANGER_BYTES = 128 * 1024
+#: What a stranger may send until it has joined: a HELLO and an AUTHENTICATE, its request before them, and the pings of
+#: who watches a node.
+_STRANGER_BYTES = 4 * GREETING_BYTES
 #: A peer that answers no ping of ours for so long, and still talks, reads nothing.
 _STALLED_S = 60.0
 #: Between two lines of the log about strangers.
@@ -72,6 +75,8 @@ class Connections:
         proxies: who may say for whom a connection is.
         descriptors: how many the process can open beside those that it has.
         refused: told the address, the reason and the sentence: whom the router did not let in.
+        freed: told how much memory of an unfinished message is free again.
+        rest: called once a round.
     """
 
     def __init__(
@@ -82,6 +87,9 @@ class Connections:
         proxies: Proxies,
         descriptors: int,
         refused: Callable[[str | None, str, str], object],
+        *,
+        freed: Callable[[int], object] = lambda size_bytes: None,
+        rest: Callable[[], object] = lambda: None,
     ) -> None:
         self.seconds = clock.seconds
         self.proxies = proxies
@@ -90,6 +98,8 @@ class Connections:
         self._limits = limits
         self._clock = clock
         self._ended = ended
+        self._rest = rest
+        self.bounds = Bounds(Unfinished(), clock.seconds, freed)
         self._strangers = Strangers(limits.handshake_s, limits.strangers_per_address)
         self.arrivals = Arrivals(self, clock, proxies)
         self._members: set[Any] = set()
@@ -130,6 +140,10 @@ class Connections:
             if self._look_at(oldest) is not None:
                 self._dismiss(oldest, f"there are more that have not joined than {limit} allows, or descriptors do")
 
+    def misbehaves(self, connection: Any, why: str) -> None:
+        """A stranger does what none may."""
+        self._dismiss(connection, why)
+
     def left(self, connection: Any) -> None:
         """Its socket is closed."""
         self._strangers.went(connection)
@@ -167,6 +181,7 @@ class Connections:
             self._look_at_strangers()
             self._look_at_members()
             self._tell_of_strangers()
+            self._rest()
         except Exception:
             log.failure("a round over the connections failed")
         self._clock.callLater(ROUND_S, self._again)
@@ -294,7 +309,8 @@ def guard_connections(connections: Connections, crossbar_protocol: Any, site: An
     """
     factory = getattr(crossbar_protocol, "WampWebSocketServerFactory", None)
     base = getattr(factory, "protocol", None)
-    needed = ("onOpen", "send", "sendFrame", "sendData", "sendCloseFrame", "onPong", "dataReceived", "connectionLost")
+    needed = ["onConnect", "onOpen", "send", "sendFrame", "sendData", "sendCloseFrame", "onPong", "onFrameBegin"]
+    needed += ["dataReceived", "connectionLost"]
     if base is None or not all(callable(getattr(base, name, None)) for name in needed):
         return False
     build = site.buildProtocol
@@ -312,9 +328,10 @@ def guard_connections(connections: Connections, crossbar_protocol: Any, site: An
 
 
 def _class_of(base: Any, connections: Connections) -> Any:
-    class Connection(Carrying, base):  # type: ignore[misc]
+    class Connection(Incoming, Carrying, base):  # type: ignore[misc]
         """Crossbar's connection, looked after."""
 
+        bounds = connections.bounds
         look_at_s = 0.0
         # Autobahn sets it when the WebSocket is open.
         current_frame: Any = _NOTHING_YET
@@ -393,6 +410,9 @@ def _class_of(base: Any, connections: Connections) -> Any:
                 return Step.JOINED, heard_s
             # A HELLO of which a part is there is one that is to be finished.
             return Step.GREETED if session._pending_session_id or self.inside_message else Step.OPENED, heard_s
+
+        def too_many_frames(self) -> None:
+            connections.misbehaves(self, "it sent more frames than a join takes")
 
         def dismiss(self) -> None:
             """End it without a word."""

@@ -54,6 +54,7 @@ from trishula_router.addresses import Proxies, address_in
 from trishula_router.agents_file import KEPT_FILE, AgentsFileError
 from trishula_router.answers import guard_answers
 from trishula_router.connections import Connections, accept_few, guard_connections
+from trishula_router.decoding import values_for
 from trishula_router.direct_authorizer import Authorize, answer_directly
 from trishula_router.direct_calls import DirectCalls, Serve
 from trishula_router.direct_events import DirectEvents
@@ -74,7 +75,7 @@ from trishula_router.requests import Requests
 from trishula_router.settlement import News
 from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite import open_store
-from trishula_router.sweeping import Sweeper
+from trishula_router.sweeping import Sweeper, give_back
 from trishula_router.timeline import NOTE, Timeline
 from trishula_router.web_doors import guard_web
 
@@ -92,6 +93,10 @@ READY_FILE = "node.json"
 #: Python's own default. Crossbar imports py_ecc, which sets 100,000: a client's deeply nested JSON would then overflow
 #: the C stack in the deserializer and end the worker, before anybody asked that client for its token.
 _RECURSION_LIMIT = 1000
+
+#: Python's smallest. A whole number of JSON takes a time that grows with the square of its digits, to be read and to be
+#: shown: with Python's own 4,300 a frame full of them took a second.
+_MOST_DIGITS = 640
 
 
 def wall_clock_ms() -> int:
@@ -141,7 +146,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         }
         self._session_roles["callee"].call_canceling = False
         self._node: Node | None = None
-        self._sweeper = Sweeper(partial(gc.collect, 1))
+        self._sweeper = Sweeper(partial(gc.collect, 1), give_back)
         self._authorizer: Authorize = _deny
         self._direct_events = DirectEvents(self, message.Event, util.id)
         # How it stands with the links that we have made.
@@ -156,6 +161,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
     async def onJoin(self, details: SessionDetails) -> None:
         """Make the node; what makes that impossible is said in one sentence, and Crossbar stops."""
         sys.setrecursionlimit(_RECURSION_LIMIT)
+        sys.set_int_max_str_digits(_MOST_DIGITS)
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         try:
             await self._begin()
@@ -236,7 +242,10 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         requests = Requests(node.quotas, (AGENT_ROLE, OPERATOR_ROLE), message, direct.open_of, node.exceeded)
         if not requests.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected: any agent can fill this node's memory")
-        if not guard_frames(websocket.WampWebSocketServerProtocol, serializer, self._sweeper.passed):
+        most_values = values_for(config.limits.payload_bytes, config.limits.batch_messages)
+        if not guard_frames(
+            websocket.WampWebSocketServerProtocol, serializer, self._sweeper.passed, most_values=most_values
+        ):
             log.warn(
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"
             )
@@ -251,6 +260,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
 
         # Under "crossbar start" nobody has asked for more yet.
         allow_files()
+        sweeper = self._sweeper
         connections = Connections(
             node.config.limits,
             reactor,
@@ -258,6 +268,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             Proxies(node.config.proxies),
             descriptors_left(),
             lambda address, reason, sentence: node.join_refused(address, None, reason, sentence),
+            freed=sweeper.passed,
+            rest=sweeper.rest,
         )
         if not accept_few(tcp.Port):
             log.warn("this Twisted is built otherwise than expected: many who come at once hold everybody up")

@@ -5,9 +5,8 @@ Autobahn reads and writes the frames inside of Crossbar, and three of its habits
 - For each frame that it can't read it logs a traceback of up to a hundred lines, also for strangers who have not
   joined: whoever sends garbage fills the disk. Here such a frame ends its session, because WAMP knows no other answer
   to it, and Autobahn's own two lines about that say why.
-- It reads all of CBOR. With its references (tags 28 and 29 for values, 25 and 256 for strings) a frame of 300 bytes
-  means a value of a billion items, and the first of us that looks at all of it takes the worker's memory. WAMP's values
-  have no references; here they can't be read.
+- It reads all that the three formats can say, however much that is and whoever says it. Here a frame is read as
+  :mod:`trishula_router.decoding` says; before a session has joined, it is one message, and one that belongs there.
 - It doesn't write a lone surrogate into JSON, from which it reads one (``"\\ud800"``). Where an answer quotes the
   client, as Crossbar's own answers quote the URI, there was none, and the client waited for ever. Here it goes out as
   it came in.
@@ -16,23 +15,34 @@ A session that ends because of what its client sent is told why: with the option
 socket open for long, Autobahn only cuts the connection, and the client could as well have lost its network. Here a
 close frame with the code and the reason goes before that, so that the client can set aside what it sent.
 
-It reaches into private names of Autobahn (26.10.2: ``wamp.serializer._dumps``, ``._cbor_loads``, a connection's
-``_fail_connection``); if they are not as expected, nothing is changed.
+While a large frame is read and handled, Python's collector of garbage rests: it would look through what is being made
+of the frame again and again, which takes longer than to make it.
+
+It reaches into private names of Autobahn (26.10.2: ``wamp.serializer._dumps``, ``._loads``, ``._unpackb``,
+``._cbor_loads``, ``._msgpack``, a connection's ``_fail_connection``); if they are not as expected, nothing is changed.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from twisted.logger import Logger
+
+from trishula_router.decoding import TooMuch, check_greeting, read_cbor, read_json, read_msgpack, values_for
 
 __all__ = ["guard_frames"]
 
 log = Logger()
 
-_REFERENCES = (25, 28, 29, 256)
+#: Of the limits that a node has if its operator names none.
+_MOST_VALUES = values_for(1024 * 1024, 1024)
+#: What a client may say while it has no session: HELLO, ABORT, AUTHENTICATE, by WAMP's numbers.
+_HELLO = 1
+_GREETINGS = frozenset({_HELLO, 3, 5})
+#: While a frame of more than so many bytes is read and handled, no garbage is collected.
+_LARGE_BYTES = 64 * 1024
 #: So much of the reason is logged: it quotes what the client sent.
 _REASON_LENGTH = 200
 #: What a close frame may carry beside its code.
@@ -41,24 +51,27 @@ _TOLD_BYTES = 123
 _GOODBYE_S = 1.0
 
 
-def guard_frames(protocol: Any, serializer: Any, came: Callable[[int], object] = lambda size_bytes: None) -> bool:
+def guard_frames(
+    protocol: Any,
+    serializer: Any,
+    came: Callable[[int], object] = lambda size_bytes: None,
+    *,
+    most_values: int = _MOST_VALUES,
+) -> bool:
     """Have the frames of this process' WebSocket connections read and written as this module says.
 
     Args:
         protocol: Autobahn's class of a server's WAMP connection.
         serializer: Autobahn's module of serializers.
         came: told of each frame that came in, after it was handled: its bytes.
+        most_values: how many values a frame may hold; never fewer than by our own limits.
 
     Returns:
         Whether Autobahn is as expected; if not, nothing was changed.
     """
-    dumps, loads = getattr(serializer, "_dumps", None), getattr(serializer, "_cbor_loads", None)
-    if not callable(dumps) or not callable(loads) or not hasattr(protocol, "onMessage"):
-        return False
-    cbor_loads = partial(loads, semantic_decoders=dict.fromkeys(_REFERENCES, _refuse_reference))
-    try:
-        cbor_loads(b"\x00")
-    except TypeError:
+    readers = _readers(serializer, max(most_values, _MOST_VALUES))
+    dumps = getattr(serializer, "_dumps", None)
+    if readers is None or not callable(dumps) or not hasattr(protocol, "onMessage"):
         return False
 
     def json_dumps(*args: Any, **options: Any) -> bytes:
@@ -66,7 +79,18 @@ def guard_frames(protocol: Any, serializer: Any, came: Callable[[int], object] =
         return bytes(dumps(*args, **options).encode("utf-8", "backslashreplace"))
 
     def on_message(connection: Any, payload: bytes, is_binary: bool) -> None:
-        _read(connection, payload, is_binary, serializer.ProtocolError)
+        if len(payload) <= _LARGE_BYTES:
+            _read(connection, payload, is_binary, serializer.ProtocolError)
+        else:
+            # Autobahn still has it in the pieces in which it came.
+            connection.message_data = None
+            was_collecting = gc.isenabled()
+            gc.disable()
+            try:
+                _read(connection, payload, is_binary, serializer.ProtocolError)
+            finally:
+                if was_collecting:
+                    gc.enable()
         came(len(payload))
 
     def fail_connection(connection: Any, code: int, reason: str) -> None:
@@ -76,18 +100,46 @@ def guard_frames(protocol: Any, serializer: Any, came: Callable[[int], object] =
             # Of the classes that it is mixed with.
             super(protocol, connection)._fail_connection(code, reason)
 
-    serializer._dumps, serializer._cbor_loads = json_dumps, cbor_loads
+    serializer._dumps = json_dumps
+    for name, reader in readers.items():
+        setattr(serializer, name, reader)
     protocol.onMessage, protocol._fail_connection = on_message, fail_connection
     return True
 
 
-def _refuse_reference(*_: object) -> NoReturn:
-    raise ValueError("references in CBOR are not taken")
+def _readers(serializer: Any, most_values: int) -> dict[str, Callable[..., Any]] | None:
+    """Our readers, by the name in Autobahn's module that each of them takes; ``None`` if it is not as expected."""
+    json_loads, cbor_loads = getattr(serializer, "_loads", None), getattr(serializer, "_cbor_loads", None)
+    unpackb = getattr(getattr(serializer, "_msgpack", None), "unpackb", None)
+    if not callable(json_loads) or not callable(cbor_loads) or not callable(unpackb):
+        return None
+    if not callable(getattr(serializer, "_unpackb", None)):
+        return None
+
+    def loads(text: str, **options: Any) -> Any:
+        # With options that nobody here sets, strings stand for other things too.
+        return json_loads(text, **options) if any(options.values()) else read_json(text, most_values)
+
+    readers: dict[str, Callable[..., Any]] = {
+        "_loads": loads,
+        "_cbor_loads": lambda data: read_cbor(cbor_loads, data, most_values),
+        "_unpackb": lambda data: read_msgpack(unpackb, data, most_values),
+    }
+    try:
+        # The libraries must know the options that we read with.
+        readers["_cbor_loads"](b"\x00")
+        readers["_unpackb"](b"\x00")
+    except TypeError:
+        return None
+    return readers
 
 
 def _read(connection: Any, payload: bytes, is_binary: bool, protocol_error: type[Exception]) -> None:
     """One frame of a connection: what WebSocket carried."""
     try:
+        session = connection._session
+        if session is not None and session._session_id is None:
+            _check_greeting(connection, payload)
         messages = connection._serializer.unserialize(payload, is_binary)
         for message in messages:
             # It may have ended by the message before.
@@ -96,6 +148,20 @@ def _read(connection: Any, payload: bytes, is_binary: bool, protocol_error: type
     except Exception as error:
         reason = ascii(str(error))[:_REASON_LENGTH]
         connection._bailout(connection.CLOSE_STATUS_CODE_PROTOCOL_ERROR, f"WAMP Protocol Error ({reason})")
+
+
+def _check_greeting(connection: Any, payload: bytes) -> None:
+    """Refuse a frame of somebody without a session if it is none of those by which one joins."""
+    # It is small, so it may well be read twice.
+    messages = connection._serializer._serializer.unserialize(payload)
+    if len(messages) != 1:
+        raise TooMuch("before a session has joined, a frame is one message")
+    check_greeting(messages[0])
+    kind = messages[0][0] if isinstance(messages[0], list) and messages[0] else None
+    if kind not in _GREETINGS:
+        raise TooMuch("before a session has joined, there is nothing to say but HELLO, AUTHENTICATE and ABORT")
+    if kind == _HELLO and connection._session._pending_session_id:
+        raise TooMuch("a second HELLO came before the session has joined")
 
 
 def _tell_and_close(connection: Any, code: int, reason: str) -> None:
@@ -112,8 +178,12 @@ def _tell_and_close(connection: Any, code: int, reason: str) -> None:
 
 
 def _hand_over(connection: Any, message: Any, protocol_error: type[Exception]) -> None:
+    session = connection._session
+    if message.MESSAGE_TYPE == _HELLO and session._session_id is not None:
+        # Crossbar writes a line into the log and goes on.
+        raise protocol_error("a HELLO came though the session has joined")
     try:
-        connection._session.onMessage(message)
+        session.onMessage(message)
     except protocol_error:
         raise
     except Exception:

@@ -4,18 +4,22 @@ The router hands an event out by functions that refer to themselves, so what it 
 comes by; and that one counts objects, not bytes. A stream of large messages makes few objects: hundreds of megabytes of
 what had been sent long ago lay about. So what is large and passes through is counted by its bytes, and after so many of
 them the young objects are collected, some milliseconds' work. The old ones are left to Python.
+
+What is free is not yet the machine's: the C library keeps it, in pieces between what is in use. Once large things have
+passed and a while is quiet, it is given back.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
-__all__ = ["SWEEP_BYTES", "Sweeper"]
+__all__ = ["SWEEP_BYTES", "Sweeper", "give_back"]
 
 #: How much may lie about.
 SWEEP_BYTES = 16 * 1024 * 1024
 #: Smaller things, such as a full call of small messages, come with so many objects that Python's own count does.
-_LARGE_BYTES = 64 * 1024
+_LARGE_BYTES = 16 * 1024
 
 
 class Sweeper:
@@ -23,17 +27,39 @@ class Sweeper:
 
     Args:
         collect: has the young objects collected.
+        give_back: has free memory given back to the machine.
     """
 
-    def __init__(self, collect: Callable[[], object]) -> None:
+    def __init__(self, collect: Callable[[], object], give_back: Callable[[], object] = lambda: None) -> None:
         self._collect = collect
+        self._give_back = give_back
         self._passed_bytes = 0
+        # Since memory was given back, and in this round.
+        self._kept_bytes = self._recent_bytes = 0
 
     def passed(self, size_bytes: int) -> None:
         """Something of that size was sent, or came in."""
         if size_bytes < _LARGE_BYTES:
             return
         self._passed_bytes += size_bytes
+        self._recent_bytes += size_bytes
         if self._passed_bytes >= SWEEP_BYTES:
             self._passed_bytes = 0
             self._collect()
+
+    def rest(self) -> None:
+        """A round of half a second or so is over."""
+        self._kept_bytes += self._recent_bytes
+        # While more passes, what is free is used again.
+        if self._recent_bytes == 0 and self._kept_bytes >= SWEEP_BYTES:
+            self._kept_bytes = self._passed_bytes = 0
+            self._collect()
+            self._give_back()
+        self._recent_bytes = 0
+
+
+def give_back() -> None:
+    """Give free memory back to the machine, where the C library is one that keeps it (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

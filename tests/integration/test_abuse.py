@@ -16,7 +16,6 @@ import math
 import os
 import re
 from collections.abc import Coroutine, Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -115,9 +114,8 @@ EVERYWHERE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "infinity": (math.inf, ("json", "msgpack", "cbor")),
     "1e308": (1e308, ("json", "msgpack", "cbor")),
     "2**63": (2**63, ("json", "msgpack", "cbor")),
-    "2**64": (2**64, ("json", "cbor")),
-    "4000 digits": (10**4000, ("json", "cbor")),
-    "5000 digits": (10**5000, ("cbor",)),
+    "2**64": (2**64, ("json",)),
+    "600 digits": (10**600, ("json",)),
     "true": (True, ("json", "msgpack", "cbor")),
     "null": (None, ("json", "msgpack", "cbor")),
     "bytes": (b"../..", ("msgpack", "cbor")),
@@ -131,8 +129,6 @@ EVERYWHERE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "deep": (nested(SERIALIZED_DEPTH), ("json", "msgpack", "cbor")),
     "list": ([[]], ("json",)),
     "map": ({"": 0}, ("json",)),
-    "int keys": ({1: 1}, ("cbor",)),
-    "decimal": (Decimal("sNaN"), ("cbor",)),
 }
 
 

@@ -115,15 +115,11 @@ def garbage(serializer: str) -> st.SearchStrategy[Any]:
     )
     keys: st.SearchStrategy[Any] = st.text(max_size=5) | st.sampled_from(_STRANGE_TEXTS)
     if serializer == "json":
-        scalars |= st.sampled_from(["\ud800", "a\udfff", "\x00QUJD", 10**30, -(10**4000)])
+        scalars |= st.sampled_from(["\ud800", "a\udfff", "\x00QUJD", 10**30, -(10**600)])
         scalars |= st.text(st.characters(categories=["Cs", "L"]), max_size=5)
         keys |= st.just("\ud800")
     else:
         scalars |= st.binary(max_size=5) | st.sampled_from(["\x00", "\x00A", "\x00QUJD"])
-    if serializer == "cbor":
-        # Python doesn't write the second one: hypothesis must not have to show it.
-        scalars |= st.just(10**30) | st.just(5000).map(lambda digits: -(10**digits)) | st.decimals()
-        keys |= st.integers() | st.tuples(st.integers())
     containers = st.recursive(
         scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=6
     )

@@ -32,7 +32,7 @@ class RawClient:
         headers: more lines of the HTTP request.
 
     Attributes:
-        close_reason: what the close frame said.
+        close_code, close_reason: what the close frame said.
         session: the one that it joined as last.
     """
 
@@ -48,7 +48,7 @@ class RawClient:
     ) -> None:
         at = urlsplit(url)
         self.path = path or at.path
-        self.close_reason = ""
+        self.close_code, self.close_reason = 0, ""
         self.session = 0
         self._data = b""
         self._message = b""
@@ -94,14 +94,14 @@ class RawClient:
         head, _, self._data = self._data.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101"), head
 
-    def send_frame(self, opcode: int, payload: bytes = b"") -> None:
+    def send_frame(self, opcode: int, payload: bytes = b"", *, is_last: bool = True) -> None:
         """Send a frame, masked with zeros."""
         size = len(payload)
         if size < 126:
             length = bytes([0x80 | size])
         else:
             length = b"\xfe" + struct.pack("!H", size) if size < 65536 else b"\xff" + struct.pack("!Q", size)
-        self.socket.sendall(bytes([0x80 | opcode]) + length + bytes(4) + payload)
+        self.socket.sendall(bytes([(0x80 if is_last else 0) | opcode]) + length + bytes(4) + payload)
 
     def ping(self) -> None:
         """Say that we are there."""
@@ -158,19 +158,27 @@ class RawClient:
         Raises:
             ConnectionError: if the node closed the connection.
         """
+        message: list[Any] = json.loads(self.receive_bytes())
+        return message
+
+    def receive_bytes(self) -> bytes:
+        """The next message, in whatever it is written; pings are answered.
+
+        Raises:
+            ConnectionError: if the node closed the connection.
+        """
         while True:
             opcode, is_last, payload = self._frame()
             if opcode == _PING:
                 self.send_frame(_PONG, payload)
             elif opcode == _CLOSE:
-                self.close_reason = payload[2:].decode()
+                self.close_code, self.close_reason = int.from_bytes(payload[:2], "big"), payload[2:].decode()
                 raise ConnectionError(self.close_reason)
             elif opcode < _CLOSE:
                 self._message += payload
                 if is_last:
                     whole, self._message = self._message, b""
-                    message: list[Any] = json.loads(whole)
-                    return message
+                    return whole
 
     def is_closed_within(self, timeout_s: float) -> bool:
         """Read on until the node closes the connection, or for so long; answers nothing."""

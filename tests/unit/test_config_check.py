@@ -213,6 +213,12 @@ ONE_FAULT: list[tuple[str, Callable[[Json], None], str]] = [
         "the envelope around it",
     ),
     (
+        "a serializer without bounds",
+        put(f"{TRANSPORT}.paths.ws", "serializers", ["msgpack", "ubjson"]),
+        f'{TRANSPORT}.paths.ws.serializers is ["msgpack", "ubjson"]; it must be a list of some of "msgpack", "json", '
+        '"cbor": what they say is bounded',
+    ),
+    (
         "no realm of ours",
         put(REALM, "name", "realm1"),
         f'{WORKER}.realms: one of them must have the name "trishula"',

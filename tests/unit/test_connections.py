@@ -30,7 +30,8 @@ class Base:
     def method(self, *_: Any) -> None:
         """Whatever it does."""
 
-    onOpen = send = sendFrame = sendData = sendCloseFrame = onPong = dataReceived = connectionLost = method
+    onConnect = onOpen = send = sendFrame = sendData = sendCloseFrame = onPong = method
+    onFrameBegin = dataReceived = connectionLost = method
 
 
 def crossbar(base: Any) -> Any:

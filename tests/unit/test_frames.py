@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import json
 from types import SimpleNamespace
 from typing import Any
 
 import cbor2
+import msgpack
 import pytest
 from twisted.internet.task import Clock
 
@@ -36,8 +39,12 @@ class Connection(Base):
     def __init__(self, messages: Any = ()) -> None:
         self.ended: list[tuple[int, str]] = []
         self.handed: list[object] = []
-        self._serializer = SimpleNamespace(unserialize=self._unserialize)
-        self._session: Any = SimpleNamespace(onMessage=self._take)
+        self.read: list[object] = []
+        self.collecting: list[bool] = []
+        self._serializer = SimpleNamespace(
+            unserialize=self._unserialize, _serializer=SimpleNamespace(unserialize=lambda payload: self.read)
+        )
+        self._session: Any = SimpleNamespace(onMessage=self._take, _session_id=1, _pending_session_id=None)
         self._messages = messages
         self.state = self.STATE_OPEN
         self.log = SimpleNamespace(warn=lambda *_, **__: None)
@@ -58,12 +65,13 @@ class Connection(Base):
     def _unserialize(self, payload: bytes, is_binary: bool) -> Any:
         if isinstance(self._messages, Exception):
             raise self._messages
-        return self._messages
+        self.collecting.append(gc.isenabled())
+        return [SimpleNamespace(MESSAGE_TYPE=1 if one == "HELLO" else 48, what=one) for one in self._messages]
 
-    def _take(self, message: object) -> None:
-        if isinstance(message, Exception):
-            raise message
-        self.handed.append(message)
+    def _take(self, message: Any) -> None:
+        if isinstance(message.what, Exception):
+            raise message.what
+        self.handed.append(message.what)
 
     def _bailout(self, code: int, reason: str) -> None:
         self.ended.append((code, reason))
@@ -73,6 +81,9 @@ class Connection(Base):
 def autobahn(**other: Any) -> Any:
     names: dict[str, Any] = {
         "_dumps": lambda value, use_binary_hex_encoding=False: json.dumps(value, ensure_ascii=False),
+        "_loads": lambda text, **options: ("with", options),
+        "_unpackb": msgpack.unpackb,
+        "_msgpack": msgpack,
         "_cbor_loads": cbor2.loads,
         "ProtocolError": ProtocolError,
     }
@@ -101,6 +112,43 @@ def test_it_is_told_how_large_each_frame_was_once_it_was_handled() -> None:
     connection.onMessage(b"x" * 1000, True)
     connection.onMessage(b"", True)
     assert came == [(1000, 2), (0, 4)]
+
+
+def test_while_a_large_one_is_handled_no_garbage_is_collected() -> None:
+    connection = guarded(["a"])
+    connection.onMessage(b"x" * 1000, True)
+    connection.onMessage(b"x" * 100_000, True)
+    assert connection.collecting == [True, False]
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("read", "pending", "reason"),
+    [
+        ([[1, "realm", {}]], None, ""),
+        ([[5, "signature", {}]], 7, ""),
+        ([[1, "realm", {}]], 7, "a second HELLO"),
+        ([[48, 1, {}, "uri"]], None, "nothing to say but HELLO"),
+        ([[]], None, "nothing to say but HELLO"),
+        ([7], None, "nothing to say but HELLO"),
+        ([[1, "realm", {}], [5, "signature", {}]], None, "a frame is one message"),
+        ([[1, "realm", {1: 2}]], None, "keys must be texts"),
+    ],
+)
+def test_who_has_no_session_says_what_leads_to_one(read: list[object], pending: int | None, reason: str) -> None:
+    connection = guarded(["a"])
+    connection._session._session_id, connection._session._pending_session_id = None, pending
+    connection.read = read
+    connection.onMessage(b"", True)
+    assert reason in str(connection.ended)
+    assert connection.handed == ([] if reason else ["a"])
+
+
+def test_a_session_says_hello_once() -> None:
+    connection = guarded(["HELLO"])
+    connection.onMessage(b"", True)
+    assert connection.handed == []
+    assert "the session has joined" in str(connection.ended)
 
 
 @pytest.mark.parametrize("messages", [ValueError("no frame\n" + "x" * 5000), ["a", ProtocolError("what?"), "b"]])
@@ -138,15 +186,18 @@ def test_a_fault_of_our_own_is_logged(logged_errors: Any) -> None:
     assert len(logged_errors.flush(KeyError)) == 1
 
 
-def test_references_in_cbor_are_not_read() -> None:
+def test_the_three_formats_are_read_by_our_rules() -> None:
     serializer = autobahn()
-    assert guard_frames(type("Guarded", (Connection,), {}), serializer)
+    assert guard_frames(type("Guarded", (Connection,), {}), serializer, most_values=1_000_000)
     assert serializer._cbor_loads(cbor2.dumps([1, {"a": b"x"}])) == [1, {"a": b"x"}]
-    twice = ["x" * 100]
-    with pytest.raises(Exception, match="decoding semantic tag"):
-        serializer._cbor_loads(cbor2.dumps([twice, twice], value_sharing=True))
-    with pytest.raises(Exception, match="decoding semantic tag"):
-        serializer._cbor_loads(cbor2.dumps(["x" * 100, "x" * 100], string_referencing=True))
+    with pytest.raises(cbor2.CBORDecodeError, match="semantic tag"):
+        serializer._cbor_loads(cbor2.dumps(10**30))
+    assert serializer._unpackb(msgpack.packb([1, {"a": b"x"}])) == [1, {"a": b"x"}]
+    with pytest.raises(ValueError, match="max_ext_len"):
+        serializer._unpackb(msgpack.packb(msgpack.Timestamp(1)))
+    assert serializer._loads('[1, "\\u0000eA=="]', use_binary_hex_encoding=False) == [1, b"x"]
+    # With options that are not ours, Autobahn reads.
+    assert serializer._loads("1", use_binary_hex_encoding=True) == ("with", {"use_binary_hex_encoding": True})
 
 
 def test_a_lone_surrogate_goes_out_as_an_escape() -> None:
@@ -161,6 +212,9 @@ def test_a_lone_surrogate_goes_out_as_an_escape() -> None:
     [
         {"_dumps": None},
         {"_cbor_loads": lambda data: data},
+        {"_loads": None},
+        {"_unpackb": None},
+        {"_msgpack": SimpleNamespace(unpackb=lambda data: data)},
     ],
 )
 def test_an_autobahn_that_is_not_as_expected_is_left_as_it_is(other: dict[str, Any]) -> None:
@@ -170,3 +224,23 @@ def test_an_autobahn_that_is_not_as_expected_is_left_as_it_is(other: dict[str, A
     assert not guard_frames(kind, serializer)
     assert vars(serializer) == before
     assert "onMessage" not in vars(kind)
+
+
+# -- what is at fault upstream -----------------------------------------------------------------------------------------
+
+
+def test_upstream_still_reads_json_in_python_and_all_of_msgpack_and_cbor() -> None:
+    from autobahn.wamp import serializer
+
+    source = inspect.getsource(serializer)
+    assert "self.scan_once = scanner.py_make_scanner(self)" in source
+    assert "_unpackb = lambda data: msgpack.unpackb(data, raw=False)" in source
+    assert "_cbor_loads = cbor2.loads" in source
+
+
+def test_upstream_still_joins_a_message_and_keeps_its_pieces_meanwhile() -> None:
+    from autobahn.websocket.protocol import WebSocketProtocol
+
+    lines = [line.strip() for line in inspect.getsource(WebSocketProtocol.onMessageEnd).splitlines()]
+    at = [lines.index(line) for line in ('payload = b"".join(self.message_data)', "self.message_data = None")]
+    assert at == sorted(at)

@@ -27,3 +27,21 @@ def test_what_is_small_costs_nothing() -> None:
     for _ in range(100_000):
         sweeper.passed(1000)
     assert rounds == []
+
+
+def test_memory_is_given_back_when_large_things_have_passed_and_a_round_was_quiet() -> None:
+    done: list[str] = []
+    sweeper = Sweeper(lambda: done.append("collect"), lambda: done.append("give back"))
+    sweeper.rest()
+    sweeper.passed(SWEEP_BYTES - MIB)
+    sweeper.rest()
+    sweeper.rest()
+    assert done == []
+    sweeper.passed(MIB // 2)
+    sweeper.passed(MIB // 2)
+    sweeper.rest()
+    assert done == ["collect"]
+    sweeper.rest()
+    assert done == ["collect", "collect", "give back"]
+    sweeper.rest()
+    assert len(done) == 3
