@@ -28,10 +28,12 @@ from trishula.errors import NodeBusy
 from trishula_router.addresses import Proxies, one_of, peer_text
 from trishula_router.arrivals import Arrivals
 from trishula_router.clock import Clock
+from trishula_router.fair_share import TurnTaking
 from trishula_router.incoming import GREETING_BYTES, Bounds, Incoming
 from trishula_router.limits import Limits
 from trishula_router.principals import LINK_ROLE
 from trishula_router.strangers import Step, Strangers, room_for
+from trishula_router.turns import Turns
 from trishula_router.unfinished import Unfinished
 
 __all__ = ["Connections", "accept_few", "answer_to_ping", "guard_connections", "write_soon"]
@@ -296,11 +298,12 @@ def answer_to_ping(data: bytes) -> bytes | None:
     return bytes((_PONG, size)) + plain
 
 
-def guard_connections(connections: Connections, crossbar_protocol: Any, site: Any) -> bool:
+def guard_connections(connections: Connections, turns: Turns, crossbar_protocol: Any, site: Any) -> bool:
     """Have the connections of this process made and looked after as this module says.
 
     Args:
         connections: who looks after them.
+        turns: whose frames are handled when.
         crossbar_protocol: Crossbar's module of protocols.
         site: Crossbar's class of a web server.
 
@@ -310,7 +313,7 @@ def guard_connections(connections: Connections, crossbar_protocol: Any, site: An
     factory = getattr(crossbar_protocol, "WampWebSocketServerFactory", None)
     base = getattr(factory, "protocol", None)
     needed = ["onConnect", "onOpen", "send", "sendFrame", "sendData", "sendCloseFrame", "onPong", "onFrameBegin"]
-    needed += ["dataReceived", "connectionLost"]
+    needed += ["dataReceived", "connectionLost", "onMessage", "consumeData", "processData"]
     if base is None or not all(callable(getattr(base, name, None)) for name in needed):
         return False
     build = site.buildProtocol
@@ -321,16 +324,17 @@ def guard_connections(connections: Connections, crossbar_protocol: Any, site: An
             connections.arrivals.come(protocol._channel, getattr(address, "host", None))
         return protocol
 
-    crossbar_protocol.WampWebSocketServerFactory.protocol = _class_of(base, connections)
+    crossbar_protocol.WampWebSocketServerFactory.protocol = _class_of(base, connections, turns)
     site.buildProtocol = build_protocol
     connections.start()
     return True
 
 
-def _class_of(base: Any, connections: Connections) -> Any:
-    class Connection(Incoming, Carrying, base):  # type: ignore[misc]
+def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
+    class Connection(TurnTaking, Incoming, Carrying, base):  # type: ignore[misc]
         """Crossbar's connection, looked after."""
 
+        turns = its_turns
         bounds = connections.bounds
         look_at_s = 0.0
         # Autobahn sets it when the WebSocket is open.

@@ -13,6 +13,7 @@ payload). It reaches into private names of Crossbar (26.10.1: ``RouterApplicatio
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from twisted.logger import Logger
 
 from trishula.errors import NodeFailed, TrishulaError
 from trishula_router.procedures import Caller
+from trishula_router.turns import Turns
 
 __all__ = ["DirectCalls", "Serve"]
 
@@ -28,6 +30,9 @@ log = Logger()
 
 #: (caller, positional arguments, keyword arguments) → result; it raises nothing but :class:`TrishulaError`.
 Serve = Callable[[Caller, Sequence[Any], Mapping[str, Any]], Awaitable[Any]]
+
+#: What a disk takes within some tenths of a second; more only waits in memory. A call that is larger is taken alone.
+HELD_AT_BYTES = 16 * 1024 * 1024
 
 _CANCELED = "wamp.error.canceled"
 
@@ -39,6 +44,7 @@ class DirectCalls:
         procedures: how each is served, by URI.
         is_denied: whether a session may not call: (session, uri, options).
         message: Autobahn's module of WAMP messages.
+        turns: holds an agent back while what it handed in and waits for is more than :data:`HELD_AT_BYTES`.
     """
 
     def __init__(
@@ -46,10 +52,14 @@ class DirectCalls:
         procedures: Mapping[str, Serve],
         is_denied: Callable[[Mapping[str, object], str, Mapping[str, object]], bool],
         message: Any,
+        turns: Turns,
     ) -> None:
         self._procedures = procedures
         self._is_denied = is_denied
         self._message = message
+        self._turns = turns
+        # How large the calls of an agent are that are being served, those included that nobody waits for any more.
+        self._weights: Counter[str] = Counter()
         self._router: Any = None
         # The callers of those that are not answered, by (session, request), and how many of each session.
         self._open: dict[tuple[int, int], Caller] = {}
@@ -104,8 +114,24 @@ class DirectCalls:
         if at not in self._open:
             self._count[at[0]] = self._count.get(at[0], 0) + 1
         caller = self._open[at] = Caller(session._session_id, session._authid, session._authrole)
+        size = getattr(session._transport, "message_bytes", 0)
+        self._weigh(caller.agent, size)
         done = Deferred.fromCoroutine(self._answer(session, at, serve(caller, asked.args or (), asked.kwargs or {})))
+        done.addBoth(self._end, caller.agent, size)
         done.addErrback(lambda failure: log.failure("a call could not be answered", failure=failure))
+
+    def _weigh(self, agent: str, size_bytes: int) -> None:
+        self._weights[agent] += size_bytes
+        if self._weights[agent] > HELD_AT_BYTES:
+            self._turns.hold(agent)
+
+    def _end(self, outcome: object, agent: str, size_bytes: int) -> object:
+        self._weights[agent] -= size_bytes
+        if self._weights[agent] <= HELD_AT_BYTES:
+            self._turns.let_go(agent)
+        if not self._weights[agent]:
+            del self._weights[agent]
+        return outcome
 
     async def _answer(self, session: Any, at: tuple[int, int], answer: Awaitable[Any]) -> None:
         try:

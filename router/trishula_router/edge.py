@@ -77,6 +77,7 @@ from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite import open_store
 from trishula_router.sweeping import Sweeper, give_back
 from trishula_router.timeline import NOTE, Timeline
+from trishula_router.turns import Turns, pace_meta_events
 from trishula_router.web_doors import guard_web
 
 __all__ = ["READY_FILE", "NodeSession"]
@@ -236,7 +237,11 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             log.warn("this Crossbar is built otherwise than expected, so deliveries take the longer way")
         if config.peers and not guard_forwarding(self._transport, node.role_of, node.neighbourhood.may_tell):
             raise NodeFailed("this Crossbar is built otherwise than expected: peers could speak for each other")
-        direct = DirectCalls(served, self._is_denied, message)
+        call_later: Any = reactor.callLater
+        turns = Turns(time.monotonic, call_later)
+        if not pace_meta_events(self._transport, turns):
+            log.warn("this Crossbar is built otherwise than expected: a session that ends can hold up the others")
+        direct = DirectCalls(served, self._is_denied, message, turns)
         if not direct.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
         requests = Requests(node.quotas, (AGENT_ROLE, OPERATOR_ROLE), message, direct.open_of, node.exceeded)
@@ -249,10 +254,14 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             log.warn(
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"
             )
-        self._look_after_connections(node)
+        self._look_after_connections(node, turns)
+        # What was made since the launcher did so stays too; each full round of Python's collecting would look at all of
+        # it, and for 50 ms everybody would wait.
+        gc.collect()
+        gc.freeze()
         self._tell_ready(config.state_dir, config.node, store.epoch)
 
-    def _look_after_connections(self, node: Node) -> None:
+    def _look_after_connections(self, node: Node, turns: Turns) -> None:
         # Late: where Crossbar is not installed, its absence is told in a sentence.
         from crossbar.common.twisted.web import Site
         from crossbar.router import protocol
@@ -273,7 +282,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         )
         if not accept_few(tcp.Port):
             log.warn("this Twisted is built otherwise than expected: many who come at once hold everybody up")
-        if guard_connections(connections, protocol, Site):
+        if guard_connections(connections, turns, protocol, Site):
             node.connections = connections.told
             node.peering.road_to = lambda peer: self._made_links(peer) or connections.road_to(peer)
         else:

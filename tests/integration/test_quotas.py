@@ -46,6 +46,26 @@ def refused(node: NodeProcess, kind: str) -> int:
         return int(boss.call(uris.NODE_STATUS)["refused"][kind])
 
 
+def test_who_sends_a_great_deal_at_once_does_not_keep_the_node_to_itself(node: NodeProcess) -> None:
+    sessions, each = 20, 400
+    with contextlib.ExitStack() as stack:
+        boss = stack.enter_context(session(node, "boss"))
+
+        def taken() -> int:
+            known = boss.call(uris.NODE_STATUS)
+            return int(known["pending"] + known["refused"]["calls"])
+
+        for of in range(sessions):
+            eve = stack.enter_context(session(node, "eve"))
+            keep(eve)
+            wires = ({"type": "STATUS", "id": f"burst-{of}-{number}", "to": "agni"} for number in range(each))
+            burst(eve, [frame(CALL, number, {}, uris.MAILBOX_SEND, [[wire]]) for number, wire in enumerate(wires, 1)])
+        while not taken():
+            pass
+        # Each of these is answered between two turns of the others.
+        assert max(taken() for _ in range(10)) < sessions * each / 2
+
+
 REQUESTS = {
     "subscriptions": lambda number, of: frame(SUBSCRIBE, number, {}, uris.topic_of("agni", f"t{of}_{number}")),
     "registrations": lambda number, of: frame(REGISTER, number, {}, uris.procedure_of("eve", f"p{of}_{number}")),

@@ -37,7 +37,7 @@ def burst(client: RawClient, frames: Iterable[bytes]) -> threading.Thread:
 
     def send() -> None:
         try:
-            client.socket.sendall(b"".join(frames))
+            client.pour(b"".join(frames))
         except OSError:
             # The node ended it.
             return

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import struct
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -52,6 +53,7 @@ class RawClient:
         self.session = 0
         self._data = b""
         self._message = b""
+        self._sending = threading.Lock()
         self._requests = itertools.count(1)
         self.socket = socket.socket()
         if receive_bytes:
@@ -101,7 +103,12 @@ class RawClient:
             length = bytes([0x80 | size])
         else:
             length = b"\xfe" + struct.pack("!H", size) if size < 65536 else b"\xff" + struct.pack("!Q", size)
-        self.socket.sendall(bytes([(0x80 if is_last else 0) | opcode]) + length + bytes(4) + payload)
+        self.pour(bytes([(0x80 if is_last else 0) | opcode]) + length + bytes(4) + payload)
+
+    def pour(self, data: bytes) -> None:
+        """Send bytes; what other threads send goes before or after all of them."""
+        with self._sending:
+            self.socket.sendall(data)
 
     def ping(self) -> None:
         """Say that we are there."""

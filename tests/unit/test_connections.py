@@ -22,6 +22,7 @@ from twisted.web.http import HTTPChannel
 from tests.support.nodes import LIMITS
 from trishula_router.addresses import Proxies
 from trishula_router.connections import Connections, answer_to_ping, guard_connections, write_soon
+from trishula_router.turns import Turns
 
 
 class Base:
@@ -31,7 +32,7 @@ class Base:
         """Whatever it does."""
 
     onConnect = onOpen = send = sendFrame = sendData = sendCloseFrame = onPong = method
-    onFrameBegin = dataReceived = connectionLost = method
+    onFrameBegin = dataReceived = connectionLost = onMessage = consumeData = processData = method
 
 
 def crossbar(base: Any) -> Any:
@@ -42,7 +43,9 @@ def guard(base: Any) -> tuple[bool, Any, Clock]:
     clock = Clock()
     module = crossbar(base)
     site = type("Site", (), {"buildProtocol": Base.method})
-    done = guard_connections(Connections(LIMITS, cast(Any, clock), print, Proxies(), 1024, print), module, site)
+    turns = Turns(clock.seconds, cast(Any, clock).callLater)
+    connections = Connections(LIMITS, cast(Any, clock), print, Proxies(), 1024, print)
+    done = guard_connections(connections, turns, module, site)
     return done, module.WampWebSocketServerFactory.protocol, clock
 
 

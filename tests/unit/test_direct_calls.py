@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred
 
 from tests.conftest import LoggedErrors
 from trishula.errors import MailboxFull, NodeFailed
-from trishula_router.direct_calls import DirectCalls
+from trishula_router.direct_calls import HELD_AT_BYTES, DirectCalls
 from trishula_router.procedures import Caller
+from trishula_router.turns import Turns
 
 
 class Call(SimpleNamespace):
@@ -38,13 +39,14 @@ class Bench:
         self.callers: list[tuple[Caller, tuple[Any, ...], dict[str, Any]]] = []
         self.outcome: Any = "done"
         self.denied = False
+        self.turns = Turns(lambda: 0.0, lambda delay_s, job: None)
         self.unsendable: Any = None
         self.dealer = SimpleNamespace(
             processCall=lambda session, call: self.by_crossbar.append(call),
             processCancel=lambda session, cancel: self.by_crossbar.append(cancel),
         )
         self.session = SimpleNamespace(_session_id=1, _authid="dc", _authrole="agent", _transport=object())
-        direct = DirectCalls({"verb": self._serve}, self._is_denied, MESSAGE)
+        direct = DirectCalls({"verb": self._serve}, self._is_denied, MESSAGE, self.turns)
         assert direct.install(SimpleNamespace(_router=SimpleNamespace(_dealer=self.dealer, send=self._send)))
 
     def _send(self, session: Any, message: Any) -> None:
@@ -143,4 +145,20 @@ def test_an_answer_that_cannot_be_written_is_said_to_have_failed(bench: Bench, l
     [None, SimpleNamespace(), SimpleNamespace(_router=SimpleNamespace(_dealer=None, send=print))],
 )
 def test_a_crossbar_that_is_not_as_expected_is_left_as_it_is(transport: object) -> None:
-    assert not DirectCalls({}, lambda *_: False, MESSAGE).install(transport)
+    assert not DirectCalls({}, lambda *_: False, MESSAGE, cast(Any, None)).install(transport)
+
+
+def test_who_hands_in_more_than_can_be_worked_off_is_held_until_it_is(bench: Bench) -> None:
+    bench.session._transport = SimpleNamespace(message_bytes=HELD_AT_BYTES)
+    outcomes = [Deferred[str](), Deferred[str]()]
+    bench.outcome = outcomes[0]
+    bench.call()
+    assert not bench.turns.is_held("dc")
+    bench.outcome = outcomes[1]
+    bench.call()
+    assert bench.turns.is_held("dc")
+    bench.cancel()
+    # Nobody waits for it any more, and it is in memory as before.
+    assert bench.turns.is_held("dc")
+    outcomes[0].callback("done")
+    assert not bench.turns.is_held("dc")

@@ -1,0 +1,208 @@
+"""Who is served when: nobody is held up for longer than a slice, whatever others send, and nothing is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import LoggedErrors
+from trishula_router.turns import SLICE_S, Turns, pace_meta_events
+
+#: What one frame takes.
+FRAME_S = SLICE_S / 10
+
+
+class World:
+    """A reactor that is looked at step by step, and a clock that only work moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.later: list[Callable[[], None]] = []
+        self.done: list[str] = []
+        self.turns = Turns(lambda: self.now_s, lambda delay_s, job: self.later.append(job))
+
+    def turn(self) -> float:
+        """One turn of the reactor; how long it took."""
+        began_s, (jobs, self.later) = self.now_s, (self.later, [])
+        for job in jobs:
+            job()
+        return self.now_s - began_s
+
+    def run(self) -> int:
+        """Turn until nothing is left to do; how often."""
+        count = 0
+        while self.later:
+            self.turn()
+            count += 1
+            assert count < 10_000
+        return count
+
+
+class Line:
+    def __init__(self, world: World, owner: str, name: str = "") -> None:
+        self.world, self.owner, self.name = world, owner, name or owner
+        self.frames = 0
+        self.is_read = True
+
+    def send(self, frames: int) -> None:
+        self.frames += frames
+        self.world.turns.take(self.owner, self)
+
+    def advance(self) -> bool:
+        if self.frames:
+            self.frames -= 1
+            self.world.now_s += FRAME_S
+            self.world.done.append(self.name)
+        return self.frames > 0
+
+    def pause(self) -> None:
+        assert self.is_read
+        self.is_read = False
+
+    def resume(self) -> None:
+        assert not self.is_read
+        self.is_read = True
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_what_takes_no_longer_than_a_slice_is_handled_at_once(world: World) -> None:
+    line = Line(world, "dc")
+    line.send(5)
+    assert (line.frames, world.later, line.is_read) == (0, [], True)
+
+
+def test_of_a_burst_one_slice_is_handled_and_the_rest_by_turns(world: World) -> None:
+    line = Line(world, "dc")
+    line.send(1000)
+    assert 985 < line.frames < 995
+    assert not line.is_read
+    while world.later:
+        assert world.turn() < SLICE_S + 2 * FRAME_S
+    assert (line.frames, line.is_read, len(world.turns)) == (0, True, 0)
+
+
+def test_a_hundred_connections_of_one_agent_have_one_slice_between_them(world: World) -> None:
+    lines = [Line(world, "dc") for _ in range(100)]
+    began_s = world.now_s
+    for line in lines:
+        line.send(20)
+    assert world.now_s - began_s < SLICE_S + 2 * FRAME_S
+    light = Line(world, "agni")
+    light.send(1)
+    assert light.frames == 0
+    world.run()
+    assert [line.frames for line in lines] == [0] * 100
+
+
+def test_agents_that_wait_have_their_turns_one_after_the_other(world: World) -> None:
+    heavy, other = Line(world, "heavy"), Line(world, "other")
+    heavy.send(10_000)
+    other.send(50)
+    for _ in range(12):
+        world.turn()
+    assert other.frames == 0
+    assert heavy.frames > 9000
+
+
+def test_who_is_held_is_not_read_until_it_is_let_go(world: World) -> None:
+    world.turns.hold("dc")
+    line = Line(world, "dc")
+    line.send(3)
+    world.run()
+    assert (line.frames, line.is_read) == (3, False)
+    world.turns.let_go("dc")
+    world.run()
+    assert (line.frames, line.is_read) == (0, True)
+
+
+def test_what_was_put_off_comes_before_what_waits_and_by_slices_too(world: World) -> None:
+    line = Line(world, "dc")
+    line.send(20)
+    left = line.frames
+
+    def job() -> None:
+        world.now_s += FRAME_S
+        world.done.append("job")
+
+    for _ in range(100):
+        world.turns.later(job)
+    while world.done.count("job") < 90:
+        assert world.turn() < SLICE_S + 2 * FRAME_S
+        assert line.frames == left
+    world.run()
+    assert line.frames == 0
+
+
+def test_a_job_that_fails_keeps_none_of_the_others(world: World, logged_errors: LoggedErrors) -> None:
+    world.turns.later(lambda: 1 / 0)
+    world.turns.later(world.done.append, "after")
+    world.run()
+    assert world.done == ["after"]
+    assert logged_errors.flush(ZeroDivisionError)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.integers(1, 60)),
+            st.sampled_from(["turn", "hold", "let go"]),
+        ),
+        max_size=40,
+    )
+)
+def test_everything_is_handled_in_the_end_and_each_turn_is_short(steps: list[Any]) -> None:
+    world = World()
+    lines = {(owner, number): Line(world, owner) for owner in "abc" for number in range(3)}
+    sent = 0
+    for step in steps:
+        if step == "turn":
+            assert world.turn() < 2 * SLICE_S
+        elif step == "hold":
+            world.turns.hold("a")
+        elif step == "let go":
+            world.turns.let_go("a")
+        elif lines[step[:2]].is_read:
+            # Of one that isn't read nothing comes.
+            lines[step[:2]].send(step[2])
+            sent += step[2]
+    world.turns.let_go("a")
+    world.run()
+    assert len(world.done) == sent
+    assert all(line.is_read and not line.frames for line in lines.values())
+
+
+def test_crossbars_put_off_events_come_by_turns(world: World) -> None:
+    delays: list[float] = []
+    reactor = SimpleNamespace(callLater=lambda delay_s, job, *args: delays.append(delay_s))
+    parts = [SimpleNamespace(_reactor=reactor) for _ in range(2)]
+    transport = SimpleNamespace(_router=SimpleNamespace(_broker=parts[0], _dealer=parts[1]))
+    assert pace_meta_events(transport, world.turns)
+    parts[0]._reactor.callLater(0, world.done.append, "first")
+    parts[1]._reactor.callLater(0, world.done.append, "second")
+    parts[1]._reactor.callLater(5, world.done.append, "later")
+    world.run()
+    assert (world.done, delays) == (["first", "second"], [5])
+    assert not pace_meta_events(SimpleNamespace(), world.turns)
+
+
+def test_crossbar_puts_off_its_events_with_its_reactor() -> None:
+    broker = pytest.importorskip("crossbar.router.broker")
+    dealer = pytest.importorskip("crossbar.router.dealer")
+    router = SimpleNamespace(_store=None)
+    options = SimpleNamespace(uri_check="loose")
+    reactor = SimpleNamespace(callLater=print)
+    transport = SimpleNamespace(
+        _router=SimpleNamespace(
+            _broker=broker.Broker(router, reactor, options), _dealer=dealer.Dealer(router, reactor, options)
+        )
+    )
+    assert pace_meta_events(transport, World().turns)
