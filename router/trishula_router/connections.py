@@ -28,10 +28,11 @@ from trishula.errors import NodeBusy
 from trishula_router.addresses import Proxies, one_of, peer_text
 from trishula_router.arrivals import Arrivals
 from trishula_router.clock import Clock
-from trishula_router.fair_share import TurnTaking
+from trishula_router.fair_share import TurnTaking, Weighed
 from trishula_router.incoming import GREETING_BYTES, Bounds, Incoming
 from trishula_router.limits import Limits
 from trishula_router.principals import LINK_ROLE
+from trishula_router.queues import Queues
 from trishula_router.strangers import Step, Strangers, room_for
 from trishula_router.turns import Turns
 from trishula_router.unfinished import Unfinished
@@ -104,6 +105,8 @@ class Connections:
         self.bounds = Bounds(Unfinished(), clock.seconds, freed)
         self._strangers = Strangers(limits.handshake_s, limits.strangers_per_address)
         self.arrivals = Arrivals(self, clock, proxies)
+        #: What lies in memory for members.
+        self.queues = Queues(limits.agent_queue_bytes, limits.queues_bytes)
         self._members: set[Any] = set()
         self._ended_slow = self._ended_strangers = 0
         # Of the latter, how many the log has told of; when it may tell again; and why the last one was ended.
@@ -120,6 +123,7 @@ class Connections:
             "strangers": len(self._strangers),
             "ended_strangers": self._ended_strangers,
             "ended_slow_readers": self._ended_slow,
+            "queued_bytes": self.queues.total_bytes,
         }
 
     def road_to(self, peer: str) -> Road | None:
@@ -174,7 +178,7 @@ class Connections:
         if role_of(connection) == LINK_ROLE:
             limit *= _LINK_FACTOR
         if queued > limit:
-            self._end_slow_reader(connection, f"more than {limit} bytes wait for it (limits.connection_queue)")
+            self.end_slow_reader(connection, f"more than {limit} bytes wait for it (limits.connection_queue)")
 
     # -- rounds --------------------------------------------------------------------------------------------------------
 
@@ -219,7 +223,7 @@ class Connections:
                 connection.look_at_s = now_s + connection.take_pulse()
                 stalled_s = connection.outflow.stalled_since_s()
                 if stalled_s is not None and now_s - stalled_s > _STALLED_S:
-                    self._end_slow_reader(connection, f"it has taken nothing for {_STALLED_S:g} s")
+                    self.end_slow_reader(connection, f"it has taken nothing for {_STALLED_S:g} s")
 
     def _dismiss(self, connection: Any, why: str) -> None:
         self._strangers.went(connection)
@@ -238,7 +242,8 @@ class Connections:
                 why=self._why,
             )
 
-    def _end_slow_reader(self, connection: Any, why: str) -> None:
+    def end_slow_reader(self, connection: Any, why: str) -> None:
+        """End a connection for which too much lies in memory."""
         self._members.discard(connection)
         self._ended_slow += 1
         session = connection._session
@@ -331,10 +336,12 @@ def guard_connections(connections: Connections, turns: Turns, crossbar_protocol:
 
 
 def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
-    class Connection(TurnTaking, Incoming, Carrying, base):  # type: ignore[misc]
+    class Connection(TurnTaking, Weighed, Incoming, Carrying, base):  # type: ignore[misc]
         """Crossbar's connection, looked after."""
 
         turns = its_turns
+        queues = connections.queues
+        end_heavy = staticmethod(connections.end_slow_reader)
         bounds = connections.bounds
         look_at_s = 0.0
         # Autobahn sets it when the WebSocket is open.

@@ -1,16 +1,20 @@
-"""The part of a connection that takes turns: its frames are handled when :mod:`.turns` says so.
+"""The part of a connection that takes no more than its share: of the node's time, and of its memory.
 
-:class:`TurnTaking` is mixed into Autobahn's protocol class, before it; it reaches into names of Autobahn (26.10.2:
-``consumeData``, ``processData``, ``state``) and imports nothing of it.
+Its frames are handled when :mod:`.turns` says so (:class:`TurnTaking`), and what waits for it is told to
+:mod:`.queues` (:class:`Weighed`). Both are mixed into Autobahn's protocol class, before it; they reach into names of
+Autobahn (26.10.2: ``consumeData``, ``processData``, ``state``) and import nothing of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from trishula_router.principals import LINK_ROLE
+from trishula_router.queues import FREE_BYTES, Queues
 from trishula_router.turns import Turns
 
-__all__ = ["TurnTaking"]
+__all__ = ["TurnTaking", "Weighed"]
 
 #: While we don't read a client, its pings get no answers, so it hears from us by itself, so often.
 _SPEAK_EACH_S = 0.5
@@ -75,3 +79,61 @@ class TurnTaking:
             ours.sendPing(b"")
             return _SPEAK_EACH_S
         return float(super().take_pulse())  # type: ignore[misc]
+
+
+class Weighed:
+    """Mixed into a WebSocket protocol of Autobahn's, before :class:`~trishula.carrying.Carrying`.
+
+    Attributes:
+        queues: what waits for all connections.
+        end_heavy: ends a connection for which too much does: the connection, and why.
+    """
+
+    queues: Queues
+    end_heavy: Callable[[Any, str], None]
+    _weighed_as: str | None = None
+    _is_over = False
+    # Of Autobahn, and of those that it is mixed with.
+    outflow: Any
+    _session: Any
+
+    def sendData(self, data: bytes, *args: Any, **options: Any) -> None:
+        """A frame goes out, or waits."""
+        super().sendData(data, *args, **options)  # type: ignore[misc]
+        if self.outflow is not None and (self._weighed_as is not None or self.outflow.unsent_bytes > FREE_BYTES):
+            self._weigh()
+
+    def onPong(self, payload: bytes) -> None:
+        """Some of what went out has arrived, perhaps."""
+        super().onPong(payload)  # type: ignore[misc]
+        if self._weighed_as is not None:
+            self._weigh()
+
+    def connectionLost(self, *args: Any) -> None:
+        """Nothing waits for it any more."""
+        self.weigh_nothing()
+        super().connectionLost(*args)  # type: ignore[misc]
+
+    def weigh_nothing(self) -> None:
+        """It is over; what it still has counts no more."""
+        self._is_over = True
+        if self._weighed_as is not None:
+            self.queues.hold(self._weighed_as, self, 0)
+            self._weighed_as = None
+
+    def _weigh(self) -> None:
+        session = self._session
+        if self._is_over or session is None or session._session_id is None or session._authrole == LINK_ROLE:
+            # Strangers have little, by other rules; and what waits for a peer is bounded by what it acknowledges.
+            return
+        agent = session._authid
+        if self._weighed_as not in (None, agent):
+            # On one connection sessions may follow each other.
+            self.queues.hold(str(self._weighed_as), self, 0)
+        size_bytes = self.outflow.unsent_bytes
+        self.queues.hold(agent, self, size_bytes)
+        self._weighed_as = agent if size_bytes > FREE_BYTES else None
+        while (found := self.queues.excess(agent)) is not None:
+            heaviest: Any = found[0]
+            heaviest.weigh_nothing()
+            self.end_heavy(heaviest, found[1])

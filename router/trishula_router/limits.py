@@ -30,6 +30,8 @@ class Limits:
         broadcast_at_once: to how many at once; one broadcast to more is taken after a time without any.
         connections: how many sessions one agent has at a time.
         connection_queue_bytes: how much waits for one connection that reads slowly; beyond it the connection is ended.
+        agent_queue_bytes: how much waits for all connections of one agent.
+        queues_bytes: and for those of all agents.
         strangers: how many connections there are that have not joined.
         strangers_per_address: how many of them from one address.
         handshake_s: how long each step of a join may take.
@@ -57,6 +59,8 @@ class Limits:
     broadcast_at_once: int = 5000
     connections: int = 100
     connection_queue_bytes: int = 16 * 1024 * 1024
+    agent_queue_bytes: int = 64 * 1024 * 1024
+    queues_bytes: int = 96 * 1024 * 1024
     strangers: int = 4096
     strangers_per_address: int = 1024
     handshake_s: float = 5.0
@@ -87,6 +91,8 @@ def parse_limits(section: Section) -> Limits:
         broadcast_at_once=section.count("broadcast_at_once", 5000, 1, 10_000_000),
         connections=section.count("connections", 100, 1, 65_536),
         connection_queue_bytes=section.size_bytes("connection_queue", "16 MiB", "128 KiB", "16 GiB"),
+        agent_queue_bytes=section.size_bytes("agent_queue", "64 MiB", "128 KiB", "64 GiB"),
+        queues_bytes=section.size_bytes("queues", "96 MiB", "128 KiB", "256 GiB"),
         strangers=section.count("strangers", 4096, 1, 1_000_000),
         strangers_per_address=section.count("strangers_per_address", 1024, 1, 1_000_000),
         handshake_s=section.duration_s("handshake", "5s", "100ms", "10m"),
@@ -118,6 +124,12 @@ def parse_limits(section: Section) -> Limits:
             section.shown("connection_queue", "16 MiB"),
             "it must be at least twice limits.payload: who is sent the largest message would be ended for it",
         )
+    if limits.agent_queue_bytes < limits.connection_queue_bytes:
+        section.fault(
+            "agent_queue", section.shown("agent_queue", "64 MiB"), "it must be at least limits.connection_queue"
+        )
+    if limits.queues_bytes < limits.agent_queue_bytes:
+        section.fault("queues", section.shown("queues", "96 MiB"), "it must be at least limits.agent_queue")
     if limits.mailbox_bytes < limits.payload_bytes:
         section.fault("mailbox", section.shown("mailbox", "256 MiB"), "it must be at least as large as limits.payload")
     if limits.store_bytes < limits.mailbox_bytes:

@@ -30,6 +30,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     config["workers"][0]["components"][0]["extra"]["limits"] = {
         **dict.fromkeys(kinds, MOST),
         "fetches": FETCHES,
+        "connection_queue": "4 MiB",
+        "agent_queue": "8 MiB",
+        "queues": "12 MiB",
     }
     file = directory / "node.json"
     file.write_text(json.dumps(config))
@@ -64,6 +67,25 @@ def test_who_sends_a_great_deal_at_once_does_not_keep_the_node_to_itself(node: N
             pass
         # Each of these is answered between two turns of the others.
         assert max(taken() for _ in range(10)) < sessions * each / 2
+
+
+@pytest.mark.parametrize(("agents", "limit"), [(["eve"], "agent_queue"), (["eve", "dc", "agni"], "queues")])
+def test_many_that_read_nothing_are_bounded_together(node: NodeProcess, agents: list[str], limit: str) -> None:
+    topic, event = uris.topic_of("eve", "news"), "x" * 60_000
+    with contextlib.ExitStack() as stack:
+        boss = stack.enter_context(session(node, "boss"))
+        eve = stack.enter_context(session(node, "eve"))
+        before = boss.call(uris.NODE_STATUS)["connections"]["ended_slow_readers"]
+        for number in range(10):
+            # Below the bound of each, and far above that of all: 2.4 MB for each of them.
+            deaf = stack.enter_context(session(node, agents[number % len(agents)], receive_bytes=4096))
+            deaf.subscribe(topic)
+        for _ in range(40):
+            eve.publish(topic, event)
+            known = boss.call(uris.NODE_STATUS)["connections"]
+            assert known["queued_bytes"] <= (8 if limit == "agent_queue" else 12) * 1024 * 1024
+        assert known["ended_slow_readers"] >= before + 4
+        assert f"(limits.{limit})" in node.log()
 
 
 REQUESTS = {

@@ -334,8 +334,8 @@ def test_node_check_prints_all_faults_of_all_files_at_once(tmp_path: Path) -> No
         f'{broken}: {where}.payload is 5; it must be a size with its unit, such as "64 KiB", "1 MiB" or "2 GiB"',
         f'{broken}: {where}.paylaod is "1 MiB"; it is an unknown key; the known keys are payload, mailbox_messages, '
         "mailbox, store, batch_messages, rate, burst, broadcast_rate, broadcast_burst, broadcast_deliveries, "
-        "broadcast_at_once, connections, connection_queue, strangers, strangers_per_address, handshake, "
-        "subscriptions, registrations, calls, instances, fetches, ttl",
+        "broadcast_at_once, connections, connection_queue, agent_queue, queues, strangers, "
+        "strangers_per_address, handshake, subscriptions, registrations, calls, instances, fetches, ttl",
     ]
     assert lines[3].startswith(f"{broken}: crossbar check: ")
     assert lines[4:] == [
