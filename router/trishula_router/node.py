@@ -54,7 +54,7 @@ from trishula_router.notices import Notices
 from trishula_router.options import NodeConfig
 from trishula_router.outcomes import Outcomes
 from trishula_router.peeking import Peeking
-from trishula_router.peering import HELLO, JOURNAL, Peering, Unbelievable
+from trishula_router.peering import HELLO, JOURNAL, PRESENCE, Peering, Unbelievable
 from trishula_router.principals import Principals
 from trishula_router.procedures import Caller, Procedures, Verb
 from trishula_router.quotas import Quota, Quotas
@@ -90,6 +90,10 @@ SEEN_ROUND_S = 60.0
 #: How long a node that starts waits for its peers' news before it delivers what it has; so long, and no longer, a
 #: message waits for a peer that is away.
 CATCH_UP_PATIENCE_S = 1.5
+#: What a peer's hello has at most, and its word of its agents: instances and claims, and an entry for each agent.
+_HELLO_BYTES = 512 * 1024
+_PRESENCE_BYTES = 1024 * 1024
+_PER_AGENT_BYTES = 4096
 #: Under what the store remembers it.
 _SEEN_PREFIX = "seen:"
 #: Why nothing goes out.
@@ -477,7 +481,11 @@ class Node:
     def hear(self, kind: str, text: bytes, peer: str) -> None:
         """A peer said something, over its own link; what can't be used is noted, and changes nothing."""
         hear = {HELLO: self.peering.receive_hello, JOURNAL: self.peering.receive_journal}
+        # To read what is larger would keep everybody else waiting. A run of records has what messages have.
+        most = {HELLO: _HELLO_BYTES, PRESENCE: _PRESENCE_BYTES + _PER_AGENT_BYTES * len(self.principals.names())}
         try:
+            if len(text) > most.get(kind, len(text)):
+                raise Unbelievable(f"it has {len(text)} bytes, and at most {most[kind]} mean anything")
             hear.get(kind, self.neighbourhood.receive)(peer, text)
         except (Unbelievable, msgspec.MsgspecError, ValueError) as error:
             # Of a peer of another version, it may be, or one whose key somebody else has.

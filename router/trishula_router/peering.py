@@ -69,6 +69,9 @@ OWED_BYTES = 4 * 1024 * 1024
 _MOST_JOURNALS = 4096
 _EPOCH_LETTERS = 64
 _MOST = 2**53
+#: What a peer isn't told to have arrived it sends again after 3 s: a journal that really is another one than is held
+#: here is seen again by then.
+FORKED_FOR_S = 10.0
 #: A fault that comes back within so long is not logged anew.
 _TOLD_FOR_S = 60.0
 
@@ -140,8 +143,9 @@ class Peering:
         self.faults: dict[str, str] = {}
         # Those of them that the peer's latest hello made, and the next one may clear.
         self._beyond: set[str] = set()
-        # Those that a run of records made, with the epoch of its journal: if a run of it can be copied, they are over.
-        self._forked: dict[str, str] = {}
+        # Those that a run of records made: the epoch of its journal, and when. If a run of it can be copied, or none
+        # comes that can't, they are over. They say that nothing is taken from a peer, and don't keep anything from it.
+        self._forked: dict[str, tuple[str, float]] = {}
         # When each of them was logged last, s.
         self._told_at_s: dict[str, float] = {}
         self.clocks = PeerClocks(replication.peers)
@@ -194,6 +198,9 @@ class Peering:
             log.warn("the node {peer} can't be reached: nothing came from it for a while", peer=name)
             self.clocks.lost(name)
             self._sighted(name, False)
+        for name, (_, at_s) in list(self._forked.items()):
+            if now_s - at_s > FORKED_FOR_S:
+                self._clear(name)
         self._answer_waiters()
         self._say_hello()
         for name in self.replication.peers:
@@ -235,7 +242,8 @@ class Peering:
             self._pump(name)
 
     def _pump(self, name: str) -> None:
-        if self._stopped or self._is_held or name in self._extracting or name in self.faults:
+        is_at_fault = name in self.faults and name not in self._forked
+        if self._stopped or self._is_held or name in self._extracting or is_at_fault:
             return
         road = self.road_to(name)
         if road is not None and road.queued_bytes > ROAD_BYTES:
@@ -404,7 +412,7 @@ class Peering:
         self.replication.sent_us(journal.node, journal.extract.epoch, last, self._clock.seconds())
 
         def copied(copy: Copied) -> None:
-            if copy.sequence >= last and self._forked.get(peer) == journal.extract.epoch:
+            if copy.sequence >= last and self._forked.get(peer, ("", 0.0))[0] == journal.extract.epoch:
                 self._clear(peer)
             if copy.sequence < expected - 1:
                 self._missed.add(journal.node)
@@ -416,7 +424,7 @@ class Peering:
             if self._stopped:
                 return
             if failure.check(JournalForked):
-                self._forked[peer] = journal.extract.epoch
+                self._forked[peer] = journal.extract.epoch, self._clock.seconds()
                 self._blame(journal.node, failure.getErrorMessage())
             elif failure.check(StorageFull, StorageFailed):
                 # It comes again by itself; the store has logged what it lacks.

@@ -23,7 +23,7 @@ from tests.support.stores import result_of  # noqa: E402
 from trishula import uris  # noqa: E402
 from trishula_router.links.disclosing import guard_forwarding  # noqa: E402
 from trishula_router.neighbours import Neighbours, Presence, sound  # noqa: E402
-from trishula_router.peering import HELLO, JOURNAL, PRESENCE  # noqa: E402
+from trishula_router.peering import FORKED_FOR_S, HELLO, JOURNAL, PRESENCE  # noqa: E402
 from trishula_router.store.memory import MemoryStore  # noqa: E402
 
 NAMES = ("agni", "rushabdev", "laptop")
@@ -197,6 +197,8 @@ REFUSED: list[tuple[str, bytes, str]] = [
     (JOURNAL, journal("rushabdev", "rushabdev", "x" * 65), "it has numbers that count nothing"),
     (JOURNAL, b"\x93\x01\x02\x03", "Expected `object`"),
     (PRESENCE, msgspec.msgpack.encode(Presence("laptop", [], {}, [])), "it speaks as laptop"),
+    (HELLO, bytes(2**20), "it has 1048576 bytes, and at most 524288 mean anything"),
+    (PRESENCE, bytes(2**21), "it has 2097152 bytes, and at most 1060864 mean anything"),
     (PRESENCE, b"\xff" * 10, "Expected `object`"),
 ]
 
@@ -216,9 +218,9 @@ def test_a_word_that_can_not_be_true_is_on_record_and_changes_nothing(
     assert facts[0]["detail"].startswith(f"what the node rushabdev said as {kind} is not taken: {why}")
 
 
-def goes_on(nodes: Nodes, peer: str) -> None:
-    """What either of two nodes accepts from now on is at the other one."""
-    for name, other in (("agni", peer), (peer, "agni")):
+def goes_on(nodes: Nodes, *names: str) -> None:
+    """What either of two nodes accepts from now on, one after the other, is at the other one."""
+    for name, other in (names, names[::-1]):
         session = nodes.rigs[name].join("alice")
         (receipt,) = send_from(nodes, name, session)
         assert receipt["status"] == "accepted"
@@ -251,18 +253,35 @@ def send_from(nodes: Nodes, name: str, session: int) -> list[dict[str, Any]]:
 def test_after_a_forged_word_honest_replication_goes_on(
     three: Nodes, forge: Callable[[str], tuple[str, bytes]]
 ) -> None:
-    goes_on(three, "rushabdev")
+    goes_on(three, "agni", "rushabdev")
     for _ in range(3):
         kind, text = forge("epoch-rushabdev")
         three.rigs["agni"].node.hear(kind, text, "rushabdev")
         three.settle()
     three.advance(1.0)
-    goes_on(three, "rushabdev")
-    goes_on(three, "laptop")
+    goes_on(three, "agni", "rushabdev")
+    goes_on(three, "agni", "laptop")
+
+
+def test_a_run_that_does_not_fit_is_forgotten_when_one_comes_that_does(three: Nodes) -> None:
+    here = three.rigs["agni"]
+    held = {one.epoch: one.sequence for one in three.stores["agni"].origins()}["epoch-rushabdev"]
+    forged = journal("rushabdev", "rushabdev", "epoch-rushabdev", first=held + 1)
+    here.node.hear(JOURNAL, forged, "rushabdev")
+    three.settle()
+    assert f"record {held + 1} of node rushabdev" in here.node.peering.faults["rushabdev"]
+    goes_on(three, "rushabdev", "agni")
+    # Nor does it last where nothing comes.
+    held = {one.epoch: one.sequence for one in three.stores["agni"].origins()}["epoch-rushabdev"]
+    here.node.hear(JOURNAL, journal("rushabdev", "rushabdev", "epoch-rushabdev", first=held + 1), "rushabdev")
+    three.settle()
+    assert "rushabdev" in here.node.peering.faults
+    three.advance(FORKED_FOR_S + 1.0)
+    assert here.node.peering.faults == {}
 
 
 def test_a_journal_whose_writer_is_there_is_its_writers_to_bring(three: Nodes) -> None:
-    goes_on(three, "laptop")
+    goes_on(three, "agni", "laptop")
     before = {one.epoch: one.sequence for one in three.stores["agni"].origins()}
     at = before["epoch-laptop"]
     text = journal("rushabdev", "laptop", "epoch-laptop", first=at + 1)
