@@ -112,7 +112,9 @@ class AgentFile:
             StateUnusable: it is no file of an agent, damaged, or of a newer version.
             OSError: the directory or the file can't be made or written to.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Each of them: a node may keep its state in the one above, and lets nobody look in there.
+        for missing in reversed([one for one in (directory, *directory.parents) if not one.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
         lock = _take_lock(directory)
         path = directory / _FILE_NAME
         try:

@@ -40,7 +40,7 @@ from autobahn.wamp.types import (
 )
 from twisted.internet import reactor, tcp
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 from twisted.web import server
 
 from trishula import uris
@@ -66,11 +66,13 @@ from trishula_router.links.connecting import install
 from trishula_router.links.disclosing import guard_forwarding
 from trishula_router.links.offering import making_way, offer_names
 from trishula_router.links.proving import guard_peers
+from trishula_router.log_floods import guard_log
 from trishula_router.node import Caller, Node, Verb
 from trishula_router.options import parse_options
 from trishula_router.peer_links import SILENT_S, PeerLinks
 from trishula_router.peering import KINDS
 from trishula_router.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Principals
+from trishula_router.privacy import NotPrivate, check_directory, close_files, keep_private
 from trishula_router.requests import Requests
 from trishula_router.settlement import News
 from trishula_router.store.interface import StoreError
@@ -166,7 +168,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         try:
             await self._begin()
-        except (ConfigError, AgentsFileError, StoreError) as error:
+        except (ConfigError, AgentsFileError, NotPrivate, StoreError) as error:
             log.critical("the node can't start: {error}", error=str(error))
             self._give_up(str(error))
         except Exception as error:
@@ -177,6 +179,12 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         extra = {key: value for key, value in self.config.extra.items() if key != "cbdir"}
         base = Path(self.config.extra["cbdir"])
         config = parse_options(extra, base=base, path="extra")
+        # Under "crossbar start" nobody has looked yet.
+        keep_private()
+        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_directory(config.state_dir)
+        if closed := close_files(config.state_dir):
+            log.warn("others on this machine could open {files}; closed to them now", files=", ".join(closed))
         use_monotonic_timers(reactor, time.monotonic)
         store = open_store(
             config.state_dir,
@@ -254,6 +262,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             log.warn(
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"
             )
+        if not guard_log(globalLogPublisher, reactor, time.time):
+            log.warn("this Twisted is built otherwise than expected: floods of one line can push all others out")
         self._look_after_connections(node, turns)
         # What was made since the launcher did so stays too; each full round of Python's collecting would look at all of
         # it, and for 50 ms everybody would wait.

@@ -31,6 +31,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from trishula_router.privacy import keep_private
+
 __all__ = ["allow_files", "descriptors_left", "main", "worker_program"]
 
 _WORKER_MODULE = "crossbar.worker.main"
@@ -66,6 +68,7 @@ def worker_program() -> str:
 
 def main() -> None:
     """Become the controller or a worker, as the arguments of this process say."""
+    keep_private()
     allow_files()
     if _WORKER_MODULE in sys.argv:
         _import_quickly()

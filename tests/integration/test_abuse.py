@@ -70,7 +70,7 @@ def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
 def siege(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siege]:
     directory = tmp_path_factory.mktemp("abuse")
     state = directory / "state"
-    state.mkdir()
+    state.mkdir(mode=0o700)
     tokens = register(state / "agents.json")
     config = json.loads(SHIPPED.read_text())
     # While hypothesis thinks, on a machine with much to do, the clients in its process are late with their pongs.

@@ -38,7 +38,7 @@ def run(*arguments: str | Path) -> Result:
 def used_state(tmp_path: Path) -> Path:
     """A state directory on which a node has run."""
     state = tmp_path / "state"
-    state.mkdir()
+    state.mkdir(mode=0o700)
     (state / "node.sqlite").write_bytes(b"")
     return state
 

@@ -19,7 +19,13 @@ from trishula.units import show_bytes, show_duration
 from trishula_router.commands.keeping import backup, reseed, restore, verify
 from trishula_router.commands.keys import keys
 from trishula_router.commands.start import start
-from trishula_router.commands.state import default_state_dir, require_crossbar, speaks_json, state_holder
+from trishula_router.commands.state import (
+    default_state_dir,
+    keep_files_private,
+    require_crossbar,
+    speaks_json,
+    state_holder,
+)
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.config_check import check_config, check_with_crossbar, read_config_file
 from trishula_router.effective import address_of
@@ -30,8 +36,10 @@ __all__ = ["node"]
 
 
 @click.group()
-def node() -> None:
+@click.pass_context
+def node(ctx: click.Context) -> None:
     """Start a node, check its configuration, ask how it is, keep its store."""
+    keep_files_private(ctx)
 
 
 for command in (start, verify, backup, restore, reseed, keys):

@@ -39,6 +39,7 @@ from trishula_router.endpoint_check import OPEN_RULE, is_loopback
 from trishula_router.faults import ConfigError, Fault
 from trishula_router.launcher import worker_program
 from trishula_router.options import NodeConfig, parse_options
+from trishula_router.privacy import NotPrivate, close_files
 
 __all__ = ["load_config", "start"]
 
@@ -77,6 +78,7 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
     with hold_state_dir(state_dir, "trishula node start"):
         from trishula_router.store.ballast import make_room_to_start
 
+        _close_files(state_dir)
         make_room_to_start(state_dir)
         options = parse_options({**options_of(raw), "state": str(state_dir)}, base=base, path="extra")
         _preflight(options)
@@ -170,6 +172,15 @@ def _not_here(address: Address, error: OSError) -> str:
             "so name another with --port"
         )
     return f"the node can't listen {where}: {error.strerror}; name another with --listen"
+
+
+def _close_files(state_dir: Path) -> None:
+    try:
+        closed = close_files(state_dir)
+    except NotPrivate as error:
+        raise CommandFailed(str(error), Exit.CONFIG) from None
+    if closed:
+        click.echo(f"trishula: others on this machine could open {', '.join(closed)}; closed to them now", err=True)
 
 
 def _preflight(options: NodeConfig) -> None:

@@ -21,6 +21,7 @@ from trishula.cli.exits import Exit
 from trishula.cli.state import State
 from trishula.distribution import INSTALL_NODE
 from trishula.homes import expanded
+from trishula_router.privacy import NotPrivate, check_directory, keep_private
 
 if TYPE_CHECKING:
     from trishula_router.store.holding import Holder
@@ -30,6 +31,7 @@ __all__ = [
     "agents_file_of",
     "default_state_dir",
     "hold_state_dir",
+    "keep_files_private",
     "open_state_dir",
     "require_crossbar",
     "speaks_json",
@@ -84,7 +86,7 @@ def open_state_dir(state_dir: Path) -> Path:
     """Make the directory if it isn't there; its absolute path.
 
     Raises:
-        CommandFailed: if it can't be made or written.
+        CommandFailed: if it can't be made or written, or others may look into it.
     """
     state_dir = state_dir.absolute()
     try:
@@ -100,7 +102,17 @@ def open_state_dir(state_dir: Path) -> Path:
         raise CommandFailed(
             f"the state directory {state_dir} can't be written; change its owner or mode, or name another with --state"
         )
+    try:
+        check_directory(state_dir)
+    except NotPrivate as error:
+        raise CommandFailed(str(error), Exit.CONFIG) from None
     return state_dir
+
+
+def keep_files_private(ctx: click.Context) -> None:
+    """Until a command ends, let nobody else open what it makes."""
+    before = keep_private()
+    ctx.call_on_close(lambda: os.umask(before))
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from trishula_router.commands.state import (
     CommandFailed,
     agents_file_of,
     default_state_dir,
+    keep_files_private,
     open_state_dir,
     speaks_json,
 )
@@ -39,8 +40,10 @@ _STATE_HELP = "The node's state directory (default: $TRISHULA_STATE, else ~/.loc
 
 
 @click.group()
-def token() -> None:
+@click.pass_context
+def token(ctx: click.Context) -> None:
     """Make and list the tokens with which agents join a node."""
+    keep_files_private(ctx)
 
 
 @token.command("new")
