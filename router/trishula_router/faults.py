@@ -137,6 +137,15 @@ class Section:
         self.fault(key, value, f"it must be a whole number from {low} to {high}")
         return default
 
+    def part(self, key: str, default: float, low: float, high: float) -> float:
+        """A part of something: 0.5 is a half."""
+        self._known.append(key)
+        value = self._raw.get(key, default)
+        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+            return float(value)
+        self.fault(key, value, f"it must be a number from {low:g} to {high:g}")
+        return default
+
     def duration_s(self, key: str, default: str, low: str, high: str) -> float:
         def within(seconds: float) -> bool:
             return parse_duration_s(low) <= seconds <= parse_duration_s(high)

@@ -70,7 +70,7 @@ class Inflow:
         for message in new:
             # Whatever the mailbox holds: the node that accepted it has applied the limits.
             mailbox = mailbox_of(message.recipient, message.position, message.keeper)
-            self._mailroom.mailbox(mailbox).reserve(message.size_bytes)
+            self._mailroom.reserve(mailbox, message.sender, message.size_bytes, message.priority)
         if new:
             entries = [Entry.of(message) for message in new]
             for entry in entries:

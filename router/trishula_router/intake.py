@@ -308,8 +308,8 @@ class Intake:
         expires_at = now + (self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms)
         by_deadline = deadline_at is not None and deadline_at < expires_at
         envelope = _to_json(wire)
-        taken, missed = self._room.take(recipients, len(envelope))
         assert message.sender is not None
+        taken, missed = self._room.take(message.sender, recipients, len(envelope), message.priority)
         draft = Draft(
             message.sender,
             message.id,

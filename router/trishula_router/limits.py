@@ -41,6 +41,11 @@ class Limits:
         instances: how many one agent has.
         fetches: how many of one session wait.
         ttl_ms: how long a message lives at most, from its acceptance.
+        mailbox_share: what part of what others leave of a mailbox one agent may fill; see :mod:`.shares`.
+        store_share: the same of the store.
+        urgent_room: what part of each mailbox, and of the store, takes messages of priority 1 only.
+        open_messages: how many messages of one agent may be unsettled, over all mailboxes.
+        open_capabilities: to how many capabilities one agent may have messages unsettled.
     """
 
     payload_bytes: int
@@ -71,6 +76,12 @@ class Limits:
     instances: int = 5000
     fetches: int = 100
     ttl_ms: int = 30 * 86_400_000
+    mailbox_share: float = 0.5
+    store_share: float = 0.25
+    urgent_room: float = 0.1
+    # The first 2,048 of each mailbox are in memory, some 400 bytes each.
+    open_messages: int = 200_000
+    open_capabilities: int = 128
 
 
 def parse_limits(section: Section) -> Limits:
@@ -102,6 +113,11 @@ def parse_limits(section: Section) -> Limits:
         instances=section.count("instances", 5000, 1, 1_000_000),
         fetches=section.count("fetches", 100, 1, 100_000),
         ttl_ms=round(section.duration_s("ttl", DEFAULT_TTL, "1s", "3650d") * 1000),
+        mailbox_share=section.part("mailbox_share", 0.5, 0.01, 1.0),
+        store_share=section.part("store_share", 0.25, 0.01, 1.0),
+        urgent_room=section.part("urgent_room", 0.1, 0.0, 0.5),
+        open_messages=section.count("open_messages", 200_000, 1, 10_000_000),
+        open_capabilities=section.count("open_capabilities", 128, 1, 1_000_000),
     )
     if limits.burst < limits.rate_per_s / 10:
         # After a refusal an agent waits 100 ms; with less it would never reach its rate.

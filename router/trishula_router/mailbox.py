@@ -175,10 +175,12 @@ class Mailbox:
         for entry in entries:
             self._place(entry)
 
-    def settled(self, entry: Entry) -> None:
-        """A held message is in a final state: it is no longer here."""
-        if self.held.pop(entry.position, None) is not None:
-            self.discount(entry.size_bytes)
+    def settled(self, entry: Entry) -> bool:
+        """A held message is in a final state: it is no longer here. Whether it was."""
+        if self.held.pop(entry.position, None) is None:
+            return False
+        self.discount(entry.size_bytes)
+        return True
 
     def follow_clock(self, by_ms: int, after: int, due_at_most: int) -> set[int]:
         """The node's clock was set: what is in memory ends, and is due, in as long as before.

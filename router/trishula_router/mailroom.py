@@ -15,6 +15,7 @@ from trishula.names import agent_of, is_capability
 from trishula_router.lifecycle import Entry
 from trishula_router.losses import Life
 from trishula_router.mailbox import Mailbox
+from trishula_router.shares import Shares
 from trishula_router.store.interface import MailboxSize, StoredMessage, mailbox_of
 
 __all__ = ["BODY_CACHE_BYTES", "Consumer", "Lease", "Leases", "Mailroom", "got", "is_of"]
@@ -152,10 +153,12 @@ class Mailroom:
 
     Attributes:
         leases: what is out, by position.
+        shares: who has how much open.
     """
 
     def __init__(self) -> None:
         self.leases = Leases()
+        self.shares = Shares()
         self._mailboxes: dict[str, Mailbox] = {}
         # Of those the ones that are capabilities which this node hands out.
         self._capabilities: dict[str, None] = {}
@@ -167,6 +170,17 @@ class Mailroom:
         """Take over what an earlier run of the node left open."""
         for address, size in sizes.items():
             self._put(Mailbox(address, open_messages=size.messages, open_bytes=size.size_bytes))
+            self.shares.load(address, size.senders)
+
+    def reserve(self, address: str, sender: str, size_bytes: int, priority: int) -> None:
+        """Count a message of a sender's in a mailbox: it is on its way into the store, or is there."""
+        self.mailbox(address).reserve(size_bytes)
+        self.shares.add(address, agent_of(sender), size_bytes, priority)
+
+    def discount(self, address: str, sender: str, size_bytes: int, priority: int) -> None:
+        """Count a message no more that was reserved: it was not stored after all."""
+        self.mailbox(address).discount(size_bytes)
+        self.shares.discount(address, agent_of(sender), size_bytes, priority)
 
     def mailbox(self, address: str) -> Mailbox:
         """The mailbox of an address, made on first use."""
@@ -346,6 +360,9 @@ class Mailroom:
         entry, lease = Entry.of(stored), self.leases.get(stored.position)
         mailbox = self.mailbox(entry.mailbox)
         mailbox.reserve(stored.size_bytes)
+        agent = agent_of(stored.sender)
+        self.shares.discount(address, agent, stored.size_bytes, stored.priority)
+        self.shares.add(mailbox.address, agent, stored.size_bytes, stored.priority)
         if lease is not None:
             lease.entry.keeper = stored.keeper
             mailbox.held[stored.position] = lease.entry
@@ -363,7 +380,8 @@ class Mailroom:
             if lease is not None:
                 lease.free()
             self.forget_body(entry)
-            self.mailbox(entry.mailbox).settled(entry)
+            if self.mailbox(entry.mailbox).settled(entry):
+                self.shares.discount(entry.mailbox, agent_of(entry.sender), entry.size_bytes, entry.priority)
             if is_capability(entry.recipient):
                 # Anybody may address any, so they must not pile up.
                 self.drop_if_empty(entry.mailbox)

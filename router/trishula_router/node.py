@@ -252,9 +252,10 @@ class Node:
         self.serving = Serving(principals, now_s=clock.seconds, refused=self.refusals.refused)
         replies = Replies(store, self.mailroom.leases, principals.may_serve)
         self.outcomes = Outcomes(store, replies)
+        self.room = Room(self.mailroom, config.limits)
         self.intake = Intake(
             store,
-            Room(self.mailroom, config.limits),
+            self.room,
             Receipts(config.node, store, self.peering, tell=router.tell, now=now),
             Recipients(principals, self.knows_instance, self._expect),
             config.limits,

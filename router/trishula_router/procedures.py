@@ -383,7 +383,7 @@ class Procedures:
             "pending": pending,
             "in_flight": in_flight,
             "connections": {**self._node.connections(), "refused_joins": self._node.refused_joins.count},
-            "refused": self._node.quotas.told(),
+            "refused": {**self._node.quotas.told(), **self._node.room.told()},
             "store_bytes": store.size_bytes,
             "store": msgspec.structs.asdict(store),
             "agents_file_fault": self._node.principals.fault,

@@ -118,7 +118,8 @@ class Settlement:
         notices = self._notices.of(entries, state, reason, now)
         for notice in notices:
             # Whatever the mailbox holds: a sender that was too busy to read is told all the same.
-            self._mailroom.mailbox(notice.draft.recipients[0]).reserve(len(notice.draft.envelope))
+            draft = notice.draft
+            self._mailroom.reserve(draft.recipients[0], draft.sender, len(draft.envelope), draft.priority)
         drafts = [notice.draft for notice in notices]
         outcomes: list[Accepted] = []
         try:
@@ -129,7 +130,8 @@ class Settlement:
         finally:
             for notice, outcome in zip_longest(notices, outcomes):
                 if outcome is None or outcome.duplicate:
-                    self._mailroom.mailbox(notice.draft.recipients[0]).discount(len(notice.draft.envelope))
+                    draft = notice.draft
+                    self._mailroom.discount(draft.recipients[0], draft.sender, len(draft.envelope), draft.priority)
         self._mailroom.settled(entries)
         word = state.name.lower()
         self._tell(News(e.sender, e.id, e.recipient, word, now, reason) for e in entries)
@@ -208,7 +210,7 @@ class Settlement:
             self._replaying -= mine.keys()
         for message in replayed:
             mailbox = mailbox_of(message.recipient, message.position, message.keeper)
-            self._mailroom.mailbox(mailbox).reserve(message.size_bytes)
+            self._mailroom.reserve(mailbox, message.sender, message.size_bytes, message.priority)
         self._arrived([Entry.of(message) for message in replayed])
         return {message.position for message in replayed}
 

@@ -28,7 +28,7 @@ from tests.support.subjects import (
     run,
     told,
 )
-from trishula_router.store.interface import MailboxSize, State, StoredMessage
+from trishula_router.store.interface import MailboxSize, OpenSize, State, StoredMessage
 from trishula_router.store.operations import back_up, restore, verify_file
 from trishula_router.store.sqlite import FILE_NAME
 
@@ -77,7 +77,7 @@ def test_what_was_handed_over_is_handed_out_no_more(here: Subject) -> None:
     assert at(here) == answer
     assert own_ids(here) == ["m2"]
     sizes = here.do(lambda store: store.open_mailboxes())
-    assert sizes == {DEPLOY: MailboxSize(1, 7), f"{DEPLOY}@agni": MailboxSize(1, 2)}
+    assert sizes == {DEPLOY: MailboxSize({"dc": OpenSize(1, 7)}), f"{DEPLOY}@agni": MailboxSize({"dc": OpenSize(1, 2)})}
     assert told(here, "m1") == [(1, "accepted"), (3, "handed")]
     (record,) = here.do(lambda store: store.records(after=0, limit=9, kind="handed"))
     assert msgspec.json.decode(record.facts) == {"messages": [1], "keeper": "agni", "hops": [1]}
@@ -109,8 +109,8 @@ def test_the_other_node_begins_when_it_has_copied_that(here: Subject, agni: Peer
     assert kept(here) == ("", 1)
     assert own_ids(here) == ["m1"]
     assert here.do(lambda store: store.open_mailboxes()) == {
-        DEPLOY: MailboxSize(1, 2),
-        f"{DEPLOY}@1": MailboxSize(1, 2),
+        DEPLOY: MailboxSize({"dc": OpenSize(1, 2)}),
+        f"{DEPLOY}@1": MailboxSize({"dc": OpenSize(1, 2)}),
     }
     assert is_sound(here)
 

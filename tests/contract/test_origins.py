@@ -39,7 +39,7 @@ from trishula_router.store import recent
 from trishula_router.store.copies import JournalForked, Origin
 from trishula_router.store.extracting import read_run
 from trishula_router.store.facts import accepted_facts
-from trishula_router.store.interface import Accepted, Copied, MailboxSize, Return, State
+from trishula_router.store.interface import Accepted, Copied, MailboxSize, OpenSize, Return, State
 from trishula_router.store.migrate import SCHEMA_DIRECTORY
 from trishula_router.store.operations import back_up, restore, verify_file
 from trishula_router.store.origins import read_numbering
@@ -74,7 +74,7 @@ def test_a_message_of_another_node_is_there(here: Subject, agni: Peer) -> None:
     assert (it.priority, it.accepted_at, it.expires_at, it.size_bytes, it.arrival) == (2, 123, 10_000, 7, 2)
     assert here.do(lambda store: store.at_positions([FAR | 2])) == {FAR | 2: it}
     assert here.do(lambda store: store.bodies([FAR | 2])) == {FAR | 2: b'{"a":1}'}
-    assert here.do(lambda store: store.open_mailboxes()) == {"agni": MailboxSize(2, 9)}
+    assert here.do(lambda store: store.open_mailboxes()) == {"agni": MailboxSize({"dc": OpenSize(2, 9)})}
     assert here.store.origins() == [Origin(0, "", "epoch-1", 0), Origin(1, "agni", "epoch-of-agni", 2)]
     assert here.store.place(FAR | 2) == ("agni", 2)
     assert is_sound(here)

@@ -37,7 +37,7 @@ from tests.support.subjects import (
 )
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.journal import Kind, Record
-from trishula_router.store.interface import Accepted, Draft, MailboxSize, Return, State, Store, StoreError
+from trishula_router.store.interface import Accepted, Draft, MailboxSize, OpenSize, Return, State, Store, StoreError
 from trishula_router.store.memory import MemoryStore
 from trishula_router.store.migrate import SCHEMA_DIRECTORY, migrate, newest_version
 from trishula_router.store.sqlite import FILE_NAME, SqliteStore
@@ -182,7 +182,7 @@ def test_settled_messages_are_open_no_more(subject: Subject) -> None:
     subject.do(lambda store: store.settle(positions[1:3], State.DEAD, "why", 200))
     head = subject.do(lambda store: store.head("agni", (0, 0), 10))
     assert [it.position for it in head] == [positions[0], positions[3]]
-    assert subject.do(lambda store: store.open_mailboxes()) == {"agni": MailboxSize(2, 4)}
+    assert subject.do(lambda store: store.open_mailboxes()) == {"agni": MailboxSize({"dc": OpenSize(2, 4)})}
 
 
 def test_each_change_has_its_record(subject: Subject) -> None:
@@ -241,10 +241,28 @@ def test_the_rules_see_every_verb_before_theirs(subject: Subject) -> None:
 def test_open_mailboxes_counts_messages_and_bytes(subject: Subject) -> None:
     append(subject, draft("a", body=b"123"), draft("b", body=b"12345"), draft("c", "x/1", "rushabdev", body=b"1"))
     assert subject.do(lambda store: store.open_mailboxes()) == {
-        "agni": MailboxSize(2, 8),
-        "x/1": MailboxSize(1, 1),
-        "rushabdev": MailboxSize(1, 1),
+        "agni": MailboxSize({"dc": OpenSize(2, 8)}),
+        "x/1": MailboxSize({"dc": OpenSize(1, 1)}),
+        "rushabdev": MailboxSize({"dc": OpenSize(1, 1)}),
     }
+
+
+def test_open_mailboxes_tell_whose_their_messages_are(subject: Subject) -> None:
+    """By agent, whichever of its instances sent; and what of it is urgent."""
+    append(
+        subject,
+        draft("a", body=b"12"),
+        draft("b", body=b"123", sender="dc/x", priority=1),
+        draft("c", body=b"1", sender="rushabdev", priority=2),
+        draft("d", body=b"1", sender="rushabdev", priority=1),
+        draft("e", "agni/1", sender="dc/y", body=b"1234"),
+    )
+    assert subject.do(lambda store: store.open_mailboxes()) == {
+        "agni": MailboxSize({"dc": OpenSize(2, 5, 1, 3), "rushabdev": OpenSize(2, 2, 1, 1)}),
+        "agni/1": MailboxSize({"dc": OpenSize(1, 4)}),
+    }
+    (size,) = [size for address, size in subject.do(lambda store: store.open_mailboxes()).items() if address == "agni"]
+    assert (size.messages, size.size_bytes) == (4, 7)
 
 
 def test_expired_finds_what_is_over(subject: Subject) -> None:

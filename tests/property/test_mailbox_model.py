@@ -38,7 +38,8 @@ from trishula_router import mailroom as mailroom_module
 from trishula_router import takeovers as takeovers_module
 from trishula_router.mailbox import Mailbox
 from trishula_router.mailroom import Mailroom
-from trishula_router.store.interface import State, Store
+from trishula_router.shares import Sum
+from trishula_router.store.interface import MailboxSize, OpenSize, State, Store
 from trishula_router.store.memory import MemoryStore
 from trishula_router.store.sqlite import SqliteStore
 
@@ -86,6 +87,11 @@ class Model:
     tokens: list[tuple[str, str, Key]] = field(default_factory=list)
     notices: set[Key] = field(default_factory=set)
     begun: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+def numbers(size: Sum | OpenSize) -> tuple[int, int, int, int]:
+    """What is open, of all priorities and of the most urgent one."""
+    return size.messages, size.size_bytes, size.urgent, size.urgent_bytes
 
 
 def agent_can(address: str) -> bool:
@@ -525,6 +531,7 @@ class NodeMachine(RuleBasedStateMachine):
             if (mailbox.open_messages, mailbox.open_bytes) != (0, 0)
         }
         assert counted == {address: (size.messages, size.size_bytes) for address, size in stored.items()}
+        self.check_shares(room, stored)
         in_memory = [
             entry
             for mailbox in room._mailboxes.values()
@@ -539,6 +546,26 @@ class NodeMachine(RuleBasedStateMachine):
             assert len(mailbox._waiting) <= 40
             if mailbox._frontier is None:
                 assert len(mailbox._waiting) + len(mailbox.held) == mailbox.open_messages
+
+    def check_shares(self, room: Mailroom, stored: dict[str, MailboxSize]) -> None:
+        """Who has how much open is what the store knows: in each mailbox, and in all."""
+        shares = room.shares
+        counted = {
+            address: {agent: numbers(one) for agent, one in senders.items()}
+            for address, senders in shares._mailboxes.items()
+        }
+        known = {
+            address: {agent: numbers(one) for agent, one in size.senders.items()} for address, size in stored.items()
+        }
+        assert counted == known
+        for agent, one in shares.by_agent().items():
+            mine = [numbers(size.senders[agent]) for size in stored.values() if agent in size.senders]
+            assert numbers(one) == tuple(map(sum, zip(*mine, strict=True)))
+            names = [address for address, size in stored.items() if is_capability(address) and agent in size.senders]
+            assert one.capabilities == len(names)
+        assert set(shares.by_agent()) == {agent for size in stored.values() for agent in size.senders}
+        everybody = [(0, 0, 0, 0), *map(numbers, shares.by_agent().values())]
+        assert numbers(shares.total) == tuple(map(sum, zip(*everybody, strict=True)))
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -832,7 +859,7 @@ def test_a_long_life_on_sqlite() -> None:
 
 def test_memory_stays_bounded_with_many_messages(tmp_path: Path) -> None:
     count, batch = 50_000, 1000
-    rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock()).start()
+    rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), limits=replace(LIMITS, mailbox_share=1.0)).start()
     dc, agni = rig.join("dc"), rig.join("agni")
     mailbox = rig.node.mailroom.mailbox("agni")
     body = "x" * 2000

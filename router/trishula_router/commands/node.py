@@ -213,7 +213,9 @@ def _show_status(known: dict[str, Any]) -> None:
         if known.get("connections"):
             click.echo(f"  connections: {_connections_line(known['connections'])}")
         # A node of an older version tells nothing of it.
-        if refused := [f"{count} {what}" for what, count in known.get("refused", {}).items() if count]:
+        if refused := [
+            f"{count} {what.replace('_', ' ')}" for what, count in known.get("refused", {}).items() if count
+        ]:
             click.echo(f"  refused, because there were enough: {', '.join(refused)}")
         for line in _store_lines(known):
             click.echo(f"  {line}")

@@ -42,6 +42,7 @@ __all__ = [
     "Forgotten",
     "History",
     "MailboxSize",
+    "OpenSize",
     "Return",
     "State",
     "Store",
@@ -273,11 +274,38 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
     fault: str | None = None
 
 
-class MailboxSize(msgspec.Struct, frozen=True, gc=False):
-    """How much one address has open."""
+class OpenSize(msgspec.Struct, frozen=True, gc=False):
+    """How much one agent has open in one mailbox; ``urgent`` is what of it has priority 1."""
 
     messages: int
     size_bytes: int
+    urgent: int = 0
+    urgent_bytes: int = 0
+
+    def plus(self, other: OpenSize) -> OpenSize:
+        """Both together."""
+        return OpenSize(
+            self.messages + other.messages,
+            self.size_bytes + other.size_bytes,
+            self.urgent + other.urgent,
+            self.urgent_bytes + other.urgent_bytes,
+        )
+
+
+class MailboxSize(msgspec.Struct, frozen=True):
+    """How much one address has open, by the agents that sent it."""
+
+    senders: dict[str, OpenSize]
+
+    @property
+    def messages(self) -> int:
+        """How many messages."""
+        return sum(size.messages for size in self.senders.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """How large they are together."""
+        return sum(size.size_bytes for size in self.senders.values())
 
 
 class History(msgspec.Struct, frozen=True):

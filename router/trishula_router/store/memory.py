@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 
-from trishula.names import is_capability
+from trishula.names import agent_of, is_capability
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, digest_of, verify
 from trishula_router.store.copies import Extract, JournalForked, Origin
 from trishula_router.store.copying import fold, joined
@@ -35,6 +35,7 @@ from trishula_router.store.interface import (
     Forgotten,
     History,
     MailboxSize,
+    OpenSize,
     Return,
     State,
     StoredMessage,
@@ -337,13 +338,14 @@ class MemoryStore:
         return succeed({position: self._bodies[position] for position in positions if position in self._bodies})
 
     def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
-        sizes: dict[str, MailboxSize] = {}
+        found: dict[str, dict[str, OpenSize]] = {}
         for message in self._messages.values():
             if message.state is State.OPEN:
-                mailbox = mailbox_of(message.recipient, message.position, message.keeper)
-                size = sizes.get(mailbox, MailboxSize(0, 0))
-                sizes[mailbox] = MailboxSize(size.messages + 1, size.size_bytes + message.size_bytes)
-        return succeed(sizes)
+                senders = found.setdefault(mailbox_of(message.recipient, message.position, message.keeper), {})
+                agent, size_bytes = agent_of(message.sender), message.size_bytes
+                urgent = (1, size_bytes) if message.priority == 1 else (0, 0)
+                senders[agent] = senders.get(agent, OpenSize(0, 0)).plus(OpenSize(1, size_bytes, *urgent))
+        return succeed({mailbox: MailboxSize(senders) for mailbox, senders in found.items()})
 
     def expired(self, now: int, limit: int) -> Deferred[list[int]]:
         over = [m.position for m in self._messages.values() if m.state is State.OPEN and m.expires_at <= now]

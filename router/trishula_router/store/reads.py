@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from trishula.names import is_capability
+from trishula.names import agent_of, is_capability
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of, is_own
 from trishula_router.store.damage import is_damage
 from trishula_router.store.facts import is_proven, read_accepted
 from trishula_router.store.identity import Key, digest_of_envelope, key_of, latest_use
-from trishula_router.store.interface import History, MailboxSize, State, StoredMessage, mailbox_of
+from trishula_router.store.interface import History, MailboxSize, OpenSize, State, StoredMessage, mailbox_of
 from trishula_router.store.keeping import IS_KEPT_HERE
 from trishula_router.store.origins import position_in, read_numbering
 from trishula_router.store.rows import as_list
@@ -256,18 +256,37 @@ def _is_whole(connection: sqlite3.Connection, record: Record) -> bool:
 
 def open_mailboxes(connection: sqlite3.Connection) -> dict[str, MailboxSize]:
     """See :meth:`trishula_router.store.interface.Store.open_mailboxes`."""
-    rows = connection.execute(
-        f"SELECT recipient, position >> {ORIGIN_SHIFT}, keeper, count(*), sum(size_bytes) FROM message WHERE state = 0"
-        " GROUP BY recipient, CASE WHEN recipient LIKE 'capability:%'"
-        f" THEN coalesce(keeper, position >> {ORIGIN_SHIFT}) END"
-    )
-    sizes: dict[str, MailboxSize] = {}
-    for recipient, number, keeper, count, size in rows:
-        # What this node accepted and what it was handed is in one mailbox.
-        mailbox = mailbox_of(recipient, number << ORIGIN_SHIFT, keeper)
-        before = sizes.get(mailbox, MailboxSize(0, 0))
-        sizes[mailbox] = MailboxSize(before.messages + count, before.size_bytes + size)
-    return sizes
+    try:
+        rows = connection.execute(
+            f"SELECT recipient, position >> {ORIGIN_SHIFT}, keeper, sender, count(*), sum(size_bytes),"
+            " sum(priority = 1), sum(CASE WHEN priority = 1 THEN size_bytes ELSE 0 END) FROM message WHERE state = 0"
+            " GROUP BY recipient, CASE WHEN recipient LIKE 'capability:%'"
+            f" THEN coalesce(keeper, position >> {ORIGIN_SHIFT}) END, sender"
+        ).fetchall()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        rows = _open_one_by_one(connection)
+    found: dict[str, dict[str, OpenSize]] = {}
+    for recipient, number, keeper, sender, *counts in rows:
+        # What this node accepted and what it was handed is in one mailbox, and what instances sent is their agent's.
+        senders = found.setdefault(mailbox_of(recipient, number << ORIGIN_SHIFT, keeper), {})
+        agent, size = agent_of(sender), OpenSize(*counts)
+        senders[agent] = senders[agent].plus(size) if agent in senders else size
+    return {mailbox: MailboxSize(senders) for mailbox, senders in found.items()}
+
+
+def _open_one_by_one(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """The same rows where some can't be read: see :func:`head`."""
+    entries = connection.execute(
+        "SELECT position, recipient, keeper, priority, expires_at, size_bytes, arrival FROM message WHERE state = 0"
+    ).fetchall()
+    rows: list[tuple[Any, ...]] = []
+    for position, recipient, keeper, *rest in entries:
+        message = _one(connection, position) or _from_record(connection, recipient, position, *rest)
+        urgent = (1, message.size_bytes) if message.priority == 1 else (0, 0)
+        rows.append((recipient, position >> ORIGIN_SHIFT, keeper, message.sender, 1, message.size_bytes, *urgent))
+    return rows
 
 
 def expired(connection: sqlite3.Connection, now: int, limit: int) -> list[int]:
