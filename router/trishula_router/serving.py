@@ -52,10 +52,11 @@ class Serving:
         Raises:
             CapabilityForbidden: it is one.
         """
-        missing = self._missing(agent, capabilities)
-        if missing and self._principals.reload_if_changed():
-            # Whoever was just granted it comes at once.
-            missing = self._missing(agent, capabilities)
+        if not capabilities:
+            return
+        # Whoever was just granted it comes at once, and so may somebody to whom it was left till then.
+        self._principals.reload_if_changed()
+        missing = [one for one in dict.fromkeys(capabilities) if not self._principals.may_serve(agent, one)]
         if missing:
             sentence = (
                 f"options.capabilities names {', '.join(missing)}, and {agent} is not granted to serve that; an "
@@ -64,7 +65,7 @@ class Serving:
             self._refused(agent, CapabilityForbidden, sentence, self._now_s())
             raise CapabilityForbidden(sentence)
         principal = self._principals.get(agent)
-        if capabilities and principal is not None and principal.serve is None and agent not in self._warned_of:
+        if principal is not None and principal.serve is None and agent not in self._warned_of:
             self._warned_of.add(agent)
             log.warn(
                 "the agents file doesn't say what {agent} may serve, because an earlier release wrote it: so {agent} "
@@ -72,9 +73,6 @@ class Serving:
                 agent=agent,
                 command=grant_command(agent, capabilities),
             )
-
-    def _missing(self, agent: str, capabilities: Iterable[str]) -> list[str]:
-        return [one for one in dict.fromkeys(capabilities) if not self._principals.may_serve(agent, one)]
 
 
 def grant_command(agent: str, capabilities: Iterable[str]) -> str:
