@@ -57,6 +57,7 @@ __all__ = [
     "ReadsTooSlowly",
     "RegistrationsExceeded",
     "RemoteError",
+    "RetainedExceeded",
     "SenderFalse",
     "StateBusy",
     "StateUnusable",
@@ -210,6 +211,12 @@ class RegistrationsExceeded(TrishulaError):
     """The session, or the agent with all its sessions, has registered as many procedures as it may."""
 
     uri = "trishula.error.registrations_exceeded"
+
+
+class RetainedExceeded(TrishulaError):
+    """The agent has as many retained events at the node, or as large ones, as it may have."""
+
+    uri = "trishula.error.retained_exceeded"
 
 
 # -- temporary: the same request may succeed later ---------------------------------------------------------------------

@@ -24,7 +24,9 @@ other ``audit.*``, ``node.*``, ``admin.*``      call        operators
 ``internal.link.names``, ``….changed``          call, subs. links
 ==============================================  ==========  ==============================================
 
-Two refusals come before the table:
+Three refusals come before the table:
+
+- A name of more than 512 characters: the router keeps the names that it knows.
 
 - ``forward_for`` among the options. With it a client makes Crossbar show the callee or subscriber another session,
   authid and role than its own; Crossbar checks nothing. It belongs to the links between routers alone: sessions in the
@@ -74,6 +76,8 @@ _NODE_SERVES_AGENTS = frozenset(
 _NODE_SERVES_OPERATORS = (uris.AUDIT_PREFIX, uris.NODE_PREFIX, uris.ADMIN_PREFIX)
 _PUBLIC_EVENTS = frozenset({uris.EVENT_AGENT, uris.EVENT_NODE, uris.EVENT_FALLBACK})
 
+#: The longest names of ours have 150; a procedure's or a topic's own part is up to its agent.
+_URI_LENGTH = 512
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9_]{0,31}\Z")
 _PROCEDURE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
@@ -133,6 +137,9 @@ class Authorizer:
         """Whether the session may; ``None`` if so, else why not."""
         authid, role = session.get("authid"), session.get("authrole")
         asked = (str(authid), str(action), str(uri))
+        if isinstance(uri, str) and len(uri) > _URI_LENGTH:
+            # Crossbar keeps each that is registered or subscribed to, and it can be as long as a message.
+            return Denial(*asked, f"its name is longer than {_URI_LENGTH} characters", errors.NotAllowed)
         if role == LINK_ROLE:
             against = _against_link(authid, uri, action, options) or self._against_agent_of(
                 authid, uri, action, options

@@ -74,6 +74,7 @@ from trishula_router.peering import KINDS
 from trishula_router.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Principals
 from trishula_router.privacy import NotPrivate, check_directory, close_files, keep_private
 from trishula_router.requests import Requests
+from trishula_router.retained import Retained
 from trishula_router.settlement import News
 from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite import open_store
@@ -256,6 +257,18 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         if not requests.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected: any agent can fill this node's memory")
         most_values = values_for(config.limits.payload_bytes, config.limits.batch_messages)
+        retained = Retained(
+            node.quotas,
+            config.limits.retained_bytes,
+            (AGENT_ROLE, OPERATOR_ROLE),
+            message,
+            node.exceeded,
+            lambda agent: node.principals.get(agent) is not None,
+        )
+        if retained.install(self._transport):
+            node.forget_retained = retained.forget_departed
+        else:
+            log.warn("this Crossbar is built otherwise than expected: retained events have no bound")
         if not guard_frames(
             websocket.WampWebSocketServerProtocol, serializer, self._sweeper.passed, most_values=most_values
         ):

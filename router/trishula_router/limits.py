@@ -40,6 +40,8 @@ class Limits:
         calls: for how many answers one session waits.
         instances: how many one agent has.
         fetches: how many of one session wait.
+        retained: how many retained events one agent has.
+        retained_bytes: how large they are together.
         ttl_ms: how long a message lives at most, from its acceptance.
         mailbox_share: what part of what others leave of a mailbox one agent may fill; see :mod:`.shares`.
         store_share: the same of the store.
@@ -75,6 +77,8 @@ class Limits:
     calls: int = 1000
     instances: int = 5000
     fetches: int = 100
+    retained: int = 100
+    retained_bytes: int = 1024 * 1024
     ttl_ms: int = 30 * 86_400_000
     mailbox_share: float = 0.5
     store_share: float = 0.25
@@ -112,6 +116,8 @@ def parse_limits(section: Section) -> Limits:
         calls=section.count("calls", 1000, 1, 1_000_000),
         instances=section.count("instances", 5000, 1, 1_000_000),
         fetches=section.count("fetches", 100, 1, 100_000),
+        retained=section.count("retained", 100, 0, 100_000),
+        retained_bytes=section.size_bytes("retained_bytes", "1 MiB", "1 KiB", "1 GiB"),
         ttl_ms=round(section.duration_s("ttl", DEFAULT_TTL, "1s", "3650d") * 1000),
         mailbox_share=section.part("mailbox_share", 0.5, 0.01, 1.0),
         store_share=section.part("store_share", 0.25, 0.01, 1.0),

@@ -160,6 +160,8 @@ class Node:
         self._timers: list[Timer] = []
         #: What the edge knows of the connections to this node, for ``node.status``.
         self.connections: Callable[[], Mapping[str, int]] = dict
+        #: Drops the retained events of agents that are gone.
+        self.forget_retained: Callable[[], object] = lambda: None
         #: The fault of the agents file that was logged last.
         self._agents_fault: str | None = None
         self._remembered: dict[str, Seen] = {}
@@ -396,6 +398,7 @@ class Node:
         self.tell_presence()
 
     async def _forget(self) -> None:
+        self.forget_retained()
         await self.retention.round()
 
     async def _expire(self) -> None:

@@ -1,7 +1,8 @@
 """Quotas: how much of each thing one session and one agent may have open at a time. Policy, no I/O.
 
 What a session has open in the node stays in its memory until somebody closes it: a subscription, a registration, a call
-that nobody has answered, an instance, a waiting fetch. Each kind has a bound for one session and one
+that nobody has answered, an instance, a waiting fetch, a retained
+event. Each kind has a bound for one session and one
 for all sessions of an agent (:data:`PER_AGENT` times as much, where both are told apart); what goes beyond is refused
 with the error of its kind, and costs next to nothing. What is open is counted by whoever keeps it; nothing is counted
 twice, so that no count can go astray.
@@ -18,6 +19,7 @@ from trishula.errors import (
     FetchesExceeded,
     InstancesExceeded,
     RegistrationsExceeded,
+    RetainedExceeded,
     SubscriptionsExceeded,
     TrishulaError,
 )
@@ -39,6 +41,7 @@ class Quota(Enum):
     CALLS = "calls"
     INSTANCES = "instances"
     FETCHES = "fetches"
+    RETAINED = "retained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ _RULES: Mapping[Quota, _Rule] = {
         "use one of them again, or wait until some are forgotten (delivery.instance_grace)",
     ),
     Quota.FETCHES: _Rule(FetchesExceeded, "fetches that wait", "wait for their answers"),
+    Quota.RETAINED: _Rule(RetainedExceeded, "retained events", "publish on a topic that has one already"),
 }
 
 
@@ -76,6 +80,7 @@ class Quotas:
             Quota.CALLS: (limits.calls, PER_AGENT * limits.calls),
             Quota.INSTANCES: (min(SESSION_INSTANCES, limits.instances), limits.instances),
             Quota.FETCHES: (limits.fetches, PER_AGENT * limits.fetches),
+            Quota.RETAINED: (limits.retained, limits.retained),
         }
         self._refused = dict.fromkeys(Quota, 0)
 

@@ -67,6 +67,11 @@ TABLE = {
         False,
         "The session, or the agent with all its sessions, has registered as many procedures as it may.",
     ),
+    "RetainedExceeded": (
+        "retained_exceeded",
+        False,
+        "The agent has as many retained events at the node, or as large ones, as it may have.",
+    ),
     "CallsExceeded": (
         "calls_exceeded",
         True,

@@ -45,6 +45,7 @@ class Setup:
             _realm=None,
             is_traced=False,
             _authid_to_sessions={},
+            _session_id_to_session={},
             send=lambda session, sent: self.sent.append((session, sent)),
             authorize=self._authorize,
             validate=lambda *args, **named: None,
