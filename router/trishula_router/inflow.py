@@ -17,7 +17,7 @@ from trishula_router.mailroom import Mailroom
 from trishula_router.recalls import Recalls
 from trishula_router.settlement import News
 from trishula_router.store.copies import Extract
-from trishula_router.store.interface import Copied, State, mailbox_of
+from trishula_router.store.interface import Copied, State, mailbox_of, payer_of
 
 __all__ = ["Inflow"]
 
@@ -70,7 +70,8 @@ class Inflow:
         for message in new:
             # Whatever the mailbox holds: the node that accepted it has applied the limits.
             mailbox = mailbox_of(message.recipient, message.position, message.keeper)
-            self._mailroom.reserve(mailbox, message.sender, message.size_bytes, message.priority)
+            payer = payer_of(message.sender, message.id, message.recipient)
+            self._mailroom.reserve(mailbox, payer, message.size_bytes, message.priority)
         if new:
             entries = [Entry.of(message) for message in new]
             for entry in entries:

@@ -16,7 +16,7 @@ from trishula_router.lifecycle import Entry
 from trishula_router.losses import Life
 from trishula_router.mailbox import Mailbox
 from trishula_router.shares import Shares
-from trishula_router.store.interface import MailboxSize, StoredMessage, mailbox_of
+from trishula_router.store.interface import MailboxSize, StoredMessage, mailbox_of, payer_of
 
 __all__ = ["BODY_CACHE_BYTES", "Consumer", "Lease", "Leases", "Mailroom", "got", "is_of"]
 
@@ -172,15 +172,15 @@ class Mailroom:
             self._put(Mailbox(address, open_messages=size.messages, open_bytes=size.size_bytes))
             self.shares.load(address, size.senders)
 
-    def reserve(self, address: str, sender: str, size_bytes: int, priority: int) -> None:
-        """Count a message of a sender's in a mailbox: it is on its way into the store, or is there."""
+    def reserve(self, address: str, payer: str, size_bytes: int, priority: int) -> None:
+        """Count a message in a mailbox, and for an agent (:func:`payer_of`): it comes into the store, or is there."""
         self.mailbox(address).reserve(size_bytes)
-        self.shares.add(address, agent_of(sender), size_bytes, priority)
+        self.shares.add(address, payer, size_bytes, priority)
 
-    def discount(self, address: str, sender: str, size_bytes: int, priority: int) -> None:
+    def discount(self, address: str, payer: str, size_bytes: int, priority: int) -> None:
         """Count a message no more that was reserved: it was not stored after all."""
         self.mailbox(address).discount(size_bytes)
-        self.shares.discount(address, agent_of(sender), size_bytes, priority)
+        self.shares.discount(address, payer, size_bytes, priority)
 
     def mailbox(self, address: str) -> Mailbox:
         """The mailbox of an address, made on first use."""
@@ -360,7 +360,7 @@ class Mailroom:
         entry, lease = Entry.of(stored), self.leases.get(stored.position)
         mailbox = self.mailbox(entry.mailbox)
         mailbox.reserve(stored.size_bytes)
-        agent = agent_of(stored.sender)
+        agent = payer_of(stored.sender, stored.id, stored.recipient)
         self.shares.discount(address, agent, stored.size_bytes, stored.priority)
         self.shares.add(mailbox.address, agent, stored.size_bytes, stored.priority)
         if lease is not None:
@@ -381,7 +381,8 @@ class Mailroom:
                 lease.free()
             self.forget_body(entry)
             if self.mailbox(entry.mailbox).settled(entry):
-                self.shares.discount(entry.mailbox, agent_of(entry.sender), entry.size_bytes, entry.priority)
+                payer = payer_of(entry.sender, entry.id, entry.recipient)
+                self.shares.discount(entry.mailbox, payer, entry.size_bytes, entry.priority)
             if is_capability(entry.recipient):
                 # Anybody may address any, so they must not pile up.
                 self.drop_if_empty(entry.mailbox)

@@ -75,13 +75,13 @@ class Room:
             raise _all_full(missed)
         taken = tuple(recipient for recipient in recipients if recipient not in missed) if missed else tuple(recipients)
         for recipient in taken:
-            self._mailroom.reserve(recipient, sender, size_bytes, priority)
+            self._mailroom.reserve(recipient, agent, size_bytes, priority)
         return taken, missed
 
     def give_back(self, draft: Draft) -> None:
         """The message was not stored: its places are free again."""
         for recipient in draft.recipients:
-            self._mailroom.discount(recipient, draft.sender, len(draft.envelope), draft.priority)
+            self._mailroom.discount(recipient, agent_of(draft.sender), len(draft.envelope), draft.priority)
             if is_capability(recipient):
                 self._mailroom.drop_if_empty(recipient)
 

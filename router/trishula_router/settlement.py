@@ -29,7 +29,7 @@ from trishula_router.mailroom import Mailroom, got
 from trishula_router.notices import Notices
 from trishula_router.options import DeliveryPolicy
 from trishula_router.recalls import Recalls
-from trishula_router.store.interface import Accepted, Return, State, Store, mailbox_of
+from trishula_router.store.interface import Accepted, Return, State, Store, mailbox_of, payer_of
 
 __all__ = ["STORE_RETRY_MS", "News", "Settlement", "run"]
 
@@ -119,7 +119,8 @@ class Settlement:
         for notice in notices:
             # Whatever the mailbox holds: a sender that was too busy to read is told all the same.
             draft = notice.draft
-            self._mailroom.reserve(draft.recipients[0], draft.sender, len(draft.envelope), draft.priority)
+            to = draft.recipients[0]
+            self._mailroom.reserve(to, payer_of(draft.sender, draft.id, to), len(draft.envelope), draft.priority)
         drafts = [notice.draft for notice in notices]
         outcomes: list[Accepted] = []
         try:
@@ -131,7 +132,8 @@ class Settlement:
             for notice, outcome in zip_longest(notices, outcomes):
                 if outcome is None or outcome.duplicate:
                     draft = notice.draft
-                    self._mailroom.discount(draft.recipients[0], draft.sender, len(draft.envelope), draft.priority)
+                    to, payer = draft.recipients[0], payer_of(draft.sender, draft.id, draft.recipients[0])
+                    self._mailroom.discount(to, payer, len(draft.envelope), draft.priority)
         self._mailroom.settled(entries)
         word = state.name.lower()
         self._tell(News(e.sender, e.id, e.recipient, word, now, reason) for e in entries)
@@ -210,7 +212,8 @@ class Settlement:
             self._replaying -= mine.keys()
         for message in replayed:
             mailbox = mailbox_of(message.recipient, message.position, message.keeper)
-            self._mailroom.reserve(mailbox, message.sender, message.size_bytes, message.priority)
+            payer = payer_of(message.sender, message.id, message.recipient)
+            self._mailroom.reserve(mailbox, payer, message.size_bytes, message.priority)
         self._arrived([Entry.of(message) for message in replayed])
         return {message.position for message in replayed}
 

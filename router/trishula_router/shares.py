@@ -1,7 +1,8 @@
 """Shares: how much each agent has open, in each mailbox and in all, and how much of the room that leaves it.
 
 What is *open* is accepted and not settled. It is counted for the agent that sent it, whichever of its instances did:
-exactly, with each message that comes and goes, and at a start from the store.
+exactly, with each message that comes and goes, and at a start from the store. What the node tells a sender of its
+messages counts for that sender: who has COMMANDs expire by the thousand pays for the news of it.
 
 **A part of what others leave.** One agent may fill a mailbox up to ``limits.mailbox_share``, a half, of what the others
 leave of it. So the first that floods gets a half, the next one a half of the rest, and so on: it takes 16 agents

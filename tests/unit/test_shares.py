@@ -154,6 +154,20 @@ def test_a_part_that_is_not_shared_is_there_for_one() -> None:
     assert part.ample == 100
 
 
+def test_news_of_what_expired_counts_for_whom_it_tells(tmp_path: Path) -> None:
+    """The recipient, in whose name the node says it, has no part in it; and who floods with COMMANDs is stopped."""
+    rig = Rig(tmp_path, HeldStore(MemoryStore("epoch-1")), Clock(), agents=AGENTS, limits=limits(open_messages=30))
+    mallory = rig.start().join("mallory")
+    for round_ in range(3):
+        commands = ({"id": f"c{round_}.{n}", "to": "agni", "type": "COMMAND", "procedure": "p"} for n in range(10))
+        rig.send(mallory, *({**command, "ttl_ms": 1000} for command in commands))
+        rig.advance(12.0)
+    assert rig.node.mailroom.shares.of_agent("agni").messages == 0
+    assert rig.node.mailroom.shares.of("mallory", "mallory").messages == 30
+    (receipt,) = rig.send(mallory, {"id": "one_more", "to": "agni"})
+    assert (receipt["status"], receipt["error"]) == ("refused", StorageFull.uri)
+
+
 def test_shares_outlive_the_node(tmp_path: Path) -> None:
     """What was open when the node ended is still its sender's."""
     store, clock = HeldStore(MemoryStore("epoch-1")), Clock()

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import msgspec
 from twisted.internet.defer import Deferred
 
-from trishula.names import is_capability
+from trishula.names import agent_of, is_capability, is_nodes_own
 from trishula_router.journal import ORIGIN_SHIFT, Damage, Kind, Record, is_own
 from trishula_router.store.copies import Extract, Origin
 
@@ -51,6 +51,7 @@ __all__ = [
     "Verdict",
     "is_kept_here",
     "mailbox_of",
+    "payer_of",
 ]
 
 
@@ -71,6 +72,15 @@ class State(IntEnum):
 def is_kept_here(position: int, keeper: str | None) -> bool:
     """Whether this node is a message's keeper: the one it was handed to, or else the one that accepted it."""
     return is_own(position) if keeper is None else not keeper
+
+
+def payer_of(sender: str, message_id: str, recipient: str) -> str:
+    """For which agent a message counts: its sender's, or, of what the node says itself, the one that it is told.
+
+    What a node tells goes out in the name of the recipient that a message had: that one has no part in it, and who
+    floods others with COMMANDs that expire would use up their share.
+    """
+    return agent_of(recipient if is_nodes_own(message_id) else sender)
 
 
 def mailbox_of(recipient: str, position: int, keeper: str | None = None) -> str:
@@ -293,7 +303,7 @@ class OpenSize(msgspec.Struct, frozen=True, gc=False):
 
 
 class MailboxSize(msgspec.Struct, frozen=True):
-    """How much one address has open, by the agents that sent it."""
+    """How much one address has open, by the agents for whom it counts (:func:`payer_of`)."""
 
     senders: dict[str, OpenSize]
 

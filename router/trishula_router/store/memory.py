@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 
-from trishula.names import agent_of, is_capability
+from trishula.names import is_capability
 from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, digest_of, verify
 from trishula_router.store.copies import Extract, JournalForked, Origin
 from trishula_router.store.copying import fold, joined
@@ -41,6 +41,7 @@ from trishula_router.store.interface import (
     StoredMessage,
     Verdict,
     mailbox_of,
+    payer_of,
 )
 from trishula_router.store.keeping import keeper_as_stored
 from trishula_router.store.memory_shelf import MemoryShelf
@@ -342,7 +343,8 @@ class MemoryStore:
         for message in self._messages.values():
             if message.state is State.OPEN:
                 senders = found.setdefault(mailbox_of(message.recipient, message.position, message.keeper), {})
-                agent, size_bytes = agent_of(message.sender), message.size_bytes
+                agent = payer_of(message.sender, message.id, message.recipient)
+                size_bytes = message.size_bytes
                 urgent = (1, size_bytes) if message.priority == 1 else (0, 0)
                 senders[agent] = senders.get(agent, OpenSize(0, 0)).plus(OpenSize(1, size_bytes, *urgent))
         return succeed({mailbox: MailboxSize(senders) for mailbox, senders in found.items()})

@@ -13,7 +13,7 @@ from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record
 from trishula_router.store.damage import is_damage
 from trishula_router.store.facts import is_proven, read_accepted
 from trishula_router.store.identity import Key, digest_of_envelope, key_of, latest_use
-from trishula_router.store.interface import History, MailboxSize, OpenSize, State, StoredMessage, mailbox_of
+from trishula_router.store.interface import History, MailboxSize, OpenSize, State, StoredMessage, mailbox_of, payer_of
 from trishula_router.store.keeping import IS_KEPT_HERE
 from trishula_router.store.origins import position_in, read_numbering
 from trishula_router.store.rows import as_list
@@ -254,24 +254,28 @@ def _is_whole(connection: sqlite3.Connection, record: Record) -> bool:
     return stated == record.digest
 
 
+#: See :func:`payer_of`; ids that begin so are the node's own.
+_PAYER = "CASE WHEN id LIKE 'node:%' THEN recipient ELSE sender END"
+
+
 def open_mailboxes(connection: sqlite3.Connection) -> dict[str, MailboxSize]:
     """See :meth:`trishula_router.store.interface.Store.open_mailboxes`."""
     try:
         rows = connection.execute(
-            f"SELECT recipient, position >> {ORIGIN_SHIFT}, keeper, sender, count(*), sum(size_bytes),"
+            f"SELECT recipient, position >> {ORIGIN_SHIFT}, keeper, {_PAYER}, count(*), sum(size_bytes),"
             " sum(priority = 1), sum(CASE WHEN priority = 1 THEN size_bytes ELSE 0 END) FROM message WHERE state = 0"
             " GROUP BY recipient, CASE WHEN recipient LIKE 'capability:%'"
-            f" THEN coalesce(keeper, position >> {ORIGIN_SHIFT}) END, sender"
+            f" THEN coalesce(keeper, position >> {ORIGIN_SHIFT}) END, {_PAYER}"
         ).fetchall()
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
         rows = _open_one_by_one(connection)
     found: dict[str, dict[str, OpenSize]] = {}
-    for recipient, number, keeper, sender, *counts in rows:
+    for recipient, number, keeper, payer, *counts in rows:
         # What this node accepted and what it was handed is in one mailbox, and what instances sent is their agent's.
         senders = found.setdefault(mailbox_of(recipient, number << ORIGIN_SHIFT, keeper), {})
-        agent, size = agent_of(sender), OpenSize(*counts)
+        agent, size = agent_of(payer), OpenSize(*counts)
         senders[agent] = senders[agent].plus(size) if agent in senders else size
     return {mailbox: MailboxSize(senders) for mailbox, senders in found.items()}
 
@@ -285,7 +289,8 @@ def _open_one_by_one(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
     for position, recipient, keeper, *rest in entries:
         message = _one(connection, position) or _from_record(connection, recipient, position, *rest)
         urgent = (1, message.size_bytes) if message.priority == 1 else (0, 0)
-        rows.append((recipient, position >> ORIGIN_SHIFT, keeper, message.sender, 1, message.size_bytes, *urgent))
+        payer = payer_of(message.sender, message.id, recipient)
+        rows.append((recipient, position >> ORIGIN_SHIFT, keeper, payer, 1, message.size_bytes, *urgent))
     return rows
 
 
