@@ -160,8 +160,9 @@ type, reason, failures, attempts, dead_at, bytes}…], more}``; ``admin.dead.sho
 and its first time to live; ``admin.dead.purge([seq…] | {before?})`` → how many bodies were deleted. May be repeated:
 yes.
 
-Mailboxes (caller: an operator): ``admin.mailbox.purge(agent)`` → how many messages ended: all that was open for an
-agent and its instances is dead, as it is when the agent goes from the agents file. May be repeated: yes.
+Mailboxes (caller: an operator): ``admin.mailbox.purge(agent, {sent?, dry_run?}?)`` → how many messages ended: all that
+was open for an agent and its instances is dead, as it is when the agent goes from the agents file; with ``sent`` all
+that is open from it, in whichever mailbox. ``dry_run``: only how many are open. May be repeated: yes.
 
 What the node itself says to a sender: of a message that is dead (not of an ERROR or a RESULT), and of a COMMAND that
 expired, its sender gets an ERROR message in its mailbox: ``from`` = the recipient it had, ``reply_to`` = its id,

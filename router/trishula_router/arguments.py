@@ -24,6 +24,7 @@ __all__ = [
     "DeadPurgeOptions",
     "FetchOptions",
     "FindOptions",
+    "MailboxPurgeOptions",
     "NackItem",
     "PeekOptions",
     "QueryOptions",
@@ -184,6 +185,17 @@ class DeadPurgeOptions(_Options, frozen=True, kw_only=True):
 
     before: _Instant | None = None
     RULES: ClassVar[Mapping[str, str]] = {"before": _INSTANT_RULE}
+
+
+class MailboxPurgeOptions(_Options, frozen=True, kw_only=True):
+    """``admin.mailbox.purge``: of what it sent, not of what waits for it; only to say how much that is."""
+
+    sent: bool = False
+    dry_run: bool = False
+    RULES: ClassVar[Mapping[str, str]] = {
+        "sent": "true (all that is open from the agent) or false (all that is open for it)",
+        "dry_run": "true (only count) or false",
+    }
 
 
 class NackItem(_Options, frozen=True, kw_only=True):

@@ -8,7 +8,8 @@ The names that were registered are remembered in the store, so that one which go
 the next start. Where the same name is at work at a linked node, its mail is left alone: nodes have files of their own,
 and one of them may have stopped to know the agent before it was told to.
 
-An operator may do the same to any agent's mailbox at any time (:meth:`Departures.purge`).
+An operator may do the same to any agent's mailbox at any time (:meth:`Departures.purge`), and to all that an agent has
+sent and that is still open (:meth:`Departures.purge_sender`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from trishula.errors import ArgumentInvalid, StorageFailed, StorageFull
-from trishula.names import is_agent_name
+from trishula.names import is_agent_name, is_capability
 from trishula.texts import show_value
 from trishula_router.background import log_fault
 from trishula_router.mailroom import Mailroom, is_of
@@ -116,6 +117,31 @@ class Departures:
         if not is_agent_name(agent):
             raise ArgumentInvalid(f"agent is {show_value(agent)}, which is no agent's name")
         return await self._end(agent, f"the mailbox of {agent} was purged by {by}", everywhere=True)
+
+    async def purge_sender(self, agent: str, by: str) -> int:
+        """End all that is open from an agent and its instances, in whichever mailbox; how many messages.
+
+        What waits for a capability at another node is that node's to end.
+
+        Raises:
+            ArgumentInvalid: that is no agent's name.
+        """
+        if not is_agent_name(agent):
+            raise ArgumentInvalid(f"agent is {show_value(agent)}, which is no agent's name")
+        ended, reason = 0, f"all open mail from {agent} was purged by {by}"
+        for address in self._mailroom.shares.mailboxes_of(agent):
+            ended += await self._settlement.close_sender(address, agent, State.DEAD, reason)
+            if is_capability(address):
+                self._mailroom.drop_if_empty(address)
+        return ended
+
+    def open_from(self, agent: str) -> int:
+        """How many messages of an agent are open, with what the node told it of its own."""
+        return self._mailroom.shares.of_agent(agent).messages
+
+    def open_for(self, agent: str) -> int:
+        """How many messages are open for an agent and its instances."""
+        return sum(sum(self._mailroom.counts(one)) for one in self._mailroom.addresses() if is_of(agent, one))
 
     async def _end(self, agent: str, reason: str, *, everywhere: bool = False) -> int:
         ended = 0

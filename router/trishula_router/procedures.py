@@ -363,8 +363,14 @@ class Procedures:
         return await self._node.dead_letters.purge(positions, self._node.now())
 
     async def _mailbox_purge(self, caller: Caller, args: tuple[Any, ...]) -> int:
-        (agent,) = arguments.read_positional(args, "mailbox.purge", 1, 1)
-        return await self._node.departures.purge(agent, caller.agent)
+        agent, raw = arguments.read_positional(args, "mailbox.purge", 1, 2)
+        options = arguments.read(arguments.MailboxPurgeOptions, raw, "options")
+        departures = self._node.departures
+        if options.dry_run:
+            return departures.open_from(str(agent)) if options.sent else departures.open_for(str(agent))
+        if options.sent:
+            return await departures.purge_sender(agent, caller.agent)
+        return await departures.purge(agent, caller.agent)
 
     async def _node_status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments.read_positional(args, "status", 0, 0)

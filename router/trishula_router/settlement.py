@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from trishula.errors import MessageUnknown, StorageFailed, StorageFull
+from trishula.names import agent_of, is_nodes_own
 from trishula_router.background import log_fault
 from trishula_router.clock import Clock
 from trishula_router.lifecycle import Dead, Entry, after_crash, after_failure, after_lost_session
@@ -452,6 +453,27 @@ class Settlement:
         self._fetched.forget(address)
         self._mailroom.drop_if_empty(address)
         return count
+
+    async def close_sender(self, address: str, agent: str, state: State, reason: str) -> int:
+        """Bring what an agent has open in one mailbox to an end; returns how many messages that were.
+
+        What the node itself says stays: it tells others of the agent's part.
+        """
+        count, after = 0, BEFORE_ALL
+        while True:
+            stored = await self._store.head(address, after, _BATCH)
+            entries = [
+                self._mailroom.claim(Entry.of(message))
+                for message in stored
+                if agent_of(message.sender) == agent
+                and not is_nodes_own(message.id)
+                and not self._mailroom.is_settling(message.position)
+            ]
+            await self.settle(entries, state, reason)
+            count += len(entries)
+            if len(stored) < _BATCH:
+                return count
+            after = (stored[-1].priority, stored[-1].arrival)
 
 
 def _by_reason(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

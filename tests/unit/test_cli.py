@@ -676,6 +676,19 @@ def test_inbox_purge(trishula: Trishula, bus: FakeBus) -> None:
     assert trishula("inbox", "purge", "agni", "--json").json == {"agent": "agni", "ended": 3}
 
 
+def test_inbox_purge_of_what_an_agent_sent(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.ADMIN_MAILBOX_PURGE] = [3, 3, 3]
+    told = trishula("inbox", "purge", "mallory", "--sent", "--dry-run").out
+    assert told == "3 messages from mallory are open\n"
+    assert "3 messages from mallory are dead letters now" in trishula("inbox", "purge", "mallory", "--sent").out
+    assert trishula("inbox", "purge", "mallory", "--dry-run", "--json").json == {"agent": "mallory", "open": 3}
+    assert [args for _, args, _ in bus.asked] == [
+        (uris.ADMIN_MAILBOX_PURGE, "mallory", {"sent": True, "dry_run": True}),
+        (uris.ADMIN_MAILBOX_PURGE, "mallory", {"sent": True}),
+        (uris.ADMIN_MAILBOX_PURGE, "mallory", {"dry_run": True}),
+    ]
+
+
 # -- cancel ------------------------------------------------------------------------------------------------------------
 
 

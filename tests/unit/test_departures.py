@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,25 @@ def test_one_that_comes_back_at_once_loses_nothing(rig: Rig) -> None:
         agents["agni"] = AgentRecord()
     rig.advance(0.5)
     assert rig.states(dc, "m1") == {"m1": "accepted"}
+
+
+def test_an_operator_ends_what_an_agent_sent_in_every_mailbox(rig: Rig) -> None:
+    dc, boss = rig.join("dc"), rig.join("rushabdev", operator=True)
+    agni = rig.join("agni")
+    sent = [{"id": f"m{n}", "to": ("agni", "capability:deploy", "dc")[n % 3], "from": "dc/x"} for n in range(9)]
+    rig.send(dc, *sent)
+    rig.send(agni, {"id": "a1", "to": "dc"}, {"id": "a2", "to": "agni"})
+    purge = partial(rig.call, boss, uris.ADMIN_MAILBOX_PURGE, "dc")
+    assert purge({"sent": True, "dry_run": True}) == 9
+    assert purge({"dry_run": True}) == 4
+    assert purge({"sent": True}) == 9
+    assert rig.states(dc, *(one["id"] for one in sent)) == {one["id"]: "dead" for one in sent}
+    assert rig.states(agni, "a1", "a2") == {"a1": "accepted", "a2": "accepted"}
+    # The sender is told, as of every dead letter, and that stays.
+    assert purge({"sent": True}) == 0
+    assert not rig.node.mailroom.has("capability:deploy")
+    (history,) = result_of(rig.store.history("m0"))
+    assert "all open mail from dc was purged by rushabdev" in str(history.records[-1].facts)
 
 
 def test_a_full_store_ends_it_later(rig: Rig, store: HeldStore) -> None:

@@ -78,24 +78,31 @@ def inbox(ctx: click.Context, state: State, follow: bool, peek: bool, limit: int
 
 @inbox.command()
 @click.argument("agent")
+@click.option("--sent", is_flag=True, help="What AGENT sent, in whichever mailbox, not what is open for it.")
+@click.option("--dry-run", is_flag=True, help="End nothing, only count.")
 @json_option
 @click.pass_obj
-def purge(state: State, agent: str) -> None:
-    """End all that is open for AGENT and its instances (operators only).
+def purge(state: State, agent: str, sent: bool, dry_run: bool) -> None:
+    """End all that is open for AGENT and its instances, or from it (operators only).
 
     The messages become dead letters, and their senders are told; trishula dead replay puts them back. The same happens
-    by itself when an agent goes from the agents file.
+    by itself when an agent goes from the agents file. --sent is for an agent that ran wild: revoke its tokens first.
 
     \b
     Examples:
       trishula inbox purge agni
+      trishula inbox purge mallory --sent --dry-run
     """
+    options = {key: True for key, is_set in (("sent", sent), ("dry_run", dry_run)) if is_set}
     with state.bus() as bus:
-        count = bus.request(uris.ADMIN_MAILBOX_PURGE, agent, timeout_s=_PURGE_S)
-    state.show(
-        {"agent": agent, "ended": count},
-        lambda: f"{count} messages to {plain(agent)} are dead letters now: trishula dead list --agent {plain(agent)}",
-    )
+        # A node of an earlier release takes the agent alone.
+        count = bus.request(uris.ADMIN_MAILBOX_PURGE, agent, *([options] if options else []), timeout_s=_PURGE_S)
+    whose = f"{'from' if sent else 'to'} {plain(agent)}"
+    if dry_run:
+        state.show({"agent": agent, "open": count}, lambda: f"{count} messages {whose} are open")
+        return
+    where = "trishula dead list" if sent else f"trishula dead list --agent {plain(agent)}"
+    state.show({"agent": agent, "ended": count}, lambda: f"{count} messages {whose} are dead letters now: {where}")
 
 
 def _look(state: State, limit: int | None) -> None:
