@@ -38,6 +38,8 @@ from trishula.names import is_agent_name
 
 __all__ = ["LONG_WAIT_S", "PROCEDURES", "WAIT", "Field", "Param", "Procedure"]
 
+#: limits.ttl, as it is by default.
+TTL_MS = 30 * 86_400_000
 #: Longer polls are right, and would take the test's time.
 LONG_WAIT_S = 0.02
 
@@ -145,7 +147,7 @@ MESSAGE = (
     Field("procedure", st.none(), lambda v: v is None or (None if like(r"[A-Za-z_][A-Za-z0-9_.]*")(v) else False)),
     Field("seq", instants, or_none(integer(0, MAX_MS))),
     Field("subject", lines, or_none(line(1, 256))),
-    Field("ttl_ms", st.integers(60_000, MAX_MS), or_none(integer(1, MAX_MS))),
+    Field("ttl_ms", st.integers(60_000, TTL_MS), or_none(integer(1, TTL_MS))),
     Field("deadline_at", st.integers(2**42, MAX_MS), _INSTANT),
     Field("traceparent", lines, or_none(line(1, 256))),
 )
