@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,3 +107,21 @@ def test_the_strangers_of_one_address_go_before_those_of_others(node: NodeProces
         assert loud.still_open() <= 400
         assert quiet.still_open() == 20
         assert "limits.strangers_per_address allows" in node.wait_log("connections that had not joined were ended")
+
+
+def test_a_node_that_has_no_descriptors_left_neither_ends_nor_turns_in_circles(node: NodeProcess) -> None:
+    worker = psutil.Process(node.worker_pid())
+    works(node, "127.0.0.2")
+    # Somebody else in the process took the rest.
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (worker.num_fds() + 5, FILES))
+    try:
+        with Crowd(node.url) as crowd:
+            crowd.come(300)
+            before = worker.cpu_times()
+            time.sleep(2.0)
+            after = worker.cpu_times()
+            assert (after.user + after.system) - (before.user + before.system) < 1.0
+    finally:
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (FILES, FILES))
+    works(node, "127.0.0.2")
+    assert node.worker_pid() == worker.pid
