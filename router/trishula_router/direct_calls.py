@@ -101,6 +101,10 @@ class DirectCalls:
         dealer.processCall, dealer.processCancel = process_call, process_cancel
         return True
 
+    def is_open(self, session: int, request: int) -> bool:
+        """Whether that call of a session is not answered."""
+        return (session, request) in self._open
+
     def open_of(self, session: int) -> int:
         """How many calls of a session are not answered."""
         return self._count.get(session, 0)

@@ -27,7 +27,7 @@ from typing import Any
 from autobahn import util
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import message, serializer, websocket
-from autobahn.wamp.exception import ApplicationError, ProtocolError
+from autobahn.wamp.exception import ApplicationError, ProtocolError, SerializationError
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from autobahn.wamp.types import (
     CallDetails,
@@ -53,6 +53,7 @@ from trishula.texts import show_value
 from trishula_router.addresses import Proxies, address_in
 from trishula_router.agents_file import KEPT_FILE, AgentsFileError
 from trishula_router.answers import guard_answers
+from trishula_router.asking import Asking
 from trishula_router.connections import Connections, accept_few, guard_connections
 from trishula_router.decoding import values_for
 from trishula_router.direct_authorizer import Authorize, answer_directly
@@ -256,6 +257,16 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         requests = Requests(node.quotas, (AGENT_ROLE, OPERATOR_ROLE), message, direct.open_of, node.exceeded)
         if not requests.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected: any agent can fill this node's memory")
+        asking = Asking(
+            message,
+            util.id,
+            protocol_error=ProtocolError,
+            unwritable=SerializationError,
+            forwards=(LINK_ROLE,),
+            is_open=direct.is_open,
+        )
+        if not asking.install(self._transport):
+            log.warn("this Crossbar is built otherwise than expected: some requests get no answer, or stay behind")
         most_values = values_for(config.limits.payload_bytes, config.limits.batch_messages)
         retained = Retained(
             node.quotas,

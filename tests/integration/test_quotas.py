@@ -165,7 +165,9 @@ def test_fetches_that_wait_are_bounded_over_all_sessions(node: NodeProcess) -> N
             if of >= 4:
                 assert answers_to(eve, FETCHES) == {"fetches_exceeded": FETCHES}
             else:
-                eve.call(uris.DIRECTORY_LIST)
+                # With an id of its own: those of the fetches are in use.
+                eve.send([CALL, FETCHES + 1, {}, uris.DIRECTORY_LIST])
+                assert eve.receive()[:2] == [50, FETCHES + 1]
 
 
 def test_a_caller_who_leaves_leaves_nothing_with_its_callee(node: NodeProcess) -> None:
