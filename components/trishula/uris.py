@@ -152,7 +152,7 @@ presence?})`` → entries ``{agent, presence, since, node, capabilities, …}``;
 busy_until?, load?, progress?})`` → ``{received_at, answered_at, heartbeat_s?}``. ``heartbeat_s``, where a node has very
 many sessions: so often is enough from now on, and the agent isn't called stale for it. ``sent_at`` and ``busy_until``
 are by the agent's clock; the entry has ``busy_until`` by the node's, and in ``clock_skew_ms`` by how much the agent's
-clock is ahead. May be repeated: yes.
+clock is ahead. ``busy_until`` counts for a day at most. May be repeated: yes.
 
 Dead letters (caller: an operator): ``admin.dead.list({agent?, limit?, after?})`` → ``{letters: [{seq, from, id, to,
 type, reason, failures, attempts, dead_at, bytes}…], more}``; ``admin.dead.show(seq)`` → the letter with its

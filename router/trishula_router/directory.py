@@ -54,6 +54,9 @@ _SKEW_SAMPLES = 30
 #: look that was planned for a far day would be kept until then.
 _LOOK_WITHIN_MS = 60_000
 
+#: So long an agent is taken at its word that it is busy: one that says "for ever" and freezes must be called stale.
+_BUSY_MOST_MS = 86_400_000
+
 #: What of an agent is an instant.
 _INSTANTS = ("seen_at", "busy_until", "beat_at", "progress_at", "since")
 #: Beats of all agents a second, if there are so many that they would be more. Each takes a node 100 µs.
@@ -182,7 +185,7 @@ class Directory:
         if sent_at is not None:
             one.skews_ms = [*one.skews_ms[-_SKEW_SAMPLES + 1 :], sent_at - now]
             if busy_until is not None:
-                busy_until -= ahead_of(sent_at, now)
+                busy_until = min(busy_until - ahead_of(sent_at, now), now + _BUSY_MOST_MS)
         asked_s, paced_s = one.heartbeat_s or self._policy.heartbeat_s, self._paced_s()
         told_s = paced_s if paced_s > asked_s else None
         if one.instance is not None:

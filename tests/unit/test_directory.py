@@ -202,6 +202,13 @@ def test_who_beats_seldom_enough_by_itself_is_told_nothing(rig: Rig, monkeypatch
 # -- busy and progress -------------------------------------------------------------------------------------------------
 
 
+def test_nobody_is_busy_for_ever(rig: Rig) -> None:
+    """Who says so and freezes is called stale after a day."""
+    agni = rig.join("agni")
+    beat(rig, agni, busy_until=2**53 - 1)
+    assert entry(rig, agni, "agni")["busy_until"] == START_MS + 86_400_000
+
+
 def test_who_is_busy_until_then_is_not_stale_before(rig: Rig, dc: int) -> None:
     agni = agent(rig)
     beat(rig, agni, busy_until=rig.now() + 600_000, state="busy")

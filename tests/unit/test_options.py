@@ -36,7 +36,7 @@ def test_the_state_alone_is_enough_and_the_rest_has_defaults() -> None:
         node="single",
         state_dir=Path("/srv/trishula/data"),
         agents_file=Path("/srv/trishula/data/agents.json"),
-        limits=Limits(2**20, 100_000, 256 * 2**20, 8 * 2**30, 1024, 50_000.0, 100_000, 10.0, 100, 1000.0, 5000, 100),
+        limits=Limits(2**20, 100_000, 256 * 2**20, 8 * 2**30, 1024, 30_000.0, 60_000, 10.0, 100, 1000.0, 5000, 100),
         delivery=DeliveryPolicy(64, 60.0, 5, Backoff(1.0, 2.0, 300.0), 7 * 86_400_000, 300.0),
         presence=PresencePolicy(10.0, 30.0),
     )
