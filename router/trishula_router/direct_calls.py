@@ -31,8 +31,9 @@ log = Logger()
 #: (caller, positional arguments, keyword arguments) → result; it raises nothing but :class:`TrishulaError`.
 Serve = Callable[[Caller, Sequence[Any], Mapping[str, Any]], Awaitable[Any]]
 
-#: What a disk takes within some tenths of a second; more only waits in memory. A call that is larger is taken alone.
-HELD_AT_BYTES = 16 * 1024 * 1024
+#: What a disk takes within some ms: what others send is committed with it, and waits as long. Beyond it the next call
+#: of that agent is read when one is answered; a call that is larger is taken all the same.
+HELD_AT_BYTES = 1024 * 1024
 
 _CANCELED = "wamp.error.canceled"
 
