@@ -23,6 +23,7 @@ from tests.support.nodes import Rig
 from tests.support.pair import Nodes
 from tests.support.stores import result_of
 from trishula import uris
+from trishula_router.shares import Sum
 from trishula_router.store.interface import Store
 from trishula_router.store.memory import MemoryStore
 
@@ -139,6 +140,7 @@ class World:
         assert not [one for one, count in (*out.items(), *keepers.items()) if count > 1]
         for rig in self.nodes.rigs.values():
             assert in_memory(rig) == in_store(rig)
+            assert shares_in_memory(rig) == shares_in_store(rig)
 
     def finish(self) -> None:
         self.nodes.heal()
@@ -160,11 +162,24 @@ class World:
         assert set(ended.values()) <= {"done", "dead"}
         for rig in self.nodes.rigs.values():
             assert rig.node.mailroom.totals() == (0, 0)
+            assert rig.node.mailroom.shares.by_agent() == {}
+            assert rig.node.mailroom.shares.total == Sum()
 
 
 def in_memory(rig: Rig) -> dict[str, int]:
     boxes = rig.node.mailroom._mailboxes.values()
     return {box.address: box.open_messages for box in boxes if box.open_messages}
+
+
+def shares_in_memory(rig: Rig) -> dict[str, dict[str, tuple[int, int]]]:
+    """Who has how much open, by mailbox: (messages, bytes)."""
+    boxes = rig.node.mailroom.shares._mailboxes.items()
+    return {name: {who: (one.messages, one.size_bytes) for who, one in box.items()} for name, box in boxes}
+
+
+def shares_in_store(rig: Rig) -> dict[str, dict[str, tuple[int, int]]]:
+    boxes = result_of(rig.store.open_mailboxes()).items()
+    return {name: {who: (one.messages, one.size_bytes) for who, one in box.senders.items()} for name, box in boxes}
 
 
 def in_store(rig: Rig) -> dict[str, int]:
