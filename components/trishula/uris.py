@@ -37,6 +37,11 @@ pings it in turn, best when it has heard nothing for 1.5 s. Who is connected has
 ``limits.connection_queue`` (16 MiB) waits the connection is ended, with code 1008 and a reason; a quarter of that is
 what is delivered without an ack, but for one message more.
 
+What a session has open is bounded too, and what goes beyond is refused with an ERROR to that request:
+``…subscriptions_exceeded`` (``limits.subscriptions``), ``…registrations_exceeded``, ``…calls_exceeded`` (calls that
+nobody has answered, of the caller or owed by the callee), ``…fetches_exceeded``, ``…instances_exceeded``, and
+``…retained_exceeded`` for a PUBLISH with ``retain``. A name has at most 512 characters.
+
 Mailbox (caller: any agent; each acts only for its own mailboxes):
 
 ``mailbox.send([message…], {copies?, sent_at?})`` → ``[receipt…]``
