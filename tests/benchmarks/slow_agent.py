@@ -15,7 +15,7 @@ each of them the bench measures others at 3 × 100 messages a second (one way, f
 
 Two things are to be kept apart. *Being offered to* costs everybody, whoever it is for: the sender, the node and the
 bench share few processors. So ``slow`` is to be compared with ``healthy``, which differs in nothing but the acks. And
-*what is stuck*: the mailbox of the slow agent fills up to ``limits.mailbox_messages`` (100,000), what comes then is
+*what is stuck*: the mailbox of the slow agent fills up to its sender's share of it (45,000), what comes then is
 refused with a time to try again, and the sender, a plain one, does not. So phases are told apart by that too: ``slow``
 while it fills and when it is full, ``alone`` and ``healthy`` before anything is stuck and beside all of it. What the
 stuck messages themselves cost, ``alone`` before and after tells.
