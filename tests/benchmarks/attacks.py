@@ -542,7 +542,7 @@ def main(names: list[str], seconds: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="attacks; all of them by default")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each attack")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each attack")
     parser.add_argument("--attack", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--load", help=argparse.SUPPRESS)
     said = parser.parse_args()
