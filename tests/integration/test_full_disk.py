@@ -37,7 +37,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 def made(disk: Path) -> NodeProcess:
     config = json.loads(SHIPPED.read_text())
-    config["workers"][0]["components"][0]["extra"]["limits"] = {"mailbox": "1 GiB"}
+    config["workers"][0]["components"][0]["extra"]["limits"] = {"mailbox": "1 GiB", "mailbox_share": 1.0}
     file = disk / "node.json"
     file.write_text(json.dumps(config))
     node = NodeProcess(disk / "state", config=file)
