@@ -131,7 +131,7 @@ def deaf_to_small_events(of: Attacker) -> None:
 
 def deaf_caller(of: Attacker) -> None:
     """Calls whose answers nobody reads."""
-    calls = frame(CALL, 1, {}, uris.DIRECTORY_LIST) * 200
+    calls = b"".join(frame(CALL, number, {}, uris.DIRECTORY_LIST) for number in range(1, 1001))
 
     def work() -> None:
         with of.session(receive_bytes=4096) as client:
@@ -154,7 +154,7 @@ def deaf_inbox(of: Attacker) -> None:
                     {"type": "STATUS", "id": os.urandom(8).hex(), "to": f"{EVE}/{name}", "payload": "x" * 60_000}
                     for _ in range(16)
                 ]
-                client.send([CALL, 1, {}, uris.MAILBOX_SEND, [wires]])
+                client.begin(CALL, uris.MAILBOX_SEND, [wires])
 
     of.many(10, work)
 
@@ -205,7 +205,7 @@ def calls_without_answer(of: Attacker) -> None:
 
 def calls(of: Attacker) -> None:
     """Calls as fast as the node takes them, from twenty sessions."""
-    block = frame(CALL, 1, {}, uris.DIRECTORY_LIST) * 10_000
+    block = b"".join(frame(CALL, number, {}, uris.DIRECTORY_LIST) for number in range(1, 10_001))
 
     def work() -> None:
         with of.session() as client:
@@ -290,7 +290,7 @@ def sends(of: Attacker, to: str, **more: Any) -> None:
                     {"type": "STATUS", "id": os.urandom(8).hex(), "to": to, "payload": "x" * 4000, **more}
                     for _ in range(128)
                 ]
-                client.send([CALL, 1, {}, uris.MAILBOX_SEND, [wires]])
+                client.begin(CALL, uris.MAILBOX_SEND, [wires])
 
     of.many(3, work)
 
@@ -311,7 +311,7 @@ def large_sends(of: Attacker) -> None:
             keep(client)
             while of.goes_on():
                 wire = {"type": "STATUS", "id": os.urandom(8).hex(), "to": VICTIM, "payload": "x" * (MIB - 10)}
-                client.send([CALL, 1, {}, uris.MAILBOX_SEND, [[wire]]])
+                client.begin(CALL, uris.MAILBOX_SEND, [[wire]])
 
     of.many(8, work)
 
@@ -437,7 +437,7 @@ def load(url: str) -> None:
                     sent_s = float(one["message"]["payload"])
                     print(f"{sent_s} {(now_s - sent_s) * 1000}", flush=True)
                 tokens = [one["token"] for one in answer[4][0]]
-                taker.send([CALL, 1, {}, uris.MAILBOX_ACK, [tokens]])
+                taker.begin(CALL, uris.MAILBOX_ACK, [tokens])
 
         threading.Thread(target=take, daemon=True).start()
         due_s = time.monotonic()

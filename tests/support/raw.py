@@ -133,10 +133,13 @@ class RawClient:
         assert welcome[0] == 2, welcome
         self.session = welcome[1]
 
+    def begin(self, kind: int, *rest: Any) -> None:
+        """Send a request and don't wait for its answer."""
+        self.send([kind, next(self._requests), {}, *rest])
+
     def ask(self, kind: int, *rest: Any) -> list[Any]:
         """Send a request with an answer; events in between are dropped."""
-        number = next(self._requests)
-        self.send([kind, number, {}, *rest])
+        self.begin(kind, *rest)
         while True:
             answer = self.receive()
             if answer[0] == 8:
