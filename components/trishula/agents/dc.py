@@ -130,17 +130,33 @@ def build(*, console: Console | None = None, **options: Any) -> Agent:
         return {"reports": reports, "summary": summary}
 
     under_way: asyncio.Task[dict[str, Any]] | None = None
+    queued: asyncio.Task[dict[str, Any]] | None = None
+
+    async def round_after(one: asyncio.Task[dict[str, Any]] | None, timeout_s: float) -> dict[str, Any]:
+        nonlocal under_way, queued
+        if one is not None:
+            await asyncio.wait([one])
+            under_way, queued = queued, None
+        return await round_of(timeout_s)
 
     @agent.procedure()
     async def collect(timeout_s: float = _TIMEOUT_S) -> dict[str, Any]:
-        """A round, or the one that is under way: each asks everybody. Returns the reports and the summary."""
-        nonlocal under_way
+        """A round that begins from now on: everybody is asked. Returns the reports and the summary.
+
+        There is one round at a time, however many ask for one: those who ask while it is under way share the next one,
+        for whom it began too early.
+        """
+        nonlocal under_way, queued
         if not 0 < timeout_s <= _MAX_TIMEOUT_S:
             raise ArgumentInvalid(f"timeout_s is {timeout_s}; it must be over 0 and at most {_MAX_TIMEOUT_S:g} seconds")
-        if under_way is None or under_way.done():
-            under_way = asyncio.ensure_future(round_of(timeout_s))
+        if queued is not None:
+            mine = queued
+        elif under_way is None or under_way.done():
+            mine = under_way = asyncio.ensure_future(round_after(None, timeout_s))
+        else:
+            mine = queued = asyncio.ensure_future(round_after(under_way, timeout_s))
         # Whoever gives up ends it for nobody else.
-        return await asyncio.shield(under_way)
+        return await asyncio.shield(mine)
 
     @agent.on_start
     async def first_round() -> None:
