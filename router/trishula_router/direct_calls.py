@@ -33,7 +33,7 @@ Serve = Callable[[Caller, Sequence[Any], Mapping[str, Any]], Awaitable[Any]]
 
 #: What a disk takes within some ms: what others send is committed with it, and waits as long. Beyond it the next call
 #: of that agent is read when one is answered; a call that is larger is taken all the same.
-HELD_AT_BYTES = 1024 * 1024
+HELD_AT_BYTES = 512 * 1024
 
 _CANCELED = "wamp.error.canceled"
 

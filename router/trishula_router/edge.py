@@ -281,7 +281,12 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         else:
             log.warn("this Crossbar is built otherwise than expected: retained events have no bound")
         if not guard_frames(
-            websocket.WampWebSocketServerProtocol, serializer, self._sweeper.passed, most_values=most_values
+            websocket.WampWebSocketServerProtocol,
+            serializer,
+            self._sweeper.passed,
+            most_values=most_values,
+            seconds=time.monotonic,
+            read=lambda connection, took_s: connection.frame_took(took_s),
         ):
             log.warn(
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"

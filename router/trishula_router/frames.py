@@ -57,6 +57,8 @@ def guard_frames(
     came: Callable[[int], object] = lambda size_bytes: None,
     *,
     most_values: int = _MOST_VALUES,
+    seconds: Callable[[], float] = lambda: 0.0,
+    read: Callable[[Any, float], object] = lambda connection, took_s: None,
 ) -> bool:
     """Have the frames of this process' WebSocket connections read and written as this module says.
 
@@ -65,6 +67,8 @@ def guard_frames(
         serializer: Autobahn's module of serializers.
         came: told of each frame that came in, after it was handled: its bytes.
         most_values: how many values a frame may hold; never fewer than by our own limits.
+        seconds: a clock for spans.
+        read: told of each large frame's connection how long it took to read, before it is handled.
 
     Returns:
         Whether Autobahn is as expected; if not, nothing was changed.
@@ -80,14 +84,21 @@ def guard_frames(
 
     def on_message(connection: Any, payload: bytes, is_binary: bool) -> None:
         if len(payload) <= _LARGE_BYTES:
-            _read(connection, payload, is_binary, serializer.ProtocolError)
+            _read(connection, payload, is_binary, serializer.ProtocolError, _nothing)
         else:
             # Autobahn still has it in the pieces in which it came.
             connection.message_data = None
             was_collecting = gc.isenabled()
             gc.disable()
+            began_s = seconds()
             try:
-                _read(connection, payload, is_binary, serializer.ProtocolError)
+                _read(
+                    connection,
+                    payload,
+                    is_binary,
+                    serializer.ProtocolError,
+                    lambda: read(connection, seconds() - began_s),
+                )
             finally:
                 if was_collecting:
                     gc.enable()
@@ -134,13 +145,26 @@ def _readers(serializer: Any, most_values: int) -> dict[str, Callable[..., Any]]
     return readers
 
 
-def _read(connection: Any, payload: bytes, is_binary: bool, protocol_error: type[Exception]) -> None:
+def _nothing() -> None:
+    """A small frame is read in no time."""
+
+
+def _read(
+    connection: Any,
+    payload: bytes,
+    is_binary: bool,
+    protocol_error: type[Exception],
+    read: Callable[[], object],
+) -> None:
     """One frame of a connection: what WebSocket carried."""
     try:
         session = connection._session
         if session is not None and session._session_id is None:
             _check_greeting(connection, payload)
-        messages = connection._serializer.unserialize(payload, is_binary)
+        try:
+            messages = connection._serializer.unserialize(payload, is_binary)
+        finally:
+            read()
         for message in messages:
             # It may have ended by the message before.
             if connection._session is not None:

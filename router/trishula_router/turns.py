@@ -12,7 +12,9 @@ before what waits, by the same slices: a session that ends with a thousand subsc
 three thousand of them in one go.
 
 An agent may be *held*: then nothing further of it is read until it is let go. That is how whoever hands in more than
-can be worked off at once is slowed down, instead of being refused.
+can be worked off at once is slowed down, instead of being refused. And it *rests*, by itself, when reading one of its
+frames took long: a frame is read in one go, so that no slice can bound it, and only that they are seldom keeps the
+others' delays short.
 """
 
 from __future__ import annotations
@@ -61,6 +63,8 @@ class Turns:
         self._waiting: dict[str, deque[Line]] = {}
         self._parked: set[int] = set()
         self._held: set[str] = set()
+        # How many rests of each owner are not over.
+        self._resting: dict[str, int] = {}
         # Of each owner that worked lately: since when that counts, and how long it worked.
         self._worked: dict[str, tuple[float, float]] = {}
         self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
@@ -77,7 +81,7 @@ class Turns:
         since_s, worked_s = self._worked.get(owner, (now_s, 0.0))
         if now_s - since_s >= _WINDOW_S:
             since_s, worked_s = now_s, 0.0
-        if worked_s >= SLICE_S or owner in self._waiting or owner in self._held:
+        if worked_s >= SLICE_S or owner in self._waiting or self._is_stopped(owner):
             self._park(owner, line)
             return
         if self._work(owner, line, now_s + SLICE_S - worked_s):
@@ -102,6 +106,21 @@ class Turns:
             if owner in self._waiting:
                 self._plan()
 
+    def rest(self, owner: str, for_s: float) -> None:
+        """Read nothing more of an owner for so long."""
+        self._resting[owner] = self._resting.get(owner, 0) + 1
+        self._call_later(for_s, lambda: self._rested(owner))
+
+    def _rested(self, owner: str) -> None:
+        self._resting[owner] -= 1
+        if not self._resting[owner]:
+            del self._resting[owner]
+            if owner in self._waiting:
+                self._plan()
+
+    def _is_stopped(self, owner: str) -> bool:
+        return owner in self._held or owner in self._resting
+
     def is_held(self, owner: str) -> bool:
         """Whether nothing of an owner is read."""
         return owner in self._held
@@ -109,7 +128,7 @@ class Turns:
     def _work(self, owner: str, line: Line, until_s: float) -> bool:
         """Handle what came on a line, until then; whether something is left."""
         while line.advance():
-            if self._seconds() >= until_s or owner in self._held:
+            if self._seconds() >= until_s or self._is_stopped(owner):
                 return True
         return False
 
@@ -137,18 +156,18 @@ class Turns:
                 break
         else:
             self._serve(until_s)
-        if self._jobs or any(owner not in self._held for owner in self._waiting):
+        if self._jobs or not all(map(self._is_stopped, self._waiting)):
             self._plan()
 
     def _serve(self, until_s: float) -> None:
         for owner in list(self._waiting):
-            if owner in self._held:
+            if self._is_stopped(owner):
                 continue
             # Behind the others, for the next round.
             lines = self._waiting.pop(owner)
             self._waiting[owner] = lines
             began_s = self._seconds()
-            while lines and owner not in self._held and self._seconds() < until_s:
+            while lines and not self._is_stopped(owner) and self._seconds() < until_s:
                 self._serve_line(owner, lines, until_s)
             # It has had its turn; what it sends now waits for the next one.
             self._worked[owner] = began_s, SLICE_S

@@ -72,6 +72,27 @@ def test_who_sends_a_great_deal_at_once_does_not_keep_the_node_to_itself(node: N
         assert max(taken() for _ in range(3)) < sessions * each * 3 / 4
 
 
+def test_who_sends_what_takes_long_to_read_is_read_seldom(node: NodeProcess) -> None:
+    # 250,000 keys take a node some 100 ms, in one go.
+    heavy: dict[str, list[int]] = {f"k{number}": [] for number in range(250_000)}
+    with session(node, "eve") as eve, session(node, "boss") as boss:
+        keep(eve)
+
+        def heard() -> int:
+            (entry,) = [one for one in boss.call(uris.DIRECTORY_LIST) if one["agent"] == "eve"]
+            return int(entry["last_seen_at"])
+
+        before = heard()
+        burst(eve, [frame(CALL, number, {}, uris.DIRECTORY_LIST, [heavy]) for number in range(1, 4)])
+        while (first := heard()) == before:
+            pass
+        # Between its first one and the next there is time for whatever others want.
+        count = 0
+        while heard() == first:
+            count += 1
+        assert count > 500
+
+
 @pytest.mark.parametrize(("agents", "limit"), [(["eve"], "agent_queue"), (["eve", "dc", "agni"], "queues")])
 def test_many_that_read_nothing_are_bounded_together(node: NodeProcess, agents: list[str], limit: str) -> None:
     topic, event = uris.topic_of("eve", "news"), "x" * 60_000

@@ -124,6 +124,41 @@ def test_who_is_held_is_not_read_until_it_is_let_go(world: World) -> None:
     assert (line.frames, line.is_read) == (0, True)
 
 
+def test_who_rests_is_not_read_until_all_its_rests_are_over(world: World) -> None:
+    line, other = Line(world, "eve"), Line(world, "agni")
+    world.turns.rest("eve", 1.0)
+    world.turns.rest("eve", 2.0)
+    first, second = world.later
+    line.send(3)
+    other.send(1)
+    world.later = [job for job in world.later if job not in (first, second)]
+    world.run()
+    assert world.done == ["agni"]
+    assert not line.is_read
+    first()
+    world.run()
+    assert world.done == ["agni"]
+    second()
+    world.run()
+    assert world.done == ["agni", "eve", "eve", "eve"]
+    assert line.is_read
+
+
+def test_a_rest_that_begins_with_a_frame_ends_what_comes_behind_it(world: World) -> None:
+    class Heavy(Line):
+        def advance(self) -> bool:
+            if self.frames == 3:
+                world.turns.rest("eve", 5.0)
+            return super().advance()
+
+    line = Heavy(world, "eve")
+    line.send(3)
+    assert world.done == ["eve"]
+    assert not line.is_read
+    world.run()
+    assert world.done == ["eve"] * 3
+
+
 def test_what_was_put_off_comes_before_what_waits_and_by_slices_too(world: World) -> None:
     line = Line(world, "dc")
     line.send(20)
