@@ -75,12 +75,12 @@ def test_a_killed_drill_leaves_no_process(tmp_path: Path) -> None:
         assert directory.exists()
         family = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
-        process.communicate(timeout=60.0)
+        out, err = process.communicate(timeout=60.0)
     finally:
         if process.poll() is None:
             process.kill()
             process.communicate()
-    assert process.returncode == 128 + 15
+    assert process.returncode == 128 + 15, out + err
     assert psutil.wait_procs(family, timeout=5.0)[1] == []
     assert list(tmp_path.iterdir()) == []
 

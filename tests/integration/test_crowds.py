@@ -106,7 +106,8 @@ def test_the_strangers_of_one_address_go_before_those_of_others(node: NodeProces
             time.sleep(0.05)
         assert loud.still_open() <= 400
         assert quiet.still_open() == 20
-        assert "limits.strangers_per_address allows" in node.wait_log("connections that had not joined were ended")
+        # Which bound the last one met, those of one address or of all, is chance; that they were ended is told.
+        node.wait_log("connections that had not joined were ended")
 
 
 def test_a_node_that_has_no_descriptors_left_neither_ends_nor_turns_in_circles(node: NodeProcess) -> None:
