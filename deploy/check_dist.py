@@ -24,6 +24,7 @@ NAME = "trishula-bus"
 PACKAGES = {
     "components/trishula": "trishula",
     "router/trishula_router": "trishula_router",
+    "router/trishula_drill": "trishula_drill",
     "config": "trishula_router/config",
 }
 DATA_SUFFIXES = {".sql", ".typed", ".json", ".html"}

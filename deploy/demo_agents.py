@@ -17,7 +17,7 @@ from trishula.agents import agni as sample_agni
 from trishula.agents import dc as sample_dc
 from trishula.agents import rushabdev as sample_rushabdev
 from trishula.awaiting import Pending
-from trishula_router.drill.history import Handled, History, Receipted, Sent, digest_of
+from trishula_drill.history import Handled, History, Receipted, Sent, digest_of
 
 __all__ = ["NAMES", "agni", "dc", "rushabdev"]
 

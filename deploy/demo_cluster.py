@@ -40,13 +40,13 @@ import trishula
 from trishula import uris
 from trishula.throwaway import ToolFailed, command, surroundings_of
 from trishula.units import show_duration
-from trishula_router.drill.autopsy import autopsies
-from trishula_router.drill.checker import Verdict, check
-from trishula_router.drill.command import ending_in_order
-from trishula_router.drill.figures import longest_pause_ms
-from trishula_router.drill.history import Event, Handled, Receipted, Sent, read_all
-from trishula_router.drill.linked import LinkedNodes, ask_status, make_tokens
-from trishula_router.drill.proxy import free_port
+from trishula_drill.autopsy import autopsies
+from trishula_drill.checker import Verdict, check
+from trishula_drill.command import ending_in_order
+from trishula_drill.figures import longest_pause_ms
+from trishula_drill.history import Event, Handled, Receipted, Sent, read_all
+from trishula_drill.linked import LinkedNodes, ask_status, make_tokens
+from trishula_drill.proxy import free_port
 
 PRIMARY, FAILOVER = NODES = ("agni", "rushabdev")
 #: The two servers prefer the node on their own machine, the laptop the primary.

@@ -1,6 +1,6 @@
 """A clock that tells instants as the wall clock does, and doesn't step when somebody sets that one.
 
-A node counts by it how long messages live (:mod:`trishula_router.clock` has the reasons), an agent how long it
+A node counts by it how long messages live (:mod:`trishula_router.clocks.clock` has the reasons), an agent how long it
 remembers what it has handled.
 
 A step may be a mistake that is made up for in a moment, or the clock may have been wrong until then: of a machine that

@@ -3,7 +3,8 @@
 The node goes on, and its log says why; except of a fault of the store. That one hits everything at once, several times
 a second, as long as it lasts: a full disk would be filled with tracebacks, and nobody would find the one line that
 matters. The store itself says when it begins to fail and when it works again
-(:class:`trishula_router.store.writer.Writer`), and who does wait, a sender or a receiver, is told with each refusal.
+(:class:`trishula_router.store.sqlite.writer.Writer`), and who does wait, a sender or a receiver, is told with each
+refusal.
 """
 
 from __future__ import annotations

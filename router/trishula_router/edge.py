@@ -51,38 +51,38 @@ from trishula.names import Address
 from trishula.surroundings import use_monotonic_timers
 from trishula.texts import show_value
 from trishula_router.addresses import Proxies, address_in
-from trishula_router.agents_file import KEPT_FILE, AgentsFileError
-from trishula_router.answers import guard_answers
-from trishula_router.asking import Asking
-from trishula_router.connections import Connections, accept_few, guard_connections
-from trishula_router.decoding import values_for
-from trishula_router.direct_authorizer import Authorize, answer_directly
-from trishula_router.direct_calls import DirectCalls, Serve
-from trishula_router.direct_events import DirectEvents
-from trishula_router.expulsion import expel
-from trishula_router.faults import ConfigError
-from trishula_router.frames import guard_frames
+from trishula_router.agents.file import KEPT_FILE, AgentsFileError
+from trishula_router.agents.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Principals
+from trishula_router.clocks.timeline import NOTE, Timeline
 from trishula_router.launcher import allow_files, descriptors_left
-from trishula_router.links.connecting import install
-from trishula_router.links.disclosing import guard_forwarding
-from trishula_router.links.offering import making_way, offer_names
-from trishula_router.links.proving import guard_peers
-from trishula_router.log_floods import guard_log
+from trishula_router.mail.settlement import News
+from trishula_router.mail.sweeping import Sweeper, give_back
 from trishula_router.node import Caller, Node, Verb
-from trishula_router.options import parse_options
-from trishula_router.peer_links import SILENT_S, PeerLinks
-from trishula_router.peering import KINDS
-from trishula_router.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Principals
+from trishula_router.peers.journal_exchange import KINDS
+from trishula_router.peers.peer_links import SILENT_S, PeerLinks
 from trishula_router.privacy import NotPrivate, check_directory, close_files, keep_private
-from trishula_router.requests import Requests
-from trishula_router.retained import Retained
-from trishula_router.settlement import News
+from trishula_router.settings.faults import ConfigError
+from trishula_router.settings.options import parse_options
 from trishula_router.store.interface import StoreError
-from trishula_router.store.sqlite import open_store
-from trishula_router.sweeping import Sweeper, give_back
-from trishula_router.timeline import NOTE, Timeline
-from trishula_router.turns import Turns, pace_meta_events
-from trishula_router.web_doors import guard_web
+from trishula_router.store.sqlite.store import open_store
+from trishula_router.upstream.answers import guard_answers
+from trishula_router.upstream.asking import Asking
+from trishula_router.upstream.connections import Connections, accept_few, guard_connections
+from trishula_router.upstream.decoding import values_for
+from trishula_router.upstream.direct_authorizer import Authorize, answer_directly
+from trishula_router.upstream.direct_calls import DirectCalls, Serve
+from trishula_router.upstream.direct_events import DirectEvents
+from trishula_router.upstream.expulsion import expel
+from trishula_router.upstream.frames import guard_frames
+from trishula_router.upstream.link_client import install
+from trishula_router.upstream.link_disclosing import guard_forwarding
+from trishula_router.upstream.link_keys import guard_peers
+from trishula_router.upstream.link_offer import making_way, offer_names
+from trishula_router.upstream.log_floods import guard_log
+from trishula_router.upstream.requests import Requests
+from trishula_router.upstream.retained import Retained
+from trishula_router.upstream.turns import Turns, pace_meta_events
+from trishula_router.upstream.web_doors import guard_web
 
 __all__ = ["READY_FILE", "NodeSession"]
 

@@ -29,51 +29,51 @@ from trishula.errors import (
 )
 from trishula.names import Address, is_agent_name, is_capability
 from trishula_router.addresses import address_in, one_of
-from trishula_router.admission import Admission
-from trishula_router.arguments import token_of
-from trishula_router.audit import Audit
-from trishula_router.authenticator import Authenticator
-from trishula_router.authorizer import Authorizer, Denial
+from trishula_router.agents.admission import Admission
+from trishula_router.agents.authenticator import Authenticator
+from trishula_router.agents.authorizer import Authorizer, Denial
+from trishula_router.agents.directory import Directory, Seen
+from trishula_router.agents.guesses import Guesses
+from trishula_router.agents.instances import Instances
+from trishula_router.agents.joins import Joins
+from trishula_router.agents.principals import Principals
+from trishula_router.agents.quotas import Quota, Quotas
+from trishula_router.agents.refused_joins import RefusedJoins
+from trishula_router.agents.serving import Serving
+from trishula_router.agents.takeovers import Takeovers
+from trishula_router.agents.tokens import digest_of, owner_of
 from trishula_router.background import log_fault
-from trishula_router.clock import Clock, Timer
-from trishula_router.dead_letters import DeadLetters
-from trishula_router.delivery import Delivery, Outlet
-from trishula_router.departures import Departures
-from trishula_router.directory import Directory, Seen
-from trishula_router.guesses import Guesses
-from trishula_router.handover import Handover
-from trishula_router.inflow import Inflow
-from trishula_router.instances import Instances
-from trishula_router.intake import Intake
-from trishula_router.joins import Joins
-from trishula_router.journal import ORIGIN_SHIFT, Kind, is_own
-from trishula_router.link_records import LinkRecords
-from trishula_router.mailroom import Mailroom
-from trishula_router.neighbourhood import Neighbourhood
-from trishula_router.notices import Notices
-from trishula_router.options import NodeConfig
-from trishula_router.outcomes import Outcomes
-from trishula_router.peeking import Peeking
-from trishula_router.peering import HELLO, JOURNAL, PRESENCE, Peering, Unbelievable
-from trishula_router.principals import Principals
-from trishula_router.procedures import Caller, Procedures, Verb
-from trishula_router.quotas import Quota, Quotas
-from trishula_router.rates import Rate, Rates, Refusals
-from trishula_router.recalls import Recalls
-from trishula_router.receipts import Receipts
-from trishula_router.recipients import Recipients
-from trishula_router.refused_joins import RefusedJoins
-from trishula_router.replication import Replication
-from trishula_router.replies import Replies
-from trishula_router.retention import Retention
-from trishula_router.room import Room
-from trishula_router.serving import Serving
-from trishula_router.settlement import Settlement
+from trishula_router.clocks.clock import Clock, Timer
+from trishula_router.clocks.timekeeper import Timekeeper
+from trishula_router.clocks.timeline import Timeline
+from trishula_router.mail.audit import Audit
+from trishula_router.mail.dead_letters import DeadLetters
+from trishula_router.mail.delivery import Delivery, Outlet
+from trishula_router.mail.departures import Departures
+from trishula_router.mail.from_peers import Inflow
+from trishula_router.mail.handover import Handover
+from trishula_router.mail.intake import Intake
+from trishula_router.mail.mailroom import Mailroom
+from trishula_router.mail.notices import Notices
+from trishula_router.mail.outcomes import Outcomes
+from trishula_router.mail.peek import Peeking
+from trishula_router.mail.rates import Rate, Rates, Refusals
+from trishula_router.mail.recalls import Recalls
+from trishula_router.mail.receipts import Receipts
+from trishula_router.mail.recipients import Recipients
+from trishula_router.mail.replies import Replies
+from trishula_router.mail.retention import Retention
+from trishula_router.mail.room import Room
+from trishula_router.mail.settlement import Settlement
+from trishula_router.peers.journal_exchange import HELLO, JOURNAL, PRESENCE, Peering, Unbelievable
+from trishula_router.peers.journal_policy import Replication
+from trishula_router.peers.link_records import LinkRecords
+from trishula_router.peers.presence_exchange import Neighbourhood
+from trishula_router.settings.options import NodeConfig
 from trishula_router.store.interface import State, Store
-from trishula_router.takeovers import Takeovers
-from trishula_router.timekeeper import Timekeeper
-from trishula_router.timeline import Timeline
-from trishula_router.tokens import digest_of, owner_of
+from trishula_router.store.journal import ORIGIN_SHIFT, Kind, is_own
+from trishula_router.verbs.arguments import token_of
+from trishula_router.verbs.procedures import Caller, Procedures, Verb
 
 __all__ = ["Caller", "Node", "Router", "Verb"]
 

@@ -357,8 +357,8 @@ def register(state_dir: Path, size: int) -> Path:
     """Register the agents at once, as so many ``trishula token new`` would; the file with their tokens."""
     import secrets
 
-    from trishula_router.agents_file import AgentRecord, update_agents
-    from trishula_router.tokens import TokenRecord, digest_of, new_token
+    from trishula_router.agents.file import AgentRecord, update_agents
+    from trishula_router.agents.tokens import TokenRecord, digest_of, new_token
 
     tokens = {name_of(index): new_token(name_of(index), secrets.token_urlsafe) for index in range(size)}
     state_dir.mkdir(mode=0o700)

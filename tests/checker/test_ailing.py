@@ -11,14 +11,14 @@ import pytest
 
 from tests.support.node import environment
 from trishula.throwaway import ToolFailed
-from trishula_router.drill.dials import Dials
-from trishula_router.drill.rounds import run_drill
+from trishula_drill.dials import Dials
+from trishula_drill.rounds import run_drill
 
 DISK = """
 import sqlite3, sys
 from pathlib import Path
-from trishula_router.drill.ailing_disk import use_ailing_disk
-from trishula_router.drill.dials import Dials
+from trishula_drill.ailing_disk import use_ailing_disk
+from trishula_drill.dials import Dials
 
 dials = Dials(Path(sys.argv[1]) / "dials")
 use_ailing_disk(dials)
@@ -47,7 +47,7 @@ print(*[value for value, in database.execute("SELECT value FROM number ORDER BY 
 CLOCK = """
 import sys
 from pathlib import Path
-from trishula_router.drill.dials import Dials, use_stepping_clock
+from trishula_drill.dials import Dials, use_stepping_clock
 
 dials = Dials(Path(sys.argv[1]) / "dials")
 use_stepping_clock(dials)

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trishula_router.drill.checker import Final, Stored, Verdict, check
-from trishula_router.drill.cluster_faults import BUSIEST, CLUSTER_DRILLS, LINK, NODES, cluster_schedule
-from trishula_router.drill.figures import delays_ms, gaps_ms, longest_pause_ms
-from trishula_router.drill.history import (
+from trishula_drill.checker import Final, Stored, Verdict, check
+from trishula_drill.cluster_faults import BUSIEST, CLUSTER_DRILLS, LINK, NODES, cluster_schedule
+from trishula_drill.figures import delays_ms, gaps_ms, longest_pause_ms
+from trishula_drill.history import (
     Delivered,
     Ended,
     Event,

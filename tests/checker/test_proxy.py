@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from trishula_router.drill.faults import ALL, DRILLS, NETWORK, Cast, Kind, schedule
-from trishula_router.drill.proxy import Network, Proxy, Toxic, free_port
+from trishula_drill.faults import ALL, DRILLS, NETWORK, Cast, Kind, schedule
+from trishula_drill.proxy import Network, Proxy, Toxic, free_port
 
 CAST = Cast(("dc",), ("agni", "script"))
 

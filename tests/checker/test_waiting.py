@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from trishula.throwaway import ToolFailed
-from trishula_router.drill import stage
-from trishula_router.drill.report import Report
-from trishula_router.drill.stage import Stage
+from trishula_drill import stage
+from trishula_drill.report import Report
+from trishula_drill.stage import Stage
 
 
 class Looks:

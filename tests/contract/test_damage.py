@@ -15,10 +15,10 @@ import pytest
 
 from tests.support.stores import ReactorQueue, open_sqlite
 from tests.support.subjects import InSqlite, append, draft, flipped
-from trishula_router.journal import Damage
 from trishula_router.store.interface import State, StoreError
-from trishula_router.store.operations import verify_file
-from trishula_router.store.sqlite import FILE_NAME
+from trishula_router.store.journal import Damage
+from trishula_router.store.sqlite.files import verify_file
+from trishula_router.store.sqlite.store import FILE_NAME
 
 PAGE = 4096
 

@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from tests.support.subjects import InSqlite, Subject, append, draft, fill, is_sound, kinds, open_ids, state_of
 from trishula.errors import StorageFailed, StorageFull
-from trishula_router.options import RetentionPolicy
-from trishula_router.retention import Retention
+from trishula_router.mail.retention import Retention
+from trishula_router.settings.options import RetentionPolicy
 from trishula_router.store.interface import Accepted, Forgotten, State
-from trishula_router.store.sqlite import FILE_NAME
+from trishula_router.store.sqlite.store import FILE_NAME
 
 DAY_MS = 86_400_000
 MIB = 1024 * 1024

@@ -16,13 +16,13 @@ import pytest
 from tests.support.node import environment
 from tests.support.stores import ReactorQueue, open_sqlite
 from tests.support.subjects import InSqlite, append, draft, open_ids
-from trishula_router.store.holding import FILE_NAME, STARTED_BY, Hold, StoreHeld, holder_of
 from trishula_router.store.interface import StoreError
+from trishula_router.store.sqlite.holding import FILE_NAME, STARTED_BY, Hold, StoreHeld, holder_of
 
 HOLDING = """
     import sys, time
     from pathlib import Path
-    from trishula_router.store.holding import Hold
+    from trishula_router.store.sqlite.holding import Hold
     hold = Hold(Path(sys.argv[1]), "crossbar start")
     print("held", flush=True)
     time.sleep(600)

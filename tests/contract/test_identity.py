@@ -22,12 +22,12 @@ from tests.support.subjects import (
     run,
     state_of,
 )
-from trishula_router.journal import GENESIS, digest_of
 from trishula_router.store.identity import content_digest
 from trishula_router.store.interface import Accepted, Draft, Earlier, State
-from trishula_router.store.migrate import SCHEMA_DIRECTORY
-from trishula_router.store.operations import back_up, restore, verify_file
-from trishula_router.store.sqlite import FILE_NAME
+from trishula_router.store.journal import GENESIS, digest_of
+from trishula_router.store.sqlite.files import back_up, restore, verify_file
+from trishula_router.store.sqlite.migrate import SCHEMA_DIRECTORY
+from trishula_router.store.sqlite.store import FILE_NAME
 
 
 def message(

@@ -29,8 +29,8 @@ from tests.support.subjects import (
     told,
 )
 from trishula_router.store.interface import MailboxSize, OpenSize, State, StoredMessage
-from trishula_router.store.operations import back_up, restore, verify_file
-from trishula_router.store.sqlite import FILE_NAME
+from trishula_router.store.sqlite.files import back_up, restore, verify_file
+from trishula_router.store.sqlite.store import FILE_NAME
 
 DEPLOY = "capability:deploy"
 

@@ -14,7 +14,7 @@ from tests.support.logs import Logged, logged
 from tests.support.subjects import InSqlite, append, draft, is_sound, one, open_ids
 from trishula.errors import StorageFailed
 from trishula_router.store.interface import State
-from trishula_router.store.sqlite import FILE_NAME
+from trishula_router.store.sqlite.store import FILE_NAME
 
 __all__ = ["logged"]
 

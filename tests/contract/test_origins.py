@@ -34,16 +34,16 @@ from tests.support.subjects import (
 )
 from trishula.errors import StorageFull
 from trishula.message import DEFAULT_TTL_MS
-from trishula_router.journal import GENESIS, Kind, digest_of
-from trishula_router.store import recent
-from trishula_router.store.copies import JournalForked, Origin
-from trishula_router.store.extracting import read_run
 from trishula_router.store.facts import accepted_facts
 from trishula_router.store.interface import Accepted, Copied, MailboxSize, OpenSize, Return, State
-from trishula_router.store.migrate import SCHEMA_DIRECTORY
-from trishula_router.store.operations import back_up, restore, verify_file
+from trishula_router.store.journal import GENESIS, Kind, digest_of
 from trishula_router.store.origins import read_numbering
-from trishula_router.store.sqlite import FILE_NAME, open_store
+from trishula_router.store.runs import JournalForked, Origin
+from trishula_router.store.sqlite import recent_runs
+from trishula_router.store.sqlite.files import back_up, restore, verify_file
+from trishula_router.store.sqlite.migrate import SCHEMA_DIRECTORY
+from trishula_router.store.sqlite.read_runs import read_run
+from trishula_router.store.sqlite.store import FILE_NAME, open_store
 
 
 @pytest.fixture(params=[*KINDS, "with peers"])
@@ -486,7 +486,7 @@ def test_a_run_from_memory_is_that_from_the_file(
     tmp_path: Path, agni: Peer, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # However slow the machine is.
-    monkeypatch.setattr(recent, "FRESH_S", 1e9)
+    monkeypatch.setattr(recent_runs, "FRESH_S", 1e9)
     chance = random.Random(seed)
     here = InSqlite(tmp_path, node="rush")
     here.store.on_advance(lambda: None)

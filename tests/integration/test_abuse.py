@@ -35,7 +35,7 @@ from tests.support.reactor import on_reactor
 from tests.support.siege import ATTACKERS, Siege, abuse, check_error, error_of, example, in_thread, message, register
 from trishula import uris
 from trishula.payload import PAYLOAD_DEPTH_LIMIT
-from trishula_router.procedures import Procedures
+from trishula_router.verbs.procedures import Procedures
 
 pytestmark = [
     pytest.mark.node,

@@ -22,7 +22,7 @@ from tests.support.reactor import on_reactor
 from tests.support.sessions import session
 from trishula import uris
 from trishula.names import Address
-from trishula_router.agents_file import update_agents
+from trishula_router.agents.file import update_agents
 
 pytestmark = pytest.mark.node
 

@@ -33,8 +33,8 @@ from trishula.message import Message
 from trishula.outbox import Receipt
 from trishula.settings import Settings
 from trishula.surroundings import real
-from trishula_router.drill.faults import Kind
-from trishula_router.drill.proxy import Network, Toxic, free_port
+from trishula_drill.faults import Kind
+from trishula_drill.proxy import Network, Toxic, free_port
 
 pytestmark = pytest.mark.node
 

@@ -31,10 +31,10 @@ from tests.support.peers import (
 from tests.support.plain import join
 from tests.support.reactor import on_reactor
 from trishula import uris
-from trishula_router.config_check import read_config_file
-from trishula_router.effective import listener_of, render_config
-from trishula_router.links.proofs import CONNECTOR, LISTENER, Ends
-from trishula_router.node_key import read_public_key
+from trishula_router.settings.check import read_config_file
+from trishula_router.settings.crossbar_config import listener_of, render_config
+from trishula_router.settings.node_key import read_public_key
+from trishula_router.upstream.link_proofs import CONNECTOR, LISTENER, Ends
 
 pytestmark = pytest.mark.node
 

@@ -24,9 +24,9 @@ from tests.support.reactor import on_reactor
 from trishula import uris
 from trishula.backoff import Backoff
 from trishula.errors import OutcomeUnknown
-from trishula_router.drill.faults import Kind
-from trishula_router.drill.proxy import Network, Proxy, Toxic
-from trishula_router.links import connecting
+from trishula_drill.faults import Kind
+from trishula_drill.proxy import Network, Proxy, Toxic
+from trishula_router.upstream import link_client
 
 pytestmark = pytest.mark.node
 
@@ -431,8 +431,8 @@ async def test_a_peer_that_takes_the_connection_and_says_nothing_is_left_and_tri
 ) -> None:
     from twisted.internet import reactor
 
-    monkeypatch.setattr(connecting, "STEP_WITHIN_S", 0.3)
-    monkeypatch.setattr(connecting, "RETRY", Backoff(first_s=0.05, factor=1.0, cap_s=0.05, jitter=0.0))
+    monkeypatch.setattr(link_client, "STEP_WITHIN_S", 0.3)
+    monkeypatch.setattr(link_client, "RETRY", Backoff(first_s=0.05, factor=1.0, cap_s=0.05, jitter=0.0))
     clock = cast(Any, reactor)
     factory = WebSocketServerFactory(protocols=["wamp.2.msgpack"])
     factory.protocol, factory.taken = Mute, []
@@ -449,7 +449,7 @@ async def test_a_peer_that_takes_the_connection_and_says_nothing_is_left_and_tri
     told: list[bool] = []
     transport = {"endpoint": {}, "url": f"ws://127.0.0.1:{port}"}
     records: Any = SimpleNamespace()
-    client = connecting.LinkClient("agni", "realm1", transport, cast(Any, host), records, told.append, random.random)
+    client = link_client.LinkClient("agni", "realm1", transport, cast(Any, host), records, told.append, random.random)
     troubles: list[str] = []
     monkeypatch.setattr(client, "trouble", troubles.append)
     client.start()

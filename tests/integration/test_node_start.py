@@ -20,8 +20,8 @@ import pytest
 
 from tests.support.node import NodeDied, NodeProcess, environment, is_alive
 from trishula.cli.exits import Exit
-from trishula_router.config_check import read_config_file
-from trishula_router.effective import options_of, render_config
+from trishula_router.settings.check import read_config_file
+from trishula_router.settings.crossbar_config import options_of, render_config
 
 pytestmark = pytest.mark.node
 

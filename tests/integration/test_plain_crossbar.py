@@ -16,8 +16,8 @@ from tests.support.plain import PROBE, join
 from tests.support.reactor import on_reactor
 from trishula import uris
 from trishula_router.commands.supervisor import free_port, upgrades
-from trishula_router.config_check import read_config_file
-from trishula_router.effective import address_of, options_of, render_config
+from trishula_router.settings.check import read_config_file
+from trishula_router.settings.crossbar_config import address_of, options_of, render_config
 
 pytestmark = pytest.mark.node
 

@@ -14,7 +14,7 @@ from tests.support.flood import answers_to, burst, frame, keep
 from tests.support.node import NodeProcess
 from tests.support.sessions import raw_session as session
 from trishula import uris
-from trishula_router.agents_file import update_agents
+from trishula_router.agents.file import update_agents
 
 pytestmark = pytest.mark.node
 

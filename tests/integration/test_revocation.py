@@ -17,7 +17,7 @@ from trishula import uris
 from trishula.client import Client
 from trishula.errors import TokenInvalid, TrishulaError
 from trishula.settings import load
-from trishula_router.agents_file import update_agents
+from trishula_router.agents.file import update_agents
 
 pytestmark = pytest.mark.node
 

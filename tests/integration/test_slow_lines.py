@@ -19,8 +19,8 @@ from trishula.agent import Agent
 from trishula.message import Message
 from trishula.settings import Settings
 from trishula.surroundings import real
-from trishula_router.drill.faults import Kind
-from trishula_router.drill.proxy import Network, Proxy, Toxic
+from trishula_drill.faults import Kind
+from trishula_drill.proxy import Network, Proxy, Toxic
 
 pytestmark = pytest.mark.node
 

@@ -12,7 +12,7 @@ import pytest
 from tests.partition.crew import CAST, Tell, register
 from tests.support.cluster import Cluster
 from tests.support.namespaces import Hosts, why_not
-from trishula_router.drill.stage import DELIVERY, RETENTION
+from trishula_drill.stage import DELIVERY, RETENTION
 
 _REASON = why_not()
 #: Where they can be run they must be: a job that was meant to try partitions must not pass without.

@@ -29,17 +29,17 @@ from tests.support.cluster import Cluster
 from tests.support.namespaces import Hosts
 from tests.support.node import environment
 from trishula import uris
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.commands.state import agents_file_of
-from trishula_router.drill.autopsy import autopsies
-from trishula_router.drill.checker import check
-from trishula_router.drill.history import Event, History, Receipted, Sent, read_all
-from trishula_router.drill.processes import ClientProcess
-from trishula_router.drill.stage import OPERATOR
-from trishula_router.drill.worker import Role, Task
-from trishula_router.store.operations import back_up
-from trishula_router.store.sqlite import FILE_NAME
-from trishula_router.tokens import TokenRecord, digest_of, new_token
+from trishula_drill.autopsy import autopsies
+from trishula_drill.checker import check
+from trishula_drill.history import Event, History, Receipted, Sent, read_all
+from trishula_drill.processes import ClientProcess
+from trishula_drill.stage import OPERATOR
+from trishula_drill.worker import Role, Task
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.tokens import TokenRecord, digest_of, new_token
+from trishula_router.commands.state_dir import agents_file_of
+from trishula_router.store.sqlite.files import back_up
+from trishula_router.store.sqlite.store import FILE_NAME
 
 __all__ = ["CAST", "Client", "Crew", "Tell", "first_receipt_s", "register"]
 

@@ -10,7 +10,7 @@ import pytest
 from tests.partition.conftest import make_cluster
 from tests.partition.crew import Client, Crew, Tell
 from tests.support.namespaces import Hosts
-from trishula_router.drill.history import Handled
+from trishula_drill.history import Handled
 
 pytestmark = pytest.mark.node
 

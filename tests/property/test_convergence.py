@@ -28,9 +28,9 @@ from twisted.internet.defer import Deferred
 
 from tests.support.stores import ReactorQueue, open_sqlite, result_of
 from trishula.names import agent_of, is_capability
-from trishula_router.store.copies import Extract
 from trishula_router.store.interface import Draft, Return, State, Store, StoredMessage
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.runs import Extract
 
 T = TypeVar("T")
 #: (agent, id, recipient, digest)

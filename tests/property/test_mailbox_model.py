@@ -34,14 +34,14 @@ from tests.support.stores import HeldStore, ReactorQueue, open_sqlite, result_of
 from trishula import uris
 from trishula.errors import MailboxBusy, MessageUnknown, TakenOver
 from trishula.names import Address, is_capability, is_nodes_own
-from trishula_router import mailroom as mailroom_module
-from trishula_router import takeovers as takeovers_module
-from trishula_router.mailbox import Mailbox
-from trishula_router.mailroom import Mailroom
-from trishula_router.shares import Sum
+from trishula_router.agents import takeovers as takeovers_module
+from trishula_router.mail import mailroom as mailroom_module
+from trishula_router.mail.mailbox import Mailbox
+from trishula_router.mail.mailroom import Mailroom
+from trishula_router.mail.shares import Sum
 from trishula_router.store.interface import MailboxSize, OpenSize, State, Store
 from trishula_router.store.memory import MemoryStore
-from trishula_router.store.sqlite import SqliteStore
+from trishula_router.store.sqlite.store import SqliteStore
 
 AGENTS = ("agni", "dc", "rushabdev")
 CAPACITY = 4

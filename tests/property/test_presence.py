@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from trishula_router import directory
-from trishula_router.directory import Directory
-from trishula_router.options import PresencePolicy
-from trishula_router.presence import presence_of
+from trishula_router.agents import directory
+from trishula_router.agents.directory import Directory
+from trishula_router.agents.presence import presence_of
+from trishula_router.settings.options import PresencePolicy
 
 AGENTS = ("agni", "dc", "rushabdev")
 POLICY = PresencePolicy(heartbeat_s=0.5, stale_after_s=2.0)

@@ -14,7 +14,7 @@ from trishula.client import Client
 from trishula.errors import TrishulaError
 from trishula.message import DEFAULT_TTL_MS, Message
 from trishula.outbox import Limits, Receipt
-from trishula_router.drill.history import Delivered, Event, FetchedEmpty, Handled, Receipted, Refused, Sent, digest_of
+from trishula_drill.history import Delivered, Event, FetchedEmpty, Handled, Receipted, Refused, Sent, digest_of
 
 __all__ = ["Fetcher", "Handling", "Sender"]
 

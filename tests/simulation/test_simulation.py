@@ -19,11 +19,11 @@ from tests.simulation.actors import AgentActor, Fetcher, Sender
 from tests.simulation.world import World
 from tests.support.stores import result_of
 from trishula.errors import StorageFailed, StorageFull
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.drill.autopsy import examine
-from trishula_router.drill.checker import Verdict, check
-from trishula_router.drill.history import Ended, Event
-from trishula_router.principals import Principals
+from trishula_drill.autopsy import examine
+from trishula_drill.checker import Verdict, check
+from trishula_drill.history import Ended, Event
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.principals import Principals
 from trishula_router.store.interface import State
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "10000"))

@@ -14,14 +14,14 @@ from tests.support.stores import result_of
 from trishula import uris
 from trishula.backoff import Backoff
 from trishula.names import Address
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.limits import Limits
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.principals import AGENT_ROLE, OPERATOR_ROLE, Principals
+from trishula_router.clocks.timeline import Timeline
+from trishula_router.mail.settlement import News
 from trishula_router.node import Caller, Node
-from trishula_router.options import DeliveryPolicy, NodeConfig, PresencePolicy
-from trishula_router.principals import AGENT_ROLE, OPERATOR_ROLE, Principals
-from trishula_router.settlement import News
+from trishula_router.settings.limits import Limits
+from trishula_router.settings.options import DeliveryPolicy, NodeConfig, PresencePolicy
 from trishula_router.store.interface import Store
-from trishula_router.timeline import Timeline
 
 __all__ = ["LIMITS", "POLICY", "PRESENCE", "START_MS", "Outlet", "Rig"]
 

@@ -10,9 +10,9 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
-from trishula_router.peering import PRESENCE
+from trishula_router.clocks.timeline import Timeline
+from trishula_router.peers.journal_exchange import PRESENCE
 from trishula_router.store.interface import Store
-from trishula_router.timeline import Timeline
 
 __all__ = ["Nodes"]
 

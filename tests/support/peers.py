@@ -20,7 +20,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 
 from trishula import uris
-from trishula_router.links.proofs import CONNECTOR, Ends, channel_between
+from trishula_router.upstream.link_proofs import CONNECTOR, Ends, channel_between
 
 __all__ = [
     "ABORT",

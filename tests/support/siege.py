@@ -20,8 +20,8 @@ from tests.support.rules import AGENTS
 from trishula import uris
 from trishula.errors import wire_errors
 from trishula.names import Address
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.tokens import TokenRecord, digest_of, new_token
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.tokens import TokenRecord, digest_of, new_token
 
 __all__ = [
     "ATTACKERS",

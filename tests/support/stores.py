@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
-from trishula_router.journal import Kind, Record
-from trishula_router.store.copies import Extract, Origin
 from trishula_router.store.interface import (
     Accepted,
     Condition,
@@ -30,7 +28,9 @@ from trishula_router.store.interface import (
     StoredMessage,
     Verdict,
 )
-from trishula_router.store.sqlite import SqliteStore, open_store
+from trishula_router.store.journal import Kind, Record
+from trishula_router.store.runs import Extract, Origin
+from trishula_router.store.sqlite.store import SqliteStore, open_store
 
 __all__ = ["HeldStore", "ReactorQueue", "open_sqlite", "result_of"]
 

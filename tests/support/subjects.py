@@ -13,11 +13,11 @@ from twisted.internet.defer import Deferred
 
 from tests.support.stores import ReactorQueue, open_sqlite, result_of
 from trishula.errors import StorageFull
-from trishula_router.journal import ORIGIN_SHIFT
-from trishula_router.store.copies import Extract
 from trishula_router.store.interface import Accepted, Copied, Draft, Return, State, Store, StoredMessage
+from trishula_router.store.journal import ORIGIN_SHIFT
 from trishula_router.store.memory import MemoryStore
-from trishula_router.store.sqlite import FILE_NAME, SqliteStore
+from trishula_router.store.runs import Extract
+from trishula_router.store.sqlite.store import FILE_NAME, SqliteStore
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import LIMITS, Rig
 from trishula.errors import ConnectionsExceeded, TokenInvalid
-from trishula_router.admission import Admission
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.principals import Principals
+from trishula_router.agents.admission import Admission
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.principals import Principals
+from trishula_router.agents.tokens import TokenRecord, digest_of
 from trishula_router.store.memory import MemoryStore
-from trishula_router.tokens import TokenRecord, digest_of
 
 TOKEN = "agni.secret"
 DIGEST = digest_of(TOKEN)

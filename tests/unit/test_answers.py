@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trishula_router.answers import guard_answers
+from trishula_router.upstream.answers import guard_answers
 
 
 class ProtocolError(Exception):

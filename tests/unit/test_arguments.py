@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trishula.errors import ArgumentInvalid, KeyUnknown
-from trishula_router import arguments as a
+from trishula_router.verbs import arguments as a
 
 BIG = 2**53 - 1
 

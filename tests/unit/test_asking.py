@@ -13,7 +13,7 @@ from crossbar.router.dealer import Dealer
 from crossbar.router.router import Router
 from twisted.internet.defer import Deferred, succeed
 
-from trishula_router.asking import Asking
+from trishula_router.upstream.asking import Asking
 
 
 class ProtocolError(Exception):

@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
 from trishula import uris
-from trishula_router.journal import Damage
 from trishula_router.store.interface import Verdict
+from trishula_router.store.journal import Damage
 from trishula_router.store.memory import MemoryStore
 
 

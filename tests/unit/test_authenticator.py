@@ -8,10 +8,10 @@ import pytest
 
 from trishula import uris
 from trishula.errors import NotAllowed, TokenInvalid, TokenMissing, TrishulaError
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.authenticator import Authenticator
-from trishula_router.principals import Principals
-from trishula_router.tokens import TokenRecord, digest_of
+from trishula_router.agents.authenticator import Authenticator
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.principals import Principals
+from trishula_router.agents.tokens import TokenRecord, digest_of
 
 NOW_S = 1_770_000_000.0
 

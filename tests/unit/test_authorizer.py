@@ -8,9 +8,9 @@ import pytest
 
 from trishula import errors, uris
 from trishula.names import Address
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.authorizer import ACTIONS, Authorizer, Denial
-from trishula_router.principals import LINK_ROLE, Principals
+from trishula_router.agents.authorizer import ACTIONS, Authorizer, Denial
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.principals import LINK_ROLE, Principals
 
 P = uris.PREFIX
 REPORT = uris.procedure_of("agni", "host_report")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from trishula_router.config_check import check_config, check_with_crossbar, read_config_file
-from trishula_router.faults import ConfigError
+from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
+from trishula_router.settings.faults import ConfigError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
 BASE = Path("/srv")

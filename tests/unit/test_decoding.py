@@ -12,7 +12,7 @@ from autobahn.wamp import serializer as autobahn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trishula_router.decoding import TooMuch, check_greeting, read_cbor, read_json, read_msgpack, values_for
+from trishula_router.upstream.decoding import TooMuch, check_greeting, read_cbor, read_json, read_msgpack, values_for
 
 MOST = 100_000
 #: Longer than what is not counted.

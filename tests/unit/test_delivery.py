@@ -19,13 +19,13 @@ from tests.support.nodes import POLICY, Rig
 from tests.support.stores import HeldStore, result_of
 from trishula import uris
 from trishula.errors import MailboxBusy, MessageUnknown, StorageFailed, StorageFull, TakenOver
-from trishula_router import delivery as delivery_module
-from trishula_router import mailbox as mailbox_module
-from trishula_router import mailroom as mailroom_module
-from trishula_router.parcels import parcels
+from trishula_router.agents.takeovers import Takeovers
+from trishula_router.mail import delivery as delivery_module
+from trishula_router.mail import mailbox as mailbox_module
+from trishula_router.mail import mailroom as mailroom_module
+from trishula_router.mail.parcels import parcels
 from trishula_router.store.interface import State
 from trishula_router.store.memory import MemoryStore
-from trishula_router.takeovers import Takeovers
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from tests.support.pair import Nodes
 from tests.support.stores import HeldStore, result_of
 from trishula import uris
 from trishula.errors import ArgumentInvalid, StorageFull
-from trishula_router.agents_file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.store.interface import State
 from trishula_router.store.memory import MemoryStore
-from trishula_router.store.operations import mail_of as mail_in_store
+from trishula_router.store.sqlite.files import mail_of as mail_in_store
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trishula_router.direct_authorizer import answer_directly
+from trishula_router.upstream.direct_authorizer import answer_directly
 
 ROLES = ("agent", "operator")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import LoggedErrors
-from trishula_router.direct_events import DirectEvents
+from trishula_router.upstream.direct_events import DirectEvents
 
 NODE = SimpleNamespace(_session_id=99, _authid="single", _authrole="node")
 

@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from tests.support.nodes import START_MS, Rig
 from trishula import uris
 from trishula.errors import ArgumentInvalid
-from trishula_router import directory
-from trishula_router.options import PresencePolicy
-from trishula_router.presence import Known, presence_of
+from trishula_router.agents import directory
+from trishula_router.agents.presence import Known, presence_of
+from trishula_router.settings.options import PresencePolicy
 from trishula_router.store.memory import MemoryStore
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from trishula_router.config_check import check_config, check_with_crossbar, read_config_file
-from trishula_router.effective import Address, address_of, effective_config, options_of, render_config
+from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
+from trishula_router.settings.crossbar_config import Address, address_of, effective_config, options_of, render_config
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
 BASE = Path("/etc/trishula")

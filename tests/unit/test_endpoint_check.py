@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import Issuer, make_certificate
-from trishula_router.certificates import name_for
-from trishula_router.endpoint_check import OPEN_RULE, check_endpoint, is_loopback, port_of
-from trishula_router.faults import MISSING
+from trishula_router.settings.certificates import name_for
+from trishula_router.settings.check_endpoints import OPEN_RULE, check_endpoint, is_loopback, port_of
+from trishula_router.settings.faults import MISSING
 
 ENVIRON = {"PORT": "4711", "WORD": "http", "ZERO": "0", "LONG": "9" * 5000, "ARABIC": "٣"}
 PORT_RULE = 'it must be a port from 1 to 65535, or an environment variable that holds one, such as "$PORT"'

@@ -13,7 +13,7 @@ import msgpack
 import pytest
 from twisted.internet.task import Clock
 
-from trishula_router.frames import guard_frames
+from trishula_router.upstream.frames import guard_frames
 
 
 class ProtocolError(Exception):

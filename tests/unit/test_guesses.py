@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from trishula_router import guesses as module
-from trishula_router.guesses import Guesses
+from trishula_router.agents import guesses as module
+from trishula_router.agents.guesses import Guesses
 
 HERE, THERE = "10.0.0.1", "10.0.0.2"
 RIGHT = "the digest of the right one"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trishula.errors import MailboxFull, RateLimited, StorageFailed, TrishulaError
-from trishula_router import holds as holds_module
-from trishula_router.holds import PATIENCE_S, Holds, Place, Turn, place_of
+from trishula_router.mail import send_order as holds_module
+from trishula_router.mail.send_order import PATIENCE_S, Holds, Place, Turn, place_of
 
 FULL = MailboxFull("the mailbox of agni is full", retry_after_s=1.0)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from autobahn.websocket.protocol import WebSocketProtocol
 
-from trishula_router.incoming import GREETING_BYTES, Bounds, Incoming, speak_as_configured
-from trishula_router.unfinished import Unfinished
+from trishula_router.upstream.incoming import GREETING_BYTES, Bounds, Incoming, speak_as_configured
+from trishula_router.upstream.unfinished import Unfinished
 
 MIB = 1024 * 1024
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trishula_router.instances import Instances
+from trishula_router.agents.instances import Instances
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from tests.support.nodes import LIMITS, START_MS, Rig
 from tests.support.stores import HeldStore, result_of
 from trishula import uris
 from trishula.errors import StorageFailed, StorageFull
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.limits import Limits
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.settings.limits import Limits
 from trishula_router.store.memory import MemoryStore
 
 E = "trishula.error."

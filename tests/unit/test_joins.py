@@ -12,10 +12,10 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
 from trishula.errors import NodeBusy, retry_after_in
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.joins import Joins
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.joins import Joins
+from trishula_router.agents.tokens import TokenRecord, digest_of
 from trishula_router.store.memory import MemoryStore
-from trishula_router.tokens import TokenRecord, digest_of
 
 
 def full(joins: Joins, now_s: float = 0.0) -> list[int]:

@@ -8,7 +8,7 @@ import struct
 import pytest
 from msgspec.structs import replace
 
-from trishula_router.journal import GENESIS, Damage, Kind, Record, digest_of, verify
+from trishula_router.store.journal import GENESIS, Damage, Kind, Record, digest_of, verify
 
 
 def chain(count: int, previous: bytes = GENESIS, first: int = 1) -> list[Record]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.nodes import POLICY
-from trishula_router.lifecycle import (
+from trishula_router.mail.entry import (
     LOST_SESSIONS_PER_ATTEMPT,
     Dead,
     Entry,

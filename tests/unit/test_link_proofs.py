@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from trishula_router.links.proofs import CONNECTOR, LISTENER, Ends, channel_between, is_nonce
+from trishula_router.upstream.link_proofs import CONNECTOR, LISTENER, Ends, channel_between, is_nonce
 
 KEYS = {LISTENER: Ed25519PrivateKey.generate(), CONNECTOR: Ed25519PrivateKey.generate()}
 PUBLIC = {part: key.public_key().public_bytes_raw().hex() for part, key in KEYS.items()}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trishula_router.journal import Kind
-from trishula_router.link_records import LinkRecords
+from trishula_router.peers.link_records import LinkRecords
+from trishula_router.store.journal import Kind
 
 
 class Desk:

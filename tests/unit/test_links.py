@@ -22,9 +22,9 @@ from twisted.internet.defer import Deferred, fail, succeed  # noqa: E402
 from twisted.internet.task import Clock  # noqa: E402
 
 from trishula import uris  # noqa: E402
-from trishula_router.links import connecting  # noqa: E402
-from trishula_router.links.names import Names, travels_as_procedure, travels_as_topic  # noqa: E402
-from trishula_router.links.proving import _fault_of as fault_of  # noqa: E402
+from trishula_router.upstream import link_client  # noqa: E402
+from trishula_router.upstream.link_keys import _fault_of as fault_of  # noqa: E402
+from trishula_router.upstream.link_names import Names, travels_as_procedure, travels_as_topic  # noqa: E402
 
 REPORT = uris.procedure_of("agni", "report")
 NEWS = uris.topic_of("agni", "news")
@@ -124,8 +124,8 @@ def test_what_is_there_already_is_known() -> None:
 
 @pytest.mark.parametrize(("chance", "pause_s"), [(0.0, 1.0), (0.999, 0.2008)])
 def test_the_pause_between_attempts_does_not_grow(chance: float, pause_s: float) -> None:
-    assert connecting.RETRY.pause_s(0, lambda: chance) == pytest.approx(pause_s)
-    assert connecting.RETRY.pause_s(1_000_000, lambda: chance) == pytest.approx(pause_s)
+    assert link_client.RETRY.pause_s(0, lambda: chance) == pytest.approx(pause_s)
+    assert link_client.RETRY.pause_s(1_000_000, lambda: chance) == pytest.approx(pause_s)
 
 
 def test_a_link_that_comes_up_step_by_step_is_given_its_time() -> None:
@@ -136,14 +136,14 @@ def test_a_link_that_comes_up_step_by_step_is_given_its_time() -> None:
         endpoint=lambda _: SimpleNamespace(connect=lambda factory: succeed(protocol)),
     )
     told: Any = SimpleNamespace()
-    client = connecting.LinkClient(
+    client = link_client.LinkClient(
         "agni", "realm1", {"endpoint": {}, "url": "ws://127.0.0.1:1"}, host, told, lambda up: None, lambda: 0.5
     )
     client.start()
     for _ in range(10):
-        clock.advance(connecting.STEP_WITHIN_S - 1)
+        clock.advance(link_client.STEP_WITHIN_S - 1)
         client._step()
-    clock.advance(connecting.STEP_WITHIN_S - 1)
+    clock.advance(link_client.STEP_WITHIN_S - 1)
     assert ended == []
     clock.advance(1)
     assert ended == [clock.seconds()]

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.logger import Logger, LogPublisher, formatEvent
 
-from trishula_router import log_floods
-from trishula_router.log_floods import Floods, guard_log
+from trishula_router.upstream import log_floods
+from trishula_router.upstream.log_floods import Floods, guard_log
 
 KIND = ("warn", "a.module", "somebody sent {what}", "")
 FIRST = log_floods._FIRST

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trishula_router.lifecycle import Entry
-from trishula_router.mailbox import BEFORE_ALL, Mailbox
+from trishula_router.mail.entry import Entry
+from trishula_router.mail.mailbox import BEFORE_ALL, Mailbox
 
 
 def entry(position: int, priority: int = 3, *, due_at: int = 0, expires_at: int = 10**15, size: int = 10) -> Entry:

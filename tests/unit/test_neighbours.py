@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trishula_router.neighbours import Neighbours, Presence
+from trishula_router.peers.presence_policy import Neighbours, Presence
 
 
 def entry(agent: str, presence: str, node: str | None = None, **more: Any) -> dict[str, Any]:

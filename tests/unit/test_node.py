@@ -22,8 +22,8 @@ from trishula.errors import (
     StorageFull,
     TrishulaError,
 )
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.mailroom import Leases
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.mail.mailroom import Leases
 from trishula_router.store.memory import MemoryStore
 
 

@@ -14,9 +14,9 @@ from tests.support.pair import Nodes
 from tests.support.stores import result_of
 from trishula import uris
 from trishula.steady_clock import SteadyClock
-from trishula_router.peering import HELLO, JOURNAL, PRESENCE
+from trishula_router.clocks.timeline import Timeline
+from trishula_router.peers.journal_exchange import HELLO, JOURNAL, PRESENCE
 from trishula_router.store.memory import MemoryStore
-from trishula_router.timeline import Timeline
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000

@@ -14,16 +14,16 @@ from click.testing import CliRunner, Result
 
 from tests.support.stores import ReactorQueue, open_sqlite
 from trishula.cli.exits import Exit
-from trishula_router.agents_file import read_agents
+from trishula_drill.command import drill
+from trishula_router.agents.file import read_agents
+from trishula_router.agents.tokens import digest_of
 from trishula_router.commands import node, token
 from trishula_router.commands.node import _clock_lines, _connections_line, _peer_line, _store_lines
-from trishula_router.commands.state import agents_file_of, default_state_dir, hold_state_dir, state_holder
-from trishula_router.config_check import read_config_file
-from trishula_router.drill.command import drill
-from trishula_router.effective import render_config
-from trishula_router.store.holding import Hold
+from trishula_router.commands.state_dir import agents_file_of, default_state_dir, hold_state_dir, state_holder
+from trishula_router.settings.check import read_config_file
+from trishula_router.settings.crossbar_config import render_config
 from trishula_router.store.interface import Draft, State
-from trishula_router.tokens import digest_of
+from trishula_router.store.sqlite.holding import Hold
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
 MIB = 1024 * 1024

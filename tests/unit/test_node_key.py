@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from trishula.cli.exits import Exit
 from trishula.cli.main import cli
-from trishula_router.node_key import KeyUnusable, is_public_key, public_key_of, read_public_key
+from trishula_router.settings.node_key import KeyUnusable, is_public_key, public_key_of, read_public_key
 
 
 def keys(*arguments: object) -> Result:

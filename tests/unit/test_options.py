@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from trishula.backoff import Backoff
-from trishula_router.faults import MISSING, WHOLE, ConfigError, Fault
-from trishula_router.limits import Limits
-from trishula_router.options import DeliveryPolicy, NodeConfig, PresencePolicy, RetentionPolicy, parse_options
+from trishula_router.settings.faults import MISSING, WHOLE, ConfigError, Fault
+from trishula_router.settings.limits import Limits
+from trishula_router.settings.options import DeliveryPolicy, NodeConfig, PresencePolicy, RetentionPolicy, parse_options
 
 BASE = Path("/srv/trishula")
 

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 from twisted.internet.task import Clock
 
-from trishula_router import pacing
 from trishula_router.addresses import Proxies
-from trishula_router.arrivals import Arrivals
-from trishula_router.pacing import Pace
-from trishula_router.strangers import Step
+from trishula_router.upstream import pacing
+from trishula_router.upstream.arrivals import Arrivals
+from trishula_router.upstream.pacing import Pace
+from trishula_router.upstream.strangers import Step
 
 HERE, THERE, PROXY = "10.0.0.1", "10.0.0.2", "127.0.0.9"
 

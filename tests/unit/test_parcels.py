@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trishula_router.parcels import FRAME_BYTES, parcels
+from trishula_router.mail.parcels import FRAME_BYTES, parcels
 
 #: As Autobahn writes them.
 SERIALIZERS: dict[str, Callable[[Any], bytes]] = {

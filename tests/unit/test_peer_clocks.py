@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trishula_router.peer_clocks import PeerClocks, ahead_of
+from trishula_router.clocks.peer_clocks import PeerClocks, ahead_of
 
 
 class Two:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trishula_router.peer_links import SILENT_S, PeerLinks
+from trishula_router.peers.peer_links import SILENT_S, PeerLinks
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from tests.support.stores import result_of
 from trishula import uris
 from trishula.carrying import Road
 from trishula.errors import ArgumentInvalid, CopiesUnavailable, MailboxBusy, NodeUnknown, TakenOver
-from trishula_router.neighbourhood import PRESENCE_PERIOD_S
 from trishula_router.node import CATCH_UP_PATIENCE_S
-from trishula_router.peering import COPIES_PATIENCE_S, HELLO_PERIOD_S, PRESENCE, ROAD_BYTES
-from trishula_router.replication import DOWN_AFTER_S
+from trishula_router.peers.journal_exchange import COPIES_PATIENCE_S, HELLO_PERIOD_S, PRESENCE, ROAD_BYTES
+from trishula_router.peers.journal_policy import DOWN_AFTER_S
+from trishula_router.peers.presence_exchange import PRESENCE_PERIOD_S
 from trishula_router.store.memory import MemoryStore
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from trishula.errors import TokenInvalid, TokenMissing, TrishulaError
-from trishula_router.agents_file import AgentRecord, AgentsFileError, read_agents, update_agents
-from trishula_router.agents_text import parse_agents, render_agents
-from trishula_router.faults import ConfigError
-from trishula_router.principals import Principal, Principals
-from trishula_router.tokens import TokenRecord, digest_of
+from trishula_router.agents.file import AgentRecord, AgentsFileError, read_agents, update_agents
+from trishula_router.agents.principals import Principal, Principals
+from trishula_router.agents.text import parse_agents, render_agents
+from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.settings.faults import ConfigError
 
 NOW_S = 1_770_000_000.0
 TOKEN = "agni.secret"
@@ -332,7 +332,7 @@ def test_changes_of_many_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "agents.json"
     program = (
         "import sys; from pathlib import Path\n"
-        "from trishula_router.agents_file import AgentRecord, update_agents\n"
+        "from trishula_router.agents.file import AgentRecord, update_agents\n"
         "for index in range(10):\n"
         "    with update_agents(Path(sys.argv[1])) as agents:\n"
         "        agents[f'{sys.argv[2]}{index}'] = AgentRecord()\n"

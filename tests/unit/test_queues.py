@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trishula_router.queues import FREE_BYTES, Queues
+from trishula_router.upstream.queues import FREE_BYTES, Queues
 
 KIB = 1024
 

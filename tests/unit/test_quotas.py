@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trishula.errors import CallsExceeded, InstancesExceeded, SubscriptionsExceeded, TrishulaError
-from trishula_router.limits import Limits
-from trishula_router.quotas import PER_AGENT, SESSION_INSTANCES, Quota, Quotas
+from trishula_router.agents.quotas import PER_AGENT, SESSION_INSTANCES, Quota, Quotas
+from trishula_router.settings.limits import Limits
 
 LIMITS = Limits(payload_bytes=1, mailbox_messages=1, mailbox_bytes=1, store_bytes=1, batch_messages=1)
 

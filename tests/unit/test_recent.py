@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from trishula_router.store import recent
-from trishula_router.store.copies import Extract, Particulars
 from trishula_router.store.origins import Chain
-from trishula_router.store.recent import FRESH_S, Fresh, Recent
+from trishula_router.store.runs import Extract, Particulars
+from trishula_router.store.sqlite import recent_runs
+from trishula_router.store.sqlite.recent_runs import FRESH_S, Fresh, Recent
 
 PEERS = {1: ("rushabdev", "epoch-2")}
 
@@ -132,7 +132,7 @@ def test_a_gap_begins_anew(journal: Journal) -> None:
 
 
 def test_memory_has_a_bound(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recent, "_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(recent_runs, "_LIMIT_BYTES", 1000)
     for _ in range(20):
         journal.write(98)
     assert journal.sequences(8) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trishula_router.refused_joins import RefusedJoins
+from trishula_router.agents.refused_joins import RefusedJoins
 
 
 def refuse(joins: RefusedJoins, count: int, now_s: float, address: str | None = "10.0.0.1") -> None:

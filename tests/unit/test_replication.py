@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trishula_router.replication import (
+from trishula_router.peers.journal_policy import (
     DOWN_AFTER_S,
     PASS_ON_AFTER_S,
     RESEND_AFTER_S,
@@ -14,7 +14,7 @@ from trishula_router.replication import (
     Replication,
     Run,
 )
-from trishula_router.store.copies import Origin
+from trishula_router.store.runs import Origin
 
 OWN, PEER, THIRD = "epoch-agni", "epoch-rushabdev", "epoch-dc"
 

@@ -10,8 +10,8 @@ import pytest
 from autobahn.wamp import message
 
 from trishula.errors import TrishulaError
-from trishula_router.quotas import Quota, Quotas
-from trishula_router.requests import Requests
+from trishula_router.agents.quotas import Quota, Quotas
+from trishula_router.upstream.requests import Requests
 
 from .test_quotas import LIMITS
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from autobahn.wamp import message
 
-from trishula_router.quotas import Quotas
-from trishula_router.retained import Retained
+from trishula_router.agents.quotas import Quotas
+from trishula_router.upstream.retained import Retained
 
 from .test_quotas import LIMITS
 from .test_requests import Session, Setup

@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 from tests.support.nodes import Rig
 from trishula import uris
 from trishula.errors import CapabilityForbidden
-from trishula_router.agents_file import AgentRecord, update_agents
-from trishula_router.serving import grant_command
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.serving import grant_command
 from trishula_router.store.memory import MemoryStore
 
 DEPLOY = "capability:deploy"

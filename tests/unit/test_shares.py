@@ -13,10 +13,10 @@ from twisted.internet.task import Clock
 from tests.support.nodes import LIMITS, Rig
 from tests.support.stores import HeldStore
 from trishula.errors import MailboxFull, StorageFull
-from trishula_router.limits import Limits
-from trishula_router.mailroom import Mailroom
-from trishula_router.room import Room
-from trishula_router.shares import Part
+from trishula_router.mail.mailroom import Mailroom
+from trishula_router.mail.room import Room
+from trishula_router.mail.shares import Part
+from trishula_router.settings.limits import Limits
 from trishula_router.store.memory import MemoryStore
 
 AGENTS = ("agni", "dc", "mallory")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trishula_router.strangers import Step, Strangers, room_for
+from trishula_router.upstream.strangers import Step, Strangers, room_for
 
 HOME = "10.0.0.1"
 

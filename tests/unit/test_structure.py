@@ -21,8 +21,14 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 AGENT_SIDE = "components/trishula"
 NODE_SIDE = "router/trishula_router"
+DRILL = "router/trishula_drill"
 #: Folder → the package it is.
-ROOTS = {AGENT_SIDE: "trishula", NODE_SIDE: "trishula_router", "config": "trishula_router.config"}
+ROOTS = {
+    AGENT_SIDE: "trishula",
+    NODE_SIDE: "trishula_router",
+    DRILL: "trishula_drill",
+    "config": "trishula_router.config",
+}
 
 
 def sources(*folders: str) -> list[str]:
@@ -56,7 +62,7 @@ def breaches(paths: list[str], package: str) -> list[str]:
     ]
 
 
-EVERYWHERE = sources(AGENT_SIDE, NODE_SIDE, "config")
+EVERYWHERE = sources(AGENT_SIDE, NODE_SIDE, DRILL, "config")
 
 
 def test_there_are_sources() -> None:
@@ -70,9 +76,9 @@ def test_the_agent_side_never_imports(package: str) -> None:
     assert breaches(sources(AGENT_SIDE), package) == []
 
 
-def test_autobahn_is_behind_two_modules_and_the_links() -> None:
-    # The links stand in the place of Crossbar's own, which are sessions of Autobahn's.
-    walls = {f"{AGENT_SIDE}/connection.py", f"{NODE_SIDE}/edge.py", *sources(f"{NODE_SIDE}/links")}
+def test_autobahn_is_behind_two_modules_and_one_room() -> None:
+    # The links in it stand in the place of Crossbar's own, which are sessions of Autobahn's.
+    walls = {f"{AGENT_SIDE}/connection.py", f"{NODE_SIDE}/edge.py", *sources(f"{NODE_SIDE}/upstream")}
     assert breaches([path for path in EVERYWHERE if path not in walls], "autobahn") == []
 
 
@@ -136,21 +142,21 @@ SHELLS = {
     "components/trishula/loops.py": "drives Twisted by a loop",
     "components/trishula/spelling.py": "writes UUIDs, and makes none",
     "components/trishula/surroundings.py": "the agent side's clocks, timers and chance, for everybody else",
-    "router/trishula_router/drill/cluster_faults.py": "all chance comes from the seed",
-    "router/trishula_router/drill/cluster_rounds.py": "as rounds.py",
-    "router/trishula_router/drill/command.py": "chooses a seed",
-    "router/trishula_router/drill/dials.py": "sets the clock of a drill's own process",
-    "router/trishula_router/drill/faults.py": "all chance comes from the seed",
-    "router/trishula_router/drill/linked.py": "makes tokens of now",
-    "router/trishula_router/drill/processes.py": "starts, signals and waits for processes",
-    "router/trishula_router/drill/proxy.py": "a network: sockets, delays",
-    "router/trishula_router/drill/rounds.py": "the drill itself: it waits, and measures",
-    "router/trishula_router/drill/stage.py": "as rounds.py",
-    "router/trishula_router/drill/worker.py": "a process of its own, with a reactor",
+    "router/trishula_drill/cluster_faults.py": "all chance comes from the seed",
+    "router/trishula_drill/cluster_rounds.py": "as rounds.py",
+    "router/trishula_drill/command.py": "chooses a seed",
+    "router/trishula_drill/dials.py": "sets the clock of a drill's own process",
+    "router/trishula_drill/faults.py": "all chance comes from the seed",
+    "router/trishula_drill/linked.py": "makes tokens of now",
+    "router/trishula_drill/processes.py": "starts, signals and waits for processes",
+    "router/trishula_drill/proxy.py": "a network: sockets, delays",
+    "router/trishula_drill/rounds.py": "the drill itself: it waits, and measures",
+    "router/trishula_drill/stage.py": "as rounds.py",
+    "router/trishula_drill/worker.py": "a process of its own, with a reactor",
     "router/trishula_router/edge.py": "reads the clock once per call",
     "router/trishula_router/node.py": "the composition root",
-    "router/trishula_router/store/holding.py": "writes down since when a store is in use",
-    "router/trishula_router/store/sqlite.py": "names the epoch of a new store",
+    "router/trishula_router/store/sqlite/holding.py": "writes down since when a store is in use",
+    "router/trishula_router/store/sqlite/store.py": "names the epoch of a new store",
 }
 SHELL_FOLDERS = ("components/trishula/cli/", "router/trishula_router/commands")
 SOURCES_OF_CHANCE = ("random", "uuid", "secrets")

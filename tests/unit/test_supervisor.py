@@ -21,7 +21,7 @@ from trishula_router.commands.supervisor import (
     try_to_listen,
     upgrades,
 )
-from trishula_router.effective import Address
+from trishula_router.settings.crossbar_config import Address
 
 AT = "2026-11-23T00:34:29+0000 [Router      14534] "
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trishula_router.sweeping import SWEEP_BYTES, Sweeper
+from trishula_router.mail.sweeping import SWEEP_BYTES, Sweeper
 
 MIB = 1024 * 1024
 

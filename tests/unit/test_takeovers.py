@@ -12,9 +12,9 @@ from tests.support.pair import Nodes
 from tests.support.stores import result_of
 from trishula import uris
 from trishula.errors import TakenOver
-from trishula_router import takeovers as takeovers_module
+from trishula_router.agents import takeovers as takeovers_module
+from trishula_router.agents.takeovers import LONGEST_S, QUIET_S, Takeovers
 from trishula_router.store.memory import MemoryStore
-from trishula_router.takeovers import LONGEST_S, QUIET_S, Takeovers
 
 
 @pytest.fixture

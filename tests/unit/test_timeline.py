@@ -15,10 +15,10 @@ from tests.support.stores import HeldStore, result_of
 from trishula import uris
 from trishula.errors import StorageFailed
 from trishula.steady_clock import BELIEVED_AFTER_MS, SteadyClock
-from trishula_router.agents_file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.tokens import TokenRecord
+from trishula_router.clocks.timeline import NOTE, Timeline
 from trishula_router.store.memory import MemoryStore
-from trishula_router.timeline import NOTE, Timeline
-from trishula_router.tokens import TokenRecord
 
 HOUR_MS = 3_600_000
 YEAR_MS = 365 * 24 * HOUR_MS

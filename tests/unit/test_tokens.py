@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 
-from trishula_router.tokens import TokenRecord, digest_of, find_token, new_token, owner_of, with_new_token
+from trishula_router.agents.tokens import TokenRecord, digest_of, find_token, new_token, owner_of, with_new_token
 
 
 def test_a_token_is_its_owners_name_and_at_least_160_random_bits() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import LoggedErrors
-from trishula_router.turns import SLICE_S, Turns, pace_meta_events
+from trishula_router.upstream.turns import SLICE_S, Turns, pace_meta_events
 
 #: What one frame takes.
 FRAME_S = SLICE_S / 10

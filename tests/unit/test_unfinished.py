@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trishula_router.unfinished import Unfinished
+from trishula_router.upstream.unfinished import Unfinished
 
 
 def test_what_fits_stays() -> None:

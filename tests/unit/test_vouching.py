@@ -21,10 +21,10 @@ from crossbar.router.dealer import Dealer  # noqa: E402
 from tests.support.pair import Nodes  # noqa: E402
 from tests.support.stores import result_of  # noqa: E402
 from trishula import uris  # noqa: E402
-from trishula_router.links.disclosing import guard_forwarding  # noqa: E402
-from trishula_router.neighbours import Neighbours, Presence, sound  # noqa: E402
-from trishula_router.peering import FORKED_FOR_S, HELLO, JOURNAL, PRESENCE  # noqa: E402
+from trishula_router.peers.journal_exchange import FORKED_FOR_S, HELLO, JOURNAL, PRESENCE  # noqa: E402
+from trishula_router.peers.presence_policy import Neighbours, Presence, sound  # noqa: E402
 from trishula_router.store.memory import MemoryStore  # noqa: E402
+from trishula_router.upstream.link_disclosing import guard_forwarding  # noqa: E402
 
 NAMES = ("agni", "rushabdev", "laptop")
 

@@ -6,7 +6,7 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
-from trishula_router.web_doors import guard_web
+from trishula_router.upstream.web_doors import guard_web
 
 
 def test_what_is_not_as_expected_is_named_and_left_alone() -> None:

@@ -11,19 +11,19 @@ import click
 from trishula import uris
 from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
+from trishula_router.agents.principals import LINK_ROLE
 from trishula_router.commands.start import load_config
-from trishula_router.commands.state import (
+from trishula_router.commands.state_dir import (
     CommandFailed,
     default_state_dir,
     open_state_dir,
     require_crossbar,
     speaks_json,
 )
-from trishula_router.effective import options_of
-from trishula_router.faults import ConfigError
-from trishula_router.node_key import KeyUnusable, public_key_of
-from trishula_router.options import parse_options
-from trishula_router.principals import LINK_ROLE
+from trishula_router.settings.crossbar_config import options_of
+from trishula_router.settings.faults import ConfigError
+from trishula_router.settings.node_key import KeyUnusable, public_key_of
+from trishula_router.settings.options import parse_options
 
 __all__ = ["keys"]
 

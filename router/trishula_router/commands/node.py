@@ -16,21 +16,21 @@ from trishula.cli.state import State, json_option
 from trishula.errors import TrishulaError
 from trishula.steady_clock import STEP_MS
 from trishula.units import show_bytes, show_duration
-from trishula_router.commands.keeping import backup, reseed, restore, verify
 from trishula_router.commands.keys import keys
 from trishula_router.commands.start import start
-from trishula_router.commands.state import (
+from trishula_router.commands.state_dir import (
     default_state_dir,
     keep_files_private,
     require_crossbar,
     speaks_json,
     state_holder,
 )
+from trishula_router.commands.store_files import backup, reseed, restore, verify
 from trishula_router.commands.supervisor import read_ready_file
-from trishula_router.config_check import check_config, check_with_crossbar, read_config_file
-from trishula_router.effective import address_of
-from trishula_router.faults import ConfigError, Fault
-from trishula_router.link_check import ConfigFile, compare
+from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
+from trishula_router.settings.check_links import ConfigFile, compare
+from trishula_router.settings.crossbar_config import address_of
+from trishula_router.settings.faults import ConfigError, Fault
 
 __all__ = ["node"]
 

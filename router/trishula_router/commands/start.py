@@ -17,8 +17,8 @@ import click
 from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
 from trishula.homes import expanded
-from trishula_router.agents_file import KEPT_FILE, AgentsFileError, load_agents
-from trishula_router.commands.state import (
+from trishula_router.agents.file import KEPT_FILE, AgentsFileError, load_agents
+from trishula_router.commands.state_dir import (
     CommandFailed,
     default_state_dir,
     hold_state_dir,
@@ -33,13 +33,20 @@ from trishula_router.commands.supervisor import (
     free_port,
     try_to_listen,
 )
-from trishula_router.config_check import check_config, read_config_file
-from trishula_router.effective import Address, Json, address_of, effective_config, options_of, render_config
-from trishula_router.endpoint_check import OPEN_RULE, is_loopback
-from trishula_router.faults import ConfigError, Fault
 from trishula_router.launcher import worker_program
-from trishula_router.options import NodeConfig, parse_options
 from trishula_router.privacy import NotPrivate, close_files
+from trishula_router.settings.check import check_config, read_config_file
+from trishula_router.settings.check_endpoints import OPEN_RULE, is_loopback
+from trishula_router.settings.crossbar_config import (
+    Address,
+    Json,
+    address_of,
+    effective_config,
+    options_of,
+    render_config,
+)
+from trishula_router.settings.faults import ConfigError, Fault
+from trishula_router.settings.options import NodeConfig, parse_options
 
 __all__ = ["load_config", "start"]
 
@@ -76,7 +83,7 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
         state = default_state_dir(os.environ) if config is None else base / expanded(options_of(raw)["state"])
     state_dir = open_state_dir(state)
     with hold_state_dir(state_dir, "trishula node start"):
-        from trishula_router.store.ballast import make_room_to_start
+        from trishula_router.store.sqlite.ballast import make_room_to_start
 
         _close_files(state_dir)
         make_room_to_start(state_dir)
@@ -192,7 +199,7 @@ def _preflight(options: NodeConfig) -> None:
     if fault is not None:
         click.echo(f"trishula: {fault}", err=True)
     from trishula_router.store import StoreError
-    from trishula_router.store.sqlite import FILE_NAME, open_store
+    from trishula_router.store.sqlite.store import FILE_NAME, open_store
 
     if not (options.state_dir / FILE_NAME).exists():
         return

@@ -28,7 +28,7 @@ from types import FrameType
 import psutil
 
 from trishula import uris
-from trishula_router.effective import Address
+from trishula_router.settings.crossbar_config import Address
 
 __all__ = [
     "NodeFailed",
@@ -346,7 +346,7 @@ def read_ready_file(state_dir: Path) -> dict[str, object] | None:
 
 
 def _environment() -> dict[str, str]:
-    from trishula_router.store.holding import STARTED_BY
+    from trishula_router.store.sqlite.holding import STARTED_BY
 
     # A token in the environment of whoever starts the node is not the node's business.
     return {key: value for key, value in os.environ.items() if key != "TRISHULA_TOKEN"} | {

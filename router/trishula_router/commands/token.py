@@ -22,9 +22,10 @@ from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
 from trishula.names import AGENT_RULE, CAPABILITY_RULE, is_agent_name
 from trishula.units import parse_duration_s
-from trishula_router.agents_file import KEPT_FILE, AgentRecord, AgentsFileError, read_agents, update_agents
-from trishula_router.agents_text import ANYBODY, is_servable
-from trishula_router.commands.state import (
+from trishula_router.agents.file import KEPT_FILE, AgentRecord, AgentsFileError, read_agents, update_agents
+from trishula_router.agents.text import ANYBODY, is_servable
+from trishula_router.agents.tokens import TokenRecord, digest_of, new_token, with_new_token
+from trishula_router.commands.state_dir import (
     CommandFailed,
     agents_file_of,
     default_state_dir,
@@ -32,7 +33,6 @@ from trishula_router.commands.state import (
     open_state_dir,
     speaks_json,
 )
-from trishula_router.tokens import TokenRecord, digest_of, new_token, with_new_token
 
 __all__ = ["token"]
 
@@ -242,8 +242,8 @@ def _mail_from_before(state_dir: Path, name: str) -> tuple[int, int]:
     """What waits for an agent of that name, and what is dead, from the time when there was one before."""
     # Late: most commands here need no store.
     from trishula_router.store.interface import StoreError
-    from trishula_router.store.operations import mail_of
-    from trishula_router.store.sqlite import FILE_NAME
+    from trishula_router.store.sqlite.files import mail_of
+    from trishula_router.store.sqlite.store import FILE_NAME
 
     try:
         return mail_of(state_dir / FILE_NAME, name)

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from trishula_router.journal import Record
 from trishula_router.store.interface import Draft, Return
+from trishula_router.store.journal import Record
 
 __all__ = [
     "AcceptedFacts",

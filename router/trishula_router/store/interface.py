@@ -29,8 +29,8 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from trishula.names import agent_of, is_capability, is_nodes_own
-from trishula_router.journal import ORIGIN_SHIFT, Damage, Kind, Record, is_own
-from trishula_router.store.copies import Extract, Origin
+from trishula_router.store.journal import ORIGIN_SHIFT, Damage, Kind, Record, is_own
+from trishula_router.store.runs import Extract, Origin
 
 __all__ = [
     "Accepted",
@@ -87,7 +87,7 @@ def mailbox_of(recipient: str, position: int, keeper: str | None = None) -> str:
     """The mailbox that a message waits in: its recipient's.
 
     One to a capability is handed out by its keeper, and by no other node: two that can't reach each other would give it
-    to an agent each. Elsewhere it waits apart, in a mailbox that nobody consumes. Who its keeper is: :mod:`.keeping`.
+    to an agent each. Elsewhere it waits apart, in a mailbox that nobody consumes. Who its keeper is: :mod:`.keepers`.
     """
     if not is_capability(recipient) or is_kept_here(position, keeper):
         return recipient

@@ -14,9 +14,6 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 
 from trishula.names import is_capability
-from trishula_router.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, digest_of, verify
-from trishula_router.store.copies import Extract, JournalForked, Origin
-from trishula_router.store.copying import fold, joined
 from trishula_router.store.facts import (
     accepted_facts,
     body_damage,
@@ -25,6 +22,7 @@ from trishula_router.store.facts import (
     returned_facts,
     settled_facts,
 )
+from trishula_router.store.fold import fold, joined
 from trishula_router.store.identity import Ids, Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import (
     Accepted,
@@ -43,9 +41,11 @@ from trishula_router.store.interface import (
     mailbox_of,
     payer_of,
 )
-from trishula_router.store.keeping import keeper_as_stored
-from trishula_router.store.memory_shelf import MemoryShelf
+from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, digest_of, verify
+from trishula_router.store.keepers import keeper_as_stored
+from trishula_router.store.memory_fold import MemoryShelf
 from trishula_router.store.origins import End, Tails
+from trishula_router.store.runs import Extract, JournalForked, Origin
 from trishula_router.store.standing import PURGED_LIFE, tellings
 from trishula_router.store.translating import translated
 

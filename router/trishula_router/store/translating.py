@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from trishula_router.journal import ORIGIN_SHIFT, Record
+from trishula_router.store.journal import ORIGIN_SHIFT, Record
 from trishula_router.store.origins import Numbering
 
 __all__ = ["translated"]

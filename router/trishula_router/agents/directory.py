@@ -1,0 +1,354 @@
+"""The directory: who is registered, who is there, what they can do, and how their clocks stand.
+
+Presence is decided in :mod:`.presence`. What an agent says of itself ends with its last session.
+
+Three signals are told apart in its entry: the *socket* (``sessions``), the *heartbeat* (``last_beat_at``; any own call
+is a sign of life as well: ``last_seen_at``) and the *progress* that it reports (``progress``; ``progress_at``: since
+when it says just that). A heartbeat that goes on while the progress stands still is an agent that hangs in its work.
+
+When an agent was there last outlives the node (:meth:`Directory.memory`, :meth:`Directory.recall`). Policy only: every
+verb takes ``now`` (ms) and returns what changed (:meth:`Directory.changes`).
+
+The cost of presence follows what happens, not how many agents there are: an agent is looked at when it did something
+that may change its presence, and at the instant at which its silence, or the end of what it said, may
+(:func:`.presence.next_change_at`). A beat that says what the last one said is looked at by nobody. And many agents are
+told, with the answers to their beats, to beat less often, so that all of them together beat :data:`_BEATS_PER_S` times
+a second; so much longer may each be silent. That somebody's connection is gone or its process frozen, pings show much
+earlier.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trishula_router.agents.presence import PRESENT, Known, Session, next_change_at, presence_of
+from trishula_router.clocks.peer_clocks import ahead_of
+from trishula_router.settings.options import PresencePolicy
+
+__all__ = ["Directory", "Seen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """When an agent was there last.
+
+    Attributes:
+        seen_at: its last sign of life.
+        offline_since: since when it was offline; ``None`` if it was there when this was written.
+    """
+
+    seen_at: int
+    offline_since: int | None
+
+
+#: Sessions that are gone and remembered; what may still come of one comes within the next turns of the reactor.
+_LEFT_SESSIONS = 1000
+
+#: Samples of the clocks' difference that are kept: the last five minutes at a beat every ten seconds.
+_SKEW_SAMPLES = 30
+
+#: An agent that can change by itself only much later is looked at so often all the same: what it says changes, and a
+#: look that was planned for a far day would be kept until then.
+_LOOK_WITHIN_MS = 60_000
+
+#: So long an agent is taken at its word that it is busy: one that says "for ever" and freezes must be called stale.
+_BUSY_MOST_MS = 86_400_000
+
+#: What of an agent is an instant.
+_INSTANTS = ("seen_at", "busy_until", "beat_at", "progress_at", "since")
+#: Beats of all agents a second, if there are so many that they would be more. Each takes a node 100 µs.
+_BEATS_PER_S = 50.0
+#: Nobody is told to beat less often.
+_SLOWEST_S = 60.0
+
+
+class Directory:
+    """All agents of a node.
+
+    Args:
+        node: the node's name.
+        policy: when an agent is stale.
+        registered: the names of all registered agents.
+        may_serve: whether an agent may (still) serve a capability that it announced.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        policy: PresencePolicy,
+        registered: Callable[[], Iterable[str]],
+        may_serve: Callable[[str, str], bool] = lambda agent, capability: True,
+    ) -> None:
+        self._node = node
+        self._policy = policy
+        self._registered = registered
+        self._may_serve = may_serve
+        self._known: dict[str, Known] = {}
+        self._agent_of: dict[int, str] = {}
+        self._left: dict[int, None] = {}
+        # Who did something since the last look that may change its presence, in order.
+        self._touched: dict[str, None] = {}
+        # (when to look, at whom), the earliest first. Of an agent the one counts that says the same as its look_at.
+        self._looks: list[tuple[int, str]] = []
+        # Who announced each capability.
+        self._announced: dict[str, dict[str, None]] = {}
+
+    def joined(self, agent: str, session: int, now: int) -> None:
+        """A session of the agent joined."""
+        # Its first call may overtake the news of its join.
+        if session not in self._agent_of:
+            known = self._known.setdefault(agent, Known())
+            known.sessions[session] = Session(session, now)
+            known.seen_at = now
+            self._agent_of[session] = agent
+            self._touched[agent] = None
+
+    def is_older(self, agent: str, session: int, other: int) -> bool:
+        """Whether a session of the agent joined before another one of its sessions."""
+        # In the order of joining.
+        order = list(self._known[agent].sessions) if agent in self._known else []
+        return session in order and other in order and order.index(session) < order.index(other)
+
+    def attached(
+        self,
+        agent: str,
+        session: int,
+        now: int,
+        *,
+        instance: str | None,
+        capabilities: tuple[str, ...],
+        heartbeat_s: float | None,
+    ) -> None:
+        """A session consumes a mailbox now; only the agent's own (no instance) speaks for the agent."""
+        self.sign_of_life(agent, session, now)
+        known = self._known[agent]
+        known.sessions[session].instance = instance
+        known.sessions[session].heartbeat_s = heartbeat_s
+        self._touched[agent] = None
+        if instance is None:
+            self._announce(agent, known, capabilities)
+            known.heartbeat_s = heartbeat_s
+
+    def _announce(self, agent: str, known: Known, capabilities: tuple[str, ...]) -> None:
+        for one in known.capabilities:
+            who = self._announced[one]
+            who.pop(agent, None)
+            if not who:
+                del self._announced[one]
+        # Announced twice, a capability would be withdrawn twice.
+        known.capabilities = tuple(dict.fromkeys(capabilities))
+        for one in known.capabilities:
+            self._announced.setdefault(one, {})[agent] = None
+
+    def speaks_as(self, agent: str, session: int, instance: str) -> None:
+        """A session turned out to be an instance's."""
+        self._known[agent].sessions[session].instance = instance
+        self._touched[agent] = None
+
+    def sign_of_life(self, agent: str, session: int, now: int) -> None:
+        """A session of the agent did something by itself."""
+        self.joined(agent, session, now)
+        known = self._known[agent]
+        one = known.sessions[session]
+        # Of an agent that is there a further sign of life changes nothing; it comes with each of its calls.
+        if not one.acted or known.presence not in PRESENT:
+            one.acted = True
+            self._touched[agent] = None
+        if one.instance is None:
+            known.seen_at = now
+
+    def beat(
+        self,
+        agent: str,
+        session: int,
+        now: int,
+        *,
+        sent_at: int | None = None,
+        state: str | None = None,
+        busy_until: int | None = None,
+        load: float | None = None,
+        progress: str | None = None,
+    ) -> float | None:
+        """A heartbeat arrived at ``now``; ``sent_at`` is the agent's clock when it left.
+
+        A script under the agent's name beats for itself alone: the agent may be frozen beside it.
+
+        Returns:
+            how often the session is to beat from now on, in seconds, if that is less often than it said.
+        """
+        self.joined(agent, session, now)
+        known = self._known[agent]
+        one = known.sessions[session]
+        if sent_at is not None:
+            one.skews_ms = [*one.skews_ms[-_SKEW_SAMPLES + 1 :], sent_at - now]
+            if busy_until is not None:
+                busy_until = min(busy_until - ahead_of(sent_at, now), now + _BUSY_MOST_MS)
+        asked_s, paced_s = one.heartbeat_s or self._policy.heartbeat_s, self._paced_s()
+        told_s = paced_s if paced_s > asked_s else None
+        if one.instance is not None:
+            return told_s
+        known.seen_at = known.beat_at = now
+        heartbeat_s = one.heartbeat_s if told_s is None else told_s
+        if (heartbeat_s or 0.0) < (known.heartbeat_s or 0.0):
+            # The end of its patience may come before the look that was planned.
+            self._touched[agent] = None
+        known.heartbeat_s = heartbeat_s
+        if (state, busy_until) != (known.says, known.busy_until) or known.presence not in PRESENT:
+            self._touched[agent] = None
+        known.says, known.busy_until, known.load = state, busy_until, load
+        if progress != known.progress:
+            known.progress, known.progress_at = progress, None if progress is None else now
+        if sent_at is not None:
+            known.skews_ms = one.skews_ms
+        return told_s
+
+    def _paced_s(self) -> float:
+        return min(round(len(self._agent_of) / _BEATS_PER_S, 1), _SLOWEST_S)
+
+    def ahead_ms(self, agent: str, session: int) -> int | None:
+        """By how much the clock of a session is ahead of the node's, as its beats show; ``None`` if it never beat."""
+        known = self._known.get(agent)
+        one = None if known is None else known.sessions.get(session)
+        return max(one.skews_ms) if one is not None and one.skews_ms else None
+
+    def follow_clock(self, by_ms: int) -> None:
+        """The node's clock was set: it is ahead by so much now, and what is known was known at an earlier instant."""
+        for agent, known in self._known.items():
+            for one in known.sessions.values():
+                one.joined_at += by_ms
+                one.skews_ms = []
+            for name in _INSTANTS:
+                at = getattr(known, name)
+                if at is not None:
+                    setattr(known, name, at + by_ms)
+            # Measured by the clock as it was.
+            known.skews_ms, known.look_at = [], None
+            self._touched[agent] = None
+        self._looks = []
+
+    def left(self, session: int) -> str | None:
+        """A session is gone; returns whose it was."""
+        self._left[session] = None
+        if len(self._left) > _LEFT_SESSIONS:
+            del self._left[next(iter(self._left))]
+        agent = self._agent_of.pop(session, None)
+        if agent is not None:
+            known = self._known[agent]
+            known.sessions.pop(session, None)
+            self._touched[agent] = None
+            if not any(one.instance is None for one in known.sessions.values()):
+                # Its next life says for itself what it does.
+                known.says = known.busy_until = known.load = known.progress = known.progress_at = None
+        return agent
+
+    def has_left(self, session: int) -> bool:
+        """Whether a session is known to be gone."""
+        return session in self._left
+
+    def here_since(self, agent: str) -> int | None:
+        """When the oldest session that an agent has here joined, ms; ``None`` if it has none."""
+        known = self._known.get(agent)
+        if known is None:
+            return None
+        # In the order of joining.
+        return next((one.joined_at for one in known.sessions.values()), None)
+
+    def agent_of(self, session: int) -> str | None:
+        """Whose session it is."""
+        return self._agent_of.get(session)
+
+    def changes(self, now: int) -> list[dict[str, Any]]:
+        """The agents whose presence changed since the last call, as their entries."""
+        looked_at, self._touched = self._touched, {}
+        while self._looks and self._looks[0][0] <= now:
+            at, agent = heapq.heappop(self._looks)
+            if self._known[agent].look_at == at:
+                self._known[agent].look_at = None
+                looked_at[agent] = None
+        changed = []
+        for agent in looked_at:
+            known = self._known[agent]
+            presence, reason = presence_of(known, now=now, policy=self._policy)
+            if presence != known.presence:
+                known.presence, known.reason, known.since = presence, reason, now
+                changed.append(self.entry(agent))
+            self._plan_look(agent, known, now)
+        return changed
+
+    def _plan_look(self, agent: str, known: Known, now: int) -> None:
+        at = next_change_at(known, now=now, policy=self._policy)
+        if at is None:
+            return
+        at = min(at, now + _LOOK_WITHIN_MS)
+        if known.look_at is None or at < known.look_at:
+            known.look_at = at
+            heapq.heappush(self._looks, (at, agent))
+
+    def entry(self, agent: str) -> dict[str, Any]:
+        """What the directory tells of one agent; presence is as of the last :meth:`changes`."""
+        known = self._known.get(agent) or Known()
+        return {
+            "agent": agent,
+            "presence": known.presence,
+            "since": known.since,
+            "reason": known.reason,
+            "node": None if known.presence == "offline" else self._node,
+            "capabilities": [one for one in known.capabilities if self._may_serve(agent, one)],
+            "last_seen_at": known.seen_at,
+            "last_beat_at": known.beat_at,
+            "busy_until": known.busy_until,
+            "load": known.load,
+            "progress": known.progress,
+            "progress_at": known.progress_at,
+            "clock_skew_ms": known.skew_ms,
+            "sessions": len(known.sessions),
+        }
+
+    def able(self, capability: str, now: int) -> dict[str, float]:
+        """Who announced a capability and is present at ``now`` (ms): online or busy; each with its load."""
+        return {
+            agent: self._known[agent].load or 0.0
+            for agent in self._announced.get(capability, ())
+            if self._may_serve(agent, capability)
+            and presence_of(self._known[agent], now=now, policy=self._policy)[0] in PRESENT
+        }
+
+    def entries(self, now: int) -> list[dict[str, Any]]:
+        """The registered agents, by name, as they are at ``now`` (ms)."""
+        found = []
+        for agent in sorted(self._registered()):
+            entry = self.entry(agent)
+            known = self._known.get(agent)
+            if known is not None:
+                entry["presence"], entry["reason"] = presence_of(known, now=now, policy=self._policy)
+                if entry["presence"] != known.presence:
+                    # It changed since the last look, which was a moment ago.
+                    entry["since"] = now
+                elif entry["presence"] == "offline":
+                    entry["reason"] = known.reason
+                entry["node"] = None if entry["presence"] == "offline" else self._node
+            found.append(entry)
+        return found
+
+    # -- over the node's end -------------------------------------------------------------------------------------------
+
+    def memory(self, agents: Iterable[str] | None = None) -> dict[str, Seen]:
+        """When agents (all that were ever here, by default) were there last, for the node's next run."""
+        return {
+            agent: Seen(known.seen_at, known.since if known.presence == "offline" else None)
+            for agent in (self._known if agents is None else agents)
+            if (known := self._known.get(agent)) is not None and known.seen_at is not None
+        }
+
+    def recall(self, seen: Mapping[str, Seen]) -> None:
+        """Take over what an earlier run of the node remembered; to be called before anybody joins.
+
+        Whoever was here when that run ended is offline since its last sign of life, as far as anybody knows.
+        """
+        for agent, one in seen.items():
+            known = self._known.setdefault(agent, Known())
+            known.seen_at = one.seen_at
+            known.since = one.seen_at if one.offline_since is None else one.offline_since

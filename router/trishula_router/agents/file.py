@@ -1,0 +1,195 @@
+"""The file of agents: who may join, with what grants, and the hashes of their tokens.
+
+``<state>/agents.json``, mode 0600, is made and changed by ``trishula token`` and may be edited by hand::
+
+    {"agents": {"agni": {"operator": false,
+                         "send": ["*"],            // to whom: "*", "broadcast" or agents' names
+                         "call": ["dc", "rushabdev.uptime"],   // what: "*", an agent, or an agent.procedure
+                         "serve": ["deploy", "host"],   // which capabilities it may announce: "*", or their names
+                         "tokens": [{"sha256": "9f86…", "created_at": "2026-02-10T00:02:00Z",
+                                     "not_before": null, "expires_at": null}]}}}
+
+Writers hold an exclusive lock on ``agents.json.lock`` while they read, change and write, so that two commands at once
+lose nothing. The file is replaced by a rename: a reader sees the old file or the new one, never a half, and needs no
+lock. The lock is a file of its own because the rename gives ``agents.json`` a new inode each time.
+
+A node keeps a copy of the last good file in its state directory (:func:`keep_agents`), mode 0600 too, and starts with
+that when the file is broken or gone (:func:`load_agents`): an edit that went wrong must not turn a restart into a
+lock-out. The commands that change the file change the copy as well, so that no token comes back with it that was taken
+away while no node ran.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trishula_router.agents.text import AgentRecord, parse_agents, render_agents
+from trishula_router.settings.faults import ConfigError
+from trishula_router.store.json_text import NotJson, parse_json
+
+__all__ = [
+    "KEPT_FILE",
+    "AgentRecord",
+    "AgentsFileError",
+    "Stamp",
+    "keep_agents",
+    "load_agents",
+    "read_agents",
+    "stamp_of",
+    "update_agents",
+]
+
+#: What a node keeps of the file that was good last, in its state directory.
+KEPT_FILE = "agents.json.good"
+
+#: What changes when the file does: modification time in ns, inode, size. ``None``: there is no file.
+Stamp = tuple[int, int, int] | None
+
+
+class AgentsFileError(Exception):
+    """The file of agents can't be used; the text says why and what to do."""
+
+
+def read_agents(path: Path) -> dict[str, AgentRecord]:
+    """What the file says; nobody, if there is no file: a node starts before its first token is made.
+
+    Raises:
+        AgentsFileError: if it can't be read, others can read it, or it says something else than it may.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+            text = file.read()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise AgentsFileError(f"the file of agents {path} can't be read: {error.strerror}") from error
+    if mode & 0o077:
+        raise AgentsFileError(
+            f"the file of agents {path} has mode {mode:04o}, so that others on this machine can read or change it; "
+            f"run: chmod 600 {path}"
+        )
+    try:
+        raw = parse_json(text)
+    except NotJson as error:
+        raise AgentsFileError(f"the file of agents {path} {error}") from None
+    try:
+        return parse_agents(raw)
+    except ConfigError as error:
+        raise AgentsFileError("\n".join(f"{path}: {fault.sentence}" for fault in error.faults)) from None
+
+
+def load_agents(path: Path, kept: Path | None) -> tuple[dict[str, AgentRecord], str | None]:
+    """What holds when a node starts: what the file says, or what its copy says if the file is broken or gone.
+
+    Args:
+        path: the file.
+        kept: its copy; ``None`` if there is none.
+
+    Returns:
+        The agents, and what is wrong with the file if they are the copy's.
+
+    Raises:
+        AgentsFileError: if the file is broken, and there is no copy that is good.
+    """
+    fault = f"the file of agents {path} is gone"
+    try:
+        if path.exists() or kept is None or not kept.exists():
+            return read_agents(path), None
+    except AgentsFileError as error:
+        if kept is None or not kept.exists():
+            raise
+        fault = str(error)
+    try:
+        agents = read_agents(kept)
+        kept_at = datetime.fromtimestamp(kept.stat().st_mtime, UTC)
+    except (AgentsFileError, OSError) as error:
+        raise AgentsFileError(f"{fault}; and the copy of the last good one can't be used either: {error}") from None
+    return (
+        agents,
+        f"{fault}; the node goes on with the copy of the last good one, {kept} of {kept_at:%Y-%m-%d %H:%M UTC}",
+    )
+
+
+def keep_agents(kept: Path, agents: Mapping[str, AgentRecord]) -> None:
+    """Write the copy, unless it says that already.
+
+    Raises:
+        AgentsFileError: if it can't be written.
+    """
+    with contextlib.suppress(AgentsFileError):
+        if kept.exists() and read_agents(kept) == agents:
+            return
+    try:
+        # Another name than that of the commands, which may write the copy at the same time.
+        _replace(kept, render_agents(agents), kept.with_name(kept.name + ".node"))
+    except OSError as error:
+        raise AgentsFileError(
+            f"the copy {kept} of the file of agents can't be written: {error.strerror}; so a broken file would stop a "
+            "restart (it is tried again when the file changes)"
+        ) from error
+
+
+def stamp_of(path: Path) -> Stamp:
+    """By what a reader notices that the file was changed."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+@contextlib.contextmanager
+def update_agents(path: Path, kept: Path | None = None) -> Iterator[dict[str, AgentRecord]]:
+    """Change the file: yields what it says, to be changed in place; writes it if the block ends without an error.
+
+    Args:
+        path: the file.
+        kept: its copy, which is written too where there is one: it begins with the first start of a node.
+
+    Raises:
+        AgentsFileError: if it can't be read or written; then it is as it was.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise AgentsFileError(f"the file of agents {path} can't be written: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        agents = read_agents(path)
+        yield agents
+        text = render_agents(agents)
+        try:
+            # One name is enough: only the holder of the lock writes it, and what a killed writer left is overwritten.
+            _replace(path, text, path.with_name(path.name + ".new"))
+        except OSError as error:
+            raise AgentsFileError(f"the file of agents {path} can't be written: {error.strerror}") from error
+        if kept is not None and kept.exists():
+            # The change holds, whatever becomes of the copy.
+            with contextlib.suppress(OSError):
+                _replace(kept, text, kept.with_name(kept.name + ".new"))
+    finally:
+        os.close(lock)
+
+
+def _replace(path: Path, text: str, temporary: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    # The rename itself must survive a power cut: a token that was handed out has to work afterwards.
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

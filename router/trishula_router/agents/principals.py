@@ -1,0 +1,234 @@
+"""Who may join a node, and what each may do: the file of agents as the node sees it while it runs.
+
+:class:`Principals` holds the last good state of the file. :meth:`Principals.reload_if_changed` looks at the file's
+stamp and reads it again when it changed: a new token works without a restart, a removed one stops working. A file that
+somebody broke while editing it does not lock everybody out: the last good state stays, also over a restart, because a
+copy of it is kept; and :attr:`Principals.fault` says what is wrong until it is mended.
+
+Policy: :meth:`Principal.may_send`, :meth:`Principal.may_call`, :meth:`Principal.may_serve`,
+:meth:`Principals.check_token`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trishula.errors import TokenInvalid, TokenMissing
+from trishula_router.agents.file import AgentsFileError, Stamp, keep_agents, load_agents, read_agents, stamp_of
+from trishula_router.agents.text import ANYBODY, AgentRecord
+from trishula_router.agents.tokens import TokenRecord, find_token, owner_of
+
+__all__ = ["AGENT_ROLE", "LINK_ROLE", "NODE_ROLE", "OPERATOR_ROLE", "Principal", "Principals"]
+
+#: The roles of the realm, as the node's config declares them.
+AGENT_ROLE = "agent"
+OPERATOR_ROLE = "operator"
+NODE_ROLE = "node"
+#: Crossbar itself knows this one: it leaves registrations of such sessions out of its meta events.
+LINK_ROLE = "rlink"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An agent, with its grants.
+
+    Attributes:
+        name: its name, which is its authid.
+        operator: whether it may ask about everybody's messages, and administer the node.
+        send: to whom it may send: ``"*"``, ``"broadcast"``, agents or capabilities (``"capability:deploy"``).
+        call: what it may call: ``"*"``, an agent, or ``agent.procedure``.
+        serve: which capabilities it may announce: ``"*"``, or their names; ``None``: what nobody else is granted.
+        foreign: the capabilities that others are granted by name, if ``serve`` is ``None``.
+    """
+
+    name: str
+    operator: bool
+    send: tuple[str, ...]
+    call: tuple[str, ...]
+    serve: tuple[str, ...] | None = None
+    foreign: Set[str] = frozenset()
+
+    @property
+    def role(self) -> str:
+        """Its role in the realm."""
+        return OPERATOR_ROLE if self.operator else AGENT_ROLE
+
+    def may_send(self, to: str) -> bool:
+        """Whether it may send to an agent (or to ``broadcast``, or to a capability); always to itself."""
+        return to == self.name or ANYBODY in self.send or to in self.send
+
+    def may_call(self, agent: str, procedure: str) -> bool:
+        """Whether it may call that procedure of that agent; always its own."""
+        return agent == self.name or any(grant in self.call for grant in (ANYBODY, agent, f"{agent}.{procedure}"))
+
+    def may_serve(self, capability: str) -> bool:
+        """Whether it may announce a capability, and be handed messages to it."""
+        if self.serve is None:
+            return capability not in self.foreign
+        return ANYBODY in self.serve or capability in self.serve
+
+
+class Principals:
+    """All agents of a node, as its file has them.
+
+    Args:
+        path: the file.
+        kept: where the copy of the last good one is; ``None``: none is kept.
+
+    Raises:
+        AgentsFileError: when made, if the file can't be used and there is no copy.
+
+    Attributes:
+        fault: why the file can't be used since it was last changed, and what holds instead, or ``None``.
+        version: grows each time that something else holds than before.
+    """
+
+    def __init__(self, path: Path, kept: Path | None = None) -> None:
+        self._path = path
+        self._kept = kept
+        self.version = 0
+        # The stamp is taken before the reading: a change in between is then read twice rather than never.
+        self._stamp: Stamp = stamp_of(path)
+        records, self.fault = load_agents(path, kept)
+        self._records: Mapping[str, AgentRecord] = records
+        self._principals = _principals_of(self._records)
+        if self.fault is None and stamp_of(path) is not None:
+            self._keep()
+
+    def names(self) -> tuple[str, ...]:
+        """All registered agents, sorted."""
+        return tuple(self._principals)
+
+    def get(self, name: str) -> Principal | None:
+        """The agent of that name, if it is registered.
+
+        For an unknown name the file is looked at: whoever made an agent may send to it in the next moment.
+        """
+        found = self._principals.get(name)
+        if found is None and self.reload_if_changed():
+            found = self._principals.get(name)
+        return found
+
+    def may_serve(self, name: str, capability: str) -> bool:
+        """Whether the agent of that name is registered and may announce a capability."""
+        found = self._principals.get(name)
+        return found is not None and found.may_serve(capability)
+
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """The agents of which the file doesn't say what they may serve, because an earlier release wrote it."""
+        return tuple(name for name, one in self._principals.items() if one.serve is None)
+
+    def reload_if_changed(self) -> bool:
+        """Read the file again if it was changed.
+
+        Returns:
+            Whether something else holds now than before. ``False`` also if it can't be used: see :attr:`fault`.
+        """
+        stamp = stamp_of(self._path)
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        if stamp is None:
+            # Some editors remove a file for an instant; taking that for "nobody may join" would be a lock-out.
+            self.fault = f"the file of agents {self._path} is gone; the node goes on with what it said last"
+            return False
+        try:
+            records = read_agents(self._path)
+        except AgentsFileError as error:
+            self.fault = f"{error}; the node goes on with what it said last"
+            return False
+        is_new = records != self._records
+        self._records = records
+        self._keep()
+        if not is_new:
+            return False
+        self._principals = _principals_of(records)
+        self.version += 1
+        return True
+
+    def _keep(self) -> None:
+        self.fault = None
+        if self._kept is not None:
+            try:
+                keep_agents(self._kept, self._records)
+            except AgentsFileError as error:
+                self.fault = str(error)
+
+    def check_token(self, name: str, ticket: object, now_s: float) -> Principal:
+        """The agent, if that is a valid token of it.
+
+        The sentences tell whoever has the right token everything, and whoever hasn't nothing: not even whether there
+        is an agent of that name.
+
+        Raises:
+            TokenMissing: if there is none.
+            TokenInvalid: if it is wrong, another agent's, not valid yet or not any more.
+        """
+        if not isinstance(ticket, str) or not ticket:
+            raise TokenMissing(
+                f"{name} tried to join without a token; make one with `trishula token new {name}`, set TRISHULA_TOKEN"
+            )
+        if owner_of(ticket) != name and "." in ticket:
+            raise TokenInvalid(f"the token is another agent's than {name}'s; use the one made for {name}")
+        record = self._records.get(name)
+        # For an unknown agent the same work is done, on nothing, and the same is said.
+        token = find_token(() if record is None else record.tokens, ticket)
+        principal = self._principals.get(name)
+        if token is None or principal is None:
+            raise TokenInvalid(
+                f"the token of {name} is wrong or revoked; make a new one with `trishula token new {name}` on the node"
+            )
+        if token.is_early(now_s):
+            raise TokenInvalid(f"the token of {name} is not valid before {_show_instant(token.not_before)}")
+        if token.is_over(now_s):
+            raise TokenInvalid(
+                f"the token of {name} expired at {_show_instant(token.expires_at)}; "
+                f"make a new one with `trishula token new {name}` on the node"
+            )
+        return principal
+
+    def reason_to_leave(self, name: str, digest: str | None, now_s: float) -> str | None:
+        """Why a session of an agent may not stay, or ``None``.
+
+        Args:
+            name: the agent.
+            digest: of the token that the session joined with; ``None`` if that is not known.
+            now_s: the wall clock.
+        """
+        record = self._records.get(name)
+        if record is None:
+            return f"{name} is no registered agent of this node any more, so its session was ended"
+        token = _with_digest(record, digest)
+        if digest is None or (token is not None and not token.is_over(now_s)):
+            return None
+        what = "was revoked" if token is None else f"expired at {_show_instant(token.expires_at)}"
+        return (
+            f"the token of {name} that this session joined with {what}, so the session was ended; make a new one with "
+            f"`trishula token new {name}` on the node"
+        )
+
+    def expiry_of(self, name: str, digest: str | None) -> float:
+        """When the token of an agent expires; ``inf`` if it doesn't, or isn't known."""
+        record = self._records.get(name)
+        token = None if record is None else _with_digest(record, digest)
+        return float("inf") if token is None or token.expires_at is None else token.expires_at
+
+
+def _with_digest(record: AgentRecord, digest: str | None) -> TokenRecord | None:
+    return next((token for token in record.tokens if token.sha256 == digest), None)
+
+
+def _principals_of(records: Mapping[str, AgentRecord]) -> dict[str, Principal]:
+    granted = frozenset(grant for record in records.values() for grant in record.serve or ())
+    return {
+        name: Principal(name, record.operator, record.send, record.call, record.serve, granted)
+        for name, record in sorted(records.items())
+    }
+
+
+def _show_instant(instant_s: float | None) -> str:
+    return datetime.fromtimestamp(instant_s or 0.0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

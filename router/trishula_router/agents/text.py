@@ -1,0 +1,231 @@
+"""What the file of agents says: its text to records and back, and every fault of it with its key path. No I/O.
+
+JSON lets pass what can't be meant, and none of that may hold: a key that stands twice (the last one would win in
+silence), NaN, instants that no calendar has, such as milliseconds where seconds belong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from trishula.names import AGENT_RULE, BROADCAST, CAPABILITY_RULE, Address, is_agent_name, is_capability
+from trishula_router.agents.tokens import TokenRecord
+from trishula_router.settings.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
+from trishula_router.store.json_text import keys_twice
+
+__all__ = ["ANYBODY", "AgentRecord", "is_servable", "parse_agents", "render_agents"]
+
+#: The grant that covers every agent.
+ANYBODY = "*"
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_PROCEDURE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
+#: The year 10000, in seconds since the epoch: no calendar of Python's goes further.
+_END_OF_TIME_S = 253_402_300_800
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """One agent, as the file has it.
+
+    Attributes:
+        operator: whether it may ask about everybody's messages, and administer the node.
+        send: to whom it may send.
+        call: whose procedures it may call.
+        serve: which capabilities it may announce; ``None`` if the record says nothing of it, because it was written by
+            an earlier release: then those that no other record names.
+        tokens: what it may join with.
+    """
+
+    operator: bool = False
+    send: tuple[str, ...] = (ANYBODY,)
+    call: tuple[str, ...] = (ANYBODY,)
+    tokens: tuple[TokenRecord, ...] = ()
+    serve: tuple[str, ...] | None = None
+
+
+def render_agents(agents: Mapping[str, AgentRecord]) -> str:
+    """The file's text: sorted and indented, because people read and edit it."""
+    raw = {
+        "agents": {
+            name: {
+                "operator": record.operator,
+                "send": list(record.send),
+                "call": list(record.call),
+                **({} if record.serve is None else {"serve": list(record.serve)}),
+                "tokens": [
+                    {
+                        "sha256": token.sha256,
+                        "created_at": _show_instant(token.created_at),
+                        "not_before": _show_instant(token.not_before),
+                        "expires_at": _show_instant(token.expires_at),
+                    }
+                    for token in record.tokens
+                ],
+            }
+            for name, record in sorted(agents.items())
+        }
+    }
+    return json.dumps(raw, indent=2) + "\n"
+
+
+def _show_instant(instant_s: float | None) -> str | None:
+    if instant_s is None:
+        return None
+    return datetime.fromtimestamp(instant_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_agents(raw: object) -> dict[str, AgentRecord]:
+    """Check what the file says.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    faults = [Fault(at, WHOLE, TWICE) for at in keys_twice(raw)]
+    top = _Map(raw, "the file", "", faults)
+    listed = _Map(top.take("agents", MISSING), "agents", "agents", faults)
+    top.close()
+    agents: dict[str, AgentRecord] = {}
+    for name in listed.names():
+        if not is_agent_name(name):
+            faults.append(Fault("agents", name, f"it is no agent's name: that is {AGENT_RULE}"))
+            continue
+        agents[name] = _parse_agent(listed.take(name, {}), f"agents.{name}", faults)
+    if faults:
+        raise ConfigError(tuple(faults))
+    return agents
+
+
+class _Map:
+    """One map of the file; notices the keys that nobody asked for."""
+
+    def __init__(self, raw: object, shown: str, path: str, faults: list[Fault]) -> None:
+        if not isinstance(raw, Mapping):
+            faults.append(Fault(shown, raw, "it must be a map"))
+            raw = {}
+        self._raw: Mapping[str, object] = raw
+        self._prefix = f"{path}." if path else ""
+        self._faults = faults
+        self._known: list[str] = []
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._raw)
+
+    def take(self, key: str, default: object) -> object:
+        self._known.append(key)
+        return self._raw.get(key, default)
+
+    def close(self) -> None:
+        for key, value in self._raw.items():
+            if key not in self._known:
+                known = ", ".join(self._known)
+                self._faults.append(
+                    Fault(self._prefix + key, value, f"it is an unknown key; the known keys are {known}")
+                )
+
+
+def _parse_agent(raw: object, path: str, faults: list[Fault]) -> AgentRecord:
+    entry = _Map(raw, path, path, faults)
+    operator = entry.take("operator", False)
+    if not isinstance(operator, bool):
+        faults.append(Fault(f"{path}.operator", operator, "it must be true or false"))
+    send = _parse_grants(entry.take("send", [ANYBODY]), f"{path}.send", _is_recipient, faults)
+    call = _parse_grants(entry.take("call", [ANYBODY]), f"{path}.call", _is_callable, faults)
+    serve: tuple[str, ...] | None = None
+    if (said := entry.take("serve", MISSING)) is not MISSING:
+        serve = _parse_grants(said, f"{path}.serve", is_servable, faults)
+    listed = entry.take("tokens", [])
+    if not isinstance(listed, list):
+        faults.append(Fault(f"{path}.tokens", listed, "it must be a list of tokens"))
+        listed = []
+    tokens = [_parse_token(item, f"{path}.tokens[{index}]", faults) for index, item in enumerate(listed)]
+    entry.close()
+    return AgentRecord(operator is True, send, call, tuple(tokens), serve)
+
+
+def _parse_grants(raw: object, path: str, keeps: Callable[[str], bool], faults: list[Fault]) -> tuple[str, ...]:
+    if not isinstance(raw, list):
+        faults.append(Fault(path, raw, 'it must be a list of grants, such as ["*"]'))
+        return ()
+    grants: list[str] = []
+    for index, item in enumerate(raw):
+        if isinstance(item, str) and keeps(item):
+            grants.append(item)
+        else:
+            faults.append(Fault(f"{path}[{index}]", item, f"it must be {_KINDS[keeps]}"))
+    return tuple(grants)
+
+
+def _is_recipient(grant: str) -> bool:
+    if grant in (ANYBODY, BROADCAST) or is_agent_name(grant):
+        return True
+    return is_capability(grant) and is_servable(grant.partition(":")[2])
+
+
+def is_servable(grant: str) -> bool:
+    """Whether a text can be the grant to announce a capability, or all."""
+    if grant == ANYBODY:
+        return True
+    try:
+        return Address.parse(f"capability:{grant}").capability == grant
+    except ValueError:
+        return False
+
+
+def _is_callable(grant: str) -> bool:
+    agent, dot, procedure = grant.partition(".")
+    return grant == ANYBODY or (is_agent_name(agent) and (not dot or _PROCEDURE.match(procedure) is not None))
+
+
+#: What each kind of grant may be.
+_KINDS: dict[Callable[[str], bool], str] = {
+    _is_recipient: '"*", "broadcast", an agent or "capability:" and a name',
+    _is_callable: '"*", an agent or agent.procedure',
+    is_servable: f'"*" or the name of a capability: {CAPABILITY_RULE}',
+}
+
+
+def _parse_token(raw: object, path: str, faults: list[Fault]) -> TokenRecord:
+    entry = _Map(raw, path, path, faults)
+    sha256 = entry.take("sha256", MISSING)
+    if not isinstance(sha256, str) or _SHA256.match(sha256) is None:
+        # The value is not shown: it might be a token that somebody pasted where its hash belongs.
+        faults.append(
+            Fault(f"{path}.sha256", MISSING if sha256 is MISSING else "…", "it must be 64 hexadecimal digits")
+        )
+        sha256 = ""
+    created_at = _parse_instant(entry.take("created_at", 0), f"{path}.created_at", faults)
+    not_before = _parse_instant(entry.take("not_before", None), f"{path}.not_before", faults)
+    expires_at = _parse_instant(entry.take("expires_at", None), f"{path}.expires_at", faults)
+    entry.close()
+    return TokenRecord(sha256, created_at or 0.0, not_before, expires_at)
+
+
+def _parse_instant(raw: object, path: str, faults: list[Fault]) -> float | None:
+    if raw is None:
+        return None
+    instant_s: float | None = None
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        # Compared before it becomes a float, which not every whole number can.
+        instant_s = float(raw) if abs(raw) < 1000 * _END_OF_TIME_S else math.inf
+    elif isinstance(raw, str):
+        # An instant of the year 1 with an offset may lie before all time.
+        with contextlib.suppress(ValueError, OverflowError):
+            instant = datetime.fromisoformat(raw)
+            # Without an offset it would mean another instant on each machine.
+            if instant.tzinfo is not None:
+                instant_s = instant.timestamp()
+    if instant_s is not None and 0 <= instant_s < _END_OF_TIME_S:
+        return instant_s
+    rule = (
+        'it must be an instant such as "2026-02-10T00:02:00Z", seconds since the epoch before the year 10000, or null'
+    )
+    if instant_s is not None and _END_OF_TIME_S <= instant_s < math.inf:
+        rule = f"it must be in seconds since the epoch, and this looks like milliseconds: {int(instant_s // 1000)}"
+    faults.append(Fault(path, raw, rule))
+    return None

@@ -1,0 +1,223 @@
+"""``trishula node verify``, ``backup``, ``restore``, ``reseed``: how a node's store is kept.
+
+They open the store's file themselves, so they need no token and no network, and ``verify`` and ``backup`` work beside a
+running node as well as without one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trishula.cli.exits import Exit
+from trishula.cli.state import State, json_option, plain
+from trishula.units import show_bytes
+from trishula_router.commands.state_dir import CommandFailed, default_state_dir, hold_state_dir, open_state_dir
+
+if TYPE_CHECKING:
+    from trishula_router.store.interface import Verdict
+    from trishula_router.store.sqlite.check import Progress
+
+__all__ = ["backup", "reseed", "restore", "verify"]
+
+_STATE_OPTION = click.option("--state", type=click.Path(path_type=Path), help="The node's state directory.")
+
+#: A damaged page of a large store may hit thousands of messages; --json has them all.
+_SHOWN = 50
+
+
+@click.command()
+@_STATE_OPTION
+@json_option
+@click.pass_obj
+def verify(shell: State, state: Path | None) -> None:
+    """Check a node's store: the journal's chain, every message and body against its record, the file's structure.
+
+    It reads the file itself, also while the node runs. It names each record and message that is damaged, by number and
+    id, and ends with 0 only if there is none.
+
+    \b
+    Examples:
+      trishula node verify
+      trishula node verify --state /var/lib/trishula --json
+    """
+    from trishula_router.store.sqlite.files import verify_file
+
+    file = _store_of(state)
+    with _faults(), _progress(shell, "checking") as progress:
+        verdict = verify_file(file, progress)
+    _tell(shell, verdict, {"file": str(file)}, f"{file}: ")
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@_STATE_OPTION
+@json_option
+@click.pass_obj
+def backup(shell: State, file: Path, state: Path | None) -> None:
+    """Copy a node's store into FILE, also while the node runs, and check the copy.
+
+    FILE is the store of one instant, in one SQLite file, and is never written over. The agents and their tokens are not
+    in it: agents.json in the state directory is small text, to be copied beside it. If the store is damaged, FILE has
+    the same damage, and the command ends with 1 and names it.
+
+    \b
+    Examples:
+      trishula node backup /backup/trishula-$(date +%F).sqlite
+      trishula node backup today.sqlite --state /var/lib/trishula --json
+    """
+    from trishula_router.store.sqlite.files import back_up
+
+    source = _store_of(state)
+    with _faults(), _progress(shell, "copying") as progress:
+        verdict = back_up(source, file, progress)
+    size = file.stat().st_size
+    _tell(shell, verdict, {"file": str(file), "bytes": size}, f"{file} ({show_bytes(size)}): ")
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@_STATE_OPTION
+@click.option("--damaged", is_flag=True, help="Also if the backup is damaged: what is whole in it is used.")
+@json_option
+@click.pass_obj
+def restore(shell: State, file: Path, state: Path | None, damaged: bool) -> None:
+    """Put the backup FILE in the place of a node's store; the node must be stopped.
+
+    The store that was there is kept beside it under a dated name. The restored store gets a new epoch. Messages that
+    were settled after the backup was made are open again and are delivered again; agents that ran since then remember
+    their ids and only acknowledge them.
+
+    \b
+    Examples:
+      trishula node restore /backup/trishula-2026-11-23.sqlite
+      trishula node restore today.sqlite --state /var/lib/trishula --json
+    """
+    from trishula_router.store.sqlite.files import restore as put_in_place
+
+    state_dir = open_state_dir(_state_dir(state))
+    stamp = datetime.now(UTC)
+    holding = hold_state_dir(state_dir, "trishula node restore", with_store=True)
+    with holding, _faults(), _progress(shell, "restoring") as progress:
+        verdict, kept = put_in_place(
+            file,
+            state_dir,
+            new_epoch=lambda: os.urandom(8).hex(),
+            at=time.time_ns() // 1_000_000,
+            kept_as=f"node.sqlite.replaced-{stamp:%Y%m%dT%H%M%S.%fZ}",
+            allow_damage=damaged,
+            progress=progress,
+        )
+    facts = {"state": str(state_dir), "file": str(file), "kept": None if kept is None else str(kept)}
+    _tell(shell, verdict, facts, f"{state_dir} has the store of {file} now: ", failing=not damaged)
+    if kept is not None and not shell.json:
+        click.echo(f"the store that was there is {kept}; delete it when you don't need it any more")
+
+
+@click.command()
+@_STATE_OPTION
+@json_option
+@click.pass_obj
+def reseed(shell: State, state: Path | None) -> None:
+    """Have a node's store built anew by its peers; the node must be stopped.
+
+    For a store that was lost or is damaged beyond use. What is left of it is kept beside it under a dated name. At its
+    next start the node begins an empty store, with a new epoch, and its peers send it all that they hold: their
+    journals, and what they had copied of its own. It serves from the first moment; `trishula node status` says how much
+    is still to be copied.
+
+    \b
+    Examples:
+      trishula node reseed
+      trishula node reseed --state /var/lib/trishula --json
+    """
+    from trishula_router.store.sqlite.files import set_aside
+
+    state_dir = open_state_dir(_state_dir(state))
+    peers = _peers_of(state_dir)
+    if peers == []:
+        raise CommandFailed(
+            f"the node of {state_dir} has no peers, so nobody could build its store anew; put a backup in place with: "
+            "trishula node restore FILE"
+        )
+    stamp = datetime.now(UTC)
+    with hold_state_dir(state_dir, "trishula node reseed", with_store=True), _faults():
+        kept = set_aside(state_dir, f"node.sqlite.replaced-{stamp:%Y%m%dT%H%M%S.%fZ}")
+    if shell.json:
+        shell.line({"state": str(state_dir), "kept": None if kept is None else str(kept), "peers": peers})
+        return
+    who = ", ".join(peers) if peers else "its peers"
+    click.echo(f"{state_dir} has no store now; start the node, and {who} will send it what they hold")
+    if kept is not None:
+        click.echo(f"the store that was there is {kept}; delete it when you don't need it any more")
+
+
+def _peers_of(state_dir: Path) -> list[str] | None:
+    """The peers by the configuration that the node ran with last; ``None`` if it can't be read (any more)."""
+    from trishula_router.settings.check import read_config_file
+    from trishula_router.settings.crossbar_config import options_of
+    from trishula_router.settings.faults import ConfigError
+
+    try:
+        return list(options_of(read_config_file(state_dir / "crossbar" / "config.json")).get("peers", []))
+    except (ConfigError, LookupError):
+        return None
+
+
+def _state_dir(state: Path | None) -> Path:
+    return (state or default_state_dir(os.environ)).absolute()
+
+
+def _store_of(state: Path | None) -> Path:
+    from trishula_router.store.sqlite.store import FILE_NAME
+
+    return _state_dir(state) / FILE_NAME
+
+
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    from trishula_router.store.interface import StoreError
+
+    try:
+        yield
+    except StoreError as error:
+        raise CommandFailed(str(error)) from None
+
+
+@contextlib.contextmanager
+def _progress(shell: State, what: str) -> Iterator[Progress]:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
+    console = shell.console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as shown:
+        task = shown.add_task(what, total=1.0)
+        yield lambda done: shown.update(task, completed=done)
+
+
+def _tell(shell: State, verdict: Verdict, facts: dict[str, Any], before: str, *, failing: bool = True) -> None:
+    """Print a verdict; end with :attr:`Exit.FAILED` if it is bad."""
+    from trishula_router.mail.audit import told_verdict
+
+    told = {**facts, **told_verdict(verdict)}
+    if shell.json:
+        shell.line(told)
+    elif told["ok"]:
+        click.echo(f"{before}{verdict.records} records and {verdict.bodies} bodies, all as they were written")
+    else:
+        click.echo(f"{before}{len(verdict.damages)} damaged, of {verdict.records} records and {verdict.bodies} bodies")
+        for damage in verdict.damages[:_SHOWN]:
+            click.echo(f"  {plain(damage.what)}")
+        if len(verdict.damages) > _SHOWN:
+            click.echo(f"  and {len(verdict.damages) - _SHOWN} more; --json has them all")
+        click.echo("what is not named is whole; a backup may have what is: trishula node restore FILE")
+    if failing and not told["ok"]:
+        raise click.exceptions.Exit(int(Exit.FAILED))

@@ -1,0 +1,434 @@
+"""Intake: what a client sends is checked, stored, and only then answered with a receipt.
+
+The way of one ``mailbox.send``: each message is parsed; its sender is checked against the session; its recipients are
+found and the sender's grants, the recipients' mailboxes and the size limits are asked; what passed goes into the store
+in one transaction; the receipts are answered in the order of the request. What its agent has sent already under its id
+is answered as a repeat, and another message under that id is refused (:mod:`.repeats`). A refused message doesn't
+refuse its neighbours, but for those that would overtake it (:mod:`.send_order`). A receipt names who has no room for a
+broadcast (:mod:`.room`), and warns of a capability that nobody has. A refusal that tells of a wrong-doer (a false
+sender, a forbidden recipient) is noted in the journal.
+
+Who was given a COMMAND may answer it once, whatever its grants say, and nobody else may (:mod:`.replies`). The answer
+passes also if the instance that asked is gone, for another process of its agent may ask for it (:mod:`.outcomes`). A
+RESULT or an ERROR that doesn't answer what its sender has in its window for the first time is looked up in the store
+first; meanwhile the other calls of its session wait in line (:mod:`.lines`), so that messages keep their order.
+
+Two types are signals rather than mail, so that the simplest clients need nothing else: a HEARTBEAT counts as a beat and
+an ACK (with ``reply_to``, from the recipient) settles the message it names. Neither is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+from twisted.logger import Logger
+
+from trishula.errors import (
+    AnswerEarly,
+    AnswerRefused,
+    MessageInvalid,
+    MessageUnknown,
+    NodeFailed,
+    RecipientForbidden,
+    SenderFalse,
+    StorageFailed,
+    StorageFull,
+    TrishulaError,
+)
+from trishula.message import Message, parse
+from trishula.names import BROADCAST, agent_of, is_capability, is_nodes_own
+from trishula.units import show_duration
+from trishula_router.clocks.sender_clock import SenderClock
+from trishula_router.mail.entry import Entry
+from trishula_router.mail.lines import Line
+from trishula_router.mail.mailroom import got
+from trishula_router.mail.rates import Rates
+from trishula_router.mail.receipts import Receipts
+from trishula_router.mail.recipients import Recipients, is_reply
+from trishula_router.mail.repeats import Repeats, reused
+from trishula_router.mail.replies import Judgement, Pledge, Replies
+from trishula_router.mail.room import Missed, Room
+from trishula_router.mail.send_order import Holds, Place, Turn, place_of
+from trishula_router.settings.limits import Limits
+from trishula_router.store.identity import content_digest
+from trishula_router.store.interface import Accepted, Draft, State, Store
+
+__all__ = ["Intake"]
+
+log = Logger()
+
+_to_json = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class _Checked:
+    """A message that passed, on its way into the store.
+
+    Attributes:
+        wire: what its recipients will read.
+        missed: of a broadcast, who has no room for it.
+        pledge: of an answer.
+    """
+
+    index: int
+    wire: dict[str, Any]
+    draft: Draft
+    missed: Missed
+    pledge: Pledge | None = None
+
+
+class Intake:
+    """Accepts messages.
+
+    Args:
+        store: where they become durable.
+        room: where places are reserved.
+        receipts: writes what senders are told.
+        arrived: told of what became durable.
+        ack: settles what an ACK message names: (agent, positions).
+        recipients: who may be written to, by whom.
+        limits: sizes.
+        rates: how fast.
+        warning: of a capability: what to say if nobody who is present has it.
+        check_answer: refuses the answer to a COMMAND that was cancelled.
+        replies: who may answer what.
+        now_s: the clock of the rates.
+        refused: told of refusals that tell of a wrong-doer: (agent, error, sentence, ``now_s``).
+        default_ttl_ms: of a message that names none.
+        ids_since: from when on ids are known at an instant (ms).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        room: Room,
+        receipts: Receipts,
+        recipients: Recipients,
+        limits: Limits,
+        rates: Rates,
+        *,
+        warning: Callable[[str], str | None],
+        check_answer: Callable[[Message], None],
+        replies: Replies,
+        now_s: Callable[[], float],
+        refused: Callable[[str, type[TrishulaError], str, float], None],
+        default_ttl_ms: int,
+        ids_since: Callable[[int], int],
+        arrived: Callable[[Sequence[Entry]], None],
+        ack: Callable[[str, Sequence[int]], Awaitable[object]],
+    ) -> None:
+        self._store = store
+        self._room = room
+        self._receipts = receipts
+        self._arrived = arrived
+        self._ack = ack
+        self._recipients = recipients
+        self._limits = limits
+        self._rates = rates
+        self._warning = warning
+        self._check_answer = check_answer
+        self._answering = replies
+        self._now_s = now_s
+        self._refused = refused
+        self._default_ttl_ms = default_ttl_ms
+        self._ids_since = ids_since
+        self._lines: dict[int, Line] = {}
+        self._repeats = Repeats(store, receipts, recipients.of_broadcast, ids_since)
+        self.holds = Holds()
+
+    async def send(
+        self,
+        agent: str,
+        session: int,
+        raws: Sequence[object],
+        *,
+        copies: int | None,
+        now: int,
+        clock: SenderClock,
+        beat: Callable[[int | None], None],
+    ) -> list[dict[str, Any]]:
+        """Accept or refuse each message.
+
+        Args:
+            agent: the session's authid.
+            session: in whose order the messages are.
+            raws: the messages as they came.
+            copies: on how many nodes the sender insists; ``None``: on as many as are usual and can be had.
+            now: ms.
+            clock: the sender's.
+            beat: takes a heartbeat of the session, with the time that its clock showed, if it told one.
+
+        Returns:
+            the receipts, in order.
+        """
+        line = self._lines.get(session)
+        if line is None and not self._answering.unclear(agent, raws):
+            # Nothing is awaited before the messages are on their way, so that calls keep their order.
+            return await self._send(agent, session, raws, copies, now, clock, beat, {}, _nothing)
+        line = self._lines.setdefault(session, Line())
+        leave = await line.enter()
+        try:
+            with self._answering.looking():
+                judgements = await self._judge(agent, raws)
+                return await self._send(agent, session, raws, copies, now, clock, beat, judgements, leave)
+        finally:
+            leave()
+            if line.is_idle:
+                self._lines.pop(session, None)
+
+    async def _judge(self, agent: str, raws: Sequence[object]) -> dict[int, Judgement]:
+        judgements: dict[int, Judgement] = {}
+        if self._rates.is_closed(agent, self._now_s()):
+            # Who is refused all the same costs no look into the store.
+            return judgements
+        # Meanwhile something may have left the sender's window.
+        while unclear := [index for index in self._answering.unclear(agent, raws) if index not in judgements]:
+            judgements.update(await self._answering.judge(agent, {index: raws[index] for index in unclear}))
+        return judgements
+
+    async def _send(
+        self,
+        agent: str,
+        session: int,
+        raws: Sequence[object],
+        copies: int | None,
+        now: int,
+        clock: SenderClock,
+        beat: Callable[[int | None], None],
+        judgements: Mapping[int, Judgement],
+        on_its_way: Callable[[], None],
+    ) -> list[dict[str, Any]]:
+        receipts: list[dict[str, Any]] = [{}] * len(raws)
+        checked: list[_Checked] = []
+        acks: list[tuple[int, Message]] = []
+        refused: dict[int, Message] = {}
+        now_s = self._now_s()
+        turn = self.holds.turn(session)
+        for index, raw in enumerate(raws):
+            try:
+                is_broadcast = isinstance(raw, dict) and raw.get("to") == BROADCAST
+                count = len(self._recipients.of_broadcast(agent)) if is_broadcast else None
+                self._rates.admit(agent, now_s, recipients=count)
+                message = self._check(agent, raw, index, copies, now)
+                if message.type == "HEARTBEAT":
+                    # A time that the node put in says nothing of the agent's clock.
+                    own = isinstance(raw, dict) and raw.get("timestamp") is not None
+                    beat(message.timestamp if own else None)
+                    receipts[index] = self._receipts.of(message.id, "accepted", self._store.high_water, copies=0)
+                elif message.type == "ACK":
+                    acks.append((index, message))
+                else:
+                    refused[index] = message
+                    turn.check(message.to, message.id, message.priority, now_s)
+                    pledge = None
+                    if message.reply_to is not None and is_reply(message):
+                        pledge = self._answering.pledge(agent, message, index, judgements)
+                    checked.append(self._admit(agent, message, index, now, clock, pledge))
+                    turn.passed(message.to, message.id)
+                    del refused[index]
+            except TrishulaError as error:
+                receipts[index] = self._refuse(agent, raw, error)
+                self._hold(turn, place_of(index, raw), error)
+        try:
+            if checked:
+                await self._store_all(agent, checked, receipts, now, copies, turn, on_its_way)
+            else:
+                on_its_way()
+            if refused:
+                repeats = await self._repeats.among(agent, refused, now)
+                for index, receipt in repeats.items():
+                    receipts[index] = receipt
+                turn.repeats({refused[index].id for index in repeats}, self._now_s())
+            for index, message in acks:
+                try:
+                    receipts[index] = await self._acknowledge(agent, message, index)
+                except TrishulaError as error:
+                    receipts[index] = self._receipts.refusal(message.id, error)
+        finally:
+            turn.answered(self._now_s())
+        return receipts
+
+    def _check(self, agent: str, raw: object, index: int, copies: int | None, now: int) -> Message:
+        message = parse(raw, path=f"messages[{index}]", payload_limit_bytes=self._limits.payload_bytes)
+        if message.sender is None or message.timestamp is None:
+            message = replace(
+                message,
+                sender=agent if message.sender is None else message.sender,
+                timestamp=now if message.timestamp is None else message.timestamp,
+            )
+        if message.sender != agent and agent_of(str(message.sender)) != agent:
+            raise SenderFalse(
+                f'messages[{index}].from is "{message.sender}", and this session is {agent}\'s; leave the key out, or '
+                f"send as {agent}"
+            )
+        if is_nodes_own(message.id):
+            raise MessageInvalid(
+                f'messages[{index}].id is "{message.id}"; ids that begin with "node:" are the node\'s own, take another'
+            )
+        self._check_answer(message)
+        self._receipts.check(copies)
+        return message
+
+    def _admit(
+        self,
+        agent: str,
+        message: Message,
+        index: int,
+        now: int,
+        clock: SenderClock,
+        pledge: Pledge | None,
+    ) -> _Checked:
+        """What to store, its place in the mailboxes reserved."""
+        if message.ttl_ms is not None and message.ttl_ms > self._limits.ttl_ms:
+            raise MessageInvalid(
+                f"messages[{index}].ttl_ms is {message.ttl_ms}; this node takes at most {self._limits.ttl_ms} "
+                f"({show_duration(self._limits.ttl_ms / 1000)}, limits.ttl): give it a shorter time to live, or none"
+            )
+        try:
+            return self._checked(agent, message, index, now, clock, pledge)
+        except TrishulaError:
+            if pledge is not None:
+                self._answering.withdrawn(pledge)
+            raise
+
+    def _checked(
+        self, agent: str, message: Message, index: int, now: int, clock: SenderClock, pledge: Pledge | None
+    ) -> _Checked:
+        wire = message.to_wire()
+        wire["accepted_at"] = now
+        deadline_at = message.deadline_at
+        if deadline_at is not None:
+            wire["deadline_at"] = deadline_at = clock.here(deadline_at)
+        as_answer = pledge is not None and pledge.to_asker
+        recipients = self._recipients.find(agent, message, index, as_answer=as_answer)
+        expires_at = now + (self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms)
+        by_deadline = deadline_at is not None and deadline_at < expires_at
+        envelope = _to_json(wire)
+        assert message.sender is not None
+        taken, missed = self._room.take(message.sender, recipients, len(envelope), message.priority)
+        draft = Draft(
+            message.sender,
+            message.id,
+            taken,
+            message.type,
+            message.priority,
+            expires_at if deadline_at is None else min(deadline_at, expires_at),
+            envelope,
+            by_deadline,
+            content_digest(wire),
+            message.reply_to,
+        )
+        return _Checked(index, wire, draft, missed, pledge)
+
+    async def _store_all(
+        self,
+        agent: str,
+        checked: Sequence[_Checked],
+        receipts: list[dict[str, Any]],
+        now: int,
+        copies: int | None,
+        turn: Turn,
+        on_its_way: Callable[[], None],
+    ) -> None:
+        try:
+            appending = self._store.append([one.draft for one in checked], now, ids_since=self._ids_since(now))
+            on_its_way()
+            outcomes = await appending
+        except Exception as error:
+            known = error if isinstance(error, StorageFull | StorageFailed) else NodeFailed("its log says why")
+            for one in checked:
+                self._room.give_back(one.draft)
+                self._fulfil(one, is_stored=False)
+                self._hold(turn, Place(one.index, one.wire["to"], one.draft.id, one.draft.priority), known)
+            if error is not known:
+                raise
+            for one in checked:
+                receipts[one.index] = self._receipts.refusal(one.draft.id, known)
+            return
+        arrived: list[Entry] = []
+        for one, outcome in zip(checked, outcomes, strict=True):
+            if outcome.duplicate or outcome.earlier is not None:
+                self._room.give_back(one.draft)
+            else:
+                arrived += _entries(one, outcome)
+            self._fulfil(one, is_stored=outcome.earlier is None)
+        self._arrived(arrived)
+        warnings: dict[str, str | None] = {}
+        await self._receipts.secure((position for outcome in outcomes for position in outcome.positions), copies)
+        for one, outcome in zip(checked, outcomes, strict=True):
+            if outcome.earlier is not None:
+                reused_id = reused(agent, one.draft.id, one.index, outcome.earlier)
+                receipts[one.index] = self._receipts.refusal(one.draft.id, reused_id)
+                continue
+            status = "duplicate" if outcome.duplicate else "accepted"
+            # A broadcast to nobody has no record; it is accepted all the same, because nothing of it is missing.
+            position = outcome.positions[0] if outcome.positions else self._store.high_water
+            receipts[one.index] = self._receipts.of(one.draft.id, status, position)
+            self._receipts.owe(one.draft, position, copies)
+            if not outcome.duplicate and (one.missed or is_capability(one.wire["to"])):
+                receipts[one.index].update(self._remarks(one, warnings))
+        broadcasts = {
+            one.index: one.draft.id
+            for one, outcome in zip(checked, outcomes, strict=True)
+            if outcome.duplicate and one.wire["to"] == BROADCAST
+        }
+        if broadcasts:
+            for index, missed in (await self._repeats.missed(agent, broadcasts)).items():
+                receipts[index]["missed"] = missed
+
+    def _fulfil(self, one: _Checked, *, is_stored: bool) -> None:
+        if one.pledge is not None:
+            (self._answering.stored if is_stored else self._answering.withdrawn)(one.pledge)
+
+    def _remarks(self, one: _Checked, warnings: dict[str, str | None]) -> dict[str, Any]:
+        """What else the receipt of an accepted message says; ``warnings`` are those of the same call."""
+        if one.missed:
+            faults = one.missed.items()
+            return {"missed": [{"to": to, "error": fault.uri, "detail": fault.sentence} for to, fault in faults]}
+        to = one.wire["to"]
+        if to not in warnings:
+            # To see who is present costs more than to accept a message.
+            warnings[to] = self._warning(to)
+        warning = warnings[to]
+        return {} if warning is None else {"warning": warning}
+
+    def _hold(self, turn: Turn, place: Place | None, error: TrishulaError) -> None:
+        if place is None:
+            return
+        if error.temporary:
+            turn.refused(place, error, self._now_s())
+        else:
+            turn.passed(place.to, place.id)
+
+    async def _acknowledge(self, agent: str, message: Message, index: int) -> dict[str, Any]:
+        found = [
+            stored
+            for stored in await self._store.with_ids([str(message.reply_to)])
+            if got(agent, stored) and stored.sender == message.to
+        ]
+        if not found:
+            raise MessageUnknown(
+                f'messages[{index}].reply_to is "{message.reply_to}", and {agent} got no message of that id from '
+                f"{message.to}"
+            )
+        if any(stored.state is not State.DONE for stored in found):
+            await self._ack(agent, [stored.position for stored in found])
+        return self._receipts.of(message.id, "accepted", found[0].position, copies=0)
+
+    def _refuse(self, agent: str, raw: object, error: TrishulaError) -> dict[str, Any]:
+        fields = raw if isinstance(raw, dict) else {}
+        if isinstance(error, SenderFalse | RecipientForbidden | AnswerRefused | AnswerEarly):
+            self._refused(agent, type(error), error.sentence, self._now_s())
+        return self._receipts.refusal(fields.get("id"), error)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _entries(one: _Checked, outcome: Accepted) -> list[Entry]:
+    return [Entry.of_draft(one.draft, outcome, one.wire, index) for index in range(len(outcome.positions))]

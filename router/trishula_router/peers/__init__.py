@@ -1,0 +1,1 @@
+"""What linked nodes tell each other: their journals, and who is there."""

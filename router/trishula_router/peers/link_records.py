@@ -1,0 +1,105 @@
+"""What becomes of the links of a node, on record: in its journal, and in its log where the links don't write there.
+
+Each record of the kind ``link`` has ``{peer, event, detail, more?}``:
+
+============  ==================================================================
+``event``     when
+============  ==================================================================
+``proven``    a peer proved its key; ``detail``: whether this node did so too
+``up``        the link carries; ``detail``: who made it
+``refused``   one of the two nodes refused it; ``detail``: why
+``replaced``  a new link took the place of one that had gone silent
+``down``      it carries no more; ``detail``: why, where that is known
+============  ==================================================================
+
+Who is refused may come again at once, and who has a peer's key may come and go: events beyond a few are counted
+(``more``), for each kind of them and each peer, and for all strangers together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.logger import Logger, LogLevel
+
+from trishula_router.mail.rates import Rate, TokenBucket
+from trishula_router.store.journal import Kind
+
+__all__ = ["LinkRecords"]
+
+log = Logger()
+
+#: Events of one kind and one peer that are on record one by one: so many at once, and one in so many seconds.
+_NOTED = 10
+_NOTED_PER_S = 0.1
+#: Under what those are who named no key that this node knows.
+_STRANGER = "a stranger"
+_DETAIL_LETTERS = 500
+_SENTENCES = {
+    "proven": "{peer} proved its key: {detail}{more}",
+    "up": "a link of {peer} carries: {detail}{more}",
+    "down": "a link of {peer} is over: {detail}{more}",
+    "replaced": "the link of {peer} was replaced: {detail}{more}",
+    "refused": "no link to {peer}: {detail}{more}",
+}
+
+
+class LinkRecords:
+    """Writes down what becomes of links.
+
+    Args:
+        note: writes a record.
+        seconds: the clock for spans.
+    """
+
+    def __init__(self, note: Callable[[Kind, Mapping[str, Any]], None], seconds: Callable[[], float]) -> None:
+        self._note = note
+        self._seconds = seconds
+        self._buckets: dict[tuple[str, str], TokenBucket] = {}
+        # Of which how many were not noted since the last one that was, and what the latest tells.
+        self._more: dict[tuple[str, str], tuple[int, str]] = {}
+
+    def proven(self, peer: str, how: str) -> None:
+        """A peer proved its key."""
+        self._write(peer, "proven", how)
+
+    def up(self, peer: str, how: str, *, is_logged: bool = False) -> None:
+        """A link carries; whether the log has it already."""
+        self._write(peer, "up", how, is_logged=is_logged)
+
+    def down(self, peer: str, why: str, *, is_logged: bool = False) -> None:
+        """A link carries no more; whether the log has it already."""
+        self._write(peer, "down", why, is_logged=is_logged)
+
+    def replaced(self, peer: str, why: str) -> None:
+        """A new link took the place of an old one."""
+        self._write(peer, "replaced", why)
+
+    def refused(self, peer: str | None, why: str) -> None:
+        """A link was refused; of a peer, or of a stranger (``None``)."""
+        self._write(peer or _STRANGER, "refused", why)
+
+    def flush(self) -> None:
+        """Note the latest of those that were only counted, as soon as it may be: to be called now and then."""
+        now_s = self._seconds()
+        for key, (more, detail) in list(self._more.items()):
+            if self._buckets[key].wait_s(now_s) <= 0.0:
+                self._more[key] = more - 1, detail
+                self._write(*key, detail)
+
+    def _write(self, peer: str, event: str, detail: str, *, is_logged: bool = False) -> None:
+        key, now_s = (peer, event), self._seconds()
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(Rate(_NOTED_PER_S, _NOTED), now_s)
+        more, _ = self._more.pop(key, (0, ""))
+        if bucket.wait_s(now_s) > 0.0:
+            self._more[key] = more + 1, detail
+            return
+        bucket.take()
+        also = f" ({more} more before)" if more else ""
+        level = LogLevel.debug if is_logged else LogLevel.warn
+        log.emit(level, _SENTENCES[event], peer=peer, detail=detail, more=also)
+        facts: dict[str, Any] = {"peer": peer, "event": event, "detail": detail[:_DETAIL_LETTERS]}
+        self._note(Kind.LINK, {**facts, "more": more} if more else facts)

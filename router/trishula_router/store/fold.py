@@ -1,0 +1,476 @@
+"""Copying a run of another node's records, as decisions: which records are new, and what they make of which messages.
+
+A store looks up what the run touches (:class:`Shelf`), :func:`fold` says what is to be written (:class:`Changes`), and
+the store writes it, all in one transaction. So both stores fold alike, and SQLite is asked in few statements.
+
+* ``accepted``: a message that is here already, as :mod:`.identity` says, is one message; the further position is its
+  alias. What each node accepted has its own ``accepted_at``, so an alias has a body of its own. Nobody here reads it,
+  but it is kept with the message's: whoever copies that journal from here, and knows no other, needs it.
+* Everything else names messages. Where one of them is not here yet, because it is in a journal that is copied later,
+  the record is kept as an *early* one and told when the message arrives.
+* Of the nodes that a message to a capability was handed to the last one counts; see :mod:`.keepers`.
+* Instants that are counted with here (when a message was accepted, when it expires) are put into this node's clock; by
+  how much the clock of the node that handed out the run is ahead of it, the caller knows. Those in records stay as they
+  were written.
+* States add up as :mod:`.standing` says; of attempts and failures the maximum counts. When a message is due again and
+  when retention deletes its body is each node's own matter, and so is nothing of it copied.
+
+Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from trishula.names import agent_of, is_capability
+from trishula_router.store.facts import AcceptedFacts, read_accepted
+from trishula_router.store.identity import is_one_message
+from trishula_router.store.interface import Copied, State, StoredMessage
+from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record, digest_of
+from trishula_router.store.keepers import claim, keeper_as_stored
+from trishula_router.store.origins import End, Numbering, position_in
+from trishula_router.store.runs import Extract, JournalForked, Particulars
+from trishula_router.store.standing import PURGED_LIFE, Telling, standing_of, state_of, tellings
+
+__all__ = ["Changes", "Identity", "RecipientKey", "Row", "Shelf", "fold", "joined"]
+
+#: (the sender's agent, id, recipient)
+RecipientKey = tuple[str, str, str]
+
+_PURGED = standing_of(State.DEAD, PURGED_LIFE)
+
+
+class Identity(NamedTuple):
+    """A message under a key, and what tells it from others under that key."""
+
+    position: int
+    sender: str
+    type: str
+    digest: str
+    use: int
+
+
+@dataclass(slots=True)
+class Row:
+    """A message as the fold changes it; see :class:`~trishula_router.store.interface.StoredMessage`.
+
+    Attributes:
+        body: the position of its envelope, 0 if it has none.
+        standing: see :mod:`.standing`.
+        delivered, settled: positions of the records of its last delivery and of its end.
+        was: its standing before this run; -1 if it is new.
+        reason: why it was settled in this run.
+        former: its keeper before this run, if that is known to be another one: in a tuple, because it may be ``None``.
+    """
+
+    position: int
+    sender: str
+    id: str
+    recipient: str
+    type: str
+    priority: int
+    accepted_at: int
+    expires_at: int
+    by_deadline: bool
+    size_bytes: int
+    arrival: int
+    body: int
+    standing: int
+    attempts: int = 0
+    failures: int = 0
+    due_at: int = 0
+    delivered: int | None = None
+    delivered_at: int | None = None
+    settled: int | None = None
+    settled_at: int | None = None
+    holder: str | None = None
+    keeper: str | None = None
+    hop: int = 0
+    digest: str = ""
+    use: int = 0
+    reply_to: str | None = None
+    was: int = -1
+    reason: str | None = None
+    is_changed: bool = False
+    former: tuple[str | None] | None = None
+
+    def message(self) -> StoredMessage:
+        """It as the rules see it."""
+        return StoredMessage(
+            self.position,
+            self.sender,
+            self.id,
+            self.recipient,
+            self.type,
+            self.priority,
+            self.accepted_at,
+            self.expires_at,
+            self.size_bytes,
+            self.attempts,
+            self.failures,
+            self.due_at,
+            state_of(self.standing)[0],
+            self.delivered_at,
+            self.settled_at,
+            self.by_deadline,
+            self.holder,
+            self.arrival,
+            self.keeper,
+            self.hop,
+            self.digest,
+            self.use,
+            self.reply_to,
+        )
+
+
+class Shelf(Protocol):
+    """What the fold asks its store."""
+
+    def with_keys(self, keys: Iterable[RecipientKey]) -> Mapping[RecipientKey, Sequence[Identity]]:
+        """The messages that are here under these keys, in order of position."""
+
+    def aliases(self, positions: Iterable[int]) -> Mapping[int, int]:
+        """Positions of messages by those of their aliases; what is no alias is left out."""
+
+    def rows(self, positions: Iterable[int]) -> dict[int, Row]:
+        """Messages by position."""
+
+    def early(self, positions: Iterable[int]) -> Sequence[tuple[int, Record]]:
+        """Records that were copied before the messages they tell of: (the message's position, record) each."""
+
+
+class _Told(NamedTuple):
+    record: Record
+    telling: Telling
+    message: int
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a store writes.
+
+    Attributes:
+        records: for the journal.
+        new, changed: messages.
+        bodies: envelopes of new messages, by position.
+        revived: bodies that a replay needs, by position; one that is there stays.
+        aliases: position → the message's.
+        alias_bodies: position of an alias → that of its envelope in ``bodies``.
+        early: (position of a message that is not here yet, of the record) each.
+        late: positions that early records told of and that are here now.
+        traces: (position of a message, of a further record that tells of it) each.
+        purged: positions of messages whose bodies are to be deleted.
+        copied: the answer.
+    """
+
+    records: list[Record]
+    new: list[Row] = field(default_factory=list)
+    changed: list[Row] = field(default_factory=list)
+    bodies: dict[int, bytes] = field(default_factory=dict)
+    revived: dict[int, bytes] = field(default_factory=dict)
+    aliases: dict[int, int] = field(default_factory=dict)
+    alias_bodies: dict[int, int] = field(default_factory=dict)
+    early: list[tuple[int, int]] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)
+    traces: set[tuple[int, int]] = field(default_factory=set)
+    purged: list[int] = field(default_factory=list)
+
+    def copied(self, sequence: int) -> Copied:
+        """The answer to whoever asked for the copy."""
+        settled, reopened, moved = [], [], []
+        for row in self.changed:
+            was_open, is_open = (state_of(standing)[0] is State.OPEN for standing in (row.was, row.standing))
+            if was_open and row.former is not None and row.former != (row.keeper,):
+                moved.append((row.message(), row.former[0]))
+            if was_open and not is_open:
+                settled.append((row.message(), row.reason))
+            elif is_open and not was_open:
+                reopened.append(row.message())
+        arrived = [row.message() for row in self.new if state_of(row.standing)[0] is State.OPEN]
+        return Copied(sequence, arrived, settled, reopened, moved)
+
+
+def joined(extract: Extract, node: str, end: End) -> list[tuple[int, int, str, bytes, bytes]] | None:
+    """The records of a run behind the end of what is held, with their sequences; ``None`` if there is a gap.
+
+    Raises:
+        JournalForked: one of them doesn't continue the chain.
+    """
+    if extract.first > end.sequence + 1:
+        return None
+
+    def forked(sequence: int, why: str) -> JournalForked:
+        return JournalForked(node, extract.epoch, sequence, why)
+
+    held = end.sequence - extract.first + 1
+    if held > len(extract.records) or not extract.records:
+        return []
+    previous = extract.previous if held == 0 else extract.records[held - 1][3]
+    if previous != end.digest:
+        raise forked(end.sequence + (held == 0), "is not of the journal that is held here")
+    fresh = []
+    for sequence, (at, kind, facts, digest) in enumerate(extract.records[held:], end.sequence + 1):
+        if digest_of(previous, sequence, at, kind, facts) != digest:
+            raise forked(sequence, "doesn't match its digest")
+        fresh.append((sequence, at, kind, facts, digest))
+        previous = digest
+    return fresh
+
+
+def fold(
+    shelf: Shelf,
+    numbering: Numbering,
+    number: int,
+    arrival: int,
+    fresh: Sequence[tuple[int, int, str, bytes, bytes]],
+    extract: Extract,
+    ahead_ms: int = 0,
+) -> Changes:
+    """What new records of an origin make of the store.
+
+    Args:
+        shelf: the store.
+        numbering: with what the run told.
+        number: of the origin.
+        arrival: of the newest record that the store holds.
+        fresh: see :func:`joined`.
+        extract: the run.
+        ahead_ms: see :meth:`~trishula_router.store.interface.Store.copy`.
+    """
+    return _Fold(shelf, numbering, number, arrival, fresh, extract, ahead_ms).run()
+
+
+class _Fold:
+    def __init__(
+        self,
+        shelf: Shelf,
+        numbering: Numbering,
+        number: int,
+        arrival: int,
+        fresh: Sequence[tuple[int, int, str, bytes, bytes]],
+        extract: Extract,
+        ahead_ms: int,
+    ) -> None:
+        self._shelf = shelf
+        self._numbering = numbering
+        self._number = number
+        self._arrival = arrival
+        self._first = fresh[0][0]
+        self._extract = extract
+        self._ahead_ms = ahead_ms
+        self._records = [
+            Record(position_in(number, sequence), at, kind, facts, digest)
+            for sequence, at, kind, facts, digest in fresh
+        ]
+        self._changes = Changes(self._records)
+        self._rows: dict[int, Row] = {}
+        self._aliases: dict[int, int] = {}
+
+    def run(self) -> Changes:
+        accepted: list[tuple[Record, AcceptedFacts]] = []
+        told: list[_Told] = []
+        for record in self._records:
+            if record.kind != Kind.ACCEPTED:
+                told += self._told_by(record)
+            elif (facts := read_accepted(record)) is not None:
+                accepted.append((record, facts))
+        self._take_in(accepted)
+        early = self._early(accepted)
+        changes = self._changes
+        self._look_up([*(one.message for one in early), *(one.message for one in told), *changes.aliases.values()])
+        for one in early:
+            self._tell(one)
+        for one in told:
+            self._tell(one)
+        self._claim_for_others()
+        self._revive()
+        self._keep_alias_bodies()
+        changes.changed = [row for row in self._rows.values() if row.was >= 0 and row.is_changed]
+        return changes
+
+    def _told_by(self, record: Record) -> list[_Told]:
+        origin = record.position >> ORIGIN_SHIFT
+        found = []
+        for telling in tellings(record.kind, record.facts):
+            message = self._numbering.translate(origin, telling.position)
+            if message is None:
+                raise self._forked(record, "names a journal that nobody told of")
+            found.append(_Told(record, telling, message))
+        return found
+
+    def _forked(self, record: Record, why: str) -> JournalForked:
+        node, epoch = self._numbering.names[record.position >> ORIGIN_SHIFT]
+        return JournalForked(node, epoch, record.position & SEQUENCE_MASK, why)
+
+    # -- messages that are new, or that have one position more ---------------------------------------------------------
+
+    def _take_in(self, accepted: Sequence[tuple[Record, AcceptedFacts]]) -> None:
+        keys = [(agent_of(facts.sender), facts.id, facts.to) for _, facts in accepted]
+        known = {key: list(found) for key, found in self._shelf.with_keys(keys).items()} if keys else {}
+        for key, (record, facts) in zip(keys, accepted, strict=True):
+            under = known.setdefault(key, [])
+            it = Identity(record.position, facts.sender, facts.type, facts.digest, facts.use)
+            here = next((one.position for one in under if is_one_message(one[1:], it[1:])), None)
+            if here is not None:
+                self._aliases[record.position] = self._changes.aliases[record.position] = here
+                self._changes.traces.add((here, record.position))
+                continue
+            row = self._new_row(record, facts)
+            under.append(it)
+            self._rows[row.position] = row
+            self._changes.new.append(row)
+
+    def _new_row(self, record: Record, facts: AcceptedFacts) -> Row:
+        sequence = record.position & SEQUENCE_MASK
+        particulars = self._extract.messages.get(sequence)
+        if particulars is None:
+            raise self._forked(record, "came without what belongs to its message")
+        row = Row(
+            record.position,
+            facts.sender,
+            facts.id,
+            facts.to,
+            facts.type,
+            facts.priority,
+            (particulars.accepted_at or record.at) - self._ahead_ms,
+            particulars.expires_at - self._ahead_ms,
+            particulars.by_deadline,
+            facts.bytes,
+            self._arrival + sequence - self._first + 1,
+            self._body_of(particulars),
+            standing_of(State(particulars.state), particulars.life),
+            digest=facts.digest,
+            use=facts.use,
+            reply_to=facts.reply_to,
+        )
+        if is_capability(row.recipient):
+            if self._numbering.node_of(self._number) == self._numbering.node:
+                # A former store of this node accepted it.
+                row.keeper = ""
+            self._claim(row, particulars.hop, particulars.keeper)
+        return row
+
+    def _body_of(self, particulars: Particulars) -> int:
+        if particulars.body not in self._extract.bodies:
+            return 0
+        place = position_in(self._number, particulars.body)
+        self._changes.bodies[place] = self._extract.bodies[particulars.body]
+        return place
+
+    def _keep_alias_bodies(self) -> None:
+        for alias, message in self._changes.aliases.items():
+            row = self._rows.get(message)
+            particulars = self._extract.messages.get(alias & SEQUENCE_MASK)
+            if row is not None and particulars is not None and state_of(row.standing)[0] is State.OPEN:
+                place = self._body_of(particulars)
+                if place:
+                    self._changes.alias_bodies[alias] = place
+
+    def _early(self, accepted: Sequence[tuple[Record, AcceptedFacts]]) -> list[_Told]:
+        positions = [record.position for record, _ in accepted]
+        kept = self._shelf.early(positions) if positions else []
+        here = [one for one in kept if one[0] in self._rows or one[0] in self._aliases]
+        self._changes.late = list(dict.fromkeys(message for message, _ in here))
+        return [told for message, record in here for told in self._told_by(record) if told.message == message]
+
+    # -- what is told of messages --------------------------------------------------------------------------------------
+
+    def _look_up(self, positions: Sequence[int]) -> None:
+        wanted = {position for position in positions if position not in self._rows and position not in self._aliases}
+        if wanted:
+            self._aliases.update(self._shelf.aliases(wanted))
+        asked = {self._aliases.get(position, position) for position in positions} - self._rows.keys()
+        if asked:
+            self._rows.update(self._shelf.rows(asked))
+
+    def _tell(self, told: _Told) -> None:
+        record, telling = told.record, told.telling
+        row = self._rows.get(self._aliases.get(told.message, told.message))
+        if row is None:
+            self._changes.early.append((told.message, record.position))
+            return
+        row.is_changed = True
+        if telling.attempt:
+            self._deliver(row, record, telling)
+        elif telling.hop:
+            self._claim(row, telling.hop, telling.keeper)
+            self._trace(row, record.position)
+        elif telling.standing < 0:
+            row.failures = max(row.failures, telling.failures)
+            self._trace(row, record.position)
+        elif telling.standing > row.standing:
+            self._raise(row, record, telling)
+        elif (
+            telling.standing == row.standing and row.settled_at is None and state_of(row.standing)[0] is not State.OPEN
+        ):
+            # It came here settled; this is the record that tells by what.
+            row.settled, row.settled_at = record.position, record.at
+        else:
+            self._trace(row, record.position)
+
+    def _deliver(self, row: Row, record: Record, telling: Telling) -> None:
+        if telling.attempt < row.attempts:
+            self._trace(row, record.position)
+            return
+        self._trace(row, row.delivered)
+        row.attempts, row.delivered, row.delivered_at = telling.attempt, record.position, record.at
+        row.holder = telling.holder if is_capability(row.recipient) else None
+
+    def _claim(self, row: Row, hop: int, keeper: str) -> None:
+        """A node claims to be a message's keeper."""
+        numbering = self._numbering
+        if is_capability(row.recipient) and (hop, keeper) > claim(numbering, row.position, row.keeper, row.hop):
+            row.former = row.former or (row.keeper,)
+            row.hop, row.keeper = hop, keeper_as_stored(numbering, keeper)
+            row.is_changed = True
+
+    def _claim_for_others(self) -> None:
+        """Of several nodes that accepted a message one keeps it."""
+        node = self._numbering.node_of(self._number)
+        for message in self._changes.aliases.values():
+            row = self._rows.get(message)
+            if row is not None:
+                self._claim(row, 0, node)
+
+    def _raise(self, row: Row, record: Record, telling: Telling) -> None:
+        is_open = state_of(telling.standing)[0] is State.OPEN
+        row.standing = telling.standing
+        if telling.standing == _PURGED:
+            self._changes.purged.append(row.position)
+        if telling.standing == _PURGED and row.settled_at is not None:
+            # What it died of stays its end.
+            self._trace(row, record.position)
+            return
+        self._trace(row, row.settled)
+        if is_open:
+            self._trace(row, record.position)
+            row.settled = row.settled_at = None
+            row.failures = row.due_at = 0
+            row.expires_at, row.by_deadline = self._renewed(record, telling) or row.expires_at, False
+        else:
+            row.settled, row.settled_at, row.reason = record.position, record.at, telling.reason
+
+    def _renewed(self, record: Record, telling: Telling) -> int:
+        """When a message that was replayed expires, by this node's clock; 0 if nothing tells."""
+        expires_at = telling.expires_at
+        # The record has it by the clock of whoever wrote it, as that was then. That is all there is if a node of an
+        # older version hands it out, or if the record was here before its message.
+        if record.position >> ORIGIN_SHIFT == self._number:
+            expires_at = self._extract.renewed.get(telling.position, expires_at)
+        return expires_at and expires_at - self._ahead_ms
+
+    def _trace(self, row: Row, record: int | None) -> None:
+        if record is not None:
+            self._changes.traces.add((row.position, record))
+
+    def _revive(self) -> None:
+        for theirs, envelope in self._extract.revived.items():
+            position = self._numbering.translate(self._number, theirs)
+            row = None if position is None else self._rows.get(self._aliases.get(position, position))
+            if row is None or state_of(row.standing)[0] is not State.OPEN:
+                continue
+            row.body = row.body or row.position
+            row.is_changed = True
+            self._changes.revived[row.body] = envelope

@@ -1,0 +1,102 @@
+"""What one node's store hands to another's: a run of a journal's records, and what else it takes to copy them.
+
+The journal that a node writes is an *origin* to the others, named by the epoch of the store that it began in: a store
+that is restored or made anew writes another journal. A store numbers the origins that it holds; its own is 0. Facts
+list messages by positions in the numbering of whoever wrote them, and stay as they were written, because the digests
+are over them; so a run brings along what the numbers in it mean, and :mod:`.origins` translates them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Extract", "JournalForked", "Origin", "Particulars"]
+
+
+class JournalForked(Exception):
+    """A record that doesn't continue the chain that is held of its journal; the text is the sentence for the operator.
+
+    Args:
+        node, epoch: whose journal it is.
+        sequence: of the record.
+        why: what is wrong with it.
+    """
+
+    def __init__(self, node: str, epoch: str, sequence: int, why: str) -> None:
+        self.node = node
+        self.epoch = epoch
+        self.sequence = sequence
+        super().__init__(
+            f"record {sequence} of node {node} (epoch {epoch}) {why}, so nothing was copied; check the stores of both "
+            "nodes with: trishula node verify"
+        )
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """One journal that the store holds.
+
+    Attributes:
+        number: in this store; 0 is its own.
+        node: whose it is; "" for the own one, because the store doesn't know its node's name.
+        epoch: of the store that it was written in.
+        sequence: of its newest durable record here; 0 if it was only heard of.
+    """
+
+    number: int
+    node: str
+    epoch: str
+    sequence: int
+
+
+class Particulars(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an ``accepted`` record doesn't tell of its message.
+
+    Attributes:
+        expires_at: ms, by the clock of the node that hands out the run.
+        by_deadline: whether ``expires_at`` is the message's own deadline.
+        body: sequence of the record of the run whose body it has: its own one's, or that of the first recipient of its
+            broadcast; 0 if the body is gone.
+        state: a final ``State`` that it has reached at the sender: it is given to nobody any more; 0 if it is open.
+        life: how often it had been replayed by then; see :mod:`.standing`.
+        hop: how often it had been handed over by then, if it is to a capability; see :mod:`.keepers`.
+        keeper: the node that hands it out then, by its name; "" if it was never handed over.
+        accepted_at: when it was accepted, ms, by the clock of the node that hands out the run; 0 if that is what the
+            record says, as it is in the journal of that node itself.
+    """
+
+    expires_at: int
+    by_deadline: bool
+    body: int
+    state: int = 0
+    life: int = 0
+    hop: int = 0
+    keeper: str = ""
+    accepted_at: int = 0
+
+
+class Extract(msgspec.Struct, frozen=True):
+    """A run of one journal's records without gaps, with all that another store needs to copy them.
+
+    Attributes:
+        epoch: whose journal it is.
+        first: sequence of the first record.
+        previous: the digest before it.
+        records: (at, kind, facts, digest) each; the digest is over the plain sequence.
+        messages: of all accepted records, by sequence.
+        bodies: envelopes by sequence, see :attr:`Particulars.body`.
+        revived: bodies of the messages that were replayed, by position in the origin's numbering: the copier may have
+            deleted its own.
+        origins: the origin's numbering of other journals: number → (node, epoch).
+        renewed: when messages that were replayed expire, by position in the origin's numbering; ms, by the clock of the
+            node that hands out the run. A node of an older version tells none.
+    """
+
+    epoch: str
+    first: int
+    previous: bytes
+    records: list[tuple[int, str, bytes, bytes]]
+    messages: dict[int, Particulars]
+    bodies: dict[int, bytes]
+    revived: dict[int, bytes]
+    origins: dict[int, tuple[str, str]]
+    renewed: dict[int, int] = {}

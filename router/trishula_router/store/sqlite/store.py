@@ -1,0 +1,571 @@
+"""The store on disk: one SQLite file in WAL mode, fsynced at every commit, written by one thread.
+
+Durability: ``synchronous=FULL`` makes SQLite sync the write-ahead log at each COMMIT, so a Deferred that fired stands
+for bytes on the disk. Reads run on a second thread with a connection of their own and never wait for the writer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from trishula.errors import StorageFailed
+from trishula.names import agent_of
+from trishula_router.store import keepers
+from trishula_router.store.facts import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
+from trishula_router.store.fold import fold, joined
+from trishula_router.store.identity import Ids, key_of
+from trishula_router.store.interface import (
+    Accepted,
+    Condition,
+    Copied,
+    DeadLetter,
+    Draft,
+    Forgotten,
+    History,
+    MailboxSize,
+    Return,
+    State,
+    StoredMessage,
+    StoreError,
+    Verdict,
+)
+from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
+from trishula_router.store.origins import End, Tails, read_numbering
+from trishula_router.store.runs import Extract, JournalForked, Origin
+from trishula_router.store.sqlite import dead_letters, fold_rows, reads
+from trishula_router.store.sqlite.ballast import make_room_to_start
+from trishula_router.store.sqlite.check import check_store
+from trishula_router.store.sqlite.damage import is_damage
+from trishula_router.store.sqlite.holding import STARTED_BY, Hold
+from trishula_router.store.sqlite.migrate import migrate
+from trishula_router.store.sqlite.old_bodies import BATCH_BYTES, delete_bodies, forgettable
+from trishula_router.store.sqlite.read_runs import read_run
+from trishula_router.store.sqlite.recent_runs import Fresh, Recent
+from trishula_router.store.sqlite.space import PAGE_BYTES, Space
+from trishula_router.store.sqlite.statements import as_list, insert
+from trishula_router.store.sqlite.upkeep import Upkeep, Whereabouts
+from trishula_router.store.sqlite.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
+
+__all__ = ["FILE_NAME", "SqliteStore", "open_store", "opening_fault"]
+
+T = TypeVar("T")
+
+log = Logger()
+
+FILE_NAME = "node.sqlite"
+
+#: Below it a failure to open the store is put down to the full disk.
+_NEEDED_TO_OPEN_BYTES = 256 * 1024
+
+_NEW_MESSAGE = (
+    "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body,"
+    " by_deadline, arrival, digest, use, reply_to)"
+)
+
+
+def connect(file: Path) -> sqlite3.Connection:
+    # Statements are cached by text: every statement of this package is a constant.
+    connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    connection.execute("PRAGMA busy_timeout = 5000")
+    # For macOS, whose fsync stops at the drive's cache; elsewhere it is the same.
+    connection.execute("PRAGMA fullfsync = ON")
+    return connection
+
+
+def open_store(
+    directory: Path,
+    *,
+    new_epoch: Callable[[], str],
+    call_in_reactor: Callable[[Callable[[], None]], None],
+    limit_bytes: int,
+    node: str = "",
+    how: str | None = None,
+) -> SqliteStore:
+    """Open the store of a state directory, made or brought up to date as needed.
+
+    Args:
+        directory: it must exist.
+        new_epoch: makes the epoch of a new store.
+        call_in_reactor: hands a function over to the reactor's thread, as ``reactor.callFromThread`` does.
+        limit_bytes: the file doesn't grow beyond it; sends are refused as ``StorageFull`` before; see :mod:`.space`.
+        node: the name of the node that runs on it, which the messages of linked nodes need; see :mod:`.keepers`.
+        how: by which command it is opened, for whoever finds it in use; by default as :data:`.holding.STARTED_BY` in
+            the environment says, else ``crossbar start``.
+
+    Raises:
+        StoreError: the directory is missing or can't be written, somebody else uses the store (:class:`StoreHeld`), the
+            disk is full, the file is no store, is damaged, or has a newer schema.
+    """
+    file = directory / FILE_NAME
+    if not directory.is_dir():
+        raise StoreError(f"the state directory {directory} is missing; make it, or name another one")
+    if not os.access(directory, os.W_OK):
+        raise StoreError(
+            f"the state directory {directory} can't be written; change its owner or mode, or name another one"
+        )
+    connection: sqlite3.Connection | None = None
+    hold = Hold(directory, how or os.environ.get(STARTED_BY, "crossbar start"))
+    try:
+        make_room_to_start(directory)
+        space = Space(file, limit_bytes, lambda sentence: call_in_reactor(lambda: log.warn("{what}", what=sentence)))
+        connection = connect(file)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {space.log_bytes // PAGE_BYTES}")
+        connection.execute(f"PRAGMA journal_size_limit = {space.log_most_bytes}")
+        # A file for what a statement may have to undo would need room on yet another disk.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        migrate(connection, file)
+        connection.execute(f"PRAGMA max_page_count = {max(1, limit_bytes // PAGE_BYTES)}")
+        connection.execute("INSERT INTO property VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (new_epoch(),))
+        space.fullness(connection)
+        return SqliteStore(file, connection, connect(file), call_in_reactor, space, hold, node)
+    except Exception as error:
+        if connection is not None:
+            connection.close()
+        hold.release()
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(opening_fault(file, error)) from None
+        raise
+
+
+def opening_fault(file: Path, error: sqlite3.Error) -> str:
+    """Why a store's file can't be used, and what to do, in one sentence."""
+    text = str(error)
+    # What SQLite maps into memory needs room too, and it calls that an I/O error.
+    if "full" in text or ("I/O" in text and shutil.disk_usage(file.parent).free < _NEEDED_TO_OPEN_BYTES):
+        return f"the disk of the store {file} is full; free some space, or name another state directory"
+    if "readonly" in text or "unable to open" in text:
+        return f"the store {file} can't be written ({text}); change its owner or mode, or name another state directory"
+    if is_damage(error):
+        return (
+            f"the store {file} is damaged ({text}); restore a backup with: trishula node restore FILE, or name another "
+            "state directory"
+        )
+    return f"the store {file} can't be opened ({text})"
+
+
+class SqliteStore:
+    """Implements :class:`trishula_router.store.interface.Store`. Make it with :func:`open_store`."""
+
+    def __init__(
+        self,
+        file: Path,
+        writes: sqlite3.Connection,
+        readings: sqlite3.Connection,
+        call_in_reactor: Callable[[Callable[[], None]], None],
+        space: Space,
+        hold: Hold,
+        node: str = "",
+    ) -> None:
+        self._call_in_reactor = call_in_reactor
+        self._space = space
+        self._hold = hold
+        self._file = file
+        self._epoch: str = writes.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone()[0]
+        self._node = node
+        self._tails = Tails(self._epoch, node)
+        self._tails.reload(writes)
+        self._chain = self._tails.own
+        # What a reader of the newest position may rely on is what the reactor's thread has been told of: between a
+        # commit and its news the mailboxes lack what the journal has.
+        self._high_water = self._chain.durable.sequence
+        self._others = self._tails.durable
+        self._whereabouts = Whereabouts(file, self._tell_whereabouts)
+        upkeep = Upkeep(file, space, self._whereabouts, time.monotonic)
+        self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
+        self._reader = Writer(readings, None, call_in_reactor)
+        # A check takes as long as the store is large; whoever wants a body must not wait for it.
+        self._checker: Writer | None = None
+        self._closing = False
+        self._advances: list[Callable[[], None]] = []
+        self._recent = Recent(self._epoch, time.monotonic)
+
+    @property
+    def epoch(self) -> str:
+        return self._epoch
+
+    @property
+    def high_water(self) -> int:
+        return self._high_water
+
+    def origins(self) -> list[Origin]:
+        return [Origin(0, "", self._epoch, self._high_water), *self._others]
+
+    def place(self, position: int) -> tuple[str, int]:
+        number = position >> ORIGIN_SHIFT
+        node = next((origin.node for origin in self._others if origin.number == number), "")
+        return node, position & SEQUENCE_MASK
+
+    def on_advance(self, tell: Callable[[], None]) -> None:
+        self._advances.append(tell)
+        # Whoever hears of records is going to ask for them.
+        self._chain.collects = True
+
+    def _tell_whereabouts(self, sentence: str, is_bad: bool) -> None:
+        tell = log.critical if is_bad else log.warn
+        self._call_in_reactor(lambda: tell("{what}", what=sentence))
+
+    def _tell_reactor(self, answer: Callable[[], None]) -> None:
+        """Hand the answers of a transaction over, and then its newest position; on the writer's thread."""
+        newest, others = self._chain.durable.sequence, self._tails.durable
+        fresh = self._chain.take()
+
+        def tell() -> None:
+            # The answers of a copy are told where its records belong.
+            has_grown = newest > self._high_water or others is not self._others
+            self._others = others
+            answer()
+            self._recent.add(fresh)
+            self._high_water = newest
+            for advance in self._advances if has_grown else ():
+                advance()
+
+        self._call_in_reactor(tell)
+
+    # -- writing: each job runs on the writer's thread, inside the group's transaction -------------------------------
+
+    def append(self, drafts: Sequence[Draft], at: int, *, ids_since: int = 0) -> Deferred[list[Accepted]]:
+        def job(connection: sqlite3.Connection) -> list[Accepted]:
+            self._space.claim(connection, drafts)
+            return self._append(connection, drafts, at, ids_since)
+
+        line = agent_of(drafts[0].sender) if drafts else None
+        size_bytes = sum(len(draft.envelope) for draft in drafts)
+        return self._writer.submit(job, line=line, draws=False, size_bytes=size_bytes)
+
+    def _append(
+        self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int, ids_since: int = 0
+    ) -> list[Accepted]:
+        keys = [key_of(draft) for draft in drafts]
+        ids = Ids(reads.known_keys(connection, keys), at, ids_since)
+        extend, copied, collects = self._chain.extend, self._tails.copied, self._chain.collects
+        journal: list[tuple[int, int, str, bytes, bytes]] = []
+        messages: list[tuple[object, ...]] = []
+        bodies: list[tuple[int, bytes]] = []
+        accepted = []
+        for key, draft in zip(keys, drafts, strict=True):
+            known = ids.known(key, draft)
+            if known is not None:
+                accepted.append(known)
+                continue
+            use, positions = ids.use(key), []
+            for recipient in draft.recipients:
+                record = extend(at, "accepted", accepted_facts(draft, recipient, use))
+                journal.append(record)
+                positions.append(record[0])
+                if collects:
+                    self._chain.keep(
+                        Fresh(record[0], record[1:], positions[0], draft.envelope, draft.expires_at, draft.by_deadline)
+                    )
+                messages.append(
+                    (
+                        record[0],
+                        draft.sender,
+                        draft.id,
+                        recipient,
+                        draft.type,
+                        draft.priority,
+                        at,
+                        draft.expires_at,
+                        len(draft.envelope),
+                        positions[0],
+                        draft.by_deadline,
+                        record[0] + copied,
+                        draft.digest,
+                        use,
+                        draft.reply_to,
+                    )
+                )
+            if positions:
+                bodies.append((positions[0], draft.envelope))
+                ids.taken(key, draft, tuple(positions))
+            accepted.append(Accepted(tuple(positions), False, positions[0] + copied if positions else 0))
+        insert(connection, "journal", journal)
+        insert(connection, _NEW_MESSAGE, messages)
+        insert(connection, "body", bodies)
+        return accepted
+
+    def _record(self, connection: sqlite3.Connection, at: int, kind: Kind, facts: object) -> int:
+        row = self._chain.extend(at, kind.value, facts)
+        connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", row)
+        if self._chain.collects:
+            self._chain.keep(Fresh(row[0], row[1:]))
+        return row[0]
+
+    def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
+        def job(connection: sqlite3.Connection) -> None:
+            told = {"messages": [list(one) for one in deliveries], **facts}
+            record = self._record(connection, at, Kind.DELIVERED, told)
+            by_attempt: dict[int, list[int]] = {}
+            for position, attempt in deliveries:
+                by_attempt.setdefault(attempt, []).append(position)
+            for attempt, positions in by_attempt.items():
+                listed = as_list(positions)
+                if attempt > 1:
+                    connection.execute(
+                        "INSERT INTO trace SELECT position, delivered FROM message WHERE delivered IS NOT NULL"
+                        " AND position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
+                        (listed,),
+                    )
+                connection.execute(
+                    "UPDATE message SET attempts = ?, delivered = ? WHERE position IN (SELECT value FROM json_each(?))",
+                    (attempt, record, listed),
+                )
+
+        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
+
+    def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
+        def job(connection: sqlite3.Connection) -> None:
+            record = self._record(connection, at, Kind.RETURNED, returned_facts(returns, reason))
+            connection.executemany(
+                "UPDATE message SET failures = ?, due_at = ? WHERE position = ?",
+                [(one.failures, one.due_at, one.position) for one in returns],
+            )
+            insert(connection, "trace", [(one.position, record) for one in returns])
+
+        return self._writer.submit(job)
+
+    def hand_over(self, positions: Sequence[int], keeper: str, at: int) -> Deferred[list[StoredMessage]]:
+        def job(connection: sqlite3.Connection) -> list[StoredMessage]:
+            hops = {position: hop + 1 for position, hop in keepers.hops_of(connection, positions).items()}
+            if hops:
+                record = self._record(connection, at, Kind.HANDED, handed_facts(hops, keeper))
+                stored = keepers.keeper_as_stored(self._tails.numbering, keeper)
+                keepers.hand_over(connection, hops, stored, record)
+            return list(reads.at_positions(connection, positions).values())
+
+        return self._writer.submit(job)
+
+    def settle(
+        self, positions: Sequence[int], state: State, reason: str | None, at: int, notices: Sequence[Draft] = ()
+    ) -> Deferred[list[Accepted]]:
+        def job(connection: sqlite3.Connection) -> list[Accepted]:
+            # The change goes first: other stores read the record as what was so, so it lists what it settled alone.
+            record = self._chain.sequence + 1
+            listed = as_list(positions)
+            if state is State.DONE:
+                # What an earlier final state was stays explainable after the work got done all the same.
+                connection.execute(
+                    "INSERT INTO trace SELECT position, settled FROM message WHERE state > 1 AND settled IS NOT NULL"
+                    " AND position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
+                    (listed,),
+                )
+            allowed = "state != 1" if state is State.DONE else "state = 0"
+            count = connection.execute(
+                "UPDATE message SET state = ?, settled = ?"
+                f" WHERE position IN (SELECT value FROM json_each(?)) AND {allowed}",
+                (state.value, record, listed),
+            ).rowcount
+            if count:
+                self._space.ended(count)
+                settled = positions if count == len(positions) else reads.settled_by(connection, record, listed)
+                lives = None if state is State.DONE else dead_letters.lives(connection, settled)
+                self._record(connection, at, Kind(state.name.lower()), settled_facts(settled, reason, lives))
+            return self._append(connection, notices, at) if notices else []
+
+        return self._writer.submit(job, patience_s=SETTLE_PATIENCE_S if state is State.DONE else 0.0)
+
+    def replay(self, revived: Mapping[int, int], at: int) -> Deferred[list[StoredMessage]]:
+        def job(connection: sqlite3.Connection) -> list[StoredMessage]:
+            positions = dead_letters.letters_among(connection, list(revived))
+            if not positions:
+                return []
+            before = dead_letters.lives(connection, positions)
+            lives = {position: before.get(position, 0) + 1 for position in positions}
+            record = self._record(connection, at, Kind.REPLAYED, replayed_facts(lives, revived))
+            dead_letters.replay(connection, lives, revived, record)
+            return list(reads.at_positions(connection, positions).values())
+
+        return self._writer.submit(job)
+
+    def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
+        def job(connection: sqlite3.Connection) -> list[int]:
+            found = dead_letters.letters_among(connection, positions)
+            if found:
+                record = self._record(connection, at, Kind.PURGED, settled_facts(found, None))
+                dead_letters.purge(connection, found, record)
+            return found
+
+        return self._writer.submit(job)
+
+    def forget(self, after: int, limit: int, *, before: int, dead_before: int, at: int) -> Deferred[Forgotten]:
+        def job(connection: sqlite3.Connection) -> Forgotten:
+            batch_bytes = min(BATCH_BYTES, self._space.log_bytes)
+            found = forgettable(connection, after, limit, before, dead_before, at, batch_bytes)
+            if found.bodies:
+                facts = {"bodies": found.bodies, "bytes": found.size_bytes}
+                self._record(connection, at, Kind.FORGOTTEN, facts)
+                delete_bodies(connection, found.bodies)
+            fullness = self._space.fullness(connection)
+            return Forgotten(found.after, len(found.bodies), found.size_bytes, fullness)
+
+        return self._writer.submit(job)
+
+    def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
+        def job(connection: sqlite3.Connection) -> None:
+            self._record(connection, at, kind, facts)
+
+        # What nobody waits for doesn't use up what acks need.
+        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S, draws=False)
+
+    def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
+        return self._writer.submit(
+            lambda connection: _remember(connection, notes), patience_s=NOTE_PATIENCE_S, draws=False
+        )
+
+    def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
+        def job(connection: sqlite3.Connection) -> None:
+            self._record(connection, at, Kind.CLOCK_SET, {"by_ms": by_ms})
+            connection.execute(
+                "UPDATE message SET accepted_at = accepted_at + :by, expires_at = expires_at + :by,"
+                " due_at = CASE due_at WHEN 0 THEN 0 ELSE due_at + :by END WHERE state = 0 AND arrival > :after",
+                {"by": by_ms, "after": after},
+            )
+            _remember(connection, notes)
+
+        return self._writer.submit(job)
+
+    def copy(self, node: str, extract: Extract, ahead_ms: int = 0) -> Deferred[Copied]:
+        def job(connection: sqlite3.Connection) -> Copied:
+            if extract.epoch == self._epoch:
+                own = self._chain
+                if joined(extract, node, End(own.sequence, own.digest)):
+                    raise JournalForked(node, extract.epoch, own.sequence + 1, "is missing from the node's own journal")
+                return Copied(own.sequence, [], [], [])
+            learned = self._tails.learn(node, extract)
+            fold_rows.write_learned(connection, learned)
+            end = self._tails.end_of(learned.number)
+            fresh = joined(extract, node, end)
+            if not fresh:
+                return Copied(end.sequence, [], [], [])
+            newest = self._chain.sequence + self._tails.copied
+            here, numbering = fold_rows.SqliteShelf(connection), self._tails.numbering
+            changes = fold(here, numbering, learned.number, newest, fresh, extract, ahead_ms)
+            self._space.claim_for(connection, len(changes.new), sum(map(len, changes.bodies.values())))
+            fold_rows.write(connection, changes)
+            end = End(fresh[-1][0], fresh[-1][4])
+            self._tails.move(learned.number, end)
+            return changes.copied(end.sequence)
+
+        return self._writer.submit(job, draws=False, size_bytes=sum(map(len, extract.bodies.values())))
+
+    # -- reading what the rules decide by: on the writer's thread, behind every verb called before ---------------------
+
+    def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
+        return self._writer.submit(lambda connection: reads.head(connection, recipient, after, limit), reads=True)
+
+    def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
+        return self._writer.submit(lambda connection: reads.at_positions(connection, positions), reads=True)
+
+    # -- other questions: on the reader's thread ----------------------------------------------------------------------
+
+    def bodies(self, positions: Sequence[int]) -> Deferred[dict[int, bytes]]:
+        return self._reader.submit(lambda connection: reads.bodies(connection, positions))
+
+    def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
+        return self._reader.submit(reads.open_mailboxes)
+
+    def expired(self, now: int, limit: int) -> Deferred[list[int]]:
+        return self._reader.submit(lambda connection: reads.expired(connection, now, limit))
+
+    def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
+        return self._reader.submit(lambda connection: dead_letters.dead_letters(connection, after, limit, agent))
+
+    def remembered(self, prefix: str) -> Deferred[dict[str, str]]:
+        return self._reader.submit(lambda connection: reads.remembered(connection, prefix))
+
+    def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
+        return self._reader.submit(lambda connection: reads.with_ids(connection, ids))
+
+    def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
+        return self._reader.submit(lambda connection: reads.answers(connection, ids))
+
+    def holders(self, positions: Sequence[int]) -> Deferred[dict[int, set[str]]]:
+        return self._reader.submit(lambda connection: reads.holders(connection, positions))
+
+    def history(self, message_id: str) -> Deferred[list[History]]:
+        return self._reader.submit(lambda connection: reads.history(connection, message_id))
+
+    def records(
+        self,
+        *,
+        after: int,
+        limit: int,
+        kind: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        origin: int | None = 0,
+    ) -> Deferred[list[Record]]:
+        return self._reader.submit(
+            lambda connection: reads.records(
+                connection,
+                after=after,
+                limit=limit,
+                kind=kind,
+                since=since,
+                until=until,
+                origin=origin,
+            )
+        )
+
+    def extract(self, number: int, after: int, *, limit: int, limit_bytes: int) -> Deferred[Extract]:
+        origin = next((origin for origin in self.origins() if origin.number == number), None)
+        if origin is None:
+            raise ValueError(f"the store holds no origin {number}")
+        if number == 0:
+            origins = {one.number: (one.node, one.epoch) for one in self._others}
+            recent = self._recent.run(after, origins, limit=limit, limit_bytes=limit_bytes)
+            if recent is not None:
+                return succeed(recent)
+        return self._reader.submit(
+            lambda connection: read_run(
+                connection, read_numbering(connection, self._node), origin, after, limit, limit_bytes
+            )
+        )
+
+    def verify(self) -> Deferred[Verdict]:
+        if self._checker is None:
+            self._checker = Writer(connect(self._file), None, self._call_in_reactor)
+        return self._checker.submit(lambda connection: check_store(connection, self._go_on))
+
+    def _go_on(self, _: float) -> None:
+        if self._closing:
+            raise StorageFailed("the node's store was closed before its check was done; ask again when the node is up")
+
+    def condition(self) -> Condition:
+        return msgspec.structs.replace(self._space.condition(), fault=self._whereabouts.fault)
+
+    def close(self) -> Deferred[None]:
+        self._closing = True
+        closed: Deferred[None] = succeed(None)
+        if self._checker is not None:
+            # Whoever asked for the check learns that the store was closed; nobody waits for it to be done.
+            self._checker.interrupt()
+            closed = self._checker.close()
+        closed.addCallback(lambda _: self._reader.close()).addCallback(lambda _: self._writer.close())
+
+        def release(outcome: Any) -> Any:
+            self._hold.release()
+            return outcome
+
+        # Only now: until then the file is written to.
+        return closed.addBoth(release)
+
+
+def _remember(connection: sqlite3.Connection, notes: Mapping[str, str]) -> None:
+    connection.executemany(
+        "INSERT INTO property VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        list(notes.items()),
+    )

@@ -1,0 +1,438 @@
+"""All connections of the router worker: strangers go in time, slow readers fill no memory, dead peers are noticed.
+
+Crossbar and Autobahn (26.10) have no part in this: a connection that never says HELLO stays for ever, what is queued
+for a client that doesn't read has no bound, and pings go out each second to each client, of which the client sends just
+as many. :func:`guard_connections` has Crossbar make connections of our class, and our :class:`Connections` look after
+them twice a second, all in one round: a timer for each of 2,000 connections would cost more than their messages.
+
+Twisted takes as many connections in one turn of the reactor as wait, and all others wait as long: 1,000 that come at
+once hold up every agent for a tenth of a second. :func:`accept_few` has it take some, and then see to everybody.
+
+It reaches into names of Crossbar (``router.protocol.WampWebSocketServerFactory.protocol``), of Twisted's web server
+(:mod:`.arrivals`) and sockets (``_tempDataBuffer``, ``writeSomeData``), and of Autobahn
+(``_session._session_id``, ``sendCloseFrame``, ``current_frame``); if Crossbar's class is not as expected, nothing is
+changed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.logger import Logger
+
+from trishula import uris
+from trishula.carrying import Carrying, Road
+from trishula.errors import NodeBusy
+from trishula_router.addresses import Proxies, one_of, peer_text
+from trishula_router.agents.principals import LINK_ROLE
+from trishula_router.clocks.clock import Clock
+from trishula_router.settings.limits import Limits
+from trishula_router.upstream.arrivals import Arrivals
+from trishula_router.upstream.fair_share import TurnTaking, Weighed
+from trishula_router.upstream.incoming import GREETING_BYTES, Bounds, Incoming
+from trishula_router.upstream.queues import Queues
+from trishula_router.upstream.strangers import Step, Strangers, room_for
+from trishula_router.upstream.turns import Turns
+from trishula_router.upstream.unfinished import Unfinished
+
+__all__ = ["Connections", "accept_few", "answer_to_ping", "guard_connections", "write_soon"]
+
+log = Logger()
+
+#: Between two rounds.
+ROUND_S = 0.5
+#: What a stranger may send until it has joined: a HELLO and an AUTHENTICATE, its request before them, and the pings of
+#: who watches a node.
+_STRANGER_BYTES = 4 * GREETING_BYTES
+#: A peer that answers no ping of ours for so long, and still talks, reads nothing.
+_STALLED_S = 60.0
+#: Between two lines of the log about strangers.
+_TELL_EACH_S = 60.0
+#: What waits for a linked node is bounded by what the peers acknowledge; this bound is for a peer that runs wild.
+_LINK_FACTOR = 8
+#: Whoever is told that it is not let in, and does not go, is cut off after that.
+_GOODBYE_S = 1.0
+#: So many connections are taken in one turn of the reactor.
+_ACCEPTED_AT_ONCE = 8
+#: The reason of a close frame is at most so long.
+_REASON_BYTES = 123
+_POLICY_VIOLATION = 1008
+#: The first byte of a ping and of a pong, the bit of the second one that says "masked", what a masked frame has before
+#: its payload, and how much payload a control frame may have.
+_PING, _PONG, _MASKED, _PING_BYTES, _CONTROL_BYTES = 0x89, 0x8A, 0x80, 6, 125
+
+
+#: What a connection reads that is no WebSocket yet.
+_NOTHING_YET = object()
+
+
+class Connections:
+    """Looks after every connection of the worker.
+
+    Args:
+        limits: how many strangers, for how long, and how much is queued for one connection.
+        clock: timers.
+        ended: told the agent, the sentence: whom we have ended because it reads too slowly.
+        proxies: who may say for whom a connection is.
+        descriptors: how many the process can open beside those that it has.
+        refused: told the address, the reason and the sentence: whom the router did not let in.
+        freed: told how much memory of an unfinished message is free again.
+        rest: called once a round.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        ended: Callable[[str, str], object],
+        proxies: Proxies,
+        descriptors: int,
+        refused: Callable[[str | None, str, str], object],
+        *,
+        freed: Callable[[int], object] = lambda size_bytes: None,
+        rest: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.seconds = clock.seconds
+        self.proxies = proxies
+        self._descriptors = descriptors
+        self._refused = refused
+        self._limits = limits
+        self._clock = clock
+        self._ended = ended
+        self._rest = rest
+        self.bounds = Bounds(Unfinished(), clock.seconds, freed)
+        self._strangers = Strangers(limits.handshake_s, limits.strangers_per_address)
+        self.arrivals = Arrivals(self, clock, proxies)
+        #: What lies in memory for members.
+        self.queues = Queues(limits.agent_queue_bytes, limits.queues_bytes)
+        self._members: set[Any] = set()
+        self._ended_slow = self._ended_strangers = 0
+        # Of the latter, how many the log has told of; when it may tell again; and why the last one was ended.
+        self._told_of, self._tell_at_s, self._why = 0, 0.0, ""
+
+    def start(self) -> None:
+        """Look after them from now on."""
+        self._clock.callLater(ROUND_S, self._again)
+
+    def told(self) -> dict[str, int]:
+        """For ``node.status``: how many there are, and how many were ended since the node started."""
+        return {
+            "joined": len(self._members),
+            "strangers": len(self._strangers),
+            "ended_strangers": self._ended_strangers,
+            "ended_slow_readers": self._ended_slow,
+            "queued_bytes": self.queues.total_bytes,
+        }
+
+    def road_to(self, peer: str) -> Road | None:
+        """How it stands with the link that a peer has made to us; ``None`` if there is none."""
+        for connection in self._members:
+            if role_of(connection) == LINK_ROLE and connection._session._authid == peer:
+                return cast("Road | None", connection.road())
+        return None
+
+    # -- from the connections ------------------------------------------------------------------------------------------
+
+    def came(self, connection: Any, step: Step) -> None:
+        """Somebody came."""
+        address = None if connection.address is None else one_of(connection.address)
+        self._strangers.came(connection, step, self.seconds(), address)
+        most = min(self._limits.strangers, room_for(self._descriptors, len(self._members)))
+        while (found := self._strangers.one_too_many(address, most)) is not None:
+            oldest, limit = found
+            # It may have joined, or be gone, since the last round.
+            if self._look_at(oldest) is not None:
+                self._dismiss(oldest, f"there are more that have not joined than {limit} allows, or descriptors do")
+
+    def misbehaves(self, connection: Any, why: str) -> None:
+        """A stranger does what none may."""
+        self._dismiss(connection, why)
+
+    def left(self, connection: Any) -> None:
+        """Its socket is closed."""
+        self._strangers.went(connection)
+        self._members.discard(connection)
+
+    def answered(self, connection: Any, message: Any) -> None:
+        """A stranger was told something: that it is let in, or not. It has no second try on that connection."""
+        kind = type(message).__name__
+        if kind == "Abort":
+            # Those with an error of ours are on record.
+            if not message.reason.startswith(uris.PREFIX):
+                self._refused(connection.address, message.reason, message.message or "")
+            connection.is_refused = True
+            self._clock.callLater(_GOODBYE_S, connection.dismiss)
+        if connection.address is not None and (
+            kind == "Welcome" or (kind == "Abort" and message.reason == NodeBusy.uri)
+        ):
+            self.arrivals.is_earnest(connection.address)
+
+    def sent(self, connection: Any) -> None:
+        """Something was put into a connection's queue, which may be too long by now."""
+        queued = connection.outflow.unsent_bytes
+        limit = self._limits.connection_queue_bytes
+        if queued <= limit or connection.outflow.is_closed:
+            return
+        if role_of(connection) == LINK_ROLE:
+            limit *= _LINK_FACTOR
+        if queued > limit:
+            self.end_slow_reader(connection, f"more than {limit} bytes wait for it (limits.connection_queue)")
+
+    # -- rounds --------------------------------------------------------------------------------------------------------
+
+    def _again(self) -> None:
+        try:
+            self._look_at_strangers()
+            self._look_at_members()
+            self._tell_of_strangers()
+            self._rest()
+        except Exception:
+            log.failure("a round over the connections failed")
+        self._clock.callLater(ROUND_S, self._again)
+
+    def _look_at_strangers(self) -> None:
+        now_s = self.seconds()
+        for connection in self._strangers:
+            found = self._look_at(connection)
+            if found is not None and (why := self._strangers.overdue(connection, *found, now_s)) is not None:
+                self._dismiss(connection, why)
+
+    def _look_at(self, connection: Any) -> tuple[Step, float] | None:
+        """How far a stranger has come by now, and when it was heard last; ``None``: it is no stranger any more."""
+        step, heard_s = connection.progress()
+        if step is None:
+            self._strangers.went(connection)
+        elif step is Step.JOINED:
+            self._strangers.went(connection)
+            self._members.add(connection)
+            connection.pulse.begin(self.seconds())
+        else:
+            return step, heard_s
+        return None
+
+    def _look_at_members(self) -> None:
+        now_s = self.seconds()
+        for connection in list(self._members):
+            if connection.progress()[0] is not Step.JOINED:
+                # It said GOODBYE and keeps its socket.
+                self._members.discard(connection)
+                self.came(connection, Step.OPENED)
+            elif now_s >= connection.look_at_s:
+                connection.look_at_s = now_s + connection.take_pulse()
+                stalled_s = connection.outflow.stalled_since_s()
+                if stalled_s is not None and now_s - stalled_s > _STALLED_S:
+                    self.end_slow_reader(connection, f"it has taken nothing for {_STALLED_S:g} s")
+
+    def _dismiss(self, connection: Any, why: str) -> None:
+        self._strangers.went(connection)
+        self._ended_strangers += 1
+        self._why = why
+        connection.dismiss()
+
+    def _tell_of_strangers(self) -> None:
+        # Not for each: whoever opens a thousand connections a second would fill the disk with lines.
+        more, now_s = self._ended_strangers - self._told_of, self.seconds()
+        if more and now_s >= self._tell_at_s:
+            self._told_of, self._tell_at_s = self._ended_strangers, now_s + _TELL_EACH_S
+            log.warn(
+                "connections that had not joined were ended: {more}, the last one because {why}",
+                more=more,
+                why=self._why,
+            )
+
+    def end_slow_reader(self, connection: Any, why: str) -> None:
+        """End a connection for which too much lies in memory."""
+        self._members.discard(connection)
+        self._ended_slow += 1
+        session = connection._session
+        agent = None if session is None else session._authid
+        sentence = f"{agent or 'a client'} reads too slowly: {why}"
+        log.warn("a connection is ended: {sentence}", sentence=sentence)
+        connection.end_with(sentence)
+        if agent is not None:
+            self._ended(agent, sentence)
+
+
+def role_of(connection: Any) -> object:
+    """The role of a connection's session; ``None`` if it has none."""
+    session = connection._session
+    return None if session is None else session._authrole
+
+
+def accept_few(port: Any) -> bool:
+    """Have the listening sockets of this process take few connections in one turn of the reactor.
+
+    Args:
+        port: Twisted's class of them.
+
+    Returns:
+        Whether it is as expected; if not, nothing was changed.
+    """
+    read = getattr(port, "doRead", None)
+    if not callable(read) or "numberAccepts" not in inspect.getsource(read):
+        return False
+
+    def do_read(self: Any) -> None:
+        self.numberAccepts = min(self.numberAccepts, _ACCEPTED_AT_ONCE)
+        read(self)
+
+    port.doRead = do_read
+    return True
+
+
+def write_soon(transport: Any, data: bytes) -> None:
+    """Write a few bytes, at once if nothing waits before them: Twisted asks the kernel three times otherwise."""
+    if getattr(transport, "_tempDataBuffer", None) == [] and not transport.dataBuffer and not transport.disconnecting:
+        sent = transport.writeSomeData(data)
+        if isinstance(sent, int) and sent == len(data):
+            return
+        data = data[sent:] if isinstance(sent, int) else data
+    transport.write(data)
+
+
+def answer_to_ping(data: bytes) -> bytes | None:
+    """The pong, as a frame, if ``data`` is one ping of a client and nothing else."""
+    if len(data) < _PING_BYTES or data[0] != _PING or data[1] != _MASKED | (len(data) - _PING_BYTES):
+        return None
+    size, mask, payload = len(data) - _PING_BYTES, data[2:_PING_BYTES], data[_PING_BYTES:]
+    if size > _CONTROL_BYTES:
+        return None
+    plain = bytes(one ^ mask[index % 4] for index, one in enumerate(payload))
+    return bytes((_PONG, size)) + plain
+
+
+def guard_connections(connections: Connections, turns: Turns, crossbar_protocol: Any, site: Any) -> bool:
+    """Have the connections of this process made and looked after as this module says.
+
+    Args:
+        connections: who looks after them.
+        turns: whose frames are handled when.
+        crossbar_protocol: Crossbar's module of protocols.
+        site: Crossbar's class of a web server.
+
+    Returns:
+        Whether Crossbar is as expected; if not, nothing was changed.
+    """
+    factory = getattr(crossbar_protocol, "WampWebSocketServerFactory", None)
+    base = getattr(factory, "protocol", None)
+    needed = ["onConnect", "onOpen", "send", "sendFrame", "sendData", "sendCloseFrame", "onPong", "onFrameBegin"]
+    needed += ["dataReceived", "connectionLost", "onMessage", "consumeData", "processData"]
+    if base is None or not all(callable(getattr(base, name, None)) for name in needed):
+        return False
+    build = site.buildProtocol
+
+    def build_protocol(self: Any, address: Any) -> Any:
+        protocol = build(self, address)
+        if hasattr(protocol, "_channel"):
+            connections.arrivals.come(protocol._channel, getattr(address, "host", None))
+        return protocol
+
+    crossbar_protocol.WampWebSocketServerFactory.protocol = _class_of(base, connections, turns)
+    site.buildProtocol = build_protocol
+    connections.start()
+    return True
+
+
+def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
+    class Connection(TurnTaking, Weighed, Incoming, Carrying, base):  # type: ignore[misc]
+        """Crossbar's connection, looked after."""
+
+        turns = its_turns
+        queues = connections.queues
+        end_heavy = staticmethod(connections.end_slow_reader)
+        bounds = connections.bounds
+        look_at_s = 0.0
+        # Autobahn sets it when the WebSocket is open.
+        current_frame: Any = _NOTHING_YET
+        #: Where it comes from; ``None`` if that can't be known.
+        address: str | None = None
+        _stranger_bytes = _STRANGER_BYTES
+        is_refused = False
+
+        def onOpen(self) -> None:
+            # The operator's options, in s: of silence before a ping, and after it.
+            self.carry(connections.seconds, self.factory.autoPingInterval, self.factory.autoPingTimeout)
+            self._find_address()
+            connections.arrivals.became(self.transport)
+            connections.came(self, Step.OPENED)
+            super().onOpen()
+
+        def _find_address(self) -> None:
+            peer = self.transport.getPeer()
+            host = getattr(peer, "host", None)
+            if not isinstance(host, str):
+                return
+            forwarded_for = self.http_headers.get("x-forwarded-for")
+            self.address = address = connections.proxies.address_of(host, forwarded_for)
+            if address != host:
+                # What Crossbar and Autobahn tell of it, and what our authenticator is told.
+                self.peer = peer_text(address, peer.port)
+                self._transport_details.peer = self.peer
+            elif connections.proxies.has(host):
+                # Many come through it, and this one it names nobody for.
+                self.address = None
+
+        def dataReceived(self, data: bytes) -> None:
+            if self._stranger_bytes:
+                if self.is_refused:
+                    return
+                if self.progress()[0] is Step.JOINED:
+                    self._stranger_bytes = 0
+                else:
+                    self._stranger_bytes -= len(data)
+                    if self._stranger_bytes <= 0:
+                        self.dismiss()
+                        return
+            pong = answer_to_ping(data) if self.current_frame is None and not self.data else None
+            if pong is not None and self.pulse is not None:
+                # All that most connections have to say most of the time; by way of Autobahn it costs twice as much.
+                self.pulse.heard_s = self._seconds()
+                if self.state == self.STATE_OPEN:
+                    write_soon(self.transport, pong)
+                return
+            super().dataReceived(data)
+
+        def sendData(self, data: bytes, *args: Any, **options: Any) -> None:
+            super().sendData(data, *args, **options)
+            if self.outflow is not None:
+                connections.sent(self)
+
+        def send(self, msg: Any) -> None:
+            # While it closes, which takes up to a second, Crossbar's router believes in it, and would take an error for
+            # one of whoever published or called.
+            if self.state == self.STATE_OPEN:
+                super().send(msg)
+                if self._stranger_bytes:
+                    connections.answered(self, msg)
+
+        def connectionLost(self, *args: Any) -> None:
+            connections.left(self)
+            super().connectionLost(*args)
+
+        def progress(self) -> tuple[Step | None, float]:
+            """How far it has come, and when it was heard last."""
+            session = self._session
+            heard_s = 0.0 if self.pulse is None else self.pulse.heard_s
+            if session is None:
+                return Step.OPENED, heard_s
+            if session._session_id is not None:
+                return Step.JOINED, heard_s
+            # A HELLO of which a part is there is one that is to be finished.
+            return Step.GREETED if session._pending_session_id or self.inside_message else Step.OPENED, heard_s
+
+        def too_many_frames(self) -> None:
+            connections.misbehaves(self, "it sent more frames than a join takes")
+
+        def dismiss(self) -> None:
+            """End it without a word."""
+            self.transport.abortConnection()
+
+        def end_with(self, sentence: str) -> None:
+            """Drop what waits for it, and say why."""
+            if self.outflow is not None:
+                self.outflow.close()
+            self.sendCloseFrame(code=_POLICY_VIOLATION, reasonUtf8=sentence.encode()[:_REASON_BYTES], isReply=False)
+
+    return Connection

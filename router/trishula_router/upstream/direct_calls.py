@@ -1,0 +1,174 @@
+"""Serve the node's own procedures where their calls come in, instead of by a WAMP call from the router to ourselves.
+
+Crossbar routes a call of an embedded component's procedure as it routes any: an invocation, a yield and a result, each
+a message with its bookkeeping, and each of the dozen debug lines on the way is put together before it is not written.
+Measured on two cores: a beat of an agent took 150 µs of the worker's time that way and takes 105 µs so; a message on
+its own, sent, pushed and acknowledged, 865 and 730 µs. What is asked, answered and refused is the same.
+
+The procedures stay registered, and Crossbar's own way stays open: it is taken by calls that our authorizer denies (so
+that Crossbar answers them as ever), and by calls with options that Crossbar carries out itself (a timeout, encrypted
+payload). It reaches into private names of Crossbar (26.10.1: ``RouterApplicationSession._router``, ``Router._dealer``,
+``RouterSession._session_id``, …); if they are not as expected, nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from trishula.errors import NodeFailed, TrishulaError
+from trishula_router.upstream.turns import Turns
+from trishula_router.verbs.procedures import Caller
+
+__all__ = ["DirectCalls", "Serve"]
+
+log = Logger()
+
+#: (caller, positional arguments, keyword arguments) → result; it raises nothing but :class:`TrishulaError`.
+Serve = Callable[[Caller, Sequence[Any], Mapping[str, Any]], Awaitable[Any]]
+
+#: What a disk takes within some ms: what others send is committed with it, and waits as long. Beyond it the next call
+#: of that agent is read when one is answered; a call that is larger is taken all the same.
+HELD_AT_BYTES = 512 * 1024
+
+_CANCELED = "wamp.error.canceled"
+
+
+class DirectCalls:
+    """See the module's docstring.
+
+    Args:
+        procedures: how each is served, by URI.
+        is_denied: whether a session may not call: (session, uri, options).
+        message: Autobahn's module of WAMP messages.
+        turns: holds an agent back while what it handed in and waits for is more than :data:`HELD_AT_BYTES`.
+    """
+
+    def __init__(
+        self,
+        procedures: Mapping[str, Serve],
+        is_denied: Callable[[Mapping[str, object], str, Mapping[str, object]], bool],
+        message: Any,
+        turns: Turns,
+    ) -> None:
+        self._procedures = procedures
+        self._is_denied = is_denied
+        self._message = message
+        self._turns = turns
+        # How large the calls of an agent are that are being served, those included that nobody waits for any more.
+        self._weights: Counter[str] = Counter()
+        self._router: Any = None
+        # The callers of those that are not answered, by (session, request), and how many of each session.
+        self._open: dict[tuple[int, int], Caller] = {}
+        self._count: dict[int, int] = {}
+
+    def install(self, transport: object) -> bool:
+        """Take over in the router that the embedded session's ``transport`` leads into.
+
+        Returns:
+            Whether Crossbar is as expected; if not, nothing was changed.
+        """
+        router = getattr(transport, "_router", None)
+        dealer: Any = getattr(router, "_dealer", None)
+        call, cancel = getattr(dealer, "processCall", None), getattr(dealer, "processCancel", None)
+        if not callable(call) or not callable(cancel) or not callable(getattr(router, "send", None)):
+            return False
+        if not all(hasattr(self._message, name) for name in ("Call", "Result", "Error")):
+            return False
+
+        def process_call(session: Any, asked: Any) -> None:
+            serve = self._procedures.get(asked.procedure)
+            if serve is None or asked.timeout or asked.payload is not None or self._denies(session, asked):
+                call(session, asked)
+            else:
+                self._begin(session, asked, serve)
+
+        def process_cancel(session: Any, unwanted: Any) -> None:
+            at = (session._session_id, unwanted.request)
+            caller = self._close(at)
+            if caller is not None:
+                # What was begun goes on: cut off between the store and the memory it would leave half of itself. Only
+                # what waits for something to come gives up.
+                caller.patience.end()
+                self._tell(session, at, self._message.Error(self._message.Call.MESSAGE_TYPE, at[1], _CANCELED))
+            else:
+                cancel(session, unwanted)
+
+        self._router = router
+        dealer.processCall, dealer.processCancel = process_call, process_cancel
+        return True
+
+    def is_open(self, session: int, request: int) -> bool:
+        """Whether that call of a session is not answered."""
+        return (session, request) in self._open
+
+    def open_of(self, session: int) -> int:
+        """How many calls of a session are not answered."""
+        return self._count.get(session, 0)
+
+    def _denies(self, session: Any, asked: Any) -> bool:
+        options = {} if asked.forward_for is None else {"forward_for": asked.forward_for}
+        return self._is_denied({"authid": session._authid, "authrole": session._authrole}, asked.procedure, options)
+
+    def _begin(self, session: Any, asked: Any, serve: Serve) -> None:
+        at = (session._session_id, asked.request)
+        if at not in self._open:
+            self._count[at[0]] = self._count.get(at[0], 0) + 1
+        caller = self._open[at] = Caller(session._session_id, session._authid, session._authrole)
+        size = getattr(session._transport, "message_bytes", 0)
+        self._weigh(caller.agent, size)
+        done = Deferred.fromCoroutine(self._answer(session, at, serve(caller, asked.args or (), asked.kwargs or {})))
+        done.addBoth(self._end, caller.agent, size)
+        done.addErrback(lambda failure: log.failure("a call could not be answered", failure=failure))
+
+    def _weigh(self, agent: str, size_bytes: int) -> None:
+        self._weights[agent] += size_bytes
+        if self._weights[agent] > HELD_AT_BYTES:
+            self._turns.hold(agent)
+
+    def _end(self, outcome: object, agent: str, size_bytes: int) -> object:
+        self._weights[agent] -= size_bytes
+        if self._weights[agent] <= HELD_AT_BYTES:
+            self._turns.let_go(agent)
+        if not self._weights[agent]:
+            del self._weights[agent]
+        return outcome
+
+    async def _answer(self, session: Any, at: tuple[int, int], answer: Awaitable[Any]) -> None:
+        try:
+            reply = self._message.Result(at[1], args=[await answer])
+        except TrishulaError as error:
+            reply = self._refusal(at[1], error)
+        if self._close(at) is None:
+            return
+        try:
+            self._tell(session, at, reply)
+        except Exception:
+            # Too large for what the client takes, or not to be written in its format.
+            log.failure("the answer to a call could not be sent")
+            self._tell(session, at, self._refusal(at[1], NodeFailed("the answer could not be sent; the log says why")))
+
+    def _close(self, at: tuple[int, int]) -> Caller | None:
+        """A call is answered; its caller, or ``None`` if it was answered before."""
+        caller = self._open.pop(at, None)
+        if caller is not None:
+            self._count[at[0]] -= 1
+            if not self._count[at[0]]:
+                del self._count[at[0]]
+        return caller
+
+    def _refusal(self, request: int, error: TrishulaError) -> Any:
+        details = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}
+        uri = error.uri or NodeFailed.uri
+        return self._message.Error(
+            self._message.Call.MESSAGE_TYPE, request, uri, args=[error.sentence], kwargs=details or None
+        )
+
+    def _tell(self, session: Any, at: tuple[int, int], reply: Any) -> None:
+        # On one connection sessions may follow each other, and the numbers of their requests begin anew.
+        if session._transport is not None and session._session_id == at[0]:
+            self._router.send(session, reply)

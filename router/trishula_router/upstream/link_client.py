@@ -1,0 +1,481 @@
+"""Connecting to a peer, and connecting again: one :class:`LinkClient` for each ``rlinks`` entry of the configuration.
+
+:func:`install` puts it in the place of Crossbar's ``RLinkManager.start_link`` (26.10.1). What that does otherwise:
+
+- after each failed attempt it waits longer, up to 60 s, so that a link is back a minute after its peer is; here the
+  pause is 0.2 to 1 s, however long the outage was (not reported);
+- it pings every 10 s, and notices a frozen or unplugged peer after 15; here after 3, and a large batch that moves on a
+  slow line is a sign of life (:mod:`trishula.carrying`; not reported);
+- it takes messages of at most 1 MiB, while the path of the peer takes 16 (not reported);
+- it gives a TCP connection 10 s, in which a peer that was switched off may come back; here 2 (not reported);
+- it waits without end for a peer that took the connection and then answers nothing; here 20 s (not reported);
+- its near leg runs in the role ``trusted``, whose registrations the other links of the router take for the router's
+  own and forward again (issue 1894); here it is ``rlink``, like the far one;
+- it takes whoever listens at the peer's address for the peer, and begins to forward (not reported); here nothing goes
+  out before the listener has proved the key that this node's configuration has for the peer (:mod:`.link_proofs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
+from autobahn.wamp.message import Interrupt
+from autobahn.wamp.serializer import MsgPackSerializer
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trishula import uris
+from trishula.backoff import Backoff
+from trishula.carrying import Carrying, Road
+from trishula_router.agents.principals import LINK_ROLE
+from trishula_router.upstream.link_bridge import Bridge
+from trishula_router.upstream.link_keys import ONE_SIDED
+from trishula_router.upstream.link_legs import Leg
+from trishula_router.upstream.link_proofs import CHANNEL, CONNECTOR, LISTENER, Ends, channel_between, is_nonce
+
+__all__ = ["LinkClient", "install"]
+
+log = Logger()
+
+#: The same for each attempt: a peer that was away for a week is awaited as eagerly as one that was restarted.
+RETRY = Backoff(first_s=1.0, factor=1.0, cap_s=1.0, jitter=0.8)
+CONNECT_TIMEOUT_S = 2
+#: From one step of coming up to the next. A peer that answers pings and nothing else would be waited for until somebody
+#: restarts a node. Not a limit for all steps together: a link that has many names to carry takes its time.
+STEP_WITHIN_S = 20.0
+#: A peer that says nothing for so long is pinged, and given up after so much more. Nodes say hello to each other twice
+#: a second, so there is hardly a ping.
+QUIET_S = 1.0
+PATIENCE_S = 2.0
+#: What a router denied to a link is tried again so often: nodes tell each other where agents are every 2 s.
+AGAIN_S = 2.0
+_WEBSOCKET_OPTIONS = {
+    "openHandshakeTimeout": 2.0,
+    "closeHandshakeTimeout": 1.0,
+    "failByDrop": True,
+    "tcpNoDelay": True,
+    "maxFramePayloadSize": 16 * 1024 * 1024,
+    "maxMessagePayloadSize": 16 * 1024 * 1024,
+}
+
+
+class Told(Protocol):
+    """What is told of the links that this node makes."""
+
+    def proven(self, peer: str, how: str) -> None:
+        """The peer proved its key."""
+
+    def refused(self, peer: str | None, why: str) -> None:
+        """There is no link, because one of the two nodes refused it."""
+
+    def up(self, peer: str, how: str, *, is_logged: bool) -> None:
+        """The link carries all names that there are."""
+
+    def down(self, peer: str, why: str, *, is_logged: bool) -> None:
+        """The link broke."""
+
+
+def install(
+    node: str,
+    told: Told,
+    random: Callable[[], float],
+    new_nonce: Callable[[], str],
+    lost: Callable[[str], object],
+) -> Callable[[str], Road | None]:
+    """Have the links of this router worker made by us.
+
+    Args:
+        node: this node's name.
+        told: of what becomes of them.
+        random: spreads the attempts of peers that lost the same node.
+        new_nonce: 32 bytes of chance, in hexadecimal digits.
+        lost: told the peer's name when a link broke.
+
+    Returns:
+        what tells how it stands with the link that we have made to a peer; ``None`` if there is none.
+    """
+    clients: dict[str, LinkClient] = {}
+    from crossbar.worker.rlink import RLink, RLinkManager
+    from twisted.internet.defer import succeed
+
+    def start_link(manager: Any, link_id: str, config: Any, caller: Any) -> Deferred[Any]:
+        link = RLink(link_id, config)
+        manager._links[link_id] = link
+
+        def on_link(up: bool) -> None:
+            # Crossbar shows it in its own status.
+            link.connected = up
+            if not up:
+                lost(link_id)
+
+        host = _Host(manager, node, new_nonce)
+        clients[link_id] = LinkClient(link_id, config.realm, config.transport, host, told, on_link, random)
+        clients[link_id].start()
+        return succeed(link)
+
+    RLinkManager.start_link = start_link
+    return lambda peer: clients[peer].road() if peer in clients else None
+
+
+class _Host:
+    """What a link needs of the Crossbar worker that it runs in."""
+
+    def __init__(self, manager: Any, node: str, new_nonce: Callable[[], str]) -> None:
+        self.node = node
+        self.new_nonce = new_nonce
+        self._manager = manager
+        self._controller = manager.controller
+        self.reactor: Any = self._controller._reactor
+        self.realm: str = manager.realm.config["name"]
+
+    def endpoint(self, config: dict[str, Any]) -> Any:
+        from crossbar.common.twisted.endpoint import create_connecting_endpoint_from_config
+
+        within = {"timeout": CONNECT_TIMEOUT_S, **config}
+        return create_connecting_endpoint_from_config(
+            within, self._controller.cbdir, self.reactor, self._controller.log
+        )
+
+    def public_key(self) -> Deferred[str]:
+        answer: Deferred[str] = self._controller.call("crossbar.get_public_key")
+        return answer
+
+    def sign(self, text: bytes) -> Deferred[bytes]:
+        answer: Deferred[bytes] = self._controller.call("crossbar.sign", text)
+        return answer
+
+    def keys_of(self, peer: str) -> list[str]:
+        """The public keys that this node's configuration has for a peer: those with which it would be let in."""
+        keys: list[str] = []
+        # They are there: Crossbar starts the links when it has started the transports.
+        for transport in self._manager.realm.controller.transports.values():
+            path = transport.config.get("paths", {}).get(uris.PEER_PATH, {})
+            principals = path.get("auth", {}).get("cryptosign", {}).get("principals", {})
+            keys += principals.get(peer, {}).get("authorized_keys", [])
+        return keys
+
+    def embed(self, leg: Leg, peer: str) -> None:
+        factory = self._manager.realm.controller._router_session_factory
+        factory.add(leg, self._manager.realm.router, authid=peer, authrole=LINK_ROLE)
+
+    def remove(self, leg: Leg) -> None:
+        self._manager.realm.controller._router_session_factory.remove(leg)
+
+
+class LinkClient:
+    """Keeps the link to one peer up.
+
+    Args:
+        peer: the peer's name.
+        realm: the peer's.
+        transport: where it listens: Crossbar's configuration of a connecting WebSocket transport.
+        host: the worker.
+        told: of what becomes of it.
+        on_link: told with True when the link carries all names that there are, with False when it broke.
+        random: spreads the attempts.
+    """
+
+    def __init__(
+        self,
+        peer: str,
+        realm: str,
+        transport: dict[str, Any],
+        host: _Host,
+        told: Told,
+        on_link: Callable[[bool], object],
+        random: Callable[[], float],
+    ) -> None:
+        self.peer = peer
+        self.realm = realm
+        self.host = host
+        self.told = told
+        self._on_link = on_link
+        self._random = random
+        self._endpoint = host.endpoint(transport["endpoint"])
+        self._factory = _Factory(self, transport["url"])
+        self._far: FarLeg | None = None
+        self._near: NearLeg | None = None
+        self._bridge: Bridge | None = None
+        self._patience: Any = None
+        self._up = False
+        self._stopped = False
+        self._trouble = ""
+
+    def start(self) -> None:
+        """Connect, and stay connected until the reactor stops."""
+        self.host.reactor.addSystemEventTrigger("before", "shutdown", self._stop)
+        self._connect()
+
+    def road(self) -> Road | None:
+        """How it stands with the connection; ``None`` if there is none."""
+        far = self._far
+        return None if far is None or far._transport is None else far._transport.road()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        if self._far is not None and self._far.is_attached():
+            self._far.leave()
+
+    def _connect(self) -> None:
+        if not self._stopped:
+            self._endpoint.connect(self._factory).addCallbacks(self._connected, self._not_connected)
+
+    def _connected(self, protocol: Any) -> None:
+        self._patience = self.host.reactor.callLater(STEP_WITHIN_S, self._out_of_patience, protocol)
+
+    def _out_of_patience(self, protocol: Any) -> None:
+        self._patience = None
+        self.trouble(f"it took the connection, and then left something unanswered for {STEP_WITHIN_S:g} s")
+        protocol.transport.abortConnection()
+
+    def _step(self) -> None:
+        if self._patience is not None:
+            self._patience.reset(STEP_WITHIN_S)
+
+    def _wait_no_more(self) -> None:
+        patience, self._patience = self._patience, None
+        if patience is not None:
+            patience.cancel()
+
+    def _not_connected(self, failure: Failure) -> None:
+        self.trouble(failure.getErrorMessage())
+        self._again()
+
+    def _again(self) -> None:
+        if not self._stopped:
+            self.host.reactor.callLater(RETRY.pause_s(0, self._random), self._connect)
+
+    def trouble(self, why: str) -> None:
+        """Log why there is no link: once for each cause, not for each attempt."""
+        if why != self._trouble:
+            self._trouble = why
+            log.warn("no link to {peer}: {why}; it is tried again until it works", peer=self.peer, why=why)
+
+    def refused(self, why: str) -> None:
+        """One of the two refused the link: have it put on record, once for each cause."""
+        if why != self._trouble:
+            self._trouble = why
+            self.told.refused(self.peer, why)
+
+    def joined(self, far: FarLeg) -> None:
+        """The peer let us in."""
+        self._step()
+        self._far = far
+        near = self._near = NearLeg(self.host.realm, self.peer)
+        near.gone = lambda: far.disconnect()
+        self._bridge = Bridge(near, far, self._step)
+        self.host.embed(near, self.peer)
+        Deferred.fromCoroutine(self._bridge.begin()).addCallbacks(
+            lambda _: self._is_up(far), lambda failure: self._half_up(far, failure)
+        )
+
+    def _is_up(self, far: FarLeg) -> None:
+        if far is self._far:
+            self._wait_no_more()
+            self._up, self._trouble = True, ""
+            log.warn("the link to {peer} is up", peer=self.peer)
+            self.told.up(self.peer, "this node made it", is_logged=True)
+            self._on_link(True)
+            self._try_again(far)
+
+    def _try_again(self, far: FarLeg) -> None:
+        if far is not self._far or self._bridge is None:
+            return
+        done = Deferred.fromCoroutine(self._bridge.again())
+        done.addErrback(lambda failure: log.debug("names are not carried: {why}", why=failure.getErrorMessage()))
+        self.host.reactor.callLater(AGAIN_S, self._try_again, far)
+
+    def _half_up(self, far: FarLeg, failure: Failure) -> None:
+        if far is self._far:
+            self.trouble(failure.getErrorMessage())
+            far.disconnect()
+
+    def lost(self, why: str) -> None:
+        """The connection is gone, whether it had become a link or not."""
+        self._wait_no_more()
+        bridge, near, self._bridge, self._near, self._far = self._bridge, self._near, None, None, None
+        if bridge is not None and near is not None:
+            bridge.end()
+            near.gone = _nothing
+            self.host.remove(near)
+        if self._up:
+            self._up = False
+            log.warn("the link to {peer} broke: {why}", peer=self.peer, why=why)
+            self.told.down(self.peer, why, is_logged=True)
+            self._on_link(False)
+        elif not self._trouble:
+            self.trouble(why)
+        self._again()
+
+
+class NearLeg(Leg):
+    """The end in our own router."""
+
+    gone: Callable[[], object]
+
+    def onConnect(self) -> None:
+        """Join, behind a transport that can interrupt us."""
+        self._transport = _Embedded(self, self._transport)
+        self.join(self.config.realm)
+
+    def onLeave(self, details: Any) -> None:
+        """Our router threw us out: nothing is left to carry for."""
+        super().onLeave(details)
+        self.gone()
+
+
+class _Embedded:
+    """Crossbar's transport of an embedded session, which can't send INTERRUPT and raises (not reported)."""
+
+    def __init__(self, leg: NearLeg, inner: Any) -> None:
+        self._leg = leg
+        self._inner = inner
+
+    def send(self, msg: Any) -> None:
+        if isinstance(msg, Interrupt):
+            self._leg.onMessage(msg)
+        else:
+            self._inner.send(msg)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class Unproven(Exception):
+    """Whoever listens at the peer's address did not prove to be the peer; the text says what it did."""
+
+
+class FarLeg(Leg):
+    """The end in the peer's router: a WebSocket client that proves by the node's key who it is.
+
+    It says nothing but its public key and a nonce before whoever listens has proved the peer's key.
+    """
+
+    def __init__(self, client: LinkClient) -> None:
+        super().__init__(client.realm, client.peer)
+        self._client = client
+        self._key = ""
+        self._nonce = client.host.new_nonce()
+        self._was_asked = self._is_proven = self._is_in = False
+
+    async def onConnect(self) -> None:
+        """Say which key is ours; the peer knows by it who we are. And ask for a proof of its own."""
+        self._key = await self._client.host.public_key()
+        if self._transport is None:
+            return
+        binding = None if self._channel() is None else CHANNEL
+        extra = {"pubkey": self._key, "challenge": self._nonce, "channel_binding": binding}
+        self.join(self.config.realm, authmethods=["cryptosign"], authextra=extra)
+
+    def _channel(self) -> bytes | None:
+        """The id of our TLS channel; ``None`` without TLS."""
+        found = (self._transport.transport_details.channel_id or {}).get(CHANNEL)
+        return found if isinstance(found, bytes) else None
+
+    async def onChallenge(self, challenge: Any) -> str:
+        """Look at the proof of whoever listens, and only then give ours.
+
+        Raises:
+            Unproven: if it is none.
+        """
+        ends = self._ends_of(challenge)
+        if not ends.is_signed(LISTENER, challenge.extra.get("signature")):
+            raise Unproven(f"whoever listens at its address could not prove the key of {self.peer}")
+        self._client.told.proven(self.peer, ends.told)
+        proof = (await self._client.host.sign(ends.text(CONNECTOR))).hex()
+        self._is_proven = True
+        return proof
+
+    def _ends_of(self, challenge: Any) -> Ends:
+        was_asked, self._was_asked = self._was_asked, True
+        extra = challenge.extra if isinstance(challenge.extra, dict) else {}
+        if was_asked or challenge.method != "cryptosign" or not is_nonce(extra.get("challenge")):
+            raise Unproven("whoever listens at its address asked for something else than the proof of a key")
+        known = self._client.host.keys_of(self.peer)
+        key = extra.get("pubkey")
+        if key not in known:
+            raise Unproven(
+                f"whoever listens at its address proved nothing, or has another key than {self.peer}, whose key stands "
+                f"in this node's configuration, below paths.{uris.PEER_PATH}.auth.cryptosign.principals; if it is "
+                "another one by now: `trishula node keys` there prints it"
+            )
+        own, reply = self._channel(), extra.get("channel_binding")
+        channel = channel_between(own is not None, own if reply == CHANNEL else None)
+        return Ends(self.peer, self._client.host.node, key, self._key, extra["challenge"], self._nonce, channel)
+
+    def onWelcome(self, welcome: Any) -> str | None:
+        """Nobody is our peer who lets us in without having proved its key."""
+        if self._is_proven:
+            return None
+        self._client.refused(f"whoever listens at its address let this node in and proved no key of {self.peer}")
+        # When it has been told so.
+        self._client.host.reactor.callLater(0, self.disconnect)
+        return "this node links to nobody without a proof"
+
+    def onUserError(self, fail: Any, msg: str) -> None:
+        """Log a fault of ours; that somebody proved nothing is told otherwise."""
+        if not isinstance(fail.value, Unproven):
+            super().onUserError(fail, msg)
+
+    def onJoin(self, details: Any) -> None:
+        """We are in."""
+        self._is_in = True
+        self._transport.pulse.begin(0.0)
+        self._client.joined(self)
+
+    def onLeave(self, details: Any) -> None:
+        """The session ended: by the peer's word, or with the connection."""
+        if details.reason != "wamp.close.transport_lost":
+            is_our_word = self._was_asked and not self._is_proven
+            why = str(details.message) if is_our_word else f"{details.reason}: {details.message}"
+            if not self._was_asked and ONE_SIDED in str(details.message):
+                why += (
+                    f"; {self.peer} is of a release that can't prove its own key, and nothing is said to a node that "
+                    "can't: bring that node to this release first"
+                )
+            (self._client.trouble if self._is_in else self._client.refused)(why)
+        if self._transport is not None:
+            self.disconnect()
+
+
+class _Factory(WampWebSocketClientFactory):  # type: ignore[misc]
+    noisy = False
+
+    def __init__(self, client: LinkClient, url: str) -> None:
+        super().__init__(lambda: FarLeg(client), url=url, serializers=[MsgPackSerializer()])
+        self.setProtocolOptions(**_WEBSOCKET_OPTIONS)
+        self.protocol = _Protocol
+        self.client = client
+
+
+class _Protocol(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]
+    _timer: Any = None
+
+    def onOpen(self) -> None:
+        """See whether the peer lives, from now on."""
+        reactor = self.factory.client.host.reactor
+        pulse = self.carry(reactor.seconds, QUIET_S, PATIENCE_S)
+        # A peer that comes up has much to do. How long its steps may take is watched otherwise.
+        pulse.begin(reactor.seconds() + STEP_WITHIN_S)
+        self._timer = reactor.callLater(QUIET_S, self._look)
+        super().onOpen()
+
+    def _look(self) -> None:
+        self._timer = None
+        again_s = self.take_pulse()
+        if again_s:
+            self._timer = self.factory.client.host.reactor.callLater(again_s, self._look)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Also for connections that never had a session."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().onClose(wasClean, code, reason)
+        self.factory.client.lost(reason or "it was closed")
+
+
+def _nothing() -> None:
+    """Nobody to tell."""

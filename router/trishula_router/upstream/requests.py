@@ -1,0 +1,213 @@
+"""What clients ask of Crossbar's broker and dealer: bounded, before it costs anything.
+
+Crossbar (26.10) takes as many subscriptions, registrations and calls of a session as come: 60,000 of each took
+hundreds of megabytes, and each end of such a session held up the whole node. Here each SUBSCRIBE, REGISTER and CALL of
+an agent is looked at before the router gets it, and what would go beyond the quotas (:mod:`.quotas`) is refused with an
+error of ours. What is open is read from Crossbar's own tables; they can't disagree with themselves.
+
+Two further habits of its dealer are mended, since they keep memory for nothing:
+
+- A call that waits keeps its arguments, which its callee got long ago.
+- A call that was cancelled stays until its callee answers, also when its caller has been told or has left, and nobody
+  waits for that.
+
+It reaches into private names of Crossbar (``Broker._session_to_subscriptions``, ``Dealer._session_to_registrations``,
+``._caller_to_invocations``, ``._callee_to_invocations``, ``._add_invoke_request``, ``._remove_invoke_request``,
+``._call``, ``._invocations_by_call``, ``Router._authid_to_sessions``); if they are not as expected, nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sized
+from typing import Any
+
+from trishula.errors import CallsExceeded, TrishulaError
+from trishula_router.agents.quotas import PER_AGENT, Quota, Quotas
+
+__all__ = ["Requests"]
+
+_NOTHING: tuple[()] = ()
+
+
+class Requests:
+    """See the module's docstring.
+
+    Args:
+        quotas: the bounds.
+        roles: whose sessions are bounded.
+        message: Autobahn's module of WAMP messages.
+        direct_calls: how many calls of a session, by its number, the node itself is answering.
+        refused: told of each refusal: the agent, the error.
+    """
+
+    def __init__(
+        self,
+        quotas: Quotas,
+        roles: Collection[str],
+        message: Any,
+        direct_calls: Callable[[int], int],
+        refused: Callable[[str, TrishulaError], None],
+    ) -> None:
+        self._quotas = quotas
+        self._roles = roles
+        self._message = message
+        self._direct_calls = direct_calls
+        self._refused = refused
+        self._router: Any = None
+        self._dealer: Any = None
+
+    def install(self, transport: object) -> bool:
+        """Look at what clients ask of the router that the embedded session's ``transport`` leads into.
+
+        Returns:
+            Whether Crossbar is as expected; if not, nothing was changed.
+        """
+        router: Any = getattr(transport, "_router", None)
+        broker: Any = getattr(router, "_broker", None)
+        dealer: Any = getattr(router, "_dealer", None)
+        tables: list[Any] = [
+            getattr(broker, "_session_to_subscriptions", None),
+            *(
+                getattr(dealer, name, None)
+                for name in (
+                    "_session_to_registrations",
+                    "_caller_to_invocations",
+                    "_callee_to_invocations",
+                    "_invocations_by_call",
+                )
+            ),
+            getattr(router, "_authid_to_sessions", None),
+        ]
+        verbs = [
+            getattr(broker, "processSubscribe", None),
+            *(
+                getattr(dealer, name, None)
+                for name in (
+                    "processRegister",
+                    "processCall",
+                    "processCancel",
+                    "detach",
+                    "_call",
+                    "_add_invoke_request",
+                    "_remove_invoke_request",
+                )
+            ),
+        ]
+        if not all(isinstance(table, dict) for table in tables) or not all(callable(verb) for verb in verbs):
+            return False
+        self._router, self._dealer = router, dealer
+        message = self._message
+        broker.processSubscribe = self._bounded(
+            Quota.SUBSCRIPTIONS, message.Subscribe, tables[0], broker.processSubscribe
+        )
+        dealer.processRegister = self._bounded(Quota.REGISTRATIONS, message.Register, tables[1], dealer.processRegister)
+        dealer.processCall = self._bounded_calls(dealer.processCall)
+        dealer._call = self._bounded_by_callee(dealer._call)
+        dealer._add_invoke_request = _without_arguments(dealer._add_invoke_request)
+        dealer.processCancel = self._forgetting_cancelled(dealer.processCancel)
+        dealer.detach = self._forgetting(dealer.detach)
+        return True
+
+    def _sessions_of(self, session: Any) -> Collection[Any]:
+        return self._router._authid_to_sessions.get(session._authid, _NOTHING)  # type: ignore[no-any-return]
+
+    def _bounded(
+        self, quota: Quota, request: Any, table: Mapping[Any, Sized], verb: Callable[[Any, Any], None]
+    ) -> Callable[[Any, Any], None]:
+        def process(session: Any, asked: Any) -> None:
+            if session._authrole in self._roles:
+                error = self._error(quota, session, lambda one: len(table.get(one, _NOTHING)))
+                if error is not None:
+                    self._refuse(session, request, asked, error)
+                    return
+            verb(session, asked)
+
+        return process
+
+    def _bounded_calls(self, verb: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        open_calls = self._dealer._caller_to_invocations
+
+        def count(session: Any) -> int:
+            return len(open_calls.get(session, _NOTHING)) + self._direct_calls(session._session_id)
+
+        def process(session: Any, asked: Any) -> None:
+            if session._authrole in self._roles:
+                error = self._error(Quota.CALLS, session, count)
+                if error is not None:
+                    self._refuse(session, self._message.Call, asked, error)
+                    return
+            verb(session, asked)
+
+        return process
+
+    def _error(self, quota: Quota, session: Any, count: Callable[[Any], int]) -> TrishulaError | None:
+        """Why a session may not open one more; ``None`` if it may."""
+        if self._quotas.session_is_full(quota, count(session)):
+            return self._quotas.refusal(quota, f"this session of {session._authid}")
+        sessions = self._sessions_of(session)
+        # With fewer, the bound of each is enough; and most agents have one.
+        if len(sessions) > PER_AGENT and self._quotas.agent_is_full(quota, sum(map(count, sessions))):
+            return self._quotas.refusal(quota, str(session._authid))
+        return None
+
+    def _bounded_by_callee(self, verb: Callable[..., Any]) -> Callable[..., Any]:
+        owed = self._dealer._callee_to_invocations
+        most = self._quotas.most(Quota.CALLS)[1]
+
+        def call(session: Any, asked: Any, registration: Any, *more: Any, **named: Any) -> Any:
+            if session._authrole in self._roles and all(
+                len(owed.get(callee, _NOTHING)) >= most and callee._authrole in self._roles
+                for callee in registration.observers
+            ):
+                error = CallsExceeded(
+                    f"{asked.procedure} owes {most} answers, as many as this node allows one callee (limits.calls); "
+                    "try again when it has given some"
+                )
+                self._quotas.count(Quota.CALLS)
+                self._refuse(session, self._message.Call, asked, error)
+                return False
+            return verb(session, asked, registration, *more, **named)
+
+        return call
+
+    def _forgetting_cancelled(self, verb: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        dealer = self._dealer
+
+        def process(session: Any, unwanted: Any) -> None:
+            waiting = dealer._invocations_by_call.get((session._session_id, unwanted.request))
+            verb(session, unwanted)
+            if waiting is None or not waiting.canceled or waiting.error_msg is not None:
+                # With an error_msg the caller is told when its callee has ended it.
+                return
+            extra = waiting.registration.observers_extra.get(waiting.callee)
+            if extra is None or not extra.concurrency:
+                # Of a callee that takes only so many at a time it counts until it is answered.
+                dealer._remove_invoke_request(waiting)
+
+        return process
+
+    def _forgetting(self, detach: Callable[[Any], None]) -> Callable[[Any], None]:
+        dealer = self._dealer
+
+        def process(session: Any) -> None:
+            cancelled = [one for one in dealer._caller_to_invocations.get(session, _NOTHING) if one.canceled]
+            for one in cancelled:
+                dealer._remove_invoke_request(one)
+            detach(session)
+
+        return process
+
+    def _refuse(self, session: Any, request: Any, asked: Any, error: TrishulaError) -> None:
+        self._refused(str(session._authid), error)
+        answer = self._message.Error(request.MESSAGE_TYPE, asked.request, error.uri, args=[error.sentence])
+        self._router.send(session, answer)
+
+
+def _without_arguments(verb: Callable[..., Any]) -> Callable[..., Any]:
+    def add(*args: Any, **named: Any) -> Any:
+        waiting = verb(*args, **named)
+        # The invocation has them too, and goes out now.
+        waiting.call.args = waiting.call.kwargs = waiting.call.payload = None
+        return waiting
+
+    return add

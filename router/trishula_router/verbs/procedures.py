@@ -1,0 +1,399 @@
+"""The wire contract's procedures, as verbs of a node: arguments checked, services asked, results as they travel.
+
+Each verb takes who calls and the positional arguments as they came; what breaks a rule is refused by ``arguments`` with
+the key, the value and the rule. Nothing is decided here: the rules are in the services that a node is made of.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from trishula import uris
+from trishula.errors import AgentUnknown, MailboxBusy, TakenOver
+from trishula.names import Address
+from trishula.texts import one_line, show_value
+from trishula_router.agents.patience import Patience
+from trishula_router.agents.principals import OPERATOR_ROLE
+from trishula_router.agents.quotas import Quota
+from trishula_router.clocks.sender_clock import SenderClock
+from trishula_router.mail.losses import Life
+from trishula_router.peers.presence_exchange import taken_over
+from trishula_router.store.journal import Kind
+from trishula_router.verbs import arguments
+
+if TYPE_CHECKING:
+    # The node makes its procedures, and they are nothing without it.
+    from trishula_router.node import Node
+
+__all__ = ["Caller", "Procedures", "Verb"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the router vouches for, and whether it still waits for the answer."""
+
+    session: int
+    agent: str
+    role: str
+    patience: Patience = field(default_factory=Patience, compare=False, repr=False)
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it joined as an operator."""
+        return self.role == OPERATOR_ROLE
+
+
+#: A procedure of the node: (caller, positional arguments) → result.
+Verb = Callable[[Caller, tuple[Any, ...]], Coroutine[Deferred[Any], Any, Any]]
+
+
+class Procedures:
+    """The procedures of one node.
+
+    Args:
+        node: whose services they ask.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def by_uri(self) -> dict[str, Verb]:
+        """Every procedure, by its URI."""
+        return {
+            uris.MAILBOX_SEND: self._send,
+            uris.MAILBOX_ATTACH: self._attach,
+            uris.MAILBOX_ACK: self._ack,
+            uris.MAILBOX_NACK: self._nack,
+            uris.MAILBOX_WORKING: self._working,
+            uris.MAILBOX_FETCH: self._fetch,
+            uris.MAILBOX_PEEK: self._peek,
+            uris.MAILBOX_STATUS: self._status,
+            uris.MAILBOX_ANSWER: self._answer,
+            uris.MAILBOX_CANCEL: self._cancel,
+            uris.DIRECTORY_LIST: self._list,
+            uris.DIRECTORY_GET: self._get,
+            uris.DIRECTORY_FIND: self._find,
+            uris.DIRECTORY_BEAT: self._beat,
+            uris.AUDIT_QUERY: self._query,
+            uris.AUDIT_WHY: self._why,
+            uris.AUDIT_VERIFY: self._verify,
+            uris.NODE_STATUS: self._node_status,
+            uris.ADMIN_DEAD_LIST: self._dead_list,
+            uris.ADMIN_DEAD_SHOW: self._dead_show,
+            uris.ADMIN_DEAD_REPLAY: self._dead_replay,
+            uris.ADMIN_DEAD_PURGE: self._dead_purge,
+            uris.ADMIN_MAILBOX_PURGE: self._mailbox_purge,
+        }
+
+    async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        raws, options = arguments.read_positional(args, "send", 1, 2)
+        batch = arguments.read_list(raws, "messages", self._node.config.limits.batch_messages)
+        said = arguments.read(arguments.SendOptions, options, "options")
+        now = self._node.now()
+        measured_ms = partial(self._node.directory.ahead_ms, caller.agent, caller.session)
+
+        def beat(sent_at: int | None) -> None:
+            self._node.directory.beat(caller.agent, caller.session, self._node.now(), sent_at=sent_at)
+
+        return await self._node.intake.send(
+            caller.agent,
+            caller.session,
+            batch,
+            copies=said.copies,
+            now=now,
+            clock=SenderClock(now, said.sent_at, measured_ms, batch),
+            beat=beat,
+        )
+
+    async def _attach(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "attach", 0, 1)
+        options = arguments.read(arguments.AttachOptions, raw, "options")
+        address = Address(caller.agent, options.instance)
+        if options.instance is None:
+            # What an instance announces counts for nothing.
+            self._node.serving.check(caller.agent, options.capabilities)
+        consumer = self._node.delivery.session_of(address)
+        if consumer is not None and self._node.directory.is_older(caller.agent, caller.session, consumer):
+            # What a session said before its network broke may come after its client has joined anew: it must not end
+            # the session that the client has now.
+            raise TakenOver(
+                f"a newer session consumes the mailbox of {address} already; run one session of an agent, or give each "
+                "its own instance"
+            )
+        life = None
+        if options.run is not None:
+            life = Life(options.run, options.after, frozenset(options.begun), options.host)
+        self._contest(address, life, caller.session)
+        if options.instance is not None:
+            self._node.speak_as(address, caller.session)
+        self._node.directory.attached(
+            caller.agent,
+            caller.session,
+            self._node.now(),
+            instance=options.instance,
+            capabilities=tuple(options.capabilities),
+            heartbeat_s=options.heartbeat_s,
+        )
+        before = self._node.delivery.attach(
+            address,
+            caller.session,
+            options.window or self._node.config.delivery.window,
+            () if options.instance is not None else tuple(options.capabilities),
+            life,
+        )
+        self._node.neighbourhood.attached(address)
+        if before is not None:
+            self._take_over(address, before, caller.session, life)
+        self._node.tell_presence()
+        place = self._place(options.epoch, options.position)
+        return {
+            "node": self._node.config.node,
+            **place,
+            "lease_s": self._node.config.delivery.lease_s,
+            "limits": self._limits_of(caller.session),
+        }
+
+    def _limits_of(self, session: int) -> dict[str, int]:
+        limits = self._node.config.limits
+        told = {
+            "payload_bytes": limits.payload_bytes,
+            "batch_messages": limits.batch_messages,
+            "ttl_ms": limits.ttl_ms,
+        }
+        frame_bytes = self._node.router.frame_limit_bytes(session)
+        return told if frame_bytes is None else {**told, "frame_bytes": frame_bytes}
+
+    def _place(self, epoch: str | None, position: int | None) -> dict[str, Any]:
+        """Where the store is, and, for a client that says what it last knew, whether that means anything here.
+
+        The same epoch with less than the client has seen is another history too: somebody has put an old copy of the
+        file in place by hand.
+        """
+        here = {"epoch": self._node.store.epoch, "high_water": self._node.store.high_water}
+        if epoch is None and position is None:
+            return here
+        is_behind = position is not None and position > self._node.store.high_water
+        return {**here, "epoch_changed": is_behind or epoch not in (None, self._node.store.epoch)}
+
+    def _contest(self, address: Address, life: Life | None, session: int) -> None:
+        """Let no two processes take a mailbox over from each other for ever.
+
+        Raises:
+            TakenOver: one has it that keeps it.
+        """
+        own = self._node.delivery.session_of(address)
+        if own == session:
+            return
+        holder = (
+            self._node.delivery.life_of(address) if own is not None else self._node.neighbourhood.holder_of(address)
+        )
+        if holder is None or life is None or holder.run == life.run:
+            return
+        quiet_s = self._node.takeovers.allow(str(address), self._node.seconds())
+        if quiet_s is not None:
+            raise TakenOver(
+                f"the mailbox of {address} changed hands too often, and {holder.host or 'another process'} keeps it; "
+                "stop one of the two, or give each its own instance (this one may try again when nobody has for "
+                f"{quiet_s:g} s)"
+            )
+
+    def _take_over(self, address: Address, before: int, by: int, life: Life | None) -> None:
+        facts = {"agent": address.agent, "address": str(address), "session": before, "by": by}
+        host = None if life is None else life.host
+        self._node.note(Kind.TAKEN_OVER, facts if host is None else {**facts, "host": host})
+        self._node.router.close_session(before, TakenOver.uri, taken_over(str(address), host))
+
+    async def _ack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "ack", 1, 1)
+        return await self._node.settlement.ack(
+            caller.agent, arguments.read_tokens(raw, "tokens", arguments.WINDOW_LIMIT, self._node.store.epoch)
+        )
+
+    async def _nack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "nack", 1, 1)
+        refused = []
+        for index, item in enumerate(arguments.read_list(raw, "items", arguments.WINDOW_LIMIT)):
+            one = arguments.read(arguments.NackItem, item, f"items[{index}]")
+            position, attempt = arguments.read_token(one.token, f"items[{index}].token", self._node.store.epoch)
+            # Not refused: clients of earlier releases give what an exception says as it is, and its call brings others.
+            refused.append((position, attempt, one_line(one.reason), one.requeue))
+        return await self._node.settlement.nack(caller.agent, refused)
+
+    async def _working(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:
+        token, for_s = arguments.read_positional(args, "working", 2, 2)
+        position, attempt = arguments.read_token(token, "token", self._node.store.epoch)
+        span_s = arguments.read_span(for_s, "for_s")
+        return {"lease_until_at": self._node.settlement.working(caller.agent, position, attempt, span_s)}
+
+    async def _fetch(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "fetch", 0, 1)
+        options = arguments.read(arguments.FetchOptions, raw, "options")
+        address = Address(caller.agent, options.instance)
+        if options.wait_s > 0:
+            waiting = self._node.delivery.fetches_of
+            self._node.quotas.admit(
+                Quota.FETCHES, caller.agent, waiting(session=caller.session), waiting(agent=caller.agent)
+            )
+        if options.instance is not None:
+            if not self._node.instances.is_there(str(address)):
+                # An agent at another node may answer it before the next round of news.
+                self._node.neighbourhood.tell_soon()
+            self._node.speak_as(address, caller.session)
+            self._node.directory.speaks_as(caller.agent, caller.session, options.instance)
+        elsewhere = self._node.neighbourhood.consumer_of(address)
+        if elsewhere is not None and self._node.delivery.session_of(address) != caller.session:
+            raise MailboxBusy(
+                f"the mailbox of {address} is being pushed to a session at the node {elsewhere}; stop that agent, or "
+                "fetch for an instance of your own"
+            )
+        deliveries = await self._node.delivery.fetch(
+            address, caller.session, options.max, options.wait_s, options.run, caller.patience
+        )
+        pending, in_flight = self._node.mailroom.counts(str(address))
+        return {
+            "deliveries": deliveries,
+            **self._place(options.epoch, options.position),
+            "pending": pending,
+            "in_flight": in_flight,
+        }
+
+    async def _peek(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "peek", 0, 1)
+        options = arguments.read(arguments.PeekOptions, raw, "options")
+        address = str(Address(caller.agent, options.instance))
+        page = await self._node.peeking.page(address, options.after, options.max)
+        pending, in_flight = self._node.mailroom.counts(address)
+        return {**page, **self._place(None, None), "pending": pending, "in_flight": in_flight}
+
+    async def _status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "status", 1, 1)
+        return await self._node.audit.status(caller.agent, arguments.read_ids(raw, "ids", arguments.FETCH_LIMIT))
+
+    async def _answer(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (message_id,) = arguments.read_positional(args, "answer", 1, 1)
+        (checked,) = arguments.read_ids([message_id], "id", 1)
+        return await self._node.outcomes.of(caller.agent, checked)
+
+    async def _cancel(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "cancel", 1, 1)
+        return await self._node.audit.cancel(caller.agent, arguments.read_ids(raw, "ids", arguments.FETCH_LIMIT))
+
+    async def _list(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        arguments.read_positional(args, "list", 0, 0)
+        return self._node.neighbourhood.entries()
+
+    async def _get(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (name,) = arguments.read_positional(args, "get", 1, 1)
+        for entry in self._node.neighbourhood.entries():
+            if entry["agent"] == name:
+                return entry
+        raise AgentUnknown(
+            f"no agent {show_value(name)} is registered at this node; `trishula agents` lists those that are"
+        )
+
+    async def _find(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        (raw,) = arguments.read_positional(args, "find", 0, 1)
+        options = arguments.read(arguments.FindOptions, raw, "options")
+        return [
+            entry
+            for entry in self._node.neighbourhood.entries()
+            if (options.capability is None or options.capability in entry["capabilities"])
+            and options.presence in (None, entry["presence"])
+        ]
+
+    async def _beat(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        received_at = self._node.now()
+        (raw,) = arguments.read_positional(args, "beat", 1, 1)
+        beat = arguments.read(arguments.BeatOptions, raw, "beat")
+        heartbeat_s = self._node.directory.beat(
+            caller.agent,
+            caller.session,
+            received_at,
+            sent_at=beat.sent_at,
+            state=beat.state,
+            busy_until=beat.busy_until,
+            load=beat.load,
+            progress=beat.progress,
+        )
+        self._node.tell_presence()
+        answer: dict[str, Any] = {"received_at": received_at, "answered_at": self._node.now()}
+        return answer if heartbeat_s is None else {**answer, "heartbeat_s": heartbeat_s}
+
+    async def _query(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "query", 0, 1)
+        return await self._node.audit.query(arguments.read(arguments.QueryOptions, raw, "options"))
+
+    async def _why(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        message_id, raw = arguments.read_positional(args, "why", 1, 2)
+        options = arguments.read(arguments.WhyOptions, raw, "options")
+        (checked,) = arguments.read_ids([message_id], "id", 1)
+        return await self._node.audit.why(caller.agent, checked, options.sender, operator=caller.is_operator)
+
+    async def _verify(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        arguments.read_positional(args, "verify", 0, 0)
+        return await self._node.audit.verify()
+
+    async def _dead_list(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "dead.list", 0, 1)
+        options = arguments.read(arguments.DeadListOptions, raw, "options")
+        return await self._node.dead_letters.page(agent=options.agent, limit=options.limit, after=options.after)
+
+    async def _dead_show(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "dead.show", 1, 1)
+        return await self._node.dead_letters.show(arguments.read_position(raw, "seq"))
+
+    async def _dead_replay(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
+        (raw,) = arguments.read_positional(args, "dead.replay", 1, 1)
+        positions = arguments.read_positions(raw, "seqs", arguments.FETCH_LIMIT)
+        return await self._node.dead_letters.replay(positions, self._node.now())
+
+    async def _dead_purge(self, caller: Caller, args: tuple[Any, ...]) -> int:
+        (raw,) = arguments.read_positional(args, "dead.purge", 1, 1)
+        if isinstance(raw, Mapping):
+            options = arguments.read(arguments.DeadPurgeOptions, raw, "options")
+            return await self._node.dead_letters.purge_all(options.before, self._node.now())
+        positions = arguments.read_positions(raw, "seqs", arguments.FETCH_LIMIT)
+        return await self._node.dead_letters.purge(positions, self._node.now())
+
+    async def _mailbox_purge(self, caller: Caller, args: tuple[Any, ...]) -> int:
+        agent, raw = arguments.read_positional(args, "mailbox.purge", 1, 2)
+        options = arguments.read(arguments.MailboxPurgeOptions, raw, "options")
+        departures = self._node.departures
+        if options.dry_run:
+            return departures.open_from(str(agent)) if options.sent else departures.open_for(str(agent))
+        if options.sent:
+            return await departures.purge_sender(agent, caller.agent)
+        return await departures.purge(agent, caller.agent)
+
+    async def _node_status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        arguments.read_positional(args, "status", 0, 0)
+        pending, in_flight = self._node.mailroom.totals()
+        entries = self._node.neighbourhood.entries()
+        store = self._node.store.condition()
+        return {
+            "node": self._node.config.node,
+            "version": self._node.version,
+            "pid": os.getpid(),
+            "started_at": self._node.started_at,
+            "epoch": self._node.store.epoch,
+            "high_water": self._node.store.high_water,
+            "agents": len(entries),
+            "present": sum(entry["presence"] != "offline" for entry in entries),
+            "pending": pending,
+            "in_flight": in_flight,
+            "connections": {**self._node.connections(), "refused_joins": self._node.refused_joins.count},
+            "refused": {**self._node.quotas.told(), **self._node.room.told()},
+            "store_bytes": store.size_bytes,
+            "store": msgspec.structs.asdict(store),
+            "agents_file_fault": self._node.principals.fault,
+            "serve_unwritten": list(self._node.principals.unwritten),
+            "clock_gap_ms": self._node.timekeeper.gap_ms,
+            "peers": self._node.peering.told(),
+        }
