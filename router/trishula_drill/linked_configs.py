@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trishula import uris
-from trishula_router.agents.principals import LINK_ROLE
+from trishula_router.realm import LINK_ROLE
 from trishula_router.settings.crossbar_config import Json, listener_of, options_of
 
 __all__ = ["Member", "linked_configs"]

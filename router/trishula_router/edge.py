@@ -52,7 +52,7 @@ from trishula.surroundings import use_monotonic_timers
 from trishula.texts import show_value
 from trishula_router.addresses import Proxies, address_in
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError
-from trishula_router.agents.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Principals
+from trishula_router.agents.principals import Principals
 from trishula_router.clocks.timeline import NOTE, Timeline
 from trishula_router.launcher import allow_files, descriptors_left
 from trishula_router.mail.settlement import News
@@ -61,6 +61,7 @@ from trishula_router.node import Caller, Node, Verb
 from trishula_router.peers.journal_exchange import KINDS
 from trishula_router.peers.peer_links import SILENT_S, PeerLinks
 from trishula_router.privacy import NotPrivate, check_directory, close_files, keep_private
+from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE
 from trishula_router.settings.faults import ConfigError
 from trishula_router.settings.options import parse_options
 from trishula_router.store.interface import StoreError

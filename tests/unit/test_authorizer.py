@@ -10,7 +10,8 @@ from trishula import errors, uris
 from trishula.names import Address
 from trishula_router.agents.authorizer import ACTIONS, Authorizer, Denial
 from trishula_router.agents.file import AgentRecord, update_agents
-from trishula_router.agents.principals import LINK_ROLE, Principals
+from trishula_router.agents.principals import Principals
+from trishula_router.realm import LINK_ROLE
 
 P = uris.PREFIX
 REPORT = uris.procedure_of("agni", "host_report")

@@ -46,8 +46,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from trishula import errors, uris
-from trishula_router.agents.principals import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, Principal, Principals
-from trishula_router.upstream.link_names import travels_as_procedure, travels_as_topic
+from trishula_router.agents.principals import Principal, Principals
+from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, travels_as_procedure, travels_as_topic
 
 __all__ = ["ACTIONS", "Authorizer", "Denial"]
 

@@ -20,15 +20,9 @@ from trishula.errors import TokenInvalid, TokenMissing
 from trishula_router.agents.file import AgentsFileError, Stamp, keep_agents, load_agents, read_agents, stamp_of
 from trishula_router.agents.text import ANYBODY, AgentRecord
 from trishula_router.agents.tokens import TokenRecord, find_token, owner_of
+from trishula_router.realm import AGENT_ROLE, OPERATOR_ROLE
 
-__all__ = ["AGENT_ROLE", "LINK_ROLE", "NODE_ROLE", "OPERATOR_ROLE", "Principal", "Principals"]
-
-#: The roles of the realm, as the node's config declares them.
-AGENT_ROLE = "agent"
-OPERATOR_ROLE = "operator"
-NODE_ROLE = "node"
-#: Crossbar itself knows this one: it leaves registrations of such sessions out of its meta events.
-LINK_ROLE = "rlink"
+__all__ = ["Principal", "Principals"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import click
 from trishula import uris
 from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
-from trishula_router.agents.principals import LINK_ROLE
 from trishula_router.commands.start import load_config
 from trishula_router.commands.state_dir import (
     CommandFailed,
@@ -20,6 +19,7 @@ from trishula_router.commands.state_dir import (
     require_crossbar,
     speaks_json,
 )
+from trishula_router.realm import LINK_ROLE
 from trishula_router.settings.crossbar_config import options_of
 from trishula_router.settings.faults import ConfigError
 from trishula_router.settings.node_key import KeyUnusable, public_key_of

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import cast
 
 from trishula import uris
-from trishula_router.agents.principals import AGENT_ROLE, LINK_ROLE, NODE_ROLE, OPERATOR_ROLE
+from trishula_router.realm import AGENT_ROLE, LINK_ROLE, NODE_ROLE, OPERATOR_ROLE
 from trishula_router.settings.check_endpoints import check_endpoint
 from trishula_router.settings.check_links import BATCH_BYTES, check_links, check_peer_path
 from trishula_router.settings.check_start import check_start, ids_twice

@@ -14,7 +14,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from trishula import uris
-from trishula_router.agents.principals import LINK_ROLE
+from trishula_router.realm import LINK_ROLE
 from trishula_router.settings.check_endpoints import is_loopback
 from trishula_router.settings.crossbar_config import Json, address_of, listener_of, options_of
 from trishula_router.settings.faults import MISSING, WHOLE, Fault

@@ -26,8 +26,8 @@ from trishula import uris
 from trishula.carrying import Carrying, Road
 from trishula.errors import NodeBusy
 from trishula_router.addresses import Proxies, one_of, peer_text
-from trishula_router.agents.principals import LINK_ROLE
 from trishula_router.clocks.clock import Clock
+from trishula_router.realm import LINK_ROLE
 from trishula_router.settings.limits import Limits
 from trishula_router.upstream.arrivals import Arrivals
 from trishula_router.upstream.fair_share import TurnTaking, Weighed

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trishula_router.agents.principals import LINK_ROLE
+from trishula_router.realm import LINK_ROLE
 from trishula_router.upstream.unfinished import Unfinished
 
 __all__ = ["GREETING_BYTES", "Incoming", "Bounds"]

@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from trishula import uris
 from trishula.backoff import Backoff
 from trishula.carrying import Carrying, Road
-from trishula_router.agents.principals import LINK_ROLE
+from trishula_router.realm import LINK_ROLE
 from trishula_router.upstream.link_bridge import Bridge
 from trishula_router.upstream.link_keys import ONE_SIDED
 from trishula_router.upstream.link_legs import Leg

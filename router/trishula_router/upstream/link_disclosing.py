@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trishula import uris
-from trishula_router.agents.principals import LINK_ROLE, NODE_ROLE
+from trishula_router.realm import LINK_ROLE, NODE_ROLE
 
 __all__ = ["guard_forwarding"]
 

@@ -1,7 +1,4 @@
-"""Which names travel over a link between nodes, and what a node tells its peers of its own.
-
-A link carries events of ``peer.*``, ``event.*`` and ``agent.<a>.topic.*``, and calls of ``agent.<a>.<procedure>``, and
-nothing else: neither a mailbox nor a receipt, which are one node's answer to its own sessions.
+"""What a node tells its peers of its own names that travel over a link (:mod:`trishula_router.realm`).
 
 :class:`Names` knows what this node's own sessions subscribed to and registered. What a link put there for its peer
 doesn't count, so that nothing that was forwarded is forwarded again, in whatever shape the nodes are joined. It looks
@@ -15,27 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from trishula import uris
-from trishula_router.agents.principals import LINK_ROLE
+from trishula_router.realm import LINK_ROLE, travels_as_procedure, travels_as_topic
 
-__all__ = ["Change", "Names", "travels_as_procedure", "travels_as_topic"]
+__all__ = [
+    "Change",
+    "Names",
+]
 
 #: ``{"at": number, "topics": {uri: there?}, "procedures": {uri: there?}}``, as it goes to a peer.
 Change = dict[str, Any]
-
-
-def travels_as_topic(uri: str) -> bool:
-    """Whether a link carries the events of a topic."""
-    if uri.startswith((uris.PEER_PREFIX, uris.EVENTS_PREFIX)):
-        return True
-    at = uris.parse_agent_uri(uri)
-    return at is not None and at.kind == "topic" and bool(at.rest)
-
-
-def travels_as_procedure(uri: str) -> bool:
-    """Whether a link carries the calls of a procedure."""
-    at = uris.parse_agent_uri(uri)
-    return at is not None and at.kind == "procedure"
 
 
 class Names:

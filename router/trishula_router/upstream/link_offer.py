@@ -11,7 +11,7 @@ from typing import Any
 from autobahn.wamp.message import Unregistered
 
 from trishula import uris
-from trishula_router.agents.principals import LINK_ROLE
+from trishula_router.realm import LINK_ROLE
 from trishula_router.upstream.link_names import Names
 
 __all__ = ["making_way", "offer_names"]

@@ -20,11 +20,11 @@ from trishula.errors import AgentUnknown, MailboxBusy, TakenOver
 from trishula.names import Address
 from trishula.texts import one_line, show_value
 from trishula_router.agents.patience import Patience
-from trishula_router.agents.principals import OPERATOR_ROLE
 from trishula_router.agents.quotas import Quota
 from trishula_router.clocks.sender_clock import SenderClock
 from trishula_router.mail.losses import Life
 from trishula_router.peers.presence_exchange import taken_over
+from trishula_router.realm import OPERATOR_ROLE
 from trishula_router.store.journal import Kind
 from trishula_router.verbs import arguments
 
