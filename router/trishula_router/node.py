@@ -49,6 +49,7 @@ from trishula_router.clocks.timeline import Timeline
 from trishula_router.mail.audit import Audit
 from trishula_router.mail.dead_letters import DeadLetters
 from trishula_router.mail.delivery import Delivery, Outlet
+from trishula_router.mail.delivery_token import token_of
 from trishula_router.mail.departures import Departures
 from trishula_router.mail.from_peers import Inflow
 from trishula_router.mail.handover import Handover
@@ -72,7 +73,6 @@ from trishula_router.peers.presence_exchange import Neighbourhood
 from trishula_router.settings.options import NodeConfig
 from trishula_router.store.interface import State, Store
 from trishula_router.store.journal import ORIGIN_SHIFT, Kind, is_own
-from trishula_router.verbs.arguments import token_of
 from trishula_router.verbs.procedures import Caller, Procedures, Verb
 
 __all__ = ["Caller", "Node", "Router", "Verb"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from trishula.errors import ArgumentInvalid, KeyUnknown
+from trishula_router.mail import delivery_token
 from trishula_router.verbs import arguments as a
 
 BIG = 2**53 - 1
@@ -147,10 +148,10 @@ EPOCH = "0123456789abcdef"
 
 
 def test_a_token_names_its_delivery() -> None:
-    token = a.token_of(17, 3, EPOCH)
-    assert a.read_token(token, "token", EPOCH) == (17, 3)
+    token = delivery_token.token_of(17, 3, EPOCH)
+    assert delivery_token.read_token(token, "token", EPOCH) == (17, 3)
     # Of another epoch, it names a place where no message is.
-    assert a.read_token(a.token_of(17, 3, "f" * 16), "token", EPOCH) == (0, 3)
+    assert delivery_token.read_token(delivery_token.token_of(17, 3, "f" * 16), "token", EPOCH) == (0, 3)
     assert a.read_tokens([token, token], "tokens", 5, EPOCH) == [17, 17]
 
 
@@ -159,7 +160,7 @@ def test_a_token_names_its_delivery() -> None:
 )
 def test_bad_tokens(raw: object) -> None:
     with pytest.raises(ArgumentInvalid) as caught:
-        a.read_token(raw, "token", EPOCH)
+        delivery_token.read_token(raw, "token", EPOCH)
     assert caught.value.sentence.endswith("; it must be the token of a delivery")
 
 

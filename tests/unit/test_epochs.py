@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from tests.support.nodes import Rig
 from trishula import uris
 from trishula.errors import ArgumentInvalid, MessageUnknown
+from trishula_router.mail.delivery_token import read_token, token_of
 from trishula_router.store.memory import MemoryStore
-from trishula_router.verbs.arguments import read_token, token_of
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from tests.support.pair import Nodes
 from tests.support.stores import HeldStore, result_of
 from trishula import uris
 from trishula.errors import StorageFailed, StorageFull
+from trishula_router.mail.delivery_token import token_of
 from trishula_router.mail.handover import RETRY_MS
 from trishula_router.store.interface import Store
 from trishula_router.store.memory import MemoryStore
-from trishula_router.verbs.arguments import token_of
 
 DEPLOY = {"type": "STATUS", "to": "capability:deploy"}
 

@@ -28,6 +28,7 @@ from trishula.names import Address, is_capability
 from trishula_router.agents.patience import Patience
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
+from trishula_router.mail.delivery_token import token_of
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.handover import BATCH, Handover
 from trishula_router.mail.losses import Life
@@ -38,7 +39,6 @@ from trishula_router.mail.settlement import STORE_RETRY_MS, News, Settlement, ru
 from trishula_router.mail.sharing import Candidate, share_out
 from trishula_router.settings.options import DeliveryPolicy
 from trishula_router.store.interface import State, Store
-from trishula_router.verbs.arguments import token_of
 
 __all__ = ["Delivery", "Outlet"]
 

@@ -16,6 +16,7 @@ from trishula.errors import ArgumentInvalid, KeyUnknown
 from trishula.message import with_whole_numbers
 from trishula.names import ID_RULE, INSTANCE_RULE, is_message_id
 from trishula.texts import LINE, LINE_RULE, show_value
+from trishula_router.mail.delivery_token import no_token, token_in
 
 __all__ = [
     "AttachOptions",
@@ -37,9 +38,7 @@ __all__ = [
     "read_positional",
     "read_positions",
     "read_span",
-    "read_token",
     "read_tokens",
-    "token_of",
 ]
 
 WINDOW_LIMIT = 1024
@@ -47,8 +46,6 @@ FETCH_LIMIT = 1000
 WAIT_LIMIT_S = 60.0
 WORKING_LIMIT_S = 24 * 3600.0
 _MAX_MS = 2**53 - 1
-#: So much of an epoch in a token tells it from any other, and costs a delivery few bytes.
-EPOCH_LENGTH = 8
 
 _Instance = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_]{0,31}\Z")]
 _Capability = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.-]{0,62}\Z")]
@@ -329,46 +326,13 @@ def read_list(raw: object, path: str, limit: int) -> list[Any]:
     return list(raw)
 
 
-def token_of(position: int, attempt: int, epoch: str) -> str:
-    """The token of a delivery; see :func:`read_token`."""
-    return f"{position}.{attempt}.{epoch[:EPOCH_LENGTH]}"
-
-
-def read_token(raw: object, path: str, epoch: str) -> tuple[int, int]:
-    """The position and the attempt that a delivery's token names.
-
-    The token is ``position.attempt.epoch``, of the epoch its beginning. Clients treat it as opaque; whose message it
-    is, is checked where it is used, so that a guessed token gets nobody anything. A token of another epoch names
-    position 0, where no message is: the store was restored since, and that position may have another message now.
-    """
-    found = _token_in(raw, epoch)
-    if found is None:
-        raise _no_token(raw, path)
-    return found
-
-
-def _no_token(raw: object, path: str) -> ArgumentInvalid:
-    return ArgumentInvalid(f"{path} is {show_value(raw)}; it must be the token of a delivery")
-
-
-def _token_in(raw: object, epoch: str) -> tuple[int, int] | None:
-    if isinstance(raw, str) and len(raw) <= 40 + EPOCH_LENGTH:
-        position, _, rest = raw.partition(".")
-        attempt, dot, of_epoch = rest.partition(".")
-        if position.isascii() and position.isdigit() and attempt.isascii() and attempt.isdigit():
-            number = int(position)
-            if number < 2**63:
-                return (number if not dot or of_epoch == epoch[:EPOCH_LENGTH] else 0), int(attempt)
-    return None
-
-
 def read_tokens(raw: object, path: str, limit: int, epoch: str) -> list[int]:
     """The positions that a list of tokens names: which attempt it was makes no difference to what is done."""
     items = read_list(raw, path, limit)
-    found = [_token_in(item, epoch) for item in items]
+    found = [token_in(item, epoch) for item in items]
     if None in found:
         index = found.index(None)
-        raise _no_token(items[index], f"{path}[{index}]")
+        raise no_token(items[index], f"{path}[{index}]")
     return [token[0] for token in found if token is not None]
 
 

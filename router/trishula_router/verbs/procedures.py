@@ -22,6 +22,7 @@ from trishula.texts import one_line, show_value
 from trishula_router.agents.patience import Patience
 from trishula_router.agents.quotas import Quota
 from trishula_router.clocks.sender_clock import SenderClock
+from trishula_router.mail.delivery_token import read_token
 from trishula_router.mail.losses import Life
 from trishula_router.peers.presence_exchange import taken_over
 from trishula_router.realm import OPERATOR_ROLE
@@ -221,14 +222,14 @@ class Procedures:
         refused = []
         for index, item in enumerate(arguments.read_list(raw, "items", arguments.WINDOW_LIMIT)):
             one = arguments.read(arguments.NackItem, item, f"items[{index}]")
-            position, attempt = arguments.read_token(one.token, f"items[{index}].token", self._node.store.epoch)
+            position, attempt = read_token(one.token, f"items[{index}].token", self._node.store.epoch)
             # Not refused: clients of earlier releases give what an exception says as it is, and its call brings others.
             refused.append((position, attempt, one_line(one.reason), one.requeue))
         return await self._node.settlement.nack(caller.agent, refused)
 
     async def _working(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, int]:
         token, for_s = arguments.read_positional(args, "working", 2, 2)
-        position, attempt = arguments.read_token(token, "token", self._node.store.epoch)
+        position, attempt = read_token(token, "token", self._node.store.epoch)
         span_s = arguments.read_span(for_s, "for_s")
         return {"lease_until_at": self._node.settlement.working(caller.agent, position, attempt, span_s)}
 
