@@ -51,13 +51,14 @@ from trishula.names import Address
 from trishula.surroundings import use_monotonic_timers
 from trishula.texts import show_value
 from trishula_router.addresses import Proxies, address_in
+from trishula_router.agents.callers import Caller, Verb
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError
 from trishula_router.agents.principals import Principals
 from trishula_router.clocks.timeline import NOTE, Timeline
 from trishula_router.launcher import allow_files, descriptors_left
 from trishula_router.mail.settlement import News
 from trishula_router.mail.sweeping import Sweeper, give_back
-from trishula_router.node import Caller, Node, Verb
+from trishula_router.node import Node
 from trishula_router.peers.journal_exchange import KINDS
 from trishula_router.peers.peer_links import SILENT_S, PeerLinks
 from trishula_router.privacy import NotPrivate, check_directory, close_files, keep_private

@@ -32,6 +32,7 @@ from trishula_router.addresses import address_in, one_of
 from trishula_router.agents.admission import Admission
 from trishula_router.agents.authenticator import Authenticator
 from trishula_router.agents.authorizer import Authorizer, Denial
+from trishula_router.agents.callers import Caller, Verb
 from trishula_router.agents.directory import Directory, Seen
 from trishula_router.agents.guesses import Guesses
 from trishula_router.agents.instances import Instances
@@ -73,9 +74,12 @@ from trishula_router.peers.presence_exchange import Neighbourhood
 from trishula_router.settings.options import NodeConfig
 from trishula_router.store.interface import State, Store
 from trishula_router.store.journal import ORIGIN_SHIFT, Kind, is_own
-from trishula_router.verbs.procedures import Caller, Procedures, Verb
+from trishula_router.verbs.procedures import Procedures
 
-__all__ = ["Caller", "Node", "Router", "Verb"]
+__all__ = [
+    "Node",
+    "Router",
+]
 
 log = Logger()
 

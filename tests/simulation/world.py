@@ -33,9 +33,10 @@ from trishula.names import Address
 from trishula.settings import Settings
 from trishula.surroundings import Surroundings
 from trishula.transport import AnswerLate, Connection, Ending, Endpoint, Link, LinkLost, Listener, unpacked
+from trishula_router.agents.callers import Caller
 from trishula_router.agents.principals import Principals
 from trishula_router.mail.settlement import News
-from trishula_router.node import Caller, Node
+from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE
 from trishula_router.settings.limits import Limits
 from trishula_router.settings.options import DeliveryPolicy, NodeConfig, PresencePolicy

@@ -14,11 +14,12 @@ from tests.support.stores import result_of
 from trishula import uris
 from trishula.backoff import Backoff
 from trishula.names import Address
+from trishula_router.agents.callers import Caller
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.principals import Principals
 from trishula_router.clocks.timeline import Timeline
 from trishula_router.mail.settlement import News
-from trishula_router.node import Caller, Node
+from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE, OPERATOR_ROLE
 from trishula_router.settings.limits import Limits
 from trishula_router.settings.options import DeliveryPolicy, NodeConfig, PresencePolicy

@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred
 
 from tests.conftest import LoggedErrors
 from trishula.errors import MailboxFull, NodeFailed
+from trishula_router.agents.callers import Caller
 from trishula_router.upstream.direct_calls import HELD_AT_BYTES, DirectCalls
 from trishula_router.upstream.turns import Turns
-from trishula_router.verbs.procedures import Caller
 
 
 class Call(SimpleNamespace):

@@ -25,13 +25,13 @@ from twisted.logger import Logger
 
 from trishula.errors import MailboxBusy, StorageFailed, StorageFull
 from trishula.names import Address, is_capability
+from trishula_router.agents.lives import Life
 from trishula_router.agents.patience import Patience
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
 from trishula_router.mail.delivery_token import token_of
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.handover import BATCH, Handover
-from trishula_router.mail.losses import Life
 from trishula_router.mail.mailbox import Mailbox
 from trishula_router.mail.mailroom import Consumer, Lease, Mailroom
 from trishula_router.mail.parcels import ROOM_BYTES, parcels

@@ -1,9 +1,10 @@
 """Losses: what was out with sessions that are gone, until it is known what became of the process that they were of.
 
-That a session is gone says little. Its process may live on, with handlers that run (the network broke), or be dead;
-and if it is dead, then one message may have killed it, of the many that it had. A client tells what is to be known of
-that when it attaches (:class:`Life`): a name of this run of its process, and, if it keeps a file, which run came before
-this one and what that one had begun and not ended. So of each message that was out is found out:
+That a session is gone says little. Its process may live on, with handlers that run (the network broke), or be dead; and
+if it is dead, then one message may have killed it, of the many that it had. A client tells what is to be known of that
+when it attaches (:class:`~trishula_router.agents.lives.Life`): a name of this run of its process, and, if it keeps a
+file, which run came before this one and what that one had begun and not ended. So of each message that was out is found
+out:
 
 =============  =======================================================================================================
 ``HARMLESS``   the same run is back, or its successor says that it was not begun: the loss says nothing of the message
@@ -20,29 +21,12 @@ Policy only, no I/O.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 
+from trishula_router.agents.lives import Life
 from trishula_router.mail.entry import Entry
 
-__all__ = ["Fate", "Life", "Losses"]
-
-
-@dataclass(frozen=True, slots=True)
-class Life:
-    """What a client tells of itself as it attaches.
-
-    Attributes:
-        run: names this run of its process.
-        after: the run before it, whose file it found.
-        begun: (sender, id) of what that one had begun and not ended.
-        host: where it runs, for people.
-    """
-
-    run: str
-    after: str | None = None
-    begun: frozenset[tuple[str, str]] = frozenset()
-    host: str | None = None
+__all__ = ["Fate", "Losses"]
 
 
 class Fate(Enum):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from trishula.names import agent_of, is_capability
+from trishula_router.agents.lives import Life
 from trishula_router.mail.entry import Entry
-from trishula_router.mail.losses import Life
 from trishula_router.mail.mailbox import Mailbox
 from trishula_router.mail.shares import Shares
 from trishula_router.store.interface import MailboxSize, StoredMessage, mailbox_of, payer_of

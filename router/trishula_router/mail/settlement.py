@@ -21,10 +21,11 @@ from twisted.logger import Logger
 
 from trishula.errors import MessageUnknown, StorageFailed, StorageFull
 from trishula.names import agent_of, is_nodes_own
+from trishula_router.agents.lives import Life
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
 from trishula_router.mail.entry import Dead, Entry, after_crash, after_failure, after_lost_session
-from trishula_router.mail.losses import Fate, Life, Losses
+from trishula_router.mail.losses import Fate, Losses
 from trishula_router.mail.mailbox import BEFORE_ALL
 from trishula_router.mail.mailroom import Mailroom, got
 from trishula_router.mail.notices import Notices

@@ -23,11 +23,11 @@ from trishula.errors import TakenOver
 from trishula.names import Address
 from trishula_router.agents.directory import Directory
 from trishula_router.agents.instances import Instances
+from trishula_router.agents.lives import Life
 from trishula_router.agents.principals import Principals
 from trishula_router.agents.takeovers import Takeovers
 from trishula_router.clocks.clock import Clock, Timer
 from trishula_router.mail.delivery import Delivery
-from trishula_router.mail.losses import Life
 from trishula_router.peers.journal_exchange import PRESENCE, Unbelievable
 from trishula_router.peers.presence_policy import Neighbours, Presence, sound
 from trishula_router.store.journal import Kind

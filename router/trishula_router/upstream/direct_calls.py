@@ -21,8 +21,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from trishula.errors import NodeFailed, TrishulaError
+from trishula_router.agents.callers import Caller
 from trishula_router.upstream.turns import Turns
-from trishula_router.verbs.procedures import Caller
 
 __all__ = ["DirectCalls", "Serve"]
 

@@ -7,25 +7,22 @@ the key, the value and the rule. Nothing is decided here: the rules are in the s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from twisted.internet.defer import Deferred
 
 from trishula import uris
 from trishula.errors import AgentUnknown, MailboxBusy, TakenOver
 from trishula.names import Address
 from trishula.texts import one_line, show_value
-from trishula_router.agents.patience import Patience
+from trishula_router.agents.callers import Caller, Verb
+from trishula_router.agents.lives import Life
 from trishula_router.agents.quotas import Quota
 from trishula_router.clocks.sender_clock import SenderClock
 from trishula_router.mail.delivery_token import read_token
-from trishula_router.mail.losses import Life
 from trishula_router.peers.presence_exchange import taken_over
-from trishula_router.realm import OPERATOR_ROLE
 from trishula_router.store.journal import Kind
 from trishula_router.verbs import arguments
 
@@ -33,26 +30,9 @@ if TYPE_CHECKING:
     # The node makes its procedures, and they are nothing without it.
     from trishula_router.node import Node
 
-__all__ = ["Caller", "Procedures", "Verb"]
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls, as the router vouches for, and whether it still waits for the answer."""
-
-    session: int
-    agent: str
-    role: str
-    patience: Patience = field(default_factory=Patience, compare=False, repr=False)
-
-    @property
-    def is_operator(self) -> bool:
-        """Whether it joined as an operator."""
-        return self.role == OPERATOR_ROLE
-
-
-#: A procedure of the node: (caller, positional arguments) → result.
-Verb = Callable[[Caller, tuple[Any, ...]], Coroutine[Deferred[Any], Any, Any]]
+__all__ = [
+    "Procedures",
+]
 
 
 class Procedures:
