@@ -85,6 +85,7 @@ from trishula_router.upstream.requests import Requests
 from trishula_router.upstream.retained import Retained
 from trishula_router.upstream.turns import Turns, pace_meta_events
 from trishula_router.upstream.web_doors import guard_web
+from trishula_router.verbs.procedures import Procedures
 
 __all__ = ["READY_FILE", "NodeSession"]
 
@@ -229,7 +230,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         await self.subscribe(self._on_topic_gone, "wamp.subscription.on_delete")
         await self.register(self._authenticate, uris.AUTHENTICATE)
         await self.register(self._authorize, uris.AUTHORIZE)
-        served = {uri: self._serving(uri, verb) for uri, verb in node.procedures().items()}
+        served = {uri: self._serving(uri, verb) for uri, verb in Procedures(node).by_uri().items()}
         for uri, serve in served.items():
             await self.register(_as_endpoint(serve), uri, options=RegisterOptions(details_arg="details"))
         for kind in KINDS if config.peers else ():

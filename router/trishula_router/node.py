@@ -1,7 +1,8 @@
 """The node's composition root: every service is made here, and only here, and wired to the others.
 
-:class:`Node` is what a node does, without a word of WAMP; what it offers to clients is in ``procedures``. The edge
-registers :meth:`Node.procedures` and hands over what comes; tests drive a node without a router.
+:class:`Node` is what a node does, without a word of WAMP; what it offers to clients is in
+:mod:`trishula_router.verbs.procedures`, which are built of its services. The edge registers them and hands over what
+comes, by :meth:`Node.serve`; tests drive a node without a router.
 """
 
 from __future__ import annotations
@@ -74,7 +75,6 @@ from trishula_router.peers.presence_exchange import Neighbourhood
 from trishula_router.settings.options import NodeConfig
 from trishula_router.store.interface import State, Store
 from trishula_router.store.journal import ORIGIN_SHIFT, Kind, is_own
-from trishula_router.verbs.procedures import Procedures
 
 __all__ = [
     "Node",
@@ -627,10 +627,6 @@ class Node:
         self.refusals.refused(agent, NotAllowed, sentence, self._clock.seconds())
 
     # -- the way in ----------------------------------------------------------------------------------------------------
-
-    def procedures(self) -> dict[str, Verb]:
-        """Every procedure of the wire contract that the node registers, by URI."""
-        return Procedures(self).by_uri()
 
     async def serve(self, verb: Verb, caller: Caller, args: tuple[Any, ...]) -> Any:
         """Run a procedure for a caller: every way in leads through here."""

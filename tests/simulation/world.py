@@ -41,6 +41,7 @@ from trishula_router.realm import AGENT_ROLE
 from trishula_router.settings.limits import Limits
 from trishula_router.settings.options import DeliveryPolicy, NodeConfig, PresencePolicy
 from trishula_router.store.memory import MemoryStore
+from trishula_router.verbs.procedures import Procedures
 
 __all__ = ["SimConnection", "World"]
 
@@ -214,7 +215,7 @@ class World:
             random=self.chance.random,
             version="0",
         )
-        self.verbs = self.node.procedures()
+        self.verbs = Procedures(self.node).by_uri()
         result_of(Deferred.fromCoroutine(self.node.start()))
         self._store.holding = True
 

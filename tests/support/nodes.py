@@ -24,6 +24,7 @@ from trishula_router.realm import AGENT_ROLE, OPERATOR_ROLE
 from trishula_router.settings.limits import Limits
 from trishula_router.settings.options import DeliveryPolicy, NodeConfig, PresencePolicy
 from trishula_router.store.interface import Store
+from trishula_router.verbs.procedures import Procedures
 
 __all__ = ["LIMITS", "POLICY", "PRESENCE", "START_MS", "Outlet", "Rig"]
 
@@ -144,7 +145,7 @@ class Rig:
             version="0",
             timeline=timeline,
         )
-        self.verbs = self.node.procedures()
+        self.verbs = Procedures(self.node).by_uri()
         self._agent_of: dict[int, tuple[str, str]] = {}
         self._sessions = 0
 

@@ -27,7 +27,7 @@ from trishula_router.store.journal import Kind
 from trishula_router.verbs import arguments
 
 if TYPE_CHECKING:
-    # The node makes its procedures, and they are nothing without it.
+    # Its type alone: the node knows nothing of what is asked of it by name.
     from trishula_router.node import Node
 
 __all__ = [
