@@ -60,7 +60,7 @@ from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.notices import Notices
 from trishula_router.mail.outcomes import Outcomes
 from trishula_router.mail.peek import Peeking
-from trishula_router.mail.rates import Rate, Rates, Refusals
+from trishula_router.mail.rates import Rates, Refusals
 from trishula_router.mail.recalls import Recalls
 from trishula_router.mail.receipts import Receipts
 from trishula_router.mail.recipients import Recipients
@@ -75,6 +75,7 @@ from trishula_router.peers.presence_exchange import Neighbourhood
 from trishula_router.settings.options import NodeConfig
 from trishula_router.store.interface import State, Store
 from trishula_router.store.journal import ORIGIN_SHIFT, Kind, is_own
+from trishula_router.token_bucket import Rate
 
 __all__ = [
     "Node",

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trishula.errors import NotAllowed, RateLimited, SenderFalse
-from trishula_router.mail.rates import Rate, Rates, Refusals, TokenBucket
+from trishula_router.mail.rates import Rates, Refusals
+from trishula_router.token_bucket import Rate, TokenBucket
 
 
 def admitted(rates: Rates, now_s: float, count: int, agent: str = "dc", *, recipients: int | None = None) -> int:

@@ -13,7 +13,7 @@ message are this node's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -27,7 +27,6 @@ from trishula_router.store.identity import Key, key_of, latest_use
 from trishula_router.store.interface import History, State, Store, StoredMessage, Verdict
 from trishula_router.store.journal import SEQUENCE_MASK, Record
 from trishula_router.store.origins import position_in
-from trishula_router.verbs.arguments import QueryOptions
 
 __all__ = ["Audit", "told_verdict"]
 
@@ -45,6 +44,34 @@ _TOLD_LIMIT = 10_000
 
 def _is_party(agent: str, message: StoredMessage) -> bool:
     return is_of(agent, message.sender) or got(agent, message)
+
+
+class Query(Protocol):
+    """What is asked of the journal: records that fit all that is not ``None``; see ``trishula.audit.query``."""
+
+    @property
+    def agent(self) -> str | None: ...
+
+    @property
+    def id(self) -> str | None: ...
+
+    @property
+    def kind(self) -> str | None: ...
+
+    @property
+    def since(self) -> int | None: ...
+
+    @property
+    def until(self) -> int | None: ...
+
+    @property
+    def after(self) -> int: ...
+
+    @property
+    def limit(self) -> int: ...
+
+    @property
+    def node(self) -> str | None: ...
 
 
 class Audit:
@@ -131,7 +158,7 @@ class Audit:
             )
         return {"messages": [self._life(history) for history in lives], "missing": self._missing()}
 
-    async def query(self, options: QueryOptions) -> dict[str, Any]:
+    async def query(self, options: Query) -> dict[str, Any]:
         """Records of a journal, oldest first, behind ``after``; of all nodes' journals: by time, without ``after``.
 
         A question about an agent or a message finds the records that name it, and those of what became of its messages.
@@ -157,7 +184,7 @@ class Audit:
             )
         return max(numbers)
 
-    async def _query_all(self, options: QueryOptions) -> dict[str, Any]:
+    async def _query_all(self, options: Query) -> dict[str, Any]:
         if options.after:
             raise ArgumentInvalid(
                 f'options.after is {options.after}, and records of all nodes have no common numbers; leave "after" out '
@@ -172,7 +199,7 @@ class Audit:
         found.sort(key=_here_at)
         return {"records": found[: options.limit], "more": more or len(found) > options.limit}
 
-    async def _query_one(self, options: QueryOptions, number: int) -> dict[str, Any]:
+    async def _query_one(self, options: Query, number: int) -> dict[str, Any]:
         found: list[dict[str, Any]] = []
         after, looked = position_in(number, options.after), 0
         while True:
@@ -196,7 +223,7 @@ class Audit:
             if len(page) < _PAGE or looked >= _LOOK_LIMIT:
                 return {"records": found, "more": len(page) == _PAGE, "after": after & SEQUENCE_MASK}
 
-    async def _asked_for(self, many_facts: Iterable[dict[str, Any]], options: QueryOptions) -> set[int]:
+    async def _asked_for(self, many_facts: Iterable[dict[str, Any]], options: Query) -> set[int]:
         """Of the messages that records list by position, those that the question is about; none if it is about all."""
         if options.agent is None and options.id is None:
             return set()
@@ -331,7 +358,7 @@ def _positions_in(facts: dict[str, Any]) -> list[int]:
     return [one[0] if isinstance(one, list) else one for one in listed]
 
 
-def _concerns(facts: dict[str, Any], options: QueryOptions) -> bool:
+def _concerns(facts: dict[str, Any], options: Query) -> bool:
     """Whether a record itself names what the question is about."""
     if options.id is not None and facts.get("id") != options.id:
         return False

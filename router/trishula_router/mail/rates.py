@@ -18,8 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from trishula.errors import RateLimited, TrishulaError
+from trishula_router.token_bucket import Rate, TokenBucket
 
-__all__ = ["Rate", "Rates", "Refusals", "TokenBucket"]
+__all__ = [
+    "Rates",
+    "Refusals",
+]
 
 #: No refusal is for less: a client's calls that are under way must find the door closed, and a retry costs a call.
 _LEAST_PAUSE_S = 0.1
@@ -28,38 +32,6 @@ _LEAST_PAUSE_S = 0.1
 #: thousand times a second must not fill the disk.
 _NOTED = 20
 _NOTED_PER_S = 1 / 30
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """So many a second in the long run, so many at once."""
-
-    per_s: float
-    burst: int
-
-
-class TokenBucket:
-    """See the module's docstring. It is full at first."""
-
-    def __init__(self, rate: Rate, now_s: float) -> None:
-        self._rate = rate
-        self._tokens = float(rate.burst)
-        self._filled_s = now_s
-
-    def wait_s(self, now_s: float, count: int = 1) -> float:
-        """How long until there are so many tokens, or all that it can hold; 0 if there are."""
-        if now_s == self._filled_s and count <= self._tokens:
-            # So it is with all messages of a call but the first.
-            return 0.0
-        # A clock that was set back fills nothing, and takes nothing away.
-        elapsed_s = max(0.0, now_s - self._filled_s)
-        self._tokens = min(float(self._rate.burst), self._tokens + elapsed_s * self._rate.per_s)
-        self._filled_s = now_s
-        return max(0.0, (min(count, self._rate.burst) - self._tokens) / self._rate.per_s)
-
-    def take(self, count: int = 1) -> None:
-        """Take so many tokens; :meth:`wait_s` said that it may be done."""
-        self._tokens -= count
 
 
 @dataclass(slots=True)

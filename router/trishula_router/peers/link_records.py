@@ -23,8 +23,8 @@ from typing import Any
 
 from twisted.logger import Logger, LogLevel
 
-from trishula_router.mail.rates import Rate, TokenBucket
 from trishula_router.store.journal import Kind
+from trishula_router.token_bucket import Rate, TokenBucket
 
 __all__ = ["LinkRecords"]
 

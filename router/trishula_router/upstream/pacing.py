@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from trishula_router.mail.rates import Rate, TokenBucket
+from trishula_router.token_bucket import Rate, TokenBucket
 
 __all__ = ["Pace"]
 
