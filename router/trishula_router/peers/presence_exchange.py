@@ -13,7 +13,7 @@ take to tell each other: then the peer knows it as well, and tells of the newcom
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from twisted.logger import Logger
@@ -27,7 +27,6 @@ from trishula_router.agents.lives import Life
 from trishula_router.agents.principals import Principals
 from trishula_router.agents.takeovers import Takeovers
 from trishula_router.clocks.clock import Clock, Timer
-from trishula_router.mail.delivery import Delivery
 from trishula_router.peers.journal_exchange import PRESENCE, Unbelievable
 from trishula_router.peers.presence_policy import Neighbours, Presence, sound
 from trishula_router.store.journal import Kind
@@ -54,6 +53,22 @@ def taken_over(address: str, host: str | None, node: str | None = None) -> str:
     )
 
 
+class Consumers(Protocol):
+    """Who is pushed what at this node: its :class:`~trishula_router.mail.delivery.Delivery`."""
+
+    def addresses(self) -> list[str]:
+        """The addresses whose messages are pushed to some session."""
+
+    def is_consumed(self, address: str) -> bool:
+        """Whether an address's messages are pushed to some session."""
+
+    def session_of(self, address: Address) -> int | None:
+        """The session that an address's messages are pushed to."""
+
+    def life_of(self, address: Address) -> Life | None:
+        """What the client told of its process that an address's messages are pushed to."""
+
+
 class Neighbourhood:
     """Who is where, over all nodes.
 
@@ -77,7 +92,7 @@ class Neighbourhood:
         peers: Collection[str],
         principals: Principals,
         directory: Directory,
-        delivery: Delivery,
+        consumers: Consumers,
         instances: Instances,
         takeovers: Takeovers,
         *,
@@ -92,7 +107,7 @@ class Neighbourhood:
         self._peers = peers
         self._principals = principals
         self._directory = directory
-        self._delivery = delivery
+        self._consumers = consumers
         self._instances = instances
         self._takeovers = takeovers
         self._post = post
@@ -133,21 +148,21 @@ class Neighbourhood:
         presence = Presence(
             self._node,
             agents,
-            self._neighbours.claims(self._delivery.addresses()),
+            self._neighbours.claims(self._consumers.addresses()),
             self._instances.addresses(),
             sorted(
                 {
                     capability
                     for entry in agents
-                    if entry["presence"] in ("online", "busy") and self._delivery.is_consumed(entry["agent"])
+                    if entry["presence"] in ("online", "busy") and self._consumers.is_consumed(entry["agent"])
                     for capability in entry["capabilities"]
                 }
             ),
             self._now(),
             {
                 name: (life.run, life.host)
-                for name in self._delivery.addresses()
-                if (life := self._delivery.life_of(Address.parse(name))) is not None
+                for name in self._consumers.addresses()
+                if (life := self._consumers.life_of(Address.parse(name))) is not None
             },
         )
         text = msgspec.msgpack.encode(presence)
@@ -169,10 +184,10 @@ class Neighbourhood:
         presence = sound(presence, registered.__contains__, self._now())
         for name in self._neighbours.hear(presence, self._now()):
             address = Address.parse(name)
-            session = self._delivery.session_of(address)
+            session = self._consumers.session_of(address)
             if session is not None:
                 run, host = presence.holders.get(name, (None, None))
-                life = self._delivery.life_of(address)
+                life = self._consumers.life_of(address)
                 if life is not None and run is not None and life.run != run:
                     self._takeovers.note(name, self._clock.seconds())
                 facts = {"agent": address.agent, "address": name, "session": session, "by": presence.node}
