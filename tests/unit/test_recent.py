@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from trishula_router.store.origins import Chain
-from trishula_router.store.runs import Extract, Particulars
+from trishula_router.store.runs import Extract, Fresh, Particulars
 from trishula_router.store.sqlite import recent_runs
-from trishula_router.store.sqlite.recent_runs import FRESH_S, Fresh, Recent
+from trishula_router.store.sqlite.recent_runs import FRESH_S, Recent
 
 PEERS = {1: ("rushabdev", "epoch-2")}
 

@@ -16,19 +16,15 @@ backup, keeps what it kept, as far as the others can tell it. Only a message tha
 sender offered it to each, has more than one keeper in the beginning; when they learn of each other, the one with the
 higher name stays.
 
-:func:`claim` decides; the rest are a store's statements.
+:func:`claim` decides. The statements of a hand-over are in :mod:`.handing_over`.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Mapping, Sequence
-
 from trishula_router.store.journal import ORIGIN_SHIFT
 from trishula_router.store.origins import Numbering
-from trishula_router.store.sqlite.statements import as_list, insert
 
-__all__ = ["IS_KEPT_HERE", "claim", "hand_over", "hops_of", "keeper_as_stored"]
+__all__ = ["IS_KEPT_HERE", "claim", "keeper_as_stored"]
 
 #: Whether the store's node keeps the message of a row: :func:`~trishula_router.store.interface.is_kept_here` in SQL.
 #: The braces are for the table's name and a dot.
@@ -52,29 +48,3 @@ def claim(numbering: Numbering, position: int, keeper: str | None, hop: int) -> 
 def keeper_as_stored(numbering: Numbering, keeper: str) -> str:
     """A node's name as rows have it: "" for the own one."""
     return "" if keeper == numbering.node else keeper
-
-
-def hops_of(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, int]:
-    """Which of the messages can be handed over, and how often each was so far."""
-    rows = connection.execute(
-        "SELECT position, hop FROM message WHERE position IN (SELECT value FROM json_each(?)) AND state = 0"
-        f" AND recipient LIKE 'capability:%' AND {IS_KEPT_HERE.format('')}",
-        (as_list(positions),),
-    )
-    return dict(rows.fetchall())
-
-
-def hand_over(connection: sqlite3.Connection, hops: Mapping[int, int], keeper: str, record: int) -> None:
-    """Give messages another keeper.
-
-    Args:
-        connection: in a transaction.
-        hops: how often each was handed over now.
-        keeper: as stored.
-        record: the position of the record that tells it.
-    """
-    insert(connection, "trace", [(position, record) for position in hops])
-    connection.executemany(
-        "UPDATE message SET keeper = ?, hop = ? WHERE position = ?",
-        [(keeper, hop, position) for position, hop in hops.items()],
-    )

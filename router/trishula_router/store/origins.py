@@ -13,8 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, digest_of
-from trishula_router.store.runs import Extract, Origin
-from trishula_router.store.sqlite.recent_runs import Fresh
+from trishula_router.store.runs import Extract, Fresh, Origin
 
 __all__ = ["Chain", "End", "Learned", "Numbering", "Tails", "position_in", "read_numbering"]
 

@@ -8,9 +8,11 @@ are over them; so a run brings along what the numbers in it mean, and :mod:`.ori
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
-__all__ = ["Extract", "JournalForked", "Origin", "Particulars"]
+__all__ = ["Extract", "JournalForked", "Origin", "Particulars", "Fresh"]
 
 
 class JournalForked(Exception):
@@ -100,3 +102,28 @@ class Extract(msgspec.Struct, frozen=True):
     revived: dict[int, bytes]
     origins: dict[int, tuple[str, str]]
     renewed: dict[int, int] = {}
+
+
+class Fresh(NamedTuple):
+    """A record that was just written.
+
+    Attributes:
+        sequence: its place in the journal.
+        record: (at, kind, facts, digest).
+        body: of an accepted record, the sequence of the one that its envelope belongs to: its own, or that of the first
+            recipient of the broadcast; else 0.
+        envelope: of an accepted record, the whole one, also of a further recipient of a broadcast.
+        expires_at, by_deadline: the message's.
+    """
+
+    sequence: int
+    record: tuple[int, str, bytes, bytes]
+    body: int = 0
+    envelope: bytes = b""
+    expires_at: int = 0
+    by_deadline: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes, an envelope counted once."""
+        return len(self.record[2]) + (len(self.envelope) if self.body == self.sequence else 0)

@@ -14,43 +14,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 from trishula_router.store.journal import Kind
-from trishula_router.store.runs import Extract, Particulars
+from trishula_router.store.runs import Extract, Fresh, Particulars
 
-__all__ = ["FRESH_S", "Fresh", "Recent"]
+__all__ = ["FRESH_S", "Recent"]
 
 #: Many times what a peer that keeps up takes to ask. What was accepted longer ago may well be settled by now, and a
 #: peer that is told so with the message delivers it to nobody.
 FRESH_S = 0.5
 #: Of facts and envelopes together.
 _LIMIT_BYTES = 4 * 1024 * 1024
-
-
-class Fresh(NamedTuple):
-    """A record that was just written.
-
-    Attributes:
-        sequence: its place in the journal.
-        record: (at, kind, facts, digest).
-        body: of an accepted record, the sequence of the one that its envelope belongs to: its own, or that of the first
-            recipient of the broadcast; else 0.
-        envelope: of an accepted record, the whole one, also of a further recipient of a broadcast.
-        expires_at, by_deadline: the message's.
-    """
-
-    sequence: int
-    record: tuple[int, str, bytes, bytes]
-    body: int = 0
-    envelope: bytes = b""
-    expires_at: int = 0
-    by_deadline: bool = False
-
-    @property
-    def size_bytes(self) -> int:
-        """What it takes, an envelope counted once."""
-        return len(self.record[2]) + (len(self.envelope) if self.body == self.sequence else 0)
 
 
 class Recent:

@@ -41,16 +41,17 @@ from trishula_router.store.interface import (
 )
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
 from trishula_router.store.origins import End, Tails, read_numbering
-from trishula_router.store.runs import Extract, JournalForked, Origin
+from trishula_router.store.runs import Extract, Fresh, JournalForked, Origin
 from trishula_router.store.sqlite import dead_letters, fold_rows, reads
 from trishula_router.store.sqlite.ballast import make_room_to_start
 from trishula_router.store.sqlite.check import check_store
 from trishula_router.store.sqlite.damage import is_damage
+from trishula_router.store.sqlite.handing_over import hand_over, hops_of
 from trishula_router.store.sqlite.holding import STARTED_BY, Hold
 from trishula_router.store.sqlite.migrate import migrate
 from trishula_router.store.sqlite.old_bodies import BATCH_BYTES, delete_bodies, forgettable
 from trishula_router.store.sqlite.read_runs import read_run
-from trishula_router.store.sqlite.recent_runs import Fresh, Recent
+from trishula_router.store.sqlite.recent_runs import Recent
 from trishula_router.store.sqlite.space import PAGE_BYTES, Space
 from trishula_router.store.sqlite.statements import as_list, insert
 from trishula_router.store.sqlite.upkeep import Upkeep, Whereabouts
@@ -339,11 +340,11 @@ class SqliteStore:
 
     def hand_over(self, positions: Sequence[int], keeper: str, at: int) -> Deferred[list[StoredMessage]]:
         def job(connection: sqlite3.Connection) -> list[StoredMessage]:
-            hops = {position: hop + 1 for position, hop in keepers.hops_of(connection, positions).items()}
+            hops = {position: hop + 1 for position, hop in hops_of(connection, positions).items()}
             if hops:
                 record = self._record(connection, at, Kind.HANDED, handed_facts(hops, keeper))
                 stored = keepers.keeper_as_stored(self._tails.numbering, keeper)
-                keepers.hand_over(connection, hops, stored, record)
+                hand_over(connection, hops, stored, record)
             return list(reads.at_positions(connection, positions).values())
 
         return self._writer.submit(job)
