@@ -89,6 +89,80 @@ def test_sqlite_is_in_the_store_and_in_one_file_of_the_client() -> None:
     assert all(place.startswith(f"{AGENT_SIDE}/") for place in places)
 
 
+# -- rooms -------------------------------------------------------------------------------------------------------------
+
+#: The rooms of the node, from the ground up: each imports from those before it only. Between and above them are single
+#: modules.
+FLOORS = (
+    "trishula_router.store",
+    "trishula_router.settings",
+    "trishula_router.clocks",
+    "trishula_router.agents",
+    "trishula_router.peers",
+    "trishula_router.mail",
+    "trishula_router.store.sqlite",
+    "trishula_router.upstream",
+    "trishula_router.verbs",
+    "trishula_router.commands",
+    "trishula_drill",
+)
+
+
+def room_of(module: str) -> str:
+    """The package that a module of the node's lies in; a module at the top is a room of its own."""
+    names = {module, module.rpartition(".")[0]}
+    return next((floor for floor in reversed(FLOORS) if floor in names), module)
+
+
+def arrows() -> dict[str, set[str]]:
+    """Each of the node's rooms → the rooms that its modules import from, for their types too."""
+    modules = {module_of(path) for path in sources(NODE_SIDE, DRILL)}
+    found: dict[str, set[str]] = {}
+    for path in sources(NODE_SIDE, DRILL):
+        own = room_of(module_of(path))
+        for name, _ in imports_of(path):
+            whose = name if name in modules else name.rpartition(".")[0]
+            if whose in modules and room_of(whose) != own:
+                found.setdefault(own, set()).add(room_of(whose))
+    return found
+
+
+def module_of(path: str) -> str:
+    """The name of a module; of a package it is the package's."""
+    inner = Path(path).relative_to(Path(path).parts[0]).with_suffix("")
+    return ".".join(inner.parts).removesuffix(".__init__")
+
+
+def test_rooms_import_from_below_only() -> None:
+    upward = [
+        f"{room} imports from {other}"
+        for room, others in arrows().items()
+        for other in others
+        if room in FLOORS and other in FLOORS and FLOORS.index(other) > FLOORS.index(room)
+    ]
+    assert upward == []
+
+
+def test_no_room_needs_another_that_needs_it() -> None:
+    left = arrows()
+    # Take away what needs nothing that is left, until there is nothing more to take.
+    while free := [room for room in {*left, *(o for many in left.values() for o in many)} if not left.get(room)]:
+        left = {room: others - set(free) for room, others in left.items() if room not in free}
+    assert left == {}
+
+
+REFERENCE = re.compile(r":mod:`~?([\w.]+)`")
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+def test_docstrings_name_modules_that_exist(path: str) -> None:
+    modules = {module_of(each) for each in EVERYWHERE}
+    known = {name for module in modules for name in (module, *(module[at:] for at, c in enumerate(module) if c == "."))}
+    named = REFERENCE.findall((ROOT / path).read_text(encoding="utf-8"))
+    ours = [name for name in named if name.startswith((".", "trishula"))]
+    assert [name for name in ours if name not in known] == []
+
+
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
