@@ -21,11 +21,11 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 import trishula
-from trishula import uris
-from trishula.bench import percentile
 from trishula.cli.state import local_time, plain
-from trishula.throwaway import ThrowawayNode, ToolFailed, command, surroundings_of, terminate, undisturbed
-from trishula.units import show_bytes, show_duration
+from trishula.contract import uris
+from trishula.contract.units import show_bytes, show_duration
+from trishula.tools.bench import percentile
+from trishula.tools.temporary_node import ThrowawayNode, ToolFailed, command, surroundings_of, terminate, undisturbed
 
 #: The sample agents, and what they announce.
 AGENTS = {

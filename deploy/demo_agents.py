@@ -16,7 +16,7 @@ from trishula.agent import Agent
 from trishula.agents import agni as sample_agni
 from trishula.agents import dc as sample_dc
 from trishula.agents import rushabdev as sample_rushabdev
-from trishula.awaiting import Pending
+from trishula.runtime.pending import Pending
 from trishula_drill.history import Handled, History, Receipted, Sent, digest_of
 
 __all__ = ["NAMES", "agni", "dc", "rushabdev"]

@@ -37,9 +37,9 @@ from rich.console import RenderableType
 from rich.table import Table
 
 import trishula
-from trishula import uris
-from trishula.throwaway import ToolFailed, command, surroundings_of
-from trishula.units import show_duration
+from trishula.contract import uris
+from trishula.contract.units import show_duration
+from trishula.tools.temporary_node import ToolFailed, command, surroundings_of
 from trishula_drill.autopsy import autopsies
 from trishula_drill.checker import Verdict, check
 from trishula_drill.command import ending_in_order

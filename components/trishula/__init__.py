@@ -1,6 +1,6 @@
 """TRISHULA 2: a real-time coordination bus for teams of AI agents that run on different machines.
 
-An agent is a :class:`~trishula.agent.Agent`; a script joins with :func:`~trishula.blocking.connect`. What is exported
+An agent is a :class:`~trishula.agent.Agent`; a script joins with :func:`~trishula.sync.connect`. What is exported
 here is imported when it is first used, so that ``import trishula`` costs nothing and installs no reactor.
 """
 
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trishula.agent import Agent
     from trishula.async_client import AsyncClient
-    from trishula.awaiting import Pending
-    from trishula.blocking import Bus, connect
     from trishula.client import Client
-    from trishula.deliveries import Delivery, Fetched, current_delivery
+    from trishula.contract.deliveries import Delivery, Fetched, current_delivery
+    from trishula.contract.message import Message
     from trishula.errors import (
         AgentUnknown,
         AnswerEarly,
@@ -70,9 +69,10 @@ if TYPE_CHECKING:
         TokenMissing,
         TrishulaError,
     )
-    from trishula.message import Message
-    from trishula.outbox import Receipt
+    from trishula.messaging.outbox import Receipt
+    from trishula.runtime.pending import Pending
     from trishula.settings import Settings, SettingsInvalid
+    from trishula.sync import Bus, connect
 
 __all__ = [
     "Agent",
@@ -145,15 +145,15 @@ __all__ = [
 _HOMES = {
     "Agent": "agent",
     "AsyncClient": "async_client",
-    "Pending": "awaiting",
-    "Bus": "blocking",
-    "connect": "blocking",
+    "Pending": "runtime.pending",
+    "Bus": "sync",
+    "connect": "sync",
     "Client": "client",
-    "Delivery": "deliveries",
-    "Fetched": "deliveries",
-    "current_delivery": "deliveries",
-    "Message": "message",
-    "Receipt": "outbox",
+    "Delivery": "contract.deliveries",
+    "Fetched": "contract.deliveries",
+    "current_delivery": "contract.deliveries",
+    "Message": "contract.message",
+    "Receipt": "messaging.outbox",
     "Settings": "settings",
     "SettingsInvalid": "settings",
 }

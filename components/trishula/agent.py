@@ -14,8 +14,9 @@
     agent.run()                             # TRISHULA_URL, TRISHULA_TOKEN or a profile file
 
 Handlers may be plain functions, return Deferreds, or be ``async def`` that awaits asyncio libraries: agents run on
-Twisted's asyncio reactor, which :meth:`Agent.run` installs (:mod:`trishula.handlers` has the kinds). When a message is
-acknowledged, what runs at the same time, and what a crash leads to stands in :mod:`trishula.dispatch`.
+Twisted's asyncio reactor, which :meth:`Agent.run` installs (:mod:`trishula.consumer.handlers` has the kinds). When a
+message is acknowledged, what runs at the same time, and what a crash leads to stands in
+:mod:`trishula.consumer.dispatcher`.
 
 ``send``, ``call`` and the other verbs are those of :class:`trishula.client.Client`. They belong to the reactor's
 thread; a blocking handler in a thread of its own uses :meth:`Agent.from_thread`.
@@ -36,23 +37,23 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
-from trishula.awaiting import Pending, start
 from trishula.client import DEFAULT_HEARTBEAT_S, DEFAULT_WINDOW, Client
-from trishula.dispatch import Dispatcher
+from trishula.consumer.agent_state import Keeping
+from trishula.consumer.dispatcher import Dispatcher
+from trishula.consumer.handlers import Handler
+from trishula.contract.addresses import AGENT_RULE, is_agent_name
+from trishula.contract.message import MAIL_TYPES, SIGNAL_TYPES, MailType
+from trishula.contract.texts import one_line
+from trishula.contract.uris import procedure_of
 from trishula.errors import TrishulaError
-from trishula.forks import check_process
-from trishula.handlers import Handler
-from trishula.keeping import Keeping
-from trishula.message import MAIL_TYPES, SIGNAL_TYPES, MailType
-from trishula.names import AGENT_RULE, is_agent_name
-from trishula.outbox import Receipt
+from trishula.messaging.outbox import Receipt
+from trishula.runtime.clock import SteadyClock
+from trishula.runtime.forks import check_process
+from trishula.runtime.pending import Pending, start
+from trishula.runtime.surroundings import Surroundings, real, use_monotonic_timers
 from trishula.send_options import SendOptions
+from trishula.session.transport import Connection
 from trishula.settings import Settings, load
-from trishula.steady_clock import SteadyClock
-from trishula.surroundings import Surroundings, real, use_monotonic_timers
-from trishula.texts import one_line
-from trishula.transport import Connection
-from trishula.uris import procedure_of
 
 __all__ = ["Agent"]
 
@@ -79,7 +80,8 @@ class Agent:
         heartbeat_s: how often it tells the directory that it lives.
         url, token, profile: as for :func:`trishula.settings.load`.
         state: the directory for its file (``<state>/<name>/agent.sqlite``): what it has not sent yet, and what it has
-            handled; ``False`` to remember that only as long as the process lives. See :mod:`trishula.keeping`.
+            handled; ``False`` to remember that only as long as the process lives. See
+            :mod:`trishula.consumer.agent_state`.
     """
 
     def __init__(
@@ -147,7 +149,7 @@ class Agent:
         self._procedures[chosen] = Handler(function, name=chosen, thread=thread)
 
     def on(self, *types: MailType, thread: bool = False, ordered: bool = True) -> Callable[[F], F]:
-        """Handle messages of these types; the function takes the :class:`~trishula.message.Message`.
+        """Handle messages of these types; the function takes the :class:`~trishula.contract.message.Message`.
 
         If it raises, the message is given back and delivered again; when it returns, the message is done. For COMMAND
         it gets those whose procedure is none of ours, and its return value is the RESULT.
@@ -393,7 +395,7 @@ class Agent:
         """The end of the agent: its value after :meth:`stop`, its error when it was taken over or refused."""
         return self._over
 
-    # What the client tells (trishula.attachment.Observer).
+    # What the client tells (trishula.session.attachment.Observer).
 
     def joined(self, url: str) -> None:
         self._complained_at_s = None
@@ -447,7 +449,7 @@ class Agent:
             url=url or self._url, agent=self.name, token=token or self._token, profile=profile or self._profile
         )
         # Late: Twisted's reactors take their time.
-        from trishula.loops import asyncio_reactor, loop_runs
+        from trishula.runtime.loops import asyncio_reactor, loop_runs
 
         if loop_runs():
             raise TrishulaError(
@@ -511,7 +513,7 @@ class Agent:
         self, *, url: str | Sequence[str] | None = None, token: str | None = None, profile: str | None = None
     ) -> None:
         """:meth:`serve` for a program's last line: logs to stderr, and exits with a sentence and a code if it fails."""
-        from trishula.cli.exits import exit_for
+        from trishula.exit_codes import exit_for
 
         set_up_logging()
         try:

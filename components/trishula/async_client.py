@@ -8,11 +8,11 @@
         print(await bus.call("agni", "host_report", timeout=10))
         await bus.send("rushabdev", payload={"release": "2.1"})
 
-There is no reactor to install and no thread: the client lives in the loop that runs (:mod:`trishula.loops`), and goes
-with its ``async with``. Whoever gives up waiting, by ``asyncio.timeout`` or because the task is cancelled, gives up
-waiting only: what was sent stays sent (:meth:`AsyncClient.cancel` takes it back).
+There is no reactor to install and no thread: the client lives in the loop that runs (:mod:`trishula.runtime.loops`),
+and goes with its ``async with``. Whoever gives up waiting, by ``asyncio.timeout`` or because the task is cancelled,
+gives up waiting only: what was sent stays sent (:meth:`AsyncClient.cancel` takes it back).
 
-Such a program is an *instance* of its agent, as a script is (:mod:`trishula.blocking`): its address is ``agni/7f3a…``,
+Such a program is an *instance* of its agent, as a script is (:mod:`trishula.sync`): its address is ``agni/7f3a…``,
 so that answers to its calls come to a mailbox of its own and not to a running agent's. A program that *is* the agent
 has handlers: ``async with agent:``.
 """
@@ -25,16 +25,16 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Unpack
 
-from trishula.awaiting import start
 from trishula.client import Client
-from trishula.deliveries import Fetched
-from trishula.message import MailType
-from trishula.names import Address
-from trishula.outbox import Receipt
+from trishula.consumer.unfetched import Unfetched
+from trishula.contract.addresses import Address
+from trishula.contract.deliveries import Fetched
+from trishula.contract.message import MailType
+from trishula.messaging.outbox import Receipt
+from trishula.runtime.pending import start
+from trishula.runtime.surroundings import real
 from trishula.send_options import SendOptions
 from trishula.settings import load
-from trishula.surroundings import real
-from trishula.unfetched import Unfetched
 
 __all__ = ["AsyncClient"]
 

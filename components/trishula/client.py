@@ -4,8 +4,9 @@ A client has an *address*: the agent itself, or, with an ``instance``, a further
 (``agni/7f3a``) with a mailbox of its own. It joins and rejoins by itself; while no node is there, ``send`` queues,
 and ``request`` waits as long as its time limit allows.
 
-What is decided elsewhere: the order and repetition of sends in :mod:`trishula.outbox`, which node and when in
-:mod:`trishula.rejoin`. What a handler is and when a delivery is acknowledged is :mod:`trishula.agent`'s affair.
+What is decided elsewhere: the order and repetition of sends in :mod:`trishula.messaging.outbox`, which node and when in
+:mod:`trishula.session.reconnect_policy`. What a handler is and when a delivery is acknowledged is
+:mod:`trishula.agent`'s affair.
 
 One turn, one call: ``send``, ``ack`` and ``nack`` only write down what is to be done; at the end of the reactor's turn
 everything of a kind goes out in one call. Batches are what makes durability cheap.
@@ -23,33 +24,33 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import msgspec
 
-from trishula import uris
-from trishula.asking import Asking
-from trishula.attachment import Attached, Attachment, Observer
-from trishula.awaiting import Pending, rejected, start
-from trishula.calls import Calls
-from trishula.deliveries import Delivery, Fetched
+from trishula.contract import uris
+from trishula.contract.addresses import BROADCAST, Address
+from trishula.contract.deliveries import Delivery, Fetched
+from trishula.contract.message import MailType
+from trishula.contract.texts import LINE_RULE, is_line, show_value
 from trishula.errors import (
     ArgumentInvalid,
     BusUnreachable,
     KeyUnknown,
     TrishulaError,
 )
-from trishula.heartbeat import Activity, Heartbeat
-from trishula.live import pack_arguments, packing
-from trishula.membership import Membership
-from trishula.message import MailType
-from trishula.names import BROADCAST, Address
-from trishula.outbox import Limits, Receipt
-from trishula.receiving import Receiving
+from trishula.messaging.acks import Settling
+from trishula.messaging.calls import Asking
+from trishula.messaging.live import pack_arguments, packing
+from trishula.messaging.outbox import Limits, Receipt
+from trishula.messaging.pending_calls import Calls
+from trishula.messaging.receiver import Receiving
+from trishula.messaging.sender import Done, Sending
+from trishula.runtime.pending import Pending, rejected, start
+from trishula.runtime.surroundings import Surroundings, Timer, real
+from trishula.runtime.waiting import ended_within, sleep, within
 from trishula.send_options import SendOptions
-from trishula.sending import Done, Sending
+from trishula.session.attachment import Attached, Attachment, Observer
+from trishula.session.heartbeat import Activity, Heartbeat
+from trishula.session.membership import Membership
+from trishula.session.transport import Connection, Ending, Endpoint, Link, LinkLost
 from trishula.settings import Settings
-from trishula.settling import Settling
-from trishula.surroundings import Surroundings, Timer, real
-from trishula.texts import LINE_RULE, is_line, show_value
-from trishula.transport import Connection, Ending, Endpoint, Link, LinkLost
-from trishula.waiting import ended_within, sleep, within
 
 __all__ = ["DEFAULT_HEARTBEAT_S", "DEFAULT_WINDOW", "Client"]
 
@@ -57,8 +58,8 @@ _log = logging.getLogger("trishula")
 
 if TYPE_CHECKING:
     # A script has no file, and doesn't load SQLite.
-    from trishula.agent_file import AgentFile, Saved
-    from trishula.begun import Begun
+    from trishula.messaging.agent_file import AgentFile, Saved
+    from trishula.session.begun import Begun
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ class Client:
         self._clock = around.clock
         if connection is None:
             # Late, because importing Autobahn takes a third of a second that "trishula --help" need not spend.
-            from trishula.connection import WampConnection
+            from trishula.session.connection import WampConnection
 
             connection = WampConnection(settings, around)
         self._settling = Settling(self._wake, lambda: self._member.has_session)
@@ -208,7 +209,7 @@ class Client:
         """Wait."""
         return sleep(self._clock, seconds)
 
-    # What the membership tells (trishula.attachment.User).
+    # What the membership tells (trishula.session.attachment.User).
 
     def member_ready(self) -> None:
         if self._member.attached is not None:
@@ -273,9 +274,9 @@ class Client:
         Messages of one reactor turn travel in one call. While no node is there the message waits, as long as it takes.
 
         Args:
-            to: an agent, one instance of it (``agni/7f3a``), or ``broadcast``.
-            type: COMMAND, STATUS, RESULT or ERROR.
-            payload: any JSON value (:mod:`trishula.payload` has the rule); it is read now, and what is changed in it
+            to: an agent, one instance of it (``agni/7f3a``), or ``broadcast``. type: COMMAND, STATUS, RESULT or ERROR.
+            payload: any JSON value (:mod:`trishula.contract.payload` has the rule); it is read now, and what is changed
+            in it
                 afterwards doesn't travel.
             id: chosen here if absent; sending again with the same id is safe, also from another process of this agent:
                 what is equal is a ``duplicate``, anything else is refused as :class:`~trishula.errors.IdReused`.
@@ -284,8 +285,9 @@ class Client:
                 and they see each other, else on one; the receipt says it. 1: don't wait for the second node. 2: only
                 with a second node; while there is none the message waits. After a receipt of fewer than two the
                 outbox keeps a message that was sent with this option, and offers it to the other node as well.
-            reply_to, procedure, subject, ttl_ms, deadline_at, traceparent: see :class:`trishula.message.Message`.
-            on_refused: told each time that a node refuses it for now; it waits, and is offered again.
+            reply_to, procedure, subject, ttl_ms, deadline_at, traceparent: see
+            :class:`trishula.contract.message.Message`. on_refused: told each time that a node refuses it for now; it
+            waits, and is offered again.
 
         Returns:
             the awaitable receipt. It raises the node's refusal as its typed error; what the client refuses itself
@@ -632,7 +634,8 @@ class Client:
         """Publish on our own topic of that name; live only, and resolved when the router has it.
 
         Raises:
-            PayloadNotJson, PayloadTooLarge: the arguments can't travel (:mod:`trishula.payload`, :mod:`.limits`).
+            PayloadNotJson, PayloadTooLarge: the arguments can't travel (:mod:`trishula.contract.payload`,
+            :mod:`.limits`).
         """
         topic = uris.topic_of(self.address.agent, topic_name)
         try:

@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from trishula.contract.addresses import AGENT_RULE, is_agent_name
+from trishula.contract.units import parse_duration_s
+from trishula.contract.uris import DEFAULT_PORT, WEBSOCKET_PATH
 from trishula.errors import TokenMissing, TrishulaError
 from trishula.homes import expanded, home_directory
-from trishula.names import AGENT_RULE, is_agent_name
 from trishula.token_file import owner_of, read_token
-from trishula.units import parse_duration_s
-from trishula.uris import DEFAULT_PORT, WEBSOCKET_PATH
 
 __all__ = ["DEFAULT_URL", "Settings", "SettingsInvalid", "load", "parse_urls"]
 

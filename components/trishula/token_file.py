@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from trishula.names import is_agent_name
+from trishula.contract.addresses import is_agent_name
 
 __all__ = ["CurrentToken", "owner_of", "read_token"]
 

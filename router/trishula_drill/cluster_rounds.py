@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from trishula.rejoin import HEALTHY_AFTER_S
+from trishula.session.reconnect_policy import HEALTHY_AFTER_S
 from trishula_drill.autopsy import autopsies
 from trishula_drill.cluster_faults import BUSIEST, LINK, NODES, cluster_schedule
 from trishula_drill.faults import Fault, Kind

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.exits import Exit
 from trishula.cli.state import State, json_option
+from trishula.exit_codes import Exit
 from trishula_drill.cluster_faults import CLUSTER_DRILLS
 from trishula_drill.faults import ALL, DRILLS
 

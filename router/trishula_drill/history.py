@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
-from trishula.message import DEFAULT_TTL_MS
+from trishula.contract.message import DEFAULT_TTL_MS
 
 __all__ = [
     "Delivered",

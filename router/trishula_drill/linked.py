@@ -12,9 +12,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from trishula import connect, uris
+from trishula import connect
+from trishula.contract import uris
 from trishula.errors import TrishulaError
-from trishula.throwaway import ToolFailed
+from trishula.tools.temporary_node import ToolFailed
 from trishula_drill.linked_configs import Member, linked_configs
 from trishula_drill.processes import NodeProcess
 from trishula_router.agents.file import AgentRecord, update_agents

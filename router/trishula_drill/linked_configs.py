@@ -15,7 +15,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.realm import LINK_ROLE
 from trishula_router.settings.crossbar_config import Json, listener_of, options_of
 

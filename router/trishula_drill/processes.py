@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 
-from trishula.agent_file import read_handled
-from trishula.throwaway import ToolFailed, command, surroundings_of, undisturbed
+from trishula.messaging.agent_file import read_handled
+from trishula.tools.temporary_node import ToolFailed, command, surroundings_of, undisturbed
 from trishula_drill.history import Ended, History
 from trishula_drill.worker import Progress, Task, agent_directory
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from trishula.bench import percentile
+from trishula.tools.bench import percentile
 from trishula_drill.checker import Verdict
 
 __all__ = ["Report"]

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from trishula.throwaway import ToolFailed
+from trishula.tools.temporary_node import ToolFailed
 from trishula_drill.ailing import ailing_worker_program
 from trishula_drill.ailing_disk import NoWayIn, sqlite_library
 from trishula_drill.autopsy import autopsy, size_of_store

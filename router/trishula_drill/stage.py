@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from trishula.throwaway import ToolFailed
+from trishula.tools.temporary_node import ToolFailed
 from trishula_drill.checker import check
 from trishula_drill.faults import Fault
 from trishula_drill.final import Final

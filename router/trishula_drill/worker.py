@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from trishula.backoff import Backoff
-from trishula.message import DEFAULT_TTL_MS
-from trishula.surroundings import use_monotonic_timers
+from trishula.contract.message import DEFAULT_TTL_MS
+from trishula.runtime.backoff import Backoff
+from trishula.runtime.surroundings import use_monotonic_timers
 from trishula_drill.dials import Dials, use_stepping_clock
 from trishula_drill.history import (
     Delivered,
@@ -39,13 +39,13 @@ from trishula_drill.history import (
 )
 
 if TYPE_CHECKING:
-    from trishula.awaiting import Pending
     from trishula.client import Client
-    from trishula.deliveries import Delivery
-    from trishula.message import Message
-    from trishula.outbox import Receipt
+    from trishula.contract.deliveries import Delivery
+    from trishula.contract.message import Message
+    from trishula.messaging.outbox import Receipt
+    from trishula.runtime.pending import Pending
+    from trishula.session.transport import Connection
     from trishula.settings import Settings
-    from trishula.transport import Connection
 
 __all__ = ["Progress", "Role", "Task", "agent_directory", "run"]
 
@@ -140,9 +140,9 @@ class Worker:
         return load(url=self.task.url, token=self.task.token, environ=failback)
 
     def connection(self) -> Connection:
-        from trishula.connection import WampConnection
-        from trishula.rejoin import DEFAULT_BACKOFF
-        from trishula.surroundings import real
+        from trishula.runtime.surroundings import real
+        from trishula.session.connection import WampConnection
+        from trishula.session.reconnect_policy import DEFAULT_BACKOFF
 
         return WampConnection(self.settings(), real(), backoff=_REJOIN if self.task.is_eager else DEFAULT_BACKOFF)
 
@@ -153,7 +153,7 @@ class Worker:
         sys.stdout.buffer.flush()
 
     def sleep(self, seconds: float) -> Pending[None]:
-        from trishula.awaiting import Pending
+        from trishula.runtime.pending import Pending
 
         pending: Pending[None] = Pending()
         self.reactor.callLater(seconds, pending.resolve, None)
@@ -244,7 +244,7 @@ class AgentReceiver(Worker):
 
     async def work(self) -> None:
         from trishula.agent import Agent
-        from trishula.deliveries import current_delivery
+        from trishula.contract.deliveries import current_delivery
 
         def handler(message: Message) -> None:
             delivery = current_delivery()

@@ -43,13 +43,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger, globalLogPublisher
 from twisted.web import server
 
-from trishula import uris
-from trishula.carrying import Road
+from trishula.contract import uris
+from trishula.contract.addresses import Address
+from trishula.contract.texts import show_value
 from trishula.distribution import version
 from trishula.errors import ArgumentInvalid, NodeFailed, NotAllowed, TrishulaError
-from trishula.names import Address
-from trishula.surroundings import use_monotonic_timers
-from trishula.texts import show_value
+from trishula.runtime.surroundings import use_monotonic_timers
+from trishula.session.carrying import Road
 from trishula_router.addresses import Proxies, address_in
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError

@@ -16,7 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from trishula import uris
+from trishula.contract import uris
+from trishula.contract.addresses import Address, is_agent_name, is_capability
 from trishula.errors import (
     NodeBusy,
     NodeStopping,
@@ -28,7 +29,6 @@ from trishula.errors import (
     TokenInvalid,
     TrishulaError,
 )
-from trishula.names import Address, is_agent_name, is_capability
 from trishula_router.addresses import address_in, one_of
 from trishula_router.agents.admission import Admission
 from trishula_router.agents.authenticator import Authenticator

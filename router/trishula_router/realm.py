@@ -6,7 +6,7 @@ nothing else: neither a mailbox nor a receipt, which are one node's answer to it
 
 from __future__ import annotations
 
-from trishula import uris
+from trishula.contract import uris
 
 __all__ = ["AGENT_ROLE", "LINK_ROLE", "NODE_ROLE", "OPERATOR_ROLE", "travels_as_procedure", "travels_as_topic"]
 

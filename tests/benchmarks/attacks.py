@@ -39,8 +39,8 @@ import psutil
 from tests.support.flood import burst, frame, keep
 from tests.support.node import ROOT, NodeProcess, environment
 from tests.support.raw import RawClient
-from trishula import uris
-from trishula.names import Address
+from trishula.contract import uris
+from trishula.contract.addresses import Address
 
 MIB = 1024 * 1024
 #: Each an agent with a token; the last one is an attacker's second name.

@@ -39,9 +39,9 @@ import psutil
 import trishula
 from tests.support.cluster import Cluster
 from tests.support.node import NodeProcess, environment
-from trishula import uris
-from trishula.bench import Plan, measure, percentile
+from trishula.contract import uris
 from trishula.errors import TrishulaError
+from trishula.tools.bench import Plan, measure, percentile
 
 FIRST, SECOND = "agni", "rushabdev"
 #: Of each kind of the light load, a second.
@@ -75,7 +75,7 @@ def load() -> None:
     from twisted.internet.task import LoopingCall
 
     from trishula.client import Client
-    from trishula.deliveries import Delivery
+    from trishula.contract.deliveries import Delivery
     from trishula.settings import load as load_settings
 
     reactor: Any = installed

@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 import trishula
-from trishula.throwaway import ThrowawayNode, surroundings_of, terminate
+from trishula.tools.temporary_node import ThrowawayNode, surroundings_of, terminate
 
 SAMPLE_EVERY_S = 0.1
 IDLE_S = 15.0
@@ -38,7 +38,7 @@ def take(expected: int) -> None:
     from twisted.internet.defer import Deferred
 
     from trishula.client import Client
-    from trishula.deliveries import Delivery
+    from trishula.contract.deliveries import Delivery
     from trishula.settings import load
 
     client, got = Client(load()), 0

@@ -68,8 +68,8 @@ class Crowd:
     def __init__(self, url: str, first: int, size: int, total: int, tokens: dict[str, str], reactor: Any) -> None:
         from tests.support.thin import ThinConnection
         from trishula.client import Client
+        from trishula.runtime.surroundings import real
         from trishula.settings import Settings
-        from trishula.surroundings import real
 
         self._reactor = reactor
         self._total = total
@@ -92,7 +92,7 @@ class Crowd:
             self.clients.append(client)
 
     async def start(self) -> None:
-        from trishula.awaiting import start
+        from trishula.runtime.pending import start
 
         for client in self.clients:
             start(client.start())
@@ -155,7 +155,7 @@ class Crowd:
 
 
 class _Watch:
-    """Hears of one client's joins and losses; see :class:`trishula.attachment.Observer`."""
+    """Hears of one client's joins and losses; see :class:`trishula.session.attachment.Observer`."""
 
     def __init__(self, crowd: Crowd, index: int) -> None:
         self._crowd = crowd

@@ -25,7 +25,7 @@ import psutil
 import trishula
 from tests.support.cluster import Cluster
 from tests.support.node import NodeProcess
-from trishula import uris
+from trishula.contract import uris
 
 FIRST, SECOND = "agni", "rushabdev"
 AT_A_TIME = 8

@@ -19,8 +19,8 @@ import json
 
 import psutil
 
-from trishula.bench import Plan, measure
-from trishula.throwaway import ThrowawayNode
+from trishula.tools.bench import Plan, measure
+from trishula.tools.temporary_node import ThrowawayNode
 
 #: What the first moments cost is not what the others do.
 _SKIPPED = 2
@@ -37,7 +37,7 @@ class Watch:
         if len(self._processes) == 1:
             # The bench starts the receiver first.
             children = sorted(psutil.Process().children(), key=lambda child: child.create_time())
-            workers = [child for child in children if "trishula.bench_worker" in child.cmdline()]
+            workers = [child for child in children if "trishula.tools.bench_worker" in child.cmdline()]
             self._processes.update(zip(("receiver", "sender"), workers, strict=True))
         if received:
             spent_s = {name: sum(process.cpu_times()[:2]) for name, process in self._processes.items()}

@@ -44,9 +44,9 @@ from pathlib import Path
 import psutil
 
 import trishula
-from trishula import uris
-from trishula.bench import Figures, Plan, measure
-from trishula.throwaway import ThrowawayNode, surroundings_of, terminate
+from trishula.contract import uris
+from trishula.tools.bench import Figures, Plan, measure
+from trishula.tools.temporary_node import ThrowawayNode, surroundings_of, terminate
 
 #: As a client's outbox does.
 BATCH = 128
@@ -66,7 +66,7 @@ def take(*, acks: bool) -> None:
     from twisted.internet.defer import Deferred
 
     from trishula.client import Client
-    from trishula.deliveries import Delivery
+    from trishula.contract.deliveries import Delivery
     from trishula.settings import load
 
     client = Client(load())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.node import environment
-from trishula.throwaway import ToolFailed
+from trishula.tools.temporary_node import ToolFailed
 from trishula_drill.dials import Dials
 from trishula_drill.rounds import run_drill
 

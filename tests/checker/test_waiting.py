@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from trishula.throwaway import ToolFailed
+from trishula.tools.temporary_node import ToolFailed
 from trishula_drill import stage
 from trishula_drill.report import Report
 from trishula_drill.stage import Stage

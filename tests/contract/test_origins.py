@@ -32,8 +32,8 @@ from tests.support.subjects import (
     state_of,
     told,
 )
+from trishula.contract.message import DEFAULT_TTL_MS
 from trishula.errors import StorageFull
-from trishula.message import DEFAULT_TTL_MS
 from trishula_router.store.facts import accepted_facts
 from trishula_router.store.interface import Accepted, Copied, MailboxSize, OpenSize, Return, State
 from trishula_router.store.journal import GENESIS, Kind, digest_of

@@ -19,12 +19,12 @@ import threading
 from typing import Any
 
 from trishula import Agent, current_delivery
-from trishula.agent_file import AgentFile
 from trishula.client import Client
-from trishula.message import Message
-from trishula.outbox import Batch
-from trishula.replies import Replies
-from trishula.sending import Sending
+from trishula.consumer.replies import Replies
+from trishula.contract.message import Message
+from trishula.messaging.agent_file import AgentFile
+from trishula.messaging.outbox import Batch
+from trishula.messaging.sender import Sending
 
 __all__ = ["POINTS"]
 
@@ -62,7 +62,7 @@ def note(what: str, message_id: str, attempt: int) -> None:
 
 
 def put_hooks() -> None:
-    """Around the steps of :mod:`trishula.dispatch`'s table."""
+    """Around the steps of :mod:`trishula.consumer.dispatcher`'s table."""
     commit, offer, replied = AgentFile.commit, Sending._offer, Replies._replied
     flush = Client._flush
 

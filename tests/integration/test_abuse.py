@@ -33,8 +33,8 @@ from tests.support.node import NodeProcess, is_alive
 from tests.support.plain import JoinRefused, Refused, TransportLost, handshake, join, send_text_frame
 from tests.support.reactor import on_reactor
 from tests.support.siege import ATTACKERS, Siege, abuse, check_error, error_of, example, in_thread, message, register
-from trishula import uris
-from trishula.payload import PAYLOAD_DEPTH_LIMIT
+from trishula.contract import uris
+from trishula.contract.payload import PAYLOAD_DEPTH_LIMIT
 from trishula_router.verbs.procedures import Procedures
 
 pytestmark = [

@@ -1,4 +1,5 @@
-"""An agent is killed (kill -9) at every step of the table in trishula.dispatch: no reply is lost, nothing runs twice
+"""An agent is killed (kill -9) at every step of the table in trishula.consumer.dispatcher: no reply is lost, nothing
+runs twice
 but what was not on record, and then the handler can see it."""
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from twisted.internet.defer import Deferred
 from tests.integration.crashing_agent import POINTS
 from tests.support.node import NodeProcess, environment
 from tests.support.reactor import on_reactor
-from trishula import uris
 from trishula.agent import Agent
-from trishula.awaiting import Pending
 from trishula.client import Client
-from trishula.deliveries import Delivery
+from trishula.contract import uris
+from trishula.contract.deliveries import Delivery
+from trishula.runtime.pending import Pending
+from trishula.runtime.surroundings import real
 from trishula.settings import Settings
-from trishula.surroundings import real
 
 pytestmark = pytest.mark.node
 

@@ -22,10 +22,11 @@ from twisted.internet.defer import Deferred
 from tests.support.certificates import make_certificate
 from tests.support.node import NodeProcess, environment
 from tests.support.reactor import on_reactor
-from trishula import uris
 from trishula.agent import Agent
 from trishula.client import Client
-from trishula.deliveries import Delivery, current_delivery
+from trishula.contract import uris
+from trishula.contract.deliveries import Delivery, current_delivery
+from trishula.contract.message import Message
 from trishula.errors import (
     ArgumentInvalid,
     BusUnreachable,
@@ -40,9 +41,8 @@ from trishula.errors import (
     TokenInvalid,
     TrishulaError,
 )
-from trishula.message import Message
+from trishula.runtime.surroundings import real
 from trishula.settings import Settings
-from trishula.surroundings import real
 
 pytestmark = pytest.mark.node
 
@@ -399,7 +399,7 @@ async def test_a_server_that_is_no_node(node: NodeProcess) -> None:
 async def test_a_server_that_says_nothing_is_left_for_the_next_one(
     node: NodeProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trishula.connection.ATTEMPT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("trishula.session.connection.ATTEMPT_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}/ws"
         client = Client(Settings((url, node.url), "dc", node.tokens["dc"]), instance="test")

@@ -13,7 +13,7 @@ import pytest
 from tests.support.node import NodeProcess, environment
 from tests.support.reactor import on_reactor
 from tests.support.sessions import session
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.store.sqlite.store import FILE_NAME
 
 pytestmark = pytest.mark.node

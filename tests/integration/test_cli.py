@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.node import NodeProcess, environment
-from trishula.cli.exits import Exit
+from trishula.exit_codes import Exit
 
 pytestmark = pytest.mark.node
 

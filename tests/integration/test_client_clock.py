@@ -14,7 +14,7 @@ BEGIN = """
 import time
 began_at, began_s = time.time(), time.monotonic()
 time.time = lambda: began_at - (time.monotonic() - began_s)
-import trishula, trishula.blocking
+import trishula, trishula.sync
 from twisted.internet import asyncioreactor
 asyncioreactor.install()
 from twisted.internet import reactor

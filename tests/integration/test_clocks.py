@@ -13,7 +13,7 @@ from tests.integration.test_cluster import all_in_step, at, until
 from tests.support.cluster import Cluster
 from tests.support.plain import PlainClient
 from tests.support.reactor import on_reactor
-from trishula import uris
+from trishula.contract import uris
 
 pytestmark = pytest.mark.node
 

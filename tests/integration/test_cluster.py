@@ -15,8 +15,8 @@ from tests.support.cluster import Cluster
 from tests.support.node import environment
 from tests.support.plain import PlainClient, join
 from tests.support.reactor import on_reactor
-from trishula import uris
-from trishula.names import Address
+from trishula.contract import uris
+from trishula.contract.addresses import Address
 
 pytestmark = pytest.mark.node
 

@@ -23,8 +23,8 @@ from twisted.python.failure import Failure
 from tests.support.node import NodeProcess
 from tests.support.plain import PlainClient, Refused, TransportLost, join
 from tests.support.reactor import on_reactor
-from trishula import uris
-from trishula.names import Address
+from trishula.contract import uris
+from trishula.contract.addresses import Address
 
 pytestmark = pytest.mark.node
 

@@ -16,7 +16,7 @@ import pytest
 from tests.support.crowd import Crowd
 from tests.support.node import NodeProcess
 from tests.support.raw import RawClient
-from trishula import uris
+from trishula.contract import uris
 
 pytestmark = pytest.mark.node
 

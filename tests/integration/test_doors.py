@@ -20,8 +20,8 @@ from tests.support.node import NodeProcess
 from tests.support.plain import PlainClient, Refused
 from tests.support.reactor import on_reactor
 from tests.support.sessions import session
-from trishula import uris
-from trishula.names import Address
+from trishula.contract import uris
+from trishula.contract.addresses import Address
 from trishula_router.agents.file import update_agents
 
 pytestmark = pytest.mark.node

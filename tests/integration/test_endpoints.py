@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.certificates import Issuer
 from tests.support.node import NodeProcess, environment
-from trishula.cli.exits import Exit
+from trishula.exit_codes import Exit
 from trishula_router.commands.supervisor import free_port
 from trishula_router.settings.check import read_config_file
 from trishula_router.settings.crossbar_config import options_of, render_config

@@ -26,13 +26,13 @@ from tests.support.cluster import Cluster
 from tests.support.node import NodeProcess
 from tests.support.reactor import on_reactor
 from trishula.agent import Agent
-from trishula.awaiting import Pending
 from trishula.client import Client
+from trishula.contract.message import Message
 from trishula.errors import ProcedureUnknown
-from trishula.message import Message
-from trishula.outbox import Receipt
+from trishula.messaging.outbox import Receipt
+from trishula.runtime.pending import Pending
+from trishula.runtime.surroundings import real
 from trishula.settings import Settings
-from trishula.surroundings import real
 from trishula_drill.faults import Kind
 from trishula_drill.proxy import Network, Toxic, free_port
 

@@ -17,7 +17,7 @@ from tests.support.disks import mounted, take_all
 from tests.support.node import NodeProcess
 from tests.support.plain import PlainClient, join
 from tests.support.reactor import on_reactor
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import StorageFailed, StorageFull
 
 pytestmark = pytest.mark.node

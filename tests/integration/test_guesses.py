@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.node import NodeProcess
 from tests.support.raw import RawClient
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import RateLimited, TokenInvalid
 
 pytestmark = pytest.mark.node

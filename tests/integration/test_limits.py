@@ -13,11 +13,11 @@ import pytest
 from tests.integration.test_agents import client_of, failure_of, running, until
 from tests.support.node import NodeProcess
 from tests.support.reactor import on_reactor
-from trishula import uris
 from trishula.agent import Agent
-from trishula.deliveries import Delivery
+from trishula.contract import uris
+from trishula.contract.deliveries import Delivery
+from trishula.contract.message import Message
 from trishula.errors import CallFailed, NotAllowed
-from trishula.message import Message
 
 pytestmark = pytest.mark.node
 

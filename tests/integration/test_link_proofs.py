@@ -30,7 +30,7 @@ from tests.support.peers import (
 )
 from tests.support.plain import join
 from tests.support.reactor import on_reactor
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.settings.check import read_config_file
 from trishula_router.settings.crossbar_config import listener_of, render_config
 from trishula_router.settings.node_key import read_public_key

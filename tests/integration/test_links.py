@@ -21,9 +21,9 @@ from twisted.internet.task import deferLater
 from tests.support.cluster import Cluster
 from tests.support.plain import JoinRefused, PlainClient, Refused, join
 from tests.support.reactor import on_reactor
-from trishula import uris
-from trishula.backoff import Backoff
+from trishula.contract import uris
 from trishula.errors import OutcomeUnknown
+from trishula.runtime.backoff import Backoff
 from trishula_drill.faults import Kind
 from trishula_drill.proxy import Network, Proxy, Toxic
 from trishula_router.upstream import link_client

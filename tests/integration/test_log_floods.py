@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.node import NodeProcess
 from tests.support.raw import RawClient
-from trishula import uris
+from trishula.contract import uris
 
 pytestmark = pytest.mark.node
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.support.node import NodeDied, NodeProcess, environment, is_alive
-from trishula.cli.exits import Exit
+from trishula.exit_codes import Exit
 from trishula_router.settings.check import read_config_file
 from trishula_router.settings.crossbar_config import options_of, render_config
 

@@ -13,12 +13,12 @@ import pytest
 from tests.integration.test_agents import client_of, settings, sleep
 from tests.support.node import NodeProcess
 from tests.support.reactor import on_reactor
-from trishula import uris
-from trishula.awaiting import Pending
 from trishula.client import Client
-from trishula.deliveries import Delivery
-from trishula.outbox import Limits
-from trishula.transport import Link
+from trishula.contract import uris
+from trishula.contract.deliveries import Delivery
+from trishula.messaging.outbox import Limits
+from trishula.runtime.pending import Pending
+from trishula.session.transport import Link
 
 pytestmark = pytest.mark.node
 

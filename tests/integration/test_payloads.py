@@ -15,16 +15,17 @@ from twisted.internet.defer import Deferred
 from tests.support.node import NodeProcess
 from tests.support.plain import join
 from tests.support.reactor import on_reactor
-from trishula import sending, uris
 from trishula.agent import Agent
-from trishula.agent_file import AgentFile
 from trishula.client import Client
-from trishula.deliveries import Delivery
+from trishula.contract import uris
+from trishula.contract.addresses import Address
+from trishula.contract.deliveries import Delivery
+from trishula.contract.limits import NodeLimits
 from trishula.errors import MessageSetAside, PayloadNotJson, PayloadTooLarge, TrishulaError
-from trishula.limits import NodeLimits
-from trishula.names import Address
+from trishula.messaging import sender
+from trishula.messaging.agent_file import AgentFile
+from trishula.runtime.surroundings import real
 from trishula.settings import Settings
-from trishula.surroundings import real
 
 pytestmark = pytest.mark.node
 
@@ -224,13 +225,13 @@ async def test_a_file_that_an_earlier_release_poisoned_is_cured_by_a_start(
 async def test_what_slips_through_all_the_same_is_found_and_the_others_go_on(
     node: NodeProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checked = sending._encoded
+    checked = sender._encoded
 
     def unchecked(wire: dict[str, Any], limits: NodeLimits, path: str) -> bytes:
         # A fault of ours: the encoder lets it pass.
         return msgspec.msgpack.encode(wire) if wire["id"] == "poison" else checked(wire, limits, path)
 
-    monkeypatch.setattr(sending, "_encoded", unchecked)
+    monkeypatch.setattr(sender, "_encoded", unchecked)
     agni = reporter("agni", state=tmp_path)
     async with client_of(node) as (dc, got):
         async with running(node, agni):

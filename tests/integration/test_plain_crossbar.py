@@ -14,7 +14,7 @@ import pytest
 from tests.support.node import ROOT, NodeDied, NodeProcess, environment
 from tests.support.plain import PROBE, join
 from tests.support.reactor import on_reactor
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.commands.supervisor import free_port, upgrades
 from trishula_router.settings.check import read_config_file
 from trishula_router.settings.crossbar_config import address_of, options_of, render_config

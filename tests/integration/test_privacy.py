@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.node import NodeProcess, environment
 from tests.support.raw import RawClient
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.store.sqlite.store import FILE_NAME
 
 pytestmark = pytest.mark.node

@@ -16,7 +16,7 @@ import pytest
 from tests.support.crowd import Crowd
 from tests.support.node import NodeProcess
 from tests.support.raw import RawClient
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.commands.supervisor import free_port
 
 pytestmark = pytest.mark.node

@@ -13,7 +13,7 @@ import pytest
 from tests.support.flood import answers_to, burst, frame, keep
 from tests.support.node import NodeProcess
 from tests.support.sessions import raw_session as session
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.agents.file import update_agents
 
 pytestmark = pytest.mark.node

@@ -13,8 +13,8 @@ from twisted.internet.threads import deferToThread
 from tests.support.node import NodeProcess
 from tests.support.plain import JoinRefused, join
 from tests.support.reactor import on_reactor
-from trishula import uris
 from trishula.client import Client
+from trishula.contract import uris
 from trishula.errors import TokenInvalid, TrishulaError
 from trishula.settings import load
 from trishula_router.agents.file import update_agents

@@ -25,16 +25,16 @@ from twisted.internet.defer import Deferred
 from tests.support.certificates import make_certificate
 from tests.support.node import NodeProcess
 from tests.support.reactor import on_reactor
-from trishula import uris
 from trishula.agent import Agent
 from trishula.agents import agni, dc, rushabdev
 from trishula.agents.agni import check_certificate, check_service
 from trishula.agents.host_report import host_report
 from trishula.agents.rushabdev import DEFAULT_CHECKS, Check, load_checks, run_check
 from trishula.agents.targets import Targets, load_targets
-from trishula.awaiting import run_handler
 from trishula.client import Client
+from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, TrishulaError
+from trishula.runtime.pending import run_handler
 from trishula.settings import Settings, SettingsInvalid
 
 # -- the host ----------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from tests.support.node import NodeProcess, is_alive
 from tests.support.plain import JoinRefused, Refused, handshake, join, send_text_frame
 from tests.support.reactor import on_reactor
 from tests.support.sessions import session
-from trishula import uris
-from trishula.names import Address
+from trishula.contract import uris
+from trishula.contract.addresses import Address
 
 pytestmark = pytest.mark.node
 

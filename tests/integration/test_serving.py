@@ -21,10 +21,10 @@ from tests.support.cluster import Cluster
 from tests.support.node import NodeProcess, environment
 from tests.support.plain import PlainClient, Refused, join
 from tests.support.reactor import on_reactor
-from trishula import uris
 from trishula.client import Client
-from trishula.deliveries import Delivery
-from trishula.names import Address
+from trishula.contract import uris
+from trishula.contract.addresses import Address
+from trishula.contract.deliveries import Delivery
 from trishula.settings import Settings
 
 pytestmark = pytest.mark.node

@@ -16,9 +16,9 @@ from tests.support.cluster import Cluster
 from tests.support.node import NodeProcess
 from tests.support.reactor import on_reactor
 from trishula.agent import Agent
-from trishula.message import Message
+from trishula.contract.message import Message
+from trishula.runtime.surroundings import real
 from trishula.settings import Settings
-from trishula.surroundings import real
 from trishula_drill.faults import Kind
 from trishula_drill.proxy import Network, Proxy, Toxic
 

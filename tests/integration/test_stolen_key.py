@@ -30,7 +30,7 @@ from tests.support.peers import (
 from tests.support.plain import PlainClient, join
 from tests.support.reactor import on_reactor
 from tests.support.siege import in_thread
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.settings.node_key import read_public_key
 
 pytestmark = pytest.mark.node

@@ -16,7 +16,7 @@ from tests.support.cluster import Cluster
 from tests.support.node import NodeProcess
 from tests.support.raw import RawClient
 from tests.support.sessions import raw_session as session
-from trishula import uris
+from trishula.contract import uris
 
 pytestmark = pytest.mark.node
 
@@ -97,7 +97,7 @@ def test_bytes_that_lead_nowhere_win_no_time(node: NodeProcess) -> None:
 
 
 def test_a_client_that_watches_the_node_may_stay_while_it_pings(node: NodeProcess) -> None:
-    # What our clients do beside a session on another node; see trishula.failback.
+    # What our clients do beside a session on another node; see trishula.session.failback_policy.
     with RawClient(node.url) as client:
         client.open()
         began_s = time.monotonic()

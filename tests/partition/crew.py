@@ -28,7 +28,7 @@ from typing import Any
 from tests.support.cluster import Cluster
 from tests.support.namespaces import Hosts
 from tests.support.node import environment
-from trishula import uris
+from trishula.contract import uris
 from trishula_drill.autopsy import autopsies
 from trishula_drill.checker import check
 from trishula_drill.history import Event, History, Receipted, Sent, read_all

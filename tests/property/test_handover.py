@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tests.support.nodes import Rig
 from tests.support.pair import Nodes
 from tests.support.stores import result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.mail.shares import Sum
 from trishula_router.store.interface import Store
 from trishula_router.store.memory import MemoryStore

@@ -31,9 +31,9 @@ from twisted.python.failure import Failure
 
 from tests.support.nodes import LIMITS, POLICY, Outlet, Rig
 from tests.support.stores import HeldStore, ReactorQueue, open_sqlite, result_of
-from trishula import uris
+from trishula.contract import uris
+from trishula.contract.addresses import Address, is_capability, is_nodes_own
 from trishula.errors import MailboxBusy, MessageUnknown, TakenOver
-from trishula.names import Address, is_capability, is_nodes_own
 from trishula_router.agents import takeovers as takeovers_module
 from trishula_router.mail import mailroom as mailroom_module
 from trishula_router.mail.mailbox import Mailbox

@@ -27,11 +27,11 @@ from twisted.python.failure import Failure
 
 from tests.support.nodes import LIMITS, POLICY, Rig
 from tests.support.stores import HeldStore
-from trishula import uris
-from trishula.backoff import Backoff
+from trishula.contract import uris
 from trishula.errors import NodeFailed, StorageFailed, StorageFull, TrishulaError
-from trishula.outbox import Batch, Entry, Outbox, Receipt
-from trishula.outbox import Limits as OutboxLimits
+from trishula.messaging.outbox import Batch, Entry, Outbox, Receipt
+from trishula.messaging.outbox import Limits as OutboxLimits
+from trishula.runtime.backoff import Backoff
 from trishula_router.store.memory import MemoryStore
 
 #: Each way; together less than the silence after which the pings end a session.

@@ -17,10 +17,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from trishula.backoff import Backoff
 from trishula.errors import MailboxFull, MessageSetAside
-from trishula.outbox import Batch, Entry, Limits, Outbox, Receipt
-from trishula.transport import Ending
+from trishula.messaging.outbox import Batch, Entry, Limits, Outbox, Receipt
+from trishula.runtime.backoff import Backoff
+from trishula.session.transport import Ending
 
 DROPPED = Ending("it closed the connection", is_told=False)
 TOLD = Ending("WAMP Protocol Error", is_told=True)

@@ -9,11 +9,11 @@ from twisted.internet.defer import Deferred
 
 from tests.simulation.world import SimConnection, World, settings
 from trishula.agent import Agent
-from trishula.awaiting import Pending, start
 from trishula.client import Client
+from trishula.contract.message import DEFAULT_TTL_MS, Message
 from trishula.errors import TrishulaError
-from trishula.message import DEFAULT_TTL_MS, Message
-from trishula.outbox import Limits, Receipt
+from trishula.messaging.outbox import Limits, Receipt
+from trishula.runtime.pending import Pending, start
 from trishula_drill.history import Delivered, Event, FetchedEmpty, Handled, Receipted, Refused, Sent, digest_of
 
 __all__ = ["Fetcher", "Handling", "Sender"]
@@ -74,7 +74,7 @@ class Sender:
             self._world.later(0.0, 1.0, self._cancel, message_id)
 
     def _cancel(self, message_id: str) -> None:
-        from trishula.uris import MAILBOX_CANCEL
+        from trishula.contract.uris import MAILBOX_CANCEL
 
         self.client.request(MAILBOX_CANCEL, [message_id]).when_done(lambda pending: pending.error)
 

@@ -25,14 +25,14 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tests.support.stores import HeldStore, result_of
-from trishula import uris
-from trishula.awaiting import Pending
-from trishula.backoff import Backoff
+from trishula.contract import uris
+from trishula.contract.addresses import Address
 from trishula.errors import BusUnreachable, TrishulaError
-from trishula.names import Address
+from trishula.runtime.backoff import Backoff
+from trishula.runtime.pending import Pending
+from trishula.runtime.surroundings import Surroundings
+from trishula.session.transport import AnswerLate, Connection, Ending, Endpoint, Link, LinkLost, Listener, unpacked
 from trishula.settings import Settings
-from trishula.surroundings import Surroundings
-from trishula.transport import AnswerLate, Connection, Ending, Endpoint, Link, LinkLost, Listener, unpacked
 from trishula_router.agents.callers import Caller
 from trishula_router.agents.principals import Principals
 from trishula_router.mail.settlement import News
@@ -297,7 +297,8 @@ class _NodeClock:
 
 @dataclass(eq=False)
 class SimLink:
-    """One session; plays :class:`trishula.transport.Link` for the client, and the router's part for the node."""
+    """One session; plays :class:`trishula.session.transport.Link` for the client, and the router's part for the
+    node."""
 
     world: World
     owner: SimConnection
@@ -452,7 +453,7 @@ class SimLink:
 
 
 class SimConnection:
-    """Joins again and again; plays :class:`trishula.transport.Connection`."""
+    """Joins again and again; plays :class:`trishula.session.transport.Connection`."""
 
     def __init__(self, world: World, agent: str) -> None:
         self.agent = agent

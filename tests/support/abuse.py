@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.support.contract import LONG_WAIT_S, PROCEDURES, WAIT, Field, Param, Procedure
-from trishula import uris
+from trishula.contract import uris
 
 __all__ = ["SERIALIZED_DEPTH", "Call", "calls", "calls_with", "garbage", "nested"]
 

@@ -32,9 +32,9 @@ from tests.support.rules import (
     or_none,
     text,
 )
-from trishula import uris
-from trishula.message import MESSAGE_TYPES
-from trishula.names import is_agent_name
+from trishula.contract import uris
+from trishula.contract.addresses import is_agent_name
+from trishula.contract.message import MESSAGE_TYPES
 
 __all__ = ["LONG_WAIT_S", "PROCEDURES", "WAIT", "Field", "Param", "Procedure"]
 

@@ -1,6 +1,6 @@
 """A bus for tests of the command line: it answers from what the test gave it, and writes down what it was asked.
 
-It has the verbs of :class:`trishula.blocking.Bus` that the commands use; ``test_fakebus.py`` holds their signatures
+It has the verbs of :class:`trishula.sync.Bus` that the commands use; ``test_fakebus.py`` holds their signatures
 against the real ones.
 """
 
@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Unpack
 
-from trishula.deliveries import Fetched
+from trishula.contract.addresses import Address
+from trishula.contract.deliveries import Fetched
+from trishula.contract.message import MailType
 from trishula.errors import TrishulaError
-from trishula.message import MailType
-from trishula.names import Address
-from trishula.outbox import Receipt
+from trishula.messaging.outbox import Receipt
 from trishula.send_options import SendOptions
 
 __all__ = ["FakeBus"]

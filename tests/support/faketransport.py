@@ -1,4 +1,5 @@
-"""A connection that the test drives: it plays :class:`trishula.transport.Connection` and records what it is asked.
+"""A connection that the test drives: it plays :class:`trishula.session.transport.Connection` and records what it is
+asked.
 
 What every session needs (attach, ack, heartbeats, topics) is answered at once; sends are answered as a node does unless
 the test holds them back (``link.holding``) to answer them itself.
@@ -12,12 +13,12 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from trishula import uris
-from trishula.awaiting import Pending, resolved
+from trishula.contract import uris
 from trishula.errors import BusUnreachable, TrishulaError
+from trishula.runtime.pending import Pending, resolved
+from trishula.runtime.surroundings import Surroundings
+from trishula.session.transport import Connection, Ending, Endpoint, Link, LinkLost, Listener, unpacked
 from trishula.settings import Settings
-from trishula.surroundings import Surroundings
-from trishula.transport import Connection, Ending, Endpoint, Link, LinkLost, Listener, unpacked
 
 __all__ = ["NOW_MS", "PROCESS", "Asked", "FakeConnection", "FakeLink", "settings", "surroundings"]
 

@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.support.stores import result_of
-from trishula import uris
-from trishula.backoff import Backoff
-from trishula.names import Address
+from trishula.contract import uris
+from trishula.contract.addresses import Address
+from trishula.runtime.backoff import Backoff
 from trishula_router.agents.callers import Caller
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.principals import Principals

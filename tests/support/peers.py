@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.upstream.link_proofs import CONNECTOR, Ends, channel_between
 
 __all__ = [

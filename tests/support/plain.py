@@ -22,7 +22,7 @@ from autobahn.wamp.types import CallOptions, ComponentConfig, PublishOptions, Re
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
-from trishula import uris
+from trishula.contract import uris
 
 __all__ = [
     "PROBE",

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from trishula.uris import REALM
+from trishula.contract.uris import REALM
 
 __all__ = ["RawClient"]
 

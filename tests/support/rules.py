@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-from trishula.payload import PAYLOAD_DEPTH_LIMIT
+from trishula.contract.payload import PAYLOAD_DEPTH_LIMIT
 
 __all__ = [
     "AGENTS",

@@ -17,9 +17,9 @@ from tests.support.abuse import Call
 from tests.support.node import NodeProcess
 from tests.support.plain import PlainClient, Refused, join
 from tests.support.rules import AGENTS
-from trishula import uris
+from trishula.contract import uris
+from trishula.contract.addresses import Address
 from trishula.errors import wire_errors
-from trishula.names import Address
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.tokens import TokenRecord, digest_of, new_token
 

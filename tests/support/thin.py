@@ -1,9 +1,9 @@
 """A thin connection: WebSocket and MessagePack by hand, so that many hundred clients cost one process little.
 
-:class:`ThinConnection` takes the place of :class:`trishula.connection.WampConnection` under a real client: which node
-is tried when, what is set up after a join, beats and sends are those of :mod:`trishula`; only Autobahn is left out. It
-does as much of the protocols as a client of ours uses: no fragments (a node's messages here are small), no calls to
-the client, no progressive results.
+:class:`ThinConnection` takes the place of :class:`trishula.session.connection.WampConnection` under a real client:
+which node is tried when, what is set up after a join, beats and sends are those of :mod:`trishula`; only Autobahn is
+left out. It does as much of the protocols as a client of ours uses: no fragments (a node's messages here are small), no
+calls to the client, no progressive results.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from trishula.awaiting import Pending, rejected
-from trishula.connection import ATTEMPT_TIMEOUT_S, PATIENCE_S, QUIET_S
+from trishula.contract.uris import REALM
 from trishula.errors import BusUnreachable, RemoteError, TrishulaError, from_wire, retry_after_in
-from trishula.joining import Attempt, Joining
-from trishula.pulse import Pulse, Verdict
+from trishula.runtime.pending import Pending, rejected
+from trishula.runtime.surroundings import Surroundings, Timer
+from trishula.session.connection import ATTEMPT_TIMEOUT_S, PATIENCE_S, QUIET_S
+from trishula.session.joining import Attempt, Joining
+from trishula.session.pulse import Pulse, Verdict
+from trishula.session.transport import AnswerLate, Ending, Endpoint, LinkLost
 from trishula.settings import Settings
-from trishula.surroundings import Surroundings, Timer
-from trishula.transport import AnswerLate, Ending, Endpoint, LinkLost
-from trishula.uris import REALM
 
 __all__ = ["ThinConnection"]
 

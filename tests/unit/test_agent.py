@@ -12,10 +12,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.support.faketransport import PROCESS, FakeConnection, FakeLink, settings, surroundings
-from trishula import uris
 from trishula.agent import Agent
-from trishula.awaiting import Pending, start
-from trishula.deliveries import current_delivery
+from trishula.consumer.replies import reply_id
+from trishula.contract import uris
+from trishula.contract.deliveries import current_delivery
+from trishula.contract.message import Message
 from trishula.errors import (
     ArgumentInvalid,
     IdReused,
@@ -28,9 +29,8 @@ from trishula.errors import (
     TakenOver,
     TrishulaError,
 )
-from trishula.message import Message
-from trishula.replies import reply_id
-from trishula.transport import unpacked
+from trishula.runtime.pending import Pending, start
+from trishula.session.transport import unpacked
 
 INBOX = "trishula.agent.agni.inbox"
 

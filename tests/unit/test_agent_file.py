@@ -15,9 +15,9 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.faketransport import surroundings
-from trishula.agent_file import SCHEMA_DIRECTORY, SYNC_AFTER_S, AgentFile, read_handled
-from trishula.awaiting import start
 from trishula.errors import StateBusy, StateUnusable
+from trishula.messaging.agent_file import SCHEMA_DIRECTORY, SYNC_AFTER_S, AgentFile, read_handled
+from trishula.runtime.pending import start
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_sync_reaches_the_disk_on_macos_too(file: AgentFile, monkeypatch: pyte
 
 
 def test_without_locks_the_file_is_refused_in_a_sentence(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trishula.agent_file.fcntl", None)
+    monkeypatch.setattr("trishula.messaging.agent_file.fcntl", None)
     with pytest.raises(OSError) as caught:
         AgentFile.open(directory, surroundings(Clock()))
     assert caught.value.strerror == "this system can't lock a file for one process, as an agent's file must be"
@@ -168,8 +168,8 @@ def test_one_process_at_a_time(file: AgentFile, directory: Path, clock: Clock) -
 def die_with(directory: Path, changes: str) -> None:
     """A process makes changes and is killed."""
     program = (
-        "import os, signal, sys; from pathlib import Path; from trishula.agent_file import AgentFile\n"
-        "from trishula.surroundings import Surroundings\n"
+        "import os, signal, sys; from pathlib import Path; from trishula.messaging.agent_file import AgentFile\n"
+        "from trishula.runtime.surroundings import Surroundings\n"
         "file = AgentFile.open(Path(sys.argv[1]), Surroundings(None, int, float, str))\n"
         "file._clock = type('Never', (), {'callLater': lambda *_: None})()\n"
         f"{changes}; os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.nodes import START_MS, Rig
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import MessageUnknown
 from trishula_router.store.memory import MemoryStore
 

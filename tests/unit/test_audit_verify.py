@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.store.interface import Verdict
 from trishula_router.store.journal import Damage
 from trishula_router.store.memory import MemoryStore

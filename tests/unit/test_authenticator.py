@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import NotAllowed, TokenInvalid, TokenMissing, TrishulaError
 from trishula_router.agents.authenticator import Authenticator
 from trishula_router.agents.file import AgentRecord, update_agents

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from trishula import errors, uris
-from trishula.names import Address
+from trishula import errors
+from trishula.contract import uris
+from trishula.contract.addresses import Address
 from trishula_router.agents.authorizer import ACTIONS, Authorizer, Denial
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.principals import Principals

@@ -13,7 +13,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.python.failure import Failure
 
-from trishula.awaiting import Pending, of_deferred, rejected, resolved, run_handler, start
+from trishula.runtime.pending import Pending, of_deferred, rejected, resolved, run_handler, start
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trishula.backoff import Backoff
+from trishula.runtime.backoff import Backoff
 
 RECONNECT = Backoff(first_s=0.1, factor=2.0, cap_s=5.0, jitter=0.2)
 

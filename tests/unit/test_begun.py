@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trishula.begun import Begun
+from trishula.session.begun import Begun
 
 
 def opened(directory: Path, run: str) -> Begun:

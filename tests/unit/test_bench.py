@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trishula.awaiting import Pending, resolved
-from trishula.bench import describe_durability, evaluate, percentile
-from trishula.bench_worker import KINDS, Receiver, Result, Task
-from trishula.deliveries import Delivery
-from trishula.message import parse
+from trishula.contract.deliveries import Delivery
+from trishula.contract.message import parse
+from trishula.runtime.pending import Pending, resolved
+from trishula.tools.bench import describe_durability, evaluate, percentile
+from trishula.tools.bench_worker import KINDS, Receiver, Result, Task
 
 MS = 1_000_000
 

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
 from tests.support.stores import HeldStore
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import MessageUnknown
 from trishula_router.agents.file import AgentRecord
 from trishula_router.mail import mailroom as mailroom_module

@@ -19,14 +19,15 @@ import msgspec
 import pytest
 
 from tests.support.fakebus import FakeBus
-from trishula import agent, errors, uris
-from trishula.cli.exits import Exit, exit_for
+from trishula import agent, errors
 from trishula.cli.main import OWN_COMMANDS, cli, run
 from trishula.cli.state import State, local_time, plain
-from trishula.deliveries import Delivery, Fetched
-from trishula.message import Message
+from trishula.contract import uris
+from trishula.contract.deliveries import Delivery, Fetched
+from trishula.contract.message import Message
+from trishula.exit_codes import Exit, exit_for
 from trishula.settings import SettingsInvalid
-from trishula.throwaway import ToolFailed
+from trishula.tools.temporary_node import ToolFailed
 
 
 @pytest.fixture

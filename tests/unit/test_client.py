@@ -19,10 +19,9 @@ from tests.support.faketransport import (
     settings,
     surroundings,
 )
-from trishula import uris
-from trishula.awaiting import Pending, resolved, start
 from trishula.client import Client
-from trishula.deliveries import Delivery
+from trishula.contract import uris
+from trishula.contract.deliveries import Delivery
 from trishula.errors import (
     AgentUnknown,
     ArgumentInvalid,
@@ -48,8 +47,9 @@ from trishula.errors import (
     TokenInvalid,
     TrishulaError,
 )
-from trishula.surroundings import real
-from trishula.transport import AnswerLate, LinkLost, unpacked
+from trishula.runtime.pending import Pending, resolved, start
+from trishula.runtime.surroundings import real
+from trishula.session.transport import AnswerLate, LinkLost, unpacked
 
 INBOX = "trishula.agent.dc.inbox.7f3a"
 

@@ -10,8 +10,8 @@ from twisted.internet.base import DelayedCall, ReactorBase
 from twisted.internet.task import Clock
 
 from tests.support.nodes import START_MS, Rig
-from trishula.steady_clock import BELIEVED_AFTER_MS, STEP_MS, SteadyClock
-from trishula.surroundings import use_monotonic_timers
+from trishula.runtime.clock import BELIEVED_AFTER_MS, STEP_MS, SteadyClock
+from trishula.runtime.surroundings import use_monotonic_timers
 from trishula_router.store.memory import MemoryStore
 
 HOUR_MS = 3_600_000

@@ -9,8 +9,7 @@ from autobahn.wamp.message import Call
 from autobahn.wamp.serializer import MsgPackSerializer
 from autobahn.websocket.protocol import WebSocketProtocol
 
-from trishula import uris
-from trishula.connection import _error_of_leaving, _from_application_error, _Protocol
+from trishula.contract import uris
 from trishula.errors import (
     BusUnreachable,
     CallFailed,
@@ -20,6 +19,7 @@ from trishula.errors import (
     ProcedureUnknown,
     RecipientUnknown,
 )
+from trishula.session.connection import _error_of_leaving, _from_application_error, _Protocol
 
 RPC = uris.procedure_of("agni", "host_report")
 

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import POLICY, START_MS, Rig
 from tests.support.stores import HeldStore, result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, KeyUnknown, MessageUnknown, StorageFailed, TrishulaError
 from trishula_router.agents.file import update_agents
 from trishula_router.store.memory import MemoryStore

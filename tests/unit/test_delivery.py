@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from tests.conftest import LoggedErrors
 from tests.support.nodes import POLICY, Rig
 from tests.support.stores import HeldStore, result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import MailboxBusy, MessageUnknown, StorageFailed, StorageFull, TakenOver
 from trishula_router.agents.takeovers import Takeovers
 from trishula_router.mail import delivery as delivery_module

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from tests.support.nodes import Rig
 from tests.support.pair import Nodes
 from tests.support.stores import HeldStore, result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, StorageFull
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.store.interface import State

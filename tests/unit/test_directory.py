@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.nodes import START_MS, Rig
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import ArgumentInvalid
 from trishula_router.agents import directory
 from trishula_router.agents.presence import Known, presence_of

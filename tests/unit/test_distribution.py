@@ -13,7 +13,7 @@ import pytest
 from tests.support.node import environment
 from tests.unit.test_structure import EVERYWHERE, ROOT, setup_cfg
 from trishula import distribution
-from trishula.cli.exits import Exit
+from trishula.exit_codes import Exit
 
 #: Where commands that install us are written down.
 PLACES = ["README.rst", "deploy/runbooks.rst", "deploy/lock/README.txt", "Makefile", *EVERYWHERE]

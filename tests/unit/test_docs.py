@@ -10,9 +10,9 @@ import click
 import docutils.core
 import pytest
 
-from trishula.cli.exits import Exit
 from trishula.cli.main import cli
 from trishula.errors import TrishulaError, wire_errors
+from trishula.exit_codes import Exit
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, MessageUnknown
 from trishula_router.mail.delivery_token import read_token, token_of
 from trishula_router.store.memory import MemoryStore

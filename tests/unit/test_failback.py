@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trishula.failback import LONGEST_WAIT_S, STEADY_AFTER_S, Failback
+from trishula.session.failback_policy import LONGEST_WAIT_S, STEADY_AFTER_S, Failback
 
 
 def policy(after_s: float | None = 30.0) -> Failback:

@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from tests.support.fakebus import FakeBus
-from trishula.blocking import Bus
+from trishula.sync import Bus
 
 VERBS = ["send", "call_with", "rpc_with", "cancel", "request", "fetch", "ack", "subscribe"]
 

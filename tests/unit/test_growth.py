@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from tests.support.nodes import POLICY, Rig
 from tests.support.pair import Nodes
 from tests.support.stores import result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.node import Node
 from trishula_router.store.memory import MemoryStore
 

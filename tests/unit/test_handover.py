@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.pair import Nodes
 from tests.support.stores import HeldStore, result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.mail.delivery_token import token_of
 from trishula_router.mail.handover import RETRY_MS

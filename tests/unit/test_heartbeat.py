@@ -8,9 +8,9 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.faketransport import NOW_MS, FakeConnection, FakeLink
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, KeyUnknown, StorageFailed
-from trishula.heartbeat import Activity, ClockOffset, Exchange, Heartbeat
+from trishula.session.heartbeat import Activity, ClockOffset, Exchange, Heartbeat
 
 
 def test_an_exchange_tells_offset_and_round_trip() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trishula.inbox import Inbox, Verdict, content_of
-from trishula.message import Message
+from trishula.contract.message import Message
+from trishula.messaging.deduplication import Inbox, Verdict, content_of
 
 
 def test_a_new_message_runs_and_its_token_is_acknowledged() -> None:

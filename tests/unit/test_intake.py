@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from tests.conftest import LoggedErrors
 from tests.support.nodes import LIMITS, START_MS, Rig
 from tests.support.stores import HeldStore, result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.settings.limits import Limits

@@ -10,9 +10,9 @@ from twisted.internet.task import Clock
 
 from tests.support.faketransport import FakeConnection, FakeLink, surroundings
 from trishula.errors import BusUnreachable, TakenOver, TokenInvalid, TrishulaError
-from trishula.joining import Attempt, Joining
-from trishula.rejoin import HEAD_START_S
-from trishula.transport import Connection, Link
+from trishula.session.joining import Attempt, Joining
+from trishula.session.reconnect_policy import HEAD_START_S
+from trishula.session.transport import Connection, Link
 
 GONE = BusUnreachable("gone")
 

@@ -13,11 +13,11 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.faketransport import NOW_MS, FakeConnection, FakeLink, settings, surroundings
-from trishula import uris
 from trishula.agent import Agent
-from trishula.agent_file import AgentFile
-from trishula.awaiting import Pending, start
-from trishula.deliveries import current_delivery
+from trishula.consumer.agent_state import directory_of
+from trishula.contract import uris
+from trishula.contract.deliveries import current_delivery
+from trishula.contract.message import Message
 from trishula.errors import (
     BusUnreachable,
     KeyUnknown,
@@ -28,8 +28,8 @@ from trishula.errors import (
     StateUnusable,
     TakenOver,
 )
-from trishula.keeping import directory_of
-from trishula.message import Message
+from trishula.messaging.agent_file import AgentFile
+from trishula.runtime.pending import Pending, start
 from trishula.settings import Settings
 
 INBOX = "trishula.agent.agni.inbox"
@@ -535,7 +535,7 @@ def test_where_nothing_can_be_locked_an_agent_does_without_a_file(
     caplog: pytest.LogCaptureFixture,
     is_named: bool,
 ) -> None:
-    monkeypatch.setattr("trishula.agent_file.fcntl", None)
+    monkeypatch.setattr("trishula.messaging.agent_file.fcntl", None)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("TRISHULA_AGENT_STATE")
     life = live(tmp_path / "named" if is_named else None)

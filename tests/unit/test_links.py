@@ -21,7 +21,7 @@ from crossbar.worker import rlink  # noqa: E402
 from twisted.internet.defer import Deferred, fail, succeed  # noqa: E402
 from twisted.internet.task import Clock  # noqa: E402
 
-from trishula import uris  # noqa: E402
+from trishula.contract import uris  # noqa: E402
 from trishula_router.realm import travels_as_procedure, travels_as_topic  # noqa: E402
 from trishula_router.upstream import link_client  # noqa: E402
 from trishula_router.upstream.link_keys import _fault_of as fault_of  # noqa: E402

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from trishula.contract.message import MESSAGE_TYPES, RULES, Message, parse
+from trishula.contract.payload import pack
 from trishula.errors import KeyUnknown, MessageInvalid, PayloadNotJson, PayloadTooLarge, TrishulaError
-from trishula.message import MESSAGE_TYPES, RULES, Message, parse
-from trishula.payload import pack
 
 ID_RULE = "1 to 128 of A-Z, a-z, 0-9, '_', '.', ':' and '-', not starting with '.'"
 LINE_RULE = "a string of 1 to 256 characters, one line without control characters"

@@ -14,10 +14,10 @@ from tests.support.faketransport import FakeLink
 from tests.unit.test_agent import Setup as AgentSetup
 from tests.unit.test_agent import acked
 from tests.unit.test_client import INBOX, Setup
-from trishula import uris
-from trishula.awaiting import start
+from trishula.contract import uris
+from trishula.contract.message import Message
 from trishula.errors import NotAllowed, StorageFailed, TrishulaError
-from trishula.message import Message
+from trishula.runtime.pending import start
 
 ONE, TWO = "ws://one/ws", "ws://two/ws"
 

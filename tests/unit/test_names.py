@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trishula.names import AGENT_RULE, INSTANCE_RULE, Address, is_agent_name, is_message_id
+from trishula.contract.addresses import AGENT_RULE, INSTANCE_RULE, Address, is_agent_name, is_message_id
 
 
 @pytest.mark.parametrize("name", ["a", "agni", "a1", "a_b", "dc", "a" * 63])

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from tests.support.nodes import START_MS, Rig
 from tests.support.pair import Nodes
 from tests.support.stores import result_of
-from trishula import uris
-from trishula.steady_clock import SteadyClock
+from trishula.contract import uris
+from trishula.runtime.clock import SteadyClock
 from trishula_router.clocks.timeline import Timeline
 from trishula_router.peers.journal_exchange import HELLO, JOURNAL, PRESENCE
 from trishula_router.store.memory import MemoryStore

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support.stores import ReactorQueue, open_sqlite
-from trishula.cli.exits import Exit
+from trishula.exit_codes import Exit
 from trishula_drill.command import drill
 from trishula_router.agents.file import read_agents
 from trishula_router.agents.tokens import digest_of

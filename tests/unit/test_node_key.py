@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from trishula.cli.exits import Exit
 from trishula.cli.main import cli
+from trishula.exit_codes import Exit
 from trishula_router.settings.node_key import KeyUnusable, is_public_key, public_key_of, read_public_key
 
 

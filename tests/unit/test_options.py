@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trishula.backoff import Backoff
+from trishula.runtime.backoff import Backoff
 from trishula_router.settings.faults import MISSING, WHOLE, ConfigError, Fault
 from trishula_router.settings.limits import Limits
 from trishula_router.settings.options import DeliveryPolicy, NodeConfig, PresencePolicy, RetentionPolicy, parse_options

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from trishula.backoff import Backoff
 from trishula.errors import (
     BusUnreachable,
     CopiesUnavailable,
@@ -20,8 +19,9 @@ from trishula.errors import (
     RemoteError,
     TrishulaError,
 )
-from trishula.outbox import Batch, Entry, Limits, Outbox, Receipt
-from trishula.transport import Ending, LinkLost
+from trishula.messaging.outbox import Batch, Entry, Limits, Outbox, Receipt
+from trishula.runtime.backoff import Backoff
+from trishula.session.transport import Ending, LinkLost
 
 FULL = "trishula.error.mailbox_full"
 

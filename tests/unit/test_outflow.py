@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from trishula.outflow import Outflow
+from trishula.session.outflow import Outflow
 
 
 class Line:

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from tests.support.nodes import Rig
 from tests.support.pair import Nodes
 from tests.support.stores import result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import ArgumentInvalid
 from trishula_router.store.memory import MemoryStore
 

@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred
 
 from tests.support.pair import Nodes
 from tests.support.stores import result_of
-from trishula import uris
-from trishula.carrying import Road
+from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, CopiesUnavailable, MailboxBusy, NodeUnknown, TakenOver
+from trishula.session.carrying import Road
 from trishula_router.node import CATCH_UP_PATIENCE_S
 from trishula_router.peers.journal_exchange import COPIES_PATIENCE_S, HELLO_PERIOD_S, PRESENCE, ROAD_BYTES
 from trishula_router.peers.journal_policy import DOWN_AFTER_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trishula.pulse import Pulse, Verdict
+from trishula.session.pulse import Pulse, Verdict
 
 
 def looks(pulse: Pulse, now_s: float, until_s: float) -> list[tuple[float, Verdict]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trishula.errors import BusUnreachable, NodeBusy, TokenInvalid, TrishulaError
-from trishula.rejoin import HEAD_START_S, Rejoin
+from trishula.session.reconnect_policy import HEAD_START_S, Rejoin
 
 UNREACHABLE = BusUnreachable("refused")
 WRONG = TokenInvalid("wrong")

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
 from tests.support.stores import HeldStore, result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import StorageFailed
 from trishula_router.store.memory import MemoryStore
 

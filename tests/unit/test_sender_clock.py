@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
 from tests.support.stores import result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.store.memory import MemoryStore
 
 HOUR_MS = 3_600_000

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import CapabilityForbidden
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.serving import grant_command

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
+from trishula.consumer.agent_state import directory_of
 from trishula.errors import StateUnusable, TokenMissing
-from trishula.keeping import directory_of
 from trishula.settings import DEFAULT_URL, Settings, SettingsInvalid, load, parse_urls
 
 

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
+from trishula.consumer.signatures import Signature
+from trishula.contract.message import Message
 from trishula.errors import ArgumentInvalid
-from trishula.message import Message
-from trishula.signatures import Signature
 
 if TYPE_CHECKING:
     from somewhere import Unknown  # type: ignore[import-not-found]

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from tests.support.nodes import Rig
 from tests.support.pair import Nodes
 from tests.support.stores import result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import TakenOver
 from trishula_router.agents import takeovers as takeovers_module
 from trishula_router.agents.takeovers import LONGEST_S, QUIET_S, Takeovers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trishula.texts import REASON_LENGTH, is_line, legible, one_line
+from trishula.contract.texts import REASON_LENGTH, is_line, legible, one_line
 
 
 @pytest.mark.parametrize("text", ["", "ä \U0001f468‍\U0001f469 ok", "'\"\\"])

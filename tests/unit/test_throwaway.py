@@ -12,7 +12,7 @@ import pytest
 
 PROGRAM = """
 import signal
-from trishula.throwaway import undisturbed
+from trishula.tools.temporary_node import undisturbed
 
 def leave(number, frame):
     raise SystemExit(number)

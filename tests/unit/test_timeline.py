@@ -12,9 +12,9 @@ from twisted.internet.task import Clock
 from tests.conftest import LoggedErrors
 from tests.support.nodes import START_MS, Rig
 from tests.support.stores import HeldStore, result_of
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import StorageFailed
-from trishula.steady_clock import BELIEVED_AFTER_MS, SteadyClock
+from trishula.runtime.clock import BELIEVED_AFTER_MS, SteadyClock
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.tokens import TokenRecord
 from trishula_router.clocks.timeline import NOTE, Timeline

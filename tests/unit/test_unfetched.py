@@ -9,12 +9,12 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.faketransport import FakeConnection, FakeLink, settings, surroundings
-from trishula import uris
-from trishula.awaiting import Pending, start
 from trishula.client import Client
-from trishula.deliveries import Fetched
+from trishula.consumer.unfetched import Unfetched
+from trishula.contract import uris
+from trishula.contract.deliveries import Fetched
 from trishula.errors import BusUnreachable
-from trishula.unfetched import Unfetched
+from trishula.runtime.pending import Pending, start
 
 INBOX = "trishula.agent.dc.inbox.7f3a"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trishula.units import parse_bytes, parse_duration_s, parse_rate_per_s, show_bytes, show_duration
+from trishula.contract.units import parse_bytes, parse_duration_s, parse_rate_per_s, show_bytes, show_duration
 
 DURATION_RULE = 'it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"'
 BYTES_RULE = 'it must be a size with its unit, such as "64 KiB", "1 MiB" or "2 GiB"'

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from trishula import uris
-from trishula.names import Address
+from trishula.contract import uris
+from trishula.contract.addresses import Address
 
 CONTRACT = {
     "MAILBOX_SEND": "trishula.mailbox.send",

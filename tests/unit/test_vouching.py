@@ -20,7 +20,7 @@ from crossbar.router.dealer import Dealer  # noqa: E402
 
 from tests.support.pair import Nodes  # noqa: E402
 from tests.support.stores import result_of  # noqa: E402
-from trishula import uris  # noqa: E402
+from trishula.contract import uris  # noqa: E402
 from trishula_router.peers.journal_exchange import FORKED_FOR_S, HELLO, JOURNAL, PRESENCE  # noqa: E402
 from trishula_router.peers.presence_policy import Neighbours, Presence, sound  # noqa: E402
 from trishula_router.store.memory import MemoryStore  # noqa: E402

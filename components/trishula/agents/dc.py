@@ -20,11 +20,11 @@ from rich.text import Text
 
 from trishula.agent import Agent
 from trishula.agents.host_report import add_common
-from trishula.awaiting import Pending
 from trishula.cli.state import plain
+from trishula.contract.units import show_bytes, show_duration
+from trishula.contract.uris import DIRECTORY_LIST
 from trishula.errors import ArgumentInvalid, TrishulaError
-from trishula.units import show_bytes, show_duration
-from trishula.uris import DIRECTORY_LIST
+from trishula.runtime.pending import Pending
 
 __all__ = ["agent", "build", "collect_reports", "main", "report_table", "summary_of"]
 

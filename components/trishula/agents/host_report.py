@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 
 from trishula.agent import Agent
+from trishula.contract.message import Message
 from trishula.errors import ArgumentInvalid
-from trishula.message import Message
 
 __all__ = ["add_common", "host_report"]
 

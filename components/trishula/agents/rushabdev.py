@@ -29,10 +29,10 @@ import psutil
 
 from trishula.agent import Agent
 from trishula.agents.host_report import add_common
+from trishula.contract.units import parse_duration_s
 from trishula.errors import ArgumentInvalid
 from trishula.homes import home_directory
 from trishula.settings import SettingsInvalid
-from trishula.units import parse_duration_s
 
 __all__ = ["DEFAULT_CHECKS", "Check", "agent", "build", "load_checks", "main", "run_check"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trishula.cli.state import State, json_option
-from trishula.names import is_agent_name
+from trishula.contract.addresses import is_agent_name
 
 if TYPE_CHECKING:
     from trishula.agent import Agent

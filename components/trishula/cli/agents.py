@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula import uris
 from trishula.cli.state import State, json_option, local_time, plain
+from trishula.contract import uris
 
 if TYPE_CHECKING:
     from rich.table import Table

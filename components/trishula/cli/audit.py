@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula import uris
-from trishula.cli.exits import Exit
 from trishula.cli.state import State, json_option, local_time, plain
-from trishula.units import parse_duration_s
+from trishula.contract import uris
+from trishula.contract.units import parse_duration_s
+from trishula.exit_codes import Exit
 
 if TYPE_CHECKING:
     from rich.table import Table

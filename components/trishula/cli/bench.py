@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.exits import Exit
 from trishula.cli.state import DURATION, State, json_option
+from trishula.exit_codes import Exit
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from trishula.bench import Figures, Plan
+    from trishula.tools.bench import Figures, Plan
 
 __all__ = ["bench"]
 
@@ -71,7 +71,7 @@ def bench(
       trishula bench --max --duration 10s --json
       trishula --url ws://agni:8765/ws,ws://rushabdev:8765/ws bench --apart --copies 2
     """
-    from trishula.bench import Plan, measure
+    from trishula.tools.bench import Plan, measure
 
     state = ctx.ensure_object(State)
     if at_most and rate is not None:
@@ -112,7 +112,7 @@ def _bus(state: State) -> Iterator[tuple[str, str, dict[str, Any]]]:
         settings = load(url=state.url, profile=state.profile)
         yield ",".join(settings.urls), settings.token, {"url": list(settings.urls), "own": False}
         return
-    from trishula.throwaway import ThrowawayNode
+    from trishula.tools.temporary_node import ThrowawayNode
 
     with ThrowawayNode(prefix="trishula-bench-") as node:
         filesystem = _filesystem_of(node.directory)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula import uris
-from trishula.cli.exits import Exit
 from trishula.cli.state import State, json_option, plain
+from trishula.contract import uris
+from trishula.exit_codes import Exit
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula import uris
-from trishula.cli.exits import Exit
 from trishula.cli.state import DURATION, State, json_option, local_time, plain
-from trishula.units import show_bytes
+from trishula.contract import uris
+from trishula.contract.units import show_bytes
+from trishula.exit_codes import Exit
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from trishula import uris
 from trishula.cli.state import State, json_option, local_time, plain
+from trishula.contract import uris
+from trishula.contract.message import Message
 from trishula.errors import NodeFailed
-from trishula.message import Message
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from trishula.blocking import Bus
-    from trishula.deliveries import Fetched
+    from trishula.contract.deliveries import Fetched
+    from trishula.sync import Bus
 
 __all__ = ["inbox"]
 

@@ -5,7 +5,7 @@ for what ``trishula bench`` needs. Commands of other packages join through the e
 ``trishula.commands``: ``node`` and ``token`` come from the package that runs a node.
 
 A command raises; it never prints an error and never exits by itself. :func:`main` says what went wrong in one sentence
-on standard error (with ``--json`` as one JSON object) and ends with a code of :class:`~trishula.cli.exits.Exit`. A
+on standard error (with ``--json`` as one JSON object) and ends with a code of :class:`~trishula.exit_codes.Exit`. A
 traceback is for our own bugs alone, and only if ``TRISHULA_DEBUG`` asks for it.
 """
 
@@ -22,10 +22,10 @@ from typing import NoReturn
 import click
 
 from trishula import distribution
-from trishula.cli.exits import Exit, exit_for
 from trishula.cli.state import State, as_json, plain
 from trishula.distribution import INSTALL_NODE
 from trishula.errors import RemoteError, TrishulaError
+from trishula.exit_codes import Exit, exit_for
 
 __all__ = ["cli", "main"]
 

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 import msgspec
 
-from trishula import uris
 from trishula.cli.state import DURATION, State, json_option, milliseconds, parse_json, plain
+from trishula.contract import uris
+from trishula.contract.message import DEFAULT_PRIORITY, MESSAGE_TYPES, MailType
+from trishula.contract.units import show_duration
 from trishula.errors import CallFailed, OutcomeUnknown, TrishulaError
-from trishula.message import DEFAULT_PRIORITY, MESSAGE_TYPES, MailType
 from trishula.send_options import SendOptions
-from trishula.units import show_duration
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from trishula.blocking import Bus
+    from trishula.sync import Bus
 
 __all__ = ["send"]
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from trishula.units import parse_duration_s
+from trishula.contract.units import parse_duration_s
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from trishula.blocking import Bus
+    from trishula.sync import Bus
 
 __all__ = ["DURATION", "State", "as_json", "json_option", "local_time", "milliseconds", "parse_json", "plain"]
 

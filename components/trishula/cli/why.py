@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula import uris
 from trishula.cli.state import State, json_option, local_time, plain
-from trishula.units import show_duration
+from trishula.contract import uris
+from trishula.contract.units import show_duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

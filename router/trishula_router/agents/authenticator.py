@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trishula import uris
+from trishula.contract import uris
+from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.errors import NotAllowed, TokenInvalid, TokenMissing
-from trishula.names import AGENT_RULE, is_agent_name
 from trishula_router.agents.principals import Principals
 from trishula_router.agents.tokens import owner_of
 

@@ -45,7 +45,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trishula import errors, uris
+from trishula import errors
+from trishula.contract import uris
 from trishula_router.agents.principals import Principal, Principals
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, travels_as_procedure, travels_as_topic
 

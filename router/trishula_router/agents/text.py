@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from trishula.names import AGENT_RULE, BROADCAST, CAPABILITY_RULE, Address, is_agent_name, is_capability
+from trishula.contract.addresses import AGENT_RULE, BROADCAST, CAPABILITY_RULE, Address, is_agent_name, is_capability
 from trishula_router.agents.tokens import TokenRecord
 from trishula_router.settings.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
 from trishula_router.store.json_text import keys_twice

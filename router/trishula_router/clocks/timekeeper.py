@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from trishula.contract.units import show_duration
 from trishula.errors import StorageFailed, StorageFull
-from trishula.units import show_duration
 from trishula_router.background import log_fault
 from trishula_router.clocks.timeline import Timeline
 from trishula_router.store.interface import Store

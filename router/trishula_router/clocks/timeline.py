@@ -1,9 +1,9 @@
 """The time line of a node's instants: by which clock they were written, and what becomes of them when it is set.
 
-The node's clock (:class:`~trishula.steady_clock.SteadyClock`) doesn't follow a step of the machine's clock, or messages
-would end by the thousand. A step that lasts for a minute is believed all the same: the machine slept, or has no clock
-of its own and had just got the time. Then the node's clock jumps, and *spans* go on as they were: what is open ends,
-and is due, in as long as before, because its instants move along (:meth:`Store.follow_clock
+The node's clock (:class:`~trishula.runtime.clock.SteadyClock`) doesn't follow a step of the machine's clock, or
+messages would end by the thousand. A step that lasts for a minute is believed all the same: the machine slept, or has
+no clock of its own and had just got the time. Then the node's clock jumps, and *spans* go on as they were: what is open
+ends, and is due, in as long as before, because its instants move along (:meth:`Store.follow_clock
 <trishula_router.store.interface.Store.follow_clock>`); leases and presence too. *Instants* that mean something outside
 follow: what the node writes from then on, and when tokens begin and end.
 
@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from trishula.steady_clock import SteadyClock
+from trishula.runtime.clock import SteadyClock
 
 __all__ = ["NOTE", "Timeline"]
 

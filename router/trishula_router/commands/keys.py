@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from trishula import uris
-from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
+from trishula.contract import uris
+from trishula.exit_codes import Exit
 from trishula_router.commands.start import load_config
 from trishula_router.commands.state_dir import (
     CommandFailed,

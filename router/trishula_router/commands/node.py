@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import click
 
-from trishula import uris
-from trishula.cli.exits import Exit
 from trishula.cli.state import State, json_option
+from trishula.contract import uris
+from trishula.contract.units import show_bytes, show_duration
 from trishula.errors import TrishulaError
-from trishula.steady_clock import STEP_MS
-from trishula.units import show_bytes, show_duration
+from trishula.exit_codes import Exit
+from trishula.runtime.clock import STEP_MS
 from trishula_router.commands.keys import keys
 from trishula_router.commands.start import start
 from trishula_router.commands.state_dir import (

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import click
 
-from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
+from trishula.exit_codes import Exit
 from trishula.homes import expanded
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError, load_agents
 from trishula_router.commands.state_dir import (

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trishula.cli.exits import Exit
 from trishula.cli.state import State
 from trishula.distribution import INSTALL_NODE
+from trishula.exit_codes import Exit
 from trishula.homes import expanded
 from trishula_router.privacy import NotPrivate, check_directory, keep_private
 

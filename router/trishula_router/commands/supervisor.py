@@ -27,7 +27,7 @@ from types import FrameType
 
 import psutil
 
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.settings.crossbar_config import Address
 
 __all__ = [

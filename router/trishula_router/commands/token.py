@@ -18,10 +18,10 @@ from pathlib import Path
 
 import click
 
-from trishula.cli.exits import Exit
 from trishula.cli.state import json_option
-from trishula.names import AGENT_RULE, CAPABILITY_RULE, is_agent_name
-from trishula.units import parse_duration_s
+from trishula.contract.addresses import AGENT_RULE, CAPABILITY_RULE, is_agent_name
+from trishula.contract.units import parse_duration_s
+from trishula.exit_codes import Exit
 from trishula_router.agents.file import KEPT_FILE, AgentRecord, AgentsFileError, read_agents, update_agents
 from trishula_router.agents.text import ANYBODY, is_servable
 from trishula_router.agents.tokens import TokenRecord, digest_of, new_token, with_new_token

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from trishula.contract.addresses import BROADCAST, Address, is_capability, is_nodes_own
+from trishula.contract.texts import show_value
 from trishula.errors import ArgumentInvalid, MessageUnknown, NodeUnknown
-from trishula.names import BROADCAST, Address, is_capability, is_nodes_own
-from trishula.texts import show_value
 from trishula_router.clocks.peer_clocks import TOLERATED_MS
 from trishula_router.mail.mailroom import got, is_of
 from trishula_router.mail.settlement import Settlement

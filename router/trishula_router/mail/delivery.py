@@ -23,8 +23,8 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from trishula.contract.addresses import Address, is_capability
 from trishula.errors import MailboxBusy, StorageFailed, StorageFull
-from trishula.names import Address, is_capability
 from trishula_router.agents.lives import Life
 from trishula_router.agents.patience import Patience
 from trishula_router.background import log_fault

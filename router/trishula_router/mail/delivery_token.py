@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trishula.contract.texts import show_value
 from trishula.errors import ArgumentInvalid
-from trishula.texts import show_value
 
 __all__ = ["EPOCH_LENGTH", "no_token", "read_token", "token_in", "token_of"]
 

@@ -21,9 +21,9 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from trishula.contract.addresses import is_agent_name, is_capability
+from trishula.contract.texts import show_value
 from trishula.errors import ArgumentInvalid, StorageFailed, StorageFull
-from trishula.names import is_agent_name, is_capability
-from trishula.texts import show_value
 from trishula_router.background import log_fault
 from trishula_router.mail.mailroom import Mailroom, is_of
 from trishula_router.mail.settlement import Settlement

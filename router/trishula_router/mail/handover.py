@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from trishula.contract.addresses import Address
 from trishula.errors import StorageFailed, StorageFull
-from trishula.names import Address
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailroom import Mailroom
 from trishula_router.store.interface import State, Store

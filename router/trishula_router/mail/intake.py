@@ -27,6 +27,9 @@ import msgspec
 from msgspec.structs import replace
 from twisted.logger import Logger
 
+from trishula.contract.addresses import BROADCAST, agent_of, is_capability, is_nodes_own
+from trishula.contract.message import Message, parse
+from trishula.contract.units import show_duration
 from trishula.errors import (
     AnswerEarly,
     AnswerRefused,
@@ -39,9 +42,6 @@ from trishula.errors import (
     StorageFull,
     TrishulaError,
 )
-from trishula.message import Message, parse
-from trishula.names import BROADCAST, agent_of, is_capability, is_nodes_own
-from trishula.units import show_duration
 from trishula_router.clocks.sender_clock import SenderClock
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.lines import Line

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from trishula.names import agent_of, is_capability
+from trishula.contract.addresses import agent_of, is_capability
 from trishula_router.agents.lives import Life
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailbox import Mailbox

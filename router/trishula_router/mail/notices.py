@@ -9,9 +9,9 @@ mailbox; it is accepted in the same transaction as the end that it tells of, so 
      "payload": {"error": <URI>, "message": <a sentence>, "reason": <why>}}
 
 ``from`` is the recipient, because that is whose answer the sender waits for. That it is the node who speaks, the id
-says: nobody else may use ids that begin with ``node:`` (:func:`trishula.names.is_nodes_own`). It names the record by
-which the message was accepted, so one message has one notice for each kind of end, however often it is replayed and
-whichever node ends it, because (``from``, ``id``) is the key.
+says: nobody else may use ids that begin with ``node:`` (:func:`trishula.contract.addresses.is_nodes_own`). It names the
+record by which the message was accepted, so one message has one notice for each kind of end, however often it is
+replayed and whichever node ends it, because (``from``, ``id``) is the key.
 
 Policy only: no I/O.
 """

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
+from trishula.contract.addresses import agent_of, is_nodes_own
 from trishula.errors import MessageUnknown
-from trishula.names import agent_of, is_nodes_own
 from trishula_router.mail.replies import Replies
 from trishula_router.store.identity import latest_use
 from trishula_router.store.interface import Store

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from trishula.contract.addresses import Address
+from trishula.contract.message import Message
 from trishula.errors import MessageCancelled
-from trishula.message import Message
-from trishula.names import Address
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailroom import Mailroom
 

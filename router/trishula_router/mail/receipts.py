@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from trishula.contract.addresses import is_message_id
 from trishula.errors import CopiesUnavailable, TrishulaError
-from trishula.names import is_message_id
 from trishula_router.mail.settlement import News
 from trishula_router.peers.journal_exchange import Peering
 from trishula_router.store.interface import Draft, Store

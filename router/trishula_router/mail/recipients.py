@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from trishula.contract.addresses import BROADCAST, Address
+from trishula.contract.message import Message
 from trishula.errors import AgentUnknown, InstanceUnknown, RecipientForbidden, RecipientUnknown
-from trishula.message import Message
-from trishula.names import BROADCAST, Address
 
 __all__ = ["Grants", "Recipients", "Registry", "is_reply"]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from trishula.contract.addresses import BROADCAST
+from trishula.contract.message import Message
 from trishula.errors import IdReused, StorageFailed, StorageFull
-from trishula.message import Message
-from trishula.names import BROADCAST
 from trishula_router.mail.receipts import Receipts
 from trishula_router.store.identity import Key, content_digest, earlier, is_known, key_of, latest_use, repeated
 from trishula_router.store.interface import Draft, Earlier, Store, StoredMessage

@@ -12,7 +12,7 @@ A RESULT or an ERROR is an *answer* if its ``reply_to`` names a COMMAND that the
   the sender. A linked node may have; or this one did just before it crashed, and hands it out again.
 
 What names no COMMAND that this node knows is mail like any other. Its recipient knows what it asked of whom, and asks
-its node what is the answer where it asked a capability (:mod:`trishula.asking`).
+its node what is the answer where it asked a capability (:mod:`trishula.messaging.calls`).
 
 Nearly always the answer comes from who has the COMMAND in its window, for the first time: that is seen at once. All
 else (:meth:`Replies.unclear`) is looked up in the store first (:meth:`Replies.judge`).
@@ -25,9 +25,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+from trishula.contract.addresses import BROADCAST, Address, agent_of, is_capability, is_nodes_own
+from trishula.contract.message import Message, check
 from trishula.errors import AnswerEarly, AnswerRefused, StorageFailed, StorageFull, TrishulaError
-from trishula.message import Message, check
-from trishula.names import BROADCAST, Address, agent_of, is_capability, is_nodes_own
 from trishula_router.mail.mailroom import Lease, Leases, got, is_of
 from trishula_router.store.identity import latest_use
 from trishula_router.store.interface import State, Store, StoredMessage

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trishula.contract.addresses import agent_of, is_capability
+from trishula.contract.units import show_bytes
 from trishula.errors import MailboxFull, StorageFull
-from trishula.names import agent_of, is_capability
-from trishula.units import show_bytes
 from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.shares import MESSAGE_BYTES, SPARED, URGENT, Part
 from trishula_router.settings.limits import Limits

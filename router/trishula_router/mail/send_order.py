@@ -29,9 +29,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from trishula.contract.addresses import BROADCAST, Address, is_capability, is_message_id
+from trishula.contract.message import DEFAULT_PRIORITY, SIGNAL_TYPES
 from trishula.errors import TrishulaError
-from trishula.message import DEFAULT_PRIORITY, SIGNAL_TYPES
-from trishula.names import BROADCAST, Address, is_capability, is_message_id
 
 __all__ = ["PATIENCE_S", "Holds", "Place", "Turn", "place_of"]
 

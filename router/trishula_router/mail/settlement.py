@@ -19,8 +19,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from trishula.contract.addresses import agent_of, is_nodes_own
 from trishula.errors import MessageUnknown, StorageFailed, StorageFull
-from trishula.names import agent_of, is_nodes_own
 from trishula_router.agents.lives import Life
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trishula.names import is_capability
+from trishula.contract.addresses import is_capability
 from trishula_router.store.interface import OpenSize
 
 __all__ = ["MESSAGE_BYTES", "SPARED", "URGENT", "Part", "Shares", "Sum"]

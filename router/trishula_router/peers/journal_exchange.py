@@ -31,9 +31,9 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from trishula.carrying import Road
+from trishula.contract.units import show_duration
 from trishula.errors import StorageFailed, StorageFull
-from trishula.units import show_duration
+from trishula.session.carrying import Road
 from trishula_router.clocks.clock import Clock, Timer
 from trishula_router.clocks.peer_clocks import PeerClocks, ahead_of
 from trishula_router.peers.journal_policy import Peer, Replication

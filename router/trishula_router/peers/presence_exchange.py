@@ -18,9 +18,9 @@ from typing import Any, Protocol
 import msgspec
 from twisted.logger import Logger
 
-from trishula import uris
+from trishula.contract import uris
+from trishula.contract.addresses import Address
 from trishula.errors import TakenOver
-from trishula.names import Address
 from trishula_router.agents.directory import Directory
 from trishula_router.agents.instances import Instances
 from trishula_router.agents.lives import Life

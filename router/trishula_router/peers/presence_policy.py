@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from trishula.names import Address
+from trishula.contract.addresses import Address
 from trishula_router.clocks.peer_clocks import ahead_of
 
 __all__ = ["Neighbours", "Presence", "sound"]

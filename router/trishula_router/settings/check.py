@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, NODE_ROLE, OPERATOR_ROLE
 from trishula_router.settings.check_endpoints import check_endpoint
 from trishula_router.settings.check_links import BATCH_BYTES, check_links, check_peer_path

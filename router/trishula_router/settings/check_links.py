@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.realm import LINK_ROLE
 from trishula_router.settings.check_endpoints import is_loopback
 from trishula_router.settings.crossbar_config import Json, address_of, listener_of, options_of

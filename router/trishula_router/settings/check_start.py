@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.settings.check_endpoints import check_endpoint, port_of
 from trishula_router.settings.faults import Fault
 

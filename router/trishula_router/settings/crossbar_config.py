@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.settings.certificates import TLS_FILES, TLS_LISTS, name_for
 from trishula_router.settings.check_endpoints import port_of
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from trishula.units import parse_bytes, parse_duration_s, parse_rate_per_s
+from trishula.contract.units import parse_bytes, parse_duration_s, parse_rate_per_s
 
 __all__ = ["MISSING", "TWICE", "WHOLE", "ConfigError", "Fault", "Section", "show_value"]
 

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from trishula.backoff import Backoff
+from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.homes import expanded
-from trishula.names import AGENT_RULE, is_agent_name
+from trishula.runtime.backoff import Backoff
 from trishula_router.addresses import PROXY_RULE, is_network
 from trishula_router.settings.faults import MISSING, ConfigError, Fault, Section
 from trishula_router.settings.limits import DEFAULT_TTL, Limits, parse_limits

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from trishula.names import agent_of, is_capability
+from trishula.contract.addresses import agent_of, is_capability
 from trishula_router.store.facts import AcceptedFacts, read_accepted
 from trishula_router.store.identity import is_one_message
 from trishula_router.store.interface import Copied, State, StoredMessage

@@ -31,7 +31,7 @@ from typing import Any
 
 import msgspec
 
-from trishula.names import BROADCAST, agent_of
+from trishula.contract.addresses import BROADCAST, agent_of
 from trishula_router.store.interface import Accepted, Draft, Earlier, State, StoredMessage
 
 __all__ = [

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import msgspec
 from twisted.internet.defer import Deferred
 
-from trishula.names import agent_of, is_capability, is_nodes_own
+from trishula.contract.addresses import agent_of, is_capability, is_nodes_own
 from trishula_router.store.journal import ORIGIN_SHIFT, Damage, Kind, Record, is_own
 from trishula_router.store.runs import Extract, Origin
 

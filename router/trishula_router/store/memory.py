@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 
-from trishula.names import is_capability
+from trishula.contract.addresses import is_capability
 from trishula_router.store.facts import (
     accepted_facts,
     body_damage,

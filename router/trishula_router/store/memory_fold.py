@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from trishula.names import agent_of
+from trishula.contract.addresses import agent_of
 from trishula_router.store.fold import Changes, Identity, RecipientKey, Row
 from trishula_router.store.identity import Key
 from trishula_router.store.interface import State, StoredMessage

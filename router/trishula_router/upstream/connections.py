@@ -22,9 +22,9 @@ from typing import Any, cast
 
 from twisted.logger import Logger
 
-from trishula import uris
-from trishula.carrying import Carrying, Road
+from trishula.contract import uris
 from trishula.errors import NodeBusy
+from trishula.session.carrying import Carrying, Road
 from trishula_router.addresses import Proxies, one_of, peer_text
 from trishula_router.clocks.clock import Clock
 from trishula_router.realm import LINK_ROLE

@@ -94,7 +94,7 @@ class TurnTaking:
 
 
 class Weighed:
-    """Mixed into a WebSocket protocol of Autobahn's, before :class:`~trishula.carrying.Carrying`.
+    """Mixed into a WebSocket protocol of Autobahn's, before :class:`~trishula.session.carrying.Carrying`.
 
     Attributes:
         queues: what waits for all connections.

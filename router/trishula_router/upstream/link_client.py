@@ -5,7 +5,7 @@
 - after each failed attempt it waits longer, up to 60 s, so that a link is back a minute after its peer is; here the
   pause is 0.2 to 1 s, however long the outage was (not reported);
 - it pings every 10 s, and notices a frozen or unplugged peer after 15; here after 3, and a large batch that moves on a
-  slow line is a sign of life (:mod:`trishula.carrying`; not reported);
+  slow line is a sign of life (:mod:`trishula.session.carrying`; not reported);
 - it takes messages of at most 1 MiB, while the path of the peer takes 16 (not reported);
 - it gives a TCP connection 10 s, in which a peer that was switched off may come back; here 2 (not reported);
 - it waits without end for a peer that took the connection and then answers nothing; here 20 s (not reported);
@@ -27,9 +27,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from trishula import uris
-from trishula.backoff import Backoff
-from trishula.carrying import Carrying, Road
+from trishula.contract import uris
+from trishula.runtime.backoff import Backoff
+from trishula.session.carrying import Carrying, Road
 from trishula_router.realm import LINK_ROLE
 from trishula_router.upstream.link_bridge import Bridge
 from trishula_router.upstream.link_keys import ONE_SIDED

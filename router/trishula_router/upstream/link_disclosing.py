@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.realm import LINK_ROLE, NODE_ROLE
 
 __all__ = ["guard_forwarding"]

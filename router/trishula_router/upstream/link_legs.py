@@ -28,7 +28,7 @@ from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.types import ComponentConfig, RegisterOptions
 from twisted.logger import Logger
 
-from trishula import uris
+from trishula.contract import uris
 from trishula.errors import OutcomeUnknown, ProcedureUnknown
 from trishula_router.upstream.link_names import Change
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from autobahn.wamp.message import Unregistered
 
-from trishula import uris
+from trishula.contract import uris
 from trishula_router.realm import LINK_ROLE
 from trishula_router.upstream.link_names import Names
 

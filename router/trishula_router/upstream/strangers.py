@@ -30,7 +30,7 @@ from typing import Any
 __all__ = ["Step", "Strangers", "room_for"]
 
 #: The longest time for which a client watches the node that it would rather be joined to, and a tenth more: see
-#: :mod:`trishula.failback`.
+#: :mod:`trishula.session.failback_policy`.
 _WATCH_S = 800.0
 #: A client that watches pings at least so often.
 _PINGS_EACH_S = 5.0

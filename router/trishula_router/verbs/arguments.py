@@ -12,10 +12,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
+from trishula.contract.addresses import ID_RULE, INSTANCE_RULE, is_message_id
+from trishula.contract.message import with_whole_numbers
+from trishula.contract.texts import LINE, LINE_RULE, show_value
 from trishula.errors import ArgumentInvalid, KeyUnknown
-from trishula.message import with_whole_numbers
-from trishula.names import ID_RULE, INSTANCE_RULE, is_message_id
-from trishula.texts import LINE, LINE_RULE, show_value
 from trishula_router.mail.delivery_token import no_token, token_in
 
 __all__ = [

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trishula import uris
+from trishula.contract import uris
+from trishula.contract.addresses import Address
+from trishula.contract.texts import one_line, show_value
 from trishula.errors import AgentUnknown, MailboxBusy, TakenOver
-from trishula.names import Address
-from trishula.texts import one_line, show_value
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.agents.lives import Life
 from trishula_router.agents.quotas import Quota

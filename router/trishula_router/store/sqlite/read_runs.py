@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from trishula.message import DEFAULT_TTL_MS
+from trishula.contract.message import DEFAULT_TTL_MS
 from trishula_router.store.facts import is_proven
 from trishula_router.store.interface import State
 from trishula_router.store.journal import GENESIS, SEQUENCE_MASK, Kind

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from trishula.names import agent_of, is_capability
+from trishula.contract.addresses import agent_of, is_capability
 from trishula_router.store.facts import is_proven, read_accepted
 from trishula_router.store.identity import Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import History, MailboxSize, OpenSize, State, StoredMessage, mailbox_of, payer_of

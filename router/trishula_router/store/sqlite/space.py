@@ -23,8 +23,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from trishula.contract.units import show_bytes
 from trishula.errors import StorageFull
-from trishula.units import show_bytes
 from trishula_router.store.interface import Condition, Draft
 from trishula_router.store.sqlite.ballast import Ballast
 

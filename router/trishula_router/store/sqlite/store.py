@@ -18,8 +18,8 @@ import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from trishula.contract.addresses import agent_of
 from trishula.errors import StorageFailed
-from trishula.names import agent_of
 from trishula_router.store import keepers
 from trishula_router.store.facts import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
 from trishula_router.store.fold import fold, joined

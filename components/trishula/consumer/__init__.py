@@ -1,0 +1,1 @@
+"""From a delivery to a handled message: handlers, their replies, and where an agent keeps its state."""

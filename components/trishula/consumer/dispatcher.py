@@ -1,0 +1,526 @@
+"""From deliveries to handlers and back: who runs, in which order, and when a message is acknowledged.
+
+What happens to one message, and what the end of this process (kill -9) after each step leads to, with the agent's file
+(:mod:`trishula.messaging.agent_file`) and without one:
+
+====================================  ============================================  ==================================
+step                                  the process ends after it: with the file      without (a script, ``state=False``)
+====================================  ============================================  ==================================
+1. the handler begins                 delivered again,                              the same
+                                      ``attempt`` 2, runs again: nobody can know
+                                      how far it came; the handler can see it
+2. it returned                        the same: the first run is on no record       the same
+3. one transaction: it is handled,    delivered again, not run again; the reply     delivered again, runs again; the
+   and its reply is in the outbox     goes out when the agent runs again            second reply has the first one's id,
+                                                                                    so the caller sees one
+4. COMMAND: the reply is offered      the same; the reply is offered a second       the same
+                                      time under its id, and stored once
+5. COMMAND: the node has the reply    delivered again, not run again,               the same
+   on disk                            acknowledged
+6. the message is acknowledged        it is done                                    it is done
+====================================  ============================================  ==================================
+
+That it begins is noted in a file before (:mod:`trishula.session.begun`), so that a message which ends this process each
+time is known by it, and ends.
+
+Between 2 and 3 nothing is waited for: the transaction is made at the end of the turn of the reactor in which the
+handler is known to have returned. So the handler of a message runs once, and a second time only if the process ended
+between 1 and 3; then ``current_delivery().attempt`` is more than 1.
+
+Why 6 waits for 5: the transaction survives this process, but not a power cut within its next seconds; so it is
+acknowledged when somebody has the reply on *disk*: the node, or, if the reply's way is long because the caller's
+mailbox is full, the file (it is asked to sync). A message without a reply is acknowledged right after 3.
+
+A COMMAND is done when it is answered, by RESULT or by ERROR; whether to try again is the caller's choice. Any other
+message whose handler raises is given back and delivered again.
+
+What is concurrent: COMMANDs with each other and with everything else. Messages of other types from one sender to an
+``ordered`` handler run one after the other, in the order of delivery, also if the handler awaits; those of different
+senders are concurrent. A plain function is never interrupted.
+
+While a handler runs, or waits for its turn, its lease is extended: a long job is no failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trishula.client import Client
+from trishula.consumer.handlers import Handler
+from trishula.consumer.replies import Replies
+from trishula.contract.addresses import BROADCAST, agent_of
+from trishula.contract.deliveries import CurrentDelivery, Delivery
+from trishula.contract.message import Message
+from trishula.contract.texts import REASON_LENGTH, legible, one_line
+from trishula.errors import (
+    ArgumentInvalid,
+    ProcedureUnknown,
+    TrishulaError,
+)
+from trishula.messaging.agent_file import AgentFile
+from trishula.messaging.deduplication import Inbox, Remembered, Verdict, content_of
+from trishula.messaging.outbox import Receipt
+from trishula.runtime.pending import Pending, rejected, resolved
+from trishula.runtime.surroundings import Clock, Timer
+from trishula.session.begun import Begun
+
+__all__ = ["Dispatcher"]
+
+_log = logging.getLogger("trishula")
+
+#: A node's default, if it doesn't say.
+_LEASE_S = 60.0
+#: A job is noticed at the first tick and extended at the next; with a short lease they are a quarter of it apart.
+_TICK_S = 10.0
+
+_LEFT = "the agent left before its handler was through"
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A handler that runs; ``note`` is where that is noted."""
+
+    outcome: Pending[Any]
+    handler: Handler
+    current: CurrentDelivery
+    note: int
+
+
+class Dispatcher:
+    """Runs the handlers of one agent."""
+
+    def __init__(self, client: Client, clock: Clock, now_ms: Callable[[], int]) -> None:
+        self.procedures: dict[str, Handler] = {}
+        self.handlers: dict[str, Handler] = {}
+        self._client = client
+        self._clock = clock
+        self._now_ms = now_ms
+        self._inbox = Inbox()
+        self._replies = Replies(client, self._inbox, now_ms, self._handled, self._check_idle)
+        # Deliveries that wait until the file is there; None: they need not.
+        self._held: list[Delivery] | None = None
+        # Until when a handler said that it works, by the clock for spans.
+        self._promises: dict[Key, float] = {}
+        # Senders whose ordered handler is busy, with what waits behind it.
+        self._lanes: dict[str, deque[tuple[Delivery, Handler]]] = {}
+        self._jobs: dict[Key, _Job] = {}
+        # Those that were cancelled while they ran: nobody waits for what comes of them.
+        self._cancelled: set[Key] = set()
+        self._begun: Begun | None = None
+        self._stopping = False
+        self._idle: Pending[None] | None = None
+        self._timer: Timer | None = None
+        self._seen_at_last_tick: set[Key] = set()
+        self._complained: set[str] = set()
+
+    # -- the agent's file ----------------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Begin nothing before :meth:`release`: what was handled is not known yet."""
+        self._held = []
+
+    def release(self) -> None:
+        """Begin what came meanwhile, and what comes."""
+        held, self._held = self._held, None
+        if held:
+            self.take(held)
+
+    def remember_in(self, file: AgentFile, handled: Iterable[Remembered]) -> None:
+        """Have a memory that outlives the process; ``handled`` is what an earlier run left there."""
+        self._replies.file = file
+        self._inbox.restore(file, handled)
+        self._inbox.forget(self._now_ms())
+
+    def note_in(self, begun: Begun) -> None:
+        """Note what is begun where the end of the process can't take it along."""
+        self._begun = begun
+
+    def done_of(self, wire: dict[str, Any]) -> Callable[[Receipt | TrishulaError], object]:
+        """Who hears what becomes of a message that an earlier run left in the outbox."""
+        return self._replies.done_of(wire)
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Deliveries came."""
+        if self._held is not None:
+            self._held.extend(deliveries)
+            return
+        inbox = self._inbox
+        for delivery in deliveries:
+            message = delivery.message
+            verdict = inbox.admit(message.sender or "", message.id, delivery.token, content_of(message))
+            if verdict is Verdict.HANDLED:
+                self._client.ack_soon(delivery.token)
+            elif verdict is Verdict.RUNNING:
+                self._keep_promise(message)
+            elif verdict is Verdict.FOREIGN:
+                self._refuse(delivery)
+            else:
+                if self._stopping:
+                    # Neither acknowledged nor given back: our leaving returns it without counting an attempt.
+                    inbox.failed(message.sender or "", message.id)
+                elif message.type == "COMMAND":
+                    self._command(delivery)
+                else:
+                    self._message(delivery)
+        if self._timer is None and not self._stopping:
+            self._timer = self._clock.callLater(self._tick_s(), self._tick)
+
+    def _refuse(self, delivery: Delivery) -> None:
+        """Give back for good what would be taken for another message: its sender is told."""
+        message = delivery.message
+        reason = (
+            f"{self._client.address.agent} has got another message of {agent_of(message.sender or '')} under that id"
+        )
+        _log.warning("The %s %s from %s is refused: %s", message.type, message.id, message.sender, reason)
+        self._client.nack_soon(delivery.token, reason, requeue=False)
+
+    def link_lost(self) -> None:
+        """The session is gone: what runs goes on, with the token that its next delivery brings."""
+        if self._held is not None:
+            # Their tokens went with it.
+            self._held.clear()
+        self._inbox.link_lost()
+
+    def endpoint(self, handler: Handler) -> Callable[[Sequence[Any], Mapping[str, Any]], Pending[Any]]:
+        """A procedure as live RPC."""
+
+        def called(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pending[Any]:
+            try:
+                outcome = handler.start(None, *handler.fit(args, kwargs))
+            except Exception as error:
+                self._log_fault(handler, error)
+                return rejected(error)
+            if not isinstance(outcome, Pending):
+                return resolved(outcome)
+            outcome.when_done(lambda pending: self._log_fault(handler, pending.error))
+            return outcome
+
+        return called
+
+    # -- messages that need no answer ----------------------------------------------------------------------------------
+
+    def _message(self, delivery: Delivery) -> None:
+        message = delivery.message
+        handler = self.handlers.get(message.type)
+        if handler is None:
+            self._unhandled(delivery)
+        elif not handler.ordered:
+            self._run(delivery, handler)
+        else:
+            lane = self._lanes.get(message.sender or "")
+            if lane is not None:
+                lane.append((delivery, handler))
+            else:
+                self._run_in_lane(delivery, handler)
+
+    def _run_in_lane(self, delivery: Delivery, handler: Handler) -> None:
+        sender = delivery.message.sender or ""
+        job = self._run(delivery, handler)
+        if job is None:
+            return
+        self._lanes[sender] = deque()
+        job.when_done(lambda _: self._next_in_lane(sender))
+
+    def _next_in_lane(self, sender: str) -> None:
+        lane = self._lanes.pop(sender)
+        while lane:
+            delivery, handler = lane.popleft()
+            job = self._run(delivery, handler)
+            if job is not None:
+                self._lanes[sender] = lane
+                job.when_done(lambda _: self._next_in_lane(sender))
+                return
+        self._check_idle()
+
+    def _run(self, delivery: Delivery, handler: Handler) -> Pending[Any] | None:
+        """Run a handler; returns what is still to come, if it is not through yet."""
+        try:
+            args = handler.fit_message(delivery.message)
+        except ArgumentInvalid as error:
+            # It will not fit at the next attempt either.
+            _log.warning(
+                "%s %s from %s: %s", delivery.message.type, delivery.message.id, delivery.message.sender, error
+            )
+            self._give_back(delivery, str(error), requeue=False)
+            return None
+        try:
+            outcome = self._start(handler, delivery, args, {})
+        except Exception as error:
+            self._failed(delivery, handler, error)
+            return None
+        if not isinstance(outcome, Pending):
+            self._handled(*_key(delivery.message))
+            return None
+        if outcome.done:
+            self._ended(delivery, handler, outcome)
+            return None
+        outcome.when_done(lambda pending: self._ended(delivery, handler, pending))
+        return outcome
+
+    def _start(self, handler: Handler, delivery: Delivery, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Have a handler begin; that it has is noted before, until it ends."""
+        message = delivery.message
+        current = CurrentDelivery(delivery, self._extend)
+        begun = self._begun
+        note = 0 if begun is None else begun.begin(message.sender or "", message.id)
+        try:
+            outcome = handler.start(current, args, kwargs)
+        except Exception:
+            self._note_end(note)
+            raise
+        if isinstance(outcome, Pending) and not outcome.done:
+            self._jobs[_key(message)] = _Job(outcome, handler, current, note)
+        else:
+            self._note_end(note)
+        return outcome
+
+    def _note_end(self, note: int) -> None:
+        if note and self._begun is not None:
+            self._begun.end(note)
+
+    def _ended(self, delivery: Delivery, handler: Handler, outcome: Pending[Any]) -> None:
+        if not self._ran(delivery.message, outcome):
+            return
+        error = outcome.error
+        if error is None:
+            self._handled(*_key(delivery.message))
+        else:
+            self._failed(delivery, handler, error)
+
+    def _ran(self, message: Message, outcome: Pending[Any]) -> bool:
+        """A handler is through; whether anybody waits for what came of it."""
+        key = _key(message)
+        job = self._jobs.pop(key, None)
+        self._promises.pop(key, None)
+        if job is not None:
+            self._note_end(job.note)
+        if key not in self._cancelled:
+            return True
+        # Asked for, so that it is no stray error.
+        how = "was stopped" if isinstance(outcome.error, asyncio.CancelledError) else "came to its end all the same"
+        _log.info("%s %s of %s was cancelled, and its handler %s", message.type, message.id, message.sender, how)
+        self._drop(key)
+        return False
+
+    # -- cancelled by their senders ------------------------------------------------------------------------------------
+
+    def recalled(self, sender: str, message_id: str) -> None:
+        """The sender of a message that was delivered has cancelled it: for the node it is over."""
+        key = agent_of(sender), message_id
+        if self._held is not None:
+            self._held[:] = [one for one in self._held if _key(one.message) != key]
+        job = self._jobs.get(key)
+        if job is not None:
+            self._cancelled.add(key)
+            job.current.cancelled = True
+            if not job.handler.is_threaded:
+                job.outcome.cancel()
+            return
+        for lane in self._lanes.values():
+            waiting = [one for one in lane if _key(one[0].message) == key]
+            if waiting:
+                lane.remove(waiting[0])
+                self._drop(key)
+                return
+
+    def _drop(self, key: Key) -> None:
+        """A cancelled message is not to run again, and nothing is acknowledged: it is not done."""
+        self._cancelled.discard(key)
+        self._inbox.handled(*key, self._now_ms())
+        self._check_idle()
+
+    def _handled(self, sender: str, message_id: str) -> None:
+        for token in self._inbox.handled(sender, message_id, self._now_ms()):
+            self._client.ack_soon(token)
+        if self._idle is not None:
+            self._check_idle()
+
+    def _failed(self, delivery: Delivery, handler: Handler, error: BaseException) -> None:
+        if self._stopping and not isinstance(error, Exception):
+            self._give_back(delivery, _LEFT)
+            return
+        if not self._stopping:
+            self._log_fault(handler, error)
+        self._give_back(delivery, f"{handler.name} raised {type(error).__name__}: {error}")
+
+    def _give_back(self, delivery: Delivery, reason: str, *, requeue: bool = True) -> None:
+        for token in self._inbox.failed(*_key(delivery.message)):
+            self._client.nack_soon(token, one_line(legible(reason)), requeue=requeue)
+        self._check_idle()
+
+    def _unhandled(self, delivery: Delivery) -> None:
+        message = delivery.message
+        if message.type in ("RESULT", "ERROR"):
+            # Refusing them would answer an error with an error. They are on record, and here.
+            _log.warning(
+                "%s %s from %s (answer to %s) has no handler: %s",
+                message.type, message.id, message.sender, message.reply_to, str(message.payload)[:REASON_LENGTH],
+            )  # fmt: skip
+            self._handled(*_key(message))
+        elif message.to == BROADCAST:
+            # Who sends to all doesn't expect that all care.
+            self._complain(f"Broadcasts of type {message.type} come, and no handler takes them")
+            self._handled(*_key(message))
+        else:
+            self._complain(f"Messages of type {message.type} come, and no handler takes them: they are refused")
+            self._give_back(delivery, f"no handler takes {message.type} messages here", requeue=False)
+
+    def _complain(self, sentence: str) -> None:
+        if sentence not in self._complained:
+            self._complained.add(sentence)
+            _log.warning("%s", sentence)
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    def _command(self, delivery: Delivery) -> None:
+        message = delivery.message
+        if self._client.is_full:
+            # Its reply could not even be kept.
+            self._give_back(delivery, "the agent's outbox is full, so it could not answer")
+            return
+        handler = None if message.procedure is None else self.procedures.get(message.procedure)
+        try:
+            if handler is not None:
+                outcome = self._start(handler, delivery, *handler.fit(*_arguments(message)))
+            elif "COMMAND" in self.handlers:
+                handler = self.handlers["COMMAND"]
+                outcome = self._start(handler, delivery, handler.fit_message(message), {})
+            else:
+                raise self._unknown(message)
+        except Exception as error:
+            self._log_fault(handler, error)
+            self._replies.error(delivery.message, error)
+            return
+        if not isinstance(outcome, Pending):
+            self._replies.result(delivery.message, outcome)
+            return
+        outcome.when_done(lambda pending: self._command_ended(delivery, handler, pending))
+
+    def _unknown(self, message: Message) -> ProcedureUnknown:
+        me = self._client.address.agent
+        known = ", ".join(sorted(self.procedures)) or "none"
+        if message.procedure is None:
+            return ProcedureUnknown(f"the COMMAND {message.id} to {me} names no procedure; it has: {known}")
+        return ProcedureUnknown(f"{me} has no procedure {message.procedure}; it has: {known}")
+
+    def _command_ended(self, delivery: Delivery, handler: Handler, outcome: Pending[Any]) -> None:
+        if not self._ran(delivery.message, outcome):
+            return
+        error = outcome.error
+        if error is None:
+            self._replies.result(delivery.message, outcome.result())
+        elif self._stopping and not isinstance(error, Exception):
+            # We cancelled it ourselves: it was not the command's fault, and another run may do it.
+            self._give_back(delivery, _LEFT)
+        else:
+            self._log_fault(handler, error)
+            self._replies.error(delivery.message, error)
+
+    def _log_fault(self, handler: Handler | None, error: BaseException | None) -> None:
+        # A TrishulaError is an answer; anything else is a fault in the handler, and its author needs the traceback.
+        if error is not None and handler is not None and not isinstance(error, TrishulaError):
+            _log.error("The handler %s failed", handler.name, exc_info=error)
+
+    # -- time and the end ----------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """Extend what has run for a whole tick; forget what is too old."""
+        self._timer = None
+        now = dict(self._inbox.running())
+        now_s = self._clock.seconds()
+        extension_s = self._lease_s()
+        for key in sorted(self._seen_at_last_tick & now.keys()):
+            # A promise is longer: this would shorten it.
+            if self._promises.get(key, 0.0) - now_s < extension_s:
+                self._client.working(now[key], extension_s).when_done(_log_refusal)
+        self._seen_at_last_tick = set(now)
+        self._inbox.forget(self._now_ms())
+        if now and not self._stopping:
+            self._timer = self._clock.callLater(self._tick_s(), self._tick)
+
+    def _lease_s(self) -> float:
+        attached = self._client.attached
+        return (attached.lease_s if attached is not None else None) or _LEASE_S
+
+    def _tick_s(self) -> float:
+        return min(_TICK_S, self._lease_s() / 4)
+
+    def _extend(self, message: Message, for_s: float) -> Pending[Any]:
+        """The handler of ``message`` says how long it will take."""
+        key = _key(message)
+        self._promises[key] = self._clock.seconds() + for_s
+        token = self._inbox.token(*key)
+        # Without a session now: its next delivery is extended.
+        return resolved(None) if token is None else self._client.working(token, for_s)
+
+    def _keep_promise(self, message: Message) -> None:
+        left_s = self._promises.get(_key(message), 0.0) - self._clock.seconds()
+        if left_s > 0:
+            self._extend(message, left_s).when_done(_log_refusal)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no handler runs and no reply is under way."""
+        return self._inbox.is_idle
+
+    def stop(self) -> Pending[None]:
+        """Start nothing more; the outcome is there when all that runs is through."""
+        self._stopping = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        for lane in self._lanes.values():
+            for delivery, _ in lane:
+                # As with new deliveries: our leaving returns them, and no attempt of theirs has begun.
+                self._inbox.failed(*_key(delivery.message))
+            lane.clear()
+        self._idle = Pending()
+        self._check_idle()
+        return self._idle
+
+    def give_up(self) -> None:
+        """Cancel what still runs and give it back."""
+        for job in list(self._jobs.values()):
+            if not job.handler.is_threaded:
+                job.outcome.cancel()
+        for key, token in self._inbox.running():
+            self._inbox.failed(*key)
+            self._client.nack_soon(token, _LEFT, requeue=True)
+
+    def _check_idle(self) -> None:
+        if self._idle is not None and self.is_idle:
+            self._idle.resolve(None)
+
+
+def _key(message: Message) -> Key:
+    return agent_of(message.sender or ""), message.id
+
+
+def _arguments(message: Message) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments in a COMMAND's payload.
+
+    Raises:
+        ArgumentInvalid: the payload doesn't look like that.
+    """
+    payload = {} if message.payload is None else message.payload
+    args = payload.get("args", []) if isinstance(payload, dict) else None
+    kwargs = payload.get("kwargs", {}) if isinstance(payload, dict) else None
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or payload.keys() - {"args", "kwargs"}:
+        raise ArgumentInvalid(
+            f'the payload of the COMMAND {message.id} must be {{"args": […], "kwargs": {{…}}}}, with nothing else in it'
+        )
+    return args, kwargs
+
+
+def _log_refusal(pending: Pending[Any]) -> None:
+    if pending.error is not None:
+        _log.info("A lease could not be extended: %s", pending.error)

@@ -1,0 +1,129 @@
+"""What a node hands to a receiver: messages with a token each, as typed values.
+
+The node has validated every message, so they are built straight from the wire in one pass of msgspec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+
+from trishula.contract.message import Message
+from trishula.runtime.pending import Pending
+
+__all__ = ["CurrentDelivery", "Delivery", "Fetched", "Unreadable", "current_delivery", "read_deliveries", "running"]
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A message on its way to a handler.
+
+    Attributes:
+        message: the message.
+        attempt: how often it has been delivered, this time included: more than 1 means that an earlier run may have
+            begun (in another process, or in one that died).
+        token: what to acknowledge it with; it means nothing but to the node that gave it.
+    """
+
+    message: Message
+    attempt: int
+    token: str
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """The answer to a fetch; ``pending`` + ``in_flight`` = 0 proves that the mailbox is empty.
+
+    Attributes:
+        deliveries: what was taken, each leased until its token is acknowledged or the lease is over.
+        epoch: names the node's store; another epoch is another store.
+        high_water: the node's newest sequence number.
+        pending: messages that wait.
+        in_flight: messages that were handed out and are not settled, these included.
+        epoch_changed: the node has another store than the one this client knew: positions that it told before mean
+            nothing any more, and what only the old store had is gone.
+    """
+
+    deliveries: list[Delivery]
+    epoch: str
+    high_water: int
+    pending: int
+    in_flight: int
+    epoch_changed: bool = False
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A delivery that is not as the contract says (a newer node, a foreign one): its token, and why."""
+
+    token: str
+    reason: str
+
+
+class CurrentDelivery:
+    """The delivery whose handler runs, as the handler sees it.
+
+    Attributes:
+        cancelled: whether its sender has cancelled the message since; a coroutine hears of that by itself, a handler in
+            a thread may ask now and then, also in that thread. Nobody waits for what it returns.
+    """
+
+    __slots__ = ("_delivery", "_extend", "cancelled")
+
+    def __init__(self, delivery: Delivery, extend: Callable[[Message, float], Pending[Any]]) -> None:
+        self._delivery = delivery
+        self._extend = extend
+        self.cancelled = False
+
+    @property
+    def message(self) -> Message:
+        """The message; it tells a procedure who called."""
+        return self._delivery.message
+
+    @property
+    def attempt(self) -> int:
+        """How often it has been delivered; more than 1 means that an earlier run may have begun."""
+        return self._delivery.attempt
+
+    @property
+    def token(self) -> str:
+        """The token it came with; to acknowledge it is not the handler's affair."""
+        return self._delivery.token
+
+    def working(self, for_s: float) -> Pending[Any]:
+        """Say that the handler will take so long from now, for example before a call of a model that blocks.
+
+        The node doesn't offer the message to anybody else before. Without it a lease is extended while the reactor
+        runs, a minute at a time. In a thread: ``agent.from_thread(current_delivery().working, 600)``.
+        """
+        return self._extend(self._delivery.message, for_s)
+
+
+#: The delivery whose handler runs.
+running: ContextVar[CurrentDelivery | None] = ContextVar("trishula_delivery", default=None)
+
+
+def current_delivery() -> CurrentDelivery | None:
+    """The delivery that the calling handler handles; ``None`` outside of handlers and in a live RPC.
+
+    ``attempt`` tells a handler whether an earlier run may have begun, ``message`` tells a procedure who called,
+    ``working`` says how long it will take, ``cancelled`` whether its sender has cancelled it.
+    """
+    return running.get()
+
+
+def read_deliveries(raw: object) -> tuple[list[Delivery], list[Unreadable]]:
+    """Deliveries as they came from the wire, and those of them that can't be read."""
+    try:
+        return msgspec.convert(raw, list[Delivery]), []
+    except msgspec.ValidationError:
+        pass
+    deliveries: list[Delivery] = []
+    unreadable: list[Unreadable] = []
+    for one in raw if isinstance(raw, Sequence) and not isinstance(raw, str | bytes) else []:
+        try:
+            deliveries.append(msgspec.convert(one, Delivery))
+        except msgspec.ValidationError as error:
+            fields: dict[str, Any] = one if isinstance(one, dict) else {}
+            unreadable.append(Unreadable(str(fields.get("token", "")), str(error)))
+    return deliveries, unreadable

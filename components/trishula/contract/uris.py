@@ -1,0 +1,314 @@
+"""The wire contract: every WAMP URI of TRISHULA 2, who may use it, with what, and whether a repeat is safe.
+
+Realm :data:`REALM`; WebSocket path ``/ws`` (subprotocols ``wamp.2.msgpack``, ``wamp.2.json``, ``wamp.2.cbor``); default
+port 8765; authentication ``ticket`` with ``authid`` = the agent's name and the ticket = its token. Any WAMP client in
+any language can take part. Arguments are positional; maps are by name and an unknown key is refused; times on the wire
+are integer milliseconds since the epoch (``…_at``), spans are seconds (``…_s``). Where an integer is asked for, a whole
+number may come as a float (``60000.0``), as Go, Lua and JavaScript send it.
+
+A payload is any JSON value, whatever the serializer: maps with string keys, lists, strings that don't begin with
+U+0000, integers within ±(2^53-1), finite numbers, true, false and null, nested at most 100 deep. Everything else is
+refused with ``trishula.error.payload_not_json`` and the place in it; a larger integer is to be sent as a string,
+because JavaScript and others would read another number. Some things a node doesn't even read; it closes the WebSocket,
+with code 1002 and the reason: keys of maps other than strings (and bytes), tags of CBOR, larger integers in CBOR with
+them, extension types of MessagePack, integers of more than 640 digits, and more values in one frame than half the bytes
+of ``limits.payload`` and 64 for each message of ``limits.batch_messages`` (589,824), each list and map counting as one.
+A frame holds one message; ``….batched`` subprotocols are not spoken. Before a session has joined, a message is one of
+HELLO, AUTHENTICATE and ABORT, and has at most 16 KiB (else code 1009); afterwards as much as ``attach`` tells.
+
+``subject``, ``traceparent``, and the ``state`` and ``progress`` of a beat are one line without control characters
+(U+0000 to U+001F, U+007F to U+009F, U+2028, U+2029): others would forge what stands around them, wherever a person or a
+model reads them. In the ``reason`` of a ``nack`` the node writes such characters as their escapes.
+
+A node that very many join at the same time takes some of them later: it answers AUTHENTICATE with ABORT
+``trishula.error.node_busy``, and the ABORT's ``message`` ends "try again in N s". It may be tried again at once, and is
+more likely to succeed then, or a little after it.
+
+After wrong tokens a node looks for some time at none that comes under the same name from the same address: it answers
+with ABORT ``trishula.error.rate_limited``, and the ``message`` ends "try again in N s" too (20 at most). A connection
+has one try: behind an ABORT nothing is read, and it is closed.
+
+A WebSocket library answers pings by itself, and must: a node pings a client that has said nothing for 2.5 s and ends
+the connection after 2 s more without a byte; behind each stretch of a large message it sends a ping (12 bytes), and
+the next stretch when that is answered. A large message comes in fragments. A client that wants to notice a dead node
+pings it in turn, best when it has heard nothing for 1.5 s. Who is connected has 5 s for each step of joining
+(``limits.handshake``), and is ended early where very many come from its address and don't join
+(``limits.strangers_per_address``): it may come again at once. Of a client for which more than
+``limits.connection_queue`` (16 MiB) waits the connection is ended, with code 1008 and a reason; a quarter of that is
+what is delivered without an ack, but for one message more.
+
+What a session has open is bounded too, and what goes beyond is refused with an ERROR to that request:
+``…subscriptions_exceeded`` (``limits.subscriptions``), ``…registrations_exceeded``, ``…calls_exceeded`` (calls that
+nobody has answered, of the caller or owed by the callee), ``…fetches_exceeded``, ``…instances_exceeded``, and
+``…retained_exceeded`` for a PUBLISH with ``retain``. A name has at most 512 characters.
+
+Mailbox (caller: any agent; each acts only for its own mailboxes):
+
+``mailbox.send([message…], {copies?, sent_at?})`` → ``[receipt…]``
+    In order; a refused message does not refuse its neighbours. receipt = ``{id, status: "accepted" | "duplicate" |
+    "refused", node, seq, copies, error?, detail?, retry_after_s?, missed?, warning?}``. It is answered when the
+    messages are on disk.
+    May be repeated: yes. Ids belong to agents: (the agent of ``from``, ``id``) is the key, whichever instance sends. A
+    repeat that is equal in ``type``, ``to``, ``procedure`` and ``payload`` is a ``duplicate``, with the first one's
+    ``node`` and ``seq``; anything else under that id is refused as ``trishula.error.id_reused``, for good. A node knows
+    an id as long as its message can be delivered, and for ``retention.ids`` (30 d) from its acceptance on.
+    ``missed``, of a ``broadcast``: ``[{to, error?, detail}…]``, who does not get it, because of a full mailbox; it is
+    refused only if nobody would get it. ``warning``, a sentence: the message was accepted and is likely to wait,
+    because nobody who is present announced the capability that it is to.
+    ``copies``: 1 doesn't wait for a second node, 2 is refused for now where there is none; without it the node waits
+    for the second copy where it can be had, a second at most. In the receipt: on how many nodes it is by then.
+    ``sent_at``: what the sender's clock says at this call. A message's ``deadline_at`` is by the sender's clock, and
+    the node puts it into its own, by ``sent_at``, or else by what the session's beats have shown, or else by the newest
+    ``timestamp`` of the call, which can only make it later; a node of the first release refuses ``sent_at``.
+    Order: what a session sends to one recipient with one urgency reaches its mailbox in the order of the calls, and
+    within a call in that of the list. When the node refuses a message for now (a refusal with ``retry_after_s``), it
+    refuses what the session sends to that ``to`` after it too, with the same ``error``, unless it is more urgent or a
+    repeat, until the message comes again. So offer it again when ``retry_after_s`` is over, then all that was refused
+    behind it, in the old order, and nothing later to that ``to`` before every call under way is answered. Who gives it
+    up is refused for 3 s, or for ``retry_after_s`` if that is longer, and goes on then. A ``broadcast`` is a recipient
+    of its own here; messages to capabilities are in no order.
+    Answers: a RESULT or an ERROR whose ``reply_to`` names a COMMAND of the agent that it is ``to`` is taken from who
+    was given that COMMAND (the agent it went to, or the one that it was delivered to if it went to a capability),
+    whatever its grants say, and once; any other is refused as ``trishula.error.answer_refused``, for good. That of a
+    COMMAND to a capability that its sender serves, and that is open and not known to have been given to it, is refused
+    for now, as ``trishula.error.answer_early``: another node may know. If a COMMAND went to two, one after the other,
+    the first answer counts. What names no COMMAND that the node knows is mail like any other.
+``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?, run?, after?, begun?, host?})`` →
+``{node, epoch, high_water, lease_s, limits, epoch_changed?}``
+    Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits
+    for its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
+    ``trishula.error.taken_over``. ``capabilities``, of the agent's own session: what it announces; if its ``serve``
+    grants don't name each, nothing is attached (``trishula.error.capability_forbidden``, for good).
+    ``limits``: ``{payload_bytes, batch_messages, ttl_ms, frame_bytes?}``, the most that a message's payload may have as
+    JSON, the most messages in one call, the most that ``ttl_ms`` may be (a longer one is refused), and the most bytes
+    that one WebSocket message of this session may have: a larger one ends the session, so keep calls, events and the
+    results of your procedures below it. Where ``limits`` is missing (a
+    node of an earlier release), keep a payload below 8 MiB, a WebSocket message below 16 MiB and a call within 1024
+    messages; the node refuses what is over its own limits.
+    What is out when a session is lost goes out again with the next one; what that costs a message depends on what the
+    client tells of its process. ``run`` names this run of it: sessions of one run cost nothing, whatever they had.
+    ``after`` names the run before, if the client has its records, and ``begun`` lists as ``[from, id]`` what that one
+    had begun and not ended: each of these failed once, the others cost nothing. Who tells neither, or starts anew
+    without records, may lose a session with a message 20 times (4 for each attempt); then it is dead. ``host``, a line
+    for people: where the client runs; whoever is taken over is told it, and it is in the journal. Of processes that
+    take a mailbox over from each other, the one that has it after two takeovers within a minute keeps it; the others'
+    ``attach`` is refused as ``taken_over``, until nobody has tried for a while.
+``mailbox.ack([token…])`` → ``[true | false…]``
+    ``true``: the message is done (also when it already was). ``false``: no such message in the caller's mailboxes.
+    May be repeated: yes.
+``mailbox.nack([{token, reason, requeue}…])`` → ``[true | false…]``
+    Gives back: ``requeue`` true for another attempt after a pause, false for the dead letters. May be repeated: yes.
+``mailbox.working(token, for_s)`` → ``{lease_until_at}``
+    Extends the lease of a long job. May be repeated: yes.
+``mailbox.fetch({max?, wait_s?, instance?, epoch?, position?, run?})`` → ``{deliveries, epoch, high_water, pending,
+in_flight, epoch_changed?}``
+    The pull form; ``run`` as in ``attach``. ``pending`` + ``in_flight`` = 0 proves an empty mailbox. May be repeated:
+    yes; each call leases anew.
+    Positions mean nothing under another epoch: whoever says in ``attach`` or ``fetch`` what it last knew (``epoch``,
+    and as ``position`` the ``high_water``) is told in ``epoch_changed`` whether the store is another one, new or
+    restored from a backup. Tokens of another epoch settle nothing: their acks are answered ``false``.
+``mailbox.peek({max?, after?, instance?})`` → ``{messages: [{message, state, attempts}…], more, after, epoch,
+high_water, pending, in_flight}``
+    Looks at the caller's mailbox in order of delivery and takes nothing: no lease, no attempt, no news to senders. What
+    is out is shown too (``state`` ``delivered``). ``after`` leads to the next page, at the same node and in the same
+    ``epoch``. May be repeated: yes.
+``mailbox.status([id…])`` → ``{id: {state, …}}``
+    Of messages the caller sent or received. May be repeated: yes.
+``mailbox.answer(id)`` → ``{state, message?}``
+    Of a COMMAND that the caller's agent sent, whichever instance of it did: where it stands, and the RESULT or ERROR
+    that answers it, if there is one and its body is kept. So a COMMAND that is repeated by another process, and is a
+    ``duplicate``, gets its answer all the same: ask until it is there. Who asked a capability believes no other answer
+    than this one: whom the COMMAND was given to, the node alone knows. May be repeated: yes.
+``mailbox.cancel([id…])`` → ``[true | false…]``
+    Of messages the caller sent that are not settled. A session that one was pushed to is told on its inbox topic, and
+    may stop. An answer that comes all the same is refused as ``trishula.error.message_cancelled``. May be repeated:
+    yes.
+
+A message ``to`` ``capability:<name>`` goes to exactly one present agent that announced it with ``attach``, and is
+granted to serve it, the least loaded first; it waits if there is none, and moves on if that one fails or is gone before
+it acks. Whoever holds it acks it and answers it. Order between such messages is not promised. A sender's grants must
+name ``capability:<name>`` or ``*``. Of linked nodes one hands the message out, to agents that are at it: at first the
+one that accepted it; if none of its agents can take it and one at another node can, it makes that node the one, and so
+on.
+
+Topics:
+
+``agent.<agent>.inbox[.<instance>]`` (node → agent)
+    One argument: ``[delivery…]``, delivery = ``{message, attempt, token}``. An event may have a second argument,
+    ``{cancelled: [{from, id, token}…]}``, and no deliveries then: these were delivered, and their senders have
+    cancelled them since. They need no ack, and an ack would make them done.
+    A WebSocket message with an event, and the answer to a ``fetch`` or ``peek``, has less than 1 MiB, unless it is one
+    message that is larger.
+``agent.<agent>.receipts`` (node → sender)
+    One argument: ``[{id, to, state, at, …}…]``: later news of sent messages. ``state`` is ``delivered``, a final state,
+    or ``copies``: the message is on ``copies`` nodes now.
+``agent.<agent>.topic.<name>``
+    The agent's own topics: it alone publishes, any agent may subscribe.
+``event.agent`` / ``event.node`` / ``event.fallback`` (node → all)
+    Joins and leaves; links, ``{node, peer, state: "up" | "down", at}``; changes of mode.
+
+``peer.<node>.hello`` / ``.journal`` / ``.presence`` (node → node)
+    What linked nodes tell each other; no client may listen or speak there.
+
+Calls to agents: ``agent.<agent>.<procedure>``: registered by that agent, callable by whoever its grants allow.
+
+Directory (caller: any agent): ``directory.list()``, ``directory.get(agent)``, ``directory.find({capability?,
+presence?})`` → entries ``{agent, presence, since, node, capabilities, …}``; ``directory.beat({sent_at, state?,
+busy_until?, load?, progress?})`` → ``{received_at, answered_at, heartbeat_s?}``. ``heartbeat_s``, where a node has very
+many sessions: so often is enough from now on, and the agent isn't called stale for it. ``sent_at`` and ``busy_until``
+are by the agent's clock; the entry has ``busy_until`` by the node's, and in ``clock_skew_ms`` by how much the agent's
+clock is ahead. ``busy_until`` counts for a day at most. May be repeated: yes.
+
+Dead letters (caller: an operator): ``admin.dead.list({agent?, limit?, after?})`` → ``{letters: [{seq, from, id, to,
+type, reason, failures, attempts, dead_at, bytes}…], more}``; ``admin.dead.show(seq)`` → the letter with its
+``message``; ``admin.dead.replay([seq…])`` → ``[true | false…]``: whether it is back in its mailbox, with no failures
+and its first time to live; ``admin.dead.purge([seq…] | {before?})`` → how many bodies were deleted. May be repeated:
+yes.
+
+Mailboxes (caller: an operator): ``admin.mailbox.purge(agent, {sent?, dry_run?}?)`` → how many messages ended: all that
+was open for an agent and its instances is dead, as it is when the agent goes from the agents file; with ``sent`` all
+that is open from it, in whichever mailbox. ``dry_run``: only how many are open. May be repeated: yes.
+
+What the node itself says to a sender: of a message that is dead (not of an ERROR or a RESULT), and of a COMMAND that
+expired, its sender gets an ERROR message in its mailbox: ``from`` = the recipient it had, ``reply_to`` = its id,
+``payload`` = ``{error, message, reason}`` with ``trishula.error.dead_letter`` or ``trishula.error.message_expired``,
+and an id that begins with ``node:``, which nobody else may use.
+
+Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator).
+
+This module holds every URI; nothing else in the project spells one out (a test looks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trishula.contract.addresses import Address
+
+__all__ = [
+    "REALM",
+    "PREFIX",
+    "AgentUri",
+    "inbox_of",
+    "parse_agent_uri",
+    "peer_topic",
+    "procedure_of",
+    "receipts_of",
+    "topic_of",
+]
+
+REALM = "trishula"
+PREFIX = "trishula."
+DEFAULT_PORT = 8765
+WEBSOCKET_PATH = "ws"
+#: Where the links of other nodes come in.
+PEER_PATH = "peer"
+
+MAILBOX_SEND = "trishula.mailbox.send"
+MAILBOX_ATTACH = "trishula.mailbox.attach"
+MAILBOX_ACK = "trishula.mailbox.ack"
+MAILBOX_NACK = "trishula.mailbox.nack"
+MAILBOX_WORKING = "trishula.mailbox.working"
+MAILBOX_FETCH = "trishula.mailbox.fetch"
+MAILBOX_PEEK = "trishula.mailbox.peek"
+MAILBOX_STATUS = "trishula.mailbox.status"
+MAILBOX_ANSWER = "trishula.mailbox.answer"
+MAILBOX_CANCEL = "trishula.mailbox.cancel"
+
+DIRECTORY_LIST = "trishula.directory.list"
+DIRECTORY_GET = "trishula.directory.get"
+DIRECTORY_FIND = "trishula.directory.find"
+DIRECTORY_BEAT = "trishula.directory.beat"
+
+EVENT_AGENT = "trishula.event.agent"
+EVENT_NODE = "trishula.event.node"
+EVENT_FALLBACK = "trishula.event.fallback"
+EVENTS_PREFIX = "trishula.event."
+
+AUDIT_QUERY = "trishula.audit.query"
+AUDIT_WHY = "trishula.audit.why"
+AUDIT_VERIFY = "trishula.audit.verify"
+AUDIT_PREFIX = "trishula.audit."
+
+NODE_STATUS = "trishula.node.status"
+NODE_PREFIX = "trishula.node."
+ADMIN_DEAD_LIST = "trishula.admin.dead.list"
+ADMIN_DEAD_SHOW = "trishula.admin.dead.show"
+ADMIN_DEAD_REPLAY = "trishula.admin.dead.replay"
+ADMIN_DEAD_PURGE = "trishula.admin.dead.purge"
+ADMIN_MAILBOX_PURGE = "trishula.admin.mailbox.purge"
+ADMIN_PREFIX = "trishula.admin."
+PEER_PREFIX = "trishula.peer."
+
+#: Called by the router itself, never by a client: proof of identity and permission.
+AUTHENTICATE = "trishula.internal.authenticate"
+AUTHORIZE = "trishula.internal.authorize"
+
+#: Asked and listened to by the links of the node's peers alone: the names that its own sessions are behind.
+LINK_NAMES = "trishula.internal.link.names"
+LINK_CHANGED = "trishula.internal.link.changed"
+
+AGENT_PREFIX = "trishula.agent."
+
+#: What stands behind ``trishula.agent.<agent>.`` and is not a procedure.
+_RESERVED_CHILDREN = frozenset({"inbox", "receipts", "topic"})
+
+
+def inbox_of(address: Address) -> str:
+    """The topic on which the node pushes deliveries to ``address``."""
+    topic = f"{AGENT_PREFIX}{address.agent}.inbox"
+    return topic if address.instance is None else f"{topic}.{address.instance}"
+
+
+def receipts_of(agent: str) -> str:
+    """The topic on which the node tells ``agent`` what became of the messages it sent."""
+    return f"{AGENT_PREFIX}{agent}.receipts"
+
+
+def peer_topic(node: str, kind: str) -> str:
+    """The topic on which the other nodes say something of one kind to ``node``."""
+    return f"{PEER_PREFIX}{node}.{kind}"
+
+
+def topic_of(agent: str, name: str) -> str:
+    """A topic of the agent's own, on which only it publishes."""
+    return f"{AGENT_PREFIX}{agent}.topic.{name}"
+
+
+def procedure_of(agent: str, procedure: str) -> str:
+    """The URI of a procedure that ``agent`` registers.
+
+    Raises:
+        ValueError: if the name would fall on the agent's inbox, receipts or topics.
+    """
+    if procedure.partition(".")[0] in _RESERVED_CHILDREN:
+        raise ValueError(f"a procedure can't be named {procedure!r}: that is the name of one of the agent's topics")
+    return f"{AGENT_PREFIX}{agent}.{procedure}"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentUri:
+    """A URI below ``trishula.agent.<agent>.``, taken apart.
+
+    Attributes:
+        agent: the agent in whose namespace it lies.
+        kind: ``inbox``, ``receipts``, ``topic`` or ``procedure``.
+        rest: what follows: an instance, a topic's name, a procedure's name, or ``""``.
+    """
+
+    agent: str
+    kind: str
+    rest: str
+
+
+def parse_agent_uri(uri: str) -> AgentUri | None:
+    """Take a URI of an agent's namespace apart; ``None`` if it lies outside of every agent's namespace."""
+    if not uri.startswith(AGENT_PREFIX):
+        return None
+    agent, _, below = uri[len(AGENT_PREFIX) :].partition(".")
+    if not agent or not below:
+        return None
+    child, _, rest = below.partition(".")
+    if child in _RESERVED_CHILDREN:
+        return AgentUri(agent, child, rest)
+    return AgentUri(agent, "procedure", below)

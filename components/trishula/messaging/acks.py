@@ -1,0 +1,162 @@
+"""Acks and nacks, gathered: all of one turn travel in one call each.
+
+They belong to the session whose tokens they carry. Deliveries may come before everything is set up on it, and what is
+acknowledged of them then waits until it is. When the session goes, they are dropped: the node delivers again what was
+not acknowledged, and the next node may use the same tokens for other messages.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from trishula.contract.uris import MAILBOX_ACK, MAILBOX_NACK
+from trishula.errors import BusUnreachable
+from trishula.runtime.pending import Pending, rejected, resolved
+from trishula.session.transport import AnswerLate, Link, LinkLost
+
+__all__ = ["Settling"]
+
+_log = logging.getLogger("trishula")
+
+#: A node that has not settled by then has trouble of its own; the lease is twice that.
+_TIMEOUT_S = 30.0
+#: Tokens in one call; the node takes 1024.
+_BATCH = 1024
+
+
+#: Where the part of one caller begins in the items of a call, how many they are, and who waits.
+_Waiting = tuple[int, int, Pending[list[bool]]]
+
+
+class _Gathered:
+    """What goes out in the next call of one kind, and who waits for which part of the answer."""
+
+    __slots__ = ("items", "uri", "waiting")
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.items: list[Any] = []
+        self.waiting: list[_Waiting] = []
+
+    def add(self, items: Sequence[Any]) -> Pending[list[bool]]:
+        pending: Pending[list[bool]] = Pending()
+        self.waiting.append((len(self.items), len(items), pending))
+        self.items.extend(items)
+        return pending
+
+    def take(self) -> tuple[list[Any], list[_Waiting]]:
+        taken = self.items, self.waiting
+        self.items, self.waiting = [], []
+        return taken
+
+
+class Settling:
+    """See the module's docstring.
+
+    Args:
+        wake: called when there is something to flush.
+        has_session: whether there is a session, ready or not.
+    """
+
+    def __init__(self, wake: Callable[[], None], has_session: Callable[[], bool]) -> None:
+        self._wake = wake
+        self._has_session = has_session
+        self._acks = _Gathered(MAILBOX_ACK)
+        self._nacks = _Gathered(MAILBOX_NACK)
+        self._flying = 0
+        self._session = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits or is under way."""
+        return not (self._acks.items or self._nacks.items or self._flying)
+
+    def ack(self, token: str) -> None:
+        """Acknowledge, and wait for nothing."""
+        items = self._acks.items
+        items.append(token)
+        if len(items) == 1:
+            self._wake()
+
+    def nack(self, token: str, reason: str, requeue: bool) -> None:
+        """Give back, and wait for nothing."""
+        self._nacks.items.append({"token": token, "reason": reason, "requeue": requeue})
+        self._wake()
+
+    def ack_all(self, tokens: Sequence[str]) -> Pending[list[bool]]:
+        """Acknowledge, and wait for the answer."""
+        return self._add(self._acks, list(tokens))
+
+    def nack_all(self, tokens: Sequence[str], reason: str, requeue: bool) -> Pending[list[bool]]:
+        """Give back, and wait for the answer."""
+        return self._add(self._nacks, [{"token": token, "reason": reason, "requeue": requeue} for token in tokens])
+
+    def _add(self, gathered: _Gathered, items: Sequence[Any]) -> Pending[list[bool]]:
+        if not self._has_session():
+            return rejected(_gone())
+        if not items:
+            return resolved([])
+        pending = gathered.add(items)
+        self._wake()
+        return pending
+
+    def flush(self, link: Link) -> None:
+        """Send what was gathered."""
+        for gathered in (self._acks, self._nacks):
+            if gathered.items:
+                items, waiting = gathered.take()
+                self._send(link, gathered.uri, items, waiting)
+
+    def _send(self, link: Link, uri: str, items: list[Any], waiting: list[_Waiting]) -> None:
+        parts = [items[begin : begin + _BATCH] for begin in range(0, len(items), _BATCH)]
+        answers: list[list[bool]] = [[] for _ in parts]
+        session = self._session
+        left = len(parts)
+
+        def answered(index: int, pending: Pending[Any]) -> None:
+            nonlocal left
+            left -= 1
+            error = pending.error
+            if error is None:
+                answers[index] = pending.result()
+            else:
+                _fail(waiting, error)
+                if not waiting:
+                    # The loss of a session is told by itself, and is none if we have moved.
+                    level = logging.INFO if isinstance(error, LinkLost) else logging.WARNING
+                    _log.log(
+                        level, "%s of %d messages failed; they will be delivered again: %s", uri, len(items), error
+                    )
+            if left == 0:
+                if session == self._session:
+                    self._flying -= 1
+                if waiting and error is None:
+                    every = [answer for part in answers for answer in part]
+                    for begin, count, one in waiting:
+                        one.resolve(every[begin : begin + count])
+
+        self._flying += 1
+        for index, part in enumerate(parts):
+            link.call(uri, [part], timeout_s=_TIMEOUT_S).when_done(partial(answered, index))
+
+    def disconnected(self) -> None:
+        """The session is gone, and its tokens with it."""
+        self._session += 1
+        self._flying = 0
+        for gathered in (self._acks, self._nacks):
+            _, waiting = gathered.take()
+            _fail(waiting, _gone())
+
+
+def _fail(waiting: list[_Waiting], error: BaseException) -> None:
+    # A session that went is the same fault to the caller, whether it went before or after the call.
+    seen = _gone() if isinstance(error, LinkLost | AnswerLate) else error
+    for _, _, one in waiting:
+        one.reject(seen)
+
+
+def _gone() -> BusUnreachable:
+    return BusUnreachable("the session that the tokens belong to is gone; what was not acknowledged is delivered again")

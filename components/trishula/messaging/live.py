@@ -1,0 +1,112 @@
+"""Live calls and events: what goes in, and what comes out, travels packed (:mod:`trishula.contract.payload`), or is
+refused.
+
+They are not stored, so no outbox watches over them: a frame that the node can't read or is too large for it ends the
+session, of the caller by an argument, and of the agent that was called by its result.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from trishula.contract.limits import NodeLimits
+from trishula.contract.payload import pack
+from trishula.contract.units import show_bytes
+from trishula.errors import PayloadTooLarge, TrishulaError
+from trishula.runtime.pending import Pending
+from trishula.session.transport import Endpoint
+
+__all__ = ["pack_arguments", "packing"]
+
+_log = logging.getLogger("trishula")
+
+
+def pack_arguments(
+    what: str, args: Sequence[object], kwargs: Mapping[str, object], limits: NodeLimits
+) -> tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]:
+    """The arguments of a live call or an event, packed.
+
+    Args:
+        what: what they are, such as ``the call of agni.report``; refusals begin with it.
+        args: positional ones.
+        kwargs: those by name.
+        limits: the node's.
+
+    Raises:
+        PayloadNotJson: one of them breaks the rule of payloads.
+        PayloadTooLarge: they are too large for one frame.
+    """
+    room_bytes = limits.room_bytes
+    packed = [_packed(one, f"{what}, argument {index}", room_bytes) for index, one in enumerate(args, 1)]
+    named = {name: _packed(one, f"{what}, argument {name}", room_bytes) for name, one in kwargs.items()}
+    size_bytes = sum(len(name) for name in named) + sum(len(bytes(one)) for one in (*packed, *named.values()))
+    if size_bytes > room_bytes:
+        raise _too_large(what, size_bytes, room_bytes)
+    return packed, named
+
+
+def packing(procedure: str, endpoint: Endpoint, limits: Callable[[], NodeLimits]) -> Endpoint:
+    """A procedure whose result travels packed; one that can't travel is an error to its caller.
+
+    Args:
+        procedure: its name, for the sentences.
+        endpoint: the procedure.
+        limits: what the node takes by then.
+    """
+
+    def called(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pending[Any]:
+        return _Result(endpoint(args, kwargs), f"the result of {procedure}", limits)
+
+    return called
+
+
+class _Result(Pending[Any]):
+    """The outcome of a procedure, packed when it is there."""
+
+    __slots__ = ("_limits", "_outcome", "_what")
+
+    def __init__(self, outcome: Pending[Any], what: str, limits: Callable[[], NodeLimits]) -> None:
+        super().__init__()
+        self._outcome = outcome
+        self._what = what
+        self._limits = limits
+        outcome.when_done(self._pack)
+
+    def cancel(self) -> None:
+        self._outcome.cancel()
+
+    def _pack(self, outcome: Pending[Any]) -> None:
+        error = outcome.error
+        if error is not None:
+            self.reject(error)
+            return
+        try:
+            self.resolve(_pack_result(self._what, outcome.result(), self._limits()))
+        except TrishulaError as fault:
+            # Its author should know, too.
+            _log.error("Its caller gets an error: %s", fault)
+            self.reject(fault)
+
+
+def _pack_result(what: str, result: object, limits: NodeLimits) -> msgspec.Raw:
+    """The result of a live call, packed; errors as :func:`pack_arguments`."""
+    packed = _packed(result, what, limits.room_bytes)
+    if len(bytes(packed)) > limits.room_bytes:
+        # More than as JSON, as floats can be.
+        raise _too_large(what, len(bytes(packed)), limits.room_bytes)
+    return packed
+
+
+def _packed(value: object, path: str, limit_bytes: int) -> msgspec.Raw:
+    return msgspec.Raw(pack(value, path=path, limit_bytes=limit_bytes))
+
+
+def _too_large(what: str, size_bytes: int, limit_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"{what}: {size_bytes} bytes, and a frame to the node takes {limit_bytes} ({show_bytes(limit_bytes)}); put the "
+        "data where the recipient can fetch it and send its address"
+    )

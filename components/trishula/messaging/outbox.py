@@ -1,0 +1,635 @@
+"""What was sent and has no receipt yet: the decisions of a sender. No I/O: feed events and the clock, drain batches.
+
+An entry's life: *queued* → *in flight* (in one call with its neighbours) → receipt, or refused for good, or back:
+
+==========================================  ============================================================================
+the call failed or the connection went      back to the front of the queue, in the old order, under the same ids: the
+                                            node knows them and stores nothing twice
+refused for now (``temporary``)             *held* until ``retry_after_s`` is over; later entries to the same recipient
+                                            wait behind it, so that the order holds, and others pass (see below)
+refused for good                            its sender gets the error
+accepted, with fewer copies than needed     its sender gets the receipt; the entry is *kept*, and offered again to each
+                                            node we meet, until it has its copies or is settled. Two nodes that each
+                                            have it are two copies. It doesn't insist any more: a lone node that would
+                                            have to refuse it may take it
+==========================================  ============================================================================
+
+Order: several calls are in flight, so when an entry is refused, later ones to the same recipient may be under way. The
+node refuses those too, until the first comes again. So it comes again only when every call that was under way with
+entries to that recipient is answered, and then all that was refused goes out in its old order, before anything later:
+an entry that the node let in while we don't know of the refusal of one before it would overtake that one. After a call
+that failed as a whole the same holds for all recipients.
+
+A session that the node ends while messages are under way may have ended because of one of them. Which one it was is
+found out in :mod:`trishula.messaging.suspicion`: suspects go out in ever smaller parts, one call at a time and nothing
+beside it, until one that ends the session alone is *set aside*. Its sender gets an error, it is kept on record, and the
+others go on.
+
+Batching: at most :attr:`Limits.calls` calls are in flight. While they are, entries gather, so that batches grow with
+the load by themselves and a lone message never waits.
+
+With a :class:`Record` (an agent's file, :mod:`trishula.messaging.agent_file`) the entries outlive the process: an entry
+is put on record when it is added, which is before it is offered to any node, and dropped from it when it is settled. So
+
+* ``send()`` without a node, then the end of the process: it goes out when the agent runs again;
+* offered, then the end of the process before the receipt: it is offered again under the same id, and stored once;
+* the receipt came, then the end of the process before that is on record: as before.
+
+A message is encoded once, when it is sent (:mod:`trishula.contract.payload`): the record and every offer have the same
+bytes.
+
+What ``await send()`` means is unchanged by it: the *node* has the message on disk. The record only makes sure that a
+message is not forgotten on the way there. A message that the agent itself gave up is dropped from the record, too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from trishula.contract.addresses import BROADCAST
+from trishula.contract.units import show_bytes
+from trishula.errors import (
+    CopiesUnavailable,
+    MailboxFull,
+    MessageSetAside,
+    OutboxFull,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    RateLimited,
+    RemoteError,
+    StorageFull,
+    TrishulaError,
+    from_wire,
+)
+from trishula.messaging.suspicion import Suspicion, guilty
+from trishula.runtime.backoff import Backoff
+from trishula.session.transport import Ending
+
+__all__ = ["Batch", "Entry", "Limits", "Missed", "Outbox", "Receipt", "Record", "SavedMessage", "too_large"]
+
+
+class Missed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who does not get a broadcast, and why: ``error`` is the URI of a refusal, ``detail`` a sentence."""
+
+    to: str
+    error: str | None = None
+    detail: str | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the node answered for one message. A sender only sees accepted ones: a refusal is raised as its error.
+
+    Attributes:
+        id: the message's id.
+        status: ``accepted``; ``duplicate`` if the node had it already (a repeat: just as good); else ``refused``.
+        node: the node that stored it.
+        seq: its number in that node's journal.
+        copies: on how many nodes it was on disk when this was answered.
+        error: of a refusal: the error's URI.
+        detail: of a refusal: the sentence.
+        retry_after_s: of a temporary refusal: when to try again.
+        missed: of a broadcast: who does not get it.
+        warning: what it is likely to wait for, such as a capability that nobody has.
+    """
+
+    id: str
+    status: str
+    node: str | None = None
+    seq: int | None = None
+    copies: int | None = None
+    error: str | None = None
+    detail: str | None = None
+    retry_after_s: float | None = None
+    missed: tuple[Missed, ...] = ()
+    warning: str | None = None
+
+
+class Record(Protocol):
+    """Where entries outlive the process; changes are written together, at the end of the turn."""
+
+    def put(self, number: int, message: bytes, copies: int | None) -> None:
+        """An entry was added."""
+
+    def drop(self, number: int) -> None:
+        """It is settled."""
+
+    def set_aside(self, message: bytes, reason: str) -> None:
+        """A message can't be sent: it is kept for whoever wants to look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedMessage:
+    """A message that an earlier run left on record."""
+
+    number: int
+    message: bytes
+    copies: int | None
+
+
+class Entry:
+    """One message on its way out.
+
+    Attributes:
+        id: its id.
+        to: its recipient, as it stands in the message.
+        message: the message, encoded.
+        copies: how many copies its sender insists on.
+        enough: with how many copies it needs no keeping; ``None``: with any receipt.
+        nodes: those that have it.
+        done: gets the receipt or the error, once.
+        number: its place in the order of sending.
+        held: told each time when it is refused for now, so that its way may be long.
+        is_dated: it has a deadline, by our clock.
+        is_reply: it is the end of work that was admitted, so it is admitted whatever else waits.
+        refusals: how often it was refused for now.
+        refusal: the latest of these.
+        size_bytes: how large it is.
+        offers: how often a node may have seen it.
+        denials: after how many of these the node said that it doesn't have it.
+        suspicion: whether it may be what ended sessions; ``None`` if it has ended none.
+    """
+
+    __slots__ = (
+        "copies", "denials", "done", "enough", "held", "id", "is_dated", "is_reply", "message", "nodes", "number",
+        "offers", "refusal", "refusals", "size_bytes", "suspicion", "to",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        message_id: str,
+        to: str,
+        message: bytes,
+        done: Callable[[Receipt | TrishulaError], object],
+        *,
+        copies: int | None = None,
+        enough: int | None = None,
+        held: Callable[[TrishulaError], object] | None = None,
+        is_dated: bool = False,
+        is_reply: bool = False,
+    ) -> None:
+        self.id = message_id
+        self.to = to
+        self.message = message
+        self.size_bytes = len(message)
+        self.copies = copies
+        self.enough = enough or copies
+        self.nodes: set[str | None] = set()
+        self.done = done
+        self.held = held
+        self.is_dated = is_dated
+        self.is_reply = is_reply
+        self.number = 0
+        self.refusals = 0
+        self.refusal: TrishulaError | None = None
+        self.offers = 0
+        self.denials = 0
+        self.suspicion: Suspicion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much at once.
+
+    Attributes:
+        batch_messages: messages in one call. From 128 on, larger batches gain little and cost latency.
+        batch_bytes: bytes of messages in one call; one message alone may be larger.
+        calls: calls in flight. Some are needed to keep the node's writer busy; more would only make small batches.
+        messages: entries altogether; a sender that never waits for receipts must meet an end.
+        total_bytes: their size.
+    """
+
+    batch_messages: int = 128
+    batch_bytes: int = 1024 * 1024
+    calls: int = 4
+    messages: int = 100_000
+    total_bytes: int = 256 * 1024 * 1024
+
+
+_LIMITS = Limits()
+
+
+@dataclass(slots=True)
+class Batch:
+    """The entries of one call."""
+
+    entries: list[Entry]
+    copies: int | None
+    generation: int
+    is_suspect: bool = False
+
+
+@dataclass(slots=True)
+class _Held:
+    """Entries to one recipient that wait until ``due_s``, which the first one of them was told, and its number."""
+
+    due_s: float
+    first: int
+    entries: deque[Entry] = field(default_factory=deque)
+
+
+#: Between tries of what was refused for now, unless the node says when.
+_RETRY = Backoff(first_s=0.2, factor=2.0, cap_s=30.0)
+#: Refusals before anything is written. After a write that failed the message may be in the node's file all the same.
+_DENIALS = (MailboxFull, RateLimited, StorageFull, CopiesUnavailable)
+
+
+class Outbox:
+    """See the module's docstring. ``now_s`` is any clock that only goes on."""
+
+    def __init__(
+        self,
+        *,
+        random: Callable[[], float],
+        limits: Limits = _LIMITS,
+        retry: Backoff = _RETRY,
+        record: Record | None = None,
+    ) -> None:
+        self._limits = limits
+        self._batch_bytes = limits.batch_bytes
+        self._batch_messages = limits.batch_messages
+        self._record = record
+        self._retry = retry
+        self._random = random
+        self._queue: deque[Entry] = deque()
+        self._held: dict[str, _Held] = {}
+        self._flying: list[Batch] = []
+        # By number: what has a receipt, with fewer copies than needed.
+        self._kept: dict[int, Entry] = {}
+        self._numbers = 0
+        self._count = 0
+        self._size_bytes = 0
+        self._online = False
+        self._generation = 0
+        self._paused_until_s = 0.0
+        # A call failed, and others that were in flight with it are not answered yet.
+        self._regrouping = False
+        self._failures = 0
+        # Calls that failed because the session is gone, until that is told.
+        self._cut: list[Batch] = []
+
+    def __len__(self) -> int:
+        """How many messages have no receipt yet."""
+        return self._count
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes nothing more but replies."""
+        return self._count + len(self._kept) >= self._limits.messages or self._size_bytes >= self._limits.total_bytes
+
+    def add(self, entry: Entry) -> None:
+        """Queue a message.
+
+        Raises:
+            OutboxFull: it takes nothing more.
+        """
+        if self.is_full and not entry.is_reply:
+            raise OutboxFull(
+                f"{self._count + len(self._kept)} messages ({self._size_bytes} bytes) wait for a node's receipt, and "
+                f"the limits are {self._limits.messages} messages and {self._limits.total_bytes} bytes: wait for some, "
+                "then send more"
+            )
+        self._numbers += 1
+        self._queue_up(entry, self._numbers)
+        if self._record is not None:
+            self._record.put(entry.number, entry.message, entry.copies)
+
+    def restore(self, entry: Entry, number: int) -> None:
+        """Queue a message of an earlier run, in the order of their numbers; a node may have seen it."""
+        self._numbers = max(self._numbers, number)
+        entry.offers = 1
+        self._queue_up(entry, number)
+
+    def _queue_up(self, entry: Entry, number: int) -> None:
+        entry.number = number
+        self._count += 1
+        self._size_bytes += entry.size_bytes
+        self._queue.append(entry)
+
+    def sort(self) -> None:
+        """Bring the queue in the order of sending, after something was restored."""
+        self._put_back(())
+
+    def record_on(self, record: Record, above: int) -> None:
+        """There is a record from now on: what waits goes on it, with numbers above those that it holds."""
+        self._record = record
+        entries = sorted((*self._all(), *self._kept.values()), key=lambda entry: entry.number)
+        # What an earlier run left was sent before, and its numbers stay; here are only our own.
+        for entry in entries:
+            entry.number += above
+            record.put(entry.number, entry.message, entry.copies)
+        self._kept = {entry.number: entry for entry in self._kept.values()}
+        self._numbers += above
+
+    def withdraw(self, message_id: str) -> Entry | None:
+        """Forget a message that no node can have, and return it; ``None`` if one may have it."""
+        for queue in (self._queue, *(held.entries for held in self._held.values())):
+            for entry in queue:
+                if entry.id == message_id and entry.offers == entry.denials:
+                    queue.remove(entry)
+                    self._forget(entry)
+                    return entry
+        return None
+
+    def connected(self) -> None:
+        """There is a session: everything without a receipt may go out (again)."""
+        self._online = True
+        self._cut = []
+        self._paused_until_s = 0.0
+        self._failures = 0
+        self.offer_kept()
+        # What one node refused for now, another one may take.
+        held, self._held = self._held, {}
+        if held:
+            self._put_back(entry for one in held.values() for entry in one.entries)
+
+    def pause(self) -> None:
+        """Nothing goes out for now; answers to the calls in flight still count."""
+        self._online = False
+
+    def resume(self) -> None:
+        """The pause is over, on the same session."""
+        self._online = True
+
+    @property
+    def is_flying(self) -> bool:
+        """Whether a call is in flight."""
+        return bool(self._flying)
+
+    def disconnected(self, ending: Ending | None = None) -> MessageSetAside | None:
+        """The session is gone, and with it the answers to the calls in flight.
+
+        Args:
+            ending: how the node ended it, if it was the node and it said no goodbye: one of those in flight may be why.
+
+        Returns:
+            what the sender of a message was told that is proven to be why; it is on the road no more.
+        """
+        self._online = False
+        self._generation += 1
+        self._put_back(entry for batch in self._flying for entry in batch.entries)
+        lost, self._flying, self._cut = [*self._flying, *self._cut], [], []
+        self._regrouping = False
+        culprit = None if ending is None else guilty([batch.entries for batch in lost], ending)
+        return None if culprit is None or ending is None else self._set_aside(culprit, ending)
+
+    def _set_aside(self, entry: Entry, ending: Ending) -> MessageSetAside:
+        self._queue.remove(entry)
+        error = MessageSetAside(
+            f"the message {entry.id} to {entry.to} ({show_bytes(entry.size_bytes)}) was set aside as dead, so that "
+            f"others get through: each time that it was under way alone the node ended the session ({ending.reason}); "
+            f"if a node has it all the same, trishula why {entry.id} tells"
+        )
+        if self._record is not None:
+            self._record.set_aside(entry.message, str(error))
+        self._settle([(entry, error)])
+        return error
+
+    def keep_within(self, room_bytes: int, batch_messages: int) -> None:
+        """What the node takes in one call: what is larger is refused, and batches are bounded by it."""
+        self._batch_bytes = min(self._limits.batch_bytes, room_bytes)
+        self._batch_messages = min(self._limits.batch_messages, batch_messages)
+        refused: list[tuple[Entry, Any]] = []
+        for queue in (self._queue, *(held.entries for held in self._held.values())):
+            for entry in [entry for entry in queue if entry.size_bytes > room_bytes]:
+                queue.remove(entry)
+                refused.append((entry, too_large(entry.id, entry.to, entry.size_bytes, room_bytes)))
+        self._settle(refused)
+
+    def take(self, now_s: float) -> Batch | None:
+        """The next call to make now, if any."""
+        if not self._online or len(self._flying) >= self._limits.calls or now_s < self._paused_until_s:
+            return None
+        if self._flying and (self._regrouping or self._flying[0].is_suspect):
+            return None
+        self._regrouping = False
+        self._paused_until_s = 0.0
+        if self._held:
+            self._release(now_s)
+        queue, held = self._queue, self._held
+        entries: list[Entry] = []
+        size_bytes = 0
+        copies: int | None = None
+        # Suspects go out with nothing beside them, so that whatever happens is their doing.
+        most, is_suspect = self._batch_messages, False
+        while queue and len(entries) < most:
+            entry = queue[0]
+            if held and entry.to in held:
+                held[entry.to].entries.append(queue.popleft())
+                continue
+            suspicion = entry.suspicion
+            if not entries and suspicion is not None and suspicion.part:
+                if self._flying:
+                    return None
+                most, is_suspect = suspicion.part, True
+            size_bytes += entry.size_bytes
+            if entries and (
+                size_bytes > self._batch_bytes
+                or entry.copies != copies
+                or (suspicion is not None and suspicion.part > 0) is not is_suspect
+            ):
+                break
+            copies = entry.copies
+            entry.offers += 1
+            entries.append(queue.popleft())
+        if not entries:
+            return None
+        batch = Batch(entries, copies, self._generation, is_suspect)
+        self._flying.append(batch)
+        return batch
+
+    def answered(self, batch: Batch, receipts: list[Receipt], now_s: float) -> None:
+        """The node answered a call: every entry of it is settled, or held for another try."""
+        if not self._landed(batch):
+            return
+        if [receipt.id for receipt in receipts] != [entry.id for entry in batch.entries]:
+            fault = RemoteError("the node's receipts don't match the messages of the call", remote_uri="receipts")
+            self._settle([(entry, fault) for entry in batch.entries])
+            return
+        self._failures = 0
+        settled: list[tuple[Entry, Receipt | TrishulaError]] = []
+        for index, (entry, receipt) in enumerate(zip(batch.entries, receipts, strict=True)):
+            entry.suspicion = None
+            if receipt.error is None:
+                entry.nodes.add(receipt.node)
+                if entry.enough is not None and max(receipt.copies or 0, len(entry.nodes)) < entry.enough:
+                    self._kept[entry.number] = entry
+                settled.append((entry, receipt))
+                continue
+            # Where it stood in the call is our own doing, and means nothing to whoever sent the one message.
+            sentence = (receipt.detail or receipt.error).replace(f"messages[{index}]", "message", 1)
+            error = from_wire(receipt.error, sentence, {"retry_after_s": receipt.retry_after_s})
+            if error.temporary:
+                self._hold(entry, error, now_s)
+            else:
+                settled.append((entry, error))
+        self._settle(settled)
+
+    def failed(self, batch: Batch, error: TrishulaError, now_s: float, *, is_cut: bool = False) -> None:
+        """A call failed as a whole: tried again if that can help, else its entries get the error.
+
+        Args:
+            batch: its entries.
+            error: why.
+            now_s: the clock.
+            is_cut: whether it failed because the session is gone, which is about to be told.
+        """
+        if not self._landed(batch):
+            return
+        if is_cut:
+            self._cut.append(batch)
+        if not error.temporary:
+            self._settle([(entry, error) for entry in batch.entries])
+            return
+        pause_s = error.retry_after_s or self._retry.pause_s(self._failures, self._random)
+        self._failures += 1
+        self._paused_until_s = now_s + pause_s
+        self._regrouping = True
+        self._put_back(batch.entries)
+
+    def settled(self, message_ids: Collection[str], *, by_one: bool = False) -> None:
+        """The node told that these have come to their end; ``by_one``: at one recipient, of perhaps several."""
+        self._let_go(
+            entry for entry in self._kept.values() if entry.id in message_ids and not (by_one and entry.to == BROADCAST)
+        )
+
+    def copied(self, message_id: str, copies: int) -> None:
+        """The node told that a message has so many copies now."""
+        self._let_go(
+            entry
+            for entry in self._kept.values()
+            if entry.id == message_id and entry.enough is not None and copies >= entry.enough
+        )
+
+    def _let_go(self, kept: Iterable[Entry]) -> None:
+        for entry in list(kept):
+            del self._kept[entry.number]
+            self._size_bytes -= entry.size_bytes
+            if self._record is not None:
+                self._record.drop(entry.number)
+
+    def offer_kept(self) -> None:
+        """Offer again what has a receipt with fewer copies than needed: the next one may tell of more."""
+        # Their senders have a receipt; what comes now is only for us.
+        again = list(self._kept.values())
+        self._kept.clear()
+        for entry in again:
+            entry.done = _ignore
+            entry.copies = None
+            self._count += 1
+        if again:
+            self._put_back(again)
+
+    @property
+    def is_keeping(self) -> bool:
+        """Whether anything has a receipt with fewer copies than needed."""
+        return bool(self._kept)
+
+    @property
+    def kept(self) -> list[str]:
+        """The ids of what has a receipt with fewer copies than needed."""
+        return [entry.id for entry in self._kept.values()]
+
+    def close(self, error: TrishulaError) -> None:
+        """The sender ends: what no node can have seen fails with ``error``, everything else is unknown.
+
+        What is on record is unknown altogether, and stays there for the next run.
+        """
+        entries = self._all()
+        on_record = self._record is not None
+        self._record = None
+        self._queue.clear()
+        self._held.clear()
+        self._kept.clear()
+        self._flying, self._cut = [], []
+        self._online = False
+        self._generation += 1
+        self._settle(
+            [(entry, _unknown(entry, error, on_record) if entry.offers or on_record else error) for entry in entries]
+        )
+
+    def _all(self) -> list[Entry]:
+        entries = [*self._queue, *(entry for batch in self._flying for entry in batch.entries)]
+        return entries + [entry for held in self._held.values() for entry in held.entries]
+
+    def due_s(self) -> float | None:
+        """When :meth:`take` may have something new without a further event; ``None`` if never."""
+        if not self._online or len(self._flying) >= self._limits.calls or (self._regrouping and self._flying):
+            return None
+        under_way = self._under_way() if self._held else ()
+        dues = [held.due_s for to, held in self._held.items() if to not in under_way]
+        if self._queue and self._paused_until_s > 0.0:
+            dues.append(self._paused_until_s)
+        return min(dues, default=None)
+
+    def _landed(self, batch: Batch) -> bool:
+        # A call of an earlier session has been put back already, whatever is told of it now.
+        if batch.generation != self._generation:
+            return False
+        self._flying.remove(batch)
+        return True
+
+    def _put_back(self, entries: Iterable[Entry]) -> None:
+        returned = sorted((*entries, *self._queue), key=lambda entry: entry.number)
+        self._queue = deque(returned)
+
+    def _hold(self, entry: Entry, error: TrishulaError, now_s: float) -> None:
+        pause_s = error.retry_after_s or self._retry.pause_s(entry.refusals, self._random)
+        entry.refusals += 1
+        entry.refusal = error
+        entry.denials += isinstance(error, _DENIALS)
+        held = self._held.setdefault(entry.to, _Held(now_s + pause_s, entry.number))
+        if entry.number < held.first:
+            held.due_s, held.first = now_s + pause_s, entry.number
+        held.entries.append(entry)
+        if entry.held is not None:
+            entry.held(error)
+
+    def _release(self, now_s: float) -> None:
+        due = {to for to, held in self._held.items() if held.due_s <= now_s}
+        if due:
+            due -= self._under_way()
+            self._put_back(entry for to in due for entry in self._held.pop(to).entries)
+
+    def _under_way(self) -> set[str]:
+        return {entry.to for batch in self._flying for entry in batch.entries}
+
+    def _settle(self, outcomes: list[tuple[Entry, Any]]) -> None:
+        for entry, _ in outcomes:
+            self._forget(entry)
+        # Last, for a callback may send again.
+        for entry, outcome in outcomes:
+            entry.done(outcome)
+
+    def _forget(self, entry: Entry) -> None:
+        self._count -= 1
+        if entry.number not in self._kept:
+            self._size_bytes -= entry.size_bytes
+            if self._record is not None:
+                self._record.drop(entry.number)
+
+
+def too_large(message_id: str, to: str, size_bytes: int, room_bytes: int) -> PayloadTooLarge:
+    """That a message doesn't fit into one frame to the node."""
+    return PayloadTooLarge(
+        f"the message {message_id} to {to} has {size_bytes} bytes, and a frame to the node takes {room_bytes} "
+        f"({show_bytes(room_bytes)}); put the data where the recipient can fetch it and send its address"
+    )
+
+
+def _ignore(_: object) -> None:
+    """The outcome of what its sender has a receipt of."""
+
+
+def _unknown(entry: Entry, error: TrishulaError, on_record: bool) -> OutcomeUnknown:
+    begin = f"{error}, before a node confirmed the message {entry.id} to {entry.to}; "
+    if on_record:
+        return OutcomeUnknown(f"{begin}it is on record and goes out when the agent runs again", message_id=entry.id)
+    return OutcomeUnknown(
+        f"{begin}it may have been accepted: ask with trishula why {entry.id}, or send it again under the same id",
+        message_id=entry.id,
+    )

@@ -1,0 +1,91 @@
+"""Messages on their way in: what the node pushes and what is fetched from it, until a receiver has them.
+
+Answers to our own calls go to whoever waits for them (:mod:`trishula.messaging.pending_calls`), everything else to the
+receiver. What can't be read is given back for good: delivered again it could be read no better.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from trishula.contract.deliveries import Delivery, Fetched, Unreadable, read_deliveries
+from trishula.contract.uris import MAILBOX_FETCH
+from trishula.messaging.acks import Settling
+from trishula.messaging.pending_calls import Calls
+
+__all__ = ["Receiving"]
+
+_log = logging.getLogger("trishula")
+
+#: A long poll ends on the node's side; the client waits so much longer for its answer.
+_FETCH_GRACE_S = 10.0
+
+Receiver = Callable[[list[Delivery]], object]
+
+
+class Receiving:
+    """See the module's docstring.
+
+    Attributes:
+        receiver: gets the deliveries; ``None`` if nobody takes any.
+        recalled: told of each message that was delivered and that its sender has cancelled since: (sender, id).
+    """
+
+    def __init__(self, calls: Calls, settling: Settling) -> None:
+        self.receiver: Receiver | None = None
+        self.recalled: Callable[[str, str], object] | None = None
+        self._calls = calls
+        self._settling = settling
+
+    def pushed(self, raw: object = None, more: object = None, *_: object) -> None:
+        """An event on the inbox topic: deliveries, or what was cancelled of them."""
+        if more is not None:
+            self._recall(more)
+        deliveries, unreadable = read_deliveries(raw)
+        self._refuse(unreadable)
+        calls = self._calls
+        if calls.is_busy:
+            others = []
+            for delivery in deliveries:
+                if calls.answered(delivery.message):
+                    self._settling.ack(delivery.token)
+                else:
+                    others.append(delivery)
+            deliveries = others
+        if deliveries and self.receiver is not None:
+            self.receiver(deliveries)
+
+    def _recall(self, more: object) -> None:
+        cancelled = more.get("cancelled") if isinstance(more, Mapping) else None
+        recalled = self.recalled
+        for one in cancelled if recalled is not None and isinstance(cancelled, list) else ():
+            if recalled is not None and isinstance(one, Mapping):
+                recalled(str(one.get("from")), str(one.get("id")))
+
+    async def fetch(
+        self,
+        request: Callable[..., Awaitable[Any]],
+        max: int,
+        wait_s: float,
+        instance: str | None,
+        known: Mapping[str, Any],
+    ) -> Fetched:
+        """See :meth:`trishula.client.Client.fetch`; ``known`` is what we know of the node's store."""
+        details: dict[str, Any] = {"max": max, "wait_s": wait_s, **known}
+        if instance is not None:
+            details["instance"] = instance
+        raw = await request(MAILBOX_FETCH, details, timeout_s=wait_s + _FETCH_GRACE_S)
+        fields: dict[str, Any] = raw if isinstance(raw, dict) else {}
+        deliveries, unreadable = read_deliveries(fields.get("deliveries"))
+        self._refuse(unreadable)
+        return msgspec.convert({**fields, "deliveries": deliveries}, Fetched)
+
+    def _refuse(self, unreadable: list[Unreadable]) -> None:
+        for fault in unreadable:
+            _log.error("A delivery can't be read and is refused: %s", fault.reason)
+            if fault.token:
+                self._settling.nack(fault.token, f"the receiver can't read it: {fault.reason}", False)

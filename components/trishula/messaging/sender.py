@@ -1,0 +1,438 @@
+"""Messages on their way out: the outbox, the calls that carry its batches, the awaitables of those who sent.
+
+What goes out when, and again, is decided in :mod:`trishula.messaging.outbox`; this is its shell. One turn, one call:
+``post`` only writes down what is to be sent, :meth:`Sending.flush` at the end of the turn makes the calls.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from trishula.contract import uris
+from trishula.contract.limits import NodeLimits
+from trishula.contract.message import check
+from trishula.contract.payload import pack
+from trishula.contract.texts import show_value
+from trishula.errors import KeyUnknown, MessageInvalid, NotAllSent, OutcomeUnknown, TrishulaError
+from trishula.messaging.outbox import Batch, Entry, Limits, Outbox, Receipt, Record, SavedMessage, too_large
+from trishula.runtime.pending import Pending
+from trishula.runtime.surroundings import Surroundings, Timer
+from trishula.session.membership import Membership
+from trishula.session.transport import Ending, Link, LinkLost
+
+__all__ = ["Done", "Sending"]
+
+_log = logging.getLogger("trishula")
+
+#: A node that has not answered a send by then has trouble of its own; the same ids go out again.
+_TIMEOUT_S = 30.0
+
+#: The random part of a message's id: nobody guesses one that he has not seen.
+ID_WORD_BYTES = 8
+#: Ids in one question.
+_STATUS_BATCH = 1024
+#: The states that a message doesn't leave any more.
+_ENDS = frozenset({"done", "dead", "expired", "cancelled"})
+
+_to_msgpack = msgspec.msgpack.Encoder().encode
+
+Done = Callable[[Receipt | TrishulaError], object]
+
+
+class Sending:
+    """See the module's docstring.
+
+    Args:
+        around: clocks and randomness.
+        member: says why there is no node.
+        sender: our address, if messages must name it: an instance's.
+        limits: how much the outbox takes and sends at once.
+        wake: called when there is something to flush.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        member: Membership,
+        *,
+        sender: str | None,
+        limits: Limits,
+        wake: Callable[[], None],
+        keeps: Callable[[], None],
+    ) -> None:
+        self._around = around
+        self._clock = around.clock
+        self._member = member
+        self._sender = sender
+        self._wake = wake
+        self._keeps = keeps
+        self._outbox = Outbox(random=around.random, limits=limits)
+        self._is_on_record = False
+        #: The session of a node that doesn't take what our clock says.
+        self._undated: Link | None = None
+        self._retrying: Timer | None = None
+        self._retrying_at_s = 0.0
+        self._id_numbers = itertools.count(1)
+
+    def __len__(self) -> int:
+        """How many messages have no receipt yet."""
+        return len(self._outbox)
+
+    def new_id(self) -> str:
+        """A new message id: a number that tells people the order, and a random word of its own.
+
+        With one word for a client, who has seen one of its ids could tell the next ones, and answer COMMANDs that were
+        never given to it. The number comes first, so that what is sent in a row stands in a row in a node's index of
+        ids: with the word first each message touches a page of its own there, and a node took a third longer for it.
+        """
+        return f"{next(self._id_numbers)}.{self._around.word(ID_WORD_BYTES)}"
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+
+    def post(
+        self,
+        wire: dict[str, Any],
+        done: Done,
+        copies: int | None = None,
+        *,
+        held: Callable[[TrishulaError], object] | None = None,
+        is_reply: bool = False,
+        path: str = "message",
+    ) -> bool:
+        """Queue one message, or tell ``done`` at once why not; whether it is queued.
+
+        The message is checked and encoded now, as the node would check it; what its sender changes afterwards doesn't
+        travel. ``held`` and ``is_reply``: see :class:`trishula.messaging.outbox.Entry`. Refusals begin with ``path``.
+        """
+        if wire.get("id") is None:
+            wire["id"] = self.new_id()
+        if self._sender is not None:
+            wire.setdefault("from", self._sender)
+        try:
+            if self._member.end is not None:
+                raise self._member.end
+            message = _encoded(wire, self._member.limits, path)
+            entry = Entry(
+                wire["id"],
+                wire["to"],
+                message,
+                done,
+                copies=copies,
+                enough=self._enough(copies),
+                held=held,
+                is_dated=wire.get("deadline_at") is not None,
+                is_reply=is_reply,
+            )
+            self._outbox.add(entry)
+        except TrishulaError as error:
+            done(error)
+            return False
+        self._wake()
+        return True
+
+    def post_many(
+        self, messages: Iterable[object], copies: int | None, timeout_s: float | None
+    ) -> Pending[list[Receipt]]:
+        """Queue many, with one awaitable for all; see :meth:`trishula.client.Client.send_many`."""
+        now_ms = self._around.now_ms()
+        outcome: Pending[list[Receipt]] = Pending()
+        wires: list[dict[str, Any]] = []
+        for index, message in enumerate(messages):
+            if not isinstance(message, Mapping):
+                outcome.reject(MessageInvalid(f"messages[{index}] is {show_value(message)}; a message must be a map"))
+                return outcome
+            wires.append({"type": "STATUS", "id": None, "timestamp": now_ms, **message})
+        group = _Group(len(wires), outcome)
+        if not wires:
+            outcome.resolve([])
+        slots = [_Slot(group, index) for index in range(len(wires))]
+        for index, (slot, wire) in enumerate(zip(slots, wires, strict=True)):
+            self.post(wire, slot, copies, path=f"messages[{index}]")
+        if timeout_s is not None and not outcome.done:
+            timer = self._clock.callLater(timeout_s, self._give_up, wires, slots, timeout_s)
+            outcome.when_done(lambda _: timer.cancel() if timer.active() else None)
+        return outcome
+
+    def _give_up(self, wires: list[dict[str, Any]], slots: list[_Slot], timeout_s: float) -> None:
+        for wire, slot in zip(wires, slots, strict=True):
+            if slot.is_open:
+                slot(self.unconfirmed(wire["id"], timeout_s))
+
+    def unconfirmed(self, message_id: str, timeout_s: float) -> TrishulaError:
+        """What to say of a message that has no receipt in time; one that no node can have is withdrawn."""
+        return self.withdraw(message_id, timeout_s) or OutcomeUnknown(
+            f"the node did not confirm the message {message_id} within {timeout_s:g} s; it may have been accepted: ask "
+            f"with trishula why {message_id}, or send it again under the same id",
+            message_id=message_id,
+        )
+
+    def withdraw(self, message_id: str, timeout_s: float) -> TrishulaError | None:
+        """Forget a message that no node can have, and say why it was not accepted; ``None`` if one may have it.
+
+        Args:
+            timeout_s: how long it waited for a receipt.
+        """
+        entry = self._outbox.withdraw(message_id)
+        if entry is None:
+            return None
+        if self._is_on_record:
+            self._wake()
+        refusal = entry.refusal
+        if refusal is None or self._member.link is None:
+            return self._member.unreachable(timeout_s)
+        sentence = f"the message {message_id} was refused for {timeout_s:g} s, and is given up: {refusal.sentence}"
+        return type(refusal)(sentence, retry_after_s=refusal.retry_after_s)
+
+    # -- out -----------------------------------------------------------------------------------------------------------
+
+    def flush(self, link: Link) -> None:
+        """Make the calls that may be made now."""
+        now_s = self._clock.seconds()
+        while (batch := self._outbox.take(now_s)) is not None:
+            self._offer(link, batch)
+        due_s = self._outbox.due_s()
+        if due_s is None:
+            return
+        if self._retrying is not None and self._retrying.active():
+            if self._retrying_at_s <= due_s:
+                return
+            self._retrying.cancel()
+        self._retrying, self._retrying_at_s = self._clock.callLater(max(due_s - now_s, 0.001), self._retry), due_s
+
+    def _retry(self) -> None:
+        self._retrying = None
+        self._wake()
+
+    def _offer(self, link: Link, batch: Batch) -> None:
+        messages = [msgspec.Raw(entry.message) for entry in batch.entries]
+        options: dict[str, Any] = {}
+        if batch.copies is not None:
+            options["copies"] = batch.copies
+        if link is not self._undated and any(entry.is_dated for entry in batch.entries):
+            # What our clock says, so that the node understands the deadlines: one of the two may be wrong.
+            options["sent_at"] = self._around.now_ms()
+        args: list[Any] = [messages, options] if options else [messages]
+        link.call(uris.MAILBOX_SEND, args, timeout_s=_TIMEOUT_S).when_done(
+            lambda pending: self._offered(link, batch, pending)
+        )
+
+    def _offered(self, link: Link, batch: Batch, pending: Pending[Any]) -> None:
+        error = pending.error
+        now_s = self._clock.seconds()
+        if isinstance(error, KeyUnknown) and link is not self._undated:
+            # A node of the first release; it took nothing of this call.
+            self._undated = link
+            self._offer(link, batch)
+            return
+        if error is None:
+            try:
+                receipts = msgspec.convert(pending.result(), list[Receipt])
+            except msgspec.ValidationError as fault:
+                receipts = []
+                _log.error("The node's receipts can't be read: %s", fault)
+            self._outbox.answered(batch, receipts, now_s)
+            if self._outbox.is_keeping:
+                self._keeps()
+        elif isinstance(error, TrishulaError):
+            self._outbox.failed(batch, error, now_s, is_cut=isinstance(error, LinkLost))
+        else:
+            raise error
+        if len(self._outbox) or self._is_on_record:
+            # What is settled is written down as well.
+            self._wake()
+
+    # -- an agent's file -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the outbox takes nothing more."""
+        return self._outbox.is_full
+
+    def restore(
+        self, record: Record, messages: Sequence[SavedMessage], done_of: Callable[[dict[str, Any]], Done]
+    ) -> None:
+        """Keep the outbox on record from now on, and send what an earlier run left there.
+
+        Args:
+            record: the file.
+            messages: what it holds.
+            done_of: who hears what becomes of a message of the earlier run.
+        """
+        last = max((message.number for message in messages), default=0)
+        self._outbox.record_on(record, last)
+        self._is_on_record = True
+        for saved in messages:
+            self._restore(record, saved, done_of)
+        if messages:
+            self._outbox.sort()
+            self._wake()
+
+    def _restore(self, record: Record, saved: SavedMessage, done_of: Callable[[dict[str, Any]], Done]) -> None:
+        wire = msgspec.msgpack.decode(saved.message)
+        done = done_of(wire)
+        try:
+            # An earlier release left there what no node can read, and offered it on each session, which it ended.
+            message = _encoded(wire, self._member.limits, "message")
+        except TrishulaError as error:
+            _log.error(
+                "Set aside: the %s %s to %s, which an earlier run left, can't be sent: %s",
+                wire.get("type"), wire.get("id"), wire.get("to"), error,
+            )  # fmt: skip
+            record.drop(saved.number)
+            record.set_aside(saved.message, str(error))
+            done(error)
+            return
+        entry = Entry(
+            wire["id"],
+            wire["to"],
+            message,
+            done,
+            copies=saved.copies,
+            enough=self._enough(saved.copies),
+            is_dated=wire.get("deadline_at") is not None,
+            is_reply=True,
+        )
+        self._outbox.restore(entry, saved.number)
+
+    # -- news of what has a receipt with fewer copies than needed ------------------------------------------------------
+
+    def _enough(self, copies: int | None) -> int | None:
+        """With how many copies a message needs no keeping: who asks for one asks for speed, and not for less."""
+        return 2 if copies == 1 and len(self._member.settings.urls) > 1 else copies
+
+    def news(self, reports: object = None) -> None:
+        """What the node tells of messages that we sent."""
+        if not self._outbox.is_keeping:
+            return
+        ended = set()
+        for report in reports if isinstance(reports, list) else []:
+            if not isinstance(report, Mapping):
+                continue
+            if report.get("state") in _ENDS:
+                ended.add(str(report.get("id")))
+            elif report.get("state") == "copies" and isinstance(report.get("copies"), int):
+                self._outbox.copied(str(report.get("id")), report["copies"])
+        self._outbox.settled(ended, by_one=True)
+        self._wake()
+
+    def hears_news(self) -> None:
+        """News come from now on; what there was to tell before is in the receipts of another offer."""
+        self._outbox.offer_kept()
+        self._wake()
+
+    def _ask_for_kept(self, link: Link) -> None:
+        """What came to its end while nobody listened is dropped, instead of being offered again."""
+        kept = self._outbox.kept
+        for begin in range(0, len(kept), _STATUS_BATCH):
+            part = kept[begin : begin + _STATUS_BATCH]
+            link.call(uris.MAILBOX_STATUS, [part], timeout_s=_TIMEOUT_S).when_done(self._told_of_kept)
+
+    def _told_of_kept(self, pending: Pending[Any]) -> None:
+        states = pending.result() if pending.error is None else None
+        if isinstance(states, Mapping):
+            self._outbox.settled(
+                {name for name, one in states.items() if isinstance(one, Mapping) and one.get("state") in _ENDS}
+            )
+
+    # -- sessions ------------------------------------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """There is a session."""
+        link = self._member.link
+        if link is not None and self._outbox.is_keeping:
+            self._ask_for_kept(link)
+        self._outbox.connected()
+        limits = self._member.limits
+        self._outbox.keep_within(limits.room_bytes, limits.batch_messages)
+
+    def pause(self) -> None:
+        """Make no call for now, and wait for those under way."""
+        self._outbox.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._outbox.resume()
+        self._wake()
+
+    @property
+    def is_flying(self) -> bool:
+        """Whether a call is under way."""
+        return self._outbox.is_flying
+
+    def disconnected(self, ending: Ending | None = None) -> None:
+        """The session is gone; ``ending``: how the node ended it, if it did without a goodbye."""
+        set_aside = self._outbox.disconnected(ending)
+        if set_aside is not None:
+            # Whoever sent it may not have waited for its receipt.
+            _log.error("Set aside: %s", set_aside)
+            if self._is_on_record:
+                self._wake()
+
+    def close(self, error: TrishulaError) -> None:
+        """There will be none any more."""
+        if self._retrying is not None and self._retrying.active():
+            self._retrying.cancel()
+        self._retrying = None
+        self._outbox.close(error)
+
+
+class _Group:
+    """The outcomes of :meth:`Sending.post_many`, until the last one is there."""
+
+    __slots__ = ("left", "outcome", "outcomes")
+
+    def __init__(self, count: int, outcome: Pending[list[Receipt]]) -> None:
+        self.left = count
+        self.outcome = outcome
+        self.outcomes: list[Any] = [None] * count
+
+
+class _Slot:
+    """Where one outcome of a group goes."""
+
+    __slots__ = ("_group", "_index")
+
+    def __init__(self, group: _Group, index: int) -> None:
+        self._group = group
+        self._index = index
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its outcome is not there yet."""
+        return self._group.outcomes[self._index] is None
+
+    def __call__(self, outcome: Receipt | TrishulaError) -> None:
+        group = self._group
+        if group.outcomes[self._index] is not None:
+            # It was given up before.
+            return
+        group.outcomes[self._index] = outcome
+        group.left -= 1
+        if group.left:
+            return
+        if any(isinstance(one, TrishulaError) for one in group.outcomes):
+            group.outcome.reject(NotAllSent(group.outcomes))
+        else:
+            group.outcome.resolve(group.outcomes)
+
+
+def _encoded(wire: Mapping[str, Any], limits: NodeLimits, path: str) -> bytes:
+    """A message as it travels.
+
+    Raises:
+        MessageInvalid, KeyUnknown, PayloadNotJson, PayloadTooLarge: what a node would say of it.
+    """
+    raw = dict(wire)
+    if raw.get("payload") is not None:
+        packed = pack(raw["payload"], path=f"{path}.payload", limit_bytes=limits.payload_bytes)
+        raw["payload"] = msgspec.Raw(packed)
+    message = check(raw, path=path)
+    encoded = _to_msgpack(message)
+    if len(encoded) > limits.room_bytes:
+        raise too_large(message.id, message.to, len(encoded), limits.room_bytes)
+    return encoded

@@ -1,0 +1,268 @@
+"""The bus for scripts: the verbs of :class:`~trishula.async_client.AsyncClient`, each of which waits for its outcome.
+
+::
+
+    import trishula
+
+    with trishula.connect() as bus:                      # TRISHULA_URL, TRISHULA_TOKEN or a profile file
+        print(bus.call("agni", "host_report", timeout=10))
+        bus.send("rushabdev", type="STATUS", payload={"release": "2.1"})
+        for delivery in bus.fetch().deliveries:          # the agent's own mailbox
+            bus.ack([delivery.token])
+
+A script is an *instance* of its agent: its address is ``agni/7f3a…``, so that answers to its calls come to a mailbox of
+its own and not to a running agent's. ``fetch`` without an instance takes from the agent's mailbox all the same;
+:class:`~trishula.errors.MailboxBusy` says that a running agent is being pushed them.
+
+The reactor runs in a thread of its own (crochet); every method may be called from any other thread. A process has one
+reactor: in a process that runs an agent already, this uses the agent's. A bus belongs to the process that joined with
+it: after ``fork`` every verb in the child says so at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+import crochet
+from twisted.internet.defer import Deferred
+
+from trishula.async_client import AsyncClient
+from trishula.consumer.unfetched import ASK_TIMEOUT_S
+from trishula.contract.addresses import Address
+from trishula.contract.deliveries import Fetched
+from trishula.contract.message import MailType
+from trishula.errors import OutcomeUnknown, TrishulaError
+from trishula.messaging.outbox import Receipt
+from trishula.runtime.forks import check_process, check_reactor
+from trishula.runtime.surroundings import use_monotonic_timers
+from trishula.send_options import SendOptions
+
+__all__ = ["Bus", "connect"]
+
+T = TypeVar("T")
+
+#: Every verb has a time limit of its own; the thread that waits for it gives it so much more.
+_SLACK_S = 30.0
+
+
+def connect(
+    url: str | Sequence[str] | None = None,
+    agent: str | None = None,
+    token: str | None = None,
+    *,
+    profile: str | None = None,
+    timeout: float = 10.0,
+) -> Bus:
+    """Join the bus.
+
+    Args:
+        url, agent, token, profile: as for :func:`trishula.settings.load`.
+        timeout: how long to try, and how long ``send`` waits for its receipt, in seconds.
+
+    Raises:
+        SettingsInvalid, TokenMissing: the settings are wrong.
+        TokenInvalid: the node refuses the token.
+        BusUnreachable: no node could be joined in time.
+    """
+    _start_reactor()
+    bus = Bus(AsyncClient(url, agent, token, profile=profile, timeout=timeout), timeout)
+    bus.start()
+    return bus
+
+
+def _start_reactor() -> None:
+    global _reactor_pid
+    with _lock:
+        if _reactor_pid is not None:
+            check_process(_reactor_pid)
+            return
+        # Imported by name: asking for the module would install a reactor.
+        installed = sys.modules.get("twisted.internet.reactor")
+        if installed is not None and installed.running:
+            # An agent's, or an application's: it is driven there, and we only hand work over to it.
+            check_reactor()
+            crochet.no_setup()
+        else:
+            # Late, as above.
+            from twisted.internet import reactor
+
+            use_monotonic_timers(reactor, time.monotonic)
+            crochet.setup()
+        _reactor_pid = os.getpid()
+
+
+#: A process has one reactor, and crochet is set up once: the process in which that was done.
+_reactor_pid: int | None = None
+_lock = threading.Lock()
+
+
+class Bus:
+    """The verbs of :class:`~trishula.async_client.AsyncClient`, each of which waits; made by :func:`connect`."""
+
+    def __init__(self, client: AsyncClient, timeout_s: float) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._pid = os.getpid()
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> Address:
+        """Who this script is: its messages are from there, and answers come there."""
+        return self._client.address
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the node it is joined to now."""
+        return self._client.url
+
+    def start(self) -> None:
+        """Join; :func:`connect` has done it."""
+        self._wait(self._timeout_s, self._client.start)
+
+    def close(self) -> None:
+        """Leave, after the last acks: one is always on its way when a call has just been answered.
+
+        In a process that was forked since there is nothing to leave: the session is the parent's.
+        """
+        if os.getpid() == self._pid:
+            self._wait(self._timeout_s, self._client.stop)
+
+    def __enter__(self) -> Bus:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _wait(self, timeout_s: float, verb: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **options: Any) -> T:
+        """Run a coroutine in the reactor's thread and wait for it."""
+        check_process(self._pid)
+        is_awaited = True
+
+        async def run() -> T | None:
+            try:
+                return await verb(*args, **options)
+            except TrishulaError:
+                if is_awaited:
+                    raise
+                return None
+
+        # Crochet is untyped: what it returns waits for the Deferred.
+        begin: Any = crochet.run_in_reactor(lambda: Deferred.fromCoroutine(run()))
+        try:
+            outcome: T = begin().wait(timeout=timeout_s + _SLACK_S)
+        except crochet.TimeoutError:
+            raise OutcomeUnknown("the reactor's thread did not answer: is it blocked by a handler?") from None
+        except BaseException:
+            # Ctrl-C: an error that comes after it, as of what was under way when we leave, is nobody's.
+            is_awaited = False
+            raise
+        return outcome
+
+    # -- verbs ---------------------------------------------------------------------------------------------------------
+
+    def send(
+        self, to: str, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+    ) -> Receipt:
+        """Send a message and wait for its receipt; see :meth:`trishula.client.Client.send`.
+
+        Raises:
+            TrishulaError: the node's refusal; of one for now the latest, if there was no other answer in time.
+            BusUnreachable: no node was there in time; it was not sent, and will not be.
+            OutcomeUnknown: a node may have it; send it again under the same id, or ask for it.
+        """
+        return self._wait(self._timeout_s, self._client.send, to, type=type, payload=payload, **options)
+
+    def broadcast(
+        self, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+    ) -> Receipt:
+        """Send to every registered agent but our own."""
+        return self.send("broadcast", type=type, payload=payload, **options)
+
+    def send_many(
+        self, messages: Iterable[Mapping[str, Any]], *, copies: int | None = None, timeout: float | None = None
+    ) -> list[Receipt]:
+        """Send many at once, and wait for the receipts, in order; see :meth:`trishula.client.Client.send_many`.
+
+        Raises:
+            NotAllSent: some have no receipt; its ``outcomes`` has each one's receipt or error, in order.
+        """
+        timeout_s = self._timeout_s if timeout is None else timeout
+        return self._wait(timeout_s, self._client.send_many, messages, copies=copies, timeout=timeout_s)
+
+    def call(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
+        """Run a procedure by a durable COMMAND; see :meth:`trishula.client.Client.call`."""
+        return self.call_with(agent, procedure, args, kwargs, timeout_s=timeout)
+
+    def call_with(
+        self,
+        agent: str,
+        procedure: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 10.0,
+        **options: Any,
+    ) -> Any:
+        """:meth:`call` with the options of :meth:`send`."""
+        verb = self._client.call_with
+        return self._wait(timeout_s, verb, agent, procedure, args, kwargs, timeout=timeout_s, **options)
+
+    def cancel(self, *ids: str) -> list[bool]:
+        """Cancel messages that our agent sent; see :meth:`trishula.client.Client.cancel`."""
+        return self._wait(self._timeout_s, self._client.cancel, *ids)
+
+    def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
+        """Call a procedure live; see :meth:`trishula.client.Client.rpc`."""
+        return self.rpc_with(agent, procedure, args, kwargs, timeout_s=timeout)
+
+    def rpc_with(
+        self,
+        agent: str,
+        procedure: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 10.0,
+    ) -> Any:
+        """:meth:`rpc` with the arguments as they are, also one that is called ``timeout``."""
+        return self._wait(timeout_s, self._client.rpc_with, agent, procedure, args, kwargs, timeout=timeout_s)
+
+    def request(self, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
+        """Ask the node (``directory.*``, ``audit.*``, …)."""
+        return self._wait(timeout_s, self._client.request, uri, *args, timeout=timeout_s)
+
+    def fetch(self, *, max: int = 64, wait_s: float = 0.0, instance: str | None = None) -> Fetched:
+        """Take messages: the agent's, or with our own ``instance`` those that came to this script's address.
+
+        Raises:
+            MailboxBusy: a running agent is being pushed them.
+            BusUnreachable, OutcomeUnknown: no node says what there is.
+        """
+        return self._wait(wait_s + ASK_TIMEOUT_S, self._client.fetch, max=max, wait_s=wait_s, instance=instance)
+
+    def ack(self, tokens: Sequence[str]) -> list[bool]:
+        """Acknowledge; for each token whether its message is done now."""
+        return self._wait(_SLACK_S, self._client.ack, tokens)
+
+    def nack(self, tokens: Sequence[str], reason: str, *, requeue: bool = True) -> list[bool]:
+        """Give back, for another attempt or to the dead letters."""
+        return self._wait(_SLACK_S, self._client.nack, tokens, reason, requeue=requeue)
+
+    def working(self, token: str, for_s: float) -> Any:
+        """Extend the lease of a long job to ``for_s`` from now."""
+        return self._wait(10.0, self._client.working, token, for_s)
+
+    def publish(self, topic_name: str, *args: Any) -> None:
+        """Publish on our own agent's topic; live only."""
+        self._wait(10.0, self._client.publish, topic_name, *args)
+
+    def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
+        """Hear a topic; ``on_event(*args)`` runs in the reactor's thread and must not block or call this bus."""
+        self._wait(10.0, self._client.subscribe, topic, on_event)
