@@ -67,7 +67,7 @@ EVERYWHERE = sources(AGENT_SIDE, NODE_SIDE, DRILL, "config")
 
 def test_there_are_sources() -> None:
     # A renamed folder must not turn the tests below into tests of nothing.
-    assert f"{AGENT_SIDE}/uris.py" in EVERYWHERE
+    assert f"{AGENT_SIDE}/contract/uris.py" in EVERYWHERE
     assert f"{NODE_SIDE}/__init__.py" in EVERYWHERE
 
 
@@ -78,7 +78,7 @@ def test_the_agent_side_never_imports(package: str) -> None:
 
 def test_autobahn_is_behind_two_modules_and_one_room() -> None:
     # The links in it stand in the place of Crossbar's own, which are sessions of Autobahn's.
-    walls = {f"{AGENT_SIDE}/connection.py", f"{NODE_SIDE}/edge.py", *sources(f"{NODE_SIDE}/upstream")}
+    walls = {f"{AGENT_SIDE}/session/connection.py", f"{NODE_SIDE}/edge.py", *sources(f"{NODE_SIDE}/upstream")}
     assert breaches([path for path in EVERYWHERE if path not in walls], "autobahn") == []
 
 
@@ -91,9 +91,16 @@ def test_sqlite_is_in_the_store_and_in_one_file_of_the_client() -> None:
 
 # -- rooms -------------------------------------------------------------------------------------------------------------
 
-#: The rooms of the node, from the ground up: each imports from those before it only. Between and above them are single
-#: modules.
+#: The rooms, from the ground up: each imports from those before it only. Between and above them are single modules.
 FLOORS = (
+    "trishula.runtime",
+    "trishula.contract",
+    "trishula.session",
+    "trishula.messaging",
+    "trishula.consumer",
+    "trishula.tools",
+    "trishula.cli",
+    "trishula.agents",
     "trishula_router.store",
     "trishula_router.settings",
     "trishula_router.clocks",
@@ -109,16 +116,16 @@ FLOORS = (
 
 
 def room_of(module: str) -> str:
-    """The package that a module of the node's lies in; a module at the top is a room of its own."""
+    """The package that a module lies in; a module at the top is a room of its own."""
     names = {module, module.rpartition(".")[0]}
     return next((floor for floor in reversed(FLOORS) if floor in names), module)
 
 
 def arrows() -> dict[str, set[str]]:
-    """Each of the node's rooms → the rooms that its modules import from, for their types too."""
-    modules = {module_of(path) for path in sources(NODE_SIDE, DRILL)}
+    """Each room → the rooms that its modules import from, for their types too."""
+    modules = {module_of(path) for path in EVERYWHERE}
     found: dict[str, set[str]] = {}
-    for path in sources(NODE_SIDE, DRILL):
+    for path in EVERYWHERE:
         own = room_of(module_of(path))
         for name, _ in imports_of(path):
             whose = name if name in modules else name.rpartition(".")[0]
@@ -129,8 +136,9 @@ def arrows() -> dict[str, set[str]]:
 
 def module_of(path: str) -> str:
     """The name of a module; of a package it is the package's."""
-    inner = Path(path).relative_to(Path(path).parts[0]).with_suffix("")
-    return ".".join(inner.parts).removesuffix(".__init__")
+    root = next(root for root in ROOTS if path.startswith(f"{root}/"))
+    inner = Path(path).relative_to(root).with_suffix("")
+    return ".".join([ROOTS[root], *inner.parts]).removesuffix(".__init__")
 
 
 def test_rooms_import_from_below_only() -> None:
@@ -184,7 +192,7 @@ def is_name_of_code(text: str) -> bool:
 def test_uris_are_spelled_out_in_one_module() -> None:
     found = []
     for path in EVERYWHERE:
-        if path == f"{AGENT_SIDE}/uris.py":
+        if path == f"{AGENT_SIDE}/contract/uris.py":
             continue
         tree = tree_of(path)
         documentation = docstrings_of(tree)
