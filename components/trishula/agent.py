@@ -246,7 +246,8 @@ class Agent:
     ) -> None:
         """Tell the directory that this agent is busy: at once, and with each beat until it is over.
 
-        An agent that said until when is not called stale before that. It goes on taking messages.
+        An agent that said until when is not called stale before that. It goes on taking messages. The word has left
+        this process on return, also if the handler blocks its loop next.
 
         Args:
             for_s: how long from now; or

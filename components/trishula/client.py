@@ -162,8 +162,8 @@ class Client:
         return self._member.activity
 
     def beat_soon(self) -> None:
-        """Tell it at the end of this turn."""
-        self._member.heartbeat.soon()
+        """Tell it now, so that it has left this process when a handler blocks next."""
+        self._member.heartbeat.tell()
 
     @property
     def unconfirmed(self) -> int:
@@ -581,7 +581,7 @@ class Client:
         return self._settling.nack_all(tokens, reason, requeue)
 
     def working(self, token: str, for_s: float) -> Pending[Any]:
-        """Extend the lease of a long job to ``for_s`` from now."""
+        """Extend the lease of a long job to ``for_s`` from now; the question has left this process on return."""
         link = self._member.link
         if link is None:
             return rejected(BusUnreachable("the session that the token belongs to is gone"))

@@ -7,14 +7,13 @@ import contextlib
 import json
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -22,6 +21,7 @@ from twisted.internet.defer import Deferred
 from tests.support.certificates import make_certificate
 from tests.support.node import NodeProcess, environment
 from tests.support.reactor import on_reactor
+from tests.support.tls import TlsFront
 from trishula.agent import Agent
 from trishula.client import Client
 from trishula.contract import uris
@@ -45,8 +45,6 @@ from trishula.runtime.surroundings import real
 from trishula.settings import Settings
 
 pytestmark = pytest.mark.node
-
-T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -721,45 +719,12 @@ async def test_an_agent_runs_also_where_another_reactor_is_installed(node: NodeP
 # -- wss ---------------------------------------------------------------------------------------------------------------
 
 
-class TlsFront:
-    """What stands before a node in the open: it takes TLS off and passes the bytes on."""
-
-    def __init__(self, certificate: Path, port: int) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificate)
-        self._port = port
-
-    async def __aenter__(self) -> str:
-        self._server = await of_asyncio(asyncio.start_server(self._pass_on, "127.0.0.1", 0, ssl=self._context))
-        return f"wss://localhost:{self._server.sockets[0].getsockname()[1]}/ws"
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await of_asyncio(self._server.wait_closed())
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._port)
-
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError):
-                while data := await source.read(65536):
-                    sink.write(data)
-                    await sink.drain()
-            sink.close()
-
-        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
-
-
-def of_asyncio(work: Coroutine[Any, Any, T]) -> Deferred[T]:
-    return Deferred.fromFuture(asyncio.ensure_future(work))
-
-
 @on_reactor
 async def test_over_tls_the_certificate_is_checked(
     node: NodeProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = make_certificate(tmp_path, 30)
-    async with TlsFront(certificate, node.port) as url:
+    with TlsFront(certificate, node.port) as url:
         error = await failure_of(Client(Settings((url,), "dc", node.tokens["dc"])).start(timeout_s=1.0))
         assert isinstance(error, BusUnreachable)
         assert "certificate verify failed" in str(error)

@@ -106,6 +106,25 @@ def test_what_an_older_node_does_not_know_is_left_out(clock: Clock, caplog: pyte
     beats.stop()
 
 
+def test_news_is_told_before_the_turn_ends_and_much_of_it_in_two_beats(clock: Clock) -> None:
+    on, says = link(), {"load": 0.0}
+    beats = Heartbeat(clock, lambda: NOW_MS, lambda: dict(says))
+    beats.start(on, 10.0)
+    for load in (0.1, 0.2, 0.3):
+        says["load"] = load
+        beats.tell()
+    assert [beat["load"] for (beat,) in on.args_of(uris.DIRECTORY_BEAT)] == [0.0, 0.1]
+    clock.advance(0)
+    assert [beat["load"] for (beat,) in on.args_of(uris.DIRECTORY_BEAT)] == [0.0, 0.1, 0.3]
+    # A handler that blocked meanwhile, and tells more before the loop has had its turn.
+    clock.advance(5.0)
+    beats.tell()
+    assert len(on.args_of(uris.DIRECTORY_BEAT)) == 4
+    clock.advance(9.0)
+    assert len(on.args_of(uris.DIRECTORY_BEAT)) == 4
+    beats.stop()
+
+
 def test_what_an_agent_says_holds_no_longer_than_it_said() -> None:
     now = [1000]
     activity = Activity(lambda: now[0])

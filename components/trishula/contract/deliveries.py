@@ -93,7 +93,9 @@ class CurrentDelivery:
     def working(self, for_s: float) -> Pending[Any]:
         """Say that the handler will take so long from now, for example before a call of a model that blocks.
 
-        The node doesn't offer the message to anybody else before. Without it a lease is extended while the reactor
+        The node doesn't offer the message to anybody else before. The word has left this process on return, also if the
+        handler blocks its loop next; only what is still on its way from before, such as a large payload on a slow line,
+        it can't pass. Without it a lease is extended while the reactor
         runs, a minute at a time. In a thread: ``agent.from_thread(current_delivery().working, 600)``.
         """
         return self._extend(self._delivery.message, for_s)

@@ -14,6 +14,8 @@ don't want, with our answer:
   owns its loop (:mod:`trishula.runtime.loops`) → they get our clock.
 * Each frame is encoded when it is sent, by a library that writes what nobody can read → what is said is packed before
   (:mod:`trishula.contract.payload`), and copied into the frame as it is.
+* What is written leaves the process when the loop has its turn again, which is too late for a handler that says how
+  long it will take and then blocks the loop → :meth:`_Protocol.push`.
 * A map key that is no string, which CBOR clients can send, ends a MessagePack session that reads it → ours reads it.
 * An EVENT that arrives after an unsubscribe is a protocol error that kills the connection → we never unsubscribe.
 """
@@ -46,7 +48,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from trishula.contract.texts import legible
-from trishula.contract.uris import AGENT_PREFIX, PREFIX, REALM
+from trishula.contract.uris import AGENT_PREFIX, DIRECTORY_BEAT, MAILBOX_WORKING, PREFIX, REALM
 from trishula.errors import (
     BusUnreachable,
     CallFailed,
@@ -98,6 +100,9 @@ _WEBSOCKET_OPTIONS: dict[str, Any] = {
     # msgpack hands over bytes that were never claimed to be text.
     "utf8validateIncoming": False,
 }
+
+#: What a handler says before it blocks the loop: it is on its way when the verb returns.
+_AT_ONCE = frozenset({MAILBOX_WORKING, DIRECTORY_BEAT})
 
 #: WebSocket's codes for "I can't take what you sent": protocol error, wrong kind of data, no such text, too large.
 _COMPLAINTS = frozenset({1002, 1003, 1007, 1009})
@@ -217,6 +222,11 @@ class _Attempt:
         """Where what was sent until now ends; see :meth:`is_busy_with`."""
         outflow = None if self._protocol is None else self._protocol.outflow
         return 0 if outflow is None else outflow.offered_bytes
+
+    def push(self) -> None:
+        """Hand what was said until now to the kernel."""
+        if self._protocol is not None:
+            self._protocol.push()
 
     def is_busy_with(self, position: int) -> bool:
         """Whether what was sent before a position is still on its way, or something long is on its way to us."""
@@ -354,6 +364,22 @@ class _Protocol(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]  #
             # While it closes, which takes up to a second, Autobahn's session believes in it and its socket doesn't.
             raise TransportLost from None
 
+    def push(self) -> None:
+        """Hand what was sent to the kernel now, and not in the loop's next turn: there may be none for a long time.
+
+        What waits for room in the window, or doesn't fit into the socket's buffer, stays behind: nothing passes it.
+        """
+        transport = self.transport
+        # Twisted's TLS gathers what is written in a turn, and has no public word for "that was it".
+        gathered = getattr(transport, "_aggregator", None)
+        if gathered is not None:
+            gathered.flush()
+            transport = transport.transport
+        # Once it is being closed, what is left is the loop's to write: with it goes the socket.
+        if transport is not None and transport.connected and not transport.disconnecting:
+            # A fault of the socket is there again when the loop writes, and is the loop's to report.
+            transport.doWrite()
+
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> object:
         answered = self.state == self.STATE_CLOSING
         outcome = super().onCloseFrame(code, reasonRaw)
@@ -430,9 +456,12 @@ class _WampLink:
     ) -> Pending[Any]:
         # How long to wait for an agent's procedure its caller has decided.
         is_strict = uri.startswith(AGENT_PREFIX)
-        return self._request(
+        answer = self._request(
             uri, lambda: self._session.call(uri, *args, **(kwargs or {})), timeout_s, is_strict=is_strict
         )
+        if uri in _AT_ONCE:
+            self._attempt.push()
+        return answer
 
     def subscribe(self, topic: str, handler: Callable[..., object]) -> Pending[None]:
         return self._request(topic, lambda: self._session.subscribe(handler, topic), ATTEMPT_TIMEOUT_S)

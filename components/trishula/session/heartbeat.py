@@ -28,6 +28,8 @@ _log = logging.getLogger("trishula")
 
 #: At the default interval of 10 s: a clock that was set right is noticed within a minute and a half.
 _REMEMBERED = 8
+#: News of so much time travel in two beats at most, the first and the latest, unless the loop has a turn in between.
+_APART_S = 1.0
 #: What a node takes of it.
 _PROGRESS_LENGTH = 1000
 #: What a node may ask for; it stops calling us stale accordingly.
@@ -130,6 +132,7 @@ class Heartbeat:
         self._interval_s = 0.0
         self._timer: Timer | None = None
         self._soon: Timer | None = None
+        self._told_s = float("-inf")
         # What the node at the other end doesn't take: it is of an older release.
         self._unknown: frozenset[str] = frozenset()
 
@@ -142,15 +145,28 @@ class Heartbeat:
         self._unknown = frozenset()
         self._beat()
 
+    def tell(self) -> None:
+        """Beat now, besides: there is news, and whoever tells it may block the loop next.
+
+        Of much news at a time the first goes out now and the latest at the end of the turn.
+        """
+        now_s = self._clock.seconds()
+        if now_s - self._told_s >= _APART_S:
+            self._told_s = now_s
+            self._beat_now()
+        else:
+            self.soon()
+
     def soon(self) -> None:
-        """Beat at the end of this turn, besides: there is news to tell."""
+        """Beat at the end of this turn, besides."""
         if self._link is not None and self._soon is None:
             self._soon = self._clock.callLater(0, self._beat_now)
 
     def _beat_now(self) -> None:
+        for timer in (self._timer, self._soon):
+            if timer is not None and timer.active():
+                timer.cancel()
         self._soon = None
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
         self._beat()
 
     def stop(self) -> None:

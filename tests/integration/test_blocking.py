@@ -1,0 +1,165 @@
+"""Handlers that block, on a real node: what they said before has left the process, over plain TCP and over TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.certificates import make_certificate
+from tests.support.node import NodeProcess, environment
+from tests.support.reactor import on_reactor
+from tests.support.tls import TlsFront
+from trishula.client import Client
+from trishula.contract import uris
+from trishula.errors import AgentUnknown
+from trishula.settings import Settings
+
+pytestmark = pytest.mark.node
+
+SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
+GENEROUS_S = 20.0
+LEASE_S = 0.4
+
+AGENT = """
+import json, os, sys, time, trishula
+
+agent = trishula.Agent("agni", state=False)
+runs = []
+
+def block():
+    print("blocked", flush=True)
+    sys.stdin.readline()
+
+@agent.on("STATUS")
+async def think(message):
+    delivery = trishula.current_delivery()
+    runs.append(delivery.attempt)
+    agent.busy(for_s=600, progress="thinking")
+    delivery.working(60)
+    block()
+
+@agent.procedure()
+def ran():
+    return runs
+
+agent.run()
+"""
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    directory = tmp_path_factory.mktemp("blocking")
+    config = json.loads(SHIPPED.read_text())
+    config["workers"][0]["components"][0]["extra"]["delivery"] |= {"lease": f"{LEASE_S}s", "backoff_first": "100ms"}
+    file = directory / "node.json"
+    file.write_text(json.dumps(config))
+    node = NodeProcess(directory / "state", config=file)
+    for name in ("agni", "dc"):
+        node.token(name)
+    node.token("boss", operator=True)
+    with node:
+        yield node
+
+
+class Program:
+    """An agent's process, whose handlers print a line and then block until they are given one."""
+
+    def __init__(self, node: NodeProcess, code: str, **more: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=environment(**{"TRISHULA_URL": node.url, "TRISHULA_TOKEN": node.tokens["agni"], **more}),
+        )
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def hears(self, line: str) -> None:
+        """Wait until it prints that line."""
+        stdout = self.process.stdout
+        assert stdout is not None
+        assert select.select([stdout], [], [], GENEROUS_S)[0], "it says nothing"
+        assert stdout.readline() == f"{line}\n"
+
+    def go_on(self) -> None:
+        """Let the handler that blocks return."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def log_line(self, part: str) -> str:
+        """Wait for a line of its log."""
+        stderr = self.process.stderr
+        assert stderr is not None
+        while select.select([stderr], [], [], GENEROUS_S)[0]:
+            line = stderr.readline()
+            assert line, "it ended"
+            if part in line:
+                return line
+        raise AssertionError(f"no {part!r} in its log")
+
+
+@asynccontextmanager
+async def client_of(node: NodeProcess, name: str = "dc") -> AsyncIterator[Client]:
+    client = Client(Settings((node.url,), name, node.tokens[name]), instance="test")
+    client.attach(lambda deliveries: None)
+    try:
+        await client.start(GENEROUS_S)
+        yield client
+    finally:
+        await client.stop()
+
+
+async def wait_for(client: Client, presence: str) -> dict[str, Any]:
+    deadline_s = time.monotonic() + GENEROUS_S
+    while True:
+        with contextlib.suppress(AgentUnknown):
+            found: dict[str, Any] = await client.request(uris.DIRECTORY_GET, "agni")
+            if found["presence"] == presence:
+                return found
+        assert time.monotonic() < deadline_s
+        await client.sleep(0.02)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
+@on_reactor
+async def test_what_a_handler_says_before_it_blocks_reaches_the_node(
+    node: NodeProcess, tmp_path: Path, secure: bool
+) -> None:
+    around = {}
+    async with AsyncExitStack() as stack:
+        if secure:
+            certificate = make_certificate(tmp_path, 30)
+            around["TRISHULA_URL"] = stack.enter_context(TlsFront(certificate, node.port))
+            around["SSL_CERT_FILE"] = str(certificate)
+        dc = await stack.enter_async_context(client_of(node))
+        boss = await stack.enter_async_context(client_of(node, "boss"))
+        agni = stack.enter_context(Program(node, AGENT, **around))
+        await wait_for(dc, "online")
+        sent = await dc.send("agni", payload="think")
+        agni.hears("blocked")
+        assert (await wait_for(dc, "busy"))["progress"] == "thinking"
+        # Several leases pass. It is less than the silence after which a node ends the session of whoever is frozen.
+        await dc.sleep(5 * LEASE_S)
+        life = await boss.request(uris.AUDIT_WHY, sent.id)
+        agni.go_on()
+        assert await dc.call("agni", "ran", timeout=GENEROUS_S) == [1]
+        assert [message["attempts"] for message in life["messages"]] == [1]
