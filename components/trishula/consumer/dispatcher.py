@@ -43,18 +43,18 @@ While a handler runs, or waits for its turn, its lease is extended: a long job i
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from trishula.client import Client
 from trishula.consumer.handlers import Handler
+from trishula.consumer.jobs import Jobs, Key, key_of
+from trishula.consumer.leases import Leases
 from trishula.consumer.replies import Replies
 from trishula.contract.addresses import BROADCAST, agent_of
-from trishula.contract.deliveries import CurrentDelivery, Delivery
+from trishula.contract.deliveries import Delivery
 from trishula.contract.message import Message
 from trishula.contract.texts import REASON_LENGTH, legible, one_line
 from trishula.errors import (
@@ -73,24 +73,7 @@ __all__ = ["Dispatcher"]
 
 _log = logging.getLogger("trishula")
 
-#: A node's default, if it doesn't say.
-_LEASE_S = 60.0
-#: A job is noticed at the first tick and extended at the next; with a short lease they are a quarter of it apart.
-_TICK_S = 10.0
-
 _LEFT = "the agent left before its handler was through"
-
-Key = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A handler that runs; ``note`` is where that is noted."""
-
-    outcome: Pending[Any]
-    handler: Handler
-    current: CurrentDelivery
-    note: int
 
 
 class Dispatcher:
@@ -106,18 +89,13 @@ class Dispatcher:
         self._replies = Replies(client, self._inbox, now_ms, self._handled, self._check_idle)
         # Deliveries that wait until the file is there; None: they need not.
         self._held: list[Delivery] | None = None
-        # Until when a handler said that it works, by the clock for spans.
-        self._promises: dict[Key, float] = {}
+        self._leases = Leases(client, clock, self._inbox)
+        self._jobs = Jobs(clock.seconds, self._leases.promise)
         # Senders whose ordered handler is busy, with what waits behind it.
         self._lanes: dict[str, deque[tuple[Delivery, Handler]]] = {}
-        self._jobs: dict[Key, _Job] = {}
-        # Those that were cancelled while they ran: nobody waits for what comes of them.
-        self._cancelled: set[Key] = set()
-        self._begun: Begun | None = None
         self._stopping = False
         self._idle: Pending[None] | None = None
         self._timer: Timer | None = None
-        self._seen_at_last_tick: set[Key] = set()
         self._complained: set[str] = set()
 
     # -- the agent's file ----------------------------------------------------------------------------------------------
@@ -140,7 +118,7 @@ class Dispatcher:
 
     def note_in(self, begun: Begun) -> None:
         """Note what is begun where the end of the process can't take it along."""
-        self._begun = begun
+        self._jobs.begun = begun
 
     def done_of(self, wire: dict[str, Any]) -> Callable[[Receipt | TrishulaError], object]:
         """Who hears what becomes of a message that an earlier run left in the outbox."""
@@ -160,7 +138,7 @@ class Dispatcher:
             if verdict is Verdict.HANDLED:
                 self._client.ack_soon(delivery.token)
             elif verdict is Verdict.RUNNING:
-                self._keep_promise(message)
+                self._leases.keep_promise(message)
             elif verdict is Verdict.FOREIGN:
                 self._refuse(delivery)
             else:
@@ -172,7 +150,7 @@ class Dispatcher:
                 else:
                     self._message(delivery)
         if self._timer is None and not self._stopping:
-            self._timer = self._clock.callLater(self._tick_s(), self._tick)
+            self._timer = self._clock.callLater(self._leases.tick_s, self._tick)
 
     def _refuse(self, delivery: Delivery) -> None:
         """Give back for good what would be taken for another message: its sender is told."""
@@ -253,12 +231,12 @@ class Dispatcher:
             self._give_back(delivery, str(error), requeue=False)
             return None
         try:
-            outcome = self._start(handler, delivery, args, {})
+            outcome = self._jobs.start(handler, delivery, args, {})
         except Exception as error:
             self._failed(delivery, handler, error)
             return None
         if not isinstance(outcome, Pending):
-            self._handled(*_key(delivery.message))
+            self._handled(*key_of(delivery.message))
             return None
         if outcome.done:
             self._ended(delivery, handler, outcome)
@@ -266,49 +244,21 @@ class Dispatcher:
         outcome.when_done(lambda pending: self._ended(delivery, handler, pending))
         return outcome
 
-    def _start(self, handler: Handler, delivery: Delivery, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Have a handler begin; that it has is noted before, until it ends."""
-        message = delivery.message
-        current = CurrentDelivery(delivery, self._extend)
-        begun = self._begun
-        note = 0 if begun is None else begun.begin(message.sender or "", message.id)
-        try:
-            outcome = handler.start(current, args, kwargs)
-        except Exception:
-            self._note_end(note)
-            raise
-        if isinstance(outcome, Pending) and not outcome.done:
-            self._jobs[_key(message)] = _Job(outcome, handler, current, note)
-        else:
-            self._note_end(note)
-        return outcome
-
-    def _note_end(self, note: int) -> None:
-        if note and self._begun is not None:
-            self._begun.end(note)
-
     def _ended(self, delivery: Delivery, handler: Handler, outcome: Pending[Any]) -> None:
         if not self._ran(delivery.message, outcome):
             return
         error = outcome.error
         if error is None:
-            self._handled(*_key(delivery.message))
+            self._handled(*key_of(delivery.message))
         else:
             self._failed(delivery, handler, error)
 
     def _ran(self, message: Message, outcome: Pending[Any]) -> bool:
         """A handler is through; whether anybody waits for what came of it."""
-        key = _key(message)
-        job = self._jobs.pop(key, None)
-        self._promises.pop(key, None)
-        if job is not None:
-            self._note_end(job.note)
-        if key not in self._cancelled:
+        self._leases.ended(message)
+        if self._jobs.ended(message, outcome):
             return True
-        # Asked for, so that it is no stray error.
-        how = "was stopped" if isinstance(outcome.error, asyncio.CancelledError) else "came to its end all the same"
-        _log.info("%s %s of %s was cancelled, and its handler %s", message.type, message.id, message.sender, how)
-        self._drop(key)
+        self._drop(key_of(message))
         return False
 
     # -- cancelled by their senders ------------------------------------------------------------------------------------
@@ -317,16 +267,11 @@ class Dispatcher:
         """The sender of a message that was delivered has cancelled it: for the node it is over."""
         key = agent_of(sender), message_id
         if self._held is not None:
-            self._held[:] = [one for one in self._held if _key(one.message) != key]
-        job = self._jobs.get(key)
-        if job is not None:
-            self._cancelled.add(key)
-            job.current.cancelled = True
-            if not job.handler.is_threaded:
-                job.outcome.cancel()
+            self._held[:] = [one for one in self._held if key_of(one.message) != key]
+        if self._jobs.recall(key):
             return
         for lane in self._lanes.values():
-            waiting = [one for one in lane if _key(one[0].message) == key]
+            waiting = [one for one in lane if key_of(one[0].message) == key]
             if waiting:
                 lane.remove(waiting[0])
                 self._drop(key)
@@ -334,7 +279,6 @@ class Dispatcher:
 
     def _drop(self, key: Key) -> None:
         """A cancelled message is not to run again, and nothing is acknowledged: it is not done."""
-        self._cancelled.discard(key)
         self._inbox.handled(*key, self._now_ms())
         self._check_idle()
 
@@ -353,7 +297,7 @@ class Dispatcher:
         self._give_back(delivery, f"{handler.name} raised {type(error).__name__}: {error}")
 
     def _give_back(self, delivery: Delivery, reason: str, *, requeue: bool = True) -> None:
-        for token in self._inbox.failed(*_key(delivery.message)):
+        for token in self._inbox.failed(*key_of(delivery.message)):
             self._client.nack_soon(token, one_line(legible(reason)), requeue=requeue)
         self._check_idle()
 
@@ -365,11 +309,11 @@ class Dispatcher:
                 "%s %s from %s (answer to %s) has no handler: %s",
                 message.type, message.id, message.sender, message.reply_to, str(message.payload)[:REASON_LENGTH],
             )  # fmt: skip
-            self._handled(*_key(message))
+            self._handled(*key_of(message))
         elif message.to == BROADCAST:
             # Who sends to all doesn't expect that all care.
             self._complain(f"Broadcasts of type {message.type} come, and no handler takes them")
-            self._handled(*_key(message))
+            self._handled(*key_of(message))
         else:
             self._complain(f"Messages of type {message.type} come, and no handler takes them: they are refused")
             self._give_back(delivery, f"no handler takes {message.type} messages here", requeue=False)
@@ -390,10 +334,10 @@ class Dispatcher:
         handler = None if message.procedure is None else self.procedures.get(message.procedure)
         try:
             if handler is not None:
-                outcome = self._start(handler, delivery, *handler.fit(*_arguments(message)))
+                outcome = self._jobs.start(handler, delivery, *handler.fit(*_arguments(message)))
             elif "COMMAND" in self.handlers:
                 handler = self.handlers["COMMAND"]
-                outcome = self._start(handler, delivery, handler.fit_message(message), {})
+                outcome = self._jobs.start(handler, delivery, handler.fit_message(message), {})
             else:
                 raise self._unknown(message)
         except Exception as error:
@@ -433,39 +377,12 @@ class Dispatcher:
     # -- time and the end ----------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """Extend what has run for a whole tick; forget what is too old."""
+        """Extend what runs; forget what is too old."""
         self._timer = None
-        now = dict(self._inbox.running())
-        now_s = self._clock.seconds()
-        extension_s = self._lease_s()
-        for key in sorted(self._seen_at_last_tick & now.keys()):
-            # A promise is longer: this would shorten it.
-            if self._promises.get(key, 0.0) - now_s < extension_s:
-                self._client.working(now[key], extension_s).when_done(_log_refusal)
-        self._seen_at_last_tick = set(now)
+        is_in_hand = self._leases.tick()
         self._inbox.forget(self._now_ms())
-        if now and not self._stopping:
-            self._timer = self._clock.callLater(self._tick_s(), self._tick)
-
-    def _lease_s(self) -> float:
-        attached = self._client.attached
-        return (attached.lease_s if attached is not None else None) or _LEASE_S
-
-    def _tick_s(self) -> float:
-        return min(_TICK_S, self._lease_s() / 4)
-
-    def _extend(self, message: Message, for_s: float) -> Pending[Any]:
-        """The handler of ``message`` says how long it will take."""
-        key = _key(message)
-        self._promises[key] = self._clock.seconds() + for_s
-        token = self._inbox.token(*key)
-        # Without a session now: its next delivery is extended.
-        return resolved(None) if token is None else self._client.working(token, for_s)
-
-    def _keep_promise(self, message: Message) -> None:
-        left_s = self._promises.get(_key(message), 0.0) - self._clock.seconds()
-        if left_s > 0:
-            self._extend(message, left_s).when_done(_log_refusal)
+        if is_in_hand and not self._stopping:
+            self._timer = self._clock.callLater(self._leases.tick_s, self._tick)
 
     @property
     def is_idle(self) -> bool:
@@ -481,7 +398,7 @@ class Dispatcher:
         for lane in self._lanes.values():
             for delivery, _ in lane:
                 # As with new deliveries: our leaving returns them, and no attempt of theirs has begun.
-                self._inbox.failed(*_key(delivery.message))
+                self._inbox.failed(*key_of(delivery.message))
             lane.clear()
         self._idle = Pending()
         self._check_idle()
@@ -489,9 +406,7 @@ class Dispatcher:
 
     def give_up(self) -> None:
         """Cancel what still runs and give it back."""
-        for job in list(self._jobs.values()):
-            if not job.handler.is_threaded:
-                job.outcome.cancel()
+        self._jobs.stop_all()
         for key, token in self._inbox.running():
             self._inbox.failed(*key)
             self._client.nack_soon(token, _LEFT, requeue=True)
@@ -499,10 +414,6 @@ class Dispatcher:
     def _check_idle(self) -> None:
         if self._idle is not None and self.is_idle:
             self._idle.resolve(None)
-
-
-def _key(message: Message) -> Key:
-    return agent_of(message.sender or ""), message.id
 
 
 def _arguments(message: Message) -> tuple[Sequence[Any], Mapping[str, Any]]:
@@ -519,8 +430,3 @@ def _arguments(message: Message) -> tuple[Sequence[Any], Mapping[str, Any]]:
             f'the payload of the COMMAND {message.id} must be {{"args": […], "kwargs": {{…}}}}, with nothing else in it'
         )
     return args, kwargs
-
-
-def _log_refusal(pending: Pending[Any]) -> None:
-    if pending.error is not None:
-        _log.info("A lease could not be extended: %s", pending.error)

@@ -1,0 +1,129 @@
+"""The handlers that run: which, for which message, since when; that they have begun is noted before.
+
+A :class:`Job` is one run of a handler. :class:`Jobs` starts them, knows those that are not through in the turn in which
+they began, and stops those whose message is cancelled. It knows nothing of acknowledging:
+:mod:`trishula.consumer.dispatcher` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trishula.consumer.handlers import Handler
+from trishula.contract.addresses import agent_of
+from trishula.contract.deliveries import CurrentDelivery, Delivery
+from trishula.contract.message import Message
+from trishula.runtime.pending import Pending
+from trishula.session.begun import Begun
+
+__all__ = ["Job", "Jobs", "Key", "key_of"]
+
+_log = logging.getLogger("trishula")
+
+#: A message as the agent knows it: the agent that sent it, and its id.
+Key = tuple[str, str]
+
+
+def key_of(message: Message) -> Key:
+    """The key of a message."""
+    return agent_of(message.sender or ""), message.id
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A handler that runs.
+
+    Attributes:
+        outcome: what will come of it.
+        handler: the handler.
+        current: its delivery.
+        note: where it is noted that it runs; 0 if nowhere.
+        since_s: when it began, by the clock for spans.
+    """
+
+    outcome: Pending[Any]
+    handler: Handler
+    current: CurrentDelivery
+    note: int
+    since_s: float
+
+
+class Jobs:
+    """See the module's docstring.
+
+    Args:
+        seconds: the clock for spans.
+        extend: what ``working`` of a handler's delivery does.
+    """
+
+    def __init__(self, seconds: Callable[[], float], extend: Callable[[Message, float], Pending[Any]]) -> None:
+        #: Where it is noted what has begun; ``None``: nowhere.
+        self.begun: Begun | None = None
+        self._seconds = seconds
+        self._extend = extend
+        self._running: dict[Key, Job] = {}
+        # Those that were cancelled while they ran: nobody waits for what comes of them.
+        self._cancelled: set[Key] = set()
+
+    def start(self, handler: Handler, delivery: Delivery, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Have a handler begin; that it has is noted before, until it ends. Returns and raises what it does."""
+        message = delivery.message
+        current = CurrentDelivery(delivery, self._extend)
+        begun = self.begun
+        note = 0 if begun is None else begun.begin(message.sender or "", message.id)
+        try:
+            outcome = handler.start(current, args, kwargs)
+        except Exception:
+            self._note_end(note)
+            raise
+        if isinstance(outcome, Pending) and not outcome.done:
+            self._running[key_of(message)] = Job(outcome, handler, current, note, self._seconds())
+        else:
+            self._note_end(note)
+        return outcome
+
+    def ended(self, message: Message, outcome: Pending[Any]) -> bool:
+        """A handler is through; whether anybody waits for what came of it."""
+        key = key_of(message)
+        job = self._running.pop(key, None)
+        if job is not None:
+            self._note_end(job.note)
+        if key not in self._cancelled:
+            return True
+        self._cancelled.discard(key)
+        # Asked for, so that it is no stray error.
+        how = "was stopped" if isinstance(outcome.error, asyncio.CancelledError) else "came to its end all the same"
+        _log.info("%s %s of %s was cancelled, and its handler %s", message.type, message.id, message.sender, how)
+        return False
+
+    def recall(self, key: Key) -> bool:
+        """A message is cancelled: stop its handler where it can be stopped. Whether one runs."""
+        job = self._running.get(key)
+        if job is None:
+            return False
+        self._cancelled.add(key)
+        job.current.cancelled = True
+        _stop(job)
+        return True
+
+    def stop_all(self) -> None:
+        """Stop what can be stopped."""
+        for job in list(self._running.values()):
+            _stop(job)
+
+    def running(self) -> list[Job]:
+        """Those that are not through; it may be asked for in any thread."""
+        return list(self._running.values())
+
+    def _note_end(self, note: int) -> None:
+        if note and self.begun is not None:
+            self.begun.end(note)
+
+
+def _stop(job: Job) -> None:
+    if not job.handler.is_threaded:
+        job.outcome.cancel()

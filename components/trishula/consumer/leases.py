@@ -1,0 +1,89 @@
+"""The leases of what an agent has in its hands: extended while a handler runs or waits for its turn.
+
+A node offers a message again if nobody has acknowledged it within its lease. What has run for a whole tick is extended
+at each tick; a handler that says how long it will take (``current_delivery().working``) has made a *promise*, which is
+extended at once, and again on each later session as long as it holds.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from trishula.client import Client
+from trishula.consumer.jobs import Key, key_of
+from trishula.contract.message import Message
+from trishula.messaging.deduplication import Inbox
+from trishula.runtime.pending import Pending, resolved
+from trishula.runtime.surroundings import Clock
+
+__all__ = ["Leases"]
+
+_log = logging.getLogger("trishula")
+
+#: A node's default, if it doesn't say.
+_LEASE_S = 60.0
+#: A job is noticed at the first tick and extended at the next; with a short lease they are a quarter of it apart.
+_TICK_S = 10.0
+
+
+class Leases:
+    """See the module's docstring.
+
+    Args:
+        client: asks the node.
+        clock: the clock for spans.
+        inbox: what the agent has in its hands.
+    """
+
+    def __init__(self, client: Client, clock: Clock, inbox: Inbox) -> None:
+        self._client = client
+        self._clock = clock
+        self._inbox = inbox
+        # Until when a handler said that it works.
+        self._promises: dict[Key, float] = {}
+        self._seen_at_last_tick: set[Key] = set()
+
+    @property
+    def tick_s(self) -> float:
+        """How often :meth:`tick` is to be called while there is something in hand."""
+        return min(_TICK_S, self._lease_s() / 4)
+
+    def tick(self) -> bool:
+        """Extend what has been in hand for a whole tick; whether there is anything in hand."""
+        now = dict(self._inbox.running())
+        now_s = self._clock.seconds()
+        extension_s = self._lease_s()
+        for key in sorted(self._seen_at_last_tick & now.keys()):
+            # A promise is longer: this would shorten it.
+            if self._promises.get(key, 0.0) - now_s < extension_s:
+                self._client.working(now[key], extension_s).when_done(_log_refusal)
+        self._seen_at_last_tick = set(now)
+        return bool(now)
+
+    def promise(self, message: Message, for_s: float) -> Pending[Any]:
+        """The handler of ``message`` says how long it will take."""
+        key = key_of(message)
+        self._promises[key] = self._clock.seconds() + for_s
+        token = self._inbox.token(*key)
+        # Without a session now: its next delivery is extended.
+        return resolved(None) if token is None else self._client.working(token, for_s)
+
+    def keep_promise(self, message: Message) -> None:
+        """A message whose handler runs was delivered again, on a session that knows of no promise."""
+        left_s = self._promises.get(key_of(message), 0.0) - self._clock.seconds()
+        if left_s > 0:
+            self.promise(message, left_s).when_done(_log_refusal)
+
+    def ended(self, message: Message) -> None:
+        """Its handler is through."""
+        self._promises.pop(key_of(message), None)
+
+    def _lease_s(self) -> float:
+        attached = self._client.attached
+        return (attached.lease_s if attached is not None else None) or _LEASE_S
+
+
+def _log_refusal(pending: Pending[Any]) -> None:
+    if pending.error is not None:
+        _log.info("A lease could not be extended: %s", pending.error)
