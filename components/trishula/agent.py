@@ -310,13 +310,15 @@ class Agent:
         In an asyncio program ``async with agent:`` is this and :meth:`stop`.
 
         Raises:
-            TrishulaError: the settings are wrong, the node refuses us, or none could be joined within ``timeout_s``.
+            TrishulaError: the settings are wrong, the node refuses us, or none could be joined within ``timeout_s``; or
+                neither a loop nor a reactor runs here.
         """
         if self._client is not None:
             raise RuntimeError(f"{self.name} runs already")
         if settings is None:
             settings = load(url=self._url, agent=self.name, token=self._token, profile=self._profile)
         around = around or real()
+        around.check_driven()
         self._now_ms = around.now_ms
         self._reactor, self._pid = around.clock, os.getpid()
         self._over = Pending()
@@ -353,6 +355,7 @@ class Agent:
             # What ended the agent is raised here, so that nobody need ask for it there.
             _ = self._over.error
             raise
+        dispatcher.watch(self.name, around.ask_loop)
         for handler in self._on_start:
             outcome = handler.start(None, (), {})
             if isinstance(outcome, Pending):
@@ -375,8 +378,17 @@ class Agent:
         self._client = None
         idle = dispatcher.stop()
         if client.is_ready:
+            if running := dispatcher.running():
+                _log.info("%s leaves, and waits up to %g s for %s", self.name, grace_s, running)
             await client.wait(idle, grace_s)
             dispatcher.give_up()
+            if running := dispatcher.running(in_threads=True):
+                _log.warning(
+                    "%s has given back what was not through, and can't stop what runs in a thread; its process ends "
+                    "when these are through, or is killed: %s",
+                    self.name,
+                    running,
+                )
             await client.drained(_DRAIN_S)
         else:
             dispatcher.give_up()

@@ -176,7 +176,9 @@ class Client:
         Raises:
             TokenInvalid, TokenMissing: the node refuses us; trying again would not help.
             BusUnreachable: no node let us in within ``timeout_s``; the client has stopped trying.
+            TrishulaError: neither an asyncio loop nor a reactor runs, so that it would wait for ever.
         """
+        self._around.check_driven()
         if self._release is None:
             self._release = self._around.hold()
         await self._member.start(timeout_s)

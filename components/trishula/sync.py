@@ -31,6 +31,7 @@ from typing import Any, TypeVar, Unpack
 
 import crochet
 from twisted.internet.defer import Deferred
+from twisted.python import threadable
 
 from trishula.async_client import AsyncClient
 from trishula.consumer.unfetched import ASK_TIMEOUT_S
@@ -143,6 +144,12 @@ class Bus:
     def _wait(self, timeout_s: float, verb: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **options: Any) -> T:
         """Run a coroutine in the reactor's thread and wait for it."""
         check_process(self._pid)
+        if threadable.isInIOThread():  # type: ignore[no-untyped-call]
+            raise TrishulaError(
+                "this thread runs the reactor, which would wait for itself: a handler uses the verbs of its agent "
+                "(await agent.call(…)) or is declared with thread=True, and other code writes "
+                '"async with trishula.AsyncClient() as bus:"'
+            )
         is_awaited = True
 
         async def run() -> T | None:

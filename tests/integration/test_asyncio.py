@@ -375,3 +375,35 @@ def test_add(a):
     done = subprocess.run(command, cwd=tmp_path, env=around(node), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
+
+
+@pytest.mark.parametrize("start", ["agent.start()", "agent.__aenter__()", "trishula.AsyncClient().start()"])
+def test_what_nothing_would_drive_says_so(node: NodeProcess, start: str) -> None:
+    code = f"{AGENT}\ntry:\n    {start}.send(None)\nexcept trishula.TrishulaError as error:\n    print(error)"
+    said = output_of(run(node, code))
+    assert said.startswith(
+        "nothing would drive it: neither an asyncio loop nor Twisted's reactor runs here; start inside"
+    )
+
+
+def test_a_handler_that_waits_for_its_own_loop_is_told(node: NodeProcess) -> None:
+    code = """
+import trishula
+agent = trishula.Agent("dc", state=False)
+
+@agent.on_start
+async def joined():
+    try:
+        trishula.connect()
+    except trishula.TrishulaError as error:
+        print(error, flush=True)
+    import os, signal
+    os.kill(os.getpid(), signal.SIGTERM)
+
+agent.run()
+"""
+    done = run(node, code)
+    assert done.stdout.startswith(
+        "this thread runs the reactor, which would wait for itself: a handler uses the verbs"
+    ), done.stderr
+    assert done.returncode == 0

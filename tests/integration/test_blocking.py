@@ -31,7 +31,7 @@ GENEROUS_S = 20.0
 LEASE_S = 0.4
 
 AGENT = """
-import json, os, sys, time, trishula
+import asyncio, sys, trishula
 
 agent = trishula.Agent("agni", state=False)
 runs = []
@@ -51,6 +51,15 @@ async def think(message):
 @agent.procedure()
 def ran():
     return runs
+
+@agent.procedure()
+async def freeze():
+    await asyncio.sleep(0)
+    block()
+
+@agent.procedure(thread=True)
+def patient():
+    block()
 
 agent.run()
 """
@@ -163,3 +172,31 @@ async def test_what_a_handler_says_before_it_blocks_reaches_the_node(
         agni.go_on()
         assert await dc.call("agni", "ran", timeout=GENEROUS_S) == [1]
         assert [message["attempts"] for message in life["messages"]] == [1]
+
+
+@on_reactor
+async def test_a_handler_that_blocks_the_loop_is_named_while_it_does(node: NodeProcess) -> None:
+    async with client_of(node) as dc:
+        with Program(node, AGENT) as agni:
+            await wait_for(dc, "online")
+            sent = await dc.send("agni", type="COMMAND", procedure="freeze")
+            agni.hears("blocked")
+            line = agni.log_line("has been blocked")
+            assert f"by the handler freeze (COMMAND {sent.id} from dc/test), at <string>:" in line
+            agni.go_on()
+            assert f" s in the handler freeze (COMMAND {sent.id} from dc/test)" in agni.log_line("runs again")
+
+
+@on_reactor
+async def test_an_agent_that_is_told_to_leave_says_what_it_waits_for(node: NodeProcess) -> None:
+    async with client_of(node) as dc:
+        with Program(node, AGENT) as agni:
+            await wait_for(dc, "online")
+            sent = await dc.send("agni", type="COMMAND", procedure="patient")
+            agni.hears("blocked")
+            agni.process.terminate()
+            what = f"patient (COMMAND {sent.id} from dc/test), which runs since "
+            assert f"agni leaves, and waits up to 5 s for {what}" in agni.log_line("leaves, and waits")
+            assert what in agni.log_line("can't stop what runs in a thread")
+            agni.go_on()
+            assert agni.process.wait(GENEROUS_S) == 0

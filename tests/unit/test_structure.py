@@ -216,6 +216,7 @@ SHELLS = {
     "components/trishula/agents/dc.py": "measures what it asks for",
     "components/trishula/agents/host_report.py": "measures the machine it runs on",
     "components/trishula/agents/rushabdev.py": "measures the machine it runs on",
+    "components/trishula/consumer/loop_watch.py": "a thread that looks at the loop from outside",
     "components/trishula/tools/bench.py": "measures",
     "components/trishula/tools/bench_worker.py": "measures",
     "components/trishula/sync.py": "starts the reactor's thread",

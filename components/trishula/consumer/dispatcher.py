@@ -50,8 +50,9 @@ from typing import Any
 
 from trishula.client import Client
 from trishula.consumer.handlers import Handler
-from trishula.consumer.jobs import Jobs, Key, key_of
+from trishula.consumer.jobs import Jobs, Key, described, key_of
 from trishula.consumer.leases import Leases
+from trishula.consumer.loop_watch import Watch
 from trishula.consumer.replies import Replies
 from trishula.contract.addresses import BROADCAST, agent_of
 from trishula.contract.deliveries import Delivery
@@ -97,6 +98,7 @@ class Dispatcher:
         self._idle: Pending[None] | None = None
         self._timer: Timer | None = None
         self._complained: set[str] = set()
+        self._watch: Watch | None = None
 
     # -- the agent's file ----------------------------------------------------------------------------------------------
 
@@ -173,13 +175,13 @@ class Dispatcher:
 
         def called(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pending[Any]:
             try:
-                outcome = handler.start(None, *handler.fit(args, kwargs))
+                outcome = self._jobs.call(handler, *handler.fit(args, kwargs))
             except Exception as error:
-                self._log_fault(handler, error)
+                _log_fault(handler, error, None)
                 return rejected(error)
             if not isinstance(outcome, Pending):
                 return resolved(outcome)
-            outcome.when_done(lambda pending: self._log_fault(handler, pending.error))
+            outcome.when_done(lambda pending: _log_fault(handler, pending.error, None))
             return outcome
 
         return called
@@ -293,7 +295,7 @@ class Dispatcher:
             self._give_back(delivery, _LEFT)
             return
         if not self._stopping:
-            self._log_fault(handler, error)
+            _log_fault(handler, error, delivery.message)
         self._give_back(delivery, f"{handler.name} raised {type(error).__name__}: {error}")
 
     def _give_back(self, delivery: Delivery, reason: str, *, requeue: bool = True) -> None:
@@ -341,7 +343,7 @@ class Dispatcher:
             else:
                 raise self._unknown(message)
         except Exception as error:
-            self._log_fault(handler, error)
+            _log_fault(handler, error, delivery.message)
             self._replies.error(delivery.message, error)
             return
         if not isinstance(outcome, Pending):
@@ -366,13 +368,8 @@ class Dispatcher:
             # We cancelled it ourselves: it was not the command's fault, and another run may do it.
             self._give_back(delivery, _LEFT)
         else:
-            self._log_fault(handler, error)
+            _log_fault(handler, error, delivery.message)
             self._replies.error(delivery.message, error)
-
-    def _log_fault(self, handler: Handler | None, error: BaseException | None) -> None:
-        # A TrishulaError is an answer; anything else is a fault in the handler, and its author needs the traceback.
-        if error is not None and handler is not None and not isinstance(error, TrishulaError):
-            _log.error("The handler %s failed", handler.name, exc_info=error)
 
     # -- time and the end ----------------------------------------------------------------------------------------------
 
@@ -383,6 +380,26 @@ class Dispatcher:
         self._inbox.forget(self._now_ms())
         if is_in_hand and not self._stopping:
             self._timer = self._clock.callLater(self._leases.tick_s, self._tick)
+
+    def watch(self, whose: str, ask_loop: Callable[[Callable[[], object]], object] | None) -> None:
+        """Have a handler that blocks the loop named in the log, until :meth:`give_up`.
+
+        Args:
+            whose: the agent's name.
+            ask_loop: see :class:`trishula.runtime.surroundings.Surroundings`; ``None``: there is nothing to watch.
+        """
+        if ask_loop is not None:
+            self._watch = Watch(whose, ask_loop, self._jobs.at_work)
+
+    def running(self, *, in_threads: bool = False) -> str:
+        """The handlers that run, each with its message and since when, for people; empty if none does.
+
+        Args:
+            in_threads: only those that run in a thread, and can't be stopped.
+        """
+        now_s = self._clock.seconds()
+        jobs = [job for job in self._jobs.running() if job.handler.is_threaded or not in_threads]
+        return ", ".join(f"{job}, which runs since {now_s - job.since_s:.0f} s" for job in jobs)
 
     @property
     def is_idle(self) -> bool:
@@ -406,6 +423,8 @@ class Dispatcher:
 
     def give_up(self) -> None:
         """Cancel what still runs and give it back."""
+        if self._watch is not None:
+            self._watch.stop()
         self._jobs.stop_all()
         for key, token in self._inbox.running():
             self._inbox.failed(*key)
@@ -430,3 +449,9 @@ def _arguments(message: Message) -> tuple[Sequence[Any], Mapping[str, Any]]:
             f'the payload of the COMMAND {message.id} must be {{"args": […], "kwargs": {{…}}}}, with nothing else in it'
         )
     return args, kwargs
+
+
+def _log_fault(handler: Handler | None, error: BaseException | None, message: Message | None) -> None:
+    # A TrishulaError is an answer; anything else is a fault in the handler, and its author needs the traceback.
+    if error is not None and handler is not None and not isinstance(error, TrishulaError):
+        _log.error("The handler %s failed", described(handler, message), exc_info=error)

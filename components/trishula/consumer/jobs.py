@@ -2,7 +2,8 @@
 
 A :class:`Job` is one run of a handler. :class:`Jobs` starts them, knows those that are not through in the turn in which
 they began, and stops those whose message is cancelled. It knows nothing of acknowledging:
-:mod:`trishula.consumer.dispatcher` does.
+:mod:`trishula.consumer.dispatcher` does. Which of them the loop's thread is in, if it is in one, says
+:meth:`Jobs.at_work` to whoever looks at that thread from outside (:mod:`trishula.consumer.loop_watch`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from trishula.contract.message import Message
 from trishula.runtime.pending import Pending
 from trishula.session.begun import Begun
 
-__all__ = ["Job", "Jobs", "Key", "key_of"]
+__all__ = ["Job", "Jobs", "Key", "described", "key_of"]
 
 _log = logging.getLogger("trishula")
 
@@ -33,23 +34,33 @@ def key_of(message: Message) -> Key:
     return agent_of(message.sender or ""), message.id
 
 
-@dataclass(frozen=True, slots=True)
+def described(handler: Handler, message: Message | None) -> str:
+    """A handler and the message that it was given, for people; without one it is a live call's."""
+    if message is None:
+        return f"{handler.name} (a live call)"
+    return f"{handler.name} ({message.type} {message.id} from {message.sender})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """A handler that runs.
 
     Attributes:
         outcome: what will come of it.
         handler: the handler.
-        current: its delivery.
+        current: its delivery; ``None`` in a live call.
         note: where it is noted that it runs; 0 if nowhere.
         since_s: when it began, by the clock for spans.
     """
 
     outcome: Pending[Any]
     handler: Handler
-    current: CurrentDelivery
+    current: CurrentDelivery | None
     note: int
     since_s: float
+
+    def __str__(self) -> str:
+        return described(self.handler, None if self.current is None else self.current.message)
 
 
 class Jobs:
@@ -66,6 +77,9 @@ class Jobs:
         self._seconds = seconds
         self._extend = extend
         self._running: dict[Key, Job] = {}
+        self._live: set[Job] = set()
+        # The handler that the loop's thread has called and that has not come back, with its message.
+        self._called: tuple[Handler, Message | None] | None = None
         # Those that were cancelled while they ran: nobody waits for what comes of them.
         self._cancelled: set[Key] = set()
 
@@ -75,15 +89,31 @@ class Jobs:
         current = CurrentDelivery(delivery, self._extend)
         begun = self.begun
         note = 0 if begun is None else begun.begin(message.sender or "", message.id)
+        self._called = handler, message
         try:
             outcome = handler.start(current, args, kwargs)
         except Exception:
             self._note_end(note)
             raise
+        finally:
+            self._called = None
         if isinstance(outcome, Pending) and not outcome.done:
             self._running[key_of(message)] = Job(outcome, handler, current, note, self._seconds())
         else:
             self._note_end(note)
+        return outcome
+
+    def call(self, handler: Handler, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Have a handler begin that is called live: of that nothing is noted. Returns and raises what it does."""
+        self._called = handler, None
+        try:
+            outcome = handler.start(None, args, kwargs)
+        finally:
+            self._called = None
+        if isinstance(outcome, Pending) and not outcome.done:
+            job = Job(outcome, handler, None, 0, self._seconds())
+            self._live.add(job)
+            outcome.when_done(lambda _: self._live.discard(job))
         return outcome
 
     def ended(self, message: Message, outcome: Pending[Any]) -> bool:
@@ -106,7 +136,8 @@ class Jobs:
         if job is None:
             return False
         self._cancelled.add(key)
-        job.current.cancelled = True
+        if job.current is not None:
+            job.current.cancelled = True
         _stop(job)
         return True
 
@@ -116,8 +147,23 @@ class Jobs:
             _stop(job)
 
     def running(self) -> list[Job]:
-        """Those that are not through; it may be asked for in any thread."""
+        """Those that have a message and are not through."""
         return list(self._running.values())
+
+    def at_work(self, task: object) -> str | None:
+        """Which handler the loop's thread is in, for people; ``None`` if in none that is known. In any thread.
+
+        Args:
+            task: the asyncio task that the loop's thread is in; ``None`` if it is in none.
+        """
+        called = self._called
+        if called is not None:
+            return described(*called)
+        if task is not None:
+            for job in (*tuple(self._running.values()), *tuple(self._live)):
+                if getattr(job.outcome, "task", None) is task:
+                    return str(job)
+        return None
 
     def _note_end(self, note: int) -> None:
         if note and self.begun is not None:

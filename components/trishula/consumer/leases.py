@@ -59,6 +59,9 @@ class Leases:
             if self._promises.get(key, 0.0) - now_s < extension_s:
                 self._client.working(now[key], extension_s).when_done(_log_refusal)
         self._seen_at_last_tick = set(now)
+        if self._promises:
+            # A plain function's is over with it, and nobody says so.
+            self._promises = {key: until_s for key, until_s in self._promises.items() if until_s > now_s}
         return bool(now)
 
     def promise(self, message: Message, for_s: float) -> Pending[Any]:

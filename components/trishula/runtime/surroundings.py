@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, cast
 
+from trishula.errors import TrishulaError
 from trishula.runtime.pending import Pending
 
 __all__ = ["Clock", "Surroundings", "Timer", "real", "use_monotonic_timers"]
@@ -55,6 +56,10 @@ def _hold_nothing() -> None:
     return None
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The world around a client.
@@ -77,6 +82,21 @@ class Surroundings:
     in_thread: Callable[[Callable[[], None]], Pending[None]] = _at_once
     host: str = "somewhere"
     hold: Callable[[], Callable[[], None] | None] = _hold_nothing
+    ask_loop: Callable[[Callable[[], object]], object] | None = None
+    is_driven: Callable[[], bool] = _always
+
+    def check_driven(self) -> None:
+        """Refuse to begin what would wait for ever.
+
+        Raises:
+            TrishulaError: neither a loop nor a reactor runs.
+        """
+        if not self.is_driven():
+            raise TrishulaError(
+                "nothing would drive it: neither an asyncio loop nor Twisted's reactor runs here; start inside of "
+                "asyncio.run(main()) or once the reactor runs (reactor.callWhenRunning), or let agent.run() or "
+                "trishula.connect() run one"
+            )
 
 
 def real(reactor: object = None) -> Surroundings:
@@ -94,6 +114,8 @@ def real(reactor: object = None) -> Surroundings:
         partial(in_thread, driver),
         _host(),
         driver.hold if isinstance(driver, LoopReactor) else _hold_nothing,
+        getattr(driver, "callFromThread", None),
+        lambda: bool(getattr(driver, "running", True)),
     )
 
 
