@@ -259,7 +259,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         direct = DirectCalls(served, self._is_denied, message, turns)
         if not direct.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
-        requests = Requests(node.quotas, (AGENT_ROLE, OPERATOR_ROLE), message, direct.open_of, node.exceeded)
+        requests = Requests(node.quotas, (AGENT_ROLE, OPERATOR_ROLE), message, direct.open_of, node.exceeded, turns)
         if not requests.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected: any agent can fill this node's memory")
         asking = Asking(

@@ -13,7 +13,7 @@ from tests.conftest import LoggedErrors
 from trishula.errors import MailboxFull, NodeFailed
 from trishula_router.agents.callers import Caller
 from trishula_router.upstream.direct_calls import HELD_AT_BYTES, DirectCalls
-from trishula_router.upstream.turns import Turns
+from trishula_router.upstream.turns import GAP_S, Turns
 
 
 class Call(SimpleNamespace):
@@ -39,7 +39,8 @@ class Bench:
         self.callers: list[tuple[Caller, tuple[Any, ...], dict[str, Any]]] = []
         self.outcome: Any = "done"
         self.denied = False
-        self.turns = Turns(lambda: 0.0, lambda delay_s, job: None)
+        self.later: list[tuple[float, Any]] = []
+        self.turns = Turns(lambda: 0.0, lambda delay_s, job: self.later.append((delay_s, job)))
         self.unsendable: Any = None
         self.dealer = SimpleNamespace(
             processCall=lambda session, call: self.by_crossbar.append(call),
@@ -162,3 +163,40 @@ def test_who_hands_in_more_than_can_be_worked_off_is_held_until_it_is(bench: Ben
     assert bench.turns.is_held("dc")
     outcomes[0].callback("done")
     assert not bench.turns.is_held("dc")
+
+
+def leaves_gaps(bench: Bench) -> bool:
+    """Whether others leave gaps just now."""
+    bench.later.clear()
+    bench.turns.later(print)
+    bench.later.pop()[1]()
+    (found,) = [delay_s for delay_s, _ in bench.later] or [0.0]
+    for _, job in bench.later:
+        job()
+    return found == GAP_S
+
+
+@pytest.mark.parametrize(("size_bytes", "is_small"), [(300, True), (300_000, False)])
+def test_while_a_small_call_is_open_others_leave_gaps(bench: Bench, size_bytes: int, is_small: bool) -> None:
+    bench.session._transport = SimpleNamespace(message_bytes=size_bytes)
+    bench.outcome = answer = Deferred[str]()
+    assert not leaves_gaps(bench)
+    bench.call()
+    assert leaves_gaps(bench) == is_small
+    answer.callback("done")
+    assert not leaves_gaps(bench)
+    bench.outcome = "at once"
+    bench.call()
+    assert not leaves_gaps(bench)
+
+
+def test_who_is_refused_again_and_again_rests(bench: Bench) -> None:
+    bench.outcome = MailboxFull("it is full")
+    for _ in range(990):
+        bench.call()
+    assert bench.later == []
+    for _ in range(20):
+        bench.call()
+    ((delay_s, _),) = bench.later
+    assert delay_s > GAP_S
+    assert len(bench.sent) == 1010

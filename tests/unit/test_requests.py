@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from autobahn.wamp import message
@@ -12,6 +12,7 @@ from autobahn.wamp import message
 from trishula.errors import TrishulaError
 from trishula_router.agents.quotas import Quota, Quotas
 from trishula_router.upstream.requests import Requests
+from trishula_router.upstream.turns import Turns
 
 from .test_quotas import LIMITS
 
@@ -38,6 +39,7 @@ class Setup:
         self.sent: list[tuple[Any, Any]] = []
         self.refused: list[tuple[str, TrishulaError]] = []
         self.direct: dict[int, int] = {}
+        self.told: list[str] = []
         self._number = 0
         options = SimpleNamespace(uri_check="loose", event_dispatching_chunk_size=100)
         self.router: Any = SimpleNamespace(
@@ -60,6 +62,7 @@ class Setup:
             message,
             lambda session: self.direct.get(session, 0),
             lambda agent, error: self.refused.append((agent, error)),
+            cast(Turns, SimpleNamespace(refused=self.told.append)),
         )
         assert requests.install(SimpleNamespace(_router=self.router))
 
@@ -118,6 +121,9 @@ def test_a_session_has_so_many_and_all_of_an_agent_four_times_as_many(setup: Set
     }
     assert isinstance(ask(setup.session("agni"), "b"), done)
     assert {agent for agent, _ in setup.refused} == {"dc"}
+    # Whoever goes on is read seldom.
+    assert len(setup.told) == len(setup.refused)
+    assert set(setup.told) == {"dc"}
 
 
 def test_the_sessions_of_links_are_not_bounded(setup: Setup) -> None:
@@ -174,7 +180,7 @@ def test_a_cancelled_call_is_kept_only_if_somebody_waits_for_its_end(setup: Setu
 
 
 def test_another_crossbar_is_left_as_it_is() -> None:
-    requests = Requests(Quotas(LIMITS), (), message, lambda session: 0, lambda agent, error: None)
+    requests = Requests(Quotas(LIMITS), (), message, lambda session: 0, lambda agent, error: None, cast(Turns, None))
     assert not requests.install(SimpleNamespace())
     setup = Setup()
     del setup.dealer._invocations_by_call

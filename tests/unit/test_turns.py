@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import LoggedErrors
-from trishula_router.upstream.turns import SLICE_S, Turns, pace_meta_events
+from trishula_router.upstream.turns import GAP_S, SLICE_S, Turns, pace_meta_events
 
 #: What one frame takes.
 FRAME_S = SLICE_S / 10
@@ -23,8 +23,13 @@ class World:
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.later: list[Callable[[], None]] = []
+        self.delays: list[float] = []
         self.done: list[str] = []
-        self.turns = Turns(lambda: self.now_s, lambda delay_s, job: self.later.append(job))
+        self.turns = Turns(lambda: self.now_s, self._call_later)
+
+    def _call_later(self, delay_s: float, job: Callable[[], None]) -> None:
+        self.delays.append(delay_s)
+        self.later.append(job)
 
     def turn(self) -> float:
         """One turn of the reactor; how long it took."""
@@ -32,6 +37,11 @@ class World:
         for job in jobs:
             job()
         return self.now_s - began_s
+
+    def sleep(self) -> None:
+        """One turn of the reactor, after whatever delay was asked for last."""
+        self.now_s += self.delays[-1]
+        self.turn()
 
     def run(self) -> int:
         """Turn until nothing is left to do; how often."""
@@ -159,22 +169,128 @@ def test_a_rest_that_begins_with_a_frame_ends_what_comes_behind_it(world: World)
     assert world.done == ["eve"] * 3
 
 
-def test_what_was_put_off_comes_before_what_waits_and_by_slices_too(world: World) -> None:
-    line = Line(world, "dc")
-    line.send(20)
-    left = line.frames
-
+def jobs(world: World, owner: str, count: int) -> None:
     def job() -> None:
         world.now_s += FRAME_S
         world.done.append("job")
 
-    for _ in range(100):
-        world.turns.later(job)
+    with world.turns.on_behalf_of(owner):
+        for _ in range(count):
+            world.turns.later(job)
+
+
+def test_what_was_put_off_comes_before_what_waits_of_its_agent_and_by_slices_too(world: World) -> None:
+    line = Line(world, "dc")
+    line.send(20)
+    left = line.frames
+    jobs(world, "dc", 100)
     while world.done.count("job") < 90:
         assert world.turn() < SLICE_S + 2 * FRAME_S
         assert line.frames == left
     world.run()
     assert line.frames == 0
+
+
+def test_what_was_put_off_for_one_agent_keeps_no_other_waiting(world: World) -> None:
+    jobs(world, "eve", 1000)
+    other = Line(world, "agni")
+    other.send(30)
+    assert other.frames
+    for _ in range(8):
+        world.turn()
+    assert other.frames == 0
+    assert world.done.count("job") < 100
+
+
+def test_what_is_put_off_while_a_frame_is_handled_is_its_agents(world: World) -> None:
+    class Busy(Line):
+        def advance(self) -> bool:
+            jobs_of = world.turns
+            jobs_of.later(world.done.append, "job")
+            return super().advance()
+
+    line, other = Busy(world, "eve"), Line(world, "agni")
+    line.send(200)
+    other.send(1)
+    assert other.frames == 0
+    before = line.frames
+    world.turn()
+    # Its jobs first, and none of them after a frame that came later.
+    assert world.done[-1] != "job" or line.frames == before
+    world.run()
+    assert (line.frames, world.done.count("job")) == (0, 200)
+
+
+def test_a_few_that_were_put_off_keep_their_agent_from_nothing(world: World) -> None:
+    jobs(world, "dc", 3)
+    line = Line(world, "dc")
+    line.send(1)
+    assert line.frames == 0
+    jobs(world, "dc", 100)
+    line.send(1)
+    assert line.frames == 1
+    world.run()
+    assert line.frames == 0
+
+
+def test_while_a_small_question_is_open_who_asks_much_leaves_gaps(world: World) -> None:
+    heavy = Line(world, "heavy")
+    heavy.send(10_000)
+    world.turns.owe("question", "light")
+    world.delays.clear()
+    for _ in range(20):
+        world.turn()
+    assert world.delays == [GAP_S, 0.0] * 10
+    # No gap is served in, and each slice is as long as ever.
+    assert 10_000 - heavy.frames == pytest.approx(11 * SLICE_S / FRAME_S, abs=15)
+    world.turns.answered("question")
+    world.turns.answered("unknown")
+    world.turn()
+    world.delays.clear()
+    for _ in range(20):
+        world.turn()
+    assert set(world.delays) == {0.0}
+
+
+def test_a_question_that_stays_open_costs_others_no_more(world: World) -> None:
+    Line(world, "heavy").send(10_000)
+    world.turns.owe("a fetch that waits", "light")
+    for _ in range(100):
+        world.turn()
+    world.delays.clear()
+    for _ in range(20):
+        world.turn()
+    assert set(world.delays) == {0.0}
+
+
+def test_for_who_has_much_waiting_nobody_leaves_gaps(world: World) -> None:
+    Line(world, "heavy").send(10_000)
+    world.turns.owe("question", "heavy")
+    world.delays.clear()
+    for _ in range(20):
+        world.turn()
+    assert set(world.delays) == {0.0}
+
+
+def test_who_is_refused_again_and_again_is_read_seldom(world: World) -> None:
+    class Refused(Line):
+        def advance(self) -> bool:
+            world.turns.refused(self.owner)
+            return super().advance()
+
+    line = Refused(world, "eve")
+    began_s = world.now_s
+    line.send(5000)
+    while world.later and not any(delay_s > GAP_S for delay_s in world.delays):
+        world.turn()
+    # A thousand at once are answered as fast as can be.
+    assert 950 < 5000 - line.frames < 1500
+    other = Line(world, "agni")
+    other.send(1)
+    assert other.frames == 0
+    while line.frames:
+        world.sleep()
+    assert world.now_s - began_s > 3.0
 
 
 def test_a_job_that_fails_keeps_none_of_the_others(world: World, logged_errors: LoggedErrors) -> None:

@@ -35,6 +35,9 @@ Serve = Callable[[Caller, Sequence[Any], Mapping[str, Any]], Awaitable[Any]]
 #: of that agent is read when one is answered; a call that is larger is taken all the same.
 HELD_AT_BYTES = 512 * 1024
 
+#: A call that is no larger is small: while one is open, those who ask for much leave gaps.
+_SMALL_BYTES = 4096
+
 _CANCELED = "wamp.error.canceled"
 
 
@@ -45,7 +48,8 @@ class DirectCalls:
         procedures: how each is served, by URI.
         is_denied: whether a session may not call: (session, uri, options).
         message: Autobahn's module of WAMP messages.
-        turns: holds an agent back while what it handed in and waits for is more than :data:`HELD_AT_BYTES`.
+        turns: holds an agent back while what it handed in and waits for is more than :data:`HELD_AT_BYTES`; told of
+            small calls while they are open, and of refusals.
     """
 
     def __init__(
@@ -122,7 +126,9 @@ class DirectCalls:
         size = getattr(session._transport, "message_bytes", 0)
         self._weigh(caller.agent, size)
         done = Deferred.fromCoroutine(self._answer(session, at, serve(caller, asked.args or (), asked.kwargs or {})))
-        done.addBoth(self._end, caller.agent, size)
+        if size <= _SMALL_BYTES and not done.called:
+            self._turns.owe(at, caller.agent)
+        done.addBoth(self._end, at, caller.agent, size)
         done.addErrback(lambda failure: log.failure("a call could not be answered", failure=failure))
 
     def _weigh(self, agent: str, size_bytes: int) -> None:
@@ -130,7 +136,8 @@ class DirectCalls:
         if self._weights[agent] > HELD_AT_BYTES:
             self._turns.hold(agent)
 
-    def _end(self, outcome: object, agent: str, size_bytes: int) -> object:
+    def _end(self, outcome: object, at: tuple[int, int], agent: str, size_bytes: int) -> object:
+        self._turns.answered(at)
         self._weights[agent] -= size_bytes
         if self._weights[agent] <= HELD_AT_BYTES:
             self._turns.let_go(agent)
@@ -142,6 +149,7 @@ class DirectCalls:
         try:
             reply = self._message.Result(at[1], args=[await answer])
         except TrishulaError as error:
+            self._turns.refused(session._authid)
             reply = self._refusal(at[1], error)
         if self._close(at) is None:
             return

@@ -66,6 +66,12 @@ class TurnTaking:
             return
         self.turns.rest(session._authid, (took_s - _LONG_S) * _RESTS)
 
+    def connectionLost(self, *args: Any) -> None:
+        """What Crossbar makes of its end is part of what its agent waits for."""
+        session = self._session
+        with self.turns.on_behalf_of("" if session is None else session._authid or ""):
+            super().connectionLost(*args)  # type: ignore[misc]
+
     def advance(self) -> bool:
         """Handle what begins or ends a frame; whether there is more."""
         ours: Any = self

@@ -23,6 +23,7 @@ from typing import Any
 
 from trishula.errors import CallsExceeded, TrishulaError
 from trishula_router.agents.quotas import PER_AGENT, Quota, Quotas
+from trishula_router.upstream.turns import Turns
 
 __all__ = ["Requests"]
 
@@ -38,6 +39,7 @@ class Requests:
         message: Autobahn's module of WAMP messages.
         direct_calls: how many calls of a session, by its number, the node itself is answering.
         refused: told of each refusal: the agent, the error.
+        turns: read those seldom that are refused again and again.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Requests:
         message: Any,
         direct_calls: Callable[[int], int],
         refused: Callable[[str, TrishulaError], None],
+        turns: Turns,
     ) -> None:
+        self._turns = turns
         self._quotas = quotas
         self._roles = roles
         self._message = message
@@ -199,6 +203,7 @@ class Requests:
 
     def _refuse(self, session: Any, request: Any, asked: Any, error: TrishulaError) -> None:
         self._refused(str(session._authid), error)
+        self._turns.refused(session._authid)
         answer = self._message.Error(request.MESSAGE_TYPE, asked.request, error.uri, args=[error.sentence])
         self._router.send(session, answer)
 
