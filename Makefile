@@ -84,6 +84,12 @@ check: $(VENV)/.dev-installed ## Types, linter, format, what the wheel holds, do
 	$(BIN)/python -m docutils --report=warning --halt=warning CHANGES.rst /dev/null
 	$(BIN)/python -m docutils --report=warning --halt=warning deploy/runbooks.rst /dev/null
 	$(BIN)/python -m docutils --report=warning --halt=warning deploy/threats.rst /dev/null
+	@$(MAKE) --no-print-directory docs
+
+.PHONY: docs
+docs: $(VENV)/.dev-installed ## Build the documentation into build/docs; a warning is an error
+	@$(BIN)/python -m sphinx -q -W --keep-going -n -j auto -d build/doctrees deploy/docs build/docs
+	@echo "The documentation is in build/docs/index.html"
 
 .PHONY: format
 format: $(VENV)/.dev-installed ## Bring the code into its format

@@ -1,0 +1,35 @@
+"""Sphinx's configuration of the site: ``make docs`` builds it into ``build/docs``, and a warning is an error.
+
+Nothing on a page comes from another machine: fonts, styles and scripts are the theme's own files.
+"""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_setup = configparser.ConfigParser()
+_setup.read(ROOT / "setup.cfg", encoding="utf-8")
+
+project = "TRISHULA 2"
+author = _setup["metadata"]["author"]
+release = _setup["metadata"]["version"]
+version = release
+copyright = author
+
+extensions: list[str] = []
+default_role = None
+highlight_language = "none"
+language = "en"
+smartquotes = False
+
+html_theme = "furo"
+html_title = f"TRISHULA {release}"
+html_show_sphinx = False
+html_copy_source = False
+html_theme_options = {
+    "navigation_with_keys": True,
+    "light_css_variables": {"color-brand-primary": "#8a3b12", "color-brand-content": "#8a3b12"},
+    "dark_css_variables": {"color-brand-primary": "#f0a070", "color-brand-content": "#f0a070"},
+}
