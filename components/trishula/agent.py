@@ -41,8 +41,9 @@ from trishula.client import DEFAULT_HEARTBEAT_S, DEFAULT_WINDOW, Client
 from trishula.consumer.agent_state import Keeping
 from trishula.consumer.dispatcher import Dispatcher
 from trishula.consumer.handlers import Handler
+from trishula.consumer.routes import Routes, SubjectPattern
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
-from trishula.contract.message import MAIL_TYPES, SIGNAL_TYPES, MailType
+from trishula.contract.message import MailType
 from trishula.contract.texts import one_line
 from trishula.contract.uris import procedure_of
 from trishula.errors import TrishulaError
@@ -106,8 +107,7 @@ class Agent:
         self._token = token
         self._profile = profile
         self._state = state
-        self._procedures: dict[str, Handler] = {}
-        self._handlers: dict[str, Handler] = {}
+        self._routes = Routes(name)
         self._topics: list[tuple[str, Callable[..., object]]] = []
         self._on_start: list[Handler] = []
         self._client: Client | None = None
@@ -142,43 +142,41 @@ class Agent:
         """:meth:`procedure` without the decorator."""
         chosen = name or function.__name__
         procedure_of(self.name, chosen)
-        if chosen in self._procedures:
+        if chosen in self._routes.procedures:
             raise ValueError(f"{self.name} has a procedure {chosen} already")
         if self._client is not None:
             raise RuntimeError(f"{self.name} runs already; procedures are added before")
-        self._procedures[chosen] = Handler(function, name=chosen, thread=thread)
+        self._routes.procedures[chosen] = Handler(function, name=chosen, thread=thread)
 
-    def on(self, *types: MailType, thread: bool = False, ordered: bool = True) -> Callable[[F], F]:
+    def on(
+        self, *types: MailType, subject: str | None = None, thread: bool = False, ordered: bool = True
+    ) -> Callable[[F], F]:
         """Handle messages of these types; the function takes the :class:`~trishula.contract.message.Message`.
 
         If it raises, the message is given back and delivered again; when it returns, the message is done. For COMMAND
         it gets those whose procedure is none of ours, and its return value is the RESULT.
 
+        Handlers with a ``subject`` are tried first, in the order in which they are declared; what fits none of them
+        goes to the handler of the type without one (:mod:`trishula.consumer.routes`).
+
         Args:
             types: STATUS, RESULT, ERROR, COMMAND.
+            subject: only messages whose subject fits this pattern, in which ``*`` stands for any run of characters:
+                ``"deploy.*"``.
             thread: run it in a thread, because it blocks.
             ordered: one message of a sender at a time, in order; ``False`` to begin with each as it comes.
+
+        Raises:
+            ValueError: there is no such type, the pattern is none, or another handler takes all of it.
         """
+        pattern = None if subject is None else SubjectPattern(subject)
+        self._routes.check(types, pattern)
 
         def decorate(function: F) -> F:
-            for type in types:
-                self._check_type(type)
-            handler = Handler(function, name=function.__name__, thread=thread, ordered=ordered)
-            self._handlers.update(dict.fromkeys(types, handler))
+            self._routes.add(types, pattern, Handler(function, name=function.__name__, thread=thread, ordered=ordered))
             return function
 
         return decorate
-
-    def _check_type(self, type: str) -> None:
-        if type in SIGNAL_TYPES:
-            raise ValueError(
-                f"{type} can't be handled: a node takes it as a sign and delivers it to nobody; the types that agents "
-                f"get are {', '.join(MAIL_TYPES)}"
-            )
-        if type not in MAIL_TYPES:
-            raise ValueError(f"{type!r} is no type of message: {', '.join(MAIL_TYPES)}")
-        if type in self._handlers:
-            raise ValueError(f"{self.name} handles {type} already")
 
     def on_start(self, function: F) -> F:
         """Run a function without arguments once, when the agent has joined for the first time."""
@@ -326,10 +324,8 @@ class Agent:
         client = Client(settings, around=around, connection=connection, observer=self)
         # A step of the wall clock would have it forget what it has handled.
         steady_ms = SteadyClock(around.now_ms, lambda: around.clock.seconds() * 1000, lambda _: None)
-        dispatcher = Dispatcher(client, around.clock, steady_ms)
-        dispatcher.procedures = self._procedures
-        dispatcher.handlers = self._handlers
-        for name, handler in self._procedures.items():
+        dispatcher = Dispatcher(client, self._routes, around.clock, steady_ms)
+        for name, handler in self._routes.procedures.items():
             client.register(name, dispatcher.endpoint(handler))
         for topic, on_event in self._topics:
             client.subscribe(topic, on_event)

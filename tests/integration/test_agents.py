@@ -111,6 +111,24 @@ async def failure_of(awaitable: Any) -> TrishulaError:
 
 
 @on_reactor
+async def test_messages_are_routed_by_their_subject(node: NodeProcess) -> None:
+    heard: list[tuple[str, str | None]] = []
+    agni = Agent("agni", state=False)
+    for name, pattern in (("europe", "deploy.eu*"), ("everywhere", "deploy.*"), ("rest", None)):
+        agni.on("STATUS", subject=pattern)(lambda message, name=name: heard.append((name, message.subject)))
+    async with running(node, agni), client_of(node) as dc:
+        for subject in ("deploy.us", "deploy.eu.west", "deploy", None):
+            await dc.send("agni", subject=subject)
+        await until(lambda: len(heard) == 4)
+    assert heard == [
+        ("everywhere", "deploy.us"),
+        ("europe", "deploy.eu.west"),
+        ("rest", "deploy"),
+        ("rest", None),
+    ]
+
+
+@on_reactor
 async def test_plain_deferred_and_async_handlers_each_handle_and_acknowledge(node: NodeProcess) -> None:
     heard: dict[str, list[object]] = {"agni": [], "rushabdev": [], "dc": []}
     agni, rushabdev, dc = Agent("agni"), Agent("rushabdev"), Agent("dc")

@@ -239,6 +239,21 @@ def test_a_message_whose_handler_raises_is_given_back(setup: Setup, caplog: pyte
     assert "The handler broken (STATUS m1 from dc) failed" in caplog.text
 
 
+def test_a_subject_chooses_the_handler_and_what_fits_none_is_refused_by_it(setup: Setup) -> None:
+    heard: list[object] = []
+    setup.agent.on("STATUS", "COMMAND", subject="deploy.*")(lambda message: heard.append(message.subject))
+    link = setup.join()
+    taken = setup.deliver(link, subject="deploy.eu")
+    refused = [setup.deliver(link, subject="other"), setup.deliver(link)]
+    command = setup.deliver(link, type="COMMAND", subject="deploy.us")
+    setup.turn()
+    assert heard == ["deploy.eu", "deploy.us"]
+    assert acked(link) == [taken, command]
+    reasons = [f"no handler takes STATUS messages with the subject {subject} here" for subject in ('"other"', "null")]
+    assert nacked(link) == [(token, reason, False) for token, reason in zip(refused, reasons, strict=True)]
+    assert [message["type"] for message in link.sent()] == ["RESULT"]
+
+
 def test_a_repeat_runs_nothing_and_is_acknowledged(setup: Setup) -> None:
     runs: list[str] = []
     setup.agent.on("STATUS")(lambda message: runs.append(message.id))

@@ -44,23 +44,25 @@ While a handler runs, or waits for its turn, its lease is extended: a long job i
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from trishula.client import Client
 from trishula.consumer.handlers import Handler
 from trishula.consumer.jobs import Jobs, Key, described, key_of
+from trishula.consumer.lanes import Lanes
 from trishula.consumer.leases import Leases
 from trishula.consumer.loop_watch import Watch
 from trishula.consumer.replies import Replies
-from trishula.contract.addresses import BROADCAST, agent_of
+from trishula.consumer.routes import Routes
+from trishula.consumer.signatures import arguments_of
+from trishula.consumer.unhandled import Unhandled
+from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import Delivery
 from trishula.contract.message import Message
-from trishula.contract.texts import REASON_LENGTH, legible, one_line
+from trishula.contract.texts import legible, one_line
 from trishula.errors import (
     ArgumentInvalid,
-    ProcedureUnknown,
     TrishulaError,
 )
 from trishula.messaging.agent_file import AgentFile
@@ -78,11 +80,17 @@ _LEFT = "the agent left before its handler was through"
 
 
 class Dispatcher:
-    """Runs the handlers of one agent."""
+    """Runs the handlers of one agent.
 
-    def __init__(self, client: Client, clock: Clock, now_ms: Callable[[], int]) -> None:
-        self.procedures: dict[str, Handler] = {}
-        self.handlers: dict[str, Handler] = {}
+    Args:
+        client: takes acknowledgements and replies.
+        routes: which handler takes which message.
+        clock: timers and the clock for spans.
+        now_ms: a wall clock that is not set.
+    """
+
+    def __init__(self, client: Client, routes: Routes, clock: Clock, now_ms: Callable[[], int]) -> None:
+        self._routes = routes
         self._client = client
         self._clock = clock
         self._now_ms = now_ms
@@ -92,12 +100,11 @@ class Dispatcher:
         self._held: list[Delivery] | None = None
         self._leases = Leases(client, clock, self._inbox)
         self._jobs = Jobs(clock.seconds, self._leases.promise)
-        # Senders whose ordered handler is busy, with what waits behind it.
-        self._lanes: dict[str, deque[tuple[Delivery, Handler]]] = {}
+        self._lanes = Lanes(self._run, self._check_idle)
         self._stopping = False
         self._idle: Pending[None] | None = None
         self._timer: Timer | None = None
-        self._complained: set[str] = set()
+        self._unhandled = Unhandled(routes)
         self._watch: Watch | None = None
 
     # -- the agent's file ----------------------------------------------------------------------------------------------
@@ -190,36 +197,17 @@ class Dispatcher:
 
     def _message(self, delivery: Delivery) -> None:
         message = delivery.message
-        handler = self.handlers.get(message.type)
+        handler = self._routes.handler_of(message)
         if handler is None:
-            self._unhandled(delivery)
+            reason = self._unhandled.reason(message)
+            if reason is None:
+                self._handled(*key_of(message))
+            else:
+                self._give_back(delivery, reason, requeue=False)
         elif not handler.ordered:
             self._run(delivery, handler)
         else:
-            lane = self._lanes.get(message.sender or "")
-            if lane is not None:
-                lane.append((delivery, handler))
-            else:
-                self._run_in_lane(delivery, handler)
-
-    def _run_in_lane(self, delivery: Delivery, handler: Handler) -> None:
-        sender = delivery.message.sender or ""
-        job = self._run(delivery, handler)
-        if job is None:
-            return
-        self._lanes[sender] = deque()
-        job.when_done(lambda _: self._next_in_lane(sender))
-
-    def _next_in_lane(self, sender: str) -> None:
-        lane = self._lanes.pop(sender)
-        while lane:
-            delivery, handler = lane.popleft()
-            job = self._run(delivery, handler)
-            if job is not None:
-                self._lanes[sender] = lane
-                job.when_done(lambda _: self._next_in_lane(sender))
-                return
-        self._check_idle()
+            self._lanes.put(delivery, handler)
 
     def _run(self, delivery: Delivery, handler: Handler) -> Pending[Any] | None:
         """Run a handler; returns what is still to come, if it is not through yet."""
@@ -272,12 +260,8 @@ class Dispatcher:
             self._held[:] = [one for one in self._held if key_of(one.message) != key]
         if self._jobs.recall(key):
             return
-        for lane in self._lanes.values():
-            waiting = [one for one in lane if key_of(one[0].message) == key]
-            if waiting:
-                lane.remove(waiting[0])
-                self._drop(key)
-                return
+        if self._lanes.recall(key):
+            self._drop(key)
 
     def _drop(self, key: Key) -> None:
         """A cancelled message is not to run again, and nothing is acknowledged: it is not done."""
@@ -303,28 +287,6 @@ class Dispatcher:
             self._client.nack_soon(token, one_line(legible(reason)), requeue=requeue)
         self._check_idle()
 
-    def _unhandled(self, delivery: Delivery) -> None:
-        message = delivery.message
-        if message.type in ("RESULT", "ERROR"):
-            # Refusing them would answer an error with an error. They are on record, and here.
-            _log.warning(
-                "%s %s from %s (answer to %s) has no handler: %s",
-                message.type, message.id, message.sender, message.reply_to, str(message.payload)[:REASON_LENGTH],
-            )  # fmt: skip
-            self._handled(*key_of(message))
-        elif message.to == BROADCAST:
-            # Who sends to all doesn't expect that all care.
-            self._complain(f"Broadcasts of type {message.type} come, and no handler takes them")
-            self._handled(*key_of(message))
-        else:
-            self._complain(f"Messages of type {message.type} come, and no handler takes them: they are refused")
-            self._give_back(delivery, f"no handler takes {message.type} messages here", requeue=False)
-
-    def _complain(self, sentence: str) -> None:
-        if sentence not in self._complained:
-            self._complained.add(sentence)
-            _log.warning("%s", sentence)
-
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def _command(self, delivery: Delivery) -> None:
@@ -333,15 +295,14 @@ class Dispatcher:
             # Its reply could not even be kept.
             self._give_back(delivery, "the agent's outbox is full, so it could not answer")
             return
-        handler = None if message.procedure is None else self.procedures.get(message.procedure)
+        handler = self._routes.procedure_of(message)
         try:
             if handler is not None:
-                outcome = self._jobs.start(handler, delivery, *handler.fit(*_arguments(message)))
-            elif "COMMAND" in self.handlers:
-                handler = self.handlers["COMMAND"]
+                outcome = self._jobs.start(handler, delivery, *handler.fit(*arguments_of(message)))
+            elif (handler := self._routes.handler_of(message)) is not None:
                 outcome = self._jobs.start(handler, delivery, handler.fit_message(message), {})
             else:
-                raise self._unknown(message)
+                raise self._routes.unknown(message)
         except Exception as error:
             _log_fault(handler, error, delivery.message)
             self._replies.error(delivery.message, error)
@@ -350,13 +311,6 @@ class Dispatcher:
             self._replies.result(delivery.message, outcome)
             return
         outcome.when_done(lambda pending: self._command_ended(delivery, handler, pending))
-
-    def _unknown(self, message: Message) -> ProcedureUnknown:
-        me = self._client.address.agent
-        known = ", ".join(sorted(self.procedures)) or "none"
-        if message.procedure is None:
-            return ProcedureUnknown(f"the COMMAND {message.id} to {me} names no procedure; it has: {known}")
-        return ProcedureUnknown(f"{me} has no procedure {message.procedure}; it has: {known}")
 
     def _command_ended(self, delivery: Delivery, handler: Handler, outcome: Pending[Any]) -> None:
         if not self._ran(delivery.message, outcome):
@@ -412,11 +366,9 @@ class Dispatcher:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        for lane in self._lanes.values():
-            for delivery, _ in lane:
-                # As with new deliveries: our leaving returns them, and no attempt of theirs has begun.
-                self._inbox.failed(*key_of(delivery.message))
-            lane.clear()
+        for delivery in self._lanes.clear():
+            # As with new deliveries: our leaving returns them, and no attempt of theirs has begun.
+            self._inbox.failed(*key_of(delivery.message))
         self._idle = Pending()
         self._check_idle()
         return self._idle
@@ -433,22 +385,6 @@ class Dispatcher:
     def _check_idle(self) -> None:
         if self._idle is not None and self.is_idle:
             self._idle.resolve(None)
-
-
-def _arguments(message: Message) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """The arguments in a COMMAND's payload.
-
-    Raises:
-        ArgumentInvalid: the payload doesn't look like that.
-    """
-    payload = {} if message.payload is None else message.payload
-    args = payload.get("args", []) if isinstance(payload, dict) else None
-    kwargs = payload.get("kwargs", {}) if isinstance(payload, dict) else None
-    if not isinstance(args, list) or not isinstance(kwargs, dict) or payload.keys() - {"args", "kwargs"}:
-        raise ArgumentInvalid(
-            f'the payload of the COMMAND {message.id} must be {{"args": […], "kwargs": {{…}}}}, with nothing else in it'
-        )
-    return args, kwargs
 
 
 def _log_fault(handler: Handler | None, error: BaseException | None, message: Message | None) -> None:

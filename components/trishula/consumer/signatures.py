@@ -25,7 +25,7 @@ import msgspec
 from trishula.contract.message import Message
 from trishula.errors import ArgumentInvalid
 
-__all__ = ["Signature"]
+__all__ = ["Signature", "arguments_of"]
 
 _log = logging.getLogger("trishula")
 
@@ -162,3 +162,19 @@ def _told(place: str, error: msgspec.ValidationError) -> str:
     """``b.c: expected int, got str``, of msgspec's "Expected `int`, got `str` - at `$.c`"."""
     what, *where = str(error).replace("`", "").split(" - at $")
     return f"{place}{''.join(reversed(where))}: {what[:1].lower()}{what[1:]}"
+
+
+def arguments_of(command: Message) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments in a COMMAND's payload.
+
+    Raises:
+        ArgumentInvalid: the payload doesn't look like that.
+    """
+    payload = {} if command.payload is None else command.payload
+    args = payload.get("args", []) if isinstance(payload, dict) else None
+    kwargs = payload.get("kwargs", {}) if isinstance(payload, dict) else None
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or payload.keys() - {"args", "kwargs"}:
+        raise ArgumentInvalid(
+            f'the payload of the COMMAND {command.id} must be {{"args": […], "kwargs": {{…}}}}, with nothing else in it'
+        )
+    return args, kwargs

@@ -25,6 +25,7 @@ __all__ = [
     "MAIL_TYPES",
     "MESSAGE_TYPES",
     "SIGNAL_TYPES",
+    "SUBJECT_LENGTH",
     "MailType",
     "Message",
     "MessageType",
@@ -43,6 +44,7 @@ SIGNAL_TYPES = tuple(name for name in MESSAGE_TYPES if name not in MAIL_TYPES)
 
 DEFAULT_PAYLOAD_LIMIT_BYTES = 1024 * 1024
 DEFAULT_PRIORITY = 3
+SUBJECT_LENGTH = 256
 DEFAULT_TTL_MS = 7 * 24 * 3600 * 1000
 #: The bounds of an instant or a span in ms: what a 64-bit SQLite integer and a JavaScript number both hold exactly.
 _MAX_MS = 2**53 - 1
@@ -56,7 +58,7 @@ _Instant = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
 # U+0000 at the beginning of a string says that the rest is Base64: a client that reads it gets bytes, or an error that
 # ends its session. That it is one line is checked where a message comes in: nodes of earlier releases hand out others.
 _TEXT = r"^(?!\x00)[^\ud800-\udfff]*\Z"
-_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=_TEXT)]
+_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=SUBJECT_LENGTH, pattern=_TEXT)]
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -125,7 +127,7 @@ RULES: dict[str, str] = {
     "reply_to": "the id of the message it answers: " + ID_RULE,
     "procedure": "the name of the procedure to run: letters, digits and '_', in parts joined by '.'",
     "seq": f"an integer from 0 to {_MAX_MS}",
-    "subject": f"a string of 1 to 256 characters, {LINE_RULE}",
+    "subject": f"a string of 1 to {SUBJECT_LENGTH} characters, {LINE_RULE}",
     "ttl_ms": f"an integer count of milliseconds from 1 to {_MAX_MS}",
     "deadline_at": _MILLISECONDS,
     "traceparent": f"a string of 1 to 256 characters, {LINE_RULE} (W3C trace context)",
