@@ -70,6 +70,7 @@ from trishula_router.mail.room import Room
 from trishula_router.mail.settlement import Settlement
 from trishula_router.peers.journal_exchange import HELLO, JOURNAL, PRESENCE, Peering, Unbelievable
 from trishula_router.peers.journal_policy import Replication
+from trishula_router.peers.latest_words import LatestWords
 from trishula_router.peers.link_records import LinkRecords
 from trishula_router.peers.presence_exchange import Neighbourhood
 from trishula_router.settings.options import NodeConfig
@@ -256,6 +257,7 @@ class Node:
             clock=clock,
             now=now,
         )
+        self._presences = LatestWords(lambda peer, text: self._hear(PRESENCE, text, peer), clock)
         self.serving = Serving(principals, now_s=clock.seconds, refused=self.refusals.refused)
         replies = Replies(store, self.mailroom.leases, principals.may_serve)
         self.outcomes = Outcomes(store, replies)
@@ -489,6 +491,12 @@ class Node:
 
     def hear(self, kind: str, text: bytes, peer: str) -> None:
         """A peer said something, over its own link; what can't be used is noted, and changes nothing."""
+        if kind == PRESENCE:
+            self._presences.come(peer, text)
+        else:
+            self._hear(kind, text, peer)
+
+    def _hear(self, kind: str, text: bytes, peer: str) -> None:
         hear = {HELLO: self.peering.receive_hello, JOURNAL: self.peering.receive_journal}
         # To read what is larger would keep everybody else waiting. A run of records has what messages have.
         most = {HELLO: _HELLO_BYTES, PRESENCE: _PRESENCE_BYTES + _PER_AGENT_BYTES * len(self.principals.names())}

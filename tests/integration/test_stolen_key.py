@@ -179,6 +179,9 @@ async def test_no_word_of_a_peer_stops_replication_with_the_others_or_with_the_r
             present(agents=[entry | {"agent": "ghost"}], claims={"alice": 2**63, "no address!": 1, "ghost": 5}),
         ),
         ("presence", present(instances=["%%", "bob/x"], sent_at=-(2**62))),
+        # What is read in no time, or not at all.
+        ("presence", present(agents=[{}] * 900_000)),
+        ("presence", present(claims={f"bob/{number}": number for number in range(60_000)})),
     ]
     async with bus.intruder() as intruder:
         for kind, text in said:

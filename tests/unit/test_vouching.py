@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.support.pair import Nodes  # noqa: E402
 from tests.support.stores import result_of  # noqa: E402
 from trishula.contract import uris  # noqa: E402
 from trishula_router.peers.journal_exchange import FORKED_FOR_S, HELLO, JOURNAL, PRESENCE  # noqa: E402
-from trishula_router.peers.presence_policy import Neighbours, Presence, sound  # noqa: E402
+from trishula_router.peers.presence_policy import Neighbours, Presence, excess, sound  # noqa: E402
 from trishula_router.store.memory import MemoryStore  # noqa: E402
 from trishula_router.upstream.link_disclosing import guard_forwarding  # noqa: E402
 
@@ -155,6 +156,41 @@ def test_of_what_a_peer_says_of_agents_only_what_can_be_is_left() -> None:
     assert left.sent_at == 0
 
 
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({}, None),
+        ({"agents": [entry("bob")] * 1006, "claims": {f"bob/{one}": 1 for one in range(10_000)}}, None),
+        ({"instances": [f"bob/{one}" for one in range(50_000)]}, None),
+        ({"agents": [{}] * 1007}, "it tells of 1007 agents, and at most 1006 mean anything"),
+        ({"agents": [{}] * 900_000}, "it tells of 900000 agents, and at most 1006 mean anything"),
+        (
+            {"claims": {str(one): 1 for one in range(10_001)}},
+            "it tells of 10001 claims, and at most 10000 mean anything",
+        ),
+        (
+            {"holders": {str(one): 1 for one in range(80_000)}},
+            "it tells of 80000 holders, and at most 10000 mean anything",
+        ),
+        ({"instances": [""] * 50_001}, "it tells of 50001 instances, and at most 50000 mean anything"),
+        ({"capabilities": ["x"] * 10_001}, "it tells of 10001 capabilities, and at most 10000 mean anything"),
+    ],
+)
+def test_a_presence_that_tells_of_more_than_there_can_be_is_not_read(more: dict[str, Any], why: str | None) -> None:
+    said = {"node": "laptop", "agents": [], "claims": {}, "instances": [], **more}
+    assert excess(msgspec.msgpack.encode(said), 3) == why
+
+
+def test_a_presence_that_is_none_is_not_counted() -> None:
+    nothing: list[Any] = [[], {"agents": 7, "claims": None, "instances": "x"}]
+    for said in nothing:
+        text = msgspec.msgpack.encode(said)
+        with contextlib.suppress(msgspec.MsgspecError):
+            assert excess(text, 3) is None
+        with pytest.raises(msgspec.MsgspecError):
+            msgspec.msgpack.decode(text, type=Presence)
+
+
 def test_a_claim_of_the_far_future_keeps_no_mailbox_for_ever() -> None:
     here = Neighbours("agni")
     here.hear(sound(Presence("laptop", [], {"bob": 2**62}, []), {"bob"}.__contains__, 1000), 1000)
@@ -200,6 +236,7 @@ REFUSED: list[tuple[str, bytes, str]] = [
     (HELLO, bytes(2**20), "it has 1048576 bytes, and at most 524288 mean anything"),
     (PRESENCE, bytes(2**21), "it has 2097152 bytes, and at most 1060864 mean anything"),
     (PRESENCE, b"\xff" * 10, "Expected `object`"),
+    (PRESENCE, msgspec.msgpack.encode(Presence("rushabdev", [{}] * 9000, {}, [])), "it tells of 9000 agents, and at"),
 ]
 
 

@@ -28,7 +28,7 @@ from trishula_router.agents.principals import Principals
 from trishula_router.agents.takeovers import Takeovers
 from trishula_router.clocks.clock import Clock, Timer
 from trishula_router.peers.journal_exchange import PRESENCE, Unbelievable
-from trishula_router.peers.presence_policy import Neighbours, Presence, sound
+from trishula_router.peers.presence_policy import Neighbours, Presence, excess, sound
 from trishula_router.store.journal import Kind
 
 __all__ = ["Neighbourhood", "taken_over"]
@@ -175,14 +175,18 @@ class Neighbourhood:
         Raises:
             Unbelievable, msgspec.MsgspecError: if it can't be used.
         """
+        registered = frozenset(self._principals.names())
+        if too_many := excess(text, len(registered)):
+            raise Unbelievable(too_many)
         presence = msgspec.msgpack.decode(text, type=Presence)
         if presence.node != peer:
             raise Unbelievable(f"it speaks as {presence.node}")
         if self._stopped or peer not in self._peers:
             return
-        registered = frozenset(self._principals.names())
         presence = sound(presence, registered.__contains__, self._now())
         for name in self._neighbours.hear(presence, self._now()):
+            if not self._consumers.is_consumed(name):
+                continue
             address = Address.parse(name)
             session = self._consumers.session_of(address)
             if session is not None:
