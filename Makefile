@@ -72,7 +72,7 @@ bench: $(VENV)/.run-installed ## Measure a throw-away durable node on this machi
 
 .PHONY: test
 test: $(VENV)/.dev-installed $(VENV)-examples/.installed ## Run the whole test suite (ARGS="-k name" to choose)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m $(if $(ARGS),pytest $(ARGS),tests.lanes)
 
 .PHONY: check
 check: $(VENV)/.dev-installed ## Types, linter, format, what the wheel holds, docs
