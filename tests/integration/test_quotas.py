@@ -98,12 +98,13 @@ def test_many_that_read_nothing_are_bounded_together(node: NodeProcess, agents: 
     topic, event = uris.topic_of("eve", "news"), "x" * 60_000
     with contextlib.ExitStack() as stack:
         boss = stack.enter_context(session(node, "boss"))
-        eve = stack.enter_context(session(node, "eve"))
         before = boss.call(uris.NODE_STATUS)["connections"]["ended_slow_readers"]
         for number in range(10):
             # Below the bound of each, and far above that of all: 2.4 MB for each of them.
             deaf = stack.enter_context(session(node, agents[number % len(agents)], receive_bytes=4096))
             deaf.subscribe(topic)
+        # Last: nobody answers the node's pings for it while the others come, which may take long.
+        eve = stack.enter_context(session(node, "eve"))
         for _ in range(40):
             eve.publish(topic, event)
             known = boss.call(uris.NODE_STATUS)["connections"]
