@@ -84,6 +84,7 @@ from trishula_router.upstream.log_floods import guard_log
 from trishula_router.upstream.requests import Requests
 from trishula_router.upstream.retained import Retained
 from trishula_router.upstream.turns import Turns, pace_meta_events
+from trishula_router.upstream.unanswered import Unanswered
 from trishula_router.upstream.web_doors import guard_web
 from trishula_router.verbs.procedures import Procedures
 
@@ -272,6 +273,11 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         )
         if not asking.install(self._transport):
             log.warn("this Crossbar is built otherwise than expected: some requests get no answer, or stay behind")
+        clock: Any = reactor
+        asked_of = (AGENT_ROLE, OPERATOR_ROLE, LINK_ROLE)
+        unanswered = Unanswered(message, config.limits.call_wait_s, asked_of, clock, turns)
+        if not unanswered.install(self._transport):
+            log.warn("this Crossbar is built otherwise than expected: calls that nobody answers wait for ever")
         most_values = values_for(config.limits.payload_bytes, config.limits.batch_messages)
         retained = Retained(
             node.quotas,

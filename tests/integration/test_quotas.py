@@ -32,6 +32,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     config["workers"][0]["components"][0]["extra"]["limits"] = {
         **dict.fromkeys(kinds, MOST),
         "fetches": FETCHES,
+        "call_wait": "8s",
         "retained_bytes": "64 KiB",
         "connection_queue": "4 MiB",
         "agent_queue": "8 MiB",
@@ -164,6 +165,25 @@ def test_calls_that_nobody_answers_are_bounded(node: NodeProcess) -> None:
         eve.send([CANCEL, 1, {"mode": "killnowait"}])
         eve.send([CALL, 1000, {}, uris.DIRECTORY_LIST])
         assert answers_to(eve, 2) == {"wamp.error.canceled": 1, "50": 1}
+
+
+def test_a_call_that_nobody_answers_ends_for_its_caller_and_its_callee(node: NodeProcess) -> None:
+    uri = uris.procedure_of("eve", "mute")
+    with session(node, "eve") as callee, session(node, "eve") as caller:
+        callee.ask(REGISTER, uri)
+        caller.send([CALL, 1, {}, uri])
+        invocation = callee.receive()
+        answer = caller.receive()
+        assert answer[:2] == [8, CALL]
+        assert answer[2] == 1
+        assert answer[4] == "trishula.error.outcome_unknown"
+        assert "(limits.call_wait)" in answer[5][0]
+        # An answer that comes late is nobody's, and harms nobody.
+        callee.send([70, invocation[1], {}, ["late"]])
+        caller.send([CALL, 2, {}, uri])
+        assert callee.receive()[0] == invocation[0]
+        caller.send([CALL, 3, {}, uris.DIRECTORY_LIST])
+        assert caller.receive()[:2] == [50, 3]
 
 
 def waiting(number: int) -> bytes:

@@ -335,8 +335,8 @@ def test_node_check_prints_all_faults_of_all_files_at_once(tmp_path: Path) -> No
         f'{broken}: {where}.paylaod is "1 MiB"; it is an unknown key; the known keys are payload, mailbox_messages, '
         "mailbox, store, batch_messages, rate, burst, broadcast_rate, broadcast_burst, broadcast_deliveries, "
         "broadcast_at_once, connections, connection_queue, agent_queue, queues, strangers, "
-        "strangers_per_address, handshake, subscriptions, registrations, calls, instances, fetches, retained, "
-        "retained_bytes, ttl, "
+        "strangers_per_address, handshake, subscriptions, registrations, calls, call_wait, instances, "
+        "fetches, retained, retained_bytes, ttl, "
         "mailbox_share, store_share, urgent_room, open_messages, open_capabilities",
     ]
     assert lines[3].startswith(f"{broken}: crossbar check: ")

@@ -193,7 +193,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         'extra.limits.paylaod is "1 MiB"; it is an unknown key; the known keys are payload, mailbox_messages, mailbox, '
         "store, batch_messages, rate, burst, broadcast_rate, broadcast_burst, broadcast_deliveries, broadcast_at_once, "
         "connections, connection_queue, agent_queue, queues, strangers, strangers_per_address, handshake, "
-        "subscriptions, registrations, calls, instances, fetches, retained, "
+        "subscriptions, registrations, calls, call_wait, instances, fetches, retained, "
         "retained_bytes, ttl, "
         "mailbox_share, store_share, urgent_room, open_messages, open_capabilities",
         "extra.delivery.window is true; it must be a whole number from 1 to 65536",

@@ -39,7 +39,8 @@ what is delivered without an ack, but for one message more.
 
 What a session has open is bounded too, and what goes beyond is refused with an ERROR to that request:
 ``…subscriptions_exceeded`` (``limits.subscriptions``), ``…registrations_exceeded``, ``…calls_exceeded`` (calls that
-nobody has answered, of the caller or owed by the callee), ``…fetches_exceeded``, ``…instances_exceeded``, and
+nobody has answered, of the caller or owed by the callee; one that waits for longer than ``limits.call_wait`` (1 h) ends
+with ``…outcome_unknown``), ``…fetches_exceeded``, ``…instances_exceeded``, and
 ``…retained_exceeded`` for a PUBLISH with ``retain``. A name has at most 512 characters.
 
 Mailbox (caller: any agent; each acts only for its own mailboxes):

@@ -38,6 +38,7 @@ class Limits:
         subscriptions: how many one session has; see :mod:`.quotas` for what an agent with all its sessions has.
         registrations: how many procedures one session registers.
         calls: for how many answers one session waits.
+        call_wait_s: how long a call waits for the answer of an agent's procedure.
         instances: how many one agent has.
         fetches: how many of one session wait.
         retained: how many retained events one agent has.
@@ -76,6 +77,8 @@ class Limits:
     subscriptions: int = 1000
     registrations: int = 1000
     calls: int = 1000
+    # Of a message that is to be worked on for longer a COMMAND keeps its place, and a call does not.
+    call_wait_s: float = 3600.0
     instances: int = 5000
     fetches: int = 100
     retained: int = 100
@@ -115,6 +118,7 @@ def parse_limits(section: Section) -> Limits:
         subscriptions=section.count("subscriptions", 1000, 1, 1_000_000),
         registrations=section.count("registrations", 1000, 1, 1_000_000),
         calls=section.count("calls", 1000, 1, 1_000_000),
+        call_wait_s=section.duration_s("call_wait", "1h", "1s", "30d"),
         instances=section.count("instances", 5000, 1, 1_000_000),
         fetches=section.count("fetches", 100, 1, 100_000),
         retained=section.count("retained", 100, 0, 100_000),
