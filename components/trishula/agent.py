@@ -79,7 +79,7 @@ class Agent:
         capabilities: words by which others find it (``directory.find``).
         window: how many messages may be in its hands at a time.
         heartbeat_s: how often it tells the directory that it lives.
-        url, token, profile: as for :func:`trishula.settings.load`.
+        url, token, profile, ca_file, proxy: as for :func:`trishula.settings.load`.
         state: the directory for its file (``<state>/<name>/agent.sqlite``): what it has not sent yet, and what it has
             handled; ``False`` to remember that only as long as the process lives. See
             :mod:`trishula.consumer.agent_state`.
@@ -95,6 +95,8 @@ class Agent:
         url: str | Sequence[str] | None = None,
         token: str | None = None,
         profile: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
         state: str | os.PathLike[str] | bool | None = None,
     ) -> None:
         if not is_agent_name(name):
@@ -103,9 +105,7 @@ class Agent:
         self.capabilities = tuple(capabilities)
         self._window = window
         self._heartbeat_s = heartbeat_s
-        self._url = url
-        self._token = token
-        self._profile = profile
+        self._load = partial(load, url=url, agent=name, token=token, profile=profile, ca_file=ca_file, proxy=proxy)
         self._state = state
         self._routes = Routes(name)
         self._topics: list[tuple[str, Callable[..., object]]] = []
@@ -314,7 +314,7 @@ class Agent:
         if self._client is not None:
             raise RuntimeError(f"{self.name} runs already")
         if settings is None:
-            settings = load(url=self._url, agent=self.name, token=self._token, profile=self._profile)
+            settings = self._load()
         around = around or real()
         around.check_driven()
         self._now_ms = around.now_ms
@@ -454,9 +454,8 @@ class Agent:
             TrishulaError: the settings are wrong, the node refuses the token, another session took over, or a loop runs
                 here already.
         """
-        settings = load(
-            url=url or self._url, agent=self.name, token=token or self._token, profile=profile or self._profile
-        )
+        given: dict[str, Any] = {"url": url, "token": token, "profile": profile}
+        settings = self._load(**{name: value for name, value in given.items() if value})
         # Late: Twisted's reactors take their time.
         from trishula.runtime.loops import asyncio_reactor, loop_runs
 

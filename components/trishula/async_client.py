@@ -19,6 +19,7 @@ has handlers: ``async with agent:``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -46,7 +47,7 @@ class AsyncClient:
     """See the module's docstring; all of it belongs to the loop in which it was entered.
 
     Args:
-        url, agent, token, profile: as for :func:`trishula.settings.load`.
+        url, agent, token, profile, ca_file, proxy: as for :func:`trishula.settings.load`.
         timeout: how long to try to join, and how long ``send`` waits for its receipt, in seconds.
     """
 
@@ -57,9 +58,11 @@ class AsyncClient:
         token: str | None = None,
         *,
         profile: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
         timeout: float = 10.0,
     ) -> None:
-        self._load = partial(load, url=url, agent=agent, token=token, profile=profile)
+        self._load = partial(load, url=url, agent=agent, token=token, profile=profile, ca_file=ca_file, proxy=proxy)
         self._timeout_s = timeout
         self._client: Client | None = None
         self._unfetched: Unfetched | None = None

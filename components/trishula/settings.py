@@ -11,6 +11,10 @@ if it exists; a bare word ``NAME`` means ``~/.config/trishula/NAME.toml``::
     agent = "dc"                      # optional
     token_file = "dc.token"           # or token = "dc.…"; a relative path is relative to the profile. Read at each join
     failback = "30s"                  # optional: when to go back to the first node, or "off"; also TRISHULA_FAILBACK
+    ca_file = "office-ca.pem"         # optional: who signs the nodes' certificates; also TRISHULA_CA_FILE
+    proxy = "http://proxy:3128"       # optional: the proxy on the way there, or "off"; also TRISHULA_PROXY
+
+Without ``proxy`` the variables ``HTTPS_PROXY`` and ``NO_PROXY`` hold, as :mod:`trishula.proxies` says.
 """
 
 from __future__ import annotations
@@ -27,12 +31,13 @@ from trishula.contract.units import parse_duration_s
 from trishula.contract.uris import DEFAULT_PORT, WEBSOCKET_PATH
 from trishula.errors import TokenMissing, TrishulaError
 from trishula.homes import expanded, home_directory
+from trishula.proxies import DIRECT, Proxies, parse_proxy
 from trishula.token_file import owner_of, read_token
 
 __all__ = ["DEFAULT_URL", "Settings", "SettingsInvalid", "load", "parse_urls"]
 
 DEFAULT_URL = f"ws://127.0.0.1:{DEFAULT_PORT}/{WEBSOCKET_PATH}"
-_PROFILE_KEYS = ("url", "agent", "token", "token_file", "failback")
+_PROFILE_KEYS = ("url", "agent", "token", "token_file", "failback", "ca_file", "proxy")
 
 #: A better node is not gone back to before it has been there for so long: one that is being restarted or repaired comes
 #: and goes.
@@ -54,6 +59,9 @@ class Settings:
         token_file: the file that the token came from, which is read again at each join; ``None`` if it came from none.
         failback_s: how long a node that stands before ours in ``urls`` must have been there before we go back to it;
             ``None`` to stay where we are as long as that node is there.
+        ca_file: PEM certificates of the authorities that sign the nodes' certificates; ``None``: those that the system
+            trusts.
+        proxies: which proxy leads to which node.
     """
 
     urls: tuple[str, ...]
@@ -61,6 +69,8 @@ class Settings:
     token: str = field(repr=False)
     failback_s: float | None = DEFAULT_FAILBACK_S
     token_file: Path | None = None
+    ca_file: Path | None = None
+    proxies: Proxies = DIRECT
 
 
 def load(
@@ -69,6 +79,8 @@ def load(
     agent: str | None = None,
     token: str | None = None,
     profile: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    proxy: str | None = None,
     environ: Mapping[str, str] | None = None,
     home: Path | None = None,
 ) -> Settings:
@@ -79,6 +91,8 @@ def load(
         agent: the agent's name; taken from the token if absent.
         token: the agent's token.
         profile: a profile file's path, or a name for ``~/.config/trishula/NAME.toml``.
+        ca_file: PEM certificates of the authorities that sign the nodes' certificates, in place of the system's.
+        proxy: ``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``"off"``.
         environ: the environment; the process's own if absent.
         home: the home directory; the user's if absent. Who has none has no profile either, unless it is named by
             its path.
@@ -127,6 +141,16 @@ def load(
         raise SettingsInvalid(
             f"{agent_from} is {agent_text!r}, and {token_from} gives a token of {name!r}: an agent uses its own token"
         )
+    found_ca_file, ca_file_from = _first(
+        (ca_file, "the argument ca_file"),
+        (environ.get("TRISHULA_CA_FILE"), "TRISHULA_CA_FILE"),
+        (from_file.get("ca_file"), f"ca_file in {path}"),
+    )
+    found_proxy, proxy_from = _first(
+        (proxy, "the argument proxy"),
+        (environ.get("TRISHULA_PROXY"), "TRISHULA_PROXY"),
+        (from_file.get("proxy"), f"proxy in {path}"),
+    )
     token_file = from_file.get("token_file") if token_text == from_file.get("token") else None
     return Settings(
         urls,
@@ -134,6 +158,8 @@ def load(
         token_text,
         _failback_s(found_failback, failback_from),
         token_file if isinstance(token_file, Path) else None,
+        None if found_ca_file is None else _ca_file(found_ca_file, ca_file_from),
+        _proxies(found_proxy, proxy_from, environ),
     )
 
 
@@ -190,6 +216,48 @@ def _failback_s(value: object, source: str) -> float | None:
     return seconds
 
 
+def _ca_file(value: object, source: str) -> Path:
+    if not isinstance(value, str | os.PathLike):
+        raise SettingsInvalid(f"{source} must be the path of a file with PEM certificates")
+    path = _expanded(os.fspath(value), source)
+    # Late: few programs have one.
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise SettingsInvalid(f"{source} names {path}, which holds no certificates in PEM") from None
+    except OSError as error:
+        raise SettingsInvalid(f"{source} names {path}, which can't be read: {error.strerror}") from None
+    return path
+
+
+def _proxies(value: object, source: str, environ: Mapping[str, str]) -> Proxies:
+    exempt = _variable(environ, "NO_PROXY")[0].split(",")
+    exempt = [one.strip() for one in exempt if one.strip()]
+    if value == "off":
+        return DIRECT
+    is_own = value is not None
+    if not is_own:
+        value, source = _variable(environ, "HTTPS_PROXY")
+        if not value:
+            return DIRECT
+    try:
+        proxy = parse_proxy(value)
+    except ValueError as error:
+        # The value is not shown: there may be a password in it.
+        raise SettingsInvalid(f'{source} is no proxy that can be used: {error}; "off" means none') from None
+    return Proxies(proxy if is_own else None, None if is_own else proxy, tuple(exempt))
+
+
+def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
+    """A variable that other programs share, which some write in small letters; and its name."""
+    for one in (name.lower(), name):
+        if environ.get(one):
+            return environ[one], one
+    return "", name
+
+
 def _owner(token: str, source: str) -> str:
     name = owner_of(token)
     if name is None:
@@ -244,6 +312,8 @@ def _read_profile(path: Path, named_by: str | None) -> dict[str, object]:
             raise SettingsInvalid(
                 f"the profile {path} has the unknown key {key!r}; the known keys are {', '.join(_PROFILE_KEYS)}"
             )
+    if isinstance(values.get("ca_file"), str):
+        values["ca_file"] = path.parent / _expanded(str(values["ca_file"]), f"ca_file of the profile {path}")
     if "token_file" in values:
         if "token" in values:
             raise SettingsInvalid(f"the profile {path} has both token and token_file; leave one out")

@@ -58,12 +58,14 @@ def connect(
     token: str | None = None,
     *,
     profile: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    proxy: str | None = None,
     timeout: float = 10.0,
 ) -> Bus:
     """Join the bus.
 
     Args:
-        url, agent, token, profile: as for :func:`trishula.settings.load`.
+        url, agent, token, profile, ca_file, proxy: as for :func:`trishula.settings.load`.
         timeout: how long to try, and how long ``send`` waits for its receipt, in seconds.
 
     Raises:
@@ -72,7 +74,7 @@ def connect(
         BusUnreachable: no node could be joined in time.
     """
     _start_reactor()
-    bus = Bus(AsyncClient(url, agent, token, profile=profile, timeout=timeout), timeout)
+    bus = Bus(AsyncClient(url, agent, token, profile=profile, ca_file=ca_file, proxy=proxy, timeout=timeout), timeout)
     bus.start()
     return bus
 

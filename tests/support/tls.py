@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["TlsFront"]
+__all__ = ["TlsFront", "pump"]
 
 
 class TlsFront:
@@ -45,11 +45,12 @@ class TlsFront:
         with contextlib.suppress(OSError):
             secured = self._context.wrap_socket(outer, server_side=True)
             inner = socket.create_connection(("127.0.0.1", self._port))
-            threading.Thread(target=_pump, args=(inner, secured), daemon=True).start()
-            _pump(secured, inner)
+            threading.Thread(target=pump, args=(inner, secured), daemon=True).start()
+            pump(secured, inner)
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Pass on what comes from one socket to another, until either ends."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests.support.certificates import Issuer
 from trishula.consumer.agent_state import directory_of
 from trishula.errors import StateUnusable, TokenMissing
 from trishula.settings import DEFAULT_URL, Settings, SettingsInvalid, load, parse_urls
@@ -140,7 +141,8 @@ def test_a_wrong_agent_name(tmp_path: Path) -> None:
 def test_faults_of_the_profile(tmp_path: Path) -> None:
     path = write_profile(tmp_path, "tokn = 'dc.s'\n")
     assert refusal(tmp_path) == (
-        f"the profile {path} has the unknown key 'tokn'; the known keys are url, agent, token, token_file, failback"
+        f"the profile {path} has the unknown key 'tokn'; the known keys are url, agent, token, token_file, failback, "
+        "ca_file, proxy"
     )
     path.write_text("token = 'dc.s'\ntoken_file = 'x'\n")
     assert refusal(tmp_path) == f"the profile {path} has both token and token_file; leave one out"
@@ -207,3 +209,51 @@ def test_what_needs_a_home_says_so(homeless: None, tmp_path: Path) -> None:
         load(profile=str(path), environ={})
     with pytest.raises(StateUnusable, match="the agent's directory can't be used: '~/state' begins"):
         directory_of("dc", "~/state", {}, None)
+
+
+def test_the_proxy_and_the_authority_are_found_in_their_order(tmp_path: Path) -> None:
+    Issuer("office").write(tmp_path / "ca.pem")
+    write_profile(tmp_path, 'token = "dc.s"\nproxy = "profile:1"\nca_file = "office.pem"\n')
+    Issuer("office").write(tmp_path / ".config" / "trishula" / "office.pem")
+
+    def found(proxy: str | None = None, ca_file: Path | None = None, **environ: str) -> tuple[str | None, Path | None]:
+        settings = load(proxy=proxy, ca_file=ca_file, environ=environ, home=tmp_path)
+        proxy_there = settings.proxies.of("wss://agni.example/ws")
+        return None if proxy_there is None else str(proxy_there), settings.ca_file
+
+    beside = tmp_path / ".config" / "trishula" / "office.pem"
+    ours = tmp_path / "ca.pem"
+    assert found() == ("profile:1", beside)
+    assert found(TRISHULA_PROXY="env:2", TRISHULA_CA_FILE=str(ours), HTTPS_PROXY="all:9") == ("env:2", ours)
+    assert found(proxy="http://arg:3", TRISHULA_PROXY="env:2", ca_file=ours) == ("arg:3", ours)
+    assert found(proxy="off", HTTPS_PROXY="all:9") == (None, beside)
+    assert found(NO_PROXY="example") == (None, beside)
+    write_profile(tmp_path, 'token = "dc.s"\n')
+    assert found(HTTPS_PROXY="all:9") == ("all:9", None)
+    assert found(https_proxy="http://small:9", HTTPS_PROXY="all:9") == ("small:9", None)
+    assert found(HTTPS_PROXY="all:9", no_proxy="agni.example") == (None, None)
+    assert found(TRISHULA_PROXY="off", HTTPS_PROXY="all:9") == (None, None)
+
+
+def test_faults_of_proxy_and_authority_show_no_password(tmp_path: Path) -> None:
+    rule = "a proxy is http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT"
+    for value in ("http://dc:secret@", "http://dc:secret@h:70000", "http://h/path", "two words", "http://h:0"):
+        for environ in ({"TRISHULA_PROXY": value}, {"HTTPS_PROXY": value}):
+            (name,) = environ
+            assert refusal(tmp_path, token="dc.s", environ=environ) == (
+                f'{name} is no proxy that can be used: {rule}; "off" means none'
+            )
+    said = refusal(tmp_path, token="dc.s", proxy="socks5://dc:secret@h:1080")
+    assert said == (
+        f"the argument proxy is no proxy that can be used: {rule}; one that is spoken to by socks5: can't be used; "
+        '"off" means none'
+    )
+    empty = tmp_path / "empty.pem"
+    empty.write_text("")
+    for value, why in (
+        (str(tmp_path / "no.pem"), "can't be read: No such file or directory"),
+        (str(empty), "holds no certificates in PEM"),
+    ):
+        said = refusal(tmp_path, token="dc.s", environ={"TRISHULA_CA_FILE": value})
+        assert said == f"TRISHULA_CA_FILE names {value}, which {why}"
+    assert "secret" not in repr(load(token="dc.s", proxy="http://dc:secret@h:1", environ={}, home=tmp_path))

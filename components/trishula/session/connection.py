@@ -41,6 +41,7 @@ from autobahn.wamp.serializer import (
     Serializer,
 )
 from autobahn.wamp.types import CloseDetails, ComponentConfig, PublishOptions, RegisterOptions
+from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.ssl import optionsForClientTLS
@@ -68,6 +69,8 @@ from trishula.session.carrying import Carrying
 from trishula.session.joining import Attempt, Joining, Owner
 from trishula.session.reconnect_policy import DEFAULT_BACKOFF
 from trishula.session.transport import AnswerLate, Ending, Endpoint, LinkLost, unpacked
+from trishula.session.trust import trust_in
+from trishula.session.tunnel import ProxyRefused, Tunnel
 from trishula.settings import Settings
 from trishula.token_file import CurrentToken
 
@@ -116,20 +119,20 @@ class WampConnection(Joining):
 
     def __init__(self, settings: Settings, around: Surroundings, *, backoff: Backoff = DEFAULT_BACKOFF) -> None:
         super().__init__(settings.urls, around, failback_s=settings.failback_s, backoff=backoff)
-        self._agent = settings.agent
+        self._settings = settings
         self._token = CurrentToken(settings.agent, settings.token, settings.token_file)
 
     def attempt_at(self, url: str) -> Attempt:
-        return _Attempt(url, self._agent, self._token, self._clock, self)
+        return _Attempt(url, self._settings, self._token, self._clock, self)
 
 
 class _Attempt:
     """One try to join one node, and the session that came of it, until its socket is closed."""
 
-    def __init__(self, url: str, agent: str, token: CurrentToken, clock: Clock, owner: Owner) -> None:
+    def __init__(self, url: str, settings: Settings, token: CurrentToken, clock: Clock, owner: Owner) -> None:
         self.url = url
         self._link: _WampLink | None = None
-        self._agent = agent
+        self._settings = settings
         self._token = token
         self._clock = clock
         self._owner = owner
@@ -157,13 +160,24 @@ class _Attempt:
         factory.attempt = self
         factory.clock = self._clock
         factory._batched_timer = _Timers(self._clock)
-        endpoint: Any = HostnameEndpoint(self._clock, host, port, timeout=ATTEMPT_TIMEOUT_S)
+        proxy = self._settings.proxies.of(self.url)
+        ear = (host, port) if proxy is None else (proxy.host, proxy.port)
+        endpoint: Any = HostnameEndpoint(self._clock, *ear, timeout=ATTEMPT_TIMEOUT_S)
+        if proxy is not None:
+            endpoint = Tunnel(endpoint, proxy, host, port)
+        self._timer = self._clock.callLater(ATTEMPT_TIMEOUT_S, self._too_late)
         wrapped = factory
         if secure:
             # Not Twisted's wrapClientTLS: it takes the clock of the process's own reactor.
             clock: Any = self._clock
-            wrapped = TLSMemoryBIOFactory(optionsForClientTLS(host), True, factory, clock=clock)
-        self._timer = self._clock.callLater(ATTEMPT_TIMEOUT_S, self._too_late)
+            try:
+                trusted = trust_in(self._settings.ca_file)
+            except (OSError, ValueError) as error:
+                # It was there when the settings were read, and may be again.
+                why = BusUnreachable(f"{self.url} can't be checked: ca_file {self._settings.ca_file}: {error}")
+                self._clock.callLater(0, self._end, why)
+                return
+            wrapped = TLSMemoryBIOFactory(optionsForClientTLS(host, trusted), True, factory, clock=clock)
         self._connecting = endpoint.connect(wrapped)
         self._connecting.addCallbacks(self._connected, self._not_connected)
 
@@ -208,6 +222,12 @@ class _Attempt:
         """The node said goodbye, or refused to let us in."""
         if self._reason is None and reason != CloseDetails.REASON_TRANSPORT_LOST:
             self._reason = _error_of_leaving(self.url, reason, sentence)
+
+    def is_another_host(self) -> None:
+        """Whoever answered has a certificate that is good, and not for the host that we asked for."""
+        self._reason = self._reason or BusUnreachable(
+            f"what answers at {self.url} is not trusted: its certificate is for other hosts"
+        )
 
     def served(self) -> None:
         """The node answered something on this session: from now on it is to show that it lives."""
@@ -257,7 +277,7 @@ class _Attempt:
         self._end(self._reason or BusUnreachable(f"the connection to {self.url} ended: {reason}"))
 
     def _make_session(self) -> _Session:
-        self._session = _Session(self._agent, self._token, self)
+        self._session = _Session(self._settings.agent, self._token, self)
         return self._session
 
     def _connected(self, protocol: Any) -> None:
@@ -267,15 +287,22 @@ class _Attempt:
 
     def _not_connected(self, failure: Failure) -> None:
         self._connecting = None
+        if isinstance(failure.value, ProxyRefused):
+            self._end(self._reason or BusUnreachable(f"{self.url} can't be reached: {failure.value}"))
+            return
         why = "no answer" if isinstance(failure.value, CancelledError) else str(failure.value).rstrip(".")
         self._end(self._reason or BusUnreachable(f"there is no node at {self.url}: {why}"))
 
     def _too_late(self) -> None:
         self._timer = None
         self._reason = self._reason or BusUnreachable(
-            f"the node at {self.url} let nobody join within {ATTEMPT_TIMEOUT_S:g} s"
+            f"the node at {self.url} let nobody join within {ATTEMPT_TIMEOUT_S:g} s{self._by_way_of()}"
         )
         self._abort()
+
+    def _by_way_of(self) -> str:
+        proxy = self._settings.proxies.of(self.url)
+        return "" if proxy is None else f", by way of the proxy {proxy}"
 
     def _abort(self) -> None:
         self._stop_timer()
@@ -387,6 +414,12 @@ class _Protocol(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]  #
             # It is the node that closes the socket now.
             self._dropping = self.factory.clock.callLater(LEAVE_TIMEOUT_S, self.onServerConnectionDropTimeout)
         return outcome
+
+    def connectionLost(self, reason: Failure) -> None:
+        # Autobahn says of it that the connection was lost.
+        if isinstance(reason.value, VerificationError):
+            self.factory.attempt.is_another_host()
+        super().connectionLost(reason)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         for timer in (self._timer, self._dropping):

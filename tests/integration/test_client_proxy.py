@@ -1,0 +1,166 @@
+"""Clients of a node with a private authority's certificate, and behind an HTTP proxy that alone knows its name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.certificates import Issuer
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.node import NodeProcess, environment
+from tests.support.reactor import on_reactor
+from trishula.agent import Agent
+from trishula.client import Client
+from trishula.errors import BusUnreachable
+from trishula.settings import load
+
+pytestmark = pytest.mark.node
+
+SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
+GENEROUS_S = 20.0
+HOST = "node.example"
+CREDENTIALS = "dc:p%40ss"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("private")
+
+
+@pytest.fixture(scope="module")
+def node(folder: Path) -> Iterator[NodeProcess]:
+    authority = Issuer("the office")
+    authority.write(folder / "ca.pem")
+    authority.leaf(HOST, "localhost").write(folder / "node.crt", folder / "node.key")
+    config = json.loads(SHIPPED.read_text())
+    endpoint = config["workers"][0]["transports"][0]["endpoint"]
+    endpoint["tls"] = {"key": str(folder / "node.key"), "certificate": str(folder / "node.crt")}
+    file = folder / "node.json"
+    file.write_text(json.dumps(config))
+    node = NodeProcess(folder / "state", config=file)
+    for name in ("agni", "dc"):
+        node.token(name)
+    with node:
+        yield node
+
+
+def url_of(node: NodeProcess, host: str = HOST) -> str:
+    return f"wss://{host}:{node.port}/ws"
+
+
+def client_of(node: NodeProcess, host: str = HOST, **given: Any) -> Client:
+    environ: dict[str, str] = given.pop("environ", {})
+    settings = load(url=url_of(node, host), token=node.tokens["dc"], environ=environ, home=Path("/nowhere"), **given)
+    return Client(settings, instance="test")
+
+
+async def refusal(client: Client) -> str:
+    with pytest.raises(BusUnreachable) as raised:
+        await client.start(timeout_s=1.0)
+    return str(raised.value).partition("the last attempt: ")[2]
+
+
+@on_reactor
+async def test_a_private_authority_is_trusted_if_it_is_named(node: NodeProcess, folder: Path) -> None:
+    assert "certificate verify failed" in await refusal(client_of(node, "localhost"))
+    client = client_of(node, "localhost", ca_file=folder / "ca.pem")
+    await client.start(GENEROUS_S)
+    await client.stop()
+    # It stands in place of the system's authorities, and vouches for no other name.
+    other = client_of(node, "127.0.0.1", ca_file=folder / "ca.pem")
+    tried = url_of(node, "127.0.0.1")
+    assert await refusal(other) == f"what answers at {tried} is not trusted: its certificate is for other hosts"
+    gone = folder / "gone.pem"
+    gone.write_bytes((folder / "ca.pem").read_bytes())
+    client = client_of(node, "localhost", ca_file=gone)
+    gone.unlink()
+    assert f"ca_file {gone}: " in await refusal(client)
+
+
+@on_reactor
+async def test_an_agent_works_through_a_proxy(node: NodeProcess, folder: Path) -> None:
+    with ConnectProxy(HOST, credentials="dc:p@ss") as proxy:
+        heard: list[object] = []
+        agni = Agent(
+            "agni",
+            url=url_of(node),
+            token=node.tokens["agni"],
+            state=False,
+            ca_file=folder / "ca.pem",
+            proxy=f"http://{CREDENTIALS}@{proxy.address}",
+        )
+        agni.on("STATUS")(lambda message: heard.append(message.payload))
+        await agni.start(timeout_s=GENEROUS_S)
+        try:
+            # More than a frame, so that both directions carry something.
+            receipt = await agni.send("dc", payload="x" * 200_000)
+            assert receipt.status == "accepted"
+            assert set(proxy.asked) == {f"{HOST}:{node.port}"}
+        finally:
+            await agni.stop()
+
+
+@on_reactor
+async def test_a_proxy_that_does_not_let_us_through_says_why(node: NodeProcess, folder: Path) -> None:
+    ca_file = folder / "ca.pem"
+
+    async def said(proxy: ConnectProxy, credentials: str = "") -> str:
+        return await refusal(client_of(node, ca_file=ca_file, proxy=f"http://{credentials}{proxy.address}"))
+
+    with ConnectProxy("other.example", credentials="dc:p@ss") as proxy:
+        begin = f"{url_of(node)} can't be reached: the proxy {proxy.address} "
+        assert await said(proxy) == (
+            f"{begin}wants a user name and a password: write the proxy as http://USER:PASSWORD@HOST:PORT"
+        )
+        wrong = await said(proxy, "dc:secret@")
+        assert wrong == f"{begin}doesn't take the user name and the password that are written in its URL"
+        refused = await said(proxy, f"{CREDENTIALS}@")
+        assert refused == f"{begin}opens no tunnel to {HOST}:{node.port}: 403 Not for you"
+    assert (await said(proxy)).startswith(f"{begin}can't be reached: Connection was refused by other side")
+    for answer in (b"220 mail.example ESMTP\r\n\r\n", b"x" * 20_000):
+        with ConnectProxy(says=answer) as proxy:
+            assert (await said(proxy)).endswith(f"the proxy {proxy.address} answers with something that is no HTTP")
+    with ConnectProxy(says=b"") as proxy:
+        assert (await said(proxy)).endswith(f"closed the connection before it opened a tunnel to {HOST}:{node.port}")
+
+
+ASYNCIO = """
+import asyncio, trishula
+
+async def main():
+    async with trishula.AsyncClient(timeout=10) as bus:
+        print((await bus.send("agni", payload=1)).status)
+
+asyncio.run(main())
+"""
+SCRIPT = """
+import trishula
+
+with trishula.connect(timeout=10) as bus:
+    print(bus.send("agni", payload=1).status)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "named_in"), [(ASYNCIO, "HTTPS_PROXY"), (SCRIPT, "TRISHULA_PROXY"), (SCRIPT, "the profile")]
+)
+def test_programs_find_authority_and_proxy_in_their_surroundings(
+    node: NodeProcess, folder: Path, code: str, named_in: str
+) -> None:
+    with ConnectProxy(HOST) as proxy:
+        more = {"TRISHULA_CA_FILE": str(folder / "ca.pem"), "NO_PROXY": "localhost,.internal", named_in: proxy.address}
+        if named_in == "the profile":
+            profile = folder / "profile.toml"
+            profile.write_text(f'ca_file = "ca.pem"\nproxy = "http://{proxy.address}"\n')
+            more = {"TRISHULA_PROFILE": str(profile)}
+        clean = {name: value for name, value in environment().items() if not name.lower().endswith("_proxy")}
+        around = {**clean, "TRISHULA_URL": url_of(node), "TRISHULA_TOKEN": node.tokens["dc"], **more}
+        done = subprocess.run([sys.executable, "-c", code], env=around, capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr) == ("accepted\n", "")
+        assert proxy.asked == [f"{HOST}:{node.port}"]
