@@ -265,6 +265,12 @@ class ClientProcess:
             # It is dead: what is on record now is what its next life finds there.
             self._ends.tell(Ended(at_ns, self._run, True, self._on_record()))
 
+    def drop(self) -> None:
+        """End it on the spot, for good: the drill is over, or breaks off, and nobody asks any more what it left."""
+        if self._process is not None:
+            self._process.kill()
+            self._end()
+
     def quit(self) -> None:
         """End it in order; if it doesn't, on the spot."""
         if self._process is None:

@@ -7,6 +7,7 @@ stopped and their stores examined. What runs behind the clients, one node or sev
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import time
@@ -72,9 +73,11 @@ class Stage(ABC):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for client in self.clients.values():
-            client.kill()
-        self.kill_nodes()
+        # Each of them, whatever becomes of the others.
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.kill_nodes)
+            for client in self.clients.values():
+                stack.callback(client.drop)
 
     # -- what differs --------------------------------------------------------------------------------------------------
 
