@@ -21,7 +21,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 import trishula
-from trishula.cli.state import local_time, plain
+from trishula.cli.words import local_time, plain
 from trishula.contract import uris
 from trishula.contract.units import show_bytes, show_duration
 from trishula.tools.bench import percentile

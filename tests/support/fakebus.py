@@ -25,7 +25,7 @@ class FakeBus:
 
     Attributes:
         asked: (verb, arguments) of each call, in order.
-        answers: URI → answers of ``request``, used up one by one; the last one stays.
+        answers: URI → answers of ``request``, used up one by one; the last one stays; an error is raised.
         result: of ``call`` and ``rpc``.
         warning: of the receipt of a ``call``.
         error: raised by the next verb.
@@ -113,7 +113,10 @@ class FakeBus:
     def request(self, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
         self._note("request", uri, *args)
         answers = self.answers[uri]
-        return answers.pop(0) if len(answers) > 1 else answers[0]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, TrishulaError):
+            raise answer
+        return answer
 
     def fetch(self, *, max: int = 64, wait_s: float = 0.0, instance: str | None = None) -> Fetched:
         self._note("fetch", max, wait_s)

@@ -21,7 +21,8 @@ import pytest
 from tests.support.fakebus import FakeBus
 from trishula import agent, errors
 from trishula.cli.main import OWN_COMMANDS, cli, run
-from trishula.cli.state import State, local_time, plain
+from trishula.cli.state import State
+from trishula.cli.words import local_time, plain
 from trishula.contract import uris
 from trishula.contract.deliveries import Delivery, Fetched
 from trishula.contract.message import Message
@@ -210,14 +211,14 @@ def test_every_error_ends_with_a_code_of_its_own_kind(error: type[errors.Trishul
 
 def test_an_error_of_the_bus(trishula: Trishula, bus: FakeBus) -> None:
     bus.error = errors.RecipientUnknown("no agent nobody is registered")
-    ran = trishula("send", "nobody")
+    ran = trishula("send", "nobody", "--text", "x")
     assert (ran.code, ran.out, ran.err) == (Exit.NOT_FOUND, "", "trishula: no agent nobody is registered\n")
     assert bus.is_closed
 
 
 def test_an_error_of_the_bus_as_json(trishula: Trishula, bus: FakeBus) -> None:
     bus.error = errors.MailboxFull("agni's mailbox is full", retry_after_s=2)
-    ran = trishula("send", "agni", "--json")
+    ran = trishula("send", "agni", "--text", "x", "--json")
     assert (ran.code, ran.out) == (Exit.TRY_LATER, "")
     assert json.loads(ran.err) == {
         "error": "trishula.error.mailbox_full",
@@ -295,7 +296,7 @@ def test_agents(trishula: Trishula, bus: FakeBus) -> None:
     ran = trishula("agents")
     assert ran.code == 0
     row = next(line for line in ran.out.splitlines() if "agni" in line)
-    assert [cell.strip() for cell in row.split("│")[1:3]] == ["agni", "online"]
+    assert row.split()[:2] == ["agni", "online"]
     assert "deploy, host" in row
     assert "-3 ms" in row
     assert bus.asked == [("request", (uris.DIRECTORY_LIST,), {})]
@@ -309,7 +310,8 @@ def test_agents_as_json(trishula: Trishula, bus: FakeBus) -> None:
 
 def test_no_agents(trishula: Trishula, bus: FakeBus) -> None:
     bus.answers[uris.DIRECTORY_LIST] = [[]]
-    assert "none" in trishula("agents").out
+    ran = trishula("agents")
+    assert (ran.out, ran.err) == ("", "no agents are registered\n")
 
 
 # -- send --------------------------------------------------------------------------------------------------------------
@@ -321,6 +323,15 @@ def test_send(trishula: Trishula, bus: FakeBus) -> None:
     assert ran.out == "accepted  m1  on single as 7, copies: 1\n"
     options = {"type": "STATUS", "payload": {"a": [1, None]}, "priority": 1, "id": "m1", "ttl_ms": 7200000}
     assert bus.asked == [("send", ("agni",), options)]
+
+
+def test_send_of_nothing(trishula: Trishula, bus: FakeBus) -> None:
+    ran = trishula("send", "agni")
+    assert ran.code == Exit.USAGE
+    assert ran.err.startswith("trishula: there is nothing to send to agni: give --text, --payload or --subject")
+    assert bus.asked == []
+    for given in (("--payload", "null"), ("--subject", "x"), ("--type", "RESULT", "--reply-to", "m1")):
+        assert trishula("send", "agni", *given).code == Exit.OK
 
 
 def test_send_as_json(trishula: Trishula, bus: FakeBus) -> None:
@@ -413,8 +424,7 @@ def test_stray_bytes_in_a_payload_are_a_usage_error(
         (["--priority", "9"], "Invalid value for '--priority': 9 is not in the range 1<=x<=5"),
         (
             ["--timeout", "soon"],
-            "Invalid value for '--timeout': 'soon': it must be a duration with its unit, such as \"250ms\", \"30s\", "
-            '"5m", "2h" or "7d"',
+            '--timeout is \'soon\'; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
         ),
     ],
 )
@@ -466,7 +476,7 @@ def test_send_says_once_that_a_message_waits(
     trishula: Trishula, bus: FakeBus, timer: type[Timer], refusal: errors.TrishulaError
 ) -> None:
     bus.refusals = [refusal, refusal]
-    ran = trishula("send", "agni", "--timeout", "30s")
+    ran = trishula("send", "agni", "--text", "x", "--timeout", "30s")
     assert (ran.code, timer.spans_s) == (0, [1.0])
     sentence = refusal.sentence.replace("\x1b", "\\x1b")
     assert ran.err == (
@@ -479,7 +489,7 @@ def test_send_says_once_that_a_message_waits(
 def test_send_says_nothing_of_a_refusal_that_is_soon_over(trishula: Trishula, bus: FakeBus, timer: type[Timer]) -> None:
     timer.is_over = False
     bus.refusals = [errors.RateLimited("dc sends too fast")]
-    assert trishula("send", "agni").err == ""
+    assert trishula("send", "agni", "--text", "x").err == ""
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda error: type(error).__name__)
@@ -487,7 +497,7 @@ def test_send_as_json_says_only_at_its_end_that_a_message_was_refused(
     trishula: Trishula, bus: FakeBus, timer: type[Timer], refusal: errors.TrishulaError
 ) -> None:
     bus.refusals, bus.error = [refusal], refusal
-    ran = trishula("send", "agni", "--json")
+    ran = trishula("send", "agni", "--text", "x", "--json")
     assert (ran.code, ran.out, timer.spans_s) == (Exit.TRY_LATER, "", [])
     told = json.loads(ran.err)
     assert (told["error"], told["message"], told["temporary"]) == (refusal.uri, refusal.sentence, True)
@@ -496,7 +506,7 @@ def test_send_as_json_says_only_at_its_end_that_a_message_was_refused(
 def test_send_and_wait(trishula: Trishula, bus: FakeBus) -> None:
     open_ = {**DONE, "state": "delivered", "settled_at": None}
     bus.answers[uris.MAILBOX_STATUS] = [{}, {"m1": open_}, {"m1": DONE}]
-    ran = trishula("send", "agni", "--wait")
+    ran = trishula("send", "agni", "--text", "x", "--wait")
     assert ran.code == 0
     assert ran.out.splitlines()[1] == "done  250 ms after it was accepted, attempts: 1"
     assert [asked[1] for asked in bus.asked[1:]] == [(uris.MAILBOX_STATUS, ["m1"])] * 3
@@ -504,7 +514,7 @@ def test_send_and_wait(trishula: Trishula, bus: FakeBus) -> None:
 
 def test_send_and_wait_for_what_dies(trishula: Trishula, bus: FakeBus) -> None:
     bus.answers[uris.MAILBOX_STATUS] = [{"m1": {**DONE, "state": "dead"}}]
-    ran = trishula("send", "agni", "--wait", "--json")
+    ran = trishula("send", "agni", "--text", "x", "--wait", "--json")
     assert ran.code == Exit.FAILED
     assert ran.json["outcome"]["state"] == "dead"
     assert json.loads(ran.err)["message"] == "the message m1 was accepted and ended as dead: trishula why m1"
@@ -512,7 +522,7 @@ def test_send_and_wait_for_what_dies(trishula: Trishula, bus: FakeBus) -> None:
 
 def test_send_and_wait_in_vain(trishula: Trishula, bus: FakeBus) -> None:
     bus.answers[uris.MAILBOX_STATUS] = [{"m1": {**DONE, "state": "accepted"}}]
-    ran = trishula("send", "agni", "--wait", "--wait-timeout", "0s")
+    ran = trishula("send", "agni", "--text", "x", "--wait", "--wait-timeout", "0s")
     assert (ran.code, ran.err) == (
         Exit.OUTCOME_UNKNOWN,
         "trishula: after 0.00 ms the message m1 is accepted; it stays on its way: ask with trishula why m1\n",
@@ -529,6 +539,14 @@ def test_call(trishula: Trishula, bus: FakeBus) -> None:
     assert '{"mount": "/", "used": 0.5}' in ran.out
     kwargs = {"deep": True, "note": "a b", "timeout": 7}
     assert bus.asked == [("call", ("agni", "host_report", ["/var", 3], kwargs, 30.0), {})]
+
+
+def test_call_prints_text_as_text(trishula: Trishula, bus: FakeBus) -> None:
+    long = "long " * 60
+    bus.result = f"one\n\ttwo\x1b[2J\n{long.strip()}\n"
+    assert trishula("call", "agni", "poem").out == f"one\n\ttwo\\x1b[2J\n{long.strip()}\n"
+    bus.result = {"text": "one\ntwo", "n": 1}
+    assert trishula("call", "agni", "poem").out == "text  one\n      two\nn     1\n"
 
 
 def test_call_with_an_id_and_a_time_to_live(trishula: Trishula, bus: FakeBus) -> None:
@@ -600,6 +618,30 @@ def test_inbox_prints_then_acknowledges(trishula: Trishula, bus: FakeBus) -> Non
     assert ran.err == "2 taken; the mailbox is empty (as of record 42)\n"
     assert [verb for verb, _, _ in bus.asked] == ["fetch", "ack", "fetch"]
     assert bus.asked[1][1] == (["1.1", "2.1"],)
+
+
+def test_inbox_prints_text_as_text(trishula: Trishula, bus: FakeBus) -> None:
+    """The lines of a payload are indented, so that none can pass for the first line of another message."""
+    bus.fetched = [fetched(delivery(1, payload=f"one\n2026-11-28T16:48:02.352Z  STATUS  op\r\n{'x' * 300}")), fetched()]
+    assert trishula("inbox").out.splitlines()[1:] == [
+        "  one",
+        "  2026-11-28T16:48:02.352Z  STATUS  op",
+        "  " + "x" * 300,
+    ]
+
+
+@pytest.mark.parametrize(("wait", "seconds"), [("5s", 5.0), ("500ms", 0.5), ("1m", 60.0), ("5", 5.0), ("0.5", 0.5)])
+def test_inbox_waits(trishula: Trishula, bus: FakeBus, wait: str, seconds: float) -> None:
+    bus.fetched = [fetched()]
+    assert trishula("inbox", "--wait", wait).code == Exit.OK
+    assert bus.asked[0][1] == (64, seconds)
+
+
+@pytest.mark.parametrize("wait", ["2m", "61", "soon", "-1s"])
+def test_inbox_waits_no_longer_than_a_minute(trishula: Trishula, bus: FakeBus, wait: str) -> None:
+    ran = trishula("inbox", f"--wait={wait}")
+    assert ran.code == Exit.USAGE
+    assert ran.err.startswith(f"trishula: --wait is '{wait}'; it must be ")
 
 
 def test_inbox_says_what_it_left(trishula: Trishula, bus: FakeBus) -> None:
@@ -724,6 +766,7 @@ def test_watch(trishula: Trishula, bus: FakeBus) -> None:
         uris.topic_of("agni", "load"): [0.7],
         uris.receipts_of("dc"): [[{"id": "m1", "to": "agni", "state": "done", "at": 1}]],
     }
+    bus.answers[uris.DIRECTORY_GET] = [AGNI]
     ran = trishula("watch", "--max", "3", "--topic", "agni.load")
     assert ran.code == 0
     assert "agni is online  (its session is joined)" in ran.out
@@ -744,6 +787,19 @@ def test_watch_a_topic_that_is_none(trishula: Trishula, bus: FakeBus) -> None:
         Exit.USAGE,
         "trishula: --topic is 'agni'; it must be AGENT.NAME, such as agni.load",
     )
+
+
+@pytest.mark.parametrize("topic", ["NOBODY.load", "a b.load"])
+def test_watch_a_topic_of_what_can_be_no_agent(trishula: Trishula, bus: FakeBus, topic: str) -> None:
+    ran = trishula("watch", "--topic", topic)
+    assert ran.code == Exit.USAGE
+    assert "an agent's name is a lower-case letter" in ran.err
+    assert bus.asked == []
+
+
+def test_watch_a_topic_of_nobody(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.DIRECTORY_GET] = [errors.AgentUnknown('no agent "nobody" is registered')]
+    assert trishula("watch", "--topic", "nobody.load").code == Exit.NOT_FOUND
 
 
 # -- why, audit --------------------------------------------------------------------------------------------------------
@@ -775,11 +831,10 @@ def test_why(trishula: Trishula, bus: FakeBus) -> None:
     ran = trishula("why", "m1")
     assert ran.code == 0
     assert "m1  COMMAND from dc/7f3a to agni: done after 250 ms, attempts: 1" in ran.out
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in ran.out.splitlines() if line.startswith("│")]
-    assert [row[1:] for row in rows] == [
-        ["", "accepted", "priority: 3, bytes: 120"],
-        ["+4.00 ms", "delivered", "attempt: 1"],
-        ["+246 ms", "done", ""],
+    assert ran.out.splitlines()[2:] == [
+        f"{local_time(1000)}            accepted   priority: 3, bytes: 120 B",
+        f"{local_time(1004)}  +4.00 ms  delivered  attempt: 1",
+        f"{local_time(1250)}  +246 ms   done",
     ]
     assert bus.asked == [("request", (uris.AUDIT_WHY, "m1"), {})]
 
@@ -795,11 +850,41 @@ RECORD = {"seq": 5, "at": 1000, "kind": "joined", "agent": "agni", "session": 12
 
 def test_audit_query(trishula: Trishula, bus: FakeBus) -> None:
     bus.answers[uris.AUDIT_QUERY] = [{"records": [RECORD], "more": False, "after": 5}]
+    bus.answers[uris.NODE_STATUS] = [{"high_water": 5}]
     ran = trishula("audit", "query", "--agent", "agni", "--kind", "joined", "--since", "1970-01-01T00:00:00+00:00")
     assert ran.code == 0
-    assert "agent: agni, session: 12" in ran.out
-    options = {"agent": "agni", "kind": "joined", "since": 0, "after": 0, "limit": 100}
-    assert bus.asked == [("request", (uris.AUDIT_QUERY, options), {})]
+    assert ran.out == f"       5  {local_time(1000)}  joined       agent: agni, session: 12\n"
+    options = {"agent": "agni", "kind": "joined", "since": 0, "after": 0, "limit": 1000}
+    assert bus.asked[1:] == [("request", (uris.AUDIT_QUERY, options), {})]
+
+
+def test_audit_query_shows_the_newest_with_whole_ids(trishula: Trishula, bus: FakeBus) -> None:
+    long_id = "node:single:" + "4" * 110
+    due = [{"seq": 5999, "at": 1000, "kind": "returned", "messages": [[6, 3, 1763856000123]], "id": long_id}]
+    bus.answers[uris.AUDIT_QUERY] = [{"records": [*due, {**RECORD, "seq": 6000}], "more": False, "after": 6000}]
+    bus.answers[uris.NODE_STATUS] = [{"high_water": 6000}]
+    ran = trishula("audit", "query", "--last", "2")
+    assert bus.asked[1][1] == (uris.AUDIT_QUERY, {"after": 5000, "limit": 1000})
+    first, second = ran.out.splitlines()
+    assert f"messages: 6 (failures: 3, due at {local_time(1763856000123)}), id: {long_id}" in first
+    assert second.startswith("    6000  ")
+
+
+def test_audit_query_behind_the_last_record(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.AUDIT_QUERY] = [{"records": [], "more": False, "after": 99}]
+    bus.answers[uris.NODE_STATUS] = [{"high_water": 6}]
+    ran = trishula("audit", "query", "--after", "99")
+    assert (ran.code, ran.err.partition(" (try")[0]) == (
+        Exit.USAGE,
+        "trishula: --after is 99, and the newest record of this node is 6",
+    )
+    assert trishula("audit", "query", "--after", "6").code == Exit.OK
+
+
+def test_audit_query_from_both_ends(trishula: Trishula, bus: FakeBus) -> None:
+    ran = trishula("audit", "query", "--last", "3", "--after", "7")
+    assert ran.code == Exit.USAGE
+    assert bus.asked == []
 
 
 def test_audit_query_reads_on(trishula: Trishula, bus: FakeBus) -> None:
@@ -822,8 +907,8 @@ def test_audit_query_since_what(trishula: Trishula, bus: FakeBus) -> None:
     ran = trishula("audit", "query", "--since", "yesterday")
     assert ran.code == Exit.USAGE
     assert ran.err.startswith(
-        "trishula: --since is 'yesterday'; it must be a span such as '10m', '2h' or '1d', or a date such as "
-        "2026-11-23T00:00:00"
+        "trishula: --since is 'yesterday'; it must be a span such as '10m', '2h' or '1d' (ago), or a date such "
+        "as 2026-11-23T00:00:00 (here) or 2026-11-23T00:00:00Z"
     )
 
 
@@ -853,8 +938,8 @@ def test_dead_list(trishula: Trishula, bus: FakeBus) -> None:
     bus.answers[uris.ADMIN_DEAD_LIST] = [{"letters": [LETTER], "more": False}]
     ran = trishula("dead", "list", "--agent", "agni")
     assert ran.code == 0
-    row = [cell.strip() for cell in ran.out.splitlines()[3].split("│")[1:-1]]
-    assert row == ["7", local_time(1000), "m1", "STATUS", "dc", "agni", "5", "it failed"]
+    row = re.split("  +", ran.out.splitlines()[1])
+    assert row == ["7", local_time(1000, "seconds"), "STATUS", "agni", "m1", "dc", "5", "it failed"]
     assert bus.asked == [("request", (uris.ADMIN_DEAD_LIST, {"after": 0, "limit": 100, "agent": "agni"}), {})]
 
 
@@ -873,15 +958,29 @@ def test_dead_list_says_that_there_is_more(trishula: Trishula, bus: FakeBus) -> 
 
 def test_dead_list_of_none(trishula: Trishula, bus: FakeBus) -> None:
     bus.answers[uris.ADMIN_DEAD_LIST] = [{"letters": [], "more": False}]
-    assert "none" in trishula("dead", "list").out
+    ran = trishula("dead", "list")
+    assert (ran.code, ran.out, ran.err) == (0, "", "no dead letters\n")
+
+
+@pytest.mark.parametrize("command", [("dead", "list", "--agent"), ("audit", "query", "--agent"), ("inbox", "purge")])
+def test_an_agent_that_is_nobody(trishula: Trishula, bus: FakeBus, command: tuple[str, ...]) -> None:
+    bus.answers[uris.ADMIN_DEAD_LIST] = [{"letters": [], "more": False}]
+    bus.answers[uris.AUDIT_QUERY] = [{"records": [], "more": False, "after": 5}]
+    bus.answers[uris.NODE_STATUS] = [{"high_water": 5}]
+    bus.answers[uris.ADMIN_MAILBOX_PURGE] = [0]
+    bus.answers[uris.DIRECTORY_GET] = [errors.AgentUnknown('no agent "nobody" is registered')]
+    ran = trishula(*command, "nobody")
+    assert (ran.code, ran.out) == (Exit.NOT_FOUND, "")
+    assert ran.err == 'trishula: no agent "nobody" is registered\n'
 
 
 def test_dead_show(trishula: Trishula, bus: FakeBus) -> None:
     bus.answers[uris.ADMIN_DEAD_SHOW] = [{**LETTER, "message": {"id": "m1", "payload": [1]}}]
     ran = trishula("dead", "show", "7")
     assert ran.code == 0
-    assert '{"id": "m1", "payload": [1]}' in ran.out
-    assert "120 B" in ran.out
+    assert "message.payload  [1]\n" in ran.out
+    assert "bytes            120 B\n" in ran.out
+    assert f"dead_at          {local_time(1000)}\n" in ran.out
     assert bus.asked == [("request", (uris.ADMIN_DEAD_SHOW, 7), {})]
 
 
@@ -922,6 +1021,15 @@ def test_dead_purge_of_the_old(trishula: Trishula, bus: FakeBus) -> None:
     assert trishula("dead", "purge", "--older-than", "1h").code == 0
     ((_, (_, options), _),) = bus.asked
     assert before_ms - 3_600_001 <= options["before"] <= time.time() * 1000 - 3_600_000 + 1
+
+
+def test_dead_purge_of_what_is_none(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.ADMIN_DEAD_PURGE] = [1]
+    ran = trishula("dead", "purge", "7", "9", "9")
+    assert ran.code == Exit.NOT_FOUND
+    assert ran.out == (
+        "1 dead letter was purged; 1 of the numbers is no dead letter's (any more): trishula dead list\n"
+    )
 
 
 @pytest.mark.parametrize("how", [(), ("7", "--all"), ("--all", "--older-than", "1h")])
@@ -968,6 +1076,53 @@ def test_run_what_is_no_agent(trishula: Trishula, monkeypatch: pytest.MonkeyPatc
     assert ran.err.startswith(f"trishula: {sentence}")
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "what", "shown"),
+    [
+        ("import trishula\nagent = trishula.Agent('bot'\n", 2, "SyntaxError: '(' was never closed", "agent = trishula"),
+        ("import no_such_one\n", 1, "ModuleNotFoundError: No module named 'no_such_one'", "import no_such_one"),
+        (
+            "from trishula import Agent\nagent = Agent('bot')\n@agent.on(5)\nasync def heard(message):\n    pass\n",
+            3, "", "@agent.on(5)",
+        ),
+        ("from trishula import Agent\nagent = Agent('Bot!')\n", 2, "", "agent = Agent('Bot!')"),
+        ("x = 1 / 0\n", 1, "ZeroDivisionError: division by zero", "x = 1 / 0"),
+        ("import json\njson.loads('{')\n", 2, "JSONDecodeError", "json.loads('{')"),
+    ],
+)  # fmt: skip
+def test_an_error_in_an_agent_s_own_file_is_its_author_s(
+    trishula: Trishula, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, line: int, what: str, shown: str
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faulty_bot.py").write_text(text)
+    ran = trishula("agent", "run", "./faulty_bot.py")
+    assert ran.code == Exit.USAGE
+    assert ran.err.startswith(
+        "trishula: the agent './faulty_bot.py' can't be run, because of an error in its own code: "
+    )
+    assert what in ran.err
+    assert f"\n  faulty_bot.py, line {line}:\n    {shown}" in ran.err
+    assert "bug in trishula" not in ran.err
+    told = json.loads(trishula("agent", "run", "./faulty_bot.py", "--json").err)
+    assert (told["error"], f"faulty_bot.py, line {line}" in told["message"]) == ("usage", True)
+
+
+def test_an_error_while_an_agent_runs_that_is_not_its_author_s(
+    trishula: Trishula, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def run_badly(*args: Any, **how: Any) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(agent.Agent, "run", run_badly)
+    # As a module of the library's is: no frame of the author's is in it.
+    monkeypatch.setattr("trishula.cli.agent_fault._is_library", lambda filename: True)
+    (tmp_path / "good_bot.py").write_text("from trishula import Agent\nagent = Agent('bot')\n")
+    assert trishula("agent", "run", f"{tmp_path}/good_bot.py").code == Exit.BUG
+
+
 # -- words -------------------------------------------------------------------------------------------------------------
 
 
@@ -986,8 +1141,22 @@ def test_plain(value: object, text: str) -> None:
     assert plain(value) == text
 
 
-def test_local_time() -> None:
-    assert local_time(1763856000123).endswith(".123")
+def test_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert local_time(1763856000123) == "2025-11-23T01:00:00.123+01:00"
+        assert local_time(1763856000123, "seconds") == "2025-11-23T01:00:00+01:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        assert local_time(1763856000123) == "2025-11-23T00:00:00.123Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
     assert local_time(None) == "–"
     assert local_time(10**18) == str(10**18)
 

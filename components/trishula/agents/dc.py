@@ -20,7 +20,7 @@ from rich.text import Text
 
 from trishula.agent import Agent
 from trishula.agents.host_report import add_common
-from trishula.cli.state import plain
+from trishula.cli.words import plain
 from trishula.contract.units import show_bytes, show_duration
 from trishula.contract.uris import DIRECTORY_LIST
 from trishula.errors import ArgumentInvalid, TrishulaError

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
 
+from trishula.cli.agent_fault import fault_in
 from trishula.cli.state import State, json_option
 from trishula.contract.addresses import is_agent_name
+from trishula.errors import TrishulaError
 
 if TYPE_CHECKING:
     from trishula.agent import Agent
@@ -42,12 +48,31 @@ def run(state: State, target: str) -> None:
       trishula agent run agni                 the sample agent trishula.agents.agni
       trishula agent run mycompany.bots:bot   the Agent named bot in that module
       trishula agent run ./bot.py             the Agent named agent in that file
+
+    An error in your own file is shown with its line; it ends with 2.
     """
-    found = find_agent(target)
-    if state.url is not None or state.profile is not None:
-        found.run(url=state.url, profile=state.profile)
-    else:
-        found.run()
+    with _telling_its_author(target):
+        found = find_agent(target)
+        if state.url is not None or state.profile is not None:
+            found.run(url=state.url, profile=state.profile)
+        else:
+            found.run()
+
+
+@contextmanager
+def _telling_its_author(target: str) -> Iterator[None]:
+    """Let an error in the agent's own code be told as such, and every other error as what it is."""
+    try:
+        yield
+    except (click.ClickException, TrishulaError, BrokenPipeError):
+        raise
+    except Exception as error:
+        fault = fault_in(target, error)
+        if fault is None:
+            raise
+        if os.environ.get("TRISHULA_DEBUG"):
+            traceback.print_exc()
+        raise fault from error
 
 
 def find_agent(target: str) -> Agent:
@@ -55,7 +80,7 @@ def find_agent(target: str) -> Agent:
 
     Raises:
         click.UsageError: there is no such module, file or attribute, or it is no agent. An error inside of the agent's
-            own module is not caught: it is its author's, who needs the traceback.
+            own module is not caught here: it is its author's.
     """
     # Before anything that imports the reactor: agents run on asyncio's, and an agent's module may import Twisted.
     from trishula import Agent
@@ -88,7 +113,8 @@ def find_agent(target: str) -> Agent:
 def _samples() -> list[str]:
     package = importlib.import_module(SAMPLES)
     folder = Path(str(package.__file__)).parent
-    return sorted(path.stem for path in folder.glob("[a-z]*.py"))
+    # The others are what the agents share.
+    return sorted(path.stem for path in folder.glob("[a-z]*.py") if "\nagent = " in path.read_text())
 
 
 def _import(name: str, missing: str) -> ModuleType:

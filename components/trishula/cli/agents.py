@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.state import State, json_option, local_time, plain
+from trishula.cli.state import State, json_option
+from trishula.cli.words import NOTHING, local_time, plain
 from trishula.contract import uris
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from trishula.cli.tables import Table
 
 __all__ = ["agents"]
 
@@ -36,26 +37,31 @@ def agents(state: State, capability: str | None, presence: str | None) -> None:
     options = {key: value for key, value in wanted.items() if value is not None}
     with state.bus() as bus:
         found = bus.request(uris.DIRECTORY_FIND, options) if options else bus.request(uris.DIRECTORY_LIST)
+    if not found and not state.json:
+        state.note("no agent fits" if options else "no agents are registered")
+        return
     state.show(found, lambda: _table(found))
 
 
 def _table(found: list[dict[str, Any]]) -> Table:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("Agent", "Presence", "Since", "Node", "Capabilities", "Last seen", "Clock", title=None)
+    from trishula.cli.tables import Table
+
+    table = Table(
+        "Agent", "Presence", "Node", "Last seen", "Capabilities", "Since", "Clock",
+        below=("Capabilities", "Since", "Clock"),
+    )  # fmt: skip
     for entry in found:
         presence = str(entry.get("presence"))
         skew = entry.get("clock_skew_ms")
         table.add_row(
             plain(entry.get("agent", "?")),
-            Text(presence, style=_COLOURS.get(presence, "dim")),
-            local_time(entry.get("since"))[:19],
-            plain(entry.get("node") or "–"),
-            plain(", ".join(map(str, entry.get("capabilities") or ())) or "–"),
-            local_time(entry.get("last_seen_at"))[:19],
-            "–" if skew is None else f"{skew:+} ms",
+            Text(plain(presence), style=_COLOURS.get(presence, "dim")),
+            plain(entry.get("node") or NOTHING),
+            local_time(entry.get("last_seen_at"), "seconds"),
+            plain(", ".join(map(str, entry.get("capabilities") or ())) or NOTHING),
+            local_time(entry.get("since"), "seconds"),
+            NOTHING if skew is None else f"{skew:+} ms",
         )
-    if not found:
-        table.add_row("none", *[""] * 6)
     return table

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.state import DURATION, State, json_option
+from trishula.cli.state import State, json_option
+from trishula.cli.values import DURATION
 from trishula.exit_codes import Exit
 
 if TYPE_CHECKING:

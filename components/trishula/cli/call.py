@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.state import DURATION, State, json_option, milliseconds, parse_json, plain
+from trishula.cli.state import State, json_option
+from trishula.cli.values import DURATION, milliseconds, parse_json
+from trishula.cli.words import paragraphs, plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,7 +25,10 @@ __all__ = ["call"]
 @click.option("--timeout", type=DURATION, default="10s", show_default=True, help="How long to wait for the answer.")
 @click.option("--id", "message_id", metavar="ID", help="The id of an earlier call: ask for its answer.")
 @click.option(
-    "--ttl", metavar="DURATION", help='How long the node tries to deliver it, such as "2h" (default: --timeout + 30s).'
+    "--ttl",
+    "ttl_s",
+    type=DURATION,
+    help='How long the node tries to deliver it, such as "2h" (default: --timeout + 30s).',
 )
 @click.option("--live", is_flag=True, help="Call the connected agent directly: faster, and nothing is stored.")
 @json_option
@@ -37,7 +42,7 @@ def call(
     kwargs_json: str | None,
     timeout: float,
     message_id: str | None,
-    ttl: str | None,
+    ttl_s: float | None,
     live: bool,
 ) -> None:
     """Run PROCEDURE of AGENT and print the result.
@@ -63,9 +68,9 @@ def call(
         if not isinstance(named, dict):
             raise click.UsageError('--kwargs must be a JSON map, such as \'{"disk": "/"}\'')
         kwargs = {**kwargs, **named}
-    if live and (message_id is not None or ttl is not None):
+    if live and (message_id is not None or ttl_s is not None):
         raise click.UsageError("--live stores nothing, so it has neither --id nor --ttl; leave them out")
-    options = {"id": message_id, "ttl_ms": milliseconds(ttl, "--ttl")}
+    options = {"id": message_id, "ttl_ms": milliseconds(ttl_s)}
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     with state.bus(timeout) as bus:
         if live:
@@ -102,20 +107,17 @@ def _value(text: str) -> Any:
 
 
 def _render(result: object) -> RenderableType:
-    from rich.table import Table
+    from trishula.cli.tables import Fields
 
-    if not isinstance(result, dict) or not result:
-        return _pretty(result)
-    table = Table("Key", "Value")
-    for key, value in result.items():
-        table.add_row(plain(key), _pretty(value))
-    return table
+    if isinstance(result, dict) and result:
+        return Fields((plain(key), _pretty(value)) for key, value in result.items())
+    return _pretty(result)
 
 
 def _pretty(value: object) -> str:
     """A value for people: text as it is, flat lists of maps and maps a line each, the rest as JSON."""
     if isinstance(value, dict) and value:
-        return "\n".join(f"{plain(key)}: {plain(inner)}" for key, inner in value.items())
+        return "\n".join(f"{plain(key)}: {paragraphs(inner, '  ')}" for key, inner in value.items())
     if isinstance(value, list) and value:
-        return "\n".join(plain(inner) for inner in value)
-    return plain(value)
+        return "\n".join(map(paragraphs, value))
+    return paragraphs(value)

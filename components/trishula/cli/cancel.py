@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.state import State, json_option, plain
+from trishula.cli.state import State, json_option
+from trishula.cli.words import plain
 from trishula.contract import uris
 from trishula.exit_codes import Exit
 

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.state import DURATION, State, json_option, local_time, plain
+from trishula.cli.known import require_agent
+from trishula.cli.state import State, json_option
+from trishula.cli.values import DURATION
+from trishula.cli.words import fact_of, local_time, plain
 from trishula.contract import uris
-from trishula.contract.units import show_bytes
 from trishula.exit_codes import Exit
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from trishula.cli.tables import Fields, Table
 
 __all__ = ["dead"]
 
@@ -53,10 +55,14 @@ def list_(state: State, agent: str | None, after: int, limit: int) -> None:
             told = bus.request(uris.ADMIN_DEAD_LIST, options if agent is None else {**options, "agent": agent})
             letters += told["letters"]
             more = told["more"] and bool(told["letters"])
-    state.show({"letters": letters, "more": more}, lambda: _table(letters))
-    if more and not state.json:
-        place = letters[-1]["seq"]
-        state.console(stderr=True).print(f"there are more: --after {place}, or a higher --limit", style="dim")
+        if agent is not None and not letters:
+            require_agent(bus, agent)
+    if letters or state.json:
+        state.show({"letters": letters, "more": more}, lambda: _table(letters))
+    else:
+        state.note("no dead letters" if agent is None else f"no dead letters to {plain(agent)}")
+    if more and letters:
+        state.note(f"there are more: --after {letters[-1]['seq']}, or a higher --limit")
 
 
 @dead.command()
@@ -96,12 +102,18 @@ def replay(ctx: click.Context, state: State, numbers: tuple[int, ...]) -> None:
 @dead.command()
 @click.argument("numbers", type=click.IntRange(1), nargs=-1)
 @click.option(
-    "--older-than", type=DURATION, metavar="SPAN", help='All that have been dead for longer than this, such as "30d".'
+    "--older-than",
+    type=DURATION,
+    metavar="DURATION",
+    help='All that have been dead for longer than this, such as "30d".',
 )
 @click.option("--all", "everything", is_flag=True, help="All dead letters there are.")
 @json_option
 @click.pass_obj
-def purge(state: State, numbers: tuple[int, ...], older_than: float | None, everything: bool) -> None:
+@click.pass_context
+def purge(
+    ctx: click.Context, state: State, numbers: tuple[int, ...], older_than: float | None, everything: bool
+) -> None:
     """Delete the bodies of dead letters; the journal still tells their lives."""
     if sum((bool(numbers), older_than is not None, everything)) != 1:
         raise click.UsageError("name the letters by their numbers, or give one of --older-than and --all")
@@ -115,34 +127,40 @@ def purge(state: State, numbers: tuple[int, ...], older_than: float | None, ever
             before = {} if older_than is None else {"before": int((time.time() - older_than) * 1000)}
             # It may have to write a lot.
             count = bus.request(uris.ADMIN_DEAD_PURGE, before, timeout_s=600.0)
-    state.show({"purged": count}, lambda: f"{count} dead letters were purged")
+    left = len(set(numbers)) - count if numbers else 0
+    said = f"{count} dead letter{' was' if count == 1 else 's were'} purged"
+    if left > 0:
+        said += (
+            f"; {left} of the numbers {'is' if left == 1 else 'are'} no dead letter's (any more): trishula dead list"
+        )
+    state.show({"purged": count}, lambda: said)
+    if left > 0:
+        ctx.exit(Exit.NOT_FOUND)
 
 
 def _table(letters: list[dict[str, Any]]) -> Table:
-    from rich.table import Table
+    from trishula.cli.tables import Table
 
-    table = Table("Number", "Dead since", "Message", "Type", "From", "To", "Attempts", "Reason")
+    table = Table(
+        "Number", "Dead since", "Type", "To", "Message", "From", "Attempts", "Reason",
+        below=("From", "Attempts", "Reason"),
+    )  # fmt: skip
     for letter in letters:
         table.add_row(
             str(letter.get("seq")),
-            local_time(letter.get("dead_at")),
-            *(plain(letter.get(key)) for key in ("id", "type", "from", "to", "attempts", "reason")),
+            local_time(letter.get("dead_at"), "seconds"),
+            *(plain(letter.get(key)) for key in ("type", "to", "id", "from", "attempts", "reason")),
         )
-    if not letters:
-        table.add_row("none", *[""] * 7)
     return table
 
 
-def _fields(letter: dict[str, Any]) -> Table:
-    from rich.table import Table
+def _fields(letter: dict[str, Any]) -> Fields:
+    from trishula.cli.tables import Fields
 
-    table = Table(show_header=False)
-    for key, value in letter.items():
-        if key == "bytes":
-            shown = show_bytes(int(value))
-        elif key == "dead_at":
-            shown = local_time(value)
-        else:
-            shown = plain(value)
-        table.add_row(plain(key), shown)
-    return table
+    message = letter.get("message")
+    rows = [(plain(key), fact_of(key, value)) for key, value in letter.items() if key != "message"]
+    for key, value in message.items() if isinstance(message, dict) else ():
+        # What the letter says of the message already is not said twice.
+        if letter.get(key) != value:
+            rows.append((f"message.{plain(key)}", fact_of(key, value)))
+    return Fields(rows)

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from trishula.cli.state import State, json_option, local_time, plain
+from trishula.cli.known import require_agent
+from trishula.cli.state import State, json_option
+from trishula.cli.values import Duration
+from trishula.cli.words import local_time, paragraphs, plain
 from trishula.contract import uris
 from trishula.contract.message import Message
 from trishula.errors import NodeFailed
@@ -33,7 +36,12 @@ _PURGE_S = 120.0
 @click.option("--peek", is_flag=True, help="Show the messages that are there, and take none of them.")
 @click.option("--max", "limit", type=click.IntRange(1), help="Stop after so many messages.")
 @click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, 60), default=0.0, help="Seconds to wait for a first message to take."
+    "--wait",
+    "wait_s",
+    type=Duration(most_s=60.0, bare_seconds=True),
+    metavar="DURATION",
+    default="0s",
+    help='How long to wait for a first message to take, such as "5s", at most 60s (a bare number counts as seconds).',
 )
 @json_option
 @click.pass_obj
@@ -97,12 +105,18 @@ def purge(state: State, agent: str, sent: bool, dry_run: bool) -> None:
     with state.bus() as bus:
         # A node of an earlier release takes the agent alone.
         count = bus.request(uris.ADMIN_MAILBOX_PURGE, agent, *([options] if options else []), timeout_s=_PURGE_S)
+        if not count:
+            require_agent(bus, agent)
+    messages = "1 message" if count == 1 else f"{count} messages"
     whose = f"{'from' if sent else 'to'} {plain(agent)}"
     if dry_run:
-        state.show({"agent": agent, "open": count}, lambda: f"{count} messages {whose} are open")
+        state.show({"agent": agent, "open": count}, lambda: f"{messages} {whose} {'is' if count == 1 else 'are'} open")
         return
     where = "trishula dead list" if sent else f"trishula dead list --agent {plain(agent)}"
-    state.show({"agent": agent, "ended": count}, lambda: f"{count} messages {whose} are dead letters now: {where}")
+    became = "is a dead letter" if count == 1 else "are dead letters"
+    state.show(
+        {"agent": agent, "ended": count}, lambda: f"{messages} {whose} {became} now{f': {where}' if count else ''}"
+    )
 
 
 def _look(state: State, limit: int | None) -> None:
@@ -117,7 +131,7 @@ def _look(state: State, limit: int | None) -> None:
                     state.line(one)
                 else:
                     message = msgspec.convert(one["message"], Message)
-                    state.console().print(_render(message, one["attempts"], is_out=one["state"] == "delivered"))
+                    state.print(_render(message, one["attempts"], is_out=one["state"] == "delivered"))
             looked += len(told["messages"])
             if told["more"] and told["after"] <= options.get("after", []):
                 # A linked node of an older version names places by which it doesn't go on.
@@ -132,9 +146,10 @@ def _print(state: State, bus: Bus, fetched: Fetched) -> None:
         if state.json:
             state.line({"message": delivery.message.to_wire(), "attempt": delivery.attempt, "token": delivery.token})
         else:
-            state.console().print(_render(delivery.message, delivery.attempt))
+            state.print(_render(delivery.message, delivery.attempt))
     # Printed and flushed before it is acknowledged: a broken pipe loses nothing.
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     if fetched.deliveries:
         bus.ack([delivery.token for delivery in fetched.deliveries])
 
@@ -163,7 +178,7 @@ def _render(message: Message, attempts: int, *, is_out: bool = False) -> Text:
     if message.subject is not None:
         text.append(f"\n  {plain(message.subject)}", style="bold")
     if message.payload is not None:
-        text.append(f"\n  {plain(message.payload)}")
+        text.append(f"\n  {paragraphs(message.payload, '  ')}")
     return text
 
 
@@ -171,4 +186,4 @@ def _print_ending(state: State, done: str, pending: int, in_flight: int, high_wa
     rest = f"{pending} wait, {in_flight} are delivered and not acknowledged"
     if pending + in_flight == 0:
         rest = f"the mailbox is empty (as of record {high_water})"
-    state.console(stderr=True).print(f"{done}; {rest}")
+    state.note(f"{done}; {rest}", style="none")

@@ -17,12 +17,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from trishula import distribution
-from trishula.cli.state import State, as_json, plain
+from trishula.cli import streams
+from trishula.cli.state import State
+from trishula.cli.words import as_json, plain
 from trishula.distribution import INSTALL_NODE
 from trishula.errors import RemoteError, TrishulaError
 from trishula.exit_codes import Exit, exit_for
@@ -47,8 +49,26 @@ OWN_COMMANDS = {
 }
 
 
+class _ReaderGone(Exception):
+    """The reader of standard output, such as head, has enough. As an error of the system click would end with 1."""
+
+
 class Commands(click.Group):
     """The group of all commands; each is imported when it is called or listed."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the command line; ``--help`` prints here already."""
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            raise _ReaderGone from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGone from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Our own commands first, then those that joined."""
@@ -143,6 +163,9 @@ def run(args: Sequence[str] | None = None, state: State | None = None) -> int:
         outcome = cli.main(
             args=None if args is None else list(args), prog_name="trishula", standalone_mode=False, obj=state
         )
+        # Here, and not at Python's end, where nobody could say anything any more.
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()
         # --help and --version return their code, a command may return one as well.
         return int(outcome) if isinstance(outcome, int) else Exit.OK
     except click.exceptions.Exit as exit_:
@@ -157,11 +180,13 @@ def run(args: Sequence[str] | None = None, state: State | None = None) -> int:
     except TrishulaError as error:
         uri = error.remote_uri if isinstance(error, RemoteError) else error.uri
         return _say(state, error.sentence, exit_for(error), uri=uri, error=error)
-    except BrokenPipeError:
-        # The reader, such as head, has enough. Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (_ReaderGone, BrokenPipeError):
+        streams.end(sys.stdout)
         return Exit.OK
     except Exception as error:
+        if isinstance(error, OSError) and streams.is_of_output(error):
+            streams.end(sys.stdout)
+            return _say(state, f"the output can't be written: {error.strerror}", Exit.FAILED)
         if os.environ.get("TRISHULA_DEBUG"):
             traceback.print_exc()
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -181,7 +206,7 @@ def _say(state: State, sentence: str, code: int, *, uri: str | None = None, erro
             message_id = getattr(error, "message_id", None)
             if message_id is not None:
                 value["id"] = message_id
-        click.echo(as_json(value), err=True)
+        click.echo(as_json(value, sys.stderr), file=sys.stderr)
     else:
         # Our own sentences may have several lines; those of others, who could forge such lines, have one.
         lines = sentence.split("\n") if error is None else [sentence]
@@ -191,6 +216,7 @@ def _say(state: State, sentence: str, code: int, *, uri: str | None = None, erro
 
 def main() -> NoReturn:
     """The program ``trishula``."""
+    streams.prepare()
     sys.exit(run())
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 import msgspec
 
-from trishula.cli.state import DURATION, State, json_option, milliseconds, parse_json, plain
+from trishula.cli.state import State, json_option
+from trishula.cli.values import DURATION, milliseconds, parse_json
+from trishula.cli.words import plain
 from trishula.contract import uris
 from trishula.contract.message import DEFAULT_PRIORITY, MESSAGE_TYPES, MailType
 from trishula.contract.units import show_duration
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["send"]
 
+#: The types that are nothing without a content; a COMMAND without a procedure is refused with a sentence of its own.
+_SAYS_SOMETHING = ("STATUS", "RESULT", "ERROR")
 _SETTLED = ("done", "dead", "expired", "cancelled")
 #: Many refusals for now are over by then.
 _SAY_AFTER_S = 1.0
@@ -70,7 +74,14 @@ class _Waiting:
 
 @click.command()
 @click.argument("to")
-@click.option("--type", "kind", type=click.Choice(MESSAGE_TYPES), default="STATUS", show_default=True)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(MESSAGE_TYPES),
+    default="STATUS",
+    show_default=True,
+    help="What kind of message it is.",
+)
 @click.option("--payload", metavar="JSON|@FILE|-", help="The payload; - reads it from standard input.")
 @click.option("--text", metavar="TEXT", help="The payload as plain text, without JSON's quotes.")
 @click.option("--procedure", metavar="NAME", help="Of a COMMAND: what to run.")
@@ -78,7 +89,7 @@ class _Waiting:
 @click.option("--id", "message_id", metavar="ID", help="Sending again with the same id is safe.")
 @click.option("--reply-to", metavar="ID", help="The message that this one answers.")
 @click.option("--subject", metavar="TEXT", help="One line for people.")
-@click.option("--ttl", metavar="DURATION", help='How long the node tries to deliver it, such as "2h" (default 7d).')
+@click.option("--ttl", "ttl_s", type=DURATION, help='How long the node tries to deliver it, such as "2h" (default 7d).')
 @click.option("--copies", type=click.IntRange(1, 2), help="On how many nodes it must be on disk.")
 @click.option("--wait", is_flag=True, help="Wait until the recipient has handled it.")
 @click.option("--timeout", type=DURATION, default="10s", show_default=True, help="How long to wait for the node.")
@@ -96,7 +107,7 @@ def send(
     message_id: str | None,
     reply_to: str | None,
     subject: str | None,
-    ttl: str | None,
+    ttl_s: float | None,
     copies: int | None,
     wait: bool,
     timeout: float,
@@ -117,6 +128,10 @@ def send(
     if payload is not None and text is not None:
         raise click.UsageError("--payload and --text are two ways to give the payload; leave one out")
     value = text if payload is None else parse_json(payload, "--payload")
+    if kind in _SAYS_SOMETHING and all(given is None for given in (payload, text, subject, procedure, reply_to)):
+        raise click.UsageError(
+            f"there is nothing to send to {to}: give --text, --payload or --subject (--payload null sends it empty)"
+        )
     if kind == "COMMAND" and procedure is not None and value is None:
         value = {"args": [], "kwargs": {}}
     given = {
@@ -125,7 +140,7 @@ def send(
         "reply_to": reply_to,
         "procedure": procedure,
         "subject": subject,
-        "ttl_ms": milliseconds(ttl, "--ttl"),
+        "ttl_ms": milliseconds(ttl_s),
         "copies": copies,
     }
     with state.bus(timeout) as bus:

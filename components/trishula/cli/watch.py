@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.state import State, json_option, local_time, plain
+from trishula.cli.known import require_agent, require_agent_name
+from trishula.cli.state import State, json_option
+from trishula.cli.words import local_time, plain
 from trishula.contract import uris
 
 if TYPE_CHECKING:
@@ -36,17 +38,21 @@ def watch(state: State, limit: int | None, topics: tuple[str, ...]) -> None:
     # Events come on the reactor's thread; printing there would stall the bus behind a slow terminal.
     events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     wanted = {"agent": uris.EVENT_AGENT, "node": uris.EVENT_NODE, "fallback": uris.EVENT_FALLBACK}
+    agents: list[str] = []
     for topic in topics:
         agent, dot, name = topic.partition(".")
         if not dot or not agent or not name:
             raise click.UsageError(f"--topic is {topic!r}; it must be AGENT.NAME, such as agni.load")
+        require_agent_name(agent, "the agent of --topic")
+        agents.append(agent)
         wanted[topic] = uris.topic_of(agent, name)
     with state.bus() as bus:
+        for agent in agents:
+            require_agent(bus, agent)
         wanted["receipt"] = uris.receipts_of(bus.address.agent)
         for kind, uri in wanted.items():
             bus.subscribe(uri, lambda *args, kind=kind: events.put((kind, args[0] if len(args) == 1 else list(args))))
-        if not state.json:
-            state.console(stderr=True).print(f"watching as {bus.address}; Ctrl-C ends it", style="dim")
+        state.note(f"watching as {bus.address}; Ctrl-C ends it")
         seen = 0
         while limit is None or seen < limit:
             kind, event = events.get()
@@ -56,7 +62,7 @@ def watch(state: State, limit: int | None, topics: tuple[str, ...]) -> None:
                 if state.json:
                     state.line({"at": at, "kind": kind, "event": one})
                 else:
-                    state.console().print(_render(at, kind, one))
+                    state.print(_render(at, kind, one))
 
 
 def _render(at: int, kind: str, event: Any) -> Text:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.state import State, json_option, local_time, plain
+from trishula.cli.state import State, json_option
+from trishula.cli.words import facts_of, local_time, plain
 from trishula.contract import uris
 from trishula.contract.units import show_duration
 
@@ -17,7 +18,7 @@ __all__ = ["timeline", "why"]
 
 _COLOURS = {"done": "green", "dead": "red", "expired": "red", "cancelled": "yellow", "returned": "yellow"}
 #: What every record has, or what the heading says already.
-_NOT_SHOWN = frozenset({"seq", "at", "kind", "from", "to", "id", "type", "sha256"})
+_NOT_SHOWN = frozenset({"seq", "at", "kind", "from", "to", "id", "type", "sha256", "digest"})
 
 
 @click.command()
@@ -44,8 +45,9 @@ def why(state: State, message_id: str, sender: str | None) -> None:
 def timeline(told: dict[str, Any]) -> RenderableType:
     """The lives in an answer of ``audit.why``, one table each."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
+
+    from trishula.cli.tables import Table
 
     parts: list[RenderableType] = []
     for life in told.get("messages", ()):
@@ -55,13 +57,16 @@ def timeline(told: dict[str, Any]) -> RenderableType:
         heading.append(f"  {plain(life.get('type', '?'))} from {plain(life.get('from'))} to {plain(life.get('to'))}: ")
         heading.append(state, style=f"bold {_COLOURS.get(state, 'cyan')}")
         heading.append(f"{_total(life)}, attempts: {life.get('attempts', 0)}", style="dim")
+        nodes = {event.get("node") for event in life.get("events", ())}
+        # Said once where one node wrote it all.
+        without = _NOT_SHOWN | {"node"} if len(nodes) == 1 else _NOT_SHOWN
         table = Table("Time", "After", "What", "Details")
         before: int | None = None
         for event in life.get("events", ()):
             at = _here_at(event)
             span = "" if before is None or at is None else f"+{_span(before, at)}"
             kind = plain(event.get("kind", "?"))
-            table.add_row(local_time(at), span, Text(kind, style=_COLOURS.get(kind, "cyan")), _details(event))
+            table.add_row(local_time(at), span, Text(kind, style=_COLOURS.get(kind, "cyan")), facts_of(event, without))
             before = before if at is None else at
         if life.get("warning") is not None:
             heading.append(f"\n{plain(life['warning'])}", style="yellow")
@@ -86,7 +91,3 @@ def _span(first: int, last: int) -> str:
 def _total(life: dict[str, Any]) -> str:
     first, last = life.get("accepted_at"), life.get("settled_at")
     return f" after {_span(first, last)}" if isinstance(first, int) and isinstance(last, int) else ""
-
-
-def _details(event: dict[str, Any]) -> str:
-    return ", ".join(f"{plain(key)}: {plain(value)}" for key, value in event.items() if key not in _NOT_SHOWN)

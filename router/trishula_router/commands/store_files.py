@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.state import State, json_option, plain
+from trishula.cli.state import State, json_option
+from trishula.cli.words import plain
 from trishula.contract.units import show_bytes
 from trishula.exit_codes import Exit
 from trishula_router.commands.state_dir import CommandFailed, default_state_dir, hold_state_dir, open_state_dir
