@@ -72,6 +72,7 @@ from trishula_router.peers.journal_exchange import HELLO, JOURNAL, PRESENCE, Pee
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.peers.latest_words import LatestWords
 from trishula_router.peers.link_records import LinkRecords
+from trishula_router.peers.outlines import excess_of_journal
 from trishula_router.peers.presence_exchange import Neighbourhood
 from trishula_router.settings.options import NodeConfig
 from trishula_router.store.interface import State, Store
@@ -503,6 +504,8 @@ class Node:
         try:
             if len(text) > most.get(kind, len(text)):
                 raise Unbelievable(f"it has {len(text)} bytes, and at most {most[kind]} mean anything")
+            if kind == JOURNAL and (too_many := excess_of_journal(text)) is not None:
+                raise Unbelievable(too_many)
             hear.get(kind, self.neighbourhood.receive)(peer, text)
         except (Unbelievable, msgspec.MsgspecError, ValueError) as error:
             # Of a peer of another version, it may be, or one whose key somebody else has.

@@ -23,7 +23,8 @@ from tests.support.pair import Nodes  # noqa: E402
 from tests.support.stores import result_of  # noqa: E402
 from trishula.contract import uris  # noqa: E402
 from trishula_router.peers.journal_exchange import FORKED_FOR_S, HELLO, JOURNAL, PRESENCE  # noqa: E402
-from trishula_router.peers.presence_policy import Neighbours, Presence, excess, sound  # noqa: E402
+from trishula_router.peers.outlines import excess_of_presence  # noqa: E402
+from trishula_router.peers.presence_policy import Neighbours, Presence, sound  # noqa: E402
 from trishula_router.store.memory import MemoryStore  # noqa: E402
 from trishula_router.upstream.link_disclosing import guard_forwarding  # noqa: E402
 
@@ -178,7 +179,7 @@ def test_of_what_a_peer_says_of_agents_only_what_can_be_is_left() -> None:
 )
 def test_a_presence_that_tells_of_more_than_there_can_be_is_not_read(more: dict[str, Any], why: str | None) -> None:
     said = {"node": "laptop", "agents": [], "claims": {}, "instances": [], **more}
-    assert excess(msgspec.msgpack.encode(said), 3) == why
+    assert excess_of_presence(msgspec.msgpack.encode(said), 3) == why
 
 
 def test_a_presence_that_is_none_is_not_counted() -> None:
@@ -186,7 +187,7 @@ def test_a_presence_that_is_none_is_not_counted() -> None:
     for said in nothing:
         text = msgspec.msgpack.encode(said)
         with contextlib.suppress(msgspec.MsgspecError):
-            assert excess(text, 3) is None
+            assert excess_of_presence(text, 3) is None
         with pytest.raises(msgspec.MsgspecError):
             msgspec.msgpack.decode(text, type=Presence)
 
@@ -212,6 +213,7 @@ def journal(node: str, writer: str, epoch: str, **more: Any) -> bytes:
     return msgspec.msgpack.encode({"node": node, "writer": writer, "extract": whole})
 
 
+LARGE: dict[str, Any] = {"records": [[]] * 1_000_000, "messages": {}, "bodies": {}, "revived": {}, "origins": {}}
 REFUSED: list[tuple[str, bytes, str]] = [
     (HELLO, hello("laptop", "epoch-laptop"), "it speaks as laptop"),
     (HELLO, hello("agni", "epoch-agni"), "it speaks as agni"),
@@ -232,6 +234,11 @@ REFUSED: list[tuple[str, bytes, str]] = [
     (JOURNAL, journal("rushabdev", "rushabdev", "x", first=0), "it has numbers that count nothing"),
     (JOURNAL, journal("rushabdev", "rushabdev", "x" * 65), "it has numbers that count nothing"),
     (JOURNAL, b"\x93\x01\x02\x03", "Expected `object`"),
+    (
+        JOURNAL,
+        msgspec.msgpack.encode({"extract": LARGE}),
+        "it tells of 1000000 records, and at most 2048 mean anything",
+    ),
     (PRESENCE, msgspec.msgpack.encode(Presence("laptop", [], {}, [])), "it speaks as laptop"),
     (HELLO, bytes(2**20), "it has 1048576 bytes, and at most 524288 mean anything"),
     (PRESENCE, bytes(2**21), "it has 2097152 bytes, and at most 1060864 mean anything"),

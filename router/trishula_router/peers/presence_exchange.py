@@ -28,7 +28,8 @@ from trishula_router.agents.principals import Principals
 from trishula_router.agents.takeovers import Takeovers
 from trishula_router.clocks.clock import Clock, Timer
 from trishula_router.peers.journal_exchange import PRESENCE, Unbelievable
-from trishula_router.peers.presence_policy import Neighbours, Presence, excess, sound
+from trishula_router.peers.outlines import excess_of_presence
+from trishula_router.peers.presence_policy import Neighbours, Presence, sound
 from trishula_router.store.journal import Kind
 
 __all__ = ["Neighbourhood", "taken_over"]
@@ -176,7 +177,7 @@ class Neighbourhood:
             Unbelievable, msgspec.MsgspecError: if it can't be used.
         """
         registered = frozenset(self._principals.names())
-        if too_many := excess(text, len(registered)):
+        if too_many := excess_of_presence(text, len(registered)):
             raise Unbelievable(too_many)
         presence = msgspec.msgpack.decode(text, type=Presence)
         if presence.node != peer:

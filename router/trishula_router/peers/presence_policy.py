@@ -26,7 +26,7 @@ import msgspec
 from trishula.contract.addresses import Address
 from trishula_router.clocks.peer_clocks import ahead_of
 
-__all__ = ["Neighbours", "Presence", "excess", "sound"]
+__all__ = ["Neighbours", "Presence", "sound"]
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -193,51 +193,6 @@ class Neighbours:
             return dict(entry)
         reason = f"its node {name} can't be reached from {self._node}; when it was, the agent was {entry['presence']}"
         return {**entry, "presence": "stale", "since": one.away_since, "reason": reason}
-
-
-#: So much is believed of a node: mailboxes that it delivers, processes that consume them, capabilities; instances,
-#: which are only looked up; and agents, beside twice as many as are registered here.
-_MOST_TOLD = {"claims": 10_000, "holders": 10_000, "capabilities": 10_000, "instances": 50_000}
-_MOST_AGENTS = 1000
-
-
-class _Outline(msgspec.Struct):
-    """A presence that is not read yet."""
-
-    agents: msgspec.Raw
-    claims: msgspec.Raw
-    instances: msgspec.Raw
-    capabilities: msgspec.Raw = msgspec.Raw(b"\x90")
-    holders: msgspec.Raw = msgspec.Raw(b"\x80")
-
-
-def excess(text: bytes, registered: int) -> str | None:
-    """Why a presence is not read: it holds more than a node has to tell; ``None`` if it holds no more.
-
-    A megabyte holds 900,000 entries that say nothing, which took a node a third of a second to look at.
-
-    Args:
-        text: msgpack.
-        registered: how many agents this node knows.
-
-    Raises:
-        msgspec.MsgspecError: it is no presence.
-    """
-    outline = msgspec.msgpack.decode(text, type=_Outline)
-    for name, most in {"agents": _MOST_AGENTS + 2 * registered, **_MOST_TOLD}.items():
-        count = _count(getattr(outline, name))
-        if count > most:
-            return f"it tells of {count} {name}, and at most {most} mean anything"
-    return None
-
-
-def _count(raw: msgspec.Raw) -> int:
-    """How many values a list or map of msgpack holds, by its head alone; 0 if it is neither."""
-    head = bytes(memoryview(raw)[:5])
-    if 0x80 <= head[0] <= 0x9F:
-        return head[0] & 0x0F
-    size = {0xDC: 2, 0xDE: 2, 0xDD: 4, 0xDF: 4}.get(head[0], 0)
-    return int.from_bytes(head[1 : 1 + size], "big")
 
 
 _MOST = 2**53

@@ -59,10 +59,10 @@ class TurnTaking:
         super().onMessage(payload, is_binary)  # type: ignore[misc]
 
     def frame_took(self, took_s: float) -> None:
-        """One frame was read, in one go; an agent whose frames take long is read seldom."""
+        """One frame was read, in one go: so much time of the processor; whoever's frames take long is read seldom."""
         session = self._session
-        if took_s <= _LONG_S or session is None or session._session_id is None or session._authrole == LINK_ROLE:
-            # Strangers' frames are small. A peer's are its journal, and others wait for that.
+        if took_s <= _LONG_S or session is None or session._session_id is None:
+            # Strangers' frames are small. A peer's journal, for which others wait, is bytes in one piece.
             return
         self.turns.rest(session._authid, (took_s - _LONG_S) * _RESTS)
 

@@ -68,7 +68,7 @@ def guard_frames(
         serializer: Autobahn's module of serializers.
         came: told of each frame that came in, after it was handled: its bytes.
         most_values: how many values a frame may hold; never fewer than by our own limits.
-        seconds: a clock for spans.
+        seconds: a clock of the processor's time.
         read: told of each large frame's connection how long it took to read, before it is handled.
 
     Returns:
