@@ -88,7 +88,7 @@ check: $(VENV)/.dev-installed ## Types, linter, format, what the wheel holds, do
 
 .PHONY: docs
 docs: $(VENV)/.dev-installed ## Build the documentation into build/docs; a warning is an error
-	@$(BIN)/python -m sphinx -q -W --keep-going -n -j auto -d build/doctrees deploy/docs build/docs
+	@$(BIN)/python -m sphinx -q -W --keep-going -n -d build/doctrees deploy/docs build/docs
 	@echo "The documentation is in build/docs/index.html"
 
 .PHONY: format

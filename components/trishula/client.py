@@ -276,10 +276,10 @@ class Client:
         Messages of one reactor turn travel in one call. While no node is there the message waits, as long as it takes.
 
         Args:
-            to: an agent, one instance of it (``agni/7f3a``), or ``broadcast``. type: COMMAND, STATUS, RESULT or ERROR.
+            to: an agent, one instance of it (``agni/7f3a``), or ``broadcast``.
+            type: COMMAND, STATUS, RESULT or ERROR.
             payload: any JSON value (:mod:`trishula.contract.payload` has the rule); it is read now, and what is changed
-            in it
-                afterwards doesn't travel.
+                in it afterwards doesn't travel.
             id: chosen here if absent; sending again with the same id is safe, also from another process of this agent:
                 what is equal is a ``duplicate``, anything else is refused as :class:`~trishula.errors.IdReused`.
             priority: 1 (most urgent) to 5.
@@ -288,8 +288,8 @@ class Client:
                 with a second node; while there is none the message waits. After a receipt of fewer than two the
                 outbox keeps a message that was sent with this option, and offers it to the other node as well.
             reply_to, procedure, subject, ttl_ms, deadline_at, traceparent: see
-            :class:`trishula.contract.message.Message`. on_refused: told each time that a node refuses it for now; it
-            waits, and is offered again.
+                :class:`trishula.contract.message.Message`.
+            on_refused: told each time that a node refuses it for now; it waits, and is offered again.
 
         Returns:
             the awaitable receipt. It raises the node's refusal as its typed error; what the client refuses itself

@@ -5,6 +5,9 @@ the sentence a person reads: what happened, to which key, agent or id, and what 
 ``retry_after_s`` says how long. :func:`from_wire` turns what came over the wire back into its class; an unknown URI
 becomes :class:`RemoteError`, never a bare Autobahn error.
 
+The documentation's table of errors is made from the classes' docstrings: the first paragraph says what happened, the
+one that begins "What to do:" the way out.
+
 The tree: :class:`TrishulaError` → request errors (the sender is at fault, a repeat fails again), temporary errors (the
 node is at fault or busy; the outbox tries again), session errors, and outcomes of calls.
 """
@@ -100,121 +103,182 @@ class TrishulaError(Exception):
 
 
 class MessageInvalid(TrishulaError):
-    """A key of the message is missing or breaks its rule."""
+    """A key of the message is missing or breaks its rule.
+
+    What to do: mend the key that the sentence names; it says the rule.
+    """
 
     uri = "trishula.error.message_invalid"
 
 
 class KeyUnknown(TrishulaError):
-    """The message or an argument has a key that the contract doesn't know."""
+    """The message or an argument has a key that the contract doesn't know.
+
+    What to do: leave the key out, or spell it as the contract does.
+    """
 
     uri = "trishula.error.key_unknown"
 
 
 class IdReused(TrishulaError):
-    """The sender's agent has used that id already, for another message."""
+    """The sender's agent has used that id already, for another message.
+
+    What to do: send under another id; ``trishula why ID`` tells of the first message.
+    """
 
     uri = "trishula.error.id_reused"
 
 
 class PayloadTooLarge(TrishulaError):
-    """The payload is larger than the node takes."""
+    """The payload is larger than the node takes.
+
+    What to do: send less, or have the operator raise ``limits.payload``.
+    """
 
     uri = "trishula.error.payload_too_large"
 
 
 class PayloadNotJson(TrishulaError):
-    """The payload can't be written as JSON and read back the same."""
+    """The payload can't be written as JSON and read back the same.
+
+    What to do: mend the value at the place that the sentence names.
+    """
 
     uri = "trishula.error.payload_not_json"
 
 
 class SenderFalse(TrishulaError):
-    """The message says that it is from somebody else than the session that sends it."""
+    """The message says that it is from somebody else than the session that sends it.
+
+    What to do: leave ``from`` out: the node sets it.
+    """
 
     uri = "trishula.error.sender_false"
 
 
 class RecipientUnknown(TrishulaError):
-    """No agent of that name is registered."""
+    """No agent of that name is registered.
+
+    What to do: look at the name (``trishula agents``); an operator registers an agent with ``trishula token new``.
+    """
 
     uri = "trishula.error.recipient_unknown"
 
 
 class InstanceUnknown(TrishulaError):
-    """The agent exists, but that instance of it is not there (any more)."""
+    """The agent exists, but that instance of it is not there (any more).
+
+    What to do: send to the agent itself, or ask who is there (``trishula agents``).
+    """
 
     uri = "trishula.error.instance_unknown"
 
 
 class RecipientForbidden(TrishulaError):
-    """The sender's grants don't cover that recipient."""
+    """The sender's grants don't cover that recipient.
+
+    What to do: have an operator add the recipient to ``send`` in ``agents.json``.
+    """
 
     uri = "trishula.error.recipient_forbidden"
 
 
 class CapabilityForbidden(TrishulaError):
-    """The agent announces a capability that it is not granted to serve."""
+    """The agent announces a capability that it is not granted to serve.
+
+    What to do: have an operator grant it: ``trishula token grant NAME --serve CAPABILITY``.
+    """
 
     uri = "trishula.error.capability_forbidden"
 
 
 class AnswerRefused(TrishulaError):
-    """The RESULT or ERROR answers a COMMAND that its sender was never given, or that is answered already."""
+    """The RESULT or ERROR answers a COMMAND that its sender was never given, or that is answered already.
+
+    What to do: nothing: the COMMAND has its answer, or was given to somebody else.
+    """
 
     uri = "trishula.error.answer_refused"
 
 
 class ArgumentInvalid(TrishulaError):
-    """An argument of a procedure of the wire contract breaks its rule."""
+    """An argument of a procedure of the wire contract breaks its rule.
+
+    What to do: mend the argument that the sentence names; the contract has its rule.
+    """
 
     uri = "trishula.error.argument_invalid"
 
 
 class AgentUnknown(TrishulaError):
-    """A question about an agent that is not registered."""
+    """A question about an agent that is not registered.
+
+    What to do: look at the name (``trishula agents``).
+    """
 
     uri = "trishula.error.agent_unknown"
 
 
 class NotAllowed(TrishulaError):
-    """The session may not do that on that URI."""
+    """The session may not do that on that URI.
+
+    What to do: join with a token that has the right, such as an operator's, or have ``call`` in ``agents.json``
+    widened.
+    """
 
     uri = "trishula.error.not_allowed"
 
 
 class ForwardingForbidden(TrishulaError):
-    """The call or event claims to be forwarded for somebody (``forward_for``), and its session is not a router link."""
+    """The call or event claims to be forwarded for somebody (``forward_for``), and its session is not a router link.
+
+    What to do: leave ``forward_for`` out.
+    """
 
     uri = "trishula.error.forwarding_forbidden"
 
 
 class MessageUnknown(TrishulaError):
-    """No message of that id is in the caller's mailbox."""
+    """No message of that id is in the caller's mailbox.
+
+    What to do: look at the id, and whether it was sent by or to this agent.
+    """
 
     uri = "trishula.error.message_unknown"
 
 
 class MailboxBusy(TrishulaError):
-    """The mailbox is being consumed by a session that it pushes to; only one consumer at a time."""
+    """The mailbox is being consumed by a session that it pushes to; only one consumer at a time.
+
+    What to do: let the running agent take its messages, stop it first, or only look (``trishula inbox --peek``).
+    """
 
     uri = "trishula.error.mailbox_busy"
 
 
 class SubscriptionsExceeded(TrishulaError):
-    """The session, or the agent with all its sessions, has as many subscriptions as it may have at a time."""
+    """The session, or the agent with all its sessions, has as many subscriptions as it may have at a time.
+
+    What to do: unsubscribe from topics, or have ``limits.subscriptions`` raised.
+    """
 
     uri = "trishula.error.subscriptions_exceeded"
 
 
 class RegistrationsExceeded(TrishulaError):
-    """The session, or the agent with all its sessions, has registered as many procedures as it may."""
+    """The session, or the agent with all its sessions, has registered as many procedures as it may.
+
+    What to do: unregister procedures, or have ``limits.registrations`` raised.
+    """
 
     uri = "trishula.error.registrations_exceeded"
 
 
 class RetainedExceeded(TrishulaError):
-    """The agent has as many retained events at the node, or as large ones, as it may have."""
+    """The agent has as many retained events at the node, or as large ones, as it may have.
+
+    What to do: replace retained events rather than add topics, or have ``limits.retained`` raised.
+    """
 
     uri = "trishula.error.retained_exceeded"
 
@@ -223,7 +287,11 @@ class RetainedExceeded(TrishulaError):
 
 
 class MailboxFull(TrishulaError):
-    """The recipient's mailbox holds as much as the node keeps for one address."""
+    """The recipient's mailbox holds as much as the node keeps for one address.
+
+    What to do: wait: the outbox tries again by itself. The recipient has to take its messages, or ``limits.mailbox`` to
+    be raised.
+    """
 
     uri = "trishula.error.mailbox_full"
     temporary = True
@@ -233,6 +301,8 @@ class RateLimited(TrishulaError):
     """The sender sends faster than the node lets it.
 
     To a client that wants to join: too many wrong tokens came from where it is.
+
+    What to do: wait for ``retry_after_s``: the outbox does so by itself. An operator may raise ``limits.rate``.
     """
 
     uri = "trishula.error.rate_limited"
@@ -240,90 +310,131 @@ class RateLimited(TrishulaError):
 
 
 class ConnectionsExceeded(TrishulaError):
-    """The agent has as many connections to the node as it may have at a time."""
+    """The agent has as many connections to the node as it may have at a time.
+
+    What to do: close connections that are not needed, or have ``limits.connections`` raised.
+    """
 
     uri = "trishula.error.connections_exceeded"
     temporary = True
 
 
 class CallsExceeded(TrishulaError):
-    """The caller waits for as many answers as it may at a time, or the callee owes as many."""
+    """The caller waits for as many answers as it may at a time, or the callee owes as many.
+
+    What to do: wait for answers before you call again, or have ``limits.calls`` raised.
+    """
 
     uri = "trishula.error.calls_exceeded"
     temporary = True
 
 
 class FetchesExceeded(TrishulaError):
-    """The session, or the agent with all its sessions, has as many fetches that wait as it may have."""
+    """The session, or the agent with all its sessions, has as many fetches that wait as it may have.
+
+    What to do: wait for a fetch to end before the next one, or have ``limits.fetches`` raised.
+    """
 
     uri = "trishula.error.fetches_exceeded"
     temporary = True
 
 
 class InstancesExceeded(TrishulaError):
-    """The session, or the agent, has as many instances as it may have at a time."""
+    """The session, or the agent, has as many instances as it may have at a time.
+
+    What to do: end scripts that are not needed; a lost one goes after ``delivery.instance_grace``.
+    """
 
     uri = "trishula.error.instances_exceeded"
     temporary = True
 
 
 class ReadsTooSlowly(TrishulaError):
-    """The agent's connection was ended, because more waited for it than a node keeps for one connection."""
+    """The agent's connection was ended, because more waited for it than a node keeps for one connection.
+
+    What to do: read faster, ask for a smaller ``window``, or have ``limits.connection_queue`` raised; clients join
+    again by themselves.
+    """
 
     uri = "trishula.error.reads_too_slowly"
     temporary = True
 
 
 class NodeBusy(TrishulaError):
-    """Very many clients join the node at this moment; it takes this one a little later."""
+    """Very many clients join the node at this moment; it takes this one a little later.
+
+    What to do: try again after ``retry_after_s``: clients do so by themselves.
+    """
 
     uri = "trishula.error.node_busy"
     temporary = True
 
 
 class StorageFull(TrishulaError):
-    """The node's disk, or the share of it that its config allows, is full."""
+    """The node's disk, or the share of it that its config allows, is full.
+
+    What to do: make room on the node's disk, raise ``limits.store``, or let agents take what waits; the outbox tries
+    again by itself.
+    """
 
     uri = "trishula.error.storage_full"
     temporary = True
 
 
 class StorageFailed(TrishulaError):
-    """The node could not write to or read from its store."""
+    """The node could not write to or read from its store.
+
+    What to do: look into the node's log, and at its disk (``trishula node verify``); the outbox tries again by itself.
+    """
 
     uri = "trishula.error.storage_failed"
     temporary = True
 
 
 class CopiesUnavailable(TrishulaError):
-    """The sender insists on more copies than there are nodes to keep them now."""
+    """The sender insists on more copies than there are nodes to keep them now.
+
+    What to do: wait until a second node is there, or send with fewer ``copies``.
+    """
 
     uri = "trishula.error.copies_unavailable"
     temporary = True
 
 
 class AnswerEarly(TrishulaError):
-    """The node doesn't know yet whether its sender was given the COMMAND to a capability that the message answers."""
+    """The node doesn't know yet whether its sender was given the COMMAND to a capability that the message answers.
+
+    What to do: wait: the outbox tries again by itself.
+    """
 
     uri = "trishula.error.answer_early"
     temporary = True
 
 
 class NodeUnknown(TrishulaError):
-    """A question about a node of which nothing is known here."""
+    """A question about a node of which nothing is known here.
+
+    What to do: look at the name; ``trishula node status`` names the peers.
+    """
 
     uri = "trishula.error.node_unknown"
 
 
 class NodeFailed(TrishulaError):
-    """The node met a fault of its own at this request; its log has the details."""
+    """The node met a fault of its own at this request; its log has the details.
+
+    What to do: try again; if that fails too, report it with what the node's log says.
+    """
 
     uri = "trishula.error.node_failed"
     temporary = True
 
 
 class NodeStopping(TrishulaError):
-    """The node is shutting down and accepts nothing more."""
+    """The node is shutting down and accepts nothing more.
+
+    What to do: wait until the node is back, or go to another one: clients do so by themselves.
+    """
 
     uri = "trishula.error.node_stopping"
     temporary = True
@@ -333,25 +444,37 @@ class NodeStopping(TrishulaError):
 
 
 class TokenMissing(TrishulaError):
-    """The client tried to join without a token."""
+    """The client tried to join without a token.
+
+    What to do: set ``TRISHULA_TOKEN``, or name the token in a profile; ``trishula token new NAME`` makes one.
+    """
 
     uri = "trishula.error.token_missing"
 
 
 class TokenInvalid(TrishulaError):
-    """The token is wrong, expired, revoked or another agent's."""
+    """The token is wrong, expired, revoked or another agent's.
+
+    What to do: take the agent's own, newest token; an operator makes one with ``trishula token new NAME``.
+    """
 
     uri = "trishula.error.token_invalid"
 
 
 class TakenOver(TrishulaError):
-    """A newer session of the same agent consumes the mailbox now; this one was closed."""
+    """A newer session of the same agent consumes the mailbox now; this one was closed.
+
+    What to do: leave one of the two processes stopped; the sentence says where the other one runs.
+    """
 
     uri = "trishula.error.taken_over"
 
 
 class BusUnreachable(TrishulaError):
-    """No node of the client's list could be reached."""
+    """No node of the client's list could be reached.
+
+    What to do: look whether the node runs (``trishula node status``), and at ``TRISHULA_URL``.
+    """
 
     uri = "trishula.error.bus_unreachable"
     temporary = True
@@ -400,37 +523,55 @@ class StateBusy(StateUnusable):
 
 
 class CallFailed(TrishulaError):
-    """The called agent ran the procedure and it failed."""
+    """The called agent ran the procedure and it failed.
+
+    What to do: read the error that the procedure raised, in the sentence.
+    """
 
     uri = "trishula.error.call_failed"
 
 
 class ProcedureUnknown(TrishulaError):
-    """The called agent has no procedure of that name."""
+    """The called agent has no procedure of that name.
+
+    What to do: look at the name, and whether that agent's version has the procedure.
+    """
 
     uri = "trishula.error.procedure_unknown"
 
 
 class DeadLetter(TrishulaError):
-    """The message could not be handled, and is in the node's dead letters; its sender is told by an ERROR message."""
+    """The message could not be handled, and is in the node's dead letters; its sender is told by an ERROR message.
+
+    What to do: an operator looks at it (``trishula dead show``), and puts it back when its cause is mended (``trishula
+    dead replay``).
+    """
 
     uri = "trishula.error.dead_letter"
 
 
 class MessageExpired(TrishulaError):
-    """The COMMAND's time to live or deadline was over before it was done; its sender is told by an ERROR message."""
+    """The COMMAND's time to live or deadline was over before it was done; its sender is told by an ERROR message.
+
+    What to do: send it again if it still matters, with a longer ``ttl_ms``.
+    """
 
     uri = "trishula.error.message_expired"
 
 
 class MessageCancelled(TrishulaError):
-    """The message was cancelled by its sender; no answer to it is delivered any more."""
+    """The message was cancelled by its sender; no answer to it is delivered any more.
+
+    What to do: nothing: somebody with the sender's token wanted that.
+    """
 
     uri = "trishula.error.message_cancelled"
 
 
 class OutcomeUnknown(TrishulaError):
     """The call was accepted, and its answer did not come in time: it may have run, run now or run later.
+
+    What to do: ask ``trishula why ID``, or call again under the same id: nothing runs twice.
 
     Attributes:
         message_id: the id to ask about (``trishula why ID``), or to call with again: a repeat under the same id runs

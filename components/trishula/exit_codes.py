@@ -13,6 +13,7 @@ __all__ = ["Exit", "exit_for"]
 class Exit(IntEnum):
     """What the process's exit code says."""
 
+    #: It did what it should.
     OK = 0
     #: It failed, and none of the codes below says it better: for example, the called procedure raised an error.
     FAILED = 1

@@ -34,10 +34,36 @@ from trishula.homes import expanded, home_directory
 from trishula.proxies import DIRECT, Proxies, parse_proxy
 from trishula.token_file import owner_of, read_token
 
-__all__ = ["DEFAULT_URL", "Settings", "SettingsInvalid", "load", "parse_urls"]
+__all__ = ["DEFAULT_URL", "PROFILE_KEYS", "VARIABLES", "Settings", "SettingsInvalid", "load", "parse_urls"]
 
 DEFAULT_URL = f"ws://127.0.0.1:{DEFAULT_PORT}/{WEBSOCKET_PATH}"
-_PROFILE_KEYS = ("url", "agent", "token", "token_file", "failback", "ca_file", "proxy")
+
+#: What a profile file may say, and what it means.
+PROFILE_KEYS: Mapping[str, str] = {
+    "url": "a node's URL, or a list of them in order of preference; a bare ``ws://HOST:PORT`` means its path ``/ws``",
+    "agent": "the agent's name; may be left out, for the token has it",
+    "token": "the agent's token",
+    "token_file": "the file that holds the token, read again at each join; a relative path is relative to the profile",
+    "failback": "how long a better node must have been there again before an agent goes back to it, or ``off``",
+    "ca_file": "PEM certificates of the authorities that sign the nodes' certificates, in place of the system's",
+    "proxy": "``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``off``",
+}
+
+#: The environment variables that we read, of every command and program, and what they mean.
+VARIABLES: Mapping[str, str] = {
+    "TRISHULA_URL": "the nodes, in order of preference, with commas between; before ``url`` of the profile",
+    "TRISHULA_TOKEN": "the agent's token; before ``token`` and ``token_file`` of the profile",
+    "TRISHULA_AGENT": "the agent's name; before ``agent`` of the profile",
+    "TRISHULA_FAILBACK": "the same as ``failback`` of the profile, and before it",
+    "TRISHULA_CA_FILE": "the same as ``ca_file`` of the profile, and before it",
+    "TRISHULA_PROXY": "the same as ``proxy`` of the profile, and before it; ``HTTPS_PROXY`` and ``NO_PROXY`` come last",
+    "TRISHULA_PROFILE": "the profile: a file's path, or ``NAME`` for ``~/.config/trishula/NAME.toml``",
+    "TRISHULA_AGENT_STATE": "the directory below which agents keep their files; ``~/.local/state/trishula`` without it",
+    "TRISHULA_STATE": "a node's state directory, where neither ``--state`` nor the configuration names one",
+    "TRISHULA_DEBUG": "with any value, a bug of the command line itself is shown with its traceback",
+    "TRISHULA_TARGETS": "the file of the sample agent *agni*; else ``~/.config/trishula/agni.toml``",
+    "TRISHULA_CHECKS": "the file of the sample agent *rushabdev*; else ``~/.config/trishula/rushabdev.toml``",
+}
 
 #: A better node is not gone back to before it has been there for so long: one that is being restarted or repaired comes
 #: and goes.
@@ -308,9 +334,9 @@ def _read_profile(path: Path, named_by: str | None) -> dict[str, object]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsInvalid(f"the profile {path} can't be read: {error}") from None
     for key in values:
-        if key not in _PROFILE_KEYS:
+        if key not in PROFILE_KEYS:
             raise SettingsInvalid(
-                f"the profile {path} has the unknown key {key!r}; the known keys are {', '.join(_PROFILE_KEYS)}"
+                f"the profile {path} has the unknown key {key!r}; the known keys are {', '.join(PROFILE_KEYS)}"
             )
     if isinstance(values.get("ca_file"), str):
         values["ca_file"] = path.parent / _expanded(str(values["ca_file"]), f"ca_file of the profile {path}")

@@ -6,6 +6,7 @@ Nothing on a page comes from another machine: fonts, styles and scripts are the 
 from __future__ import annotations
 
 import configparser
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +19,14 @@ release = _setup["metadata"]["version"]
 version = release
 copyright = author
 
-extensions: list[str] = []
+# Our own extension is found as the tests find it: from the work tree's root.
+sys.path.insert(0, str(ROOT))
+extensions = ["deploy.docs.from_code", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+add_module_names = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 default_role = None
 highlight_language = "none"
 language = "en"

@@ -16,7 +16,8 @@ from trishula import distribution
 from trishula.exit_codes import Exit
 
 #: Where commands that install us are written down.
-PLACES = ["README.rst", "deploy/runbooks.rst", "deploy/lock/README.txt", "Makefile", *EVERYWHERE]
+PAGES = sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "deploy" / "docs").rglob("*.rst"))
+PLACES = ["README.rst", "deploy/runbooks.rst", "deploy/lock/README.txt", "Makefile", *PAGES, *EVERYWHERE]
 
 #: The whole of what the stranger's package exports.
 STRANGERS_INIT = "from .grammar import *\nfrom .decorator import *\n"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
+from deploy.docs.from_code.options import all_options, table
 
 from trishula.runtime.backoff import Backoff
 from trishula_router.settings.faults import MISSING, WHOLE, ConfigError, Fault
@@ -43,16 +43,34 @@ def test_the_state_alone_is_enough_and_the_rest_has_defaults() -> None:
 
 
 def test_the_shipped_configuration_writes_the_defaults_down() -> None:
-    """An operator sees in the file what holds; each option is in it, and in the README with its default."""
+    """An operator sees in the file what holds."""
     root = Path(__file__).resolve().parents[2]
     extra = json.loads((root / "config" / "single.json").read_text())["workers"][0]["components"][0]["extra"]
     assert parse(extra) == parse({"state": extra["state"]})
-    readme = (root / "README.rst").read_text()
-    for key, value in extra.items():
-        below = value.items() if isinstance(value, dict) else ()
-        for name, default in [(f"{key}.{option}", default) for option, default in below] or [(key, value)]:
-            default = "(required)" if name == "state" else default
-            assert re.search(rf"^``{re.escape(name)}`` +(``)?{re.escape(str(default))}(``)? ", readme, re.M), name
+    defaults = {option.key: option.default for option in all_options()}
+    for key, values in extra.items():
+        for name, value in values.items() if isinstance(values, dict) else ():
+            assert defaults[f"{key}.{name}"] == value
+
+
+def test_each_option_is_in_the_reference_with_its_default() -> None:
+    known: set[str] = set()
+    for section in (None, "limits", "delivery", "presence", "retention"):
+        wrong: dict[str, object] = {"no_such": 1} if section is None else {section: {"no_such": 1}}
+        sentence = next(said for said in sentences({"state": "s", **wrong}) if "no_such" in said)
+        keys = sentence.partition("the known keys are ")[2].split(", ")
+        known |= {key if section is None else f"{section}.{key}" for key in keys}
+    known -= {"limits", "delivery", "presence", "retention"}
+    assert {option.key for option in all_options()} == known
+    flat = " ".join(table().split())
+    for option in all_options():
+        assert option.meaning
+        assert f"* - ``{option.key}`` - " in flat
+    assert (
+        "* - ``limits.payload`` - ``1 MiB`` - The largest payload of one message, as JSON. *From 1 KiB to 8 MiB.*"
+        in flat
+    )
+    assert "* - ``state`` - (required) - " in flat
 
 
 def test_every_option_can_be_set() -> None:

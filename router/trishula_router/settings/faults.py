@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from trishula.contract.units import parse_bytes, parse_duration_s, parse_rate_per_s
 
-__all__ = ["MISSING", "TWICE", "WHOLE", "ConfigError", "Fault", "Section", "show_value"]
+__all__ = ["MISSING", "TWICE", "WHOLE", "Asked", "ConfigError", "Fault", "Section", "show_value"]
 
 
 _N = TypeVar("_N", int, float)
@@ -66,6 +66,21 @@ class Fault:
         return f"{path} is {show_value(self.value)}; {self.rule}"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One option that a reader asked a section for; the documentation's table of options is made of these.
+
+    Attributes:
+        path: its key path, such as ``extra.limits.payload``.
+        default: what holds without it, as an operator would write it; :data:`MISSING` if it must be there.
+        rule: what a value must be, to follow "it must be".
+    """
+
+    path: str
+    default: object
+    rule: str
+
+
 class ConfigError(Exception):
     """A configuration that can't be used.
 
@@ -79,23 +94,31 @@ class ConfigError(Exception):
 
 
 class Section:
-    """One map of options: hands out checked values, collects the faults, and knows which keys nobody asked for."""
+    """One map of options: hands out checked values, collects the faults, and knows which keys nobody asked for.
 
-    def __init__(self, raw: object, path: str, faults: list[Fault]) -> None:
+    Args:
+        raw: the map, as JSON gave it.
+        path: its key path, for the faults.
+        faults: where faults are added.
+        asked: where each option that is asked for is added, of the sections below it too.
+    """
+
+    def __init__(self, raw: object, path: str, faults: list[Fault], asked: list[Asked] | None = None) -> None:
         if not isinstance(raw, Mapping):
             faults.append(Fault(path, raw, "it must be a map"))
             raw = {}
         self._raw: Mapping[object, object] = raw
         self._path = path
         self._faults = faults
+        self._asked: list[Asked] = [] if asked is None else asked
         self._known: list[str] = []
 
     def section(self, key: str) -> Section:
         self._known.append(key)
-        return Section(self._raw.get(key, {}), f"{self._path}.{key}", self._faults)
+        return Section(self._raw.get(key, {}), f"{self._path}.{key}", self._faults, self._asked)
 
     def text(self, key: str, default: str | None, rule: str, keeps: Callable[[str], bool]) -> str:
-        self._known.append(key)
+        self._ask(key, MISSING if default is None else default, rule)
         value = self._raw.get(key, MISSING if default is None else default)
         if isinstance(value, str) and keeps(value):
             return value
@@ -104,7 +127,7 @@ class Section:
 
     def word(self, key: str, rule: str) -> bool:
         """Whether the operator gave a word that is only theirs to give: true, or a sentence that says why."""
-        self._known.append(key)
+        self._ask(key, False, rule)
         value = self._raw.get(key, False)
         if isinstance(value, bool) or (isinstance(value, str) and value.strip() and value.isprintable()):
             return bool(value)
@@ -113,7 +136,7 @@ class Section:
 
     def names(self, key: str, rule: str, keeps: Callable[[str], bool]) -> tuple[str, ...]:
         """The texts in a list, each at most once; none by default."""
-        self._known.append(key)
+        self._ask(key, [], f"a list; each of {rule}")
         raw = self._raw.get(key, [])
         if not isinstance(raw, list):
             self.fault(key, raw, "it must be a list")
@@ -129,45 +152,47 @@ class Section:
         return tuple(found)
 
     def count(self, key: str, default: int, low: int, high: int) -> int:
-        self._known.append(key)
+        rule = f"a whole number from {low} to {high}"
+        self._ask(key, default, rule)
         value = self._raw.get(key, default)
         # bool is an int to Python and not to an operator.
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
             return value
-        self.fault(key, value, f"it must be a whole number from {low} to {high}")
+        self.fault(key, value, f"it must be {rule}")
         return default
 
     def part(self, key: str, default: float, low: float, high: float) -> float:
         """A part of something: 0.5 is a half."""
-        self._known.append(key)
+        rule = f"a number from {low:g} to {high:g}"
+        self._ask(key, default, rule)
         value = self._raw.get(key, default)
         if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
             return float(value)
-        self.fault(key, value, f"it must be a number from {low:g} to {high:g}")
+        self.fault(key, value, f"it must be {rule}")
         return default
 
     def duration_s(self, key: str, default: str, low: str, high: str) -> float:
         def within(seconds: float) -> bool:
             return parse_duration_s(low) <= seconds <= parse_duration_s(high)
 
-        return self._quantity(key, default, parse_duration_s, within, f"it must be from {low} to {high}")
+        return self._quantity(key, default, parse_duration_s, within, f"from {low} to {high}")
 
     def size_bytes(self, key: str, default: str, low: str, high: str) -> int:
         def within(count: int) -> bool:
             return parse_bytes(low) <= count <= parse_bytes(high)
 
-        return self._quantity(key, default, parse_bytes, within, f"it must be from {low} to {high}")
+        return self._quantity(key, default, parse_bytes, within, f"from {low} to {high}")
 
     def rate_per_s(self, key: str, default: str) -> float:
         def within(rate: float) -> bool:
             return 1 / 3600 <= rate <= 1_000_000
 
-        return self._quantity(key, default, parse_rate_per_s, within, "it must be from 1/h to 1000000/s")
+        return self._quantity(key, default, parse_rate_per_s, within, "from 1/h to 1000000/s")
 
     def _quantity(
         self, key: str, default: str, parse: Callable[[object], _N], within: Callable[[_N], bool], rule: str
     ) -> _N:
-        self._known.append(key)
+        self._ask(key, default, rule)
         value = self._raw.get(key, default)
         try:
             number = parse(value)
@@ -175,9 +200,13 @@ class Section:
             self.fault(key, value, str(error))
             return parse(default)
         if not within(number):
-            self.fault(key, value, rule)
+            self.fault(key, value, f"it must be {rule}")
             return parse(default)
         return number
+
+    def _ask(self, key: str, default: object, rule: str) -> None:
+        self._known.append(key)
+        self._asked.append(Asked(f"{self._path}.{key}", default, rule))
 
     def shown(self, key: str, default: object) -> object:
         """The value of ``key`` as the file has it, for a fault that concerns two keys."""

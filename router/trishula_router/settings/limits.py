@@ -19,34 +19,42 @@ class Limits:
     Attributes:
         payload_bytes: the largest payload of one message, as JSON.
         mailbox_messages: how many unsettled messages one mailbox holds.
-        mailbox_bytes: how many bytes of payload one mailbox holds.
-        store_bytes: how large the store's file may grow.
+        mailbox_bytes: how many bytes of payload they have together; at least ``limits.payload``.
+        store_bytes: how large the store's file may grow; at least ``limits.mailbox``.
         batch_messages: how many messages travel in one call or event.
-        rate_per_s: how many messages a second one agent sends in the long run.
-        burst: how many of them at once.
-        broadcast_rate_per_s: how many broadcasts a second.
-        broadcast_burst: how many of them at once.
+        rate_per_s: how many messages a second one agent may send in the long run.
+        burst: how many of them at once; at least a tenth of the rate.
+        broadcast_rate_per_s: how many broadcasts a second one agent may send in the long run.
+        broadcast_burst: how many of them at once; at least a tenth of the rate.
         broadcast_deliveries_per_s: to how many recipients a second, over all broadcasts of one agent.
-        broadcast_at_once: to how many at once; one broadcast to more is taken after a time without any.
-        connections: how many sessions one agent has at a time.
+        broadcast_at_once: to how many at once, at least a tenth of the rate; one broadcast to more is taken after a
+            pause, alone.
+        connections: how many connections one agent may have at a time.
         connection_queue_bytes: how much waits for one connection that reads slowly; beyond it the connection is ended.
-        agent_queue_bytes: how much waits for all connections of one agent.
-        queues_bytes: and for those of all agents.
-        strangers: how many connections there are that have not joined.
-        strangers_per_address: how many of them from one address.
-        handshake_s: how long each step of a join may take.
-        subscriptions: how many one session has; see :mod:`.quotas` for what an agent with all its sessions has.
-        registrations: how many procedures one session registers.
-        calls: for how many answers one session waits.
-        call_wait_s: how long a call waits for the answer of an agent's procedure.
-        instances: how many one agent has.
-        fetches: how many of one session wait.
-        retained: how many retained events one agent has.
+            At least twice ``limits.payload``. A quarter of it is what an agent has unacknowledged at most, but for one
+            message more.
+        agent_queue_bytes: how much waits for all connections of one agent; beyond it the one with the most is ended.
+        queues_bytes: how much waits for all connections of all agents; beyond it the agent with the most loses one.
+        strangers: how many connections there may be that have not joined; beyond it the oldest of them goes.
+        strangers_per_address: how many of them from one address (IPv6: from one /64); agents that have joined don't
+            count.
+        handshake_s: how long each step of joining may take: the WebSocket, HELLO, the token.
+        subscriptions: how many subscriptions one session has; an agent with all its sessions four times as many.
+        registrations: how many procedures one session registers; an agent four times as many.
+        calls: for how many answers one session waits; an agent four times as many, and so many may one session owe.
+        call_wait_s: how long a call waits for the answer of an agent's procedure; then it ends with
+            ``outcome_unknown``, and its callee is interrupted.
+        instances: how many instances an agent has; one session speaks for 100 at most.
+        fetches: how many fetches of one session wait; an agent's four times as many.
+        retained: how many retained events an agent has at the node.
         retained_bytes: how large they are together.
-        ttl_ms: how long a message lives at most, from its acceptance.
-        mailbox_share: what part of what others leave of a mailbox one agent may fill; see :mod:`.shares`.
-        store_share: the same of the store.
-        urgent_room: what part of each mailbox, and of the store, takes messages of priority 1 only.
+        ttl_ms: the longest ``ttl_ms`` that is taken; at least ``delivery.default_ttl``, at most ``retention.ids``.
+            Where it isn't written it follows these two.
+        mailbox_share: what part of what others leave of a mailbox one agent may fill: the first a half, the next one a
+            half of the rest.
+        store_share: the same of the store, by what is unsettled.
+        urgent_room: what part of each mailbox, and of what may be unsettled in the store, takes messages of priority 1
+            only; it is shared likewise.
         open_messages: how many messages of one agent may be unsettled, over all mailboxes.
         open_capabilities: to how many capabilities one agent may have messages unsettled.
     """

@@ -21,7 +21,7 @@ from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.homes import expanded
 from trishula.runtime.backoff import Backoff
 from trishula_router.addresses import PROXY_RULE, is_network
-from trishula_router.settings.faults import MISSING, ConfigError, Fault, Section
+from trishula_router.settings.faults import MISSING, Asked, ConfigError, Fault, Section
 from trishula_router.settings.limits import DEFAULT_TTL, Limits, parse_limits
 
 __all__ = ["DeliveryPolicy", "NodeConfig", "PresencePolicy", "RetentionPolicy", "parse_options"]
@@ -36,8 +36,9 @@ class DeliveryPolicy:
         window_bytes: how large they are together at most, but for the last one: what is pushed to an agent on a slow
             line waits in its connection's queue, and the queue must have room for it.
         lease_s: how long a delivery waits for its ack before it is offered again.
-        max_attempts: how often it is offered before it goes to the dead letters.
-        backoff: the pause before each further attempt.
+        max_attempts: how often it is offered before it is a dead letter.
+        backoff: the pause before each further attempt: ``backoff_first`` before the second one, doubling, and never
+            longer than ``backoff_cap``.
         default_ttl_ms: how long a message without ``ttl_ms`` is tried.
         instance_grace_s: how long an instance's mailbox outlives its session.
     """
@@ -56,8 +57,8 @@ class PresencePolicy:
     """When an agent counts as there.
 
     Attributes:
-        heartbeat_s: how often an agent beats, unless it says otherwise.
-        stale_after_s: how long after its last beat it is called stale.
+        heartbeat_s: how often an agent beats, unless it says otherwise; less often at a node with very many.
+        stale_after_s: after what silence it is called stale.
     """
 
     heartbeat_s: float
@@ -69,10 +70,10 @@ class RetentionPolicy:
     """How long the bodies of settled messages are kept, and their ids known; their records and rows stay.
 
     Attributes:
-        bodies_ms: bodies of those that are done, expired or cancelled.
-        dead_ms: of dead letters: so long they can be shown and replayed.
-        ids_ms: so long after its acceptance, and until its time to live is over, a message makes another one under its
-            id a repeat, or refused.
+        bodies_ms: how long the payload of a message that is done, expired or cancelled is kept; its records stay.
+        dead_ms: the same of dead letters: so long they can be shown and replayed.
+        ids_ms: how long after its acceptance a message's id is known, so that another message under it is a repeat, or
+            refused; never less than the message's own time to live.
     """
 
     bodies_ms: int = 7 * 86_400_000
@@ -86,12 +87,16 @@ class NodeConfig:
 
     Attributes:
         node: the node's name, as receipts and the directory show it.
-        state_dir: where the node keeps its store, its keys and its log.
-        agents_file: who may join, with what token and grants.
+        state_dir: the state directory, where the node keeps its store, its keys and its log; relative to the file that
+            names it.
+        agents_file: the file of agents: who may join, with what token and grants; relative to the state directory.
         peers: the names of the nodes that this one is linked with; none if it is alone.
-        trusted_network: whether the operator says that nobody reads or changes what passes between this node and
-            its clients and peers, so that it may do without TLS.
-        proxies: the addresses of reverse proxies, and networks of them, whose ``X-Forwarded-For`` is believed.
+        trusted_network: the operator's word that nobody else reads or changes what passes between this node and its
+            clients and peers, as true or as a sentence that says why: then it may listen beyond loopback, and link by
+            ``ws:``, without TLS.
+        proxies: the addresses of reverse proxies, such as ``["127.0.0.1"]``, and networks of them (``10.0.0.0/8``):
+            theirs alone is the ``X-Forwarded-For`` that is believed, and of that the right-most address that is none of
+            them.
     """
 
     node: str
@@ -106,19 +111,22 @@ class NodeConfig:
     proxies: tuple[str, ...] = ()
 
 
-def parse_options(extra: Mapping[str, object], *, base: Path, path: str) -> NodeConfig:
+def parse_options(
+    extra: Mapping[str, object], *, base: Path, path: str, asked: list[Asked] | None = None
+) -> NodeConfig:
     """Read the options of our component.
 
     Args:
         extra: the component's ``extra``, as JSON gave it.
         base: the directory that a relative ``state`` is relative to: the config file's own.
         path: the key path of ``extra``, for the faults.
+        asked: where each option that there is is added, with its default and its rule.
 
     Raises:
         ConfigError: with every fault.
     """
     faults: list[Fault] = []
-    top = Section(extra, path, faults)
+    top = Section(extra, path, faults, asked)
     node = top.text("node", "single", AGENT_RULE, is_agent_name)
     state = top.text("state", None, "the path of the directory that holds the node's data", bool)
     agents_file = top.text("agents_file", "agents.json", "the path of the file of agents, relative to the state", bool)
