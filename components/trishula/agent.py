@@ -302,10 +302,12 @@ class Agent:
         around: Surroundings | None = None,
         connection: Connection | None = None,
         timeout_s: float | None = None,
+        state: str | os.PathLike[str] | None = None,
     ) -> None:
         """Join and begin to take messages, in a loop or reactor that runs; :meth:`run` is this and the loop.
 
-        In an asyncio program ``async with agent:`` is this and :meth:`stop`.
+        In an asyncio program ``async with agent:`` is this and :meth:`stop`. ``state`` is where the agent's file is
+        this time; an agent that keeps none keeps none here either.
 
         Raises:
             TrishulaError: the settings are wrong, the node refuses us, or none could be joined within ``timeout_s``; or
@@ -320,7 +322,7 @@ class Agent:
         self._now_ms = around.now_ms
         self._reactor, self._pid = around.clock, os.getpid()
         self._over = Pending()
-        keeping = Keeping(settings, self._state, around)
+        keeping = Keeping(settings, self._state if state is None or self._state is False else state, around)
         client = Client(settings, around=around, connection=connection, observer=self)
         # A step of the wall clock would have it forget what it has handled.
         steady_ms = SteadyClock(around.now_ms, lambda: around.clock.seconds() * 1000, lambda _: None)
@@ -391,6 +393,23 @@ class Agent:
         self._dispatcher = None
         await client.stop()
         await self._close_file()
+        if not self._over.done:
+            self._over.resolve(None)
+
+    def vanish(self) -> None:
+        """Be gone as a killed process is: the node is told nothing, and what is not in the agent's file yet is lost.
+
+        :mod:`trishula.testing` plays a crash by this, and ends the agent's session and its timers itself. Handlers are
+        cancelled where they can be; one in a thread comes to its end, and nobody hears of that.
+        """
+        dispatcher, keeping = self._dispatcher, self._keeping
+        self._client = self._dispatcher = self._keeping = None
+        if keeping is not None:
+            # First: what the end of the handlers would write is lost as well.
+            keeping.vanish()
+        if dispatcher is not None:
+            dispatcher.stop()
+            dispatcher.give_up()
         if not self._over.done:
             self._over.resolve(None)
 

@@ -33,9 +33,10 @@ from trishula.contract.deliveries import Fetched
 from trishula.contract.message import MailType
 from trishula.messaging.outbox import Receipt
 from trishula.runtime.pending import start
-from trishula.runtime.surroundings import real
+from trishula.runtime.surroundings import Surroundings, real
 from trishula.send_options import SendOptions
-from trishula.settings import load
+from trishula.session.transport import Connection
+from trishula.settings import Settings, load
 
 __all__ = ["AsyncClient"]
 
@@ -90,9 +91,9 @@ class AsyncClient:
         if self._client is not None:
             raise RuntimeError("this client has joined already; one client, one session")
         # It stays where it is: the tokens that it was given would mean nothing on the node that it went back to.
-        settings = replace(self._load(), failback_s=None)
-        around = real()
-        client = Client(settings, instance=around.word(4), around=around)
+        settings, around, connection = self._world()
+        settings = replace(settings, failback_s=None)
+        client = Client(settings, instance=around.word(4), around=around, connection=connection)
         unfetched = Unfetched(client, around.clock)
         client.attach(unfetched.take)
         self._client, self._unfetched = client, unfetched
@@ -110,6 +111,10 @@ class AsyncClient:
             if client.is_ready:
                 await start(client.drained(_DRAIN_S))
             await start(client.stop())
+
+    def _world(self) -> tuple[Settings, Surroundings, Connection | None]:
+        """Who the client is, what it lives in, and how it gets links; :mod:`trishula.testing` has other ones."""
+        return self._load(), real(), None
 
     @property
     def client(self) -> Client:

@@ -10,6 +10,7 @@ import configparser
 import importlib
 import importlib.util
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,9 +72,23 @@ def test_there_are_sources() -> None:
     assert f"{NODE_SIDE}/__init__.py" in EVERYWHERE
 
 
+#: The one room of the agent side that knows the node: who tests an agent runs a node in memory. Nothing imports it.
+TESTING = f"{AGENT_SIDE}/testing/"
+
+
 @pytest.mark.parametrize("package", ["trishula_router", "crossbar"])
 def test_the_agent_side_never_imports(package: str) -> None:
-    assert breaches(sources(AGENT_SIDE), package) == []
+    assert breaches([path for path in sources(AGENT_SIDE) if not path.startswith(TESTING)], package) == []
+
+
+def test_only_tests_import_the_bus_in_memory() -> None:
+    assert breaches([path for path in EVERYWHERE if not path.startswith(TESTING)], "trishula.testing") == []
+
+
+def test_the_bus_in_memory_needs_no_router() -> None:
+    code = "import sys, trishula.testing; print({*sys.modules} & {'crossbar', 'autobahn', 'twisted.internet.reactor'})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"
 
 
 def test_autobahn_is_behind_two_modules_and_one_room() -> None:
@@ -110,6 +125,7 @@ FLOORS = (
     "trishula_router.store.sqlite",
     "trishula_router.upstream",
     "trishula_router.verbs",
+    "trishula.testing",
     "trishula_router.commands",
     "trishula_drill",
 )
@@ -223,6 +239,7 @@ SHELLS = {
     "components/trishula/session/carrying.py": "Autobahn",
     "components/trishula/session/connection.py": "Autobahn",
     "components/trishula/runtime/loops.py": "drives Twisted by a loop",
+    "components/trishula/testing/memory_bus.py": "begins at the wall clock's time, and waits for what is real",
     "components/trishula/contract/spelling.py": "writes UUIDs, and makes none",
     "components/trishula/runtime/surroundings.py": "the agent side's clocks, timers and chance, for everybody else",
     "router/trishula_drill/cluster_faults.py": "all chance comes from the seed",

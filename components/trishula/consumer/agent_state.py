@@ -148,6 +148,15 @@ class Keeping:
         if file is not None:
             await file.close()
 
+    def vanish(self) -> None:
+        """Let the file go as a killed process does: see :meth:`trishula.agent.Agent.vanish`."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.close()
+        file, self._file = self._file, None
+        if file is not None:
+            file.vanish()
+
     def _open(self, directory: Path) -> None:
         try:
             self._file = AgentFile.open(directory, self._around)

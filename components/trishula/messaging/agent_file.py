@@ -315,6 +315,18 @@ class AgentFile:
             self._connection.close()
         os.close(self._lock)
 
+    def vanish(self) -> None:
+        """Let the file go as a killed process does: what was gathered and not committed is lost."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        os.close(self._lock)
+
 
 def read_handled(directory: Path) -> frozenset[tuple[str, str]]:
     """What a process that has ended left on record as handled, (agent, id) each; nothing is changed there.

@@ -25,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import msgspec
@@ -74,7 +74,7 @@ from trishula.session.tunnel import ProxyRefused, Tunnel
 from trishula.settings import Settings
 from trishula.token_file import CurrentToken
 
-__all__ = ["WampConnection"]
+__all__ = ["WampConnection", "error_of_leaving", "heard_by_caller"]
 
 _log = logging.getLogger("trishula")
 
@@ -221,7 +221,7 @@ class _Attempt:
     def session_left(self, reason: str, sentence: str | None) -> None:
         """The node said goodbye, or refused to let us in."""
         if self._reason is None and reason != CloseDetails.REASON_TRANSPORT_LOST:
-            self._reason = _error_of_leaving(self.url, reason, sentence)
+            self._reason = error_of_leaving(self.url, reason, sentence)
 
     def is_another_host(self) -> None:
         """Whoever answered has a certificate that is good, and not for the host that we asked for."""
@@ -620,7 +620,20 @@ def _from_application_error(uri: str, error: ApplicationError) -> TrishulaError:
     return from_wire(error.error, sentence, error.kwargs)
 
 
-def _error_of_leaving(url: str, reason: str, sentence: str | None) -> TrishulaError:
+def heard_by_caller(uri: str, error: BaseException) -> TrishulaError:
+    """What the caller of a procedure gets when the procedure fails so: there and back over the wire.
+
+    Args:
+        uri: the procedure's.
+        error: what it failed with.
+    """
+    try:
+        _to_wire(Failure(error))  # type: ignore[no-untyped-call]
+    except ApplicationError as told:
+        return _from_application_error(uri, told)
+
+
+def error_of_leaving(url: str, reason: str, sentence: str | None) -> TrishulaError:
     """Why a session ended, or was not let in: our own errors typed, everything else as "not reachable now"."""
     error = from_wire(reason, sentence or reason, {"retry_after_s": retry_after_in(sentence or "")})
     if isinstance(error, RemoteError):
@@ -628,7 +641,7 @@ def _error_of_leaving(url: str, reason: str, sentence: str | None) -> TrishulaEr
     return error
 
 
-def _to_wire(failure: Failure) -> None:
+def _to_wire(failure: Failure) -> NoReturn:
     """A procedure's error as its caller sees it: our own classes by their URI, everything else as a failed call."""
     error = failure.value
     if isinstance(error, RemoteError):
