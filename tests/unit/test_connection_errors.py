@@ -19,7 +19,7 @@ from trishula.errors import (
     ProcedureUnknown,
     RecipientUnknown,
 )
-from trishula.session.connection import _error_of_leaving, _from_application_error, _Protocol
+from trishula.session.connection import error_of_leaving, _from_application_error, _Protocol
 
 RPC = uris.procedure_of("agni", "host_report")
 
@@ -54,7 +54,7 @@ def test_what_is_sent_while_the_connection_closes_is_lost() -> None:
 
 
 def test_a_busy_node_says_in_its_abort_when_our_turn_is() -> None:
-    error = _error_of_leaving("ws://one/ws", NodeBusy.uri, "64 clients join this node just now; try again in 1.5 s")
+    error = error_of_leaving("ws://one/ws", NodeBusy.uri, "64 clients join this node just now; try again in 1.5 s")
     assert (type(error), error.retry_after_s) == (NodeBusy, 1.5)
-    other = _error_of_leaving("ws://one/ws", "wamp.close.normal", "good-bye; try again in 1.5 s")
+    other = error_of_leaving("ws://one/ws", "wamp.close.normal", "good-bye; try again in 1.5 s")
     assert type(other) is BusUnreachable
