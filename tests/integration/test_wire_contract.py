@@ -1,6 +1,7 @@
 """The wire contract as any WAMP client meets it: plain Autobahn, none of our client code, JSON and MessagePack.
 
-Each procedure and topic of section 4 of the design: what it answers, and what it says to bad input.
+Each procedure and topic of section 4 of the design: what it answers, and what it says to bad input. The same tests run
+on a bus in memory (:mod:`trishula.testing`), which is to be no other bus than the real one.
 """
 
 from __future__ import annotations
@@ -15,20 +16,25 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 
+from tests.support.memory_plain import MemoryNode
 from tests.support.node import NodeProcess
-from tests.support.plain import PlainClient, Refused, join
+from tests.support.plain import PlainClient, Refused
 from tests.support.reactor import on_reactor
-from tests.support.sessions import session
+from tests.support.sessions import joined, session
 from trishula.contract import uris
 from trishula.contract.addresses import Address
+from trishula.testing import Grants
 
 pytestmark = pytest.mark.node
 
 E = "trishula.error."
 
 
+Node = NodeProcess | MemoryNode
+
+
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+def real_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     with NodeProcess(tmp_path_factory.mktemp("wire") / "state") as node:
         for name in ("agni", "dc", "rushabdev"):
             node.token(name, serve=["deploy", "host"] if name == "agni" else [])
@@ -36,9 +42,24 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         yield node
 
 
-@pytest.fixture(params=["json", "msgpack"])
+@pytest.fixture(scope="module")
+def memory_node() -> Iterator[MemoryNode]:
+    names = ("agni", "dc", "rushabdev", "boss")
+    served = {"agni": ("deploy", "host")}
+    agents = {name: Grants(serve=served.get(name, ()), operator=name == "boss") for name in names}
+    with MemoryNode(agents) as node:
+        yield node
+
+
+@pytest.fixture(params=["json", "msgpack", "memory"])
 def serializer(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def node(request: pytest.FixtureRequest, serializer: str) -> Node:
+    found: Node = request.getfixturevalue("memory_node" if serializer == "memory" else "real_node")
+    return found
 
 
 class Ids:
@@ -98,9 +119,7 @@ class Inbox:
 
 
 @asynccontextmanager
-async def consumer(
-    node: NodeProcess, name: str, serializer: str, **options: Any
-) -> AsyncIterator[tuple[PlainClient, Inbox]]:
+async def consumer(node: Node, name: str, serializer: str, **options: Any) -> AsyncIterator[tuple[PlainClient, Inbox]]:
     """A session that consumes a mailbox; what it held and didn't ack is settled at the end."""
     async with session(node, name, serializer) as client:
         inbox = Inbox()
@@ -135,7 +154,7 @@ async def refusal(attempt: Awaitable[Any]) -> tuple[str, str]:
 
 
 @on_reactor
-async def test_a_message_arrives_as_it_was_sent(node: NodeProcess, serializer: str) -> None:
+async def test_a_message_arrives_as_it_was_sent(node: Node, serializer: str) -> None:
     payload = {"text": "grüße \U0001f600", "list": [1, -2.5, True, None, {"deep": []}], "big": 2**53 - 1}
     async with session(node, "dc", serializer) as dc, consumer(node, "agni", serializer) as (agni, inbox):
         message = status(
@@ -169,7 +188,7 @@ async def test_a_message_arrives_as_it_was_sent(node: NodeProcess, serializer: s
 
 
 @on_reactor
-async def test_receipts_are_in_order_and_neighbours_are_accepted(node: NodeProcess, serializer: str) -> None:
+async def test_receipts_are_in_order_and_neighbours_are_accepted(node: Node, serializer: str) -> None:
     good, last = status("agni"), status("rushabdev")
     bad: list[Any] = [
         {**status("agni"), "colour": "red"},
@@ -227,7 +246,7 @@ SEND_FAULTS: list[tuple[list[Any], str, str]] = [
 
 
 @on_reactor
-async def test_an_id_is_the_agents_and_stands_for_one_message(node: NodeProcess, serializer: str) -> None:
+async def test_an_id_is_the_agents_and_stands_for_one_message(node: Node, serializer: str) -> None:
     async with (
         session(node, "dc", serializer) as one,
         session(node, "dc", serializer) as other,
@@ -260,7 +279,7 @@ async def test_an_id_is_the_agents_and_stands_for_one_message(node: NodeProcess,
 
 
 @on_reactor
-async def test_bad_arguments_of_send(node: NodeProcess, serializer: str) -> None:
+async def test_bad_arguments_of_send(node: Node, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc:
         for args, error, sentence in SEND_FAULTS:
             assert await refusal(dc.call(uris.MAILBOX_SEND, *args)) == (error, sentence)
@@ -268,7 +287,7 @@ async def test_bad_arguments_of_send(node: NodeProcess, serializer: str) -> None
 
 
 @on_reactor
-async def test_two_copies_need_a_second_node(node: NodeProcess, serializer: str) -> None:
+async def test_two_copies_need_a_second_node(node: Node, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc:
         (receipt,) = await send(dc, status("agni"), copies=2)
         assert (receipt["status"], receipt["error"], receipt["retry_after_s"]) == (
@@ -279,7 +298,7 @@ async def test_two_copies_need_a_second_node(node: NodeProcess, serializer: str)
 
 
 @on_reactor
-async def test_a_broadcast_reaches_everybody_else(node: NodeProcess, serializer: str) -> None:
+async def test_a_broadcast_reaches_everybody_else(node: Node, serializer: str) -> None:
     message = {**status("broadcast"), "payload": "all"}
     async with (
         consumer(node, "dc", serializer) as (dc, own),
@@ -298,7 +317,7 @@ async def test_a_broadcast_reaches_everybody_else(node: NodeProcess, serializer:
 
 
 @on_reactor
-async def test_signals_of_simple_clients(node: NodeProcess, serializer: str) -> None:
+async def test_signals_of_simple_clients(node: Node, serializer: str) -> None:
     message = status("agni")
     async with session(node, "dc", serializer) as dc, session(node, "agni", serializer) as agni:
         await send(dc, message)
@@ -317,7 +336,7 @@ async def test_signals_of_simple_clients(node: NodeProcess, serializer: str) -> 
 
 
 @on_reactor
-async def test_attach_answers_where_the_client_stands(node: NodeProcess, serializer: str) -> None:
+async def test_attach_answers_where_the_client_stands(node: Node, serializer: str) -> None:
     async with session(node, "agni", serializer) as agni:
         answer = await agni.call(uris.MAILBOX_ATTACH)
         assert set(answer) == {"node", "epoch", "high_water", "lease_s", "limits"}
@@ -344,7 +363,7 @@ ATTACH_FAULTS: list[tuple[list[Any], str, str]] = [
 
 
 @on_reactor
-async def test_bad_arguments_of_attach(node: NodeProcess, serializer: str) -> None:
+async def test_bad_arguments_of_attach(node: Node, serializer: str) -> None:
     async with session(node, "agni", serializer) as agni:
         for args, error, sentence in ATTACH_FAULTS:
             found = await refusal(agni.call(uris.MAILBOX_ATTACH, *args))
@@ -353,7 +372,7 @@ async def test_bad_arguments_of_attach(node: NodeProcess, serializer: str) -> No
 
 
 @on_reactor
-async def test_a_stranger_never_sees_an_inbox(node: NodeProcess, serializer: str) -> None:
+async def test_a_stranger_never_sees_an_inbox(node: Node, serializer: str) -> None:
     async with session(node, "rushabdev", serializer) as stranger, session(node, "dc", serializer) as dc:
         mine = Inbox()
         for topic in (uris.inbox_of(Address("agni")), uris.receipts_of("dc")):
@@ -373,7 +392,7 @@ async def test_a_stranger_never_sees_an_inbox(node: NodeProcess, serializer: str
 
 
 @on_reactor
-async def test_the_window_is_kept(node: NodeProcess, serializer: str) -> None:
+async def test_the_window_is_kept(node: Node, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc, consumer(node, "agni", serializer, window=3) as (agni, inbox):
         sent = [status("agni") for _ in range(8)]
         await send(dc, *sent)
@@ -388,7 +407,7 @@ async def test_the_window_is_kept(node: NodeProcess, serializer: str) -> None:
 
 
 @on_reactor
-async def test_a_newer_session_takes_over_and_the_older_is_closed(node: NodeProcess, serializer: str) -> None:
+async def test_a_newer_session_takes_over_and_the_older_is_closed(node: Node, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc, consumer(node, "agni", serializer) as (older, first):
         await send(dc, status("agni"))
         (before,) = await first.messages(1)
@@ -402,7 +421,7 @@ async def test_a_newer_session_takes_over_and_the_older_is_closed(node: NodeProc
 
 
 @on_reactor
-async def test_an_instance_has_a_mailbox_of_its_own(node: NodeProcess, serializer: str) -> None:
+async def test_an_instance_has_a_mailbox_of_its_own(node: Node, serializer: str) -> None:
     name = f"s{serializer}"
     async with (
         session(node, "dc", serializer) as dc,
@@ -423,7 +442,7 @@ async def test_an_instance_has_a_mailbox_of_its_own(node: NodeProcess, serialize
 
 
 @on_reactor
-async def test_ack_twice_and_ack_of_anothers(node: NodeProcess, serializer: str) -> None:
+async def test_ack_twice_and_ack_of_anothers(node: Node, serializer: str) -> None:
     async with (
         session(node, "dc", serializer) as dc,
         session(node, "rushabdev", serializer) as stranger,
@@ -442,7 +461,7 @@ async def test_ack_twice_and_ack_of_anothers(node: NodeProcess, serializer: str)
 
 
 @on_reactor
-async def test_nack_brings_it_again_or_to_the_dead_letters(node: NodeProcess, serializer: str) -> None:
+async def test_nack_brings_it_again_or_to_the_dead_letters(node: Node, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc, consumer(node, "agni", serializer) as (agni, inbox):
         news = Inbox()
         await dc.subscribe(uris.receipts_of("dc"), news.heard)
@@ -507,7 +526,7 @@ FAULTS_OF_SETTLING: list[tuple[str, list[Any], str, str]] = [
 
 
 @on_reactor
-async def test_bad_arguments_of_the_others(node: NodeProcess, serializer: str) -> None:
+async def test_bad_arguments_of_the_others(node: Node, serializer: str) -> None:
     async with session(node, "agni", serializer) as agni:
         for uri, args, error, sentence in FAULTS_OF_SETTLING:
             found = await refusal(agni.call(uri, *args))
@@ -516,7 +535,7 @@ async def test_bad_arguments_of_the_others(node: NodeProcess, serializer: str) -
 
 
 @on_reactor
-async def test_working_extends_what_is_held(node: NodeProcess, serializer: str) -> None:
+async def test_working_extends_what_is_held(node: Node, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc, consumer(node, "agni", serializer) as (agni, inbox):
         await send(dc, status("agni"))
         (delivery,) = await inbox.messages(1)
@@ -531,7 +550,7 @@ async def test_working_extends_what_is_held(node: NodeProcess, serializer: str) 
 
 
 @on_reactor
-async def test_fetch_proves_that_a_mailbox_is_empty(node: NodeProcess, serializer: str) -> None:
+async def test_fetch_proves_that_a_mailbox_is_empty(node: Node, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc, session(node, "agni", serializer) as agni:
         await send(dc, status("agni"), status("agni"))
         first = await agni.call(uris.MAILBOX_FETCH, {"max": 1})
@@ -547,7 +566,7 @@ async def test_fetch_proves_that_a_mailbox_is_empty(node: NodeProcess, serialize
 
 
 @on_reactor
-async def test_fetch_waits_for_what_comes(node: NodeProcess, serializer: str) -> None:
+async def test_fetch_waits_for_what_comes(node: Node, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc, session(node, "agni", serializer) as agni:
         begun = time.monotonic()
         waiting = ensureDeferred(agni.call(uris.MAILBOX_FETCH, {"wait_s": 9}))
@@ -564,7 +583,7 @@ async def test_fetch_waits_for_what_comes(node: NodeProcess, serializer: str) ->
 
 
 @on_reactor
-async def test_a_cancelled_fetch_takes_nothing(node: NodeProcess, serializer: str) -> None:
+async def test_a_cancelled_fetch_takes_nothing(node: Node, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc, session(node, "agni", serializer) as agni:
         waiting = agni.begin_call(uris.MAILBOX_FETCH, {"wait_s": 60}).addErrback(lambda failure: None)
         await agni.call(uris.DIRECTORY_LIST)
@@ -579,7 +598,7 @@ async def test_a_cancelled_fetch_takes_nothing(node: NodeProcess, serializer: st
 
 
 @on_reactor
-async def test_fetch_is_refused_while_another_session_consumes(node: NodeProcess, serializer: str) -> None:
+async def test_fetch_is_refused_while_another_session_consumes(node: Node, serializer: str) -> None:
     async with consumer(node, "agni", serializer), session(node, "agni", serializer) as script:
         error, sentence = await refusal(script.call(uris.MAILBOX_FETCH))
         assert error == "mailbox_busy"
@@ -587,7 +606,7 @@ async def test_fetch_is_refused_while_another_session_consumes(node: NodeProcess
 
 
 @on_reactor
-async def test_what_a_crashed_client_fetched_is_there_for_the_next(node: NodeProcess, serializer: str) -> None:
+async def test_what_a_crashed_client_fetched_is_there_for_the_next(node: Node, serializer: str) -> None:
     message = status("agni")
     async with session(node, "dc", serializer) as dc:
         await send(dc, message)
@@ -600,13 +619,13 @@ async def test_what_a_crashed_client_fetched_is_there_for_the_next(node: NodePro
 
 
 @on_reactor
-async def test_a_sender_that_hangs_up_loses_nothing(node: NodeProcess, serializer: str) -> None:
+async def test_a_sender_that_hangs_up_loses_nothing(node: Node, serializer: str) -> None:
     # Crossbar interrupts the calls of a session that is gone; some of these are on their way into the store then.
     from twisted.internet import reactor
 
     sent = []
     for delay_ms in range(12):
-        dc = await join(node.url, "dc", node.tokens["dc"], serializer=serializer)
+        dc = await joined(node, "dc", serializer)
         for _ in range(20):
             message = status("agni", payload="x" * 100_000)
             sent.append(message["id"])
@@ -633,8 +652,8 @@ async def test_a_sender_that_hangs_up_loses_nothing(node: NodeProcess, serialize
 
 
 @on_reactor
-async def test_a_fetch_whose_client_hung_up_takes_nothing(node: NodeProcess, serializer: str) -> None:
-    gone = await join(node.url, "agni", node.tokens["agni"], serializer=serializer)
+async def test_a_fetch_whose_client_hung_up_takes_nothing(node: Node, serializer: str) -> None:
+    gone = await joined(node, "agni", serializer)
     ensureDeferred(gone.call(uris.MAILBOX_FETCH, {"wait_s": 30})).addErrback(lambda failure: None)
     await gone.call(uris.DIRECTORY_LIST)
     gone.hang_up()
@@ -650,12 +669,12 @@ async def test_a_fetch_whose_client_hung_up_takes_nothing(node: NodeProcess, ser
 @on_reactor
 @pytest.mark.parametrize("ending", ["leave", "hang_up", "taken_over"])
 async def test_a_session_that_ends_with_a_call_under_way_leaves_nothing_behind(
-    node: NodeProcess, serializer: str, ending: str
+    node: Node, serializer: str, ending: str
 ) -> None:
     # Crossbar can't interrupt an embedded callee: it failed halfway through letting the session go, and its procedures
     # stayed registered to nobody until the node's next start.
     name = f"p{new_id().replace('-', '_')}"
-    older = await join(node.url, "agni", node.tokens["agni"], serializer=serializer)
+    older = await joined(node, "agni", serializer)
     await older.register(uris.procedure_of("agni", name), lambda details: "older")
     await older.call(uris.MAILBOX_ATTACH)
     ensureDeferred(older.call(uris.MAILBOX_FETCH, {"wait_s": 30})).addErrback(lambda failure: None)
@@ -677,7 +696,7 @@ async def test_a_session_that_ends_with_a_call_under_way_leaves_nothing_behind(
 
 
 @on_reactor
-async def test_status_and_cancel(node: NodeProcess, serializer: str) -> None:
+async def test_status_and_cancel(node: Node, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc, session(node, "rushabdev", serializer) as stranger:
         message = status("agni")
         await send(dc, message)
@@ -694,7 +713,7 @@ async def test_status_and_cancel(node: NodeProcess, serializer: str) -> None:
 
 
 @on_reactor
-async def test_the_sender_hears_what_became_of_its_message(node: NodeProcess, serializer: str) -> None:
+async def test_the_sender_hears_what_became_of_its_message(node: Node, serializer: str) -> None:
     async with session(node, "dc", serializer) as dc, consumer(node, "agni", serializer) as (agni, inbox):
         news = Inbox()
         await dc.subscribe(uris.receipts_of("dc"), news.heard)
@@ -711,7 +730,7 @@ async def test_the_sender_hears_what_became_of_its_message(node: NodeProcess, se
 
 
 @on_reactor
-async def test_the_directory_tells_who_is_there(node: NodeProcess, serializer: str) -> None:
+async def test_the_directory_tells_who_is_there(node: Node, serializer: str) -> None:
     events = Inbox()
     async with session(node, "dc", serializer) as dc:
         await dc.subscribe(uris.EVENT_AGENT, events.heard)
@@ -739,7 +758,7 @@ async def test_the_directory_tells_who_is_there(node: NodeProcess, serializer: s
 
 
 @on_reactor
-async def test_questions_are_for_operators_and_parties(node: NodeProcess, serializer: str) -> None:
+async def test_questions_are_for_operators_and_parties(node: Node, serializer: str) -> None:
     async with (
         session(node, "dc", serializer) as dc,
         session(node, "rushabdev", serializer) as stranger,
@@ -764,7 +783,7 @@ async def test_questions_are_for_operators_and_parties(node: NodeProcess, serial
 
 
 @on_reactor
-async def test_the_agents_own_topics_and_procedures(node: NodeProcess, serializer: str) -> None:
+async def test_the_agents_own_topics_and_procedures(node: Node, serializer: str) -> None:
     async with session(node, "agni", serializer) as agni, session(node, "dc", serializer) as dc:
         heard = Inbox()
         await dc.subscribe(uris.topic_of("agni", "news"), heard.heard)
@@ -773,7 +792,8 @@ async def test_the_agents_own_topics_and_procedures(node: NodeProcess, serialize
         assert heard.events == [{"up": True}]
 
         def double(number: int, details: Any) -> int:
-            assert details.caller_authid == "dc"
+            # On a bus in memory there are no details.
+            assert serializer == "memory" or details.caller_authid == "dc"
             return number * 2
 
         await agni.register(uris.procedure_of("agni", "double"), double)
@@ -781,7 +801,7 @@ async def test_the_agents_own_topics_and_procedures(node: NodeProcess, serialize
 
 
 @on_reactor
-async def test_small_events_are_not_held_back(node: NodeProcess, serializer: str) -> None:
+async def test_small_events_are_not_held_back(node: Node, serializer: str) -> None:
     # With Nagle's algorithm each of these round trips would wait for a delayed ACK of about 40 ms: 2 s for 50 of them.
     async with session(node, "dc", serializer) as dc, consumer(node, "agni", serializer) as (agni, inbox):
         took = []

@@ -19,7 +19,7 @@ from trishula.errors import (
     ProcedureUnknown,
     RecipientUnknown,
 )
-from trishula.session.connection import error_of_leaving, _from_application_error, _Protocol
+from trishula.session.connection import _from_application_error, _Protocol, error_of_leaving
 
 RPC = uris.procedure_of("agni", "host_report")
 

@@ -188,7 +188,7 @@ def test_limits_and_grants_are_the_nodes() -> None:
                 await bus.client("dc").send("boss")
             with pytest.raises(trishula.NotAllowed):
                 await bus.client("dc").request(uris.NODE_STATUS)
-            assert (await bus.client("boss").request(uris.NODE_STATUS))["node"] == "memory"
+            assert (await bus.client("boss").request(uris.NODE_STATUS))["node"] == "single"
 
     in_own_loop(main)
 

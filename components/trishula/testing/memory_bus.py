@@ -97,12 +97,19 @@ class MemoryBus:
         """
         found = self._clients.get(agent)
         if found is None:
-            clock = LifeClock(self.clock)
-            settings, around = self._settings(agent), self._around(clock)
+            settings, around = self._settings(agent), self._around(LifeClock(self.clock))
             found = _MemoryClient(settings, around, Wire(self._router, settings, around))
             self._join(start(found.start()))
             self._clients[agent] = found
         return found
+
+    def wire(self, agent: str) -> Wire:
+        """A connection of an agent, for a client that is not made of this package's :class:`~trishula.client.Client`.
+
+        Raises:
+            ValueError: the bus has no agent of that name.
+        """
+        return Wire(self._router, self._settings(agent), self._around(LifeClock(self.clock)))
 
     def run(self, agent: Agent) -> Running:
         """Run an agent: ``async with bus.run(agent):``, until the block ends."""

@@ -26,6 +26,9 @@ __all__ = ["Grants", "MemoryNode", "options_of"]
 
 T = TypeVar("T")
 
+#: A store's; each bus has a new one, and none outlives its bus.
+_EPOCH = f"{1:016x}"
+
 
 @dataclass(frozen=True, slots=True)
 class Grants:
@@ -52,7 +55,7 @@ def options_of(directory: Path, **sections: Mapping[str, object] | None) -> Node
     """
     given = {name: dict(section) for name, section in sections.items() if section is not None}
     try:
-        return parse_options({"node": "memory", "state": str(directory), **given}, base=directory, path="bus")
+        return parse_options({"state": str(directory), **given}, base=directory, path="bus")
     except ConfigError as error:
         raise SettingsInvalid(str(error)) from None
 
@@ -80,7 +83,7 @@ class MemoryNode:
         self._router = router
         self._clock = clock
         self._now_ms = now_ms
-        self._store = MemoryStore("memory", config.node)
+        self._store = MemoryStore(_EPOCH, config.node)
         self._life: LifeClock | None = None
         #: The token of each agent.
         self.tokens = {name: f"{name}.of-a-bus-in-memory" for name in agents}

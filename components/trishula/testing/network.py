@@ -55,6 +55,10 @@ _log = logging.getLogger("trishula")
 URL = "ws://bus.in.memory/ws"
 
 
+#: What the shipped configuration takes of a client; clients cut their batches by it.
+_FRAME_BYTES = 16 * 1024 * 1024
+
+
 def _copied(value: Any) -> Any:
     """As the other side reads it."""
     return msgspec.msgpack.decode(msgspec.msgpack.encode(value))
@@ -138,7 +142,7 @@ class Router:
         self.events(topic, [dict(event)])
 
     def frame_limit_bytes(self, session: int) -> int | None:
-        return None
+        return _FRAME_BYTES
 
     def close_session(self, session: int, uri: str, sentence: str) -> None:
         there = self.sessions.get(session)
