@@ -88,7 +88,7 @@ class _Talk:
                 node = self._agent.client.node or ""
                 self._told.tell(Receipted(time.monotonic_ns(), name, call, node))
 
-        self._agent.client.call_with(to, "heard", (call,), id=call, timeout_s=_TIMEOUT_S).when_done(answered)
+        self._agent.client.call_with(to, "heard", (call,), id=call, timeout=_TIMEOUT_S).when_done(answered)
 
 
 def _digest(call: str) -> str:

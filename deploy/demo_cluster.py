@@ -164,7 +164,7 @@ class Call(threading.Thread):
     def run(self) -> None:
         begin_s = time.monotonic()
         try:
-            self._operator.call_with("agni", "host_report", id=_CALL, timeout_s=_TIMEOUT_S)
+            self._operator.call_with("agni", "host_report", id=_CALL, timeout=_TIMEOUT_S)
         except trishula.TrishulaError as error:
             self.error = error
         self.took_s = time.monotonic() - begin_s

@@ -28,15 +28,17 @@ from typing import Any, Unpack
 
 from trishula.client import Client
 from trishula.consumer.unfetched import Unfetched
-from trishula.contract.addresses import Address
+from trishula.contract.addresses import BROADCAST, Address
 from trishula.contract.deliveries import Fetched
 from trishula.contract.message import MailType
 from trishula.messaging.outbox import Receipt
 from trishula.runtime.pending import start
 from trishula.runtime.surroundings import Surroundings, real
-from trishula.send_options import SendOptions
+from trishula.send_options import CallOptions, SendOptions
 from trishula.session.transport import Connection
 from trishula.settings import Settings, load
+from trishula.verbs import Verbs
+from trishula.vocabulary import documented_by
 
 __all__ = ["AsyncClient"]
 
@@ -94,7 +96,7 @@ class AsyncClient:
         settings, around, connection = self._world()
         settings = replace(settings, failback_s=None)
         client = Client(settings, instance=around.word(4), around=around, connection=connection)
-        unfetched = Unfetched(client, around.clock)
+        unfetched = Unfetched(client._beneath(), around.clock)
         client.attach(unfetched.take)
         self._client, self._unfetched = client, unfetched
         try:
@@ -139,42 +141,46 @@ class AsyncClient:
 
     # -- verbs ---------------------------------------------------------------------------------------------------------
 
+    @documented_by(Verbs.send)
     async def send(
-        self, to: str, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+        self,
+        to: str,
+        *,
+        type: MailType = "STATUS",
+        payload: object = None,
+        timeout: float | None = None,
+        **options: Unpack[SendOptions],
     ) -> Receipt:
-        """Send a message and wait for its receipt; see :meth:`trishula.client.Client.send`.
+        limit_s = self._timeout_s if timeout is None else timeout
+        return await self.client.send(to, type=type, payload=payload, timeout=limit_s, **options)
 
-        Raises:
-            TrishulaError: the node's refusal; of one for now the latest, if there was no other answer in time.
-            BusUnreachable: no node was there in time; it was not sent, and will not be.
-            OutcomeUnknown: a node may have it; send it again under the same id, or ask for it.
-        """
-        client = self.client
-        message_id = options["id"] = options.get("id") or client.new_id()
-        sent = client.send(to, type=type, payload=payload, **options)
-        return await start(client.confirmed(sent, message_id, self._timeout_s))
-
+    @documented_by(Verbs.broadcast)
     async def broadcast(
-        self, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+        self,
+        *,
+        type: MailType = "STATUS",
+        payload: object = None,
+        timeout: float | None = None,
+        **options: Unpack[SendOptions],
     ) -> Receipt:
-        """Send to every registered agent but our own."""
-        return await self.send("broadcast", type=type, payload=payload, **options)
+        return await self.send(BROADCAST, type=type, payload=payload, timeout=timeout, **options)
 
+    @documented_by(Verbs.send_many)
     async def send_many(
         self, messages: Iterable[Mapping[str, Any]], *, copies: int | None = None, timeout: float | None = None
     ) -> list[Receipt]:
-        """Send many at once, and wait for the receipts, in order; see :meth:`trishula.client.Client.send_many`.
+        limit_s = self._timeout_s if timeout is None else timeout
+        return await self.client.send_many(messages, copies=copies, timeout=limit_s)
 
-        Raises:
-            NotAllSent: some have no receipt; its ``outcomes`` has each one's receipt or error, in order.
-        """
-        timeout_s = self._timeout_s if timeout is None else timeout
-        return await self.client.send_many(messages, copies=copies, timeout_s=timeout_s)
+    @documented_by(Verbs.cancel)
+    async def cancel(self, *ids: str, timeout: float = 10.0) -> list[bool]:
+        return await self.client.cancel(*ids, timeout=timeout)
 
+    @documented_by(Verbs.call)
     async def call(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
-        """Run a procedure by a durable COMMAND; see :meth:`trishula.client.Client.call`."""
         return await self.client.call(agent, procedure, *args, timeout=timeout, **kwargs)
 
+    @documented_by(Verbs.call_with)
     async def call_with(
         self,
         agent: str,
@@ -183,19 +189,15 @@ class AsyncClient:
         kwargs: Mapping[str, Any] | None = None,
         *,
         timeout: float = 10.0,
-        **options: Any,
+        **options: Unpack[CallOptions],
     ) -> Any:
-        """:meth:`call` with the options of :meth:`send`; see :meth:`trishula.client.Client.call_with`."""
-        return await self.client.call_with(agent, procedure, args, kwargs, timeout_s=timeout, **options)
+        return await self.client.call_with(agent, procedure, args, kwargs, timeout=timeout, **options)
 
-    async def cancel(self, *ids: str) -> list[bool]:
-        """Cancel messages that our agent sent; see :meth:`trishula.client.Client.cancel`."""
-        return await self.client.cancel(*ids, timeout_s=self._timeout_s)
-
+    @documented_by(Verbs.rpc)
     async def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
-        """Call a procedure live; see :meth:`trishula.client.Client.rpc`."""
         return await self.client.rpc(agent, procedure, *args, timeout=timeout, **kwargs)
 
+    @documented_by(Verbs.rpc_with)
     async def rpc_with(
         self,
         agent: str,
@@ -205,41 +207,35 @@ class AsyncClient:
         *,
         timeout: float = 10.0,
     ) -> Any:
-        """:meth:`rpc` with the arguments as they are, also one that is called ``timeout``."""
-        return await self.client.rpc_with(agent, procedure, args, kwargs, timeout_s=timeout)
+        return await self.client.rpc_with(agent, procedure, args, kwargs, timeout=timeout)
 
+    @documented_by(Verbs.request)
     async def request(self, uri: str, *args: Any, timeout: float = 10.0) -> Any:
-        """Ask the node (``directory.*``, ``audit.*``, …)."""
-        return await self.client.request(uri, *args, timeout_s=timeout)
+        return await self.client.request(uri, *args, timeout=timeout)
 
+    @documented_by(Client.fetch)
     async def fetch(self, *, max: int = 64, wait_s: float = 0.0, instance: str | None = None) -> Fetched:
-        """Take messages: the agent's, or with our own ``instance`` those that came to this program's address.
-
-        Raises:
-            MailboxBusy: a running agent is being pushed them.
-            BusUnreachable, OutcomeUnknown: no node says what there is.
-        """
         client = self.client
         if instance is not None and instance == client.address.instance and self._unfetched is not None:
             return await start(self._unfetched.fetch(max, wait_s))
         return await start(client.fetch(max=max, wait_s=wait_s, instance=instance))
 
+    @documented_by(Client.ack)
     async def ack(self, tokens: Sequence[str]) -> list[bool]:
-        """Acknowledge; for each token whether its message is done now."""
         return await self.client.ack(tokens)
 
+    @documented_by(Client.nack)
     async def nack(self, tokens: Sequence[str], reason: str, *, requeue: bool = True) -> list[bool]:
-        """Give back, for another attempt or to the dead letters."""
         return await self.client.nack(tokens, reason, requeue=requeue)
 
+    @documented_by(Client.working)
     async def working(self, token: str, for_s: float) -> Any:
-        """Extend the lease of a long job to ``for_s`` from now."""
         return await self.client.working(token, for_s)
 
+    @documented_by(Verbs.publish)
     async def publish(self, topic_name: str, *args: Any) -> None:
-        """Publish on our own agent's topic; live only."""
         await self.client.publish(topic_name, *args)
 
+    @documented_by(Client.subscribe, "``on_event`` runs in the loop and must not block.")
     async def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
-        """Hear a topic; ``on_event(*args)`` runs in the loop and must not block."""
         await self.client.subscribe(topic, on_event)

@@ -22,13 +22,13 @@ class _Common(TypedDict, total=False):
 
 
 class SendOptions(_Common, total=False):
-    """Those of :meth:`trishula.client.Client.send`, which says what each means."""
+    """Those of :meth:`trishula.verbs.Verbs.send`, which says what each means."""
 
     reply_to: str | None
     procedure: str | None
 
 
 class CallOptions(_Common, total=False):
-    """Those of :meth:`trishula.client.Client.call_with`: those of its COMMAND, and ``on_warning``."""
+    """Those of :meth:`trishula.verbs.Verbs.call_with`: those of its COMMAND, and ``on_warning``."""
 
     on_warning: Callable[[str], object] | None

@@ -34,15 +34,18 @@ from twisted.internet.defer import Deferred
 from twisted.python import threadable
 
 from trishula.async_client import AsyncClient
+from trishula.client import Client
 from trishula.consumer.unfetched import ASK_TIMEOUT_S
-from trishula.contract.addresses import Address
+from trishula.contract.addresses import BROADCAST, Address
 from trishula.contract.deliveries import Fetched
 from trishula.contract.message import MailType
 from trishula.errors import OutcomeUnknown, TrishulaError
 from trishula.messaging.outbox import Receipt
 from trishula.runtime.forks import check_process, check_reactor
 from trishula.runtime.surroundings import use_monotonic_timers
-from trishula.send_options import SendOptions
+from trishula.send_options import CallOptions, SendOptions
+from trishula.verbs import Verbs
+from trishula.vocabulary import documented_by, renamed
 
 __all__ = ["Bus", "connect"]
 
@@ -176,39 +179,48 @@ class Bus:
 
     # -- verbs ---------------------------------------------------------------------------------------------------------
 
+    @documented_by(Verbs.send)
     def send(
-        self, to: str, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+        self,
+        to: str,
+        *,
+        type: MailType = "STATUS",
+        payload: object = None,
+        timeout: float | None = None,
+        **options: Unpack[SendOptions],
     ) -> Receipt:
-        """Send a message and wait for its receipt; see :meth:`trishula.client.Client.send`.
+        # Without a limit the client has its own, which is ours.
+        limit_s = self._timeout_s if timeout is None else timeout
+        return self._wait(limit_s, self._client.send, to, type=type, payload=payload, timeout=timeout, **options)
 
-        Raises:
-            TrishulaError: the node's refusal; of one for now the latest, if there was no other answer in time.
-            BusUnreachable: no node was there in time; it was not sent, and will not be.
-            OutcomeUnknown: a node may have it; send it again under the same id, or ask for it.
-        """
-        return self._wait(self._timeout_s, self._client.send, to, type=type, payload=payload, **options)
-
+    @documented_by(Verbs.broadcast)
     def broadcast(
-        self, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+        self,
+        *,
+        type: MailType = "STATUS",
+        payload: object = None,
+        timeout: float | None = None,
+        **options: Unpack[SendOptions],
     ) -> Receipt:
-        """Send to every registered agent but our own."""
-        return self.send("broadcast", type=type, payload=payload, **options)
+        return self.send(BROADCAST, type=type, payload=payload, timeout=timeout, **options)
 
+    @documented_by(Verbs.send_many)
     def send_many(
         self, messages: Iterable[Mapping[str, Any]], *, copies: int | None = None, timeout: float | None = None
     ) -> list[Receipt]:
-        """Send many at once, and wait for the receipts, in order; see :meth:`trishula.client.Client.send_many`.
+        limit_s = self._timeout_s if timeout is None else timeout
+        return self._wait(limit_s, self._client.send_many, messages, copies=copies, timeout=timeout)
 
-        Raises:
-            NotAllSent: some have no receipt; its ``outcomes`` has each one's receipt or error, in order.
-        """
-        timeout_s = self._timeout_s if timeout is None else timeout
-        return self._wait(timeout_s, self._client.send_many, messages, copies=copies, timeout=timeout_s)
+    @documented_by(Verbs.cancel)
+    def cancel(self, *ids: str, timeout: float = 10.0) -> list[bool]:
+        return self._wait(timeout, self._client.cancel, *ids, timeout=timeout)
 
+    @documented_by(Verbs.call)
     def call(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
-        """Run a procedure by a durable COMMAND; see :meth:`trishula.client.Client.call`."""
-        return self.call_with(agent, procedure, args, kwargs, timeout_s=timeout)
+        return self.call_with(agent, procedure, args, kwargs, timeout=timeout)
 
+    @renamed(timeout_s="timeout")
+    @documented_by(Verbs.call_with)
     def call_with(
         self,
         agent: str,
@@ -216,21 +228,18 @@ class Bus:
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
-        timeout_s: float = 10.0,
-        **options: Any,
+        timeout: float = 10.0,
+        **options: Unpack[CallOptions],
     ) -> Any:
-        """:meth:`call` with the options of :meth:`send`."""
         verb = self._client.call_with
-        return self._wait(timeout_s, verb, agent, procedure, args, kwargs, timeout=timeout_s, **options)
+        return self._wait(timeout, verb, agent, procedure, args, kwargs, timeout=timeout, **options)
 
-    def cancel(self, *ids: str) -> list[bool]:
-        """Cancel messages that our agent sent; see :meth:`trishula.client.Client.cancel`."""
-        return self._wait(self._timeout_s, self._client.cancel, *ids)
-
+    @documented_by(Verbs.rpc)
     def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Any:
-        """Call a procedure live; see :meth:`trishula.client.Client.rpc`."""
-        return self.rpc_with(agent, procedure, args, kwargs, timeout_s=timeout)
+        return self.rpc_with(agent, procedure, args, kwargs, timeout=timeout)
 
+    @renamed(timeout_s="timeout")
+    @documented_by(Verbs.rpc_with)
     def rpc_with(
         self,
         agent: str,
@@ -238,40 +247,37 @@ class Bus:
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
-        timeout_s: float = 10.0,
+        timeout: float = 10.0,
     ) -> Any:
-        """:meth:`rpc` with the arguments as they are, also one that is called ``timeout``."""
-        return self._wait(timeout_s, self._client.rpc_with, agent, procedure, args, kwargs, timeout=timeout_s)
+        return self._wait(timeout, self._client.rpc_with, agent, procedure, args, kwargs, timeout=timeout)
 
-    def request(self, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
-        """Ask the node (``directory.*``, ``audit.*``, …)."""
-        return self._wait(timeout_s, self._client.request, uri, *args, timeout=timeout_s)
+    @renamed(timeout_s="timeout")
+    @documented_by(Verbs.request)
+    def request(self, uri: str, *args: Any, timeout: float = 10.0) -> Any:
+        return self._wait(timeout, self._client.request, uri, *args, timeout=timeout)
 
+    @documented_by(Client.fetch)
     def fetch(self, *, max: int = 64, wait_s: float = 0.0, instance: str | None = None) -> Fetched:
-        """Take messages: the agent's, or with our own ``instance`` those that came to this script's address.
-
-        Raises:
-            MailboxBusy: a running agent is being pushed them.
-            BusUnreachable, OutcomeUnknown: no node says what there is.
-        """
         return self._wait(wait_s + ASK_TIMEOUT_S, self._client.fetch, max=max, wait_s=wait_s, instance=instance)
 
+    @documented_by(Client.ack)
     def ack(self, tokens: Sequence[str]) -> list[bool]:
-        """Acknowledge; for each token whether its message is done now."""
         return self._wait(_SLACK_S, self._client.ack, tokens)
 
+    @documented_by(Client.nack)
     def nack(self, tokens: Sequence[str], reason: str, *, requeue: bool = True) -> list[bool]:
-        """Give back, for another attempt or to the dead letters."""
         return self._wait(_SLACK_S, self._client.nack, tokens, reason, requeue=requeue)
 
+    @documented_by(Client.working)
     def working(self, token: str, for_s: float) -> Any:
-        """Extend the lease of a long job to ``for_s`` from now."""
         return self._wait(10.0, self._client.working, token, for_s)
 
+    @documented_by(Verbs.publish)
     def publish(self, topic_name: str, *args: Any) -> None:
-        """Publish on our own agent's topic; live only."""
         self._wait(10.0, self._client.publish, topic_name, *args)
 
+    @documented_by(
+        Client.subscribe, "``on_event`` runs in the reactor's thread and must neither block nor call this bus."
+    )
     def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
-        """Hear a topic; ``on_event(*args)`` runs in the reactor's thread and must not block or call this bus."""
         self._wait(10.0, self._client.subscribe, topic, on_event)

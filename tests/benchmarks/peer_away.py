@@ -59,7 +59,7 @@ def send(bus: trishula.Bus, messages: int, size_bytes: int, rate: float) -> None
             {"type": "STATUS", "id": f"m{number + index}", "to": "agni", "payload": payload}
             for index in range(AT_A_TIME)
         ]
-        receipts = bus.request(uris.MAILBOX_SEND, batch, timeout_s=60.0)
+        receipts = bus.request(uris.MAILBOX_SEND, batch, timeout=60.0)
         if any(receipt["status"] != "accepted" for receipt in receipts):
             raise SystemExit(f"a message was not accepted: {receipts}")
         time.sleep(max(0.0, began_s + (number + AT_A_TIME) / rate - time.monotonic()))

@@ -107,7 +107,7 @@ def offer() -> None:
                     {"type": "STATUS", "id": f"offered-{number + index}", "to": to, "payload": "x" * 200}
                     for index in range(count)
                 ]
-                for receipt in bus.request(uris.MAILBOX_SEND, batch, timeout_s=60.0):
+                for receipt in bus.request(uris.MAILBOX_SEND, batch, timeout=60.0):
                     outcomes[str(receipt.get("error") or receipt["status"])] += 1
                 offered, number = offered + count, number + count
             sys.stdin.readline()

@@ -19,10 +19,10 @@ import threading
 from typing import Any
 
 from trishula import Agent, current_delivery
-from trishula.client import Client
 from trishula.consumer.replies import Replies
 from trishula.contract.message import Message
 from trishula.messaging.agent_file import AgentFile
+from trishula.messaging.engine import Engine
 from trishula.messaging.outbox import Batch
 from trishula.messaging.sender import Sending
 
@@ -64,7 +64,7 @@ def note(what: str, message_id: str, attempt: int) -> None:
 def put_hooks() -> None:
     """Around the steps of :mod:`trishula.consumer.dispatcher`'s table."""
     commit, offer, replied = AgentFile.commit, Sending._offer, Replies._replied
-    flush = Client._flush
+    flush = Engine._flush
 
     def committing(file: AgentFile) -> bool:
         handled = [message_id for _, message_id in file._remembered]
@@ -87,14 +87,14 @@ def put_hooks() -> None:
         reached("confirmed")
         replied(replies, wire, outcome)
 
-    def flushing(client: Client) -> None:
-        acks = len(client._settling._acks.items)
-        flush(client)
+    def flushing(engine: Engine) -> None:
+        acks = len(engine.settling._acks.items)
+        flush(engine)
         for _ in range(acks):
             reached("acknowledged")
 
     hooks = ((AgentFile, "commit", committing), (Sending, "_offer", offering))
-    for owner, name, hook in (*hooks, (Replies, "_replied", confirmed), (Client, "_flush", flushing)):
+    for owner, name, hook in (*hooks, (Replies, "_replied", confirmed), (Engine, "_flush", flushing)):
         setattr(owner, name, hook)
 
 

@@ -139,7 +139,7 @@ async def dc_of(node: NodeProcess, instance: str, got: list[Delivery] | None = N
 
     client.attach(take)
     try:
-        await client.start(timeout_s=10.0)
+        await client.start(timeout=10.0)
         yield client
     finally:
         await client.stop()
@@ -167,7 +167,7 @@ async def test_a_crash_loses_no_reply_and_runs_nothing_twice_that_is_on_record(
         answers: list[Pending[Any]] = []
         agni.start(point, after=chance.randrange(8))
         for number in numbers:
-            answers.append(dc.call_with("agni", "double", [number], timeout_s=60.0, id=commands[number]))
+            answers.append(dc.call_with("agni", "double", [number], timeout=60.0, id=commands[number]))
             dc.send("agni", id=notes[number])
             await sleep(chance.uniform(0.0, 0.01))
         await agni.died()
@@ -193,7 +193,7 @@ async def test_many_crashes_one_after_the_other(node: NodeProcess, agni: Agni) -
             agni.start(point, after=chance.randrange(3))
             for number in range(6):
                 message_id = f"often.{life}.{number}"
-                answers.append(dc.call_with("agni", "double", [number], timeout_s=120.0, id=message_id))
+                answers.append(dc.call_with("agni", "double", [number], timeout=120.0, id=message_id))
             await agni.died()
         agni.start()
         assert [await answer for answer in answers] == [0, 2, 4, 6, 8, 10] * 8, agni.said()
@@ -212,8 +212,8 @@ async def test_what_a_full_mailbox_refuses_for_now_is_sent_when_there_is_room(tm
             node.token(name)
         agni = Agent("agni", state=tmp_path / "state")
         dc = Client(Settings((node.url,), "dc", node.tokens["dc"]))
-        await agni.start(Settings((node.url,), "agni", node.tokens["agni"]), timeout_s=10.0)
-        await dc.start(timeout_s=10.0)
+        await agni.start(Settings((node.url,), "agni", node.tokens["agni"]), timeout=10.0)
+        await dc.start(timeout=10.0)
         sent = [agni.send("dc", id=f"m.{number}") for number in range(10)]
         # Others are not held up by it.
         assert (await agni.send("agni", id="to.myself")).status == "accepted"
@@ -251,7 +251,7 @@ async def test_what_was_sent_without_a_node_goes_out_in_the_next_life(tmp_path: 
             agni.wait_ready()
             got: list[str] = []
             client = Client(Settings((node.url,), "dc", node.tokens["dc"]))
-            await client.start(timeout_s=10.0)
+            await client.start(timeout=10.0)
             for _ in range(100):
                 fetched = await client.fetch(max=64, wait_s=0.2)
                 got += [delivery.message.id for delivery in fetched.deliveries]

@@ -78,7 +78,7 @@ async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> Non
 async def running(node: NodeProcess, *agents: Agent) -> AsyncIterator[None]:
     try:
         for agent in agents:
-            await agent.start(settings(node, agent.name), timeout_s=10.0)
+            await agent.start(settings(node, agent.name), timeout=10.0)
         yield
     finally:
         for agent in agents:
@@ -93,7 +93,7 @@ async def client_of(
     if instance is not None or got is not None:
         client.attach(lambda deliveries: None if got is None else got.extend(deliveries))
     try:
-        await client.start(timeout_s=10.0)
+        await client.start(timeout=10.0)
         yield client
     finally:
         await client.stop()
@@ -317,7 +317,7 @@ async def test_an_unknown_outcome_names_the_id_and_the_answer_can_be_had_later(n
         assert isinstance(error, OutcomeUnknown)
         assert error.message_id is not None
         gate.set()
-        assert await dc.call_with("agni", "slow", id=error.message_id, timeout_s=5.0) == "at last"
+        assert await dc.call_with("agni", "slow", id=error.message_id, timeout=5.0) == "at last"
     assert runs == [1]
 
 
@@ -367,7 +367,7 @@ async def test_heartbeats_are_measured_against_the_node_s_clock(node: NodeProces
 @on_reactor
 async def test_a_wrong_token_is_final(node: NodeProcess) -> None:
     client = Client(Settings((node.url,), "dc", "dc.wrong"))
-    error = await failure_of(client.start(timeout_s=5.0))
+    error = await failure_of(client.start(timeout=5.0))
     assert isinstance(error, TokenInvalid)
     assert await failure_of(client.send("agni")) is error
 
@@ -396,7 +396,7 @@ async def test_without_a_node_it_says_what_it_met() -> None:
         # Bound and not listening: whoever connects is refused, and nobody else can have the port meanwhile.
         taken.bind(("127.0.0.1", 0))
         url = f"ws://127.0.0.1:{taken.getsockname()[1]}/ws"
-        error = await failure_of(Client(Settings((url,), "dc", "dc.x")).start(timeout_s=0.5))
+        error = await failure_of(Client(Settings((url,), "dc", "dc.x")).start(timeout=0.5))
     assert isinstance(error, BusUnreachable)
     assert str(error).startswith(
         f"no node could be joined within 0.5 s: tried {url}; the last attempt: there is no node"
@@ -406,7 +406,7 @@ async def test_without_a_node_it_says_what_it_met() -> None:
 @on_reactor
 async def test_a_server_that_is_no_node(node: NodeProcess) -> None:
     url = node.url.replace("/ws", "/nothing")
-    error = await failure_of(Client(Settings((url,), "dc", node.tokens["dc"])).start(timeout_s=0.5))
+    error = await failure_of(Client(Settings((url,), "dc", node.tokens["dc"])).start(timeout=0.5))
     assert isinstance(error, BusUnreachable)
     assert "404" in str(error)
 
@@ -419,7 +419,7 @@ async def test_a_server_that_says_nothing_is_left_for_the_next_one(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}/ws"
         client = Client(Settings((url, node.url), "dc", node.tokens["dc"]), instance="test")
-        await client.start(timeout_s=5.0)
+        await client.start(timeout=5.0)
         assert client.url == node.url
         await client.stop()
 
@@ -743,12 +743,12 @@ async def test_over_tls_the_certificate_is_checked(
 ) -> None:
     certificate = make_certificate(tmp_path, 30)
     with TlsFront(certificate, node.port) as url:
-        error = await failure_of(Client(Settings((url,), "dc", node.tokens["dc"])).start(timeout_s=1.0))
+        error = await failure_of(Client(Settings((url,), "dc", node.tokens["dc"])).start(timeout=1.0))
         assert isinstance(error, BusUnreachable)
         assert "certificate verify failed" in str(error)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         client = Client(Settings((url,), "dc", node.tokens["dc"]), instance="test")
         client.attach(lambda deliveries: None)
-        await client.start(timeout_s=5.0)
+        await client.start(timeout=5.0)
         assert (await client.send("agni", payload="over TLS")).status == "accepted"
         await client.stop()

@@ -22,6 +22,8 @@ from tests.support.tls import TlsFront
 from trishula.client import Client
 from trishula.contract import uris
 from trishula.errors import AgentUnknown
+from trishula.runtime.surroundings import real
+from trishula.runtime.waiting import sleep
 from trishula.settings import Settings
 
 pytestmark = pytest.mark.node
@@ -145,7 +147,7 @@ async def wait_for(client: Client, presence: str) -> dict[str, Any]:
             if found["presence"] == presence:
                 return found
         assert time.monotonic() < deadline_s
-        await client.sleep(0.02)
+        await sleep(real().clock, 0.02)
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
@@ -167,7 +169,7 @@ async def test_what_a_handler_says_before_it_blocks_reaches_the_node(
         agni.hears("blocked")
         assert (await wait_for(dc, "busy"))["progress"] == "thinking"
         # Several leases pass. It is less than the silence after which a node ends the session of whoever is frozen.
-        await dc.sleep(5 * LEASE_S)
+        await sleep(real().clock, 5 * LEASE_S)
         life = await boss.request(uris.AUDIT_WHY, sent.id)
         agni.go_on()
         assert await dc.call("agni", "ran", timeout=GENEROUS_S) == [1]

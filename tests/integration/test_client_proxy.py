@@ -62,7 +62,7 @@ def client_of(node: NodeProcess, host: str = HOST, **given: Any) -> Client:
 
 async def refusal(client: Client) -> str:
     with pytest.raises(BusUnreachable) as raised:
-        await client.start(timeout_s=1.0)
+        await client.start(timeout=1.0)
     return str(raised.value).partition("the last attempt: ")[2]
 
 
@@ -96,7 +96,7 @@ async def test_an_agent_works_through_a_proxy(node: NodeProcess, folder: Path) -
             proxy=f"http://{CREDENTIALS}@{proxy.address}",
         )
         agni.on("STATUS")(lambda message: heard.append(message.payload))
-        await agni.start(timeout_s=GENEROUS_S)
+        await agni.start(timeout=GENEROUS_S)
         try:
             # More than a frame, so that both directions carry something.
             receipt = await agni.send("dc", payload="x" * 200_000)

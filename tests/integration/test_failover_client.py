@@ -201,7 +201,7 @@ class Traffic:
         agents = self.receiver, self.sender
         try:
             for agent in agents:
-                await agent.start(self.pair.settings(agent.name, **self._options), timeout_s=10.0)
+                await agent.start(self.pair.settings(agent.name, **self._options), timeout=10.0)
             yield
         finally:
             self.halt()
@@ -259,7 +259,7 @@ async def test_a_first_node_that_is_cut_off(pair: Pair, tmp_path: Path) -> None:
         network.spoil(proxy, Toxic(Kind.BLACK_HOLE))
         client = Client(pair.settings("dc", failback_s=1.0, urls=urls), instance="test")
         began_s = real().clock.seconds()
-        await client.start(timeout_s=10.0)
+        await client.start(timeout=10.0)
         try:
             _log.info(f"joined the second node {real().clock.seconds() - began_s:.2f} s after the start")
             assert client.url == urls[1]

@@ -123,6 +123,6 @@ async def test_a_capability_is_called_and_waits_for_one_who_has_it(node: NodePro
 @on_reactor
 async def test_a_command_that_expires_fails_its_call(node: NodeProcess) -> None:
     async with client_of(node) as dc:
-        error = await failure_of(dc.call_with("capability:nobody_can", "x", [], timeout_s=30.0, ttl_ms=500))
+        error = await failure_of(dc.call_with("capability:nobody_can", "x", [], timeout=30.0, ttl_ms=500))
         assert isinstance(error, CallFailed)
         assert "its time to live was over" in str(error)

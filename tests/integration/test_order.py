@@ -69,13 +69,13 @@ async def test_what_a_full_mailbox_refused_is_not_overtaken(node: NodeProcess) -
     # Each call has more messages than the mailbox takes, and finds it empty: the next one would be taken.
     dc = Client(settings(node, "dc"), limits=Limits(batch_messages=MAILBOX + 5))
     async with client_of(node, "agni", instance=None, got=got) as agni:
-        await dc.start(timeout_s=10.0)
+        await dc.start(timeout=10.0)
         try:
-            link = dc._member.link
+            link = dc._engine.member.link
             assert link is not None
             slow: Any = Slow(link)
-            flush = dc._sending.flush
-            dc._sending.flush = lambda link: flush(slow)  # type: ignore[method-assign]
+            flush = dc._engine.sending.flush
+            dc._engine.sending.flush = lambda link: flush(slow)  # type: ignore[method-assign]
             receipts = [dc.send("agni", payload=number) for number in range(4 * MAILBOX)]
             acked = 0
             for _ in range(2000):

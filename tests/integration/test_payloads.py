@@ -56,7 +56,7 @@ def settings(node: NodeProcess, name: str) -> Settings:
 
 @asynccontextmanager
 async def running(node: NodeProcess, agent: Agent) -> AsyncIterator[None]:
-    await agent.start(settings(node, agent.name), timeout_s=20.0)
+    await agent.start(settings(node, agent.name), timeout=20.0)
     try:
         yield
     finally:
@@ -75,7 +75,7 @@ async def client_of(node: NodeProcess, name: str = "dc") -> AsyncIterator[tuple[
 
     client.attach(take)
     try:
-        await client.start(timeout_s=20.0)
+        await client.start(timeout=20.0)
         yield client, got
     finally:
         await client.stop()

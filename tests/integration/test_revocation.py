@@ -16,6 +16,8 @@ from tests.support.reactor import on_reactor
 from trishula.client import Client
 from trishula.contract import uris
 from trishula.errors import TokenInvalid, TrishulaError
+from trishula.runtime.surroundings import real
+from trishula.runtime.waiting import sleep
 from trishula.settings import load
 from trishula_router.agents.file import update_agents
 
@@ -91,7 +93,7 @@ async def test_a_client_that_runs_takes_the_new_token_of_its_file(node: NodeProc
     await deferToThread(node.command, *make)
     heard = Heard()
     client = Client(load(profile=str(profile), environ={}), observer=heard)
-    await client.start(timeout_s=10.0)
+    await client.start(timeout=10.0)
     first = file.read_text()
     await deferToThread(node.command, *make)
     assert (heard.joins, heard.losses) == (1, []), "a second token ends nothing"
@@ -99,7 +101,7 @@ async def test_a_client_that_runs_takes_the_new_token_of_its_file(node: NodeProc
     for _ in range(400):
         if heard.joins == 2:
             break
-        await client.sleep(0.05)
+        await sleep(real().clock, 0.05)
     assert (heard.joins, heard.ends) == (2, [])
     assert [type(error) for error in heard.losses] == [TokenInvalid]
     assert (await client.request(uris.DIRECTORY_GET, "reader"))["presence"] == "online"

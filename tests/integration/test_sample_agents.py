@@ -402,8 +402,8 @@ async def test_dc_collects_from_both_others_and_tells_everybody(node: NodeProces
     client.attach(lambda deliveries: None)
     try:
         for agent in agents:
-            await agent.start(Settings((node.url,), agent.name, node.tokens[agent.name]), timeout_s=10.0)
-        await client.start(timeout_s=10.0)
+            await agent.start(Settings((node.url,), agent.name, node.tokens[agent.name]), timeout=10.0)
+        await client.start(timeout=10.0)
         collected = await client.call("dc", "collect", timeout=30.0)
         assert set(collected["reports"]) == {"agni", "rushabdev"}
         assert collected["summary"]["answered"] == ["agni", "rushabdev"]
@@ -458,7 +458,7 @@ async def test_an_agent_that_does_not_answer_is_part_of_the_result(node: NodePro
     coordinator = dc.build(console=Console(file=io.StringIO()))
     try:
         for agent in (mute, coordinator):
-            await agent.start(Settings((node.url,), agent.name, node.tokens[agent.name]), timeout_s=10.0)
+            await agent.start(Settings((node.url,), agent.name, node.tokens[agent.name]), timeout=10.0)
         reports = await run_handler(dc.collect_reports(coordinator, "dc", timeout_s=0.5))
         assert set(reports) == {"agni"}
         assert reports["agni"]["error"].startswith("agni did not answer host_report within 0.5 s")
@@ -484,7 +484,7 @@ async def test_who_asks_for_rounds_at_once_shares_one_that_begins_afterwards(nod
     coordinator = dc.build(console=Console(file=io.StringIO()))
     try:
         for agent in (mute, coordinator):
-            await agent.start(Settings((node.url,), agent.name, node.tokens[agent.name]), timeout_s=10.0)
+            await agent.start(Settings((node.url,), agent.name, node.tokens[agent.name]), timeout=10.0)
         # The first round is its own, and began too early for those who ask now: they share the second one.
         rounds = [coordinator.rpc("dc", "collect", timeout=30.0) for _ in range(20)]
         while not asked:

@@ -258,7 +258,7 @@ async def test_a_call_to_a_capability_takes_no_forged_answer(node: NodeProcess) 
         assert await mallory.answer(command_id, payload="forged") == "accepted"
         caller = Client(Settings((node.url,), "dc", node.tokens["dc"]))
         caller.attach(others.extend)
-        call = caller.call_with(DEPLOY, "f", id=command_id, timeout_s=20.0)
+        call = caller.call_with(DEPLOY, "f", id=command_id, timeout=20.0)
         try:
             await caller.start()
             await agni.got(command_id)

@@ -70,7 +70,7 @@ async def crew(node: NodeProcess, state: Path, **urls: str) -> AsyncIterator[tup
     async with contextlib.AsyncExitStack() as stack:
         for agent in agents:
             settings = Settings((urls[agent.name],), agent.name, node.tokens[agent.name])
-            await agent.start(settings, timeout_s=20.0)
+            await agent.start(settings, timeout=20.0)
             stack.push_async_callback(agent.stop, grace_s=1.0)
         yield agents[0], agents[1], handled
 

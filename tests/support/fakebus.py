@@ -15,7 +15,7 @@ from trishula.contract.deliveries import Fetched
 from trishula.contract.message import MailType
 from trishula.errors import TrishulaError
 from trishula.messaging.outbox import Receipt
-from trishula.send_options import SendOptions
+from trishula.send_options import CallOptions, SendOptions
 
 __all__ = ["FakeBus"]
 
@@ -69,7 +69,13 @@ class FakeBus:
             raise self.error
 
     def send(
-        self, to: str, *, type: MailType = "STATUS", payload: object = None, **options: Unpack[SendOptions]
+        self,
+        to: str,
+        *,
+        type: MailType = "STATUS",
+        payload: object = None,
+        timeout: float | None = None,
+        **options: Unpack[SendOptions],
     ) -> Receipt:
         on_refused = options.pop("on_refused", None)
         for refusal in self.refusals:
@@ -85,13 +91,14 @@ class FakeBus:
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
-        timeout_s: float = 10.0,
-        **options: Any,
+        timeout: float = 10.0,
+        **options: Unpack[CallOptions],
     ) -> Any:
         on_warning = options.pop("on_warning", None)
         if self.warning is not None:
+            assert on_warning is not None
             on_warning(self.warning)
-        self._note("call", agent, procedure, list(args), dict(kwargs or {}), timeout_s, **options)
+        self._note("call", agent, procedure, list(args), dict(kwargs or {}), timeout, **options)
         return self.result
 
     def rpc_with(
@@ -101,16 +108,16 @@ class FakeBus:
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
-        timeout_s: float = 10.0,
+        timeout: float = 10.0,
     ) -> Any:
-        self._note("rpc", agent, procedure, list(args), dict(kwargs or {}), timeout_s)
+        self._note("rpc", agent, procedure, list(args), dict(kwargs or {}), timeout)
         return self.result
 
-    def cancel(self, *ids: str) -> list[bool]:
+    def cancel(self, *ids: str, timeout: float = 10.0) -> list[bool]:
         self._note("cancel", *ids)
         return list(self.result)
 
-    def request(self, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
+    def request(self, uri: str, *args: Any, timeout: float = 10.0) -> Any:
         self._note("request", uri, *args)
         answers = self.answers[uri]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]

@@ -19,10 +19,11 @@ import msgspec
 import pytest
 
 from tests.support.fakebus import FakeBus
-from trishula import agent, errors
+from trishula import errors
 from trishula.cli.main import OWN_COMMANDS, cli, run
 from trishula.cli.state import State
 from trishula.cli.words import local_time, plain
+from trishula.consumer import process
 from trishula.contract import uris
 from trishula.contract.deliveries import Delivery, Fetched
 from trishula.contract.message import Message
@@ -1116,7 +1117,7 @@ def test_an_error_while_an_agent_runs_that_is_not_its_author_s(
     def run_badly(*args: Any, **how: Any) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(agent.Agent, "run", run_badly)
+    monkeypatch.setattr("trishula.agent.Agent.run", run_badly)
     # As a module of the library's is: no frame of the author's is in it.
     monkeypatch.setattr("trishula.cli.agent_fault._is_library", lambda filename: True)
     (tmp_path / "good_bot.py").write_text("from trishula import Agent\nagent = Agent('bot')\n")
@@ -1185,7 +1186,7 @@ def test_a_result_as_json_gives_no_orders_to_the_terminal(trishula: Trishula, bu
 
 
 def test_a_line_of_an_agent_s_log_is_one_line() -> None:
-    formatter = agent._LineFormatter("%(levelname)s %(message)s")
+    formatter = process._LineFormatter("%(levelname)s %(message)s")
     record = logging.LogRecord("trishula", logging.ERROR, __file__, 1, "%s", (FORGED,), None)
     line = formatter.format(record)
     assert line.startswith("ERROR no\\x1b[2J\\x9b31m")

@@ -132,7 +132,7 @@ def test_it_listens_before_it_attaches(setup: Setup) -> None:
 def test_start_gives_up_in_time_and_says_what_the_last_attempt_met(clock: Clock) -> None:
     setup = Setup(clock)
     setup.connection.fail(BusUnreachable("there is no node at ws://one/ws: refused"))
-    late = start(setup.client.start(timeout_s=2.0))
+    late = start(setup.client.start(timeout=2.0))
     clock.advance(2.0)
     assert str(error_of(late)) == (
         "no node could be joined within 2 s: tried ws://one/ws; "
@@ -554,7 +554,7 @@ def test_many_at_once_of_which_one_is_no_map_are_not_sent(setup: Setup) -> None:
 
 
 def test_many_at_once_in_time_or_not(setup: Setup) -> None:
-    many = setup.client.send_many([{"to": "agni", "type": "STATUS"}], timeout_s=3.0)
+    many = setup.client.send_many([{"to": "agni", "type": "STATUS"}], timeout=3.0)
     setup.clock.advance(3.0)
     error = error_of(many)
     assert isinstance(error, NotAllSent)
@@ -564,7 +564,7 @@ def test_many_at_once_in_time_or_not(setup: Setup) -> None:
 
 def test_a_receipt_that_does_not_come_in_time(setup: Setup) -> None:
     async def confirmed(message_id: str) -> Any:
-        return await setup.client.confirmed(setup.client.send("agni", id=message_id), message_id, 5.0)
+        return await setup.client.send("agni", id=message_id, timeout=5.0)
 
     not_sent = start(confirmed("a"))
     setup.clock.advance(5.0)
@@ -679,7 +679,7 @@ def earlier_call(setup: Setup, *, timeout: float = 10) -> tuple[FakeLink, Pendin
     """A call under the id of one that another process made."""
     link = setup.join()
     link.holding = {uris.MAILBOX_SEND, uris.MAILBOX_ANSWER}
-    outcome = setup.client.call_with("agni", "p", id="c1", timeout_s=timeout)
+    outcome = setup.client.call_with("agni", "p", id="c1", timeout=timeout)
     setup.turn()
     duplicate(link, link.open_calls(uris.MAILBOX_SEND)[0])
     return link, outcome
@@ -786,7 +786,7 @@ def test_a_call_that_is_done_without_an_answer_to_us_is_asked_about(setup: Setup
 @pytest.mark.parametrize("timeout", [float("inf"), 1e300])
 def test_a_call_that_waits_for_ever_has_a_time_to_live_all_the_same(setup: Setup, timeout: float) -> None:
     link = setup.join()
-    setup.client.call_with("agni", "p", timeout_s=timeout, id="c1").when_done(lambda pending: pending.error)
+    setup.client.call_with("agni", "p", timeout=timeout, id="c1").when_done(lambda pending: pending.error)
     setup.turn()
     assert [one["ttl_ms"] for one in link.sent()] == [30 * 86_400_000]
 
@@ -803,7 +803,7 @@ def test_a_call_lives_as_long_as_its_caller_waits_and_half_a_minute_more(setup: 
     link = setup.join()
     each: list[dict[str, Any]] = [{}, {"ttl_ms": 5}, {"deadline_at": NOW_MS + 5}]
     for options in each:
-        setup.client.call_with("agni", "p", timeout_s=3.5, **options).when_done(lambda pending: pending.error)
+        setup.client.call_with("agni", "p", timeout=3.5, **options).when_done(lambda pending: pending.error)
     setup.turn()
     assert [(one.get("ttl_ms"), one.get("deadline_at")) for one in link.sent()] == [
         (33_500, None),
@@ -884,7 +884,7 @@ def test_a_call_whose_command_is_dead_fails_at_once(setup: Setup) -> None:
 def test_a_call_that_is_likely_to_wait_says_so_at_once_and_at_its_end(setup: Setup) -> None:
     link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
     warnings: list[str] = []
-    outcome = setup.client.call_with("capability:deplyo", "p", timeout_s=3, on_warning=warnings.append)
+    outcome = setup.client.call_with("capability:deplyo", "p", timeout=3, on_warning=warnings.append)
     setup.turn()
     asked = link.open_calls(uris.MAILBOX_SEND)[0]
     asked.answer.resolve([{**link.receipt(asked.args[0][0]), "warning": "nobody announced it"}])
@@ -1245,7 +1245,7 @@ def test_a_later_copy_is_told(setup: Setup) -> None:
 
 def test_a_question_to_a_node_that_stops_is_asked_of_the_next_one(setup: Setup) -> None:
     setup.join(prepare=lambda link: link.refusing.update({uris.DIRECTORY_LIST: NodeStopping("it stops")}))
-    outcome, short = (setup.client.request(uris.DIRECTORY_LIST, timeout_s=timeout_s) for timeout_s in (10.0, 0.1))
+    outcome, short = (setup.client.request(uris.DIRECTORY_LIST, timeout=timeout_s) for timeout_s in (10.0, 0.1))
     assert isinstance(error_of(short), NodeStopping)
     setup.connection.lose()
     setup.join(url="ws://two/ws")

@@ -82,14 +82,15 @@ class Life:
         self.push(link, message_id, attempt, type="COMMAND", procedure="double", payload=payload)
 
     def file(self) -> AgentFile:
-        keeping = self.agent._keeping
+        assert self.agent._run is not None
+        keeping = self.agent._run._keeping
         assert keeping is not None
         assert keeping._file is not None
         return keeping._file
 
     def kill(self) -> None:
         """As kill -9: what is not committed is gone, and nobody says goodbye."""
-        keeping = self.agent._keeping
+        keeping = None if self.agent._run is None else self.agent._run._keeping
         if keeping is not None and keeping._file is not None:
             file = keeping._file
             for gathered in (file._puts, file._drops, file._remembered, file._forgotten, file._others):

@@ -227,7 +227,7 @@ def test_uris_are_spelled_out_in_one_module() -> None:
 
 #: Where a process begins or meets the world; everything else gets its clock, its chance and its ids as arguments.
 SHELLS = {
-    "components/trishula/agent.py": "agent.run() starts the reactor",
+    "components/trishula/consumer/process.py": "agent.run() starts the reactor",
     "components/trishula/agents/agni.py": "measures the machine it runs on",
     "components/trishula/agents/dc.py": "measures what it asks for",
     "components/trishula/agents/host_report.py": "measures the machine it runs on",

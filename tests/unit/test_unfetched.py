@@ -26,7 +26,7 @@ class Script:
         self.clock = clock
         self.connection = FakeConnection()
         self.client = Client(settings("dc"), instance="7f3a", around=surroundings(clock), connection=self.connection)
-        self.unfetched = Unfetched(self.client, clock)
+        self.unfetched = Unfetched(self.client._beneath(), clock)
         self.client.attach(self.unfetched.take)
         start(self.client.start())
         self.counts = {"pending": 0, "in_flight": 0}

@@ -38,7 +38,7 @@ _PIPE_WIDTH = 140
 class Asker(Protocol):
     """An agent or a client."""
 
-    def request(self, uri: str, *args: Any, timeout_s: float = 10.0) -> Pending[Any]:
+    def request(self, uri: str, *args: Any, timeout: float = 10.0) -> Pending[Any]:
         """Ask the node."""
 
     def call(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Pending[Any]:

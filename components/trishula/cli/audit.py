@@ -184,7 +184,7 @@ def verify(ctx: click.Context, state: State) -> None:
     """
     # It reads the whole store.
     with state.bus() as bus:
-        verdict = bus.request(uris.AUDIT_VERIFY, timeout_s=600.0)
+        verdict = bus.request(uris.AUDIT_VERIFY, timeout=600.0)
     state.show(verdict, lambda: _verdict(verdict))
     if not verdict["ok"]:
         ctx.exit(Exit.FAILED)

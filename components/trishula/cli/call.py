@@ -74,9 +74,9 @@ def call(
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     with state.bus(timeout) as bus:
         if live:
-            result = bus.rpc_with(agent, procedure, args, kwargs, timeout_s=timeout)
+            result = bus.rpc_with(agent, procedure, args, kwargs, timeout=timeout)
         else:
-            result = bus.call_with(agent, procedure, args, kwargs, timeout_s=timeout, on_warning=_warn, **given)
+            result = bus.call_with(agent, procedure, args, kwargs, timeout=timeout, on_warning=_warn, **given)
     state.show(result, lambda: _render(result))
 
 

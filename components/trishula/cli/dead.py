@@ -126,7 +126,7 @@ def purge(
         else:
             before = {} if older_than is None else {"before": int((time.time() - older_than) * 1000)}
             # It may have to write a lot.
-            count = bus.request(uris.ADMIN_DEAD_PURGE, before, timeout_s=600.0)
+            count = bus.request(uris.ADMIN_DEAD_PURGE, before, timeout=600.0)
     left = len(set(numbers)) - count if numbers else 0
     said = f"{count} dead letter{' was' if count == 1 else 's were'} purged"
     if left > 0:

@@ -104,7 +104,7 @@ def purge(state: State, agent: str, sent: bool, dry_run: bool) -> None:
     options = {key: True for key, is_set in (("sent", sent), ("dry_run", dry_run)) if is_set}
     with state.bus() as bus:
         # A node of an earlier release takes the agent alone.
-        count = bus.request(uris.ADMIN_MAILBOX_PURGE, agent, *([options] if options else []), timeout_s=_PURGE_S)
+        count = bus.request(uris.ADMIN_MAILBOX_PURGE, agent, *([options] if options else []), timeout=_PURGE_S)
         if not count:
             require_agent(bus, agent)
     messages = "1 message" if count == 1 else f"{count} messages"

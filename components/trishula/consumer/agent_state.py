@@ -23,12 +23,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from trishula.client import Client
 from trishula.consumer.dispatcher import Dispatcher
 from trishula.errors import StateBusy, StateUnusable
 from trishula.homes import expanded, home_directory
 from trishula.messaging.agent_file import AgentFile, Saved
+from trishula.messaging.engine import Engine
 from trishula.runtime.surroundings import Surroundings
+from trishula.runtime.waiting import sleep
 from trishula.session.begun import Begun
 from trishula.settings import Settings
 
@@ -86,7 +87,7 @@ class Keeping:
             if self._directory is None:
                 self._do_without("there is no home directory")
 
-    def begin(self, client: Client, dispatcher: Dispatcher) -> None:
+    def begin(self, engine: Engine, dispatcher: Dispatcher) -> None:
         """Before it joins: read the file, if that can be done now.
 
         Raises:
@@ -105,37 +106,37 @@ class Keeping:
         if self._waits:
             dispatcher.hold()
         else:
-            self._use(client, dispatcher)
+            self._use(engine, dispatcher)
 
-    async def joined(self, client: Client, dispatcher: Dispatcher) -> None:
+    async def joined(self, engine: Engine, dispatcher: Dispatcher) -> None:
         """After it has joined: what had to wait.
 
         Raises:
             StateUnusable: as :meth:`begin`, and if another process doesn't let go of the file.
-            TrishulaError: the client has come to its end meanwhile; the file is left to others.
+            TrishulaError: the engine has come to its end meanwhile; the file is left to others.
         """
         if not self._waits or self._directory is None:
             return
         deadline_s = self._around.clock.seconds() + _TAKEOVER_S
         while self._file is None:
-            if client.end is not None:
-                raise client.end
+            if engine.end is not None:
+                raise engine.end
             try:
                 self._open(self._directory)
             except StateBusy:
                 if self._around.clock.seconds() >= deadline_s:
                     raise
-                await client.sleep(_TAKEOVER_POLL_S)
+                await sleep(self._around.clock, _TAKEOVER_POLL_S)
             else:
                 if self._file is None:
                     break
-        saved, attached = self._saved, client.attached
+        saved, attached = self._saved, engine.member.attached
         known = set() if saved is None else {epoch for epoch, _ in saved.nodes.values()}
         is_ours = saved is None or saved.bus in (None, self._bus)
         if saved is not None and not is_ours and (attached is None or attached.epoch not in known):
             await self._set_aside(self._directory, saved.bus or "")
         if self._file is not None:
-            self._use(client, dispatcher)
+            self._use(engine, dispatcher)
         self._waits = False
         dispatcher.release()
 
@@ -179,22 +180,22 @@ class Keeping:
             reason,
         )
 
-    def _use(self, client: Client, dispatcher: Dispatcher) -> None:
+    def _use(self, engine: Engine, dispatcher: Dispatcher) -> None:
         file, saved = self._file, self._saved
         if file is None or saved is None:
             return
         if saved.bus != self._bus:
             file.note_bus(self._bus)
-        begun = self._begun = Begun.open(file.path.parent, client.run)
+        begun = self._begun = Begun.open(file.path.parent, engine.run)
         if begun is not None:
-            if client.attached is not None:
+            if engine.member.attached is not None:
                 # Too late: we have attached, and what was lost is judged.
                 begun.told()
-            client.tell_begun(begun)
+            engine.tell_begun(begun)
             dispatcher.note_in(begun)
         # The memory first: what is left of an earlier run may be the reply to a message in it.
         dispatcher.remember_in(file, saved.handled)
-        client.keep_in(file, saved, dispatcher.done_of)
+        engine.keep_in(file, saved, dispatcher.done_of)
         # A long list, and it is the inbox's now.
         self._saved = None
 

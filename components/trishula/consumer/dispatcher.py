@@ -47,7 +47,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from trishula.client import Client
 from trishula.consumer.handlers import Handler
 from trishula.consumer.jobs import Jobs, Key, described, key_of
 from trishula.consumer.lanes import Lanes
@@ -67,6 +66,7 @@ from trishula.errors import (
 )
 from trishula.messaging.agent_file import AgentFile
 from trishula.messaging.deduplication import Inbox, Remembered, Verdict, content_of
+from trishula.messaging.engine import Engine
 from trishula.messaging.outbox import Receipt
 from trishula.runtime.pending import Pending, rejected, resolved
 from trishula.runtime.surroundings import Clock, Timer
@@ -83,22 +83,22 @@ class Dispatcher:
     """Runs the handlers of one agent.
 
     Args:
-        client: takes acknowledgements and replies.
+        engine: takes acknowledgements and replies.
         routes: which handler takes which message.
         clock: timers and the clock for spans.
         now_ms: a wall clock that is not set.
     """
 
-    def __init__(self, client: Client, routes: Routes, clock: Clock, now_ms: Callable[[], int]) -> None:
+    def __init__(self, engine: Engine, routes: Routes, clock: Clock, now_ms: Callable[[], int]) -> None:
         self._routes = routes
-        self._client = client
+        self._engine = engine
         self._clock = clock
         self._now_ms = now_ms
         self._inbox = Inbox()
-        self._replies = Replies(client, self._inbox, now_ms, self._handled, self._check_idle)
+        self._replies = Replies(engine, self._inbox, now_ms, self._handled, self._check_idle)
         # Deliveries that wait until the file is there; None: they need not.
         self._held: list[Delivery] | None = None
-        self._leases = Leases(client, clock, self._inbox)
+        self._leases = Leases(engine, clock, self._inbox)
         self._jobs = Jobs(clock.seconds, self._leases.promise)
         self._lanes = Lanes(self._run, self._check_idle)
         self._stopping = False
@@ -145,7 +145,7 @@ class Dispatcher:
             message = delivery.message
             verdict = inbox.admit(message.sender or "", message.id, delivery.token, content_of(message))
             if verdict is Verdict.HANDLED:
-                self._client.ack_soon(delivery.token)
+                self._engine.settling.ack(delivery.token)
             elif verdict is Verdict.RUNNING:
                 self._leases.keep_promise(message)
             elif verdict is Verdict.FOREIGN:
@@ -165,10 +165,10 @@ class Dispatcher:
         """Give back for good what would be taken for another message: its sender is told."""
         message = delivery.message
         reason = (
-            f"{self._client.address.agent} has got another message of {agent_of(message.sender or '')} under that id"
+            f"{self._engine.address.agent} has got another message of {agent_of(message.sender or '')} under that id"
         )
         _log.warning("The %s %s from %s is refused: %s", message.type, message.id, message.sender, reason)
-        self._client.nack_soon(delivery.token, reason, requeue=False)
+        self._engine.settling.nack(delivery.token, reason, False)
 
     def link_lost(self) -> None:
         """The session is gone: what runs goes on, with the token that its next delivery brings."""
@@ -270,7 +270,7 @@ class Dispatcher:
 
     def _handled(self, sender: str, message_id: str) -> None:
         for token in self._inbox.handled(sender, message_id, self._now_ms()):
-            self._client.ack_soon(token)
+            self._engine.settling.ack(token)
         if self._idle is not None:
             self._check_idle()
 
@@ -284,14 +284,14 @@ class Dispatcher:
 
     def _give_back(self, delivery: Delivery, reason: str, *, requeue: bool = True) -> None:
         for token in self._inbox.failed(*key_of(delivery.message)):
-            self._client.nack_soon(token, one_line(legible(reason)), requeue=requeue)
+            self._engine.settling.nack(token, one_line(legible(reason)), requeue)
         self._check_idle()
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def _command(self, delivery: Delivery) -> None:
         message = delivery.message
-        if self._client.is_full:
+        if self._engine.sending.is_full:
             # Its reply could not even be kept.
             self._give_back(delivery, "the agent's outbox is full, so it could not answer")
             return
@@ -380,7 +380,7 @@ class Dispatcher:
         self._jobs.stop_all()
         for key, token in self._inbox.running():
             self._inbox.failed(*key)
-            self._client.nack_soon(token, _LEFT, requeue=True)
+            self._engine.settling.nack(token, _LEFT, True)
 
     def _check_idle(self) -> None:
         if self._idle is not None and self.is_idle:

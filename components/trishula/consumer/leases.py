@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from trishula.client import Client
 from trishula.consumer.jobs import Key, key_of
 from trishula.contract.message import Message
 from trishula.messaging.deduplication import Inbox
+from trishula.messaging.engine import Engine
 from trishula.runtime.pending import Pending, resolved
 from trishula.runtime.surroundings import Clock
 
@@ -31,13 +31,13 @@ class Leases:
     """See the module's docstring.
 
     Args:
-        client: asks the node.
+        engine: asks the node.
         clock: the clock for spans.
         inbox: what the agent has in its hands.
     """
 
-    def __init__(self, client: Client, clock: Clock, inbox: Inbox) -> None:
-        self._client = client
+    def __init__(self, engine: Engine, clock: Clock, inbox: Inbox) -> None:
+        self._engine = engine
         self._clock = clock
         self._inbox = inbox
         # Until when a handler said that it works.
@@ -57,7 +57,7 @@ class Leases:
         for key in sorted(self._seen_at_last_tick & now.keys()):
             # A promise is longer: this would shorten it.
             if self._promises.get(key, 0.0) - now_s < extension_s:
-                self._client.working(now[key], extension_s).when_done(_log_refusal)
+                self._engine.working(now[key], extension_s).when_done(_log_refusal)
         self._seen_at_last_tick = set(now)
         if self._promises:
             # A plain function's is over with it, and nobody says so.
@@ -70,7 +70,7 @@ class Leases:
         self._promises[key] = self._clock.seconds() + for_s
         token = self._inbox.token(*key)
         # Without a session now: its next delivery is extended.
-        return resolved(None) if token is None else self._client.working(token, for_s)
+        return resolved(None) if token is None else self._engine.working(token, for_s)
 
     def keep_promise(self, message: Message) -> None:
         """A message whose handler runs was delivered again, on a session that knows of no promise."""
@@ -83,7 +83,7 @@ class Leases:
         self._promises.pop(key_of(message), None)
 
     def _lease_s(self) -> float:
-        attached = self._client.attached
+        attached = self._engine.member.attached
         return (attached.lease_s if attached is not None else None) or _LEASE_S
 
 

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from trishula.client import Client
 from trishula.contract.message import DEFAULT_PRIORITY, Message
 from trishula.contract.texts import legible
 from trishula.errors import (
@@ -26,6 +25,7 @@ from trishula.errors import (
 )
 from trishula.messaging.agent_file import AgentFile
 from trishula.messaging.deduplication import Inbox
+from trishula.messaging.engine import Engine
 from trishula.messaging.outbox import Receipt
 
 __all__ = ["Replies", "reply_id"]
@@ -37,7 +37,7 @@ class Replies:
     """See the module's docstring.
 
     Args:
-        client: sends them.
+        engine: sends them.
         inbox: is told that a COMMAND is answered.
         now_ms: the wall clock.
         safe: called with a COMMAND's sender and id when its reply is on some disk, or can't be delivered at all.
@@ -46,14 +46,14 @@ class Replies:
 
     def __init__(
         self,
-        client: Client,
+        engine: Engine,
         inbox: Inbox,
         now_ms: Callable[[], int],
         safe: Callable[[str, str], None],
         given_up: Callable[[], None],
     ) -> None:
         self.file: AgentFile | None = None
-        self._client = client
+        self._engine = engine
         self._inbox = inbox
         self._now_ms = now_ms
         self._safe = safe
@@ -84,7 +84,7 @@ class Replies:
 
     def _post(self, wire: dict[str, Any]) -> None:
         caller, command_id = wire["to"], wire["reply_to"]
-        if self._client.reply(
+        if self._engine.reply(
             wire, lambda outcome: self._replied(wire, outcome), lambda _: self._delayed(caller, command_id)
         ):
             # In the same turn, so in the same transaction.

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from trishula.client import Client
 from trishula.contract.deliveries import Delivery, Fetched
 from trishula.contract.uris import MAILBOX_PEEK
 from trishula.errors import TrishulaError
+from trishula.messaging.engine import Engine
 from trishula.runtime.pending import Pending
 from trishula.runtime.surroundings import Clock
 
@@ -32,12 +32,12 @@ class Unfetched:
     """See the module's docstring.
 
     Args:
-        client: whose address it is.
+        engine: whose address it is.
         clock: how long a fetch waits.
     """
 
-    def __init__(self, client: Client, clock: Clock) -> None:
-        self._client = client
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
         self._clock = clock
         self._arrived: deque[Delivery] = deque()
         self._arrival: Pending[None] | None = None
@@ -49,8 +49,8 @@ class Unfetched:
             # One whose lease ran out while nobody fetched it comes again, and only the newer token counts.
             self._arrived = deque(held for held in self._arrived if _key(held) != key)
             if len(self._arrived) >= _LIMIT:
-                reason = f"the script {self._client.address} fetches no messages, and holds {_LIMIT} already"
-                self._client.nack_soon(delivery.token, reason, requeue=False)
+                reason = f"the script {self._engine.address} fetches no messages, and holds {_LIMIT} already"
+                self._engine.settling.nack(delivery.token, reason, False)
             else:
                 self._arrived.append(delivery)
         arrival, self._arrival = self._arrival, None
@@ -83,15 +83,15 @@ class Unfetched:
         # Several threads may wait, and all of them hear of it: whoever finds nothing goes on to wait.
         if self._arrival is None:
             self._arrival = Pending()
-        await self._client.wait(self._arrival, timeout_s)
+        await self._engine.wait(self._arrival, timeout_s)
 
     async def _counts(self) -> dict[str, Any] | None:
         """What the node has for this address; ``None`` if it doesn't say, and there is something here to hand out."""
-        if self._arrived and not self._client.is_ready:
+        if self._arrived and not self._engine.is_ready:
             return None
         try:
-            asked = {"max": 1, "instance": self._client.address.instance}
-            answer: dict[str, Any] = await self._client.request(MAILBOX_PEEK, asked, timeout_s=ASK_TIMEOUT_S)
+            asked = {"max": 1, "instance": self._engine.address.instance}
+            answer: dict[str, Any] = await self._engine.asking.request(MAILBOX_PEEK, asked, timeout_s=ASK_TIMEOUT_S)
         except TrishulaError:
             if self._arrived:
                 return None

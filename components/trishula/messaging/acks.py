@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from trishula.contract.texts import LINE_RULE, is_line, show_value
 from trishula.contract.uris import MAILBOX_ACK, MAILBOX_NACK
-from trishula.errors import BusUnreachable
+from trishula.errors import ArgumentInvalid, BusUnreachable
 from trishula.runtime.pending import Pending, rejected, resolved
 from trishula.session.transport import AnswerLate, Link, LinkLost
 
@@ -23,6 +24,8 @@ _log = logging.getLogger("trishula")
 
 #: A node that has not settled by then has trouble of its own; the lease is twice that.
 _TIMEOUT_S = 30.0
+#: What a node takes.
+_REASON_LIMIT = 2000
 #: Tokens in one call; the node takes 1024.
 _BATCH = 1024
 
@@ -91,7 +94,18 @@ class Settling:
         return self._add(self._acks, list(tokens))
 
     def nack_all(self, tokens: Sequence[str], reason: str, requeue: bool) -> Pending[list[bool]]:
-        """Give back, and wait for the answer."""
+        """Give back, and wait for the answer.
+
+        Raises:
+            ArgumentInvalid: the reason is none.
+        """
+        if not is_line(reason) or len(reason) > _REASON_LIMIT:
+            return rejected(
+                ArgumentInvalid(
+                    f"reason is {show_value(reason)}; it must be a string of at most {_REASON_LIMIT} characters, "
+                    f"{LINE_RULE}"
+                )
+            )
         return self._add(self._nacks, [{"token": token, "reason": reason, "requeue": requeue} for token in tokens])
 
     def _add(self, gathered: _Gathered, items: Sequence[Any]) -> Pending[list[bool]]:

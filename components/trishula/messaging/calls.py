@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from trishula.contract import uris
+from trishula.contract.addresses import BROADCAST, Address
 from trishula.contract.message import Message
 from trishula.errors import (
     ArgumentInvalid,
@@ -82,8 +83,9 @@ class Asking:
         member: gives the session.
         sending: gives ids, and withdraws.
         calls: the open calls.
-        send: sends the COMMAND, with the options of :meth:`trishula.client.Client.send`.
+        send: sends the COMMAND, with the options of :meth:`trishula.verbs.Verbs.send`.
         hear: makes sure that news of sent messages reach the calls.
+        has_inbox: whether an answer could reach us.
         address: ours.
     """
 
@@ -95,6 +97,7 @@ class Asking:
         calls: Calls,
         send: Callable[..., Pending[Receipt]],
         hear: Callable[[], object],
+        has_inbox: Callable[[], bool],
         address: str,
     ) -> None:
         self._clock = clock
@@ -103,14 +106,37 @@ class Asking:
         self._calls = calls
         self._send = send
         self._hear = hear
+        self._has_inbox = has_inbox
         self._address = address
         self._earlier: dict[str, _Earlier] = {}
         calls.on_unsure = self._look_for
 
-    async def call(
-        self, agent: str, procedure: str, args: list[Any], kwargs: dict[str, Any], timeout_s: float, options: Any
+    def call(
+        self,
+        agent: str,
+        procedure: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None,
+        timeout_s: float,
+        options: dict[str, Any],
+    ) -> Pending[Any]:
+        """See :meth:`trishula.verbs.Verbs.call_with`."""
+        fault = _fault_of_callee(agent)
+        if fault is None and not self._has_inbox():
+            fault = f"{self._address} has no inbox for the answer; attach first, or use an instance"
+        if fault is not None:
+            return rejected(ArgumentInvalid(fault))
+        return start(self._call(agent, procedure, list(args), dict(kwargs or {}), timeout_s, options))
+
+    async def _call(
+        self,
+        agent: str,
+        procedure: str,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        timeout_s: float,
+        options: dict[str, Any],
     ) -> Any:
-        """See :meth:`trishula.client.Client.call`."""
         message_id = options.pop("id", None) or self._sending.new_id()
         on_warning = options.pop("on_warning", None)
         answer = self._calls.open(message_id, agent, procedure)
@@ -173,7 +199,7 @@ class Asking:
         pause_s = _FIRST_PAUSE_S
         while self._calls.waits(message_id):
             try:
-                told = await self.request(uris.MAILBOX_ANSWER, [message_id], earlier.until_s - self._clock.seconds())
+                told = await self._request(uris.MAILBOX_ANSWER, [message_id], earlier.until_s - self._clock.seconds())
                 answer = msgspec.convert(told, _Answer)
             except (ProcedureUnknown, NotAllowed):
                 # A node that is one release behind.
@@ -193,15 +219,15 @@ class Asking:
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     def rpc(
-        self, agent: str, procedure: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout_s: float
+        self, agent: str, procedure: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, timeout_s: float
     ) -> Pending[Any]:
-        """See :meth:`trishula.client.Client.rpc`."""
+        """See :meth:`trishula.verbs.Verbs.rpc`."""
         try:
             uri = uris.procedure_of(agent, procedure)
         except ValueError as error:
             return rejected(ArgumentInvalid(str(error)))
         try:
-            packed, named = pack_arguments(f"the call of {agent}.{procedure}", args, kwargs, self._member.limits)
+            packed, named = pack_arguments(f"the call of {agent}.{procedure}", args, kwargs or {}, self._member.limits)
         except TrishulaError as error:
             return rejected(error)
         return start(self._rpc(uri, packed, named, timeout_s))
@@ -213,8 +239,11 @@ class Asking:
         except (LinkLost, AnswerLate) as error:
             raise OutcomeUnknown(f"{error}; it may have run or run now") from None
 
-    async def request(self, uri: str, args: Sequence[Any], timeout_s: float) -> Any:
-        """See :meth:`trishula.client.Client.request`."""
+    def request(self, uri: str, *args: Any, timeout_s: float = 10.0) -> Pending[Any]:
+        """See :meth:`trishula.verbs.Verbs.request`."""
+        return start(self._request(uri, args, timeout_s))
+
+    async def _request(self, uri: str, args: Sequence[Any], timeout_s: float) -> Any:
         deadline_s = self._clock.seconds() + timeout_s
         args, _ = pack_arguments(f"the call of {uri}", args, {}, self._member.limits)
         while True:
@@ -234,3 +263,16 @@ class Asking:
                 if self._member.link is link:
                     # Its loss has not been told yet; without this we would spin.
                     await sleep(self._clock, 0.01)
+
+
+def _fault_of_callee(agent: object) -> str | None:
+    """Why nobody of that name can be called."""
+    if agent == BROADCAST:
+        return (
+            'a call waits for one answer, and "broadcast" is everybody: call each agent, or send a COMMAND to broadcast'
+        )
+    try:
+        Address.parse(agent if isinstance(agent, str) else repr(agent))
+    except ValueError as error:
+        return f"{agent!r} can't be called: {error}"
+    return None

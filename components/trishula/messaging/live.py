@@ -16,13 +16,63 @@ import msgspec
 from trishula.contract.limits import NodeLimits
 from trishula.contract.payload import pack
 from trishula.contract.units import show_bytes
+from trishula.contract.uris import procedure_of, topic_of
 from trishula.errors import PayloadTooLarge, TrishulaError
-from trishula.runtime.pending import Pending
+from trishula.runtime.pending import Pending, rejected, start
+from trishula.session.membership import Membership
 from trishula.session.transport import Endpoint
 
-__all__ = ["pack_arguments", "packing"]
+__all__ = ["Live", "pack_arguments", "packing"]
 
 _log = logging.getLogger("trishula")
+
+
+class Live:
+    """The live topics and procedures of one client.
+
+    Args:
+        member: has the session, and puts them on each one that follows.
+        agent: whose topics and procedures they are.
+    """
+
+    def __init__(self, member: Membership, agent: str) -> None:
+        self._member = member
+        self._agent = agent
+
+    def subscribe(self, topic: str, on_event: Callable[..., object]) -> Pending[None]:
+        """Hear a topic, by its URI; what the handler raises is logged."""
+
+        def heard(*args: Any, **_: Any) -> None:
+            try:
+                on_event(*args)
+            except Exception:
+                _log.exception("The handler of %s failed", topic)
+
+        return self._member.subscribe(topic, heard)
+
+    def publish(self, topic_name: str, *args: Any) -> Pending[None]:
+        """Publish on our own topic of that name; resolved when the router has it."""
+        topic = topic_of(self._agent, topic_name)
+        try:
+            packed, _ = pack_arguments(f"the event on {topic}", args, {}, self._member.limits)
+        except TrishulaError as error:
+            return rejected(error)
+        return start(self._publish(topic, packed))
+
+    async def _publish(self, topic: str, args: Sequence[Any]) -> None:
+        link, _ = await self._member.link_within(10.0)
+        await link.publish(topic, args)
+
+    def register(self, procedure: str, endpoint: Endpoint) -> Pending[None]:
+        """Offer a procedure, on every session from now on.
+
+        A result that can't travel is an error to its caller: the frame would end this session.
+
+        Raises:
+            ValueError: it can't have that name.
+        """
+        uri = procedure_of(self._agent, procedure)
+        return self._member.register(uri, packing(procedure, endpoint, lambda: self._member.limits))
 
 
 def pack_arguments(

@@ -14,8 +14,10 @@ import msgspec
 
 from trishula.contract.deliveries import Delivery, Fetched, Unreadable, read_deliveries
 from trishula.contract.uris import MAILBOX_FETCH
+from trishula.errors import KeyUnknown
 from trishula.messaging.acks import Settling
 from trishula.messaging.pending_calls import Calls
+from trishula.session.membership import Membership
 
 __all__ = ["Receiving"]
 
@@ -35,11 +37,13 @@ class Receiving:
         recalled: told of each message that was delivered and that its sender has cancelled since: (sender, id).
     """
 
-    def __init__(self, calls: Calls, settling: Settling) -> None:
+    def __init__(self, calls: Calls, settling: Settling, member: Membership) -> None:
         self.receiver: Receiver | None = None
         self.recalled: Callable[[str, str], object] | None = None
         self._calls = calls
         self._settling = settling
+        self._member = member
+        self._tells_run = True
 
     def pushed(self, raw: object = None, more: object = None, *_: object) -> None:
         """An event on the inbox topic: deliveries, or what was cancelled of them."""
@@ -67,6 +71,29 @@ class Receiving:
                 recalled(str(one.get("from")), str(one.get("id")))
 
     async def fetch(
+        self, request: Callable[..., Awaitable[Any]], max: int, wait_s: float, instance: str | None
+    ) -> Fetched:
+        """See :meth:`trishula.client.Client.fetch`."""
+        member = self._member
+        member.stays = True
+        url = _url_of(member)
+        known = member.stores.told(url)
+        try:
+            life = {"run": member.run} if self._tells_run else {}
+            fetched = await self._ask(request, max, wait_s, instance, {**known, **life})
+        except KeyUnknown:
+            # A node of a former release.
+            if not self._tells_run:
+                raise
+            self._tells_run = False
+            fetched = await self._ask(request, max, wait_s, instance, known)
+        if url is None or url != _url_of(member):
+            # Another node, or another session: what we said we knew may not have been of its store.
+            return msgspec.structs.replace(fetched, epoch_changed=False)
+        changed = member.stores.met(url, "", fetched.epoch, fetched.high_water, fetched.epoch_changed)
+        return msgspec.structs.replace(fetched, epoch_changed=changed)
+
+    async def _ask(
         self,
         request: Callable[..., Awaitable[Any]],
         max: int,
@@ -74,7 +101,6 @@ class Receiving:
         instance: str | None,
         known: Mapping[str, Any],
     ) -> Fetched:
-        """See :meth:`trishula.client.Client.fetch`; ``known`` is what we know of the node's store."""
         details: dict[str, Any] = {"max": max, "wait_s": wait_s, **known}
         if instance is not None:
             details["instance"] = instance
@@ -89,3 +115,7 @@ class Receiving:
             _log.error("A delivery can't be read and is refused: %s", fault.reason)
             if fault.token:
                 self._settling.nack(fault.token, f"the receiver can't read it: {fault.reason}", False)
+
+
+def _url_of(member: Membership) -> str | None:
+    return None if member.link is None else member.link.url

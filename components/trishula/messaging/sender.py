@@ -138,7 +138,7 @@ class Sending:
     def post_many(
         self, messages: Iterable[object], copies: int | None, timeout_s: float | None
     ) -> Pending[list[Receipt]]:
-        """Queue many, with one awaitable for all; see :meth:`trishula.client.Client.send_many`."""
+        """Queue many, with one awaitable for all; see :meth:`trishula.verbs.Verbs.send_many`."""
         now_ms = self._around.now_ms()
         outcome: Pending[list[Receipt]] = Pending()
         wires: list[dict[str, Any]] = []

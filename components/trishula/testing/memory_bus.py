@@ -313,7 +313,7 @@ class Running:
                 settings,
                 around=around,
                 connection=wire,
-                timeout_s=_JOIN_TIMEOUT_S,
+                timeout=_JOIN_TIMEOUT_S,
                 state=Path(bus._directory.name) / "agents",
             )
         )

@@ -129,7 +129,7 @@ class Worker:
         client = Client(load(url=self.task.url, token=self.task.token, environ={}), instance=instance)
         await self.attach(client)
         before = time.monotonic()
-        await client.start(timeout_s=15.0)
+        await client.start(timeout=15.0)
         self.result.connect_ms.append((time.monotonic() - before) * 1000)
         return client
 

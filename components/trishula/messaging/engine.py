@@ -1,0 +1,389 @@
+"""What drives a member of the bus: from its verbs to the session beneath, and back.
+
+An engine has an *address*: the agent itself, or, with an ``instance``, a further session under its identity
+(``agni/7f3a``) with a mailbox of its own. It joins and rejoins by itself; while no node is there, what is sent waits in
+the outbox, and questions wait as long as their time limit allows. :class:`trishula.client.Client` and
+:class:`trishula.agent.Agent` are made of it.
+
+What is decided elsewhere: the order and repetition of sends in :mod:`trishula.messaging.outbox`, which node and when in
+:mod:`trishula.session.reconnect_policy`, when a delivery is acknowledged in :mod:`trishula.consumer.dispatcher`.
+
+One turn, one call: what is to be sent, acknowledged and given back is only written down; at the end of the reactor's
+turn everything of a kind goes out in one call. Batches are what makes durability cheap.
+
+After each (re)join, in this order: procedures and topics, then the inbox topic and ``attach`` (deliveries may come from
+then on), then everything in the outbox that has no receipt. Acks are not repeated on a new session: their tokens mean
+something only to the node that gave them; what was not acknowledged is delivered again, and the receiver knows it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from trishula.contract import uris
+from trishula.contract.addresses import Address
+from trishula.contract.deliveries import Delivery
+from trishula.contract.message import MailType
+from trishula.errors import BusUnreachable, TrishulaError
+from trishula.messaging.acks import Settling
+from trishula.messaging.calls import Asking
+from trishula.messaging.live import Live
+from trishula.messaging.outbox import Limits, Receipt
+from trishula.messaging.pending_calls import Calls
+from trishula.messaging.receiver import Receiving
+from trishula.messaging.sender import Done, Sending
+from trishula.runtime.pending import Pending, rejected
+from trishula.runtime.surroundings import Surroundings, Timer, real
+from trishula.runtime.waiting import ended_within, sleep, within
+from trishula.session.attachment import Attached, Attachment, Observer
+from trishula.session.membership import Membership
+from trishula.session.transport import Connection, Ending, Link, LinkLost
+from trishula.settings import Settings
+
+__all__ = ["DEFAULT_HEARTBEAT_S", "DEFAULT_WINDOW", "Engine"]
+
+_log = logging.getLogger("trishula")
+
+if TYPE_CHECKING:
+    # A script has no file, and doesn't load SQLite.
+    from trishula.messaging.agent_file import AgentFile, Saved
+    from trishula.session.begun import Begun
+
+#: Messages in a client's hands at a time.
+DEFAULT_WINDOW = 64
+DEFAULT_HEARTBEAT_S = 10.0
+#: How long the socket of a session that was ended may take to close.
+_CLOSING_S = 2.0
+
+
+class Engine:
+    """See the module's docstring. All methods belong to the reactor's thread.
+
+    Args:
+        settings: where the bus is and who we are.
+        instance: the name of this instance of the agent; ``None`` to be the agent itself.
+        around: clocks and randomness; the real ones if absent.
+        connection: how to get links; a WAMP connection if absent.
+        limits: how much the outbox takes and sends at once.
+        observer: told when the engine joins, loses its node, finds none, or comes to its end.
+
+    Attributes:
+        member: which node, and what is set up on each session.
+        sending: messages on their way out.
+        receiving: messages on their way in.
+        settling: acks and nacks.
+        asking: questions that wait for an answer.
+        live: live topics and procedures.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        instance: str | None = None,
+        around: Surroundings | None = None,
+        connection: Connection | None = None,
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.address = Address.parse(settings.agent if instance is None else f"{settings.agent}/{instance}")
+        self.settings = settings
+        self._around = around = around or real()
+        self._clock = around.clock
+        if connection is None:
+            # Late, because importing Autobahn takes a third of a second that "trishula --help" need not spend.
+            from trishula.session.connection import WampConnection
+
+            connection = WampConnection(settings, around)
+        self.settling = Settling(self._wake, lambda: self.member.has_session)
+        self._calls = Calls()
+        self._file: AgentFile | None = None
+        self._flushing: Timer | None = None
+        self._release: Callable[[], None] | None = None
+        self.member = Membership(settings, self.address, self, around=around, connection=connection, observer=observer)
+        self.receiving = Receiving(self._calls, self.settling, self.member)
+        self.live = Live(self.member, self.address.agent)
+        self.sending = Sending(
+            around,
+            self.member,
+            # The agent itself leaves its name to the node.
+            sender=None if instance is None else str(self.address),
+            limits=limits or Limits(),
+            wake=self._wake,
+            keeps=self._hear_of_kept,
+        )
+        self.asking = Asking(
+            self._clock,
+            self.member,
+            self.sending,
+            self._calls,
+            self.send,
+            self._hear_news,
+            lambda: self.receiving.receiver is not None,
+            str(self.address),
+        )
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a session on which everything is set up."""
+        return self.member.link is not None
+
+    @property
+    def end(self) -> TrishulaError | None:
+        """Why there will be no session any more: it left, was refused or was taken over; ``None`` before that."""
+        return self.member.end
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the node we are joined to."""
+        return None if self.member.link is None else self.member.link.url
+
+    @property
+    def node(self) -> str | None:
+        """The name of the node that we take deliveries from."""
+        return None if self.member.attached is None else self.member.attached.node
+
+    def beat_soon(self) -> None:
+        """Tell it now, so that it has left this process when a handler blocks next."""
+        self.member.heartbeat.tell()
+
+    async def start(self, timeout_s: float | None = None) -> None:
+        """Join; returns when everything is set up.
+
+        Raises:
+            TokenInvalid, TokenMissing: the node refuses us; trying again would not help.
+            BusUnreachable: no node let us in within ``timeout_s``; the client has stopped trying.
+            TrishulaError: neither an asyncio loop nor a reactor runs, so that it would wait for ever.
+        """
+        self._around.check_driven()
+        if self._release is None:
+            self._release = self._around.hold()
+        await self.member.start(timeout_s)
+
+    async def stop(self) -> None:
+        """Leave cleanly. What has no receipt fails: as unknown where a node may have it, else as not sent."""
+        await self.member.stop()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until every message has its receipt and every ack its answer; whether that came in time."""
+        deadline_s = self._clock.seconds() + timeout_s
+        while len(self.sending) or not self.settling.is_empty:
+            left_s = deadline_s - self._clock.seconds()
+            if left_s <= 0 or self.member.end is not None:
+                return False
+            await sleep(self._clock, min(left_s, 0.02))
+        return True
+
+    async def wait(self, pending: Pending[Any], timeout_s: float) -> bool:
+        """Wait for an outcome, but only so long; whether it came."""
+        return await ended_within(self._clock, pending, timeout_s)
+
+    # What the membership tells (trishula.session.attachment.User).
+
+    def member_ready(self) -> None:
+        if self.member.attached is not None:
+            self._note_node(self.member.attached)
+        self.sending.connected()
+        self._wake()
+
+    def member_away(self, ending: Ending | None) -> None:
+        self.sending.disconnected(ending)
+        self.settling.disconnected()
+
+    def member_pausing(self) -> None:
+        self.sending.pause()
+
+    @property
+    def is_still(self) -> bool:
+        return not self.sending.is_flying
+
+    def member_moving(self, old: Link) -> None:
+        if self._file is not None:
+            self._file.commit()
+        # Tokens of the old node mean nothing to the new one.
+        self.settling.flush(old)
+        if self.sending.is_flying:
+            self.sending.disconnected()
+
+    def member_staying(self) -> None:
+        self.sending.resume()
+
+    def member_ended(self, error: TrishulaError) -> None:
+        if self._flushing is not None and self._flushing.active():
+            self._flushing.cancel()
+        self._flushing = None
+        self.settling.disconnected()
+        self._calls.close(error)
+        self.sending.close(error)
+        if self._release is not None:
+            # Its socket is to be closed in good order first.
+            self._clock.callLater(_CLOSING_S, self._let_go)
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def send(
+        self,
+        to: str,
+        *,
+        type: MailType = "STATUS",
+        payload: object = None,
+        id: str | None = None,
+        priority: int = 3,
+        reply_to: str | None = None,
+        procedure: str | None = None,
+        subject: str | None = None,
+        ttl_ms: int | None = None,
+        deadline_at: int | None = None,
+        traceparent: str | None = None,
+        copies: int | None = None,
+        on_refused: Callable[[TrishulaError], object] | None = None,
+    ) -> Pending[Receipt]:
+        """See :meth:`trishula.verbs.Verbs.send`."""
+        wire: dict[str, Any] = {"type": type, "id": id, "to": to, "timestamp": self._around.now_ms()}
+        if payload is not None:
+            wire["payload"] = payload
+        if priority != 3:
+            wire["priority"] = priority
+        if reply_to is not None:
+            wire["reply_to"] = reply_to
+        if procedure is not None:
+            wire["procedure"] = procedure
+        if subject is not None:
+            wire["subject"] = subject
+        if ttl_ms is not None:
+            wire["ttl_ms"] = ttl_ms
+        if deadline_at is not None:
+            wire["deadline_at"] = deadline_at
+        if traceparent is not None:
+            wire["traceparent"] = traceparent
+        pending: Pending[Receipt] = Pending()
+        self.sending.post(wire, pending.settle, copies, held=on_refused)
+        return pending
+
+    async def confirmed(self, sent: Pending[Receipt], message_id: str, timeout_s: float) -> Receipt:
+        """Wait for a receipt, but only so long.
+
+        Raises:
+            BusUnreachable: it could not be sent in time; it was withdrawn.
+            MailboxFull, RateLimited, StorageFull, CopiesUnavailable: it was refused all the time; it was withdrawn.
+            OutcomeUnknown: a node may have it.
+        """
+        return await within(self._clock, sent, timeout_s, lambda: self.sending.unconfirmed(message_id, timeout_s))
+
+    # -- for agents ----------------------------------------------------------------------------------------------------
+
+    def reply(self, wire: dict[str, Any], done: Done, held: Callable[[TrishulaError], object]) -> bool:
+        """Send the answer to a COMMAND, also if the outbox is full; whether it is on its way.
+
+        ``held`` is called when it was refused for now, so that its way may be long.
+        """
+        wire.setdefault("timestamp", self._around.now_ms())
+        return self.sending.post(wire, done, held=held, is_reply=True)
+
+    def keep_in(self, file: AgentFile, saved: Saved, done_of: Callable[[dict[str, Any]], Done]) -> None:
+        """Have an outbox that outlives the process, and send what an earlier run left there.
+
+        Args:
+            file: written at the end of each turn, before anything of that turn goes out.
+            saved: what it holds.
+            done_of: who hears what becomes of a message of an earlier run.
+        """
+        self._file = file
+        self.member.stores.restore(saved.nodes)
+        if self.member.attached is not None:
+            self._note_node(self.member.attached)
+        self.sending.restore(file, saved.messages, done_of)
+
+    @property
+    def run(self) -> str:
+        """Names this run of the process, for the node."""
+        return self.member.run
+
+    def tell_begun(self, begun: Begun) -> None:
+        """Tell the node, as we attach, what the last run of this agent had begun."""
+        self.member.begun = begun
+
+    def _note_node(self, attached: Attached) -> None:
+        if self._file is not None and self.url is not None:
+            self._file.note_node(self.url, attached.epoch, attached.high_water)
+
+    # -- the end of a turn ---------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Flush at the end of this turn."""
+        if self._flushing is None and (self.member.link is not None or self._file is not None):
+            self._flushing = self._clock.callLater(0, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        if self._file is not None:
+            # First, so that nothing is offered or acknowledged that we could forget.
+            self._file.commit()
+        link = self.member.link
+        if link is not None:
+            self.settling.flush(link)
+            self.sending.flush(link)
+
+    # -- what becomes of what was sent ---------------------------------------------------------------------------------
+
+    def _hear_news(self) -> Pending[None] | None:
+        """Subscribe to what becomes of sent messages, once."""
+        topic = uris.receipts_of(self.address.agent)
+        if self.member.hears(topic):
+            return None
+        heard = self.live.subscribe(topic, self._news)
+        heard.when_done(_log_failure)
+        return heard
+
+    def _hear_of_kept(self) -> None:
+        # Not before there is something to hear of: each message to a sender that listens costs its node an event.
+        heard = self._hear_news()
+        if heard is not None:
+            heard.when_done(lambda _: self.sending.hears_news())
+
+    def _news(self, reports: object = None, *_: object) -> None:
+        self._calls.news(reports)
+        self.sending.news(reports)
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    def attach(
+        self,
+        on_delivery: Callable[[list[Delivery]], object],
+        *,
+        capabilities: Iterable[str] = (),
+        window: int = DEFAULT_WINDOW,
+        heartbeat_s: float = DEFAULT_HEARTBEAT_S,
+        on_cancelled: Callable[[str, str], object] | None = None,
+    ) -> Pending[Attached | None]:
+        """Take deliveries: the node pushes up to ``window`` that are not acknowledged.
+
+        Answers to our own calls are not among them. ``on_delivery`` gets a list and must not raise. It holds for every
+        later session as well. Before the first session there is nothing to wait for: the outcome is ``None`` at once.
+        ``on_cancelled`` is told of what was delivered and is cancelled by its sender since: its ``from`` and its id.
+        """
+        self.receiving.receiver = on_delivery
+        self.receiving.recalled = on_cancelled
+        return self.member.attach(Attachment(self.receiving.pushed, tuple(capabilities), window, heartbeat_s))
+
+    def working(self, token: str, for_s: float) -> Pending[Any]:
+        """Extend the lease of a long job to ``for_s`` from now; the question has left this process on return."""
+        link = self.member.link
+        if link is None:
+            return rejected(BusUnreachable("the session that the token belongs to is gone"))
+        return link.call(uris.MAILBOX_WORKING, [token, for_s], timeout_s=10.0)
+
+
+def _log_failure(pending: Pending[Any]) -> None:
+    if pending.error is not None and not isinstance(pending.error, LinkLost):
+        _log.error("%s", pending.error)

@@ -1,0 +1,215 @@
+"""The verbs that every member of the bus has, in one vocabulary: those of an agent and of a client.
+
+:class:`trishula.agent.Agent` and :class:`trishula.client.Client` have them as they stand here, and return awaitables.
+:class:`trishula.async_client.AsyncClient` has the same as coroutines, :class:`trishula.sync.Bus` has the same and
+waits; both are documented here. Every ``timeout`` is in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Unpack
+
+from trishula.contract import uris
+from trishula.contract.addresses import BROADCAST
+from trishula.contract.message import MailType
+from trishula.messaging.engine import Engine
+from trishula.messaging.outbox import Receipt
+from trishula.runtime.pending import Pending, start
+from trishula.send_options import CallOptions, SendOptions
+from trishula.vocabulary import renamed
+
+__all__ = ["Verbs"]
+
+
+class Verbs:
+    """See the module's docstring."""
+
+    def _beneath(self) -> Engine:
+        """What carries them out."""
+        raise NotImplementedError
+
+    # -- messages ------------------------------------------------------------------------------------------------------
+
+    def send(
+        self,
+        to: str,
+        *,
+        type: MailType = "STATUS",
+        payload: object = None,
+        timeout: float | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Pending[Receipt]:
+        """Send a message; its receipt says that it is on disk.
+
+        A message of an agent or a client is on its way also if nobody awaits its receipt. Messages of one turn travel
+        in one call.
+
+        Args:
+            to: an agent, one instance of it (``agni/7f3a``), ``capability:…``, or ``broadcast``.
+            type: COMMAND, STATUS, RESULT or ERROR.
+            payload: any JSON value (:mod:`trishula.contract.payload` has the rule); it is read now, and what is changed
+                in it afterwards doesn't travel.
+            timeout: how long to wait for the receipt, in seconds; a message that no node has by then is withdrawn.
+                Without it an agent's or a client's message waits for a node as long as it takes; a script waits as long
+                as :func:`trishula.connect` or :class:`trishula.AsyncClient` was told to.
+            id: chosen if absent; sending again with the same id is safe, also from another process of this agent:
+                what is equal is a ``duplicate``, anything else is refused as :class:`~trishula.errors.IdReused`.
+            priority: 1 (most urgent) to 5; 3 if absent.
+            copies: on how many nodes it must be on disk before the receipt. Without it: on both where there are two
+                and they see each other, else on one; the receipt says it. 1: don't wait for the second node. 2: only
+                with a second node; while there is none the message waits. After a receipt of fewer than two the
+                outbox keeps a message that was sent with this option, and offers it to the other node as well.
+            reply_to, procedure, subject, ttl_ms, deadline_at, traceparent: see
+                :class:`trishula.contract.message.Message`.
+            on_refused: told each time that a node refuses it for now; it waits, and is offered again.
+
+        Raises:
+            MessageInvalid, PayloadNotJson, PayloadTooLarge: it is neither stored nor sent.
+            MessageSetAside: it can't be sent without the session's end.
+            TrishulaError: the node's refusal; of one for now the latest, if there was no other answer in time.
+            BusUnreachable: no node was there in time; it was not sent, and will not be.
+            OutcomeUnknown: a node may have it; send it again under the same id, or ask for it.
+        """
+        engine = self._beneath()
+        if timeout is None:
+            return engine.send(to, type=type, payload=payload, **options)
+        message_id = options["id"] = options.get("id") or engine.sending.new_id()
+        return start(engine.confirmed(engine.send(to, type=type, payload=payload, **options), message_id, timeout))
+
+    def broadcast(
+        self,
+        *,
+        type: MailType = "STATUS",
+        payload: object = None,
+        timeout: float | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Pending[Receipt]:
+        """Send to every registered agent but our own; arguments and errors as :meth:`send`."""
+        return self.send(BROADCAST, type=type, payload=payload, timeout=timeout, **options)
+
+    @renamed(timeout_s="timeout")
+    def send_many(
+        self, messages: Iterable[Mapping[str, Any]], *, copies: int | None = None, timeout: float | None = None
+    ) -> Pending[list[Receipt]]:
+        """Send many messages at once, with one outcome for all: the receipts, in order.
+
+        The rule is that of :meth:`send`: whatever is not accepted raises. Each message is sent by itself, so one that
+        is refused doesn't keep its neighbours back; when all outcomes are there and there is an error among them,
+        :class:`~trishula.errors.NotAllSent` is raised.
+
+        Args:
+            messages: maps as they travel (the wire contract's message): ``to``, and what else is wanted; as with
+                :meth:`send` the ``type`` is STATUS, ``id`` and ``timestamp`` are set where they are absent.
+            copies: on how many nodes they must be on disk before the receipt.
+            timeout: in seconds; after it, what has no receipt gets :class:`~trishula.errors.BusUnreachable` if it was
+                not sent (it is withdrawn then), else :class:`~trishula.errors.OutcomeUnknown`.
+
+        Raises:
+            NotAllSent: some have no receipt; its ``outcomes`` has each one's receipt or error, in order.
+            MessageInvalid: one of them is no map; nothing was sent.
+        """
+        return self._beneath().sending.post_many(messages, copies, timeout)
+
+    @renamed(timeout_s="timeout")
+    def cancel(self, *ids: str, timeout: float = 10.0) -> Pending[list[bool]]:
+        """Cancel messages that our agent sent: for each, whether it is cancelled now, and was not over before.
+
+        Whoever has it is told, and a call that waits for it ends with
+        :class:`~trishula.errors.MessageCancelled`. Errors as :meth:`request`.
+        """
+        return self.request(uris.MAILBOX_CANCEL, list(ids), timeout=timeout)
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def call(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Pending[Any]:
+        """Run a procedure of an agent by a durable COMMAND, and wait for its RESULT.
+
+        Unlike :meth:`rpc` it is on disk before it runs. An agent that is away runs it if it comes back within
+        ``timeout`` and 30 s more: then it expires, and nothing runs that nobody waits for. ``ttl_ms`` or
+        ``deadline_at`` (see :meth:`call_with`) say otherwise.
+
+        Args:
+            agent: an agent, one instance of it, or ``capability:…``; not ``broadcast``, which nobody can answer.
+            procedure: its name; the arguments behind it are the procedure's.
+            timeout: how long to wait for the answer, in seconds.
+
+        Raises:
+            ArgumentInvalid: also if ``agent`` is nobody who could be called.
+            CallFailed, RemoteError: the procedure failed.
+            ProcedureUnknown, ArgumentInvalid: the agent has no such procedure, or it doesn't take these arguments.
+            OutcomeUnknown: no answer within ``timeout`` seconds; ``message_id`` is the COMMAND's.
+            MessageCancelled: somebody has cancelled it, under our agent's name.
+            BusUnreachable: no node was there in time; nothing was sent, and nothing will run.
+        """
+        return self.call_with(agent, procedure, args, kwargs, timeout=timeout)
+
+    @renamed(timeout_s="timeout")
+    def call_with(
+        self,
+        agent: str,
+        procedure: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = 10.0,
+        **options: Unpack[CallOptions],
+    ) -> Pending[Any]:
+        """:meth:`call` with the procedure's arguments as they are, and with the options of :meth:`send`.
+
+        With the ``id`` of an earlier call, of whichever process of this agent, it asks for its answer: nothing runs
+        twice. Without ``ttl_ms`` and ``deadline_at`` the COMMAND lives as long as its caller waits, and 30 s more.
+        ``on_warning`` is told at once if the receipt says that the COMMAND is likely to wait.
+        """
+        return self._beneath().asking.call(agent, procedure, args, kwargs, timeout, dict(options))
+
+    def rpc(self, agent: str, procedure: str, *args: Any, timeout: float = 10.0, **kwargs: Any) -> Pending[Any]:
+        """Call an agent's procedure live: nothing is stored, and it must be connected now.
+
+        Raises:
+            CallFailed, RemoteError, ArgumentInvalid: the procedure failed.
+            ProcedureUnknown: the agent is not connected, or has no such procedure.
+            OutcomeUnknown: it was asked, and no answer came within ``timeout`` seconds or before the connection went.
+            BusUnreachable: no node was there in time; nobody was asked.
+        """
+        return self.rpc_with(agent, procedure, args, kwargs, timeout=timeout)
+
+    @renamed(timeout_s="timeout")
+    def rpc_with(
+        self,
+        agent: str,
+        procedure: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = 10.0,
+    ) -> Pending[Any]:
+        """:meth:`rpc` with the arguments as they are, also one that is called ``timeout``."""
+        return self._beneath().asking.rpc(agent, procedure, args, kwargs, timeout)
+
+    # -- questions to the node -----------------------------------------------------------------------------------------
+
+    @renamed(timeout_s="timeout")
+    def request(self, uri: str, *args: Any, timeout: float = 10.0) -> Pending[Any]:
+        """Ask a procedure of the contract (``directory.*``, ``audit.*``, …), and get its answer as it travels.
+
+        :mod:`trishula.contract.uris` has the URIs. All of them may be repeated, so one that was cut off is asked again
+        on the next session.
+
+        Raises:
+            TrishulaError: what the node answered.
+            BusUnreachable: no node was there in time.
+            OutcomeUnknown: a node was asked and did not answer in time.
+        """
+        return self._beneath().asking.request(uri, *args, timeout_s=timeout)
+
+    # -- live topics ---------------------------------------------------------------------------------------------------
+
+    def publish(self, topic_name: str, *args: Any) -> Pending[None]:
+        """Publish on our own agent's topic of that name; live only, and done when the router has it.
+
+        Raises:
+            PayloadNotJson, PayloadTooLarge: the arguments can't travel (:mod:`trishula.contract.payload`,
+                :mod:`.limits`).
+        """
+        return self._beneath().live.publish(topic_name, *args)
