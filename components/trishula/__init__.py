@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trishula.agent import Agent
     from trishula.async_client import AsyncClient
     from trishula.client import Client
+    from trishula.contract.answers import AgentInfo, LifeEvent, MessageHistory, MessageLife, MessageStatus
     from trishula.contract.deliveries import Delivery, Fetched, current_delivery
     from trishula.contract.message import Message
     from trishula.errors import (
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agent",
+    "AgentInfo",
     "AgentUnknown",
     "AnswerEarly",
     "AnswerRefused",
@@ -98,13 +100,17 @@ __all__ = [
     "InstanceUnknown",
     "InstancesExceeded",
     "KeyUnknown",
+    "LifeEvent",
     "MailboxBusy",
     "MailboxFull",
     "Message",
     "MessageCancelled",
     "MessageExpired",
+    "MessageHistory",
     "MessageInvalid",
+    "MessageLife",
     "MessageSetAside",
+    "MessageStatus",
     "MessageUnknown",
     "NodeBusy",
     "NodeFailed",
@@ -144,6 +150,11 @@ __all__ = [
 
 _HOMES = {
     "Agent": "agent",
+    "AgentInfo": "contract.answers",
+    "LifeEvent": "contract.answers",
+    "MessageHistory": "contract.answers",
+    "MessageLife": "contract.answers",
+    "MessageStatus": "contract.answers",
     "AsyncClient": "async_client",
     "Pending": "runtime.pending",
     "Bus": "sync",

@@ -29,6 +29,7 @@ from typing import Any, Unpack
 from trishula.client import Client
 from trishula.consumer.unfetched import Unfetched
 from trishula.contract.addresses import BROADCAST, Address
+from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus
 from trishula.contract.deliveries import Fetched
 from trishula.contract.message import MailType
 from trishula.messaging.outbox import Receipt
@@ -37,7 +38,7 @@ from trishula.runtime.surroundings import Surroundings, real
 from trishula.send_options import CallOptions, SendOptions
 from trishula.session.transport import Connection
 from trishula.settings import Settings, load
-from trishula.verbs import Verbs
+from trishula.verbs import Presence, Verbs
 from trishula.vocabulary import documented_by
 
 __all__ = ["AsyncClient"]
@@ -212,6 +213,24 @@ class AsyncClient:
     @documented_by(Verbs.request)
     async def request(self, uri: str, *args: Any, timeout: float = 10.0) -> Any:
         return await self.client.request(uri, *args, timeout=timeout)
+
+    @documented_by(Verbs.agents)
+    async def agents(self, *, timeout: float = 10.0) -> list[AgentInfo]:
+        return await self.client.agents(timeout=timeout)
+
+    @documented_by(Verbs.find)
+    async def find(
+        self, capability: str | None = None, *, presence: Presence | None = None, timeout: float = 10.0
+    ) -> list[AgentInfo]:
+        return await self.client.find(capability, presence=presence, timeout=timeout)
+
+    @documented_by(Verbs.status)
+    async def status(self, *ids: str, timeout: float = 10.0) -> dict[str, MessageStatus]:
+        return await self.client.status(*ids, timeout=timeout)
+
+    @documented_by(Verbs.why)
+    async def why(self, message_id: str, *, sender: str | None = None, timeout: float = 10.0) -> MessageHistory:
+        return await self.client.why(message_id, sender=sender, timeout=timeout)
 
     @documented_by(Client.fetch)
     async def fetch(self, *, max: int = 64, wait_s: float = 0.0, instance: str | None = None) -> Fetched:

@@ -37,6 +37,7 @@ from trishula.async_client import AsyncClient
 from trishula.client import Client
 from trishula.consumer.unfetched import ASK_TIMEOUT_S
 from trishula.contract.addresses import BROADCAST, Address
+from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus
 from trishula.contract.deliveries import Fetched
 from trishula.contract.message import MailType
 from trishula.errors import OutcomeUnknown, TrishulaError
@@ -44,7 +45,7 @@ from trishula.messaging.outbox import Receipt
 from trishula.runtime.forks import check_process, check_reactor
 from trishula.runtime.surroundings import use_monotonic_timers
 from trishula.send_options import CallOptions, SendOptions
-from trishula.verbs import Verbs
+from trishula.verbs import Presence, Verbs
 from trishula.vocabulary import documented_by, renamed
 
 __all__ = ["Bus", "connect"]
@@ -255,6 +256,24 @@ class Bus:
     @documented_by(Verbs.request)
     def request(self, uri: str, *args: Any, timeout: float = 10.0) -> Any:
         return self._wait(timeout, self._client.request, uri, *args, timeout=timeout)
+
+    @documented_by(Verbs.agents)
+    def agents(self, *, timeout: float = 10.0) -> list[AgentInfo]:
+        return self._wait(timeout, self._client.agents, timeout=timeout)
+
+    @documented_by(Verbs.find)
+    def find(
+        self, capability: str | None = None, *, presence: Presence | None = None, timeout: float = 10.0
+    ) -> list[AgentInfo]:
+        return self._wait(timeout, self._client.find, capability, presence=presence, timeout=timeout)
+
+    @documented_by(Verbs.status)
+    def status(self, *ids: str, timeout: float = 10.0) -> dict[str, MessageStatus]:
+        return self._wait(timeout, self._client.status, *ids, timeout=timeout)
+
+    @documented_by(Verbs.why)
+    def why(self, message_id: str, *, sender: str | None = None, timeout: float = 10.0) -> MessageHistory:
+        return self._wait(timeout, self._client.why, message_id, sender=sender, timeout=timeout)
 
     @documented_by(Client.fetch)
     def fetch(self, *, max: int = 64, wait_s: float = 0.0, instance: str | None = None) -> Fetched:

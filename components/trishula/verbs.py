@@ -7,11 +7,12 @@ waits; both are documented here. Every ``timeout`` is in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Unpack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, Unpack
 
 from trishula.contract import uris
 from trishula.contract.addresses import BROADCAST
+from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus, agents_in, history_in, states_in
 from trishula.contract.message import MailType
 from trishula.messaging.engine import Engine
 from trishula.messaging.outbox import Receipt
@@ -19,7 +20,11 @@ from trishula.runtime.pending import Pending, start
 from trishula.send_options import CallOptions, SendOptions
 from trishula.vocabulary import renamed
 
-__all__ = ["Verbs"]
+__all__ = ["Presence", "Verbs"]
+
+T = TypeVar("T")
+
+Presence = Literal["online", "busy", "stale", "offline"]
 
 
 class Verbs:
@@ -202,6 +207,51 @@ class Verbs:
             OutcomeUnknown: a node was asked and did not answer in time.
         """
         return self._beneath().asking.request(uri, *args, timeout_s=timeout)
+
+    def agents(self, *, timeout: float = 10.0) -> Pending[list[AgentInfo]]:
+        """All registered agents, by name: who is there, where, and what they can do. Errors as :meth:`request`."""
+        return self._told(agents_in, timeout, uris.DIRECTORY_LIST)
+
+    def find(
+        self, capability: str | None = None, *, presence: Presence | None = None, timeout: float = 10.0
+    ) -> Pending[list[AgentInfo]]:
+        """The agents that can do something, by name; errors as :meth:`request`.
+
+        Args:
+            capability: what they announced; whatever they announced if absent.
+            presence: ``online``, ``busy``, ``stale`` or ``offline``; whichever if absent.
+            timeout: how long to wait for the node, in seconds.
+        """
+        wanted = {"capability": capability, "presence": presence}
+        options = {key: value for key, value in wanted.items() if value is not None}
+        return self._told(agents_in, timeout, uris.DIRECTORY_FIND, options)
+
+    def status(self, *ids: str, timeout: float = 10.0) -> Pending[dict[str, MessageStatus]]:
+        """Where messages stand that our agent sent or received, by id; errors as :meth:`request`.
+
+        Ids that it has nothing to do with are not in the answer.
+        """
+        return self._told(states_in, timeout, uris.MAILBOX_STATUS, list(ids))
+
+    def why(self, message_id: str, *, sender: str | None = None, timeout: float = 10.0) -> Pending[MessageHistory]:
+        """The whole life of a message that our agent sent or received; errors as :meth:`request`.
+
+        Args:
+            message_id: its id.
+            sender: whose message, if several senders used the id.
+            timeout: how long to wait for the node, in seconds.
+
+        Raises:
+            MessageUnknown: there is none, or none that our agent may know of.
+        """
+        more = [] if sender is None else [{"from": sender}]
+        return self._told(history_in, timeout, uris.AUDIT_WHY, message_id, *more)
+
+    def _told(self, read: Callable[[object], T], timeout: float, uri: str, *args: Any) -> Pending[T]:
+        async def asked() -> T:
+            return read(await self.request(uri, *args, timeout=timeout))
+
+        return start(asked())
 
     # -- live topics ---------------------------------------------------------------------------------------------------
 
