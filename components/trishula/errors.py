@@ -84,14 +84,19 @@ class TrishulaError(Exception):
         uri: the error's name on the wire; ``None`` for what never travels.
         temporary: whether the same request may succeed later without a change.
         retry_after_s: when to try again, in seconds, if the node said so.
+        data: what a procedure that raised it said beside the sentence: any JSON value of at most 64 KiB
+            (:data:`trishula.contract.limits.ERROR_DATA_BYTES`); ``None`` if nothing. Its caller's error has the same.
     """
 
     uri: ClassVar[str | None] = None
     temporary: ClassVar[bool] = False
+    data: Any = None
 
-    def __init__(self, sentence: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, sentence: str, *, retry_after_s: float | None = None, data: Any = None) -> None:
         super().__init__(sentence)
         self.retry_after_s = retry_after_s
+        if data is not None:
+            self.data = data
 
     @property
     def sentence(self) -> str:
@@ -526,6 +531,8 @@ class CallFailed(TrishulaError):
     """The called agent ran the procedure and it failed.
 
     What to do: read the error that the procedure raised, in the sentence.
+
+    A procedure may raise it as well: ``raise CallFailed("the disk is full", data={"free_bytes": 0})``.
     """
 
     uri = "trishula.error.call_failed"
@@ -588,12 +595,14 @@ class OutcomeUnknown(TrishulaError):
 class RemoteError(TrishulaError):
     """An error that is not in this tree, for example one that an agent's procedure raised.
 
+    A procedure raises it with a name of its own: ``raise RemoteError("no room", remote_uri="org.example.disk_full")``.
+
     Attributes:
-        remote_uri: its URI as it came.
+        remote_uri: its URI as it came; it has a dot in it.
     """
 
-    def __init__(self, sentence: str, *, remote_uri: str, retry_after_s: float | None = None) -> None:
-        super().__init__(sentence, retry_after_s=retry_after_s)
+    def __init__(self, sentence: str, *, remote_uri: str, retry_after_s: float | None = None, data: Any = None) -> None:
+        super().__init__(sentence, retry_after_s=retry_after_s, data=data)
         self.remote_uri = remote_uri
 
 
@@ -628,14 +637,15 @@ def from_wire(uri: str, sentence: str, details: Mapping[str, Any] | None = None)
     Args:
         uri: the WAMP error's URI, or a receipt's ``error``.
         sentence: the error's first argument, or a receipt's ``detail``.
-        details: the WAMP error's keyword arguments, or the receipt; only ``retry_after_s`` and ``message_id`` count.
+        details: the WAMP error's keyword arguments, the payload of an ERROR message, or the receipt; only
+            ``retry_after_s``, ``message_id`` and ``data`` count.
     """
     details = details or {}
     retry = details.get("retry_after_s")
     retry_after_s = float(retry) if isinstance(retry, int | float) else None
     cls = _BY_URI.get(uri)
     if cls is None:
-        return RemoteError(sentence, remote_uri=uri, retry_after_s=retry_after_s)
+        return RemoteError(sentence, remote_uri=uri, retry_after_s=retry_after_s, data=details.get("data"))
     if cls is OutcomeUnknown:
         return OutcomeUnknown(sentence, message_id=details.get("message_id"), retry_after_s=retry_after_s)
-    return cls(sentence, retry_after_s=retry_after_s)
+    return cls(sentence, retry_after_s=retry_after_s, data=details.get("data"))

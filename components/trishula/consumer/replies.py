@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trishula.contract.message import DEFAULT_PRIORITY, Message
+from trishula.contract.payload import error_data
 from trishula.contract.texts import legible
 from trishula.errors import (
     BusUnreachable,
@@ -147,14 +148,17 @@ def _reply_id(sender: str, command_id: str) -> str:
     return f"{hashlib.sha256(derived.encode()).hexdigest()}.result"
 
 
-def _described(error: BaseException) -> dict[str, str]:
+def _described(error: BaseException) -> dict[str, Any]:
     """The payload of an ERROR."""
     name = type(error).__name__
     if isinstance(error, RemoteError):
         name = error.remote_uri
     elif isinstance(error, TrishulaError) and error.uri is not None:
         name = error.uri
-    return {"error": name, "message": legible(str(error))}
+    described: dict[str, Any] = {"error": name, "message": legible(str(error))}
+    if (data := error_data(error)) is not None:
+        described["data"] = data
+    return described
 
 
 def _log_outcome(wire: dict[str, Any], outcome: Receipt | TrishulaError) -> None:

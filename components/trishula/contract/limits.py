@@ -14,6 +14,9 @@ __all__ = ["UNTOLD", "NodeLimits"]
 #: What WAMP puts around the arguments of a call, a result or an event, with the longest URI and room to spare.
 ENVELOPE_BYTES = 4096
 
+#: The most that the data of a procedure's error may have, as JSON: an error is no place for a report.
+ERROR_DATA_BYTES = 64 * 1024
+
 
 class NodeLimits(msgspec.Struct, frozen=True):
     """What a node takes.

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import operator
 from collections.abc import Iterable
@@ -25,12 +26,15 @@ from typing import Any
 
 import msgspec
 
+from trishula.contract.limits import ERROR_DATA_BYTES
 from trishula.contract.spelling import spelled
 from trishula.contract.texts import show_value
 from trishula.contract.units import show_bytes
-from trishula.errors import PayloadNotJson, PayloadTooLarge
+from trishula.errors import PayloadNotJson, PayloadTooLarge, TrishulaError
 
-__all__ = ["INTEGER_LIMIT", "PAYLOAD_DEPTH_LIMIT", "PAYLOAD_RULE", "pack"]
+__all__ = ["error_data", "INTEGER_LIMIT", "PAYLOAD_DEPTH_LIMIT", "PAYLOAD_RULE", "pack"]
+
+_log = logging.getLogger("trishula")
 
 #: How deep lists and maps may lie in each other in a payload. Autobahn reads about 480 levels of JSON and 400 of CBOR,
 #: and writes 500 of MessagePack; a client that gets more loses its session, again at each delivery. Readers in other
@@ -116,6 +120,26 @@ def pack(value: object, *, path: str, limit_bytes: int, is_spelled: bool = False
             " put the data where the recipient can fetch it and send its address"
         )
     return packed
+
+
+def error_data(error: BaseException) -> Any:
+    """What a procedure's error says beside its sentence, as it travels: spelled out, and known to be JSON.
+
+    Data that can't travel is left out, and the log says why: its caller needs the error more than the data.
+
+    Returns:
+        a JSON value; ``None`` if there is nothing.
+    """
+    data = error.data if isinstance(error, TrishulaError) else None
+    if data is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(
+            pack(data, path=f"the data of {type(error).__name__}", limit_bytes=ERROR_DATA_BYTES)
+        )
+    except (PayloadNotJson, PayloadTooLarge) as fault:
+        _log.error("The caller gets the error without its data: %s", fault)
+        return None
 
 
 def _may_be_wide(packed: bytes) -> bool:

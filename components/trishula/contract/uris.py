@@ -153,6 +153,10 @@ Topics:
 
 Calls to agents: ``agent.<agent>.<procedure>``: registered by that agent, callable by whoever its grants allow.
 
+Errors of procedures: an ERROR message that answers a COMMAND has the payload ``{error, message, data?}``, and the ERROR
+of a live call the keyword argument ``data``: any JSON value of at most 64 KiB that the procedure raised with its error.
+Agents of an earlier release send none, and pass over it.
+
 Directory (caller: any agent): ``directory.list()``, ``directory.get(agent)``, ``directory.find({capability?,
 presence?})`` → entries ``{agent, presence, since, node, capabilities, …}``; ``directory.beat({sent_at, state?,
 busy_until?, load?, progress?})`` → ``{received_at, answered_at, heartbeat_s?}``. ``heartbeat_s``, where a node has very

@@ -223,5 +223,5 @@ def error_of(payload: object, agent: str, procedure: str) -> TrishulaError:
     sentence = str(fields.get("message") or "no message")
     error = from_wire(name, sentence, fields)
     if isinstance(error, RemoteError) and "." not in name:
-        return CallFailed(f"{procedure} of {agent} failed with {name}: {sentence}")
+        return CallFailed(f"{procedure} of {agent} failed with {name}: {sentence}", data=error.data)
     return error

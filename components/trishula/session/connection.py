@@ -48,6 +48,7 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from trishula.contract.payload import error_data
 from trishula.contract.texts import legible
 from trishula.contract.uris import AGENT_PREFIX, DIRECTORY_BEAT, MAILBOX_WORKING, PREFIX, REALM
 from trishula.errors import (
@@ -644,9 +645,12 @@ def error_of_leaving(url: str, reason: str, sentence: str | None) -> TrishulaErr
 def _to_wire(failure: Failure) -> NoReturn:
     """A procedure's error as its caller sees it: our own classes by their URI, everything else as a failed call."""
     error = failure.value
+    data = None if error is None else error_data(error)
+    details: dict[str, Any] = {} if data is None else {"data": data}
     if isinstance(error, RemoteError):
-        raise ApplicationError(error.remote_uri, legible(error.sentence))
+        raise ApplicationError(error.remote_uri, legible(error.sentence), **details)
     if isinstance(error, TrishulaError) and error.uri is not None:
-        details = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}
+        if error.retry_after_s is not None:
+            details["retry_after_s"] = error.retry_after_s
         raise ApplicationError(error.uri, legible(error.sentence), **details)
-    raise ApplicationError(CallFailed.uri, legible(f"{type(error).__name__}: {error}"))
+    raise ApplicationError(CallFailed.uri, legible(f"{type(error).__name__}: {error}"), **details)
