@@ -123,3 +123,74 @@ def test_behind_a_proxy_each_pays_for_itself() -> None:
     come(arrivals, "near", heard, PROXY, b"GET /\r\nX-Forwarded-For: 10.0.0.7\r\n\r\n")
     come(arrivals, "crowd", heard, PROXY, b"GET /\r\nx-forwarded-for: 10.0.0.7\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n")
     assert heard == ["near GET /\r\nX-Forwarded-For: 10.0.0.7\r\n\r\n", "crowd waits"]
+
+
+class Tls:
+    """A connection with TLS, between the socket and the web server's channel: what comes first is its handshake."""
+
+    def __init__(self, name: str, heard: list[str]) -> None:
+        self.channel = Channel(name, heard)
+        self.transport: Any = SimpleNamespace(
+            connected=True,
+            pauseProducing=lambda: heard.append(f"{name} waits"),
+            resumeProducing=lambda: heard.append(f"{name} goes on"),
+        )
+        self.channel.transport = self
+        self._name, self._heard, self._is_greeted = name, heard, False
+
+    def pauseProducing(self) -> None:
+        """Of what it has read already the channel is told."""
+        self._heard.append(f"{self._name}'s request waits")
+
+    def resumeProducing(self) -> None:
+        """The channel reads on."""
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._is_greeted:
+            self._is_greeted = True
+            self._heard.append(f"{self._name} greeted with {data.decode()}")
+        else:
+            self.channel.dataReceived(data)
+
+
+def come_with_tls(arrivals: Arrivals, name: str, heard: list[str], host: str = HERE) -> Tls:
+    tls = Tls(name, heard)
+    arrivals.come(tls.channel, host)
+    tls.channel.makeConnection(tls)
+    tls.dataReceived(b"hello")
+    return tls
+
+
+def test_the_handshake_of_tls_waits_and_is_paid_for_once() -> None:
+    arrivals, clock, heard = crowded()
+    near = come_with_tls(arrivals, "near", heard)
+    far = come_with_tls(arrivals, "far", heard, THERE)
+    far.dataReceived(b"GET /")
+    assert heard == ["near waits", "far greeted with hello", "far GET /"]
+    near.dataReceived(b", late")
+    clock.advance(0.025)
+    assert heard[3:] == ["near goes on", "near greeted with hello, late"]
+    near.dataReceived(b"GET /")
+    near.dataReceived(b"more")
+    assert heard[5:] == ["near GET /", "near more"]
+    # One token for each of them: the next one has to wait for another 25 ms.
+    come_with_tls(arrivals, "next", heard)
+    assert heard[7:] == ["next waits"]
+
+
+def test_a_proxys_handshakes_do_not_wait_and_its_requests_do() -> None:
+    arrivals, clock, heard = crowded()
+    proxy = come_with_tls(arrivals, "proxy", heard, PROXY)
+    proxy.dataReceived(b"GET /\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n")
+    assert heard == ["proxy greeted with hello", "proxy's request waits"]
+    clock.advance(0.025)
+    assert len(heard) == 3
+
+
+def test_a_handshake_that_waits_and_is_gone_is_not_waited_for() -> None:
+    arrivals, clock, heard = crowded()
+    gone = come_with_tls(arrivals, "gone", heard)
+    gone.channel.connectionLost(None)
+    clock.advance(1.0)
+    assert heard == ["gone waits"]
+    assert not clock.getDelayedCalls()

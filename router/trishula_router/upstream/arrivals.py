@@ -3,12 +3,19 @@
 An :class:`Arrival` stands between a connection and the server's channel until the first bytes come. Then it goes on at
 once, or waits unread until :mod:`.pacing` lets it; of those that wait the one that came last is next.
 
-It reaches into Twisted's web server (``HTTPChannel``: its methods of a protocol are replaced on the one object).
+Of TLS the first bytes are those of its handshake, which costs a node as much as all that a stranger may say after it:
+so it is the handshake that waits. Behind a proxy that names whom it speaks for nobody is known before the request, so
+there the request waits, and the proxy's handshakes do not.
+
+It reaches into Twisted's web server (``HTTPChannel``) and TLS (``TLSMemoryBIOProtocol``): their methods of a protocol
+are replaced on the one object.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -74,6 +81,7 @@ class Arrivals:
     def began(self, arrival: Arrival, head: bytes) -> bool:
         """Its first bytes came; whether it may go on now. If not, it is told later."""
         arrival.counts_as = one_of(self._address_in(arrival.host, head))
+        arrival.has_begun = True
         others = self._waiting.get(arrival.counts_as)
         if others is None and self._pace.begins(arrival.counts_as, self._clock.seconds()):
             return True
@@ -125,13 +133,18 @@ class Arrival:
     Attributes:
         address: what it counts for as a stranger; ``None`` behind a proxy, which says that with the request.
         counts_as: for whom its bytes are.
+        has_begun: whether its first bytes came.
     """
 
     def __init__(self, channel: Any, host: str, arrivals: Arrivals) -> None:
         self.host = host
         self.address = None if not host or arrivals.is_proxy(host) else host
         self.counts_as = ""
+        self.has_begun = False
         self._channel = channel
+        # What is to be read on, and who takes what came; of TLS these are what is beneath the channel.
+        self._unread: Any = channel
+        self._take: Any = None
         self._arrivals = arrivals
         self._data = b""
         # Of this one channel; a WebSocket takes its place, and then it hears of nothing any more.
@@ -142,31 +155,51 @@ class Arrival:
     def _make(self, transport: Any) -> None:
         self._arrivals.made(self, transport)
         self._made(transport)
+        if self.address is not None and hasattr(transport, "transport") and hasattr(transport, "dataReceived"):
+            self._greeted, transport.dataReceived = transport.dataReceived, partial(self._greet, transport)
 
     def _lose(self, *args: Any) -> None:
         self._arrivals.gone(self)
         self._arrivals.door.left(self)
         self._lost(*args)
 
+    def _greet(self, tls: Any, data: bytes) -> None:
+        """The first bytes of TLS came."""
+        del tls.dataReceived
+        self._begin(tls, self._greeted, data)
+
     def _receive(self, data: bytes) -> None:
+        """Bytes for the web server came."""
         if self._data:
             # More of TLS, which had it already.
             self._data += data
-        elif self._arrivals.began(self, data):
-            self._channel.dataReceived = self._received
+            return
+        self._channel.dataReceived = self._received
+        if self.has_begun:
             self._received(data)
         else:
-            self._data = data
-            self._channel.transport.pauseProducing()
+            self._begin(self._channel, self._received, data)
+
+    def _begin(self, protocol: Any, take: Callable[[bytes], object], data: bytes) -> None:
+        if self._arrivals.began(self, data):
+            take(data)
+        else:
+            self._data, self._take, self._unread = data, take, protocol
+            protocol.dataReceived = self._wait
+            protocol.transport.pauseProducing()
+
+    def _wait(self, data: bytes) -> None:
+        self._data += data
 
     def go_on(self) -> None:
         """It may."""
         if not _is_open(self._channel.transport):
             return
-        self._channel.dataReceived = self._received
-        self._channel.transport.resumeProducing()
-        data, self._data = self._data, b""
-        self._received(data)
+        protocol, data = self._unread, self._data
+        self._data = b""
+        protocol.dataReceived = self._take
+        protocol.transport.resumeProducing()
+        self._take(data)
 
     def progress(self) -> tuple[Step | None, float]:
         """How far it has come; ``None`` if it is gone."""
