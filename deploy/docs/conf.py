@@ -23,6 +23,7 @@ copyright = author
 sys.path.insert(0, str(ROOT))
 extensions = ["deploy.docs.from_code", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 add_module_names = False
+python_maximum_signature_line_length = 110
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
@@ -34,6 +35,9 @@ smartquotes = False
 
 html_theme = "furo"
 html_title = f"TRISHULA {release}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.node
 OUTAGE_S = float(os.environ.get("TRISHULA_OUTAGE_S", "10"))
 #: Short ones: longer than it takes to notice them (pings: 3 s).
 CUT_S = 5.0
-#: What a machine under load may add to a figure before a test fails; what is wanted is in the README.
+#: What a machine under load may add to a figure before a test fails; what is wanted is in docs/project/speed.rst.
 GENEROUS = 5.0
 
 

@@ -130,6 +130,7 @@ def test_the_test_that_a_page_names_is_there(name: str) -> None:
 
 
 def test_plain_text_is_read_as_it_stands() -> None:
+    assert escaped("the node's key, its peers' names") == "the node's key, its peers' names"
     assert escaped("--node '*' of a_b_ *now* | or `x y`") == r"``--node`` ``*`` of a_b\_ \*now\* \| or ``x y``"
 
 

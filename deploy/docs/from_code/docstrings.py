@@ -7,6 +7,7 @@ Python's own has none, and stands there as it is written. A name that doesn't ex
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from typing import Any
 
@@ -63,4 +64,11 @@ def _hide(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[st
 
 def _show(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     if what == "property":
-        lines[:] = [*_hidden, ""]
+        text = "\n".join(_hidden)
+        text = re.sub(r"^Raises:\n((?: +.*\n?)+)", lambda found: _raises(found[1]), text, flags=re.M)
+        lines[:] = [*text.splitlines(), ""]
+
+
+def _raises(entries: str) -> str:
+    """The entries of a section ``Raises:`` as fields."""
+    return re.sub(r"^ {4}(\w+): ", r":raises \1: ", entries, flags=re.M)

@@ -11,7 +11,7 @@ __all__ = ["dedented", "escaped", "list_table", "titled"]
 
 def escaped(text: str) -> str:
     """Plain text, such as a command's help, as it should be read; what stands in 'quotes' or `so` becomes literal."""
-    parts = re.split(r"`([^`]+)`|'([^' ][^']*)'(?!\w)", text)
+    parts = re.split(r"`([^`]+)`|(?<!\w)'([^' ][^']*)'(?!\w)", text)
     # Of three that follow one another the second and third are groups, of which one matched.
     out = []
     for index in range(0, len(parts), 3):

@@ -1,0 +1,12 @@
+// On a phone a row of a table stands as a list (site.css): each cell then needs its column's name beside it.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const table of document.querySelectorAll("table.docutils")) {
+    const names = [...table.querySelectorAll("thead th")].map((cell) => cell.textContent.trim());
+    if (names.length < 3) continue;
+    for (const row of table.querySelectorAll("tbody tr")) {
+      [...row.cells].forEach((cell, index) => {
+        if (index > 0) cell.dataset.column = names[index];
+      });
+    }
+  }
+});
