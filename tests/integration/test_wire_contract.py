@@ -33,7 +33,8 @@ E = "trishula.error."
 Node = NodeProcess | MemoryNode
 
 
-@pytest.fixture(scope="module")
+# By itself: begun for the first test that asks for it, it would be a process which that test leaves behind.
+@pytest.fixture(scope="module", autouse=True)
 def real_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     with NodeProcess(tmp_path_factory.mktemp("wire") / "state") as node:
         for name in ("agni", "dc", "rushabdev"):
