@@ -51,6 +51,9 @@ class World(Protocol):
     def client(self, short: str) -> AbstractAsyncContextManager[trishula.AsyncClient]:
         """A client of an agent."""
 
+    async def passes(self, seconds: float) -> None:
+        """Let time pass."""
+
     async def until(self, true: Callable[[], object]) -> None:
         """Wait until something is so; time passes, and there is enough of it."""
 
@@ -71,6 +74,9 @@ class MemoryWorld:
     @asynccontextmanager
     async def client(self, short: str) -> AsyncIterator[trishula.AsyncClient]:
         yield self._bus.client(short)
+
+    async def passes(self, seconds: float) -> None:
+        await self._bus.advance(seconds=seconds)
 
     async def until(self, true: Callable[[], object]) -> None:
         for _ in range(round(4 * GENEROUS_S)):
@@ -98,6 +104,9 @@ class RealWorld:
 
     def client(self, short: str) -> AbstractAsyncContextManager[trishula.AsyncClient]:
         return trishula.AsyncClient(self._node.url, token=token_of(self.name(short)))
+
+    async def passes(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     async def until(self, true: Callable[[], object]) -> None:
         async with asyncio.timeout(GENEROUS_S):
@@ -261,14 +270,9 @@ def test_what_nobody_fetches_expires_and_an_instance_has_a_mailbox(on_a_bus: Run
             short = await dc.send(world.name("me"), payload="soon over", ttl_ms=200)
             kept = await dc.send(world.name("me"), payload="kept", ttl_ms=60_000)
             found: list[str] = []
-
-            async def look() -> None:
-                while found[:1] != ["expired"]:
-                    found[:] = await states(dc, short.id, kept.id)
-                    await dc.client.sleep(0.2)
-
-            looking = asyncio.create_task(look())
-            await world.until(looking.done)
+            while found[:1] != ["expired"]:
+                found = await states(dc, short.id, kept.id)
+                await world.passes(0.2)
             assert found == ["expired", "accepted"]
             await boss.send(str(dc.address), payload="to the script")
             own = await dc.fetch(instance=dc.address.instance, wait_s=10)
