@@ -111,7 +111,7 @@ lock: ## Make deploy/lock/ again with the newest versions that setup.cfg allows
 	$(COMPILE) --extra examples --output-file deploy/lock/examples.txt setup.cfg
 	echo 'numpy>=2.1' > build/numpy.in
 	$(COMPILE) --output-file build/numpy.txt build/numpy.in
-	for lock in agent router dev examples; do { \
+	for lock in router dev; do { \
 	echo; echo '# From Python 3.13 on NumPy 1 has no wheels, and needs to be none.'; \
 	sed 's/^\(numpy==[^ ]*\) /\1 ; python_version >= "3.13" /' build/numpy.txt; } >> deploy/lock/$$lock.txt; done
 

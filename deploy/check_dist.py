@@ -27,6 +27,14 @@ PACKAGES = {
     "router/trishula_drill": "trishula_drill",
     "config": "trishula_router/config",
 }
+#: Extra → what is installed with it.
+EXTRAS = {
+    "agents": "the agents that ship with TRISHULA are",
+    "cli": "the command line is",
+    "router": "a node is",
+}
+#: What no agent's machine is to get: the command line's, and what is large.
+NOT_FOR_AGENTS = frozenset({"click", "crossbar", "numpy", "psutil", "rich"})
 DATA_SUFFIXES = {".sql", ".typed", ".json", ".html"}
 NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
@@ -60,13 +68,13 @@ def faults_of_wheel(wheel: Path, expected: set[str]) -> list[str]:
         faults.append("the wheel lacks the LICENSE")
     if metadata["Name"] != NAME or not wheel.name.startswith(NAME.replace("-", "_") + "-"):
         faults.append(f"{wheel.name} is called {metadata['Name']}: it must be {NAME}, other names are strangers'")
-    if "router" not in metadata.get_all("Provides-Extra", []):
-        faults.append("the wheel lacks the extra router, with which a node is installed")
+    for extra, what in EXTRAS.items():
+        if extra not in metadata.get_all("Provides-Extra", []):
+            faults.append(f"the wheel lacks the extra {extra}, with which {what} installed")
     requirements = [str(line) for line in metadata.get_all("Requires-Dist", [])]
-    for requirement in requirements:
-        if requirement.startswith("crossbar") and "extra" not in requirement:
-            faults.append("the agent side depends on crossbar")
-    asked = [re.split(r"[^\w.-]", requirement)[0] for requirement in requirements]
+    always = [requirement for requirement in requirements if "extra ==" not in requirement]
+    asked = [re.split(r"[^\w.-]", requirement)[0] for requirement in always]
+    faults += [f"the agent side depends on {name}" for name in sorted(NOT_FOR_AGENTS.intersection(asked))]
     faults += [f"the wheel asks twice for {name}" for name in sorted(set(asked)) if asked.count(name) > 1]
     for group in entry_points.sections():
         for name, target in entry_points[group].items():

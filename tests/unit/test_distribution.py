@@ -34,6 +34,46 @@ def test_nothing_tells_anybody_to_install_the_stranger(path: str) -> None:
     assert asked == []
 
 
+#: What comes with the extras, to Python it isn't there; bjdata is the codec of Autobahn's that brings NumPy.
+WITHOUT_EXTRAS = "import sys; sys.modules |= dict.fromkeys(['click', 'rich', 'psutil', 'bjdata'])"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from trishula import Agent, AsyncClient, connect",
+        "import trishula.session.connection, trishula.runtime.loops, trishula.consumer.agent_state",
+    ],
+)
+def test_an_agent_runs_without_the_extras(code: str) -> None:
+    subprocess.run(
+        [sys.executable, "-c", f"{WITHOUT_EXTRAS}; {code}"],
+        check=True,
+        env=environment(),
+    )
+
+
+def test_the_command_line_says_what_it_lacks() -> None:
+    code = f"{WITHOUT_EXTRAS}; from trishula.cli.program import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stdout) == (Exit.FAILED, "")
+    assert done.stderr == (
+        "trishula: the command line needs click and rich, which an agent doesn't; run: pip install 'trishula-bus[cli]' "
+        "(in a checkout: pip install '.[cli]')\n"
+    )
+
+
+def test_a_sample_agent_says_what_it_lacks() -> None:
+    code = "import sys; sys.modules['psutil'] = None; from trishula.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "agent", "run", "rushabdev"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stdout) == (Exit.FAILED, "")
+    assert done.stderr == (
+        "trishula: the agent trishula.agents.rushabdev needs psutil; run: pip install 'trishula-bus[agents]' "
+        "(in a checkout: pip install '.[agents]')\n"
+    )
+
+
 class Installed(Distribution):
     """A distribution that is made up; ``None`` for a file that it hasn't."""
 

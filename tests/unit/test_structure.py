@@ -373,13 +373,23 @@ def distribution_of(module: str) -> str:
     return ".".join(module.split(".")[: 2 if module.startswith("zope.") else 1])
 
 
-@pytest.mark.parametrize(("folder", "extras"), [(AGENT_SIDE, ()), (NODE_SIDE, ("router",))])
+@pytest.mark.parametrize(("folder", "extras"), [(AGENT_SIDE, ("cli", "agents")), (NODE_SIDE, ("router",))])
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     ours = {"trishula", "trishula_router", "__future__"}
     imported = {distribution_of(name) for path in sources(folder) for name, _ in imports_of(path)}
     foreign = imported - set(sys.stdlib_module_names) - ours
     # What comes as another's dependency today may be gone with its next release.
     assert {canonicalize_name(name) for name in foreign} <= declared(*extras)
+
+
+def test_an_agent_needs_no_tools() -> None:
+    outside = [
+        path for path in sources(AGENT_SIDE) if not path.startswith((f"{AGENT_SIDE}/cli/", f"{AGENT_SIDE}/agents/"))
+    ]
+    imported = {distribution_of(name) for path in outside for name, _ in imports_of(path)}
+    extras = {canonicalize_name(name) for name in imported} & (declared("cli", "agents") - declared())
+    assert extras == set()
+    assert {"numpy", "click", "rich", "psutil", "bjdata"}.isdisjoint(locked("agent"))
 
 
 def test_entry_points_can_be_imported() -> None:

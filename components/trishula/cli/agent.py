@@ -18,6 +18,7 @@ import click
 from trishula.cli.agent_fault import fault_in
 from trishula.cli.state import State, json_option
 from trishula.contract.addresses import is_agent_name
+from trishula.distribution import INSTALL_AGENTS
 from trishula.errors import TrishulaError
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ def _import(name: str, missing: str) -> ModuleType:
         # Only if it is this module, or a package around it, that is missing: not one that it imports.
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise click.UsageError(f"{missing} give MODULE:ATTR or FILE.py for one of your own") from None
+        if name.startswith(f"{SAMPLES}.") and error.name == "psutil":
+            raise click.ClickException(f"the agent {name} needs psutil; run: {INSTALL_AGENTS}") from None
         raise
 
 

@@ -22,16 +22,19 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trishula.consumer.dispatcher import Dispatcher
 from trishula.errors import StateBusy, StateUnusable
 from trishula.homes import expanded, home_directory
-from trishula.messaging.agent_file import AgentFile, Saved
 from trishula.messaging.engine import Engine
 from trishula.runtime.surroundings import Surroundings
 from trishula.runtime.waiting import sleep
 from trishula.session.begun import Begun
 from trishula.settings import Settings
+
+if TYPE_CHECKING:
+    from trishula.messaging.agent_file import AgentFile, Saved
 
 __all__ = ["Keeping", "directory_of"]
 
@@ -159,6 +162,9 @@ class Keeping:
             file.vanish()
 
     def _open(self, directory: Path) -> None:
+        # Late: an agent without a file doesn't load SQLite.
+        from trishula.messaging.agent_file import AgentFile
+
         try:
             self._file = AgentFile.open(directory, self._around)
             self._saved = self._file.load()

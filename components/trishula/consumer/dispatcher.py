@@ -45,7 +45,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trishula.consumer.handlers import Handler
 from trishula.consumer.jobs import Jobs, Key, described, key_of
@@ -64,13 +64,16 @@ from trishula.errors import (
     ArgumentInvalid,
     TrishulaError,
 )
-from trishula.messaging.agent_file import AgentFile
 from trishula.messaging.deduplication import Inbox, Remembered, Verdict, content_of
 from trishula.messaging.engine import Engine
 from trishula.messaging.outbox import Receipt
 from trishula.runtime.pending import Pending, rejected, resolved
 from trishula.runtime.surroundings import Clock, Timer
 from trishula.session.begun import Begun
+
+if TYPE_CHECKING:
+    # An agent without a file doesn't load SQLite.
+    from trishula.messaging.agent_file import AgentFile
 
 __all__ = ["Dispatcher"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trishula.contract.message import DEFAULT_PRIORITY, Message
 from trishula.contract.payload import error_data
@@ -24,10 +24,13 @@ from trishula.errors import (
     RemoteError,
     TrishulaError,
 )
-from trishula.messaging.agent_file import AgentFile
 from trishula.messaging.deduplication import Inbox
 from trishula.messaging.engine import Engine
 from trishula.messaging.outbox import Receipt
+
+if TYPE_CHECKING:
+    # An agent without a file doesn't load SQLite.
+    from trishula.messaging.agent_file import AgentFile
 
 __all__ = ["Replies", "reply_id"]
 
