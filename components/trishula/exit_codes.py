@@ -17,13 +17,13 @@ class Exit(IntEnum):
     OK = 0
     #: It failed, and none of the codes below says it better: for example, the called procedure raised an error.
     FAILED = 1
-    #: The command line is wrong; click's own code for that.
+    #: The command line is wrong, or an agent's own file that it names.
     USAGE = 2
     #: The node refused the request: a repeat of it fails again.
     REFUSED = 3
     #: No token, a wrong one, or one without the right to do that.
     FORBIDDEN = 4
-    #: No such agent, instance, message or procedure.
+    #: No such agent, instance, message, procedure, dead letter or node.
     NOT_FOUND = 5
     #: No node could be reached.
     UNREACHABLE = 6
@@ -35,7 +35,7 @@ class Exit(IntEnum):
     BUG = 70
     #: The node can't now; the same command may succeed later (EX_TEMPFAIL).
     TRY_LATER = 75
-    #: A configuration, a state directory or a token file breaks a rule (EX_CONFIG).
+    #: A configuration, a state directory or a token file breaks a rule, or is not there (EX_CONFIG).
     CONFIG = 78
     #: Another process runs as the same agent, and its mailbox is that one's: don't start this one again.
     TAKEN_OVER = 79
@@ -57,6 +57,7 @@ _BY_CLASS: tuple[tuple[type[errors.TrishulaError], Exit], ...] = (
     (errors.AgentUnknown, Exit.NOT_FOUND),
     (errors.MessageUnknown, Exit.NOT_FOUND),
     (errors.ProcedureUnknown, Exit.NOT_FOUND),
+    (errors.NodeUnknown, Exit.NOT_FOUND),
     (errors.OutcomeUnknown, Exit.OUTCOME_UNKNOWN),
     (errors.CallFailed, Exit.FAILED),
     (errors.DeadLetter, Exit.FAILED),

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import START_MS, Rig
 from trishula.contract import uris
-from trishula.errors import MessageUnknown
+from trishula.errors import ArgumentInvalid, MessageUnknown
 from trishula_router.store.memory import MemoryStore
 
 
@@ -168,3 +168,8 @@ def test_query_finds_what_became_of_an_agents_messages(rig: Rig) -> None:
     assert kinds(id="m2", agent="dc") == ["accepted", "delivered", "returned", "cancelled"]
     assert kinds(id="m2", agent="rushabdev") == []
     assert kinds(agent="agni", kind="done") == ["done"]
+    for node in (None, "*"):
+        with pytest.raises(
+            ArgumentInvalid, match=r'options.kind is "dnoe", and the journal has no such kind .*delivered'
+        ):
+            rig.call(boss, uris.AUDIT_QUERY, {"kind": "dnoe"} | ({} if node is None else {"node": node}))

@@ -111,13 +111,26 @@ def test_every_command_has_help_and_json(trishula: Trishula, path: list[str]) ->
         assert found is not None
         command = found
     assert command.help
+    # The whole first sentence is in the list of commands.
+    assert not command.get_short_help_str(limit=90).endswith("...")
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help is not None and parameter.help.rstrip(")").endswith((".", "…")), parameter.opts
     if not isinstance(command, click.Group):
         assert "--json" in ran.out
 
 
-@pytest.mark.parametrize("name", [name for name in OWN_COMMANDS if name not in ("agent", "audit", "dead")])
-def test_our_own_help_has_examples(trishula: Trishula, name: str) -> None:
-    assert f"Examples:\n    trishula {name}" in trishula(name, "--help").out
+@pytest.mark.parametrize("path", every_command(), ids=" ".join)
+def test_every_help_has_examples(trishula: Trishula, path: list[str]) -> None:
+    ran = trishula(*path, "--help")
+    if "COMMAND [ARGS]" not in ran.out or "Examples:" in ran.out:
+        assert f"Examples:\n    trishula {' '.join(path)}" in ran.out or path == ["dead"]
+
+
+def test_the_exit_codes_are_in_the_help(trishula: Trishula) -> None:
+    listed = trishula("--help").out.partition("Exit codes")[2]
+    told = {int(number) for number in re.findall(r"  (\d+) [a-z]", listed)}
+    assert told == {int(code) for code in Exit}
 
 
 def test_an_unknown_command(trishula: Trishula) -> None:

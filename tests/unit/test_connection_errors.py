@@ -44,6 +44,15 @@ def test_the_routers_errors(uri: str, wamp_error: str, kind: type[Exception]) ->
     assert error.temporary == (kind is NodeStopping)
 
 
+@pytest.mark.parametrize("uri", [uris.AUDIT_QUERY, uris.NODE_STATUS, uris.ADMIN_DEAD_LIST, RPC, uris.MAILBOX_SEND])
+def test_a_refusal_is_not_in_the_routers_words(uri: str) -> None:
+    said = 'session (session_id=8, authid="dc", authrole="agent") is not authorized to call procedure'
+    sentence = str(_from_application_error(uri, ApplicationError(ApplicationError.NOT_AUTHORIZED, said)))
+    assert uri in sentence
+    assert "session" not in sentence
+    assert ("needs an operator's token" in sentence) == (uri not in (RPC, uris.MAILBOX_SEND))
+
+
 def test_what_is_sent_while_the_connection_closes_is_lost() -> None:
     protocol = _Protocol()
     protocol._session = ApplicationSession()

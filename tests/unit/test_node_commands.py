@@ -132,11 +132,11 @@ def test_token_new_prints_the_token_alone_on_standard_output(used_state: Path) -
     done = run("token", "new", "agni", "--state", used_state)
     assert done.stdout.startswith("agni.") and done.stdout.count("\n") == 1
     assert done.stderr == (
-        f"registered the new agent agni in {used_state}/agents.json; the token is shown only now. Use it with: export "
-        "TRISHULA_TOKEN=agni.…\n"
+        f"the agent agni is registered in {used_state}/agents.json. Its token stands above, and is shown this one "
+        "time: keep it, and use it with: export TRISHULA_TOKEN=agni.…\n"
     )
     again = run("token", "new", "agni", "--state", used_state)
-    assert again.stderr.startswith(f"wrote a second token of agni into {used_state}/agents.json; the token ")
+    assert again.stderr.startswith(f"the agent agni has a new token in {used_state}/agents.json. Its token ")
     assert again.stdout != done.stdout
 
 
@@ -261,19 +261,71 @@ def test_a_token_may_expire(tmp_path: Path) -> None:
         (
             ["token", "new", "agni", "--expires-in", "soon"],
             Exit.USAGE,
-            '--expires-in is "soon"; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
+            '--expires-in is \'soon\'; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
         ),
         (
             ["token", "new", "agni", "--expires-in", "0s"],
             Exit.USAGE,
-            '--expires-in is "0s"; it must be longer than nothing',
+            "--expires-in is '0s'; it must be longer than nothing",
         ),
     ],
 )
 def test_wrong_arguments_change_nothing(tmp_path: Path, arguments: list[str], code: Exit, sentence: str) -> None:
     done = run(*arguments, "--state", tmp_path / "state")
-    assert (done.exit_code, done.stdout, done.stderr) == (code, "", f"Error: {sentence}\n")
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert done.stderr.endswith(f"Error: {sentence}\n")
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["token", "list"],
+        ["token", "grant", "agni", "--serve", "x"],
+        ["node", "status"],
+        ["node", "verify"],
+        ["node", "backup", "copy.sqlite"],
+        ["node", "reseed"],
+    ],
+    ids=" ".join,
+)
+def test_a_state_directory_that_is_not_there_is_one_sentence_and_one_code(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(*arguments, "--state", tmp_path / "no")
+    assert (done.exit_code, done.stdout) == (Exit.CONFIG, "")
+    assert done.stderr == (
+        f"Error: the state directory {tmp_path}/no is not there; name the node's with --state or TRISHULA_STATE, or "
+        "make one with: trishula node start\n"
+    )
+    (tmp_path / "no").write_text("a file")
+    done = run(*arguments, "--state", tmp_path / "no")
+    assert (done.exit_code, "/no is no directory; name" in done.stderr) == (Exit.CONFIG, True)
+
+
+@pytest.mark.parametrize("arguments", [["node", "verify"], ["node", "backup", "copy.sqlite"]], ids=" ".join)
+def test_a_state_directory_without_a_store(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(*arguments, "--state", tmp_path)
+    assert (done.exit_code, f"there is no store {tmp_path}/node.sqlite" in done.stderr) == (Exit.CONFIG, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["token", "new", "agni"], ["node", "restore", __file__]], ids=lambda each: each[1]
+)
+def test_a_state_directory_that_can_not_be_made(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "file").write_text("")
+    done = run(*arguments, "--state", tmp_path / "file" / "below")
+    assert (done.exit_code, "can't be made: Not a directory" in done.stderr) == (Exit.CONFIG, True)
+
+
+def test_a_backup_that_is_not_there(tmp_path: Path) -> None:
+    done = run("node", "restore", tmp_path / "no.sqlite", "--state", tmp_path / "state")
+    assert (done.exit_code, f"there is no backup {tmp_path}/no.sqlite" in done.stderr) == (Exit.USAGE, True)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_grant_to_nobody(used_state: Path) -> None:
+    run("token", "new", "dc", "--state", used_state)
+    done = run("token", "grant", "eve", "--serve", "x", "--state", used_state)
+    assert (done.exit_code, "there is no agent eve in" in done.stderr) == (Exit.NOT_FOUND, True)
 
 
 def test_a_broken_agents_file_is_not_overwritten(tmp_path: Path) -> None:

@@ -54,6 +54,28 @@ def test_node_keys_prints_what_a_peer_is_given(tmp_path: Path) -> None:
     }
 
 
+def test_node_keys_makes_no_key_where_nobody_would_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("TRISHULA_STATE", raising=False)
+    done = keys()
+    state = tmp_path / ".local/state/trishula"
+    assert (done.exit_code, done.stdout) == (Exit.CONFIG, "")
+    assert f"the node has no key yet in {state}, " in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    made = keys("--state", state)
+    assert made.stderr == f"a new pair of keys was made: key.priv and key.pub in {state}/crossbar\n"
+    # There it is now, as after a first start.
+    again = keys()
+    assert (again.stdout, again.stderr) == (made.stdout, "")
+
+
+def test_node_keys_makes_it_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRISHULA_STATE", str(tmp_path / "state"))
+    assert keys().exit_code == 0
+    assert read_public_key(tmp_path / "state" / "crossbar") is not None
+
+
 def test_node_keys_takes_the_state_of_the_configuration(tmp_path: Path) -> None:
     shipped = Path(__file__).resolve().parents[2] / "config" / "failover.json"
     (tmp_path / "node.json").write_text(shipped.read_text().replace("trishula-state", "here"))

@@ -181,6 +181,10 @@ def verify(ctx: click.Context, state: State) -> None:
     """Check the journal's chain and the checksums of all messages.
 
     It ends with 0 only if everything is as it was written.
+
+    \b
+    Examples:
+      trishula audit verify
     """
     # It reads the whole store.
     with state.bus() as bus:

@@ -60,11 +60,11 @@ def bench(
     apart: bool,
     warm_up: float,
 ) -> None:
-    """Measure latency and throughput: sender and receiver are processes of their own, every message is acknowledged.
+    """Measure latency and throughput.
 
-    With TRISHULA_URL (or --url) and TRISHULA_TOKEN it measures that bus, as two instances of the token's agent.
-    Without, it starts a durable node of its own on this machine and removes it afterwards. It ends with 8 if a message
-    was lost or refused.
+    Sender and receiver are processes of their own, and every message is acknowledged. With TRISHULA_URL (or --url) and
+    TRISHULA_TOKEN it measures that bus, as two instances of the token's agent. Without, it starts a durable node of its
+    own on this machine and removes it afterwards. It ends with 8 if a message was lost or refused.
 
     \b
     Examples:

@@ -25,9 +25,10 @@ _PAGE = 1000
 
 @click.group()
 def dead() -> None:
-    """Dead letters: messages whose attempts are used up, or that were refused for good (operators only).
+    """List, show, put back or delete dead letters (operators only).
 
-    A letter's number is that of the node you ask: linked nodes number their letters each for itself.
+    Dead letters are messages whose attempts are used up, or that were refused for good. A letter's number is that of
+    the node you ask: linked nodes number their letters each for itself.
 
     \b
     Examples:
@@ -45,7 +46,13 @@ def dead() -> None:
 @json_option
 @click.pass_obj
 def list_(state: State, agent: str | None, after: int, limit: int) -> None:
-    """List dead letters, oldest first."""
+    """List dead letters, oldest first.
+
+    \b
+    Examples:
+      trishula dead list --limit 20
+      trishula dead list --agent agni --json
+    """
     letters: list[dict[str, Any]] = []
     more = True
     with state.bus() as bus:
@@ -70,7 +77,12 @@ def list_(state: State, agent: str | None, after: int, limit: int) -> None:
 @json_option
 @click.pass_obj
 def show(state: State, number: int) -> None:
-    """Show one dead letter with its message."""
+    """Show one dead letter with its message.
+
+    \b
+    Examples:
+      trishula dead show 4711
+    """
     with state.bus() as bus:
         letter = bus.request(uris.ADMIN_DEAD_SHOW, number)
     state.show(letter, lambda: _fields(letter))
@@ -85,6 +97,10 @@ def replay(ctx: click.Context, state: State, numbers: tuple[int, ...]) -> None:
     """Put dead letters back into their mailboxes.
 
     They start anew, with no failures and their first time to live. It ends with 0 only if all of them are back.
+
+    \b
+    Examples:
+      trishula dead replay 4711 4712
     """
     outcomes: list[bool] = []
     with state.bus() as bus:
@@ -114,7 +130,15 @@ def replay(ctx: click.Context, state: State, numbers: tuple[int, ...]) -> None:
 def purge(
     ctx: click.Context, state: State, numbers: tuple[int, ...], older_than: float | None, everything: bool
 ) -> None:
-    """Delete the bodies of dead letters; the journal still tells their lives."""
+    """Delete the bodies of dead letters; the journal still tells their lives.
+
+    It ends with 5 if one of the numbers is no dead letter's.
+
+    \b
+    Examples:
+      trishula dead purge 4711 4712
+      trishula dead purge --older-than 30d
+    """
     if sum((bool(numbers), older_than is not None, everything)) != 1:
         raise click.UsageError("name the letters by their numbers, or give one of --older-than and --all")
     with state.bus() as bus:

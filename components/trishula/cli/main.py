@@ -120,6 +120,16 @@ First steps on one machine:
   trishula node start --state ./state         in one terminal
   trishula token new dc --state ./state       in another one; then export the two variables
   trishula agents
+
+\b
+Exit codes (those below 64 tell of the request, those above of the surroundings):
+  0 done                        7 accepted, and its outcome is not known yet
+  1 failed                      8 a bench or a drill lost a message
+  2 wrong command line          70 a bug in trishula
+  3 refused for good            75 not now: try again later
+  4 no token, or no right       78 configuration or state directory unusable
+  5 nobody or nothing there     79 another process runs as this agent
+  6 no node reached             130 interrupted (Ctrl-C)
 """
 
 

@@ -28,7 +28,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     """Seconds of ``10s``, ``5m`` …
 
     Args:
-        least_s: the shortest span that is taken.
+        least_s: the shortest span that is taken; without ``most_s`` some very short one, so that there is any.
         most_s: the longest one.
         bare_seconds: whether a bare number counts as seconds: the form that an option had before, kept for scripts.
     """
@@ -51,8 +51,9 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
         except ValueError as error:
             raise click.UsageError(f"{option} is {value!r}; {error}", ctx) from None
         if seconds < self._least_s or (self._most_s is not None and seconds > self._most_s):
-            least = show_duration(self._least_s) if self._least_s else "0s"
-            rule = f"at least {least}" if self._most_s is None else f"from {least} to {show_duration(self._most_s)}"
+            rule = "longer than nothing"
+            if self._most_s is not None:
+                rule = f"from {show_duration(self._least_s)} to {show_duration(self._most_s)}"
             raise click.UsageError(f"{option} is {value!r}; it must be {rule}", ctx)
         return seconds
 

@@ -25,10 +25,11 @@ __all__ = ["watch"]
 @json_option
 @click.pass_obj
 def watch(state: State, limit: int | None, topics: tuple[str, ...]) -> None:
-    """Print events until Ctrl-C: agents that come, go or fall silent, nodes, and what becomes of your own messages.
+    """Print events as they happen, until Ctrl-C.
 
-    Events are live: what happens while nobody watches is in the journal (trishula audit query). With --json each event
-    is a line of its own.
+    They are of agents that come, go or fall silent, of nodes, and of what becomes of your own messages. Events are
+    live: what happens while nobody watches is in the journal (trishula audit query). With --json each event is a line
+    of its own.
 
     \b
     Examples:

@@ -50,7 +50,16 @@ from twisted.python.failure import Failure
 
 from trishula.contract.payload import error_data
 from trishula.contract.texts import legible
-from trishula.contract.uris import AGENT_PREFIX, DIRECTORY_BEAT, MAILBOX_WORKING, PREFIX, REALM
+from trishula.contract.uris import (
+    ADMIN_PREFIX,
+    AGENT_PREFIX,
+    AUDIT_PREFIX,
+    DIRECTORY_BEAT,
+    MAILBOX_WORKING,
+    NODE_PREFIX,
+    PREFIX,
+    REALM,
+)
 from trishula.errors import (
     BusUnreachable,
     CallFailed,
@@ -613,12 +622,25 @@ def _from_application_error(uri: str, error: ApplicationError) -> TrishulaError:
     if error.error == ApplicationError.NO_SUCH_PROCEDURE:
         return ProcedureUnknown(f"nobody offers {uri} now: its agent is not connected, or has no such procedure")
     if error.error == ApplicationError.NOT_AUTHORIZED:
-        return NotAllowed(f"{uri} was refused: {sentence}")
+        return NotAllowed(_why_not_allowed(uri))
     if error.error == ApplicationError.INVALID_PAYLOAD:
         return PayloadNotJson(f"the answer of {uri} can't be written: {sentence}")
     if error.error in (ApplicationError.CANCELED, ApplicationError.TIMEOUT):
         return CallFailed(f"{uri} was cancelled before it answered")
     return from_wire(error.error, sentence, error.kwargs)
+
+
+def _why_not_allowed(uri: str) -> str:
+    """The router's own sentence has numbers of sessions and names of roles, and nothing to go on with."""
+    if uri.startswith((AUDIT_PREFIX, NODE_PREFIX, ADMIN_PREFIX)):
+        return (
+            f"{uri} needs an operator's token, and this agent's is none; whoever keeps the node makes an agent an "
+            "operator with: trishula token new NAME --operator"
+        )
+    return (
+        f"this agent may not use {uri}: its grants in agents.json, or the rules of the bus, say no; the journal has "
+        "the reason, for an operator: trishula audit query --kind refused"
+    )
 
 
 def heard_by_caller(uri: str, error: BaseException) -> TrishulaError:

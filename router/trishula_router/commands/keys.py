@@ -42,10 +42,16 @@ __all__ = ["keys"]
 @json_option
 @click.pass_context
 def keys(ctx: click.Context, config: Path | None, state: Path | None) -> None:
-    """Print the node's public key and what its peers' configurations need of it; make the key if there is none yet.
+    """Print the node's public key, for its peers' configurations.
 
-    The key pair is Crossbar's: crossbar/key.priv (mode 0600) and crossbar/key.pub in the state directory. With --json:
-    an object with node, public_key, file and principal.
+    A node has one key for good. If there is none yet in the state directory that you name, by --state, --config or
+    TRISHULA_STATE, the pair is made there, and that is said: Crossbar's crossbar/key.priv (mode 0600) and
+    crossbar/key.pub. With --json: an object with node, public_key, file and principal.
+
+    \b
+    Examples:
+      trishula node keys --config primary.json
+      trishula node keys --state /var/lib/trishula --json
     """
     require_crossbar()
     raw, base = load_config(config)
@@ -53,13 +59,25 @@ def keys(ctx: click.Context, config: Path | None, state: Path | None) -> None:
         options = parse_options(options_of(raw), base=base, path="extra")
     except (LookupError, ConfigError) as error:
         raise CommandFailed(str(error), Exit.CONFIG) from None
+    is_named = state is not None or config is not None or bool(os.environ.get("TRISHULA_STATE"))
     if state is None:
         state = default_state_dir(os.environ) if config is None else options.state_dir
-    crossbar_dir = open_state_dir(state) / "crossbar"
+    crossbar_dir = state.absolute() / "crossbar"
+    is_new = not (crossbar_dir / "key.priv").exists()
+    if is_new and not is_named:
+        # Nobody would look for it there, and another one would be made where the node runs.
+        raise CommandFailed(
+            f"the node has no key yet in {state}, where a node that is given nothing keeps its state; to have one made "
+            "there, or elsewhere, name the directory with --state, or the node's configuration with --config",
+            Exit.CONFIG,
+        )
+    open_state_dir(state)
     try:
         key = public_key_of(crossbar_dir)
     except KeyUnusable as error:
-        raise CommandFailed(str(error)) from None
+        raise CommandFailed(str(error), Exit.CONFIG) from None
+    if is_new:
+        click.echo(f"a new pair of keys was made: key.priv and key.pub in {crossbar_dir}", err=True)
     principal = {options.node: {"realm": uris.REALM, "role": LINK_ROLE, "authorized_keys": [key]}}
     if speaks_json(ctx):
         known = {"node": options.node, "public_key": key, "file": str(crossbar_dir / "key.pub"), "principal": principal}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import click
 
 from trishula.cli.state import State, json_option
+from trishula.cli.words import local_time
 from trishula.contract import uris
 from trishula.contract.units import show_bytes, show_duration
 from trishula.errors import TrishulaError
@@ -20,6 +20,7 @@ from trishula_router.commands.keys import keys
 from trishula_router.commands.start import start
 from trishula_router.commands.state_dir import (
     default_state_dir,
+    existing_state_dir,
     keep_files_private,
     require_crossbar,
     speaks_json,
@@ -55,6 +56,11 @@ def check(ctx: click.Context, files_: tuple[Path, ...]) -> None:
 
     Of several good files it is also checked whether the nodes fit together that are linked. Exit code 0 only if there
     are no faults. With --json: a list of objects with file and faults.
+
+    \b
+    Examples:
+      trishula node check node.json
+      trishula node check primary.json failover.json
     """
     require_crossbar()
     found = {path: faults_of(path) for path in files_}
@@ -95,19 +101,27 @@ def _as_map(fault: Fault) -> dict[str, str]:
 @json_option
 @click.pass_context
 def status(ctx: click.Context, state: Path | None) -> None:
-    """Say whether a node runs on the state directory, on which address, and, with an operator's token, how it is.
+    """Say whether a node runs, where, and how it is.
 
-    With TRISHULA_TOKEN the node itself is asked: the one on the state directory, else the one at TRISHULA_URL. Exit
-    code 6 (no node could be reached) if none runs.
+    The state directory says whether one runs on it. With TRISHULA_TOKEN, an operator's, the node itself is asked: the
+    one on the state directory, else the one at TRISHULA_URL. It ends with 6 if none runs.
+
+    \b
+    Examples:
+      trishula node status
+      trishula node status --state /var/lib/trishula --json
     """
     shell = ctx.ensure_object(State)
-    known = _local_status((state or default_state_dir(os.environ)).absolute())
+    url = None if state is not None else shell.url or os.environ.get("TRISHULA_URL")
+    # A node that is asked over the network may have its directory on another machine.
+    state_dir = (state or default_state_dir(os.environ)).absolute() if url else existing_state_dir(state)
+    known = _local_status(state_dir)
     if known["running"] and known["url"]:
         try:
             known |= _ask(shell, str(known["url"]))
         except TrishulaError as error:
             click.echo(f"the node says no more than this: {error.sentence}", err=True)
-    elif state is None and (url := shell.url or os.environ.get("TRISHULA_URL")):
+    elif url:
         known = {"running": True, "url": url, **_ask(shell, url)}
     if speaks_json(ctx):
         click.echo(json.dumps(known))
@@ -202,9 +216,9 @@ def _ask(shell: State, url: str) -> dict[str, Any]:
 
 
 def _show_status(known: dict[str, Any]) -> None:
-    started = datetime.fromtimestamp(float(known.get("started_at", 0)) / 1000, UTC)
+    started = local_time(known.get("started_at"), "seconds")
     where = known["url"] or "the address that its Crossbar configuration names"
-    click.echo(f"{known.get('node', 'a node')} listens on {where} since {started:%Y-%m-%d %H:%M:%S UTC}")
+    click.echo(f"{known.get('node', 'a node')} listens on {where} since {started}")
     if "state" in known:
         click.echo(f"  state {known['state']}, worker process {known.get('pid')}, epoch {known.get('epoch')}")
     if "pending" in known:

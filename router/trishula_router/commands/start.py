@@ -75,6 +75,12 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
 
     The first line on standard output is the address it listens on, once it is ready (with --json: an object with url,
     state and pid). Ctrl-C, SIGTERM and SIGINT stop it. Its log is node.log in the state directory.
+
+    \b
+    Examples:
+      trishula node start
+      trishula node start --state ./state --port 0
+      trishula node start --config node.json
     """
     require_crossbar()
     raw, base = load_config(config)

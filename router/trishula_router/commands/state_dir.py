@@ -30,6 +30,7 @@ __all__ = [
     "CommandFailed",
     "agents_file_of",
     "default_state_dir",
+    "existing_state_dir",
     "hold_state_dir",
     "keep_files_private",
     "open_state_dir",
@@ -82,6 +83,26 @@ def default_state_dir(environment: Mapping[str, str]) -> Path:
         raise CommandFailed(f"there is no state directory: {error}, as --state or in TRISHULA_STATE") from None
 
 
+def existing_state_dir(state: Path | None) -> Path:
+    """The state directory that a command reads or changes, and doesn't make; its absolute path.
+
+    Args:
+        state: what ``--state`` says, if anything.
+
+    Raises:
+        CommandFailed: there is no such directory.
+    """
+    state_dir = (state or default_state_dir(os.environ)).absolute()
+    if not state_dir.is_dir():
+        what = "is no directory" if state_dir.exists() else "is not there"
+        raise CommandFailed(
+            f"the state directory {state_dir} {what}; name the node's with --state or TRISHULA_STATE, or make one "
+            "with: trishula node start",
+            Exit.CONFIG,
+        )
+    return state_dir
+
+
 def open_state_dir(state_dir: Path) -> Path:
     """Make the directory if it isn't there; its absolute path.
 
@@ -93,14 +114,18 @@ def open_state_dir(state_dir: Path) -> Path:
         # What agents say to each other is in there: nobody else's to read.
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError:
-        raise CommandFailed(f"the state directory {state_dir} is a file; name a directory with --state") from None
+        raise CommandFailed(
+            f"the state directory {state_dir} is a file; name a directory with --state", Exit.CONFIG
+        ) from None
     except OSError as error:
         raise CommandFailed(
-            f"the state directory {state_dir} can't be made: {error.strerror}; make it, or name another with --state"
+            f"the state directory {state_dir} can't be made: {error.strerror}; make it, or name another with --state",
+            Exit.CONFIG,
         ) from None
     if not os.access(state_dir, os.W_OK | os.X_OK):
         raise CommandFailed(
-            f"the state directory {state_dir} can't be written; change its owner or mode, or name another with --state"
+            f"the state directory {state_dir} can't be written; change its owner or mode, or name another with --state",
+            Exit.CONFIG,
         )
     try:
         check_directory(state_dir)

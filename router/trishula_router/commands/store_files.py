@@ -21,7 +21,13 @@ from trishula.cli.state import State, json_option
 from trishula.cli.words import plain
 from trishula.contract.units import show_bytes
 from trishula.exit_codes import Exit
-from trishula_router.commands.state_dir import CommandFailed, default_state_dir, hold_state_dir, open_state_dir
+from trishula_router.commands.state_dir import (
+    CommandFailed,
+    default_state_dir,
+    existing_state_dir,
+    hold_state_dir,
+    open_state_dir,
+)
 
 if TYPE_CHECKING:
     from trishula_router.store.interface import Verdict
@@ -40,10 +46,11 @@ _SHOWN = 50
 @json_option
 @click.pass_obj
 def verify(shell: State, state: Path | None) -> None:
-    """Check a node's store: the journal's chain, every message and body against its record, the file's structure.
+    """Check a node's store, and name what is damaged.
 
-    It reads the file itself, also while the node runs. It names each record and message that is damaged, by number and
-    id, and ends with 0 only if there is none.
+    It checks the journal's chain, every message and body against its record, and the file's structure. It reads the
+    file itself, also while the node runs. It names each record and message that is damaged, by number and id, and ends
+    with 0 only if there is none.
 
     \b
     Examples:
@@ -104,7 +111,9 @@ def restore(shell: State, file: Path, state: Path | None, damaged: bool) -> None
     """
     from trishula_router.store.sqlite.files import restore as put_in_place
 
-    state_dir = open_state_dir(_state_dir(state))
+    if not file.exists():
+        raise click.UsageError(f"there is no backup {file}")
+    state_dir = open_state_dir(state or default_state_dir(os.environ))
     stamp = datetime.now(UTC)
     holding = hold_state_dir(state_dir, "trishula node restore", with_store=True)
     with holding, _faults(), _progress(shell, "restoring") as progress:
@@ -142,7 +151,7 @@ def reseed(shell: State, state: Path | None) -> None:
     """
     from trishula_router.store.sqlite.files import set_aside
 
-    state_dir = open_state_dir(_state_dir(state))
+    state_dir = open_state_dir(existing_state_dir(state))
     peers = _peers_of(state_dir)
     if peers == []:
         raise CommandFailed(
@@ -173,14 +182,16 @@ def _peers_of(state_dir: Path) -> list[str] | None:
         return None
 
 
-def _state_dir(state: Path | None) -> Path:
-    return (state or default_state_dir(os.environ)).absolute()
-
-
 def _store_of(state: Path | None) -> Path:
     from trishula_router.store.sqlite.store import FILE_NAME
 
-    return _state_dir(state) / FILE_NAME
+    file = existing_state_dir(state) / FILE_NAME
+    if not file.exists():
+        raise CommandFailed(
+            f"there is no store {file}: no node has run on that state directory; name a node's with --state",
+            Exit.CONFIG,
+        )
+    return file
 
 
 @contextlib.contextmanager

@@ -19,8 +19,9 @@ from pathlib import Path
 import click
 
 from trishula.cli.state import json_option
+from trishula.cli.values import Duration
+from trishula.cli.words import local_time
 from trishula.contract.addresses import AGENT_RULE, CAPABILITY_RULE, is_agent_name
-from trishula.contract.units import parse_duration_s
 from trishula.exit_codes import Exit
 from trishula_router.agents.file import KEPT_FILE, AgentRecord, AgentsFileError, read_agents, update_agents
 from trishula_router.agents.text import ANYBODY, is_servable
@@ -29,6 +30,7 @@ from trishula_router.commands.state_dir import (
     CommandFailed,
     agents_file_of,
     default_state_dir,
+    existing_state_dir,
     keep_files_private,
     open_state_dir,
     speaks_json,
@@ -56,7 +58,13 @@ def token(ctx: click.Context) -> None:
     multiple=True,
     help='What the agent may announce: a capability, or "*"; may be repeated.',
 )
-@click.option("--expires-in", metavar="SPAN", help='How long the token is valid, such as "30d" (default: for ever).')
+@click.option(
+    "--expires-in",
+    "expires_in_s",
+    type=Duration(least_s=0.001),
+    metavar="DURATION",
+    help='How long the token is valid, such as "30d" (default: for ever).',
+)
 @click.option(
     "--replace",
     is_flag=True,
@@ -77,7 +85,7 @@ def new_command(
     state: Path | None,
     operator: bool | None,
     serve: tuple[str, ...],
-    expires_in: str | None,
+    expires_in_s: float | None,
     replace: bool,
     token_file: Path | None,
 ) -> None:
@@ -90,19 +98,18 @@ def new_command(
     handed out before the old one goes. A third is refused, because the older one would have to end: with --replace it
     does, and with it the sessions that joined with it. With --json: an object with agent, agents_file, and token (or
     token_file, with --write).
+
+    \b
+    Examples:
+      trishula token new dc
+      trishula token new agni --serve host --expires-in 30d
+      trishula token new admin --operator --write admin.token
     """
     if not is_agent_name(name):
         raise CommandFailed(f'"{name}" is no agent\'s name: that is {AGENT_RULE}', Exit.USAGE)
     _check_capabilities("--serve", serve)
     now_s = time.time()
-    expires_at: float | None = None
-    if expires_in is not None:
-        try:
-            expires_at = now_s + parse_duration_s(expires_in)
-        except ValueError as error:
-            raise CommandFailed(f'--expires-in is "{expires_in}"; {error}', Exit.USAGE) from None
-        if expires_at <= now_s:
-            raise CommandFailed(f'--expires-in is "{expires_in}"; it must be longer than nothing', Exit.USAGE)
+    expires_at = None if expires_in_s is None else now_s + expires_in_s
     state_dir = (state or default_state_dir(os.environ)).absolute()
     warning = _warn_of_a_new_place(state_dir)
     open_state_dir(state_dir)
@@ -147,15 +154,16 @@ def new_command(
             where.update(waiting=waiting, dead=dead)
         click.echo(json.dumps({"agent": name, "agents_file": str(path), **where}))
         return
-    done = f"registered the new agent {name} in {path}" if is_new else f"wrote a second token of {name} into {path}"
+    done = f"the agent {name} is registered in {path}" if is_new else f"the agent {name} has a new token in {path}"
     if token_file is None:
         click.echo(made)
         click.echo(
-            f"{done}; the token is shown only now. Use it with: export TRISHULA_TOKEN={name}.…",
+            f"{done}. Its token stands above, and is shown this one time: keep it, and use it with: export "
+            f"TRISHULA_TOKEN={name}.…",
             err=True,
         )
     else:
-        click.echo(f"{done}; the token is in {token_file}", err=True)
+        click.echo(f"{done}. Its token is in {token_file}", err=True)
     if waiting:
         click.echo(
             f"there was an agent {name} before: {waiting} messages to it wait, and whoever joins with this token gets "
@@ -214,15 +222,15 @@ def grant_command(
     _check_capabilities("--no-serve", withdrawn)
     if not serve and not withdrawn:
         raise CommandFailed(f"say what {name} may serve: --serve CAPABILITY, --no-serve CAPABILITY", Exit.USAGE)
-    state_dir = (state or default_state_dir(os.environ)).absolute()
+    state_dir = existing_state_dir(state)
     path = agents_file_of(state_dir)
     try:
         if not path.exists():
-            raise CommandFailed(_no_agent(name, path))
+            raise CommandFailed(_no_agent(name, path), Exit.NOT_FOUND)
         with update_agents(path, state_dir / KEPT_FILE) as agents:
             record = agents.get(name)
             if record is None:
-                raise CommandFailed(_no_agent(name, path))
+                raise CommandFailed(_no_agent(name, path), Exit.NOT_FOUND)
             kept = () if ANYBODY in withdrawn else tuple(one for one in record.serve or () if one not in withdrawn)
             granted = _with_more(kept, serve) or ()
             agents[name] = dataclasses.replace(record, serve=granted)
@@ -264,7 +272,7 @@ def _warn_of_a_new_place(state_dir: Path) -> str | None:
 
 
 def _too_many(name: str, path: Path, tokens: tuple[TokenRecord, ...], now_s: float) -> str:
-    alive = [f"{_id_of(token)} made {_show(token.created_at)}" for token in tokens if not token.is_over(now_s)]
+    alive = [f"{_id_of(token)} made {_shown_here(token.created_at)}" for token in tokens if not token.is_over(now_s)]
     return (
         f"{name} has {len(alive)} valid tokens in {path}, {', '.join(alive)}: a further one would end the oldest, and "
         "the sessions that joined with it. Use one of those, or run this again with --replace if that is meant"
@@ -297,8 +305,16 @@ def _not_written(path: Path, error: OSError) -> CommandFailed:
 @json_option
 @click.pass_context
 def list_command(ctx: click.Context, state: Path | None) -> None:
-    """List the agents that may join the node, with their grants and their tokens' ages (never the tokens)."""
-    state_dir = (state or default_state_dir(os.environ)).absolute()
+    """List who may join the node, with grants and the ages of tokens.
+
+    The tokens themselves are nowhere: the node keeps their hashes.
+
+    \b
+    Examples:
+      trishula token list
+      trishula token list --state /var/lib/trishula --json
+    """
+    state_dir = existing_state_dir(state)
     path = agents_file_of(state_dir)
     try:
         agents = read_agents(path)
@@ -331,8 +347,8 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
         )
         for item in record.tokens:
             fact = _describe(item, now_s)
-            until = f", until {fact['expires_at']}" if fact["expires_at"] else ""
-            click.echo(f"  {fact['id']}  {fact['state']}  made {fact['created_at']}{until}")
+            until = "" if item.expires_at is None else f", until {_shown_here(item.expires_at)}"
+            click.echo(f"  {fact['id']}  {fact['state']}  made {_shown_here(item.created_at)}{until}")
 
 
 def _describe(record: TokenRecord, now_s: float) -> dict[str, str | None]:
@@ -353,6 +369,11 @@ def _id_of(record: TokenRecord) -> str:
 
 def _show(instant_s: float | None) -> str | None:
     return None if instant_s is None else datetime.fromtimestamp(instant_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _shown_here(instant_s: float | None) -> str:
+    """For people: as all times are printed."""
+    return local_time(None if instant_s is None else instant_s * 1000, "seconds")
 
 
 def _join(grants: tuple[str, ...]) -> str:

@@ -25,13 +25,15 @@ from trishula_router.mail.mailroom import got, is_of
 from trishula_router.mail.settlement import Settlement
 from trishula_router.store.identity import Key, key_of, latest_use
 from trishula_router.store.interface import History, State, Store, StoredMessage, Verdict
-from trishula_router.store.journal import SEQUENCE_MASK, Record
+from trishula_router.store.journal import SEQUENCE_MASK, Kind, Record
 from trishula_router.store.origins import position_in
 
 __all__ = ["Audit", "told_verdict"]
 
 #: Records read from the store at a time, while looking for those that a question asks for.
 _PAGE = 2000
+#: The kinds of records that a question may name.
+_KINDS = frozenset(map(str, Kind))
 #: Records looked at for one question; then the answer says where to go on.
 _LOOK_LIMIT = 50_000
 
@@ -165,8 +167,14 @@ class Audit:
 
         Raises:
             NodeUnknown: no journal of that node is here.
-            ArgumentInvalid: ``after`` is given for all nodes.
+            ArgumentInvalid: ``after`` is given for all nodes, or there is no such kind of record.
         """
+        if options.kind is not None and options.kind not in _KINDS:
+            # Of a slip "no records" would be no true answer.
+            raise ArgumentInvalid(
+                f"options.kind is {show_value(options.kind)}, and the journal has no such kind of record; there are: "
+                f"{', '.join(sorted(_KINDS))}"
+            )
         if options.node == ALL_NODES:
             return {**await self._query_all(options), "missing": self._missing()}
         answer = await self._query_one(options, self._newest_of(options.node))
