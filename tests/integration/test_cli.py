@@ -435,7 +435,41 @@ def test_audit(users: Users) -> None:
     assert numbers == sorted(set(numbers))
     assert users.json("operator", "audit", "verify")["ok"]
     said = json.loads(users.run("dc", "audit", "query", "--json", code=Exit.FORBIDDEN))
-    assert said["error"] in ("trishula.error.audit_forbidden", "trishula.error.not_allowed")
+    assert said["error"] == "trishula.error.not_allowed"
+    assert said["message"].startswith("this needs an operator's token")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "sentence"),
+    [
+        (
+            ["audit", "query", "--kind", "dnoe"],
+            Exit.REFUSED,
+            "the journal has no such kind of record; there are: accepted,",
+        ),
+        (["audit", "query", "--agent", "nobody"], Exit.NOT_FOUND, 'no agent "nobody" is registered'),
+        (["audit", "query", "--node", "nowhere"], Exit.NOT_FOUND, 'no journal of a node "nowhere"'),
+        (["audit", "query", "--after", "99999999"], Exit.USAGE, "the newest record of this node is "),
+        (["dead", "list", "--agent", "nobody"], Exit.NOT_FOUND, 'no agent "nobody" is registered'),
+        (["inbox", "purge", "nobody"], Exit.NOT_FOUND, 'no agent "nobody" is registered'),
+        (["watch", "--topic", "nobody.load"], Exit.NOT_FOUND, 'no agent "nobody" is registered'),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_nobodys(users: Users, args: list[str], code: Exit, sentence: str) -> None:
+    assert sentence in users.run("operator", *args, code=code)
+
+
+def test_the_newest_records_with_ids_to_ask_about(users: Users) -> None:
+    users.run("dc", "send", "bot", "--text", "x", "--id", "newest.1", "--wait")
+    for args in ([], ["--node", "*"], ["--node", "single"]):
+        told = users.json("operator", "audit", "query", "--last", "8", *args)["records"]
+        assert len(told) == 8
+        assert [record["at"] for record in told] == sorted(record["at"] for record in told)
+        assert "newest.1" in {record.get("id") for record in told}, args
+    lines = users.run("operator", "audit", "query", "--kind", "accepted", "--last", "1").splitlines()
+    assert len(lines) == 1
+    assert "newest.1" in lines[0]
 
 
 def test_a_wrong_token(users: Users) -> None:

@@ -349,7 +349,7 @@ def test_a_store_of_a_newer_release_is_refused_in_one_sentence(node: NodeProcess
 def test_a_state_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     assert start_in_vain("--state", str(tmp_path / "state"), "--port", "0") == (
-        Exit.FAILED,
+        Exit.CONFIG,
         f"Error: the state directory {tmp_path}/state is a file; name a directory with --state",
     )
 

@@ -634,8 +634,8 @@ def _why_not_allowed(uri: str) -> str:
     """The router's own sentence has numbers of sessions and names of roles, and nothing to go on with."""
     if uri.startswith((AUDIT_PREFIX, NODE_PREFIX, ADMIN_PREFIX)):
         return (
-            f"{uri} needs an operator's token, and this agent's is none; whoever keeps the node makes an agent an "
-            "operator with: trishula token new NAME --operator"
+            f"this needs an operator's token, and this agent's is none ({uri}); whoever keeps the node makes an agent "
+            "an operator with: trishula token new NAME --operator"
         )
     return (
         f"this agent may not use {uri}: its grants in agents.json, or the rules of the bus, say no; the journal has "
