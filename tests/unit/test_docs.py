@@ -129,6 +129,11 @@ def test_the_test_that_a_page_names_is_there(name: str) -> None:
     assert (ROOT / name).exists()
 
 
+def test_a_choice_may_be_broken_at_the_end_of_a_line() -> None:
+    assert "- ``--type COMMAND | STATUS | RESULT | ERROR" in commands.details()
+    assert "- ``--priority N``" in commands.details()
+
+
 def test_plain_text_is_read_as_it_stands() -> None:
     assert escaped("the node's key, its peers' names") == "the node's key, its peers' names"
     assert escaped("--node '*' of a_b_ *now* | or `x y`") == r"``--node`` ``*`` of a_b\_ \*now\* \| or ``x y``"

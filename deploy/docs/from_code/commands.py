@@ -63,10 +63,16 @@ def _section(name: str, command: click.Command) -> str:
         record = parameter.get_help_record(context)
         if record is None or not record[1] or parameter.opts[-1] in _EVERYWHERE:
             continue
-        rows.append((f"``{record[0]}``", escaped(record[1])))
+        rows.append((f"``{_spelled(record[0])}``", escaped(record[1])))
     if rows:
         parts.append(list_table(("Option", "Meaning"), rows, (38, 62)))
     return "\n".join(parts)
+
+
+def _spelled(option: str) -> str:
+    """An option and its value as on a page, where a choice may be broken: ``--type COMMAND | STATUS``."""
+    option = re.sub(r"(?:INTEGER|FLOAT)(?: RANGE)?", "N", option)
+    return re.sub(r" \[([^\]]*\|[^\]]*)\]", lambda choice: f" {choice[1].replace('|', ' | ')}", option)
 
 
 def _paragraph(text: str) -> str:

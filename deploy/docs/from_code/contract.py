@@ -10,6 +10,9 @@ from trishula.contract import uris as names
 
 __all__ = ["text", "uris"]
 
+#: What stands on a line of its own in the docstring, for its reader there, and is a paragraph of its own on the page.
+_BEGINS = re.compile(r"    (May be repeated|Order|Answers|``\w+``(?=[:,]))")
+
 
 def text() -> str:
     """The docstring, with each heading of a part as a title."""
@@ -20,6 +23,8 @@ def text() -> str:
     out: list[str] = []
     for index, line in enumerate(lines):
         after = lines[index + 1] if index + 1 < len(lines) else ""
+        if _BEGINS.match(line) and out[-1].endswith("."):
+            out.append("")
         # What a term of a definition can't do is to go on in a second line.
         if out and out[-1] and line and not line.startswith(" ") and not out[-1].startswith(" ") and after[:1] == " ":
             out[-1] += f" {line}"
