@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from trishula.client import Client
+from trishula.consumer.messages import Messages
 from trishula.consumer.unfetched import Unfetched
 from trishula.contract.addresses import BROADCAST, Address
 from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus
@@ -238,6 +239,11 @@ class AsyncClient:
         if instance is not None and instance == client.address.instance and self._unfetched is not None:
             return await start(self._unfetched.fetch(max, wait_s))
         return await start(client.fetch(max=max, wait_s=wait_s, instance=instance))
+
+    @documented_by(Client.messages)
+    def messages(self, *, wait_s: float | None = None, instance: str | None = None) -> Messages:
+        engine = self.client._beneath()
+        return Messages(engine, lambda left_s: self.fetch(max=1, wait_s=left_s, instance=instance), wait_s)
 
     @documented_by(Client.ack)
     async def ack(self, tokens: Sequence[str]) -> list[bool]:

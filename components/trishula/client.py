@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from trishula.consumer.messages import Messages
 from trishula.contract.addresses import Address
 from trishula.contract.deliveries import Delivery, Fetched
 from trishula.errors import TrishulaError
@@ -178,6 +179,25 @@ class Client(Verbs):
         """
         engine = self._engine
         return await engine.receiving.fetch(engine.asking.request, max, wait_s, instance)
+
+    def messages(self, *, wait_s: float | None = None, instance: str | None = None) -> Messages:
+        """The messages of a mailbox, one after the other: ``for message in bus.messages():``.
+
+        A message is done when the loop asks for the next one. Whoever leaves the loop before, by an exception or by
+        ``break``, gives it back, and it comes again after a pause; ``messages.ack()`` before a ``break`` says that it
+        is done all the same. ``messages.nack(reason)`` gives one back and goes on. A body that takes longer than a
+        minute says so: ``bus.working(messages.delivery.token, 600)``. In an asyncio program: ``async for``.
+
+        Args:
+            wait_s: how long to wait for a message before the iteration ends, in seconds: 0 for what is there now,
+                without it for ever, also while no node is there.
+            instance: ours, for what came to this very address.
+
+        Raises:
+            MailboxBusy: a running agent is being pushed them.
+            BusUnreachable, OutcomeUnknown: no node says what there is, and ``wait_s`` is given.
+        """
+        return Messages(self._engine, lambda left_s: self.fetch(max=1, wait_s=left_s, instance=instance), wait_s)
 
     def ack_soon(self, token: str) -> None:
         """Acknowledge at the end of this turn, and wait for nothing; a lost ack only means one more delivery."""

@@ -7,8 +7,8 @@
     with trishula.connect() as bus:                      # TRISHULA_URL, TRISHULA_TOKEN or a profile file
         print(bus.call("agni", "host_report", timeout=10))
         bus.send("rushabdev", type="STATUS", payload={"release": "2.1"})
-        for delivery in bus.fetch().deliveries:          # the agent's own mailbox
-            bus.ack([delivery.token])
+        for message in bus.messages(wait_s=0):           # what is in the agent's own mailbox
+            print(message.sender, message.payload)
 
 A script is an *instance* of its agent: its address is ``agni/7f3a…``, so that answers to its calls come to a mailbox of
 its own and not to a running agent's. ``fetch`` without an instance takes from the agent's mailbox all the same;
@@ -35,6 +35,7 @@ from twisted.python import threadable
 
 from trishula.async_client import AsyncClient
 from trishula.client import Client
+from trishula.consumer.messages import SyncMessages
 from trishula.consumer.unfetched import ASK_TIMEOUT_S
 from trishula.contract.addresses import BROADCAST, Address
 from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus
@@ -54,6 +55,8 @@ T = TypeVar("T")
 
 #: Every verb has a time limit of its own; the thread that waits for it gives it so much more.
 _SLACK_S = 30.0
+#: Three years: what a thread can be told to wait.
+_FOR_EVER_S = 1e8
 
 
 def connect(
@@ -178,6 +181,14 @@ class Bus:
             raise
         return outcome
 
+    def _soon(self, do: Callable[[], None]) -> None:
+        """Have something done in the reactor's thread, and don't wait: from any thread, and while an object goes."""
+        if os.getpid() == self._pid:
+            # Late, as above.
+            from twisted.internet import reactor
+
+            reactor.callFromThread(do)
+
     # -- verbs ---------------------------------------------------------------------------------------------------------
 
     @documented_by(Verbs.send)
@@ -278,6 +289,12 @@ class Bus:
     @documented_by(Client.fetch)
     def fetch(self, *, max: int = 64, wait_s: float = 0.0, instance: str | None = None) -> Fetched:
         return self._wait(wait_s + ASK_TIMEOUT_S, self._client.fetch, max=max, wait_s=wait_s, instance=instance)
+
+    @documented_by(Client.messages)
+    def messages(self, *, wait_s: float | None = None, instance: str | None = None) -> SyncMessages:
+        limit_s = _FOR_EVER_S if wait_s is None else wait_s + ASK_TIMEOUT_S
+        messages = self._client.messages(wait_s=wait_s, instance=instance)
+        return SyncMessages(messages, lambda take: self._wait(limit_s, take), self._soon)
 
     @documented_by(Client.ack)
     def ack(self, tokens: Sequence[str]) -> list[bool]:

@@ -22,6 +22,7 @@ MEANT = {
     # An agent is pushed its messages, and its handlers take them.
     "fetch": (Client, AsyncClient, Bus),
     "ack": (Client, AsyncClient, Bus),
+    "messages": (Client, AsyncClient, Bus),
     "nack": (Client, AsyncClient, Bus),
     "working": (Client, AsyncClient, Bus),
     # Who is connected as whom; an agent's address is its name.

@@ -75,6 +75,7 @@ class Engine:
         receiving: messages on their way in.
         settling: acks and nacks.
         asking: questions that wait for an answer.
+        clock: for whoever waits.
         live: live topics and procedures.
     """
 
@@ -91,7 +92,7 @@ class Engine:
         self.address = Address.parse(settings.agent if instance is None else f"{settings.agent}/{instance}")
         self.settings = settings
         self._around = around = around or real()
-        self._clock = around.clock
+        self.clock = around.clock
         if connection is None:
             # Late, because importing Autobahn takes a third of a second that "trishula --help" need not spend.
             from trishula.session.connection import WampConnection
@@ -115,7 +116,7 @@ class Engine:
             keeps=self._hear_of_kept,
         )
         self.asking = Asking(
-            self._clock,
+            self.clock,
             self.member,
             self.sending,
             self._calls,
@@ -176,17 +177,17 @@ class Engine:
 
     async def drained(self, timeout_s: float) -> bool:
         """Wait until every message has its receipt and every ack its answer; whether that came in time."""
-        deadline_s = self._clock.seconds() + timeout_s
+        deadline_s = self.clock.seconds() + timeout_s
         while len(self.sending) or not self.settling.is_empty:
-            left_s = deadline_s - self._clock.seconds()
+            left_s = deadline_s - self.clock.seconds()
             if left_s <= 0 or self.member.end is not None:
                 return False
-            await sleep(self._clock, min(left_s, 0.02))
+            await sleep(self.clock, min(left_s, 0.02))
         return True
 
     async def wait(self, pending: Pending[Any], timeout_s: float) -> bool:
         """Wait for an outcome, but only so long; whether it came."""
-        return await ended_within(self._clock, pending, timeout_s)
+        return await ended_within(self.clock, pending, timeout_s)
 
     # What the membership tells (trishula.session.attachment.User).
 
@@ -227,7 +228,7 @@ class Engine:
         self.sending.close(error)
         if self._release is not None:
             # Its socket is to be closed in good order first.
-            self._clock.callLater(_CLOSING_S, self._let_go)
+            self.clock.callLater(_CLOSING_S, self._let_go)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -278,7 +279,7 @@ class Engine:
             MailboxFull, RateLimited, StorageFull, CopiesUnavailable: it was refused all the time; it was withdrawn.
             OutcomeUnknown: a node may have it.
         """
-        return await within(self._clock, sent, timeout_s, lambda: self.sending.unconfirmed(message_id, timeout_s))
+        return await within(self.clock, sent, timeout_s, lambda: self.sending.unconfirmed(message_id, timeout_s))
 
     # -- for agents ----------------------------------------------------------------------------------------------------
 
@@ -322,7 +323,7 @@ class Engine:
     def _wake(self) -> None:
         """Flush at the end of this turn."""
         if self._flushing is None and (self.member.link is not None or self._file is not None):
-            self._flushing = self._clock.callLater(0, self._flush)
+            self._flushing = self.clock.callLater(0, self._flush)
 
     def _flush(self) -> None:
         self._flushing = None

@@ -182,3 +182,7 @@ class _BlockingClient(Bus):
     def _wait(self, timeout_s: float, verb: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **options: Any) -> T:
         outcome: T = self._run(verb, *args, **options)
         return outcome
+
+    def _soon(self, do: Callable[[], None]) -> None:
+        # The loop is driven by this very thread, and stands still now.
+        do()
