@@ -28,6 +28,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+# The type of an attribute is cut at its commas: "dict[str, str]" would be two names.
+nitpick_ignore_regex = [("py:class", r"(dict|tuple)\[[^\]]*")]
 default_role = None
 highlight_language = "none"
 language = "en"
