@@ -252,6 +252,7 @@ print("left in order")
 
 ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "deploy" / "examples" / "web_app.py"
+EXAMPLES = sorted(WEB.parent.glob("*.py"))
 
 
 @pytest.fixture(scope="module")
@@ -317,8 +318,8 @@ def test_the_examples_are_typed(agents_python: Path) -> None:
     # Ours are checked with their own configuration.
     mypy = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", os.devnull]
     done = subprocess.run(
-        [*mypy, "--config-file", os.devnull, "--python-executable", str(agents_python), str(WEB)],
-        env={**os.environ, "MYPYPATH": str(ROOT / "components")},
+        [*mypy, "--config-file", os.devnull, "--python-executable", str(agents_python), *map(str, EXAMPLES)],
+        env={**os.environ, "MYPYPATH": f"{ROOT / 'components'}:{ROOT / 'router'}"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import trishula
 from tests.support.loops import in_own_loop, in_own_thread
 from trishula import testing
 from trishula.contract import uris
+from trishula.testing.turned_clock import LifeClock, TurnedClock
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "deploy" / "examples" / "test_my_agent.py"
@@ -169,6 +171,61 @@ def test_network_and_node_come_and_go() -> None:
             await bus.idle()
             assert [payload for payload, _ in me.heard] == ["for later", "while it was away"]
             assert bus.state(receipt.id) == "done"
+
+    in_own_loop(main)
+
+
+def test_a_node_that_was_killed_does_nothing_more() -> None:
+    async def main() -> None:
+        async with testing.bus(["me", "dc"]) as bus:
+            receipt = await bus.client("dc").send("me", ttl_ms=60_000)
+            await bus.stop_node(crash=True)
+            await bus.advance(hours=1)
+            await bus.start_node()
+            # Nothing of the dead node has ended the message meanwhile; the living one does it in its first round.
+            [life] = bus.why(receipt.id)["messages"]
+            assert [event["kind"] for event in life["events"]] == ["accepted"]
+            await bus.advance(seconds=20)
+            [life] = bus.why(receipt.id)["messages"]
+            assert [event["kind"] for event in life["events"]] == ["accepted", "expired"]
+
+    in_own_loop(main)
+
+
+def test_the_clock_keeps_the_order_of_its_timers_and_a_life_ends_with_its_own() -> None:
+    async def main() -> None:
+        clock = TurnedClock(asyncio.get_running_loop())
+        one, other = LifeClock(clock), LifeClock(clock)
+        went_off: list[tuple[str, int]] = []
+
+        def note(name: str) -> None:
+            went_off.append((name, round(clock.seconds())))
+
+        def again() -> None:
+            note("each minute")
+            one.callLater(60, again)
+
+        one.callLater(60, again)
+        other.callLater(90, note, "once")
+        other.callLater(100, note, "dead by then")
+        one.callLater(95, other.end)
+        cancelled = one.callLater(10, note, "cancelled")
+        cancelled.cancel()
+        assert not cancelled.active()
+        await clock.turn(190)
+        assert went_off == [("each minute", 60), ("once", 90), ("each minute", 120), ("each minute", 180)]
+        assert 190 <= clock.seconds() < 195
+        # A longer time is gone through less exactly: nothing early, nothing late by more than some seconds.
+        went_off.clear()
+        await clock.turn(86_400)
+        instants = [at_s for _, at_s in went_off]
+        assert len(instants) > 1300
+        assert all(60 <= later - earlier <= 66 for earlier, later in itertools.pairwise(instants))
+        # It goes on by itself.
+        gone_off = asyncio.Event()
+        one.callLater(0.01, gone_off.set)
+        await asyncio.wait_for(gone_off.wait(), 20)
+        clock.close()
 
     in_own_loop(main)
 

@@ -3,14 +3,14 @@
 ::
 
     import trishula.testing
-    from my_agents import agent                     # a trishula.Agent called "me"
+    from my_agents import agent                  # a trishula.Agent called "me"
 
     async def test_my_agent():
         async with trishula.testing.bus(agents=["me", "dc"]) as bus, bus.run(agent):
             assert await bus.client("dc").call("me", "add", 2, 3) == 5
 
-            receipt = await bus.client("dc").send("me", payload={"text": "a handler of mine fails on this"})
-            await bus.advance(hours=1)              # five attempts, with the pauses between them
+            receipt = await bus.client("dc").send("me", payload="what its handler fails on")
+            await bus.advance(hours=1)           # five attempts, with the pauses between them
             assert bus.state(receipt.id) == "dead"
             assert bus.dead_letters()[0].reason.startswith("heard raised ValueError")
 
@@ -64,8 +64,10 @@ class bus:
 
     Args:
         agents: who is registered: names, or a map of names to their :class:`Grants`.
-        limits, delivery, presence, retention: the node's options, as its configuration has them:
-            ``limits={"rate": "5/s", "burst": 5}``, ``delivery={"lease": "10s", "max_attempts": 2}``.
+        limits: how much the node takes, as its configuration has it: ``{"rate": "5/s", "burst": 5}``.
+        delivery: how hard the node tries, likewise: ``{"lease": "10s", "max_attempts": 2}``.
+        presence: when an agent counts as there, likewise: ``{"stale_after": "1m"}``.
+        retention: how long the node remembers, likewise: ``{"dead": "1d"}``.
         starts_at: what the bus's wall clock says at first; the real one's time if absent.
 
     Raises:
