@@ -24,6 +24,11 @@ Jobs may stand in a *line*, as the sends of one agent do: after one of a line fa
 until its submitter was told. Else a send that found room again would overtake the one before it that found none, before
 anybody who minds their order knows of that.
 
+A job that writes much is *large*, and has a transaction of its own: who sends little doesn't wait until ten others have
+sent a megabyte each. What is small, and stands in a line, goes ahead of the large ones of other lines that wait at the
+end, past each of them for one transaction at most: of two agents' sends nobody knows which came first. It passes
+nothing else: who reads what is there, or changes it, counts on all that was submitted before.
+
 Threads rather than a process of its own: SQLite lets go of the interpreter lock while it writes and syncs, and a second
 process would cost a copy of every body.
 """
@@ -61,6 +66,8 @@ SETTLE_PATIENCE_S = 0.005
 
 #: Jobs a transaction; bounds how long the first of them waits for the last.
 GROUP_LIMIT = 256
+#: A job that writes more is large: a full call of small messages is not.
+LARGE_BYTES = 128 * 1024
 #: How often room is made for a job that may draw on the reserve.
 _ROOM_ATTEMPTS = 3
 
@@ -119,9 +126,14 @@ def _is_disk_fault(error: Exception) -> bool:
 
 
 class _Job:
-    """``known``: of how many failures in lines its submitter had been told when it was submitted."""
+    """One job.
 
-    __slots__ = ("done", "draws", "known", "line", "reads", "run", "size_bytes")
+    Attributes:
+        known: of how many failures in lines its submitter had been told when it was submitted.
+        is_next: whether others have gone ahead of it once, and may not again.
+    """
+
+    __slots__ = ("done", "draws", "is_next", "known", "line", "reads", "run", "size_bytes")
 
     def __init__(
         self,
@@ -139,6 +151,7 @@ class _Job:
         self.known = known
         self.draws = draws
         self.size_bytes = size_bytes
+        self.is_next = False
         self.done: Deferred[Any] = Deferred()
 
 
@@ -204,11 +217,23 @@ class Writer:
         with self._wake:
             if self._closing:
                 raise StorageFailed("the node's store is closed; the node is stopping")
-            self._jobs.append(job)
+            self._jobs.insert(self._place_of(job), job)
             if patience_s < self._patience_s:
                 self._patience_s = patience_s
                 self._wake.notify()
         return job.done
+
+    def _place_of(self, job: _Job) -> int:
+        """Where a job is to stand among those that wait."""
+        place = len(self._jobs)
+        if job.line is None or job.size_bytes > LARGE_BYTES:
+            return place
+        while place:
+            before = self._jobs[place - 1]
+            if before.line in (None, job.line) or before.size_bytes <= LARGE_BYTES or before.is_next:
+                break
+            place -= 1
+        return place
 
     def close(self) -> Deferred[None]:
         """Run what waits, close the connection, end the thread."""
@@ -233,8 +258,12 @@ class Writer:
             group = [self._jobs.popleft()]
             size_bytes = group[0].size_bytes
             while self._jobs and len(group) < GROUP_LIMIT:
-                size_bytes += self._jobs[0].size_bytes
+                job = self._jobs[0]
+                size_bytes += job.size_bytes
                 if self._ground is not None and size_bytes > self._ground.group_bytes:
+                    break
+                if job.line is not None and max(job.size_bytes, group[0].size_bytes) > LARGE_BYTES:
+                    job.is_next = True
                     break
                 group.append(self._jobs.popleft())
             self._patience_s = 0.0 if self._jobs else math.inf

@@ -1,0 +1,102 @@
+"""In which order the writer of the SQLite store takes what waits: who sends little does not wait for who sends much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from tests.support.subjects import Gate, InSqlite, draft
+from trishula_router.store.interface import State
+from trishula_router.store.sqlite.writer import LARGE_BYTES
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Iterator[InSqlite]:
+    subject = InSqlite(tmp_path)
+    yield subject
+    subject.close()
+
+
+class Queue:
+    """What is submitted while the writer is held, and in which order, and in which transactions, it was done."""
+
+    def __init__(self, subject: InSqlite) -> None:
+        self.subject = subject
+        self.done: list[str] = []
+        self._statements: list[str] = []
+        self._waiting: list[Deferred[Any]] = []
+        self._gate = Gate(subject)
+
+    def send(self, agent: str, name: str, size_bytes: int = 10) -> None:
+        sent = self.subject.store.append([draft(name, sender=agent, body=b"x" * size_bytes)], 100)
+        self.note(sent, name)
+
+    def note(self, done: Deferred[Any], name: str) -> None:
+        def told(outcome: Any) -> Any:
+            self.done.append(name)
+            return outcome
+
+        self._waiting.append(done.addCallback(told))
+
+    def run(self) -> list[str]:
+        connection = self.subject.store._writer._connection
+        connection.set_trace_callback(self._statements.append)
+        self._gate.open()
+        for one in self._waiting:
+            self.subject.calls.wait(one)
+        connection.set_trace_callback(None)
+        return self.done
+
+    @property
+    def transactions(self) -> int:
+        return self._statements.count("COMMIT")
+
+
+LARGE = LARGE_BYTES + 1
+
+
+def test_a_small_send_goes_ahead_of_large_ones_of_others(subject: InSqlite) -> None:
+    queue = Queue(subject)
+    for number in range(4):
+        queue.send("eve", f"large{number}", LARGE)
+    queue.send("agni", "small")
+    queue.send("dc", "small too")
+    assert queue.run() == ["small", "small too", *(f"large{number}" for number in range(4))]
+
+
+def test_a_large_send_is_passed_for_one_transaction_and_has_one_of_its_own(subject: InSqlite) -> None:
+    queue = Queue(subject)
+    writer = subject.store._writer
+    queue.send("eve", "large0", LARGE)
+    queue.send("eve", "large1", LARGE)
+    queue.send("agni", "small")
+    # As if the small one were taken, and then another came.
+    writer._jobs[1].is_next = True
+    queue.send("agni", "late")
+    assert queue.run() == ["small", "large0", "late", "large1"]
+    # With that of the gate.
+    assert queue.transactions == 5
+
+
+def test_the_sends_of_one_agent_keep_their_order(subject: InSqlite) -> None:
+    queue = Queue(subject)
+    queue.send("agni", "first", LARGE)
+    queue.send("eve", "large", LARGE)
+    queue.send("agni", "second")
+    queue.send("agni", "third", LARGE)
+    queue.send("agni", "fourth")
+    assert [name for name in queue.run() if name != "large"] == ["first", "second", "third", "fourth"]
+
+
+def test_what_is_no_send_passes_nothing_and_is_not_passed(subject: InSqlite) -> None:
+    (accepted,) = subject.calls.wait(subject.store.append([draft("before")], 100))
+    queue = Queue(subject)
+    queue.send("eve", "large", LARGE)
+    queue.note(subject.store.settle(accepted.positions, State.DONE, None, 200), "settled")
+    queue.note(subject.store.at_positions(accepted.positions), "read")
+    queue.send("agni", "small")
+    assert queue.run() == ["large", "settled", "read", "small"]
