@@ -6,7 +6,9 @@ import importlib.metadata
 import io
 import json
 import logging
+import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -28,7 +30,7 @@ from trishula.contract import uris
 from trishula.contract.deliveries import Delivery, Fetched
 from trishula.contract.message import Message
 from trishula.exit_codes import Exit, exit_for
-from trishula.settings import SettingsInvalid
+from trishula.settings import SettingsInvalid, load
 from trishula.tools.temporary_node import ToolFailed
 
 
@@ -136,7 +138,61 @@ def test_the_exit_codes_are_in_the_help(trishula: Trishula) -> None:
 def test_an_unknown_command(trishula: Trishula) -> None:
     ran = trishula("sned")
     assert ran.code == Exit.USAGE
-    assert ran.err == "trishula: No such command 'sned' (try 'trishula --help')\n"
+    assert ran.err == "trishula: there is no command 'sned'; did you mean send? (try 'trishula --help')\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("dead", "shwo", "1"), "there is no command 'shwo'; did you mean show? (try 'trishula dead --help')"),
+        (("token", "x"), "there is no command 'x'; there are grant, list, new (try 'trishula token --help')"),
+        (("dead", "show", "x"), "NUMBER is 'x'; it must be a whole number from 1 on (try 'trishula dead show --help')"),
+        (("send", "a", "--priority", "9"), "--priority is '9'; it must be a whole number from 1 to 5 (try "),
+        (("bench", "--rate", "x"), "--rate is 'x'; it must be a number from 0.1 on (try "),
+        (("agents", "--presence", "up"), "--presence is 'up'; it must be one of online, busy, stale, offline (try "),
+        (("call", "agni"), "Missing argument 'PROCEDURE' (try "),
+        (("--url", "http://x", "agents"), "--url has the URL 'http://x'; it must be ws://"),
+        (("--profile", "/no.toml", "agents"), "--profile names the profile /no.toml, and there is no such file"),
+    ],
+)
+def test_a_wrong_command_line(trishula: Trishula, bus: FakeBus, args: tuple[str, ...], sentence: str) -> None:
+    ran = Ran(*connecting(args)) if args[0].startswith("--") else trishula(*args)
+    assert ran.code == Exit.USAGE
+    assert ran.err.startswith(f"trishula: {sentence}")
+    assert len(ran.err.splitlines()) == 1
+
+
+def connecting(args: tuple[str, ...]) -> tuple[int, str, str]:
+    """How a command line ends that looks for a real bus."""
+    environ = {**os.environ, "TRISHULA_TOKEN": "dc." + "x" * 40}
+    command = [sys.executable, "-m", "trishula.cli.main", *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_no_token_is_told_without_arguments_of_python(
+    trishula: Trishula, bus: FakeBus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TRISHULA_TOKEN", raising=False)
+    monkeypatch.delenv("TRISHULA_PROFILE", raising=False)
+    with pytest.raises(errors.TokenMissing) as missing:
+        load()
+    assert "argument" in missing.value.sentence
+    bus.error = missing.value
+    ran = trishula("agents")
+    assert (ran.code, ran.err.startswith("trishula: there is no token: set TRISHULA_TOKEN, or write")) == (
+        Exit.FORBIDDEN,
+        True,
+    )
+
+
+@pytest.mark.parametrize("path", [(), ("node",), ("dead",), ("token",)], ids=" ".join)
+def test_a_command_that_is_missing_is_answered_by_the_help(trishula: Trishula, path: tuple[str, ...]) -> None:
+    ran = trishula(*path)
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert ran.err == trishula(*path, "--help").out
+    assert "..." not in ran.err.partition("Commands:")[2].partition("Where")[0]
 
 
 def test_an_unknown_option_as_json(trishula: Trishula) -> None:
@@ -435,7 +491,7 @@ def test_stray_bytes_in_a_payload_are_a_usage_error(
             ["--ttl", "2"],
             '--ttl is \'2\'; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
         ),
-        (["--priority", "9"], "Invalid value for '--priority': 9 is not in the range 1<=x<=5"),
+        (["--priority", "9"], "--priority is '9'; it must be a whole number from 1 to 5"),
         (
             ["--timeout", "soon"],
             '--timeout is \'soon\'; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',

@@ -17,6 +17,7 @@ import click
 
 from trishula.cli.agent_fault import fault_in
 from trishula.cli.state import State, json_option
+from trishula.cli.usage import Group
 from trishula.contract.addresses import is_agent_name
 from trishula.distribution import INSTALL_AGENTS
 from trishula.errors import TrishulaError
@@ -32,7 +33,7 @@ SAMPLES = "trishula.agents"
 DEFAULT_ATTRIBUTE = "agent"
 
 
-@click.group()
+@click.group(cls=Group)
 def agent() -> None:
     """Run agents."""
 

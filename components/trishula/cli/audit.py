@@ -10,6 +10,7 @@ import click
 from trishula.cli.known import require_agent
 from trishula.cli.newest import PAGE, Ask, Found, end_of, newest, newest_of_all
 from trishula.cli.state import State, json_option
+from trishula.cli.usage import Group
 from trishula.cli.values import instant_ms
 from trishula.cli.words import facts_of, local_time, plain
 from trishula.contract import uris
@@ -31,7 +32,7 @@ _NOT_SHOWN = frozenset({"seq", "at", "kind", "sha256", "digest"})
 _ALL_NODES = "*"
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """Ask the journal of a node (operators only)."""
 

@@ -9,6 +9,7 @@ import click
 
 from trishula.cli.known import require_agent
 from trishula.cli.state import State, json_option
+from trishula.cli.usage import Group
 from trishula.cli.values import DURATION
 from trishula.cli.words import fact_of, local_time, plain
 from trishula.contract import uris
@@ -23,7 +24,7 @@ __all__ = ["dead"]
 _PAGE = 1000
 
 
-@click.group()
+@click.group(cls=Group)
 def dead() -> None:
     """List, show, put back or delete dead letters (operators only).
 

@@ -24,10 +24,12 @@ import click
 from trishula import distribution
 from trishula.cli import streams
 from trishula.cli.state import State
+from trishula.cli.usage import Group, asks_for_help, sentence_of
 from trishula.cli.words import as_json, plain
 from trishula.distribution import INSTALL_NODE
-from trishula.errors import RemoteError, TrishulaError
+from trishula.errors import RemoteError, TokenMissing, TrishulaError
 from trishula.exit_codes import Exit, exit_for
+from trishula.settings import SettingsInvalid
 
 __all__ = ["cli", "main"]
 
@@ -53,7 +55,7 @@ class _ReaderGone(Exception):
     """The reader of standard output, such as head, has enough. As an error of the system click would end with 1."""
 
 
-class Commands(click.Group):
+class Commands(Group):
     """The group of all commands; each is imported when it is called or listed."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
@@ -183,13 +185,15 @@ def run(args: Sequence[str] | None = None, state: State | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _say(state, "interrupted", Exit.INTERRUPTED)
     except click.UsageError as error:
-        hint = f" (try '{error.ctx.command_path} --help')" if error.ctx is not None else ""
-        return _say(state, error.format_message().rstrip(".") + hint, Exit.USAGE)
+        if asks_for_help(error) and not state.json:
+            click.echo(error.message, err=True)
+            return Exit.USAGE
+        return _say(state, sentence_of(error), Exit.USAGE)
     except click.ClickException as error:
         return _say(state, error.format_message(), error.exit_code)
     except TrishulaError as error:
         uri = error.remote_uri if isinstance(error, RemoteError) else error.uri
-        return _say(state, error.sentence, exit_for(error), uri=uri, error=error)
+        return _say(state, _on_a_command_line(error), exit_for(error), uri=uri, error=error)
     except (_ReaderGone, BrokenPipeError):
         streams.end(sys.stdout)
         return Exit.OK
@@ -201,6 +205,15 @@ def run(args: Sequence[str] | None = None, state: State | None = None) -> int:
             traceback.print_exc()
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return _say(state, f"this is a bug in trishula: {text} (set TRISHULA_DEBUG=1 for the traceback)", Exit.BUG)
+
+
+def _on_a_command_line(error: TrishulaError) -> str:
+    """The sentence of an error; one on settings names options in the place of arguments of Python."""
+    sentence = error.sentence
+    if isinstance(error, SettingsInvalid | TokenMissing):
+        sentence = sentence.replace("give the argument token, set ", "set ")
+        sentence = sentence.replace("the argument url", "--url").replace("the argument profile", "--profile")
+    return sentence
 
 
 def _say(state: State, sentence: str, code: int, *, uri: str | None = None, error: TrishulaError | None = None) -> int:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import click
 
 from trishula.cli.state import State, json_option
+from trishula.cli.usage import Group
 from trishula.cli.words import local_time
 from trishula.contract import uris
 from trishula.contract.units import show_bytes, show_duration
@@ -36,7 +37,7 @@ from trishula_router.settings.faults import ConfigError, Fault
 __all__ = ["node"]
 
 
-@click.group()
+@click.group(cls=Group)
 @click.pass_context
 def node(ctx: click.Context) -> None:
     """Start a node, check its configuration, ask how it is, keep its store."""

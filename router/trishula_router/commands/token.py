@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 from trishula.cli.state import json_option
+from trishula.cli.usage import Group
 from trishula.cli.values import Duration
 from trishula.cli.words import local_time
 from trishula.contract.addresses import AGENT_RULE, CAPABILITY_RULE, is_agent_name
@@ -41,7 +42,7 @@ __all__ = ["token"]
 _STATE_HELP = "The node's state directory (default: $TRISHULA_STATE, else ~/.local/state/trishula)."
 
 
-@click.group()
+@click.group(cls=Group)
 @click.pass_context
 def token(ctx: click.Context) -> None:
     """Make and list the tokens with which agents join a node."""
