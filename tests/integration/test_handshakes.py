@@ -27,6 +27,7 @@ def test_strangers_handshakes_of_tls_are_paced(tmp_path: Path) -> None:
     config = json.loads(SHIPPED.read_text())
     (transport,) = config["workers"][0]["transports"]
     transport["endpoint"]["tls"] = {"key": str(certificate), "certificate": str(certificate)}
+    config["workers"][0]["components"][0]["extra"]["limits"] = {"handshake": "2s"}
     file = tmp_path / "node.json"
     file.write_text(json.dumps(config))
     context = ssl.create_default_context(cafile=str(certificate))
