@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trishula.contract.answers import AgentInfo, LifeEvent, MessageHistory, MessageLife, MessageStatus
     from trishula.contract.deliveries import Delivery, Fetched, current_delivery
     from trishula.contract.message import Message
+    from trishula.contract.receipts import Receipt
     from trishula.errors import (
         AgentUnknown,
         AnswerEarly,
@@ -70,7 +71,6 @@ if TYPE_CHECKING:
         TokenMissing,
         TrishulaError,
     )
-    from trishula.messaging.outbox import Receipt
     from trishula.runtime.pending import Pending
     from trishula.settings import Settings, SettingsInvalid
     from trishula.sync import Bus, connect
@@ -164,7 +164,7 @@ _HOMES = {
     "Fetched": "contract.deliveries",
     "current_delivery": "contract.deliveries",
     "Message": "contract.message",
-    "Receipt": "messaging.outbox",
+    "Receipt": "contract.receipts",
     "Settings": "settings",
     "SettingsInvalid": "settings",
 }

@@ -33,7 +33,7 @@ from trishula.contract.addresses import BROADCAST, Address
 from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus
 from trishula.contract.deliveries import Fetched
 from trishula.contract.message import MailType
-from trishula.messaging.outbox import Receipt
+from trishula.contract.receipts import Receipt
 from trishula.runtime.pending import start
 from trishula.runtime.surroundings import Surroundings, real
 from trishula.send_options import CallOptions, SendOptions

@@ -16,7 +16,7 @@ from trishula.contract.addresses import Address
 from trishula.contract.deliveries import Delivery, Fetched
 from trishula.errors import TrishulaError
 from trishula.messaging.engine import DEFAULT_HEARTBEAT_S, DEFAULT_WINDOW, Engine
-from trishula.messaging.outbox import Limits
+from trishula.messaging.entries import Limits
 from trishula.runtime.pending import Pending
 from trishula.runtime.surroundings import Surroundings
 from trishula.session.attachment import Attached, Observer

@@ -41,8 +41,8 @@ from trishula.contract.addresses import BROADCAST, Address
 from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus
 from trishula.contract.deliveries import Fetched
 from trishula.contract.message import MailType
+from trishula.contract.receipts import Receipt
 from trishula.errors import OutcomeUnknown, TrishulaError
-from trishula.messaging.outbox import Receipt
 from trishula.runtime.forks import check_process, check_reactor
 from trishula.runtime.surroundings import use_monotonic_timers
 from trishula.send_options import CallOptions, SendOptions

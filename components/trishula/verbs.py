@@ -14,8 +14,8 @@ from trishula.contract import uris
 from trishula.contract.addresses import BROADCAST
 from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus, agents_in, history_in, states_in
 from trishula.contract.message import MailType
+from trishula.contract.receipts import Receipt
 from trishula.messaging.engine import Engine
-from trishula.messaging.outbox import Receipt
 from trishula.runtime.pending import Pending, start
 from trishula.send_options import CallOptions, SendOptions
 from trishula.vocabulary import renamed

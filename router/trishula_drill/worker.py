@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from trishula.client import Client
     from trishula.contract.deliveries import Delivery
     from trishula.contract.message import Message
-    from trishula.messaging.outbox import Receipt
+    from trishula.contract.receipts import Receipt
     from trishula.runtime.pending import Pending
     from trishula.session.transport import Connection
     from trishula.settings import Settings

@@ -23,7 +23,7 @@ from trishula.consumer.replies import Replies
 from trishula.contract.message import Message
 from trishula.messaging.agent_file import AgentFile
 from trishula.messaging.engine import Engine
-from trishula.messaging.outbox import Batch
+from trishula.messaging.entries import Batch
 from trishula.messaging.sender import Sending
 
 __all__ = ["POINTS"]

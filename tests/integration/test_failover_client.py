@@ -28,8 +28,8 @@ from tests.support.reactor import on_reactor
 from trishula.agent import Agent
 from trishula.client import Client
 from trishula.contract.message import Message
+from trishula.contract.receipts import Receipt
 from trishula.errors import ProcedureUnknown
-from trishula.messaging.outbox import Receipt
 from trishula.runtime.pending import Pending
 from trishula.runtime.surroundings import real
 from trishula.settings import Settings

@@ -16,7 +16,7 @@ from tests.support.reactor import on_reactor
 from trishula.client import Client
 from trishula.contract import uris
 from trishula.contract.deliveries import Delivery
-from trishula.messaging.outbox import Limits
+from trishula.messaging.entries import Limits
 from trishula.runtime.pending import Pending
 from trishula.session.transport import Link
 

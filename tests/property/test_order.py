@@ -28,9 +28,11 @@ from twisted.python.failure import Failure
 from tests.support.nodes import LIMITS, POLICY, Rig
 from tests.support.stores import HeldStore
 from trishula.contract import uris
+from trishula.contract.receipts import Receipt
 from trishula.errors import NodeFailed, StorageFailed, StorageFull, TrishulaError
-from trishula.messaging.outbox import Batch, Entry, Outbox, Receipt
-from trishula.messaging.outbox import Limits as OutboxLimits
+from trishula.messaging.entries import Batch, Entry
+from trishula.messaging.entries import Limits as OutboxLimits
+from trishula.messaging.outbox import Outbox
 from trishula.runtime.backoff import Backoff
 from trishula_router.store.memory import MemoryStore
 

@@ -17,8 +17,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from trishula.contract.receipts import Receipt
 from trishula.errors import MailboxFull, MessageSetAside
-from trishula.messaging.outbox import Batch, Entry, Limits, Outbox, Receipt
+from trishula.messaging.entries import Batch, Entry, Limits
+from trishula.messaging.outbox import Outbox
 from trishula.runtime.backoff import Backoff
 from trishula.session.transport import Ending
 

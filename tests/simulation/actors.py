@@ -11,8 +11,9 @@ from tests.simulation.world import SimConnection, World, settings
 from trishula.agent import Agent
 from trishula.client import Client
 from trishula.contract.message import DEFAULT_TTL_MS, Message
+from trishula.contract.receipts import Receipt
 from trishula.errors import TrishulaError
-from trishula.messaging.outbox import Limits, Receipt
+from trishula.messaging.entries import Limits
 from trishula.runtime.pending import Pending, start
 from trishula_drill.history import Delivered, Event, FetchedEmpty, Handled, Receipted, Refused, Sent, digest_of
 

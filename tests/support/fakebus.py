@@ -13,8 +13,8 @@ from typing import Any, Unpack
 from trishula.contract.addresses import Address
 from trishula.contract.deliveries import Fetched
 from trishula.contract.message import MailType
+from trishula.contract.receipts import Receipt
 from trishula.errors import TrishulaError
-from trishula.messaging.outbox import Receipt
 from trishula.send_options import CallOptions, SendOptions
 
 __all__ = ["FakeBus"]

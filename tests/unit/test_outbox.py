@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from trishula.contract.receipts import Receipt
 from trishula.errors import (
     BusUnreachable,
     CopiesUnavailable,
@@ -19,7 +20,8 @@ from trishula.errors import (
     RemoteError,
     TrishulaError,
 )
-from trishula.messaging.outbox import Batch, Entry, Limits, Outbox, Receipt
+from trishula.messaging.entries import Batch, Entry, Limits
+from trishula.messaging.outbox import Outbox
 from trishula.runtime.backoff import Backoff
 from trishula.session.transport import Ending, LinkLost
 

@@ -59,6 +59,7 @@ from trishula.consumer.unhandled import Unhandled
 from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import Delivery
 from trishula.contract.message import Message
+from trishula.contract.receipts import Receipt
 from trishula.contract.texts import legible, one_line
 from trishula.errors import (
     ArgumentInvalid,
@@ -66,7 +67,6 @@ from trishula.errors import (
 )
 from trishula.messaging.deduplication import Inbox, Remembered, Verdict, content_of
 from trishula.messaging.engine import Engine
-from trishula.messaging.outbox import Receipt
 from trishula.runtime.pending import Pending, rejected, resolved
 from trishula.runtime.surroundings import Clock, Timer
 from trishula.session.begun import Begun

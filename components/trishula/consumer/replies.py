@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from trishula.contract.message import DEFAULT_PRIORITY, Message
 from trishula.contract.payload import error_data
+from trishula.contract.receipts import Receipt
 from trishula.contract.texts import legible
 from trishula.errors import (
     BusUnreachable,
@@ -26,7 +27,6 @@ from trishula.errors import (
 )
 from trishula.messaging.deduplication import Inbox
 from trishula.messaging.engine import Engine
-from trishula.messaging.outbox import Receipt
 
 if TYPE_CHECKING:
     # An agent without a file doesn't load SQLite.

@@ -36,7 +36,7 @@ import msgspec
 from trishula.contract.addresses import agent_of
 from trishula.errors import StateBusy, StateUnusable
 from trishula.messaging.deduplication import Remembered
-from trishula.messaging.outbox import SavedMessage
+from trishula.messaging.entries import SavedMessage
 from trishula.runtime.pending import Pending, rejected
 from trishula.runtime.surroundings import Surroundings, Timer
 

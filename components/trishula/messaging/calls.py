@@ -26,6 +26,7 @@ import msgspec
 from trishula.contract import uris
 from trishula.contract.addresses import BROADCAST, Address
 from trishula.contract.message import Message
+from trishula.contract.receipts import Receipt
 from trishula.errors import (
     ArgumentInvalid,
     NodeStopping,
@@ -35,7 +36,6 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula.messaging.live import pack_arguments
-from trishula.messaging.outbox import Receipt
 from trishula.messaging.pending_calls import Calls
 from trishula.messaging.sender import Sending
 from trishula.runtime.pending import Pending, rejected, start

@@ -26,11 +26,12 @@ from trishula.contract import uris
 from trishula.contract.addresses import Address
 from trishula.contract.deliveries import Delivery
 from trishula.contract.message import MailType
+from trishula.contract.receipts import Receipt
 from trishula.errors import BusUnreachable, TrishulaError
 from trishula.messaging.acks import Settling
 from trishula.messaging.calls import Asking
+from trishula.messaging.entries import Limits
 from trishula.messaging.live import Live
-from trishula.messaging.outbox import Limits, Receipt
 from trishula.messaging.pending_calls import Calls
 from trishula.messaging.receiver import Receiving
 from trishula.messaging.sender import Done, Sending

@@ -47,180 +47,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import msgspec
+from typing import Any
 
 from trishula.contract.addresses import BROADCAST
+from trishula.contract.receipts import Receipt
 from trishula.contract.units import show_bytes
 from trishula.errors import (
     CopiesUnavailable,
     MailboxFull,
     MessageSetAside,
     OutboxFull,
-    OutcomeUnknown,
-    PayloadTooLarge,
     RateLimited,
     RemoteError,
     StorageFull,
     TrishulaError,
     from_wire,
 )
-from trishula.messaging.suspicion import Suspicion, guilty
+from trishula.messaging.entries import LIMITS, Batch, Entry, Limits, Record, end_unknown, too_large
+from trishula.messaging.suspicion import guilty
 from trishula.runtime.backoff import Backoff
 from trishula.session.transport import Ending
 
-__all__ = ["Batch", "Entry", "Limits", "Missed", "Outbox", "Receipt", "Record", "SavedMessage", "too_large"]
-
-
-class Missed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who does not get a broadcast, and why: ``error`` is the URI of a refusal, ``detail`` a sentence."""
-
-    to: str
-    error: str | None = None
-    detail: str | None = None
-
-
-class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the node answered for one message. A sender only sees accepted ones: a refusal is raised as its error.
-
-    Attributes:
-        id: the message's id.
-        status: ``accepted``; ``duplicate`` if the node had it already (a repeat: just as good); else ``refused``.
-        node: the node that stored it.
-        seq: its number in that node's journal.
-        copies: on how many nodes it was on disk when this was answered.
-        error: of a refusal: the error's URI.
-        detail: of a refusal: the sentence.
-        retry_after_s: of a temporary refusal: when to try again.
-        missed: of a broadcast: who does not get it.
-        warning: what it is likely to wait for, such as a capability that nobody has.
-    """
-
-    id: str
-    status: str
-    node: str | None = None
-    seq: int | None = None
-    copies: int | None = None
-    error: str | None = None
-    detail: str | None = None
-    retry_after_s: float | None = None
-    missed: tuple[Missed, ...] = ()
-    warning: str | None = None
-
-
-class Record(Protocol):
-    """Where entries outlive the process; changes are written together, at the end of the turn."""
-
-    def put(self, number: int, message: bytes, copies: int | None) -> None:
-        """An entry was added."""
-
-    def drop(self, number: int) -> None:
-        """It is settled."""
-
-    def set_aside(self, message: bytes, reason: str) -> None:
-        """A message can't be sent: it is kept for whoever wants to look at it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SavedMessage:
-    """A message that an earlier run left on record."""
-
-    number: int
-    message: bytes
-    copies: int | None
-
-
-class Entry:
-    """One message on its way out.
-
-    Attributes:
-        id: its id.
-        to: its recipient, as it stands in the message.
-        message: the message, encoded.
-        copies: how many copies its sender insists on.
-        enough: with how many copies it needs no keeping; ``None``: with any receipt.
-        nodes: those that have it.
-        done: gets the receipt or the error, once.
-        number: its place in the order of sending.
-        held: told each time when it is refused for now, so that its way may be long.
-        is_dated: it has a deadline, by our clock.
-        is_reply: it is the end of work that was admitted, so it is admitted whatever else waits.
-        refusals: how often it was refused for now.
-        refusal: the latest of these.
-        size_bytes: how large it is.
-        offers: how often a node may have seen it.
-        denials: after how many of these the node said that it doesn't have it.
-        suspicion: whether it may be what ended sessions; ``None`` if it has ended none.
-    """
-
-    __slots__ = (
-        "copies", "denials", "done", "enough", "held", "id", "is_dated", "is_reply", "message", "nodes", "number",
-        "offers", "refusal", "refusals", "size_bytes", "suspicion", "to",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        message_id: str,
-        to: str,
-        message: bytes,
-        done: Callable[[Receipt | TrishulaError], object],
-        *,
-        copies: int | None = None,
-        enough: int | None = None,
-        held: Callable[[TrishulaError], object] | None = None,
-        is_dated: bool = False,
-        is_reply: bool = False,
-    ) -> None:
-        self.id = message_id
-        self.to = to
-        self.message = message
-        self.size_bytes = len(message)
-        self.copies = copies
-        self.enough = enough or copies
-        self.nodes: set[str | None] = set()
-        self.done = done
-        self.held = held
-        self.is_dated = is_dated
-        self.is_reply = is_reply
-        self.number = 0
-        self.refusals = 0
-        self.refusal: TrishulaError | None = None
-        self.offers = 0
-        self.denials = 0
-        self.suspicion: Suspicion | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much at once.
-
-    Attributes:
-        batch_messages: messages in one call. From 128 on, larger batches gain little and cost latency.
-        batch_bytes: bytes of messages in one call; one message alone may be larger.
-        calls: calls in flight. Some are needed to keep the node's writer busy; more would only make small batches.
-        messages: entries altogether; a sender that never waits for receipts must meet an end.
-        total_bytes: their size.
-    """
-
-    batch_messages: int = 128
-    batch_bytes: int = 1024 * 1024
-    calls: int = 4
-    messages: int = 100_000
-    total_bytes: int = 256 * 1024 * 1024
-
-
-_LIMITS = Limits()
-
-
-@dataclass(slots=True)
-class Batch:
-    """The entries of one call."""
-
-    entries: list[Entry]
-    copies: int | None
-    generation: int
-    is_suspect: bool = False
+__all__ = ["Outbox"]
 
 
 @dataclass(slots=True)
@@ -245,7 +93,7 @@ class Outbox:
         self,
         *,
         random: Callable[[], float],
-        limits: Limits = _LIMITS,
+        limits: Limits = LIMITS,
         retry: Backoff = _RETRY,
         record: Record | None = None,
     ) -> None:
@@ -549,7 +397,7 @@ class Outbox:
         self._online = False
         self._generation += 1
         self._settle(
-            [(entry, _unknown(entry, error, on_record) if entry.offers or on_record else error) for entry in entries]
+            [(entry, end_unknown(entry, error, on_record) if entry.offers or on_record else error) for entry in entries]
         )
 
     def _all(self) -> list[Entry]:
@@ -613,23 +461,5 @@ class Outbox:
                 self._record.drop(entry.number)
 
 
-def too_large(message_id: str, to: str, size_bytes: int, room_bytes: int) -> PayloadTooLarge:
-    """That a message doesn't fit into one frame to the node."""
-    return PayloadTooLarge(
-        f"the message {message_id} to {to} has {size_bytes} bytes, and a frame to the node takes {room_bytes} "
-        f"({show_bytes(room_bytes)}); put the data where the recipient can fetch it and send its address"
-    )
-
-
 def _ignore(_: object) -> None:
     """The outcome of what its sender has a receipt of."""
-
-
-def _unknown(entry: Entry, error: TrishulaError, on_record: bool) -> OutcomeUnknown:
-    begin = f"{error}, before a node confirmed the message {entry.id} to {entry.to}; "
-    if on_record:
-        return OutcomeUnknown(f"{begin}it is on record and goes out when the agent runs again", message_id=entry.id)
-    return OutcomeUnknown(
-        f"{begin}it may have been accepted: ask with trishula why {entry.id}, or send it again under the same id",
-        message_id=entry.id,
-    )

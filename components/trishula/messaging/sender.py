@@ -17,9 +17,11 @@ from trishula.contract import uris
 from trishula.contract.limits import NodeLimits
 from trishula.contract.message import check
 from trishula.contract.payload import pack
+from trishula.contract.receipts import Receipt
 from trishula.contract.texts import show_value
 from trishula.errors import KeyUnknown, MessageInvalid, NotAllSent, OutcomeUnknown, TrishulaError
-from trishula.messaging.outbox import Batch, Entry, Limits, Outbox, Receipt, Record, SavedMessage, too_large
+from trishula.messaging.entries import Batch, Entry, Limits, Record, SavedMessage, too_large
+from trishula.messaging.outbox import Outbox
 from trishula.runtime.pending import Pending
 from trishula.runtime.surroundings import Surroundings, Timer
 from trishula.session.membership import Membership
@@ -107,7 +109,7 @@ class Sending:
         """Queue one message, or tell ``done`` at once why not; whether it is queued.
 
         The message is checked and encoded now, as the node would check it; what its sender changes afterwards doesn't
-        travel. ``held`` and ``is_reply``: see :class:`trishula.messaging.outbox.Entry`. Refusals begin with ``path``.
+        travel. ``held`` and ``is_reply``: see :class:`trishula.messaging.entries.Entry`. Refusals begin with ``path``.
         """
         if wire.get("id") is None:
             wire["id"] = self.new_id()
