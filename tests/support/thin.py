@@ -24,10 +24,11 @@ from trishula.contract.uris import REALM
 from trishula.errors import BusUnreachable, RemoteError, TrishulaError, from_wire, retry_after_in
 from trishula.runtime.pending import Pending, rejected
 from trishula.runtime.surroundings import Surroundings, Timer
-from trishula.session.connection import ATTEMPT_TIMEOUT_S, PATIENCE_S, QUIET_S
 from trishula.session.joining import Attempt, Joining
 from trishula.session.pulse import Pulse, Verdict
 from trishula.session.transport import AnswerLate, Ending, Endpoint, LinkLost
+from trishula.session.wamp_link import ATTEMPT_TIMEOUT_S
+from trishula.session.web_socket import PATIENCE_S, QUIET_S
 from trishula.settings import Settings
 
 __all__ = ["ThinConnection"]

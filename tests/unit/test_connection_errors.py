@@ -19,7 +19,8 @@ from trishula.errors import (
     ProcedureUnknown,
     RecipientUnknown,
 )
-from trishula.session.connection import _from_application_error, _Protocol, error_of_leaving
+from trishula.session.wamp_errors import error_of_answer, error_of_leaving
+from trishula.session.web_socket import WebSocket
 
 RPC = uris.procedure_of("agni", "host_report")
 
@@ -39,7 +40,7 @@ RPC = uris.procedure_of("agni", "host_report")
     ],
 )
 def test_the_routers_errors(uri: str, wamp_error: str, kind: type[Exception]) -> None:
-    error = _from_application_error(uri, ApplicationError(wamp_error, "a sentence"))
+    error = error_of_answer(uri, ApplicationError(wamp_error, "a sentence"))
     assert type(error) is kind
     assert error.temporary == (kind is NodeStopping)
 
@@ -47,14 +48,14 @@ def test_the_routers_errors(uri: str, wamp_error: str, kind: type[Exception]) ->
 @pytest.mark.parametrize("uri", [uris.AUDIT_QUERY, uris.NODE_STATUS, uris.ADMIN_DEAD_LIST, RPC, uris.MAILBOX_SEND])
 def test_a_refusal_is_not_in_the_routers_words(uri: str) -> None:
     said = 'session (session_id=8, authid="dc", authrole="agent") is not authorized to call procedure'
-    sentence = str(_from_application_error(uri, ApplicationError(ApplicationError.NOT_AUTHORIZED, said)))
+    sentence = str(error_of_answer(uri, ApplicationError(ApplicationError.NOT_AUTHORIZED, said)))
     assert uri in sentence
     assert "session" not in sentence
     assert ("needs an operator's token" in sentence) == (uri not in (RPC, uris.MAILBOX_SEND))
 
 
 def test_what_is_sent_while_the_connection_closes_is_lost() -> None:
-    protocol = _Protocol()
+    protocol = WebSocket()
     protocol._session = ApplicationSession()
     protocol._serializer = MsgPackSerializer()
     protocol.state = WebSocketProtocol.STATE_CLOSING

@@ -14,7 +14,7 @@ from trishula.consumer.replies import _described
 from trishula.contract.limits import ERROR_DATA_BYTES
 from trishula.errors import ArgumentInvalid, CallFailed, RemoteError, TrishulaError
 from trishula.messaging.pending_calls import error_of
-from trishula.session.connection import _from_application_error, _to_wire
+from trishula.session.wamp_errors import error_of_answer, error_to_wire
 
 DATA = {"free_bytes": 0, "disks": ["/", "/srv"]}
 
@@ -32,8 +32,8 @@ def by_message(error: BaseException) -> TrishulaError:
 
 def by_live_call(error: BaseException) -> TrishulaError:
     with pytest.raises(ApplicationError) as raised:
-        _to_wire(Failure(error))  # type: ignore[no-untyped-call]
-    return _from_application_error("trishula.agent.agni.deploy", raised.value)
+        error_to_wire(Failure(error))  # type: ignore[no-untyped-call]
+    return error_of_answer("trishula.agent.agni.deploy", raised.value)
 
 
 ROADS = pytest.mark.parametrize("road", [by_message, by_live_call])

@@ -311,7 +311,7 @@ class Session:
             question.answer(_copied(outcome.result()))
             return
         # Late, because importing Autobahn takes a third of a second.
-        from trishula.session.connection import heard_by_caller
+        from trishula.session.wamp_errors import heard_by_caller
 
         question.fail(heard_by_caller(question.uri, error))
 
@@ -323,7 +323,7 @@ class Session:
 
     def close(self, uri: str, sentence: str) -> None:
         """The node ends it and says why."""
-        from trishula.session.connection import error_of_leaving
+        from trishula.session.wamp_errors import error_of_leaving
 
         self._end(error_of_leaving(self.url, uri, sentence))
 
