@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 import docutils.core
@@ -13,6 +14,8 @@ from deploy.docs.from_code import PARTS, commands, errors, exit_codes, variables
 from deploy.docs.from_code.docstrings import exists
 from deploy.docs.from_code.rst import escaped
 
+import trishula
+import trishula.testing
 from trishula import settings
 from trishula.cli.main import cli
 from trishula.contract import uris
@@ -108,6 +111,21 @@ def test_each_environment_variable_is_in_the_reference() -> None:
     read = {name for path in sources for name in re.findall(r"""["'](TRISHULA_[A-Z_]+)["']""", path.read_text("utf-8"))}
     assert read - INNER_VARIABLES == set(settings.VARIABLES)
     assert all(f"``{name}``" in variables.variables() for name in settings.VARIABLES)
+
+
+def public_names() -> list[object]:
+    return [getattr(module, name) for module in (trishula, trishula.testing) for name in module.__all__]
+
+
+@pytest.mark.parametrize("public", public_names(), ids=lambda public: str(getattr(public, "__name__", public)))
+def test_each_public_name_is_in_the_reference(public: Any) -> None:
+    pages = "".join((DOCS / "reference" / page).read_text(encoding="utf-8") for page in ("api.rst", "testing.rst"))
+    module = public.__module__
+    # Of the errors all are shown together.
+    is_shown_whole = f".. automodule:: {module}\n   :members:" in pages
+    assert is_shown_whole or re.search(
+        rf"^\.\. auto\w+:: ({module}|trishula\.testing)\.{public.__name__}$", pages, re.M
+    )
 
 
 def test_each_uri_is_in_the_contract_of_the_reference() -> None:
