@@ -307,7 +307,7 @@ class Agent(Verbs):
         if run is not None and not run.is_over:
             await run.leave(grace_s)
 
-    def vanish(self) -> None:
+    def _vanish(self) -> None:
         """Be gone as a killed process is: the node is told nothing, and what is not in the agent's file yet is lost.
 
         :mod:`trishula.testing` plays a crash by this, and ends the agent's session and its timers itself. Handlers are

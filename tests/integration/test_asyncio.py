@@ -327,6 +327,20 @@ def test_the_examples_are_typed(agents_python: Path) -> None:
     assert done.stdout.startswith("Success"), done.stdout
 
 
+def test_an_agents_machine_can_test_its_agents(agents_python: Path) -> None:
+    # Crossbar is not installed there; with pytest the example runs in tests/unit/test_testing.py.
+    code = "import test_my_agent as own; own.test_it_adds(); own.test_a_restart_of_the_node_loses_nothing()"
+    done = subprocess.run(
+        [str(agents_python), "-B", "-W", "error", "-c", code],
+        env=environment(),
+        cwd=WEB.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 # -- a notebook --------------------------------------------------------------------------------------------------------
 
 CELLS = """

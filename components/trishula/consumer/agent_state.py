@@ -153,7 +153,7 @@ class Keeping:
             await file.close()
 
     def vanish(self) -> None:
-        """Let the file go as a killed process does: see :meth:`trishula.agent.Agent.vanish`."""
+        """Let the file go as a killed process does: see :meth:`trishula.testing.Running.crash`."""
         begun, self._begun = self._begun, None
         if begun is not None:
             begun.close()

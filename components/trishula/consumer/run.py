@@ -160,7 +160,7 @@ class Run:
             self.over.resolve(None)
 
     def vanish(self) -> None:
-        """Be gone as a killed process is; see :meth:`trishula.agent.Agent.vanish`."""
+        """Be gone as a killed process is; see :meth:`trishula.testing.Running.crash`."""
         self.is_over = True
         dispatcher, keeping = self._dispatcher, self._keeping
         self._dispatcher = self._keeping = None

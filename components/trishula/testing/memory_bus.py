@@ -336,7 +336,7 @@ class Running:
         self._bus._running.remove(self)
         self._clock.end()
         self._wire.vanish()
-        self.agent.vanish()
+        self.agent._vanish()
         await self._bus.settle()
 
     @property
