@@ -31,6 +31,7 @@ def test_what_it_can_never_note_becomes_a_dead_letter() -> None:
         receipt = bus.client("dc").send("me", payload=None)
         bus.advance(hours=1)  # five attempts, with the pauses between them
         assert bus.state(receipt.id) == "dead"
+        assert [one.outcome for one in bus.deliveries("me")] == ["given back"] * 5
         assert "nothing to note" in bus.dead_letters("me")[0].reason
 
 
