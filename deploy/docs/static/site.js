@@ -5,7 +5,8 @@ document.addEventListener("DOMContentLoaded", () => {
     if (names.length < 3) continue;
     for (const row of table.querySelectorAll("tbody tr")) {
       [...row.cells].forEach((cell, index) => {
-        if (index > 0) cell.dataset.column = names[index];
+        // The first one names the row, unless it is a mere number.
+        if (index > 0 || /^[\d,.]+$/.test(cell.textContent.trim())) cell.dataset.column = names[index];
       });
     }
   }
