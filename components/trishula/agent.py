@@ -31,7 +31,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from trishula.client import DEFAULT_HEARTBEAT_S, DEFAULT_WINDOW, Client
 from trishula.consumer import process
@@ -40,16 +40,16 @@ from trishula.consumer.routes import Routes, SubjectPattern
 from trishula.consumer.run import Part, Run
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.contract.message import MailType
-from trishula.contract.uris import procedure_of
+from trishula.contract.uris import procedure_of, topic_named
 from trishula.errors import TrishulaError
 from trishula.messaging.engine import Engine
 from trishula.runtime.forks import check_process
-from trishula.runtime.pending import Pending, start
+from trishula.runtime.pending import Pending, resolved, start
 from trishula.runtime.surroundings import Surroundings, real
 from trishula.session.transport import Connection
 from trishula.settings import Settings, load
 from trishula.verbs import Verbs
-from trishula.vocabulary import renamed
+from trishula.vocabulary import documented_by, renamed
 
 __all__ = ["Agent"]
 
@@ -226,12 +226,51 @@ class Agent(Verbs):
         engine.member.activity.idle(load)
         engine.beat_soon()
 
-    def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
-        """Receive a topic's events; before the start or while it runs."""
-        if not self._runs:
-            self._part.topics.append((topic, on_event))
-        else:
-            self._beneath().live.subscribe(topic, on_event)
+    @overload
+    def subscribe(
+        self, topic: str, on_event: Callable[..., object], *, of: str | None = None, thread: bool = False
+    ) -> Pending[None]: ...
+
+    @overload
+    def subscribe(self, topic: str, *, of: str | None = None, thread: bool = False) -> Callable[[F], F]: ...
+
+    @documented_by(
+        Client.subscribe,
+        """Before the start or while it runs; as a decorator too::
+
+    @agent.subscribe("celsius", of="thermometer")
+    async def heard(degrees): ...
+
+A function that blocks is declared with ``thread=True``.""",
+    )
+    def subscribe(
+        self,
+        topic: str,
+        on_event: Callable[..., object] | None = None,
+        *,
+        of: str | None = None,
+        thread: bool = False,
+    ) -> Any:
+        uri = topic_named(topic, of, self.name)
+        if on_event is None:
+
+            def decorate(function: F) -> F:
+                self._subscribe(uri, function, thread)
+                return function
+
+            return decorate
+        return self._subscribe(uri, on_event, thread)
+
+    def _subscribe(self, uri: str, on_event: Callable[..., object], thread: bool) -> Pending[None]:
+        if thread:
+            handler = Handler(on_event, name=getattr(on_event, "__name__", uri), thread=True)
+            on_event = partial(_start, handler)
+        if self._runs:
+            return self._beneath().live.subscribe(uri, on_event)
+        if any(uri == known for known, _ in self._part.topics):
+            raise ValueError(f"{self.name} hears {uri} already")
+        self._part.topics.append((uri, on_event))
+        return resolved(None)
 
     def from_thread(self, verb: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
         """In a blocking handler's thread: ``agent.from_thread(agent.send, "dc", payload=…)``, and wait for it."""
@@ -353,3 +392,7 @@ class Agent(Verbs):
         except TrishulaError as error:
             _log.error("%s", error)
             sys.exit(int(exit_for(error)))
+
+
+def _start(handler: Handler, *args: object) -> object:
+    return handler.start(None, args, {})

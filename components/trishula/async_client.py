@@ -262,5 +262,5 @@ class AsyncClient:
         await self.client.publish(topic_name, *args)
 
     @documented_by(Client.subscribe, "``on_event`` runs in the loop and must not block.")
-    async def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
-        await self.client.subscribe(topic, on_event)
+    async def subscribe(self, topic: str, on_event: Callable[..., object], *, of: str | None = None) -> None:
+        await self.client.subscribe(topic, on_event, of=of)

@@ -14,6 +14,7 @@ from typing import Any
 from trishula.consumer.messages import Messages
 from trishula.contract.addresses import Address
 from trishula.contract.deliveries import Delivery, Fetched
+from trishula.contract.uris import topic_named
 from trishula.errors import TrishulaError
 from trishula.messaging.engine import DEFAULT_HEARTBEAT_S, DEFAULT_WINDOW, Engine
 from trishula.messaging.entries import Limits
@@ -230,12 +231,24 @@ class Client(Verbs):
 
     # -- live topics and procedures ------------------------------------------------------------------------------------
 
-    def subscribe(self, topic: str, on_event: Callable[..., object]) -> Pending[None]:
-        """Receive a topic's events (``uris.topic_of(agent, name)``, ``uris.EVENT_AGENT``, …), as arguments.
+    def subscribe(self, topic: str, on_event: Callable[..., object], *, of: str | None = None) -> Pending[None]:
+        """Receive what is published on a topic, as arguments: our own agent's topic, another's, or the node's events.
 
-        Live only: nothing is stored, and what happens while there is no session is missed. One handler a topic.
+        Live only: nothing is stored, and what happens while there is no session is missed. Who publishes doesn't hear
+        it itself. One handler a topic. It is plain or ``async def``; what it raises is logged.
+
+        Args:
+            topic: the name that the topic has in ``publish``; or a URI, such as
+                :data:`trishula.contract.uris.EVENT_AGENT`, the comings and goings of agents.
+            on_event: gets the published arguments.
+            of: whose topic it is; our own agent's if absent.
+
+        Raises:
+            ValueError: there can be no such topic.
+            NotAllowed: the node doesn't let us hear it.
         """
-        return self._engine.live.subscribe(topic, on_event)
+        uri = topic_named(topic, of, self.address.agent)
+        return self._engine.live.subscribe(uri, on_event)
 
     def register(self, procedure: str, endpoint: Endpoint) -> Pending[None]:
         """Offer a procedure for live RPC, on every session from now on.

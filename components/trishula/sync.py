@@ -315,5 +315,5 @@ class Bus:
     @documented_by(
         Client.subscribe, "``on_event`` runs in the reactor's thread and must neither block nor call this bus."
     )
-    def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
-        self._wait(10.0, self._client.subscribe, topic, on_event)
+    def subscribe(self, topic: str, on_event: Callable[..., object], *, of: str | None = None) -> None:
+        self._wait(10.0, self._client.subscribe, topic, on_event, of=of)

@@ -258,6 +258,12 @@ class Verbs:
     def publish(self, topic_name: str, *args: Any) -> Pending[None]:
         """Publish on our own agent's topic of that name; live only, and done when the router has it.
 
+        Any agent may hear it: ``subscribe(topic_name, on_event, of="agni")``. It says nothing about who did.
+
+        Args:
+            topic_name: words with dots between them, such as ``celsius``.
+            args: any JSON values; subscribers get them as arguments.
+
         Raises:
             PayloadNotJson, PayloadTooLarge: the arguments can't travel (:mod:`trishula.contract.payload`,
                 :mod:`.limits`).

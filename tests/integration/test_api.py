@@ -231,3 +231,66 @@ asyncio.run(main())
     assert seen == [0, 1, 2, 3, "timeout"]
     assert states == ["done", "done", "done", "dead"]
     assert own == "to myself"
+
+
+def test_topics_of_oneself_of_others_and_of_the_node(node: NodeProcess) -> None:
+    code = (
+        AGENT
+        + """
+import logging, threading
+logging.disable(logging.ERROR)
+heard, all_heard = [], asyncio.Event()
+
+def note(*what):
+    heard.append(list(what))
+    if len(heard) == 4:
+        all_heard.set()
+
+@agent.subscribe("celsius")
+async def own(degrees):
+    await asyncio.sleep(0)
+    note("own", degrees)
+
+@agent.subscribe("news", of="dc", thread=True)
+def of_another(line):
+    in_thread = threading.current_thread() is not threading.main_thread()
+    loop.call_soon_threadsafe(note, "thread", in_thread, line)
+
+@agent.subscribe("broken", of="dc")
+async def broken():
+    note("broken")
+    raise ZeroDivisionError
+
+async def main():
+    global loop
+    loop = asyncio.get_running_loop()
+    async with agent, trishula.AsyncClient() as bus:
+        await bus.subscribe("celsius", lambda degrees: note("bus", degrees), of="agni")
+        async def async_heard(line):
+            note("bus, own", line)
+        await bus.subscribe("news", async_heard)
+        await agent.client.subscribe("news.late", lambda: note("client"), of="dc")
+        await agent.publish("celsius", 21.5)
+        await bus.publish("news", "it rains")
+        await bus.publish("broken")
+        await bus.publish("news.late")
+        # Neither hears what it publishes itself.
+        await asyncio.wait_for(all_heard.wait(), 30)
+    print(json.dumps(sorted(heard, key=str)))
+
+asyncio.run(main())
+"""
+    )
+    assert run(node, code) == [["broken"], ["bus", 21.5], ["client"], ["thread", True, "it rains"]]
+
+
+def test_a_script_hears_a_topic_by_its_name(node: NodeProcess) -> None:
+    code = f"""
+import json, queue, trishula
+with trishula.connect() as bus, trishula.connect(token={node.tokens["eve"]!r}) as eve:
+    heard = queue.Queue()
+    bus.subscribe("news", heard.put, of="eve")
+    eve.publish("news", {{"line": 1}})
+    print(json.dumps(heard.get(timeout=30)))
+"""
+    assert run(node, code) == {"line": 1}

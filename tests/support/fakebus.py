@@ -135,7 +135,7 @@ class FakeBus:
         self._note("ack", list(tokens))
         return [True] * len(tokens)
 
-    def subscribe(self, topic: str, on_event: Callable[..., object]) -> None:
+    def subscribe(self, topic: str, on_event: Callable[..., object], *, of: str | None = None) -> None:
         self._note("subscribe", topic)
         for event in self.events.get(topic, ()):
             on_event(event)

@@ -754,3 +754,17 @@ def test_leaving_gives_back_what_is_not_through_in_time(setup: Setup) -> None:
     assert nacked(link) == [(running, "the agent left before its handler was through", True)]
     gate.callback(None)
     assert acked(link) == []
+
+
+def test_a_topic_is_heard_once_and_must_be_one() -> None:
+    agent = Agent("agni", state=False)
+
+    @agent.subscribe("celsius", of="thermometer")
+    async def heard(degrees: float) -> None: ...
+
+    with pytest.raises(ValueError, match=r"agni hears trishula\.agent\.thermometer\.topic\.celsius already"):
+        agent.subscribe("celsius", print, of="thermometer")
+    with pytest.raises(ValueError, match="can't have a topic"):
+        agent.subscribe("celsius", print, of="Thermometer")
+    with pytest.raises(ValueError, match="is async: it can't run in a thread"):
+        agent.subscribe("load", heard, thread=True)

@@ -93,3 +93,32 @@ def test_a_procedure_never_falls_on_a_topic(name: str) -> None:
 )
 def test_uris_of_an_agent(uri: str, parsed: uris.AgentUri | None) -> None:
     assert uris.parse_agent_uri(uri) == parsed
+
+
+@pytest.mark.parametrize(
+    ("topic", "of", "uri"),
+    [
+        ("load", None, "trishula.agent.dc.topic.load"),
+        ("load", "agni", "trishula.agent.agni.topic.load"),
+        ("load.cpu", "agni", "trishula.agent.agni.topic.load.cpu"),
+        (uris.EVENT_AGENT, None, uris.EVENT_AGENT),
+        (uris.topic_of("agni", "load"), None, uris.topic_of("agni", "load")),
+    ],
+)
+def test_a_topic_as_programs_name_it(topic: str, of: str | None, uri: str) -> None:
+    assert uris.topic_named(topic, of, "dc") == uri
+
+
+@pytest.mark.parametrize(
+    ("topic", "of", "sentence"),
+    [
+        (uris.EVENT_AGENT, "agni", 'leave out of="agni"'),
+        ("", None, "can't be a topic's name"),
+        ("two words", "agni", "can't be a topic's name"),
+        ("load.", None, "can't be a topic's name"),
+        ("load", "agni/7f3a", "can't have a topic"),
+    ],
+)
+def test_no_topic(topic: str, of: str | None, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        uris.topic_named(topic, of, "dc")

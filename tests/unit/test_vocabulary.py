@@ -66,6 +66,7 @@ MEANT = {
 ARGUMENTS_DIFFER = {
     "start": "joining takes what each kind is made of",
     "stop": "an agent lets its handlers finish",
+    "subscribe": "an agent's is a decorator too, and has threads for what blocks",
 }
 
 

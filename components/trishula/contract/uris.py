@@ -188,7 +188,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trishula.contract.addresses import Address
+from trishula.contract.addresses import AGENT_RULE, Address, is_agent_name
 
 __all__ = [
     "REALM",
@@ -199,6 +199,7 @@ __all__ = [
     "peer_topic",
     "procedure_of",
     "receipts_of",
+    "topic_named",
     "topic_of",
 ]
 
@@ -278,6 +279,28 @@ def peer_topic(node: str, kind: str) -> str:
 def topic_of(agent: str, name: str) -> str:
     """A topic of the agent's own, on which only it publishes."""
     return f"{AGENT_PREFIX}{agent}.topic.{name}"
+
+
+def topic_named(topic: str, of: str | None, own: str) -> str:
+    """The URI of a topic as programs name it: by its name and whose it is, or by its URI.
+
+    Args:
+        topic: a topic's name, or the URI of any topic, such as :data:`EVENT_AGENT`.
+        of: whose topic it is; ``None`` for our own agent's.
+        own: our own agent.
+
+    Raises:
+        ValueError: it is a URI and is said to be somebody's, nobody can have it, or ``of`` is no agent's name.
+    """
+    if topic.startswith(PREFIX):
+        if of is not None:
+            raise ValueError(f'{topic} is a topic already; leave out of="{of}", or write the topic\'s name alone')
+        return topic
+    if not topic or topic.startswith(".") or topic.endswith(".") or any(char.isspace() for char in topic):
+        raise ValueError(f"{topic!r} can't be a topic's name: it is words with dots between them, without spaces")
+    if of is not None and not is_agent_name(of):
+        raise ValueError(f"{of!r} can't have a topic: of is an agent's name, {AGENT_RULE}")
+    return topic_of(own if of is None else of, topic)
 
 
 def procedure_of(agent: str, procedure: str) -> str:

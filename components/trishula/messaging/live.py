@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from types import CoroutineType
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from trishula.contract.payload import pack
 from trishula.contract.units import show_bytes
 from trishula.contract.uris import procedure_of, topic_of
 from trishula.errors import PayloadTooLarge, TrishulaError
-from trishula.runtime.pending import Pending, rejected, start
+from trishula.runtime.pending import Pending, rejected, run_handler, start
 from trishula.session.membership import Membership
 from trishula.session.transport import Endpoint
 
@@ -40,13 +41,22 @@ class Live:
         self._agent = agent
 
     def subscribe(self, topic: str, on_event: Callable[..., object]) -> Pending[None]:
-        """Hear a topic, by its URI; what the handler raises is logged."""
+        """Hear a topic, by its URI; what the handler raises, at once or later, is logged."""
 
         def heard(*args: Any, **_: Any) -> None:
             try:
-                on_event(*args)
+                outcome = on_event(*args)
             except Exception:
                 _log.exception("The handler of %s failed", topic)
+                return
+            if isinstance(outcome, CoroutineType):
+                outcome = run_handler(outcome)
+            if isinstance(outcome, Pending):
+                outcome.when_done(ended)
+
+        def ended(outcome: Pending[Any]) -> None:
+            if outcome.error is not None:
+                _log.error("The handler of %s failed", topic, exc_info=outcome.error)
 
         return self._member.subscribe(topic, heard)
 
