@@ -45,7 +45,6 @@ MEANT = {
     "procedure": (Agent,),
     "run": (Agent,),
     "serve": (Agent,),
-    "vanish": (Agent,),
     # For tools that take deliveries as they come, in the reactor's thread.
     "ack_soon": (Client,),
     "activity": (Client,),
