@@ -33,9 +33,9 @@ class Group(click.Group):
             click.UsageError: there is none of that name.
         """
         name = args[0]
-        names = self.list_commands(ctx)
-        if name in names or name.startswith("-"):
+        if name.startswith("-") or self.get_command(ctx, name) is not None:
             return super().resolve_command(ctx, args)
+        names = self.list_commands(ctx)
         near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
         hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(names)}"
         raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
