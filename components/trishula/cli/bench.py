@@ -194,9 +194,11 @@ def _render(figures: Figures, plan: Plan, where: dict[str, Any]) -> Text:
         ("Warm-up", f"{plan.warm_up_s:g} s", f"{figures.warm_up_messages} messages before, not measured"),
     ]
     text = Text()
+    # The URL of a bus may be longer than any figure.
+    width = max(20, *(len(value) for _, value, _ in rows))
     for name, value, meaning in rows:
         text.append(f"{name:<14}", style="bold")
-        text.append(f"{value:>20}   ", style="cyan")
+        text.append(f"{value:>{width}}   ", style="cyan")
         text.append(meaning + "\n", style="dim")
     text.rstrip()
     return text
