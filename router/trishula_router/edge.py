@@ -1,4 +1,4 @@
-"""The edge: the one module of the node that speaks WAMP.
+"""The edge: where the node meets Crossbar, as the WAMP session that Crossbar embeds.
 
 :class:`NodeSession` is the component that Crossbar embeds in its router worker. It makes the node from the component's
 ``extra``, registers the node's procedures, tells the node of sessions that come and go, and carries out what the node

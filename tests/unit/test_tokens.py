@@ -33,8 +33,10 @@ def test_only_the_hash_of_the_whole_token_finds_it() -> None:
 
 def test_a_token_is_valid_from_not_before_until_just_before_its_end() -> None:
     token = TokenRecord("", 0.0, not_before=100.0, expires_at=200.0)
-    assert [token.is_valid(now) for now in (99.9, 100.0, 199.9, 200.0)] == [False, True, True, False]
-    assert TokenRecord("", 0.0).is_valid(0.0)
+    told = [(token.is_early(now), token.is_over(now)) for now in (99.9, 100.0, 199.9, 200.0)]
+    assert told == [(True, False), (False, False), (False, False), (False, True)]
+    assert not TokenRecord("", 0.0).is_early(0.0)
+    assert not TokenRecord("", 0.0).is_over(0.0)
 
 
 def test_a_second_token_leaves_the_first_one_valid_and_a_third_ends_the_oldest() -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "agent_of",
     "is_agent_name",
     "is_capability",
+    "is_instance_name",
     "is_message_id",
     "is_nodes_own",
 ]
@@ -56,6 +57,11 @@ _RESERVED = frozenset({BROADCAST, "capability"})
 def is_agent_name(text: object) -> bool:
     """Whether ``text`` can be the name of an agent."""
     return isinstance(text, str) and _AGENT.match(text) is not None and text not in _RESERVED
+
+
+def is_instance_name(text: str) -> bool:
+    """Whether an instance of an agent can have that name."""
+    return _INSTANCE.match(text) is not None
 
 
 def is_message_id(text: object) -> bool:
@@ -120,6 +126,6 @@ def _parse(text: str) -> Address:
     agent, slash, instance = text.partition("/")
     if not is_agent_name(agent):
         raise ValueError(f"an agent's name is {AGENT_RULE}")
-    if slash and _INSTANCE.match(instance) is None:
+    if slash and not is_instance_name(instance):
         raise ValueError(f"an instance's name is {INSTANCE_RULE}")
     return Address(agent, instance if slash else None)

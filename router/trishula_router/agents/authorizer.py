@@ -47,7 +47,9 @@ from dataclasses import dataclass
 
 from trishula import errors
 from trishula.contract import uris
+from trishula.contract.addresses import is_instance_name
 from trishula_router.agents.principals import Principal, Principals
+from trishula_router.agents.procedure_names import is_procedure_name
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, travels_as_procedure, travels_as_topic
 
 __all__ = ["ACTIONS", "Authorizer", "Denial"]
@@ -79,8 +81,6 @@ _PUBLIC_EVENTS = frozenset({uris.EVENT_AGENT, uris.EVENT_NODE, uris.EVENT_FALLBA
 
 #: The longest names of ours have 150; a procedure's or a topic's own part is up to its agent.
 _URI_LENGTH = 512
-_INSTANCE = re.compile(r"[a-z0-9][a-z0-9_]{0,31}\Z")
-_PROCEDURE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
 
 
@@ -240,7 +240,7 @@ def _against_call_to_node(principal: Principal, as_operator: bool, uri: str) -> 
 def _against_agent_uri(principal: Principal, at: uris.AgentUri, action: str) -> str | None:
     own = at.agent == principal.name
     if at.kind == "procedure":
-        if _PROCEDURE.match(at.rest) is None:
+        if not is_procedure_name(at.rest):
             return "it is no procedure's name: letters, digits and _, in parts joined by dots"
         if action == "register":
             return None if own else f"it lies under {at.agent}'s name"
@@ -262,6 +262,6 @@ def _against_agent_uri(principal: Principal, at: uris.AgentUri, action: str) -> 
         return "only the node speaks there"
     if not own:
         return f"it is {at.agent}'s own"
-    if at.rest and (at.kind != "inbox" or _INSTANCE.match(at.rest) is None):
+    if at.rest and (at.kind != "inbox" or not is_instance_name(at.rest)):
         return "there is no such topic"
     return None

@@ -256,10 +256,6 @@ class Directory:
         # In the order of joining.
         return next((one.joined_at for one in known.sessions.values()), None)
 
-    def agent_of(self, session: int) -> str | None:
-        """Whose session it is."""
-        return self._agent_of.get(session)
-
     def changes(self, now: int) -> list[dict[str, Any]]:
         """The agents whose presence changed since the last call, as their entries."""
         looked_at, self._touched = self._touched, {}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from trishula.contract.addresses import AGENT_RULE, BROADCAST, CAPABILITY_RULE, Address, is_agent_name, is_capability
+from trishula_router.agents.procedure_names import is_procedure_name
 from trishula_router.agents.tokens import TokenRecord
 from trishula_router.settings.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
 from trishula_router.store.json_text import keys_twice
@@ -24,7 +25,6 @@ __all__ = ["ANYBODY", "AgentRecord", "is_servable", "parse_agents", "render_agen
 #: The grant that covers every agent.
 ANYBODY = "*"
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_PROCEDURE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 #: The year 10000, in seconds since the epoch: no calendar of Python's goes further.
 _END_OF_TIME_S = 253_402_300_800
 
@@ -179,7 +179,7 @@ def is_servable(grant: str) -> bool:
 
 def _is_callable(grant: str) -> bool:
     agent, dot, procedure = grant.partition(".")
-    return grant == ANYBODY or (is_agent_name(agent) and (not dot or _PROCEDURE.match(procedure) is not None))
+    return grant == ANYBODY or (is_agent_name(agent) and (not dot or is_procedure_name(procedure)))
 
 
 #: What each kind of grant may be.

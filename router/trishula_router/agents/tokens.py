@@ -57,10 +57,6 @@ class TokenRecord:
         """Whether its time is over."""
         return self.expires_at is not None and now_s >= self.expires_at
 
-    def is_valid(self, now_s: float) -> bool:
-        """Whether it opens the door now."""
-        return not self.is_early(now_s) and not self.is_over(now_s)
-
 
 def new_token(name: str, random_text: Callable[[int], str]) -> str:
     """A token for ``name``.

@@ -1,6 +1,6 @@
 """Settlement: what comes back from deliveries, and what ends a message without one.
 
-A message that is out comes back acked, nacked, with its lease over or with its session lost; ``lifecycle`` decides what
+A message that is out comes back acked, nacked, with its lease over or with its session lost; ``entry`` decides what
 follows, this module does it: in the store first, then in memory, then towards the sender. Expiry and cancellation end
 messages wherever they are.
 

@@ -2,7 +2,7 @@
 
 The store decides nothing. It keeps messages and the journal, each verb in one transaction, and answers when that
 transaction is durable. The rules (who may send, which attempt is the last) are in ``intake``, ``delivery`` and
-``lifecycle``; they are the only writers, and they call from one thread, so verbs take effect in the order of the calls.
+``entry``. Whoever writes calls from one thread, so verbs take effect in the order of the calls.
 
 Promises, held by ``tests/contract/test_store.py``:
 

@@ -54,7 +54,7 @@ class Kind(StrEnum):
     NODE_STOPPED = "node_stopped"  # {node}: absent after a crash
     RESTORED = "restored"  # {epoch, former_epoch}: the store was put in place from a backup
     JOINED = "joined"  # {agent, session, role, address?}: address = where it came from; see addresses.py
-    LEFT = "left"  # {agent, session, reason}
+    LEFT = "left"  # {agent, session}
     TAKEN_OVER = "taken_over"  # {agent, address, session, by, host?}
     REFUSED = "refused"  # {agent, error, detail, more?}: more = how many before it were not noted one by one
     ACCEPTED = "accepted"  # {from, id, to, type, priority, bytes, sha256}
