@@ -34,6 +34,7 @@ from trishula_router.agents.admission import Admission
 from trishula_router.agents.authenticator import Authenticator
 from trishula_router.agents.authorizer import Authorizer, Denial
 from trishula_router.agents.callers import Caller, Verb
+from trishula_router.agents.consumers import Consumers
 from trishula_router.agents.directory import Directory, Seen
 from trishula_router.agents.guesses import Guesses
 from trishula_router.agents.instances import Instances
@@ -194,6 +195,7 @@ class Node:
             follow=self._follow_clock,
         )
         self.mailroom = Mailroom()
+        self.consumers = Consumers(config.delivery.window_bytes)
         self.recalls = Recalls(
             self.mailroom, router.recall, lambda entry: token_of(entry.position, entry.attempts, store.epoch)
         )
@@ -205,15 +207,13 @@ class Node:
             now=now,
             random=random,
             tell=router.tell,
-            # Settlement makes room and delivery fills it; delivery ends what it can't deliver: one has to come first.
-            has_room=lambda address: self.delivery.pump_soon(address),
             notices=Notices(config.node, self._accepted_at, config.delivery.default_ttl_ms, self._reach),
-            arrived=lambda entries: self.delivery.arrived(entries),
             recalls=self.recalls,
         )
         self.delivery = Delivery(
             self.mailroom,
             store,
+            self.consumers,
             self.settlement,
             config.delivery,
             router,
@@ -224,9 +224,7 @@ class Node:
         )
         inflow = Inflow(
             self.mailroom,
-            arrived=self.delivery.arrived,
-            is_consumed=self.delivery.is_consumed,
-            has_room=self.delivery.pump_soon,
+            is_consumed=self.consumers.is_consumed,
             tell=router.tell,
             recalls=self.recalls,
             now=now,
@@ -248,7 +246,7 @@ class Node:
             config.peers,
             principals,
             self.directory,
-            self.delivery,
+            self.consumers,
             self.instances,
             self.takeovers,
             post=router.post,
@@ -281,7 +279,7 @@ class Node:
             refused=self.refusals.refused,
             default_ttl_ms=config.delivery.default_ttl_ms,
             ids_since=lambda at: self.timekeeper.earlier(at - config.retention.ids_ms),
-            arrived=self.delivery.arrived,
+            arrived=self.mailroom.arrived,
             ack=self.settlement.ack,
         )
         self.departures = Departures(

@@ -506,9 +506,9 @@ class NodeMachine(RuleBasedStateMachine):
     @invariant()
     def windows_hold(self) -> None:
         leases = list(self.rig.node.mailroom.leases.values())
-        for address, consumer in self.rig.node.delivery._consumers.items():
+        for consumer in self.rig.node.consumers.all():
             held = sum(lease.consumer is consumer for lease in leases)
-            assert consumer.held == held, f"{address}: {consumer.held} counted, {held} held"
+            assert consumer.held == held, f"{consumer.address}: {consumer.held} counted, {held} held"
             assert held <= consumer.window
 
     @invariant()

@@ -14,10 +14,10 @@ from tests.support.nodes import Rig
 from tests.support.stores import HeldStore
 from trishula.contract import uris
 from trishula.errors import MessageUnknown
+from trishula_router.agents.consumers import Consumer
 from trishula_router.agents.file import AgentRecord
 from trishula_router.mail import mailroom as mailroom_module
 from trishula_router.mail.entry import Entry
-from trishula_router.mail.mailroom import Consumer
 from trishula_router.mail.sharing import Candidate, share_out
 from trishula_router.store.memory import MemoryStore
 

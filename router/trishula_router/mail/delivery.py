@@ -6,9 +6,9 @@ capability has none of its own: its messages are shared out among the consumers 
 (:mod:`trishula_router.mail.sharing`), or handed over to a node that has some (:mod:`trishula_router.mail.handover`). A
 message that went out is under a lease; how it comes back is ``settlement``'s part.
 
-The order that keeps the promise: a message is shown to a consumer only after it is durable (:meth:`Delivery.arrived` is
-called after the commit). An event may get lost on the way to its consumer; then no ack comes, and the lease brings the
-message back.
+The order that keeps the promise: a message is shown to a consumer only after the message is durable
+(:meth:`.Mailroom.arrived` is called after the commit, and wakes the delivery). An event may get lost on the way to its
+consumer; then no ack comes, and the lease brings the message back.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from twisted.logger import Logger
 
 from trishula.contract.addresses import Address, is_capability
 from trishula.errors import MailboxBusy, StorageFailed, StorageFull
+from trishula_router.agents.consumers import Consumer, Consumers
 from trishula_router.agents.lives import Life
 from trishula_router.agents.patience import Patience
 from trishula_router.background import log_fault
@@ -33,7 +34,7 @@ from trishula_router.mail.delivery_token import token_of
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.handover import BATCH, Handover
 from trishula_router.mail.mailbox import Mailbox
-from trishula_router.mail.mailroom import Consumer, Lease, Mailroom
+from trishula_router.mail.mailroom import Lease, Mailroom
 from trishula_router.mail.parcels import ROOM_BYTES, parcels
 from trishula_router.mail.settlement import STORE_RETRY_MS, News, Settlement, run
 from trishula_router.mail.sharing import Candidate, share_out
@@ -86,6 +87,7 @@ class Delivery:
     Args:
         mailroom: what waits and what is out.
         store: what is durable.
+        consumers: who is pushed what.
         settlement: ends messages that can't go out.
         policy: windows and leases.
         outlet: where deliveries and news go.
@@ -99,6 +101,7 @@ class Delivery:
         self,
         mailroom: Mailroom,
         store: Store,
+        consumers: Consumers,
         settlement: Settlement,
         policy: DeliveryPolicy,
         outlet: Outlet,
@@ -110,6 +113,7 @@ class Delivery:
     ) -> None:
         self._mailroom = mailroom
         self._store = store
+        self._consumers = consumers
         self._settlement = settlement
         self._policy = policy
         self._outlet = outlet
@@ -117,9 +121,7 @@ class Delivery:
         self._handover = handover
         self._clock = clock
         self._now = now
-        self._consumers: dict[str, Consumer] = {}
-        # The addresses that each session consumes, and its fetches.
-        self._consumed_by: dict[int, set[str]] = {}
+        # Of each session.
         self._fetches: dict[int, set[_Fetch]] = {}
         self._fetching: Counter[str] = Counter()
         self._waiters: dict[str, list[_Fetch]] = {}
@@ -129,6 +131,7 @@ class Delivery:
         self._to_pump: set[str] = set()
         self._refilling: dict[str, list[Deferred[None]]] = {}
         self._held_back: set[str] = set()
+        mailroom.wakes(self.pump_soon)
 
     def hold_back(self, why: str) -> None:
         """Let nothing go out until :meth:`let_go` was called for that reason and all others."""
@@ -145,31 +148,7 @@ class Delivery:
             self._held_back.discard(why)
             self.pump_all()
 
-    def arrived(self, entries: Iterable[Entry]) -> None:
-        """Messages are durable now (and were reserved): deliver them when their turn comes."""
-        for entry in entries:
-            self._mailroom.add(entry)
-            self.pump_soon(entry.recipient)
-
     # -- consumers -----------------------------------------------------------------------------------------------------
-
-    def addresses(self) -> list[str]:
-        """The addresses whose messages are pushed to some session."""
-        return list(self._consumers)
-
-    def is_consumed(self, address: str) -> bool:
-        """Whether an address's messages are pushed to some session."""
-        return address in self._consumers
-
-    def session_of(self, address: Address) -> int | None:
-        """The session that an address's messages are pushed to."""
-        consumer = self._consumers.get(str(address))
-        return None if consumer is None else consumer.session
-
-    def life_of(self, address: Address) -> Life | None:
-        """What the client told of its process that an address's messages are pushed to."""
-        consumer = self._consumers.get(str(address))
-        return None if consumer is None else consumer.life
 
     def attach(
         self,
@@ -188,28 +167,19 @@ class Delivery:
             the session that was consuming it until now, which is to be closed, or ``None``.
         """
         name = str(address)
-        before = self._consumers.get(name)
-        if before is not None and before.session == session:
-            before.window, before.capabilities, before.life = window, capabilities, life
-        else:
-            self._consumers[name] = Consumer(
-                name, session, window, self._policy.window_bytes, capabilities=capabilities, life=life
-            )
-            self._consumed_by.setdefault(session, set()).add(name)
-            if before is not None:
-                self._consumed_by[before.session].discard(name)
-                self._settlement.lost(before.session, name)
+        consumer, before = self._consumers.attach(name, session, window, capabilities, life)
+        if before is not None:
+            self._settlement.lost(before.session, name)
         self._settlement.met(name, life)
         if life is not None and life.begun:
             # Up to a window of names; nobody asks for them again.
-            self._consumers[name].life = replace(life, begun=frozenset())
+            consumer.life = replace(life, begun=frozenset())
         self.pump(name)
-        return before.session if before is not None and before.session != session else None
+        return None if before is None else before.session
 
     def session_left(self, session: int) -> None:
         """A session is gone: what it held waits again, what it waited for doesn't come."""
-        for name in self._consumed_by.pop(session, ()):
-            del self._consumers[name]
+        self._consumers.left(session)
         for fetch in tuple(self._fetches.get(session, ())):
             self._give_up(fetch)
         self._settlement.lost(session)
@@ -319,7 +289,7 @@ class Delivery:
 
     def pump_all(self) -> None:
         """Deliver whatever can be delivered now, to whomever."""
-        for name in {*self._consumers, *self._waiters, *self._mailroom.capabilities()}:
+        for name in {*self._consumers.addresses(), *self._waiters, *self._mailroom.capabilities()}:
             self.pump(name)
 
     def pump_soon(self, address: str) -> None:

@@ -6,7 +6,7 @@ what was settled elsewhere, and senders that listen here learn of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -27,9 +27,7 @@ class Inflow:
 
     Args:
         mailroom: what waits and what is out.
-        arrived: takes messages that are open here from now on.
         is_consumed: whether the messages of an address go out to somebody here.
-        has_room: called with an address whose consumer perhaps has room again, or whose mailbox has got a message.
         tell: takes news for senders.
         recalls: tells who has a message that is cancelled.
         now: the wall clock in ms.
@@ -39,17 +37,13 @@ class Inflow:
         self,
         mailroom: Mailroom,
         *,
-        arrived: Callable[[Sequence[Entry]], None],
         is_consumed: Callable[[str], bool],
-        has_room: Callable[[str], None],
         tell: Callable[[Iterable[News]], None],
         recalls: Recalls,
         now: Callable[[], int],
     ) -> None:
         self._mailroom = mailroom
-        self._arrived = arrived
         self._is_consumed = is_consumed
-        self._has_room = has_room
         self._tell = tell
         self._recalls = recalls
         self._now = now
@@ -65,7 +59,7 @@ class Inflow:
         for message, former in copied.moved:
             # First, because what was settled as well is looked for where it is now.
             self._mailroom.move(message, former)
-            self._has_room(message.recipient)
+            self._mailroom.has_room(message.recipient)
         new = [*copied.arrived, *copied.reopened]
         for message in new:
             # Whatever the mailbox holds: the node that accepted it has applied the limits.
@@ -78,7 +72,7 @@ class Inflow:
                 if self._is_consumed(entry.recipient):
                     # It goes out at once, and needn't be read back from the store for that.
                     entry.wire = _wire_of(entry, extract)
-            self._arrived(entries)
+            self._mailroom.arrived(entries)
         # One that is being settled here as well leaves its mailbox with that.
         settled = [one for one in copied.settled if not self._mailroom.is_settling(one[0].position)]
         out = self._recalls.out(m.position for m, _ in settled if m.state is State.CANCELLED)
@@ -87,7 +81,7 @@ class Inflow:
         self._mailroom.settled(entries)
         self._recalls.cancelled(cancelled, out)
         for address in {address for e in entries for address in (e.recipient, e.holder) if address is not None}:
-            self._has_room(address)
+            self._mailroom.has_room(address)
         now = self._now()
         self._tell(
             News(m.sender, m.id, m.recipient, m.state_word, min(now, (m.settled_at or now) - ahead_ms), reason)

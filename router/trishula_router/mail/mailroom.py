@@ -1,8 +1,10 @@
 """The mailroom: all mailboxes of a node, the leases on what is out, and the bodies kept in memory.
 
-It is the shared state of ``delivery`` (outward: to consumers) and ``settlement`` (back: acked, failed, lost, expired).
-Both work on it from one thread; it calls nobody. What it holds is rebuilt from the store after a restart: a message
-that was out then is simply open, and is delivered again.
+The mailroom is the shared state of ``delivery`` (outward: to consumers) and of whatever brings mail or makes room:
+``intake``, ``settlement`` (back: acked, failed, lost, expired) and ``from_peers``. All work on it from one thread, and
+know each other through it alone: they tell the mailroom which mailbox has news, and the mailroom wakes the delivery.
+What the mailroom holds is rebuilt from the store after a restart: a message that was out then is simply open, and is
+delivered again.
 """
 
 from __future__ import annotations
@@ -12,49 +14,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from trishula.contract.addresses import agent_of, is_capability
-from trishula_router.agents.lives import Life
+from trishula_router.agents.consumers import Consumer
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailbox import Mailbox
 from trishula_router.mail.shares import Shares
 from trishula_router.store.interface import MailboxSize, StoredMessage, mailbox_of, payer_of
 
-__all__ = ["BODY_CACHE_BYTES", "Consumer", "Lease", "Leases", "Mailroom", "got", "is_of"]
+__all__ = ["BODY_CACHE_BYTES", "Lease", "Leases", "Mailroom", "got", "is_of"]
 
 #: Bodies of waiting messages kept in memory over all mailboxes; beyond it they are read from the store when their turn
 #: comes, so that a million waiting messages cost disk and not memory.
 BODY_CACHE_BYTES = 32 * 1024 * 1024
-
-
-@dataclass(slots=True, eq=False)
-class Consumer:
-    """The session that an address's messages are pushed to.
-
-    Attributes:
-        address: whose mailbox it consumes.
-        session: its WAMP session id.
-        window: how many messages it may have unacknowledged.
-        window_bytes: how large they may be together; the last one of them may go beyond it.
-        held: how many it has.
-        held_bytes: how large they are together.
-        coming: how many more were taken for it, and wait for their bodies.
-        capabilities: what it announced; none if it is an instance.
-        life: what it told of its process; ``None`` if nothing.
-    """
-
-    address: str
-    session: int
-    window: int
-    window_bytes: int
-    held: int = 0
-    held_bytes: int = 0
-    coming: int = 0
-    capabilities: tuple[str, ...] = ()
-    life: Life | None = None
-
-    @property
-    def room(self) -> int:
-        """How many more it may get."""
-        return self.window - self.held - self.coming if self.held_bytes < self.window_bytes else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -160,11 +130,27 @@ class Mailroom:
         self.leases = Leases()
         self.shares = Shares()
         self._mailboxes: dict[str, Mailbox] = {}
+        # Called with an address whose mailbox can perhaps deliver.
+        self._wake: Callable[[str], None] = lambda _: None
         # Of those the ones that are capabilities which this node hands out.
         self._capabilities: dict[str, None] = {}
         # (when a pause of a message is over, in which mailbox), the earliest first.
         self._pauses: list[tuple[int, str]] = []
         self._cached_bytes = 0
+
+    def wakes(self, wake: Callable[[str], None]) -> None:
+        """Have something called with each address whose mailbox can perhaps deliver: the delivery is."""
+        self._wake = wake
+
+    def arrived(self, entries: Iterable[Entry]) -> None:
+        """Messages are durable now (and were reserved): they go out when their turn comes."""
+        for entry in entries:
+            self.add(entry)
+            self._wake(entry.recipient)
+
+    def has_room(self, address: str) -> None:
+        """The consumer of an address has perhaps room again, or its mailbox has got a message."""
+        self._wake(address)
 
     def load(self, sizes: Mapping[str, MailboxSize]) -> None:
         """Take over what an earlier run of the node left open."""

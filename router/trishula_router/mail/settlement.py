@@ -70,9 +70,7 @@ class Settlement:
         now: the wall clock in ms.
         random: spreads pauses.
         tell: takes news for senders.
-        has_room: called with an address whose mailbox can perhaps deliver again.
         notices: writes what senders are told by message.
-        arrived: takes messages that became durable with an end, or are open again.
         recalls: tells who has a message that is cancelled.
     """
 
@@ -86,9 +84,7 @@ class Settlement:
         now: Callable[[], int],
         random: Callable[[], float],
         tell: Callable[[Iterable[News]], None],
-        has_room: Callable[[str], None],
         notices: Notices,
-        arrived: Callable[[Sequence[Entry]], None],
         recalls: Recalls,
     ) -> None:
         self._mailroom = mailroom
@@ -98,9 +94,7 @@ class Settlement:
         self._now = now
         self._random = random
         self._tell = tell
-        self._has_room = has_room
         self._notices = notices
-        self._arrived = arrived
         self._recalls = recalls
         # What was pushed to agents, and what was fetched: a script that looks into a mailbox says nothing of its agent.
         self._losses = Losses()
@@ -139,7 +133,7 @@ class Settlement:
         self._mailroom.settled(entries)
         word = state.name.lower()
         self._tell(News(e.sender, e.id, e.recipient, word, now, reason) for e in entries)
-        self._arrived(
+        self._mailroom.arrived(
             [
                 Entry.of_draft(notice.draft, outcome, notice.wire)
                 for notice, outcome in zip(notices, outcomes, strict=True)
@@ -149,7 +143,7 @@ class Settlement:
 
     def _make_room(self, entries: Iterable[Entry]) -> None:
         for address in {address for e in entries for address in (e.recipient, e.holder) if address is not None}:
-            self._has_room(address)
+            self._mailroom.has_room(address)
 
     # -- the receiver's verbs ------------------------------------------------------------------------------------------
 
@@ -216,7 +210,7 @@ class Settlement:
             mailbox = mailbox_of(message.recipient, message.position, message.keeper)
             payer = payer_of(message.sender, message.id, message.recipient)
             self._mailroom.reserve(mailbox, payer, message.size_bytes, message.priority)
-        self._arrived([Entry.of(message) for message in replayed])
+        self._mailroom.arrived([Entry.of(message) for message in replayed])
         return {message.position for message in replayed}
 
     async def nack(self, agent: str, refused: Sequence[tuple[int, int, str, bool]]) -> list[bool]:

@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from trishula_router.agents.consumers import Consumer
 from trishula_router.mail.entry import Entry
-from trishula_router.mail.mailroom import Consumer
 
 __all__ = ["Candidate", "share_out"]
 

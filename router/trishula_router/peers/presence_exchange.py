@@ -13,7 +13,7 @@ take to tell each other: then the peer knows it as well, and tells of the newcom
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from twisted.logger import Logger
@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from trishula.contract import uris
 from trishula.contract.addresses import Address
 from trishula.errors import TakenOver
+from trishula_router.agents.consumers import Consumers
 from trishula_router.agents.directory import Directory
 from trishula_router.agents.instances import Instances
 from trishula_router.agents.lives import Life
@@ -54,22 +55,6 @@ def taken_over(address: str, host: str | None, node: str | None = None) -> str:
     )
 
 
-class Consumers(Protocol):
-    """Who is pushed what at this node: its :class:`~trishula_router.mail.delivery.Delivery`."""
-
-    def addresses(self) -> list[str]:
-        """The addresses whose messages are pushed to some session."""
-
-    def is_consumed(self, address: str) -> bool:
-        """Whether an address's messages are pushed to some session."""
-
-    def session_of(self, address: Address) -> int | None:
-        """The session that an address's messages are pushed to."""
-
-    def life_of(self, address: Address) -> Life | None:
-        """What the client told of its process that an address's messages are pushed to."""
-
-
 class Neighbourhood:
     """Who is where, over all nodes.
 
@@ -77,7 +62,7 @@ class Neighbourhood:
         node: the own node's name.
         peers: the names of the others.
         principals: who is registered here.
-        directory, delivery, instances: what this node knows by itself.
+        directory, consumers, instances: what this node knows by itself.
         takeovers: counts mailboxes that change hands.
         post: sends a text to a peer: (peer, kind, text).
         announce: publishes an event for all.

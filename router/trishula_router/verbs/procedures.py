@@ -100,7 +100,7 @@ class Procedures:
         if options.instance is None:
             # What an instance announces counts for nothing.
             self._node.serving.check(caller.agent, options.capabilities)
-        consumer = self._node.delivery.session_of(address)
+        consumer = self._node.consumers.session_of(address)
         if consumer is not None and self._node.directory.is_older(caller.agent, caller.session, consumer):
             # What a session said before its network broke may come after its client has joined anew: it must not end
             # the session that the client has now.
@@ -169,11 +169,11 @@ class Procedures:
         Raises:
             TakenOver: one has it that keeps it.
         """
-        own = self._node.delivery.session_of(address)
+        own = self._node.consumers.session_of(address)
         if own == session:
             return
         holder = (
-            self._node.delivery.life_of(address) if own is not None else self._node.neighbourhood.holder_of(address)
+            self._node.consumers.life_of(address) if own is not None else self._node.neighbourhood.holder_of(address)
         )
         if holder is None or life is None or holder.run == life.run:
             return
@@ -229,7 +229,7 @@ class Procedures:
             self._node.speak_as(address, caller.session)
             self._node.directory.speaks_as(caller.agent, caller.session, options.instance)
         elsewhere = self._node.neighbourhood.consumer_of(address)
-        if elsewhere is not None and self._node.delivery.session_of(address) != caller.session:
+        if elsewhere is not None and self._node.consumers.session_of(address) != caller.session:
             raise MailboxBusy(
                 f"the mailbox of {address} is being pushed to a session at the node {elsewhere}; stop that agent, or "
                 "fetch for an instance of your own"

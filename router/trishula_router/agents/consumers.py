@@ -1,0 +1,110 @@
+"""Consumers: which session the messages of an address are pushed to.
+
+An address of an agent or of an instance has one consumer at most. A session may consume several addresses: its agent's,
+and those of instances that it speaks for. :class:`Consumers` is the one place that knows both directions: the consumer
+of an address, and the addresses of a session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trishula.contract.addresses import Address
+from trishula_router.agents.lives import Life
+
+__all__ = ["Consumer", "Consumers"]
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """The session that an address's messages are pushed to.
+
+    Attributes:
+        address: whose mailbox it consumes.
+        session: its WAMP session id.
+        window: how many messages it may have unacknowledged.
+        window_bytes: how large they may be together; the last one of them may go beyond it.
+        held: how many it has.
+        held_bytes: how large they are together.
+        coming: how many more were taken for it, and wait for their bodies.
+        capabilities: what it announced; none if it is an instance.
+        life: what it told of its process; ``None`` if nothing.
+    """
+
+    address: str
+    session: int
+    window: int
+    window_bytes: int
+    held: int = 0
+    held_bytes: int = 0
+    coming: int = 0
+    capabilities: tuple[str, ...] = ()
+    life: Life | None = None
+
+    @property
+    def room(self) -> int:
+        """How many more it may get."""
+        return self.window - self.held - self.coming if self.held_bytes < self.window_bytes else 0
+
+
+class Consumers:
+    """The consumers of a node.
+
+    Args:
+        window_bytes: how large the messages may be together that a consumer has unacknowledged.
+    """
+
+    def __init__(self, window_bytes: int) -> None:
+        self._window_bytes = window_bytes
+        self._consumers: dict[str, Consumer] = {}
+        self._of_session: dict[int, set[str]] = {}
+
+    def addresses(self) -> list[str]:
+        """The addresses whose messages are pushed to some session."""
+        return list(self._consumers)
+
+    def all(self) -> list[Consumer]:
+        """All of them."""
+        return list(self._consumers.values())
+
+    def get(self, address: str) -> Consumer | None:
+        """The consumer of an address."""
+        return self._consumers.get(address)
+
+    def is_consumed(self, address: str) -> bool:
+        """Whether an address's messages are pushed to some session."""
+        return address in self._consumers
+
+    def session_of(self, address: Address) -> int | None:
+        """The session that an address's messages are pushed to."""
+        consumer = self._consumers.get(str(address))
+        return None if consumer is None else consumer.session
+
+    def life_of(self, address: Address) -> Life | None:
+        """What the client told of its process that an address's messages are pushed to."""
+        consumer = self._consumers.get(str(address))
+        return None if consumer is None else consumer.life
+
+    def attach(
+        self, address: str, session: int, window: int, capabilities: tuple[str, ...], life: Life | None
+    ) -> tuple[Consumer, Consumer | None]:
+        """Make a session the consumer of an address.
+
+        Returns:
+            the consumer, and the one of another session that it takes the place of.
+        """
+        before = self._consumers.get(address)
+        if before is not None and before.session == session:
+            before.window, before.capabilities, before.life = window, capabilities, life
+            return before, None
+        consumer = Consumer(address, session, window, self._window_bytes, capabilities=capabilities, life=life)
+        self._consumers[address] = consumer
+        self._of_session.setdefault(session, set()).add(address)
+        if before is not None:
+            self._of_session[before.session].discard(address)
+        return consumer, before
+
+    def left(self, session: int) -> None:
+        """A session is gone, and consumes nothing any more."""
+        for address in self._of_session.pop(session, ()):
+            del self._consumers[address]
