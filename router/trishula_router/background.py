@@ -9,14 +9,18 @@ refusal.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula.errors import StorageFailed, StorageFull
 
-__all__ = ["log_fault"]
+__all__ = ["log_fault", "run"]
+
+_log = Logger()
 
 
 def log_fault(failure: Failure, /, log: Logger, what: str, **facts: Any) -> None:
@@ -27,3 +31,8 @@ def log_fault(failure: Failure, /, log: Logger, what: str, **facts: Any) -> None
     """
     if not isinstance(failure.value, StorageFull | StorageFailed):
         log.failure(what, failure, **facts)
+
+
+def run(work: Coroutine[Deferred[Any], Any, Any]) -> None:
+    """Let a coroutine go its way; a fault in it is the node's, so it is logged and the node goes on."""
+    Deferred.fromCoroutine(work).addErrback(log_fault, _log, "delivery failed")

@@ -56,7 +56,7 @@ from trishula_router.agents.file import KEPT_FILE, AgentsFileError
 from trishula_router.agents.principals import Principals
 from trishula_router.clocks.timeline import NOTE, Timeline
 from trishula_router.launcher import allow_files, descriptors_left
-from trishula_router.mail.settlement import News
+from trishula_router.mail.outlet import News
 from trishula_router.mail.sweeping import Sweeper, give_back
 from trishula_router.node import Node
 from trishula_router.peers.journal_exchange import KINDS

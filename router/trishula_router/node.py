@@ -51,15 +51,17 @@ from trishula_router.clocks.timekeeper import Timekeeper
 from trishula_router.clocks.timeline import Timeline
 from trishula_router.mail.audit import Audit
 from trishula_router.mail.dead_letters import DeadLetters
-from trishula_router.mail.delivery import Delivery, Outlet
+from trishula_router.mail.delivery import Delivery
 from trishula_router.mail.delivery_token import token_of
 from trishula_router.mail.departures import Departures
+from trishula_router.mail.endings import Endings
 from trishula_router.mail.from_peers import Inflow
 from trishula_router.mail.handover import Handover
 from trishula_router.mail.intake import Intake
 from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.notices import Notices
 from trishula_router.mail.outcomes import Outcomes
+from trishula_router.mail.outlet import Outlet
 from trishula_router.mail.peek import Peeking
 from trishula_router.mail.rates import Rates, Refusals
 from trishula_router.mail.recalls import Recalls
@@ -208,8 +210,8 @@ class Node:
             random=random,
             tell=router.tell,
             notices=Notices(config.node, self._accepted_at, config.delivery.default_ttl_ms, self._reach),
-            recalls=self.recalls,
         )
+        self.endings = Endings(self.mailroom, store, self.settlement, self.recalls, now)
         self.delivery = Delivery(
             self.mailroom,
             store,
@@ -286,7 +288,7 @@ class Node:
             principals,
             store,
             self.mailroom,
-            self.settlement,
+            self.endings,
             lambda address: self.neighbourhood.consumer_of(Address.parse(address)) is not None,
         )
         self.retention = Retention(store, config.retention, now, self.timekeeper.earlier)
@@ -294,7 +296,7 @@ class Node:
         self.audit = Audit(
             config.node,
             store,
-            self.settlement,
+            self.endings,
             missing=self.peering.missing,
             ahead_ms=self.peering.clocks.ahead_ms,
             warning=self.neighbourhood.warning,
@@ -416,13 +418,13 @@ class Node:
                 # It is with another node, whose part its end is.
                 continue
             try:
-                await self.settlement.close_mailbox(address, State.EXPIRED, "its instance is gone")
+                await self.endings.close_mailbox(address, State.EXPIRED, "its instance is gone")
             except (StorageFull, StorageFailed):
                 # It is tried again later.
                 self.instances.remember(address, self._clock.seconds())
         self.mailroom.drop_unused(self.instances.is_there)
         if not self.timekeeper.is_setting:
-            await self.settlement.expire()
+            await self.endings.expire()
         # What a fault made nobody pump waits no longer than a round.
         self.delivery.pump_all()
 

@@ -35,7 +35,7 @@ from trishula.session.transport import AnswerLate, Connection, Ending, Endpoint,
 from trishula.settings import Settings
 from trishula_router.agents.callers import Caller
 from trishula_router.agents.principals import Principals
-from trishula_router.mail.settlement import News
+from trishula_router.mail.outlet import News
 from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE
 from trishula_router.settings.limits import Limits

@@ -18,7 +18,7 @@ from trishula_router.agents.callers import Caller
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.principals import Principals
 from trishula_router.clocks.timeline import Timeline
-from trishula_router.mail.settlement import News
+from trishula_router.mail.outlet import News
 from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE, OPERATOR_ROLE
 from trishula_router.settings.limits import Limits

@@ -1019,7 +1019,7 @@ def test_waiting_fetches_leave_nothing_behind(rig: Rig, agni: int) -> None:
         answer = rig.begin(agni, uris.MAILBOX_FETCH, {"wait_s": 1, "instance": f"i{index}"})
         rig.advance(1.5)
         assert result_of(answer)["deliveries"] == []
-    assert rig.node.delivery._waiters == {}
+    assert rig.node.delivery.fetches.awaited() == []
 
 
 # -- callers that go away ----------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import tracemalloc
 
 from twisted.internet.task import Clock
 
+from trishula_router.mail.outlet import News
 from trishula_router.mail.receipts import Receipts
-from trishula_router.mail.settlement import News
 from trishula_router.peers.journal_exchange import OWED_BYTES, OWED_LIMIT, Peering
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.store.interface import Draft

@@ -41,7 +41,7 @@ from trishula.settings import Settings
 from trishula.testing.records import Record
 from trishula.testing.turned_clock import LifeClock, TurnedClock
 from trishula_router.agents.callers import Caller, Verb
-from trishula_router.mail.settlement import News
+from trishula_router.mail.outlet import News
 from trishula_router.node import Node
 
 if TYPE_CHECKING:

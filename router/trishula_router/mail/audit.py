@@ -21,8 +21,8 @@ from trishula.contract.addresses import BROADCAST, Address, is_capability, is_no
 from trishula.contract.texts import show_value
 from trishula.errors import ArgumentInvalid, MessageUnknown, NodeUnknown
 from trishula_router.clocks.peer_clocks import TOLERATED_MS
+from trishula_router.mail.endings import Endings
 from trishula_router.mail.mailroom import got, is_of
-from trishula_router.mail.settlement import Settlement
 from trishula_router.store.identity import Key, key_of, latest_use
 from trishula_router.store.interface import History, State, Store, StoredMessage, Verdict
 from trishula_router.store.journal import SEQUENCE_MASK, Kind, Record
@@ -82,7 +82,7 @@ class Audit:
     Args:
         node: the node's name.
         store: with the node's own journal, and copies of others.
-        settlement: cancels.
+        endings: cancels.
         missing: the nodes of whose journals there may be more than is here, see :meth:`Peering.missing`.
         ahead_ms: by how much the clock of a node is ahead of this one's; ``None`` if that isn't known.
         warning: of a capability: what to say if nobody who is present has it.
@@ -92,7 +92,7 @@ class Audit:
         self,
         node: str,
         store: Store,
-        settlement: Settlement,
+        endings: Endings,
         *,
         missing: Callable[[], list[dict[str, Any]]],
         ahead_ms: Callable[[str], int | None],
@@ -100,7 +100,7 @@ class Audit:
     ) -> None:
         self._node = node
         self._store = store
-        self._settlement = settlement
+        self._endings = endings
         self._missing = missing
         self._ahead_ms = ahead_ms
         #: (of the record that tells it, by how much) each time that this node's clock was set since its start.
@@ -138,7 +138,7 @@ class Audit:
             # What the node says in an agent's name is not the agent's to take back.
             if Address.parse(message.sender).agent == agent and not is_nodes_own(message.id)
         ]
-        cancelled = await self._settlement.cancel([message.position for message in own])
+        cancelled = await self._endings.cancel([message.position for message in own])
         done = {message.id for message, was in zip(own, cancelled, strict=True) if was}
         return [message_id in done for message_id in ids]
 

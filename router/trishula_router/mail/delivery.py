@@ -13,72 +13,35 @@ consumer; then no ack comes, and the lease brings the message back.
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
-
-import msgspec
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from dataclasses import replace
+from typing import Any
 
 from trishula.contract.addresses import Address, is_capability
 from trishula.errors import MailboxBusy, StorageFailed, StorageFull
 from trishula_router.agents.consumers import Consumer, Consumers
 from trishula_router.agents.lives import Life
 from trishula_router.agents.patience import Patience
-from trishula_router.background import log_fault
+from trishula_router.background import run
 from trishula_router.clocks.clock import Clock
-from trishula_router.mail.delivery_token import token_of
 from trishula_router.mail.entry import Entry
+from trishula_router.mail.fetching import Fetch, Fetches
 from trishula_router.mail.handover import BATCH, Handover
+from trishula_router.mail.lender import Lender
+from trishula_router.mail.loader import Loader
 from trishula_router.mail.mailbox import Mailbox
-from trishula_router.mail.mailroom import Lease, Mailroom
+from trishula_router.mail.mailroom import Mailroom
+from trishula_router.mail.outlet import News, Outlet
 from trishula_router.mail.parcels import ROOM_BYTES, parcels
-from trishula_router.mail.settlement import STORE_RETRY_MS, News, Settlement, run
+from trishula_router.mail.settlement import STORE_RETRY_MS, Settlement
 from trishula_router.mail.sharing import Candidate, share_out
 from trishula_router.settings.options import DeliveryPolicy
-from trishula_router.store.interface import State, Store
+from trishula_router.store.interface import Store
 
-__all__ = ["Delivery", "Outlet"]
-
-log = Logger()
+__all__ = ["Delivery"]
 
 #: How long a message that must be out alone waits for another such one, before it is looked at again.
 SUSPECT_PAUSE_MS = 1000
-
-
-class Outlet(Protocol):
-    """Where a node speaks to the outside."""
-
-    def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
-        """Send deliveries to a consumer; they may get lost on the way."""
-
-    def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:
-        """Tell a consumer what it has and was cancelled; that may get lost on the way."""
-
-    def tell(self, news: Iterable[News]) -> None:
-        """Tell senders, if they listen."""
-
-
-@dataclass(slots=True, eq=False)
-class _Fetch:
-    """A ``fetch`` under way: it is being served, or waits for a message.
-
-    Attributes:
-        run: of the client's process, if that was told.
-        over: whether its time is over, or whoever asked gone; it doesn't (go on to) wait then.
-        gone: whether its session is gone, or it was cancelled; it takes nothing then.
-    """
-
-    address: str
-    session: int
-    room: int
-    run: str | None = None
-    answer: Deferred[list[dict[str, Any]]] = field(default_factory=Deferred)
-    over: bool = False
-    gone: bool = False
 
 
 class Delivery:
@@ -116,20 +79,18 @@ class Delivery:
         self._consumers = consumers
         self._settlement = settlement
         self._policy = policy
+        self._loader = Loader(mailroom, store, settlement, round(policy.backoff.cap_s * 1000), now)
+        self._lender = Lender(mailroom, store, policy.lease_s, clock, now)
         self._outlet = outlet
         self._able = able
         self._handover = handover
         self._clock = clock
         self._now = now
-        # Of each session.
-        self._fetches: dict[int, set[_Fetch]] = {}
-        self._fetching: Counter[str] = Counter()
-        self._waiters: dict[str, list[_Fetch]] = {}
+        self.fetches = Fetches()
         # Addresses for which bodies are being read. Nothing further is pushed there until they are, to whomever: a
         # newer session that takes over in the meantime would get the later messages first.
         self._loading: set[str] = set()
         self._to_pump: set[str] = set()
-        self._refilling: dict[str, list[Deferred[None]]] = {}
         self._held_back: set[str] = set()
         mailroom.wakes(self.pump_soon)
 
@@ -180,13 +141,8 @@ class Delivery:
     def session_left(self, session: int) -> None:
         """A session is gone: what it held waits again, what it waited for doesn't come."""
         self._consumers.left(session)
-        for fetch in tuple(self._fetches.get(session, ())):
-            self._give_up(fetch)
+        self.fetches.left(session)
         self._settlement.lost(session)
-
-    def fetches_of(self, *, session: int | None = None, agent: str = "") -> int:
-        """How many fetches of a session, or of an agent, are under way."""
-        return self._fetching[agent] if session is None else len(self._fetches.get(session, ()))
 
     async def fetch(
         self,
@@ -214,63 +170,35 @@ class Delivery:
                 "an instance of your own"
             )
         self._settlement.fetching(name, run)
-        fetch = _Fetch(name, session, room, run)
-        self._fetches.setdefault(session, set()).add(fetch)
-        self._fetching[address.agent] += 1
+        fetch = Fetch(name, session, room, run)
+        self.fetches.begin(fetch)
         if patience is not None:
-            patience.when_over(lambda: self._give_up(fetch))
+            patience.when_over(lambda: self.fetches.give_up(fetch))
         try:
             deliveries = await self._serve(fetch)
             if deliveries or wait_s <= 0 or fetch.over:
                 return deliveries
-            self._wait(fetch, first=False)
-            timeout = self._clock.callLater(wait_s, self._end_wait, fetch)
+            self.fetches.wait(fetch, first=False)
+            timeout = self._clock.callLater(wait_s, self.fetches.end_wait, fetch)
             try:
                 return await fetch.answer
             finally:
                 if timeout.active():
                     timeout.cancel()
         finally:
-            self._fetches[session].discard(fetch)
-            if not self._fetches[session]:
-                del self._fetches[session]
-            self._fetching[address.agent] -= 1
-            if not self._fetching[address.agent]:
-                del self._fetching[address.agent]
+            self.fetches.end(fetch)
 
-    def _wait(self, fetch: _Fetch, *, first: bool) -> None:
-        waiters = self._waiters.setdefault(fetch.address, [])
-        waiters.insert(0 if first else len(waiters), fetch)
-
-    def _stop_waiting(self, fetch: _Fetch) -> None:
-        waiters = self._waiters[fetch.address]
-        waiters.remove(fetch)
-        # Instances come and go under ever new names.
-        if not waiters:
-            del self._waiters[fetch.address]
-
-    def _give_up(self, fetch: _Fetch) -> None:
-        fetch.gone = True
-        self._end_wait(fetch)
-
-    def _end_wait(self, fetch: _Fetch) -> None:
-        # One that is being served just now is answered when it was.
-        fetch.over = True
-        if fetch in self._waiters.get(fetch.address, ()):
-            self._stop_waiting(fetch)
-            fetch.answer.callback([])
-
-    async def _serve(self, fetch: _Fetch) -> list[dict[str, Any]]:
+    async def _serve(self, fetch: Fetch) -> list[dict[str, Any]]:
         if self._held_back:
             return []
         mailbox = self._mailroom.mailbox(fetch.address)
         while mailbox.wants_refill:
-            await self._refill(mailbox)
+            await self._loader.refill(mailbox)
         if self._held_back:
             # Since then.
             return []
         # The answer is one WebSocket message: over the client's limit it would end its session, again and again.
-        entries = await self._with_bodies(self._take(mailbox, fetch.room, ROOM_BYTES))
+        entries = await self._loader.with_bodies(self._take(mailbox, fetch.room, ROOM_BYTES))
         fitting = 0 if fetch.gone else next(iter(_parcels(entries)), 0)
         if fitting < len(entries):
             self._mailroom.put_back(entries[fitting:], 0)
@@ -289,7 +217,7 @@ class Delivery:
 
     def pump_all(self) -> None:
         """Deliver whatever can be delivered now, to whomever."""
-        for name in {*self._consumers.addresses(), *self._waiters, *self._mailroom.capabilities()}:
+        for name in {*self._consumers.addresses(), *self.fetches.awaited(), *self._mailroom.capabilities()}:
             self.pump(name)
 
     def pump_soon(self, address: str) -> None:
@@ -314,18 +242,15 @@ class Delivery:
         if is_capability(address):
             self._pump_capability(address)
             return
-        consumer, waiters = self._consumers.get(address), self._waiters.get(address)
-        if consumer is None and not waiters:
+        consumer, is_awaited = self._consumers.get(address), self.fetches.is_awaited(address)
+        if consumer is None and not is_awaited:
             return
         mailbox = self._mailroom.mailbox(address)
         if consumer is not None:
             self._pump_to(mailbox, consumer)
-        elif waiters:
-            fetch = waiters[0]
-            self._stop_waiting(fetch)
-            run(self._serve_waiter(fetch))
-        if mailbox.wants_refill and address not in self._refilling:
-            run(self._refill_and_pump(mailbox))
+        else:
+            run(self._serve_waiter(self.fetches.next(address)))
+        self._refill_soon(mailbox)
         if consumer is not None:
             for capability in consumer.capabilities:
                 self._pump_capability(str(Address("", None, capability)))
@@ -347,8 +272,7 @@ class Delivery:
         else:
             self._loading.add(address)
             run(self._load_and_share_out(mailbox, entries))
-        if mailbox.wants_refill and address not in self._refilling:
-            run(self._refill_and_pump(mailbox))
+        self._refill_soon(mailbox)
 
     def _hand_over_to_another_node(self, mailbox: Mailbox) -> None:
         node = self._handover.node_for(mailbox.address)
@@ -358,12 +282,11 @@ class Delivery:
         if entries:
             run(self._handover.hand(entries, node))
             self.pump_soon(mailbox.address)
-        if mailbox.wants_refill and mailbox.address not in self._refilling:
-            run(self._refill_and_pump(mailbox))
+        self._refill_soon(mailbox)
 
     async def _load_and_share_out(self, mailbox: Mailbox, entries: list[Entry]) -> None:
         try:
-            loaded = await self._with_bodies(entries)
+            loaded = await self._loader.with_bodies(entries)
         finally:
             self._loading.discard(mailbox.address)
         self._share_out(mailbox.address, loaded)
@@ -385,7 +308,7 @@ class Delivery:
         for candidate in candidates:
             self._push(candidate.consumer, candidate.share)
 
-    async def _serve_waiter(self, fetch: _Fetch) -> None:
+    async def _serve_waiter(self, fetch: Fetch) -> None:
         try:
             deliveries = await self._serve(fetch)
         except (StorageFull, StorageFailed):
@@ -397,7 +320,7 @@ class Delivery:
             fetch.answer.callback(deliveries)
         else:
             # What woke it was taken by another, or its time to live was over: it goes on waiting, in its old place.
-            self._wait(fetch, first=True)
+            self.fetches.wait(fetch, first=True)
 
     def _pump_to(self, mailbox: Mailbox, consumer: Consumer) -> None:
         if mailbox.address in self._loading or consumer.room <= 0:
@@ -414,7 +337,7 @@ class Delivery:
     async def _load_and_push(self, mailbox: Mailbox, consumer: Consumer, entries: list[Entry]) -> None:
         consumer.coming += len(entries)
         try:
-            loaded = await self._with_bodies(entries)
+            loaded = await self._loader.with_bodies(entries)
         finally:
             self._loading.discard(mailbox.address)
             consumer.coming -= len(entries)
@@ -453,82 +376,22 @@ class Delivery:
     def _hand_over(
         self, holder: str, session: int, consumer: Consumer | None, run: str | None, entries: Sequence[Entry]
     ) -> list[dict[str, Any]]:
-        """Count the attempts, start the leases, note the deliveries; returns what travels."""
-        if not entries:
-            return []
-        until_s = self._clock.seconds() + self._policy.lease_s
-        leases, deliveries, epoch = self._mailroom.leases, [], self._store.epoch
-        for entry in entries:
-            entry.attempts += 1
-            entry.holder = holder
-            leases[entry.position] = Lease(entry, session, consumer, until_s, run=run)
-            token = token_of(entry.position, entry.attempts, epoch)
-            deliveries.append({"message": entry.wire, "attempt": entry.attempts, "token": token})
-            self._mailroom.forget_body(entry)
-        if consumer is not None:
-            consumer.held += len(entries)
-            consumer.held_bytes += sum(entry.size_bytes for entry in entries)
+        deliveries = self._lender.lend(holder, session, consumer, run, entries)
         now = self._now()
-        attempts = [(entry.position, entry.attempts) for entry in entries]
-        noted = self._store.deliver(attempts, {"to": holder, "session": session}, now)
-        noted.addErrback(log_fault, log, "a delivery could not be noted")
         self._outlet.tell(News(e.sender, e.id, e.recipient, "delivered", now) for e in entries)
         return deliveries
 
-    # -- from the store ------------------------------------------------------------------------------------------------
-
-    async def _with_bodies(self, entries: list[Entry]) -> list[Entry]:
-        """The same entries, with their bodies.
-
-        One whose body the store has lost is dead; one that was settled while the bodies were read is left out.
-        """
-        missing = [entry for entry in entries if entry.wire is None]
-        if not missing:
-            return entries
-        try:
-            bodies = await self._store.bodies([entry.position for entry in missing])
-        except (StorageFull, StorageFailed):
-            self._mailroom.put_back(self._mailroom.unclaimed(entries), self._now() + STORE_RETRY_MS)
-            raise
-        entries = self._mailroom.unclaimed(entries)
-        for entry in entries:
-            if entry.wire is None and entry.position in bodies:
-                with contextlib.suppress(msgspec.DecodeError):
-                    self._mailroom.keep_body(entry, msgspec.json.decode(bodies[entry.position]))
-        lost = [entry for entry in entries if entry.wire is None]
-        if lost:
-            self._settlement.settle_soon(lost, State.DEAD, "its body is missing from the node's store, or damaged")
-        return [entry for entry in entries if entry.wire is not None]
+    def _refill_soon(self, mailbox: Mailbox) -> None:
+        if mailbox.wants_refill and not self._loader.is_refilling(mailbox.address):
+            run(self._refill_and_pump(mailbox))
 
     async def _refill_and_pump(self, mailbox: Mailbox) -> None:
         try:
-            await self._refill(mailbox)
+            await self._loader.refill(mailbox)
         except (StorageFull, StorageFailed):
             self._mailroom.pause(mailbox.address, self._now() + STORE_RETRY_MS)
             raise
         self.pump(mailbox.address)
-
-    async def _refill(self, mailbox: Mailbox) -> None:
-        """Read on in the store; if that is being done already, wait until it is."""
-        name = mailbox.address
-        if name in self._refilling:
-            done: Deferred[None] = Deferred()
-            self._refilling[name].append(done)
-            return await done
-        self._refilling[name] = []
-        try:
-            after, limit = mailbox.begin_refill()
-            stored = await self._store.head(name, after, limit)
-            entries = [Entry.of(message) for message in stored]
-            for entry in entries:
-                if entry.due_at:
-                    # No pause is longer; a clock that was wrong then, or is now, says otherwise.
-                    entry.due_at = min(entry.due_at, self._now() + round(self._policy.backoff.cap_s * 1000))
-                    self._mailroom.pause(name, entry.due_at)
-            mailbox.refill(entries, limit)
-        finally:
-            for waiting in self._refilling.pop(name):
-                waiting.callback(None)
 
 
 def _parcels(entries: Sequence[Entry]) -> list[int]:

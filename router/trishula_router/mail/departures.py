@@ -25,8 +25,8 @@ from trishula.contract.addresses import is_agent_name, is_capability
 from trishula.contract.texts import show_value
 from trishula.errors import ArgumentInvalid, StorageFailed, StorageFull
 from trishula_router.background import log_fault
+from trishula_router.mail.endings import Endings
 from trishula_router.mail.mailroom import Mailroom, is_of
-from trishula_router.mail.settlement import Settlement
 from trishula_router.store.interface import State, Store
 
 __all__ = ["Departures"]
@@ -52,7 +52,7 @@ class Departures:
         roll: who is registered.
         store: remembers that.
         mailroom: which mailboxes there are.
-        settlement: ends what is in them.
+        endings: ends what is in them.
         is_elsewhere: whether an address is at work at a linked node.
     """
 
@@ -61,13 +61,13 @@ class Departures:
         roll: Roll,
         store: Store,
         mailroom: Mailroom,
-        settlement: Settlement,
+        endings: Endings,
         is_elsewhere: Callable[[str], bool],
     ) -> None:
         self._roll = roll
         self._store = store
         self._mailroom = mailroom
-        self._settlement = settlement
+        self._endings = endings
         self._is_elsewhere = is_elsewhere
         self._known: frozenset[str] = frozenset()
         self._version: int | None = None
@@ -130,7 +130,7 @@ class Departures:
             raise ArgumentInvalid(f"agent is {show_value(agent)}, which is no agent's name")
         ended, reason = 0, f"all open mail from {agent} was purged by {by}"
         for address in self._mailroom.shares.mailboxes_of(agent):
-            ended += await self._settlement.close_sender(address, agent, State.DEAD, reason)
+            ended += await self._endings.close_sender(address, agent, State.DEAD, reason)
             if is_capability(address):
                 self._mailroom.drop_if_empty(address)
         return ended
@@ -148,5 +148,5 @@ class Departures:
         addresses: Collection[str] = [one for one in self._mailroom.addresses() if is_of(agent, one)]
         for address in addresses:
             if everywhere or not self._is_elsewhere(address):
-                ended += await self._settlement.close_mailbox(address, State.DEAD, reason)
+                ended += await self._endings.close_mailbox(address, State.DEAD, reason)
         return ended

@@ -13,7 +13,7 @@ from typing import Any
 
 from trishula.contract.addresses import is_message_id
 from trishula.errors import CopiesUnavailable, TrishulaError
-from trishula_router.mail.settlement import News
+from trishula_router.mail.outlet import News
 from trishula_router.peers.journal_exchange import Peering
 from trishula_router.store.interface import Draft, Store
 from trishula_router.store.journal import ORIGIN_SHIFT

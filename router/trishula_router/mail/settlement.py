@@ -1,8 +1,8 @@
 """Settlement: what comes back from deliveries, and what ends a message without one.
 
 A message that is out comes back acked, nacked, with its lease over or with its session lost; ``entry`` decides what
-follows, this module does it: in the store first, then in memory, then towards the sender. Expiry and cancellation end
-messages wherever they are.
+follows, this module does it: in the store first, then in memory, then towards the sender. Who cancels, and whose time
+is over, comes here by ``endings``.
 
 An ack frees its place in the window at once, so that the next message doesn't wait for the disk; the ack itself is
 answered only when it is durable. If the store refuses, nothing was settled: the message waits again, and its receiver,
@@ -11,52 +11,30 @@ which knows its id, only acks once more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from trishula.contract.addresses import agent_of, is_nodes_own
 from trishula.errors import MessageUnknown, StorageFailed, StorageFull
 from trishula_router.agents.lives import Life
-from trishula_router.background import log_fault
+from trishula_router.background import run
 from trishula_router.clocks.clock import Clock
 from trishula_router.mail.entry import Dead, Entry, after_crash, after_failure, after_lost_session
 from trishula_router.mail.losses import Fate, Losses
-from trishula_router.mail.mailbox import BEFORE_ALL
 from trishula_router.mail.mailroom import Mailroom, got
 from trishula_router.mail.notices import Notices
-from trishula_router.mail.recalls import Recalls
+from trishula_router.mail.outlet import News
 from trishula_router.settings.options import DeliveryPolicy
 from trishula_router.store.interface import Accepted, Return, State, Store, mailbox_of, payer_of
 
-__all__ = ["STORE_RETRY_MS", "News", "Settlement", "run"]
+__all__ = ["STORE_RETRY_MS", "Settlement", "by_reason"]
 
 log = Logger()
 
 #: How long what the store could not settle or read stays out of the way, so that a full disk is no busy loop.
 STORE_RETRY_MS = 5000
-#: The node that accepted a message, or that it was handed over to, is the first to say that its time is over: the news
-#: of that usually comes before the others have to say it too.
-FOREIGN_EXPIRY_MS = 30_000
-#: Messages settled in one go where nobody waits for an answer.
-_BATCH = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What became of a message, for its sender. ``at`` in ms; ``copies``: on how many nodes it is now."""
-
-    sender: str
-    id: str
-    recipient: str
-    state: str
-    at: int
-    reason: str | None = None
-    copies: int | None = None
 
 
 class Settlement:
@@ -71,7 +49,6 @@ class Settlement:
         random: spreads pauses.
         tell: takes news for senders.
         notices: writes what senders are told by message.
-        recalls: tells who has a message that is cancelled.
     """
 
     def __init__(
@@ -85,7 +62,6 @@ class Settlement:
         random: Callable[[], float],
         tell: Callable[[Iterable[News]], None],
         notices: Notices,
-        recalls: Recalls,
     ) -> None:
         self._mailroom = mailroom
         self._store = store
@@ -95,7 +71,6 @@ class Settlement:
         self._random = random
         self._tell = tell
         self._notices = notices
-        self._recalls = recalls
         # What was pushed to agents, and what was fetched: a script that looks into a mailbox says nothing of its agent.
         self._losses = Losses()
         self._fetched = Losses()
@@ -381,103 +356,18 @@ class Settlement:
 
     def expire_soon(self, entries: Iterable[Entry]) -> None:
         """The time of messages is over; each says which time that was."""
-        for reason, those in _by_reason(entries).items():
+        for reason, those in by_reason(entries).items():
             self.settle_soon(those, State.EXPIRED, reason)
 
-    async def cancel(self, positions: Sequence[int]) -> list[bool]:
-        """Cancel messages that are not settled, and tell who has them; returns which were cancelled.
-
-        The caller has checked whose they are.
-        """
-        cancelled: set[int] = set()
-        asked = positions
-        while asked:
-            stored = await self._store.at_positions(asked)
-            still_open = [message for message in stored.values() if message.state is State.OPEN]
-            # One that is being handed over is open afterwards; asking again is waiting for that, see _ack_elsewhere.
-            asked = [message.position for message in still_open if self._mailroom.is_settling(message.position)]
-            mine = [message for message in still_open if message.position not in asked]
-            out = self._recalls.out(message.position for message in mine)
-            entries = [self._mailroom.claim(Entry.of(message)) for message in mine]
-            await self.settle(entries, State.CANCELLED, "cancelled by its sender")
-            self._recalls.cancelled(entries, out)
-            cancelled |= {entry.position for entry in entries}
-        return [position in cancelled for position in positions]
-
-    async def expire(self) -> int:
-        """Settle messages whose time is over, also those that nobody asks for; returns how many.
-
-        What is out is left alone: its receiver works on it, and if it comes back its time is looked at again.
-        """
-        count = 0
-        while True:
-            # Those that are out come back with the answer; they must not use up its places.
-            found = await self._store.expired(self._now(), _BATCH + len(self._mailroom.leases))
-            over = await self._store.at_positions(found)
-            entries = [
-                self._mailroom.claim(Entry.of(message))
-                for position, message in over.items()
-                if message.state is State.OPEN
-                and position not in self._mailroom.leases
-                # Asked again, because the node's clock may have been set since it was asked first.
-                and message.expires_at <= self._now() - (0 if message.is_kept_here else FOREIGN_EXPIRY_MS)
-            ]
-            if not entries:
-                return count
-            for reason, those in _by_reason(entries).items():
-                await self.settle(those, State.EXPIRED, reason)
-            count += len(entries)
-
-    async def close_mailbox(self, address: str, state: State, reason: str) -> int:
-        """Bring all that is open for an address to an end; returns how many messages that were."""
-        count = 0
-        while True:
-            limit = _BATCH + len(self._mailroom.leases)
-            stored = await self._store.head(address, BEFORE_ALL, limit)
-            entries = [
-                self._mailroom.claim(Entry.of(message))
-                for message in stored
-                if not self._mailroom.is_settling(message.position)
-            ]
-            await self.settle(entries, state, reason)
-            count += len(entries)
-            # Where more comes all the time, this is no endless work.
-            if not entries or len(stored) < limit:
-                break
+    def forget_losses(self, address: str) -> None:
+        """A mailbox is closed: what its sessions lost is nobody's any more."""
         self._losses.forget(address)
         self._fetched.forget(address)
-        self._mailroom.drop_if_empty(address)
-        return count
-
-    async def close_sender(self, address: str, agent: str, state: State, reason: str) -> int:
-        """Bring what an agent has open in one mailbox to an end; returns how many messages that were.
-
-        What the node itself says stays: it tells others of the agent's part.
-        """
-        count, after = 0, BEFORE_ALL
-        while True:
-            stored = await self._store.head(address, after, _BATCH)
-            entries = [
-                self._mailroom.claim(Entry.of(message))
-                for message in stored
-                if agent_of(message.sender) == agent
-                and not is_nodes_own(message.id)
-                and not self._mailroom.is_settling(message.position)
-            ]
-            await self.settle(entries, state, reason)
-            count += len(entries)
-            if len(stored) < _BATCH:
-                return count
-            after = (stored[-1].priority, stored[-1].arrival)
 
 
-def _by_reason(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    by_reason: dict[str, list[Entry]] = {}
+def by_reason(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Messages whose time is over, by which time that was."""
+    found: dict[str, list[Entry]] = {}
     for entry in entries:
-        by_reason.setdefault(entry.time_is_over, []).append(entry)
-    return by_reason
-
-
-def run(work: Coroutine[Deferred[Any], Any, Any]) -> None:
-    """Let a coroutine go its way; a fault in it is the node's, so it is logged and the node goes on."""
-    Deferred.fromCoroutine(work).addErrback(log_fault, log, "delivery failed")
+        found.setdefault(entry.time_is_over, []).append(entry)
+    return found

@@ -218,9 +218,9 @@ class Procedures:
         options = arguments.read(arguments.FetchOptions, raw, "options")
         address = Address(caller.agent, options.instance)
         if options.wait_s > 0:
-            waiting = self._node.delivery.fetches_of
+            fetches = self._node.delivery.fetches
             self._node.quotas.admit(
-                Quota.FETCHES, caller.agent, waiting(session=caller.session), waiting(agent=caller.agent)
+                Quota.FETCHES, caller.agent, fetches.of_session(caller.session), fetches.of_agent(caller.agent)
             )
         if options.instance is not None:
             if not self._node.instances.is_there(str(address)):

@@ -1,0 +1,75 @@
+"""The lender: gives messages to a session, each under a lease.
+
+A lease says who has a message, and until when. Whoever has the message acks it, gives it back or keeps it beyond the
+lease's time: that is ``settlement``'s part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.logger import Logger
+
+from trishula_router.agents.consumers import Consumer
+from trishula_router.background import log_fault
+from trishula_router.clocks.clock import Clock
+from trishula_router.mail.delivery_token import token_of
+from trishula_router.mail.entry import Entry
+from trishula_router.mail.mailroom import Lease, Mailroom
+from trishula_router.store.interface import Store
+
+__all__ = ["Lender"]
+
+log = Logger()
+
+
+class Lender:
+    """Begins leases, and writes down what goes out.
+
+    Args:
+        mailroom: where the leases are.
+        store: where attempts and deliveries are written down.
+        lease_s: how long a session has for a message.
+        clock: of the leases.
+        now: the wall clock in ms, for what is written down.
+    """
+
+    def __init__(self, mailroom: Mailroom, store: Store, lease_s: float, clock: Clock, now: Callable[[], int]) -> None:
+        self._mailroom = mailroom
+        self._store = store
+        self._lease_s = lease_s
+        self._clock = clock
+        self._now = now
+
+    def lend(
+        self, holder: str, session: int, consumer: Consumer | None, run: str | None, entries: Sequence[Entry]
+    ) -> list[dict[str, Any]]:
+        """Count the attempts, start the leases and note the deliveries of messages that go out.
+
+        Args:
+            holder: the address that gets them.
+            session: whose they are from now on.
+            consumer: in whose window they count, if they are pushed.
+            run: of the client's process, if that was told.
+            entries: the messages, with their bodies.
+
+        Returns:
+            what travels.
+        """
+        until_s = self._clock.seconds() + self._lease_s
+        leases, deliveries, epoch = self._mailroom.leases, [], self._store.epoch
+        for entry in entries:
+            entry.attempts += 1
+            entry.holder = holder
+            leases[entry.position] = Lease(entry, session, consumer, until_s, run=run)
+            token = token_of(entry.position, entry.attempts, epoch)
+            deliveries.append({"message": entry.wire, "attempt": entry.attempts, "token": token})
+            self._mailroom.forget_body(entry)
+        if consumer is not None:
+            consumer.held += len(entries)
+            consumer.held_bytes += sum(entry.size_bytes for entry in entries)
+        attempts = [(entry.position, entry.attempts) for entry in entries]
+        noted = self._store.deliver(attempts, {"to": holder, "session": session}, self._now())
+        noted.addErrback(log_fault, log, "a delivery could not be noted")
+        return deliveries

@@ -1,0 +1,40 @@
+"""The outlet: what a node says to clients of its own accord.
+
+Deliveries and recalls go to consumers, and news to senders that listen. Each of them may get lost on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trishula.contract.addresses import Address
+
+__all__ = ["News", "Outlet"]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What became of a message, for its sender. ``at`` in ms; ``copies``: on how many nodes it is now."""
+
+    sender: str
+    id: str
+    recipient: str
+    state: str
+    at: int
+    reason: str | None = None
+    copies: int | None = None
+
+
+class Outlet(Protocol):
+    """Where a node speaks to the outside."""
+
+    def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
+        """Send deliveries to a consumer; they may get lost on the way."""
+
+    def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:
+        """Tell a consumer what it has and was cancelled; that may get lost on the way."""
+
+    def tell(self, news: Iterable[News]) -> None:
+        """Tell senders, if they listen."""
