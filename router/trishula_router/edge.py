@@ -145,7 +145,7 @@ def to_wamp(error: TrishulaError) -> ApplicationError:
 
 
 class NodeSession(ApplicationSession):  # type: ignore[misc]
-    """The node, as a WAMP session; also its :class:`~trishula_router.node.Router`."""
+    """The node, as a WAMP session; also its :class:`~trishula_router.services.Router`."""
 
     def __init__(self, config: ComponentConfig) -> None:
         super().__init__(config)
@@ -327,7 +327,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             node.ended_slow_reader,
             Proxies(node.config.proxies),
             descriptors_left(),
-            lambda address, reason, sentence: node.join_refused(address, None, reason, sentence),
+            lambda address, reason, sentence: node.door.refused(address, None, reason, sentence),
             freed=sweeper.passed,
             rest=sweeper.rest,
         )
@@ -394,7 +394,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
     async def _authenticate(self, realm: str, authid: str, details: Mapping[str, Any]) -> dict[str, Any]:
         assert self._node is not None
         try:
-            return dict(self._node.authenticate(realm, authid, details))
+            return dict(self._node.door.authenticate(realm, authid, details))
         except TrishulaError as error:
             raise to_wamp(error) from None
 
@@ -446,7 +446,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             return
         self._sweeper.passed(len(text))
         try:
-            self._node.hear(kind, text, peer)
+            self._node.listener.hear(kind, text, peer)
         except Exception:
             # A peer of another version, say: what it says is not understood, and that must not end the link.
             log.failure("what a peer said as {kind} could not be used", kind=kind)

@@ -112,8 +112,9 @@ class World:
     def _kill(self, name: str) -> None:
         rig = self.nodes.rigs[name]
         self.nodes.down(name)
-        rig.node._stopping = True
-        for timer in rig.node._timers:
+        rig.node.is_stopping = True
+        assert rig.node._housekeeping is not None
+        for timer in rig.node._housekeeping._timers:
             if timer.active():
                 timer.cancel()
         for key in [key for key in self.sessions if key[0] == name]:

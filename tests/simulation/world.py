@@ -246,7 +246,7 @@ class World:
         self.struck(f"disk: {verb}")
         self._store.fail_next(verb, self.chance.choice(errors))
 
-    # trishula_router.node.Router
+    # trishula_router.services.Router
 
     def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
         link = self.sessions.get(session)

@@ -81,7 +81,7 @@ class Nodes:
                 rig.outlet.posted = []
             for sender, to, kind, text in posted:
                 if to in self.rigs and self.lets_through(sender, to, kind):
-                    self.rigs[to].node.hear(kind, text, sender)
+                    self.rigs[to].node.listener.hear(kind, text, sender)
         raise AssertionError("the nodes never stop talking")
 
     def advance(self, seconds: float) -> None:

@@ -115,7 +115,7 @@ def test_who_was_let_in_and_never_joined_counts_for_a_while(path: Path) -> None:
 
 
 def join(rig: Rig, session: int) -> None:
-    rig.node.authenticate("trishula", "agni", {"ticket": TOKEN, "session": session})
+    rig.node.door.authenticate("trishula", "agni", {"ticket": TOKEN, "session": session})
     rig.join("agni", session=session)
 
 

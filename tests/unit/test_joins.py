@@ -161,6 +161,6 @@ def test_a_node_refuses_who_finds_no_room_and_counts_no_session_of_it(tmp_path: 
     for _ in range(200):
         # More often than the agent may have connections.
         with pytest.raises(NodeBusy):
-            rig.node.authenticate("trishula", "agni", {"ticket": token, "session": 10_001})
+            rig.node.door.authenticate("trishula", "agni", {"ticket": token, "session": 10_001})
     rig.node.joins.served(0)
-    assert rig.node.authenticate("trishula", "agni", {"ticket": token, "session": 10_001})["authid"] == "agni"
+    assert rig.node.door.authenticate("trishula", "agni", {"ticket": token, "session": 10_001})["authid"] == "agni"

@@ -268,8 +268,8 @@ OLD: dict[str, type[msgspec.Struct]] = {HELLO: OldHello, JOURNAL: OldJournal, PR
 def test_nodes_of_the_version_before_are_understood_and_understand(tmp_path: Path) -> None:
     nodes = linked(tmp_path, rushabdev=0)
     here, there = nodes.rigs["agni"], nodes.rigs["rushabdev"]
-    through = nodes.rigs["rushabdev"].node.hear
-    back = nodes.rigs["agni"].node.hear
+    through = nodes.rigs["rushabdev"].node.listener.hear
+    back = nodes.rigs["agni"].node.listener.hear
 
     def as_old(hear: Any) -> Any:
         # What an old node understands of a text is what it would say: both ends are old to each other.
@@ -277,7 +277,7 @@ def test_nodes_of_the_version_before_are_understood_and_understand(tmp_path: Pat
             kind, msgspec.msgpack.encode(msgspec.msgpack.decode(text, type=OLD[kind])), peer
         )
 
-    there.node.hear, here.node.hear = as_old(through), as_old(back)  # type: ignore[method-assign]
+    there.node.listener.hear, here.node.listener.hear = as_old(through), as_old(back)  # type: ignore[method-assign]
     nodes.advance(3.0)
     dc, agni = here.join("dc"), there.join("agni")
     there.attach(agni)

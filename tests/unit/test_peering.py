@@ -568,7 +568,7 @@ def test_nothing_is_handed_over_where_nobody_can_take_it(two: Nodes, how: str) -
         told = msgspec.to_builtins(neighbours._neighbours["rushabdev"].presence)
         del told["capabilities"]
         two.lets_through = lambda sender, to, kind: kind != PRESENCE
-        here.node.hear(PRESENCE, msgspec.msgpack.encode(told), "rushabdev")
+        here.node.listener.hear(PRESENCE, msgspec.msgpack.encode(told), "rushabdev")
     two.advance(1.0)
     send(two, "agni", dc, {"id": "m1", **DEPLOY})
     two.advance(1.0)

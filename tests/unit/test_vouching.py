@@ -253,7 +253,7 @@ def test_a_word_that_can_not_be_true_is_on_record_and_changes_nothing(
 ) -> None:
     here = three.rigs["agni"]
     before = [(one["node"], one["state"], one["epoch"], one["fault"]) for one in here.node.peering.told()]
-    here.node.hear(kind, text, "rushabdev")
+    here.node.listener.hear(kind, text, "rushabdev")
     three.settle()
     assert [(one["node"], one["state"], one["epoch"], one["fault"]) for one in here.node.peering.told()] == before
     noted = result_of(here.store.records(after=0, limit=1000, kind="refused"))
@@ -300,7 +300,7 @@ def test_after_a_forged_word_honest_replication_goes_on(
     goes_on(three, "agni", "rushabdev")
     for _ in range(3):
         kind, text = forge("epoch-rushabdev")
-        three.rigs["agni"].node.hear(kind, text, "rushabdev")
+        three.rigs["agni"].node.listener.hear(kind, text, "rushabdev")
         three.settle()
     three.advance(1.0)
     goes_on(three, "agni", "rushabdev")
@@ -311,13 +311,13 @@ def test_a_run_that_does_not_fit_is_forgotten_when_one_comes_that_does(three: No
     here = three.rigs["agni"]
     held = {one.epoch: one.sequence for one in three.stores["agni"].origins()}["epoch-rushabdev"]
     forged = journal("rushabdev", "rushabdev", "epoch-rushabdev", first=held + 1)
-    here.node.hear(JOURNAL, forged, "rushabdev")
+    here.node.listener.hear(JOURNAL, forged, "rushabdev")
     three.settle()
     assert f"record {held + 1} of node rushabdev" in here.node.peering.faults["rushabdev"]
     goes_on(three, "rushabdev", "agni")
     # Nor does it last where nothing comes.
     held = {one.epoch: one.sequence for one in three.stores["agni"].origins()}["epoch-rushabdev"]
-    here.node.hear(JOURNAL, journal("rushabdev", "rushabdev", "epoch-rushabdev", first=held + 1), "rushabdev")
+    here.node.listener.hear(JOURNAL, journal("rushabdev", "rushabdev", "epoch-rushabdev", first=held + 1), "rushabdev")
     three.settle()
     assert "rushabdev" in here.node.peering.faults
     three.advance(FORKED_FOR_S + 1.0)
@@ -329,7 +329,7 @@ def test_a_journal_whose_writer_is_there_is_its_writers_to_bring(three: Nodes) -
     before = {one.epoch: one.sequence for one in three.stores["agni"].origins()}
     at = before["epoch-laptop"]
     text = journal("rushabdev", "laptop", "epoch-laptop", first=at + 1)
-    three.rigs["agni"].node.hear(JOURNAL, text, "rushabdev")
+    three.rigs["agni"].node.listener.hear(JOURNAL, text, "rushabdev")
     three.settle()
     assert three.rigs["agni"].node.peering.faults == {}
     assert {one.epoch: one.sequence for one in three.stores["agni"].origins()} == before

@@ -2,9 +2,9 @@
 
 The rules are the node's own (:class:`trishula_router.node.Node`): whom it lets in, who may do what, what it answers.
 This module plays what is around them, as Crossbar and a WebSocket do: :class:`Router` for the node
-(:class:`trishula_router.node.Router`), :class:`Wire` for a client (:class:`trishula.session.transport.Connection`), and
-between the two a :class:`Session`. When and how often a client joins anew is the client's own rule
-(:mod:`trishula.session.joining`).
+(:class:`trishula_router.services.Router`), :class:`Wire` for a client
+(:class:`trishula.session.transport.Connection`), and between the two a :class:`Session`. When and how often a client
+joins anew is the client's own rule (:mod:`trishula.session.joining`).
 
 A session keeps the order of what it carries, in each direction, and whatever it carries arrives as a copy: it went
 through MessagePack. What it lacks are the limits of a real connection: how large a frame is, how many calls,
@@ -45,7 +45,7 @@ from trishula_router.mail.outlet import News
 from trishula_router.node import Node
 
 if TYPE_CHECKING:
-    from trishula_router.node import Router as NodesRouter
+    from trishula_router.services import Router as NodesRouter
 
 __all__ = ["URL", "Router", "Wire"]
 
@@ -122,7 +122,7 @@ class Router:
             if topic in session.topics and session is not but and only in (None, session.number):
                 session.event(topic, _copied(list(args)))
 
-    # -- what the node wants (trishula_router.node.Router) -------------------------------------------------------------
+    # -- what the node wants (trishula_router.services.Router) --------------------------------------------------------
 
     def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
         self.record.handed(str(address), session, deliveries)
@@ -436,7 +436,7 @@ class _Attempt:
             return
         number = router.number()
         try:
-            who = node.authenticate(uris.REALM, agent, {"ticket": self._settings.token, "session": number})
+            who = node.door.authenticate(uris.REALM, agent, {"ticket": self._settings.token, "session": number})
         except TrishulaError as error:
             details = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}
             self.ended(from_wire(error.uri or "", error.sentence, details))

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from trishula.errors import MessageUnknown, StorageFailed, StorageFull
 from trishula_router.agents.lives import Life
@@ -30,8 +29,6 @@ from trishula_router.settings.options import DeliveryPolicy
 from trishula_router.store.interface import Accepted, Return, State, Store, mailbox_of, payer_of
 
 __all__ = ["STORE_RETRY_MS", "Settlement", "by_reason"]
-
-log = Logger()
 
 #: How long what the store could not settle or read stays out of the way, so that a full disk is no busy loop.
 STORE_RETRY_MS = 5000

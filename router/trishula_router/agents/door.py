@@ -1,0 +1,117 @@
+"""The door: what a client passes on its way to a session.
+
+Too many wrong tokens have it wait (:mod:`.guesses`), its token says who it is (:mod:`.authenticator`), its agent has
+so many sessions at most (:mod:`.admission`), and not too many come at once (:mod:`.joins`). Whoever is refused is noted
+(:mod:`.refused_joins`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trishula.contract.addresses import is_agent_name
+from trishula.errors import NodeBusy, RateLimited, TokenInvalid, TrishulaError
+from trishula_router.addresses import address_in, one_of
+from trishula_router.agents.admission import Admission
+from trishula_router.agents.authenticator import Authenticator
+from trishula_router.agents.guesses import Guesses
+from trishula_router.agents.joins import Joins
+from trishula_router.agents.principals import Principals
+from trishula_router.agents.refused_joins import RefusedJoins
+from trishula_router.agents.tokens import digest_of, owner_of
+
+__all__ = ["Door"]
+
+
+class Door:
+    """Lets clients in.
+
+    Args:
+        principals: who may join.
+        admission: the sessions.
+        joins: how many come at once.
+        refused_joins: notes who was refused.
+        now: the wall clock in ms.
+        now_s: the clock for spans.
+    """
+
+    def __init__(
+        self,
+        principals: Principals,
+        admission: Admission,
+        joins: Joins,
+        refused_joins: RefusedJoins,
+        *,
+        now: Callable[[], int],
+        now_s: Callable[[], float],
+    ) -> None:
+        self._principals = principals
+        self._authenticator = Authenticator(principals)
+        self._admission = admission
+        self._joins = joins
+        self._refused_joins = refused_joins
+        self._guesses = Guesses()
+        self._now = now
+        self._now_s = now_s
+
+    def authenticate(self, realm: object, authid: object, details: Mapping[str, Any]) -> dict[str, str]:
+        """Whose session a joining client gets; see :meth:`Authenticator.authenticate`.
+
+        Raises:
+            TokenMissing, TokenInvalid, NotAllowed, ConnectionsExceeded: if it may not join.
+            NodeBusy, RateLimited: not now.
+        """
+        peer = address_in((details.get("transport") or {}).get("peer"))
+        try:
+            return self._admit(realm, authid, details, peer)
+        except NodeBusy:
+            raise
+        except TrishulaError as error:
+            self.refused(peer, _name_in(authid, details.get("ticket")), error.uri or "", error.sentence)
+            raise
+
+    def _admit(self, realm: object, authid: object, details: Mapping[str, Any], peer: str | None) -> dict[str, str]:
+        ticket, now_s, now = details.get("ticket"), self._now_s(), self._now() / 1000
+        address, name = one_of(peer or ""), _name_in(authid, ticket) or ""
+        digest = digest_of(ticket) if isinstance(ticket, str) else None
+        self._have_wait(self._guesses.wait_s(address, name, digest, now_s))
+        try:
+            answer = self._authenticator.authenticate(realm, authid, details, now)
+        except TokenInvalid:
+            is_agent = self._principals.get(name) is not None
+            self._have_wait(self._guesses.wrong(address, name, now_s, is_agent=is_agent))
+            raise
+        assert digest is not None
+        self._guesses.right(address, answer["authid"], digest)
+        self._admission.admit(answer["authid"], details["session"], digest, now)
+        try:
+            self._joins.begin(details["session"], now_s)
+        except NodeBusy:
+            self._admission.left(details["session"])
+            raise
+        return answer
+
+    def _have_wait(self, wait_s: float) -> None:
+        """Refuse to look at a token, or to say what it is, after too many wrong ones.
+
+        Raises:
+            RateLimited: there were too many.
+        """
+        if wait_s > 0.0:
+            wait_s = round(wait_s + 0.05, 1)
+            raise RateLimited(
+                f"too many wrong tokens came from where this client is; whoever has the right one may try again in "
+                f"{wait_s:g} s",
+                retry_after_s=wait_s,
+            )
+
+    def refused(self, address: str | None, agent: str | None, error: str, sentence: str) -> None:
+        """A client was refused before it had a session; also by the router itself, then without a name."""
+        self._refused_joins.refused(address, agent, error, sentence, self._now_s())
+
+
+def _name_in(authid: object, ticket: object) -> str | None:
+    """Who a client says it is, if that is a name; the token of one that mixed its settings up is not."""
+    said = authid or (owner_of(ticket) if isinstance(ticket, str) else None)
+    return said if isinstance(said, str) and is_agent_name(said) else None

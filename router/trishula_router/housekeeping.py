@@ -1,0 +1,134 @@
+"""Housekeeping: what a node does by the clock, and not because somebody asks.
+
+A *tick*, a few times a second, ends leases and pauses that are over and tells who came and went. Slower rounds look for
+messages whose time is over, for bodies that nobody needs any more, and keep when agents were there last. A round that
+fails is logged, and the next one comes all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from trishula.errors import (
+    StorageFailed,
+    StorageFull,
+    TokenInvalid,
+)
+from trishula_router.background import log_fault
+from trishula_router.clocks.clock import Timer
+from trishula_router.services import Services
+from trishula_router.store.interface import State
+
+__all__ = ["Housekeeping"]
+
+log = Logger()
+
+#: Leases and pauses are looked at so often; they are seconds long, so this is fine enough and costs nothing.
+TICK_S = 0.25
+#: Messages that nobody asks for are looked at so often whether their time is over.
+EXPIRY_ROUND_S = 10.0
+#: Bodies that nobody needs any more are looked for so often; a sender whom a full store refused comes again after 5 s.
+RETENTION_ROUND_S = 5.0
+#: When agents gave their last sign of life is kept so often; after a crash it is known so exactly.
+SEEN_ROUND_S = 60.0
+
+
+class Housekeeping:
+    """The rounds of a node.
+
+    Args:
+        services: what the rounds are about.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._timers: list[Timer] = []
+        self._tick_due_s = services.clock.seconds()
+        #: The fault of the agents file that was logged last.
+        self._agents_fault: str | None = None
+
+    def start(self) -> None:
+        """Begin the rounds."""
+        self._every(TICK_S, self._tick)
+        self._every(EXPIRY_ROUND_S, self._expire)
+        self._every(RETENTION_ROUND_S, self._forget)
+        self._every(SEEN_ROUND_S, self._remember_all)
+
+    def later(self, delay_s: float, work: Callable[..., object], *args: object) -> None:
+        """Do something once, unless the node stops before."""
+        self._timers.append(self._services.clock.callLater(delay_s, work, *args))
+
+    def stop(self) -> None:
+        """End the rounds, and keep what the node's next run is to know."""
+        for timer in self._timers:
+            if timer.active():
+                timer.cancel()
+        self._services.last_seen.keep(self._services.directory.memory())
+        self._services.timekeeper.remember()
+
+    def _every(self, period_s: float, work: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> None:
+        """Do work again and again; a round that fails is logged, and the next one comes all the same."""
+        slot = len(self._timers)
+
+        def again(_: object = None) -> None:
+            if not self._services.is_stopping:
+                self._timers[slot] = self._services.clock.callLater(period_s, once)
+
+        def once() -> None:
+            done: Deferred[None] = Deferred.fromCoroutine(work())
+            done.addErrback(log_fault, log, "a round of the node's housekeeping failed")
+            done.addBoth(again)
+
+        self._timers.append(self._services.clock.callLater(period_s, once))
+
+    async def _tick(self) -> None:
+        now_s = self._services.clock.seconds()
+        self._services.joins.measure(self._services.worked_s(), now_s, now_s - self._tick_due_s)
+        if self._services.principals.reload_if_changed():
+            log.info("the agents file changed and was read again")
+        if self._services.principals.fault != self._agents_fault:
+            self._agents_fault = self._services.principals.fault
+            if self._agents_fault is not None:
+                log.warn("{fault}", fault=self._agents_fault)
+        for session, sentence in self._services.admission.ended(self._services.now() / 1000):
+            self._services.router.close_session(session, TokenInvalid.uri, sentence)
+        self._services.departures.look()
+        if not self._services.delivery.is_held_back:
+            await self._services.departures.end()
+        self._services.settlement.take_back_overdue()
+        self._services.delivery.tick()
+        self._services.tell_presence()
+        if not self._services.is_stopping:
+            await self._services.timekeeper.look()
+        self._tick_due_s = self._services.clock.seconds() + TICK_S
+
+    async def _forget(self) -> None:
+        self._services.forget_retained()
+        await self._services.retention.round()
+
+    async def _expire(self) -> None:
+        self._services.refusals.flush(self._services.clock.seconds())
+        self._services.refused_joins.flush(self._services.clock.seconds())
+        self._services.links.flush()
+        for address in self._services.instances.gone(self._services.clock.seconds()):
+            if self._services.neighbourhood.has_instance(address):
+                # It is with another node, whose part its end is.
+                continue
+            try:
+                await self._services.endings.close_mailbox(address, State.EXPIRED, "its instance is gone")
+            except (StorageFull, StorageFailed):
+                # It is tried again later.
+                self._services.instances.remember(address, self._services.clock.seconds())
+        self._services.mailroom.drop_unused(self._services.instances.is_there)
+        if not self._services.timekeeper.is_setting:
+            await self._services.endings.expire()
+        # What a fault made nobody pump waits no longer than a round.
+        self._services.delivery.pump_all()
+
+    async def _remember_all(self) -> None:
+        self._services.last_seen.keep(self._services.directory.memory())
+        self._services.timekeeper.remember()

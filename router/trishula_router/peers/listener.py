@@ -1,0 +1,77 @@
+"""The listener: what peers say comes in here, and what can't be used goes no further.
+
+Who speaks is who the link's key says. A word that is too long to be read, can't be read, or can't be true is noted as
+refused, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from trishula.errors import (
+    NotAllowed,
+    TrishulaError,
+)
+from trishula_router.clocks.clock import Clock
+from trishula_router.peers.journal_exchange import HELLO, JOURNAL, PRESENCE, Peering, Unbelievable
+from trishula_router.peers.latest_words import LatestWords
+from trishula_router.peers.outlines import excess_of_journal
+from trishula_router.peers.presence_exchange import Neighbourhood
+
+__all__ = ["Listener"]
+
+#: What a peer's hello has at most, and its word of its agents: instances and claims, and an entry for each agent.
+_HELLO_BYTES = 512 * 1024
+_PRESENCE_BYTES = 1024 * 1024
+_PER_AGENT_BYTES = 4096
+
+
+class Listener:
+    """Hands each word of a peer to whom it is meant for.
+
+    Args:
+        peering: takes hellos and journals.
+        neighbourhood: takes who is there.
+        names: the agents registered here.
+        refused: told of what is not taken: (peer, error, detail, now in s).
+        clock: when.
+    """
+
+    def __init__(
+        self,
+        peering: Peering,
+        neighbourhood: Neighbourhood,
+        names: Callable[[], Sequence[str]],
+        refused: Callable[[str, type[TrishulaError], str, float], None],
+        clock: Clock,
+    ) -> None:
+        self._peering = peering
+        self._neighbourhood = neighbourhood
+        self._names = names
+        self._refused = refused
+        self._clock = clock
+        self._presences = LatestWords(lambda peer, text: self._take(PRESENCE, text, peer), clock)
+
+    def hear(self, kind: str, text: bytes, peer: str) -> None:
+        """A peer said something, over its own link; what can't be used is noted, and changes nothing."""
+        if kind == PRESENCE:
+            self._presences.come(peer, text)
+        else:
+            self._take(kind, text, peer)
+
+    def _take(self, kind: str, text: bytes, peer: str) -> None:
+        hear = {HELLO: self._peering.receive_hello, JOURNAL: self._peering.receive_journal}
+        # To read what is larger would keep everybody else waiting. A run of records has what messages have.
+        most = {HELLO: _HELLO_BYTES, PRESENCE: _PRESENCE_BYTES + _PER_AGENT_BYTES * len(self._names())}
+        try:
+            if len(text) > most.get(kind, len(text)):
+                raise Unbelievable(f"it has {len(text)} bytes, and at most {most[kind]} mean anything")
+            if kind == JOURNAL and (too_many := excess_of_journal(text)) is not None:
+                raise Unbelievable(too_many)
+            hear.get(kind, self._neighbourhood.receive)(peer, text)
+        except (Unbelievable, msgspec.MsgspecError, ValueError) as error:
+            # Of a peer of another version, it may be, or one whose key somebody else has.
+            detail = f"what the node {peer} said as {kind} is not taken: {error}"[:500]
+            self._refused(peer, NotAllowed, detail, self._clock.seconds())

@@ -1,0 +1,356 @@
+"""The services of a node, wired to each other: each is made here, and only here.
+
+:class:`Services` decides nothing. What two services need of each other goes through callables that it hands them; what
+runs by the clock is in :mod:`trishula_router.housekeeping`, and what comes from outside in :mod:`trishula_router.node`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+
+from trishula.contract import uris
+from trishula.contract.addresses import Address, is_capability
+from trishula_router.agents.admission import Admission
+from trishula_router.agents.authorizer import Authorizer, Denial
+from trishula_router.agents.consumers import Consumers
+from trishula_router.agents.directory import Directory
+from trishula_router.agents.door import Door
+from trishula_router.agents.instances import Instances
+from trishula_router.agents.joins import Joins
+from trishula_router.agents.last_seen import LastSeen
+from trishula_router.agents.principals import Principals
+from trishula_router.agents.quotas import Quota, Quotas
+from trishula_router.agents.refused_joins import RefusedJoins
+from trishula_router.agents.serving import Serving
+from trishula_router.agents.takeovers import Takeovers
+from trishula_router.background import log_fault
+from trishula_router.clocks.clock import Clock
+from trishula_router.clocks.timekeeper import Timekeeper
+from trishula_router.clocks.timeline import Timeline
+from trishula_router.mail.audit import Audit
+from trishula_router.mail.dead_letters import DeadLetters
+from trishula_router.mail.delivery import Delivery
+from trishula_router.mail.delivery_token import token_of
+from trishula_router.mail.departures import Departures
+from trishula_router.mail.endings import Endings
+from trishula_router.mail.from_peers import Inflow
+from trishula_router.mail.handover import Handover
+from trishula_router.mail.intake import Intake
+from trishula_router.mail.mailroom import Mailroom
+from trishula_router.mail.notices import Notices
+from trishula_router.mail.outcomes import Outcomes
+from trishula_router.mail.outlet import Outlet
+from trishula_router.mail.peek import Peeking
+from trishula_router.mail.rates import Rates, Refusals
+from trishula_router.mail.recalls import Recalls
+from trishula_router.mail.receipts import Receipts
+from trishula_router.mail.recipients import Recipients
+from trishula_router.mail.replies import Replies
+from trishula_router.mail.retention import Retention
+from trishula_router.mail.room import Room
+from trishula_router.mail.settlement import Settlement
+from trishula_router.peers.journal_exchange import Peering
+from trishula_router.peers.journal_policy import Replication
+from trishula_router.peers.link_records import LinkRecords
+from trishula_router.peers.listener import Listener
+from trishula_router.peers.presence_exchange import Neighbourhood
+from trishula_router.settings.options import NodeConfig
+from trishula_router.store.interface import Store
+from trishula_router.store.journal import ORIGIN_SHIFT, Kind, is_own
+from trishula_router.token_bucket import Rate
+
+__all__ = ["CATCHING_UP", "Router", "Services"]
+
+log = Logger()
+
+#: Why nothing goes out.
+CATCHING_UP, _SETTING_CLOCK = "catching up", "setting the clock"
+
+
+class Router(Outlet, Protocol):
+    """What a node asks of the router it is embedded in."""
+
+    def announce(self, topic: str, event: Mapping[str, Any]) -> None:
+        """Publish an event for all."""
+
+    def frame_limit_bytes(self, session: int) -> int | None:
+        """The most that one WebSocket message of a session may have; ``None`` if that is not known, or not limited."""
+
+    def close_session(self, session: int, uri: str, sentence: str) -> None:
+        """End a client's session, telling it why: an error's URI and a sentence."""
+
+    def post(self, peer: str, kind: str, text: bytes) -> None:
+        """Send something to another node; it may get lost on the way."""
+
+
+class Services:
+    """All of a node's services.
+
+    Args:
+        config: the node's options.
+        store: open; the node closes it.
+        principals: who may join.
+        router: the way out.
+        clock: timers.
+        now: the wall clock in ms.
+        timeline: whose clock ``now`` is; without one the node never sets its clock.
+        worked_s: for how long the thread of the node has worked, in seconds.
+        random: spreads pauses.
+        version: what runs, for the journal and ``node.status``.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        store: Store,
+        principals: Principals,
+        router: Router,
+        *,
+        clock: Clock,
+        now: Callable[[], int],
+        worked_s: Callable[[], float],
+        random: Callable[[], float],
+        version: str,
+        timeline: Timeline | None = None,
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.principals = principals
+        self.router = router
+        self.clock = clock
+        self.now = now
+        self.version = version
+        self.worked_s = worked_s
+        self.started_at = now()
+        self.is_stopping = False
+        #: What the edge knows of the connections to this node, for ``node.status``.
+        self.connections: Callable[[], Mapping[str, int]] = dict
+        #: Drops the retained events of agents that are gone.
+        self.forget_retained: Callable[[], object] = lambda: None
+        self.last_seen = LastSeen(store)
+        self.admission = Admission(principals, config.limits.connections)
+        self.joins = Joins()
+        self.quotas = Quotas(config.limits)
+        self.refused_joins = RefusedJoins(lambda facts: self.note(Kind.REFUSED, facts))
+        self.door = Door(principals, self.admission, self.joins, self.refused_joins, now=now, now_s=clock.seconds)
+        self.refusals = Refusals(lambda facts: self.note(Kind.REFUSED, facts))
+        self.links = LinkRecords(self.note, clock.seconds)
+        self.authorizer = Authorizer(
+            principals, self._denied, lambda peer, agent: self.neighbourhood.against(peer, agent)
+        )
+        self.directory = Directory(config.node, config.presence, principals.names, principals.may_serve)
+        self.instances = Instances(config.delivery.instance_grace_s)
+        self.timekeeper = Timekeeper(
+            timeline,
+            store,
+            seconds=clock.seconds,
+            hold=self._hold_for_clock,
+            go_on=self._go_on_by_clock,
+            follow=self._follow_clock,
+        )
+        self.mailroom = Mailroom()
+        self.consumers = Consumers(config.delivery.window_bytes)
+        self.recalls = Recalls(
+            self.mailroom, router.recall, lambda entry: token_of(entry.position, entry.attempts, store.epoch)
+        )
+        self.settlement = Settlement(
+            self.mailroom,
+            store,
+            config.delivery,
+            clock=clock,
+            now=now,
+            random=random,
+            tell=router.tell,
+            notices=Notices(config.node, self._accepted_at, config.delivery.default_ttl_ms, self._reach),
+        )
+        self.endings = Endings(self.mailroom, store, self.settlement, self.recalls, now)
+        self.delivery = Delivery(
+            self.mailroom,
+            store,
+            self.consumers,
+            self.settlement,
+            config.delivery,
+            router,
+            able=lambda capability: self.directory.able(capability, self.now()),
+            handover=Handover(self.mailroom, store, able_at=self._able_at, now=now),
+            clock=clock,
+            now=now,
+        )
+        inflow = Inflow(
+            self.mailroom,
+            is_consumed=self.consumers.is_consumed,
+            tell=router.tell,
+            recalls=self.recalls,
+            now=now,
+        )
+        self.peering = Peering(
+            config.node,
+            store,
+            Replication(store.epoch, config.peers),
+            post=router.post,
+            absorb=inflow.absorb,
+            sighted=lambda peer, there: self.neighbourhood.sighted(peer, there),
+            caught_up=lambda: self.delivery.let_go(CATCHING_UP),
+            clock=clock,
+            now=now,
+        )
+        self.takeovers = Takeovers()
+        self.neighbourhood = Neighbourhood(
+            config.node,
+            config.peers,
+            principals,
+            self.directory,
+            self.consumers,
+            self.instances,
+            self.takeovers,
+            post=router.post,
+            announce=router.announce,
+            close_session=router.close_session,
+            note=self.note,
+            clock=clock,
+            now=now,
+        )
+        self.listener = Listener(self.peering, self.neighbourhood, principals.names, self.refusals.refused, clock)
+        self.serving = Serving(principals, now_s=clock.seconds, refused=self.refusals.refused)
+        replies = Replies(store, self.mailroom.leases, principals.may_serve)
+        self.outcomes = Outcomes(store, replies)
+        self.room = Room(self.mailroom, config.limits)
+        self.intake = Intake(
+            store,
+            self.room,
+            Receipts(config.node, store, self.peering, tell=router.tell, now=now),
+            Recipients(principals, self.knows_instance, self._expect),
+            config.limits,
+            Rates(
+                Rate(config.limits.rate_per_s, config.limits.burst),
+                Rate(config.limits.broadcast_rate_per_s, config.limits.broadcast_burst),
+                Rate(config.limits.broadcast_deliveries_per_s, config.limits.broadcast_at_once),
+            ),
+            warning=self.neighbourhood.warning,
+            check_answer=self.recalls.check,
+            replies=replies,
+            now_s=clock.seconds,
+            refused=self.refusals.refused,
+            default_ttl_ms=config.delivery.default_ttl_ms,
+            ids_since=lambda at: self.timekeeper.earlier(at - config.retention.ids_ms),
+            arrived=self.mailroom.arrived,
+            ack=self.settlement.ack,
+        )
+        self.departures = Departures(
+            principals,
+            store,
+            self.mailroom,
+            self.endings,
+            lambda address: self.neighbourhood.consumer_of(Address.parse(address)) is not None,
+        )
+        self.retention = Retention(store, config.retention, now, self.timekeeper.earlier)
+        self.peeking = Peeking(store)
+        self.audit = Audit(
+            config.node,
+            store,
+            self.endings,
+            missing=self.peering.missing,
+            ahead_ms=self.peering.clocks.ahead_ms,
+            warning=self.neighbourhood.warning,
+        )
+        self.dead_letters = DeadLetters(
+            store, self.settlement, lambda address: self._reach(address) == address, config.limits.ttl_ms
+        )
+
+    def _hold_for_clock(self) -> None:
+        self.delivery.hold_back(_SETTING_CLOCK)
+        self.peering.hold()
+
+    def _go_on_by_clock(self) -> None:
+        self.peering.go_on()
+        self.delivery.let_go(_SETTING_CLOCK)
+
+    def _follow_clock(self, by_ms: int, since: int) -> None:
+        """The clock was set: what is in memory follows."""
+        self.mailroom.follow_clock(by_ms, since, self.now() + round(self.config.delivery.backoff.cap_s * 1000))
+        self.directory.follow_clock(by_ms)
+        self.neighbourhood.follow_clock(by_ms)
+        self.audit.follow_clock(by_ms, self.store.high_water)
+        self.started_at += by_ms
+        self.tell_presence()
+
+    def tell_presence(self) -> None:
+        """Announce the agents whose presence changed since the last call."""
+        changed = self.directory.changes(self.now())
+        for entry in changed:
+            self.router.announce(uris.EVENT_AGENT, entry)
+        if changed:
+            self.neighbourhood.tell_soon()
+        gone = [entry["agent"] for entry in changed if entry["presence"] == "offline"]
+        if gone and not self.is_stopping:
+            self.last_seen.keep(self.directory.memory(gone))
+
+    def _reach(self, address: str) -> str | None:
+        """Where a message for an address can go: there, to its agent if it is an instance that is gone, or nowhere."""
+        if is_capability(address):
+            return address
+        agent = Address.parse(address).agent
+        if self.principals.get(agent) is None:
+            return None
+        return address if address == agent or self._is_there(address) else agent
+
+    def _able_at(self, capability: str) -> str | None:
+        """The node where an agent can take messages to a capability, if it hears what it is handed."""
+        able = self.neighbourhood.able(capability)
+        return next((name for name in able if name not in self.peering.faults), None)
+
+    def _accepted_at(self, position: int) -> tuple[str, str, int]:
+        """Where a message was accepted: (node, epoch of its store, sequence)."""
+        if is_own(position):
+            return self.config.node, self.store.epoch, position
+        node, sequence = self.store.place(position)
+        epoch = next(one.epoch for one in self.store.origins() if one.number == position >> ORIGIN_SHIFT)
+        return node, epoch, sequence
+
+    def knows_instance(self, address: str) -> bool:
+        """Whether messages to an instance are taken."""
+        if self._is_there(address):
+            return True
+        # After a start any name is taken on trust; it must not be any number of them.
+        if self.quotas.agent_is_full(Quota.INSTANCES, self.instances.of_agent(Address.parse(address).agent)):
+            return False
+        return self.instances.knows(address, self.clock.seconds())
+
+    def _expect(self, address: str) -> None:
+        """An instance that is gone gets an answer all the same: its mailbox lasts for a grace time again."""
+        self.instances.remember(address, self.clock.seconds())
+
+    def _is_there(self, address: str) -> bool:
+        # Asked for each message to an instance: most are here, and to look here costs the least.
+        return self.instances.is_there(address) or self.neighbourhood.has_instance(address)
+
+    def role_of(self, agent: str) -> str | None:
+        """The role of an agent by this node's own file; ``None`` if it is not registered."""
+        principal = self.principals.get(agent)
+        return None if principal is None else principal.role
+
+    def speak_as(self, address: Address, session: int) -> None:
+        """A session speaks for an instance of its agent from now on.
+
+        Raises:
+            InstancesExceeded: the session or the agent has enough.
+        """
+        name, there = str(address), self.instances
+        if not there.speaks_for(session, name):
+            known = 0 if there.is_there(name) else there.of_agent(address.agent)
+            self.quotas.admit(Quota.INSTANCES, address.agent, there.of_session(session), known)
+        there.present(name, session)
+
+    def note(self, kind: Kind, facts: Mapping[str, Any]) -> None:
+        """Write a record that nobody waits for into the journal."""
+        if not self.is_stopping:
+            self.store.note(kind, facts, self.now()).addErrback(log_fault, log, "{kind} could not be noted", kind=kind)
+
+    def _denied(self, denial: Denial) -> None:
+        # A client can put a lone surrogate into a URI, and the journal is UTF-8.
+        uri = denial.uri[:200].encode("utf-8", "backslashreplace").decode()
+        detail = f"{denial.action} {uri}: {denial.reason}"
+        self.refusals.refused(denial.authid, denial.error, detail, self.clock.seconds())
