@@ -19,15 +19,15 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from autobahn import util
 from autobahn.twisted.wamp import ApplicationSession
-from autobahn.wamp import message, serializer, websocket
-from autobahn.wamp.exception import ApplicationError, ProtocolError, SerializationError
+from autobahn.wamp import message
+from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from autobahn.wamp.types import (
     CallDetails,
@@ -38,10 +38,9 @@ from autobahn.wamp.types import (
     SessionDetails,
     SubscribeOptions,
 )
-from twisted.internet import reactor, tcp
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger, globalLogPublisher
-from twisted.web import server
+from twisted.logger import Logger
 
 from trishula.contract import uris
 from trishula.contract.addresses import Address
@@ -49,14 +48,14 @@ from trishula.contract.texts import show_value
 from trishula.distribution import version
 from trishula.errors import ArgumentInvalid, NodeFailed, NotAllowed, TrishulaError
 from trishula.runtime.surroundings import use_monotonic_timers
-from trishula.session.carrying import Road
-from trishula_router.addresses import Proxies, address_in
+from trishula_router.addresses import address_in
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError
 from trishula_router.agents.principals import Principals
+from trishula_router.clocks.machine import boot_id, say_stepped, steady_ms, wall_clock_ms
 from trishula_router.clocks.timeline import NOTE, Timeline
-from trishula_router.launcher import allow_files, descriptors_left
 from trishula_router.mail.outlet import News
+from trishula_router.mail.receipt_topics import ReceiptTopics
 from trishula_router.mail.sweeping import Sweeper, give_back
 from trishula_router.node import Node
 from trishula_router.peers.journal_exchange import KINDS
@@ -67,25 +66,11 @@ from trishula_router.settings.faults import ConfigError
 from trishula_router.settings.options import parse_options
 from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite.store import open_store
-from trishula_router.upstream.answers import guard_answers
-from trishula_router.upstream.asking import Asking
-from trishula_router.upstream.connections import Connections, accept_few, guard_connections
-from trishula_router.upstream.decoding import values_for
-from trishula_router.upstream.direct_authorizer import Authorize, answer_directly
-from trishula_router.upstream.direct_calls import DirectCalls, Serve
+from trishula_router.upstream.direct_authorizer import Authorize
+from trishula_router.upstream.direct_calls import Serve
 from trishula_router.upstream.direct_events import DirectEvents
 from trishula_router.upstream.expulsion import expel
-from trishula_router.upstream.frames import guard_frames
-from trishula_router.upstream.link_client import install
-from trishula_router.upstream.link_disclosing import guard_forwarding
-from trishula_router.upstream.link_keys import guard_peers
-from trishula_router.upstream.link_offer import making_way, offer_names
-from trishula_router.upstream.log_floods import guard_log
-from trishula_router.upstream.requests import Requests
-from trishula_router.upstream.retained import Retained
-from trishula_router.upstream.turns import Turns, pace_meta_events
-from trishula_router.upstream.unanswered import Unanswered
-from trishula_router.upstream.web_doors import guard_web
+from trishula_router.upstream.mends import Mends
 from trishula_router.verbs.procedures import Procedures
 
 __all__ = ["READY_FILE", "NodeSession"]
@@ -110,34 +95,6 @@ _RECURSION_LIMIT = 1000
 _MOST_DIGITS = 640
 
 
-def wall_clock_ms() -> int:
-    """The wall clock, in ms since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
-def steady_ms() -> float:
-    """A clock that doesn't step, and goes on while the machine sleeps: else a laptop's nap would look like a step."""
-    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) / 1e6
-
-
-def boot_id() -> str:
-    """Names this start of the machine; "" where nothing does."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def say_stepped(gap_ms: float) -> None:
-    """The machine's clock was set."""
-    log.warn(
-        "the machine's clock is {gap} s {way} the node's now: somebody has set it; nothing expires earlier or later by "
-        "that, and if it stays so for a minute, the node believes it",
-        gap=round(abs(gap_ms) / 1000, 3),
-        way="ahead of" if gap_ms > 0 else "behind",
-    )
-
-
 def to_wamp(error: TrishulaError) -> ApplicationError:
     """An error of ours, as it travels."""
     details = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}
@@ -160,11 +117,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         self._sweeper = Sweeper(partial(gc.collect, 1), give_back)
         self._authorizer: Authorize = _deny
         self._direct_events = DirectEvents(self, message.Event, util.id)
-        # How it stands with the links that we have made.
-        self._made_links: Callable[[str], Road | None] = lambda _: None
-        # Receipts topics with subscribers: news that nobody listens to are not even built.
-        self._listened: dict[int, str] = {}
-        self._listened_topics: set[str] = set()
+        self._mends: Mends | None = None
+        self._receipts = ReceiptTopics()
         self._links = PeerLinks()
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -227,8 +181,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         reactor.addSystemEventTrigger("before", "shutdown", stop)  # type: ignore[arg-type]
         await self.subscribe(self._on_join, "wamp.session.on_join")
         await self.subscribe(self._on_leave, "wamp.session.on_leave")
-        await self.subscribe(self._on_topic, "wamp.subscription.on_create")
-        await self.subscribe(self._on_topic_gone, "wamp.subscription.on_delete")
+        await self.subscribe(self._receipts.subscription_created, "wamp.subscription.on_create")
+        await self.subscribe(self._receipts.subscription_deleted, "wamp.subscription.on_delete")
         await self.register(self._authenticate, uris.AUTHENTICATE)
         await self.register(self._authorize, uris.AUTHORIZE)
         served = {uri: self._serving(uri, verb) for uri, verb in Procedures(node).by_uri().items()}
@@ -237,113 +191,21 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         for kind in KINDS if config.peers else ():
             options = SubscribeOptions(details_arg="details")
             await self.subscribe(partial(self._on_peer, kind), uris.peer_topic(config.node, kind), options=options)
-        roles: tuple[str, ...] = (AGENT_ROLE, OPERATOR_ROLE)
-        self._authorizer = node.authorizer.authorize
-        if config.peers:
-            roles = (*roles, LINK_ROLE)
-            self._authorizer = making_way(self, node.authorizer.authorize)
-            await offer_names(self)
-            guard_peers(config.node, node.links, _new_nonce, self._against_second)
-            self._made_links = install(config.node, node.links, random.random, _new_nonce, node.link_lost)
-        if not answer_directly(self._transport, roles, self._authorizer):
-            log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
-        if not guard_answers(self._transport, ProtocolError, forwards=(LINK_ROLE,), forged=node.answer_forged):
-            log.warn("this Crossbar is built otherwise than expected: any agent can answer any other's calls")
-        if not self._direct_events.install(self._transport):
-            log.warn("this Crossbar is built otherwise than expected, so deliveries take the longer way")
-        if config.peers and not guard_forwarding(self._transport, node.role_of, node.neighbourhood.may_tell):
-            raise NodeFailed("this Crossbar is built otherwise than expected: peers could speak for each other")
-        call_later: Any = reactor.callLater
-        turns = Turns(time.monotonic, call_later)
-        if not pace_meta_events(self._transport, turns):
-            log.warn("this Crossbar is built otherwise than expected: a session that ends can hold up the others")
-        direct = DirectCalls(served, self._is_denied, message, turns)
-        if not direct.install(self._transport):
-            log.warn("this Crossbar is built otherwise than expected, so calls of the node take the longer way")
-        requests = Requests(node.quotas, (AGENT_ROLE, OPERATOR_ROLE), message, direct.open_of, node.exceeded, turns)
-        if not requests.install(self._transport):
-            log.warn("this Crossbar is built otherwise than expected: any agent can fill this node's memory")
-        asking = Asking(
-            message,
-            util.id,
-            protocol_error=ProtocolError,
-            unwritable=SerializationError,
-            forwards=(LINK_ROLE,),
-            is_open=direct.is_open,
+        self._mends = Mends(
+            self,
+            node,
+            served,
+            is_denied=self._is_denied,
+            against_second=self._against_second,
+            new_nonce=_new_nonce,
+            sweeper=self._sweeper,
         )
-        if not asking.install(self._transport):
-            log.warn("this Crossbar is built otherwise than expected: some requests get no answer, or stay behind")
-        clock: Any = reactor
-        asked_of = (AGENT_ROLE, OPERATOR_ROLE, LINK_ROLE)
-        unanswered = Unanswered(message, config.limits.call_wait_s, asked_of, clock, turns)
-        if not unanswered.install(self._transport):
-            log.warn("this Crossbar is built otherwise than expected: calls that nobody answers wait for ever")
-        most_values = values_for(config.limits.payload_bytes, config.limits.batch_messages)
-        retained = Retained(
-            node.quotas,
-            config.limits.retained_bytes,
-            (AGENT_ROLE, OPERATOR_ROLE),
-            message,
-            node.exceeded,
-            lambda agent: node.principals.get(agent) is not None,
-        )
-        if retained.install(self._transport):
-            node.forget_retained = retained.forget_departed
-        else:
-            log.warn("this Crossbar is built otherwise than expected: retained events have no bound")
-        if not guard_frames(
-            websocket.WampWebSocketServerProtocol,
-            serializer,
-            self._sweeper.passed,
-            most_values=most_values,
-            # What others take of the processor meanwhile is nobody's fault.
-            seconds=time.thread_time,
-            read=lambda connection, took_s: connection.frame_took(took_s),
-        ):
-            log.warn(
-                "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"
-            )
-        if not guard_log(globalLogPublisher, reactor, time.time):
-            log.warn("this Twisted is built otherwise than expected: floods of one line can push all others out")
-        self._look_after_connections(node, turns)
+        await self._mends.install(self._direct_events, self._authorize_by)
         # What was made since the launcher did so stays too; each full round of Python's collecting would look at all of
         # it, and for 50 ms everybody would wait.
         gc.collect()
         gc.freeze()
         self._tell_ready(config.state_dir, config.node, store.epoch)
-
-    def _look_after_connections(self, node: Node, turns: Turns) -> None:
-        # Late: where Crossbar is not installed, its absence is told in a sentence.
-        from crossbar.common.twisted.web import Site
-        from crossbar.router import protocol
-        from crossbar.webservice import base, static
-
-        # Under "crossbar start" nobody has asked for more yet.
-        allow_files()
-        sweeper = self._sweeper
-        connections = Connections(
-            node.config.limits,
-            reactor,
-            node.ended_slow_reader,
-            Proxies(node.config.proxies),
-            descriptors_left(),
-            lambda address, reason, sentence: node.door.refused(address, None, reason, sentence),
-            freed=sweeper.passed,
-            rest=sweeper.rest,
-        )
-        if not accept_few(tcp.Port):
-            log.warn("this Twisted is built otherwise than expected: many who come at once hold everybody up")
-        if guard_connections(connections, turns, protocol, Site):
-            node.connections = connections.told
-            node.peering.road_to = lambda peer: self._made_links(peer) or connections.road_to(peer)
-        else:
-            log.warn(
-                "this Crossbar is built otherwise than expected: who doesn't join or doesn't read costs the node memory"
-            )
-        for name in guard_web(server, base, static, message.Welcome):
-            log.warn(
-                "{name} is otherwise than expected: over HTTP the node tells more of itself than it should", name=name
-            )
 
     def _tell_ready(self, state_dir: Path, node: str, epoch: str) -> None:
         ready = {"node": node, "pid": os.getpid(), "started_at": wall_clock_ms(), "epoch": epoch}
@@ -398,6 +260,9 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         except TrishulaError as error:
             raise to_wamp(error) from None
 
+    def _authorize_by(self, authorizer: Authorize) -> None:
+        self._authorizer = authorizer
+
     async def _authorize(
         self, session: Mapping[str, Any], uri: str, action: str, options: Mapping[str, Any] | None = None
     ) -> dict[str, bool]:
@@ -416,7 +281,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
     def _against_second(self, peer: str) -> str | None:
         """Why a further link of a peer, which has proved its key, is refused; it may take the place of a silent one."""
         assert self._node is not None
-        if self._made_links(peer) is not None:
+        if self._mends is not None and self._mends.made_links(peer) is not None:
             return "this node makes the link to it, and a second one doubles every event"
         road = self._node.peering.road_to(peer)
         replaced = self._links.let_in(peer, None if road is None else road.heard_s, self._node.seconds())
@@ -451,15 +316,6 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             # A peer of another version, say: what it says is not understood, and that must not end the link.
             log.failure("what a peer said as {kind} could not be used", kind=kind)
 
-    def _on_topic(self, session: int, subscription: Mapping[str, Any]) -> None:
-        at = uris.parse_agent_uri(subscription["uri"])
-        if at is not None and at.kind == "receipts":
-            self._listened[subscription["id"]] = subscription["uri"]
-            self._listened_topics.add(subscription["uri"])
-
-    def _on_topic_gone(self, session: int, subscription: int) -> None:
-        self._listened_topics.discard(self._listened.pop(subscription, ""))
-
     # -- out: what the node wants of the router ------------------------------------------------------------------------
 
     def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
@@ -474,21 +330,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
 
     def tell(self, news: Iterable[News]) -> None:
         """Tell senders that listen."""
-        if not any(
-            topic.startswith(uris.AGENT_PREFIX) and topic.endswith(".receipts") for topic in self._listened_topics
-        ):
-            return
-        by_topic: dict[str, list[dict[str, Any]]] = {}
-        for one in news:
-            topic = uris.receipts_of(Address.parse(one.sender).agent)
-            if topic in self._listened_topics:
-                told: dict[str, Any] = {"id": one.id, "to": one.recipient, "state": one.state, "at": one.at}
-                if one.copies is not None:
-                    told["copies"] = one.copies
-                if one.reason is not None:
-                    told["reason"] = one.reason
-                by_topic.setdefault(topic, []).append(told)
-        for topic, events in by_topic.items():
+        for topic, events in self._receipts.events(news).items():
             self._publish(topic, events, None)
 
     def announce(self, topic: str, event: Mapping[str, Any]) -> None:
