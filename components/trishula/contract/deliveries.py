@@ -93,10 +93,11 @@ class CurrentDelivery:
     def working(self, for_s: float) -> Pending[Any]:
         """Say that the handler will take so long from now, for example before a call of a model that blocks.
 
-        The node doesn't offer the message to anybody else before. The word has left this process on return, also if the
-        handler blocks its loop next; only what is still on its way from before, such as a large payload on a slow line,
-        it can't pass. Without it a lease is extended while the reactor
-        runs, a minute at a time. In a thread: ``agent.from_thread(current_delivery().working, 600)``.
+        The node offers the message to nobody else before, as long as this session lives: a node ends a session that
+        shows no life for 4.5 s, which a loop that is blocked for so long does not, so that a longer block belongs in
+        a thread. The word has left this process on return, also if the handler blocks its loop next; it can't pass what
+        is still on its way from before, such as a large payload on a slow line. Without this word a lease is extended
+        while the reactor runs, a minute at a time. In a thread: ``agent.from_thread(current_delivery().working, 600)``.
         """
         return self._extend(self._delivery.message, for_s)
 
