@@ -141,22 +141,30 @@ class _Terminal:
                 return
             # A command that is over says nothing more.
             if (over and is_over) or time.monotonic() > until:
-                raise AssertionError("wanted:\n{}\n\nseen:\n{}".format("\n".join(lines), new))
+                raise AssertionError("wanted:\n{}\n\nseen:\n{}".format("\n".join(lines), new[-3000:]))
             if select.select([self._master], [], [], 0.2)[0]:
                 with contextlib.suppress(OSError):
                     self.text += os.read(self._master, 65536).decode(errors="replace").replace("\r\n", "\n")
 
     def close(self) -> None:
         """End it, and what runs in it."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            # The session of the terminal: bash and the jobs that it began.
-            found = subprocess.run(["ps", "-s", str(self._process.pid), "-o", "pid="], capture_output=True, text=True)
-            for pid in found.stdout.split():
+        # What runs in it is asked first; bash itself, which shrugs at anything but a hangup, goes last.
+        for number, patience_s in ((signal.SIGINT, 0.2), (signal.SIGTERM, 10.0), (signal.SIGKILL, 0.0)):
+            until = time.monotonic() + patience_s
+            for pid in self._jobs():
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5 if number != signal.SIGINT else 0.5)
+                    os.kill(pid, number)
+            while self._jobs() and time.monotonic() < until:
+                time.sleep(0.05)
+        self._process.kill()
+        self._process.wait()
         os.close(self._master)
+
+    def _jobs(self) -> list[int]:
+        """What bash has begun and has not ended."""
+        command = ["ps", "-s", str(self._process.pid), "-o", "pid="]
+        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+        return [int(pid) for pid in found if int(pid) != self._process.pid]
 
 
 def _pattern(lines: list[str]) -> re.Pattern[str]:
@@ -206,32 +214,27 @@ class Walkthrough:
             AssertionError: what the page promises is not to be seen.
         """
         done = read_page(page)
-        # A command at a block's end goes on if the next that is heard of its terminal is no command.
         for number, step in enumerate(done):
             if isinstance(step, Saved):
                 shutil.copy(step.source, self._directory / step.name)
                 continue
-            later = next(
-                (one for one in done[number + 1 :] if isinstance(one, Block) and one.terminal == step.terminal), None
-            )
-            goes_on = later is not None and later.steps[0][0] in (None, "^C")
+            later = [one for one in done[number + 1 :] if isinstance(one, Block) and one.terminal == step.terminal]
             try:
-                self._do(step, goes_on=goes_on)
+                self._do(step, typed_next=later[0].steps[0][0] if later else "")
             except AssertionError as error:
-                screens = "\n".join(f"--- {name}\n{one.text[-3000:]}" for name, one in self._terminals.items())
-                raise AssertionError(f"{page.name}, line {step.line}: {error}\n{screens}") from None
+                screens = "\n".join(f"--- {name}\n{one.text[-2000:]}" for name, one in self._terminals.items())
+                raise AssertionError(f"{page.name}, line {step.line}: {error}\n\n{screens}") from None
 
-    def _do(self, block: Block, *, goes_on: bool) -> None:
+    def _do(self, block: Block, *, typed_next: str | None) -> None:
         terminal = self._terminals.get(block.terminal)
         if terminal is None:
             terminal = self._terminals[block.terminal] = _Terminal(self._directory, self._environment)
-        for number, (typed, lines) in enumerate(block.steps):
+        following = [*(typed for typed, _ in block.steps[1:]), typed_next]
+        for (typed, lines), after in zip(block.steps, following, strict=True):
             if typed is not None:
                 terminal.type(self._with_ports(typed))
-            is_last = number == len(block.steps) - 1
-            terminal.wait(
-                [self._with_ports(line) for line in lines], is_over=not (is_last and (goes_on or typed is None))
-            )
+            # A command goes on if what comes next in its terminal is no other one.
+            terminal.wait([self._with_ports(line) for line in lines], is_over=after not in (None, "^C"))
 
     def _with_ports(self, text: str) -> str:
         for named, free in self._ports.items():
