@@ -27,7 +27,7 @@ def readers_environment() -> dict[str, str]:
 
 
 #: With the ports that each names.
-WALKED = {"tutorial/first-agent": (8765,), "tutorial/two-nodes": (8801, 8802)}
+WALKED = {"tutorial/first-agent": (8765,), "tutorial/two-nodes": (8801, 8802), "howto/tls": (8765,)}
 
 
 @pytest.mark.parametrize("page", WALKED)
