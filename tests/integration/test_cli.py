@@ -81,7 +81,7 @@ from trishula import connect
 
 with connect() as bus:
     try:
-        bus.call_with("bot", sys.argv[1], timeout_s=60, id=sys.argv[2])
+        bus.call_with("bot", sys.argv[1], timeout=60, id=sys.argv[2])
     except Exception as error:
         print(type(error).__name__)
 """
