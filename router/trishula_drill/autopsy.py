@@ -15,9 +15,11 @@ from twisted.python.failure import Failure
 
 from trishula_drill.final import Final, Stored
 from trishula_drill.history import digest_of
-from trishula_router.store.interface import Store, StoredMessage
+from trishula_router.store.interface import Store
 from trishula_router.store.journal import ORIGIN_SHIFT, Kind, Record
-from trishula_router.store.sqlite.store import FILE_NAME, open_store
+from trishula_router.store.messages import StoredMessage
+from trishula_router.store.sqlite.connection import FILE_NAME
+from trishula_router.store.sqlite.opening import open_store
 
 __all__ = ["autopsies", "autopsy", "examine", "size_of_store"]
 

@@ -65,7 +65,7 @@ from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE
 from trishula_router.settings.faults import ConfigError
 from trishula_router.settings.options import parse_options
 from trishula_router.store.interface import StoreError
-from trishula_router.store.sqlite.store import open_store
+from trishula_router.store.sqlite.opening import open_store
 from trishula_router.upstream.direct_authorizer import Authorize
 from trishula_router.upstream.direct_calls import Serve
 from trishula_router.upstream.direct_events import DirectEvents

@@ -21,7 +21,7 @@ from trishula.errors import (
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Timer
 from trishula_router.services import Services
-from trishula_router.store.interface import State
+from trishula_router.store.messages import State
 
 __all__ = ["Housekeeping"]
 

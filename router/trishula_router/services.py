@@ -221,7 +221,7 @@ class Services:
         self.intake = Intake(
             store,
             self.room,
-            Receipts(config.node, store, self.peering, tell=router.tell, now=now),
+            Receipts(config.node, store, self.peering.copies, tell=router.tell, now=now),
             Recipients(principals, self.knows_instance, self._expect),
             config.limits,
             Rates(

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from tests.support.subjects import Peer, Subject, append, draft
-from trishula_router.store.interface import Copied, Draft, Return, State, StoredMessage
+from trishula_router.store.interface import Copied
+from trishula_router.store.messages import Draft, Return, State, StoredMessage
 from trishula_router.store.runs import Extract
 
 #: By how much the clock of the node "agni" is ahead of that of "here", and that of "rush" of that of "agni".

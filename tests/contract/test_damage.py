@@ -15,10 +15,11 @@ import pytest
 
 from tests.support.stores import ReactorQueue, open_sqlite
 from tests.support.subjects import InSqlite, append, draft, flipped
-from trishula_router.store.interface import State, StoreError
+from trishula_router.store.interface import StoreError
 from trishula_router.store.journal import Damage
+from trishula_router.store.messages import State
+from trishula_router.store.sqlite.connection import FILE_NAME
 from trishula_router.store.sqlite.files import verify_file
-from trishula_router.store.sqlite.store import FILE_NAME
 
 PAGE = 4096
 

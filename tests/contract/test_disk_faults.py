@@ -30,9 +30,9 @@ from tests.support.subjects import (
     state_of,
 )
 from trishula.errors import StorageFailed, StorageFull
-from trishula_router.store.interface import Accepted, Draft, State
 from trishula_router.store.journal import Kind
-from trishula_router.store.sqlite.store import FILE_NAME
+from trishula_router.store.messages import Accepted, Draft, State
+from trishula_router.store.sqlite.connection import FILE_NAME
 
 MIB = 1024 * 1024
 

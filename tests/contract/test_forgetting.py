@@ -12,8 +12,9 @@ from tests.support.subjects import InSqlite, Subject, append, draft, fill, is_so
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.mail.retention import Retention
 from trishula_router.settings.options import RetentionPolicy
-from trishula_router.store.interface import Accepted, Forgotten, State
-from trishula_router.store.sqlite.store import FILE_NAME
+from trishula_router.store.interface import Forgotten
+from trishula_router.store.messages import Accepted, State
+from trishula_router.store.sqlite.connection import FILE_NAME
 
 DAY_MS = 86_400_000
 MIB = 1024 * 1024

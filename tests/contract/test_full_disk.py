@@ -19,11 +19,11 @@ from tests.support.logs import Logged, logged
 from tests.support.subjects import Gate, InSqlite, append, draft, is_sound, one, open_ids, settle_all
 from trishula.errors import StorageFull
 from trishula_router.commands.supervisor import trim_log
-from trishula_router.store.interface import State
 from trishula_router.store.journal import Kind
+from trishula_router.store.messages import State
 from trishula_router.store.sqlite import ballast
 from trishula_router.store.sqlite.ballast import Ballast, make_room_to_start
-from trishula_router.store.sqlite.store import FILE_NAME
+from trishula_router.store.sqlite.connection import FILE_NAME
 
 __all__ = ["logged"]
 

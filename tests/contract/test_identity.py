@@ -23,11 +23,11 @@ from tests.support.subjects import (
     state_of,
 )
 from trishula_router.store.identity import content_digest
-from trishula_router.store.interface import Accepted, Draft, Earlier, State
 from trishula_router.store.journal import GENESIS, digest_of
+from trishula_router.store.messages import Accepted, Draft, Earlier, State
+from trishula_router.store.sqlite.connection import FILE_NAME
 from trishula_router.store.sqlite.files import back_up, restore, verify_file
 from trishula_router.store.sqlite.migrate import SCHEMA_DIRECTORY
-from trishula_router.store.sqlite.store import FILE_NAME
 
 
 def message(

@@ -28,9 +28,9 @@ from tests.support.subjects import (
     run,
     told,
 )
-from trishula_router.store.interface import MailboxSize, OpenSize, State, StoredMessage
+from trishula_router.store.messages import MailboxSize, OpenSize, State, StoredMessage
+from trishula_router.store.sqlite.connection import FILE_NAME
 from trishula_router.store.sqlite.files import back_up, restore, verify_file
-from trishula_router.store.sqlite.store import FILE_NAME
 
 DEPLOY = "capability:deploy"
 

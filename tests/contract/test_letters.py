@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tests.support.subjects import InSqlite, Subject, append, draft, is_sound, kinds, one, state_of
-from trishula_router.store.interface import Accepted, Draft, State
+from trishula_router.store.messages import Accepted, Draft, State
 
 
 def die(subject: Subject, *positions: int, reason: str = "it failed", at: int = 200) -> None:

@@ -13,8 +13,8 @@ import pytest
 from tests.support.logs import Logged, logged
 from tests.support.subjects import InSqlite, append, draft, is_sound, one, open_ids
 from trishula.errors import StorageFailed
-from trishula_router.store.interface import State
-from trishula_router.store.sqlite.store import FILE_NAME
+from trishula_router.store.messages import State
+from trishula_router.store.sqlite.connection import FILE_NAME
 
 __all__ = ["logged"]
 

@@ -36,11 +36,13 @@ from tests.support.subjects import (
     state_of,
 )
 from trishula.errors import StorageFailed, StorageFull
-from trishula_router.store.interface import Accepted, Draft, MailboxSize, OpenSize, Return, State, Store, StoreError
+from trishula_router.store.interface import Store, StoreError
 from trishula_router.store.journal import Kind, Record
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.messages import Accepted, Draft, MailboxSize, OpenSize, Return, State
+from trishula_router.store.sqlite.connection import FILE_NAME
 from trishula_router.store.sqlite.migrate import SCHEMA_DIRECTORY, migrate, newest_version
-from trishula_router.store.sqlite.store import FILE_NAME, SqliteStore
+from trishula_router.store.sqlite.store import SqliteStore
 
 T = TypeVar("T")
 

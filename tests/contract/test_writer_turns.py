@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests.support.subjects import Gate, InSqlite, draft
-from trishula_router.store.interface import State
+from trishula_router.store.messages import State
 from trishula_router.store.sqlite.writer import LARGE_BYTES
 
 

@@ -14,7 +14,7 @@ from tests.support.node import NodeProcess, environment
 from tests.support.reactor import on_reactor
 from tests.support.sessions import session
 from trishula.contract import uris
-from trishula_router.store.sqlite.store import FILE_NAME
+from trishula_router.store.sqlite.connection import FILE_NAME
 
 pytestmark = pytest.mark.node
 

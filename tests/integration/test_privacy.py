@@ -12,7 +12,7 @@ import pytest
 from tests.support.node import NodeProcess, environment
 from tests.support.raw import RawClient
 from trishula.contract import uris
-from trishula_router.store.sqlite.store import FILE_NAME
+from trishula_router.store.sqlite.connection import FILE_NAME
 
 pytestmark = pytest.mark.node
 

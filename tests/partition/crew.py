@@ -38,8 +38,8 @@ from trishula_drill.worker import Role, Task
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.tokens import TokenRecord, digest_of, new_token
 from trishula_router.commands.state_dir import agents_file_of
+from trishula_router.store.sqlite.connection import FILE_NAME
 from trishula_router.store.sqlite.files import back_up
-from trishula_router.store.sqlite.store import FILE_NAME
 
 __all__ = ["CAST", "Client", "Crew", "Tell", "first_receipt_s", "register"]
 

@@ -28,8 +28,9 @@ from twisted.internet.defer import Deferred
 
 from tests.support.stores import ReactorQueue, open_sqlite, result_of
 from trishula.contract.addresses import agent_of, is_capability
-from trishula_router.store.interface import Draft, Return, State, Store, StoredMessage
+from trishula_router.store.interface import Store
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.messages import Draft, Return, State, StoredMessage
 from trishula_router.store.runs import Extract
 
 T = TypeVar("T")

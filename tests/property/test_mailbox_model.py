@@ -39,8 +39,9 @@ from trishula_router.mail import mailroom as mailroom_module
 from trishula_router.mail.mailbox import Mailbox
 from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.shares import Sum
-from trishula_router.store.interface import MailboxSize, OpenSize, State, Store
+from trishula_router.store.interface import Store
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.messages import MailboxSize, OpenSize, State
 from trishula_router.store.sqlite.store import SqliteStore
 
 AGENTS = ("agni", "dc", "rushabdev")

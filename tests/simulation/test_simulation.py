@@ -24,7 +24,7 @@ from trishula_drill.checker import Verdict, check
 from trishula_drill.history import Ended, Event
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.principals import Principals
-from trishula_router.store.interface import State
+from trishula_router.store.messages import State
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "10000"))
 CHUNKS = 20

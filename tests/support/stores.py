@@ -13,24 +13,12 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
-from trishula_router.store.interface import (
-    Accepted,
-    Condition,
-    Copied,
-    DeadLetter,
-    Draft,
-    Forgotten,
-    History,
-    MailboxSize,
-    Return,
-    State,
-    Store,
-    StoredMessage,
-    Verdict,
-)
+from trishula_router.store.interface import Condition, Copied, Forgotten, History, Store, Verdict
 from trishula_router.store.journal import Kind, Record
+from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
 from trishula_router.store.runs import Extract, Origin
-from trishula_router.store.sqlite.store import SqliteStore, open_store
+from trishula_router.store.sqlite.opening import open_store
+from trishula_router.store.sqlite.store import SqliteStore
 
 __all__ = ["HeldStore", "ReactorQueue", "open_sqlite", "result_of"]
 

@@ -13,11 +13,13 @@ from twisted.internet.defer import Deferred
 
 from tests.support.stores import ReactorQueue, open_sqlite, result_of
 from trishula.errors import StorageFull
-from trishula_router.store.interface import Accepted, Copied, Draft, Return, State, Store, StoredMessage
+from trishula_router.store.interface import Copied, Store
 from trishula_router.store.journal import ORIGIN_SHIFT
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.messages import Accepted, Draft, Return, State, StoredMessage
 from trishula_router.store.runs import Extract
-from trishula_router.store.sqlite.store import FILE_NAME, SqliteStore
+from trishula_router.store.sqlite.connection import FILE_NAME
+from trishula_router.store.sqlite.store import SqliteStore
 
 T = TypeVar("T")
 

@@ -24,8 +24,8 @@ from trishula_router.mail import delivery as delivery_module
 from trishula_router.mail import mailbox as mailbox_module
 from trishula_router.mail import mailroom as mailroom_module
 from trishula_router.mail.parcels import parcels
-from trishula_router.store.interface import State
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.messages import State
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from tests.support.stores import HeldStore, result_of
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, StorageFull
 from trishula_router.agents.file import AgentRecord, update_agents
-from trishula_router.store.interface import State
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.messages import State
 from trishula_router.store.sqlite.files import mail_of as mail_in_store
 
 
@@ -181,7 +181,7 @@ def test_a_store_from_outside_says_what_is_there_for_a_name(tmp_path: Path) -> N
     store = open_sqlite(tmp_path, calls)
     rig = Rig(tmp_path, store, Clock(), agents=("agni", "agni0", "agn", "dc"))
     calls.wait(rig.node.store.open_mailboxes())
-    from trishula_router.store.interface import Draft
+    from trishula_router.store.messages import Draft
 
     drafts = [
         Draft("dc", f"m{number}", (to,), "STATUS", 3, 10**15, b"{}")

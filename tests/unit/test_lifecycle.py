@@ -15,7 +15,7 @@ from trishula_router.mail.entry import (
     after_failure,
     after_lost_session,
 )
-from trishula_router.store.interface import Return, StoredMessage
+from trishula_router.store.messages import Return, StoredMessage
 
 NOW = 1_000_000
 

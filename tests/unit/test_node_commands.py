@@ -22,7 +22,7 @@ from trishula_router.commands.node import _clock_lines, _connections_line, _peer
 from trishula_router.commands.state_dir import agents_file_of, default_state_dir, hold_state_dir, state_holder
 from trishula_router.settings.check import read_config_file
 from trishula_router.settings.crossbar_config import render_config
-from trishula_router.store.interface import Draft, State
+from trishula_router.store.messages import Draft, State
 from trishula_router.store.sqlite.holding import Hold
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"

@@ -16,7 +16,8 @@ from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, CopiesUnavailable, MailboxBusy, NodeUnknown, TakenOver
 from trishula.session.carrying import Road
 from trishula_router.node import CATCH_UP_PATIENCE_S
-from trishula_router.peers.journal_exchange import COPIES_PATIENCE_S, HELLO_PERIOD_S, PRESENCE, ROAD_BYTES
+from trishula_router.peers.copies import COPIES_PATIENCE_S
+from trishula_router.peers.journal_exchange import HELLO_PERIOD_S, PRESENCE, ROAD_BYTES
 from trishula_router.peers.journal_policy import DOWN_AFTER_S
 from trishula_router.peers.presence_exchange import PRESENCE_PERIOD_S
 from trishula_router.store.memory import MemoryStore

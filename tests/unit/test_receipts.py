@@ -8,10 +8,11 @@ from twisted.internet.task import Clock
 
 from trishula_router.mail.outlet import News
 from trishula_router.mail.receipts import Receipts
-from trishula_router.peers.journal_exchange import OWED_BYTES, OWED_LIMIT, Peering
+from trishula_router.peers.copies import OWED_BYTES, OWED_LIMIT
+from trishula_router.peers.journal_exchange import Peering
 from trishula_router.peers.journal_policy import Replication
-from trishula_router.store.interface import Draft
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.messages import Draft
 
 MIB = 1024 * 1024
 
@@ -34,7 +35,7 @@ class Bench:
             now=lambda: 0,
         )
         self.news: list[News] = []
-        self.receipts = Receipts("agni", store, self.peering, tell=self.news.extend, now=lambda: 7)
+        self.receipts = Receipts("agni", store, self.peering.copies, tell=self.news.extend, now=lambda: 7)
 
     def owe(self, position: int, *, size_bytes: int = 2, recipients: tuple[str, ...] = ("agni",)) -> None:
         envelope = bytes(size_bytes)

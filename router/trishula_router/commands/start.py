@@ -205,7 +205,8 @@ def _preflight(options: NodeConfig) -> None:
     if fault is not None:
         click.echo(f"trishula: {fault}", err=True)
     from trishula_router.store import StoreError
-    from trishula_router.store.sqlite.store import FILE_NAME, open_store
+    from trishula_router.store.sqlite.connection import FILE_NAME
+    from trishula_router.store.sqlite.opening import open_store
 
     if not (options.state_dir / FILE_NAME).exists():
         return

@@ -183,7 +183,7 @@ def _peers_of(state_dir: Path) -> list[str] | None:
 
 
 def _store_of(state: Path | None) -> Path:
-    from trishula_router.store.sqlite.store import FILE_NAME
+    from trishula_router.store.sqlite.connection import FILE_NAME
 
     file = existing_state_dir(state) / FILE_NAME
     if not file.exists():

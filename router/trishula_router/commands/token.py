@@ -251,8 +251,8 @@ def _mail_from_before(state_dir: Path, name: str) -> tuple[int, int]:
     """What waits for an agent of that name, and what is dead, from the time when there was one before."""
     # Late: most commands here need no store.
     from trishula_router.store.interface import StoreError
+    from trishula_router.store.sqlite.connection import FILE_NAME
     from trishula_router.store.sqlite.files import mail_of
-    from trishula_router.store.sqlite.store import FILE_NAME
 
     try:
         return mail_of(state_dir / FILE_NAME, name)

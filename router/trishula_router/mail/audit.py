@@ -24,8 +24,9 @@ from trishula_router.clocks.peer_clocks import TOLERATED_MS
 from trishula_router.mail.endings import Endings
 from trishula_router.mail.mailroom import got, is_of
 from trishula_router.store.identity import Key, key_of, latest_use
-from trishula_router.store.interface import History, State, Store, StoredMessage, Verdict
+from trishula_router.store.interface import History, Store, Verdict
 from trishula_router.store.journal import SEQUENCE_MASK, Kind, Record
+from trishula_router.store.messages import State, StoredMessage
 from trishula_router.store.origins import position_in
 
 __all__ = ["Audit", "told_verdict"]

@@ -20,7 +20,8 @@ from twisted.logger import Logger
 from trishula.errors import MessageUnknown
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.settlement import Settlement
-from trishula_router.store.interface import DeadLetter, State, Store
+from trishula_router.store.interface import Store
+from trishula_router.store.messages import DeadLetter, State
 
 __all__ = ["DeadLetters"]
 

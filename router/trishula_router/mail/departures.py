@@ -27,7 +27,8 @@ from trishula.errors import ArgumentInvalid, StorageFailed, StorageFull
 from trishula_router.background import log_fault
 from trishula_router.mail.endings import Endings
 from trishula_router.mail.mailroom import Mailroom, is_of
-from trishula_router.store.interface import State, Store
+from trishula_router.store.interface import Store
+from trishula_router.store.messages import State
 
 __all__ = ["Departures"]
 

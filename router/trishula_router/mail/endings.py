@@ -14,7 +14,8 @@ from trishula_router.mail.mailbox import BEFORE_ALL
 from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.recalls import Recalls
 from trishula_router.mail.settlement import Settlement, by_reason
-from trishula_router.store.interface import State, Store
+from trishula_router.store.interface import Store
+from trishula_router.store.messages import State
 
 __all__ = ["Endings"]
 

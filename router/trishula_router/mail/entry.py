@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trishula_router.settings.options import DeliveryPolicy
-from trishula_router.store.interface import Accepted, Draft, Return, StoredMessage, mailbox_of
+from trishula_router.store.messages import Accepted, Draft, Return, StoredMessage, mailbox_of
 
 __all__ = [
     "ALONE_AFTER",

@@ -15,8 +15,9 @@ from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.outlet import News
 from trishula_router.mail.recalls import Recalls
-from trishula_router.store.interface import Copied, State, mailbox_of, payer_of
+from trishula_router.store.interface import Copied
 from trishula_router.store.journal import SEQUENCE_MASK
+from trishula_router.store.messages import State, mailbox_of, payer_of
 from trishula_router.store.runs import Extract
 
 __all__ = ["Inflow"]

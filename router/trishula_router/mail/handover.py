@@ -18,7 +18,8 @@ from trishula.contract.addresses import Address
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailroom import Mailroom
-from trishula_router.store.interface import State, Store
+from trishula_router.store.interface import Store
+from trishula_router.store.messages import State
 
 __all__ = ["BATCH", "RETRY_MS", "Handover"]
 

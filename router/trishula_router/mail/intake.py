@@ -55,7 +55,8 @@ from trishula_router.mail.room import Missed, Room
 from trishula_router.mail.send_order import Holds, Place, Turn, place_of
 from trishula_router.settings.limits import Limits
 from trishula_router.store.identity import content_digest
-from trishula_router.store.interface import Accepted, Draft, State, Store
+from trishula_router.store.interface import Store
+from trishula_router.store.messages import Accepted, Draft, State
 
 __all__ = ["Intake"]
 

@@ -17,7 +17,8 @@ from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailbox import Mailbox
 from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.settlement import STORE_RETRY_MS, Settlement
-from trishula_router.store.interface import State, Store
+from trishula_router.store.interface import Store
+from trishula_router.store.messages import State
 
 __all__ = ["Loader"]
 

@@ -18,7 +18,7 @@ from trishula_router.agents.consumers import Consumer
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailbox import Mailbox
 from trishula_router.mail.shares import Shares
-from trishula_router.store.interface import MailboxSize, StoredMessage, mailbox_of, payer_of
+from trishula_router.store.messages import MailboxSize, StoredMessage, mailbox_of, payer_of
 
 __all__ = ["BODY_CACHE_BYTES", "Lease", "Leases", "Mailroom", "got", "is_of"]
 

@@ -25,7 +25,7 @@ import msgspec
 
 from trishula.errors import DeadLetter, MessageExpired
 from trishula_router.mail.entry import Entry
-from trishula_router.store.interface import Draft, State
+from trishula_router.store.messages import Draft, State
 
 __all__ = ["Notice", "Notices"]
 

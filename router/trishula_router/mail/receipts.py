@@ -14,9 +14,10 @@ from typing import Any
 from trishula.contract.addresses import is_message_id
 from trishula.errors import CopiesUnavailable, TrishulaError
 from trishula_router.mail.outlet import News
-from trishula_router.peers.journal_exchange import Peering
-from trishula_router.store.interface import Draft, Store
+from trishula_router.peers.copies import Copies
+from trishula_router.store.interface import Store
 from trishula_router.store.journal import ORIGIN_SHIFT
+from trishula_router.store.messages import Draft
 
 __all__ = ["Receipts"]
 
@@ -32,7 +33,7 @@ class Receipts:
     Args:
         node: the node's name.
         store: knows whose record is where.
-        peering: knows who has copies.
+        copies: knows who has copies.
         tell: takes news for senders.
         now: the wall clock in ms.
     """
@@ -41,14 +42,14 @@ class Receipts:
         self,
         node: str,
         store: Store,
-        peering: Peering,
+        copies: Copies,
         *,
         tell: Callable[[Iterable[News]], None],
         now: Callable[[], int],
     ) -> None:
         self._node = node
         self._store = store
-        self._peering = peering
+        self._copies = copies
         self._tell = tell
         self._now = now
 
@@ -58,9 +59,9 @@ class Receipts:
         Raises:
             CopiesUnavailable: it does.
         """
-        if copies is None or copies <= self._peering.available():
+        if copies is None or copies <= self._copies.available():
             return
-        peers = self._peering.replication.peers
+        peers = self._copies.replication.peers
         whom = f"of its peers ({', '.join(peers)}) none is in step to" if peers else "this node has no peer to"
         raise CopiesUnavailable(
             f"the sender insists on {copies} copies and {whom} keep a second one; ask for 1, or try again when a peer "
@@ -70,11 +71,11 @@ class Receipts:
 
     async def secure(self, positions: Iterable[int], copies: int | None) -> None:
         """Wait until messages that were just accepted have their copies, or don't get them in time."""
-        if copies == 1 or not self._peering.replication.peers:
+        if copies == 1 or not self._copies.replication.peers:
             return
         newest = max((position for position in positions if position >> ORIGIN_SHIFT == 0), default=0)
         if newest:
-            await self._peering.secure(newest, copies or USUAL_COPIES)
+            await self._copies.secure(newest, copies or USUAL_COPIES)
 
     def of(self, message_id: str, status: str, position: int, *, copies: int | None = None) -> dict[str, Any]:
         """The receipt of a message whose record is at a position.
@@ -95,7 +96,7 @@ class Receipts:
         return self._store.place(position) if position >> ORIGIN_SHIFT else ("", position)
 
     def _copies_of(self, position: int, sequence: int) -> int:
-        replication, number = self._peering.replication, position >> ORIGIN_SHIFT
+        replication, number = self._copies.replication, position >> ORIGIN_SHIFT
         if not replication.peers:
             return 1
         if not number:
@@ -106,10 +107,10 @@ class Receipts:
 
     def owe(self, draft: Draft, position: int, copies: int | None) -> None:
         """If a message has fewer copies than its sender may have, tell it when there are more."""
-        if copies == 1 or not self._peering.replication.peers:
+        if copies == 1 or not self._copies.replication.peers:
             return
         node, sequence = self._place(position)
-        if node or self._peering.replication.copies_of(sequence) >= USUAL_COPIES:
+        if node or self._copies.replication.copies_of(sequence) >= USUAL_COPIES:
             return
 
         # Not the draft: its body would stay in memory until the peer is back.
@@ -119,7 +120,7 @@ class Receipts:
             at = self._now()
             self._tell(News(sender, message_id, to, "copies", at, copies=number) for to in recipients)
 
-        self._peering.owe(sequence, told, len(sender) + len(message_id) + sum(map(len, recipients)))
+        self._copies.owe(sequence, told, len(sender) + len(message_id) + sum(map(len, recipients)))
 
     def refusal(self, message_id: object, error: TrishulaError) -> dict[str, Any]:
         """The receipt of a message that was not accepted."""

@@ -19,7 +19,8 @@ from trishula.contract.message import Message
 from trishula.errors import IdReused, StorageFailed, StorageFull
 from trishula_router.mail.receipts import Receipts
 from trishula_router.store.identity import Key, content_digest, earlier, is_known, key_of, latest_use, repeated
-from trishula_router.store.interface import Draft, Earlier, Store, StoredMessage
+from trishula_router.store.interface import Store
+from trishula_router.store.messages import Draft, Earlier, StoredMessage
 
 __all__ = ["Repeats", "reused"]
 

@@ -30,7 +30,8 @@ from trishula.contract.message import Message, check
 from trishula.errors import AnswerEarly, AnswerRefused, StorageFailed, StorageFull, TrishulaError
 from trishula_router.mail.mailroom import Lease, Leases, got, is_of
 from trishula_router.store.identity import latest_use
-from trishula_router.store.interface import State, Store, StoredMessage
+from trishula_router.store.interface import Store
+from trishula_router.store.messages import State, StoredMessage
 
 __all__ = ["Given", "Judgement", "Pledge", "Replies"]
 

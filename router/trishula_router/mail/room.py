@@ -21,7 +21,7 @@ from trishula.errors import MailboxFull, StorageFull
 from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.shares import MESSAGE_BYTES, SPARED, URGENT, Part
 from trishula_router.settings.limits import Limits
-from trishula_router.store.interface import Draft
+from trishula_router.store.messages import Draft
 
 __all__ = ["FULL_RETRY_S", "STORE_RETRY_S", "Missed", "Room"]
 

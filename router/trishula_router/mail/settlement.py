@@ -26,7 +26,8 @@ from trishula_router.mail.mailroom import Mailroom, got
 from trishula_router.mail.notices import Notices
 from trishula_router.mail.outlet import News
 from trishula_router.settings.options import DeliveryPolicy
-from trishula_router.store.interface import Accepted, Return, State, Store, mailbox_of, payer_of
+from trishula_router.store.interface import Store
+from trishula_router.store.messages import Accepted, Return, State, mailbox_of, payer_of
 
 __all__ = ["STORE_RETRY_MS", "Settlement", "by_reason"]
 

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trishula.contract.addresses import is_capability
-from trishula_router.store.interface import OpenSize
+from trishula_router.store.messages import OpenSize
 
 __all__ = ["MESSAGE_BYTES", "SPARED", "URGENT", "Part", "Shares", "Sum"]
 

@@ -11,9 +11,9 @@ Clocks of nodes differ, by hours where nobody looks after them. So what has inst
 hellos measure the difference; see :mod:`.peer_clocks`. A node of an older version does neither, and is believed.
 
 Who speaks is who the link's key says: a text that names another node is refused, as is one that can't be true
-(:class:`Unbelievable`). What is refused changes nothing, so the next word of the real peer is taken as ever; and what a
-word made doubtful (:attr:`Peering.faults`) the next good one clears. A peer hands on journals of others too, but not of
-a node that is itself there to speak.
+(:mod:`.belief`). What is refused changes nothing, so the next word of the real peer is taken as ever; and what a word
+made doubtful (:attr:`Peering.faults`) the next good one clears. A peer hands on journals of others too, but not of a
+node that is itself there to speak.
 
 Events may get lost, come twice or late (a link breaks, a router restarts). Whoever gets a run that doesn't continue
 what it holds says so, and whoever sent one that isn't held after a while sends it again. ``replication`` decides; this
@@ -22,25 +22,24 @@ module reads, writes and waits.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from trishula.contract.units import show_duration
 from trishula.errors import StorageFailed, StorageFull
 from trishula.session.carrying import Road
 from trishula_router.clocks.clock import Clock, Timer
 from trishula_router.clocks.peer_clocks import PeerClocks, ahead_of
-from trishula_router.peers.journal_policy import Peer, Replication
+from trishula_router.peers.belief import Belief, Hello, Journal, Unbelievable
+from trishula_router.peers.copies import Copies
+from trishula_router.peers.journal_policy import Replication
+from trishula_router.peers.peer_states import clock_warning, told
 from trishula_router.store.interface import Copied, Store
 from trishula_router.store.runs import Extract, JournalForked
 
-__all__ = ["HELLO", "JOURNAL", "KINDS", "PRESENCE", "Peering", "Unbelievable"]
+__all__ = ["HELLO", "JOURNAL", "KINDS", "PRESENCE", "Peering"]
 
 log = Logger()
 
@@ -56,58 +55,11 @@ RUN_BYTES = 1024 * 1024
 #: While more than that is on its way to a peer, nothing is added to it: it would wait in memory, and our own news of
 #: what we hold behind it.
 ROAD_BYTES = 4 * 1024 * 1024
-#: How long a sender waits for a copy: longer than any healthy peer takes, and bearable once.
-COPIES_PATIENCE_S = 1.0
-#: Senders that got fewer copies than there may be are told when there are more; so many are remembered, and so many
-#: bytes of their names: a broadcast has as many as there are agents.
-OWED_LIMIT = 10_000
-OWED_BYTES = 4 * 1024 * 1024
-
-
-#: What a hello has at most: journals of all nodes, each as often as a store was begun anew; and the least and greatest
-#: number that means anything.
-_MOST_JOURNALS = 4096
-_EPOCH_LETTERS = 64
-_MOST = 2**53
 #: What a peer isn't told to have arrived it sends again after 3 s: a journal that really is another one than is held
 #: here is seen again by then.
 FORKED_FOR_S = 10.0
 #: A fault that comes back within so long is not logged anew.
 _TOLD_FOR_S = 60.0
-
-
-class Unbelievable(Exception):
-    """What a peer said can't be true; the text is a clause that says why."""
-
-
-class _Hello(msgspec.Struct):
-    # What stands behind "missed" older versions don't tell and don't read: see PeerClocks.heard.
-    node: str
-    epoch: str
-    held: dict[str, int]
-    missed: bool = False
-    sent_at: int = 0
-    mark: int = 0
-    echo: int = 0
-    echo_age_ms: int = 0
-
-
-class _Journal(msgspec.Struct):
-    # Older versions don't tell "sent_at".
-    node: str
-    writer: str
-    extract: Extract
-    sent_at: int = 0
-
-
-@dataclass(slots=True)
-class _Waiter:
-    """A sender that waits until a record is on so many nodes."""
-
-    sequence: int
-    copies: int
-    until_s: float
-    answer: Deferred[int] = field(default_factory=Deferred)
 
 
 class Peering:
@@ -151,6 +103,7 @@ class Peering:
         self.clocks = PeerClocks(replication.peers)
         #: How it stands with the link to a peer; the edge knows.
         self.road_to: Callable[[str], Road | None] = lambda _: None
+        self._belief = Belief(node, store, replication)
         self._node = node
         self._store = store
         self._post = post
@@ -164,10 +117,8 @@ class Peering:
         self._hello_soon: Timer | None = None
         self._pump_soon: Timer | None = None
         self._beat: Timer | None = None
-        self._waiters: list[_Waiter] = []
-        # (sequence, whom to tell, what that takes)
-        self._owed: deque[tuple[int, Callable[[int], None], int]] = deque()
-        self._owed_bytes = 0
+        #: Senders that wait for copies.
+        self.copies = Copies(replication, clock.seconds)
         self._stopped = False
         # Whether this node's clock is being set; and how often it was.
         self._is_held = False
@@ -185,7 +136,7 @@ class Peering:
         for timer in (self._hello_soon, self._pump_soon, self._beat):
             if timer is not None and timer.active():
                 timer.cancel()
-        self._answer_waiters(all_of_them=True)
+        self.copies.stop()
 
     def _again(self) -> None:
         # First of all: a round that fails must not be the last one.
@@ -201,7 +152,7 @@ class Peering:
         for name, (_, at_s) in list(self._forked.items()):
             if now_s - at_s > FORKED_FOR_S:
                 self._clear(name)
-        self._answer_waiters()
+        self.copies.look()
         self._say_hello()
         for name in self.replication.peers:
             self._pump(name)
@@ -212,7 +163,7 @@ class Peering:
         held = {origin.epoch: origin.sequence for origin in self._store.origins()}
         steady_ms = self._steady_ms()
         for name in self.replication.peers:
-            hello = _Hello(
+            hello = Hello(
                 self._node,
                 self._store.epoch,
                 held,
@@ -264,7 +215,7 @@ class Peering:
                 # Its instants are by the clock as it was.
                 self._pump(name)
                 return
-            journal = _Journal(self._node, self._writer_of(run.origin), extract, self._now())
+            journal = Journal(self._node, self._writer_of(run.origin), extract, self._now())
             text = msgspec.msgpack.encode(journal)
             self._post(name, JOURNAL, text)
             last = extract.first + len(extract.records) - 1
@@ -300,9 +251,9 @@ class Peering:
         Raises:
             Unbelievable, msgspec.MsgspecError: if it can't be used.
         """
-        hello = msgspec.msgpack.decode(text, type=_Hello)
+        hello = msgspec.msgpack.decode(text, type=Hello)
         name, own = hello.node, self._store.high_water
-        if (why := self._against_hello(peer, hello)) is not None:
+        if (why := self._belief.against_hello(peer, hello)) is not None:
             raise Unbelievable(why)
         if self._stopped or not self._is_peer(name):
             return
@@ -334,55 +285,16 @@ class Peering:
             log.warn("the node {peer} is there", peer=name)
             self._sighted(name, True)
             self._hello_at_once()
-        self._answer_waiters()
+        self.copies.look()
         self._look_whether_caught_up()
         self._pump(name)
-
-    def _against_hello(self, peer: str, hello: _Hello) -> str | None:
-        """Why a hello can't be true."""
-        if hello.node != peer:
-            return f"it speaks as {hello.node[:_EPOCH_LETTERS]}"
-        if len(hello.held) > _MOST_JOURNALS or any(len(epoch) > _EPOCH_LETTERS for epoch in (hello.epoch, *hello.held)):
-            return "it names more journals, or longer epochs, than there are"
-        numbers = (hello.sent_at, hello.mark, hello.echo, hello.echo_age_ms, *hello.held.values())
-        if any(not 0 <= number < _MOST for number in numbers):
-            return "it has numbers that count nothing"
-        others = {one.epoch: one.name for one in self._others(peer) if one.is_up}
-        owner = self._node if hello.epoch == self._store.epoch else others.get(hello.epoch)
-        return None if owner is None else f"its epoch {hello.epoch} is that of {owner}"
-
-    def _others(self, peer: str) -> list[Peer]:
-        return [one for one in self.replication.peers.values() if one.name != peer]
-
-    def _against_journal(self, peer: str, journal: _Journal) -> str | None:
-        """Why a run of records can't be taken from a peer."""
-        if journal.node != peer:
-            return f"it speaks as {journal.node[:_EPOCH_LETTERS]}"
-        epoch, first = journal.extract.epoch, journal.extract.first
-        if not 0 < first < _MOST or not epoch or len(epoch) > _EPOCH_LETTERS or not 0 <= journal.sent_at < _MOST:
-            return "it has numbers that count nothing"
-        if epoch == self._store.epoch:
-            return "it brings this node's own journal"
-        known = next((one.node for one in self._store.origins() if one.number and one.epoch == epoch), None)
-        if epoch == self.replication.peers[peer].epoch:
-            return (
-                None if journal.writer == peer else f"its own journal is not one of {journal.writer[:_EPOCH_LETTERS]}"
-            )
-        # A node may have been given another name since.
-        writer = self.replication.peers.get(known or journal.writer)
-        if writer is None or writer.name == peer or not writer.is_up:
-            return None
-        # One of before: of a store that it lost, or left for a backup.
-        if known is None and epoch != writer.epoch and not self.replication.held_by(writer.name, epoch):
-            return f"it brings a journal of {writer.name} that {writer.name}, which is there, doesn't know"
-        return None
 
     def _warn_of_clocks(self) -> None:
         for name, ahead_ms in self.clocks.news():
             if ahead_ms is None:
                 log.warn("the clock of the node {peer} agrees with this node's again", peer=name)
             else:
-                log.warn("{warning}", warning=_clock_warning(name, ahead_ms))
+                log.warn("{warning}", warning=clock_warning(name, ahead_ms))
 
     def _look_whether_caught_up(self) -> None:
         peers = self.replication.peers.values()
@@ -399,12 +311,12 @@ class Peering:
         Raises:
             Unbelievable, msgspec.MsgspecError: if it can't be used.
         """
-        journal = msgspec.msgpack.decode(text, type=_Journal)
+        journal = msgspec.msgpack.decode(text, type=Journal)
         if self._stopped or not self._is_peer(peer):
             return
-        if (why := self._against_journal(peer, journal)) is not None:
+        if (why := self._belief.against_journal(peer, journal)) is not None:
             raise Unbelievable(why)
-        if any(one.is_up and one.epoch == journal.extract.epoch for one in self._others(peer)):
+        if any(one.is_up and one.epoch == journal.extract.epoch for one in self._belief.others(peer)):
             # Its writer is there, and brings it itself.
             return
         expected, last = journal.extract.first, journal.extract.first + len(journal.extract.records) - 1
@@ -441,7 +353,7 @@ class Peering:
             log.warn("the node {peer} can't be reached: the link to it broke", peer=name)
             self.clocks.lost(name)
             self._sighted(name, False)
-            self._answer_waiters()
+            self.copies.look()
 
     def _is_peer(self, name: str) -> bool:
         return name in self.replication.peers
@@ -462,29 +374,7 @@ class Peering:
 
     def told(self) -> list[dict[str, Any]]:
         """What there is to know of each peer, for ``node.status``."""
-        now_s, own = self._clock.seconds(), self._store.high_water
-        copied = {origin.epoch: origin.sequence for origin in self._store.origins()} if self.replication.peers else {}
-        told = []
-        for name, peer in self.replication.peers.items():
-            lag, ahead_ms = self.replication.lag(name, own, now_s), self.clocks.ahead_ms(name)
-            told.append(
-                {
-                    "node": name,
-                    "state": "up" if peer.is_up else "down",
-                    "heard_s_ago": None if peer.heard_at_s is None else round(now_s - peer.heard_at_s, 3),
-                    "epoch": peer.epoch,
-                    "sent": lag.sent,
-                    "acknowledged": lag.held,
-                    "lag_records": lag.records,
-                    "lag_s": None if lag.seconds is None else round(lag.seconds, 3),
-                    "copied": copied.get(peer.epoch or "", 0),
-                    "to_copy_records": self.replication.lacks(name, copied),
-                    "fault": self.faults.get(name),
-                    "clock_ahead_ms": ahead_ms,
-                    "warning": _clock_warning(name, ahead_ms) if ahead_ms and self.clocks.differs(name) else None,
-                }
-            )
-        return told
+        return told(self.replication, self._store, self.clocks, self.faults, self._clock.seconds())
 
     def missing(self) -> list[dict[str, Any]]:
         """The peers of whose journals there may be more than is held here: how far it goes, and why there may be."""
@@ -498,68 +388,3 @@ class Peering:
             for name, peer in self.replication.peers.items()
             if not peer.is_up or name in self.faults
         ]
-
-    # -- copies --------------------------------------------------------------------------------------------------------
-
-    def available(self) -> int:
-        """How many copies a sender can have now."""
-        return 1 + len(self.replication.in_step())
-
-    def secure(self, sequence: int, copies: int) -> Deferred[int]:
-        """Wait until a record of ours is on so many nodes, but not for ever.
-
-        Returns:
-            on how many it is.
-        """
-        waiter = _Waiter(sequence, min(copies, self.available()), self._clock.seconds() + COPIES_PATIENCE_S)
-        if self._stopped or self.replication.copies_of(sequence) >= waiter.copies:
-            waiter.answer.callback(self.replication.copies_of(sequence))
-        else:
-            self._waiters.append(waiter)
-        return waiter.answer
-
-    def owe(self, sequence: int, told: Callable[[int], None], size_bytes: int) -> None:
-        """Tell later of the second copy of a record that has one so far.
-
-        Args:
-            sequence: the record's.
-            told: takes the number of copies. It is kept for as long as the peer is away, so it must hold no body.
-            size_bytes: what ``told`` holds; the oldest are forgotten for the newest.
-        """
-        if not self.replication.peers:
-            return
-        self._owed.append((sequence, told, size_bytes))
-        self._owed_bytes += size_bytes
-        while len(self._owed) > OWED_LIMIT or self._owed_bytes > OWED_BYTES:
-            self._next_owed()
-
-    def _next_owed(self) -> Callable[[int], None]:
-        _, told, size_bytes = self._owed.popleft()
-        self._owed_bytes -= size_bytes
-        return told
-
-    def _answer_waiters(self, *, all_of_them: bool = False) -> None:
-        now_s, available = self._clock.seconds(), self.available()
-        waiting: list[_Waiter] = []
-        answered: list[_Waiter] = []
-        for waiter in self._waiters:
-            copies = self.replication.copies_of(waiter.sequence)
-            in_vain = now_s >= waiter.until_s
-            if in_vain and copies < waiter.copies:
-                self.replication.waited_in_vain(waiter.sequence)
-            is_over = all_of_them or in_vain or copies >= min(waiter.copies, available)
-            (answered if is_over else waiting).append(waiter)
-        self._waiters = waiting
-        for waiter in answered:
-            waiter.answer.callback(self.replication.copies_of(waiter.sequence))
-        while self._owed and (copies := self.replication.copies_of(self._owed[0][0])) > 1:
-            self._next_owed()(copies)
-
-
-def _clock_warning(name: str, ahead_ms: int) -> str:
-    way = "ahead of" if ahead_ms > 0 else "behind"
-    return (
-        f"the clock of the node {name} is {show_duration(abs(ahead_ms) / 1000)} {way} this node's; messages live as "
-        "long as they are to all the same, but the times that the two write down differ by that, and tokens begin and "
-        "end at different times: have both follow NTP"
-    )

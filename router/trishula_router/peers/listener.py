@@ -15,7 +15,8 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula_router.clocks.clock import Clock
-from trishula_router.peers.journal_exchange import HELLO, JOURNAL, PRESENCE, Peering, Unbelievable
+from trishula_router.peers.belief import Unbelievable
+from trishula_router.peers.journal_exchange import HELLO, JOURNAL, PRESENCE, Peering
 from trishula_router.peers.latest_words import LatestWords
 from trishula_router.peers.outlines import excess_of_journal
 from trishula_router.peers.presence_exchange import Neighbourhood

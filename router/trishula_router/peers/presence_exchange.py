@@ -28,7 +28,8 @@ from trishula_router.agents.lives import Life
 from trishula_router.agents.principals import Principals
 from trishula_router.agents.takeovers import Takeovers
 from trishula_router.clocks.clock import Clock, Timer
-from trishula_router.peers.journal_exchange import PRESENCE, Unbelievable
+from trishula_router.peers.belief import Unbelievable
+from trishula_router.peers.journal_exchange import PRESENCE
 from trishula_router.peers.outlines import excess_of_presence
 from trishula_router.peers.presence_policy import Neighbours, Presence, sound
 from trishula_router.store.journal import Kind

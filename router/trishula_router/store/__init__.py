@@ -1,7 +1,8 @@
 """What a node keeps: the interface, a reference implementation in memory, and SQLite."""
 
-from trishula_router.store.interface import Accepted, Copied, Draft, Return, State, Store, StoredMessage, StoreError
+from trishula_router.store.interface import Copied, Store, StoreError
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.messages import Accepted, Draft, Return, State, StoredMessage
 from trishula_router.store.runs import Extract, JournalForked, Origin, Particulars
 
 __all__ = [

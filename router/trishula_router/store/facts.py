@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from trishula_router.store.interface import Draft, Return
 from trishula_router.store.journal import Record
+from trishula_router.store.messages import Draft, Return
 
 __all__ = [
     "AcceptedFacts",
@@ -28,7 +28,7 @@ __all__ = [
 class AcceptedFacts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The facts of an ``accepted`` record. ``sha256`` is of the envelope, in hexadecimal.
 
-    The last three are :class:`~trishula_router.store.interface.StoredMessage`'s; older nodes neither write nor read
+    The last three are :class:`~trishula_router.store.messages.StoredMessage`'s; older nodes neither write nor read
     them.
     """
 

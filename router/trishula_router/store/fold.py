@@ -27,9 +27,10 @@ from typing import NamedTuple, Protocol
 from trishula.contract.addresses import agent_of, is_capability
 from trishula_router.store.facts import AcceptedFacts, read_accepted
 from trishula_router.store.identity import is_one_message
-from trishula_router.store.interface import Copied, State, StoredMessage
+from trishula_router.store.interface import Copied
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record, digest_of
 from trishula_router.store.keepers import claim, keeper_as_stored
+from trishula_router.store.messages import State, StoredMessage
 from trishula_router.store.origins import End, Numbering, position_in
 from trishula_router.store.runs import Extract, JournalForked, Particulars
 from trishula_router.store.standing import PURGED_LIFE, Telling, standing_of, state_of, tellings
@@ -54,7 +55,7 @@ class Identity(NamedTuple):
 
 @dataclass(slots=True)
 class Row:
-    """A message as the fold changes it; see :class:`~trishula_router.store.interface.StoredMessage`.
+    """A message as the fold changes it; see :class:`~trishula_router.store.messages.StoredMessage`.
 
     Attributes:
         body: the position of its envelope, 0 if it has none.

@@ -32,7 +32,7 @@ from typing import Any
 import msgspec
 
 from trishula.contract.addresses import BROADCAST, agent_of
-from trishula_router.store.interface import Accepted, Draft, Earlier, State, StoredMessage
+from trishula_router.store.messages import Accepted, Draft, Earlier, State, StoredMessage
 
 __all__ = [
     "Ids",

@@ -26,7 +26,7 @@ from trishula_router.store.origins import Numbering
 
 __all__ = ["IS_KEPT_HERE", "claim", "keeper_as_stored"]
 
-#: Whether the store's node keeps the message of a row: :func:`~trishula_router.store.interface.is_kept_here` in SQL.
+#: Whether the store's node keeps the message of a row: :func:`~trishula_router.store.messages.is_kept_here` in SQL.
 #: The braces are for the table's name and a dot.
 IS_KEPT_HERE = f"({{0}}keeper = '' OR ({{0}}keeper IS NULL AND {{0}}position < {1 << ORIGIN_SHIFT}))"
 

@@ -24,26 +24,22 @@ from trishula_router.store.facts import (
 )
 from trishula_router.store.fold import fold, joined
 from trishula_router.store.identity import Ids, Key, digest_of_envelope, key_of, latest_use
-from trishula_router.store.interface import (
+from trishula_router.store.interface import Condition, Copied, Forgotten, History, Verdict
+from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, digest_of, verify
+from trishula_router.store.keepers import keeper_as_stored
+from trishula_router.store.memory_fold import MemoryShelf
+from trishula_router.store.messages import (
     Accepted,
-    Condition,
-    Copied,
     DeadLetter,
     Draft,
-    Forgotten,
-    History,
     MailboxSize,
     OpenSize,
     Return,
     State,
     StoredMessage,
-    Verdict,
     mailbox_of,
     payer_of,
 )
-from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, digest_of, verify
-from trishula_router.store.keepers import keeper_as_stored
-from trishula_router.store.memory_fold import MemoryShelf
 from trishula_router.store.origins import End, Tails
 from trishula_router.store.runs import Extract, JournalForked, Origin
 from trishula_router.store.standing import PURGED_LIFE, tellings

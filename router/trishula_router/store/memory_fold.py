@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from trishula.contract.addresses import agent_of
 from trishula_router.store.fold import Changes, Identity, RecipientKey, Row
 from trishula_router.store.identity import Key
-from trishula_router.store.interface import State, StoredMessage
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
 from trishula_router.store.keepers import claim
+from trishula_router.store.messages import State, StoredMessage
 from trishula_router.store.origins import Numbering
 from trishula_router.store.runs import Extract, Origin, Particulars
 from trishula_router.store.standing import standing_of, state_of, tellings

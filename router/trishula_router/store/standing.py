@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from trishula_router.store.interface import State
 from trishula_router.store.journal import Kind
+from trishula_router.store.messages import State
 
 __all__ = ["PURGED_LIFE", "Telling", "standing_of", "state_of", "tellings"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from trishula_router.store.interface import State
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
+from trishula_router.store.messages import State
 from trishula_router.store.origins import Numbering, position_in
 from trishula_router.store.standing import PURGED_LIFE, standing_of, state_of, tellings
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from trishula_router.store.interface import DeadLetter
+from trishula_router.store.messages import DeadLetter
 from trishula_router.store.sqlite import reads
 from trishula_router.store.sqlite.statements import as_list, insert
 from trishula_router.store.standing import PURGED_LIFE

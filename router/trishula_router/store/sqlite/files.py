@@ -22,8 +22,8 @@ import msgspec
 from trishula_router.store.interface import StoreError, Verdict
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, Kind, digest_of
 from trishula_router.store.sqlite.check import Progress, check_store
+from trishula_router.store.sqlite.connection import FILE_NAME, opening_fault
 from trishula_router.store.sqlite.migrate import newest_version
-from trishula_router.store.sqlite.store import FILE_NAME, opening_fault
 
 __all__ = ["back_up", "mail_of", "restore", "set_aside", "verify_file"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from trishula_router.store.fold import Changes, Identity, RecipientKey, Row
-from trishula_router.store.interface import State
 from trishula_router.store.journal import Record
+from trishula_router.store.messages import State
 from trishula_router.store.origins import Learned
 from trishula_router.store.sqlite.dead_letters import drop_bodies
 from trishula_router.store.sqlite.statements import as_list, insert

@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from trishula_router.store.interface import State
 from trishula_router.store.journal import SEQUENCE_MASK
+from trishula_router.store.messages import State
 from trishula_router.store.sqlite.statements import as_list
 
 __all__ = ["BATCH_BYTES", "Forgettable", "delete_bodies", "forgettable"]

@@ -15,9 +15,9 @@ import msgspec
 
 from trishula.contract.message import DEFAULT_TTL_MS
 from trishula_router.store.facts import is_proven
-from trishula_router.store.interface import State
 from trishula_router.store.journal import GENESIS, SEQUENCE_MASK, Kind
 from trishula_router.store.keepers import claim
+from trishula_router.store.messages import State
 from trishula_router.store.origins import Numbering, position_in
 from trishula_router.store.runs import Extract, Origin, Particulars
 from trishula_router.store.sqlite.damage import is_damage

@@ -11,9 +11,10 @@ import msgspec
 from trishula.contract.addresses import agent_of, is_capability
 from trishula_router.store.facts import is_proven, read_accepted
 from trishula_router.store.identity import Key, digest_of_envelope, key_of, latest_use
-from trishula_router.store.interface import History, MailboxSize, OpenSize, State, StoredMessage, mailbox_of, payer_of
+from trishula_router.store.interface import History
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of, is_own
 from trishula_router.store.keepers import IS_KEPT_HERE
+from trishula_router.store.messages import MailboxSize, OpenSize, State, StoredMessage, mailbox_of, payer_of
 from trishula_router.store.origins import position_in, read_numbering
 from trishula_router.store.sqlite.damage import is_damage
 from trishula_router.store.sqlite.statements import as_list

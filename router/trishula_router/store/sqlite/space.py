@@ -25,7 +25,8 @@ from pathlib import Path
 
 from trishula.contract.units import show_bytes
 from trishula.errors import StorageFull
-from trishula_router.store.interface import Condition, Draft
+from trishula_router.store.interface import Condition
+from trishula_router.store.messages import Draft
 from trishula_router.store.sqlite.ballast import Ballast
 
 __all__ = ["PAGE_BYTES", "Space", "storage_full"]

@@ -6,8 +6,6 @@ for bytes on the disk. Reads run on a second thread with a connection of their o
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,144 +19,37 @@ from twisted.logger import Logger
 from trishula.contract.addresses import agent_of
 from trishula.errors import StorageFailed
 from trishula_router.store import keepers
-from trishula_router.store.facts import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
+from trishula_router.store.facts import handed_facts, replayed_facts, returned_facts, settled_facts
 from trishula_router.store.fold import fold, joined
-from trishula_router.store.identity import Ids, key_of
-from trishula_router.store.interface import (
-    Accepted,
-    Condition,
-    Copied,
-    DeadLetter,
-    Draft,
-    Forgotten,
-    History,
-    MailboxSize,
-    Return,
-    State,
-    StoredMessage,
-    StoreError,
-    Verdict,
-)
+from trishula_router.store.interface import Condition, Copied, Forgotten, History, Verdict
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
+from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
 from trishula_router.store.origins import End, Tails, read_numbering
-from trishula_router.store.runs import Extract, Fresh, JournalForked, Origin
+from trishula_router.store.runs import Extract, JournalForked, Origin
 from trishula_router.store.sqlite import dead_letters, fold_rows, reads
-from trishula_router.store.sqlite.ballast import make_room_to_start
+from trishula_router.store.sqlite.appender import Appender, remember
 from trishula_router.store.sqlite.check import check_store
-from trishula_router.store.sqlite.damage import is_damage
+from trishula_router.store.sqlite.connection import connect
+from trishula_router.store.sqlite.delivered import mark_delivered
 from trishula_router.store.sqlite.handing_over import hand_over, hops_of
-from trishula_router.store.sqlite.holding import STARTED_BY, Hold
-from trishula_router.store.sqlite.migrate import migrate
+from trishula_router.store.sqlite.holding import Hold
 from trishula_router.store.sqlite.old_bodies import BATCH_BYTES, delete_bodies, forgettable
 from trishula_router.store.sqlite.read_runs import read_run
 from trishula_router.store.sqlite.recent_runs import Recent
-from trishula_router.store.sqlite.space import PAGE_BYTES, Space
+from trishula_router.store.sqlite.space import Space
 from trishula_router.store.sqlite.statements import as_list, insert
 from trishula_router.store.sqlite.upkeep import Upkeep, Whereabouts
 from trishula_router.store.sqlite.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
 
-__all__ = ["FILE_NAME", "SqliteStore", "open_store", "opening_fault"]
+__all__ = ["SqliteStore"]
 
 T = TypeVar("T")
 
 log = Logger()
 
-FILE_NAME = "node.sqlite"
-
-#: Below it a failure to open the store is put down to the full disk.
-_NEEDED_TO_OPEN_BYTES = 256 * 1024
-
-_NEW_MESSAGE = (
-    "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body,"
-    " by_deadline, arrival, digest, use, reply_to)"
-)
-
-
-def connect(file: Path) -> sqlite3.Connection:
-    # Statements are cached by text: every statement of this package is a constant.
-    connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, cached_statements=256)
-    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-    connection.execute("PRAGMA busy_timeout = 5000")
-    # For macOS, whose fsync stops at the drive's cache; elsewhere it is the same.
-    connection.execute("PRAGMA fullfsync = ON")
-    return connection
-
-
-def open_store(
-    directory: Path,
-    *,
-    new_epoch: Callable[[], str],
-    call_in_reactor: Callable[[Callable[[], None]], None],
-    limit_bytes: int,
-    node: str = "",
-    how: str | None = None,
-) -> SqliteStore:
-    """Open the store of a state directory, made or brought up to date as needed.
-
-    Args:
-        directory: it must exist.
-        new_epoch: makes the epoch of a new store.
-        call_in_reactor: hands a function over to the reactor's thread, as ``reactor.callFromThread`` does.
-        limit_bytes: the file doesn't grow beyond it; sends are refused as ``StorageFull`` before; see :mod:`.space`.
-        node: the name of the node that runs on it, which the messages of linked nodes need; see :mod:`.keepers`.
-        how: by which command it is opened, for whoever finds it in use; by default as :data:`.holding.STARTED_BY` in
-            the environment says, else ``crossbar start``.
-
-    Raises:
-        StoreError: the directory is missing or can't be written, somebody else uses the store (:class:`StoreHeld`), the
-            disk is full, the file is no store, is damaged, or has a newer schema.
-    """
-    file = directory / FILE_NAME
-    if not directory.is_dir():
-        raise StoreError(f"the state directory {directory} is missing; make it, or name another one")
-    if not os.access(directory, os.W_OK):
-        raise StoreError(
-            f"the state directory {directory} can't be written; change its owner or mode, or name another one"
-        )
-    connection: sqlite3.Connection | None = None
-    hold = Hold(directory, how or os.environ.get(STARTED_BY, "crossbar start"))
-    try:
-        make_room_to_start(directory)
-        space = Space(file, limit_bytes, lambda sentence: call_in_reactor(lambda: log.warn("{what}", what=sentence)))
-        connection = connect(file)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {space.log_bytes // PAGE_BYTES}")
-        connection.execute(f"PRAGMA journal_size_limit = {space.log_most_bytes}")
-        # A file for what a statement may have to undo would need room on yet another disk.
-        connection.execute("PRAGMA temp_store = MEMORY")
-        migrate(connection, file)
-        connection.execute(f"PRAGMA max_page_count = {max(1, limit_bytes // PAGE_BYTES)}")
-        connection.execute("INSERT INTO property VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (new_epoch(),))
-        space.fullness(connection)
-        return SqliteStore(file, connection, connect(file), call_in_reactor, space, hold, node)
-    except Exception as error:
-        if connection is not None:
-            connection.close()
-        hold.release()
-        if isinstance(error, sqlite3.Error):
-            raise StoreError(opening_fault(file, error)) from None
-        raise
-
-
-def opening_fault(file: Path, error: sqlite3.Error) -> str:
-    """Why a store's file can't be used, and what to do, in one sentence."""
-    text = str(error)
-    # What SQLite maps into memory needs room too, and it calls that an I/O error.
-    if "full" in text or ("I/O" in text and shutil.disk_usage(file.parent).free < _NEEDED_TO_OPEN_BYTES):
-        return f"the disk of the store {file} is full; free some space, or name another state directory"
-    if "readonly" in text or "unable to open" in text:
-        return f"the store {file} can't be written ({text}); change its owner or mode, or name another state directory"
-    if is_damage(error):
-        return (
-            f"the store {file} is damaged ({text}); restore a backup with: trishula node restore FILE, or name another "
-            "state directory"
-        )
-    return f"the store {file} can't be opened ({text})"
-
 
 class SqliteStore:
-    """Implements :class:`trishula_router.store.interface.Store`. Make it with :func:`open_store`."""
+    """Implements :class:`trishula_router.store.interface.Store`. Make it with :func:`.opening.open_store`."""
 
     def __init__(
         self,
@@ -179,6 +70,7 @@ class SqliteStore:
         self._tails = Tails(self._epoch, node)
         self._tails.reload(writes)
         self._chain = self._tails.own
+        self._appender = Appender(self._tails)
         # What a reader of the newest position may rely on is what the reactor's thread has been told of: between a
         # commit and its news the mailboxes lack what the journal has.
         self._high_water = self._chain.durable.sequence
@@ -240,96 +132,23 @@ class SqliteStore:
     def append(self, drafts: Sequence[Draft], at: int, *, ids_since: int = 0) -> Deferred[list[Accepted]]:
         def job(connection: sqlite3.Connection) -> list[Accepted]:
             self._space.claim(connection, drafts)
-            return self._append(connection, drafts, at, ids_since)
+            return self._appender.append(connection, drafts, at, ids_since)
 
         line = agent_of(drafts[0].sender) if drafts else None
         size_bytes = sum(len(draft.envelope) for draft in drafts)
         return self._writer.submit(job, line=line, draws=False, size_bytes=size_bytes)
 
-    def _append(
-        self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int, ids_since: int = 0
-    ) -> list[Accepted]:
-        keys = [key_of(draft) for draft in drafts]
-        ids = Ids(reads.known_keys(connection, keys), at, ids_since)
-        extend, copied, collects = self._chain.extend, self._tails.copied, self._chain.collects
-        journal: list[tuple[int, int, str, bytes, bytes]] = []
-        messages: list[tuple[object, ...]] = []
-        bodies: list[tuple[int, bytes]] = []
-        accepted = []
-        for key, draft in zip(keys, drafts, strict=True):
-            known = ids.known(key, draft)
-            if known is not None:
-                accepted.append(known)
-                continue
-            use, positions = ids.use(key), []
-            for recipient in draft.recipients:
-                record = extend(at, "accepted", accepted_facts(draft, recipient, use))
-                journal.append(record)
-                positions.append(record[0])
-                if collects:
-                    self._chain.keep(
-                        Fresh(record[0], record[1:], positions[0], draft.envelope, draft.expires_at, draft.by_deadline)
-                    )
-                messages.append(
-                    (
-                        record[0],
-                        draft.sender,
-                        draft.id,
-                        recipient,
-                        draft.type,
-                        draft.priority,
-                        at,
-                        draft.expires_at,
-                        len(draft.envelope),
-                        positions[0],
-                        draft.by_deadline,
-                        record[0] + copied,
-                        draft.digest,
-                        use,
-                        draft.reply_to,
-                    )
-                )
-            if positions:
-                bodies.append((positions[0], draft.envelope))
-                ids.taken(key, draft, tuple(positions))
-            accepted.append(Accepted(tuple(positions), False, positions[0] + copied if positions else 0))
-        insert(connection, "journal", journal)
-        insert(connection, _NEW_MESSAGE, messages)
-        insert(connection, "body", bodies)
-        return accepted
-
-    def _record(self, connection: sqlite3.Connection, at: int, kind: Kind, facts: object) -> int:
-        row = self._chain.extend(at, kind.value, facts)
-        connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", row)
-        if self._chain.collects:
-            self._chain.keep(Fresh(row[0], row[1:]))
-        return row[0]
-
     def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
             told = {"messages": [list(one) for one in deliveries], **facts}
-            record = self._record(connection, at, Kind.DELIVERED, told)
-            by_attempt: dict[int, list[int]] = {}
-            for position, attempt in deliveries:
-                by_attempt.setdefault(attempt, []).append(position)
-            for attempt, positions in by_attempt.items():
-                listed = as_list(positions)
-                if attempt > 1:
-                    connection.execute(
-                        "INSERT INTO trace SELECT position, delivered FROM message WHERE delivered IS NOT NULL"
-                        " AND position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
-                        (listed,),
-                    )
-                connection.execute(
-                    "UPDATE message SET attempts = ?, delivered = ? WHERE position IN (SELECT value FROM json_each(?))",
-                    (attempt, record, listed),
-                )
+            record = self._appender.record(connection, at, Kind.DELIVERED, told)
+            mark_delivered(connection, deliveries, record)
 
         return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
 
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
-            record = self._record(connection, at, Kind.RETURNED, returned_facts(returns, reason))
+            record = self._appender.record(connection, at, Kind.RETURNED, returned_facts(returns, reason))
             connection.executemany(
                 "UPDATE message SET failures = ?, due_at = ? WHERE position = ?",
                 [(one.failures, one.due_at, one.position) for one in returns],
@@ -342,7 +161,7 @@ class SqliteStore:
         def job(connection: sqlite3.Connection) -> list[StoredMessage]:
             hops = {position: hop + 1 for position, hop in hops_of(connection, positions).items()}
             if hops:
-                record = self._record(connection, at, Kind.HANDED, handed_facts(hops, keeper))
+                record = self._appender.record(connection, at, Kind.HANDED, handed_facts(hops, keeper))
                 stored = keepers.keeper_as_stored(self._tails.numbering, keeper)
                 hand_over(connection, hops, stored, record)
             return list(reads.at_positions(connection, positions).values())
@@ -373,8 +192,8 @@ class SqliteStore:
                 self._space.ended(count)
                 settled = positions if count == len(positions) else reads.settled_by(connection, record, listed)
                 lives = None if state is State.DONE else dead_letters.lives(connection, settled)
-                self._record(connection, at, Kind(state.name.lower()), settled_facts(settled, reason, lives))
-            return self._append(connection, notices, at) if notices else []
+                self._appender.record(connection, at, Kind(state.name.lower()), settled_facts(settled, reason, lives))
+            return self._appender.append(connection, notices, at) if notices else []
 
         return self._writer.submit(job, patience_s=SETTLE_PATIENCE_S if state is State.DONE else 0.0)
 
@@ -385,7 +204,7 @@ class SqliteStore:
                 return []
             before = dead_letters.lives(connection, positions)
             lives = {position: before.get(position, 0) + 1 for position in positions}
-            record = self._record(connection, at, Kind.REPLAYED, replayed_facts(lives, revived))
+            record = self._appender.record(connection, at, Kind.REPLAYED, replayed_facts(lives, revived))
             dead_letters.replay(connection, lives, revived, record)
             return list(reads.at_positions(connection, positions).values())
 
@@ -395,7 +214,7 @@ class SqliteStore:
         def job(connection: sqlite3.Connection) -> list[int]:
             found = dead_letters.letters_among(connection, positions)
             if found:
-                record = self._record(connection, at, Kind.PURGED, settled_facts(found, None))
+                record = self._appender.record(connection, at, Kind.PURGED, settled_facts(found, None))
                 dead_letters.purge(connection, found, record)
             return found
 
@@ -407,7 +226,7 @@ class SqliteStore:
             found = forgettable(connection, after, limit, before, dead_before, at, batch_bytes)
             if found.bodies:
                 facts = {"bodies": found.bodies, "bytes": found.size_bytes}
-                self._record(connection, at, Kind.FORGOTTEN, facts)
+                self._appender.record(connection, at, Kind.FORGOTTEN, facts)
                 delete_bodies(connection, found.bodies)
             fullness = self._space.fullness(connection)
             return Forgotten(found.after, len(found.bodies), found.size_bytes, fullness)
@@ -416,25 +235,25 @@ class SqliteStore:
 
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
-            self._record(connection, at, kind, facts)
+            self._appender.record(connection, at, kind, facts)
 
         # What nobody waits for doesn't use up what acks need.
         return self._writer.submit(job, patience_s=NOTE_PATIENCE_S, draws=False)
 
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
         return self._writer.submit(
-            lambda connection: _remember(connection, notes), patience_s=NOTE_PATIENCE_S, draws=False
+            lambda connection: remember(connection, notes), patience_s=NOTE_PATIENCE_S, draws=False
         )
 
     def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
-            self._record(connection, at, Kind.CLOCK_SET, {"by_ms": by_ms})
+            self._appender.record(connection, at, Kind.CLOCK_SET, {"by_ms": by_ms})
             connection.execute(
                 "UPDATE message SET accepted_at = accepted_at + :by, expires_at = expires_at + :by,"
                 " due_at = CASE due_at WHEN 0 THEN 0 ELSE due_at + :by END WHERE state = 0 AND arrival > :after",
                 {"by": by_ms, "after": after},
             )
-            _remember(connection, notes)
+            remember(connection, notes)
 
         return self._writer.submit(job)
 
@@ -563,10 +382,3 @@ class SqliteStore:
 
         # Only now: until then the file is written to.
         return closed.addBoth(release)
-
-
-def _remember(connection: sqlite3.Connection, notes: Mapping[str, str]) -> None:
-    connection.executemany(
-        "INSERT INTO property VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        list(notes.items()),
-    )

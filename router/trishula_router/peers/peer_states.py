@@ -1,0 +1,60 @@
+"""How it stands with each peer, as operators are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trishula.contract.units import show_duration
+from trishula_router.clocks.peer_clocks import PeerClocks
+from trishula_router.peers.journal_policy import Replication
+from trishula_router.store.interface import Store
+
+__all__ = ["clock_warning", "told"]
+
+
+def told(
+    replication: Replication, store: Store, clocks: PeerClocks, faults: Mapping[str, str], now_s: float
+) -> list[dict[str, Any]]:
+    """What there is to know of each peer, for ``node.status``.
+
+    Args:
+        replication: what each peer holds.
+        store: what is held here.
+        clocks: by how much the peers' clocks differ.
+        faults: what makes replication with a peer impossible.
+        now_s: the clock for spans.
+    """
+    own = store.high_water
+    copied = {origin.epoch: origin.sequence for origin in store.origins()} if replication.peers else {}
+    states = []
+    for name, peer in replication.peers.items():
+        lag, ahead_ms = replication.lag(name, own, now_s), clocks.ahead_ms(name)
+        states.append(
+            {
+                "node": name,
+                "state": "up" if peer.is_up else "down",
+                "heard_s_ago": None if peer.heard_at_s is None else round(now_s - peer.heard_at_s, 3),
+                "epoch": peer.epoch,
+                "sent": lag.sent,
+                "acknowledged": lag.held,
+                "lag_records": lag.records,
+                "lag_s": None if lag.seconds is None else round(lag.seconds, 3),
+                "copied": copied.get(peer.epoch or "", 0),
+                "to_copy_records": replication.lacks(name, copied),
+                "fault": faults.get(name),
+                "clock_ahead_ms": ahead_ms,
+                "warning": clock_warning(name, ahead_ms) if ahead_ms and clocks.differs(name) else None,
+            }
+        )
+    return states
+
+
+def clock_warning(name: str, ahead_ms: int) -> str:
+    """What operators are told of a peer whose clock differs."""
+    way = "ahead of" if ahead_ms > 0 else "behind"
+    return (
+        f"the clock of the node {name} is {show_duration(abs(ahead_ms) / 1000)} {way} this node's; messages live as "
+        "long as they are to all the same, but the times that the two write down differ by that, and tokens begin and "
+        "end at different times: have both follow NTP"
+    )
