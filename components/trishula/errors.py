@@ -12,6 +12,8 @@ The tree: :class:`TrishulaError` → request errors (the sender is at fault, a r
 node is at fault or busy; the outbox tries again), session errors, and outcomes of calls.
 """
 
+# Long because: every error of the contract stands here, once, and the reference is made from this one module.
+
 from __future__ import annotations
 
 import re
