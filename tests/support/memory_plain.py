@@ -118,7 +118,7 @@ class MemoryPlainClient:
         self._session.drop()
 
     async def leave(self) -> None:
-        self._session.leave()
+        self._session.lost("it left")
         await _in_time(self.gone)
 
 

@@ -202,7 +202,6 @@ TO_BE_SPLIT = {
     "components/trishula/messaging/agent_file.py": 408,
     "components/trishula/messaging/outbox.py": 470,
     "components/trishula/messaging/sender.py": 450,
-    "components/trishula/testing/network.py": 480,
     "router/trishula_router/mail/intake.py": 440,
     "router/trishula_router/store/fold.py": 480,
     "router/trishula_router/store/memory.py": 440,

@@ -24,9 +24,10 @@ from trishula.runtime.surroundings import Surroundings
 from trishula.session.transport import Connection
 from trishula.settings import Settings
 from trishula.testing.memory_node import Grants, MemoryNode, options_of
-from trishula.testing.network import URL, Router, Wire
+from trishula.testing.network import URL, Router
 from trishula.testing.records import Handed, Letter, Record
 from trishula.testing.turned_clock import LifeClock, TurnedClock
+from trishula.testing.wire import Wire
 
 __all__ = ["MemoryBus", "Running"]
 

@@ -2,9 +2,8 @@
 
 The rules are the node's own (:class:`trishula_router.node.Node`): whom it lets in, who may do what, what it answers.
 This module plays what is around them, as Crossbar and a WebSocket do: :class:`Router` for the node
-(:class:`trishula_router.services.Router`), :class:`Wire` for a client
-(:class:`trishula.session.transport.Connection`), and between the two a :class:`Session`. When and how often a client
-joins anew is the client's own rule (:mod:`trishula.session.joining`).
+(:class:`trishula_router.services.Router`), and for a client a :class:`Session` each time that it joins, which is its
+:class:`~trishula.session.transport.Link`. How a client joins is in :mod:`.wire`.
 
 A session keeps the order of what it carries, in each direction, and whatever it carries arrives as a copy: it went
 through MessagePack. What it lacks are the limits of a real connection: how large a frame is, how many calls,
@@ -15,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -34,10 +33,8 @@ from trishula.errors import (
     from_wire,
 )
 from trishula.runtime.pending import Pending, rejected
-from trishula.runtime.surroundings import Surroundings
-from trishula.session.joining import Attempt, Joining, Owner
-from trishula.session.transport import AnswerLate, Connection, Ending, Endpoint, Link, LinkLost
-from trishula.settings import Settings
+from trishula.runtime.surroundings import Clock
+from trishula.session.transport import AnswerLate, Ending, Endpoint, Link, LinkLost
 from trishula.testing.records import Record
 from trishula.testing.turned_clock import LifeClock, TurnedClock
 from trishula_router.agents.callers import Caller, Verb
@@ -47,7 +44,7 @@ from trishula_router.node import Node
 if TYPE_CHECKING:
     from trishula_router.services import Router as NodesRouter
 
-__all__ = ["URL", "Router", "Wire"]
+__all__ = ["URL", "JoinedBy", "Router", "Session"]
 
 _log = logging.getLogger("trishula")
 
@@ -62,6 +59,21 @@ _FRAME_BYTES = 16 * 1024 * 1024
 def _copied(value: Any) -> Any:
     """As the other side reads it."""
     return msgspec.msgpack.decode(msgspec.msgpack.encode(value))
+
+
+class JoinedBy(Protocol):
+    """What a session is to the client that joined with it."""
+
+    @property
+    def clock(self) -> Clock:
+        """The client's clock."""
+
+    @property
+    def owner(self) -> object:
+        """The client's connection."""
+
+    def ended(self, error: TrishulaError) -> None:
+        """The session is over."""
 
 
 class Router:
@@ -156,7 +168,7 @@ class Router:
 class Session:
     """One joined session; for a client its :class:`~trishula.session.transport.Link`."""
 
-    def __init__(self, router: Router, attempt: _Attempt, agent: str, role: str, number: int) -> None:
+    def __init__(self, router: Router, attempt: JoinedBy, agent: str, role: str, number: int) -> None:
         self.url = URL
         self.ending: Ending | None = None
         self.agent = agent
@@ -166,9 +178,10 @@ class Session:
         #: Whether the client's process is gone, which hears and says nothing any more.
         self.is_deaf = False
         self._router = router
-        self._attempt = attempt
+        self.attempt = attempt
         self._is_open = True
-        self._questions: set[_Question] = set()
+        #: Those that are not answered.
+        self.questions: set[_Question] = set()
 
     # -- what the client says (transport.Link) -------------------------------------------------------------------------
 
@@ -218,7 +231,7 @@ class Session:
         if not self._is_open:
             question.reject(LinkLost(f"the connection to {self.url} was lost before {uri} was asked"))
             return question
-        self._questions.add(question)
+        self.questions.add(question)
 
         def arrive() -> None:
             if self._is_open and self._router.node is not None:
@@ -317,10 +330,6 @@ class Session:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def forget(self, question: _Question) -> None:
-        """It is answered."""
-        self._questions.discard(question)
-
     def close(self, uri: str, sentence: str) -> None:
         """The node ends it and says why."""
         from trishula.session.wamp_errors import error_of_leaving
@@ -328,12 +337,8 @@ class Session:
         self._end(error_of_leaving(self.url, uri, sentence))
 
     def lost(self, why: str) -> None:
-        """The network or the node is gone."""
+        """The network or the node is gone, or the client has left."""
         self._end(BusUnreachable(f"the connection to {self.url} ended: {why}"))
-
-    def leave(self) -> None:
-        """The client says goodbye."""
-        self._end(BusUnreachable(f"the connection to {self.url} ended: we left"))
 
     def _end(self, error: TrishulaError) -> None:
         if not self._is_open:
@@ -343,12 +348,12 @@ class Session:
         self._router.hops.callLater(0, self._told, error)
 
     def _told(self, error: TrishulaError) -> None:
-        questions, self._questions = self._questions, set()
+        questions, self.questions = self.questions, set()
         if self.is_deaf:
             return
         for question in questions:
             question.reject(LinkLost(f"the connection to {self.url} was lost before {question.uri} answered"))
-        self._attempt.ended(error)
+        self.attempt.ended(error)
 
 
 class _Question(Pending[Any]):
@@ -363,11 +368,11 @@ class _Question(Pending[Any]):
         self.given_up: Callable[[], object] = lambda: None
         self._session = session
         self._timeout_s = timeout_s
-        self._timer = None if timeout_s is None else session._attempt.clock.callLater(timeout_s, self._late)
+        self._timer = None if timeout_s is None else session.attempt.clock.callLater(timeout_s, self._late)
         self.when_done(self._over)
 
     def _over(self, _: Pending[Any]) -> None:
-        self._session.forget(self)
+        self._session.questions.discard(self)
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
@@ -389,79 +394,6 @@ class _Question(Pending[Any]):
             self.reject(AnswerLate(f"nobody waits for the answer of {self.uri} any more"))
 
 
-class Wire(Joining):
-    """A client's connection; plays :class:`trishula.session.transport.Connection`."""
-
-    def __init__(self, router: Router, settings: Settings, around: Surroundings) -> None:
-        super().__init__(settings.urls, around, failback_s=None)
-        self._router = router
-        self._settings = settings
-
-    def attempt_at(self, url: str) -> Attempt:
-        return _Attempt(self._router, self._settings, self._clock, self)
-
-    def vanish(self) -> None:
-        """The client's process was killed: its machine tells the node."""
-        for session in list(self._router.sessions.values()):
-            if session._attempt.owner is self:
-                session.is_deaf = True
-                session.lost("its process was killed")
-
-
-class _Attempt:
-    """One try to join."""
-
-    url = URL
-
-    def __init__(self, router: Router, settings: Settings, clock: Any, owner: Owner) -> None:
-        self.clock = clock
-        self.owner = owner
-        self._router = router
-        self._settings = settings
-        self._session: Session | None = None
-        self._is_over = False
-
-    def begin(self, *, watching: bool) -> None:
-        self._router.hops.callLater(0, self._arrive)
-
-    def join(self) -> None:
-        """There is one node, and none to go back to."""
-
-    def _arrive(self) -> None:
-        router, node, agent = self._router, self._router.node, self._settings.agent
-        if self._is_over:
-            return
-        if node is None or agent in router.cut_off:
-            self.ended(BusUnreachable(f"there is no node at {self.url}: no answer"))
-            return
-        number = router.number()
-        try:
-            who = node.door.authenticate(uris.REALM, agent, {"ticket": self._settings.token, "session": number})
-        except TrishulaError as error:
-            details = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}
-            self.ended(from_wire(error.uri or "", error.sentence, details))
-            return
-        self._session = session = Session(router, self, who["authid"], who["role"], number)
-        router.sessions[number] = session
-        node.session_joined(session.agent, number, session.role)
-        session.down(self.owner.attempt_joined, self, session)
-
-    def leave(self) -> None:
-        if self._session is not None:
-            self._session.leave()
-        else:
-            self._router.hops.callLater(0, self.ended, BusUnreachable("we left before we had joined"))
-
-    def retire(self) -> None:
-        self.leave()
-
-    def ended(self, error: TrishulaError) -> None:
-        """There is no session, or none any more."""
-        if not self._is_over:
-            self._is_over = True
-            self.owner.attempt_ended(self, error)
-
-
-def _plays_the_interfaces(router: Router, wire: Wire, session: Session) -> tuple[NodesRouter, Connection, Link]:
+def _plays_the_interfaces(router: Router, session: Session) -> tuple[NodesRouter, Link]:
     # For mypy: they have exactly the methods that the real ones have.
-    return router, wire, session
+    return router, session
