@@ -203,7 +203,6 @@ TO_BE_SPLIT = {
     "components/trishula/messaging/outbox.py": 470,
     "components/trishula/messaging/sender.py": 450,
     "router/trishula_router/mail/intake.py": 440,
-    "router/trishula_router/store/fold.py": 480,
     "router/trishula_router/store/memory.py": 440,
     "router/trishula_router/store/sqlite/reads.py": 440,
     "router/trishula_router/upstream/connections.py": 450,

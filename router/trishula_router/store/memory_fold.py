@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trishula.contract.addresses import agent_of
-from trishula_router.store.fold import Changes, Identity, RecipientKey, Row
+from trishula_router.store.fold_changes import Changes, Identity, RecipientKey, Row
 from trishula_router.store.identity import Key
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
 from trishula_router.store.keepers import claim
@@ -20,7 +20,7 @@ __all__ = ["MemoryShelf"]
 
 @dataclass
 class MemoryShelf:
-    """Implements :class:`trishula_router.store.fold.Shelf` on a memory store's own dictionaries.
+    """Implements :class:`trishula_router.store.fold_changes.Shelf` on a memory store's own dictionaries.
 
     Attributes:
         messages, bodies: by position; recipients of a broadcast have a body each.
@@ -44,7 +44,7 @@ class MemoryShelf:
     waiting: dict[int, list[Record]] = field(default_factory=dict)
 
     def with_keys(self, keys: Iterable[RecipientKey]) -> Mapping[RecipientKey, Sequence[Identity]]:
-        """See :meth:`trishula_router.store.fold.Shelf.with_keys`."""
+        """See :meth:`trishula_router.store.fold_changes.Shelf.with_keys`."""
         return {
             key: [
                 Identity(message.position, message.sender, message.type, message.digest, message.use)
@@ -55,11 +55,11 @@ class MemoryShelf:
         }
 
     def aliases(self, positions: Iterable[int]) -> Mapping[int, int]:
-        """See :meth:`trishula_router.store.fold.Shelf.aliases`."""
+        """See :meth:`trishula_router.store.fold_changes.Shelf.aliases`."""
         return {position: self.resolved[position] for position in positions if position in self.resolved}
 
     def rows(self, positions: Iterable[int]) -> dict[int, Row]:
-        """See :meth:`trishula_router.store.fold.Shelf.rows`."""
+        """See :meth:`trishula_router.store.fold_changes.Shelf.rows`."""
         return {position: self._row(self.messages[position]) for position in positions if position in self.messages}
 
     def _row(self, message: StoredMessage) -> Row:
@@ -93,7 +93,7 @@ class MemoryShelf:
         )
 
     def early(self, positions: Iterable[int]) -> Sequence[tuple[int, Record]]:
-        """See :meth:`trishula_router.store.fold.Shelf.early`."""
+        """See :meth:`trishula_router.store.fold_changes.Shelf.early`."""
         return [(position, record) for position in positions for record in self.waiting.get(position, ())]
 
     def write(self, number: int, changes: Changes) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from trishula_router.store.fold import Changes, Identity, RecipientKey, Row
+from trishula_router.store.fold_changes import Changes, Identity, RecipientKey, Row
 from trishula_router.store.journal import Record
 from trishula_router.store.messages import State
 from trishula_router.store.origins import Learned
@@ -69,28 +69,28 @@ def _asked(connection: sqlite3.Connection, question: str, values: Iterable[objec
 
 
 class SqliteShelf:
-    """Implements :class:`trishula_router.store.fold.Shelf`."""
+    """Implements :class:`trishula_router.store.fold_changes.Shelf`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def with_keys(self, keys: Iterable[RecipientKey]) -> Mapping[RecipientKey, Sequence[Identity]]:
-        """See :meth:`trishula_router.store.fold.Shelf.with_keys`."""
+        """See :meth:`trishula_router.store.fold_changes.Shelf.with_keys`."""
         found: dict[RecipientKey, list[Identity]] = {}
         for key, *identity in sorted(_asked(self._connection, _KEYS, keys)):
             found.setdefault((key[0], key[1], key[2]), []).append(Identity(*identity))
         return found
 
     def aliases(self, positions: Iterable[int]) -> Mapping[int, int]:
-        """See :meth:`trishula_router.store.fold.Shelf.aliases`."""
+        """See :meth:`trishula_router.store.fold_changes.Shelf.aliases`."""
         return dict(_asked(self._connection, _ALIASES, positions))
 
     def rows(self, positions: Iterable[int]) -> dict[int, Row]:
-        """See :meth:`trishula_router.store.fold.Shelf.rows`."""
+        """See :meth:`trishula_router.store.fold_changes.Shelf.rows`."""
         return {values[0]: _row(*values) for values in _asked(self._connection, _ROWS, positions)}
 
     def early(self, positions: Iterable[int]) -> Sequence[tuple[int, Record]]:
-        """See :meth:`trishula_router.store.fold.Shelf.early`."""
+        """See :meth:`trishula_router.store.fold_changes.Shelf.early`."""
         found = _asked(self._connection, _EARLY, positions)
         records = {
             row[0]: Record(*row)
