@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.abrupt import refusing
 from tests.support.node import NodeProcess, environment
 from trishula.exit_codes import Exit
 
@@ -477,6 +478,11 @@ def test_a_wrong_token(users: Users) -> None:
     said = users.run("forged", "agents", code=Exit.FORBIDDEN)
     assert said.startswith("trishula: ")
     assert "x" * 43 not in said
+
+
+def test_a_socket_that_ends_badly_is_told_in_our_words_alone(users: Users) -> None:
+    with refusing("trishula.error.token_invalid", "nobody knows this token") as url:
+        assert users.run("dc", "--url", url, "agents", code=Exit.FORBIDDEN) == "trishula: nobody knows this token\n"
 
 
 def test_no_node_there(users: Users) -> None:

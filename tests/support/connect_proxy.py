@@ -65,7 +65,10 @@ class ConnectProxy:
             elif method != "CONNECT" or host not in self._hosts or fields["Host"] != target:
                 client.sendall(b"HTTP/1.1 403 Not for you\r\nContent-Length: 0\r\n\r\n")
             else:
-                inner = socket.create_connection(("127.0.0.1", int(port)))
                 client.sendall(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 test\r\n\r\n")
-                threading.Thread(target=pump, args=(inner, client), daemon=True).start()
-                pump(client, inner)
+                with socket.create_connection(("127.0.0.1", int(port))) as inner:
+                    back = threading.Thread(target=pump, args=(inner, client), daemon=True)
+                    back.start()
+                    pump(client, inner)
+                    # Closed too early, a descriptor may be another connection's when the other thread writes to it.
+                    back.join()

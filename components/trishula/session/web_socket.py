@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import txaio
 from autobahn.exception import Disconnected
 from autobahn.twisted.websocket import WampWebSocketClientProtocol
 from autobahn.wamp.exception import TransportLost
@@ -96,6 +97,8 @@ class Timers:
 class WebSocket(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]  # Autobahn is untyped
     """Tells the attempt when the socket is closed, in whichever state it was."""
 
+    # Autobahn warns of ends that we tell in our own words; in a script, which sets up no logging, that went to stderr.
+    log = txaio.make_logger("error")
     _timer: Timer | None = None
     _dropping: Timer | None = None
 
