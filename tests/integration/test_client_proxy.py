@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from tests.support.certificates import Issuer
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.node import NodeProcess, environment
+from tests.support.raw import RawClient
 from tests.support.reactor import on_reactor
 from trishula.agent import Agent
 from trishula.client import Client
@@ -26,6 +28,7 @@ SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
 GENEROUS_S = 20.0
 HOST = "node.example"
 CREDENTIALS = "dc:p%40ss"
+PING, PONG = 9, 10
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,19 @@ async def test_a_private_authority_is_trusted_if_it_is_named(node: NodeProcess, 
     client = client_of(node, "localhost", ca_file=gone)
     gone.unlink()
     assert f"ca_file {gone}: " in await refusal(client)
+
+
+def test_a_ping_over_tls_is_answered_within_it(node: NodeProcess, folder: Path) -> None:
+    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    with RawClient(url_of(node, "127.0.0.1")) as client:
+        client.socket = context.wrap_socket(client.socket, server_hostname=HOST)
+        client.open()
+        client.join("dc", node.tokens["dc"])
+        for number in range(3):
+            client.send_frame(PING, f"ping {number}".encode())
+            # A pong that is written beneath TLS is an SSLError here.
+            while client.socket.recv(1000)[0] & 0x0F != PONG:
+                pass
 
 
 @on_reactor

@@ -35,13 +35,19 @@ from tests.support.rules import (
 from trishula.contract import uris
 from trishula.contract.addresses import is_agent_name
 from trishula.contract.message import MESSAGE_TYPES
+from trishula_router.store.journal import Kind
 
 __all__ = ["LONG_WAIT_S", "PROCEDURES", "WAIT", "Field", "Param", "Procedure"]
 
 #: limits.ttl, as it is by default.
 TTL_MS = 30 * 86_400_000
+KINDS = tuple(map(str, Kind))
 #: Longer polls are right, and would take the test's time.
 LONG_WAIT_S = 0.02
+
+
+def _is_kind(value: object) -> bool:
+    return isinstance(value, str) and value in KINDS
 
 
 @dataclass(frozen=True)
@@ -339,7 +345,10 @@ PROCEDURES = (
             Param(
                 _OPTIONS,
                 (
-                    *(Field(name, texts, or_none(is_text)) for name in ("agent", "id", "kind", "node")),
+                    *(Field(name, texts, or_none(is_text)) for name in ("agent", "id", "node")),
+                    Field(
+                        "kind", st.sampled_from(KINDS), or_none(lambda value: isinstance(value, str) and value in KINDS)
+                    ),
                     *(Field(name, instants, _INSTANT) for name in ("since", "until")),
                     Field("after", positions, _POSITION),
                     Field("limit", st.integers(1, 20), integer(1, 1000)),

@@ -145,6 +145,28 @@ def test_other_transports_write_as_they_do() -> None:
     assert written == [b"pong"]
 
 
+class Wrapper:
+    """As Twisted's wrappers, TLS above all: what it hasn't itself is what it wraps."""
+
+    def __init__(self, wrapped: Socket) -> None:
+        self._wrapped = wrapped
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+
+def test_nothing_is_written_beneath_tls() -> None:
+    beneath = Socket(10)
+    tls = Wrapper(beneath)
+    write_soon(tls, b"pong")
+    assert tls.written == [b"pong"]
+    assert (beneath.at_once, beneath.later) == (b"", b"")
+
+
 # -- what is at fault upstream -----------------------------------------------------------------------------------------
 
 

@@ -283,8 +283,12 @@ def accept_few(port: Any) -> bool:
 
 
 def write_soon(transport: Any, data: bytes) -> None:
-    """Write a few bytes, at once if nothing waits before them: Twisted asks the kernel three times otherwise."""
-    if getattr(transport, "_tempDataBuffer", None) == [] and not transport.dataBuffer and not transport.disconnecting:
+    """Write a few bytes, at once if nothing waits before them: Twisted asks the kernel three times otherwise.
+
+    Only to a socket: what TLS hasn't itself is the socket's beneath it, so that the bytes would go out unencrypted.
+    """
+    is_socket = hasattr(type(transport), "writeSomeData") and getattr(transport, "_tempDataBuffer", None) == []
+    if is_socket and not transport.dataBuffer and not transport.disconnecting:
         sent = transport.writeSomeData(data)
         if isinstance(sent, int) and sent == len(data):
             return
