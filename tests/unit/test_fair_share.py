@@ -31,7 +31,7 @@ def test_whoevers_frames_take_long_to_read_rests_also_a_peer(role: str) -> None:
     connection.frame_took(0.125)
     ((owner, for_s),) = connection.rests
     assert owner == "eve"
-    assert for_s == pytest.approx(5.0)
+    assert for_s == pytest.approx(10.0)
 
 
 def test_strangers_have_small_frames() -> None:
