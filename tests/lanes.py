@@ -3,80 +3,109 @@
 The tests with real nodes mostly wait, for reconnects and time limits; the others compute. One process runs the first
 kind; another one, at a lower priority so that it takes only the processor time that nodes leave, runs the second
 (pytest-xdist would spread both over its workers: tests that compute would then disturb what real nodes are measured
-by). What the quiet lane says is printed when it has ended, and the two verdicts come last.
+by). What the computing lane says is printed when it has ended, and the two verdicts come last.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 
 #: They compute, and start no node.
-COMPUTING = ("unit", "contract", "property", "simulation")
+COMPUTING = ("tests/unit", "tests/contract", "tests/property", "tests/simulation")
 #: They start real nodes, agents, proxies, hosts.
-SERVING = ("checker", "integration", "partition")
+SERVING = ("tests/checker", "tests/integration", "tests/partition")
 
 #: Of the lane that computes, as nice has it.
 _NICE = 10
+#: What a lane that is to end may take for the end of its test and its fixtures.
+_ENDS_WITHIN_S = 60.0
 
 
-def start(folders: tuple[str, ...], output: IO[bytes], nice: int = 0) -> subprocess.Popen[bytes]:
-    """Run the tests of some folders; ``output`` is a file that gets what pytest says."""
-    # Unbuffered, because the log is read while it grows.
-    pytest = [sys.executable, "-u", "-m", "pytest", *(f"tests/{name}" for name in folders)]
-    return subprocess.Popen(["nice", "-n", str(nice), *pytest], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+class Lane:
+    """One pytest, and what it says.
 
+    Args:
+        paths: what it runs.
+        nice: by how much it is to stand back.
+    """
 
-def verdict(log: bytes) -> str:
-    """The last line of what pytest said, without its decoration."""
-    lines = log.decode(errors="replace").strip().splitlines()
-    return lines[-1].strip("= ") if lines else "said nothing"
+    def __init__(self, paths: Sequence[str], nice: int = 0) -> None:
+        self.paths = paths
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the lane is there
+        self._shown = 0
+        # Unbuffered, because the log is read while it grows.
+        command = ["nice", "-n", str(nice), sys.executable, "-u", "-m", "pytest", *paths]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=self._output, stderr=subprocess.STDOUT)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.process.poll() is not None
+
+    def show(self) -> None:
+        """Print what it has said since the last time."""
+        data = os.pread(self._output.fileno(), 1 << 24, self._shown)
+        self._shown += len(data)
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def verdict(self) -> str:
+        """Its exit status, and the last line that it said, without pytest's decoration."""
+        size = os.fstat(self._output.fileno()).st_size
+        lines = os.pread(self._output.fileno(), 1 << 16, max(0, size - (1 << 16))).decode(errors="replace").splitlines()
+        last = next((line.strip("= ") for line in reversed(lines) if line.strip()), "said nothing")
+        return f"{', '.join(self.paths)}: exit status {self.process.returncode}: {last}"
+
+    def end(self) -> None:
+        """End it before its time, as Ctrl-C does: at SIGTERM only the reactor ends, and each further test fails."""
+        if not self.is_over:
+            self.process.send_signal(signal.SIGINT)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait for its end, if that is near."""
+        try:
+            self.process.wait(_ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def main() -> int:
     """Run both lanes; the exit status is that of the first one that failed, else 0."""
-    begun = time.monotonic()
-    with tempfile.TemporaryFile() as quiet, tempfile.TemporaryFile() as loud:
-        computing = start(COMPUTING, quiet, _NICE)
-        serving = start(SERVING, loud)
-        lanes = ((computing, quiet, COMPUTING), (serving, loud, SERVING))
-        shown = dict.fromkeys((computing.pid, serving.pid), 0)
-        try:
-            while any(lane.poll() is None for lane, _, _ in lanes):
-                time.sleep(0.5)
-                _print_on(loud, shown, serving.pid)
-                if computing.poll() is not None:
-                    _print_on(quiet, shown, computing.pid)
-        except BaseException:
-            # Ctrl-C reaches both; what else ends us must end them.
-            for lane, _, _ in lanes:
-                lane.terminate()
-            raise
-        finally:
-            for lane, _, _ in lanes:
-                lane.wait()
-        for lane, output, _ in lanes:
-            _print_on(output, shown, lane.pid)
-        for lane, output, folders in lanes:
-            output.seek(0)
-            print(f"{', '.join(folders)}: exit status {lane.returncode}: {verdict(output.read())}", flush=True)
-    print(f"both together: {time.monotonic() - begun:.0f} s", flush=True)
-    return next((lane.returncode for lane, _, _ in lanes if lane.returncode), 0)
-
-
-def _print_on(output: IO[bytes], shown: dict[int, int], pid: int) -> None:
-    """Print what a lane has said since the last time."""
-    data = os.pread(output.fileno(), 1 << 24, shown[pid])
-    shown[pid] += len(data)
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    begun_s = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    computing, serving = lanes = Lane(COMPUTING, _NICE), Lane(SERVING)
+    try:
+        while not all(lane.is_over for lane in lanes):
+            time.sleep(0.5)
+            serving.show()
+            if computing.is_over:
+                computing.show()
+    except KeyboardInterrupt:
+        # The terminal has told the lanes too.
+        for lane in lanes:
+            lane.wait()
+        raise
+    except BaseException:
+        for lane in lanes:
+            lane.end()
+        raise
+    for lane in lanes:
+        lane.show()
+    for lane in lanes:
+        print(lane.verdict(), flush=True)
+    print(f"both together: {time.monotonic() - begun_s:.0f} s", flush=True)
+    return next((lane.process.returncode for lane in lanes if lane.process.returncode), 0)
 
 
 if __name__ == "__main__":
