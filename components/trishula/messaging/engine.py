@@ -368,12 +368,7 @@ class Engine:
         heartbeat_s: float = DEFAULT_HEARTBEAT_S,
         on_cancelled: Callable[[str, str], object] | None = None,
     ) -> Pending[Attached | None]:
-        """Take deliveries: the node pushes up to ``window`` that are not acknowledged.
-
-        Answers to our own calls are not among them. ``on_delivery`` gets a list and must not raise. It holds for every
-        later session as well. Before the first session there is nothing to wait for: the outcome is ``None`` at once.
-        ``on_cancelled`` is told of what was delivered and is cancelled by its sender since: its ``from`` and its id.
-        """
+        """See :meth:`trishula.client.Client.attach`."""
         self.receiving.receiver = on_delivery
         self.receiving.recalled = on_cancelled
         return self.member.attach(Attachment(self.receiving.pushed, tuple(capabilities), window, heartbeat_s))
