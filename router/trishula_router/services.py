@@ -192,7 +192,7 @@ class Services:
             Replication(store.epoch, config.peers),
             post=router.post,
             absorb=inflow.absorb,
-            sighted=lambda peer, there: self.neighbourhood.sighted(peer, there),
+            sighted=self._sighted,
             caught_up=lambda: self.delivery.let_go(CATCHING_UP),
             clock=clock,
             now=now,
@@ -213,7 +213,9 @@ class Services:
             clock=clock,
             now=now,
         )
-        self.listener = Listener(self.peering, self.neighbourhood, principals.names, self.refusals.refused, clock)
+        self.listener = Listener(
+            self.peering, self.neighbourhood, principals.names, self.refusals.refused, clock, worked_s
+        )
         self.serving = Serving(principals, now_s=clock.seconds, refused=self.refusals.refused)
         replies = Replies(store, self.mailroom.leases, principals.may_serve)
         self.outcomes = Outcomes(store, replies)
@@ -276,6 +278,12 @@ class Services:
         self.audit.follow_clock(by_ms, self.store.high_water)
         self.started_at += by_ms
         self.tell_presence()
+
+    def _sighted(self, peer: str, is_there: bool) -> None:
+        if not is_there:
+            # First, or what it said before would come after that.
+            self.listener.lost(peer)
+        self.neighbourhood.sighted(peer, is_there)
 
     def tell_presence(self) -> None:
         """Announce the agents whose presence changed since the last call."""

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from tests.support.subjects import Gate, InSqlite, draft
 from trishula_router.store.messages import State
-from trishula_router.store.sqlite.writer import LARGE_BYTES
+from trishula_router.store.sqlite.writer import GROUP_LIMIT, LARGE_BYTES
 
 
 @pytest.fixture
@@ -80,6 +80,21 @@ def test_a_large_send_is_passed_for_one_transaction_and_has_one_of_its_own(subje
     assert queue.run() == ["small", "large0", "late", "large1"]
     # With that of the gate.
     assert queue.transactions == 5
+
+
+def test_a_large_send_is_passed_once_also_by_a_full_transaction(subject: InSqlite) -> None:
+    queue = Queue(subject)
+    writer = subject.store._writer
+    queue.send("eve", "large", LARGE)
+    for number in range(GROUP_LIMIT):
+        queue.send("agni", f"small{number}")
+    # The first transaction takes all the small ones there may be in one; then it is the large one's turn.
+    group = writer._next_group()
+    assert group is not None
+    queue.send("agni", "late")
+    assert [job.size_bytes > LARGE_BYTES for job in writer._jobs] == [True, False]
+    writer._jobs.extendleft(reversed(group))
+    queue.run()
 
 
 def test_the_sends_of_one_agent_keep_their_order(subject: InSqlite) -> None:

@@ -23,15 +23,24 @@ def of(role: str, number: int | None = 1) -> Connection:
     return Connection(SimpleNamespace(_session_id=number, _authid="eve", _authrole=role))
 
 
-@pytest.mark.parametrize("role", [AGENT_ROLE, LINK_ROLE])
-def test_whoevers_frames_take_long_to_read_rests_also_a_peer(role: str) -> None:
+@pytest.mark.parametrize(("role", "rests_s"), [(AGENT_ROLE, 10.0), (LINK_ROLE, 0.5)])
+def test_whoevers_frames_take_long_to_read_rests_a_peer_not_for_long(role: str, rests_s: float) -> None:
     connection = of(role)
     connection.frame_took(0.02)
     assert connection.rests == []
     connection.frame_took(0.125)
-    ((owner, for_s),) = connection.rests
-    assert owner == "eve"
-    assert for_s == pytest.approx(10.0)
+    ((_, for_s),) = connection.rests
+    assert for_s == pytest.approx(rests_s)
+
+
+def test_a_link_is_not_the_agent_of_its_name() -> None:
+    owners = set()
+    for role in (AGENT_ROLE, LINK_ROLE):
+        connection = of(role)
+        connection.frame_took(0.125)
+        owners.add(connection.rests[0][0])
+    assert "eve" in owners
+    assert len(owners) == 2
 
 
 def test_strangers_have_small_frames() -> None:

@@ -16,7 +16,7 @@ class World:
         self.taken: list[tuple[str, bytes]] = []
         self.each_s = 0.0
         clock: Any = self.clock
-        self.words = LatestWords(self._take, clock)
+        self.words = LatestWords(self._take, clock, clock.seconds)
 
     def _take(self, peer: str, text: bytes) -> None:
         # The clock's own way to move would have its timers called in here.
@@ -53,6 +53,19 @@ def test_after_a_rest_words_are_taken_at_once_again(world: World) -> None:
     assert world.clock.getDelayedCalls() == []
     world.words.come("laptop", b"2")
     assert world.taken == [("laptop", b"1"), ("laptop", b"2")]
+
+
+def test_what_a_peer_said_before_it_was_lost_is_not_taken_afterwards(world: World) -> None:
+    world.each_s = 2 * LONG_S
+    for text in (b"1", b"2"):
+        world.words.come("laptop", text)
+    world.words.forget("laptop")
+    world.words.forget("nobody")
+    world.clock.advance(2 * LONG_S * RESTS)
+    assert world.taken == [("laptop", b"1")]
+    # It is back, and says what is so now.
+    world.words.come("laptop", b"3")
+    assert world.taken[1:] == [("laptop", b"3")]
 
 
 def test_a_flood_of_large_words_gets_a_twentieth_of_the_time(world: World) -> None:

@@ -23,7 +23,7 @@ from tests.support.pair import Nodes  # noqa: E402
 from tests.support.stores import result_of  # noqa: E402
 from trishula.contract import uris  # noqa: E402
 from trishula_router.peers.journal_exchange import FORKED_FOR_S, HELLO, JOURNAL, PRESENCE  # noqa: E402
-from trishula_router.peers.outlines import excess_of_presence  # noqa: E402
+from trishula_router.peers.outlines import excess_of_journal, excess_of_presence  # noqa: E402
 from trishula_router.peers.presence_policy import Neighbours, Presence, sound  # noqa: E402
 from trishula_router.store.memory import MemoryStore  # noqa: E402
 from trishula_router.upstream.link_disclosing import guard_forwarding  # noqa: E402
@@ -96,6 +96,18 @@ def test_a_node_that_is_away_has_no_agents(three: Nodes) -> None:
     three.down("laptop")
     three.advance(5.0)
     assert against(three, "rushabdev", "bob") is None
+
+
+def test_what_a_node_said_before_it_was_away_does_not_bring_it_back(three: Nodes) -> None:
+    three.advance(3.0)
+    here = three.rigs["agni"].node
+    # The last one took long, and then this came.
+    words = here.listener._presences
+    words._waiting["laptop"] = msgspec.msgpack.encode(Presence("laptop", [entry("bob")], {}, []))
+    three.down("laptop")
+    three.advance(5.0)
+    words._go_on("laptop")
+    assert not here.neighbourhood._neighbours.is_at("laptop", "bob")
 
 
 @pytest.mark.parametrize(
@@ -174,12 +186,28 @@ def test_of_what_a_peer_says_of_agents_only_what_can_be_is_left() -> None:
             "it tells of 80000 holders, and at most 10000 mean anything",
         ),
         ({"instances": [""] * 50_001}, "it tells of 50001 instances, and at most 50000 mean anything"),
-        ({"capabilities": ["x"] * 10_001}, "it tells of 10001 capabilities, and at most 10000 mean anything"),
+        ({"capabilities": ["x"] * 257_537}, "it tells of 257537 capabilities, and at most 257536 mean anything"),
     ],
 )
 def test_a_presence_that_tells_of_more_than_there_can_be_is_not_read(more: dict[str, Any], why: str | None) -> None:
     said = {"node": "laptop", "agents": [], "claims": {}, "instances": [], **more}
     assert excess_of_presence(msgspec.msgpack.encode(said), 3) == why
+
+
+@pytest.mark.parametrize(
+    ("count", "registered", "is_read"), [(511 + 5000, 0, True), (511 + 20_000, 20_000, True), (511 + 20_000, 3, False)]
+)
+def test_a_run_holds_a_broadcast_to_everybody(count: int, registered: int, is_read: bool) -> None:
+    # A run is not cut within a broadcast.
+    run: dict[str, Any] = {
+        "records": [[]] * count,
+        "messages": [[]] * count,
+        "bodies": [],
+        "revived": [],
+        "origins": [],
+    }
+    text = msgspec.msgpack.encode({"extract": run})
+    assert (excess_of_journal(text, registered) is None) is is_read
 
 
 def test_a_presence_that_is_none_is_not_counted() -> None:
@@ -237,7 +265,7 @@ REFUSED: list[tuple[str, bytes, str]] = [
     (
         JOURNAL,
         msgspec.msgpack.encode({"extract": LARGE}),
-        "it tells of 1000000 records, and at most 2048 mean anything",
+        "it tells of 1000000 records, and at most 8198 mean anything",
     ),
     (PRESENCE, msgspec.msgpack.encode(Presence("laptop", [], {}, [])), "it speaks as laptop"),
     (HELLO, bytes(2**20), "it has 1048576 bytes, and at most 524288 mean anything"),

@@ -75,10 +75,8 @@ class Delivery:
         now: Callable[[], int],
     ) -> None:
         self._mailroom = mailroom
-        self._store = store
         self._consumers = consumers
         self._settlement = settlement
-        self._policy = policy
         self._loader = Loader(mailroom, store, settlement, round(policy.backoff.cap_s * 1000), now)
         self._lender = Lender(mailroom, store, policy.lease_s, clock, now)
         self._outlet = outlet

@@ -26,12 +26,14 @@ class LatestWords:
 
     Args:
         take: carries out a word: (peer, text); it raises nothing.
-        clock: timers, and the clock for spans.
+        clock: for timers.
+        worked_s: for how long this thread has worked, in seconds: what others take of the machine is not a peer's.
     """
 
-    def __init__(self, take: Callable[[str, bytes], None], clock: Clock) -> None:
+    def __init__(self, take: Callable[[str, bytes], None], clock: Clock, worked_s: Callable[[], float]) -> None:
         self._take = take
         self._clock = clock
+        self._worked_s = worked_s
         # Of each peer whose words wait now: the newest one that came, if any did.
         self._waiting: dict[str, bytes | None] = {}
 
@@ -40,12 +42,17 @@ class LatestWords:
         if peer in self._waiting:
             self._waiting[peer] = text
             return
-        began_s = self._clock.seconds()
+        began_s = self._worked_s()
         self._take(peer, text)
-        took_s = self._clock.seconds() - began_s
+        took_s = self._worked_s() - began_s
         if took_s > LONG_S:
             self._waiting[peer] = None
             self._clock.callLater(took_s * RESTS, lambda: self._go_on(peer))
+
+    def forget(self, peer: str) -> None:
+        """A peer is away: what it said last is no longer so, and must not come after that."""
+        if peer in self._waiting:
+            self._waiting[peer] = None
 
     def _go_on(self, peer: str) -> None:
         text = self._waiting.pop(peer)

@@ -10,10 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from trishula.errors import (
-    NotAllowed,
-    TrishulaError,
-)
+from trishula.errors import NotAllowed, TrishulaError
 from trishula_router.clocks.clock import Clock
 from trishula_router.peers.belief import Unbelievable
 from trishula_router.peers.journal_exchange import HELLO, JOURNAL, PRESENCE, Peering
@@ -38,6 +35,7 @@ class Listener:
         names: the agents registered here.
         refused: told of what is not taken: (peer, error, detail, now in s).
         clock: when.
+        worked_s: for how long the thread of the node has worked, in seconds.
     """
 
     def __init__(
@@ -47,13 +45,14 @@ class Listener:
         names: Callable[[], Sequence[str]],
         refused: Callable[[str, type[TrishulaError], str, float], None],
         clock: Clock,
+        worked_s: Callable[[], float],
     ) -> None:
         self._peering = peering
         self._neighbourhood = neighbourhood
         self._names = names
         self._refused = refused
         self._clock = clock
-        self._presences = LatestWords(lambda peer, text: self._take(PRESENCE, text, peer), clock)
+        self._presences = LatestWords(lambda peer, text: self._take(PRESENCE, text, peer), clock, worked_s)
 
     def hear(self, kind: str, text: bytes, peer: str) -> None:
         """A peer said something, over its own link; what can't be used is noted, and changes nothing."""
@@ -62,6 +61,10 @@ class Listener:
         else:
             self._take(kind, text, peer)
 
+    def lost(self, peer: str) -> None:
+        """A peer is out of reach: what it said before and what waits is no longer so."""
+        self._presences.forget(peer)
+
     def _take(self, kind: str, text: bytes, peer: str) -> None:
         hear = {HELLO: self._peering.receive_hello, JOURNAL: self._peering.receive_journal}
         # To read what is larger would keep everybody else waiting. A run of records has what messages have.
@@ -69,7 +72,7 @@ class Listener:
         try:
             if len(text) > most.get(kind, len(text)):
                 raise Unbelievable(f"it has {len(text)} bytes, and at most {most[kind]} mean anything")
-            if kind == JOURNAL and (too_many := excess_of_journal(text)) is not None:
+            if kind == JOURNAL and (too_many := excess_of_journal(text, len(self._names()))) is not None:
                 raise Unbelievable(too_many)
             hear.get(kind, self._neighbourhood.receive)(peer, text)
         except (Unbelievable, msgspec.MsgspecError, ValueError) as error:

@@ -12,17 +12,21 @@ import msgspec
 
 __all__ = ["excess_of_journal", "excess_of_presence"]
 
-#: So much is believed of a node: mailboxes that it delivers, processes that consume them, capabilities; instances,
-#: which are only looked up; and agents, beside twice as many as are registered here.
-_MOST_TOLD = {"claims": 10_000, "holders": 10_000, "capabilities": 10_000, "instances": 50_000}
+#: So much is believed of a node: mailboxes that it delivers, processes that consume them; instances, which are only
+#: looked up; agents, beside twice as many as are registered here; and of each the capabilities that an attach may have.
+_MOST_TOLD = {"claims": 10_000, "holders": 10_000, "instances": 50_000}
 _MOST_AGENTS = 1000
+_CAPABILITIES_OF_AGENT = 256
 #: Of a run: four times the records that nodes put into one. One record may tell of many messages that were replayed.
 _MOST_IN_RUN = {
-    **dict.fromkeys(("records", "messages", "bodies"), 2048),
+    "bodies": 2048,
     "origins": 4096,
     "revived": 100_000,
     "renewed": 100_000,
 }
+#: Records and messages of a run, beside two for each agent registered here: a broadcast, also one to agents of which we
+#: know nothing yet, stays together in a run.
+_MOST_RECORDS = 8192
 _NO_LIST, _NO_MAP = msgspec.Raw(b"\x90"), msgspec.Raw(b"\x80")
 
 
@@ -57,17 +61,23 @@ def excess_of_presence(text: bytes, registered: int) -> str | None:
     Raises:
         msgspec.MsgspecError: it is no presence.
     """
-    most = {"agents": _MOST_AGENTS + 2 * registered, **_MOST_TOLD}
+    agents = _MOST_AGENTS + 2 * registered
+    most = {"agents": agents, "capabilities": _CAPABILITIES_OF_AGENT * agents, **_MOST_TOLD}
     return _excess(msgspec.msgpack.decode(text, type=_Presence), most)
 
 
-def excess_of_journal(text: bytes) -> str | None:
+def excess_of_journal(text: bytes, registered: int) -> str | None:
     """The same of a run of records.
+
+    Args:
+        text: msgpack.
+        registered: how many agents this node knows.
 
     Raises:
         msgspec.MsgspecError: it is none.
     """
-    return _excess(msgspec.msgpack.decode(text, type=_Journal).extract, _MOST_IN_RUN)
+    most = {**_MOST_IN_RUN, **dict.fromkeys(("records", "messages"), _MOST_RECORDS + 2 * registered)}
+    return _excess(msgspec.msgpack.decode(text, type=_Journal).extract, most)
 
 
 def _excess(outline: msgspec.Struct, most_of: Mapping[str, int]) -> str | None:

@@ -192,7 +192,6 @@ class Tails:
     """
 
     def __init__(self, epoch: str, node: str = "") -> None:
-        self._epoch = epoch
         self._node = node
         self.own = Chain()
         self.numbering = Numbering(epoch, node)

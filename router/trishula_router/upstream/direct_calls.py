@@ -125,7 +125,9 @@ class DirectCalls:
         caller = self._open[at] = Caller(session._session_id, session._authid, session._authrole)
         size = getattr(session._transport, "message_bytes", 0)
         self._weigh(caller.agent, size)
-        done = Deferred.fromCoroutine(self._answer(session, at, serve(caller, asked.args or (), asked.kwargs or {})))
+        done = Deferred.fromCoroutine(
+            self._answer(session, at, caller.agent, serve(caller, asked.args or (), asked.kwargs or {}))
+        )
         if size <= _SMALL_BYTES and not done.called:
             self._turns.owe(at, caller.agent)
         done.addBoth(self._end, at, caller.agent, size)
@@ -145,11 +147,12 @@ class DirectCalls:
             del self._weights[agent]
         return outcome
 
-    async def _answer(self, session: Any, at: tuple[int, int], answer: Awaitable[Any]) -> None:
+    async def _answer(self, session: Any, at: tuple[int, int], agent: str, answer: Awaitable[Any]) -> None:
         try:
             reply = self._message.Result(at[1], args=[await answer])
         except TrishulaError as error:
-            self._turns.refused(session._authid)
+            # Not the session's: another one may have followed on its connection.
+            self._turns.refused(agent)
             reply = self._refusal(at[1], error)
         if self._close(at) is None:
             return

@@ -20,6 +20,9 @@ __all__ = ["TurnTaking", "Weighed"]
 #: than this is paid for by so many times the excess: fewer than one of a hundred messages of others wait for 50 ms.
 _LONG_S = 0.025
 _RESTS = 100.0
+#: All agents of a peer share its link, and others wait for its hellos and journals: after a second of silence senders
+#: are told that there is no copy.
+_LINK_RESTS_S = 0.5
 #: While we don't read a client, its pings get no answers, so it hears from us by itself, so often.
 _SPEAK_EACH_S = 0.5
 
@@ -46,10 +49,7 @@ class TurnTaking:
         """Bytes came."""
         ours: Any = self
         if self.state in (ours.STATE_OPEN, ours.STATE_CLOSING):
-            session = self._session
-            # All that have not joined have one part between them.
-            is_joined = session is not None and session._session_id is not None
-            self.turns.take(session._authid if is_joined else "", self)
+            self.turns.take(self._owner(), self)
         else:
             super().consumeData()  # type: ignore[misc]
 
@@ -64,13 +64,21 @@ class TurnTaking:
         if took_s <= _LONG_S or session is None or session._session_id is None:
             # Strangers' frames are small. A peer's journal, for which others wait, is bytes in one piece.
             return
-        self.turns.rest(session._authid, (took_s - _LONG_S) * _RESTS)
+        rests_s = (took_s - _LONG_S) * _RESTS
+        self.turns.rest(self._owner(), min(rests_s, _LINK_RESTS_S) if session._authrole == LINK_ROLE else rests_s)
 
     def connectionLost(self, *args: Any) -> None:
         """What Crossbar makes of its end is part of what its agent waits for."""
-        session = self._session
-        with self.turns.on_behalf_of("" if session is None else session._authid or ""):
+        with self.turns.on_behalf_of(self._owner()):
             super().connectionLost(*args)  # type: ignore[misc]
+
+    def _owner(self) -> str:
+        """Whose turn it takes: its agent's, or its link's, which may have the name of an agent."""
+        session = self._session
+        if session is None or session._session_id is None:
+            # All that have not joined have one part between them.
+            return ""
+        return f"link {session._authid}" if session._authrole == LINK_ROLE else str(session._authid)
 
     def advance(self) -> bool:
         """Handle what begins or ends a frame; whether there is more."""

@@ -263,9 +263,11 @@ class Writer:
                 if self._ground is not None and size_bytes > self._ground.group_bytes:
                     break
                 if job.line is not None and max(job.size_bytes, group[0].size_bytes) > LARGE_BYTES:
-                    job.is_next = True
                     break
                 group.append(self._jobs.popleft())
+            if self._jobs:
+                # Whatever ended this transaction: a large send has been passed by it, and is by no other one.
+                self._jobs[0].is_next = True
             self._patience_s = 0.0 if self._jobs else math.inf
             return group
 
