@@ -266,6 +266,6 @@ class Verbs:
 
         Raises:
             PayloadNotJson, PayloadTooLarge: the arguments can't travel (:mod:`trishula.contract.payload`,
-                :mod:`.limits`).
+                :mod:`trishula.contract.limits`).
         """
         return self._beneath().live.publish(topic_name, *args)

@@ -1,9 +1,10 @@
 """Questions that wait for an answer: durable calls, live RPC, and what the node itself is asked.
 
 =============  =====================================================================================================
-``call``       a COMMAND, and the wait for its RESULT or ERROR (:mod:`trishula.messaging.pending_calls` ties them
-together) ``rpc``        live: nothing is stored, the agent must be connected now ``request``    a procedure of the
-contract; all of them may be repeated, so one that was cut off, or that a node did not
+``call``       a COMMAND, and the wait for its RESULT or ERROR; :mod:`trishula.messaging.pending_calls` ties them
+               together
+``rpc``        live: nothing is stored, the agent must be connected now
+``request``    a procedure of the contract; all of them may be repeated, so one that was cut off, or that a node did not
                take because it stops, is asked again, on whichever node we are then
 =============  =====================================================================================================
 

@@ -1,8 +1,9 @@
 """Which message ends sessions: the outbox's way to find the one that a node can't take, and to go on without it.
 
-A frame that a node can't read ends the session of whoever sent it. What we write is checked before (:mod:`.payload`),
-so this is for what slips through all the same: a fault of ours, a node or a proxy with a limit of its own. Without it
-the message would be offered again on each new session and end that as well, for ever, and no other message would pass.
+A frame that a node can't read ends the session of whoever sent it. What we write is checked before
+(:mod:`trishula.contract.payload`), so this is for what slips through all the same: a fault of ours, a node or a proxy
+with a limit of its own. Without it the message would be offered again on each new session and end that as well, for
+ever, and no other message would pass.
 
 When a node ends a session, what was under way is noted. What was under way twice is *suspect*, and goes out in parts of
 an eighth, one call at a time; a part that ends the session again is cut into eighths, down to single messages. A part

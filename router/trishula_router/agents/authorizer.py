@@ -18,7 +18,7 @@ other ``audit.*``, ``node.*``, ``admin.*``      call        operators
                                                             grants here let it
 ``agent.<a>.topic.<name>``, ``event.*``         subscribe   links
 ``agent.<a>.topic.<name>``                      publish     links, for ``<a>``, if their peer vouches for it
-``event.*``                                     publish     links, for their node (:mod:`.link_disclosing`)
+``event.*``                                     publish     links, for their node
 ``peer.<node>.*``                               subscribe   the link of ``<node>``
 ``peer.<node>.*``                               publish     the links of others, for their node
 ``internal.link.names``, ``….changed``          call, subs. links

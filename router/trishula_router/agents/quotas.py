@@ -1,8 +1,7 @@
 """Quotas: how much of each thing one session and one agent may have open at a time. Policy, no I/O.
 
 What a session has open in the node stays in its memory until somebody closes it: a subscription, a registration, a call
-that nobody has answered, an instance, a waiting fetch, a retained
-event. Each kind has a bound for one session and one
+that nobody has answered, an instance, a waiting fetch, a retained event. Each kind has a bound for one session and one
 for all sessions of an agent (:data:`PER_AGENT` times as much, where both are told apart); what goes beyond is refused
 with the error of its kind, and costs next to nothing. What is open is counted by whoever keeps it; nothing is counted
 twice, so that no count can go astray.

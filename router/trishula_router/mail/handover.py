@@ -58,7 +58,7 @@ class Handover:
         try:
             answer = await self._store.hand_over(list(claimed), node, self._now())
         except (StorageFull, StorageFailed):
-            # If the record is on the disk all the same, the next commit writes over it; see store/writer.py.
+            # If the record is on the disk all the same, the next commit writes over it; see store/sqlite/writer.py.
             self._mailroom.put_back(claimed.values(), self._now() + RETRY_MS)
             raise
         stored = {message.position: message for message in answer}

@@ -3,7 +3,7 @@
 An equal message is a repeat and gets the receipt of the first one, also if the node would refuse it by now: a sender
 that lost its receipt must not be told that its message was refused because, since then, the mailbox filled up or the
 recipient's instance is gone. Another message is refused for good, with a sentence that names the first one. What is
-equal, and for how long an id is known, is decided in :mod:`.store.identity`.
+equal, and for how long an id is known, is decided in :mod:`trishula_router.store.identity`.
 """
 
 from __future__ import annotations

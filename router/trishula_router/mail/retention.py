@@ -2,10 +2,10 @@
 
 A message has three parts in the store. Its *records* in the journal stay for good, and so does its *row*: they tell
 what became of it. For ``retention.ids``, and until its time to live is over, its row also makes a repeat of it a
-repeat; that is asked when a message comes (:mod:`.store.identity`), and nothing is deleted for it. Its *body* is needed
-until it is settled, and is kept a while longer for whoever asks: ``retention.bodies`` for what is done, expired or
-cancelled, ``retention.dead`` for dead letters: so long they can be shown and replayed. The accepted record's SHA-256
-still proves what a deleted body was. Open messages are never touched.
+repeat; that is asked when a message comes (:mod:`trishula_router.store.identity`), and nothing is deleted for it. Its
+*body* is needed until it is settled, and is kept a while longer for whoever asks: ``retention.bodies`` for what is
+done, expired or cancelled, ``retention.dead`` for dead letters: so long they can be shown and replayed. The accepted
+record's SHA-256 still proves what a deleted body was. Open messages are never touched.
 
 When the store is nearly as large as ``limits.store`` allows, room for new messages is worth more than bodies that
 nobody needs: then those of settled messages go at once, the oldest first; dead letters keep their time.

@@ -32,7 +32,8 @@ __all__ = ["MESSAGE_BYTES", "SPARED", "URGENT", "Part", "Shares", "Sum"]
 URGENT = 1
 #: So many messages of one agent in one mailbox are in no proportion to anything.
 SPARED = 4
-#: What a message takes in the store beside its envelope: rows, indexes, the records of its life (:mod:`.sqlite.space`).
+#: What a message takes in the store beside its envelope: rows, indexes, the records of its life
+#: (:mod:`trishula_router.store.sqlite.space`).
 MESSAGE_BYTES = 2500
 
 

@@ -7,7 +7,7 @@ taken over, fails or lets the lease run out before it acks, the message is back 
 whoever is the least loaded then, and to the same one again only if nobody else has room: what one failed at, another
 can perhaps do. Order between such messages is not promised: they go to different agents.
 
-Which capabilities an agent may announce, its ``serve`` grants say (:mod:`.serving`).
+Which capabilities an agent may announce, its ``serve`` grants say (:mod:`trishula_router.agents.serving`).
 
 Of linked nodes one hands such a message out at a time; where it has nobody and another node has, it hands the message
 over (:mod:`trishula_router.mail.handover`).

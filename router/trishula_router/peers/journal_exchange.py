@@ -8,7 +8,8 @@ What is said, each on a topic of the peer that is meant (``trishula.peer.<to>.<k
 ``presence``  which agents are there, see ``neighbours``.
 
 Clocks of nodes differ, by hours where nobody looks after them. So what has instants in it says when it was sent, and
-hellos measure the difference; see :mod:`.peer_clocks`. A node of an older version does neither, and is believed.
+hellos measure the difference; see :mod:`trishula_router.clocks.peer_clocks`. A node of an older version does neither,
+and is believed.
 
 Who speaks is who the link's key says: a text that names another node is refused, as is one that can't be true
 (:mod:`.belief`). What is refused changes nothing, so the next word of the real peer is taken as ever; and what a word

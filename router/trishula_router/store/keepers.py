@@ -16,7 +16,7 @@ backup, keeps what it kept, as far as the others can tell it. Only a message tha
 sender offered it to each, has more than one keeper in the beginning; when they learn of each other, the one with the
 higher name stays.
 
-:func:`claim` decides. The statements of a hand-over are in :mod:`.handing_over`.
+:func:`claim` decides. The statements of a hand-over are in :mod:`trishula_router.store.sqlite.handing_over`.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@
 - **Afterwards** it is what the operator's ``max_message_size`` says. A thousand fragments or control frames in one
   piece of 64 KiB are of nobody who has something to say, and end the connection.
 - What is **unfinished** is counted by :class:`~trishula_router.upstream.unfinished.Unfinished`: the bytes, and what
-Python takes
-  for each piece of them, because a message can come in fragments of a byte.
+  Python takes for each piece of them, because a message can come in fragments of a byte.
 
 Each limit holds for what a frame's head announces: nothing of a frame that is too large is kept.
 

@@ -1,9 +1,9 @@
 """What clients ask of Crossbar's broker and dealer: bounded, before it costs anything.
 
-Crossbar (26.10) takes as many subscriptions, registrations and calls of a session as come: 60,000 of each took
-hundreds of megabytes, and each end of such a session held up the whole node. Here each SUBSCRIBE, REGISTER and CALL of
-an agent is looked at before the router gets it, and what would go beyond the quotas (:mod:`.quotas`) is refused with an
-error of ours. What is open is read from Crossbar's own tables; they can't disagree with themselves.
+Crossbar (26.10) takes as many subscriptions, registrations and calls of a session as come: 60,000 of each took hundreds
+of megabytes, and each end of such a session held up the whole node. Here each SUBSCRIBE, REGISTER and CALL of an agent
+is looked at before the router gets it, and what would go beyond the quotas (:mod:`trishula_router.agents.quotas`) is
+refused with an error of ours. What is open is read from Crossbar's own tables; they can't disagree with themselves.
 
 Two further habits of its dealer are mended, since they keep memory for nothing:
 

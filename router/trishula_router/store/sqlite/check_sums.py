@@ -1,7 +1,8 @@
 """What all journals of a store add up to, message by message; for the check of a store.
 
-A byte each, because a journal may have a hundred million records: 0 nothing, else the standing, see :mod:`.standing`.
-Of the few messages that were handed over, by whom they are kept, see :mod:`.keepers`.
+A byte each, because a journal may have a hundred million records: 0 nothing, else the standing, see
+:mod:`trishula_router.store.standing`. Of the few messages that were handed over, by whom they are kept, see
+:mod:`trishula_router.store.keepers`.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def open_store(
         new_epoch: makes the epoch of a new store.
         call_in_reactor: hands a function over to the reactor's thread, as ``reactor.callFromThread`` does.
         limit_bytes: the file doesn't grow beyond it; sends are refused as ``StorageFull`` before; see :mod:`.space`.
-        node: the name of the node that runs on it, which the messages of linked nodes need; see :mod:`.keepers`.
+        node: the name of the node that runs on it, which the messages of linked nodes need; see
+            :mod:`trishula_router.store.keepers`.
         how: by which command it is opened, for whoever finds it in use; by default as :data:`.holding.STARTED_BY` in
             the environment says, else ``crossbar start``.
 

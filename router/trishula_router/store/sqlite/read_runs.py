@@ -1,4 +1,4 @@
-"""Runs of a journal's records for other stores, read from SQLite in few steps; see :mod:`.runs`.
+"""Runs of a journal's records for other stores, read from SQLite in few steps; see :mod:`trishula_router.store.runs`.
 
 What is held of a message is told with its record: also that it is settled, so that a node that was away for long isn't
 given what was done in the meantime, and delivers none of it again while the record of its end is still on the way.
