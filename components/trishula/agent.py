@@ -46,6 +46,7 @@ from trishula.messaging.engine import Engine
 from trishula.runtime.forks import check_process
 from trishula.runtime.pending import Pending, resolved, start
 from trishula.runtime.surroundings import Surroundings, real
+from trishula.runtime.waiting import from_thread
 from trishula.session.transport import Connection
 from trishula.settings import Settings, load
 from trishula.verbs import Verbs
@@ -273,20 +274,14 @@ A function that blocks is declared with ``thread=True``.""",
         return resolved(None)
 
     def from_thread(self, verb: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
-        """In a blocking handler's thread: ``agent.from_thread(agent.send, "dc", payload=…)``, and wait for it."""
-        from twisted.internet.threads import blockingCallFromThread
+        """In a blocking handler's thread: ``agent.from_thread(agent.send, "dc", payload=…)``, and wait for it.
 
-        reactor = self._reactor
+        Raises ``RuntimeError`` when the agent doesn't run: nobody would carry it out.
+        """
+        if not self._runs:
+            raise RuntimeError(f"{self.name} doesn't run: from_thread is for its handlers")
         check_process(self._pid)
-
-        async def run() -> T:
-            return await verb(*args, **kwargs)
-
-        def begin() -> Any:
-            return start(run()).deferred()
-
-        outcome: T = blockingCallFromThread(reactor, begin)
-        return outcome
+        return from_thread(self._reactor, lambda: verb(*args, **kwargs))
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

@@ -112,9 +112,12 @@ class AsyncClient:
         """Leave, after the last acks: one is always on its way when a call has just been answered."""
         client, self._client = self._client, None
         if client is not None:
-            if client.is_ready:
-                await start(client.drained(_DRAIN_S))
-            await start(client.stop())
+            try:
+                if client.is_ready:
+                    await start(client.drained(_DRAIN_S))
+            finally:
+                # Also if whoever waits is cancelled meanwhile: the session would stay.
+                await start(client.stop())
 
     def _world(self) -> tuple[Settings, Surroundings, Connection | None]:
         """Who the client is, what it lives in, and how it gets links; :mod:`trishula.testing` has other ones."""

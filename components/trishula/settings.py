@@ -31,7 +31,7 @@ from trishula.contract.units import parse_duration_s
 from trishula.contract.uris import DEFAULT_PORT, WEBSOCKET_PATH
 from trishula.errors import TokenMissing, TrishulaError
 from trishula.homes import expanded, home_directory
-from trishula.proxies import DIRECT, Proxies, parse_proxy
+from trishula.proxies import DIRECT, Proxies, Proxy, parse_proxy
 from trishula.token_file import owner_of, read_token
 
 __all__ = ["DEFAULT_URL", "PROFILE_KEYS", "VARIABLES", "Settings", "SettingsInvalid", "load", "parse_urls"]
@@ -185,7 +185,7 @@ def load(
         _failback_s(found_failback, failback_from),
         token_file if isinstance(token_file, Path) else None,
         None if found_ca_file is None else _ca_file(found_ca_file, ca_file_from),
-        _proxies(found_proxy, proxy_from, environ),
+        _proxies(found_proxy, proxy_from, environ, urls),
     )
 
 
@@ -258,7 +258,7 @@ def _ca_file(value: object, source: str) -> Path:
     return path
 
 
-def _proxies(value: object, source: str, environ: Mapping[str, str]) -> Proxies:
+def _proxies(value: object, source: str, environ: Mapping[str, str], urls: Sequence[str]) -> Proxies:
     exempt = _variable(environ, "NO_PROXY")[0].split(",")
     exempt = [one.strip() for one in exempt if one.strip()]
     if value == "off":
@@ -271,6 +271,9 @@ def _proxies(value: object, source: str, environ: Mapping[str, str]) -> Proxies:
     try:
         proxy = parse_proxy(value)
     except ValueError as error:
+        if not is_own and all(Proxies(shared=Proxy("any", 1), exempt=tuple(exempt)).of(url) is None for url in urls):
+            # It is there for other programs, and leads to none of our nodes.
+            return DIRECT
         # The value is not shown: there may be a password in it.
         raise SettingsInvalid(f'{source} is no proxy that can be used: {error}; "off" means none') from None
     return Proxies(proxy if is_own else None, None if is_own else proxy, tuple(exempt))

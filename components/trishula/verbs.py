@@ -79,7 +79,9 @@ class Verbs:
         engine = self._beneath()
         if timeout is None:
             return engine.send(to, type=type, payload=payload, **options)
-        message_id = options["id"] = options.get("id") or engine.sending.new_id()
+        message_id = options.get("id")
+        if message_id is None:
+            message_id = options["id"] = engine.sending.new_id()
         return start(engine.confirmed(engine.send(to, type=type, payload=payload, **options), message_id, timeout))
 
     def broadcast(

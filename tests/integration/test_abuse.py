@@ -243,7 +243,7 @@ async def test_another_agents_delivery_can_neither_be_settled_nor_kept(siege: Si
         assert await error_of(ben.call(uris.MAILBOX_WORKING, of_old_epoch, 600)) == "message_unknown"
         # A token that is none refuses the whole call, and settles nothing of it.
         for garbled in (
-            token[1:].partition(".")[2],
+            f".{attempt}.{epoch}",
             f"x{token}",
             f"{token[0]}{2**63}{token[1:]}",
             token.replace(".", ":"),

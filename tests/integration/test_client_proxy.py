@@ -86,6 +86,15 @@ async def test_a_private_authority_is_trusted_if_it_is_named(node: NodeProcess, 
     assert f"ca_file {gone}: " in await refusal(client)
 
 
+@on_reactor
+async def test_a_host_that_no_certificate_can_name_is_told() -> None:
+    for host in ("my_node", "a..b"):
+        client = Client(
+            load(url=f"wss://{host}:1/ws", token="dc.s", environ={}, home=Path("/nowhere")), instance="test"
+        )
+        assert (await refusal(client)).startswith(f"wss://{host}:1/ws has a host that no certificate can name")
+
+
 def test_a_ping_over_tls_is_answered_within_it(node: NodeProcess, folder: Path) -> None:
     context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
     with RawClient(url_of(node, "127.0.0.1")) as client:

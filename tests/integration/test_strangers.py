@@ -121,7 +121,10 @@ def test_there_are_no_more_strangers_than_may_be(node: NodeProcess) -> None:
         crowd = [stack.enter_context(RawClient(node.url)) for _ in range(40)]
         began_s = time.monotonic()
         # Who is in earnest gets in all the same.
-        assert status(node)["connections"]["strangers"] <= 20
+        # Who was ended counts until the connection is gone.
+        while (found := status(node)["connections"]["strangers"]) > 20 and time.monotonic() < began_s + GENEROUS_S:
+            time.sleep(0.05)
+        assert found <= 20
         closed = [client.is_closed_within(0.2) for client in crowd[:10]]
         if time.monotonic() - began_s < HANDSHAKE_S:
             assert all(closed), "the oldest go first"

@@ -768,3 +768,9 @@ def test_a_topic_is_heard_once_and_must_be_one() -> None:
         agent.subscribe("celsius", print, of="Thermometer")
     with pytest.raises(ValueError, match="is async: it can't run in a thread"):
         agent.subscribe("load", heard, thread=True)
+
+
+def test_from_thread_of_an_agent_that_does_not_run() -> None:
+    agent = Agent("dc")
+    with pytest.raises(RuntimeError, match="dc doesn't run"):
+        agent.from_thread(agent.send, "agni")

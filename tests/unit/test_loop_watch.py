@@ -115,15 +115,24 @@ def in_a_thread(work: Callable[[], None]) -> None:
 def test_whoever_is_debugged_is_left_alone() -> None:
     frame = frame_of({"__name__": "pdb"})
     assert _place(frame) is None
-    assert _place(frame_of({"__name__": "selectors"})) is None
+    assert _place(frame_of({"__name__": "twisted.internet.epollreactor"})) is None
+    assert _place(frame_of({"__name__": "selectors"}, {"__name__": "asyncio.base_events"})) is None
+    # A handler that waits for another program stands there too.
+    assert _place(frame_of({"__name__": "selectors"}, {"__name__": "subprocess"}, {"__name__": "mine"})) == "<string>:1"
     assert _place(frame_of({"__name__": "mine"})) == "<string>:1"
 
 
-def frame_of(module: dict[str, Any]) -> Any:
-    """The frame of code that stands in a module."""
+def frame_of(*modules: dict[str, Any]) -> Any:
+    """The frame of code that stands in a module, and is called from the next one."""
     frames: list[Any] = []
-    module["frames"] = frames
-    exec("import sys; frames.append(sys._getframe())", module)
+    inner = "import sys; frames.append(sys._getframe())"
+    for module in modules:
+        module |= {"frames": frames, "inner": inner, "within": module}
+    call = inner
+    for module, beneath in zip(modules[1:], modules, strict=False):
+        module |= {"call": call, "beneath": beneath}
+        call = "exec(call, beneath)"
+    exec(call, modules[-1])
     return frames[0]
 
 

@@ -235,12 +235,26 @@ def test_the_proxy_and_the_authority_are_found_in_their_order(tmp_path: Path) ->
     assert found(TRISHULA_PROXY="off", HTTPS_PROXY="all:9") == (None, None)
 
 
+def test_a_proxy_of_all_programs_that_would_not_be_used_is_no_fault(tmp_path: Path) -> None:
+    for url, exempt in (
+        ("ws://127.0.0.1:8080/ws", ""),
+        ("ws://agni.example/ws", ""),
+        ("wss://agni.example/ws", "example"),
+    ):
+        environ = {"HTTPS_PROXY": "socks5h://dc:secret@h:1080", "NO_PROXY": exempt}
+        settings = load(url=url, token="dc.s", environ=environ, home=tmp_path)
+        assert settings.proxies.of(url) is None
+    environ = {"HTTPS_PROXY": "socks5h://dc:secret@h:1080"}
+    said = refusal(tmp_path, url="ws://127.0.0.1:1/ws,wss://agni.example/ws", token="dc.s", environ=environ)
+    assert said.startswith("HTTPS_PROXY is no proxy that can be used")
+
+
 def test_faults_of_proxy_and_authority_show_no_password(tmp_path: Path) -> None:
     rule = "a proxy is http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT"
     for value in ("http://dc:secret@", "http://dc:secret@h:70000", "http://h/path", "two words", "http://h:0"):
         for environ in ({"TRISHULA_PROXY": value}, {"HTTPS_PROXY": value}):
             (name,) = environ
-            assert refusal(tmp_path, token="dc.s", environ=environ) == (
+            assert refusal(tmp_path, url="wss://agni.example/ws", token="dc.s", environ=environ) == (
                 f'{name} is no proxy that can be used: {rule}; "off" means none'
             )
     said = refusal(tmp_path, token="dc.s", proxy="socks5://dc:secret@h:1080")

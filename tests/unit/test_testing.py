@@ -293,6 +293,18 @@ def test_without_async() -> None:
     in_own_thread(work)
 
 
+def test_a_client_that_was_closed_is_another_one_next_time() -> None:
+    def work() -> None:
+        with testing.bus(agents=["me", "dc"]) as bus:
+            with bus.client("dc") as once:
+                once.send("me", payload=1)
+            again = bus.client("dc")
+            assert again is bus.client("dc")
+            assert again.send("me", payload=2).status == "accepted"
+
+    in_own_thread(work)
+
+
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

@@ -76,6 +76,11 @@ def test_no_such_answer(raw: object) -> None:
         agents_in(raw)
 
 
+def test_no_such_history() -> None:
+    with pytest.raises(TrishulaError, match=r"can't be read: .*; request\(\) gives it as it came"):
+        history_in({"messages": [], "missing": [7]})
+
+
 def test_no_date() -> None:
     with pytest.raises(TrishulaError, match="since is 1e\\+30, which is no date in milliseconds"):
         agents_in([{"agent": "agni", "since": 1e30}])

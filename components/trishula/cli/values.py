@@ -96,6 +96,8 @@ def parse_json(text: str, what: str) -> Any:
     source = what
     if text == "-":
         source = f"{what} from standard input"
+        if sys.stdin is None:
+            raise click.UsageError(f"{source} can't be read: it is closed")
         # The bytes: how Python reads them as text depends on the locale, and lets stray ones pass in some.
         text = _decoded(sys.stdin.buffer.read(), source)
     elif text.startswith("@"):

@@ -167,15 +167,20 @@ def _place(frame: FrameType) -> str | None:
     The innermost line that is not the standard library's: that of ``time.sleep`` or of a socket helps nobody.
     """
     place = None
-    innermost = frame.f_globals.get("__name__", "")
-    if innermost in ("selectors", "twisted.internet.epollreactor"):
+    # Others wait by selectors too: subprocess, for one.
+    innermost, caller = (_module_of(one) for one in (frame, frame.f_back))
+    if innermost == "twisted.internet.epollreactor" or (innermost, caller) == ("selectors", "asyncio.base_events"):
         return None
     step: FrameType | None = frame
     while step is not None:
-        name = str(step.f_globals.get("__name__", ""))
+        name = _module_of(step)
         if name.startswith(_DEBUGGERS):
             return None
         if place is None and name.partition(".")[0] not in sys.stdlib_module_names:
             place = f"{step.f_code.co_filename}:{step.f_lineno}"
         step = step.f_back
     return place or f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _module_of(frame: FrameType | None) -> str:
+    return "" if frame is None else str(frame.f_globals.get("__name__", ""))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from trishula.consumer.jobs import Key, key_of
 from trishula.contract.deliveries import Delivery, Fetched
 from trishula.contract.message import Message
 from trishula.errors import BusUnreachable, NodeStopping, OutcomeUnknown
@@ -46,7 +47,7 @@ class Messages:
         self._wait_s = wait_s
         self._delivery: Delivery | None = None
         self._is_left = False
-        self._done: dict[tuple[str | None, str], None] = {}
+        self._done: dict[Key, None] = {}
 
     @property
     def delivery(self) -> Delivery | None:
@@ -78,7 +79,7 @@ class Messages:
 
     def _be_done(self, delivery: Delivery) -> None:
         self._engine.settling.ack(delivery.token)
-        self._done[_key(delivery)] = None
+        self._done[key_of(delivery.message)] = None
         if len(self._done) > _REMEMBERED:
             del self._done[next(iter(self._done))]
 
@@ -102,7 +103,7 @@ class Messages:
                 await sleep(clock, _PAUSE_S)
                 continue
             for delivery in fetched.deliveries:
-                if _key(delivery) in self._done:
+                if key_of(delivery.message) in self._done:
                     self._be_done(delivery)
                 else:
                     self._delivery = delivery
@@ -171,7 +172,3 @@ class SyncMessages:
 
     def __del__(self) -> None:
         self._soon(self._messages.leave)
-
-
-def _key(delivery: Delivery) -> tuple[str | None, str]:
-    return delivery.message.sender, delivery.message.id

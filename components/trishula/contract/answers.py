@@ -197,7 +197,9 @@ def history_in(raw: object) -> MessageHistory:
         life = dict(_map_in(one))
         life["events"] = [_event_in(_map_in(event)) for event in _list_in(life.pop("events", []))]
         lives.append(_read(MessageLife, life))
-    return MessageHistory(lives=tuple(lives), missing=tuple(map(dict, _list_in(told.get("missing", [])))))
+    return MessageHistory(
+        lives=tuple(lives), missing=tuple(dict(_map_in(one)) for one in _list_in(told.get("missing", [])))
+    )
 
 
 def _event_in(raw: Mapping[str, Any]) -> LifeEvent:

@@ -138,7 +138,9 @@ class Asking:
         timeout_s: float,
         options: dict[str, Any],
     ) -> Any:
-        message_id = options.pop("id", None) or self._sending.new_id()
+        message_id = options.pop("id", None)
+        if message_id is None:
+            message_id = self._sending.new_id()
         on_warning = options.pop("on_warning", None)
         answer = self._calls.open(message_id, agent, procedure)
         if answer.done:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from trishula.runtime.pending import Pending
+from trishula.runtime.pending import Pending, start
 from trishula.runtime.surroundings import Clock
 
-__all__ = ["ended_within", "sleep", "within"]
+__all__ = ["ended_within", "from_thread", "sleep", "within"]
 
 T = TypeVar("T")
 
@@ -52,3 +52,18 @@ def sleep(clock: Clock, seconds: float) -> Pending[None]:
 
 class _Late(Exception):
     """The time is over; never seen outside of this module."""
+
+
+def from_thread(reactor: Any, work: Callable[[], Awaitable[T]]) -> T:
+    """Have the reactor's thread begin something, and wait in this thread for what comes of it."""
+    # Late: a program without an agent never needs Twisted's threads.
+    from twisted.internet.threads import blockingCallFromThread
+
+    async def run() -> T:
+        return await work()
+
+    def begin() -> Any:
+        return start(run()).deferred()
+
+    outcome: T = blockingCallFromThread(reactor, begin)
+    return outcome

@@ -128,7 +128,13 @@ class _Attempt:
                 why = BusUnreachable(f"{self.url} can't be checked: ca_file {self._settings.ca_file}: {error}")
                 self._clock.callLater(0, self._end, why)
                 return
-            wrapped = TLSMemoryBIOFactory(optionsForClientTLS(host, trusted), True, factory, clock=clock)
+            try:
+                options = optionsForClientTLS(host, trusted)
+            except UnicodeError as error:
+                why = BusUnreachable(f"{self.url} has a host that no certificate can name: {error}")
+                self._clock.callLater(0, self._end, why)
+                return
+            wrapped = TLSMemoryBIOFactory(options, True, factory, clock=clock)
         self._connecting = endpoint.connect(wrapped)
         self._connecting.addCallbacks(self._connected, self._not_connected)
 

@@ -66,9 +66,10 @@ class BlockingMemoryBus:
 
     def client(self, agent: str) -> Bus:
         """See :meth:`MemoryBus.client`; its verbs wait, as those of :func:`trishula.connect` do."""
+        client = self.wait(self._joined, agent)
         found = self._clients.get(agent)
-        if found is None:
-            found = self._clients[agent] = _BlockingClient(self.wait(self._joined, agent), self.wait)
+        if found is None or not found.is_of(client):
+            found = self._clients[agent] = _BlockingClient(client, self.wait)
         return found
 
     async def _joined(self, agent: str) -> AsyncClient:
@@ -178,6 +179,10 @@ class _BlockingClient(Bus):
     def __init__(self, client: AsyncClient, wait: Callable[..., Any]) -> None:
         super().__init__(client, 0.0)
         self._run = wait
+
+    def is_of(self, client: AsyncClient) -> bool:
+        """Whether its verbs are those of a client."""
+        return self._client is client
 
     def _wait(self, timeout_s: float, verb: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **options: Any) -> T:
         outcome: T = self._run(verb, *args, **options)

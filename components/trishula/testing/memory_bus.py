@@ -97,7 +97,7 @@ class MemoryBus:
             TrishulaError: the node refuses it.
         """
         found = self._clients.get(agent)
-        if found is None:
+        if found is None or found.is_closed:
             settings, around = self._settings(agent), self._around(LifeClock(self.clock))
             found = _MemoryClient(settings, around, Wire(self._router, settings, around))
             self._join(start(found.start()))
@@ -361,6 +361,11 @@ class _MemoryClient(AsyncClient):
 
     def _world(self) -> tuple[Settings, Surroundings, Connection]:
         return self._settings, *self._here
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether whoever got it has left with it."""
+        return self._client is None
 
 
 async def _let_reactor_go() -> None:
