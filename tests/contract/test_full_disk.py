@@ -18,7 +18,7 @@ from tests.support.disks import mounted, take_all
 from tests.support.logs import Logged, logged
 from tests.support.subjects import Gate, InSqlite, append, draft, is_sound, one, open_ids, settle_all
 from trishula.errors import StorageFull
-from trishula_router.commands.supervisor import trim_log
+from trishula_router.commands.node_log import trim_log
 from trishula_router.store.journal import Kind
 from trishula_router.store.messages import State
 from trishula_router.store.sqlite import ballast
