@@ -54,6 +54,7 @@ from trishula_router.agents.file import KEPT_FILE, AgentsFileError
 from trishula_router.agents.principals import Principals
 from trishula_router.clocks.machine import boot_id, say_stepped, steady_ms, wall_clock_ms
 from trishula_router.clocks.timeline import NOTE, Timeline
+from trishula_router.failure_file import write_failure
 from trishula_router.mail.outlet import News
 from trishula_router.mail.receipt_topics import ReceiptTopics
 from trishula_router.mail.sweeping import Sweeper, give_back
@@ -215,8 +216,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         temporary.replace(state_dir / READY_FILE)
 
     def _give_up(self, why: str) -> None:
+        write_failure(why, os.environ)
         # Crossbar would go on without us and serve nothing; the worker's end is what it notices.
-        log.critical("stopping the router worker: {why}", why=why)
         reactor.callLater(0, reactor.stop)  # type: ignore[arg-type,misc]
 
     def onUserError(self, fail: Any, msg: str) -> None:

@@ -22,6 +22,7 @@ from tests.support.node import NodeDied, NodeProcess, environment, is_alive
 from trishula.exit_codes import Exit
 from trishula_router.settings.check import read_config_file
 from trishula_router.settings.crossbar_config import options_of, render_config
+from trishula_router.store.sqlite.holding import Hold
 
 pytestmark = pytest.mark.node
 
@@ -286,6 +287,29 @@ def test_what_ends_crossbar_at_its_start_is_quoted(tmp_path: Path) -> None:
         "Error: the node ended while it started: Failed to import class 'no.such.Component': "
         f"builtins.ModuleNotFoundError: No module named 'no'; the log {tmp_path}/state/node.log has the rest"
     )
+
+
+def test_what_makes_the_node_itself_give_up_is_told_in_its_words(node: NodeProcess) -> None:
+    """Its file says it, and is gone then; nobody looks for it in the log."""
+    process = node.spawn()
+    deadline = time.monotonic() + 60.0
+    # Once there is a controller, the command has looked at the store, and let go of it; the worker takes seconds yet.
+    while not psutil.Process(process.pid).children():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    hold = Hold(node.state_dir, "a test")
+    try:
+        stdout, stderr = process.communicate(timeout=60.0)
+    finally:
+        hold.release()
+    assert (stdout, process.returncode) == ("", Exit.FAILED)
+    who = rf"process {os.getpid()}, started by a test, since \S+ \S+ UTC"
+    assert re.fullmatch(
+        rf"Error: the node ended while it started: a node already runs on the state directory {node.state_dir} "
+        rf"\({who}\); stop it, or name another with --state; the log {node.state_dir}/node.log has the rest\n",
+        stderr,
+    )
+    assert not (node.state_dir / "node.failure").exists()
 
 
 def test_an_agents_file_that_others_can_read_is_refused(node: NodeProcess) -> None:

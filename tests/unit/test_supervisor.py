@@ -1,4 +1,4 @@
-"""What the supervisor of a node sees of ports, processes and signals."""
+"""What the supervisor of a node sees of ports, processes and signals, and whom it believes about the end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from trishula_router.commands.supervisor import (
+    NodeFailed,
+    PortTaken,
     Supervisor,
     free_port,
     has_ended,
@@ -75,3 +77,32 @@ def test_signals_that_were_ignored_before_stay_ignored(tmp_path: Path) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ended(directory: Path, *, written: str | None, logged: str, is_starting: bool) -> NodeFailed:
+    """What is told of a node that ended, when it wrote that into its file, and Crossbar that into the log."""
+    supervisor = Supervisor(directory, Address("127.0.0.1", 8765))
+    supervisor.log.write_text(logged)
+    if written is not None:
+        (directory / "node.failure").write_text(written)
+    return supervisor._failure("it ended", is_starting=is_starting)
+
+
+def test_the_nodes_own_word_counts_more_than_the_log(tmp_path: Path) -> None:
+    logged = "Some.Error: a client made Crossbar write this\nAddress already in use\n"
+    failure = ended(tmp_path, written="no such file\n", logged=logged, is_starting=True)
+    assert type(failure) is NodeFailed
+    assert str(failure) == f"it ended: no such file; the log {tmp_path}/node.log has the rest"
+    assert not (tmp_path / "node.failure").exists(), "it would be believed of the next end too"
+
+
+def test_without_a_word_of_the_node_the_log_is_quoted(tmp_path: Path) -> None:
+    failure = ended(tmp_path, written=None, logged="package.SomeError: it broke\n", is_starting=False)
+    assert str(failure) == f"it ended: package.SomeError: it broke; the log {tmp_path}/node.log has the rest"
+
+
+def test_only_a_node_that_starts_can_find_its_port_taken(tmp_path: Path) -> None:
+    logged = "twisted.internet.error.CannotListenError: Couldn't listen: Address already in use.\n"
+    failure = ended(tmp_path, written=None, logged=logged, is_starting=True)
+    assert (type(failure), str(failure)) == (PortTaken, "port 8765 of 127.0.0.1 is in use")
+    assert type(ended(tmp_path, written=None, logged=logged, is_starting=False)) is NodeFailed

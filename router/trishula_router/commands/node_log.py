@@ -1,4 +1,9 @@
-"""The log of a node's processes, ``node.log``: how long it may grow, and which of its lines says why the node ended."""
+"""The log of a node's processes, ``node.log``: how long it may grow, and what Crossbar says there when it can't run.
+
+The node says why it gives up in a file (:mod:`trishula_router.failure_file`), and the log is not asked. Crossbar has
+its log alone to say why it ends: its port is taken, a component can't be imported, a worker was killed. For those ends,
+and no others, :func:`is_port_taken` and :func:`crossbars_reason` read what the log gained since the node's start.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ import re
 import shutil
 from pathlib import Path
 
-__all__ = ["LOG_LIMIT_BYTES", "cause_in_log", "trim_log"]
+__all__ = ["LOG_LIMIT_BYTES", "crossbars_reason", "is_port_taken", "trim_log"]
 
 #: Beyond that the log is set aside and begun anew; one old log is kept, so that no client can fill the disk with it.
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
@@ -51,17 +56,23 @@ def trim_log(log: Path, limit_bytes: int | None = None) -> bool:
     return True
 
 
-def cause_in_log(text: str) -> str:
-    """The one line of a node's log that tells most about why it ended.
+# -- what Crossbar says ------------------------------------------------------------------------------------------------
 
-    Best is what our component says when it gives up; then the last line of a traceback, which names the error and its
-    sentence; without either the last line has to do.
+
+def is_port_taken(text: str) -> bool:
+    """Whether Crossbar says that somebody else listens on its port."""
+    return "Address already in use" in text
+
+
+def crossbars_reason(text: str) -> str:
+    """The one line of the log that tells most about why Crossbar ended.
+
+    Best is the last line of a traceback, which names the error and its sentence; without any, the last line has to do.
     """
     lines = [_PREFIX.sub("", line).strip() for line in text.splitlines()]
-    given_up = [line.removeprefix(_GIVEN_UP) for line in lines if line.startswith(_GIVEN_UP)]
     errors = [line for line in lines if _ERROR.match(line)]
     rest = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
-    return _unpack((given_up or errors or rest or ["its log says nothing"])[-1])
+    return _unpack((errors or rest or ["its log says nothing"])[-1])
 
 
 def _unpack(line: str) -> str:
@@ -77,13 +88,11 @@ def _unpack(line: str) -> str:
 
 #: What Crossbar puts before each line: time, process.
 _PREFIX = re.compile(r"^\d{4}-\d\d-\d\dT\S+ \[[^\]]*\] ?")
-#: What our component says last when it can't start.
-_GIVEN_UP = "stopping the router worker: "
 #: ``package.module.SomeError: sentence``
 _ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Failed|Full|Invalid|Missing|Taken)\b[^:]*: \S")
 #: ``ApplicationError(error=<uri>, args=['sentence …``
 _APPLICATION_ERROR = re.compile(r"""ApplicationError\(error=<[^>]*>, args=\[('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
-#: What a node says whenever it ends.
+#: What Crossbar says whenever it ends.
 _SAYS_NOTHING = (
     "CROSSBAR",
     "cannot detach session",

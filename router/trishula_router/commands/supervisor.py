@@ -5,6 +5,9 @@ in the terminal then reaches us alone, and we stop the node in order); :meth:`~S
 embedded component has written ``node.json`` and the port upgrades to WebSocket; :meth:`~Supervisor.supervise` waits
 until the node ends, or ends it when a signal asks. However it ends, nothing of the group is left.
 
+Why a node ended by itself: the node says so in the file ``node.failure`` (:mod:`trishula_router.failure_file`). Where
+Crossbar ended before the node could write the file, the log is asked (:mod:`trishula_router.commands.node_log`).
+
 A node ends when its parent does: see :mod:`trishula_router.launcher`.
 """
 
@@ -25,7 +28,8 @@ from types import FrameType
 import psutil
 
 from trishula.contract import uris
-from trishula_router.commands.node_log import LOG_LIMIT_BYTES, cause_in_log, trim_log
+from trishula_router.commands.node_log import LOG_LIMIT_BYTES, crossbars_reason, is_port_taken, trim_log
+from trishula_router.failure_file import FAILURE_FILE, take_failure
 from trishula_router.settings.crossbar_config import Address
 
 __all__ = [
@@ -65,6 +69,7 @@ class Supervisor:
     def __init__(self, state_dir: Path, address: Address) -> None:
         self._crossbar_dir = state_dir / "crossbar"
         self._ready_file = state_dir / "node.json"
+        self._failure_file = state_dir / "node.failure"
         self.log = state_dir / "node.log"
         self._address = address
         self._child: subprocess.Popen[bytes] | None = None
@@ -76,6 +81,7 @@ class Supervisor:
     def start(self) -> None:
         """Spawn the controller."""
         self._ready_file.unlink(missing_ok=True)
+        self._failure_file.unlink(missing_ok=True)
         # Left by a node that was killed; we hold the lock of the state directory, so no node has it in use.
         (self._crossbar_dir / "node.pid").unlink(missing_ok=True)
         trim_log(self.log)
@@ -92,7 +98,7 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 process_group=0,
-                env=_environment(),
+                env=_environment(self._failure_file),
             )
 
     @property
@@ -111,9 +117,9 @@ class Supervisor:
             if self._asked_to_stop:
                 return
             if self._has_ended():
-                raise self._failure("the node ended while it started")
+                raise self._failure("the node ended while it started", is_starting=True)
             if time.monotonic() > deadline:
-                raise self._failure(f"the node was not ready after {timeout_s:.0f} s")
+                raise self._failure(f"the node was not ready after {timeout_s:.0f} s", is_starting=True)
             time.sleep(_POLL_S)
 
     # -- the end -------------------------------------------------------------------------------------------------------
@@ -171,15 +177,22 @@ class Supervisor:
 
     # -- what went wrong -----------------------------------------------------------------------------------------------
 
-    def _failure(self, what: str) -> NodeFailed:
+    def _failure(self, what: str, *, is_starting: bool = False) -> NodeFailed:
+        """What the node says of why it ended; what Crossbar logged, if the node had no chance to say anything."""
+        self.kill()
+        why = take_failure(self._failure_file)
+        if why is None:
+            logged = self._logged()
+            if is_starting and is_port_taken(logged):
+                return PortTaken(f"port {self._address.port} of {self._address.host or 'this machine'} is in use")
+            why = crossbars_reason(logged)
+        return NodeFailed(f"{what}: {why}; the log {self.log} has the rest")
+
+    def _logged(self) -> str:
+        """What the log gained since this node's start."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
-            text = log.read(LOG_LIMIT_BYTES).decode(errors="replace")
-        self.kill()
-        if "Address already in use" in text:
-            return PortTaken(f"port {self._address.port} of {self._address.host or 'this machine'} is in use")
-        cause = cause_in_log(text)
-        return NodeFailed(f"{what}: {cause}; the log {self.log} has the rest")
+            return log.read(LOG_LIMIT_BYTES).decode(errors="replace")
 
     def _has_ended(self) -> bool:
         return has_ended(self.pid)
@@ -261,10 +274,10 @@ def read_ready_file(state_dir: Path) -> dict[str, object] | None:
     return raw if isinstance(raw, dict) else None
 
 
-def _environment() -> dict[str, str]:
+def _environment(failure_file: Path) -> dict[str, str]:
+    """What the node's processes find in their environment."""
     from trishula_router.store.sqlite.holding import STARTED_BY
 
     # A token in the environment of whoever starts the node is not the node's business.
-    return {key: value for key, value in os.environ.items() if key != "TRISHULA_TOKEN"} | {
-        STARTED_BY: "trishula node start"
-    }
+    inherited = {key: value for key, value in os.environ.items() if key != "TRISHULA_TOKEN"}
+    return inherited | {STARTED_BY: "trishula node start", FAILURE_FILE: str(failure_file)}
