@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -60,10 +61,21 @@ def test_a_sync_reaches_the_disk_on_macos_too(file: AgentFile, monkeypatch: pyte
 
 
 def test_without_locks_the_file_is_refused_in_a_sentence(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trishula.messaging.agent_file.fcntl", None)
+    monkeypatch.setattr("trishula.runtime.file_lock.fcntl", None)
     with pytest.raises(OSError) as caught:
         AgentFile.open(directory, surroundings(Clock()))
-    assert caught.value.strerror == "this system can't lock a file for one process, as an agent's file must be"
+    assert caught.value.strerror == "this system can't lock a file for one process"
+
+
+def test_a_lock_that_could_not_be_written_into_is_let_go_of(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space left"):
+            AgentFile.open(directory, surroundings(Clock()))
+    start(AgentFile.open(directory, surroundings(Clock())).close())
 
 
 def test_an_agent_can_be_imported_where_there_are_no_locks() -> None:

@@ -536,7 +536,7 @@ def test_where_nothing_can_be_locked_an_agent_does_without_a_file(
     caplog: pytest.LogCaptureFixture,
     is_named: bool,
 ) -> None:
-    monkeypatch.setattr("trishula.messaging.agent_file.fcntl", None)
+    monkeypatch.setattr("trishula.runtime.file_lock.fcntl", None)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("TRISHULA_AGENT_STATE")
     life = live(tmp_path / "named" if is_named else None)

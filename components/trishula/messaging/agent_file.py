@@ -16,13 +16,12 @@ kill -9 too; that is what the file is for. A power cut may cost the last seconds
 Checkpoints, which fsync, run in a thread: :data:`SYNC_AFTER_S` after a commit, and when ``sync`` is asked for. When the
 disk fails or is full, the agent goes on as one without a file would, says so once, and the changes wait in memory.
 
-One process at a time: an flock on ``agent.lock`` beside it, which ends with the process.
+One process at a time: a lock on ``agent.lock`` beside it (:mod:`trishula.runtime.file_lock`), which says which process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import re
@@ -37,14 +36,9 @@ from trishula.contract.addresses import agent_of
 from trishula.errors import StateBusy, StateUnusable
 from trishula.messaging.deduplication import Remembered
 from trishula.messaging.entries import SavedMessage
+from trishula.runtime.file_lock import FileHeld, FileLock
 from trishula.runtime.pending import Pending, rejected
 from trishula.runtime.surroundings import Surroundings, Timer
-
-try:
-    import fcntl
-except ImportError:
-    # Windows: an agent there remembers only as long as it lives.
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["SCHEMA_DIRECTORY", "AgentFile", "Saved", "read_handled"]
 
@@ -87,7 +81,7 @@ class AgentFile:
         path: the file.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: int, around: Surroundings) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: FileLock, around: Surroundings) -> None:
         self.path = path
         self._connection = connection
         self._lock = lock
@@ -110,7 +104,8 @@ class AgentFile:
         Raises:
             StateBusy: another process uses it.
             StateUnusable: it is no file of an agent, damaged, or of a newer version.
-            OSError: the directory or the file can't be made or written to.
+            OSError: the directory or the file can't be made or written to, or not locked, as on Windows: an agent
+                there remembers only as long as it lives.
         """
         # Each of them: a node may keep its state in the one above, and lets nobody look in there.
         for missing in reversed([one for one in (directory, *directory.parents) if not one.exists()]):
@@ -136,7 +131,7 @@ class AgentFile:
                 connection.close()
                 raise
         except BaseException:
-            os.close(lock)
+            lock.release()
             raise
         return cls(path, connection, lock, around)
 
@@ -313,7 +308,7 @@ class AgentFile:
         with contextlib.suppress(sqlite3.Error):
             # The last one to close makes a checkpoint and removes the log.
             self._connection.close()
-        os.close(self._lock)
+        self._lock.release()
 
     def vanish(self) -> None:
         """Let the file go as a killed process does: what was gathered and not committed is lost."""
@@ -325,7 +320,7 @@ class AgentFile:
         self._timer = None
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
-        os.close(self._lock)
+        self._lock.release()
 
 
 def read_handled(directory: Path) -> frozenset[tuple[str, str]]:
@@ -364,26 +359,21 @@ def _checkpoint(path: Path) -> None:
         connection.close()
 
 
-def _take_lock(directory: Path) -> int:
-    path = directory / "agent.lock"
-    if fcntl is None:
-        raise OSError(errno.ENOSYS, "this system can't lock a file for one process, as an agent's file must be")
-    # A file of its own: SQLite's locks on its files would go with the first descriptor that we close.
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _take_lock(directory: Path) -> FileLock:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
-        os.close(lock)
+        lock = FileLock(directory / "agent.lock")
+    except FileHeld as held:
+        holder = held.words.decode(errors="replace").strip() or "unknown"
         raise StateBusy(
             f"the agent's directory {directory} is in use by the process {holder}: only one at a time; stop it first, "
             "or name another directory with state= or TRISHULA_AGENT_STATE"
         ) from None
-    except BaseException:
-        os.close(lock)
+    try:
+        lock.write(f"{os.getpid()}\n".encode())
+    except OSError:
+        # The disk is full: the file would take nothing either.
+        lock.release()
         raise
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
 
 

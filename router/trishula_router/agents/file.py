@@ -9,9 +9,10 @@
                          "tokens": [{"sha256": "9f86…", "created_at": "2026-02-10T00:02:00Z",
                                      "not_before": null, "expires_at": null}]}}}
 
-Writers hold an exclusive lock on ``agents.json.lock`` while they read, change and write, so that two commands at once
-lose nothing. The file is replaced by a rename: a reader sees the old file or the new one, never a half, and needs no
-lock. The lock is a file of its own because the rename gives ``agents.json`` a new inode each time.
+Writers hold the lock of ``agents.json.lock`` (:mod:`trishula.runtime.file_lock`) while they read, change and write, and
+wait for it as long as it takes, so that two commands at once lose nothing. The file is replaced by a rename: a reader
+sees the old file or the new one, never a half, and needs no lock. The lock is a file of its own because the rename
+gives ``agents.json`` a new inode each time.
 
 A node keeps a copy of the last good file in its state directory (:func:`keep_agents`), mode 0600 too, and starts with
 that when the file is broken or gone (:func:`load_agents`): an edit that went wrong must not turn a restart into a
@@ -22,12 +23,12 @@ away while no node ran.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from trishula.runtime.file_lock import FileLock
 from trishula_router.agents.text import AgentRecord, parse_agents, render_agents
 from trishula_router.settings.faults import ConfigError
 from trishula_router.store.json_text import NotJson, parse_json
@@ -157,11 +158,10 @@ def update_agents(path: Path, kept: Path | None = None) -> Iterator[dict[str, Ag
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = FileLock(path.with_name(path.name + ".lock"), patience_s=None)
     except OSError as error:
         raise AgentsFileError(f"the file of agents {path} can't be written: {error.strerror}") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         agents = read_agents(path)
         yield agents
         text = render_agents(agents)
@@ -175,7 +175,7 @@ def update_agents(path: Path, kept: Path | None = None) -> Iterator[dict[str, Ag
             with contextlib.suppress(OSError):
                 _replace(kept, text, kept.with_name(kept.name + ".new"))
     finally:
-        os.close(lock)
+        lock.release()
 
 
 def _replace(path: Path, text: str, temporary: Path) -> None:
