@@ -129,6 +129,47 @@ def test_with_json_the_first_line_is_an_object(tmp_path: Path) -> None:
     assert said["url"].startswith("ws://127.0.0.1:")
 
 
+#: Runs a command in a terminal of its own, and copies to its output what the command shows there.
+IN_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
+def test_in_a_terminal_nothing_comes_before_the_first_line(tmp_path: Path) -> None:
+    """Crossbar's import writes an empty line to the terminal, wherever its output goes."""
+    state = tmp_path / "state"
+
+    def command(*arguments: str) -> list[str]:
+        in_a_terminal = [sys.executable, "-c", IN_A_TERMINAL, sys.executable, "-m", "trishula_router", "node"]
+        return [*in_a_terminal, *arguments, "--state", str(state)]
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            timeout=60,
+        )
+        return done.stdout
+
+    assert run("keys").startswith("a new pair of keys was made: ")
+    with subprocess.Popen(
+        command("start", "--json", "--port", "0"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            os.kill(json.loads(first)["pid"], signal.SIGTERM)
+            assert process.stdout.read() == ""
+        finally:
+            # The end of its terminal ends the node as well.
+            process.kill()
+
+
 def test_status_asks_the_node_with_an_operators_token_and_says_less_without(node: NodeProcess) -> None:
     node.token("boss", operator=True)
     node.token("agni")

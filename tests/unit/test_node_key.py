@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from click.testing import CliRunner, Result
 
 from trishula.cli.main import cli
 from trishula.exit_codes import Exit
+from trishula_router.privacy import close_files
+from trishula_router.settings.crossbar_import import importing_crossbar
 from trishula_router.settings.node_key import KeyUnusable, is_public_key, public_key_of, read_public_key
 
 
@@ -23,7 +27,19 @@ def test_the_key_is_made_once_where_crossbar_looks_for_it(tmp_path: Path) -> Non
     key = public_key_of(tmp_path / "crossbar")
     assert is_public_key(key)
     assert public_key_of(tmp_path / "crossbar") == key == read_public_key(tmp_path / "crossbar")
-    assert stat.S_IMODE((tmp_path / "crossbar" / "key.priv").stat().st_mode) == 0o600
+    for name in ("key.priv", "key.pub"):
+        assert stat.S_IMODE((tmp_path / "crossbar" / name).stat().st_mode) == 0o600
+    assert close_files(tmp_path) == [], "the next start would tell the operator of a file that we made"
+
+
+def test_crossbar_is_imported_without_a_terminal_and_leaves_no_trace() -> None:
+    """It would write an empty line there, and let Python recurse until the stack is full."""
+    before = os.path.exists, sys.getrecursionlimit()
+    with pytest.raises(LookupError), importing_crossbar():
+        assert (os.path.exists("/dev/tty"), os.path.exists("/dev/null")) == (False, True)
+        sys.setrecursionlimit(100_000)
+        raise LookupError
+    assert (os.path.exists, sys.getrecursionlimit()) == before
 
 
 def test_a_damaged_key_is_no_traceback(tmp_path: Path) -> None:

@@ -66,3 +66,12 @@ def test_a_nodes_files_are_closed_and_no_others(tmp_path: Path) -> None:
     assert mode_of(tmp_path / "crossbar") == "0o700"
     assert {mode_of(tmp_path / name) for name in (*others, "elsewhere")} == {"0o644"}
     assert close_files(tmp_path) == []
+
+
+def test_that_crossbar_opens_its_public_key_is_mended_and_not_told(tmp_path: Path) -> None:
+    (tmp_path / "crossbar").mkdir(mode=0o700)
+    key = tmp_path / "crossbar" / "key.pub"
+    key.touch()
+    key.chmod(0o644)
+    assert close_files(tmp_path) == []
+    assert mode_of(key) == "0o600"

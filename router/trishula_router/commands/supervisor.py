@@ -1,9 +1,9 @@
 """The process of ``trishula node start``: one Crossbar node as its child, from the first breath to the last.
 
-The life of :class:`Supervisor`: :meth:`~Supervisor.start` spawns the controller in a process group of its own (a Ctrl-C
-in the terminal then reaches us alone, and we stop the node in order); :meth:`~Supervisor.wait_ready` waits until the
+The life of :class:`Supervisor`: :meth:`~Supervisor.start` spawns the controller in a session of its own (a Ctrl-C in
+the terminal then reaches us alone, and we stop the node in order); :meth:`~Supervisor.wait_ready` waits until the
 embedded component has written ``node.json`` and the port upgrades to WebSocket; :meth:`~Supervisor.supervise` waits
-until the node ends, or ends it when a signal asks. However it ends, nothing of the group is left.
+until the node ends, or ends it when a signal asks. However it ends, nothing of its process group is left.
 
 Why a node ended by itself: the node says so in the file ``node.failure`` (:mod:`trishula_router.failure_file`). Where
 Crossbar ended before the node could write the file, the log is asked (:mod:`trishula_router.commands.node_log`).
@@ -97,7 +97,8 @@ class Supervisor:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                process_group=0,
+                # Its own process group, and no terminal: to ours Crossbar would write empty lines.
+                start_new_session=True,
                 env=_environment(self._failure_file),
             )
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import copy
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -32,6 +31,7 @@ from trishula_router.settings.check_endpoints import check_endpoint
 from trishula_router.settings.check_links import BATCH_BYTES, check_links, check_peer_path
 from trishula_router.settings.check_start import check_start, ids_twice
 from trishula_router.settings.crossbar_config import Json
+from trishula_router.settings.crossbar_import import importing_crossbar
 from trishula_router.settings.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
 from trishula_router.settings.options import NodeConfig, parse_options
 from trishula_router.store.json_text import NotJson, keys_twice, not_finite, parse_json
@@ -97,15 +97,9 @@ def check_config(config: object, *, base: Path, environ: Mapping[str, str] | Non
 
 def check_with_crossbar(config: Json) -> tuple[Fault, ...]:
     """What Crossbar's own check says: its first fault, or none."""
-    recursion_limit = sys.getrecursionlimit()
-    # Crossbar takes 2 s to import, and only this check needs it.
-    import txaio
+    with importing_crossbar():
+        from crossbar.personality import Personality
 
-    txaio.use_twisted()
-    from crossbar.personality import Personality
-
-    # Its import of py_ecc sets 100,000: the next file's deep nesting would then end this process instead of being told.
-    sys.setrecursionlimit(recursion_limit)
     try:
         # A copy, because the check fills in values from the environment.
         Personality.check_config(Personality, copy.deepcopy(config))

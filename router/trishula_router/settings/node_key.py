@@ -7,8 +7,9 @@ peers before anything runs.
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
+
+from trishula_router.settings.crossbar_import import importing_crossbar
 
 __all__ = ["PLACEHOLDER_KEY", "KeyUnusable", "is_public_key", "public_key_of", "read_public_key"]
 
@@ -41,14 +42,9 @@ def public_key_of(crossbar_dir: Path) -> str:
     Raises:
         KeyUnusable: if it can't.
     """
-    recursion_limit = sys.getrecursionlimit()
-    # Crossbar takes 2 s to import, and sets another limit: see config_check.
-    import txaio
+    with importing_crossbar():
+        from crossbar.common.key import _maybe_generate_node_key
 
-    txaio.use_twisted()
-    from crossbar.common.key import _maybe_generate_node_key
-
-    sys.setrecursionlimit(recursion_limit)
     try:
         crossbar_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         _, key = _maybe_generate_node_key(str(crossbar_dir))
@@ -60,4 +56,7 @@ def public_key_of(crossbar_dir: Path) -> str:
             f"the node's key in {crossbar_dir} is damaged ({error}); put the two files key.priv and key.pub back from "
             "a backup, or remove both and give the peers the new key"
         ) from None
+    with contextlib.suppress(OSError):
+        # Crossbar opens the public key to everybody; in a state directory all is its owner's alone.
+        (crossbar_dir / "key.pub").chmod(0o600)
     return str(key.public_key())
