@@ -142,6 +142,24 @@ def test_an_unknown_command(trishula: Trishula) -> None:
 
 
 @pytest.mark.parametrize(
+    ("args", "example"),
+    [
+        (("dead", "--json"), "trishula dead list --json (try 'trishula dead --help')"),
+        (("dead", "--json", "show", "1"), "trishula dead show --json (try 'trishula dead --help')"),
+        (("--json", "send"), "trishula send --json (try 'trishula --help')"),
+        (("--json",), "trishula agents --json (try 'trishula --help')"),
+    ],
+)
+def test_where_json_goes(trishula: Trishula, args: tuple[str, ...], example: str) -> None:
+    ran = trishula(*args)
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert json.loads(ran.err) == {
+        "error": "usage",
+        "message": f"--json goes behind the command, as in: {example}",
+    }
+
+
+@pytest.mark.parametrize(
     ("args", "sentence"),
     [
         (("dead", "shwo", "1"), "there is no command 'shwo'; did you mean show? (try 'trishula dead --help')"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -23,6 +24,30 @@ _ABOUT_A_VALUE = re.compile(r"(?P<value>.+?) is not (a valid |in the range |one 
 
 class Group(click.Group):
     """A group of commands."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the group's own options.
+
+        Raises:
+            click.UsageError: of ``--json``, which each command has for itself, it says where that goes.
+        """
+        # The parser takes away what it has read.
+        given = tuple(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            example = self._command_with("--json", ctx, given) if error.option_name == "--json" else None
+            if example is None:
+                raise
+            raise click.UsageError(f"--json goes behind the command, as in: {example} --json", ctx) from None
+
+    def _command_with(self, option: str, ctx: click.Context, given: Sequence[str]) -> str | None:
+        """A command that has an option, as it is called: the one that was given, else the first; ``None``: none has."""
+        for name in (*given, *self.list_commands(ctx)):
+            command = self.get_command(ctx, name)
+            if command is not None and any(option in param.opts for param in command.params):
+                return f"{ctx.command_path} {name}"
+        return None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
