@@ -7,8 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
+from trishula.cli.agents import _table as table_of_agents
 from trishula.cli.tables import Fields, Table
-from trishula.cli.words import NOTHING
+from trishula.cli.words import NOTHING, local_time
 
 LONG_ID = "node:single:" + "4f" * 50
 
@@ -54,6 +55,16 @@ def test_at_80_columns_what_has_no_room_goes_below_its_row() -> None:
         "2100    2026-11-28T16:48:02Z  STATUS  rushabdev  deploy-42",
         "    from: dc",
     ]
+
+
+@pytest.mark.parametrize("agent", ["agni", "a-rather-long-name-of-an-agent"])
+def test_the_dates_of_agents_are_on_one_line_each_at_80_columns(agent: str) -> None:
+    seen_at, since = 1_795_850_364_231, 1_795_763_964_231
+    entry = {"agent": agent, "presence": "online", "node": "rushabdev", "last_seen_at": seen_at, "since": since}
+    shown = printed(table_of_agents([{**entry, "capabilities": ["host", "deploy"], "clock_skew_ms": -3}]), 80)
+    assert all(len(line) <= 80 for line in shown)
+    for date in (local_time(seen_at, "seconds"), local_time(since, "seconds")):
+        assert sum(date in line for line in shown) == 1
 
 
 def test_a_last_column_is_folded_where_there_is_room_for_it() -> None:
