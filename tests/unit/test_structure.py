@@ -209,7 +209,6 @@ TO_BE_SPLIT = {
     "router/trishula_router/store/memory.py": 440,
     "router/trishula_router/store/sqlite/reads.py": 440,
     "router/trishula_router/upstream/connections.py": 450,
-    "router/trishula_router/upstream/link_client.py": 490,
 }
 
 

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
 from autobahn.wamp.message import Interrupt
@@ -27,14 +27,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from trishula.contract import uris
 from trishula.runtime.backoff import Backoff
 from trishula.session.carrying import Carrying, Road
-from trishula_router.realm import LINK_ROLE
 from trishula_router.upstream.link_bridge import Bridge
-from trishula_router.upstream.link_keys import ONE_SIDED
+from trishula_router.upstream.link_far_leg import FarLeg
+from trishula_router.upstream.link_host import LinkHost, Told
 from trishula_router.upstream.link_legs import Leg
-from trishula_router.upstream.link_proofs import CHANNEL, CONNECTOR, LISTENER, Ends, channel_between, is_nonce
 
 __all__ = ["LinkClient", "install"]
 
@@ -42,7 +40,6 @@ log = Logger()
 
 #: The same for each attempt: a peer that was away for a week is awaited as eagerly as one that was restarted.
 RETRY = Backoff(first_s=1.0, factor=1.0, cap_s=1.0, jitter=0.8)
-CONNECT_TIMEOUT_S = 2
 #: From one step of coming up to the next. A peer that answers pings and nothing else would be waited for until somebody
 #: restarts a node. Not a limit for all steps together: a link that has many names to carry takes its time.
 STEP_WITHIN_S = 20.0
@@ -60,22 +57,6 @@ _WEBSOCKET_OPTIONS = {
     "maxFramePayloadSize": 16 * 1024 * 1024,
     "maxMessagePayloadSize": 16 * 1024 * 1024,
 }
-
-
-class Told(Protocol):
-    """What is told of the links that this node makes."""
-
-    def proven(self, peer: str, how: str) -> None:
-        """The peer proved its key."""
-
-    def refused(self, peer: str | None, why: str) -> None:
-        """There is no link, because one of the two nodes refused it."""
-
-    def up(self, peer: str, how: str, *, is_logged: bool) -> None:
-        """The link carries all names that there are."""
-
-    def down(self, peer: str, why: str, *, is_logged: bool) -> None:
-        """The link broke."""
 
 
 def install(
@@ -111,58 +92,13 @@ def install(
             if not up:
                 lost(link_id)
 
-        host = _Host(manager, node, new_nonce)
+        host = LinkHost(manager, node, new_nonce)
         clients[link_id] = LinkClient(link_id, config.realm, config.transport, host, told, on_link, random)
         clients[link_id].start()
         return succeed(link)
 
     RLinkManager.start_link = start_link
     return lambda peer: clients[peer].road() if peer in clients else None
-
-
-class _Host:
-    """What a link needs of the Crossbar worker that it runs in."""
-
-    def __init__(self, manager: Any, node: str, new_nonce: Callable[[], str]) -> None:
-        self.node = node
-        self.new_nonce = new_nonce
-        self._manager = manager
-        self._controller = manager.controller
-        self.reactor: Any = self._controller._reactor
-        self.realm: str = manager.realm.config["name"]
-
-    def endpoint(self, config: dict[str, Any]) -> Any:
-        from crossbar.common.twisted.endpoint import create_connecting_endpoint_from_config
-
-        within = {"timeout": CONNECT_TIMEOUT_S, **config}
-        return create_connecting_endpoint_from_config(
-            within, self._controller.cbdir, self.reactor, self._controller.log
-        )
-
-    def public_key(self) -> Deferred[str]:
-        answer: Deferred[str] = self._controller.call("crossbar.get_public_key")
-        return answer
-
-    def sign(self, text: bytes) -> Deferred[bytes]:
-        answer: Deferred[bytes] = self._controller.call("crossbar.sign", text)
-        return answer
-
-    def keys_of(self, peer: str) -> list[str]:
-        """The public keys that this node's configuration has for a peer: those with which it would be let in."""
-        keys: list[str] = []
-        # They are there: Crossbar starts the links when it has started the transports.
-        for transport in self._manager.realm.controller.transports.values():
-            path = transport.config.get("paths", {}).get(uris.PEER_PATH, {})
-            principals = path.get("auth", {}).get("cryptosign", {}).get("principals", {})
-            keys += principals.get(peer, {}).get("authorized_keys", [])
-        return keys
-
-    def embed(self, leg: Leg, peer: str) -> None:
-        factory = self._manager.realm.controller._router_session_factory
-        factory.add(leg, self._manager.realm.router, authid=peer, authrole=LINK_ROLE)
-
-    def remove(self, leg: Leg) -> None:
-        self._manager.realm.controller._router_session_factory.remove(leg)
 
 
 class LinkClient:
@@ -183,7 +119,7 @@ class LinkClient:
         peer: str,
         realm: str,
         transport: dict[str, Any],
-        host: _Host,
+        host: LinkHost,
         told: Told,
         on_link: Callable[[bool], object],
         random: Callable[[], float],
@@ -342,103 +278,6 @@ class _Embedded:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
-
-
-class Unproven(Exception):
-    """Whoever listens at the peer's address did not prove to be the peer; the text says what it did."""
-
-
-class FarLeg(Leg):
-    """The end in the peer's router: a WebSocket client that proves by the node's key who it is.
-
-    It says nothing but its public key and a nonce before whoever listens has proved the peer's key.
-    """
-
-    def __init__(self, client: LinkClient) -> None:
-        super().__init__(client.realm, client.peer)
-        self._client = client
-        self._key = ""
-        self._nonce = client.host.new_nonce()
-        self._was_asked = self._is_proven = self._is_in = False
-
-    async def onConnect(self) -> None:
-        """Say which key is ours; the peer knows by it who we are. And ask for a proof of its own."""
-        self._key = await self._client.host.public_key()
-        if self._transport is None:
-            return
-        binding = None if self._channel() is None else CHANNEL
-        extra = {"pubkey": self._key, "challenge": self._nonce, "channel_binding": binding}
-        self.join(self.config.realm, authmethods=["cryptosign"], authextra=extra)
-
-    def _channel(self) -> bytes | None:
-        """The id of our TLS channel; ``None`` without TLS."""
-        found = (self._transport.transport_details.channel_id or {}).get(CHANNEL)
-        return found if isinstance(found, bytes) else None
-
-    async def onChallenge(self, challenge: Any) -> str:
-        """Look at the proof of whoever listens, and only then give ours.
-
-        Raises:
-            Unproven: if it is none.
-        """
-        ends = self._ends_of(challenge)
-        if not ends.is_signed(LISTENER, challenge.extra.get("signature")):
-            raise Unproven(f"whoever listens at its address could not prove the key of {self.peer}")
-        self._client.told.proven(self.peer, ends.told)
-        proof = (await self._client.host.sign(ends.text(CONNECTOR))).hex()
-        self._is_proven = True
-        return proof
-
-    def _ends_of(self, challenge: Any) -> Ends:
-        was_asked, self._was_asked = self._was_asked, True
-        extra = challenge.extra if isinstance(challenge.extra, dict) else {}
-        if was_asked or challenge.method != "cryptosign" or not is_nonce(extra.get("challenge")):
-            raise Unproven("whoever listens at its address asked for something else than the proof of a key")
-        known = self._client.host.keys_of(self.peer)
-        key = extra.get("pubkey")
-        if key not in known:
-            raise Unproven(
-                f"whoever listens at its address proved nothing, or has another key than {self.peer}, whose key stands "
-                f"in this node's configuration, below paths.{uris.PEER_PATH}.auth.cryptosign.principals; if it is "
-                "another one by now: `trishula node keys` there prints it"
-            )
-        own, reply = self._channel(), extra.get("channel_binding")
-        channel = channel_between(own is not None, own if reply == CHANNEL else None)
-        return Ends(self.peer, self._client.host.node, key, self._key, extra["challenge"], self._nonce, channel)
-
-    def onWelcome(self, welcome: Any) -> str | None:
-        """Nobody is our peer who lets us in without having proved its key."""
-        if self._is_proven:
-            return None
-        self._client.refused(f"whoever listens at its address let this node in and proved no key of {self.peer}")
-        # When it has been told so.
-        self._client.host.reactor.callLater(0, self.disconnect)
-        return "this node links to nobody without a proof"
-
-    def onUserError(self, fail: Any, msg: str) -> None:
-        """Log a fault of ours; that somebody proved nothing is told otherwise."""
-        if not isinstance(fail.value, Unproven):
-            super().onUserError(fail, msg)
-
-    def onJoin(self, details: Any) -> None:
-        """We are in."""
-        self._is_in = True
-        self._transport.pulse.begin(0.0)
-        self._client.joined(self)
-
-    def onLeave(self, details: Any) -> None:
-        """The session ended: by the peer's word, or with the connection."""
-        if details.reason != "wamp.close.transport_lost":
-            is_our_word = self._was_asked and not self._is_proven
-            why = str(details.message) if is_our_word else f"{details.reason}: {details.message}"
-            if not self._was_asked and ONE_SIDED in str(details.message):
-                why += (
-                    f"; {self.peer} is of a release that can't prove its own key, and nothing is said to a node that "
-                    "can't: bring that node to this release first"
-                )
-            (self._client.trouble if self._is_in else self._client.refused)(why)
-        if self._transport is not None:
-            self.disconnect()
 
 
 class _Factory(WampWebSocketClientFactory):  # type: ignore[misc]
