@@ -208,7 +208,6 @@ TO_BE_SPLIT = {
     "router/trishula_router/mail/intake.py": 440,
     "router/trishula_router/store/memory.py": 440,
     "router/trishula_router/store/sqlite/reads.py": 440,
-    "router/trishula_router/upstream/connections.py": 450,
 }
 
 

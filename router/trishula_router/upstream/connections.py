@@ -2,16 +2,11 @@
 
 Crossbar and Autobahn (26.10) have no part in this: a connection that never says HELLO stays for ever, what is queued
 for a client that doesn't read has no bound, and pings go out each second to each client, of which the client sends just
-as many. :func:`guard_connections` has Crossbar make connections of our class, and our :class:`Connections` look after
-them twice a second, all in one round: a timer for each of 2,000 connections would cost more than their messages.
+as many. Here each connection is of our class (:mod:`.guarded_connection`), and our :class:`Connections` look after them
+twice a second, all in one round: a timer for each of 2,000 connections would cost more than their messages.
 
 Twisted takes as many connections in one turn of the reactor as wait, and all others wait as long: 1,000 that come at
 once hold up every agent for a tenth of a second. :func:`accept_few` has it take some, and then see to everybody.
-
-It reaches into names of Crossbar (``router.protocol.WampWebSocketServerFactory.protocol``), of Twisted's web server
-(:mod:`.arrivals`) and sockets (``_tempDataBuffer``, ``writeSomeData``), and of Autobahn
-(``_session._session_id``, ``sendCloseFrame``, ``current_frame``); if Crossbar's class is not as expected, nothing is
-changed.
 """
 
 from __future__ import annotations
@@ -24,28 +19,23 @@ from twisted.logger import Logger
 
 from trishula.contract import uris
 from trishula.errors import NodeBusy
-from trishula.session.carrying import Carrying, Road
-from trishula_router.addresses import Proxies, one_of, peer_text
+from trishula.session.carrying import Road
+from trishula_router.addresses import Proxies, one_of
 from trishula_router.clocks.clock import Clock
 from trishula_router.realm import LINK_ROLE
 from trishula_router.settings.limits import Limits
 from trishula_router.upstream.arrivals import Arrivals
-from trishula_router.upstream.fair_share import TurnTaking, Weighed
-from trishula_router.upstream.incoming import GREETING_BYTES, Bounds, Incoming
+from trishula_router.upstream.incoming import Bounds
 from trishula_router.upstream.queues import Queues
 from trishula_router.upstream.strangers import Step, Strangers, room_for
-from trishula_router.upstream.turns import Turns
 from trishula_router.upstream.unfinished import Unfinished
 
-__all__ = ["Connections", "accept_few", "answer_to_ping", "guard_connections", "write_soon"]
+__all__ = ["Connections", "accept_few"]
 
 log = Logger()
 
 #: Between two rounds.
 ROUND_S = 0.5
-#: What a stranger may send until it has joined: a HELLO and an AUTHENTICATE, its request before them, and the pings of
-#: who watches a node.
-_STRANGER_BYTES = 4 * GREETING_BYTES
 #: A peer that answers no ping of ours for so long, and still talks, reads nothing.
 _STALLED_S = 60.0
 #: Between two lines of the log about strangers.
@@ -56,16 +46,6 @@ _LINK_FACTOR = 8
 _GOODBYE_S = 1.0
 #: So many connections are taken in one turn of the reactor.
 _ACCEPTED_AT_ONCE = 8
-#: The reason of a close frame is at most so long.
-_REASON_BYTES = 123
-_POLICY_VIOLATION = 1008
-#: The first byte of a ping and of a pong, the bit of the second one that says "masked", what a masked frame has before
-#: its payload, and how much payload a control frame may have.
-_PING, _PONG, _MASKED, _PING_BYTES, _CONTROL_BYTES = 0x89, 0x8A, 0x80, 6, 125
-
-
-#: What a connection reads that is no WebSocket yet.
-_NOTHING_YET = object()
 
 
 class Connections:
@@ -280,163 +260,3 @@ def accept_few(port: Any) -> bool:
 
     port.doRead = do_read
     return True
-
-
-def write_soon(transport: Any, data: bytes) -> None:
-    """Write a few bytes, at once if nothing waits before them: Twisted asks the kernel three times otherwise.
-
-    Only to a socket: what TLS hasn't itself is the socket's beneath it, so that the bytes would go out unencrypted.
-    """
-    is_socket = hasattr(type(transport), "writeSomeData") and getattr(transport, "_tempDataBuffer", None) == []
-    if is_socket and not transport.dataBuffer and not transport.disconnecting:
-        sent = transport.writeSomeData(data)
-        if isinstance(sent, int) and sent == len(data):
-            return
-        data = data[sent:] if isinstance(sent, int) else data
-    transport.write(data)
-
-
-def answer_to_ping(data: bytes) -> bytes | None:
-    """The pong, as a frame, if ``data`` is one ping of a client and nothing else."""
-    if len(data) < _PING_BYTES or data[0] != _PING or data[1] != _MASKED | (len(data) - _PING_BYTES):
-        return None
-    size, mask, payload = len(data) - _PING_BYTES, data[2:_PING_BYTES], data[_PING_BYTES:]
-    if size > _CONTROL_BYTES:
-        return None
-    plain = bytes(one ^ mask[index % 4] for index, one in enumerate(payload))
-    return bytes((_PONG, size)) + plain
-
-
-def guard_connections(connections: Connections, turns: Turns, crossbar_protocol: Any, site: Any) -> bool:
-    """Have the connections of this process made and looked after as this module says.
-
-    Args:
-        connections: who looks after them.
-        turns: whose frames are handled when.
-        crossbar_protocol: Crossbar's module of protocols.
-        site: Crossbar's class of a web server.
-
-    Returns:
-        Whether Crossbar is as expected; if not, nothing was changed.
-    """
-    factory = getattr(crossbar_protocol, "WampWebSocketServerFactory", None)
-    base = getattr(factory, "protocol", None)
-    needed = ["onConnect", "onOpen", "send", "sendFrame", "sendData", "sendCloseFrame", "onPong", "onFrameBegin"]
-    needed += ["dataReceived", "connectionLost", "onMessage", "consumeData", "processData"]
-    if base is None or not all(callable(getattr(base, name, None)) for name in needed):
-        return False
-    build = site.buildProtocol
-
-    def build_protocol(self: Any, address: Any) -> Any:
-        protocol = build(self, address)
-        if hasattr(protocol, "_channel"):
-            connections.arrivals.come(protocol._channel, getattr(address, "host", None))
-        return protocol
-
-    crossbar_protocol.WampWebSocketServerFactory.protocol = _class_of(base, connections, turns)
-    site.buildProtocol = build_protocol
-    connections.start()
-    return True
-
-
-def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
-    class Connection(TurnTaking, Weighed, Incoming, Carrying, base):  # type: ignore[misc]
-        """Crossbar's connection, looked after."""
-
-        turns = its_turns
-        queues = connections.queues
-        end_heavy = staticmethod(connections.end_slow_reader)
-        bounds = connections.bounds
-        look_at_s = 0.0
-        # Autobahn sets it when the WebSocket is open.
-        current_frame: Any = _NOTHING_YET
-        #: Where it comes from; ``None`` if that can't be known.
-        address: str | None = None
-        _stranger_bytes = _STRANGER_BYTES
-        is_refused = False
-
-        def onOpen(self) -> None:
-            # The operator's options, in s: of silence before a ping, and after it.
-            self.carry(connections.seconds, self.factory.autoPingInterval, self.factory.autoPingTimeout)
-            self._find_address()
-            connections.arrivals.became(self.transport)
-            connections.came(self, Step.OPENED)
-            super().onOpen()
-
-        def _find_address(self) -> None:
-            peer = self.transport.getPeer()
-            host = getattr(peer, "host", None)
-            if not isinstance(host, str):
-                return
-            forwarded_for = self.http_headers.get("x-forwarded-for")
-            self.address = address = connections.proxies.address_of(host, forwarded_for)
-            if address != host:
-                # What Crossbar and Autobahn tell of it, and what our authenticator is told.
-                self.peer = peer_text(address, peer.port)
-                self._transport_details.peer = self.peer
-            elif connections.proxies.has(host):
-                # Many come through it, and this one it names nobody for.
-                self.address = None
-
-        def dataReceived(self, data: bytes) -> None:
-            if self._stranger_bytes:
-                if self.is_refused:
-                    return
-                if self.progress()[0] is Step.JOINED:
-                    self._stranger_bytes = 0
-                else:
-                    self._stranger_bytes -= len(data)
-                    if self._stranger_bytes <= 0:
-                        self.dismiss()
-                        return
-            pong = answer_to_ping(data) if self.current_frame is None and not self.data else None
-            if pong is not None and self.pulse is not None:
-                # All that most connections have to say most of the time; by way of Autobahn it costs twice as much.
-                self.pulse.heard_s = self._seconds()
-                if self.state == self.STATE_OPEN:
-                    write_soon(self.transport, pong)
-                return
-            super().dataReceived(data)
-
-        def sendData(self, data: bytes, *args: Any, **options: Any) -> None:
-            super().sendData(data, *args, **options)
-            if self.outflow is not None:
-                connections.sent(self)
-
-        def send(self, msg: Any) -> None:
-            # While it closes, which takes up to a second, Crossbar's router believes in it, and would take an error for
-            # one of whoever published or called.
-            if self.state == self.STATE_OPEN:
-                super().send(msg)
-                if self._stranger_bytes:
-                    connections.answered(self, msg)
-
-        def connectionLost(self, *args: Any) -> None:
-            connections.left(self)
-            super().connectionLost(*args)
-
-        def progress(self) -> tuple[Step | None, float]:
-            """How far it has come, and when it was heard last."""
-            session = self._session
-            heard_s = 0.0 if self.pulse is None else self.pulse.heard_s
-            if session is None:
-                return Step.OPENED, heard_s
-            if session._session_id is not None:
-                return Step.JOINED, heard_s
-            # A HELLO of which a part is there is one that is to be finished.
-            return Step.GREETED if session._pending_session_id or self.inside_message else Step.OPENED, heard_s
-
-        def too_many_frames(self) -> None:
-            connections.misbehaves(self, "it sent more frames than a join takes")
-
-        def dismiss(self) -> None:
-            """End it without a word."""
-            self.transport.abortConnection()
-
-        def end_with(self, sentence: str) -> None:
-            """Drop what waits for it, and say why."""
-            if self.outflow is not None:
-                self.outflow.close()
-            self.sendCloseFrame(code=_POLICY_VIOLATION, reasonUtf8=sentence.encode()[:_REASON_BYTES], isReply=False)
-
-    return Connection

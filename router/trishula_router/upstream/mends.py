@@ -50,12 +50,13 @@ from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE
 from trishula_router.upstream.answers import guard_answers
 from trishula_router.upstream.asking import Asking
-from trishula_router.upstream.connections import Connections, accept_few, guard_connections
+from trishula_router.upstream.connections import Connections, accept_few
 from trishula_router.upstream.decoding import values_for
 from trishula_router.upstream.direct_authorizer import Authorize, answer_directly
 from trishula_router.upstream.direct_calls import DirectCalls, Serve
 from trishula_router.upstream.direct_events import DirectEvents
 from trishula_router.upstream.frames import guard_frames
+from trishula_router.upstream.guarded_connection import guard_connections
 from trishula_router.upstream.link_client import install
 from trishula_router.upstream.link_disclosing import guard_forwarding
 from trishula_router.upstream.link_keys import guard_peers
