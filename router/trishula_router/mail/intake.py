@@ -1,12 +1,12 @@
 """Intake: what a client sends is checked, stored, and only then answered with a receipt.
 
 The way of one ``mailbox.send``: each message is parsed; its sender is checked against the session; its recipients are
-found and the sender's grants, the recipients' mailboxes and the size limits are asked; what passed goes into the store
-in one transaction; the receipts are answered in the order of the request. What its agent has sent already under its id
-is answered as a repeat, and another message under that id is refused (:mod:`.repeats`). A refused message doesn't
-refuse its neighbours, but for those that would overtake it (:mod:`.send_order`). A receipt names who has no room for a
-broadcast (:mod:`.room`), and warns of a capability that nobody has. A refusal that tells of a wrong-doer (a false
-sender, a forbidden recipient) is noted in the journal.
+found and the sender's grants, the recipients' mailboxes and the size limits are asked (:mod:`.inspection`); what passed
+goes into the store in one transaction; the receipts are answered in the order of the request. What its agent has sent
+already under its id is answered as a repeat, and another message under that id is refused (:mod:`.repeats`). A refused
+message doesn't refuse its neighbours, but for those that would overtake it (:mod:`.send_order`). A receipt names who
+has no room for a broadcast (:mod:`.room`), and warns of a capability that nobody has. A refusal that tells of a
+wrong-doer (a false sender, a forbidden recipient) is noted in the journal.
 
 Who was given a COMMAND may answer it once, whatever its grants say, and nobody else may (:mod:`.replies`). The answer
 passes also if the instance that asked is gone, for another process of its agent may ask for it (:mod:`.outcomes`). A
@@ -20,20 +20,13 @@ an ACK (with ``reply_to``, from the recipient) settles the message it names. Nei
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-from msgspec.structs import replace
-from twisted.logger import Logger
-
-from trishula.contract.addresses import BROADCAST, agent_of, is_capability, is_nodes_own
-from trishula.contract.message import Message, parse
-from trishula.contract.units import show_duration
+from trishula.contract.addresses import BROADCAST, is_capability
+from trishula.contract.message import Message
 from trishula.errors import (
     AnswerEarly,
     AnswerRefused,
-    MessageInvalid,
     MessageUnknown,
     NodeFailed,
     RecipientForbidden,
@@ -44,42 +37,21 @@ from trishula.errors import (
 )
 from trishula_router.clocks.sender_clock import SenderClock
 from trishula_router.mail.entry import Entry
+from trishula_router.mail.inspection import Admitted, Inspection
 from trishula_router.mail.lines import Line
 from trishula_router.mail.mailroom import got
 from trishula_router.mail.rates import Rates
 from trishula_router.mail.receipts import Receipts
 from trishula_router.mail.recipients import Recipients, is_reply
 from trishula_router.mail.repeats import Repeats, reused
-from trishula_router.mail.replies import Judgement, Pledge, Replies
-from trishula_router.mail.room import Missed, Room
+from trishula_router.mail.replies import Judgement, Replies
+from trishula_router.mail.room import Room
 from trishula_router.mail.send_order import Holds, Place, Turn, place_of
 from trishula_router.settings.limits import Limits
-from trishula_router.store.identity import content_digest
 from trishula_router.store.interface import Store
-from trishula_router.store.messages import Accepted, Draft, State
+from trishula_router.store.messages import Accepted, State
 
 __all__ = ["Intake"]
-
-log = Logger()
-
-_to_json = msgspec.json.Encoder().encode
-
-
-@dataclass(slots=True)
-class _Checked:
-    """A message that passed, on its way into the store.
-
-    Attributes:
-        wire: what its recipients will read.
-        missed: of a broadcast, who has no room for it.
-        pledge: of an answer.
-    """
-
-    index: int
-    wire: dict[str, Any]
-    draft: Draft
-    missed: Missed
-    pledge: Pledge | None = None
 
 
 class Intake:
@@ -128,15 +100,21 @@ class Intake:
         self._arrived = arrived
         self._ack = ack
         self._recipients = recipients
-        self._limits = limits
         self._rates = rates
         self._warning = warning
-        self._check_answer = check_answer
         self._answering = replies
         self._now_s = now_s
         self._refused = refused
-        self._default_ttl_ms = default_ttl_ms
         self._ids_since = ids_since
+        self._inspection = Inspection(
+            room,
+            receipts,
+            recipients,
+            limits,
+            check_answer=check_answer,
+            replies=replies,
+            default_ttl_ms=default_ttl_ms,
+        )
         self._lines: dict[int, Line] = {}
         self._repeats = Repeats(store, receipts, recipients.of_broadcast, ids_since)
         self.holds = Holds()
@@ -204,7 +182,7 @@ class Intake:
         on_its_way: Callable[[], None],
     ) -> list[dict[str, Any]]:
         receipts: list[dict[str, Any]] = [{}] * len(raws)
-        checked: list[_Checked] = []
+        checked: list[Admitted] = []
         acks: list[tuple[int, Message]] = []
         refused: dict[int, Message] = {}
         now_s = self._now_s()
@@ -214,7 +192,7 @@ class Intake:
                 is_broadcast = isinstance(raw, dict) and raw.get("to") == BROADCAST
                 count = len(self._recipients.of_broadcast(agent)) if is_broadcast else None
                 self._rates.admit(agent, now_s, recipients=count)
-                message = self._check(agent, raw, index, copies, now)
+                message = self._inspection.read(agent, raw, index, copies, now)
                 if message.type == "HEARTBEAT":
                     # A time that the node put in says nothing of the agent's clock.
                     own = isinstance(raw, dict) and raw.get("timestamp") is not None
@@ -228,7 +206,7 @@ class Intake:
                     pledge = None
                     if message.reply_to is not None and is_reply(message):
                         pledge = self._answering.pledge(agent, message, index, judgements)
-                    checked.append(self._admit(agent, message, index, now, clock, pledge))
+                    checked.append(self._inspection.admit(agent, message, index, now, clock, pledge))
                     turn.passed(message.to, message.id)
                     del refused[index]
             except TrishulaError as error:
@@ -253,82 +231,10 @@ class Intake:
             turn.answered(self._now_s())
         return receipts
 
-    def _check(self, agent: str, raw: object, index: int, copies: int | None, now: int) -> Message:
-        message = parse(raw, path=f"messages[{index}]", payload_limit_bytes=self._limits.payload_bytes)
-        if message.sender is None or message.timestamp is None:
-            message = replace(
-                message,
-                sender=agent if message.sender is None else message.sender,
-                timestamp=now if message.timestamp is None else message.timestamp,
-            )
-        if message.sender != agent and agent_of(str(message.sender)) != agent:
-            raise SenderFalse(
-                f'messages[{index}].from is "{message.sender}", and this session is {agent}\'s; leave the key out, or '
-                f"send as {agent}"
-            )
-        if is_nodes_own(message.id):
-            raise MessageInvalid(
-                f'messages[{index}].id is "{message.id}"; ids that begin with "node:" are the node\'s own, take another'
-            )
-        self._check_answer(message)
-        self._receipts.check(copies)
-        return message
-
-    def _admit(
-        self,
-        agent: str,
-        message: Message,
-        index: int,
-        now: int,
-        clock: SenderClock,
-        pledge: Pledge | None,
-    ) -> _Checked:
-        """What to store, its place in the mailboxes reserved."""
-        if message.ttl_ms is not None and message.ttl_ms > self._limits.ttl_ms:
-            raise MessageInvalid(
-                f"messages[{index}].ttl_ms is {message.ttl_ms}; this node takes at most {self._limits.ttl_ms} "
-                f"({show_duration(self._limits.ttl_ms / 1000)}, limits.ttl): give it a shorter time to live, or none"
-            )
-        try:
-            return self._checked(agent, message, index, now, clock, pledge)
-        except TrishulaError:
-            if pledge is not None:
-                self._answering.withdrawn(pledge)
-            raise
-
-    def _checked(
-        self, agent: str, message: Message, index: int, now: int, clock: SenderClock, pledge: Pledge | None
-    ) -> _Checked:
-        wire = message.to_wire()
-        wire["accepted_at"] = now
-        deadline_at = message.deadline_at
-        if deadline_at is not None:
-            wire["deadline_at"] = deadline_at = clock.here(deadline_at)
-        as_answer = pledge is not None and pledge.to_asker
-        recipients = self._recipients.find(agent, message, index, as_answer=as_answer)
-        expires_at = now + (self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms)
-        by_deadline = deadline_at is not None and deadline_at < expires_at
-        envelope = _to_json(wire)
-        assert message.sender is not None
-        taken, missed = self._room.take(message.sender, recipients, len(envelope), message.priority)
-        draft = Draft(
-            message.sender,
-            message.id,
-            taken,
-            message.type,
-            message.priority,
-            expires_at if deadline_at is None else min(deadline_at, expires_at),
-            envelope,
-            by_deadline,
-            content_digest(wire),
-            message.reply_to,
-        )
-        return _Checked(index, wire, draft, missed, pledge)
-
     async def _store_all(
         self,
         agent: str,
-        checked: Sequence[_Checked],
+        checked: Sequence[Admitted],
         receipts: list[dict[str, Any]],
         now: int,
         copies: int | None,
@@ -381,11 +287,11 @@ class Intake:
             for index, missed in (await self._repeats.missed(agent, broadcasts)).items():
                 receipts[index]["missed"] = missed
 
-    def _fulfil(self, one: _Checked, *, is_stored: bool) -> None:
+    def _fulfil(self, one: Admitted, *, is_stored: bool) -> None:
         if one.pledge is not None:
             (self._answering.stored if is_stored else self._answering.withdrawn)(one.pledge)
 
-    def _remarks(self, one: _Checked, warnings: dict[str, str | None]) -> dict[str, Any]:
+    def _remarks(self, one: Admitted, warnings: dict[str, str | None]) -> dict[str, Any]:
         """What else the receipt of an accepted message says; ``warnings`` are those of the same call."""
         if one.missed:
             faults = one.missed.items()
@@ -431,5 +337,5 @@ def _nothing() -> None:
     pass
 
 
-def _entries(one: _Checked, outcome: Accepted) -> list[Entry]:
+def _entries(one: Admitted, outcome: Accepted) -> list[Entry]:
     return [Entry.of_draft(one.draft, outcome, one.wire, index) for index in range(len(outcome.positions))]
