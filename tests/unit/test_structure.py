@@ -205,7 +205,6 @@ WHY_LONG = re.compile(r"^# Long because: \S", re.MULTILINE)
 TO_BE_SPLIT = {
     "components/trishula/messaging/outbox.py": 470,
     "components/trishula/messaging/sender.py": 450,
-    "router/trishula_router/store/sqlite/reads.py": 440,
 }
 
 

@@ -1,4 +1,7 @@
-"""The store's questions, as plain functions of a connection, so that they run on whichever thread owns it."""
+"""The store's questions about messages, as plain functions of a connection: they run on whichever thread owns it.
+
+Those about the journal are in :mod:`.read_journal`, and what messages hold is read in :mod:`.read_bodies`.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +12,26 @@ from typing import Any
 import msgspec
 
 from trishula.contract.addresses import agent_of, is_capability
-from trishula_router.store.facts import is_proven, read_accepted
+from trishula_router.store.facts import read_accepted
 from trishula_router.store.identity import Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import History
-from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of, is_own
+from trishula_router.store.journal import ORIGIN_SHIFT, is_own
 from trishula_router.store.keepers import IS_KEPT_HERE
 from trishula_router.store.messages import MailboxSize, OpenSize, State, StoredMessage, mailbox_of, payer_of
-from trishula_router.store.origins import position_in, read_numbering
 from trishula_router.store.sqlite.damage import is_damage
+from trishula_router.store.sqlite.read_bodies import bodies
+from trishula_router.store.sqlite.read_journal import record_at, shown
 from trishula_router.store.sqlite.statements import as_list
-from trishula_router.store.translating import translated
 
 __all__ = [
     "answers",
     "at_positions",
-    "bodies",
     "expired",
     "head",
     "history",
     "holders",
     "known_keys",
     "open_mailboxes",
-    "records",
     "remembered",
     "settled_by",
     "with_ids",
@@ -109,7 +110,7 @@ def _listed(connection: sqlite3.Connection, positions: Sequence[int]) -> list[St
     """Messages by position; where a row is damaged, its message is told from its record."""
     found = at_positions(connection, positions)
     for position in positions:
-        record = None if position in found else _record_at(connection, position)
+        record = None if position in found else record_at(connection, position)
         facts = None if record is None else read_accepted(record)
         if record is None or facts is None:
             continue
@@ -168,7 +169,7 @@ def _from_record(
     size_bytes: int,
     arrival: int,
 ) -> StoredMessage:
-    record = _record_at(connection, position)
+    record = record_at(connection, position)
     facts = None if record is None else read_accepted(record)
     if record is None or facts is None:
         # Both are damaged: nobody can tell whose it was. Its body can't be proved either, so it ends as dead.
@@ -178,81 +179,6 @@ def _from_record(
     # Nobody asks for a mailbox of what others keep.
     keeper = None if is_own(position) or not is_capability(recipient) else ""
     return StoredMessage(position, *told, priority, at, expires_at, size_bytes, arrival=arrival, keeper=keeper)
-
-
-def _record_at(connection: sqlite3.Connection, position: int) -> Record | None:
-    try:
-        found = connection.execute(
-            "SELECT position, at, kind, facts, digest FROM journal WHERE position = ?", (position,)
-        ).fetchone()
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise
-        return None
-    return None if found is None else Record(*found)
-
-
-def bodies(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, bytes]:
-    """See :meth:`trishula_router.store.interface.Store.bodies`.
-
-    Each is checked against the checksum in its record: what the disk gives back is perhaps not what was written.
-    """
-    try:
-        rows = connection.execute(
-            _BODY + " WHERE m.position IN (SELECT value FROM json_each(?))", (as_list(positions),)
-        )
-        found = {position: (envelope, facts) for position, envelope, facts in rows}
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise
-        found = dict.fromkeys(positions, (b"", None))
-    return {
-        position: body
-        for position, (envelope, facts) in found.items()
-        if (body := envelope if is_proven(facts, envelope) else _one_body(connection, position)) is not None
-    }
-
-
-_BODY = (
-    "SELECT m.position, b.envelope, j.facts FROM message AS m JOIN body AS b ON b.position = m.body"
-    " LEFT JOIN journal AS j ON j.position = m.position"
-)
-
-
-def _one_body(connection: sqlite3.Connection, position: int) -> bytes | None:
-    """The body of a message if it is what was accepted, as far as anybody can tell; read around what is damaged."""
-    envelope = None
-    # A message's row says where its body is; where the row is damaged, that of a message to one is at its own place.
-    for question in (
-        _BODY.replace("j.facts", "NULL") + " WHERE m.position = ?",
-        "SELECT 0, envelope FROM body WHERE position = ?",
-    ):
-        try:
-            found = connection.execute(question, (position,)).fetchone()
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            continue
-        if found is not None:
-            envelope = found[1]
-            break
-    if not isinstance(envelope, bytes):
-        return None
-    record = _record_at(connection, position)
-    if record is not None and is_proven(record.facts, envelope):
-        return envelope
-    if record is not None and _is_whole(connection, record):
-        return None
-    # The damage is in the record, so it proves nothing either way; it hit nothing else, so the body is as it was.
-    return envelope
-
-
-def _is_whole(connection: sqlite3.Connection, record: Record) -> bool:
-    """Whether the record is the one that the chain has there."""
-    before, sequence = _record_at(connection, record.position - 1), record.position & SEQUENCE_MASK
-    previous = GENESIS if sequence == 1 else None if before is None else before.digest
-    stated = None if previous is None else digest_of(previous, sequence, record.at, record.kind, record.facts)
-    return stated == record.digest
 
 
 #: See :func:`payer_of`; ids that begin so are the node's own.
@@ -369,7 +295,7 @@ def history(connection: sqlite3.Connection, message_id: str) -> list[History]:
         History(
             message,
             tuple(
-                _shown(
+                shown(
                     connection,
                     connection.execute(
                         "SELECT position, at, kind, facts, digest FROM journal WHERE position IN ("
@@ -384,49 +310,3 @@ def history(connection: sqlite3.Connection, message_id: str) -> list[History]:
         )
         for message in with_ids(connection, [message_id])
     ]
-
-
-def records(
-    connection: sqlite3.Connection,
-    *,
-    after: int,
-    limit: int,
-    kind: str | None,
-    since: int | None,
-    until: int | None,
-    origin: int | None,
-) -> list[Record]:
-    """See :meth:`trishula_router.store.interface.Store.records`."""
-    return _shown(
-        connection,
-        connection.execute(
-            "SELECT position, at, kind, facts, digest FROM journal WHERE position > :after AND position <= :end"
-            " AND (:kind IS NULL OR kind = :kind)"
-            " AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until)"
-            " ORDER BY position LIMIT :limit",
-            {
-                "after": max(after, position_in(origin or 0, 0)),
-                "end": 2**63 - 1 if origin is None else position_in(origin, SEQUENCE_MASK),
-                "kind": kind,
-                "since": since,
-                "until": until,
-                "limit": limit,
-            },
-        ),
-    )
-
-
-def _shown(connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Record]:
-    found = [Record(*row) for row in rows]
-    if not any(record.position >> ORIGIN_SHIFT for record in found):
-        return found
-
-    def aliases(positions: set[int]) -> dict[int, int]:
-        return dict(
-            connection.execute(
-                "SELECT position, message FROM alias WHERE position IN (SELECT value FROM json_each(?))",
-                (as_list(positions),),
-            ).fetchall()
-        )
-
-    return translated(found, read_numbering(connection), aliases)

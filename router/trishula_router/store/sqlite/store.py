@@ -26,7 +26,7 @@ from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Rec
 from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
 from trishula_router.store.origins import End, Tails, read_numbering
 from trishula_router.store.runs import Extract, JournalForked, Origin
-from trishula_router.store.sqlite import dead_letters, fold_rows, reads
+from trishula_router.store.sqlite import dead_letters, fold_rows, read_bodies, read_journal, reads
 from trishula_router.store.sqlite.appender import Appender, remember
 from trishula_router.store.sqlite.check import check_store
 from trishula_router.store.sqlite.connection import connect
@@ -292,7 +292,7 @@ class SqliteStore:
     # -- other questions: on the reader's thread ----------------------------------------------------------------------
 
     def bodies(self, positions: Sequence[int]) -> Deferred[dict[int, bytes]]:
-        return self._reader.submit(lambda connection: reads.bodies(connection, positions))
+        return self._reader.submit(lambda connection: read_bodies.bodies(connection, positions))
 
     def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
         return self._reader.submit(reads.open_mailboxes)
@@ -329,7 +329,7 @@ class SqliteStore:
         origin: int | None = 0,
     ) -> Deferred[list[Record]]:
         return self._reader.submit(
-            lambda connection: reads.records(
+            lambda connection: read_journal.records(
                 connection,
                 after=after,
                 limit=limit,

@@ -1,0 +1,83 @@
+"""The store's questions about its journal, as plain functions of a connection; see :mod:`.reads`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of
+from trishula_router.store.origins import position_in, read_numbering
+from trishula_router.store.sqlite.damage import is_damage
+from trishula_router.store.sqlite.statements import as_list
+from trishula_router.store.translating import translated
+
+__all__ = ["is_whole", "record_at", "records", "shown"]
+
+
+def record_at(connection: sqlite3.Connection, position: int) -> Record | None:
+    """The record at a position; ``None`` if there is none, or it can't be read."""
+    try:
+        found = connection.execute(
+            "SELECT position, at, kind, facts, digest FROM journal WHERE position = ?", (position,)
+        ).fetchone()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return None
+    return None if found is None else Record(*found)
+
+
+def is_whole(connection: sqlite3.Connection, record: Record) -> bool:
+    """Whether the record is the one that the chain has there."""
+    before, sequence = record_at(connection, record.position - 1), record.position & SEQUENCE_MASK
+    previous = GENESIS if sequence == 1 else None if before is None else before.digest
+    stated = None if previous is None else digest_of(previous, sequence, record.at, record.kind, record.facts)
+    return stated == record.digest
+
+
+def records(
+    connection: sqlite3.Connection,
+    *,
+    after: int,
+    limit: int,
+    kind: str | None,
+    since: int | None,
+    until: int | None,
+    origin: int | None,
+) -> list[Record]:
+    """See :meth:`trishula_router.store.interface.Store.records`."""
+    return shown(
+        connection,
+        connection.execute(
+            "SELECT position, at, kind, facts, digest FROM journal WHERE position > :after AND position <= :end"
+            " AND (:kind IS NULL OR kind = :kind)"
+            " AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until)"
+            " ORDER BY position LIMIT :limit",
+            {
+                "after": max(after, position_in(origin or 0, 0)),
+                "end": 2**63 - 1 if origin is None else position_in(origin, SEQUENCE_MASK),
+                "kind": kind,
+                "since": since,
+                "until": until,
+                "limit": limit,
+            },
+        ),
+    )
+
+
+def shown(connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Record]:
+    """Rows of the journal as records, with the positions that this store has for the messages of others."""
+    found = [Record(*row) for row in rows]
+    if not any(record.position >> ORIGIN_SHIFT for record in found):
+        return found
+
+    def aliases(positions: set[int]) -> dict[int, int]:
+        return dict(
+            connection.execute(
+                "SELECT position, message FROM alias WHERE position IN (SELECT value FROM json_each(?))",
+                (as_list(positions),),
+            ).fetchall()
+        )
+
+    return translated(found, read_numbering(connection), aliases)
