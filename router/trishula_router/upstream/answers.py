@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+from trishula_router.upstream.crossbar_parts import Parts, has
+
 __all__ = ["guard_answers"]
 
 #: Told of a forged answer: the session's authid, and a sentence.
@@ -38,9 +40,8 @@ def guard_answers(
     Returns:
         Whether Crossbar is as expected; if not, nothing was changed.
     """
-    dealer = getattr(getattr(transport, "_router", None), "_dealer", None)
-    verbs = [getattr(dealer, name, None) for name in ("processYield", "processInvocationError")]
-    if not isinstance(getattr(dealer, "_invocations", None), dict) or not all(callable(verb) for verb in verbs):
+    dealer = Parts.behind(transport).dealer
+    if not has(dealer, verbs=("processYield", "processInvocationError"), tables=("_invocations",)):
         return False
 
     def guarded(verb: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
@@ -53,7 +54,8 @@ def guard_answers(
 
         return process
 
-    dealer.processYield, dealer.processInvocationError = map(guarded, verbs)  # type: ignore[union-attr, arg-type]
+    dealer.processYield = guarded(dealer.processYield)
+    dealer.processInvocationError = guarded(dealer.processInvocationError)
     return True
 
 

@@ -29,6 +29,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from trishula_router.upstream.crossbar_parts import Parts, has
+
 __all__ = ["Asking"]
 
 log = Logger()
@@ -36,7 +38,10 @@ log = Logger()
 _NOT_AUTHORIZED = "wamp.error.not_authorized"
 _NOT_CARRIED_OUT = "wamp.error.invalid_argument"
 _UNREADABLE = "it could not be carried out: what it holds can't be written in the format of whom it is for"
-_TABLES = ("_invocations", "_invocations_by_call", "_callee_to_invocations", "_caller_to_invocations")
+_DEALER_TABLES = (
+    *("_invocations", "_invocations_by_call", "_callee_to_invocations", "_caller_to_invocations"),
+    "_session_to_registrations",
+)
 _DEALER_VERBS = (
     *("processCall", "processRegister", "processUnregister", "processCancel", "processYield"),
     *("processInvocationError", "_call", "_remove_invoke_request", "detach"),
@@ -96,16 +101,14 @@ class Asking:
         Returns:
             Whether Crossbar is as expected; if not, nothing was changed.
         """
-        router: Any = getattr(transport, "_router", None)
-        broker: Any = getattr(router, "_broker", None)
-        dealer: Any = getattr(router, "_dealer", None)
-        verbs = [getattr(dealer, name, None) for name in _DEALER_VERBS]
-        verbs += [getattr(broker, name, None) for name in _BROKER_VERBS]
-        verbs += [getattr(router, name, None) for name in ("authorize", "send")]
-        tables = [getattr(dealer, name, None) for name in (*_TABLES, "_session_to_registrations")]
-        if not all(callable(verb) for verb in verbs) or not all(isinstance(table, dict) for table in tables):
-            return False
-        if not callable(getattr(getattr(broker, "_subscription_map", None), "get_observation", None)):
+        parts = Parts.behind(transport)
+        router, broker, dealer = parts.router, parts.broker, parts.dealer
+        if not (
+            has(router, verbs=("authorize", "send"))
+            and has(broker, verbs=_BROKER_VERBS)
+            and has(parts.topics, verbs=("get_observation",))
+            and has(dealer, verbs=_DEALER_VERBS, tables=_DEALER_TABLES)
+        ):
             return False
         self._router, self._send = router, router.send
         message = self._message

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from trishula_router.upstream.crossbar_parts import Parts, has
+
 __all__ = ["Authorize", "answer_directly"]
 
 #: (session, uri, action, options) → Crossbar's answer.
@@ -32,10 +34,10 @@ def answer_directly(transport: object, roles: Iterable[str], authorize: Authoriz
     Returns:
         Whether Crossbar is as expected; if not, nothing was changed.
     """
-    known = getattr(getattr(transport, "_router", None), "_roles", None)
-    if not isinstance(known, dict):
+    router = Parts.behind(transport).router
+    if not has(router, tables=("_roles",)):
         return False
-    found = [known.get(name) for name in roles]
+    found = [router._roles.get(name) for name in roles]
     if any(not hasattr(role, "authorize") or not hasattr(role, "_authorizer") for role in found):
         return False
 
@@ -43,5 +45,5 @@ def answer_directly(transport: object, roles: Iterable[str], authorize: Authoriz
         return authorize({"authid": session._authid, "authrole": session._authrole}, uri, action, options)
 
     for role in found:
-        role.authorize = ask  # type: ignore[union-attr]
+        role.authorize = ask
     return True

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 
 from trishula.errors import NodeFailed, TrishulaError
 from trishula_router.agents.callers import Caller
+from trishula_router.upstream.crossbar_parts import Parts, has
 from trishula_router.upstream.turns import Turns
 
 __all__ = ["DirectCalls", "Serve"]
@@ -76,13 +77,13 @@ class DirectCalls:
         Returns:
             Whether Crossbar is as expected; if not, nothing was changed.
         """
-        router = getattr(transport, "_router", None)
-        dealer: Any = getattr(router, "_dealer", None)
-        call, cancel = getattr(dealer, "processCall", None), getattr(dealer, "processCancel", None)
-        if not callable(call) or not callable(cancel) or not callable(getattr(router, "send", None)):
+        parts = Parts.behind(transport)
+        dealer = parts.dealer
+        if not has(dealer, verbs=("processCall", "processCancel")) or not has(parts.router, verbs=("send",)):
             return False
         if not all(hasattr(self._message, name) for name in ("Call", "Result", "Error")):
             return False
+        call, cancel = dealer.processCall, dealer.processCancel
 
         def process_call(session: Any, asked: Any) -> None:
             serve = self._procedures.get(asked.procedure)
@@ -102,7 +103,7 @@ class DirectCalls:
             else:
                 cancel(session, unwanted)
 
-        self._router = router
+        self._router = parts.router
         dealer.processCall, dealer.processCancel = process_call, process_cancel
         return True
 

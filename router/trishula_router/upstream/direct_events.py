@@ -16,6 +16,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from trishula_router.upstream.crossbar_parts import Parts, has
+
 __all__ = ["DirectEvents"]
 
 log = Logger()
@@ -44,14 +46,14 @@ class DirectEvents:
         Returns:
             Whether Crossbar is as expected; if not, :meth:`send` sends nothing.
         """
-        router: Any = getattr(transport, "_router", None)
-        subscription_of = getattr(
-            getattr(getattr(router, "_broker", None), "_subscription_map", None), "get_observation", None
-        )
-        sessions = getattr(router, "_session_id_to_session", None)
-        if not callable(subscription_of) or not isinstance(sessions, dict) or not callable(router.send):
+        parts = Parts.behind(transport)
+        router = parts.router
+        if not has(router, verbs=("send",), tables=("_session_id_to_session",)):
             return False
-        self._router, self._sessions, self._subscription_of = router, sessions, subscription_of
+        if not has(parts.topics, verbs=("get_observation",)):
+            return False
+        self._router, self._sessions = router, router._session_id_to_session
+        self._subscription_of = parts.topics.get_observation
         return True
 
     def send(self, topic: str, session: int, argument: object) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from trishula.session.carrying import Carrying
 from trishula_router.addresses import peer_text
 from trishula_router.upstream.connections import Connections
+from trishula_router.upstream.crossbar_parts import has
 from trishula_router.upstream.fair_share import TurnTaking, Weighed
 from trishula_router.upstream.incoming import GREETING_BYTES, Incoming
 from trishula_router.upstream.strangers import Step
@@ -77,7 +78,7 @@ def guard_connections(connections: Connections, turns: Turns, crossbar_protocol:
     base = getattr(factory, "protocol", None)
     needed = ["onConnect", "onOpen", "send", "sendFrame", "sendData", "sendCloseFrame", "onPong", "onFrameBegin"]
     needed += ["dataReceived", "connectionLost", "onMessage", "consumeData", "processData"]
-    if base is None or not all(callable(getattr(base, name, None)) for name in needed):
+    if not has(base, verbs=needed):
         return False
     build = site.buildProtocol
 

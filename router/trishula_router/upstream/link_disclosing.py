@@ -21,6 +21,7 @@ from typing import Any
 
 from trishula.contract import uris
 from trishula_router.realm import LINK_ROLE, NODE_ROLE
+from trishula_router.upstream.crossbar_parts import Parts, has
 
 __all__ = ["guard_forwarding"]
 
@@ -38,12 +39,11 @@ def guard_forwarding(
     Returns:
         Whether Crossbar is as expected; if not, nothing was changed.
     """
-    router = getattr(transport, "_router", None)
-    broker: Any = getattr(router, "_broker", None)
-    dealer: Any = getattr(router, "_dealer", None)
-    publish, call = getattr(broker, "processPublish", None), getattr(dealer, "processCall", None)
-    if not callable(publish) or not callable(call):
+    parts = Parts.behind(transport)
+    broker, dealer = parts.broker, parts.dealer
+    if not has(broker, verbs=("processPublish",)) or not has(dealer, verbs=("processCall",)):
         return False
+    publish, call = broker.processPublish, dealer.processCall
 
     def process_publish(session: Any, event: Any) -> None:
         if session._authrole == LINK_ROLE and event.forward_for:

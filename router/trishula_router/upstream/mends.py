@@ -1,8 +1,8 @@
 """The mends: what a node changes in Crossbar, Autobahn and Twisted, each listed here and nowhere else.
 
 Each mend reaches into names that are private to one release, so each looks first whether what it mends is built as
-expected. Where it is not, the mend changes nothing and the log says what the node does without it. There is one
-exception: a node with peers doesn't start where its peers could speak for each other.
+expected (:mod:`.crossbar_parts`). Where it is not, the mend changes nothing and the log says what the node does without
+it. There is one exception: a node with peers doesn't start where its peers could speak for each other.
 
 ==========================  ===========================================================================================
 mend                        what it is there for

@@ -23,11 +23,20 @@ from typing import Any
 
 from trishula.errors import CallsExceeded, TrishulaError
 from trishula_router.agents.quotas import PER_AGENT, Quota, Quotas
+from trishula_router.upstream.crossbar_parts import Parts, has
 from trishula_router.upstream.turns import Turns
 
 __all__ = ["Requests"]
 
 _NOTHING: tuple[()] = ()
+_DEALER_TABLES = (
+    *("_session_to_registrations", "_caller_to_invocations", "_callee_to_invocations"),
+    "_invocations_by_call",
+)
+_DEALER_VERBS = (
+    *("processRegister", "processCall", "processCancel", "detach"),
+    *("_call", "_add_invoke_request", "_remove_invoke_request"),
+)
 
 
 class Requests:
@@ -66,45 +75,22 @@ class Requests:
         Returns:
             Whether Crossbar is as expected; if not, nothing was changed.
         """
-        router: Any = getattr(transport, "_router", None)
-        broker: Any = getattr(router, "_broker", None)
-        dealer: Any = getattr(router, "_dealer", None)
-        tables: list[Any] = [
-            getattr(broker, "_session_to_subscriptions", None),
-            *(
-                getattr(dealer, name, None)
-                for name in (
-                    "_session_to_registrations",
-                    "_caller_to_invocations",
-                    "_callee_to_invocations",
-                    "_invocations_by_call",
-                )
-            ),
-            getattr(router, "_authid_to_sessions", None),
-        ]
-        verbs = [
-            getattr(broker, "processSubscribe", None),
-            *(
-                getattr(dealer, name, None)
-                for name in (
-                    "processRegister",
-                    "processCall",
-                    "processCancel",
-                    "detach",
-                    "_call",
-                    "_add_invoke_request",
-                    "_remove_invoke_request",
-                )
-            ),
-        ]
-        if not all(isinstance(table, dict) for table in tables) or not all(callable(verb) for verb in verbs):
+        parts = Parts.behind(transport)
+        router, broker, dealer = parts.router, parts.broker, parts.dealer
+        if not (
+            has(router, tables=("_authid_to_sessions",))
+            and has(broker, verbs=("processSubscribe",), tables=("_session_to_subscriptions",))
+            and has(dealer, verbs=_DEALER_VERBS, tables=_DEALER_TABLES)
+        ):
             return False
         self._router, self._dealer = router, dealer
         message = self._message
         broker.processSubscribe = self._bounded(
-            Quota.SUBSCRIPTIONS, message.Subscribe, tables[0], broker.processSubscribe
+            Quota.SUBSCRIPTIONS, message.Subscribe, broker._session_to_subscriptions, broker.processSubscribe
         )
-        dealer.processRegister = self._bounded(Quota.REGISTRATIONS, message.Register, tables[1], dealer.processRegister)
+        dealer.processRegister = self._bounded(
+            Quota.REGISTRATIONS, message.Register, dealer._session_to_registrations, dealer.processRegister
+        )
         dealer.processCall = self._bounded_calls(dealer.processCall)
         dealer._call = self._bounded_by_callee(dealer._call)
         dealer._add_invoke_request = _without_arguments(dealer._add_invoke_request)

@@ -16,6 +16,7 @@ from typing import Any
 
 from trishula.errors import RetainedExceeded, TrishulaError
 from trishula_router.agents.quotas import Quota, Quotas
+from trishula_router.upstream.crossbar_parts import Parts, has
 
 __all__ = ["Retained"]
 
@@ -58,14 +59,14 @@ class Retained:
         Returns:
             Whether Crossbar is as expected; if not, nothing was changed.
         """
-        router: Any = getattr(transport, "_router", None)
-        broker: Any = getattr(router, "_broker", None)
-        topics: Any = getattr(broker, "_subscription_map", None)
-        publish: Any = getattr(broker, "processPublish", None)
-        needed = (getattr(topics, "get_observation", None), getattr(topics, "delete_observation", None), publish)
-        if not all(callable(one) for one in needed):
+        parts = Parts.behind(transport)
+        broker, topics = parts.broker, parts.topics
+        if not has(topics, verbs=("get_observation", "delete_observation")) or not has(
+            broker, verbs=("processPublish",)
+        ):
             return False
-        self._router, self._topics = router, topics
+        self._router, self._topics = parts.router, topics
+        publish = broker.processPublish
 
         def process(session: Any, event: Any) -> None:
             if not event.retain or session._authrole not in self._roles:

@@ -34,6 +34,8 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 
+from trishula_router.upstream.crossbar_parts import Parts, has
+
 __all__ = ["GAP_S", "SLICE_S", "Line", "Turns", "pace_meta_events"]
 
 log = Logger()
@@ -303,9 +305,9 @@ def pace_meta_events(transport: object, turns: Turns) -> bool:
     Returns:
         Whether Crossbar is as expected; if not, nothing was changed.
     """
-    router = getattr(transport, "_router", None)
-    parts: list[Any] = [getattr(router, name, None) for name in ("_broker", "_dealer")]
-    if not all(callable(getattr(getattr(part, "_reactor", None), "callLater", None)) for part in parts):
+    found = Parts.behind(transport)
+    parts = (found.broker, found.dealer)
+    if not all(has(getattr(part, "_reactor", None), verbs=("callLater",)) for part in parts):
         return False
     for part in parts:
         part._reactor = _Paced(part._reactor, turns.later)

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from trishula.contract.units import show_duration
 from trishula.errors import OutcomeUnknown
 from trishula_router.clocks.clock import Clock
+from trishula_router.upstream.crossbar_parts import Parts, has
 from trishula_router.upstream.turns import Turns
 
 __all__ = ["Unanswered"]
@@ -63,13 +64,13 @@ class Unanswered:
         Returns:
             Whether Crossbar is as expected; if not, nothing was changed.
         """
-        router: Any = getattr(transport, "_router", None)
-        dealer: Any = getattr(router, "_dealer", None)
-        verbs = [getattr(dealer, name, None) for name in ("_remove_invoke_request", "processYield")]
-        verbs.append(getattr(router, "send", None))
-        if not isinstance(getattr(dealer, "_invocations", None), dict) or not all(callable(verb) for verb in verbs):
+        parts = Parts.behind(transport)
+        dealer = parts.dealer
+        if not has(dealer, verbs=("_remove_invoke_request", "processYield"), tables=("_invocations",)):
             return False
-        self._router, self._dealer = router, dealer
+        if not has(parts.router, verbs=("send",)):
+            return False
+        self._router, self._dealer = parts.router, dealer
         dealer.processYield = self._noting_progress(dealer.processYield)
         self._clock.callLater(self._most_s / _ROUNDS, self._again)
         return True
