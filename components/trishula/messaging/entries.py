@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trishula.contract.receipts import Receipt
-from trishula.contract.units import show_bytes
-from trishula.errors import OutcomeUnknown, PayloadTooLarge, TrishulaError
+from trishula.errors import TrishulaError
 from trishula.messaging.suspicion import Suspicion
 
-__all__ = ["LIMITS", "Batch", "Entry", "Limits", "Record", "SavedMessage", "end_unknown", "too_large"]
+__all__ = ["LIMITS", "Batch", "Entry", "Limits", "Record", "SavedMessage"]
 
 
 class Record(Protocol):
@@ -127,22 +126,3 @@ class Batch:
     copies: int | None
     generation: int
     is_suspect: bool = False
-
-
-def too_large(message_id: str, to: str, size_bytes: int, room_bytes: int) -> PayloadTooLarge:
-    """That a message doesn't fit into one frame to the node."""
-    return PayloadTooLarge(
-        f"the message {message_id} to {to} has {size_bytes} bytes, and a frame to the node takes {room_bytes} "
-        f"({show_bytes(room_bytes)}); put the data where the recipient can fetch it and send its address"
-    )
-
-
-def end_unknown(entry: Entry, error: TrishulaError, on_record: bool) -> OutcomeUnknown:
-    """That the sender ends before a node confirmed a message, which a node may have."""
-    begin = f"{error}, before a node confirmed the message {entry.id} to {entry.to}; "
-    if on_record:
-        return OutcomeUnknown(f"{begin}it is on record and goes out when the agent runs again", message_id=entry.id)
-    return OutcomeUnknown(
-        f"{begin}it may have been accepted: ask with trishula why {entry.id}, or send it again under the same id",
-        message_id=entry.id,
-    )

@@ -5,13 +5,11 @@ An entry's life: *queued* → *in flight* (in one call with its neighbours) → 
 ==========================================  ============================================================================
 the call failed or the connection went      back to the front of the queue, in the old order, under the same ids: the
                                             node knows them and stores nothing twice
-refused for now (``temporary``)             *held* until ``retry_after_s`` is over; later entries to the same recipient
-                                            wait behind it, so that the order holds, and others pass (see below)
+refused for now (``temporary``)             *held* (:mod:`trishula.messaging.held`), with later entries to the same
+                                            recipient behind it, so that the order holds; others pass (see below)
 refused for good                            its sender gets the error
 accepted, with fewer copies than needed     its sender gets the receipt; the entry is *kept*, and offered again to each
-                                            node we meet, until it has its copies or is settled. Two nodes that each
-                                            have it are two copies. It doesn't insist any more: a lone node that would
-                                            have to refuse it may take it
+                                            node we meet, until it has its copies (:mod:`trishula.messaging.kept`)
 ==========================================  ============================================================================
 
 Order: several calls are in flight, so when an entry is refused, later ones to the same recipient may be under way. The
@@ -25,11 +23,11 @@ found out in :mod:`trishula.messaging.suspicion`: suspects go out in ever smalle
 beside it, until one that ends the session alone is *set aside*. Its sender gets an error, it is kept on record, and the
 others go on.
 
-Batching: at most :attr:`Limits.calls` calls are in flight. While they are, entries gather, so that batches grow with
-the load by themselves and a lone message never waits.
+Batching: at most ``Limits.calls`` calls are in flight. While they are, entries gather, so that batches grow with the
+load by themselves and a lone message never waits. :mod:`trishula.messaging.entries` has entries, batches and limits.
 
-With a :class:`Record` (an agent's file, :mod:`trishula.messaging.agent_file`) the entries outlive the process: an entry
-is put on record when it is added, which is before it is offered to any node, and dropped from it when it is settled. So
+With a record (an agent's file, :mod:`trishula.messaging.agent_file`) the entries outlive the process: an entry is put
+on record when it is added, which is before it is offered to any node, and dropped from it when it is settled. So
 
 * ``send()`` without a node, then the end of the process: it goes out when the agent runs again;
 * offered, then the end of the process before the receipt: it is offered again under the same id, and stored once;
@@ -38,56 +36,39 @@ is put on record when it is added, which is before it is offered to any node, an
 A message is encoded once, when it is sent (:mod:`trishula.contract.payload`): the record and every offer have the same
 bytes.
 
-What ``await send()`` means is unchanged by it: the *node* has the message on disk. The record only makes sure that a
-message is not forgotten on the way there. A message that the agent itself gave up is dropped from the record, too.
+What ``await send()`` means is the same with a record and without: the *node* has the message on disk. The record only
+makes sure that a message is not forgotten on the way there. A message that the agent itself gave up is dropped from the
+record, too.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from trishula.contract.addresses import BROADCAST
 from trishula.contract.receipts import Receipt
-from trishula.contract.units import show_bytes
-from trishula.errors import (
-    CopiesUnavailable,
-    MailboxFull,
-    MessageSetAside,
-    OutboxFull,
-    RateLimited,
-    RemoteError,
-    StorageFull,
-    TrishulaError,
-    from_wire,
-)
-from trishula.messaging.entries import LIMITS, Batch, Entry, Limits, Record, end_unknown, too_large
+from trishula.errors import MessageSetAside, RemoteError, TrishulaError
+from trishula.messaging.entries import LIMITS, Batch, Entry, Limits, Record
+from trishula.messaging.held import Held
+from trishula.messaging.kept import Kept, is_short_of_copies
+from trishula.messaging.refusals import end_unknown, ends_sessions, outbox_full, refused, too_large
 from trishula.messaging.suspicion import guilty
 from trishula.runtime.backoff import Backoff
 from trishula.session.transport import Ending
 
 __all__ = ["Outbox"]
 
-
-@dataclass(slots=True)
-class _Held:
-    """Entries to one recipient that wait until ``due_s``, which the first one of them was told, and its number."""
-
-    due_s: float
-    first: int
-    entries: deque[Entry] = field(default_factory=deque)
-
-
-#: Between tries of what was refused for now, unless the node says when.
+#: Between tries of what was refused for now, and of calls that failed, unless the node says when.
 _RETRY = Backoff(first_s=0.2, factor=2.0, cap_s=30.0)
-#: Refusals before anything is written. After a write that failed the message may be in the node's file all the same.
-_DENIALS = (MailboxFull, RateLimited, StorageFull, CopiesUnavailable)
 
 
 class Outbox:
-    """See the module's docstring. ``now_s`` is any clock that only goes on."""
+    """See the module's docstring. ``now_s`` is any clock that only goes on.
+
+    Attributes:
+        kept: what has a receipt, with fewer copies than needed.
+    """
 
     def __init__(
         self,
@@ -104,10 +85,9 @@ class Outbox:
         self._retry = retry
         self._random = random
         self._queue: deque[Entry] = deque()
-        self._held: dict[str, _Held] = {}
+        self._held = Held(retry, random)
         self._flying: list[Batch] = []
-        # By number: what has a receipt, with fewer copies than needed.
-        self._kept: dict[int, Entry] = {}
+        self.kept = Kept(self._let_go)
         self._numbers = 0
         self._count = 0
         self._size_bytes = 0
@@ -127,7 +107,10 @@ class Outbox:
     @property
     def is_full(self) -> bool:
         """Whether it takes nothing more but replies."""
-        return self._count + len(self._kept) >= self._limits.messages or self._size_bytes >= self._limits.total_bytes
+        return (
+            self._count + len(self.kept.by_number) >= self._limits.messages
+            or self._size_bytes >= self._limits.total_bytes
+        )
 
     def add(self, entry: Entry) -> None:
         """Queue a message.
@@ -136,11 +119,7 @@ class Outbox:
             OutboxFull: it takes nothing more.
         """
         if self.is_full and not entry.is_reply:
-            raise OutboxFull(
-                f"{self._count + len(self._kept)} messages ({self._size_bytes} bytes) wait for a node's receipt, and "
-                f"the limits are {self._limits.messages} messages and {self._limits.total_bytes} bytes: wait for some, "
-                "then send more"
-            )
+            raise outbox_full(self._count + len(self.kept.by_number), self._size_bytes, self._limits)
         self._numbers += 1
         self._queue_up(entry, self._numbers)
         if self._record is not None:
@@ -165,17 +144,17 @@ class Outbox:
     def record_on(self, record: Record, above: int) -> None:
         """There is a record from now on: what waits goes on it, with numbers above those that it holds."""
         self._record = record
-        entries = sorted((*self._all(), *self._kept.values()), key=lambda entry: entry.number)
+        entries = sorted((*self._all(), *self.kept.by_number.values()), key=lambda entry: entry.number)
         # What an earlier run left was sent before, and its numbers stay; here are only our own.
         for entry in entries:
             entry.number += above
             record.put(entry.number, entry.message, entry.copies)
-        self._kept = {entry.number: entry for entry in self._kept.values()}
+        self.kept.renumber()
         self._numbers += above
 
     def withdraw(self, message_id: str) -> Entry | None:
         """Forget a message that no node can have, and return it; ``None`` if one may have it."""
-        for queue in (self._queue, *(held.entries for held in self._held.values())):
+        for queue in (self._queue, *self._held.queues()):
             for entry in queue:
                 if entry.id == message_id and entry.offers == entry.denials:
                     queue.remove(entry)
@@ -191,9 +170,9 @@ class Outbox:
         self._failures = 0
         self.offer_kept()
         # What one node refused for now, another one may take.
-        held, self._held = self._held, {}
+        held = self._held.release_all()
         if held:
-            self._put_back(entry for one in held.values() for entry in one.entries)
+            self._put_back(held)
 
     def pause(self) -> None:
         """Nothing goes out for now; answers to the calls in flight still count."""
@@ -227,11 +206,7 @@ class Outbox:
 
     def _set_aside(self, entry: Entry, ending: Ending) -> MessageSetAside:
         self._queue.remove(entry)
-        error = MessageSetAside(
-            f"the message {entry.id} to {entry.to} ({show_bytes(entry.size_bytes)}) was set aside as dead, so that "
-            f"others get through: each time that it was under way alone the node ended the session ({ending.reason}); "
-            f"if a node has it all the same, trishula why {entry.id} tells"
-        )
+        error = ends_sessions(entry, ending)
         if self._record is not None:
             self._record.set_aside(entry.message, str(error))
         self._settle([(entry, error)])
@@ -241,12 +216,12 @@ class Outbox:
         """What the node takes in one call: what is larger is refused, and batches are bounded by it."""
         self._batch_bytes = min(self._limits.batch_bytes, room_bytes)
         self._batch_messages = min(self._limits.batch_messages, batch_messages)
-        refused: list[tuple[Entry, Any]] = []
-        for queue in (self._queue, *(held.entries for held in self._held.values())):
+        outcomes: list[tuple[Entry, Any]] = []
+        for queue in (self._queue, *self._held.queues()):
             for entry in [entry for entry in queue if entry.size_bytes > room_bytes]:
                 queue.remove(entry)
-                refused.append((entry, too_large(entry.id, entry.to, entry.size_bytes, room_bytes)))
-        self._settle(refused)
+                outcomes.append((entry, too_large(entry.id, entry.to, entry.size_bytes, room_bytes)))
+        self._settle(outcomes)
 
     def take(self, now_s: float) -> Batch | None:
         """The next call to make now, if any."""
@@ -256,9 +231,12 @@ class Outbox:
             return None
         self._regrouping = False
         self._paused_until_s = 0.0
-        if self._held:
-            self._release(now_s)
-        queue, held = self._queue, self._held
+        held = self._held.by_recipient
+        if held:
+            due = self._held.release(now_s, self._under_way)
+            if due:
+                self._put_back(due)
+        queue = self._queue
         entries: list[Entry] = []
         size_bytes = 0
         copies: int | None = None
@@ -304,15 +282,13 @@ class Outbox:
             entry.suspicion = None
             if receipt.error is None:
                 entry.nodes.add(receipt.node)
-                if entry.enough is not None and max(receipt.copies or 0, len(entry.nodes)) < entry.enough:
-                    self._kept[entry.number] = entry
+                if entry.enough is not None and is_short_of_copies(entry, receipt, entry.enough):
+                    self.kept.by_number[entry.number] = entry
                 settled.append((entry, receipt))
                 continue
-            # Where it stood in the call is our own doing, and means nothing to whoever sent the one message.
-            sentence = (receipt.detail or receipt.error).replace(f"messages[{index}]", "message", 1)
-            error = from_wire(receipt.error, sentence, {"retry_after_s": receipt.retry_after_s})
+            error = refused(receipt, receipt.error, index)
             if error.temporary:
-                self._hold(entry, error, now_s)
+                self._held.hold(entry, error, now_s)
             else:
                 settled.append((entry, error))
         self._settle(settled)
@@ -339,48 +315,17 @@ class Outbox:
         self._regrouping = True
         self._put_back(batch.entries)
 
-    def settled(self, message_ids: Collection[str], *, by_one: bool = False) -> None:
-        """The node told that these have come to their end; ``by_one``: at one recipient, of perhaps several."""
-        self._let_go(
-            entry for entry in self._kept.values() if entry.id in message_ids and not (by_one and entry.to == BROADCAST)
-        )
-
-    def copied(self, message_id: str, copies: int) -> None:
-        """The node told that a message has so many copies now."""
-        self._let_go(
-            entry
-            for entry in self._kept.values()
-            if entry.id == message_id and entry.enough is not None and copies >= entry.enough
-        )
-
-    def _let_go(self, kept: Iterable[Entry]) -> None:
-        for entry in list(kept):
-            del self._kept[entry.number]
-            self._size_bytes -= entry.size_bytes
-            if self._record is not None:
-                self._record.drop(entry.number)
+    def _let_go(self, kept: Entry) -> None:
+        self._size_bytes -= kept.size_bytes
+        if self._record is not None:
+            self._record.drop(kept.number)
 
     def offer_kept(self) -> None:
         """Offer again what has a receipt with fewer copies than needed: the next one may tell of more."""
-        # Their senders have a receipt; what comes now is only for us.
-        again = list(self._kept.values())
-        self._kept.clear()
-        for entry in again:
-            entry.done = _ignore
-            entry.copies = None
-            self._count += 1
+        again = self.kept.take_all()
+        self._count += len(again)
         if again:
             self._put_back(again)
-
-    @property
-    def is_keeping(self) -> bool:
-        """Whether anything has a receipt with fewer copies than needed."""
-        return bool(self._kept)
-
-    @property
-    def kept(self) -> list[str]:
-        """The ids of what has a receipt with fewer copies than needed."""
-        return [entry.id for entry in self._kept.values()]
 
     def close(self, error: TrishulaError) -> None:
         """The sender ends: what no node can have seen fails with ``error``, everything else is unknown.
@@ -391,8 +336,8 @@ class Outbox:
         on_record = self._record is not None
         self._record = None
         self._queue.clear()
-        self._held.clear()
-        self._kept.clear()
+        self._held.by_recipient.clear()
+        self.kept.by_number.clear()
         self._flying, self._cut = [], []
         self._online = False
         self._generation += 1
@@ -402,14 +347,13 @@ class Outbox:
 
     def _all(self) -> list[Entry]:
         entries = [*self._queue, *(entry for batch in self._flying for entry in batch.entries)]
-        return entries + [entry for held in self._held.values() for entry in held.entries]
+        return entries + [entry for queue in self._held.queues() for entry in queue]
 
     def due_s(self) -> float | None:
         """When :meth:`take` may have something new without a further event; ``None`` if never."""
         if not self._online or len(self._flying) >= self._limits.calls or (self._regrouping and self._flying):
             return None
-        under_way = self._under_way() if self._held else ()
-        dues = [held.due_s for to, held in self._held.items() if to not in under_way]
+        dues = self._held.dues_s(self._under_way()) if self._held.by_recipient else []
         if self._queue and self._paused_until_s > 0.0:
             dues.append(self._paused_until_s)
         return min(dues, default=None)
@@ -425,24 +369,6 @@ class Outbox:
         returned = sorted((*entries, *self._queue), key=lambda entry: entry.number)
         self._queue = deque(returned)
 
-    def _hold(self, entry: Entry, error: TrishulaError, now_s: float) -> None:
-        pause_s = error.retry_after_s or self._retry.pause_s(entry.refusals, self._random)
-        entry.refusals += 1
-        entry.refusal = error
-        entry.denials += isinstance(error, _DENIALS)
-        held = self._held.setdefault(entry.to, _Held(now_s + pause_s, entry.number))
-        if entry.number < held.first:
-            held.due_s, held.first = now_s + pause_s, entry.number
-        held.entries.append(entry)
-        if entry.held is not None:
-            entry.held(error)
-
-    def _release(self, now_s: float) -> None:
-        due = {to for to, held in self._held.items() if held.due_s <= now_s}
-        if due:
-            due -= self._under_way()
-            self._put_back(entry for to in due for entry in self._held.pop(to).entries)
-
     def _under_way(self) -> set[str]:
         return {entry.to for batch in self._flying for entry in batch.entries}
 
@@ -455,11 +381,7 @@ class Outbox:
 
     def _forget(self, entry: Entry) -> None:
         self._count -= 1
-        if entry.number not in self._kept:
+        if entry.number not in self.kept.by_number:
             self._size_bytes -= entry.size_bytes
             if self._record is not None:
                 self._record.drop(entry.number)
-
-
-def _ignore(_: object) -> None:
-    """The outcome of what its sender has a receipt of."""

@@ -20,8 +20,9 @@ from trishula.contract.payload import pack
 from trishula.contract.receipts import Receipt
 from trishula.contract.texts import show_value
 from trishula.errors import KeyUnknown, MessageInvalid, NotAllSent, OutcomeUnknown, TrishulaError
-from trishula.messaging.entries import Batch, Entry, Limits, Record, SavedMessage, too_large
+from trishula.messaging.entries import Batch, Entry, Limits, Record, SavedMessage
 from trishula.messaging.outbox import Outbox
+from trishula.messaging.refusals import too_large
 from trishula.runtime.pending import Pending
 from trishula.runtime.surroundings import Surroundings, Timer
 from trishula.session.membership import Membership
@@ -238,7 +239,7 @@ class Sending:
                 receipts = []
                 _log.error("The node's receipts can't be read: %s", fault)
             self._outbox.answered(batch, receipts, now_s)
-            if self._outbox.is_keeping:
+            if self._outbox.kept:
                 self._keeps()
         elif isinstance(error, TrishulaError):
             self._outbox.failed(batch, error, now_s, is_cut=isinstance(error, LinkLost))
@@ -309,7 +310,7 @@ class Sending:
 
     def news(self, reports: object = None) -> None:
         """What the node tells of messages that we sent."""
-        if not self._outbox.is_keeping:
+        if not self._outbox.kept:
             return
         ended = set()
         for report in reports if isinstance(reports, list) else []:
@@ -318,8 +319,8 @@ class Sending:
             if report.get("state") in _ENDS:
                 ended.add(str(report.get("id")))
             elif report.get("state") == "copies" and isinstance(report.get("copies"), int):
-                self._outbox.copied(str(report.get("id")), report["copies"])
-        self._outbox.settled(ended, by_one=True)
+                self._outbox.kept.copied(str(report.get("id")), report["copies"])
+        self._outbox.kept.settled(ended, by_one=True)
         self._wake()
 
     def hears_news(self) -> None:
@@ -329,7 +330,7 @@ class Sending:
 
     def _ask_for_kept(self, link: Link) -> None:
         """What came to its end while nobody listened is dropped, instead of being offered again."""
-        kept = self._outbox.kept
+        kept = self._outbox.kept.ids
         for begin in range(0, len(kept), _STATUS_BATCH):
             part = kept[begin : begin + _STATUS_BATCH]
             link.call(uris.MAILBOX_STATUS, [part], timeout_s=_TIMEOUT_S).when_done(self._told_of_kept)
@@ -337,7 +338,7 @@ class Sending:
     def _told_of_kept(self, pending: Pending[Any]) -> None:
         states = pending.result() if pending.error is None else None
         if isinstance(states, Mapping):
-            self._outbox.settled(
+            self._outbox.kept.settled(
                 {name for name, one in states.items() if isinstance(one, Mapping) and one.get("state") in _ENDS}
             )
 
@@ -346,7 +347,7 @@ class Sending:
     def connected(self) -> None:
         """There is a session."""
         link = self._member.link
-        if link is not None and self._outbox.is_keeping:
+        if link is not None and self._outbox.kept:
             self._ask_for_kept(link)
         self._outbox.connected()
         limits = self._member.limits

@@ -1,0 +1,93 @@
+"""What a node refused for now: entries of an outbox that wait until they may be offered again. No I/O.
+
+An entry that is refused with a temporary error is *held* for as long as the node said (``retry_after_s``), or else for
+a pause that grows with its refusals. Entries are held by recipient: while one is, the outbox puts later entries to the
+same recipient behind it, so that the order holds, and entries to other recipients pass.
+
+All that is held for one recipient is released together, when the pause of the earliest entry among them is over, and
+not while a call with entries to that recipient is under way: the node may refuse these as well, and then they belong to
+what is released. :mod:`trishula.messaging.outbox` says why the order depends on it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from trishula.errors import CopiesUnavailable, MailboxFull, RateLimited, StorageFull, TrishulaError
+from trishula.messaging.entries import Entry
+from trishula.runtime.backoff import Backoff
+
+__all__ = ["Held", "HeldQueue"]
+
+#: Refusals before anything is written. After a write that failed the message may be in the node's file all the same.
+_DENIALS = (MailboxFull, RateLimited, StorageFull, CopiesUnavailable)
+
+
+@dataclass(slots=True)
+class HeldQueue:
+    """Entries to one recipient that wait until ``due_s``, which the first one of them was told, and its number."""
+
+    due_s: float
+    first: int
+    entries: deque[Entry] = field(default_factory=deque)
+
+
+class Held:
+    """What is held, by recipient; see the module's docstring.
+
+    Args:
+        retry: the pauses between tries, unless the node says when.
+        random: spreads the pauses; returns a number in [0, 1).
+
+    Attributes:
+        by_recipient: recipient, as it stands in the message → what waits for it.
+    """
+
+    __slots__ = ("_random", "_retry", "by_recipient")
+
+    def __init__(self, retry: Backoff, random: Callable[[], float]) -> None:
+        self._retry = retry
+        self._random = random
+        # Open to the outbox, which looks into it for each entry that it takes.
+        self.by_recipient: dict[str, HeldQueue] = {}
+
+    def queues(self) -> Iterator[deque[Entry]]:
+        """What waits, one queue a recipient; a queue may be changed while they are gone through."""
+        return (held.entries for held in self.by_recipient.values())
+
+    def hold(self, entry: Entry, error: TrishulaError, now_s: float) -> None:
+        """Let an entry wait that was refused with ``error``, and tell it so."""
+        pause_s = error.retry_after_s or self._retry.pause_s(entry.refusals, self._random)
+        entry.refusals += 1
+        entry.refusal = error
+        entry.denials += isinstance(error, _DENIALS)
+        held = self.by_recipient.setdefault(entry.to, HeldQueue(now_s + pause_s, entry.number))
+        if entry.number < held.first:
+            held.due_s, held.first = now_s + pause_s, entry.number
+        held.entries.append(entry)
+        if entry.held is not None:
+            entry.held(error)
+
+    def release(self, now_s: float, under_way: Callable[[], set[str]]) -> list[Entry]:
+        """Wait no more for what is due; returns it, in no particular order.
+
+        Args:
+            now_s: the clock.
+            under_way: tells to whom entries are under way; asked only if something is due.
+        """
+        due = {to for to, held in self.by_recipient.items() if held.due_s <= now_s}
+        if due:
+            due -= under_way()
+        return [entry for to in due for entry in self.by_recipient.pop(to).entries]
+
+    def release_all(self) -> list[Entry]:
+        """Wait no more at all; returns what waited, in no particular order."""
+        entries = [entry for queue in self.queues() for entry in queue]
+        self.by_recipient.clear()
+        return entries
+
+    def dues_s(self, under_way: set[str]) -> list[float]:
+        """When what is held is due, except for recipients to whom entries are under way."""
+        return [held.due_s for to, held in self.by_recipient.items() if to not in under_way]
