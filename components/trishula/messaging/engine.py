@@ -351,11 +351,11 @@ class Engine:
         # Not before there is something to hear of: each message to a sender that listens costs its node an event.
         heard = self._hear_news()
         if heard is not None:
-            heard.when_done(lambda _: self.sending.hears_news())
+            heard.when_done(lambda _: self.sending.kept_news.subscribed())
 
     def _news(self, reports: object = None, *_: object) -> None:
         self._calls.news(reports)
-        self.sending.news(reports)
+        self.sending.kept_news.heard(reports)
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,10 @@ from trishula.contract.message import check
 from trishula.contract.payload import pack
 from trishula.contract.receipts import Receipt
 from trishula.contract.texts import show_value
-from trishula.errors import KeyUnknown, MessageInvalid, NotAllSent, OutcomeUnknown, TrishulaError
+from trishula.errors import KeyUnknown, MessageInvalid, OutcomeUnknown, TrishulaError
 from trishula.messaging.entries import Batch, Entry, Limits, Record, SavedMessage
+from trishula.messaging.groups import Group, Slot
+from trishula.messaging.kept_news import KeptNews
 from trishula.messaging.outbox import Outbox
 from trishula.messaging.refusals import too_large
 from trishula.runtime.pending import Pending
@@ -37,10 +39,6 @@ _TIMEOUT_S = 30.0
 
 #: The random part of a message's id: nobody guesses one that he has not seen.
 ID_WORD_BYTES = 8
-#: Ids in one question.
-_STATUS_BATCH = 1024
-#: The states that a message doesn't leave any more.
-_ENDS = frozenset({"done", "dead", "expired", "cancelled"})
 
 _to_msgpack = msgspec.msgpack.Encoder().encode
 
@@ -56,6 +54,10 @@ class Sending:
         sender: our address, if messages must name it: an instance's.
         limits: how much the outbox takes and sends at once.
         wake: called when there is something to flush.
+        keeps: called when messages have receipts with fewer copies than needed, so that news of them are wanted.
+
+    Attributes:
+        kept_news: learns what becomes of such messages.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Sending:
         self._wake = wake
         self._keeps = keeps
         self._outbox = Outbox(random=around.random, limits=limits)
+        self.kept_news = KeptNews(self._outbox, wake)
         self._is_on_record = False
         #: The session of a node that doesn't take what our clock says.
         self._undated: Link | None = None
@@ -138,6 +141,10 @@ class Sending:
         self._wake()
         return True
 
+    def _enough(self, copies: int | None) -> int | None:
+        """With how many copies a message needs no keeping: who asks for one asks for speed, and not for less."""
+        return 2 if copies == 1 and len(self._member.settings.urls) > 1 else copies
+
     def post_many(
         self, messages: Iterable[object], copies: int | None, timeout_s: float | None
     ) -> Pending[list[Receipt]]:
@@ -150,10 +157,10 @@ class Sending:
                 outcome.reject(MessageInvalid(f"messages[{index}] is {show_value(message)}; a message must be a map"))
                 return outcome
             wires.append({"type": "STATUS", "id": None, "timestamp": now_ms, **message})
-        group = _Group(len(wires), outcome)
+        group = Group(len(wires), outcome)
         if not wires:
             outcome.resolve([])
-        slots = [_Slot(group, index) for index in range(len(wires))]
+        slots = [Slot(group, index) for index in range(len(wires))]
         for index, (slot, wire) in enumerate(zip(slots, wires, strict=True)):
             self.post(wire, slot, copies, path=f"messages[{index}]")
         if timeout_s is not None and not outcome.done:
@@ -161,7 +168,7 @@ class Sending:
             outcome.when_done(lambda _: timer.cancel() if timer.active() else None)
         return outcome
 
-    def _give_up(self, wires: list[dict[str, Any]], slots: list[_Slot], timeout_s: float) -> None:
+    def _give_up(self, wires: list[dict[str, Any]], slots: list[Slot], timeout_s: float) -> None:
         for wire, slot in zip(wires, slots, strict=True):
             if slot.is_open:
                 slot(self.unconfirmed(wire["id"], timeout_s))
@@ -302,53 +309,13 @@ class Sending:
         )
         self._outbox.restore(entry, saved.number)
 
-    # -- news of what has a receipt with fewer copies than needed ------------------------------------------------------
-
-    def _enough(self, copies: int | None) -> int | None:
-        """With how many copies a message needs no keeping: who asks for one asks for speed, and not for less."""
-        return 2 if copies == 1 and len(self._member.settings.urls) > 1 else copies
-
-    def news(self, reports: object = None) -> None:
-        """What the node tells of messages that we sent."""
-        if not self._outbox.kept:
-            return
-        ended = set()
-        for report in reports if isinstance(reports, list) else []:
-            if not isinstance(report, Mapping):
-                continue
-            if report.get("state") in _ENDS:
-                ended.add(str(report.get("id")))
-            elif report.get("state") == "copies" and isinstance(report.get("copies"), int):
-                self._outbox.kept.copied(str(report.get("id")), report["copies"])
-        self._outbox.kept.settled(ended, by_one=True)
-        self._wake()
-
-    def hears_news(self) -> None:
-        """News come from now on; what there was to tell before is in the receipts of another offer."""
-        self._outbox.offer_kept()
-        self._wake()
-
-    def _ask_for_kept(self, link: Link) -> None:
-        """What came to its end while nobody listened is dropped, instead of being offered again."""
-        kept = self._outbox.kept.ids
-        for begin in range(0, len(kept), _STATUS_BATCH):
-            part = kept[begin : begin + _STATUS_BATCH]
-            link.call(uris.MAILBOX_STATUS, [part], timeout_s=_TIMEOUT_S).when_done(self._told_of_kept)
-
-    def _told_of_kept(self, pending: Pending[Any]) -> None:
-        states = pending.result() if pending.error is None else None
-        if isinstance(states, Mapping):
-            self._outbox.kept.settled(
-                {name for name, one in states.items() if isinstance(one, Mapping) and one.get("state") in _ENDS}
-            )
-
     # -- sessions ------------------------------------------------------------------------------------------------------
 
     def connected(self) -> None:
         """There is a session."""
         link = self._member.link
         if link is not None and self._outbox.kept:
-            self._ask_for_kept(link)
+            self.kept_news.ask(link)
         self._outbox.connected()
         limits = self._member.limits
         self._outbox.keep_within(limits.room_bytes, limits.batch_messages)
@@ -382,46 +349,6 @@ class Sending:
             self._retrying.cancel()
         self._retrying = None
         self._outbox.close(error)
-
-
-class _Group:
-    """The outcomes of :meth:`Sending.post_many`, until the last one is there."""
-
-    __slots__ = ("left", "outcome", "outcomes")
-
-    def __init__(self, count: int, outcome: Pending[list[Receipt]]) -> None:
-        self.left = count
-        self.outcome = outcome
-        self.outcomes: list[Any] = [None] * count
-
-
-class _Slot:
-    """Where one outcome of a group goes."""
-
-    __slots__ = ("_group", "_index")
-
-    def __init__(self, group: _Group, index: int) -> None:
-        self._group = group
-        self._index = index
-
-    @property
-    def is_open(self) -> bool:
-        """Whether its outcome is not there yet."""
-        return self._group.outcomes[self._index] is None
-
-    def __call__(self, outcome: Receipt | TrishulaError) -> None:
-        group = self._group
-        if group.outcomes[self._index] is not None:
-            # It was given up before.
-            return
-        group.outcomes[self._index] = outcome
-        group.left -= 1
-        if group.left:
-            return
-        if any(isinstance(one, TrishulaError) for one in group.outcomes):
-            group.outcome.reject(NotAllSent(group.outcomes))
-        else:
-            group.outcome.resolve(group.outcomes)
 
 
 def _encoded(wire: Mapping[str, Any], limits: NodeLimits, path: str) -> bytes:
