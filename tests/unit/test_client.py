@@ -594,14 +594,40 @@ def test_draining_waits_for_receipts_and_acks(setup: Setup) -> None:
     link = setup.join(prepare=lambda link: link.holding.update({uris.MAILBOX_SEND, uris.MAILBOX_ACK}))
     setup.client.send("agni")
     setup.client.ack_soon("1.1")
+    setup.turn()
     drained = start(setup.client.drained(5.0))
-    setup.clock.pump([0.05] * 3)
-    assert not drained.done
-    for one in link.asked:
-        if not one.answer.done:
-            one.answer.resolve(link.usual(one))
-    setup.clock.pump([0.05] * 2)
+    for uri in (uris.MAILBOX_ACK, uris.MAILBOX_SEND):
+        setup.turn()
+        assert not drained.done
+        for one in link.asked:
+            if one.uri == uri:
+                one.answer.resolve(link.usual(one))
+    setup.turn()
     assert drained.result()
+
+
+def test_the_last_receipt_and_the_last_ack_end_a_drain_alike(setup: Setup) -> None:
+    link = setup.join(prepare=lambda link: link.holding.update({uris.MAILBOX_SEND, uris.MAILBOX_ACK}))
+    for work in (lambda: setup.client.send("agni"), lambda: setup.client.ack_soon("1.1")):
+        work()
+        drained = start(setup.client.drained(5.0))
+        setup.turn()
+        assert not drained.done
+        link.asked[-1].answer.resolve(link.usual(link.asked[-1]))
+        setup.turn()
+        assert drained.result()
+
+
+def test_a_drain_without_a_session_has_its_limit_and_the_end(setup: Setup) -> None:
+    sent = setup.client.send("agni")
+    late, ended = start(setup.client.drained(1.0)), start(setup.client.drained(60.0))
+    setup.clock.advance(1.0)
+    assert not late.result()
+    start(setup.client.stop())
+    setup.turn()
+    # The message has an error by now, and no receipt.
+    assert sent.error is not None
+    assert not ended.result()
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------

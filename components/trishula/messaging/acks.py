@@ -62,11 +62,13 @@ class Settling:
     Args:
         wake: called when there is something to flush.
         has_session: whether there is a session, ready or not.
+        emptied: called when nothing may wait or be under way any more; :attr:`is_empty` tells.
     """
 
-    def __init__(self, wake: Callable[[], None], has_session: Callable[[], bool]) -> None:
+    def __init__(self, wake: Callable[[], None], has_session: Callable[[], bool], emptied: Callable[[], None]) -> None:
         self._wake = wake
         self._has_session = has_session
+        self._emptied = emptied
         self._acks = _Gathered(MAILBOX_ACK)
         self._nacks = _Gathered(MAILBOX_NACK)
         self._flying = 0
@@ -151,6 +153,7 @@ class Settling:
                     every = [answer for part in answers for answer in part]
                     for begin, count, one in waiting:
                         one.resolve(every[begin : begin + count])
+                self._emptied()
 
         self._flying += 1
         for index, part in enumerate(parts):
@@ -163,6 +166,7 @@ class Settling:
         for gathered in (self._acks, self._nacks):
             _, waiting = gathered.take()
             _fail(waiting, _gone())
+        self._emptied()
 
 
 def _fail(waiting: list[_Waiting], error: BaseException) -> None:

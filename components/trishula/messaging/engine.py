@@ -30,6 +30,7 @@ from trishula.contract.receipts import Receipt
 from trishula.errors import BusUnreachable, TrishulaError
 from trishula.messaging.acks import Settling
 from trishula.messaging.calls import Asking
+from trishula.messaging.draining import Drain
 from trishula.messaging.entries import Limits
 from trishula.messaging.live import Live
 from trishula.messaging.pending_calls import Calls
@@ -37,7 +38,7 @@ from trishula.messaging.receiver import Receiving
 from trishula.messaging.sender import Done, Sending
 from trishula.runtime.pending import Pending, rejected
 from trishula.runtime.surroundings import Surroundings, Timer, real
-from trishula.runtime.waiting import ended_within, sleep, within
+from trishula.runtime.waiting import ended_within, within
 from trishula.session.attachment import Attached, Attachment, Observer
 from trishula.session.membership import Membership
 from trishula.session.transport import Connection, Ending, Link, LinkLost
@@ -99,7 +100,8 @@ class Engine:
             from trishula.session.connection import WampConnection
 
             connection = WampConnection(settings, around)
-        self.settling = Settling(self._wake, lambda: self.member.has_session)
+        self._drain = Drain(self.clock, lambda: not len(self.sending) and self.settling.is_empty)
+        self.settling = Settling(self._wake, lambda: self.member.has_session, self._drain.emptied)
         self._calls = Calls()
         self._file: AgentFile | None = None
         self._flushing: Timer | None = None
@@ -115,6 +117,7 @@ class Engine:
             limits=limits or Limits(),
             wake=self._wake,
             keeps=self._hear_of_kept,
+            emptied=self._drain.emptied,
         )
         self.asking = Asking(
             self.clock,
@@ -178,13 +181,7 @@ class Engine:
 
     async def drained(self, timeout_s: float) -> bool:
         """Wait until every message has its receipt and every ack its answer; whether that came in time."""
-        deadline_s = self.clock.seconds() + timeout_s
-        while len(self.sending) or not self.settling.is_empty:
-            left_s = deadline_s - self.clock.seconds()
-            if left_s <= 0 or self.member.end is not None:
-                return False
-            await sleep(self.clock, min(left_s, 0.02))
-        return True
+        return await self._drain.within(timeout_s)
 
     async def wait(self, pending: Pending[Any], timeout_s: float) -> bool:
         """Wait for an outcome, but only so long; whether it came."""
@@ -224,6 +221,8 @@ class Engine:
         if self._flushing is not None and self._flushing.active():
             self._flushing.cancel()
         self._flushing = None
+        # First: what the end settles below has no receipt.
+        self._drain.ended()
         self.settling.disconnected()
         self._calls.close(error)
         self.sending.close(error)

@@ -66,6 +66,13 @@ _RETRY = Backoff(first_s=0.2, factor=2.0, cap_s=30.0)
 class Outbox:
     """See the module's docstring. ``now_s`` is any clock that only goes on.
 
+    Args:
+        random: spreads pauses; returns a number in [0, 1).
+        limits: how much it takes and sends at once.
+        retry: the pauses between tries.
+        record: where entries outlive the process, if they do.
+        emptied: called when the last message without a receipt got one, or was given up.
+
     Attributes:
         kept: what has a receipt, with fewer copies than needed.
     """
@@ -77,6 +84,7 @@ class Outbox:
         limits: Limits = LIMITS,
         retry: Backoff = _RETRY,
         record: Record | None = None,
+        emptied: Callable[[], object] = lambda: None,
     ) -> None:
         self._limits = limits
         self._batch_bytes = limits.batch_bytes
@@ -84,6 +92,7 @@ class Outbox:
         self._record = record
         self._retry = retry
         self._random = random
+        self._emptied = emptied
         self._queue: deque[Entry] = deque()
         self._held = Held(retry, random)
         self._flying: list[Batch] = []
@@ -385,3 +394,5 @@ class Outbox:
             self._size_bytes -= entry.size_bytes
             if self._record is not None:
                 self._record.drop(entry.number)
+        if not self._count:
+            self._emptied()

@@ -55,6 +55,7 @@ class Sending:
         limits: how much the outbox takes and sends at once.
         wake: called when there is something to flush.
         keeps: called when messages have receipts with fewer copies than needed, so that news of them are wanted.
+        emptied: called when no message is without a receipt any more.
 
     Attributes:
         kept_news: learns what becomes of such messages.
@@ -69,6 +70,7 @@ class Sending:
         limits: Limits,
         wake: Callable[[], None],
         keeps: Callable[[], None],
+        emptied: Callable[[], None],
     ) -> None:
         self._around = around
         self._clock = around.clock
@@ -76,7 +78,7 @@ class Sending:
         self._sender = sender
         self._wake = wake
         self._keeps = keeps
-        self._outbox = Outbox(random=around.random, limits=limits)
+        self._outbox = Outbox(random=around.random, limits=limits, emptied=emptied)
         self.kept_news = KeptNews(self._outbox, wake)
         self._is_on_record = False
         #: The session of a node that doesn't take what our clock says.
