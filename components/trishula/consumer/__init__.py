@@ -1,1 +1,1 @@
-"""From a delivery to a handled message: handlers, their replies, and where an agent keeps its state."""
+"""An agent at work: from a delivery to a handled message and its reply, the agent's state, its runs and its process."""

@@ -20,8 +20,8 @@ step                                  the process ends after it: with the file  
 6. the message is acknowledged        it is done                                    it is done
 ====================================  ============================================  ==================================
 
-That it begins is noted in a file before (:mod:`trishula.session.begun`), so that a message which ends this process each
-time is known by it, and ends.
+That a handler begins is noted in a file before (:mod:`trishula.session.begun`), so that a message which ends this
+process each time is known by the note, and ends.
 
 Between 2 and 3 nothing is waited for: the transaction is made at the end of the turn of the reactor in which the
 handler is known to have returned. So the handler of a message runs once, and a second time only if the process ended

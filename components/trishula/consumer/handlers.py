@@ -50,11 +50,11 @@ class Handler:
         self._signature = Signature(function, name)
 
     def fit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """The arguments of a call as the function wants them; errors as :meth:`.Signature.fit`."""
+        """The arguments of a call as the function wants them; errors as :meth:`.signatures.Signature.fit`."""
         return self._signature.fit(args, kwargs)
 
     def fit_message(self, message: Message) -> Sequence[Any]:
-        """The arguments of a handler of messages; errors as :meth:`.Signature.fit_message`."""
+        """The arguments of a handler of messages; errors as :meth:`.signatures.Signature.fit_message`."""
         return self._signature.fit_message(message)
 
     @property

@@ -1,2 +1,1 @@
-"""What goes out and what comes back: the outbox and its sends, acknowledgements and calls, and the file that keeps
-them."""
+"""A client's messages, acks and calls, on their way out and back: the outbox, the engine, the file that keeps them."""

@@ -12,7 +12,7 @@ A COMMAND that was sent before under its id, by this process or another one of o
 says ``duplicate``, and its answer may have gone to whoever sent it first. So the node is asked for it, until it is
 there. The same where two nodes each accepted it from another process, and news tell that it is done.
 
-Each ends as a value or as a typed error, never as None for "don't know": that is
+Each question ends as a value or as a typed error, never as None for "don't know": that is
 :class:`~trishula.errors.OutcomeUnknown`.
 """
 

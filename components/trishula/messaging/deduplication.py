@@ -21,8 +21,8 @@ The memory is bounded by age and by count: altogether, per agent, so that one ag
 by the number of agents, of which it forgets the one that was silent for longest. A repeat from beyond these bounds
 would run again; the age is that of the default ttl, after which the node itself delivers nothing more.
 
-With a :class:`Record` (an agent's file, :mod:`trishula.messaging.agent_file`) it outlives the process: the record holds
-what the memory holds.
+With a :class:`Record` (an agent's file, :mod:`trishula.messaging.agent_file`) the memory outlives the process: the
+record holds what the memory holds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Live calls and events: what goes in, and what comes out, travels packed (:mod:`trishula.contract.payload`), or is
-refused.
+"""Live calls and events: their arguments and results travel packed (:mod:`trishula.contract.payload`), or are refused.
 
-They are not stored, so no outbox watches over them: a frame that the node can't read or is too large for it ends the
-session, of the caller by an argument, and of the agent that was called by its result.
+Live calls and events are not stored, so no outbox watches over them: a frame that the node can't read or that is too
+large for it ends the session: the caller's by an argument, and that of the agent that was called by its result.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Messages on their way out: the outbox, the calls that carry its batches, the awaitables of those who sent.
 
-What goes out when, and again, is decided in :mod:`trishula.messaging.outbox`; this is its shell. One turn, one call:
-``post`` only writes down what is to be sent, :meth:`Sending.flush` at the end of the turn makes the calls.
+What goes out when, and again, is decided in :mod:`trishula.messaging.outbox`, which does no I/O; :class:`Sending` makes
+the calls that the outbox asks for, and tells it how they ended. One turn, one call: ``post`` only writes down what is
+to be sent, :meth:`Sending.flush` at the end of the turn makes the calls.
 """
 
 from __future__ import annotations

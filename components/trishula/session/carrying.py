@@ -1,5 +1,7 @@
-"""What both ends of a connection do with Autobahn's WebSocket protocol: frames of data go out through an
-:class:`~trishula.session.outflow.Outflow`, and whether the peer lives says a :class:`~trishula.session.pulse.Pulse`.
+"""What both ends of a connection, the client's and the node's, add to Autobahn's WebSocket protocol.
+
+Frames of data go out through an :class:`~trishula.session.outflow.Outflow`, and whether the peer lives says a
+:class:`~trishula.session.pulse.Pulse`.
 
 Autobahn (26.10.2) hands all frames to the socket at once, so that a ping waits behind whatever was sent before it; its
 own pings take only whole frames for a sign of life, and start before anybody is served. :class:`Carrying` is mixed into

@@ -3,22 +3,23 @@
 The wall is four modules: this one, the :mod:`.web_socket`, the :mod:`.wamp_link` that is made of a joined session, and
 the :mod:`.wamp_errors`.
 
-It joins one node by WebSocket and ticket, and makes a :class:`~trishula.session.transport.Link` of the session; which
-node of the list, when, and when anew is :mod:`trishula.session.joining`'s affair. What Autobahn does by default and we
-don't want, with our answer:
+A connection joins one node by WebSocket and ticket, and makes a :class:`~trishula.session.transport.Link` of the
+session; which node of the list, when, and when anew is :mod:`trishula.session.joining`'s affair. What Autobahn does by
+default and we don't want, with our answer:
 
 * ``Component`` retries with delays up to 300 s and never resets them → our own loop.
 * No pings: a frozen or unplugged node is noticed when TCP gives up, after many minutes; its own pings wait behind a
   large message, and don't see that it moves → :mod:`trishula.session.carrying`.
 * Errors in ``onJoin`` and in event handlers are logged on a logger that nobody reads → ours go to :mod:`logging`.
-* A session that ends fails its calls with bare ``ApplicationError`` or ``TransportLost`` → :class:`LinkLost`.
+* A session that ends fails its calls with bare ``ApplicationError`` or ``TransportLost`` →
+  :class:`~trishula.session.transport.LinkLost`.
 * Its option ``tcpNoDelay`` has no effect on a client → set on the socket.
 * Two of its timers, and one of Twisted's TLS, run on the process's one reactor, which is not ours in a program that
   owns its loop (:mod:`trishula.runtime.loops`) → they get our clock.
 * Each frame is encoded when it is sent, by a library that writes what nobody can read → what is said is packed before
   (:mod:`trishula.contract.payload`), and copied into the frame as it is.
 * What is written leaves the process when the loop has its turn again, which is too late for a handler that says how
-  long it will take and then blocks the loop → :meth:`.WebSocket.push`.
+  long it will take and then blocks the loop → :meth:`.web_socket.WebSocket.push`.
 * A map key that is no string, which CBOR clients can send, ends a MessagePack session that reads it → ours reads it.
 * An EVENT that arrives after an unsubscribe is a protocol error that kills the connection → we never unsubscribe.
 """

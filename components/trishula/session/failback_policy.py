@@ -1,5 +1,6 @@
-"""When to go back to the node that stands first in the list: a policy, no I/O; :mod:`trishula.session.joining` acts on
-it.
+"""When to go back to the node that stands first in the list: a policy, no I/O.
+
+:mod:`trishula.session.joining` acts on it.
 
 While we are joined to another node, the better ones are *watched*: a connection is opened and kept, with its pings, but
 nobody joins on it. When it has been there without a break for the time that the settings say, we move: we join on it,

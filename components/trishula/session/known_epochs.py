@@ -1,7 +1,7 @@
 """What we know of the nodes' stores: each node has its own, with an epoch and positions that mean nothing elsewhere.
 
-So it is kept for each node's URL: that another node has another store is no news, and that the same node has another
-one than before is.
+So what we know is kept for each node's URL: that another node has another store is no news, and that the same node has
+another one than before is.
 """
 
 from __future__ import annotations

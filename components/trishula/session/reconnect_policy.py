@@ -1,5 +1,6 @@
-"""Which node to try next, and when: the policy of an agent's connection. No I/O; :mod:`trishula.session.joining` acts
-on it.
+"""Which node to try next, and when: the policy of an agent's connection. No I/O.
+
+:mod:`trishula.session.joining` acts on it.
 
 Nodes are equals, and the order of the list is a preference. Attempts go in *rounds*: each node once. Within a round
 they overlap: the next node is tried when the one before it failed, or has not let us in within :data:`HEAD_START_S`;

@@ -1,5 +1,6 @@
-"""What a client needs of a connection, as an interface: :mod:`trishula.session.connection` is the real one, tests play
-another.
+"""What a client needs of a connection, as an interface.
+
+:mod:`trishula.session.connection` is the real one; tests, and the bus in memory for tests, play another.
 
 A *connection* keeps joining nodes until it is stopped; each time it succeeds it hands a *link* (one joined session) to
 its *listener*. While it is joined to a node that is not the preferred one, it may offer a second link, to move to.

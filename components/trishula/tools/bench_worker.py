@@ -1,9 +1,9 @@
-"""One side of a bench, in a process of its own: ``python -m trishula.tools.bench_worker``; :mod:`trishula.tools.bench`
-starts it.
+"""One side of a bench, in a process of its own: ``python -m trishula.tools.bench_worker``.
 
-It reads one line of JSON (a :class:`Task`) from standard input, and writes lines of JSON to standard output: ``ready``,
-then ``progress`` several times a second, then ``result``, which is followed by raw arrays, so that percentiles are made
-once and over every sample. It ends when standard input does: an orphan must not go on sending.
+:mod:`trishula.tools.bench` starts it. A worker reads one line of JSON (a :class:`Task`) from standard input, and writes
+lines of JSON to standard output: ``ready``, then ``progress`` several times a second, then ``result``, behind which raw
+arrays follow, so that percentiles are made once and over every sample. It ends when standard input does: an orphan must
+not go on sending.
 
 The clock is CLOCK_MONOTONIC, which all processes of a host share. The instant of sending travels in the payload.
 

@@ -21,7 +21,8 @@ other ``audit.*``, ``node.*``, ``admin.*``      call        operators
 ``event.*``                                     publish     links, for their node
 ``peer.<node>.*``                               subscribe   the link of ``<node>``
 ``peer.<node>.*``                               publish     the links of others, for their node
-``internal.link.names``, ``….changed``          call, subs. links
+``internal.link.names``                         call        links
+``internal.link.changed``                       subscribe   links
 ==============================================  ==========  ==============================================
 
 Three refusals come before the table:
