@@ -17,7 +17,7 @@ from trishula import testing
 from trishula.errors import NotAllowed, TrishulaError
 from trishula.runtime.pending import Pending, resolved
 from trishula.session.transport import Link
-from trishula.testing.network import Session
+from trishula.testing.session import Session
 
 __all__ = ["MemoryNode", "MemoryPlainClient"]
 

@@ -8,7 +8,8 @@ from trishula.runtime.surroundings import Clock, Surroundings
 from trishula.session.joining import Attempt, Joining, Owner
 from trishula.session.transport import Connection
 from trishula.settings import Settings
-from trishula.testing.network import URL, JoinedBy, Router, Session
+from trishula.testing.network import Router
+from trishula.testing.session import URL, JoinedBy, Session
 
 __all__ = ["Wire"]
 
