@@ -48,7 +48,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trishula.consumer.handlers import Handler
-from trishula.consumer.jobs import Jobs, Key, described, key_of
+from trishula.consumer.jobs import Jobs, Key, key_of, log_fault
 from trishula.consumer.lanes import Lanes
 from trishula.consumer.leases import Leases
 from trishula.consumer.loop_watch import Watch
@@ -61,10 +61,7 @@ from trishula.contract.deliveries import Delivery
 from trishula.contract.message import Message
 from trishula.contract.receipts import Receipt
 from trishula.contract.texts import legible, one_line
-from trishula.errors import (
-    ArgumentInvalid,
-    TrishulaError,
-)
+from trishula.errors import ArgumentInvalid, TrishulaError
 from trishula.messaging.deduplication import Inbox, Remembered, Verdict, content_of
 from trishula.messaging.engine import Engine
 from trishula.runtime.pending import Pending, rejected, resolved
@@ -187,11 +184,11 @@ class Dispatcher:
             try:
                 outcome = self._jobs.call(handler, *handler.fit(args, kwargs))
             except Exception as error:
-                _log_fault(handler, error, None)
+                log_fault(handler, error, None)
                 return rejected(error)
             if not isinstance(outcome, Pending):
                 return resolved(outcome)
-            outcome.when_done(lambda pending: _log_fault(handler, pending.error, None))
+            outcome.when_done(lambda pending: log_fault(handler, pending.error, None))
             return outcome
 
         return called
@@ -282,7 +279,7 @@ class Dispatcher:
             self._give_back(delivery, _LEFT)
             return
         if not self._stopping:
-            _log_fault(handler, error, delivery.message)
+            log_fault(handler, error, delivery.message)
         self._give_back(delivery, f"{handler.name} raised {type(error).__name__}: {error}")
 
     def _give_back(self, delivery: Delivery, reason: str, *, requeue: bool = True) -> None:
@@ -307,7 +304,7 @@ class Dispatcher:
             else:
                 raise self._routes.unknown(message)
         except Exception as error:
-            _log_fault(handler, error, delivery.message)
+            log_fault(handler, error, delivery.message)
             self._replies.error(delivery.message, error)
             return
         if not isinstance(outcome, Pending):
@@ -325,7 +322,7 @@ class Dispatcher:
             # We cancelled it ourselves: it was not the command's fault, and another run may do it.
             self._give_back(delivery, _LEFT)
         else:
-            _log_fault(handler, error, delivery.message)
+            log_fault(handler, error, delivery.message)
             self._replies.error(delivery.message, error)
 
     # -- time and the end ----------------------------------------------------------------------------------------------
@@ -388,9 +385,3 @@ class Dispatcher:
     def _check_idle(self) -> None:
         if self._idle is not None and self.is_idle:
             self._idle.resolve(None)
-
-
-def _log_fault(handler: Handler | None, error: BaseException | None, message: Message | None) -> None:
-    # A TrishulaError is an answer; anything else is a fault in the handler, and its author needs the traceback.
-    if error is not None and handler is not None and not isinstance(error, TrishulaError):
-        _log.error("The handler %s failed", described(handler, message), exc_info=error)

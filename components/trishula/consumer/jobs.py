@@ -18,10 +18,11 @@ from trishula.consumer.handlers import Handler
 from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import CurrentDelivery, Delivery
 from trishula.contract.message import Message
+from trishula.errors import TrishulaError
 from trishula.runtime.pending import Pending
 from trishula.session.begun import Begun
 
-__all__ = ["Job", "Jobs", "Key", "described", "key_of"]
+__all__ = ["Job", "Jobs", "Key", "described", "key_of", "log_fault"]
 
 _log = logging.getLogger("trishula")
 
@@ -39,6 +40,13 @@ def described(handler: Handler, message: Message | None) -> str:
     if message is None:
         return f"{handler.name} (a live call)"
     return f"{handler.name} ({message.type} {message.id} from {message.sender})"
+
+
+def log_fault(handler: Handler | None, error: BaseException | None, message: Message | None) -> None:
+    """Log what a handler raised, if that is its fault; ``message`` as in :func:`described`."""
+    # A TrishulaError is an answer; anything else is a fault in the handler, and its author needs the traceback.
+    if error is not None and handler is not None and not isinstance(error, TrishulaError):
+        _log.error("The handler %s failed", described(handler, message), exc_info=error)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
