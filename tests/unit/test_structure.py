@@ -222,9 +222,6 @@ def test_tables_in_docstrings_are_whole() -> None:
 #: Beyond it a module says in a comment why it is one module all the same.
 MOST_LINES = 400
 WHY_LONG = re.compile(r"^# Long because: \S", re.MULTILINE)
-#: Modules that are to be split yet, and how long they may be until then: none of them grows, and none is added.
-TO_BE_SPLIT = {
-}
 
 
 def test_no_module_is_long_without_a_reason() -> None:
@@ -232,14 +229,9 @@ def test_no_module_is_long_without_a_reason() -> None:
     for path in EVERYWHERE:
         text = (ROOT / path).read_text(encoding="utf-8")
         lines = len(text.splitlines())
-        if lines > TO_BE_SPLIT.get(path, MOST_LINES) and WHY_LONG.search(text) is None:
+        if lines > MOST_LINES and WHY_LONG.search(text) is None:
             found.append(f"{path} has {lines} lines: split it by a noun, or say in it '# Long because: …'")
     assert found == []
-
-
-def test_what_is_short_by_now_is_to_be_split_no_more() -> None:
-    lines = {path: len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in TO_BE_SPLIT}
-    assert [path for path, count in lines.items() if count <= MOST_LINES] == []
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
