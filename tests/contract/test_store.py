@@ -61,7 +61,7 @@ def test_signatures_are_the_protocols(implementation: type, verb: str) -> None:
 @pytest.mark.parametrize("implementation", [MemoryStore, SqliteStore])
 def test_nothing_but_the_protocol_is_public(implementation: type) -> None:
     properties = {name for name, value in vars(Store).items() if isinstance(value, property)}
-    public = {name for name in vars(implementation) if not name.startswith("_")}
+    public = {name for name in dir(implementation) if not name.startswith("_")}
     assert public == {*VERBS, *properties}
 
 
