@@ -54,6 +54,7 @@ from trishula_router.agents.file import KEPT_FILE, AgentsFileError
 from trishula_router.agents.principals import Principals
 from trishula_router.clocks.machine import boot_id, say_stepped, steady_ms, wall_clock_ms
 from trishula_router.clocks.timeline import NOTE, Timeline
+from trishula_router.endpoints import running
 from trishula_router.failure_file import write_failure
 from trishula_router.mail.outlet import News
 from trishula_router.mail.receipt_topics import ReceiptTopics
@@ -178,7 +179,10 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         )
         await node.start()
         self._node = node
-        stop = lambda: Deferred.fromCoroutine(node.stop())  # noqa: E731
+
+        def stop() -> Deferred[None]:
+            return Deferred.fromCoroutine(node.stop()).addBoth(_withdrawn)
+
         reactor.addSystemEventTrigger("before", "shutdown", stop)  # type: ignore[arg-type]
         await self.subscribe(self._on_join, "wamp.session.on_join")
         await self.subscribe(self._on_leave, "wamp.session.on_leave")
@@ -206,6 +210,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         # it, and for 50 ms everybody would wait.
         gc.collect()
         gc.freeze()
+        running.show(node)
         self._tell_ready(config.state_dir, config.node, store.epoch)
 
     def _tell_ready(self, state_dir: Path, node: str, epoch: str) -> None:
@@ -377,6 +382,11 @@ def _as_endpoint(serve: Serve) -> Any:
             raise to_wamp(error) from None
 
     return endpoint
+
+
+def _withdrawn(outcome: Any) -> Any:
+    running.withdraw()
+    return outcome
 
 
 def _new_nonce() -> str:

@@ -128,6 +128,8 @@ class Services:
         self.is_stopping = False
         #: What the edge knows of the connections to this node, for ``node.status``.
         self.connections: Callable[[], Mapping[str, int]] = dict
+        #: Whether the node can serve, as ``trishula.node.ready`` tells it; the edge puts its checks here.
+        self.ready: Callable[[], Mapping[str, Any]] = self._ready_unchecked
         #: Drops the retained events of agents that are gone.
         self.forget_retained: Callable[[], object] = lambda: None
         self.last_seen = LastSeen(store)
@@ -351,6 +353,11 @@ class Services:
             known = 0 if there.is_there(name) else there.of_agent(address.agent)
             self.quotas.admit(Quota.INSTANCES, address.agent, there.of_session(session), known)
         there.present(name, session)
+
+    def _ready_unchecked(self) -> dict[str, Any]:
+        """Of a node without checks, such as one in memory."""
+        ready = not self.is_stopping
+        return {"ready": ready, "node": self.config.node, "version": self.version, "checks": []}
 
     def note(self, kind: Kind, facts: Mapping[str, Any]) -> None:
         """Write a record that nobody waits for into the journal."""

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.web.resource import Resource
 
 from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
-from trishula_router.settings.crossbar_config import Address, address_of, effective_config, options_of, render_config
+from trishula_router.settings.crossbar_config import (
+    ENDPOINTS,
+    Address,
+    address_of,
+    effective_config,
+    listener_of,
+    options_of,
+    render_config,
+)
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
 BASE = Path("/etc/trishula")
@@ -28,7 +38,7 @@ def differences(before: Any, after: Any, path: str = "") -> dict[str, tuple[Any,
     return {key: value for part in parts for key, value in differences(part[1], part[2], part[0]).items()}
 
 
-def test_only_the_state_and_the_address_are_put_in_and_the_argument_stays_as_it_is() -> None:
+def test_the_state_the_address_and_the_endpoints_are_put_in_and_the_argument_stays_as_it_is() -> None:
     config = read_config_file(SHIPPED)
     before = copy.deepcopy(config)
     effective = effective_config(
@@ -39,7 +49,28 @@ def test_only_the_state_and_the_address_are_put_in_and_the_argument_stays_as_it_
         ".workers[0].components[0].extra.state": ("trishula-state", "/var/lib/trishula"),
         ".workers[0].transports[0].endpoint.interface": ("127.0.0.1", "10.0.0.5"),
         ".workers[0].transports[0].endpoint.port": (8765, 12345),
+    } | {
+        f".workers[0].transports[0].paths.{name}": (None, {"type": "resource", "classname": classname})
+        for name, classname in ENDPOINTS.items()
     }
+
+
+def test_an_endpoint_that_the_file_names_stays_as_it_is_and_is_good() -> None:
+    config = read_config_file(SHIPPED)
+    own = {"type": "static", "package": "trishula_router", "resource": "web"}
+    listener_of(config)["paths"]["health"] = own
+    listener_of(config)["paths"]["ready"] = {"type": "resource", "classname": ENDPOINTS["ready"]}
+    assert (check_config(config, base=BASE), check_with_crossbar(config)) == ((), ())
+    paths = listener_of(
+        effective_config(config, base=BASE, state_dir=Path("state"), address=Address("127.0.0.1", 1234))
+    )["paths"]
+    assert paths["health"] == own
+
+
+def test_crossbar_can_make_every_endpoint() -> None:
+    for name in ENDPOINTS.values():
+        module, _, classname = name.rpartition(".")
+        assert isinstance(getattr(importlib.import_module(module), classname)({}), Resource)
 
 
 def test_the_router_worker_runs_with_the_given_program_unless_the_file_names_one() -> None:

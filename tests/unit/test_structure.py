@@ -132,6 +132,7 @@ FLOORS = (
     "trishula_router.store.sqlite",
     "trishula_router.upstream",
     "trishula_router.verbs",
+    "trishula_router.endpoints",
     "trishula.testing",
     "trishula_router.commands",
     "trishula_drill",

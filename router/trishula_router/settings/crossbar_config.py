@@ -19,7 +19,15 @@ from trishula.contract import uris
 from trishula_router.settings.certificates import TLS_FILES, TLS_LISTS, name_for
 from trishula_router.settings.check_endpoints import port_of
 
-__all__ = ["Address", "address_of", "effective_config", "listener_of", "options_of", "render_config"]
+__all__ = ["ENDPOINTS", "Address", "address_of", "effective_config", "listener_of", "options_of", "render_config"]
+
+#: What every node answers over HTTP where its agents arrive: path → the class that Crossbar makes. A path that a
+#: configuration names itself stays as it is there. A further page is a class in :mod:`trishula_router.endpoints` and a
+#: line here.
+ENDPOINTS = {
+    "health": "trishula_router.endpoints.health.HealthPage",
+    "ready": "trishula_router.endpoints.ready.ReadyPage",
+}
 
 #: A map of the configuration. Its shape is Crossbar's and has been checked by ``config_check``.
 Json = dict[str, Any]
@@ -95,6 +103,8 @@ def effective_config(
 ) -> Json:
     """The configuration to run with; the argument stays as it is.
 
+    It has the paths of :data:`ENDPOINTS`, so that a configuration of a release that had none needs no edit.
+
     Args:
         config: a checked configuration.
         base: the directory of its file: relative paths in it start there, and would not after it was moved.
@@ -104,7 +114,10 @@ def effective_config(
     """
     result = copy.deepcopy(config)
     options_of(result)["state"] = str(state_dir.absolute())
-    endpoint = listener_of(result)["endpoint"]
+    listener = listener_of(result)
+    for name, classname in ENDPOINTS.items():
+        listener["paths"].setdefault(name, {"type": "resource", "classname": classname})
+    endpoint = listener["endpoint"]
     endpoint["port"] = address.port
     if address.host or "interface" in endpoint:
         endpoint["interface"] = address.host

@@ -1,0 +1,31 @@
+"""The node that runs in this process, for the resources that Crossbar makes.
+
+Crossbar makes a resource by the name of its class alone, so nothing can be handed over to it; a router worker has one
+node at most. The edge is the only one that calls :func:`show` and :func:`withdraw`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trishula_router.node import Node
+
+__all__ = ["node", "show", "withdraw"]
+
+_shown: list[Node] = []
+
+
+def show(node: Node) -> None:
+    """The node serves from now on."""
+    _shown[:] = [node]
+
+
+def withdraw() -> None:
+    """The node is gone."""
+    _shown.clear()
+
+
+def node() -> Node | None:
+    """The node of this process; ``None`` before it serves, and when it is gone."""
+    return _shown[0] if _shown else None
