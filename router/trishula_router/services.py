@@ -31,6 +31,7 @@ from trishula_router.clocks.clock import Clock
 from trishula_router.clocks.timekeeper import Timekeeper
 from trishula_router.clocks.timeline import Timeline
 from trishula_router.mail.audit import Audit
+from trishula_router.mail.backlogs import Backlogs
 from trishula_router.mail.dead_letters import DeadLetters
 from trishula_router.mail.delivery import Delivery
 from trishula_router.mail.delivery_token import token_of
@@ -252,6 +253,18 @@ class Services:
         )
         self.retention = Retention(store, config.retention, now, self.timekeeper.earlier)
         self.peeking = Peeking(store)
+        self.backlogs = Backlogs(
+            config.node,
+            self.mailroom,
+            store,
+            self.consumers,
+            self.delivery,
+            elsewhere=self._consumed_elsewhere,
+            entry_of=self.directory.entry,
+            able=self._able_everywhere,
+            clock=clock,
+            now=now,
+        )
         self.audit = Audit(
             config.node,
             store,
@@ -306,6 +319,14 @@ class Services:
         if self.principals.get(agent) is None:
             return None
         return address if address == agent or self._is_there(address) else agent
+
+    def _consumed_elsewhere(self, address: Address) -> tuple[str, str | None] | None:
+        node, life = self.neighbourhood.consumer_of(address), self.neighbourhood.holder_of(address)
+        return None if node is None else (node, None if life is None else life.host)
+
+    def _able_everywhere(self, address: str) -> tuple[list[str], list[str]]:
+        capability = Address.parse(address).capability or ""
+        return sorted(self.directory.able(capability, self.now())), self.neighbourhood.able(capability)
 
     def _able_at(self, capability: str) -> str | None:
         """The node where an agent can take messages to a capability, if it hears what it is handed."""

@@ -76,6 +76,7 @@ def test_what_was_handed_over_is_handed_out_no_more(here: Subject) -> None:
     assert (answer.keeper, answer.hop, answer.is_kept_here, answer.state) == ("agni", 1, False, State.OPEN)
     assert at(here) == answer
     assert own_ids(here) == ["m2"]
+    assert here.do(lambda store: store.oldest([DEPLOY])) == {DEPLOY: at(here, "m2").accepted_at}
     sizes = here.do(lambda store: store.open_mailboxes())
     assert sizes == {DEPLOY: MailboxSize({"dc": OpenSize(1, 7)}), f"{DEPLOY}@agni": MailboxSize({"dc": OpenSize(1, 2)})}
     assert told(here, "m1") == [(1, "accepted"), (3, "handed")]

@@ -267,6 +267,20 @@ def test_open_mailboxes_tell_whose_their_messages_are(subject: Subject) -> None:
     assert (size.messages, size.size_bytes) == (4, 7)
 
 
+def test_oldest_is_the_first_of_all_priorities_that_is_open(subject: Subject) -> None:
+    (accepted,) = append(subject, draft("m1", priority=4), at=100)
+    append(subject, draft("m2", priority=1), at=200)
+    one(subject, "m3", "dc", at=300)
+    append(subject, draft("m4", "capability:deploy"), at=400)
+    mailboxes = ["agni", "dc", "capability:deploy", "rushabdev"]
+    told = {"agni": 100, "dc": 300, "capability:deploy": 400}
+    assert subject.do(lambda store: store.oldest(mailboxes)) == told
+    subject.do(lambda store: store.settle(accepted.positions, State.DONE, None, 500))
+    assert subject.do(lambda store: store.oldest(mailboxes)) == {**told, "agni": 200}
+    assert subject.do(lambda store: store.oldest(["dc"])) == {"dc": 300}
+    assert subject.do(lambda store: store.oldest([])) == {}
+
+
 def test_expired_finds_what_is_over(subject: Subject) -> None:
     for index, expires_at in enumerate((500, 501, 400, 500)):
         append(subject, Draft("dc", f"m{index}", ("agni",), "STATUS", 3, expires_at, b"{}"))

@@ -251,6 +251,9 @@ class HeldStore:
     def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
         return self._ask(self._reads, "open_mailboxes", self.inner.open_mailboxes)
 
+    def oldest(self, mailboxes: Sequence[str]) -> Deferred[dict[str, int]]:
+        return self._ask(self._reads, "oldest", lambda: self.inner.oldest(mailboxes))
+
     def expired(self, now: int, limit: int) -> Deferred[list[int]]:
         return self._ask(self._reads, "expired", lambda: self.inner.expired(now, limit))
 

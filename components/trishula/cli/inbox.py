@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from trishula.cli.known import require_agent
+from trishula.cli.message_text import text_of
 from trishula.cli.state import State, json_option
 from trishula.cli.values import Duration
-from trishula.cli.words import local_time, paragraphs, plain
+from trishula.cli.words import plain
 from trishula.contract import uris
 from trishula.contract.message import Message
 from trishula.errors import NodeFailed
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from trishula.contract.deliveries import Fetched
     from trishula.sync import Bus
 
@@ -131,7 +130,7 @@ def _look(state: State, limit: int | None) -> None:
                     state.line(one)
                 else:
                     message = msgspec.convert(one["message"], Message)
-                    state.print(_render(message, one["attempts"], is_out=one["state"] == "delivered"))
+                    state.print(text_of(message, one["attempts"], is_out=one["state"] == "delivered"))
             looked += len(told["messages"])
             if told["more"] and told["after"] <= options.get("after", []):
                 # A linked node of an older version names places by which it doesn't go on.
@@ -146,40 +145,12 @@ def _print(state: State, bus: Bus, fetched: Fetched) -> None:
         if state.json:
             state.line({"message": delivery.message.to_wire(), "attempt": delivery.attempt, "token": delivery.token})
         else:
-            state.print(_render(delivery.message, delivery.attempt))
+            state.print(text_of(delivery.message, delivery.attempt))
     # Printed and flushed before it is acknowledged: a broken pipe loses nothing.
     if sys.stdout is not None:
         sys.stdout.flush()
     if fetched.deliveries:
         bus.ack([delivery.token for delivery in fetched.deliveries])
-
-
-def _render(message: Message, attempts: int, *, is_out: bool = False) -> Text:
-    from rich.text import Text
-
-    text = Text()
-    text.append(f"{local_time(message.accepted_at)}  ", style="dim")
-    text.append(f"{message.type:<9} ", style="bold red" if message.type == "ERROR" else "bold")
-    text.append(f"{plain(message.sender or '?')}", style="cyan")
-    text.append(f"  {plain(message.id)}", style="dim")
-    notes: list[Any] = []
-    if message.priority != 3:
-        notes.append(f"priority {message.priority}")
-    if message.procedure is not None:
-        notes.append(message.procedure)
-    if message.reply_to is not None:
-        notes.append(f"answers {message.reply_to}")
-    if is_out:
-        notes.append("delivered and not acknowledged")
-    if attempts > 1:
-        notes.append(f"attempt {attempts}")
-    if notes:
-        text.append(f"  ({plain(', '.join(notes))})", style="dim")
-    if message.subject is not None:
-        text.append(f"\n  {plain(message.subject)}", style="bold")
-    if message.payload is not None:
-        text.append(f"\n  {paragraphs(message.payload, '  ')}")
-    return text
 
 
 def _print_ending(state: State, done: str, pending: int, in_flight: int, high_water: int) -> None:

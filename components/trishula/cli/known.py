@@ -1,18 +1,20 @@
-"""Whether a name on the command line is anybody's: asked where an answer is empty, which a slip may be the cause of."""
+"""What a node knows: agents of a name, where an answer is empty; and procedures that nodes of before don't have."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from trishula.cli.words import plain
 from trishula.contract import uris
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
+from trishula.errors import NodeStopping, ProcedureUnknown
 
 if TYPE_CHECKING:
     from trishula.sync import Bus
 
-__all__ = ["require_agent", "require_agent_name"]
+__all__ = ["ask_newer", "require_agent", "require_agent_name"]
 
 
 def require_agent_name(name: str, option: str) -> None:
@@ -32,3 +34,20 @@ def require_agent(bus: Bus, name: str) -> None:
         AgentUnknown: no agent of that name is registered.
     """
     bus.request(uris.DIRECTORY_GET, name.partition("/")[0])
+
+
+def ask_newer(bus: Bus, uri: str, *args: Any) -> Any:
+    """Ask an operators' question that a node of an earlier release doesn't know.
+
+    Raises:
+        ProcedureUnknown: the node is well and doesn't know it.
+    """
+    try:
+        return bus.request(uri, *args)
+    except NodeStopping:
+        # A router says the same of a procedure that it hasn't and of one that goes because the node stops.
+        told = bus.request(uris.NODE_STATUS)
+    raise ProcedureUnknown(
+        f"the node {plain(told.get('node'))} runs version {plain(told.get('version'))}, which doesn't answer "
+        f"{uri} yet; update it"
+    )

@@ -43,6 +43,7 @@ OWN_COMMANDS = {
     "call": "call",
     "cancel": "cancel",
     "inbox": "inbox",
+    "mailboxes": "mailboxes",
     "watch": "watch",
     "why": "why",
     "audit": "audit",

@@ -174,6 +174,17 @@ Mailboxes (caller: an operator): ``admin.mailbox.purge(agent, {sent?, dry_run?}?
 was open for an agent and its instances is dead, as it is when the agent goes from the agents file; with ``sent`` all
 that is open from it, in whichever mailbox. ``dry_run``: only how many are open. May be repeated: yes.
 
+``node.mailboxes({agent?, limit?}?)`` → ``[{address, pending, in_flight, bytes, oldest_at, consumer, senders, able?,
+able_at?}…]``, the deepest first, at most ``limit`` (100): what is open, or consumed, at the node that is asked;
+``agent``: of one agent and its instances, or of ``capability:NAME``. ``consumer`` = ``{session, agent, instance?, node,
+since, host?, busy_until?, by: "attach" | "fetch"}``, or null if nobody takes from it; ``senders`` = ``[{agent,
+messages}…]``, the five that have the most there. Of a capability: ``able``, agents here that serve it and are present,
+and ``able_at``, nodes elsewhere that have some. The numbers are the node's own: of a mailbox that is consumed at
+another node (``consumer.node``; ``session`` and ``since`` are null then), ``pending`` has what is being handled there
+too. So don't add up what several nodes say. ``node.peek(address, {max?, after?}?)`` → as ``mailbox.peek``, and
+``node``: looks at any mailbox and takes nothing. May be repeated: yes. (Caller: an operator. A node of the release
+before has neither.)
+
 What the node itself says to a sender: of a message that is dead (not of an ERROR or a RESULT), and of a COMMAND that
 expired, its sender gets an ERROR message in its mailbox: ``from`` = the recipient it had, ``reply_to`` = its id,
 ``payload`` = ``{error, message, reason}`` with ``trishula.error.dead_letter`` or ``trishula.error.message_expired``,
@@ -237,6 +248,8 @@ AUDIT_VERIFY = "trishula.audit.verify"
 AUDIT_PREFIX = "trishula.audit."
 
 NODE_STATUS = "trishula.node.status"
+NODE_MAILBOXES = "trishula.node.mailboxes"
+NODE_PEEK = "trishula.node.peek"
 NODE_PREFIX = "trishula.node."
 ADMIN_DEAD_LIST = "trishula.admin.dead.list"
 ADMIN_DEAD_SHOW = "trishula.admin.dead.show"

@@ -29,6 +29,7 @@ class Consumer:
         coming: how many more were taken for it, and wait for their bodies.
         capabilities: what it announced; none if it is an instance.
         life: what it told of its process; ``None`` if nothing.
+        since_s: since when it consumes the mailbox, by the clock for spans.
     """
 
     address: str
@@ -40,6 +41,7 @@ class Consumer:
     coming: int = 0
     capabilities: tuple[str, ...] = ()
     life: Life | None = None
+    since_s: float = 0.0
 
     @property
     def room(self) -> int:
@@ -86,9 +88,15 @@ class Consumers:
         return None if consumer is None else consumer.life
 
     def attach(
-        self, address: str, session: int, window: int, capabilities: tuple[str, ...], life: Life | None
+        self,
+        address: str,
+        session: int,
+        window: int,
+        capabilities: tuple[str, ...],
+        life: Life | None,
+        now_s: float,
     ) -> tuple[Consumer, Consumer | None]:
-        """Make a session the consumer of an address.
+        """Make a session the consumer of an address; ``now_s`` is the clock for spans.
 
         Returns:
             the consumer, and the one of another session that it takes the place of.
@@ -97,7 +105,9 @@ class Consumers:
         if before is not None and before.session == session:
             before.window, before.capabilities, before.life = window, capabilities, life
             return before, None
-        consumer = Consumer(address, session, window, self._window_bytes, capabilities=capabilities, life=life)
+        consumer = Consumer(
+            address, session, window, self._window_bytes, capabilities=capabilities, life=life, since_s=now_s
+        )
         self._consumers[address] = consumer
         self._of_session.setdefault(session, set()).add(address)
         if before is not None:

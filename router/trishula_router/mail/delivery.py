@@ -126,7 +126,7 @@ class Delivery:
             the session that was consuming it until now, which is to be closed, or ``None``.
         """
         name = str(address)
-        consumer, before = self._consumers.attach(name, session, window, capabilities, life)
+        consumer, before = self._consumers.attach(name, session, window, capabilities, life, self._clock.seconds())
         if before is not None:
             self._settlement.lost(before.session, name)
         self._settlement.met(name, life)

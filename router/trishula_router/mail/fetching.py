@@ -61,6 +61,10 @@ class Fetches:
         """Whether somebody waits for messages of an address."""
         return address in self._waiting
 
+    def first(self, address: str) -> Fetch | None:
+        """The one that has waited for an address for longest, if any does."""
+        return self._waiting[address][0] if address in self._waiting else None
+
     def begin(self, fetch: Fetch) -> None:
         """A fetch is under way from now on."""
         self._of_session.setdefault(fetch.session, set()).add(fetch)

@@ -185,6 +185,10 @@ class Mailroom:
         """Whether there is a mailbox of that address in memory; one that has open messages always is."""
         return address in self._mailboxes
 
+    def kept_here(self) -> list[Mailbox]:
+        """All mailboxes in memory, but for those of capabilities that another node hands out."""
+        return [box for address, box in self._mailboxes.items() if not _is_elsewhere(address)]
+
     def addresses(self) -> list[str]:
         """The addresses of all mailboxes in memory."""
         return list(self._mailboxes)

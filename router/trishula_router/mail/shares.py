@@ -20,6 +20,7 @@ Policy only: no I/O, no clock; :mod:`.room` asks, ``mailroom`` counts.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -159,6 +160,15 @@ class Shares:
     def by_agent(self) -> Mapping[str, Sum]:
         """What each agent has open that has anything."""
         return self._agents
+
+    def senders(self, address: str) -> int:
+        """How many agents have something open in a mailbox."""
+        return len(self._mailboxes.get(address, ()))
+
+    def top_senders(self, address: str, limit: int) -> list[tuple[str, int]]:
+        """The agents that have the most messages open in a mailbox, each with how many."""
+        counts = ((agent, own.messages) for agent, own in self._mailboxes.get(address, {}).items())
+        return heapq.nsmallest(limit, counts, key=lambda one: (-one[1], one[0]))
 
     def mailboxes_of(self, agent: str) -> list[str]:
         """The mailboxes in which an agent has something open."""

@@ -243,6 +243,13 @@ class Store(Protocol):
     def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
         """Every mailbox that has open messages."""
 
+    def oldest(self, mailboxes: Sequence[str]) -> Deferred[dict[str, int]]:
+        """When the oldest open message of each mailbox was accepted (ms); mailboxes without any are left out.
+
+        Looked at is what came first here of each priority: where a peer's messages came late, one of them may be older.
+        Of those to a capability only what this node keeps counts.
+        """
+
     def expired(self, now: int, limit: int) -> Deferred[list[int]]:
         """Positions of open messages whose time is over."""
 

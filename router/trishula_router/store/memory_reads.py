@@ -80,6 +80,18 @@ class MemoryReads:
                 senders[agent] = senders.get(agent, OpenSize(0, 0)).plus(OpenSize(1, size_bytes, *urgent))
         return succeed({mailbox: MailboxSize(senders) for mailbox, senders in found.items()})
 
+    def oldest(self, mailboxes: Sequence[str]) -> Deferred[dict[str, int]]:
+        firsts: dict[tuple[str, int], StoredMessage] = {}
+        for message in self._messages.values():
+            place = mailbox_of(message.recipient, message.position, message.keeper), message.priority
+            if message.state is State.OPEN and (place not in firsts or message.arrival < firsts[place].arrival):
+                firsts[place] = message
+        found: dict[str, int] = {}
+        for (mailbox, _), message in firsts.items():
+            if mailbox in mailboxes:
+                found[mailbox] = min(message.accepted_at, found.get(mailbox, message.accepted_at))
+        return succeed(found)
+
     def expired(self, now: int, limit: int) -> Deferred[list[int]]:
         over = [m.position for m in self._messages.values() if m.state is State.OPEN and m.expires_at <= now]
         return succeed(over[:limit])

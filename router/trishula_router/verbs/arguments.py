@@ -26,7 +26,9 @@ __all__ = [
     "FetchOptions",
     "FindOptions",
     "MailboxPurgeOptions",
+    "MailboxesOptions",
     "NackItem",
+    "NodePeekOptions",
     "PeekOptions",
     "QueryOptions",
     "SendOptions",
@@ -133,6 +135,25 @@ class PeekOptions(_Options, frozen=True, kw_only=True):
         "max": f"an integer from 1 to {FETCH_LIMIT}",
         "after": 'the "after" of a former answer of this node: two integers',
         "instance": INSTANCE_RULE,
+    }
+
+
+class NodePeekOptions(_Options, frozen=True, kw_only=True):
+    """``node.peek``; ``after`` as in :class:`PeekOptions`."""
+
+    max: Annotated[int, msgspec.Meta(ge=1, le=FETCH_LIMIT)] = 64
+    after: tuple[_Position, _Position] | None = None
+    RULES: ClassVar[Mapping[str, str]] = {key: PeekOptions.RULES[key] for key in ("max", "after")}
+
+
+class MailboxesOptions(_Options, frozen=True, kw_only=True):
+    """``node.mailboxes``."""
+
+    agent: _Text | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=FETCH_LIMIT)] = 100
+    RULES: ClassVar[Mapping[str, str]] = {
+        "agent": "the name of an agent, or the address of a mailbox",
+        "limit": f"an integer from 1 to {FETCH_LIMIT}",
     }
 
 

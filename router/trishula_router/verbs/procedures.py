@@ -6,12 +6,9 @@ the key, the value and the rule. Nothing is decided here: the rules are in the s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from trishula.contract import uris
 from trishula.contract.addresses import Address
@@ -25,6 +22,7 @@ from trishula_router.mail.delivery_token import read_token
 from trishula_router.peers.presence_exchange import taken_over
 from trishula_router.store.journal import Kind
 from trishula_router.verbs import arguments
+from trishula_router.verbs.node_questions import NodeQuestions
 
 if TYPE_CHECKING:
     # Its type alone: the node knows nothing of what is asked of it by name.
@@ -65,12 +63,12 @@ class Procedures:
             uris.AUDIT_QUERY: self._query,
             uris.AUDIT_WHY: self._why,
             uris.AUDIT_VERIFY: self._verify,
-            uris.NODE_STATUS: self._node_status,
             uris.ADMIN_DEAD_LIST: self._dead_list,
             uris.ADMIN_DEAD_SHOW: self._dead_show,
             uris.ADMIN_DEAD_REPLAY: self._dead_replay,
             uris.ADMIN_DEAD_PURGE: self._dead_purge,
             uris.ADMIN_MAILBOX_PURGE: self._mailbox_purge,
+            **NodeQuestions(self._node).by_uri(),
         }
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
@@ -352,29 +350,3 @@ class Procedures:
         if options.sent:
             return await departures.purge_sender(agent, caller.agent)
         return await departures.purge(agent, caller.agent)
-
-    async def _node_status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
-        arguments.read_positional(args, "status", 0, 0)
-        pending, in_flight = self._node.mailroom.totals()
-        entries = self._node.neighbourhood.entries()
-        store = self._node.store.condition()
-        return {
-            "node": self._node.config.node,
-            "version": self._node.version,
-            "pid": os.getpid(),
-            "started_at": self._node.started_at,
-            "epoch": self._node.store.epoch,
-            "high_water": self._node.store.high_water,
-            "agents": len(entries),
-            "present": sum(entry["presence"] != "offline" for entry in entries),
-            "pending": pending,
-            "in_flight": in_flight,
-            "connections": {**self._node.connections(), "refused_joins": self._node.refused_joins.count},
-            "refused": {**self._node.quotas.told(), **self._node.room.told()},
-            "store_bytes": store.size_bytes,
-            "store": msgspec.structs.asdict(store),
-            "agents_file_fault": self._node.principals.fault,
-            "serve_unwritten": list(self._node.principals.unwritten),
-            "clock_gap_ms": self._node.timekeeper.gap_ms,
-            "peers": self._node.peering.told(),
-        }

@@ -31,6 +31,7 @@ __all__ = [
     "history",
     "holders",
     "known_keys",
+    "oldest",
     "open_mailboxes",
     "remembered",
     "settled_by",
@@ -205,6 +206,27 @@ def open_mailboxes(connection: sqlite3.Connection) -> dict[str, MailboxSize]:
         agent, size = agent_of(payer), OpenSize(*counts)
         senders[agent] = senders[agent].plus(size) if agent in senders else size
     return {mailbox: MailboxSize(senders) for mailbox, senders in found.items()}
+
+
+#: The first message of each priority, by the index alone but for its row.
+_OLDEST = (
+    "SELECT box.value, min((SELECT accepted_at FROM message AS m INDEXED BY message_open"
+    " WHERE m.recipient = box.value AND m.state = 0 AND m.priority = urgency.value"
+    f" AND (box.value NOT LIKE 'capability:%' OR {IS_KEPT_HERE.format('m.')})"
+    " ORDER BY m.arrival LIMIT 1)) AS at"
+    " FROM json_each(?) AS box, json_each('[1, 2, 3, 4, 5]') AS urgency GROUP BY box.value HAVING at IS NOT NULL"
+)
+
+
+def oldest(connection: sqlite3.Connection, mailboxes: Sequence[str]) -> dict[str, int]:
+    """See :meth:`trishula_router.store.interface.Store.oldest`; where rows are damaged nothing is told."""
+    try:
+        rows = connection.execute(_OLDEST, (as_list(mailboxes),)).fetchall()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return {}
+    return {mailbox: at for mailbox, at in rows if isinstance(at, int)}
 
 
 def _open_one_by_one(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:

@@ -297,6 +297,9 @@ class SqliteStore:
     def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
         return self._reader.submit(reads.open_mailboxes)
 
+    def oldest(self, mailboxes: Sequence[str]) -> Deferred[dict[str, int]]:
+        return self._reader.submit(lambda connection: reads.oldest(connection, mailboxes))
+
     def expired(self, now: int, limit: int) -> Deferred[list[int]]:
         return self._reader.submit(lambda connection: reads.expired(connection, now, limit))
 

@@ -1,0 +1,101 @@
+"""What operators ask a node about itself: how it is, what waits in its mailboxes, and what is in one of them.
+
+These are procedures like those of :mod:`.procedures`, kept apart because none of them changes anything.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from trishula.contract import uris
+from trishula.contract.addresses import Address
+from trishula.contract.texts import show_value
+from trishula.errors import ArgumentInvalid
+from trishula_router.agents.callers import Caller, Verb
+from trishula_router.verbs import arguments
+
+if TYPE_CHECKING:
+    # Its type alone, as in procedures.
+    from trishula_router.node import Node
+
+__all__ = ["NodeQuestions"]
+
+
+class NodeQuestions:
+    """The procedures ``node.*`` of one node.
+
+    Args:
+        node: whose services they ask.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def by_uri(self) -> dict[str, Verb]:
+        """Every one of them, by its URI."""
+        return {
+            uris.NODE_STATUS: self._node_status,
+            uris.NODE_MAILBOXES: self._mailboxes,
+            uris.NODE_PEEK: self._peek,
+        }
+
+    async def _mailboxes(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        (raw,) = arguments.read_positional(args, "mailboxes", 0, 1)
+        options = arguments.read(arguments.MailboxesOptions, raw, "options")
+        agent = None if options.agent is None else _address(options.agent, "agent")
+        return await self._node.backlogs.page(agent, options.limit)
+
+    async def _peek(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        address, raw = arguments.read_positional(args, "peek", 1, 2)
+        options = arguments.read(arguments.NodePeekOptions, raw, "options")
+        checked = _address(address, "address")
+        page = await self._node.peeking.page(checked, options.after, options.max)
+        pending, in_flight = self._node.mailroom.counts(checked)
+        store = self._node.store
+        return {
+            **page,
+            "node": self._node.config.node,
+            "epoch": store.epoch,
+            "high_water": store.high_water,
+            "pending": pending,
+            "in_flight": in_flight,
+        }
+
+    async def _node_status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        arguments.read_positional(args, "status", 0, 0)
+        pending, in_flight = self._node.mailroom.totals()
+        entries = self._node.neighbourhood.entries()
+        store = self._node.store.condition()
+        return {
+            "node": self._node.config.node,
+            "version": self._node.version,
+            "pid": os.getpid(),
+            "started_at": self._node.started_at,
+            "epoch": self._node.store.epoch,
+            "high_water": self._node.store.high_water,
+            "agents": len(entries),
+            "present": sum(entry["presence"] != "offline" for entry in entries),
+            "pending": pending,
+            "in_flight": in_flight,
+            "connections": {**self._node.connections(), "refused_joins": self._node.refused_joins.count},
+            "refused": {**self._node.quotas.told(), **self._node.room.told()},
+            "store_bytes": store.size_bytes,
+            "store": msgspec.structs.asdict(store),
+            "agents_file_fault": self._node.principals.fault,
+            "serve_unwritten": list(self._node.principals.unwritten),
+            "clock_gap_ms": self._node.timekeeper.gap_ms,
+            "peers": self._node.peering.told(),
+        }
+
+
+def _address(raw: object, path: str) -> str:
+    """The address of a mailbox: an agent's, an instance's or a capability's."""
+    try:
+        return str(Address.parse(raw))
+    except ValueError as error:
+        raise ArgumentInvalid(
+            f"{path} is {show_value(raw)}; it must be an agent, agent/instance or capability:NAME, and {error}"
+        ) from None
