@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from string import Template
+from trishula_router.templates import SAMPLE, TEMPLATES, render
 
-__all__ = ["SAMPLE", "rendered"]
-
-#: What a template may name. ``program`` is what ``deploy/install.sh`` installs.
-SAMPLE = {
-    "node": "agni",
-    "program": "/opt/trishula/bin/trishula",
-    "config": "/etc/trishula/node.json",
-    "state": "/var/lib/trishula",
-}
+__all__ = ["rendered"]
 
 
 def rendered(name: str, **instead: str) -> str:
     """The template ``name`` with the sample's values, or with those given ``instead``."""
-    text = (files("trishula_router") / "templates" / name).read_text(encoding="utf-8")
-    return Template(text).substitute(SAMPLE | instead)
+    (template,) = (each for each in TEMPLATES if each.name == name)
+    return render(template, {**SAMPLE, **instead})

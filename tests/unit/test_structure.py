@@ -125,6 +125,7 @@ FLOORS = (
     "trishula.agents",
     "trishula_router.store",
     "trishula_router.settings",
+    "trishula_router.templates",
     "trishula_router.clocks",
     "trishula_router.agents",
     "trishula_router.peers",
