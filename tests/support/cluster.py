@@ -59,6 +59,7 @@ class Cluster:
         options: set in the options of each node, such as ``{"limits": {…}}``.
         reached_at: the port at which links reach the node that listens on a port: a proxy's.
         hosts: where those run that have a host of their own.
+        within: a command that runs a node otherwise, such as ``env PYTHONPATH=…``; its process must stay the same.
         aheads_s: how far the wall clocks of nodes are ahead of the machine's; :attr:`dials` set them later.
 
     Attributes:
@@ -73,6 +74,7 @@ class Cluster:
         options: dict[str, object] | None = None,
         reached_at: Callable[[int], int] = lambda port: port,
         hosts: Mapping[str, Host] = MappingProxyType({}),
+        within: Mapping[str, Sequence[str]] = MappingProxyType({}),
         aheads_s: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self.nodes: dict[str, LinkedNode] = {}
@@ -106,8 +108,8 @@ class Cluster:
                 config["workers"][0].setdefault("options", {})["python"] = str(program)
             file = directory / f"{member.name}.json"
             file.write_text(render_config(config))
-            within = hosts[member.name].within if member.name in hosts else ()
-            self.nodes[member.name] = LinkedNode(directory / member.name, config=file, port=member.port, within=within)
+            around = hosts[member.name].within if member.name in hosts else within.get(member.name, ())
+            self.nodes[member.name] = LinkedNode(directory / member.name, config=file, port=member.port, within=around)
 
     def __getitem__(self, name: str) -> LinkedNode:
         return self.nodes[name]
