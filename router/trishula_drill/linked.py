@@ -16,12 +16,12 @@ from trishula import connect
 from trishula.contract import uris
 from trishula.errors import TrishulaError
 from trishula.tools.temporary_node import ToolFailed
-from trishula_drill.linked_configs import Member, linked_configs
 from trishula_drill.processes import NodeProcess
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.tokens import TokenRecord, digest_of, new_token, with_new_token
 from trishula_router.commands.state_dir import agents_file_of
 from trishula_router.settings.crossbar_config import Json, options_of, render_config
+from trishula_router.settings.linked_configs import Member, linked_configs
 from trishula_router.settings.node_key import public_key_of
 
 __all__ = ["LinkedNodes", "ask_status", "make_tokens", "url_of"]

@@ -22,10 +22,10 @@ from tests.support.namespaces import Host
 from tests.support.node import ROOT, NodeProcess
 from trishula_drill.ailing import ailing_worker_program
 from trishula_drill.dials import Dials
-from trishula_drill.linked_configs import Member, linked_configs
 from trishula_drill.proxy import free_port
 from trishula_router.settings.check import read_config_file
 from trishula_router.settings.crossbar_config import listener_of, options_of, render_config
+from trishula_router.settings.linked_configs import Member, linked_configs
 from trishula_router.settings.node_key import public_key_of
 
 __all__ = ["Cluster", "LinkedNode"]

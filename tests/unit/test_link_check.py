@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from trishula_drill.linked_configs import Member, linked_configs
 from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
 from trishula_router.settings.check_links import ConfigFile, compare
 from trishula_router.settings.crossbar_config import listener_of, options_of
+from trishula_router.settings.linked_configs import Member, linked_configs
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "single.json"
 MEMBERS = [Member("agni", 8765, "a1" * 32), Member("rushabdev", 8766, "b2" * 32), Member("dc", 8767, "c3" * 32)]

@@ -126,6 +126,7 @@ FLOORS = (
     "trishula_router.store",
     "trishula_router.settings",
     "trishula_router.templates",
+    "trishula_router.cluster",
     "trishula_router.clocks",
     "trishula_router.agents",
     "trishula_router.peers",

@@ -4,7 +4,8 @@ Each module holds one command; :mod:`~trishula_router.commands.supervisor` runs 
 Twisted are imported by the commands that need them, when they run: ``trishula --help`` needs neither.
 """
 
+from trishula_router.commands.init import init
 from trishula_router.commands.node import node
 from trishula_router.commands.token import token
 
-__all__ = ["node", "token"]
+__all__ = ["init", "node", "token"]

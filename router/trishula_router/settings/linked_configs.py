@@ -1,7 +1,7 @@
 """Configurations of linked nodes: what an operator writes into ``primary.json`` and ``failover.json``, made from names.
 
 :func:`linked_configs` is a pure function. The demo, the drills and the tests start several nodes on one machine with
-it; an operator may take its result as a pattern. What ties two nodes together, for each pair once:
+it, and ``trishula init`` writes its result for an operator. What ties two nodes together, for each pair once:
 
 - both have the role ``rlink``, and name each other in ``peers``;
 - both have the path ``peer``, at which the other one joins with the key that is written down there;
@@ -31,12 +31,15 @@ class Member:
         port: where it listens.
         public_key: its Ed25519 public key, 64 hexadecimal digits; see ``trishula node keys``.
         host: under what name or address the others reach it.
+        ca_file: of the authority by which the others verify its certificate, relative to their configuration; ``None``
+            if it speaks no TLS.
     """
 
     name: str
     port: int
     public_key: str
     host: str = "127.0.0.1"
+    ca_file: str | None = None
 
 
 def linked_configs(base: Json, members: Sequence[Member]) -> dict[str, Json]:
@@ -82,13 +85,17 @@ def _peer_path(for_agents: Json, others: Sequence[Member]) -> Json:
 
 
 def _link_to(other: Member) -> Json:
+    endpoint: Json = {"type": "tcp", "host": other.host, "port": other.port}
+    if other.ca_file is not None:
+        endpoint["tls"] = {"hostname": other.host, "ca_certificates": [other.ca_file]}
+    host = f"[{other.host}]" if ":" in other.host else other.host
     return {
         "id": other.name,
         "realm": uris.REALM,
         "transport": {
             "type": "websocket",
-            "url": f"ws://{other.host}:{other.port}/{uris.PEER_PATH}",
-            "endpoint": {"type": "tcp", "host": other.host, "port": other.port},
+            "url": f"{'ws' if other.ca_file is None else 'wss'}://{host}:{other.port}/{uris.PEER_PATH}",
+            "endpoint": endpoint,
             "serializers": ["msgpack"],
         },
     }
