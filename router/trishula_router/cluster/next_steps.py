@@ -48,7 +48,9 @@ def steps(plan: Plan, directory: Path) -> list[Step]:
 def _start(plan: Plan, machine: Machine, directory: Path) -> Step:
     own = shlex.quote(str(directory / "nodes" / machine.node))
     if plan.is_local:
-        return Step(f"The node {machine.node}:", (f"trishula node start --config {own}/node.json",))
+        return Step(
+            f"The node {machine.node}, in a terminal of its own:", (f"trishula node start --config {own}/node.json",)
+        )
     return Step(
         f"The node {machine.node}, on {machine.host}:",
         (

@@ -91,8 +91,8 @@ def init(
     """Make a directory with all that a bus needs: one node, or several that are linked.
 
     DIR (trishula-bus if it isn't named) gets a directory for each node, to be copied to its machine: configuration,
-    keys, file of agents, certificates, nginx's site, systemd's units; and one for each agent: its profile and its token.
-    README.txt there has the next commands.
+    keys, file of agents, certificates, nginx's site, systemd's units. Each agent gets one with its profile and its
+    token. README.txt there has the next commands.
 
     What is there already stays as it is, so that the command can be run again: to add agents, with --agents, or to make
     anew what was deleted, but for keys. With --json: an object with directory, made, kept and steps.
