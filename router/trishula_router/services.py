@@ -200,6 +200,7 @@ class Services:
             clock=clock,
             now=now,
         )
+        self.peering.about = lambda: (version, principals.digest)
         self.takeovers = Takeovers()
         self.neighbourhood = Neighbourhood(
             config.node,

@@ -68,3 +68,20 @@ def test_a_long_reason_is_cut() -> None:
     desk = Desk()
     desk.records.refused("agni", "x" * 10_000)
     assert len(desk.written[0]["detail"]) == 500
+
+
+def test_the_standing_of_a_link_follows_and_an_attempt_that_failed_is_no_record() -> None:
+    desk = Desk()
+    desk.records.made_here("agni")
+    for _ in range(20):
+        desk.records.troubled("agni", "nobody listens")
+    told = desk.records.told("agni")
+    assert (told["made_by"], told["trouble"], told["troubles"]) == ("this node", "nobody listens", 20)
+    assert desk.written == []
+    desk.records.up("agni", "this node made it")
+    assert desk.records.told("agni")["up"]
+    desk.records.down("agni", "it broke")
+    assert (desk.records.told("agni")["up"], desk.records.told("agni")["trouble"]) == (False, "it broke")
+    for _ in range(20):
+        desk.records.refused("agni", "no")
+    assert desk.records.told("agni")["troubles"] == 21

@@ -136,7 +136,8 @@ def test_a_link_that_comes_up_step_by_step_is_given_its_time() -> None:
         reactor=SimpleNamespace(callLater=clock.callLater, addSystemEventTrigger=lambda *_: None),
         endpoint=lambda _: SimpleNamespace(connect=lambda factory: succeed(protocol)),
     )
-    told: Any = SimpleNamespace()
+    troubles: list[str] = []
+    told: Any = SimpleNamespace(troubled=lambda peer, why: troubles.append(why))
     client = link_client.LinkClient(
         "agni", "realm1", {"endpoint": {}, "url": "ws://127.0.0.1:1"}, host, told, lambda up: None, lambda: 0.5
     )
@@ -148,6 +149,31 @@ def test_a_link_that_comes_up_step_by_step_is_given_its_time() -> None:
     assert ended == []
     clock.advance(1)
     assert ended == [clock.seconds()]
+    assert troubles == ["it took the connection, and then left something unanswered for 20 s"]
+
+
+def test_each_attempt_tells_its_own_cause() -> None:
+    clock, causes = Clock(), ["nobody listens", "nobody listens"]
+    connects: list[Deferred[Any]] = []
+
+    def connect(_: object) -> Deferred[Any]:
+        connects.append(fail(OSError(causes.pop(0))) if causes else succeed(None))
+        return connects[-1]
+
+    host: Any = SimpleNamespace(
+        reactor=SimpleNamespace(callLater=clock.callLater, addSystemEventTrigger=lambda *_: None),
+        endpoint=lambda _: SimpleNamespace(connect=connect),
+    )
+    troubles: list[str] = []
+    told: Any = SimpleNamespace(troubled=lambda peer, why: troubles.append(why), refused=None)
+    client = link_client.LinkClient(
+        "agni", "realm1", {"endpoint": {}, "url": "ws://127.0.0.1:1"}, host, told, lambda up: None, lambda: 0.5
+    )
+    client.start()
+    clock.pump([1.0, 1.0])
+    # The third attempt is let in, and thrown out: that is another cause, which the former one must not hide.
+    client.lost("its certificate is over")
+    assert troubles == ["nobody listens", "nobody listens", "its certificate is over"]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from trishula_drill.command import drill
 from trishula_router.agents.file import read_agents
 from trishula_router.agents.tokens import digest_of
 from trishula_router.commands import node, token
-from trishula_router.commands.node import _clock_lines, _connections_line, _peer_line, _store_lines
+from trishula_router.commands.node import _clock_lines, _connections_line
 from trishula_router.commands.state_dir import agents_file_of, default_state_dir, hold_state_dir, state_holder
+from trishula_router.commands.status_words import link_lines, peer_line, store_lines
 from trishula_router.settings.check import read_config_file
 from trishula_router.settings.crossbar_config import render_config
 from trishula_router.store.messages import Draft, State
@@ -491,14 +492,14 @@ def test_how_full_the_store_is_in_words() -> None:
         "shortage": "it takes 7 MiB of the 8 MiB",
         "fault": "/x/node.sqlite was deleted",
     }
-    assert _store_lines({"store_bytes": 9 * MIB, "high_water": 5, "store": store}) == [
-        "store: 9 MiB on disk, 7 MiB in use of the 8 MiB of limits.store, 3 MiB left on the disk and 512 KiB kept back "
-        "for acks, journal at 5",
+    assert store_lines({"store_bytes": 9 * MIB, "high_water": 5, "store": store}) == [
+        "store: 9 MiB on disk, 7 MiB in use, 88 % of the 8 MiB of limits.store, 3 MiB left on the disk and 512 KiB "
+        "kept back for acks, journal at 5",
         "store out of use: /x/node.sqlite was deleted",
         "store full, sends are refused and acks go on: it takes 7 MiB of the 8 MiB",
     ]
     # A node of the release before.
-    assert _store_lines({"store_bytes": 9 * MIB, "high_water": 5}) == ["store: 9 MiB, journal at 5"]
+    assert store_lines({"store_bytes": 9 * MIB, "high_water": 5}) == ["store: 9 MiB, journal at 5"]
 
 
 def test_the_agents_file_is_where_the_last_configuration_put_it(tmp_path: Path) -> None:
@@ -522,9 +523,9 @@ def test_a_clock_that_was_set_in_words(gap_ms: int, said: str) -> None:
 
 def test_a_peer_whose_clock_differs_in_words() -> None:
     peer = {"node": "agni", "state": "up", "acknowledged": 7, "lag_records": 0, "to_copy_records": 0, "fault": None}
-    assert _peer_line(peer) == "agni: up, has our journal up to 7"
-    assert _peer_line({**peer, "warning": "its clock is off"}) == "agni: up, has our journal up to 7; its clock is off"
-    assert _peer_line({**peer, "fault": "forked", "warning": "off"}) == "agni: up, has our journal up to 7; forked; off"
+    assert peer_line(peer) == "agni: up, has our journal up to 7"
+    assert peer_line({**peer, "warning": "its clock is off"}) == "agni: up, has our journal up to 7; its clock is off"
+    assert peer_line({**peer, "fault": "forked", "warning": "off"}) == "agni: up, has our journal up to 7; forked; off"
 
 
 def test_node_status_tells_of_connections_that_were_ended() -> None:
@@ -533,3 +534,20 @@ def test_node_status_tells_of_connections_that_were_ended() -> None:
     assert _connections_line({**quiet, "ended_slow_readers": 2, "ended_strangers": 7}) == (
         "3 joined, 1 not yet; ended: 2 that read too slowly, 7 that never joined"
     )
+
+
+def test_a_peer_s_link_in_words() -> None:
+    link = {"up": True, "made_by": "the peer", "up_for_s": 90.0, "trouble": None, "trouble_s_ago": None, "troubles": 0}
+    peer = {"node": "laptop", "state": "up", "heard_s_ago": 0.25, "clock_ahead_ms": -12, "version": "2.0.0a1"}
+    assert link_lines({**peer, "link": link, "agents_differ": False}) == [
+        "link, made by the peer: up for 90.0 s",
+        "its clock is 12 ms behind this node's, version 2.0.0a1, heard of 250 ms ago",
+    ]
+    trouble = {"up": False, "made_by": "this node", "up_for_s": None, "troubles": 7}
+    trouble |= {"trouble": "refused \x1b[2J", "trouble_s_ago": 2.0}
+    assert link_lines({"node": "laptop", "state": "down", "link": trouble, "agents_differ": True}) == [
+        "link, made by this node: none; 2.0 s ago: refused \\x1b[2J (7 times)",
+        "its file of agents says something else than this node's: trishula token list, at both",
+    ]
+    # A node of the release before tells none of it.
+    assert link_lines({"node": "laptop", "state": "up", "heard_s_ago": None}) == []

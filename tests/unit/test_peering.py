@@ -15,6 +15,7 @@ from tests.support.stores import result_of
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, CopiesUnavailable, MailboxBusy, NodeUnknown, TakenOver
 from trishula.session.carrying import Road
+from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.node import CATCH_UP_PATIENCE_S
 from trishula_router.peers.copies import COPIES_PATIENCE_S
 from trishula_router.peers.journal_exchange import HELLO_PERIOD_S, PRESENCE, ROAD_BYTES
@@ -817,3 +818,30 @@ def test_copies_of_capability_messages_stay_apart_over_a_restart(two: Nodes) -> 
     two.settle()
     assert rig.ids(there) == []
     assert rig.node.mailroom.totals() == (1, 0)
+
+
+def test_peers_tell_what_they_run_and_whether_their_agents_are_the_same(two: Nodes) -> None:
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    (status,) = here.node.peering.told()
+    assert (status["version"], status["agents_differ"]) == ("0", False)
+    with update_agents(there.agents_file) as agents:
+        agents["eve"] = AgentRecord()
+    there.node.principals.reload_if_changed()
+    two.advance(1.0)
+    assert [rig.node.peering.told()[0]["agents_differ"] for rig in (here, there)] == [True, True]
+    # One of an older version tells neither.
+    there.node.peering.about = lambda: ("", "")
+    two.advance(1.0)
+    (status,) = here.node.peering.told()
+    assert (status["version"], status["agents_differ"]) == (None, None)
+
+
+def test_a_version_that_is_none_is_not_believed(two: Nodes) -> None:
+    here, there = two.rigs["agni"], two.rigs["rushabdev"]
+    about = ("x" * 65, "")
+    there.node.peering.about = lambda: about
+    two.advance(DOWN_AFTER_S + 1)
+    assert here.node.peering.told()[0]["state"] == "down"
+    about = ("", "a\nb")
+    two.advance(DOWN_AFTER_S + 1)
+    assert here.node.peering.told()[0]["state"] == "down"

@@ -11,6 +11,7 @@ Policy: :meth:`Principal.may_send`, :meth:`Principal.may_call`, :meth:`Principal
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from trishula.errors import TokenInvalid, TokenMissing
 from trishula_router.agents.file import AgentsFileError, Stamp, keep_agents, load_agents, read_agents, stamp_of
-from trishula_router.agents.text import ANYBODY, AgentRecord
+from trishula_router.agents.text import ANYBODY, AgentRecord, render_agents
 from trishula_router.agents.tokens import TokenRecord, find_token, owner_of
 from trishula_router.realm import AGENT_ROLE, OPERATOR_ROLE
 
@@ -89,8 +90,17 @@ class Principals:
         records, self.fault = load_agents(path, kept)
         self._records: Mapping[str, AgentRecord] = records
         self._principals = _principals_of(self._records)
+        # Of which version it is.
+        self._digest = self.version, _digest_of(self._records)
         if self.fault is None and stamp_of(path) is not None:
             self._keep()
+
+    @property
+    def digest(self) -> str:
+        """Tells whether two nodes' files say the same, whatever their order and their spaces."""
+        if self._digest[0] != self.version:
+            self._digest = self.version, _digest_of(self._records)
+        return self._digest[1]
 
     def names(self) -> tuple[str, ...]:
         """All registered agents, sorted."""
@@ -222,6 +232,10 @@ def _principals_of(records: Mapping[str, AgentRecord]) -> dict[str, Principal]:
         name: Principal(name, record.operator, record.send, record.call, record.serve, granted)
         for name, record in sorted(records.items())
     }
+
+
+def _digest_of(records: Mapping[str, AgentRecord]) -> str:
+    return hashlib.sha256(render_agents(records).encode()).hexdigest()[:32]
 
 
 def _show_instant(instant_s: float | None) -> str:

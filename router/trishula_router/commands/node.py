@@ -13,7 +13,7 @@ from trishula.cli.state import State, json_option
 from trishula.cli.usage import Group
 from trishula.cli.words import local_time
 from trishula.contract import uris
-from trishula.contract.units import show_bytes, show_duration
+from trishula.contract.units import show_duration
 from trishula.errors import TrishulaError
 from trishula.exit_codes import Exit
 from trishula.runtime.clock import STEP_MS
@@ -27,6 +27,7 @@ from trishula_router.commands.state_dir import (
     speaks_json,
     state_holder,
 )
+from trishula_router.commands.status_words import link_lines, peer_line, store_lines
 from trishula_router.commands.store_files import backup, reseed, restore, verify
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
@@ -136,37 +137,6 @@ def status(ctx: click.Context, state: Path | None) -> None:
         raise click.exceptions.Exit(int(Exit.UNREACHABLE))
 
 
-def _peer_line(peer: dict[str, Any]) -> str:
-    """One peer in words: whether it is there, what it has of our journal, and what we lack of what it has."""
-    line = f"{peer['node']}: {peer['state']}"
-    if peer["state"] == "down":
-        heard_s = peer["heard_s_ago"]
-        line += ", never heard of since the start" if heard_s is None else f" for {show_duration(heard_s)}"
-    line += f", has our journal up to {peer['acknowledged']}"
-    if peer["lag_records"]:
-        line += f" ({peer['lag_records']} records behind"
-        line += ")" if peer["lag_s"] is None else f" for {show_duration(peer['lag_s'])})"
-    if peer["to_copy_records"]:
-        line += f", {peer['to_copy_records']} records still to be copied from it"
-    # A node of an older version warns of nothing.
-    return "; ".join([line, *(told for key in ("fault", "warning") if (told := peer.get(key)))])
-
-
-def _store_lines(known: dict[str, Any]) -> list[str]:
-    """How full the store is, and what is wrong with it. A node of the release before tells its size alone."""
-    line, store = f"store: {show_bytes(known['store_bytes'])}", known.get("store") or {}
-    if store.get("limit_bytes"):
-        line += f" on disk, {show_bytes(store['used_bytes'])} in use of the {show_bytes(store['limit_bytes'])} of "
-        line += f"limits.store, {show_bytes(store['free_bytes'])} left on the disk"
-        line += f" and {show_bytes(store['reserve_bytes'])} kept back for acks"
-    lines = [f"{line}, journal at {known['high_water']}"]
-    if store.get("fault"):
-        lines.append(f"store out of use: {store['fault']}")
-    if store.get("shortage"):
-        lines.append(f"store full, sends are refused and acks go on: {store['shortage']}")
-    return lines
-
-
 def _connections_line(there: dict[str, int]) -> str:
     line = f"{there['joined']} joined, {there['strangers']} not yet"
     # A node of an older version tells nothing of those that it refused.
@@ -232,10 +202,12 @@ def _show_status(known: dict[str, Any]) -> None:
             f"{count} {what.replace('_', ' ')}" for what, count in known.get("refused", {}).items() if count
         ]:
             click.echo(f"  refused, because there were enough: {', '.join(refused)}")
-        for line in _store_lines(known):
+        for line in store_lines(known):
             click.echo(f"  {line}")
         for peer in known.get("peers", ()):
-            click.echo(f"  peer {_peer_line(peer)}")
+            click.echo(f"  peer {peer_line(peer)}")
+            for line in link_lines(peer):
+                click.echo(f"    {line}")
         for line in _clock_lines(known):
             click.echo(f"  {line}")
         if known.get("agents_file_fault"):

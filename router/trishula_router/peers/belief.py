@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from trishula.contract.texts import is_line
 from trishula_router.peers.journal_policy import Peer, Replication
 from trishula_router.store.interface import Store
 from trishula_router.store.runs import Extract
@@ -35,6 +36,9 @@ class Hello(msgspec.Struct):
     mark: int = 0
     echo: int = 0
     echo_age_ms: int = 0
+    # What it runs, and the digest of its file of agents: where they differ, operators are told.
+    version: str = ""
+    agents: str = ""
 
 
 class Journal(msgspec.Struct):
@@ -68,6 +72,8 @@ class Belief:
         numbers = (hello.sent_at, hello.mark, hello.echo, hello.echo_age_ms, *hello.held.values())
         if any(not 0 <= number < _MOST for number in numbers):
             return "it has numbers that count nothing"
+        if any(len(word) > _EPOCH_LETTERS or not is_line(word) for word in (hello.version, hello.agents)):
+            return "its version, or the digest of its agents, is none"
         others = {one.epoch: one.name for one in self.others(peer) if one.is_up}
         owner = self._node if hello.epoch == self._store.epoch else others.get(hello.epoch)
         return None if owner is None else f"its epoch {hello.epoch} is that of {owner}"

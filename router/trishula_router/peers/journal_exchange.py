@@ -104,6 +104,9 @@ class Peering:
         self.clocks = PeerClocks(replication.peers)
         #: How it stands with the link to a peer; the edge knows.
         self.road_to: Callable[[str], Road | None] = lambda _: None
+        #: What runs here, and the digest of the file of agents: told to the peers. Theirs by peer.
+        self.about: Callable[[], tuple[str, str]] = lambda: ("", "")
+        self._about_peers: dict[str, tuple[str, str]] = {}
         self._belief = Belief(node, store, replication)
         self._node = node
         self._store = store
@@ -172,6 +175,7 @@ class Peering:
                 self._now(),
                 steady_ms,
                 *self.clocks.echo(name, steady_ms),
+                *self.about(),
             )
             self._post(name, HELLO, msgspec.msgpack.encode(hello))
         self._missed.clear()
@@ -272,6 +276,7 @@ class Peering:
         if name in self._beyond or self.replication.peers[name].epoch != hello.epoch:
             self._clear(name)
         now_s = self._clock.seconds()
+        self._about_peers[name] = hello.version, hello.agents
         self.clocks.heard(
             name,
             sent_at=hello.sent_at,
@@ -375,7 +380,8 @@ class Peering:
 
     def told(self) -> list[dict[str, Any]]:
         """What there is to know of each peer, for ``node.status``."""
-        return told(self.replication, self._store, self.clocks, self.faults, self._clock.seconds())
+        about = self.about(), self._about_peers
+        return told(self.replication, self._store, self.clocks, self.faults, *about, self._clock.seconds())
 
     def missing(self) -> list[dict[str, Any]]:
         """The peers of whose journals there may be more than is held here: how far it goes, and why there may be."""

@@ -23,6 +23,7 @@ from typing import Any
 
 from twisted.logger import Logger, LogLevel
 
+from trishula_router.peers.link_standing import LinkStandings
 from trishula_router.store.journal import Kind
 from trishula_router.token_bucket import Rate, TokenBucket
 
@@ -59,6 +60,19 @@ class LinkRecords:
         self._buckets: dict[tuple[str, str], TokenBucket] = {}
         # Of which how many were not noted since the last one that was, and what the latest tells.
         self._more: dict[tuple[str, str], tuple[int, str]] = {}
+        self._standings = LinkStandings(seconds())
+
+    def told(self, peer: str) -> dict[str, Any]:
+        """How it stands with the link to a peer: see :meth:`.link_standing.LinkStandings.told`."""
+        return self._standings.told(peer, self._seconds())
+
+    def made_here(self, peer: str) -> None:
+        """This node makes the link to a peer: no record of that."""
+        self._standings.made_here(peer)
+
+    def troubled(self, peer: str, why: str) -> None:
+        """An attempt of this node to make a link failed: kept for whoever asks, and no record."""
+        self._standings.trouble(peer, why[:_DETAIL_LETTERS], self._seconds())
 
     def proven(self, peer: str, how: str) -> None:
         """A peer proved its key."""
@@ -66,10 +80,12 @@ class LinkRecords:
 
     def up(self, peer: str, how: str, *, is_logged: bool = False) -> None:
         """A link carries; whether the log has it already."""
+        self._standings.up(peer, self._seconds())
         self._write(peer, "up", how, is_logged=is_logged)
 
     def down(self, peer: str, why: str, *, is_logged: bool = False) -> None:
         """A link carries no more; whether the log has it already."""
+        self._standings.down(peer, why[:_DETAIL_LETTERS], self._seconds())
         self._write(peer, "down", why, is_logged=is_logged)
 
     def replaced(self, peer: str, why: str) -> None:
@@ -78,6 +94,7 @@ class LinkRecords:
 
     def refused(self, peer: str | None, why: str) -> None:
         """A link was refused; of a peer, or of a stranger (``None``)."""
+        self._standings.trouble(peer, why[:_DETAIL_LETTERS], self._seconds())
         self._write(peer or _STRANGER, "refused", why)
 
     def flush(self) -> None:

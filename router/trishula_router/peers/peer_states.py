@@ -14,7 +14,13 @@ __all__ = ["clock_warning", "told"]
 
 
 def told(
-    replication: Replication, store: Store, clocks: PeerClocks, faults: Mapping[str, str], now_s: float
+    replication: Replication,
+    store: Store,
+    clocks: PeerClocks,
+    faults: Mapping[str, str],
+    about: tuple[str, str],
+    about_peers: Mapping[str, tuple[str, str]],
+    now_s: float,
 ) -> list[dict[str, Any]]:
     """What there is to know of each peer, for ``node.status``.
 
@@ -23,12 +29,15 @@ def told(
         store: what is held here.
         clocks: by how much the peers' clocks differ.
         faults: what makes replication with a peer impossible.
+        about: what runs here, and the digest of the file of agents.
+        about_peers: the same of each peer that told; one of an older version tells "" for both.
         now_s: the clock for spans.
     """
     own = store.high_water
     copied = {origin.epoch: origin.sequence for origin in store.origins()} if replication.peers else {}
     states = []
     for name, peer in replication.peers.items():
+        version, agents = about_peers.get(name, ("", ""))
         lag, ahead_ms = replication.lag(name, own, now_s), clocks.ahead_ms(name)
         states.append(
             {
@@ -43,6 +52,8 @@ def told(
                 "copied": copied.get(peer.epoch or "", 0),
                 "to_copy_records": replication.lacks(name, copied),
                 "fault": faults.get(name),
+                "version": version or None,
+                "agents_differ": agents != about[1] if agents and about[1] else None,
                 "clock_ahead_ms": ahead_ms,
                 "warning": clock_warning(name, ahead_ms) if ahead_ms and clocks.differs(name) else None,
             }

@@ -93,6 +93,7 @@ def install(
                 lost(link_id)
 
         host = LinkHost(manager, node, new_nonce)
+        told.made_here(link_id)
         clients[link_id] = LinkClient(link_id, config.realm, config.transport, host, told, on_link, random)
         clients[link_id].start()
         return succeed(link)
@@ -138,7 +139,9 @@ class LinkClient:
         self._patience: Any = None
         self._up = False
         self._stopped = False
+        # The latest cause that is in the log, and whether this attempt has told one.
         self._trouble = ""
+        self._has_told = False
 
     def start(self) -> None:
         """Connect, and stay connected until the reactor stops."""
@@ -156,6 +159,7 @@ class LinkClient:
             self._far.leave()
 
     def _connect(self) -> None:
+        self._has_told = False
         if not self._stopped:
             self._endpoint.connect(self._factory).addCallbacks(self._connected, self._not_connected)
 
@@ -185,16 +189,21 @@ class LinkClient:
             self.host.reactor.callLater(RETRY.pause_s(0, self._random), self._connect)
 
     def trouble(self, why: str) -> None:
-        """Log why there is no link: once for each cause, not for each attempt."""
+        """Tell why there is no link; log it once for each cause, not for each attempt."""
+        self._has_told = True
+        self.told.troubled(self.peer, why)
         if why != self._trouble:
             self._trouble = why
             log.warn("no link to {peer}: {why}; it is tried again until it works", peer=self.peer, why=why)
 
     def refused(self, why: str) -> None:
         """One of the two refused the link: have it put on record, once for each cause."""
+        self._has_told = True
         if why != self._trouble:
             self._trouble = why
             self.told.refused(self.peer, why)
+        else:
+            self.told.troubled(self.peer, why)
 
     def joined(self, far: FarLeg) -> None:
         """The peer let us in."""
@@ -242,7 +251,7 @@ class LinkClient:
             log.warn("the link to {peer} broke: {why}", peer=self.peer, why=why)
             self.told.down(self.peer, why, is_logged=True)
             self._on_link(False)
-        elif not self._trouble:
+        elif not self._has_told:
             self.trouble(why)
         self._again()
 

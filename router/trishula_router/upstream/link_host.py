@@ -23,6 +23,12 @@ CONNECT_TIMEOUT_S = 2
 class Told(Protocol):
     """What is told of the links that this node makes."""
 
+    def made_here(self, peer: str) -> None:
+        """This node makes the link to a peer."""
+
+    def troubled(self, peer: str, why: str) -> None:
+        """An attempt to make the link failed; told each time."""
+
     def proven(self, peer: str, how: str) -> None:
         """The peer proved its key."""
 

@@ -87,7 +87,8 @@ class NodeQuestions:
             "agents_file_fault": self._node.principals.fault,
             "serve_unwritten": list(self._node.principals.unwritten),
             "clock_gap_ms": self._node.timekeeper.gap_ms,
-            "peers": self._node.peering.told(),
+            "agents_digest": self._node.principals.digest,
+            "peers": [{**peer, "link": self._node.links.told(peer["node"])} for peer in self._node.peering.told()],
         }
 
 
