@@ -37,6 +37,7 @@ TEMPLATES = (
     Template("nginx.conf", "nginx/nginx.conf", "nginx/nginx.conf"),
     Template("trishula-node.service", "systemd/trishula-node.service", "systemd/trishula-node.service"),
     Template("trishula-agent@.service", "systemd/trishula-agent@.service", "systemd/trishula-agent@.service"),
+    Template("docker-compose.yml", "docker-compose.yml", "docker-compose.yml"),
 )
 
 #: What a template may name, and what that is.
