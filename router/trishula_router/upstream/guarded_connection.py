@@ -1,12 +1,13 @@
 """One connection of the router worker: Crossbar's class, with what :mod:`.connections` needs in order to look after it.
 
 Each connection knows from which address it comes, how far its join has come and what waits for it; it takes its frames
-by turns (:mod:`.fair_share`), answers pings by the shortest way, and can be ended with a sentence.
-:func:`guard_connections` has Crossbar make connections of that class.
+by turns (:mod:`.fair_share`), answers pings by the shortest way, lets in the node's own page (:mod:`.own_pages`), and
+can be ended with a sentence. :func:`guard_connections` has Crossbar make connections of that class.
 
 It reaches into names of Crossbar (``router.protocol.WampWebSocketServerFactory.protocol``), of Twisted's web server
 (:mod:`.arrivals`) and sockets (``_tempDataBuffer``, ``writeSomeData``), and of Autobahn (``_session._session_id``,
-``sendCloseFrame``, ``current_frame``); if Crossbar's class is not as expected, nothing is changed.
+``sendCloseFrame``, ``current_frame``, ``allowedOriginsPatterns``); if Crossbar's class is not as expected, nothing is
+changed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from trishula_router.upstream.connections import Connections
 from trishula_router.upstream.crossbar_parts import has
 from trishula_router.upstream.fair_share import TurnTaking, Weighed
 from trishula_router.upstream.incoming import GREETING_BYTES, Incoming
+from trishula_router.upstream.own_pages import own_origins
 from trishula_router.upstream.strangers import Step
 from trishula_router.upstream.turns import Turns
 
@@ -109,6 +111,16 @@ def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
         address: str | None = None
         _stranger_bytes = _STRANGER_BYTES
         is_refused = False
+        _configured_origins: Any = ()
+
+        @property
+        def allowedOriginsPatterns(self) -> list[Any]:
+            """The origins of pages that may open it: Autobahn asks when it has read the request's head."""
+            return [*self._configured_origins, *own_origins(getattr(self, "http_headers", {}))]
+
+        @allowedOriginsPatterns.setter
+        def allowedOriginsPatterns(self, configured: Any) -> None:
+            self._configured_origins = configured
 
         def onOpen(self) -> None:
             # The operator's options, in s: of silence before a ping, and after it.

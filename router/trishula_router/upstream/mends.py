@@ -24,6 +24,7 @@ mend                        what it is there for
 :mod:`.log_floods`          one line that comes often doesn't push all others out of the log
 :mod:`.connections`         who doesn't join, or doesn't read, costs little
 :mod:`.web_doors`           over HTTP the node tells nothing of itself
+:mod:`.own_pages`           the node's page runs its own scripts alone, and reaches the node that it came from
 ==========================  ===========================================================================================
 """
 
@@ -32,6 +33,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from autobahn import util
@@ -62,6 +65,7 @@ from trishula_router.upstream.link_disclosing import guard_forwarding
 from trishula_router.upstream.link_keys import guard_peers
 from trishula_router.upstream.link_offer import making_way, offer_names
 from trishula_router.upstream.log_floods import guard_log
+from trishula_router.upstream.own_pages import guard_pages
 from trishula_router.upstream.requests import Requests
 from trishula_router.upstream.retained import Retained
 from trishula_router.upstream.turns import Turns, pace_meta_events
@@ -224,6 +228,8 @@ class Mends:
             log.warn(
                 "{name} is otherwise than expected: over HTTP the node tells more of itself than it should", name=name
             )
+        for name in guard_pages(static, Path(str(files("trishula_router") / "web"))):
+            log.warn("{name} is otherwise than expected: the node's page is served without its headers", name=name)
 
 
 def _without(is_mended: bool, what: str) -> None:
