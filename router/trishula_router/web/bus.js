@@ -1,0 +1,169 @@
+// The page's session with its node: joins by an operator's token, joins again when the node was away, asks and listens.
+//
+// Autobahn's own way of reconnecting is not used: it ends with the first GOODBYE, which a node says when it is stopped in
+// order, and with a refusal that a later try would not meet.
+
+import { REALM, WEBSOCKET_PATH } from "./uris.js";
+
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 5000;
+/** A node that answers nothing for so long is given up, and joined anew. */
+const PATIENCE_MS = 10_000;
+
+/** Refusals that no further try changes. */
+const FOR_GOOD = new Set([
+  "trishula.error.token_invalid",
+  "trishula.error.token_missing",
+  "trishula.error.not_allowed",
+  "wamp.error.authentication_failed",
+  "wamp.error.authentication_denied",
+  "wamp.error.no_auth_method",
+  "wamp.error.no_such_role",
+]);
+const OPERATOR_ROLE = "operator";
+
+/** What a call was refused with. */
+export class Refused extends Error {
+  constructor(uri, sentence) {
+    super(sentence);
+    this.uri = uri;
+  }
+}
+
+/** The node's address: the page's own, as WebSocket. */
+function address() {
+  const at = new URL(WEBSOCKET_PATH, document.baseURI);
+  at.protocol = at.protocol === "https:" ? "wss:" : "ws:";
+  return at.href;
+}
+
+export class Bus {
+  #token = null;
+  #connection = null;
+  #session = null;
+  #pauseMs = FIRST_PAUSE_MS;
+  #timer = null;
+  #handlers;
+
+  /** `handlers`: `{joined(bus), away(sentence, retryInMs), refused(sentence)}`. */
+  constructor(handlers) {
+    this.#handlers = handlers;
+  }
+
+  /** Whose token it is: a token is `name.secret`. */
+  get name() {
+    return this.#token === null ? null : this.#token.split(".", 1)[0];
+  }
+
+  get isJoined() {
+    return this.#session !== null && this.#session.isOpen;
+  }
+
+  /** Join with a token, and go on joining until `signOut`. */
+  signIn(token) {
+    this.signOut();
+    this.#token = token;
+    this.#pauseMs = FIRST_PAUSE_MS;
+    this.#open();
+  }
+
+  /** Leave, and forget the token. */
+  signOut() {
+    this.#token = null;
+    this.#drop();
+  }
+
+  /** Try at once instead of when the pause is over. */
+  hurry() {
+    if (this.#timer !== null) this.#open();
+  }
+
+  /** Call a procedure; rejects with `Refused`. */
+  async call(uri, ...args) {
+    const session = this.#session;
+    if (session === null || !session.isOpen) throw new Refused("away", "the node is not connected");
+    let patience = null;
+    const silence = new Promise((_, reject) => {
+      patience = setTimeout(() => {
+        if (session === this.#session) this.#lost(`the node has answered nothing for ${PATIENCE_MS / 1000} s`);
+        reject(new Refused("away", "the node does not answer"));
+      }, PATIENCE_MS);
+    });
+    try {
+      return await Promise.race([session.call(uri, args), silence]);
+    } catch (error) {
+      throw error instanceof Refused ? error : new Refused(error.error ?? "", sentenceOf(error));
+    } finally {
+      clearTimeout(patience);
+    }
+  }
+
+  /** Hear a topic's events for as long as this session lasts; `handler` is given the first argument. */
+  async subscribe(topic, handler) {
+    await this.#session.subscribe(topic, ([first]) => handler(first));
+  }
+
+  #open() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    const token = this.#token;
+    const connection = new autobahn.Connection({
+      transports: [{ type: "websocket", url: address() }],
+      realm: REALM,
+      authmethods: ["ticket"],
+      authid: this.name,
+      onchallenge: () => token,
+      max_retries: 0,
+    });
+    connection.onopen = (session, details) => {
+      if (connection !== this.#connection) return;
+      if (details.authrole !== OPERATOR_ROLE) {
+        this.#refuse(`${this.name} is an agent and no operator. Sign in with an operator's token.`);
+        return;
+      }
+      this.#session = session;
+      this.#pauseMs = FIRST_PAUSE_MS;
+      this.#handlers.joined(this);
+    };
+    connection.onclose = (_, details) => {
+      if (connection === this.#connection) this.#closed(details.reason, details.message);
+      return true;
+    };
+    this.#connection = connection;
+    connection.open();
+  }
+
+  #closed(reason, message) {
+    if (FOR_GOOD.has(reason)) this.#refuse(message || reason);
+    else this.#lost(message || "the node can't be reached");
+  }
+
+  #refuse(sentence) {
+    this.signOut();
+    this.#handlers.refused(sentence);
+  }
+
+  #lost(sentence) {
+    this.#drop();
+    const pauseMs = this.#pauseMs;
+    this.#pauseMs = Math.min(LONGEST_PAUSE_MS, 2 * pauseMs);
+    this.#timer = setTimeout(() => this.#open(), pauseMs);
+    this.#handlers.away(sentence, pauseMs);
+  }
+
+  #drop() {
+    clearTimeout(this.#timer);
+    const connection = this.#connection;
+    this.#timer = this.#connection = this.#session = null;
+    try {
+      connection?.close();
+    } catch {
+      // Autobahn throws a text if it is closed already.
+    }
+  }
+}
+
+function sentenceOf(error) {
+  const first = error.args?.[0];
+  return typeof first === "string" ? first : (error.error ?? error.message ?? String(error));
+}
