@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -40,7 +41,7 @@ http {{
             proxy_http_version 1.1;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection upgrade;
-            proxy_set_header Host $host;
+            proxy_set_header Host $http_host;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_read_timeout 1h;
         }}
@@ -111,6 +112,17 @@ def address_of_join(node: NodeProcess, url: str, source: str, *headers: str) -> 
 )
 def test_the_address_is_the_one_that_nginx_was_asked_by(node: NodeProcess, nginx: str, forged: tuple[str, ...]) -> None:
     assert address_of_join(node, nginx, "127.0.0.5", *forged) == "127.0.0.5"
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://127.0.0.1:{port}", b"101"), ("http://127.0.0.1", b"400"), ("http://evil.example", b"400")],
+)
+def test_the_nodes_own_page_reaches_it_through_nginx(nginx: str, origin: str, status: bytes) -> None:
+    port = urlsplit(nginx).port
+    with RawClient(nginx, headers=[f"Origin: {origin.format(port=port)}"]) as client:
+        client.socket.sendall(client.request())
+        assert client.socket.recv(65536).split()[1] == status
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,7 @@ def test_a_port_may_be_a_variable_and_is_a_number_in_what_runs() -> None:
 )
 def test_the_address_as_agents_name_it(address: Address, url: str) -> None:
     assert address.url == url
+    assert address.page == url.replace("ws://", "http://").removesuffix("ws")
 
 
 def test_a_configuration_without_our_parts_is_named_as_such() -> None:

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import queue
+import sys
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -74,7 +75,8 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
     """Start a node and stay until it is stopped.
 
     The first line on standard output is the address it listens on, once it is ready (with --json: an object with url,
-    state and pid). Ctrl-C, SIGTERM and SIGINT stop it. Its log is node.log in the state directory.
+    state and pid). In a terminal it says as well where the dashboard is. Ctrl-C, SIGTERM and SIGINT stop it. Its log is
+    node.log in the state directory.
 
     \b
     Examples:
@@ -141,6 +143,9 @@ def _start(raw: Json, base: Path, state_dir: Path, wanted: Address, as_json: boo
             click.echo(json.dumps({"url": address.url, "state": str(state_dir), "pid": os.getpid()}))
         else:
             click.echo(address.url)
+            if sys.stderr.isatty():
+                # For whom it may concern: a program reads the first line alone.
+                click.echo(f"The dashboard is at {address.page}", err=True)
         return supervisor
     return None
 

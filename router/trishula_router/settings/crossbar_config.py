@@ -55,9 +55,17 @@ class Address:
     @property
     def url(self) -> str:
         """What an agent's ``TRISHULA_URL`` names; under TLS with a name that the certificate has."""
+        return f"{'ws' if self.certificate is None else 'wss'}://{self._place}/{uris.WEBSOCKET_PATH}"
+
+    @property
+    def page(self) -> str:
+        """Where a browser on this machine finds the dashboard."""
+        return f"{'http' if self.certificate is None else 'https'}://{self._place}/"
+
+    @property
+    def _place(self) -> str:
         host = self.here if self.certificate is None else name_for(self.certificate, self.here)
-        scheme = "ws" if self.certificate is None else "wss"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/{uris.WEBSOCKET_PATH}"
+        return f"{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 def _component(config: Json) -> Json:

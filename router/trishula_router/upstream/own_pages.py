@@ -74,7 +74,8 @@ def guard_pages(static: Any, web: Path) -> list[str]:
     Returns:
         What is not as expected, and so was left as it is.
     """
-    resource, file = getattr(static, "StaticResource", None), getattr(static, "File", None)
+    resource: Any = getattr(static, "StaticResource", None)
+    file: Any = getattr(static, "File", None)
     if resource is None or not callable(getattr(file, "render_GET", None)):
         return ["crossbar.webservice.static.StaticResource"]
     before = resource.render_GET
