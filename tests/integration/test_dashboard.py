@@ -99,7 +99,7 @@ def test_the_page_has_its_headers(node: NodeProcess, browser: Browser) -> None:
         answer = page.request.get(address(node) + path)
         return answer.status, answer.headers
 
-    for path in ("", "index.html", "main.js", "style.css", "vendor/autobahn.min.js"):
+    for path in ("", "index.html", "main.js", "style.css", "vendor/wamp.min.js"):
         status, headers = browser.do(partial(headers_of, path=path))
         assert status == 200
         assert {name: headers.get(name.lower()) for name in PAGE_HEADERS} == PAGE_HEADERS

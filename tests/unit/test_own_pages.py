@@ -81,7 +81,7 @@ def headers_of(path: Path, web: Path, verb: str = "render_GET") -> tuple[str, di
 
 
 @pytest.mark.parametrize("verb", ["render_GET", "render_HEAD"])
-@pytest.mark.parametrize("name", ["", "index.html", "vendor/autobahn.min.js"])
+@pytest.mark.parametrize("name", ["", "index.html", "vendor/wamp.min.js"])
 def test_files_of_ours_have_the_headers(tmp_path: Path, name: str, verb: str) -> None:
     assert headers_of(tmp_path / "web" / name, tmp_path / "web", verb) == ("file", PAGE_HEADERS)
 

@@ -113,7 +113,7 @@ def test_its_names_are_those_of_the_contract() -> None:
 def test_what_is_vendored_is_what_its_note_says() -> None:
     note = (WEB / "vendor" / "README.txt").read_text(encoding="utf-8")
     (digest,) = re.findall(r"SHA-256: ([0-9a-f]{64})", note)
-    assert hashlib.sha256((WEB / "vendor" / "autobahn.min.js").read_bytes()).hexdigest() == digest
+    assert hashlib.sha256((WEB / "vendor" / "wamp.min.js").read_bytes()).hexdigest() == digest
 
 
 def test_all_files_are_packed() -> None:
