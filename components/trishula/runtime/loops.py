@@ -148,6 +148,8 @@ class LoopReactor(AsyncioSelectorReactor):
             call.cancel()
         # No "shutdown": for Twisted the loop's end is part of that.
         self.disconnectAll()
+        # That leaves the waker out. The loop goes on, and would take the next socket of its number for watched already.
+        self.removeReader(self.waker)
         self._close_waker()
 
     def _close_waker(self) -> None:
