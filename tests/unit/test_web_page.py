@@ -8,8 +8,10 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import click
 import pytest
 
+from trishula.cli.main import cli
 from trishula.contract import uris
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +110,25 @@ def test_its_names_are_those_of_the_contract() -> None:
             r'"(trishula\.(?!error\.)[a-z.]+)"', path.read_text(encoding="utf-8") if path.name != "uris.js" else ""
         )
         assert others == [], f"{path.name} spells out a name that belongs into uris.js"
+
+
+def commands() -> list[str]:
+    """The commands that the page tells people to run."""
+    return sorted(set(re.findall(r"<code>(trishula [^<]+)</code>", PAGE)))
+
+
+@pytest.mark.parametrize("text", commands())
+def test_the_commands_that_it_names_are_there(text: str) -> None:
+    words = text.split()[1:]
+    command: click.Command = cli
+    with click.Context(cli) as context:
+        while isinstance(command, click.Group) and words:
+            found = command.get_command(context, words.pop(0))
+            assert found is not None, text
+            command = found
+        known = {option for each in command.get_params(context) for option in each.opts}
+    assert not isinstance(command, click.Group) or command.invoke_without_command, text
+    assert {word for word in words if word.startswith("-")} <= known
 
 
 def test_what_is_vendored_is_what_its_note_says() -> None:

@@ -85,7 +85,7 @@ export class Bus {
     let patience = null;
     const silence = new Promise((_, reject) => {
       patience = setTimeout(() => {
-        if (session === this.#session) this.#lost(`the node has answered nothing for ${PATIENCE_MS / 1000} s`);
+        if (session === this.#session) this.#lost(`it has answered nothing for ${PATIENCE_MS / 1000} s`);
         reject(new Refused("away", "the node does not answer"));
       }, PATIENCE_MS);
     });
@@ -135,7 +135,7 @@ export class Bus {
 
   #closed(reason, message) {
     if (FOR_GOOD.has(reason)) this.#refuse(message || reason);
-    else this.#lost(message || "the node can't be reached");
+    else this.#lost(message || "it can't be reached");
   }
 
   #refuse(sentence) {

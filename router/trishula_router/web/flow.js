@@ -5,17 +5,19 @@ import { ago, count, counted } from "./words.js";
 
 const MOST_AGENTS = 10;
 const MOST_PAIRS = 5;
-const CELL = 44;
-const NAMES = 112;
+const LARGEST_CELL = 44;
+const SMALLEST_CELL = 30;
+const NAMES = 100;
 const HEAD = 30;
-const LETTERS = 13;
+const LETTERS = 12;
 
 export function showFlow(traffic, now) {
   const pairs = traffic.pairs(now);
-  show(byId("flow"), pairs.map(({ from, to, messages, lately }) => [from, to, messages, lately]), () =>
+  const width = byId("flow").clientWidth;
+  show(byId("flow"), [width, ...pairs.map(({ from, to, messages, lately }) => [from, to, messages, lately])], () =>
     pairs.length === 0
       ? empty("No message has passed in the last ten minutes. Send one below, and it shows here.")
-      : [matrix(pairs), busiest(pairs, now)],
+      : [matrix(pairs, width), busiest(pairs, now)],
   );
 }
 
@@ -27,20 +29,23 @@ function mostActive(pairs, side) {
   return names.slice(0, MOST_AGENTS).sort();
 }
 
-function matrix(pairs) {
+/** As wide as there is room; on a phone its cells are smaller, and many agents scroll. */
+function matrix(pairs, room) {
   const senders = mostActive(pairs, "from");
   const recipients = mostActive(pairs, "to");
   const most = Math.max(...pairs.map(({ messages }) => messages));
-  const width = NAMES + recipients.length * CELL;
-  const height = HEAD + senders.length * CELL;
+  const fitting = Math.floor((room - NAMES) / recipients.length);
+  const size = Math.max(SMALLEST_CELL, Math.min(LARGEST_CELL, fitting));
+  const width = NAMES + recipients.length * size;
+  const height = HEAD + senders.length * size;
   const parts = [];
-  recipients.forEach((name, column) => parts.push(columnTitle(name, NAMES + column * CELL)));
+  recipients.forEach((name, column) => parts.push(columnTitle(name, NAMES + column * size, size)));
   senders.forEach((name, row) => {
-    const y = HEAD + row * CELL;
-    parts.push(drawn("text", { x: NAMES - 12, y: y + CELL / 2 + 4, class: "name", "text-anchor": "end" }, short(name)));
+    const y = HEAD + row * size;
+    parts.push(drawn("text", { x: NAMES - 12, y: y + size / 2 + 4, class: "name", "text-anchor": "end" }, short(name)));
     recipients.forEach((to, column) => {
       const pair = pairs.find((one) => one.from === name && one.to === to);
-      parts.push(...cell(pair, NAMES + column * CELL, y, most));
+      parts.push(...cell(pair, NAMES + column * size, y, size, most));
     });
   });
   const total = pairs.reduce((sum, { messages }) => sum + messages, 0);
@@ -52,22 +57,23 @@ function matrix(pairs) {
   );
 }
 
-function columnTitle(name, x) {
-  const title = name.length > 6 ? `${name.slice(0, 5)}…` : name;
+function columnTitle(name, x, size) {
+  const letters = Math.floor(size / 7);
+  const title = name.length > letters ? `${name.slice(0, letters - 1)}…` : name;
   return drawn(
     "text",
-    { x: x + CELL / 2, y: HEAD - 12, class: "name", "text-anchor": "middle" },
+    { x: x + size / 2, y: HEAD - 12, class: "name", "text-anchor": "middle" },
     title,
     drawn("title", {}, name),
   );
 }
 
-function cell(pair, x, y, most) {
-  const box = { x: x + 2, y: y + 2, width: CELL - 4, height: CELL - 4, rx: 6 };
+function cell(pair, x, y, size, most) {
+  const box = { x: x + 2, y: y + 2, width: size - 4, height: size - 4, rx: 6 };
   if (pair === undefined) return [drawn("rect", { ...box, class: "cell none" })];
   const weight = 0.18 + 0.82 * (Math.log1p(pair.messages) / Math.log1p(most));
   const title = drawn("title", {}, `${pair.from} → ${pair.to}: ${counted(pair.messages, "message")}`);
-  const text = { x: x + CELL / 2, y: y + CELL / 2 + 4, "text-anchor": "middle", class: weight > 0.6 ? "on dark" : "on" };
+  const text = { x: x + size / 2, y: y + size / 2 + 4, "text-anchor": "middle", class: weight > 0.6 ? "on dark" : "on" };
   return [
     drawn("rect", { ...box, class: "cell", "fill-opacity": weight.toFixed(2) }, title),
     drawn("text", text, compact(pair.messages)),
@@ -75,7 +81,7 @@ function cell(pair, x, y, most) {
 }
 
 function compact(number) {
-  return number < 10_000 ? count(number) : `${count(number / 1000)}k`;
+  return number < 1000 ? count(number) : `${(number / 1000).toFixed(number < 10_000 ? 1 : 0)}k`;
 }
 
 function short(name) {

@@ -5,7 +5,7 @@ import { counted, instant, latency } from "./words.js";
 import { WINDOW_MS, quantile } from "./traffic.js";
 
 const LEAST_WIDTH = 280;
-const HEIGHT = 300;
+const HEIGHT = 340;
 const LEFT = 56;
 const RIGHT = 12;
 const TOP = 12;

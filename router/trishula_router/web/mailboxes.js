@@ -2,7 +2,7 @@
 
 import { badge, byId, element, empty, say, show, table } from "./dom.js";
 import { agentOf } from "./traffic.js";
-import { bytes, count, span } from "./words.js";
+import { NOTHING, bytes, count, span } from "./words.js";
 
 const MOST_BOXES = 30;
 const MOST_SENDERS = 3;
@@ -27,8 +27,6 @@ export function showMailboxes(boxes, status, now) {
 const COLUMNS = [
   { title: "Mailbox" },
   { title: "Waiting", class: "number" },
-  { title: "Out", class: "number" },
-  { title: "Size", class: "number" },
   { title: "Oldest", class: "number" },
   { title: "Taken by", class: "wide" },
   { title: "Filled by", class: "wide" },
@@ -37,24 +35,30 @@ const COLUMNS = [
 function rowOf(box, now) {
   return {
     address: box.address,
-    pending: count(box.pending),
-    out: count(box.in_flight),
-    size: bytes(box.bytes ?? NaN),
-    oldest: Number.isFinite(box.oldest_at) ? span(now - box.oldest_at) : "–",
-    consumer: box.consumer === null || box.consumer === undefined ? null : (box.consumer.host ?? box.consumer.agent ?? "its agent"),
+    waiting: count(box.pending + box.in_flight),
+    more: `${box.in_flight ? `${count(box.in_flight)} out · ` : ""}${bytes(box.bytes ?? NaN)}`,
+    oldest: Number.isFinite(box.oldest_at) ? span(now - box.oldest_at) : NOTHING,
+    consumer: consumerOf(box),
     senders: (box.senders ?? []).slice(0, MOST_SENDERS).map(({ agent, messages }) => `${agent} ${count(messages)}`).join(", "),
   };
 }
 
-function cellsOf({ address, pending, out, size, oldest, consumer, senders }) {
+/** Who takes from a mailbox: the agent and where it runs, or the agents that serve a capability; null: nobody. */
+function consumerOf({ consumer, able, able_at: elsewhere }) {
+  if (consumer) return { who: consumer.agent, where: consumer.host ?? (consumer.node ? `at ${consumer.node}` : "") };
+  const serving = [...(able ?? []), ...(elsewhere ?? []).map((node) => `some at ${node}`)];
+  return serving.length === 0 ? null : { who: serving.join(", "), where: "" };
+}
+
+function cellsOf({ address, waiting, more, oldest, consumer, senders }) {
   return [
-    element("span", { class: "agent" }, address),
-    pending,
-    out,
-    size,
+    address,
+    element("span", {}, waiting, element("span", { class: "note" }, more)),
     oldest,
-    consumer === null ? badge("quiet", "nobody") : badge("good", consumer),
-    senders || "–",
+    consumer === null
+      ? badge("bad", "nobody")
+      : element("span", {}, badge("good", consumer.who), element("span", { class: "note" }, consumer.where)),
+    senders || NOTHING,
   ];
 }
 

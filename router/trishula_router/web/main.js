@@ -112,7 +112,7 @@ class Dashboard {
       byId("dashboard").classList.add("old");
     } else {
       byId("sign-in-button").disabled = false;
-      say(byId("sign-in-fault"), `${sentence}. It is tried again.`);
+      say(byId("sign-in-fault"), `The node is gone: ${sentence}. It is tried again.`);
     }
     say(byId("gone-why"), `The node is gone: ${sentence}.`);
     this.#tellAge();

@@ -23,7 +23,7 @@ function ownFacts(status, now) {
     facts: [
       ["Version", status.version],
       ["Running for", span(now - status.started_at)],
-      ["Sessions", count(status.connections?.sessions ?? status.connections?.joined ?? status.present)],
+      ["Sessions", count(status.connections?.joined ?? status.present)],
       ["Store", `${bytes(store.size_bytes)}${store.limit_bytes ? ` of ${bytes(store.limit_bytes)}` : ""}`],
       ["Disk free", bytes(store.free_bytes ?? NaN)],
       ["Journal records", count(status.high_water)],
@@ -56,7 +56,7 @@ function peerFacts(peer) {
     lag: counted(peer.lag_records ?? 0, "record"),
     toCopy: counted(peer.to_copy_records ?? 0, "record"),
     clock: skew(peer.clock_ahead_ms ?? NaN),
-    fault: peer.fault ?? peer.cause ?? peer.warning ?? null,
+    fault: peer.fault ?? (peer.state === "up" ? null : peer.link?.trouble) ?? peer.warning ?? null,
   };
 }
 
@@ -64,7 +64,7 @@ function links(own, peers) {
   const columns = [
     { title: "Link" },
     { title: "State" },
-    { title: "Heard" , class: "number" },
+    { title: "Heard", class: "number" },
     { title: "Peer lacks", class: "number" },
     { title: "We lack", class: "number" },
     { title: "Its clock", class: "number" },
