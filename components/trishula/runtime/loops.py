@@ -149,7 +149,7 @@ class LoopReactor(AsyncioSelectorReactor):
         # No "shutdown": for Twisted the loop's end is part of that.
         self.disconnectAll()
         # That leaves the waker out. The loop goes on, and would take the next socket of its number for watched already.
-        self.removeReader(self.waker)
+        self.removeReader(self.waker)  # type: ignore[no-untyped-call]
         self._close_waker()
 
     def _close_waker(self) -> None:
