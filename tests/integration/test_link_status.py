@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster, LinkedNode
+from tests.support.node import environment
 from tests.support.raw import RawClient
 from trishula.contract import uris
 
@@ -60,6 +63,19 @@ def test_both_sides_tell_why_there_is_no_link(tmp_path: Path) -> None:
         assert "this node doesn't know the key by that name" in peer["link"]["trouble"]
         peer = peer_of(cluster, rushabdev, trouble("doesn't know the key by that name"))
         assert peer["link"]["troubles"] > 1
+        # The doctor, at the node that is linked to, names the key too.
+        variables = {"TRISHULA_URL": agni.url, "TRISHULA_TOKEN": cluster.tokens["boss"]}
+        done = subprocess.run(
+            [sys.executable, "-m", "trishula.cli.main", "doctor", "--state", str(agni.state_dir), "--json"],
+            capture_output=True,
+            text=True,
+            env=environment(**variables),
+            timeout=120,
+        )
+        faults = {one["check"]: one for one in json.loads(done.stdout) if one["level"] == "fault"}
+        assert (done.returncode, list(faults)) == (2, ["agni – rushabdev: link"])
+        assert "with another key" in faults["agni – rushabdev: link"]["sentence"]
+        assert "trishula node keys" in faults["agni – rushabdev: link"]["to_do"]
         agni.kill()
         file.write_text(right)
         agni.start()

@@ -121,6 +121,7 @@ FLOORS = (
     "trishula.messaging",
     "trishula.consumer",
     "trishula.tools",
+    "trishula.doctor",
     "trishula.cli",
     "trishula.agents",
     "trishula_router.store",
@@ -136,6 +137,7 @@ FLOORS = (
     "trishula_router.verbs",
     "trishula_router.endpoints",
     "trishula.testing",
+    "trishula_router.doctor",
     "trishula_router.commands",
     "trishula_drill",
 )

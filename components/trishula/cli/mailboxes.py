@@ -64,10 +64,12 @@ def mailboxes(ctx: click.Context, state: State, agent: str | None, limit: int) -
             require_agent(bus, agent)
         status = {} if state.json else bus.request(uris.NODE_STATUS)
     shown, more = found[:limit], len(found) > limit
-    if not shown and not state.json:
+    if not state.json and not any(_depth(box) or "/" not in str(box.get("address")) for box in shown):
         state.note("nothing waits, and nobody takes messages")
         return
-    state.show(shown, lambda: _table(shown, status.get("node")))
+    # Scripts come and go, this one among them; what is empty of theirs is for programs.
+    seen = shown if agent is not None else [box for box in shown if _depth(box) or "/" not in str(box.get("address"))]
+    state.show(shown, lambda: _table(seen, status.get("node")))
     state.note(_footer(shown, status, more))
 
 

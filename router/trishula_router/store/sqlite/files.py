@@ -25,7 +25,7 @@ from trishula_router.store.sqlite.check import Progress, check_store
 from trishula_router.store.sqlite.connection import FILE_NAME, opening_fault
 from trishula_router.store.sqlite.migrate import newest_version
 
-__all__ = ["back_up", "mail_of", "restore", "set_aside", "verify_file"]
+__all__ = ["back_up", "mail_of", "restore", "schema_of", "set_aside", "verify_file"]
 
 #: Pages copied between two reports of how far it is: 16 MiB.
 _PAGES_A_STEP = 4096
@@ -36,6 +36,21 @@ _FIRST_WITH_ORIGINS = 3
 
 def _nothing(_: float) -> None:
     """Nobody wants to know how far it is."""
+
+
+def schema_of(file: Path) -> int | None:
+    """The version of a store's schema, beside a node that runs too, and also a version that this program doesn't know.
+
+    ``None`` if there is no store that can be read.
+    """
+    if not file.is_file():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True)) as connection:
+            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error:
+        return None
+    return version
 
 
 def verify_file(file: Path, progress: Progress = _nothing) -> Verdict:
