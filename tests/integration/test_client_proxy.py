@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet.threads import deferToThread
 
 from tests.support.certificates import Issuer
 from tests.support.connect_proxy import ConnectProxy
@@ -19,6 +24,8 @@ from tests.support.raw import RawClient
 from tests.support.reactor import on_reactor
 from trishula.agent import Agent
 from trishula.client import Client
+from trishula.contract import uris
+from trishula.contract.message import Message
 from trishula.errors import BusUnreachable
 from trishula.settings import load
 
@@ -49,6 +56,7 @@ def node(folder: Path) -> Iterator[NodeProcess]:
     node = NodeProcess(folder / "state", config=file)
     for name in ("agni", "dc"):
         node.token(name)
+    node.token("boss", operator=True)
     with node:
         yield node
 
@@ -71,7 +79,15 @@ async def refusal(client: Client) -> str:
 
 @on_reactor
 async def test_a_private_authority_is_trusted_if_it_is_named(node: NodeProcess, folder: Path) -> None:
-    assert "certificate verify failed" in await refusal(client_of(node, "localhost"))
+    begin = f"what answers at {url_of(node, 'localhost')} is not trusted: its certificate is of "
+    assert await refusal(client_of(node, "localhost")) == (
+        f"{begin}an authority that this system doesn't know; if it is your own, name the file with its certificate as "
+        "ca_file, or in TRISHULA_CA_FILE"
+    )
+    stranger = folder / "stranger.pem"
+    Issuer("the office").write(stranger)
+    other = client_of(node, "localhost", ca_file=stranger)
+    assert await refusal(other) == f"{begin}another authority than those in ca_file {stranger}"
     client = client_of(node, "localhost", ca_file=folder / "ca.pem")
     await client.start(GENEROUS_S)
     await client.stop()
@@ -93,6 +109,101 @@ async def test_a_host_that_no_certificate_can_name_is_told() -> None:
             load(url=f"wss://{host}:1/ws", token="dc.s", environ={}, home=Path("/nowhere")), instance="test"
         )
         assert (await refusal(client)).startswith(f"wss://{host}:1/ws has a host that no certificate can name")
+
+
+async def serial_shown(node: NodeProcess, folder: Path) -> int:
+    """The serial number of the certificate that a new connection is shown."""
+
+    def ask() -> int:
+        context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", node.port), GENEROUS_S) as plain,
+            context.wrap_socket(plain) as secure,
+        ):
+            return x509.load_der_x509_certificate(secure.getpeercert(binary_form=True) or b"").serial_number
+
+    return int(await deferToThread(ask))
+
+
+@on_reactor
+async def test_a_certificate_is_renewed_while_sessions_go_on(node: NodeProcess, folder: Path) -> None:
+    authority = Issuer("the office of tomorrow")
+    authority.write(folder / "tomorrow.pem")
+    before = [(folder / name).read_bytes() for name in ("node.crt", "node.key")]
+    heard: list[object] = []
+    stays = Agent(
+        "agni", url=url_of(node, "localhost"), token=node.tokens["agni"], state=False, ca_file=folder / "ca.pem"
+    )
+
+    @stays.on("STATUS")
+    def hear(message: Message) -> None:
+        heard.append(message.payload)
+
+    def replace(certificate: bytes, key: bytes) -> None:
+        for name, content in (("node.crt", certificate), ("node.key", key)):
+            (folder / "new").write_bytes(content)
+            (folder / "new").replace(folder / name)
+
+    async def send(payload: str, ca_file: Path) -> None:
+        client = client_of(node, "localhost", ca_file=ca_file)
+        await client.start(GENEROUS_S)
+        assert (await client.send("agni", payload=payload)).status == "accepted"
+        await client.stop()
+
+    await stays.start(timeout=GENEROUS_S)
+    try:
+        first = await serial_shown(node, folder)
+        leaf = authority.leaf("localhost")
+        leaf.write(folder / "leaf.crt", folder / "leaf.key")
+        # In between, when only one of them is there, the last good ones hold.
+        (folder / "leaf.crt").replace(folder / "node.crt")
+        assert await serial_shown(node, folder) == first
+        (folder / "leaf.key").replace(folder / "node.key")
+        assert await serial_shown(node, folder) == leaf.certificate.serial_number
+        await send("renewed", folder / "tomorrow.pem")
+        # One that has ended is shown too, since it may be the clock that is wrong; and the client says what it is.
+        late = Issuer("node", "localhost", by=authority, days=-1.0)
+        pem = late.certificate.public_bytes(Encoding.PEM)
+        replace(pem, late.private_pem())
+        assert await refusal(client_of(node, "localhost", ca_file=folder / "tomorrow.pem")) == (
+            f"what answers at {url_of(node, 'localhost')} is not trusted: its certificate has ended, "
+            "and the node needs a new one, or the clock of this machine is wrong"
+        )
+        replace(*before)
+        await send("as before", folder / "ca.pem")
+        await deferToThread(wait_until, lambda: heard == ["renewed", "as before"])
+        assert len(await joins_of(node, folder)) == 1
+        log = node.log()
+        assert log.count("was replaced: new connections get it, and sessions go on") >= 3
+        assert log.count("was replaced by what can't be used") >= 1
+    finally:
+        await stays.stop()
+        replace(*before)
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + GENEROUS_S
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+async def joins_of(node: NodeProcess, folder: Path) -> list[int]:
+    """The sessions that agni has had."""
+
+    def ask() -> list[int]:
+        with RawClient(url_of(node, "127.0.0.1")) as boss:
+            boss.socket = ssl.create_default_context(cafile=str(folder / "ca.pem")).wrap_socket(
+                boss.socket, server_hostname="localhost"
+            )
+            boss.open()
+            boss.join("boss", node.tokens["boss"])
+            page = boss.call(uris.AUDIT_QUERY, {"agent": "agni", "kind": "joined", "limit": 1000})
+            return [record["session"] for record in page["records"]]
+
+    return await deferToThread(ask)
 
 
 def test_a_ping_over_tls_is_answered_within_it(node: NodeProcess, folder: Path) -> None:

@@ -423,7 +423,9 @@ def declared(*extras: str) -> set[str]:
 
 
 def distribution_of(module: str) -> str:
-    """What is to be installed for it: zope is a name that many distributions share."""
+    """What is to be installed for it: zope is a name that many distributions share, and OpenSSL is called otherwise."""
+    if module.partition(".")[0] == "OpenSSL":
+        return "pyopenssl"
     return ".".join(module.split(".")[: 2 if module.startswith("zope.") else 1])
 
 

@@ -48,7 +48,7 @@ from trishula.runtime.surroundings import Clock, Surroundings, Timer
 from trishula.session.joining import Attempt, Joining, Owner
 from trishula.session.reconnect_policy import DEFAULT_BACKOFF
 from trishula.session.transport import Ending
-from trishula.session.trust import trust_in
+from trishula.session.trust import trust_in, why_not_trusted
 from trishula.session.tunnel import ProxyRefused, Tunnel
 from trishula.session.wamp_errors import error_of_leaving
 from trishula.session.wamp_link import ATTEMPT_TIMEOUT_S, WampLink
@@ -183,9 +183,16 @@ class _Attempt:
 
     def is_another_host(self) -> None:
         """Whoever answered has a certificate that is good, and not for the host that we asked for."""
-        self._reason = self._reason or BusUnreachable(
-            f"what answers at {self.url} is not trusted: its certificate is for other hosts"
-        )
+        self._refuse("its certificate is for other hosts")
+
+    def tls_ended(self, handle: object, error: BaseException | None) -> None:
+        """TLS ended by an error; ``handle`` is OpenSSL's connection."""
+        why = why_not_trusted(handle, error, self._settings.ca_file)
+        if why is not None:
+            self._refuse(why)
+
+    def _refuse(self, why: str) -> None:
+        self._reason = self._reason or BusUnreachable(f"what answers at {self.url} is not trusted: {why}")
 
     def served(self) -> None:
         """The node answered something on this session: from now on it is to show that it lives."""

@@ -155,6 +155,8 @@ class WebSocket(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]  #
         # Autobahn says of it that the connection was lost.
         if isinstance(reason.value, VerificationError):
             self.factory.attempt.is_another_host()
+        elif hasattr(self.transport, "getHandle"):
+            self.factory.attempt.tls_ended(self.transport.getHandle(), reason.value)
         super().connectionLost(reason)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from trishula_router.settings.faults import MISSING, WHOLE, Fault
 
-__all__ = ["TLS_FILES", "TLS_LISTS", "check_tls", "name_for"]
+__all__ = ["TLS_FILES", "TLS_LISTS", "check_tls", "name_for", "said"]
 
 #: The keys of an endpoint's ``tls`` that name a file, and those that name several.
 TLS_FILES = ("key", "certificate", "dhparam")
@@ -72,7 +72,7 @@ def check_tls(tls: object, path: str, base: Path, *, for_agents: bool) -> Iterat
             _build(key, certificate, chain)
         except Exception as error:
             # Whatever OpenSSL finds: a key of another certificate, one that is too short, a digest that is too weak.
-            rule = f"it must be a key and its certificate that OpenSSL takes, and that says: {_said(error)}"
+            rule = f"it must be a key and its certificate that OpenSSL takes, and that says: {said(error)}"
             yield Fault(path, WHOLE, rule)
 
 
@@ -134,7 +134,7 @@ def _build(key: Any, certificate: Any, chain: list[Any]) -> None:
     ).getContext()
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """OpenSSL's own words, which come as a list of triples; else the error's."""
     found = error.args[0] if error.args else None
     if isinstance(found, list) and found and isinstance(found[0], tuple):

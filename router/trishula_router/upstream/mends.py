@@ -24,6 +24,7 @@ mend                        what it is there for
 :mod:`.log_floods`          one line that comes often doesn't push all others out of the log
 :mod:`.connections`         who doesn't join, or doesn't read, costs little
 :mod:`.web_doors`           over HTTP the node tells nothing of itself
+:mod:`.renewal`             a certificate that is replaced needs no restart
 :mod:`.own_pages`           the node's page runs its own scripts alone, and reaches the node that it came from
 ==========================  ===========================================================================================
 """
@@ -51,6 +52,7 @@ from trishula_router.launcher import allow_files, descriptors_left
 from trishula_router.mail.sweeping import Sweeper
 from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE
+from trishula_router.settings.certificates import said
 from trishula_router.upstream.answers import guard_answers
 from trishula_router.upstream.asking import Asking
 from trishula_router.upstream.connections import Connections, accept_few
@@ -66,6 +68,7 @@ from trishula_router.upstream.link_keys import guard_peers
 from trishula_router.upstream.link_offer import making_way, offer_names
 from trishula_router.upstream.log_floods import guard_log
 from trishula_router.upstream.own_pages import guard_pages
+from trishula_router.upstream.renewal import renew_certificates
 from trishula_router.upstream.requests import Requests
 from trishula_router.upstream.retained import Retained
 from trishula_router.upstream.turns import Turns, pace_meta_events
@@ -200,6 +203,7 @@ class Mends:
 
     def _look_after_connections(self, turns: Turns) -> None:
         # Late: where Crossbar is not installed, its absence is told in a sentence.
+        from crossbar.common.twisted import endpoint
         from crossbar.common.twisted.web import Site
         from crossbar.router import protocol
         from crossbar.webservice import base, static
@@ -228,8 +232,27 @@ class Mends:
             log.warn(
                 "{name} is otherwise than expected: over HTTP the node tells more of itself than it should", name=name
             )
+        if not renew_certificates(endpoint, _Certificates()):
+            _without(False, "a certificate that is replaced is shown after a restart only")
         for name in guard_pages(static, Path(str(files("trishula_router") / "web"))):
             log.warn("{name} is otherwise than expected: the node's page is served without its headers", name=name)
+
+
+class _Certificates:
+    """Has the log tell of certificates that were replaced."""
+
+    def renewed(self, certificate: Path) -> None:
+        """It is shown from now on."""
+        log.warn("{certificate} was replaced: new connections get it, and sessions go on", certificate=certificate)
+
+    def refused(self, certificate: Path, error: Exception) -> None:
+        """It can't be used."""
+        log.warn(
+            "{certificate} or its key was replaced by what can't be used ({error}), so the one of before is shown on; "
+            "trishula node check names what is wrong",
+            certificate=certificate,
+            error=said(error),
+        )
 
 
 def _without(is_mended: bool, what: str) -> None:
