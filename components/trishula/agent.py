@@ -381,8 +381,8 @@ A function that blocks is declared with ``thread=True``.""",
         """:meth:`serve` for a program's last line: logs to stderr, and exits with a sentence and a code if it fails."""
         from trishula.exit_codes import exit_for
 
-        process.set_up_logging()
         try:
+            process.set_up_logging(self.name, os.environ)
             self.serve(url=url, token=token, profile=profile)
         except TrishulaError as error:
             _log.error("%s", error)

@@ -28,14 +28,17 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from trishula_router.privacy import keep_private
+from trishula_router.process_log import LOG_FILE, LogFile, for_controller, for_worker
 
 __all__ = ["allow_files", "descriptors_left", "main", "worker_program"]
 
 _WORKER_MODULE = "crossbar.worker.main"
+_LOGGING = "crossbar._logging"
 #: Ethereum key files, which Crossbar's imports load for its blockchain parts: 0.3 s for constants of elliptic curves.
 _LATE_PACKAGE = "eth_keyfile"
 #: Set in the environment of a process that imports everything as it comes.
@@ -73,6 +76,7 @@ def main() -> None:
     allow_files()
     if _WORKER_MODULE in sys.argv:
         _import_quickly()
+        for_worker(importlib.import_module(_LOGGING))
         # What python -m would do with the arguments behind the module's name.
         del sys.argv[1 : sys.argv.index(_WORKER_MODULE) + 1]
         runpy.run_module(_WORKER_MODULE, run_name="__main__", alter_sys=True)
@@ -81,7 +85,11 @@ def main() -> None:
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     threading.Thread(target=_die_with_parent, name="parent-watch", daemon=True).start()
+    if os.environ.get(LOG_FILE):
+        log = LogFile(Path(os.environ[LOG_FILE]))
+        threading.Thread(target=log.follow, name="log-file", daemon=True).start()
     crossbar = _import_quickly()
+    for_controller(importlib.import_module(_LOGGING), os.environ)
     sys.argv[0] = "crossbar"
     crossbar.run()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -45,11 +46,12 @@ class Setup:
         self.set_by_ms = 0
         self.numbers = 0
         self.started: Pending[None] | None = None
+        self.word: Callable[[int], str] = lambda size: "00" * size
 
     def join(self, **options: Any) -> FakeLink:
         around = surroundings(self.clock)
         true_ms = around.now_ms
-        around = dataclasses.replace(around, now_ms=lambda: true_ms() + self.set_by_ms)
+        around = dataclasses.replace(around, now_ms=lambda: true_ms() + self.set_by_ms, word=self.word)
         self.started = start(self.agent.start(settings("agni"), around=around, connection=self.connection))
         return self.connection.join(**options)
 
@@ -407,19 +409,74 @@ def reply(link: FakeLink) -> dict[str, Any]:
 def test_the_value_of_a_procedure_is_its_result_and_the_command_is_done_when_that_is_stored(setup: Setup) -> None:
     setup.agent.add_procedure(lambda a, b=1: a + b, name="add")
     link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SEND))
-    token = setup.command(
-        link, "add", 2, id="c1", priority=1, traceparent="00-1", payload={"args": [2], "kwargs": {"b": 3}}
-    )
+    token = setup.command(link, "add", 2, id="c1", priority=1, payload={"args": [2], "kwargs": {"b": 3}})
     setup.turn()
     message = reply(link)
-    assert {key: message[key] for key in ("type", "to", "reply_to", "payload", "priority", "traceparent")} == {
-        "type": "RESULT", "to": "dc", "reply_to": "c1", "payload": 5, "priority": 1, "traceparent": "00-1",
+    assert {key: message[key] for key in ("type", "to", "reply_to", "payload", "priority")} == {
+        "type": "RESULT", "to": "dc", "reply_to": "c1", "payload": 5, "priority": 1,
     }  # fmt: skip
     assert acked(link) == []
     asked = link.open_calls(uris.MAILBOX_SEND)[0]
     asked.answer.resolve(link.usual(asked))
     setup.turn()
     assert acked(link) == [token]
+
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def sent_traces(link: FakeLink) -> dict[str, str | None]:
+    """What each message that was sent says of its trace, by its recipient and type."""
+    return {f"{message['to']} {message['type']}": message.get("traceparent") for message in link.sent()}
+
+
+def test_what_a_handler_sends_carries_on_the_trace_of_its_message(setup: Setup) -> None:
+    own = f"00-{'1' * 32}-{'2' * 16}-01"
+
+    @setup.agent.procedure()
+    def work() -> int:
+        setup.agent.send("rushabdev")
+        setup.agent.call("helper", "help", timeout=1.0).when_done(lambda pending: pending.error)
+        setup.agent.send("other", traceparent=own)
+        return 1
+
+    words = itertools.count(1)
+    setup.word = lambda size: f"{next(words):0{2 * size}x}"
+    link = setup.join()
+    setup.command(link, "work", traceparent=f"00-{TRACE}-{SPAN}-01")
+    setup.turn()
+    traces = sent_traces(link)
+    assert traces.pop("other STATUS") == own
+    assert traces.keys() == {"rushabdev STATUS", "helper COMMAND", "dc RESULT"}
+    parts = [str(text).split("-") for text in traces.values()]
+    assert [(version, trace, flags) for version, trace, _, flags in parts] == [("00", TRACE, "01")] * 3
+    # Each has a span of its own.
+    assert len({span for _, _, span, _ in parts} | {SPAN}) == 4
+
+
+@pytest.mark.parametrize("traceparent", [None, "00-1", f"00-{'0' * 32}-{SPAN}-01"])
+def test_a_trace_that_is_none_is_not_carried_on(setup: Setup, traceparent: str | None) -> None:
+    setup.agent.add_procedure(lambda: setup.agent.send("rushabdev") and None, name="work")
+    link = setup.join()
+    setup.command(link, "work", **({} if traceparent is None else {"traceparent": traceparent}))
+    setup.turn()
+    assert sent_traces(link) == {"rushabdev STATUS": None, "dc RESULT": None}
+
+
+def test_outside_of_a_handler_there_is_no_trace(setup: Setup) -> None:
+    link = setup.join()
+    setup.agent.send("rushabdev")
+    setup.turn()
+    assert sent_traces(link) == {"rushabdev STATUS": None}
+
+
+def test_what_is_logged_of_a_handler_has_its_message_and_trace(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    setup.agent.add_procedure(lambda: 1 // 0, name="work")
+    link = setup.join()
+    setup.command(link, "work", id="c1", traceparent=f"00-{TRACE}-{SPAN}-01")
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    found = vars(record)
+    assert (found["message_id"], found["peer"], found["trace_id"]) == ("c1", "dc", TRACE)
 
 
 def test_a_repeat_of_a_command_under_way_is_answered_once(setup: Setup) -> None:

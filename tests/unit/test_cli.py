@@ -1273,8 +1273,8 @@ def test_a_result_as_json_gives_no_orders_to_the_terminal(trishula: Trishula, bu
 
 
 def test_a_line_of_an_agent_s_log_is_one_line() -> None:
-    formatter = process._LineFormatter("%(levelname)s %(message)s")
+    formatter = process._TextFormatter(is_journal=True)
     record = logging.LogRecord("trishula", logging.ERROR, __file__, 1, "%s", (FORGED,), None)
     line = formatter.format(record)
-    assert line.startswith("ERROR no\\x1b[2J\\x9b31m")
+    assert line.startswith("<3>ERROR no\\x1b[2J\\x9b31m")
     assert line.isprintable()

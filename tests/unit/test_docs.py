@@ -26,7 +26,14 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "deploy" / "docs"
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 #: What processes of ours tell each other; nobody else sets them.
-INNER_VARIABLES = {"TRISHULA_FAILURE_FILE", "TRISHULA_PLAIN_IMPORTS", "TRISHULA_STARTED_BY"}
+INNER_VARIABLES = {
+    "TRISHULA_FAILURE_FILE",
+    "TRISHULA_LOG_FILE",
+    "TRISHULA_LOG_JOURNAL",
+    "TRISHULA_LOG_NODE",
+    "TRISHULA_PLAIN_IMPORTS",
+    "TRISHULA_STARTED_BY",
+}
 
 
 def complaints_about(text: str) -> str:

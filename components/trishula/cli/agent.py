@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import click
 
 from trishula.cli.agent_fault import fault_in
+from trishula.cli.log_options import chosen_log, log_options
 from trishula.cli.state import State, json_option
 from trishula.cli.usage import Group
 from trishula.contract.addresses import is_agent_name
 from trishula.distribution import INSTALL_AGENTS
 from trishula.errors import TrishulaError
+from trishula.log_lines import FORMAT_VARIABLE, LEVEL_VARIABLE
 
 if TYPE_CHECKING:
     from trishula.agent import Agent
@@ -40,9 +42,10 @@ def agent() -> None:
 
 @agent.command()
 @click.argument("target", metavar="NAME|MODULE:ATTR|FILE.py[:ATTR]")
+@log_options
 @json_option
 @click.pass_obj
-def run(state: State, target: str) -> None:
+def run(state: State, target: str, log_format: str | None, log_level: str | None) -> None:
     """Run an agent until Ctrl-C: one that ships with TRISHULA, or your own.
 
     \b
@@ -50,9 +53,13 @@ def run(state: State, target: str) -> None:
       trishula agent run agni                 the sample agent trishula.agents.agni
       trishula agent run mycompany.bots:bot   the Agent named bot in that module
       trishula agent run ./bot.py             the Agent named agent in that file
+      trishula agent run --log-format json agni
 
-    An error in your own file is shown with its line; it ends with 2.
+    Its log goes to standard error. An error in your own file is shown with its line; it ends with 2.
     """
+    form, level = chosen_log(log_format, log_level, "info")
+    # Agent.run() reads them there.
+    os.environ |= {FORMAT_VARIABLE: form, LEVEL_VARIABLE: level}
     with _telling_its_author(target):
         found = find_agent(target)
         if state.url is not None or state.profile is not None:

@@ -48,7 +48,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trishula.consumer.handlers import Handler
-from trishula.consumer.jobs import Jobs, Key, key_of, log_fault
+from trishula.consumer.jobs import Jobs, Key, facts_of, key_of, log_fault
 from trishula.consumer.lanes import Lanes
 from trishula.consumer.leases import Leases
 from trishula.consumer.loop_watch import Watch
@@ -167,7 +167,8 @@ class Dispatcher:
         reason = (
             f"{self._engine.address.agent} has got another message of {agent_of(message.sender or '')} under that id"
         )
-        _log.warning("The %s %s from %s is refused: %s", message.type, message.id, message.sender, reason)
+        what = "The %s %s from %s is refused: %s"
+        _log.warning(what, message.type, message.id, message.sender, reason, extra=facts_of(message))
         self._engine.settling.nack(delivery.token, reason, False)
 
     def link_lost(self) -> None:
@@ -215,9 +216,9 @@ class Dispatcher:
             args = handler.fit_message(delivery.message)
         except ArgumentInvalid as error:
             # It will not fit at the next attempt either.
-            _log.warning(
-                "%s %s from %s: %s", delivery.message.type, delivery.message.id, delivery.message.sender, error
-            )
+            message = delivery.message
+            facts = facts_of(message)
+            _log.warning("%s %s from %s: %s", message.type, message.id, message.sender, error, extra=facts)
             self._give_back(delivery, str(error), requeue=False)
             return None
         try:

@@ -18,11 +18,12 @@ from trishula.consumer.handlers import Handler
 from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import CurrentDelivery, Delivery
 from trishula.contract.message import Message
+from trishula.contract.traces import trace_id_of
 from trishula.errors import TrishulaError
 from trishula.runtime.pending import Pending
 from trishula.session.begun import Begun
 
-__all__ = ["Job", "Jobs", "Key", "described", "key_of", "log_fault"]
+__all__ = ["Job", "Jobs", "Key", "described", "facts_of", "key_of", "log_fault"]
 
 _log = logging.getLogger("trishula")
 
@@ -46,7 +47,14 @@ def log_fault(handler: Handler | None, error: BaseException | None, message: Mes
     """Log what a handler raised, if that is its fault; ``message`` as in :func:`described`."""
     # A TrishulaError is an answer; anything else is a fault in the handler, and its author needs the traceback.
     if error is not None and handler is not None and not isinstance(error, TrishulaError):
-        _log.error("The handler %s failed", described(handler, message), exc_info=error)
+        _log.error("The handler %s failed", described(handler, message), exc_info=error, extra=facts_of(message))
+
+
+def facts_of(message: Message | None) -> dict[str, str | None]:
+    """What a line of the log says of the message that it is about, beside its sentence."""
+    if message is None:
+        return {}
+    return {"message_id": message.id, "peer": message.sender, "trace_id": trace_id_of(message.traceparent)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +143,8 @@ class Jobs:
         self._cancelled.discard(key)
         # Asked for, so that it is no stray error.
         how = "was stopped" if isinstance(outcome.error, asyncio.CancelledError) else "came to its end all the same"
-        _log.info("%s %s of %s was cancelled, and its handler %s", message.type, message.id, message.sender, how)
+        what = "%s %s of %s was cancelled, and its handler %s"
+        _log.info(what, message.type, message.id, message.sender, how, extra=facts_of(message))
         return False
 
     def recall(self, key: Key) -> bool:

@@ -11,15 +11,18 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from trishula.consumer.jobs import facts_of
+from trishula.contract.deliveries import running
 from trishula.contract.texts import one_line
 from trishula.errors import TrishulaError
+from trishula.log_lines import FIELDS, chosen, goes_to_journal, json_line, prioritized, traceback_lines
 from trishula.runtime.pending import Pending, start
 from trishula.runtime.surroundings import use_monotonic_timers
 
-__all__ = ["serve", "set_up_logging"]
+__all__ = ["log_handler", "serve", "set_up_logging"]
 
 
 def serve(
@@ -104,16 +107,69 @@ async def _live(
         raise error
 
 
-class _LineFormatter(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     """Keeps each message on its line: the errors of others are among them, who could forge lines."""
+
+    def __init__(self, *, is_journal: bool) -> None:
+        # The journal has its own clock.
+        super().__init__("%(levelname)s %(message)s" if is_journal else "%(asctime)s %(levelname)s %(message)s")
+        self._is_journal = is_journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return prioritized(text, record.levelname.lower()) if self._is_journal else text
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = one_line(record.message)
         return super().formatMessage(record)
 
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(traceback_lines(super().formatException(ei)))
 
-def set_up_logging() -> None:
-    """Logs to stderr if the program has set up nothing else, and Twisted's own warnings to the same place."""
+
+class _JsonFormatter(logging.Formatter):
+    """Lines of JSON: what a handler logs names the message that it handles."""
+
+    def __init__(self, agent: str) -> None:
+        super().__init__()
+        self._agent = agent
+
+    def format(self, record: logging.LogRecord) -> str:
+        current = running.get()
+        fields: dict[str, Any] = {"agent": self._agent, **facts_of(None if current is None else current.message)}
+        # What is said of a message after its handler says so itself.
+        fields |= {name: vars(record)[name] for name in FIELDS if vars(record).get(name) is not None}
+        return json_line(
+            record.created,
+            record.levelname.lower(),
+            record.name,
+            record.getMessage(),
+            event=record.msg if isinstance(record.msg, str) else None,
+            fields=fields,
+            traceback=None if not record.exc_info else self.formatException(record.exc_info),
+        )
+
+
+def log_handler(agent: str, environ: Mapping[str, str]) -> logging.Handler:
+    """What writes an agent's log to stderr; arguments and errors as of :func:`set_up_logging`."""
+    form, level = chosen(environ, "info")
+    handler = logging.StreamHandler()
+    handler.setLevel(level.upper())
+    is_journal = goes_to_journal(environ, 2)
+    handler.setFormatter(_JsonFormatter(agent) if form == "json" else _TextFormatter(is_journal=is_journal))
+    return handler
+
+
+def set_up_logging(agent: str, environ: Mapping[str, str]) -> None:
+    """Logs to stderr if the program has set up nothing else, and Twisted's own warnings to the same place.
+
+    Args:
+        agent: whose log it is.
+        environ: says in which form, and from which level on: see :mod:`trishula.log_lines`.
+
+    Raises:
+        LogOptionInvalid: the environment asks for what there is not.
+    """
     from twisted.logger import (
         FilteringLogObserver,
         LogLevel,
@@ -122,12 +178,11 @@ def set_up_logging() -> None:
         globalLogBeginner,
     )
 
+    handler = log_handler(agent, environ)
     # Twisted's interfaces are not types that mypy can check.
     observer: Any = STDLibLogObserver()
     if not logging.getLogger().handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(_LineFormatter("%(asctime)s %(levelname)s %(message)s"))
-        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        logging.basicConfig(level=handler.level, handlers=[handler])
     # Autobahn reports each session's end as information, which we say in our own words.
     quiet: Any = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     warnings: Any = FilteringLogObserver(observer, [quiet])

@@ -82,8 +82,8 @@ class Replies:
             wire["payload"] = payload
         if command.priority != DEFAULT_PRIORITY:
             wire["priority"] = command.priority
-        if command.traceparent is not None:
-            wire["traceparent"] = command.traceparent
+        if (traceparent := self._engine.carried(command.traceparent)) is not None:
+            wire["traceparent"] = traceparent
         self._post(wire)
 
     def _post(self, wire: dict[str, Any]) -> None:

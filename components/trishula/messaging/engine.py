@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from trishula.contract import uris
 from trishula.contract.addresses import Address
-from trishula.contract.deliveries import Delivery
+from trishula.contract.deliveries import Delivery, running
 from trishula.contract.message import MailType
 from trishula.contract.receipts import Receipt
+from trishula.contract.traces import child_of
 from trishula.errors import BusUnreachable, TrishulaError
 from trishula.messaging.acks import Settling
 from trishula.messaging.calls import Asking
@@ -265,11 +266,17 @@ class Engine:
             wire["ttl_ms"] = ttl_ms
         if deadline_at is not None:
             wire["deadline_at"] = deadline_at
+        if traceparent is None and (current := running.get()) is not None:
+            traceparent = self.carried(current.message.traceparent)
         if traceparent is not None:
             wire["traceparent"] = traceparent
         pending: Pending[Receipt] = Pending()
         self.sending.post(wire, pending.settle, copies, held=on_refused)
         return pending
+
+    def carried(self, traceparent: str | None) -> str | None:
+        """The trace context of what is sent on account of a message that has this one; ``None`` if there is none."""
+        return None if traceparent is None else child_of(traceparent, self._around.word(8))
 
     async def confirmed(self, sent: Pending[Receipt], message_id: str, timeout_s: float) -> Receipt:
         """Wait for a receipt, but only so long.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from trishula.runtime.pending import Pending, start
@@ -55,7 +56,10 @@ class _Late(Exception):
 
 
 def from_thread(reactor: Any, work: Callable[[], Awaitable[T]]) -> T:
-    """Have the reactor's thread begin something, and wait in this thread for what comes of it."""
+    """Have the reactor's thread begin something, and wait in this thread for what comes of it.
+
+    What is sent there goes out on account of the message that this thread handles, if it does.
+    """
     # Late: a program without an agent never needs Twisted's threads.
     from twisted.internet.threads import blockingCallFromThread
 
@@ -65,5 +69,5 @@ def from_thread(reactor: Any, work: Callable[[], Awaitable[T]]) -> T:
     def begin() -> Any:
         return start(run()).deferred()
 
-    outcome: T = blockingCallFromThread(reactor, begin)
+    outcome: T = blockingCallFromThread(reactor, copy_context().run, begin)
     return outcome

@@ -8,6 +8,7 @@ and no others, :func:`is_port_taken` and :func:`crossbars_reason` read what the 
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -69,10 +70,25 @@ def crossbars_reason(text: str) -> str:
 
     Best is the last line of a traceback, which names the error and its sentence; without any, the last line has to do.
     """
-    lines = [_PREFIX.sub("", line).strip() for line in text.splitlines()]
+    lines = [_PREFIX.sub("", line).strip() for line in _as_text(text).splitlines()]
     errors = [line for line in lines if _ERROR.match(line)]
     rest = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
     return _unpack((errors or rest or ["its log says nothing"])[-1])
+
+
+def _as_text(log: str) -> str:
+    """A log, in which a line may be JSON (:mod:`trishula.log_lines`), as text."""
+    lines = []
+    for line in log.splitlines():
+        try:
+            said = json.loads(line) if line.startswith("{") else None
+        except ValueError:
+            said = None
+        if isinstance(said, dict):
+            lines += [str(said.get(part, "")) for part in ("message", "traceback")]
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def _unpack(line: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from trishula.cli.log_options import chosen_log, log_options
 from trishula.cli.state import json_option
 from trishula.exit_codes import Exit
 from trishula.homes import expanded
@@ -69,9 +70,18 @@ _PORT_ATTEMPTS = 5
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="The port to listen on; 0 takes a free one.")
 @click.option("--listen", metavar="ADDRESS", help="The address to listen on (default: as the configuration says).")
+@log_options
 @json_option
 @click.pass_context
-def start(ctx: click.Context, config: Path | None, state: Path | None, port: int | None, listen: str | None) -> None:
+def start(
+    ctx: click.Context,
+    config: Path | None,
+    state: Path | None,
+    port: int | None,
+    listen: str | None,
+    log_format: str | None,
+    log_level: str | None,
+) -> None:
     """Start a node and stay until it is stopped.
 
     The first line on standard output is the address it listens on, once it is ready (with --json: an object with url,
@@ -85,6 +95,7 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
       trishula node start --config node.json
     """
     require_crossbar()
+    log = chosen_log(log_format, log_level, "warning")
     raw, base = load_config(config)
     _complain(check_config(raw, base=base))
     if state is None:
@@ -105,7 +116,7 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
             raise CommandFailed(
                 f"the node must not listen on {wanted.host or 'all addresses'}: {OPEN_RULE}", Exit.CONFIG
             )
-        supervisor = _start(raw, base, state_dir, wanted, speaks_json(ctx))
+        supervisor = _start(raw, base, state_dir, wanted, speaks_json(ctx), (options.node, *log))
         if supervisor is not None:
             try:
                 supervisor.supervise()
@@ -113,8 +124,14 @@ def start(ctx: click.Context, config: Path | None, state: Path | None, port: int
                 raise CommandFailed(str(error)) from None
 
 
-def _start(raw: Json, base: Path, state_dir: Path, wanted: Address, as_json: bool) -> Supervisor | None:
-    """Start it and say so; ``None`` if it was stopped before it was ready. Port 0 takes a free one."""
+def _start(
+    raw: Json, base: Path, state_dir: Path, wanted: Address, as_json: bool, log: tuple[str, str, str]
+) -> Supervisor | None:
+    """Start it and say so; ``None`` if it was stopped before it was ready. Port 0 takes a free one.
+
+    Args:
+        log: for its log, the node's name, the form of lines and the level.
+    """
     for attempt in range(_PORT_ATTEMPTS):
         try:
             address = wanted if wanted.port else dataclasses.replace(wanted, port=free_port(wanted.host))
@@ -126,7 +143,7 @@ def _start(raw: Json, base: Path, state_dir: Path, wanted: Address, as_json: boo
                 raise CommandFailed(_in_use(wanted)) from None
             raise CommandFailed(_not_here(wanted, error)) from None
         _write_crossbar_dir(state_dir / "crossbar", raw, base, address)
-        supervisor = Supervisor(state_dir, address)
+        supervisor = Supervisor(state_dir, address, *log)
         supervisor.stop_on_signals()
         try:
             supervisor.start()

@@ -28,8 +28,10 @@ from types import FrameType
 import psutil
 
 from trishula.contract import uris
+from trishula.log_lines import FORMAT_VARIABLE, goes_to_journal
 from trishula_router.commands.node_log import LOG_LIMIT_BYTES, crossbars_reason, is_port_taken, trim_log
 from trishula_router.failure_file import FAILURE_FILE, take_failure
+from trishula_router.process_log import JOURNAL, LOG_FILE, NODE_NAME, crossbar_level
 from trishula_router.settings.crossbar_config import Address
 
 __all__ = [
@@ -64,14 +66,21 @@ class Supervisor:
     Args:
         state_dir: the node's state directory; Crossbar's own is ``crossbar`` in it, with its ``config.json``.
         address: where it will listen.
+        node: its name, for its log.
+        log_format: ``text`` or ``json``, as :mod:`trishula.log_lines` has them.
+        log_level: from which level on its log has lines.
     """
 
-    def __init__(self, state_dir: Path, address: Address) -> None:
+    def __init__(
+        self, state_dir: Path, address: Address, node: str = "", log_format: str = "text", log_level: str = "warning"
+    ) -> None:
         self._crossbar_dir = state_dir / "crossbar"
         self._ready_file = state_dir / "node.json"
         self._failure_file = state_dir / "node.failure"
         self.log = state_dir / "node.log"
         self._address = address
+        self._log_options = {FORMAT_VARIABLE: log_format, LOG_FILE: str(self.log.absolute()), NODE_NAME: node}
+        self._log_level = log_level
         self._child: subprocess.Popen[bytes] | None = None
         self._log_start = 0
         self._asked_to_stop = False
@@ -85,22 +94,30 @@ class Supervisor:
         # Left by a node that was killed; we hold the lock of the state directory, so no node has it in use.
         (self._crossbar_dir / "node.pid").unlink(missing_ok=True)
         trim_log(self.log)
+        # The number is not that of the standard error of what runs here, which the log takes.
+        journal = os.dup(2) if goes_to_journal(os.environ, 2) else None
+        environment = _environment(self._failure_file) | self._log_options
+        if journal is not None:
+            environment[JOURNAL] = str(journal)
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as log:
             self._log_start = os.fstat(log.fileno()).st_size
             self._child = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "trishula_router.launcher"),
                     *("start", "--cbdir", str(self._crossbar_dir), "--config", "config.json"),
-                    # At "info" Crossbar logs each client's authextra, and several lines for each session.
-                    *("--loglevel", "warn", "--color", "false", "--logformat", "standard"),
+                    # Below "warning" no line of Crossbar's own is written: see trishula_router.process_log.
+                    *("--loglevel", crossbar_level(self._log_level), "--color", "false", "--logformat", "standard"),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # Its own process group, and no terminal: to ours Crossbar would write empty lines.
                 start_new_session=True,
-                env=_environment(self._failure_file),
+                env=environment,
+                pass_fds=() if journal is None else (journal,),
             )
+        if journal is not None:
+            os.close(journal)
 
     @property
     def pid(self) -> int:
@@ -192,7 +209,8 @@ class Supervisor:
     def _logged(self) -> str:
         """What the log gained since this node's start."""
         with self.log.open("rb") as log:
-            log.seek(self._log_start)
+            # A log that is shorter was set aside since, by us or by logrotate.
+            log.seek(self._log_start if os.fstat(log.fileno()).st_size >= self._log_start else 0)
             return log.read(LOG_LIMIT_BYTES).decode(errors="replace")
 
     def _has_ended(self) -> bool:
