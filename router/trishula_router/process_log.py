@@ -35,6 +35,7 @@ LOG_FILE, NODE_NAME, JOURNAL = "TRISHULA_LOG_FILE", "TRISHULA_LOG_NODE", "TRISHU
 
 #: The names of our own loggers begin so.
 _OURS = "trishula"
+_CROSSBARS = ("crossbar", "autobahn", "txaio")
 _PARTS = "trishula_parts"
 _LEVELS = {"warn": "warning"}
 #: Crossbar colours names in its sentences, for terminals.
@@ -109,7 +110,12 @@ def for_controller(logging: ModuleType, environ: Mapping[str, str]) -> None:
 
 
 def _is_withheld(event: Mapping[str, Any]) -> bool:
-    return event["log_level"] in (LogLevel.info, LogLevel.debug) and not _logger_of(event).startswith(_OURS)
+    """Whether a line is one that nobody may ask for: see the module's docstring."""
+    if event["log_level"] not in (LogLevel.info, LogLevel.debug):
+        return False
+    logger = _logger_of(event)
+    # What the controller says without any of them is Twisted's word that a signal came.
+    return not logger.startswith(_OURS) if "cb_namespace" in event else logger.startswith(_CROSSBARS)
 
 
 def _logger_of(event: Mapping[str, Any]) -> str:

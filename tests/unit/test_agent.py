@@ -456,7 +456,10 @@ def test_what_a_handler_sends_carries_on_the_trace_of_its_message(setup: Setup) 
 
 @pytest.mark.parametrize("traceparent", [None, "00-1", f"00-{'0' * 32}-{SPAN}-01"])
 def test_a_trace_that_is_none_is_not_carried_on(setup: Setup, traceparent: str | None) -> None:
-    setup.agent.add_procedure(lambda: setup.agent.send("rushabdev") and None, name="work")
+    def work() -> None:
+        setup.agent.send("rushabdev")
+
+    setup.agent.add_procedure(work)
     link = setup.join()
     setup.command(link, "work", **({} if traceparent is None else {"traceparent": traceparent}))
     setup.turn()
