@@ -35,6 +35,8 @@ EXPIRY_ROUND_S = 10.0
 RETENTION_ROUND_S = 5.0
 #: When agents gave their last sign of life is kept so often; after a crash it is known so exactly.
 SEEN_ROUND_S = 60.0
+#: What is worth an alert lasts longer.
+ALERT_ROUND_S = 5.0
 
 
 class Housekeeping:
@@ -57,6 +59,8 @@ class Housekeeping:
         self._every(EXPIRY_ROUND_S, self._expire)
         self._every(RETENTION_ROUND_S, self._forget)
         self._every(SEEN_ROUND_S, self._remember_all)
+        if self._services.notifier.is_on:
+            self._every(ALERT_ROUND_S, self._services.notifier.round)
 
     def later(self, delay_s: float, work: Callable[..., object], *args: object) -> None:
         """Do something once, unless the node stops before."""
@@ -67,6 +71,7 @@ class Housekeeping:
         for timer in self._timers:
             if timer.active():
                 timer.cancel()
+        self._services.notifier.stop()
         self._services.last_seen.keep(self._services.directory.memory())
         self._services.timekeeper.remember()
 

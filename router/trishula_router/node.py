@@ -25,6 +25,7 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula_router.agents.callers import Caller, Verb
+from trishula_router.alerting import notifier_of
 from trishula_router.housekeeping import Housekeeping
 from trishula_router.services import CATCHING_UP, Services
 from trishula_router.store.journal import Kind
@@ -62,6 +63,7 @@ class Node(Services):
         except StorageFull:
             # It can't take anything, and can still hand over what it has.
             log.failure("the node's store is full; it starts all the same, and refuses what is sent")
+        self.notifier = notifier_of(self)
         self._housekeeping = Housekeeping(self)
         self._housekeeping.start()
         if self.config.peers:

@@ -26,6 +26,7 @@ from trishula_router.agents.quotas import Quota, Quotas
 from trishula_router.agents.refused_joins import RefusedJoins
 from trishula_router.agents.serving import Serving
 from trishula_router.agents.takeovers import Takeovers
+from trishula_router.alerts.notifier import Notifier, Send
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
 from trishula_router.clocks.timekeeper import Timekeeper
@@ -90,6 +91,9 @@ class Router(Outlet, Protocol):
 class Services:
     """All of a node's services.
 
+    Attributes:
+        notifier: who is told of what is wrong; from the start of the node on.
+
     Args:
         config: the node's options.
         store: open; the node closes it.
@@ -102,6 +106,8 @@ class Services:
         random: spreads pauses.
         version: what runs, for the journal and ``node.status``.
     """
+
+    notifier: Notifier
 
     def __init__(
         self,
@@ -125,6 +131,7 @@ class Services:
         self.now = now
         self.version = version
         self.worked_s = worked_s
+        self.random = random
         self.started_at = now()
         self.is_stopping = False
         #: What the edge knows of the connections to this node, for ``node.status``.
@@ -277,6 +284,11 @@ class Services:
         self.dead_letters = DeadLetters(
             store, self.settlement, lambda address: self._reach(address) == address, config.limits.ttl_ms
         )
+
+        #: When the node's certificate ends, in ms; ``None`` without one. The edge, which knows, puts it here.
+        self.certificate_ends_at: Callable[[], int | None] = lambda: None
+        #: Sends an alert by a road; without it nobody is told. The edge puts it here.
+        self.send_alert: Send | None = None
 
     def _hold_for_clock(self) -> None:
         self.delivery.hold_back(_SETTING_CLOCK)

@@ -65,7 +65,9 @@ def test_a_nodes_log_is_json_and_holds_no_payload_and_no_secret(node: NodeProces
     lines = lines_of(text)
     assert all({"time", "level", "logger", "message", "node"} <= line.keys() for line in lines)
     assert len({line["node"] for line in lines}) == 1
-    assert all(line["logger"].startswith("trishula") or line["level"] != "info" for line in lines)
+    # Crossbar's own lines of that level show what clients hand over.
+    quiet = [line for line in lines if line["level"] in ("info", "debug")]
+    assert not any(line["logger"].startswith(("crossbar", "autobahn", "txaio")) for line in quiet)
     (changed, *_) = [line for line in lines if line["message"].startswith("the agents file changed")]
     assert (changed["level"], changed["logger"]) == ("info", "trishula_router.housekeeping")
     assert all(secret.partition(".")[2] not in text for secret in node.tokens.values())

@@ -129,6 +129,7 @@ FLOORS = (
     "trishula_router.templates",
     "trishula_router.cluster",
     "trishula_router.clocks",
+    "trishula_router.alerts",
     "trishula_router.agents",
     "trishula_router.peers",
     "trishula_router.mail",

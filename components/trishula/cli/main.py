@@ -49,6 +49,7 @@ OWN_COMMANDS = {
     "audit": "audit",
     "dead": "dead",
     "doctor": "doctor",
+    "alert": "alert",
     "bench": "bench",
 }
 

@@ -185,6 +185,11 @@ too. So don't add up what several nodes say. ``node.peek(address, {max?, after?}
 ``node``: looks at any mailbox and takes nothing. May be repeated: yes. (Caller: an operator. A node of the release
 before has neither.)
 
+Alerts (caller: an operator): ``node.alerts()`` → ``{node, roads: [{road, waiting, fault}…], conditions: [{kind, about,
+sentence, since, notified}…]}``: what is wrong at the node that is asked, and who is told; ``since`` (ms) is null before
+the node has noticed by itself. ``node.alert_test()`` → ``[{road, ok, detail}…]``: sends a test alert by each road,
+once. May be repeated: yes. (A node of the release before has neither.)
+
 What the node itself says to a sender: of a message that is dead (not of an ERROR or a RESULT), and of a COMMAND that
 expired, its sender gets an ERROR message in its mailbox: ``from`` = the recipient it had, ``reply_to`` = its id,
 ``payload`` = ``{error, message, reason}`` with ``trishula.error.dead_letter`` or ``trishula.error.message_expired``,
@@ -250,6 +255,8 @@ AUDIT_PREFIX = "trishula.audit."
 NODE_STATUS = "trishula.node.status"
 NODE_MAILBOXES = "trishula.node.mailboxes"
 NODE_PEEK = "trishula.node.peek"
+NODE_ALERTS = "trishula.node.alerts"
+NODE_ALERT_TEST = "trishula.node.alert_test"
 NODE_PREFIX = "trishula.node."
 ADMIN_DEAD_LIST = "trishula.admin.dead.list"
 ADMIN_DEAD_SHOW = "trishula.admin.dead.show"

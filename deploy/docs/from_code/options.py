@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deploy.docs.from_code.rst import dedented, escaped, list_table
 
+from trishula_router.settings.alerts import AlertOptions
 from trishula_router.settings.faults import MISSING, Asked
 from trishula_router.settings.limits import Limits
 from trishula_router.settings.options import (
@@ -30,6 +31,7 @@ _HOLDERS: dict[str, type] = {
     "delivery": DeliveryPolicy,
     "presence": PresencePolicy,
     "retention": RetentionPolicy,
+    "alerts": AlertOptions,
 }
 
 
@@ -97,6 +99,6 @@ def table() -> str:
 
 
 def _shown(default: object) -> str:
-    if default == []:
+    if default in ([], ""):
         return "(none)"
     return f"``{str(default).lower() if isinstance(default, bool) else default}``"

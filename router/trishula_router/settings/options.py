@@ -21,6 +21,7 @@ from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.homes import expanded
 from trishula.runtime.backoff import Backoff
 from trishula_router.addresses import PROXY_RULE, is_network
+from trishula_router.settings.alerts import AlertOptions, parse_alerts
 from trishula_router.settings.faults import MISSING, Asked, ConfigError, Fault, Section
 from trishula_router.settings.limits import DEFAULT_TTL, Limits, parse_limits
 
@@ -97,6 +98,7 @@ class NodeConfig:
         proxies: the addresses of reverse proxies, such as ``["127.0.0.1"]``, and networks of them (``10.0.0.0/8``):
             theirs alone is the ``X-Forwarded-For`` that is believed, and of that the right-most address that is none of
             them.
+        alerts: what is worth an alert, and who is told.
     """
 
     node: str
@@ -109,6 +111,7 @@ class NodeConfig:
     peers: tuple[str, ...] = ()
     trusted_network: bool = False
     proxies: tuple[str, ...] = ()
+    alerts: AlertOptions = field(default_factory=AlertOptions)
 
 
 def parse_options(
@@ -143,12 +146,15 @@ def parse_options(
         top.fault(f"peers[{peers.index(node)}]", node, "it must be another node's name than this one's own")
     trusted = top.word("trusted_network", "true, false, or a sentence that says why the network is to be trusted")
     proxies = top.names("proxies", PROXY_RULE, is_network)
+    alerts = parse_alerts(top.section("alerts"))
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
     state_dir = (base / paths["state"]).absolute()
     agents_path = state_dir / paths["agents_file"]
-    return NodeConfig(node, state_dir, agents_path, limits, delivery, presence, retention, peers, trusted, proxies)
+    return NodeConfig(
+        node, state_dir, agents_path, limits, delivery, presence, retention, peers, trusted, proxies, alerts
+    )
 
 
 def _path(section: Section, key: str, text: str) -> Path:

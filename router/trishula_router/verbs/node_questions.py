@@ -1,6 +1,7 @@
 """What operators ask a node about itself: how it is, what waits in its mailboxes, and what is in one of them.
 
-These are procedures like those of :mod:`.procedures`, kept apart because none of them changes anything.
+These are procedures like those of :mod:`.procedures`, kept apart because none of them changes anything; one sends a
+test to whoever is told of alerts.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class NodeQuestions:
             uris.NODE_STATUS: self._node_status,
             uris.NODE_MAILBOXES: self._mailboxes,
             uris.NODE_PEEK: self._peek,
+            uris.NODE_ALERTS: self._alerts,
+            uris.NODE_ALERT_TEST: self._alert_test,
         }
 
     async def _mailboxes(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
@@ -47,6 +50,14 @@ class NodeQuestions:
         options = arguments.read(arguments.MailboxesOptions, raw, "options")
         agent = None if options.agent is None else _address(options.agent, "agent")
         return await self._node.backlogs.page(agent, options.limit)
+
+    async def _alerts(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        arguments.read_positional(args, "alerts", 0, 0)
+        return await self._node.notifier.told()
+
+    async def _alert_test(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
+        arguments.read_positional(args, "alert_test", 0, 0)
+        return await self._node.notifier.test()
 
     async def _peek(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         address, raw = arguments.read_positional(args, "peek", 1, 2)

@@ -1,0 +1,173 @@
+"""What is wrong at a node, as conditions: each a kind, whom it is about, and a sentence that says what to do.
+
+Policy: facts go in, conditions come out. The kinds:
+
+================ ====================================================================================================
+``not_ready``    a check of ``/ready`` fails; about the check
+``link``         a linked node can't be reached; about the node
+``clock``        the machine's clock, or a peer's, is off
+``agent_away``   an agent that was there once is away for long
+``backlog``      a mailbox is deep, or its oldest message old
+``dead_letters`` there are dead letters
+``certificate``  the node's certificate ends soon
+================ ====================================================================================================
+
+Linked nodes know the same agents, mailboxes and dead letters: of :data:`SHARED` the node tells that comes first by name
+among itself and the peers that it reaches, and when that one is gone the next one does. Of everything else each node
+tells by itself: of a cut link both ends do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trishula_router.settings.alerts import AlertOptions
+
+__all__ = ["SHARED", "Condition", "Facts", "find_conditions", "tells_shared"]
+
+SHARED = frozenset({"agent_away", "backlog", "dead_letters"})
+#: So many of one kind are told one by one; a node that lost its network would tell of each agent.
+_MOST_OF_A_KIND = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: see the module's docstring.
+        about: which check, node, agent or mailbox; empty for the node itself.
+        sentence: what is wrong and what to do.
+    """
+
+    kind: str
+    about: str
+    sentence: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes it the same condition as before, though its figures changed."""
+        return self.kind, self.about
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a node at one instant.
+
+    Attributes:
+        ready: the map of ``trishula.node.ready``.
+        store_fault: why the store is out of use or full; ``None`` while it is not.
+        peers: as ``node.status`` tells them.
+        clock_gap_ms: by how much the machine's clock is ahead of the node's.
+        agents: the directory's entries.
+        operators: the agents that are operators.
+        mailboxes: as ``trishula.node.mailboxes`` tells them.
+        dead_letters: how many there are.
+        certificate_ends_at: when the node's certificate ends, in ms; ``None`` without one.
+    """
+
+    ready: Mapping[str, Any]
+    store_fault: str | None = None
+    peers: Sequence[Mapping[str, Any]] = ()
+    clock_gap_ms: int = 0
+    agents: Sequence[Mapping[str, Any]] = ()
+    operators: frozenset[str] = field(default_factory=frozenset)
+    mailboxes: Sequence[Mapping[str, Any]] = ()
+    dead_letters: int = 0
+    certificate_ends_at: int | None = None
+
+
+def tells_shared(node: str, peers: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether this node is the one that tells of what all linked nodes know."""
+    return all(node < str(peer["node"]) for peer in peers if peer["state"] == "up")
+
+
+def find_conditions(facts: Facts, options: AlertOptions, node: str, now: int) -> list[Condition]:
+    """All that is wrong at ``now`` (ms), in the order of the kinds."""
+    found = [
+        Condition("not_ready", str(check["check"]), str(check.get("reason") or f"the check {check['check']} fails"))
+        for check in facts.ready.get("checks", ())
+        if not check["ok"]
+    ]
+    if facts.store_fault is not None and all(one.about not in ("store", "disk") for one in found):
+        found.append(Condition("not_ready", "store", facts.store_fault))
+    found += [*_links(facts), *_clocks(facts, options.clock_s * 1000)]
+    if tells_shared(node, facts.peers):
+        found += [*_agents(facts, options, now), *_mailboxes(facts, options, now)]
+        if options.dead_letters and facts.dead_letters >= options.dead_letters:
+            how_many = "is 1 dead letter" if facts.dead_letters == 1 else f"are {facts.dead_letters} dead letters"
+            what = f"there {how_many}; see trishula dead list, then replay or purge them"
+            found.append(Condition("dead_letters", "", what))
+    if facts.certificate_ends_at is not None and facts.certificate_ends_at - now <= options.certificate_s * 1000:
+        days = (facts.certificate_ends_at - now) / 86_400_000
+        when = f"ends in {days:.1f} days" if days > 0 else f"ended {-days:.1f} days ago"
+        found.append(Condition("certificate", "", f"the node's certificate {when}; renew it and restart the node"))
+    return found
+
+
+def _links(facts: Facts) -> list[Condition]:
+    return [
+        Condition(
+            "link",
+            str(peer["node"]),
+            f"the node {peer['node']} can't be reached; trishula node status says why, on both sides",
+        )
+        for peer in facts.peers
+        if peer["state"] != "up"
+    ]
+
+
+def _clocks(facts: Facts, most_ms: float) -> list[Condition]:
+    found = []
+    if abs(facts.clock_gap_ms) > most_ms:
+        what = f"the machine's clock differs from the node's by {facts.clock_gap_ms / 1000:+.1f} s; look at its NTP"
+        found.append(Condition("clock", "", what))
+    for peer in facts.peers:
+        ahead_ms = peer.get("clock_ahead_ms")
+        if peer["state"] == "up" and isinstance(ahead_ms, int | float) and abs(ahead_ms) > most_ms:
+            what = f"the clock of {peer['node']} differs from this node's by {ahead_ms / 1000:+.1f} s; look at the NTP"
+            found.append(Condition("clock", str(peer["node"]), f"{what} of both"))
+    return found
+
+
+def _agents(facts: Facts, options: AlertOptions, now: int) -> list[Condition]:
+    found = []
+    for entry in facts.agents:
+        name, seen_at = str(entry["agent"]), entry.get("last_seen_at")
+        is_watched = name in options.agents if options.agents else name not in facts.operators
+        if not is_watched or entry.get("presence") not in ("offline", "stale") or not isinstance(seen_at, int):
+            continue
+        away_s = (now - seen_at) / 1000
+        if away_s > options.agent_away_s:
+            what = f"the agent {name} is away since {_span(away_s)}; look whether its process runs and reaches a node"
+            found.append(Condition("agent_away", name, what))
+    return _at_most(found)
+
+
+def _mailboxes(facts: Facts, options: AlertOptions, now: int) -> list[Condition]:
+    found = []
+    for box in facts.mailboxes:
+        open_messages, oldest_at = box["pending"] + box["in_flight"], box.get("oldest_at")
+        age_s = (now - oldest_at) / 1000 if isinstance(oldest_at, int) else 0.0
+        if open_messages > options.backlog_messages or age_s > options.backlog_age_s:
+            what = f"{open_messages:,} messages are open for {box['address']}, the oldest since {_span(age_s)}"
+            found.append(Condition("backlog", str(box["address"]), f"{what}; see trishula mailboxes"))
+    return _at_most(found)
+
+
+def _at_most(found: list[Condition]) -> list[Condition]:
+    if len(found) <= _MOST_OF_A_KIND:
+        return found
+    more = len(found) - _MOST_OF_A_KIND
+    rest = Condition(found[0].kind, "others", f"and {more} more of the same; trishula alert list has the first")
+    return [*found[:_MOST_OF_A_KIND], rest]
+
+
+def _span(seconds: float) -> str:
+    """A span for people: 90 s, 12 min, 3.5 h, 2.1 days."""
+    for limit_s, unit_s, unit in ((120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172_800.0, 3600.0, "h")):
+        if seconds < limit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds / 86_400:.1f} days"

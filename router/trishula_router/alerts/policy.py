@@ -1,0 +1,133 @@
+"""Which alerts are sent: a condition that lasts is told once, told again now and then, and its end is told too.
+
+A condition must have lasted for a while before it is told, and must be gone for as long before its end is: so one that
+comes and goes is told once. What was not told begins and ends in silence. A token bucket bounds all that is sent; what
+it held back is counted, and the next alert says so. An end is never held back for good: it waits for its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from trishula_router.alerts.conditions import Condition
+
+__all__ = ["Alert", "AlertPolicy"]
+
+#: So many alerts may go at once.
+_BURST = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something to be told.
+
+    Attributes:
+        state: ``firing``, ``resolved`` or ``test``.
+        node: which node tells it.
+        condition: what is, or was, wrong.
+        since: since when, in ms.
+        at: when it is told, in ms.
+        is_repeat: whether it was told before.
+        held_back: how many alerts before it were not sent, because there were too many.
+    """
+
+    state: str
+    node: str
+    condition: Condition
+    since: int
+    at: int
+    is_repeat: bool = False
+    held_back: int = 0
+
+
+@dataclass(slots=True)
+class _Known:
+    """A condition that is there, or was lately; instants in seconds, ``since`` in ms."""
+
+    condition: Condition
+    since: int
+    began_s: float
+    seen_s: float
+    told_s: float | None = None
+    was_told: bool = False
+
+
+class AlertPolicy:
+    """See the module's docstring; no I/O.
+
+    Args:
+        node: the node's name.
+        after_s: how long a condition must last, or be gone, before that is told.
+        repeat_s: after how long it is told again.
+        rate_per_s: how many alerts there are in the long run.
+    """
+
+    def __init__(self, node: str, *, after_s: float, repeat_s: float, rate_per_s: float) -> None:
+        self._node = node
+        self._after_s = after_s
+        self._repeat_s = repeat_s
+        self._rate_per_s = rate_per_s
+        self._known: dict[tuple[str, str], _Known] = {}
+        self._tokens = _BURST
+        self._filled_s: float | None = None
+        self._held_back = 0
+
+    def step(self, conditions: Iterable[Condition], now: int, now_s: float) -> list[Alert]:
+        """What is to be told, now that these are the conditions.
+
+        Args:
+            conditions: all that is wrong.
+            now: the wall clock, in ms.
+            now_s: the clock for spans.
+        """
+        if self._filled_s is not None:
+            self._tokens = min(_BURST, self._tokens + (now_s - self._filled_s) * self._rate_per_s)
+        self._filled_s = now_s
+        for condition in conditions:
+            known = self._known.setdefault(condition.key, _Known(condition, now, now_s, now_s))
+            known.condition, known.seen_s = condition, now_s
+        alerts = []
+        for key, known in list(self._known.items()):
+            is_there = known.seen_s == now_s
+            if is_there:
+                is_due = known.told_s is None or now_s - known.told_s >= self._repeat_s
+                if is_due and now_s - known.began_s >= self._after_s:
+                    if self._may_send():
+                        alerts.append(self._alert("firing", known, now))
+                        known.was_told = True
+                    else:
+                        self._held_back += 1
+                    # One that was held back has its turn again like one that was told.
+                    known.told_s = now_s
+            elif not known.was_told:
+                del self._known[key]
+            elif now_s - known.seen_s >= self._after_s and self._may_send():
+                alerts.append(self._alert("resolved", known, now))
+                del self._known[key]
+        return alerts
+
+    def _alert(self, state: str, known: _Known, now: int) -> Alert:
+        held_back, self._held_back = self._held_back, 0
+        is_repeat = state == "firing" and known.was_told
+        return Alert(state, self._node, known.condition, known.since, now, is_repeat, held_back)
+
+    def _may_send(self) -> bool:
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def told(self) -> list[dict[str, Any]]:
+        """The conditions that are known, for ``trishula alert list``."""
+        return [
+            {
+                "kind": known.condition.kind,
+                "about": known.condition.about,
+                "sentence": known.condition.sentence,
+                "since": known.since,
+                "notified": known.was_told,
+            }
+            for known in self._known.values()
+        ]

@@ -1,0 +1,341 @@
+"""The notifier: what is wrong, when it is told, in which form, and that a road that is down loses and blocks nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from trishula_router.alerts.conditions import Condition, Facts, find_conditions
+from trishula_router.alerts.forms import as_mail, as_slack, as_webhook, line_of
+from trishula_router.alerts.notifier import Notifier
+from trishula_router.alerts.policy import Alert, AlertPolicy
+from trishula_router.alerts.roads import RoadFailed
+from trishula_router.settings.alerts import AlertOptions, SecretMissing, parse_alerts, read_secret
+from trishula_router.settings.faults import Fault, Section
+
+NOW = 1_764_362_082_000
+HOUR_MS = 3_600_000
+READY: dict[str, Any] = {"ready": True, "checks": [{"check": "store", "ok": True, "reason": ""}]}
+OPTIONS = AlertOptions()
+
+
+def keys(facts: Facts, options: AlertOptions = OPTIONS, node: str = "agni") -> list[tuple[str, str]]:
+    return [one.key for one in find_conditions(facts, options, node, NOW)]
+
+
+def peer(name: str, state: str = "up", ahead_ms: int | None = 0) -> dict[str, Any]:
+    return {"node": name, "state": state, "clock_ahead_ms": ahead_ms}
+
+
+def agent(name: str, away_ms: int | None, presence: str = "offline") -> dict[str, Any]:
+    return {"agent": name, "presence": presence, "last_seen_at": None if away_ms is None else NOW - away_ms}
+
+
+# -- what is wrong -----------------------------------------------------------------------------------------------------
+
+
+def test_of_a_node_that_is_well_there_is_nothing() -> None:
+    assert keys(Facts(READY, peers=[peer("rushabdev")], agents=[agent("dc", 0, "online")])) == []
+
+
+def test_a_check_that_fails_and_a_store_that_is_out_of_use() -> None:
+    ready = {"ready": False, "checks": [{"check": "disk", "ok": False, "reason": "the disk is full; make room"}]}
+    (one,) = find_conditions(Facts(ready, store_fault="no room"), OPTIONS, "agni", NOW)
+    assert (one.key, one.sentence) == (("not_ready", "disk"), "the disk is full; make room")
+    assert keys(Facts(READY, store_fault="no room")) == [("not_ready", "store")]
+
+
+def test_links_and_clocks() -> None:
+    facts = Facts(READY, peers=[peer("rushabdev", "down"), peer("dc", ahead_ms=-1500)], clock_gap_ms=1001)
+    assert keys(facts) == [("link", "rushabdev"), ("clock", ""), ("clock", "dc")]
+    assert keys(Facts(READY, peers=[peer("dc", ahead_ms=999)], clock_gap_ms=1000)) == []
+
+
+def test_an_agent_that_is_away_for_long_is_missed_unless_it_is_an_operator_or_never_came() -> None:
+    agents = [
+        agent("scout", HOUR_MS + 1),
+        agent("late", HOUR_MS),
+        agent("boss", 2 * HOUR_MS),
+        agent("never", None),
+        agent("there", 2 * HOUR_MS, "online"),
+    ]
+    facts = Facts(READY, agents=agents, operators=frozenset({"boss"}))
+    assert keys(facts) == [("agent_away", "scout")]
+    assert keys(facts, replace(OPTIONS, agents=("boss",))) == [("agent_away", "boss")]
+
+
+def test_a_node_that_lost_its_network_does_not_tell_of_each_agent() -> None:
+    found = find_conditions(
+        Facts(READY, agents=[agent(f"a{number:03}", 2 * HOUR_MS) for number in range(300)]), OPTIONS, "agni", NOW
+    )
+    assert len(found) == 21
+    assert "280 more" in found[-1].sentence
+
+
+def test_mailboxes_and_dead_letters() -> None:
+    boxes = [
+        {"address": "deep", "pending": 9_990, "in_flight": 11, "oldest_at": NOW},
+        {"address": "old", "pending": 1, "in_flight": 0, "oldest_at": NOW - 901_000},
+        {"address": "fine", "pending": 10_000, "in_flight": 0, "oldest_at": NOW - 900_000},
+        {"address": "empty", "pending": 0, "in_flight": 0, "oldest_at": None},
+    ]
+    assert keys(Facts(READY, mailboxes=boxes)) == [("backlog", "deep"), ("backlog", "old")]
+    assert keys(Facts(READY, dead_letters=1)) == [("dead_letters", "")]
+    assert keys(Facts(READY, dead_letters=1), replace(OPTIONS, dead_letters=2)) == []
+    assert keys(Facts(READY, dead_letters=5), replace(OPTIONS, dead_letters=0)) == []
+
+
+@pytest.mark.parametrize(("left_days", "is_told"), [(15, False), (13, True), (-1, True)])
+def test_a_certificate_that_ends_soon(left_days: int, is_told: bool) -> None:
+    facts = Facts(READY, certificate_ends_at=NOW + left_days * 86_400_000)
+    assert (("certificate", "") in keys(facts)) is is_told
+
+
+def test_of_what_both_nodes_know_one_tells() -> None:
+    def told(node: str, other: str, state: str) -> bool:
+        return ("dead_letters", "") in keys(Facts(READY, peers=[peer(other, state)], dead_letters=1), node=node)
+
+    assert told("agni", "rushabdev", "up")
+    assert not told("rushabdev", "agni", "up")
+    # The one that tells is gone.
+    assert told("rushabdev", "agni", "down")
+
+
+# -- when it is told ---------------------------------------------------------------------------------------------------
+
+A, B = Condition("link", "a", "a is gone"), Condition("link", "b", "b is gone")
+
+
+def policy(rate_per_s: float = 1.0) -> AlertPolicy:
+    return AlertPolicy("agni", after_s=60.0, repeat_s=3600.0, rate_per_s=rate_per_s)
+
+
+def run(there: AlertPolicy, found: list[Condition], *seconds: float) -> list[str]:
+    alerts = [alert for at_s in seconds for alert in there.step(found, NOW + round(at_s * 1000), at_s)]
+    return [f"{one.state} {one.condition.about}{' again' if one.is_repeat else ''}" for one in alerts]
+
+
+def test_a_condition_is_told_once_it_has_lasted_and_its_end_is_told() -> None:
+    there = policy()
+    assert run(there, [A], 0, 5, 59) == []
+    assert run(there, [A], 60, 65, 100) == ["firing a"]
+    assert run(there, [], 105, 110, 159) == []
+    assert run(there, [], 160, 165) == ["resolved a"]
+    assert there.told() == []
+
+
+def test_what_comes_and_goes_is_told_once_and_what_was_short_not_at_all() -> None:
+    there = policy()
+    assert run(there, [A], 0, 30) == run(there, [], 35) == []
+    assert run(there, [A], 40, 99) == []
+    assert run(there, [A], 100) == ["firing a"]
+    assert run(there, [], 105) + run(there, [A], 110) + run(there, [], 115) + run(there, [A], 120) == []
+
+
+def test_it_is_told_again_while_it_lasts() -> None:
+    there = policy()
+    assert run(there, [A], 0, 60) == ["firing a"]
+    assert run(there, [A], 3659) == []
+    assert run(there, [A], 3660) == ["firing a again"]
+
+
+def test_too_many_are_held_back_and_counted() -> None:
+    there = policy(rate_per_s=1 / 60)
+    many = [Condition("agent_away", f"a{number}", "away") for number in range(15)]
+    there.step(many, NOW, 0.0)
+    assert len(there.step(many, NOW, 60.0)) == 10
+    (first, *_) = there.step([*many, A], NOW, 130.0) or there.step([*many, A], NOW, 200.0)
+    assert (first.condition, first.held_back) == (A, 5)
+    # Those that were held back have their turn, and their end is told only if they were.
+    assert len(there.step(many, NOW, 3700.0)) == 10
+
+
+def test_an_end_waits_for_its_turn() -> None:
+    there = policy(rate_per_s=1 / 3600)
+    many = [Condition("agent_away", f"a{number}", "away") for number in range(10)]
+    there.step(many, NOW, 0.0)
+    assert len(there.step(many, NOW, 60.0)) == 10
+    ends = [alert for at_s in range(120, 120 + 11 * 3600, 600) for alert in there.step([], NOW, float(at_s))]
+    assert [one.state for one in ends] == ["resolved"] * 10
+
+
+# -- forms -------------------------------------------------------------------------------------------------------------
+
+HOSTILE = Alert("firing", "agni", Condition("backlog", "x\n<!channel>", "x\r\nBcc: all <!channel> & \x1b[2J"), NOW, NOW)
+
+
+def test_no_form_can_be_broken_out_of() -> None:
+    assert line_of(HOSTILE).isprintable()
+    said = json.loads(as_webhook(HOSTILE))
+    assert said["state"] == "firing" and said["since"] == "2025-11-28T20:34:42Z"
+    assert "\n" not in said["sentence"] and "\x1b" not in said["about"]
+    text = json.loads(as_slack(HOSTILE))["text"]
+    assert "<" not in text and "&lt;!channel&gt; &amp;" in text
+    mail = as_mail(HOSTILE, AlertOptions(mail_from="a@example.org", mail_to=("b@example.org", "c@example.org")))
+    assert mail["Bcc"] is None and mail["To"] == "b@example.org, c@example.org"
+    assert "\n" not in str(mail["Subject"])
+
+
+def test_what_was_held_back_is_told() -> None:
+    assert "3 alerts before it were not sent" in line_of(replace(HOSTILE, held_back=3))
+
+
+# -- sending -----------------------------------------------------------------------------------------------------------
+
+
+class Rig:
+    """A notifier whose one road answers as the test says."""
+
+    def __init__(self, road: str = "webhook") -> None:
+        self.clock = Clock()
+        self.facts = Facts(READY)
+        self.sent: list[str] = []
+        self.answer: Any = lambda: succeed("taken")
+        options = AlertOptions(webhook="env:X", after_s=0.0)
+        self.notifier = Notifier(
+            "agni",
+            options,
+            self._facts,
+            self._send,
+            clock=self.clock,  # type: ignore[arg-type]
+            now=lambda: NOW + round(self.clock.seconds() * 1000),
+            random=lambda: 0.0,
+        )
+
+    async def _facts(self) -> Facts:
+        return self.facts
+
+    def _send(self, road: str, alert: Alert) -> Deferred[str]:
+        self.sent.append(f"{road} {alert.state} {alert.condition.about}")
+        answer: Deferred[str] = self.answer()
+        return answer
+
+    def round(self) -> None:
+        done: list[object] = []
+        Deferred.fromCoroutine(self.notifier.round()).addCallback(done.append)
+        assert done == [None]
+
+    def told(self) -> dict[str, Any]:
+        found: list[dict[str, Any]] = []
+        Deferred.fromCoroutine(self.notifier.told()).addCallback(found.append)
+        return found[0]
+
+
+def test_what_fails_is_tried_again_after_growing_pauses() -> None:
+    rig = Rig()
+    rig.answer = lambda: fail(RoadFailed("it is down"))
+    rig.facts = Facts(READY, peers=[peer("b", "down")])
+    rig.round()
+    assert rig.sent == ["webhook firing b"]
+    assert rig.told()["roads"] == [{"road": "webhook", "waiting": 1, "fault": "it is down"}]
+    rig.clock.advance(1.9)
+    assert len(rig.sent) == 1
+    rig.clock.advance(0.2)
+    assert len(rig.sent) == 2
+    rig.answer = lambda: succeed("taken")
+    rig.clock.advance(4.1)
+    assert rig.sent == ["webhook firing b"] * 3
+    assert rig.told()["roads"] == [{"road": "webhook", "waiting": 0, "fault": None}]
+
+
+def test_what_no_try_can_help_is_given_up() -> None:
+    rig = Rig()
+    rig.answer = lambda: fail(RoadFailed("404", is_temporary=False))
+    rig.facts = Facts(READY, peers=[peer("b", "down")])
+    rig.round()
+    assert rig.told()["roads"] == [{"road": "webhook", "waiting": 0, "fault": "404"}]
+
+
+def test_one_is_under_way_at_a_time_and_the_queue_is_bounded() -> None:
+    rig = Rig()
+    never: Deferred[str] = Deferred()
+    rig.answer = lambda: never
+    for number in range(200):
+        rig.facts = Facts(READY, peers=[peer(f"b{number}", "down")])
+        rig.clock.advance(3600.0)
+        rig.round()
+    assert rig.sent == ["webhook firing b0"]
+    assert rig.told()["roads"][0]["waiting"] == 100
+    never.callback("taken")
+
+
+def test_a_test_says_what_came_of_it_and_is_not_repeated() -> None:
+    rig = Rig()
+    found: list[Any] = []
+    Deferred.fromCoroutine(rig.notifier.test()).addCallback(found.append)
+    rig.answer = lambda: fail(RoadFailed("it is down"))
+    Deferred.fromCoroutine(rig.notifier.test()).addCallback(found.append)
+    rig.clock.advance(10_000.0)
+    assert found == [
+        [{"road": "webhook", "ok": True, "detail": "taken"}],
+        [{"road": "webhook", "ok": False, "detail": "it is down"}],
+    ]
+    assert rig.sent == ["webhook test "] * 2
+
+
+def test_a_node_that_stops_sends_nothing_more() -> None:
+    rig = Rig()
+    rig.answer = lambda: fail(RoadFailed("it is down"))
+    rig.facts = Facts(READY, peers=[peer("b", "down")])
+    rig.round()
+    rig.notifier.stop()
+    rig.clock.advance(10_000.0)
+    assert len(rig.sent) == 1
+    assert not rig.clock.getDelayedCalls()
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+def faults(**raw: object) -> list[str]:
+    found: list[Fault] = []
+    parse_alerts(Section(raw, "extra.alerts", found))
+    return [one.sentence for one in found]
+
+
+MAIL = {"mail_server": "mail.example.org:587", "mail_from": "a@example.org", "mail_to": ["b@example.org"]}
+
+
+def test_what_is_right_has_no_fault() -> None:
+    assert faults() == []
+    assert faults(webhook="file:webhook.url", slack="env:SLACK_URL", **MAIL) == []
+    assert faults(mail_user="me", mail_password="file:mail.password", **MAIL) == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        ({"webhook": "https://hooks.example.org/secret"}, "extra.alerts.webhook is "),
+        ({"mail_server": "mail.example.org:587"}, 'extra.alerts.mail_from is ""; it must be there, because'),
+        ({**MAIL, "mail_server": "mail.example.org"}, 'extra.alerts.mail_server is "mail.example.org"; it must be HO'),
+        ({**MAIL, "mail_server": "mail.example.org:0"}, "it must name a port from 1 to 65535"),
+        ({**MAIL, "mail_to": ["b@example.org\nBcc: x@y.z"]}, "extra.alerts.mail_to[0] is"),
+        ({**MAIL, "mail_user": "me"}, 'extra.alerts.mail_password is ""; it must be file:PATH or env:NAME'),
+        ({**MAIL, "mail_tls": "ssl"}, 'extra.alerts.mail_tls is "ssl"; it must be one of starttls, tls, none'),
+        (
+            {**MAIL, "mail_tls": "none", "mail_user": "me", "mail_password": "env:X"},
+            "it must be starttls or tls, or the password would travel for all to read",
+        ),
+        ({"no_such": 1}, "extra.alerts.no_such is 1; it is an unknown key"),
+    ],
+)
+def test_each_fault_is_one_sentence(raw: dict[str, object], sentence: str) -> None:
+    found = faults(**raw)
+    assert any(sentence in one for one in found), found
+    assert all("\n" not in one for one in found)
+
+
+def test_a_secret_is_read_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("https://hooks.example.org/x\n")
+    assert read_secret("file:url", tmp_path) == read_secret(f"file:{tmp_path}/url", Path("/"))
+    assert read_secret("env:HOOK", tmp_path, {"HOOK": " https://x "}) == "https://x"
+    for where, why in (("env:HOOK", "is not set"), ("file:none", "can't be read: No such file"), ("file:e", "empty")):
+        (tmp_path / "e").write_text(" \n")
+        with pytest.raises(SecretMissing, match=why):
+            read_secret(where, tmp_path, {})
