@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 
+from trishula_router.alerts.certificate_end import CertificateEnd
 from trishula_router.alerts.conditions import Facts
 from trishula_router.alerts.notifier import Notifier
 from trishula_router.realm import OPERATOR_ROLE
@@ -19,10 +22,12 @@ _MAILBOXES, _DEAD_LETTERS = 50, 1000
 def notifier_of(services: Services) -> Notifier:
     """The notifier of a node; of one that has no way to send, nobody is told."""
     config, send = services.config, services.send_alert
+    # Where "trishula node start" writes it.
+    ends_at = CertificateEnd(config.state_dir / "crossbar" / "config.json", services.now)
     return Notifier(
         config.node,
         config.alerts if send is not None else AlertOptions(),
-        lambda: facts_of(services),
+        lambda: facts_of(services, ends_at),
         send or _send_nothing,
         clock=services.clock,
         now=services.now,
@@ -34,7 +39,7 @@ def _send_nothing(road: str, alert: object) -> Deferred[str]:
     raise RuntimeError(f"there is no road {road}")
 
 
-async def facts_of(services: Services) -> Facts:
+async def facts_of(services: Services, certificate_ends_at: Callable[[], int | None]) -> Facts:
     """What is known of the node now."""
     condition = services.store.condition()
     most = services.config.alerts.dead_letters
@@ -48,5 +53,5 @@ async def facts_of(services: Services) -> Facts:
         operators=frozenset(name for name in names if services.role_of(name) == OPERATOR_ROLE),
         mailboxes=await services.backlogs.page(None, _MAILBOXES),
         dead_letters=len(await services.store.dead_letters(0, max(most, _DEAD_LETTERS), None)) if most else 0,
-        certificate_ends_at=services.certificate_ends_at(),
+        certificate_ends_at=certificate_ends_at(),
     )

@@ -52,7 +52,6 @@ from trishula_router.addresses import address_in
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError
 from trishula_router.agents.principals import Principals
-from trishula_router.alerts.certificate_end import CertificateEnd
 from trishula_router.alerts.roads import Roads
 from trishula_router.clocks.machine import boot_id, say_stepped, steady_ms, wall_clock_ms
 from trishula_router.clocks.timeline import NOTE, Timeline
@@ -180,7 +179,6 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             version=version(),
         )
         node.send_alert = Roads(config.alerts, config.state_dir).send_in_thread
-        node.certificate_ends_at = CertificateEnd(base / "config.json", wall_clock_ms)
         await node.start()
         self._node = node
 

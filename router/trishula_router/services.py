@@ -91,9 +91,6 @@ class Router(Outlet, Protocol):
 class Services:
     """All of a node's services.
 
-    Attributes:
-        notifier: who is told of what is wrong; from the start of the node on.
-
     Args:
         config: the node's options.
         store: open; the node closes it.
@@ -107,7 +104,7 @@ class Services:
         version: what runs, for the journal and ``node.status``.
     """
 
-    notifier: Notifier
+    notifier: Notifier  # from the start of the node on
 
     def __init__(
         self,
@@ -285,8 +282,6 @@ class Services:
             store, self.settlement, lambda address: self._reach(address) == address, config.limits.ttl_ms
         )
 
-        #: When the node's certificate ends, in ms; ``None`` without one. The edge, which knows, puts it here.
-        self.certificate_ends_at: Callable[[], int | None] = lambda: None
         #: Sends an alert by a road; without it nobody is told. The edge puts it here.
         self.send_alert: Send | None = None
 

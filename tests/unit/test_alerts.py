@@ -1,4 +1,4 @@
-"""The notifier: what is wrong, when it is told, in which form, and that a road that is down loses and blocks nothing."""
+"""The notifier: what is wrong, when it is told, in which form, and that a road that is down blocks nothing."""
 
 from __future__ import annotations
 
@@ -313,7 +313,10 @@ def test_what_is_right_has_no_fault() -> None:
     [
         ({"webhook": "https://hooks.example.org/secret"}, "extra.alerts.webhook is "),
         ({"mail_server": "mail.example.org:587"}, 'extra.alerts.mail_from is ""; it must be there, because'),
-        ({**MAIL, "mail_server": "mail.example.org"}, 'extra.alerts.mail_server is "mail.example.org"; it must be HO'),
+        (
+            {**MAIL, "mail_server": "mail.example.org"},
+            'extra.alerts.mail_server is "mail.example.org"; it must be HOST:PORT',
+        ),
         ({**MAIL, "mail_server": "mail.example.org:0"}, "it must name a port from 1 to 65535"),
         ({**MAIL, "mail_to": ["b@example.org\nBcc: x@y.z"]}, "extra.alerts.mail_to[0] is"),
         ({**MAIL, "mail_user": "me"}, 'extra.alerts.mail_password is ""; it must be file:PATH or env:NAME'),

@@ -79,7 +79,8 @@ def parse_alerts(section: Section) -> AlertOptions:
     """Read ``alerts``; each fault is left with ``section``."""
 
     def optional(key: str, rule: str, pattern: re.Pattern[str]) -> str:
-        return section.text(key, "", rule, lambda value: not value or pattern.fullmatch(value) is not None)
+        value = section.text(key, "", rule, lambda value: not value or pattern.fullmatch(value) is not None)
+        return value if pattern.fullmatch(value) else ""
 
     options = AlertOptions(
         webhook=optional("webhook", _URL_RULE, _SECRET),
