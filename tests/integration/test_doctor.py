@@ -18,6 +18,7 @@ from tests.support.node import NodeProcess, environment
 from tests.support.raw import RawClient
 from tests.support.tls import TlsFront
 from trishula.contract import uris
+from trishula_router.commands.doctor_machine import why_not_linked
 
 pytestmark = pytest.mark.node
 
@@ -150,3 +151,21 @@ def test_a_certificate(node: NodeProcess, tmp_path: Path, days: float, host: str
         found = doctor(code=2, **variables)
     assert sentence in found[f"{url}: TLS"][1]
     assert faults(found) == [f"{url}: TLS"]
+
+
+def test_the_way_of_a_link_with_tls(tmp_path: Path) -> None:
+    good, over, other = (make_certificate(tmp_path, days) for days in (30.0, -1.0, 31.0))
+
+    def tried(shown: Path, **tls: object) -> str:
+        with TlsFront(shown, 1) as url:
+            port = int(url.rpartition(":")[2].partition("/")[0])
+            return why_not_linked({"host": "127.0.0.1", "port": port, "tls": tls}, tmp_path) or "it is good"
+
+    assert tried(good, hostname="localhost", ca_certificates=[good.name]) == "it is good"
+    assert "certificate has expired" in tried(over, hostname="localhost", ca_certificates=[over.name])
+    assert "is not good" in tried(good, hostname="localhost", ca_certificates=[other.name])
+    assert "agni.example.org" in tried(good, hostname="agni.example.org", ca_certificates=[good.name])
+    assert "fails" in tried(good, hostname="localhost", ca_certificates=["missing.pem"])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    assert why_not_linked({"host": "127.0.0.1", "port": port}, tmp_path) == f"127.0.0.1:{port}: Connection refused"

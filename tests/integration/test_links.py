@@ -15,15 +15,19 @@ from typing import Any, cast
 import pytest
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import SSL4ClientEndpoint, TCP4ClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 
+from tests.support.certificates import make_certificate
 from tests.support.cluster import Cluster
 from tests.support.plain import JoinRefused, PlainClient, Refused, join
 from tests.support.reactor import on_reactor
+from tests.support.tls import TlsFront
 from trishula.contract import uris
 from trishula.errors import OutcomeUnknown
 from trishula.runtime.backoff import Backoff
+from trishula.session.trust import trust_in
 from trishula_drill.faults import Kind
 from trishula_drill.proxy import Network, Proxy, Toxic
 from trishula_router.upstream import link_client
@@ -464,3 +468,43 @@ async def test_a_peer_that_takes_the_connection_and_says_nothing_is_left_and_tri
                 one.transport.abortConnection()
         await listening.stopListening()
         await until(lambda: all(one.state == Mute.STATE_CLOSED for one in factory.taken) and client._patience is None)
+
+
+@pytest.mark.parametrize(
+    ("days", "hostname", "trusts", "why"),
+    [
+        (-1.0, "localhost", True, "its certificate is not trusted: it is over"),
+        (30.0, "localhost", False, "its certificate is not trusted: it is over, or none of the link's"),
+        (30.0, "agni.example.org", True, "its certificate is for other hosts than the link's tls.hostname"),
+    ],
+)
+@on_reactor
+async def test_a_certificate_that_is_wrong_is_told_as_the_cause(
+    tmp_path: Path, days: float, hostname: str, trusts: bool, why: str
+) -> None:
+    from twisted.internet import reactor
+
+    clock = cast(Any, reactor)
+    certificate = make_certificate(tmp_path, days)
+    authority = certificate if trusts else make_certificate(tmp_path, 31.0)
+    options = optionsForClientTLS(hostname, trust_in(authority))
+    troubles: list[str] = []
+    records: Any = SimpleNamespace(troubled=lambda peer, told: troubles.append(told))
+    with TlsFront(certificate, 1) as url:
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        host = SimpleNamespace(
+            reactor=SimpleNamespace(
+                seconds=clock.seconds, callLater=clock.callLater, addSystemEventTrigger=lambda *_: None
+            ),
+            endpoint=lambda _: cast(Any, SSL4ClientEndpoint)(clock, "127.0.0.1", port, options),
+        )
+        transport = {"endpoint": {}, "url": f"wss://localhost:{port}"}
+        client = link_client.LinkClient(
+            "agni", "realm1", transport, cast(Any, host), records, lambda up: None, lambda: 0.0
+        )
+        client.start()
+        try:
+            await until(lambda: troubles)
+        finally:
+            client._stopped = True
+    assert troubles[0].startswith(why)

@@ -252,3 +252,5 @@ def test_the_road_to_each_peer() -> None:
     good, bad = check_road("agni", {"laptop": None, "desk": "10.0.0.9:8765: Connection refused"})
     assert (good.level, bad.level) == (Level.OK, Level.FAULT)
     assert "Connection refused" in bad.sentence and "firewall" in bad.to_do
+    (bad,) = check_road("agni", {"laptop": "the certificate of laptop is not good: certificate has expired"})
+    assert "has expired" in bad.sentence and "ca_certificates" in bad.to_do

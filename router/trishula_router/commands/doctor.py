@@ -18,7 +18,7 @@ from trishula.doctor.examination import Asked, Examined
 from trishula.doctor.findings import fault, skipped
 from trishula.errors import TrishulaError
 from trishula_router.agents.file import AgentsFileError, read_agents
-from trishula_router.commands.doctor_machine import machine_of, why_unreachable
+from trishula_router.commands.doctor_machine import machine_of, why_not_linked
 from trishula_router.commands.state_dir import agents_file_of, default_state_dir
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.doctor.machine_checks import check_machine
@@ -58,7 +58,8 @@ def examine(asked: Asked) -> Examined:
         _pack_state(state_dir, url if machine.runs_as is not None else None, examined)
         if config is not None:
             name = str(options_of(config).get("node", "this node")) if _has_options(config) else "this node"
-            examined.findings.extend(check_road(name, _roads(config)))
+            base = (path or state_dir).absolute().parent
+            examined.findings.extend(check_road(name, _roads(config, base)))
     _ask(asked, urls, examined)
     return examined
 
@@ -144,15 +145,14 @@ def _url(path: Path | None, config: Json | None) -> str | None:
 # -- the way to peers, and what nodes answer ---------------------------------------------------------------------------
 
 
-def _roads(config: Json) -> dict[str, str | None]:
+def _roads(config: Json, base: Path) -> dict[str, str | None]:
     roads: dict[str, str | None] = {}
     for worker in config.get("workers", ()):
         for realm in worker.get("realms", ()):
             for link in realm.get("rlinks", ()):
                 try:
-                    endpoint = link["transport"]["endpoint"]
-                    roads[str(link["id"])] = why_unreachable(endpoint["host"], endpoint["port"])
-                except (LookupError, TypeError):
+                    roads[str(link["id"])] = why_not_linked(link["transport"]["endpoint"], base)
+                except (LookupError, TypeError, ValueError):
                     continue
     return roads
 

@@ -11,6 +11,7 @@ import errno
 import os
 import resource
 import socket
+import ssl
 import stat
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ from trishula_router.store.sqlite.connection import FILE_NAME
 from trishula_router.store.sqlite.files import schema_of
 from trishula_router.store.sqlite.migrate import newest_version
 
-__all__ = ["machine_of", "why_unreachable"]
+__all__ = ["machine_of", "why_not_linked", "why_unreachable"]
 
 _TIMEOUT_S = 3.0
 
@@ -221,3 +222,32 @@ def why_unreachable(host: str, port: int) -> str | None:
     except OSError as error:
         return f"{host}:{port}: {error.strerror or error}"
     return None
+
+
+def why_not_linked(endpoint: Json, base: Path) -> str | None:
+    """Why a link's endpoint can't be connected to, its TLS included; ``None`` if it can.
+
+    Args:
+        endpoint: as the configuration has it.
+        base: the directory that relative names of files start from.
+    """
+    host, port, tls = str(endpoint["host"]), int(endpoint["port"]), endpoint.get("tls")
+    why = why_unreachable(host, port)
+    if why is not None or not isinstance(tls, dict):
+        return why
+    name = str(tls.get("hostname") or host)
+    try:
+        # With authorities of its own a link trusts no others.
+        own = [base / str(file) for file in tls.get("ca_certificates", ())]
+        trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if own else ssl.create_default_context()
+        for file in own:
+            trusted.load_verify_locations(file)
+        with (
+            socket.create_connection((host, port), timeout=_TIMEOUT_S) as line,
+            trusted.wrap_socket(line, server_hostname=name),
+        ):
+            return None
+    except ssl.SSLCertVerificationError as error:
+        return f"the certificate of {name} at {host}:{port} is not good: {error.verify_message}"
+    except (OSError, ValueError) as error:
+        return f"TLS with {name} at {host}:{port} fails: {getattr(error, 'strerror', None) or error}"

@@ -135,15 +135,12 @@ def check_road(name: str, reached: Reached) -> list[Finding]:
     for peer, why in reached.items():
         check = f"{name} – {peer}: address"
         if why is None:
-            found.append(ok(check, f"the port of {peer} takes connections from here"))
+            found.append(ok(check, f"{peer} takes connections from here"))
         else:
-            found.append(
-                fault(
-                    check,
-                    f"the port of {peer} can't be reached from here: {one_line(why)}",
-                    f"start {peer}, open its port in its firewall for this machine, or correct rlinks.{peer}",
-                )
-            )
+            to_do = f"start {peer}, open its port in its firewall for this machine, or correct rlinks.{peer}"
+            if "certificate" in why:
+                to_do = f"renew it at {peer}, or correct tls.hostname and tls.ca_certificates of rlinks.{peer} here"
+            found.append(fault(check, f"no link to {peer} can be made from here: {one_line(why)}", to_do))
     return found
 
 

@@ -33,6 +33,7 @@ from trishula_router.upstream.link_bridge import Bridge
 from trishula_router.upstream.link_far_leg import FarLeg
 from trishula_router.upstream.link_host import LinkHost, Told
 from trishula_router.upstream.link_legs import Leg
+from trishula_router.upstream.link_tls import tls_fault
 
 __all__ = ["LinkClient", "install"]
 
@@ -301,6 +302,12 @@ class _Factory(WampWebSocketClientFactory):  # type: ignore[misc]
 
 class _Protocol(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]
     _timer: Any = None
+    _tls_fault: str | None = None
+
+    def connectionLost(self, *args: Any) -> None:
+        """Keep what TLS says of it: it is not told any more where the end is."""
+        self._tls_fault = tls_fault(args[0].value) if args else None
+        super().connectionLost(*args)
 
     def onOpen(self) -> None:
         """See whether the peer lives, from now on."""
@@ -322,7 +329,7 @@ class _Protocol(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]
         if self._timer is not None:
             self._timer.cancel()
         super().onClose(wasClean, code, reason)
-        self.factory.client.lost(reason or "it was closed")
+        self.factory.client.lost(self._tls_fault or reason or "it was closed")
 
 
 def _nothing() -> None:
