@@ -83,6 +83,7 @@ check: $(VENV)/.dev-installed ## Types, linter, format, what the wheel holds, do
 	$(BIN)/python -m docutils --report=warning --halt=warning README.rst /dev/null
 	$(BIN)/python -m docutils --report=warning --halt=warning CHANGES.rst /dev/null
 	$(BIN)/python -m docutils --report=warning --halt=warning deploy/runbooks.rst /dev/null
+	$(BIN)/python -m docutils --report=warning --halt=warning deploy/README.rst /dev/null
 	$(BIN)/python -m docutils --report=warning --halt=warning deploy/threats.rst /dev/null
 	@$(MAKE) --no-print-directory docs
 

@@ -108,7 +108,7 @@ add_user trishula-agent /var/lib/trishula-agents
 
 echo "TRISHULA $release: the environment $home"
 if [[ ! -f $home/.complete ]]; then
-    pip=("$home/bin/python" -m pip --disable-pip-version-check --no-cache-dir -q)
+    pip=("$home/bin/python" -m pip --disable-pip-version-check --no-cache-dir -qq)
     run mkdir -p "$prefix/releases"
     run rm -rf "$home"
     run python3 -m venv "$home"

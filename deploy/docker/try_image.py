@@ -8,11 +8,11 @@
 A base image can't be fetched where no registry can be reached; what debootstrap makes is nearly Debian's own. ``RUN``
 happens in the stage's directory by ``chroot``, ``COPY`` takes what ``Dockerfile.dockerignore`` lets through, ``ENV``,
 ``USER``, ``WORKDIR`` and ``ARG`` hold as they would. How this machine reaches its mirrors (``pip.conf``, ``PIP_CERT``)
-holds in the stages too. Not tried by this: layers, what is mounted, the limits of a container (a read-only root, no
-capabilities), networks.
+holds in the stages too. Not tried by this: layers, what is mounted from the host, the networks of containers.
 
-At the end the node of the image is started with the shipped configuration, asked by the image's own health check, and
-stopped by the image's signal. It ends with 0 if all that went well.
+At the end the node of the image is started with the shipped configuration as docker-compose.yml has it (a read-only
+root, no capabilities, no new privileges), asked by the image's own health check, and stopped by the image's signal. It
+ends with 0 if all that went well.
 """
 
 from __future__ import annotations
@@ -33,6 +33,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_S = 60.0
 _MIRRORS_CA = "etc/mirrors-ca.crt"
+#: ROOT WORDS…: run the words there, in a view of the file system of their own.
+_READ_ONLY = """
+root=$1; shift
+mount --bind "$root" "$root"
+mount --bind "$root/var/lib/trishula" "$root/var/lib/trishula"
+mount -o remount,bind,ro "$root"
+mount -t tmpfs tmpfs "$root/tmp"
+mount -t proc proc "$root/proc"
+exec chroot "$root" "$@"
+"""
 
 
 class Image:
@@ -84,9 +94,14 @@ class Image:
         ).returncode
 
     def as_user(self, command: list[str]) -> subprocess.Popen[bytes]:
-        """Start it as the image's user, in its environment and directory."""
-        inside = ["/usr/sbin/chroot", f"--userspec={self.user}", str(self.here), "env", "-C", self.workdir, *command]
-        return subprocess.Popen(inside, env=self.environment)
+        """Start it as the image's user, in its environment and directory; it can write to the volume and to /tmp."""
+        uid, _, gid = self.user.partition(":")
+        less = ["--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+        inside = ["setpriv", f"--reuid={uid}", f"--regid={gid}", *less, "env", "-i", "-C", self.workdir]
+        inside += [f"{name}={value}" for name, value in self.environment.items()]
+        path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        words = ["unshare", "--mount", "sh", "-ec", _READ_ONLY, "sh", str(self.here), *inside, *command]
+        return subprocess.Popen(words, env=path)
 
     def _begin(self, text: str) -> None:
         name = text.partition(" AS ")[2] or "last"

@@ -43,7 +43,9 @@ def complaints_about(text: str) -> str:
     return complaints.getvalue()
 
 
-@pytest.mark.parametrize("name", ["README.rst", "CHANGES.rst", "deploy/runbooks.rst", "deploy/threats.rst"])
+@pytest.mark.parametrize(
+    "name", ["README.rst", "CHANGES.rst", "deploy/README.rst", "deploy/runbooks.rst", "deploy/threats.rst"]
+)
 def test_it_renders(name: str) -> None:
     assert complaints_about((ROOT / name).read_text(encoding="utf-8")) == ""
 
