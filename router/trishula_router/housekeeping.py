@@ -92,7 +92,9 @@ class Housekeeping:
 
     async def _tick(self) -> None:
         now_s = self._services.clock.seconds()
-        self._services.joins.measure(self._services.worked_s(), now_s, now_s - self._tick_due_s)
+        late_s = now_s - self._tick_due_s
+        self._services.measures.loop_lag.observe(max(0.0, late_s))
+        self._services.joins.measure(self._services.worked_s(), now_s, late_s)
         if self._services.principals.reload_if_changed():
             log.info("the agents file changed and was read again")
         if self._services.principals.fault != self._agents_fault:

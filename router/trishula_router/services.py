@@ -54,6 +54,7 @@ from trishula_router.mail.replies import Replies
 from trishula_router.mail.retention import Retention
 from trishula_router.mail.room import Room
 from trishula_router.mail.settlement import Settlement
+from trishula_router.measures import Measures
 from trishula_router.peers.journal_exchange import Peering
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.peers.link_records import LinkRecords
@@ -130,6 +131,7 @@ class Services:
         self.worked_s = worked_s
         self.random = random
         self.started_at = now()
+        self.measures = Measures(clock.seconds)
         self.is_stopping = False
         #: What the edge knows of the connections to this node, for ``node.status``.
         self.connections: Callable[[], Mapping[str, int]] = dict

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
+from trishula_router.store.commits import Commits
 from trishula_router.store.interface import Condition, Copied, Forgotten, History, Store, Verdict
 from trishula_router.store.journal import Kind, Record
 from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
@@ -171,6 +172,10 @@ class HeldStore:
     @property
     def high_water(self) -> int:
         return self.inner.high_water
+
+    @property
+    def commits(self) -> Commits:
+        return self.inner.commits
 
     def origins(self) -> list[Origin]:
         return self.inner.origins()

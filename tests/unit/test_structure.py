@@ -136,6 +136,7 @@ FLOORS = (
     "trishula_router.store.sqlite",
     "trishula_router.upstream",
     "trishula_router.verbs",
+    "trishula_router.metrics",
     "trishula_router.endpoints",
     "trishula.testing",
     "trishula_router.doctor",

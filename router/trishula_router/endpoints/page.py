@@ -52,12 +52,16 @@ class Page(Resource):
         """What is said to a request of the methods GET and HEAD."""
         raise NotImplementedError
 
-    def render(self, request: Any) -> bytes:
-        """Answer a request, as Twisted calls it."""
+    def render(self, request: Any) -> bytes | int:
+        """Answer a request, as Twisted calls it: with the body, or with a word that it comes later."""
         if request.method in _METHODS:
             said = self.answer(request)
         else:
             said = Answer(_NOT_ALLOWED, b"text/plain", 405, ((b"allow", b", ".join(_METHODS)),))
+        return self.say(request, said)
+
+    def say(self, request: Any, said: Answer) -> bytes:
+        """Put an answer's head into the request's; the body, to be sent."""
         request.setResponseCode(said.code)
         headers = ((b"content-type", said.content_type), (b"cache-control", b"no-store"), (b"connection", b"close"))
         for name, value in (*headers, (b"x-content-type-options", b"nosniff"), *said.headers):

@@ -78,7 +78,7 @@ class Delivery:
         self._consumers = consumers
         self._settlement = settlement
         self._loader = Loader(mailroom, store, settlement, round(policy.backoff.cap_s * 1000), now)
-        self._lender = Lender(mailroom, store, policy.lease_s, clock, now)
+        self.lender = Lender(mailroom, store, policy.lease_s, clock, now)
         self._outlet = outlet
         self._able = able
         self._handover = handover
@@ -374,7 +374,7 @@ class Delivery:
     def _hand_over(
         self, holder: str, session: int, consumer: Consumer | None, run: str | None, entries: Sequence[Entry]
     ) -> list[dict[str, Any]]:
-        deliveries = self._lender.lend(holder, session, consumer, run, entries)
+        deliveries = self.lender.lend(holder, session, consumer, run, entries)
         now = self._now()
         self._outlet.tell(News(e.sender, e.id, e.recipient, "delivered", now) for e in entries)
         return deliveries

@@ -67,6 +67,7 @@ class Entry:
         keeper: of a message to a capability, the node that hands it out, as in the store.
         crashes: how often its agent's process ended while its handler ran, since this node has it in memory.
         losses: how often a session was lost with it, and nobody could say what that meant; likewise.
+        accepted_at: when a node accepted it, by this node's clock.
     """
 
     position: int
@@ -87,6 +88,7 @@ class Entry:
     keeper: str | None = None
     crashes: int = 0
     losses: int = 0
+    accepted_at: int = 0
 
     @property
     def is_suspect(self) -> bool:
@@ -131,6 +133,7 @@ class Entry:
             holder=stored.holder,
             arrival=stored.arrival,
             keeper=stored.keeper,
+            accepted_at=stored.accepted_at,
         )
 
     @classmethod
@@ -148,6 +151,7 @@ class Entry:
             wire,
             by_deadline=draft.by_deadline,
             arrival=accepted.arrival + recipient,
+            accepted_at=wire["accepted_at"],
         )
 
 

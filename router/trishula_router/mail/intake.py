@@ -36,6 +36,7 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula_router.clocks.sender_clock import SenderClock
+from trishula_router.histogram import FAST_S, Histogram
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.inspection import Admitted, Inspection
 from trishula_router.mail.lines import Line
@@ -73,6 +74,11 @@ class Intake:
         refused: told of refusals that tell of a wrong-doer: (agent, error, sentence, ``now_s``).
         default_ttl_ms: of a message that names none.
         ids_since: from when on ids are known at an instant (ms).
+
+    Attributes:
+        receipts: what senders were told.
+        waits: how many seconds each message that was stored, or was there already, waited for its receipt.
+        duplicates: how many of them were there already.
     """
 
     def __init__(
@@ -96,7 +102,9 @@ class Intake:
     ) -> None:
         self._store = store
         self._room = room
-        self._receipts = receipts
+        self.receipts = self._receipts = receipts
+        self.waits = Histogram(FAST_S)
+        self.duplicates = 0
         self._arrived = arrived
         self._ack = ack
         self._recipients = recipients
@@ -215,6 +223,7 @@ class Intake:
         try:
             if checked:
                 await self._store_all(agent, checked, receipts, now, copies, turn, on_its_way)
+                self.waits.observe(self._now_s() - now_s, len(checked))
             else:
                 on_its_way()
             if refused:
@@ -271,6 +280,7 @@ class Intake:
                 reused_id = reused(agent, one.draft.id, one.index, outcome.earlier)
                 receipts[one.index] = self._receipts.refusal(one.draft.id, reused_id)
                 continue
+            self.duplicates += outcome.duplicate
             status = "duplicate" if outcome.duplicate else "accepted"
             # A broadcast to nobody has no record; it is accepted all the same, because nothing of it is missing.
             position = outcome.positions[0] if outcome.positions else self._store.high_water

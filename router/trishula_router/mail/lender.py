@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from trishula_router.agents.consumers import Consumer
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
+from trishula_router.histogram import SLOW_S, Histogram
 from trishula_router.mail.delivery_token import token_of
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailroom import Lease, Mailroom
@@ -33,6 +34,10 @@ class Lender:
         lease_s: how long a session has for a message.
         clock: of the leases.
         now: the wall clock in ms, for what is written down.
+
+    Attributes:
+        waits: how many seconds after it was accepted each message went out first.
+        repeated: how many messages went out again.
     """
 
     def __init__(self, mailroom: Mailroom, store: Store, lease_s: float, clock: Clock, now: Callable[[], int]) -> None:
@@ -41,6 +46,8 @@ class Lender:
         self._lease_s = lease_s
         self._clock = clock
         self._now = now
+        self.waits = Histogram(SLOW_S)
+        self.repeated = 0
 
     def lend(
         self, holder: str, session: int, consumer: Consumer | None, run: str | None, entries: Sequence[Entry]
@@ -57,11 +64,15 @@ class Lender:
         Returns:
             what travels.
         """
-        until_s = self._clock.seconds() + self._lease_s
+        until_s, now = self._clock.seconds() + self._lease_s, self._now()
         leases, deliveries, epoch = self._mailroom.leases, [], self._store.epoch
         for entry in entries:
             entry.attempts += 1
             entry.holder = holder
+            if entry.attempts == 1:
+                self.waits.observe(max(0, now - entry.accepted_at) / 1000)
+            else:
+                self.repeated += 1
             leases[entry.position] = Lease(entry, session, consumer, until_s, run=run)
             token = token_of(entry.position, entry.attempts, epoch)
             deliveries.append({"message": entry.wire, "attempt": entry.attempts, "token": token})
@@ -70,6 +81,6 @@ class Lender:
             consumer.held += len(entries)
             consumer.held_bytes += sum(entry.size_bytes for entry in entries)
         attempts = [(entry.position, entry.attempts) for entry in entries]
-        noted = self._store.deliver(attempts, {"to": holder, "session": session}, self._now())
+        noted = self._store.deliver(attempts, {"to": holder, "session": session}, now)
         noted.addErrback(log_fault, log, "a delivery could not be noted")
         return deliveries

@@ -196,6 +196,7 @@ class Mailbox:
         for entry in (*self._waiting.values(), *self.held.values()):
             if entry.arrival > after:
                 entry.expires_at += by_ms
+                entry.accepted_at += by_ms
                 entry.due_at = entry.due_at and entry.due_at + by_ms
             entry.due_at = min(entry.due_at, due_at_most)
         self._place_anew(self._waiting.values())

@@ -13,6 +13,7 @@ for them the pause may be long, and what the agent has to say to one other goes 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -126,15 +127,23 @@ class Refusals:
 
     Args:
         note: takes the facts of one record.
+
+    Attributes:
+        counts: an error's URI → how many there were, noted or not.
     """
 
     def __init__(self, note: Callable[[Mapping[str, Any]], None]) -> None:
         self._note = note
+        self.counts: Counter[str] = Counter()
         self._buckets: dict[str, TokenBucket] = {}
         self._uncounted: dict[str, tuple[int, type[TrishulaError], str]] = {}
 
     def refused(self, agent: str, error: type[TrishulaError], detail: str, now_s: float) -> None:
         """An agent was refused something."""
+        self.counts[str(error.uri)] += 1
+        self._look(agent, error, detail, now_s)
+
+    def _look(self, agent: str, error: type[TrishulaError], detail: str, now_s: float) -> None:
         bucket = self._buckets.get(agent)
         if bucket is None:
             bucket = self._buckets[agent] = TokenBucket(Rate(_NOTED_PER_S, _NOTED), now_s)
@@ -152,4 +161,4 @@ class Refusals:
         for agent, (more, error, detail) in list(self._uncounted.items()):
             if self._buckets[agent].wait_s(now_s) <= 0.0:
                 self._uncounted[agent] = (more - 1, error, detail)
-                self.refused(agent, error, detail, now_s)
+                self._look(agent, error, detail, now_s)

@@ -8,6 +8,7 @@ is refused, for a while, where no peer is in step. One that asks for one doesn't
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -36,6 +37,10 @@ class Receipts:
         copies: knows who has copies.
         tell: takes news for senders.
         now: the wall clock in ms.
+
+    Attributes:
+        copies_told: how many receipts of stored messages told of so many copies.
+        refused: an error's URI → how many messages were refused with it.
     """
 
     def __init__(
@@ -52,6 +57,8 @@ class Receipts:
         self._copies = copies
         self._tell = tell
         self._now = now
+        self.copies_told: Counter[int] = Counter()
+        self.refused: Counter[str] = Counter()
 
     def check(self, copies: int | None) -> None:
         """Refuse a sender that insists on more copies than it can have now.
@@ -89,6 +96,7 @@ class Receipts:
         node, sequence = self._place(position)
         if copies is None:
             copies = self._copies_of(position, sequence)
+            self.copies_told[copies] += 1
         return {"id": message_id, "status": status, "node": node or self._node, "seq": sequence, "copies": copies}
 
     def _place(self, position: int) -> tuple[str, int]:
@@ -124,6 +132,7 @@ class Receipts:
 
     def refusal(self, message_id: object, error: TrishulaError) -> dict[str, Any]:
         """The receipt of a message that was not accepted."""
+        self.refused[str(error.uri)] += 1
         receipt: dict[str, Any] = {
             "id": message_id if is_message_id(message_id) else None,
             "status": "refused",

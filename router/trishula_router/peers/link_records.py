@@ -18,6 +18,7 @@ Who is refused may come again at once, and who has a peer's key may come and go:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,11 +53,15 @@ class LinkRecords:
     Args:
         note: writes a record.
         seconds: the clock for spans.
+
+    Attributes:
+        counts: (peer, event) → how many there were, on record or not.
     """
 
     def __init__(self, note: Callable[[Kind, Mapping[str, Any]], None], seconds: Callable[[], float]) -> None:
         self._note = note
         self._seconds = seconds
+        self.counts: Counter[tuple[str, str]] = Counter()
         self._buckets: dict[tuple[str, str], TokenBucket] = {}
         # Of which how many were not noted since the last one that was, and what the latest tells.
         self._more: dict[tuple[str, str], tuple[int, str]] = {}
@@ -76,26 +81,26 @@ class LinkRecords:
 
     def proven(self, peer: str, how: str) -> None:
         """A peer proved its key."""
-        self._write(peer, "proven", how)
+        self._came(peer, "proven", how)
 
     def up(self, peer: str, how: str, *, is_logged: bool = False) -> None:
         """A link carries; whether the log has it already."""
         self._standings.up(peer, self._seconds())
-        self._write(peer, "up", how, is_logged=is_logged)
+        self._came(peer, "up", how, is_logged=is_logged)
 
     def down(self, peer: str, why: str, *, is_logged: bool = False) -> None:
         """A link carries no more; whether the log has it already."""
         self._standings.down(peer, why[:_DETAIL_LETTERS], self._seconds())
-        self._write(peer, "down", why, is_logged=is_logged)
+        self._came(peer, "down", why, is_logged=is_logged)
 
     def replaced(self, peer: str, why: str) -> None:
         """A new link took the place of an old one."""
-        self._write(peer, "replaced", why)
+        self._came(peer, "replaced", why)
 
     def refused(self, peer: str | None, why: str) -> None:
         """A link was refused; of a peer, or of a stranger (``None``)."""
         self._standings.trouble(peer, why[:_DETAIL_LETTERS], self._seconds())
-        self._write(peer or _STRANGER, "refused", why)
+        self._came(peer or _STRANGER, "refused", why)
 
     def flush(self) -> None:
         """Note the latest of those that were only counted, as soon as it may be: to be called now and then."""
@@ -104,6 +109,10 @@ class LinkRecords:
             if self._buckets[key].wait_s(now_s) <= 0.0:
                 self._more[key] = more - 1, detail
                 self._write(*key, detail)
+
+    def _came(self, peer: str, event: str, detail: str, *, is_logged: bool = False) -> None:
+        self.counts[peer, event] += 1
+        self._write(peer, event, detail, is_logged=is_logged)
 
     def _write(self, peer: str, event: str, detail: str, *, is_logged: bool = False) -> None:
         key, now_s = (peer, event), self._seconds()

@@ -26,6 +26,7 @@ __all__ = ["ENDPOINTS", "Address", "address_of", "effective_config", "listener_o
 #: line here.
 ENDPOINTS = {
     "health": "trishula_router.endpoints.health.HealthPage",
+    "metrics": "trishula_router.endpoints.metrics.MetricsPage",
     "ready": "trishula_router.endpoints.ready.ReadyPage",
 }
 

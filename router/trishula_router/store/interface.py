@@ -27,6 +27,7 @@ from typing import Any, Protocol
 import msgspec
 from twisted.internet.defer import Deferred
 
+from trishula_router.store.commits import Commits
 from trishula_router.store.journal import Damage, Kind, Record
 from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
 from trishula_router.store.runs import Extract, Origin
@@ -127,6 +128,10 @@ class Store(Protocol):
     @property
     def high_water(self) -> int:
         """The position of the newest durable record of this node."""
+
+    @property
+    def commits(self) -> Commits:
+        """What it counts of its commits."""
 
     def origins(self) -> list[Origin]:
         """The journals held here, the own one first; as of the last commit that the caller's thread was told of."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, succeed
 
+from trishula_router.store.commits import Commits
 from trishula_router.store.facts import body_damage
 from trishula_router.store.interface import Condition, History, Verdict
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, verify
@@ -39,6 +40,7 @@ class MemoryReads:
         self._bodies = self._shelf.bodies
         self._reasons = self._shelf.reasons
         self._notes: dict[str, str] = {}
+        self.commits = Commits()
 
     @property
     def epoch(self) -> str:

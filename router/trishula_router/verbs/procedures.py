@@ -44,7 +44,11 @@ class Procedures:
         self._node = node
 
     def by_uri(self) -> dict[str, Verb]:
-        """Every procedure, by its URI."""
+        """Every procedure, by its URI; how long its calls take is measured."""
+        measured = self._node.measures.calls.measured
+        return {uri: measured(uri, verb) for uri, verb in self._by_uri().items()}
+
+    def _by_uri(self) -> dict[str, Verb]:
         return {
             uris.MAILBOX_SEND: self._send,
             uris.MAILBOX_ATTACH: self._attach,

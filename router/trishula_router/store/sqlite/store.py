@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from trishula.contract.addresses import agent_of
 from trishula.errors import StorageFailed
 from trishula_router.store import keepers
+from trishula_router.store.commits import Commits
 from trishula_router.store.facts import handed_facts, replayed_facts, returned_facts, settled_facts
 from trishula_router.store.fold import fold, joined
 from trishula_router.store.interface import Condition, Copied, Forgotten, History, Verdict
@@ -76,8 +77,10 @@ class SqliteStore:
         self._high_water = self._chain.durable.sequence
         self._others = self._tails.durable
         self._whereabouts = Whereabouts(file, self._tell_whereabouts)
-        upkeep = Upkeep(file, space, self._whereabouts, time.monotonic)
+        self.commits = Commits()
+        upkeep = Upkeep(file, space, self._whereabouts, time.monotonic, self.commits)
         self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
+        self._told = self._high_water
         self._reader = Writer(readings, None, call_in_reactor)
         # A check takes as long as the store is large; whoever wants a body must not wait for it.
         self._checker: Writer | None = None
@@ -114,6 +117,9 @@ class SqliteStore:
         """Hand the answers of a transaction over, and then its newest position; on the writer's thread."""
         newest, others = self._chain.durable.sequence, self._tails.durable
         fresh = self._chain.take()
+        if newest > self._told:
+            self.commits.records.observe(newest - self._told)
+            self._told = newest
 
         def tell() -> None:
             # The answers of a copy are told where its records belong.

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trishula.errors import StorageFailed
+from trishula_router.store.commits import Commits
 from trishula_router.store.sqlite.ballast import BITE_BYTES
 from trishula_router.store.sqlite.space import Space
 
@@ -87,14 +88,19 @@ class Upkeep:
         space: its room.
         whereabouts: of its files.
         seconds: a clock.
+        commits: takes how long each commit took.
     """
 
-    def __init__(self, file: Path, space: Space, whereabouts: Whereabouts, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, file: Path, space: Space, whereabouts: Whereabouts, seconds: Callable[[], float], commits: Commits
+    ) -> None:
         self._log = Path(f"{file}-wal")
         self._space = space
         self._whereabouts = whereabouts
         self._seconds = seconds
         self._next_try_s = 0.0
+        self._checked_s: float | None = None
+        self._commits = commits
 
     @property
     def is_lost(self) -> bool:
@@ -107,11 +113,17 @@ class Upkeep:
         return self._space.log_most_bytes // 2
 
     def check(self) -> None:
-        """See :meth:`Whereabouts.check`."""
+        """See :meth:`Whereabouts.check`; the commit comes next."""
+        self._checked_s = None
         self._whereabouts.check()
+        self._checked_s = self._seconds()
 
     def tend(self, connection: sqlite3.Connection) -> None:
-        """Shorten a log that readers have kept from being begun anew."""
+        """Count the commit that was, and shorten a log that readers have kept from being begun anew."""
+        if self._checked_s is not None:
+            # Without it the transaction only read, and nothing was synced.
+            self._commits.times.observe(self._seconds() - self._checked_s)
+            self._checked_s = None
         if self._log_size() <= self._space.log_most_bytes or self._seconds() < self._next_try_s:
             return
         self._next_try_s = self._seconds() + _LONG_LOG_PERIOD_S

@@ -1,0 +1,69 @@
+"""A scrape: reads a node at most once a second, whoever asks how often, and gives all the same text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from trishula.errors import TrishulaError
+from trishula_router.metrics import figures, mailboxes
+from trishula_router.metrics.certificate import Certificate
+from trishula_router.metrics.exposition import text_of
+
+if TYPE_CHECKING:
+    from trishula_router.node import Node
+
+__all__ = ["Scrape"]
+
+#: For so long an answer is given again. Who scrapes for monitoring does so every 5 to 60 s.
+_FRESH_S = 1.0
+
+
+class Scrape:
+    """The scrapes of one node.
+
+    Args:
+        node: what is read.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._certificate = Certificate(node.config.state_dir)
+        self._text = b""
+        self._read_s: float | None = None
+        self._waiting: list[Deferred[bytes]] | None = None
+
+    def text(self) -> Deferred[bytes]:
+        """The text of all metrics, at most a second old."""
+        answer: Deferred[bytes] = Deferred()
+        if self._read_s is not None and 0.0 <= self._node.seconds() - self._read_s < _FRESH_S:
+            answer.callback(self._text)
+        elif self._waiting is not None:
+            self._waiting.append(answer)
+        else:
+            self._waiting = [answer]
+            Deferred.fromCoroutine(self._read()).addBoth(self._tell)
+        return answer
+
+    async def _read(self) -> bytes:
+        try:
+            oldest = await self._node.store.oldest(mailboxes.to_date(self._node))
+        except TrishulaError:
+            # A store that fails is what whoever monitors a node wants to know of; the rest can be read.
+            oldest = {}
+        self._text = text_of(
+            (
+                *figures.read(self._node),
+                *mailboxes.read(self._node, oldest),
+                *self._certificate.samples(self._node.seconds()),
+            )
+        )
+        self._read_s = self._node.seconds()
+        return self._text
+
+    def _tell(self, outcome: bytes | Failure) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for one in waiting:
+            one.callback(outcome)
