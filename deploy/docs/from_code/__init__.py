@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from deploy.docs.from_code import commands, contract, docstrings, errors, exit_codes, options, variables
+from deploy.docs.from_code import commands, contract, docstrings, errors, exit_codes, metrics, options, variables
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
@@ -22,6 +22,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "contract": contract.text,
     "errors": errors.table,
     "exit-codes": exit_codes.table,
+    "metrics": metrics.table,
     "options": options.table,
     "profile-keys": variables.profile_keys,
     "uris": contract.uris,

@@ -44,18 +44,21 @@ def _metric(family: Family, samples: Iterable[tuple[tuple[str, ...], float | His
     if family.kind == "histogram":
         histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
         for labels, value in samples:
-            assert isinstance(value, Histogram)
-            ends = [*map(floatToGoString, value.bounds), "+Inf"]
-            # Another thread may count meanwhile: the buckets are added up from one copy.
-            sums = accumulate(list(value.counts))
-            histogram.add_metric(list(labels), buckets=list(zip(ends, sums, strict=True)), sum_value=value.total)
+            if isinstance(value, Histogram):
+                histogram.add_metric(list(labels), buckets=_buckets(value), sum_value=value.total)
         return histogram
     kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
     metric = kind(family.name, family.help, labels=family.labels)
     for labels, value in samples:
-        assert not isinstance(value, Histogram)
-        metric.add_metric(list(labels), float(value))
+        if not isinstance(value, Histogram):
+            metric.add_metric(list(labels), float(value))
     return metric
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    ends = [*map(floatToGoString, histogram.bounds), "+Inf"]
+    # Another thread may count meanwhile: they are added up from one copy.
+    return [(end, float(count)) for end, count in zip(ends, accumulate(list(histogram.counts)), strict=True)]
 
 
 def text_of(samples: Iterable[Sample]) -> bytes:

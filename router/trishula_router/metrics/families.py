@@ -173,9 +173,7 @@ def _all() -> Iterator[Family]:
     yield Family("trishula_store_ok", "gauge", "1 if the store takes messages, 0 if it is full or out of use.")
     yield Family("trishula_journal_records", "gauge", "The position of the newest record of the node's own journal.")
     # -- peers
-    yield Family(
-        "trishula_peer_info", "gauge", "Always 1; which version a peer says it runs.", ("peer", "version")
-    )
+    yield Family("trishula_peer_info", "gauge", "Always 1; which version a peer says it runs.", ("peer", "version"))
     yield Family("trishula_peer_up", "gauge", "1 if the peer is in reach, else 0.", ("peer",))
     yield Family(
         "trishula_peer_replication_ok", "gauge", "0 if something makes replication with a peer impossible.", ("peer",)
