@@ -387,8 +387,7 @@ class Services:
 
     def _ready_unchecked(self) -> dict[str, Any]:
         """Of a node without checks, such as one in memory."""
-        ready = not self.is_stopping
-        return {"ready": ready, "node": self.config.node, "version": self.version, "checks": []}
+        return {"ready": not self.is_stopping, "node": self.config.node, "version": self.version, "checks": []}
 
     def note(self, kind: Kind, facts: Mapping[str, Any]) -> None:
         """Write a record that nobody waits for into the journal."""
@@ -396,7 +395,4 @@ class Services:
             self.store.note(kind, facts, self.now()).addErrback(log_fault, log, "{kind} could not be noted", kind=kind)
 
     def _denied(self, denial: Denial) -> None:
-        # A client can put a lone surrogate into a URI, and the journal is UTF-8.
-        uri = denial.uri[:200].encode("utf-8", "backslashreplace").decode()
-        detail = f"{denial.action} {uri}: {denial.reason}"
-        self.refusals.refused(denial.authid, denial.error, detail, self.clock.seconds())
+        self.refusals.refused(denial.authid, denial.error, denial.detail, self.clock.seconds())

@@ -103,6 +103,13 @@ class Denial:
     reason: str
     error: type[errors.TrishulaError]
 
+    @property
+    def detail(self) -> str:
+        """All of it but who, in one line."""
+        # A client can put a lone surrogate into a URI, and the journal is UTF-8.
+        uri = self.uri[:200].encode("utf-8", "backslashreplace").decode()
+        return f"{self.action} {uri}: {self.reason}"
+
 
 class Authorizer:
     """Decides what a session of an agent, an operator or a link may do.
