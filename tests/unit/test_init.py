@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import shlex
 import stat
 from collections.abc import Iterator
@@ -317,3 +318,19 @@ def test_what_it_says_fits_a_terminal_and_names_files_that_are_there(
     text = Path("bus/README.txt").read_text()
     assert [line for line in text.splitlines() if len(line) > 120] == []
     assert "{" not in text
+
+
+PAGE = Path(__file__).resolve().parents[2] / "deploy" / "docs" / "howto" / "two-servers.rst"
+ON_THE_PAGE = re.findall(r"\$ trishula (init .*)|``trishula (init .*?)``", PAGE.read_text(encoding="utf-8"))
+
+
+def test_the_commands_on_the_page_do_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = [first or second for first, second in ON_THE_PAGE if first or second]
+    assert len(commands) >= 4
+    for command in commands:
+        done = run(*shlex.split(command))
+        assert done.exit_code == 0, f"{command}: {done.output}"
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert {"bus/agents/scout/scout.token", "bus/agents/dc/dc.toml", "bus/ca/ca.key"} <= files
+    assert {f"bus/nodes/{name}/nginx/trishula.conf" for name in NODES} <= files

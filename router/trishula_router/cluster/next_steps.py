@@ -65,7 +65,7 @@ def _nginx(plan: Plan, machine: Machine, directory: Path) -> Step:
         own = shlex.quote(str(directory.absolute() / "nodes" / machine.node / "nginx"))
         return Step(f"nginx before {machine.node}:", (f"nginx -e error.log -p {own} -c nginx.conf",))
     return Step(
-        f"nginx before {machine.node}, on {machine.host}, as root, once it is a service (README.txt):",
+        f"nginx before {machine.node}, as root on {machine.host}:",
         ("cp trishula/nginx/trishula.conf /etc/nginx/conf.d/", "nginx -t && nginx -s reload"),
     )
 
@@ -104,6 +104,8 @@ An agent on another machine needs its own directory and nothing else:
     TRISHULA_PROFILE=trishula-AGENT/AGENT.toml trishula agent run ./my_agent.py"""
 
 _SERVICE = """\
+nginx looks for the certificates where the node finds them as a service.
+
 As a service, with what deploy/install.sh has installed, on each machine as root:
     mkdir -p /etc/trishula /var/lib/trishula
     cp -r trishula/node.json trishula/tls /etc/trishula/
