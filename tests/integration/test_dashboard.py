@@ -38,6 +38,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         for name in ("agni", "dc"):
             node.token(name)
         node.token("boss", operator=True)
+        node.token("wall", observer=True)
         yield node
 
 
@@ -136,7 +137,7 @@ def test_only_the_nodes_own_page_opens_a_web_socket(
     [
         ("boss", "boss.wrong-secret-of-nobody", "token"),
         ("boss", "no token at all", "That is no token"),
-        ("dc", None, "dc is an agent and no operator"),
+        ("dc", None, "dc is an agent, and neither operator nor observer"),
     ],
 )
 def test_who_has_no_operators_token_is_told_so(
@@ -270,6 +271,48 @@ def test_a_command_is_sent_and_its_answer_shown(node: NodeProcess, page: Browser
         page.locator("#receipt .badge").filter(has_text="refused").wait_for()
 
     page.do(refused)
+
+
+def test_an_observer_sees_how_all_stands_and_no_payload(node: NodeProcess, browser: Browser) -> None:
+    with raw_session(node, "dc") as dc, raw_session(node, "agni") as agni:
+        send(dc, "not-for-observers", "agni", payload="the secret of dc")
+        send(dc, "to-everybody", "broadcast", payload="another secret")
+        for delivery in take(agni, "agni"):
+            dead = {"token": delivery["token"], "reason": "no", "requeue": False}
+            assert agni.call(uris.MAILBOX_NACK, [dead]) == [True]
+    with raw_session(node, "wall") as wall:
+        [letter] = [one for one in wall.call(uris.ADMIN_DEAD_LIST, {})["letters"] if one["id"] == "not-for-observers"]
+        assert wall.call(uris.AUDIT_WHY, "not-for-observers")["messages"][0]["state"] == "dead"
+        boxes = wall.call(uris.NODE_MAILBOXES, {})
+        assert "wall" not in [box["address"] for box in boxes]
+        for uri, *args in (
+            (uris.ADMIN_DEAD_SHOW, letter["seq"]),
+            (uris.ADMIN_DEAD_REPLAY, [letter["seq"]]),
+            (uris.NODE_PEEK, "agni"),
+            (uris.MAILBOX_FETCH, {}),
+            (uris.MAILBOX_SEND, []),
+        ):
+            with pytest.raises(AssertionError, match="not_authorized"):
+                wall.call(uri, *args)
+    browser.errors.clear()
+
+    def look(page: Page) -> tuple[str, list[str], bool]:
+        sign_in(page, node, node.tokens["wall"])
+        row = shown(page, "#dead", "not-for-observers")
+        page.locator("#who").filter(has_text="wall (observer)").wait_for()
+        buttons = row.locator("button").all_inner_texts()
+        row.get_by_role("button", name="Life message").click()
+        shown(page, "#life", "dead")
+        picture(page, "observer")
+        told = page.content(), buttons, page.locator("#send-panel").is_visible()
+        page.click("#sign-out")
+        page.locator("#sign-in-form").wait_for()
+        return told
+
+    text, buttons, may_send = browser.do(look)
+    assert (buttons, may_send) == (["Life"], False)
+    assert "secret of dc" not in text
+    assert browser.errors == []
 
 
 # -- for everybody -----------------------------------------------------------------------------------------------------

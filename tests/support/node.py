@@ -200,12 +200,13 @@ class NodeProcess:
         """``node start``, Crossbar's controller and its worker, as they were when it became ready."""
         return list(self._family)
 
-    def token(self, name: str, operator: bool = False, serve: Sequence[str] = ()) -> str:
+    def token(self, name: str, operator: bool = False, serve: Sequence[str] = (), observer: bool = False) -> str:
         """Make a token with ``trishula token new``; works before the start as well as after it.
 
         ``serve``: the capabilities that the agent may announce.
         """
-        more = ["--replace", *(["--operator"] if operator else []), *(f"--serve={one}" for one in serve)]
+        roles = [*(["--operator"] if operator else []), *(["--observer"] if observer else [])]
+        more = ["--replace", *roles, *(f"--serve={one}" for one in serve)]
         done = self.command("token", "new", name, *more, "--state", str(self.state_dir))
         self.tokens[name] = str(json.loads(done)["token"])
         return self.tokens[name]

@@ -9,7 +9,7 @@ import pytest
 from trishula import errors
 from trishula.contract import uris
 from trishula.contract.addresses import Address
-from trishula_router.agents.authorizer import ACTIONS, Authorizer, Denial
+from trishula_router.agents.authorizer import ACTIONS, OBSERVERS_ASK, Authorizer, Denial
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.principals import Principals
 from trishula_router.realm import LINK_ROLE
@@ -27,6 +27,8 @@ def principals(tmp_path: Path) -> Principals:
         agents["agni"] = AgentRecord()
         agents["rushabdev"] = AgentRecord(call=("agni.host_report",))
         agents["dc"] = AgentRecord(operator=True)
+        agents["wall"] = AgentRecord(observer=True)
+        agents["both"] = AgentRecord(observer=True, operator=True)
     return Principals(path)
 
 
@@ -74,6 +76,15 @@ ALLOWED = [
     ("dc", "operator", "call", uris.NODE_STATUS),
     ("dc", "operator", "call", f"{uris.ADMIN_PREFIX}token.revoke"),
     ("dc", "operator", "register", uris.procedure_of("dc", "report")),
+    ("wall", "agent", "call", uris.NODE_STATUS),
+    ("wall", "agent", "call", uris.NODE_MAILBOXES),
+    ("wall", "agent", "call", uris.AUDIT_QUERY),
+    ("wall", "agent", "call", uris.AUDIT_WHY),
+    ("wall", "agent", "call", uris.ADMIN_DEAD_LIST),
+    ("wall", "agent", "call", uris.DIRECTORY_LIST),
+    ("wall", "agent", "subscribe", uris.EVENT_AGENT),
+    ("both", "operator", "call", uris.ADMIN_DEAD_SHOW),
+    ("both", "operator", "call", uris.MAILBOX_SEND),
 ]
 
 
@@ -252,6 +263,23 @@ def test_no_agent_may_do_anything_that_the_table_does_not_name(principals: Princ
         for action in ACTIONS:
             may = reason(principals, "agni", "agent", action, uri, {}) is None
             assert may is ((action, uri) in allowed), (action, uri)
+
+
+OBSERVED = {("call", uri) for uri in OBSERVERS_ASK} | {
+    ("subscribe", uri) for uri in (uris.EVENT_AGENT, uris.EVENT_NODE, uris.EVENT_FALLBACK)
+}
+
+
+def test_an_observer_may_ask_how_all_stands_and_nothing_else(principals: Principals) -> None:
+    """No mailbox, no topic and no agent: what may have a payload in it is not for observers, not even their own."""
+    own = [uris.inbox_of(Address("wall")), uris.receipts_of("wall"), uris.topic_of("wall", "x"), NEWS, REPORT]
+    known = {value for value in vars(uris).values() if isinstance(value, str) and value.startswith(P)}
+    for uri in (*known, *own, uris.procedure_of("wall", "x")):
+        for action in ACTIONS:
+            said = reason(principals, "wall", "agent", action, uri, {})
+            assert (said is None) is ((action, uri) in OBSERVED), (action, uri)
+            assert said in (None, "wall is an observer, which may look at figures and states, and nothing else")
+    assert not {uris.ADMIN_DEAD_SHOW, uris.NODE_PEEK, uris.MAILBOX_PEEK, uris.MAILBOX_ANSWER} & OBSERVERS_ASK
 
 
 # -- links -------------------------------------------------------------------------------------------------------------

@@ -231,6 +231,19 @@ def test_a_token_file_that_cannot_be_written_makes_no_token(used_state: Path) ->
     assert read_agents(used_state / "agents.json") == {}
 
 
+def test_a_new_observer_may_send_to_nobody_and_an_agent_that_becomes_one_keeps_its_grants(tmp_path: Path) -> None:
+    run("token", "new", "wall", "--observer", "--state", tmp_path)
+    run("token", "new", "dc", "--state", tmp_path)
+    run("token", "new", "dc", "--observer", "--state", tmp_path)
+    agents = read_agents(tmp_path / "agents.json")
+    wall, dc = agents["wall"], agents["dc"]
+    assert (wall.observer, wall.operator, wall.send, wall.call, wall.serve) == (True, False, (), (), ())
+    assert (dc.observer, dc.send, dc.call) == (True, ("*",), ("*",))
+    assert "wall  observer  may send to" in run("token", "list", "--state", tmp_path).output
+    run("token", "new", "dc", "--no-observer", "--replace", "--state", tmp_path)
+    assert not read_agents(tmp_path / "agents.json")["dc"].observer
+
+
 def test_token_new_keeps_the_role_unless_told_otherwise(tmp_path: Path) -> None:
     roles = []
     for more in (["--operator"], [], ["--no-operator"]):

@@ -187,7 +187,8 @@ def test_all_faults_of_the_file_are_told_at_once_and_no_token_that_was_pasted_in
         '"2026-02-10T00:02:00Z", seconds since the epoch before the year 10000, or null',
         "agents.dc.tokens[1] is 5; it must be a map",
         "agents.dc.tokens[1].sha256 is missing; it must be 64 hexadecimal digits",
-        "agents.dc.grants is []; it is an unknown key; the known keys are operator, send, call, serve, tokens",
+        "agents.dc.grants is []; it is an unknown key; the known keys are operator, observer, send, call, serve, "
+        "tokens",
     ]
 
 
@@ -270,8 +271,8 @@ def with_instant(text: str) -> str:
         ),
         (
             '{"agents": {"agni": {"\\ud800\\u001b": 1}}}',
-            "agents.agni.\\ud800\\x1b is 1; it is an unknown key; the known keys are operator, send, call, serve, "
-            "tokens",
+            "agents.agni.\\ud800\\x1b is 1; it is an unknown key; the known keys are operator, observer, send, call, "
+            "serve, tokens",
         ),
         ('{"agents": {"agni": {"operator": NaN}}}', "agents.agni.operator is NaN; it must be true or false"),
         (
@@ -553,3 +554,23 @@ def test_the_shown_json_is_plain(tmp_path: Path) -> None:
             }
         }
     }
+
+
+def test_a_broadcast_is_for_all_but_observers(tmp_path: Path) -> None:
+    path = tmp_path / "agents.json"
+    write_agents(path, {"agni": AgentRecord(), "boss": AgentRecord(operator=True, observer=True)})
+    principals = Principals(path)
+    assert principals.audience() == ("agni", "boss")
+    write_agents(path, {"agni": AgentRecord(), "dc": AgentRecord(), "wall": AgentRecord(observer=True)})
+    principals.reload_if_changed()
+    assert principals.names() == ("agni", "dc", "wall")
+    assert principals.audience() == ("agni", "dc")
+
+
+def test_a_file_without_observers_reads_as_before_and_one_with_them_comes_back() -> None:
+    assert "observer" not in render_agents({"dc": AgentRecord()})
+    both = {"dc": AgentRecord(), "wall": AgentRecord(observer=True)}
+    read = parse_agents(json.loads(render_agents(both)))
+    assert {name: record.observer for name, record in read.items()} == {"dc": False, "wall": True}
+    with pytest.raises(ConfigError, match=r"agents\.dc\.observer is 1; it must be true or false"):
+        parse_agents({"agents": {"dc": {"observer": 1}}})

@@ -195,7 +195,10 @@ expired, its sender gets an ERROR message in its mailbox: ``from`` = the recipie
 ``payload`` = ``{error, message, reason}`` with ``trishula.error.dead_letter`` or ``trishula.error.message_expired``,
 and an id that begins with ``node:``, which nobody else may use.
 
-Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator).
+Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator). An
+observer, an agent that is marked as one in the agents file, may call ``directory.*``, ``audit.query``, ``audit.why``
+(about everybody's messages), ``node.status``, ``node.mailboxes`` and ``admin.dead.list``, hear the events, and nothing
+else: none of these tells a payload. A broadcast is not for observers.
 
 This module holds every URI; nothing else in the project spells one out (a test looks).
 """

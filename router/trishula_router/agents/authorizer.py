@@ -25,6 +25,10 @@ other ``audit.*``, ``node.*``, ``admin.*``      call        operators
 ``internal.link.changed``                       subscribe   links
 ==============================================  ==========  ==============================================
 
+An *observer* is an agent that looks and sees no payloads. It may call what :data:`OBSERVERS_ASK` names and hear the
+events, and nothing else of the table: no mailbox, no agent and no topic is for it. Who is an operator as well is no
+observer.
+
 Three refusals come before the table:
 
 - A name of more than 512 characters: the router keeps the names that it knows.
@@ -53,7 +57,7 @@ from trishula_router.agents.principals import Principal, Principals
 from trishula_router.agents.procedure_names import is_procedure_name
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, travels_as_procedure, travels_as_topic
 
-__all__ = ["ACTIONS", "Authorizer", "Denial"]
+__all__ = ["ACTIONS", "OBSERVERS_ASK", "Authorizer", "Denial"]
 
 ACTIONS = ("call", "register", "publish", "subscribe")
 
@@ -78,6 +82,21 @@ _NODE_SERVES_AGENTS = frozenset(
     }
 )
 _NODE_SERVES_OPERATORS = (uris.AUDIT_PREFIX, uris.NODE_PREFIX, uris.ADMIN_PREFIX)
+#: What observers may ask: who is there, and how all stands, in figures, states and times. Nothing of this has a payload
+#: in it, or changes anything but what is known of the observer's own clock.
+OBSERVERS_ASK = frozenset(
+    {
+        uris.DIRECTORY_LIST,
+        uris.DIRECTORY_GET,
+        uris.DIRECTORY_FIND,
+        uris.DIRECTORY_BEAT,
+        uris.AUDIT_QUERY,
+        uris.AUDIT_WHY,
+        uris.NODE_STATUS,
+        uris.NODE_MAILBOXES,
+        uris.ADMIN_DEAD_LIST,
+    }
+)
 _PUBLIC_EVENTS = frozenset({uris.EVENT_AGENT, uris.EVENT_NODE, uris.EVENT_FALLBACK})
 
 #: The longest names of ours have 150; a procedure's or a topic's own part is up to its agent.
@@ -173,6 +192,8 @@ class Authorizer:
         if principal is None:
             # Its token was taken away together with its entry, while its session lived.
             return f"{authid} is no registered agent any more"
+        if principal.observer and not principal.operator:
+            return _against_observer(principal, uri, str(action))
         own = uris.parse_agent_uri(uri)
         if own is not None:
             return _against_agent_uri(principal, own, str(action))
@@ -243,6 +264,12 @@ def _against_call_to_node(principal: Principal, as_operator: bool, uri: str) -> 
             return None
         return f"it is for operators, and {principal.name} is none"
     return "it is no procedure that agents may call"
+
+
+def _against_observer(principal: Principal, uri: str, action: str) -> str | None:
+    if (action == "call" and uri in OBSERVERS_ASK) or (action == "subscribe" and uri in _PUBLIC_EVENTS):
+        return None
+    return f"{principal.name} is an observer, which may look at figures and states, and nothing else"
 
 
 def _against_agent_uri(principal: Principal, at: uris.AgentUri, action: str) -> str | None:

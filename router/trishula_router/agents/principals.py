@@ -37,6 +37,7 @@ class Principal:
         call: what it may call: ``"*"``, an agent, or ``agent.procedure``.
         serve: which capabilities it may announce: ``"*"``, or their names; ``None``: what nobody else is granted.
         foreign: the capabilities that others are granted by name, if ``serve`` is ``None``.
+        observer: whether it may ask how everybody's messages stand, and see none of them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Principal:
     call: tuple[str, ...]
     serve: tuple[str, ...] | None = None
     foreign: Set[str] = frozenset()
+    observer: bool = False
 
     @property
     def role(self) -> str:
@@ -90,6 +92,7 @@ class Principals:
         records, self.fault = load_agents(path, kept)
         self._records: Mapping[str, AgentRecord] = records
         self._principals = _principals_of(self._records)
+        self._audience = _audience_of(self._principals)
         # Of which version it is.
         self._digest = self.version, _digest_of(self._records)
         if self.fault is None and stamp_of(path) is not None:
@@ -105,6 +108,10 @@ class Principals:
     def names(self) -> tuple[str, ...]:
         """All registered agents, sorted."""
         return tuple(self._principals)
+
+    def audience(self) -> tuple[str, ...]:
+        """Whom a broadcast is for, sorted: all but observers, which take no mail."""
+        return self._audience
 
     def get(self, name: str) -> Principal | None:
         """The agent of that name, if it is registered.
@@ -151,6 +158,7 @@ class Principals:
         if not is_new:
             return False
         self._principals = _principals_of(records)
+        self._audience = _audience_of(self._principals)
         self.version += 1
         return True
 
@@ -229,9 +237,13 @@ def _with_digest(record: AgentRecord, digest: str | None) -> TokenRecord | None:
 def _principals_of(records: Mapping[str, AgentRecord]) -> dict[str, Principal]:
     granted = frozenset(grant for record in records.values() for grant in record.serve or ())
     return {
-        name: Principal(name, record.operator, record.send, record.call, record.serve, granted)
+        name: Principal(name, record.operator, record.send, record.call, record.serve, granted, record.observer)
         for name, record in sorted(records.items())
     }
+
+
+def _audience_of(principals: Mapping[str, Principal]) -> tuple[str, ...]:
+    return tuple(name for name, principal in principals.items() if principal.operator or not principal.observer)
 
 
 def _digest_of(records: Mapping[str, AgentRecord]) -> str:

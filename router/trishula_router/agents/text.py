@@ -40,6 +40,7 @@ class AgentRecord:
         serve: which capabilities it may announce; ``None`` if the record says nothing of it, because it was written by
             an earlier release: then those that no other record names.
         tokens: what it may join with.
+        observer: whether it may ask how everybody's messages stand, and see none of them.
     """
 
     operator: bool = False
@@ -47,6 +48,7 @@ class AgentRecord:
     call: tuple[str, ...] = (ANYBODY,)
     tokens: tuple[TokenRecord, ...] = ()
     serve: tuple[str, ...] | None = None
+    observer: bool = False
 
 
 def render_agents(agents: Mapping[str, AgentRecord]) -> str:
@@ -55,6 +57,8 @@ def render_agents(agents: Mapping[str, AgentRecord]) -> str:
         "agents": {
             name: {
                 "operator": record.operator,
+                # Left out where it says nothing: a node of an earlier release refuses keys that it doesn't know.
+                **({"observer": True} if record.observer else {}),
                 "send": list(record.send),
                 "call": list(record.call),
                 **({} if record.serve is None else {"serve": list(record.serve)}),
@@ -134,6 +138,9 @@ def _parse_agent(raw: object, path: str, faults: list[Fault]) -> AgentRecord:
     operator = entry.take("operator", False)
     if not isinstance(operator, bool):
         faults.append(Fault(f"{path}.operator", operator, "it must be true or false"))
+    observer = entry.take("observer", False)
+    if not isinstance(observer, bool):
+        faults.append(Fault(f"{path}.observer", observer, "it must be true or false"))
     send = _parse_grants(entry.take("send", [ANYBODY]), f"{path}.send", _is_recipient, faults)
     call = _parse_grants(entry.take("call", [ANYBODY]), f"{path}.call", _is_callable, faults)
     serve: tuple[str, ...] | None = None
@@ -145,7 +152,7 @@ def _parse_agent(raw: object, path: str, faults: list[Fault]) -> AgentRecord:
         listed = []
     tokens = [_parse_token(item, f"{path}.tokens[{index}]", faults) for index, item in enumerate(listed)]
     entry.close()
-    return AgentRecord(operator is True, send, call, tuple(tokens), serve)
+    return AgentRecord(operator is True, send, call, tuple(tokens), serve, observer is True)
 
 
 def _parse_grants(raw: object, path: str, keeps: Callable[[str], bool], faults: list[Fault]) -> tuple[str, ...]:

@@ -54,6 +54,11 @@ def token(ctx: click.Context) -> None:
 @click.option("--state", type=click.Path(path_type=Path), help=_STATE_HELP)
 @click.option("--operator/--no-operator", default=None, help="Whether the agent may ask about everybody's messages.")
 @click.option(
+    "--observer/--no-observer",
+    default=None,
+    help="Whether the agent may ask how everybody's messages stand, without seeing what is in them.",
+)
+@click.option(
     "--serve",
     metavar="CAPABILITY",
     multiple=True,
@@ -85,6 +90,7 @@ def new_command(
     name: str,
     state: Path | None,
     operator: bool | None,
+    observer: bool | None,
     serve: tuple[str, ...],
     expires_in_s: float | None,
     replace: bool,
@@ -93,7 +99,8 @@ def new_command(
     """Make a token for the agent NAME, and register the agent if it is new.
 
     A new agent may send to and call everybody, and serves no capability but those that --serve names; for an agent that
-    is registered, --serve adds to what it may serve (see trishula token grant).
+    is registered, --serve adds to what it may serve (see trishula token grant). A new observer may send to and call
+    nobody.
 
     The token is shown once; the node keeps its hash. An agent has at most two valid tokens, so that a new one can be
     handed out before the old one goes. A third is refused, because the older one would have to end: with --replace it
@@ -105,6 +112,7 @@ def new_command(
       trishula token new dc
       trishula token new agni --serve host --expires-in 30d
       trishula token new admin --operator --write admin.token
+      trishula token new wallboard --observer
     """
     if not is_agent_name(name):
         raise CommandFailed(f'"{name}" is no agent\'s name: that is {AGENT_RULE}', Exit.USAGE)
@@ -120,7 +128,8 @@ def new_command(
     with contextlib.ExitStack() as cleanup:
         try:
             with update_agents(path, state_dir / KEPT_FILE) as agents:
-                record = agents.get(name, AgentRecord(serve=()))
+                fresh = AgentRecord(send=(), call=(), serve=()) if observer else AgentRecord(serve=())
+                record = agents.get(name, fresh)
                 is_new = name not in agents
                 kept, _ = with_new_token(record.tokens, new, now_s)
                 ended = [token for token in record.tokens if token not in kept and not token.is_over(now_s)]
@@ -130,6 +139,7 @@ def new_command(
                     record,
                     tokens=kept,
                     operator=record.operator if operator is None else operator,
+                    observer=record.observer if observer is None else observer,
                     serve=_with_more(record.serve, serve),
                 )
                 # Whole on the disk before the token is good, and in place once it is.
@@ -326,6 +336,7 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
         {
             "agent": name,
             "operator": record.operator,
+            "observer": record.observer,
             "send": list(record.send),
             "call": list(record.call),
             "serve": None if record.serve is None else list(record.serve),
@@ -339,7 +350,7 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
     if not rows:
         click.echo(f"no agents in {path}; make one with: trishula token new NAME", err=True)
     for name, record in sorted(agents.items()):
-        role = "operator" if record.operator else "agent"
+        role = "operator" if record.operator else "observer" if record.observer else "agent"
         serves = "what no other is granted (its record is of an earlier release: trishula token grant)"
         if record.serve is not None:
             serves = ", ".join(record.serve) or "nothing"

@@ -35,7 +35,7 @@ class Grants(Protocol):
 class Registry(Protocol):
     """Who is registered; :class:`trishula_router.agents.principals.Principals` in a node."""
 
-    def names(self) -> tuple[str, ...]: ...
+    def audience(self) -> tuple[str, ...]: ...
 
     def get(self, name: str) -> Grants | None: ...
 
@@ -58,7 +58,7 @@ class Recipients:
 
     def of_broadcast(self, agent: str) -> tuple[str, ...]:
         """Everybody that a broadcast of an agent is for."""
-        return tuple(name for name in self._registry.names() if name != agent)
+        return tuple(name for name in self._registry.audience() if name != agent)
 
     def find(self, agent: str, message: Message, index: int, *, as_answer: bool = False) -> tuple[str, ...]:
         """The addresses that a message goes to.

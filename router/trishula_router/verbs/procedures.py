@@ -317,7 +317,9 @@ class Procedures:
         message_id, raw = arguments.read_positional(args, "why", 1, 2)
         options = arguments.read(arguments.WhyOptions, raw, "options")
         (checked,) = arguments.read_ids([message_id], "id", 1)
-        return await self._node.audit.why(caller.agent, checked, options.sender, operator=caller.is_operator)
+        principal = self._node.principals.get(caller.agent)
+        may_know_all = caller.is_operator or (principal is not None and principal.observer)
+        return await self._node.audit.why(caller.agent, checked, options.sender, operator=may_know_all)
 
     async def _verify(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments.read_positional(args, "verify", 0, 0)

@@ -3,7 +3,7 @@
 // Autobahn's own way of reconnecting is not used: it ends with the first GOODBYE, which a node says when it is stopped in
 // order, and with a refusal that a later try would not meet.
 
-import { REALM, WEBSOCKET_PATH } from "./uris.js";
+import { NODE_STATUS, REALM, WEBSOCKET_PATH } from "./uris.js";
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 5000;
@@ -44,6 +44,9 @@ export class Bus {
   #pauseMs = FIRST_PAUSE_MS;
   #timer = null;
   #handlers;
+
+  /** Whether it may ask how all stands, and see and change nothing else. */
+  isObserver = false;
 
   /** `handlers`: `{joined(bus), away(sentence, retryInMs), refused(sentence)}`. */
   constructor(handlers) {
@@ -117,13 +120,8 @@ export class Bus {
     });
     connection.onopen = (session, details) => {
       if (connection !== this.#connection) return;
-      if (details.authrole !== OPERATOR_ROLE) {
-        this.#refuse(`${this.name} is an agent and no operator. Sign in with an operator's token.`);
-        return;
-      }
-      this.#session = session;
-      this.#pauseMs = FIRST_PAUSE_MS;
-      this.#handlers.joined(this);
+      if (details.authrole === OPERATOR_ROLE) this.#joined(session, false);
+      else this.#joinAsObserver(connection, session);
     };
     connection.onclose = (_, details) => {
       if (connection === this.#connection) this.#closed(details.reason, details.message);
@@ -131,6 +129,25 @@ export class Bus {
     };
     this.#connection = connection;
     connection.open();
+  }
+
+  #joined(session, isObserver) {
+    this.#session = session;
+    this.#pauseMs = FIRST_PAUSE_MS;
+    this.isObserver = isObserver;
+    this.#handlers.joined(this);
+  }
+
+  /** An observer's session is an agent's; who it is shows in what the node lets it ask. */
+  async #joinAsObserver(connection, session) {
+    try {
+      await session.call(NODE_STATUS);
+    } catch {
+      if (connection !== this.#connection || !session.isOpen) return;
+      this.#refuse(`${this.name} is an agent, and neither operator nor observer. Sign in with the token of one.`);
+      return;
+    }
+    if (connection === this.#connection) this.#joined(session, true);
   }
 
   #closed(reason, message) {

@@ -49,9 +49,9 @@ export class DeadLetters {
       element(
         "span",
         { class: "buttons" },
-        this.#button("Show", letter, () => this.#show(letter)),
+        this.#bus.isObserver ? null : this.#button("Show", letter, () => this.#show(letter)),
         this.#button("Life", letter, () => this.#findLife(letter.id)),
-        this.#button("Replay", letter, () => this.#ask(letter)),
+        this.#bus.isObserver ? null : this.#button("Replay", letter, () => this.#ask(letter)),
       ),
     ]);
     return table("Dead letters, the oldest first", columns, cells);

@@ -98,6 +98,8 @@ class Dashboard {
     this.#retryAt = null;
     this.#connection("good", "live");
     this.#send.signedIn();
+    document.body.classList.toggle("observer", this.#bus.isObserver);
+    say(byId("who"), this.#bus.isObserver ? `${this.#bus.name} (observer)` : this.#bus.name);
     await this.#bus.subscribe(EVENT_AGENT, (entry) => this.#happened(`${entry.agent} is ${entry.presence}`));
     await this.#bus.subscribe(EVENT_NODE, ({ node, peer, state }) => this.#happened(`The link of ${node} to ${peer} is ${state}`));
     this.#pollIn(0);
