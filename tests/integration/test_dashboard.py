@@ -297,6 +297,9 @@ def test_an_observer_sees_how_all_stands_and_no_payload(node: NodeProcess, brows
     browser.errors.clear()
 
     def look(page: Page) -> tuple[str, list[str], bool]:
+        if page.locator("#sign-out").is_visible():
+            page.click("#sign-out")
+        page.locator("#sign-in-form").wait_for()
         sign_in(page, node, node.tokens["wall"])
         row = shown(page, "#dead", "not-for-observers")
         page.locator("#who").filter(has_text="wall (observer)").wait_for()
