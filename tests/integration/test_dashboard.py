@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.node
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Read before the first test, because tests have none of these settings.
+KEEPS_PICTURES = os.environ.get("TRISHULA_SCREENSHOTS") == "1"
 #: As an attacker would write it; if it ever became an element, it would say so.
 HTML = "<img src=x onerror=\"document.title='hacked'\"><b>bold</b>"
 
@@ -365,7 +367,7 @@ def test_it_fits_a_phone(node: NodeProcess, page: Browser, scheme: str) -> None:
 
 
 def picture(page: Page, name: str) -> None:
-    if os.environ.get("TRISHULA_SCREENSHOTS"):
+    if KEEPS_PICTURES:
         page.screenshot(path=ROOT / "build" / "screenshots" / f"{name}.png", full_page=True)
 
 

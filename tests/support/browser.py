@@ -25,6 +25,8 @@ T = TypeVar("T")
 #: So long a page may take for what it is to show.
 PATIENCE_MS = 30_000
 
+#: Read before the first test, because tests have none of these settings.
+_IS_REQUIRED = os.environ.get("TRISHULA_REQUIRE_BROWSER") == "1"
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = [
     "--headless",
@@ -45,7 +47,7 @@ def chromium() -> str:
     for name in _PROGRAMS:
         if (program := shutil.which(name)) is not None:
             return program
-    if os.environ.get("TRISHULA_REQUIRE_BROWSER") == "1":
+    if _IS_REQUIRED:
         pytest.fail("there is no Chromium, and TRISHULA_REQUIRE_BROWSER=1 asks for it")
     pytest.skip("Chromium is not installed")
 
