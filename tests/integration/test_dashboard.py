@@ -368,6 +368,7 @@ def test_it_fits_a_phone(node: NodeProcess, page: Browser, scheme: str) -> None:
 
 def picture(page: Page, name: str) -> None:
     if KEEPS_PICTURES:
+        page.evaluate("window.scrollTo({top: 0, behavior: 'instant'})")
         page.screenshot(path=ROOT / "build" / "screenshots" / f"{name}.png", full_page=True)
 
 

@@ -23,7 +23,7 @@ function ownFacts(status, now) {
     facts: [
       ["Version", status.version],
       ["Running for", span(now - status.started_at)],
-      ["Sessions", count(status.connections?.joined ?? status.present)],
+      ["Refused joins", count(status.connections?.refused_joins ?? NaN)],
       ["Store", `${bytes(store.size_bytes)}${store.limit_bytes ? ` of ${bytes(store.limit_bytes)}` : ""}`],
       ["Disk free", bytes(store.free_bytes ?? NaN)],
       ["Journal records", count(status.high_water)],
