@@ -57,6 +57,7 @@ from trishula_router.clocks.machine import boot_id, say_stepped, steady_ms, wall
 from trishula_router.clocks.timeline import NOTE, Timeline
 from trishula_router.endpoints import running
 from trishula_router.failure_file import write_failure
+from trishula_router.health.readiness import Readiness
 from trishula_router.mail.outlet import News
 from trishula_router.mail.receipt_topics import ReceiptTopics
 from trishula_router.mail.sweeping import Sweeper, give_back
@@ -181,10 +182,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         node.send_alert = Roads(config.alerts, config.state_dir).send_in_thread
         await node.start()
         self._node = node
-
-        def stop() -> Deferred[None]:
-            return Deferred.fromCoroutine(node.stop()).addBoth(_withdrawn)
-
+        stop = lambda: Deferred.fromCoroutine(node.stop())  # noqa: E731
         reactor.addSystemEventTrigger("before", "shutdown", stop)  # type: ignore[arg-type]
         await self.subscribe(self._on_join, "wamp.session.on_join")
         await self.subscribe(self._on_leave, "wamp.session.on_leave")
@@ -212,6 +210,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         # it, and for 50 ms everybody would wait.
         gc.collect()
         gc.freeze()
+        await self.register(_give_back, uris.CANARY)
+        Readiness(node, partial(self.call, uris.CANARY)).begin()
         running.show(node)
         self._tell_ready(config.state_dir, config.node, store.epoch)
 
@@ -386,9 +386,9 @@ def _as_endpoint(serve: Serve) -> Any:
     return endpoint
 
 
-def _withdrawn(outcome: Any) -> Any:
-    running.withdraw()
-    return outcome
+def _give_back(told: Any) -> Any:
+    """The answer of :data:`uris.CANARY`."""
+    return told
 
 
 def _new_nonce() -> str:

@@ -346,3 +346,19 @@ def test_a_store_that_is_full_says_so_when_it_is_opened(tmp_path: Path, logged: 
     assert len(logged.sentences("warn")) == before + 1
     assert "% full: it takes" in logged.sentences("warn")[-1]
     subject.close()
+
+
+def test_a_full_disk_has_no_room_and_the_store_is_proved_all_the_same(disk: Path) -> None:
+    # Else a watchdog would end a node that can still deliver, and take acks, because sends are refused.
+    subject = InSqlite(disk)
+    fill(subject, 5 * KB)
+    full = subject.store.condition()
+    assert full.shortage is not None
+    assert full.room_bytes is not None and full.room_bytes < 10 * KB
+    assert subject.do(lambda store: store.prove("here")) == "here"
+    settle_all(subject)
+    forget_all(subject)
+    drained = subject.store.condition()
+    assert drained.shortage is None
+    assert drained.room_bytes is not None and drained.room_bytes > 1000 * KB
+    subject.close()

@@ -320,6 +320,16 @@ def test_records_by_position_kind_and_time(subject: Subject) -> None:
     assert positions(after=5) == positions(kind="nothing") == []
 
 
+def test_a_proof_is_read_back_and_leaves_nothing_but_itself(subject: Subject) -> None:
+    append(subject, draft("m1"))
+    before = subject.do(lambda store: store.records(after=0, limit=10))
+    assert subject.do(lambda store: store.prove("one")) == "one"
+    assert subject.do(lambda store: store.prove("two")) == "two"
+    assert subject.do(lambda store: store.records(after=0, limit=10)) == before
+    assert subject.do(lambda store: store.remembered("proof")) == {"proof": "two"}
+    assert subject.do(lambda store: store.verify()).damages == ()
+
+
 def test_the_journal_is_the_same_in_every_store(subject: Subject) -> None:
     append(subject, draft("m1", body=b'{"x":1}'), draft("b", "agni", "rushabdev"), at=5)
     subject.do(lambda store: store.deliver([(1, 1)], {"to": "agni", "session": 1}, 6))

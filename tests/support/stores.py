@@ -238,6 +238,9 @@ class HeldStore:
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
         return self._ask(self._writes, "remember", lambda: self.inner.remember(notes))
 
+    def prove(self, text: str) -> Deferred[str]:
+        return self._ask(self._writes, "prove", lambda: self.inner.prove(text))
+
     def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
         return self._ask(self._writes, "follow_clock", lambda: self.inner.follow_clock(by_ms, after, notes, at))
 

@@ -137,6 +137,7 @@ FLOORS = (
     "trishula_router.upstream",
     "trishula_router.verbs",
     "trishula_router.metrics",
+    "trishula_router.health",
     "trishula_router.endpoints",
     "trishula.testing",
     "trishula_router.doctor",

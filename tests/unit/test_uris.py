@@ -29,6 +29,7 @@ CONTRACT = {
     "AUDIT_WHY": "trishula.audit.why",
     "AUDIT_VERIFY": "trishula.audit.verify",
     "NODE_STATUS": "trishula.node.status",
+    "NODE_READY": "trishula.node.ready",
 }
 
 

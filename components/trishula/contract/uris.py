@@ -199,6 +199,13 @@ Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`
 observer, an agent that is marked as one in the agents file, may call ``directory.*``, ``audit.query``, ``audit.why``
 (about everybody's messages), ``node.status``, ``node.mailboxes`` and ``admin.dead.list``, hear the events, and nothing
 else: none of these tells a payload. A broadcast is not for observers.
+Whether a node can serve (caller: an operator): ``node.ready()`` → ``{ready, node, version, checks: [{check, ok,
+degraded?, reason, …}…]}``. ``check`` is ``running``, ``store``, ``disk``, ``peers``, ``clock``, ``loop`` or ``canary``;
+``reason`` is one sentence, empty if nothing is wrong; with ``degraded`` something is, and the node serves all the same.
+Further keys are figures, with their units in their names. The node's HTTP page ``/ready`` answers the same map, with
+status 200 or 503. May be repeated: yes.
+
+Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator).
 
 This module holds every URI; nothing else in the project spells one out (a test looks).
 """
@@ -260,6 +267,7 @@ NODE_MAILBOXES = "trishula.node.mailboxes"
 NODE_PEEK = "trishula.node.peek"
 NODE_ALERTS = "trishula.node.alerts"
 NODE_ALERT_TEST = "trishula.node.alert_test"
+NODE_READY = "trishula.node.ready"
 NODE_PREFIX = "trishula.node."
 ADMIN_DEAD_LIST = "trishula.admin.dead.list"
 ADMIN_DEAD_SHOW = "trishula.admin.dead.show"
@@ -272,6 +280,8 @@ PEER_PREFIX = "trishula.peer."
 #: Called by the router itself, never by a client: proof of identity and permission.
 AUTHENTICATE = "trishula.internal.authenticate"
 AUTHORIZE = "trishula.internal.authorize"
+#: Called by the node itself alone, and answers what it is called with: the router's part of the way of a canary.
+CANARY = "trishula.internal.canary"
 
 #: Asked and listened to by the links of the node's peers alone: the names that its own sessions are behind.
 LINK_NAMES = "trishula.internal.link.names"

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from trishula.errors import TokenInvalid, TokenMissing
 from trishula_router.agents.file import AgentsFileError, Stamp, keep_agents, load_agents, read_agents, stamp_of
@@ -72,8 +73,9 @@ class Principals:
     """All agents of a node, as its file has them.
 
     Args:
-        path: the file.
+        path: the file; ``None``: there is none, and the agents are those of ``records`` for ever.
         kept: where the copy of the last good one is; ``None``: none is kept.
+        records: the agents where there is no file.
 
     Raises:
         AgentsFileError: when made, if the file can't be used and there is no copy.
@@ -83,19 +85,23 @@ class Principals:
         version: grows each time that something else holds than before.
     """
 
-    def __init__(self, path: Path, kept: Path | None = None) -> None:
+    def __init__(
+        self, path: Path | None, kept: Path | None = None, *, records: Mapping[str, AgentRecord] = MappingProxyType({})
+    ) -> None:
         self._path = path
         self._kept = kept
         self.version = 0
         # The stamp is taken before the reading: a change in between is then read twice rather than never.
-        self._stamp: Stamp = stamp_of(path)
-        records, self.fault = load_agents(path, kept)
+        self._stamp: Stamp = None if path is None else stamp_of(path)
+        self.fault: str | None = None
+        if path is not None:
+            records, self.fault = load_agents(path, kept)
         self._records: Mapping[str, AgentRecord] = records
         self._principals = _principals_of(self._records)
         self._audience = _audience_of(self._principals)
         # Of which version it is.
         self._digest = self.version, _digest_of(self._records)
-        if self.fault is None and stamp_of(path) is not None:
+        if self.fault is None and path is not None and stamp_of(path) is not None:
             self._keep()
 
     @property
@@ -139,8 +145,7 @@ class Principals:
         Returns:
             Whether something else holds now than before. ``False`` also if it can't be used: see :attr:`fault`.
         """
-        stamp = stamp_of(self._path)
-        if stamp == self._stamp:
+        if self._path is None or (stamp := stamp_of(self._path)) == self._stamp:
             return False
         self._stamp = stamp
         if stamp is None:

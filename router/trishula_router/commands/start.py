@@ -20,6 +20,7 @@ from trishula.cli.state import json_option
 from trishula.exit_codes import Exit
 from trishula.homes import expanded
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError, load_agents
+from trishula_router.commands.service_manager import Reporter, ask_ready
 from trishula_router.commands.state_dir import (
     CommandFailed,
     default_state_dir,
@@ -118,10 +119,24 @@ def start(
             )
         supervisor = _start(raw, base, state_dir, wanted, speaks_json(ctx), (options.node, *log))
         if supervisor is not None:
-            try:
-                supervisor.supervise()
-            except NodeFailed as error:
-                raise CommandFailed(str(error)) from None
+            _stay(supervisor)
+
+
+def _stay(supervisor: Supervisor) -> None:
+    """Wait until the node ends, and tell systemd of it meanwhile."""
+    reporter = Reporter.of(os.environ, lambda: ask_ready(supervisor.address))
+
+    def look() -> None:
+        if supervisor.asked_to_stop:
+            reporter.stopping()
+        else:
+            reporter.look()
+
+    try:
+        supervisor.supervise(look)
+    except NodeFailed as error:
+        reporter.failed(str(error))
+        raise CommandFailed(str(error)) from None
 
 
 def _start(

@@ -18,10 +18,10 @@ import json
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +30,7 @@ import psutil
 from trishula.contract import uris
 from trishula.log_lines import FORMAT_VARIABLE, goes_to_journal
 from trishula_router.commands.node_log import LOG_LIMIT_BYTES, crossbars_reason, is_port_taken, trim_log
+from trishula_router.commands.service_manager import VARIABLES, any_certificate
 from trishula_router.failure_file import FAILURE_FILE, take_failure
 from trishula_router.process_log import JOURNAL, LOG_FILE, NODE_NAME, crossbar_level
 from trishula_router.settings.crossbar_config import Address
@@ -78,7 +79,7 @@ class Supervisor:
         self._ready_file = state_dir / "node.json"
         self._failure_file = state_dir / "node.failure"
         self.log = state_dir / "node.log"
-        self._address = address
+        self.address = address
         self._log_options = {FORMAT_VARIABLE: log_format, LOG_FILE: str(self.log.absolute()), NODE_NAME: node}
         self._log_level = log_level
         self._child: subprocess.Popen[bytes] | None = None
@@ -131,7 +132,7 @@ class Supervisor:
             NodeFailed: if it ended, or was not ready in time.
         """
         deadline = time.monotonic() + timeout_s
-        while not (self._ready_file.exists() and upgrades(self._address)):
+        while not (self._ready_file.exists() and upgrades(self.address)):
             if self._asked_to_stop:
                 return
             if self._has_ended():
@@ -164,8 +165,11 @@ class Supervisor:
         """Whether a signal came."""
         return self._asked_to_stop
 
-    def supervise(self) -> None:
+    def supervise(self, look: Callable[[], None] = lambda: None) -> None:
         """Wait until the node ends.
+
+        Args:
+            look: called several times a second while it runs.
 
         Raises:
             NodeFailed: if nobody asked it to.
@@ -178,6 +182,7 @@ class Supervisor:
                 break
             if trim_log(self.log):
                 self._log_start = 0
+            look()
             time.sleep(_POLL_S if self._asked_to_stop else 0.1)
         self.kill()
         if not self._asked_to_stop:
@@ -202,7 +207,7 @@ class Supervisor:
         if why is None:
             logged = self._logged()
             if is_starting and is_port_taken(logged):
-                return PortTaken(f"port {self._address.port} of {self._address.host or 'this machine'} is in use")
+                return PortTaken(f"port {self.address.port} of {self.address.host or 'this machine'} is in use")
             why = crossbars_reason(logged)
         return NodeFailed(f"{what}: {why}; the log {self.log} has the rest")
 
@@ -248,19 +253,11 @@ def upgrades(address: Address, timeout_s: float = 1.0) -> bool:
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(socket.create_connection((host, address.port), timeout_s))
             if address.certificate is not None:
-                connection = stack.enter_context(_any_certificate().wrap_socket(connection))
+                connection = stack.enter_context(any_certificate().wrap_socket(connection))
             connection.sendall(request.encode())
             return connection.recv(64).startswith(b"HTTP/1.1 101 ")
     except OSError:
         return False
-
-
-def _any_certificate() -> ssl.SSLContext:
-    """TLS with whoever is there: whether this is our own node is not in question, and clients check for themselves."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def try_to_listen(address: Address) -> None:
@@ -297,6 +294,6 @@ def _environment(failure_file: Path) -> dict[str, str]:
     """What the node's processes find in their environment."""
     from trishula_router.store.sqlite.holding import STARTED_BY
 
-    # A token in the environment of whoever starts the node is not the node's business.
-    inherited = {key: value for key, value in os.environ.items() if key != "TRISHULA_TOKEN"}
+    # A token in the environment of whoever starts the node is not the node's business, nor is what systemd is told.
+    inherited = {key: value for key, value in os.environ.items() if key not in ("TRISHULA_TOKEN", *VARIABLES)}
     return inherited | {STARTED_BY: "trishula node start", FAILURE_FILE: str(failure_file)}

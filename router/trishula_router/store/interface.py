@@ -47,6 +47,10 @@ class StoreError(Exception):
     """The store can't be opened; the text is the sentence for the operator."""
 
 
+#: Under what the store remembers what :meth:`Store.prove` wrote last.
+PROOF = "proof"
+
+
 class Copied(msgspec.Struct, frozen=True):
     """What copying a run of records changed here.
 
@@ -92,6 +96,8 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
         reserve_bytes: what is kept back on the disk for acks.
         shortage: why sends are refused for want of room, and what to do; ``None`` while they are not.
         fault: why nothing can be written, and what to do; ``None`` while it can.
+        room_bytes: how much it can still take for messages, within its limit and on its disk; below 0 it lacks so much.
+            As of the last time that it was measured, every few seconds; ``None`` without such a limit.
     """
 
     size_bytes: int
@@ -101,6 +107,7 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
     reserve_bytes: int = 0
     shortage: str | None = None
     fault: str | None = None
+    room_bytes: int | None = None
 
 
 class History(msgspec.Struct, frozen=True):
@@ -203,6 +210,13 @@ class Store(Protocol):
         """Keep short texts by key, each in place of the one before; no record tells of it.
 
         May wait for the next verb, like :meth:`deliver`.
+        """
+
+    def prove(self, text: str) -> Deferred[str]:
+        """Make a short text durable, in place of the one before, and read it back; no record tells of it.
+
+        The answer is what was read. It waits for nothing else, and may draw on what is kept back for acks: so it fails
+        where nothing at all can be written.
         """
 
     def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:

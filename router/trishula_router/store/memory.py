@@ -17,7 +17,7 @@ from trishula.contract.addresses import is_capability
 from trishula_router.store.facts import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
 from trishula_router.store.fold import fold, joined
 from trishula_router.store.identity import Ids, Key, digest_of_envelope, key_of, latest_use
-from trishula_router.store.interface import Copied, Forgotten
+from trishula_router.store.interface import PROOF, Copied, Forgotten
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, Kind, Record, digest_of
 from trishula_router.store.keepers import keeper_as_stored
 from trishula_router.store.memory_reads import MemoryReads
@@ -240,6 +240,10 @@ class MemoryStore(MemoryReads):
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
         self._notes.update(notes)
         return succeed(None)
+
+    def prove(self, text: str) -> Deferred[str]:
+        self._notes[PROOF] = text
+        return succeed(self._notes[PROOF])
 
     def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
         self._record(Kind.CLOCK_SET, {"by_ms": by_ms}, at)

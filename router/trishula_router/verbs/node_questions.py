@@ -39,11 +39,16 @@ class NodeQuestions:
         """Every one of them, by its URI."""
         return {
             uris.NODE_STATUS: self._node_status,
+            uris.NODE_READY: self._ready,
             uris.NODE_MAILBOXES: self._mailboxes,
             uris.NODE_PEEK: self._peek,
             uris.NODE_ALERTS: self._alerts,
             uris.NODE_ALERT_TEST: self._alert_test,
         }
+
+    async def _ready(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        arguments.read_positional(args, "ready", 0, 0)
+        return dict(self._node.ready())
 
     async def _mailboxes(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
         (raw,) = arguments.read_positional(args, "mailboxes", 0, 1)

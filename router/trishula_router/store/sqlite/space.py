@@ -223,6 +223,7 @@ class Space:
             free_bytes=_disk(self._directory)[1],
             reserve_bytes=self.ballast.held_bytes,
             shortage=self._shortage,
+            room_bytes=self._room,
         )
 
 

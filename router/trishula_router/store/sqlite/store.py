@@ -22,7 +22,7 @@ from trishula_router.store import keepers
 from trishula_router.store.commits import Commits
 from trishula_router.store.facts import handed_facts, replayed_facts, returned_facts, settled_facts
 from trishula_router.store.fold import fold, joined
-from trishula_router.store.interface import Condition, Copied, Forgotten, History, Verdict
+from trishula_router.store.interface import PROOF, Condition, Copied, Forgotten, History, Verdict
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
 from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
 from trishula_router.store.origins import End, Tails, read_numbering
@@ -250,6 +250,10 @@ class SqliteStore:
         return self._writer.submit(
             lambda connection: remember(connection, notes), patience_s=NOTE_PATIENCE_S, draws=False
         )
+
+    def prove(self, text: str) -> Deferred[str]:
+        written = self._writer.submit(lambda connection: remember(connection, {PROOF: text}))
+        return written.addCallback(lambda _: self.remembered(PROOF)).addCallback(lambda found: found.get(PROOF, ""))
 
     def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
