@@ -171,6 +171,13 @@ async def test_a_release_is_rolled_out_and_a_bad_one_goes_back(tmp_path: Path) -
             worker.terminate()
             worker.wait(30)
 
+        # The health check of the image, on a node that runs.
+        healthy = [sys.executable, str(ROOT / "deploy" / "docker" / "healthy.py")]
+        state = str(hosts.cluster["agni"].state_dir)
+        subprocess.run(healthy, env=environment(TRISHULA_STATE=state), check=True)
+        nowhere = subprocess.run(healthy, env=environment(TRISHULA_STATE=str(tmp_path)), capture_output=True, text=True)
+        assert (nowhere.returncode, nowhere.stderr[:10]) == (1, "unhealthy:")
+
         # A backup of a node that runs is good for a node anew.
         rehearsal = [str(ROOT / "deploy" / "rehearse_restore.sh"), "--state", str(hosts.cluster["agni"].state_dir)]
         rehearsal += ["--program", str(tmp_path / "agni.d" / "opt" / "current" / "bin" / "trishula"), "--json"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,15 @@ def test_each_service_is_pinned_hardened_and_watched(compose: dict[str, Any]) ->
         assert service["restart"] == "unless-stopped"
         # The nodes' is in their image.
         assert "healthcheck" in service or service["image"].startswith("trishula:")
+
+
+def test_prometheus_takes_its_configuration() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("there is no promtool")
+    file = ROOT / "deploy" / "docker" / "prometheus.yml"
+    done = subprocess.run([promtool, "check", "config", "--syntax-only", str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_is_mounted_and_depended_on_is_declared(compose: dict[str, Any]) -> None:
