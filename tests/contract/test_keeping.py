@@ -71,12 +71,12 @@ def test_who_accepted_it_keeps_it(here: Subject, agni: Peer) -> None:
 
 def test_what_was_handed_over_is_handed_out_no_more(here: Subject) -> None:
     position = one(here, "m1", DEPLOY)
-    append(here, draft("m2", DEPLOY, body=b'{"a":1}'))
+    append(here, draft("m2", DEPLOY, body=b'{"a":1}'), at=150)
     (answer,) = hand(here, "agni", position)
     assert (answer.keeper, answer.hop, answer.is_kept_here, answer.state) == ("agni", 1, False, State.OPEN)
     assert at(here) == answer
     assert own_ids(here) == ["m2"]
-    assert here.do(lambda store: store.oldest([DEPLOY])) == {DEPLOY: at(here, "m2").accepted_at}
+    assert here.do(lambda store: store.oldest([DEPLOY])) == {DEPLOY: 150}
     sizes = here.do(lambda store: store.open_mailboxes())
     assert sizes == {DEPLOY: MailboxSize({"dc": OpenSize(1, 7)}), f"{DEPLOY}@agni": MailboxSize({"dc": OpenSize(1, 2)})}
     assert told(here, "m1") == [(1, "accepted"), (3, "handed")]

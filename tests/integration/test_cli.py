@@ -389,6 +389,20 @@ def test_inbox(users: Users) -> None:
     assert users.json("dc", "why", "inbox.3")["messages"][0]["state"] == "done"
 
 
+def test_mailboxes(users: Users) -> None:
+    users.run("dc", "send", "idle", "--text", "for later", "--id", "waits.1")
+    (box,) = [one for one in users.json("operator", "mailboxes", "--agent", "idle") if one["address"] == "idle"]
+    assert (box["pending"], box["consumer"], box["senders"]) == (1, None, [{"agent": "dc", "messages": 1}])
+    assert box["oldest_at"] is not None
+    (box,) = [one for one in users.json("operator", "mailboxes") if one["address"] == "bot"]
+    assert (box["consumer"]["agent"], box["consumer"]["by"]) == ("bot", "attach")
+    assert "for later" in users.run("operator", "mailboxes", "peek", "idle")
+    assert "operator" in users.run("dc", "mailboxes", code=Exit.FORBIDDEN)
+    assert "operator" in users.run("dc", "mailboxes", "peek", "idle", code=Exit.FORBIDDEN)
+    # It was only looked at.
+    assert "waits.1" in users.run("idle", "inbox")
+
+
 def test_inbox_of_a_running_agent(users: Users) -> None:
     assert "bot" in users.run("bot", "inbox", code=Exit.REFUSED)
     # To look doesn't disturb it.

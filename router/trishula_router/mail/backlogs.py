@@ -32,8 +32,9 @@ __all__ = ["Backlogs", "Elsewhere"]
 
 #: Names of senders, and of agents that serve a capability, in one answer.
 _NAMES_TOLD = 5
-#: Senders looked through in one turn of the reactor: a millisecond or two.
+#: Senders looked through in one turn of the reactor: a millisecond or two. A mailbox takes as long as so many of them.
 _SENDERS_AT_ONCE = 10_000
+_MAILBOX_COSTS = 40
 
 #: Where a mailbox is consumed that isn't here: (its node, the host of its client); ``None`` if nowhere in reach.
 Elsewhere = Callable[[Address], tuple[str, str | None] | None]
@@ -96,7 +97,7 @@ class Backlogs:
         oldest = await self._store.oldest([box.address for box in chosen if not box.is_empty])
         told, looked = [], 0
         for box in chosen:
-            looked += self._mailroom.shares.senders(box.address)
+            looked += self._mailroom.shares.senders(box.address) + _MAILBOX_COSTS
             if looked > _SENDERS_AT_ONCE:
                 await self._breath()
                 looked = 0
