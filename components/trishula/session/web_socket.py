@@ -17,6 +17,7 @@ from autobahn.wamp.serializer import (
     MsgPackSerializer,
     Serializer,
 )
+from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.python.failure import Failure
 
@@ -155,7 +156,8 @@ class WebSocket(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]  #
         # Autobahn says of it that the connection was lost.
         if isinstance(reason.value, VerificationError):
             self.factory.attempt.is_another_host()
-        elif hasattr(self.transport, "getHandle"):
+        elif isinstance(reason.value, SSL.Error):
+            # Not of a connection without TLS: its handle is its socket, which is gone by now.
             self.factory.attempt.tls_ended(self.transport.getHandle(), reason.value)
         super().connectionLost(reason)
 
