@@ -122,6 +122,7 @@ FLOORS = (
     "trishula.consumer",
     "trishula.tools",
     "trishula.doctor",
+    "trishula.checks",
     "trishula.cli",
     "trishula.agents",
     "trishula_router.store",

@@ -21,7 +21,7 @@ from trishula.errors import TokenInvalid, TokenMissing, TrishulaError
 from trishula.proxies import Proxy
 from trishula.settings import Settings
 
-__all__ = ["try_contact"]
+__all__ = ["try_contact", "try_tls"]
 
 _TIMEOUT_S = 4.0
 #: Of an answer's head.
@@ -36,6 +36,30 @@ def try_contact(url: str, settings: Settings | None, shell: State) -> Contact:
         settings: with which proxy, authorities and token; ``None``: without any of them.
         shell: opens the session.
     """
+    proxy = None if settings is None else settings.proxies.of(url)
+    line, contact = _secured(url, settings)
+    if line is None:
+        return contact
+    with line:
+        contact = _upgraded(line, contact, urlsplit(url).path or "/")
+    if not contact.is_wamp:
+        return contact
+    contact = replace(contact, ahead_s=_ahead_s(contact, proxy, settings))
+    return contact if settings is None else _join(contact, settings, shell)
+
+
+def try_tls(url: str, settings: Settings) -> Contact:
+    """Try the way to a node as far as its certificate is seen; nothing is tried of a URL without TLS."""
+    if urlsplit(url).scheme != "wss":
+        return Contact(url, "", 0, False)
+    line, contact = _secured(url, settings)
+    if line is not None:
+        line.close()
+    return contact
+
+
+def _secured(url: str, settings: Settings | None) -> tuple[socket.socket | None, Contact]:
+    """A line to a node, with TLS if its URL says so; ``None`` if that fails."""
     parts = urlsplit(url)
     host, is_tls = parts.hostname or "", parts.scheme == "wss"
     port = parts.port or (443 if is_tls else 80)
@@ -45,22 +69,16 @@ def try_contact(url: str, settings: Settings | None, shell: State) -> Contact:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            return replace(contact, dns_error=getattr(error, "strerror", None) or str(error))
+            return None, replace(contact, dns_error=getattr(error, "strerror", None) or str(error))
         contact = replace(contact, addresses=tuple(dict.fromkeys(str(one[4][0]) for one in found)))
     try:
         line = _connect(contact, proxy)
     except OSError as error:
-        return replace(contact, tcp_error=_words(error))
-    with line:
-        secured, contact = _prepared(line, contact, proxy, settings)
-        if secured is None:
-            return contact
-        with secured:
-            contact = _upgraded(secured, contact, parts.path or "/")
-    if not contact.is_wamp:
-        return contact
-    contact = replace(contact, ahead_s=_ahead_s(contact, proxy, settings))
-    return contact if settings is None else _join(contact, settings, shell)
+        return None, replace(contact, tcp_error=_words(error))
+    secured, contact = _prepared(line, contact, proxy, settings)
+    if secured is None:
+        line.close()
+    return secured, contact
 
 
 def _connect(contact: Contact, proxy: Proxy | None) -> socket.socket:

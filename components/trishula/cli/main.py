@@ -48,6 +48,7 @@ OWN_COMMANDS = {
     "why": "why",
     "audit": "audit",
     "dead": "dead",
+    "check": "check",
     "doctor": "doctor",
     "alert": "alert",
     "bench": "bench",
