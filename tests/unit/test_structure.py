@@ -430,10 +430,13 @@ def distribution_of(module: str) -> str:
     """What is to be installed for it: zope is a name that many distributions share, and OpenSSL is called otherwise."""
     if module.partition(".")[0] == "OpenSSL":
         return "pyopenssl"
+    if module.startswith("opentelemetry."):
+        # Its other packages come with these two, whose parts they are.
+        return "opentelemetry-exporter-otlp-proto-http" if ".otlp." in module else "opentelemetry-sdk"
     return ".".join(module.split(".")[: 2 if module.startswith("zope.") else 1])
 
 
-@pytest.mark.parametrize(("folder", "extras"), [(AGENT_SIDE, ("cli", "agents")), (NODE_SIDE, ("router",))])
+@pytest.mark.parametrize(("folder", "extras"), [(AGENT_SIDE, ("cli", "agents", "otel")), (NODE_SIDE, ("router",))])
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     ours = {"trishula", "trishula_router", "__future__"}
     imported = {distribution_of(name) for path in sources(folder) for name, _ in imports_of(path)}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trishula import tracing
 from trishula.consumer.handlers import Handler
 from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import CurrentDelivery, Delivery
@@ -105,11 +106,17 @@ class Jobs:
         current = CurrentDelivery(delivery, self._extend)
         begun = self.begun
         note = 0 if begun is None else begun.begin(message.sender or "", message.id)
+        making = tracing.active()
+        span = None if making is None else making.handling(message)
+        if span is not None:
+            current.traceparent = span.traceparent
         self._called = handler, message
         try:
             outcome = handler.start(current, args, kwargs)
-        except Exception:
+        except Exception as error:
             self._note_end(note)
+            if span is not None:
+                span.end(error)
             raise
         finally:
             self._called = None
@@ -117,6 +124,8 @@ class Jobs:
             self._running[key_of(message)] = Job(outcome, handler, current, note, self._seconds())
         else:
             self._note_end(note)
+        if span is not None:
+            span.end_with(outcome)
         return outcome
 
     def call(self, handler: Handler, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

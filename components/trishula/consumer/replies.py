@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trishula import tracing
 from trishula.contract.message import DEFAULT_PRIORITY, Message
 from trishula.contract.payload import error_data
 from trishula.contract.receipts import Receipt
@@ -82,6 +83,13 @@ class Replies:
             wire["payload"] = payload
         if command.priority != DEFAULT_PRIORITY:
             wire["priority"] = command.priority
+        making = tracing.active()
+        if making is not None:
+            span = making.replying(wire, command)
+            wire["traceparent"] = span.traceparent
+            self._post(wire)
+            span.end(None)
+            return
         if (traceparent := self._engine.carried(command.traceparent)) is not None:
             wire["traceparent"] = traceparent
         self._post(wire)

@@ -66,14 +66,16 @@ class CurrentDelivery:
     Attributes:
         cancelled: whether its sender has cancelled the message since; a coroutine hears of that by itself, a handler in
             a thread may ask now and then, also in that thread. Nobody waits for what it returns.
+        traceparent: the trace context of what is sent on account of it; ``None`` if its message has none.
     """
 
-    __slots__ = ("_delivery", "_extend", "cancelled")
+    __slots__ = ("_delivery", "_extend", "cancelled", "traceparent")
 
     def __init__(self, delivery: Delivery, extend: Callable[[Message, float], Pending[Any]]) -> None:
         self._delivery = delivery
         self._extend = extend
         self.cancelled = False
+        self.traceparent = delivery.message.traceparent
 
     @property
     def message(self) -> Message:

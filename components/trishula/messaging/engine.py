@@ -19,9 +19,11 @@ something only to the node that gave them; what was not acknowledged is delivere
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from trishula import tracing
 from trishula.contract import uris
 from trishula.contract.addresses import Address
 from trishula.contract.deliveries import Delivery, running
@@ -94,6 +96,7 @@ class Engine:
     ) -> None:
         self.address = Address.parse(settings.agent if instance is None else f"{settings.agent}/{instance}")
         self.settings = settings
+        tracing.switch_on(os.environ)
         self._around = around = around or real()
         self.clock = around.clock
         if connection is None:
@@ -266,12 +269,14 @@ class Engine:
             wire["ttl_ms"] = ttl_ms
         if deadline_at is not None:
             wire["deadline_at"] = deadline_at
-        if traceparent is None and (current := running.get()) is not None:
-            traceparent = self.carried(current.message.traceparent)
+        span = None
+        if traceparent is None:
+            traceparent, span = tracing.carry_on(wire, running.get(), self._around.word)
         if traceparent is not None:
             wire["traceparent"] = traceparent
         pending: Pending[Receipt] = Pending()
-        self.sending.post(wire, pending.settle, copies, held=on_refused)
+        done: Done = pending.settle if span is None else span.ending(pending.settle)
+        self.sending.post(wire, done, copies, held=on_refused)
         return pending
 
     def carried(self, traceparent: str | None) -> str | None:

@@ -103,7 +103,7 @@ def find_conditions(facts: Facts, options: AlertOptions, node: str, now: int) ->
     if facts.certificate_ends_at is not None and facts.certificate_ends_at - now <= options.certificate_s * 1000:
         days = (facts.certificate_ends_at - now) / 86_400_000
         when = f"ends in {days:.1f} days" if days > 0 else f"ended {-days:.1f} days ago"
-        found.append(Condition("certificate", "", f"the node's certificate {when}; renew it and restart the node"))
+        found.append(Condition("certificate", "", f"the node's certificate {when}; renew it (certbot renew, say)"))
     return found
 
 
