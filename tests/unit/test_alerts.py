@@ -51,6 +51,12 @@ def test_a_check_that_fails_and_a_store_that_is_out_of_use() -> None:
     assert keys(Facts(READY, store_fault="no room")) == [("not_ready", "store")]
 
 
+def test_what_has_a_kind_of_its_own_is_told_once() -> None:
+    checks = [{"check": name, "ok": False, "reason": "no"} for name in ("peers", "clock", "loop")]
+    facts = Facts({"ready": False, "checks": checks}, peers=[peer("rushabdev", "down")])
+    assert keys(facts) == [("not_ready", "loop"), ("link", "rushabdev")]
+
+
 def test_links_and_clocks() -> None:
     facts = Facts(READY, peers=[peer("rushabdev", "down"), peer("dc", ahead_ms=-1500)], clock_gap_ms=1001)
     assert keys(facts) == [("link", "rushabdev"), ("clock", ""), ("clock", "dc")]

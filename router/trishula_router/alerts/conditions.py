@@ -28,6 +28,8 @@ from trishula_router.settings.alerts import AlertOptions
 __all__ = ["SHARED", "Condition", "Facts", "find_conditions", "tells_shared"]
 
 SHARED = frozenset({"agent_away", "backlog", "dead_letters"})
+#: Checks of ``/ready`` about whose parts there are conditions of their own.
+_TOLD_APART = ("peers", "clock")
 #: So many of one kind are told one by one; a node that lost its network would tell of each agent.
 _MOST_OF_A_KIND = 20
 
@@ -89,7 +91,7 @@ def find_conditions(facts: Facts, options: AlertOptions, node: str, now: int) ->
     found = [
         Condition("not_ready", str(check["check"]), str(check.get("reason") or f"the check {check['check']} fails"))
         for check in facts.ready.get("checks", ())
-        if not check["ok"]
+        if not check["ok"] and check["check"] not in _TOLD_APART
     ]
     if facts.store_fault is not None and all(one.about not in ("store", "disk") for one in found):
         found.append(Condition("not_ready", "store", facts.store_fault))
