@@ -78,6 +78,7 @@ ALLOWED = [
     ("dc", "operator", "register", uris.procedure_of("dc", "report")),
     ("wall", "agent", "call", uris.NODE_STATUS),
     ("wall", "agent", "call", uris.NODE_MAILBOXES),
+    ("wall", "agent", "call", uris.NODE_READY),
     ("wall", "agent", "call", uris.AUDIT_QUERY),
     ("wall", "agent", "call", uris.AUDIT_WHY),
     ("wall", "agent", "call", uris.ADMIN_DEAD_LIST),

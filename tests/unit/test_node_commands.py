@@ -18,7 +18,7 @@ from trishula_drill.command import drill
 from trishula_router.agents.file import read_agents
 from trishula_router.agents.tokens import digest_of
 from trishula_router.commands import node, token
-from trishula_router.commands.node import _clock_lines, _connections_line
+from trishula_router.commands.node import _clock_lines, _connections_line, _readiness_lines
 from trishula_router.commands.state_dir import agents_file_of, default_state_dir, hold_state_dir, state_holder
 from trishula_router.commands.status_words import link_lines, peer_line, store_lines
 from trishula_router.settings.check import read_config_file
@@ -564,3 +564,13 @@ def test_a_peer_s_link_in_words() -> None:
     ]
     # A node of the release before tells none of it.
     assert link_lines({"node": "laptop", "state": "up", "heard_s_ago": None}) == []
+
+
+def test_why_a_node_is_not_ready() -> None:
+    poor = {"check": "peers", "ok": True, "degraded": True, "reason": "agni is away"}
+    failed = {"check": "loop", "ok": False, "reason": "the node stood still for 3.0 s"}
+    assert _readiness_lines({"readiness": {"ready": False, "checks": [poor, failed]}}) == [
+        "not ready, loop: the node stood still for 3.0 s"
+    ]
+    # A node of an older version tells nothing of it.
+    assert _readiness_lines({}) == []

@@ -195,16 +195,16 @@ expired, its sender gets an ERROR message in its mailbox: ``from`` = the recipie
 ``payload`` = ``{error, message, reason}`` with ``trishula.error.dead_letter`` or ``trishula.error.message_expired``,
 and an id that begins with ``node:``, which nobody else may use.
 
-Whether a node can serve (caller: an operator): ``node.ready()`` → ``{ready, node, version, checks: [{check, ok,
-degraded?, reason, …}…]}``. ``check`` is ``running``, ``store``, ``disk``, ``peers``, ``clock``, ``loop`` or ``canary``;
-``reason`` is one sentence, empty if nothing is wrong; with ``degraded`` something is, and the node serves all the same.
-Further keys are figures, with their units in their names. The node's HTTP page ``/ready`` answers the same map, with
-status 200 or 503. May be repeated: yes.
+Whether a node can serve (caller: an operator, or an observer): ``node.ready()`` → ``{ready, node, version, checks:
+[{check, ok, degraded?, reason, …}…]}``. ``check`` is ``running``, ``store``, ``disk``, ``peers``, ``clock``, ``loop``
+or ``canary``; ``reason`` is one sentence, empty if nothing is wrong; with ``degraded`` something is, and the node
+serves all the same. Further keys are figures, with their units in their names. The node's HTTP page ``/ready`` answers
+the same map, with status 200 or 503. May be repeated: yes.
 
 Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator). An
 observer, an agent that is marked as one in the agents file, may call ``directory.*``, ``audit.query``, ``audit.why``
-(about everybody's messages), ``node.status``, ``node.mailboxes`` and ``admin.dead.list``, hear the events, and nothing
-else: none of these tells a payload. A broadcast is not for observers.
+(about everybody's messages), ``node.status``, ``node.ready``, ``node.mailboxes`` and ``admin.dead.list``, hear the
+events, and nothing else: none of these tells a payload. A broadcast is not for observers.
 
 This module holds every URI; nothing else in the project spells one out (a test looks).
 """

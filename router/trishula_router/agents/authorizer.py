@@ -94,6 +94,7 @@ OBSERVERS_ASK = frozenset(
         uris.AUDIT_WHY,
         uris.NODE_STATUS,
         uris.NODE_MAILBOXES,
+        uris.NODE_READY,
         uris.ADMIN_DEAD_LIST,
     }
 )

@@ -163,6 +163,12 @@ def _clock_lines(known: dict[str, Any]) -> list[str]:
     ]
 
 
+def _readiness_lines(known: dict[str, Any]) -> list[str]:
+    """Why the node is not ready, a line for each check that fails."""
+    checks = known.get("readiness", {}).get("checks", ())
+    return [f"not ready, {one['check']}: {one['reason']}" for one in checks if not one["ok"]]
+
+
 def _local_status(state_dir: Path) -> dict[str, Any]:
     """What the files of a state directory tell."""
     said, holder = read_ready_file(state_dir), state_holder(state_dir)
@@ -183,7 +189,12 @@ def _ask(shell: State, url: str) -> dict[str, Any]:
         return {}
     shell.url = url
     with shell.bus() as bus:
-        return cast("dict[str, Any]", bus.request(uris.NODE_STATUS))
+        status = cast("dict[str, Any]", bus.request(uris.NODE_STATUS))
+        try:
+            return {**status, "readiness": bus.request(uris.NODE_READY)}
+        except TrishulaError:
+            # A node of an older version has no such procedure.
+            return status
 
 
 def _show_status(known: dict[str, Any]) -> None:
@@ -208,7 +219,7 @@ def _show_status(known: dict[str, Any]) -> None:
             click.echo(f"  peer {peer_line(peer)}")
             for line in link_lines(peer):
                 click.echo(f"    {line}")
-        for line in _clock_lines(known):
+        for line in (*_clock_lines(known), *_readiness_lines(known)):
             click.echo(f"  {line}")
         if known.get("agents_file_fault"):
             click.echo(f"  agents file: {known['agents_file_fault']}")
