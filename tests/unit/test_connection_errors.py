@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError, TransportLost
@@ -19,6 +22,7 @@ from trishula.errors import (
     ProcedureUnknown,
     RecipientUnknown,
 )
+from trishula.session import trust
 from trishula.session.wamp_errors import error_of_answer, error_of_leaving
 from trishula.session.web_socket import WebSocket
 
@@ -68,3 +72,33 @@ def test_a_busy_node_says_in_its_abort_when_our_turn_is() -> None:
     assert (type(error), error.retry_after_s) == (NodeBusy, 1.5)
     other = error_of_leaving("ws://one/ws", "wamp.close.normal", "good-bye; try again in 1.5 s")
     assert type(other) is BusUnreachable
+
+
+@pytest.mark.parametrize(
+    ("code", "ca_file", "said"),
+    [
+        (10, None, "its certificate has ended, and the node needs a new one, or the clock of this machine is wrong"),
+        (9, None, "its certificate is not valid yet: is the clock of this machine right?"),
+        (20, Path("/etc/ca.crt"), "its certificate is of another authority than those in ca_file /etc/ca.crt"),
+        (7, Path("/etc/ca.crt"), "its certificate is of another authority than those in ca_file /etc/ca.crt"),
+        (
+            18,
+            None,
+            "its certificate is of an authority that this system doesn't know; if it is your own, name the file ",
+        ),
+        (0, None, None),
+        (26, None, None),
+    ],
+)
+def test_why_a_certificate_is_not_trusted(
+    monkeypatch: pytest.MonkeyPatch, code: int, ca_file: Path | None, said: str | None
+) -> None:
+    handle = SimpleNamespace(_ssl="the connection")
+    monkeypatch.setattr(trust.SSL, "_lib", SimpleNamespace(SSL_get_verify_result={"the connection": code}.get))
+    found = trust.why_not_trusted(handle, ca_file)
+    assert found == said if said is None else (found or "").startswith(said)
+
+
+def test_who_has_no_reason_says_none() -> None:
+    # Another pyOpenSSL may keep it elsewhere.
+    assert trust.why_not_trusted(object(), None) is None

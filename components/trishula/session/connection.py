@@ -185,9 +185,9 @@ class _Attempt:
         """Whoever answered has a certificate that is good, and not for the host that we asked for."""
         self._refuse("its certificate is for other hosts")
 
-    def tls_ended(self, handle: object, error: BaseException | None) -> None:
+    def tls_ended(self, handle: object) -> None:
         """TLS ended by an error; ``handle`` is OpenSSL's connection."""
-        why = why_not_trusted(handle, error, self._settings.ca_file)
+        why = why_not_trusted(handle, self._settings.ca_file)
         if why is not None:
             self._refuse(why)
 

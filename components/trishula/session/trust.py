@@ -32,7 +32,7 @@ def trust_in(ca_file: Path | None) -> Any:
     return trustRootFromCertificates(certificates)  # type: ignore[no-untyped-call]
 
 
-def why_not_trusted(handle: Any, error: BaseException | None, ca_file: Path | None) -> str | None:
+def why_not_trusted(handle: Any, ca_file: Path | None) -> str | None:
     """Why a node's certificate was refused, and what to do; ``None`` if it wasn't, or nobody knows.
 
     The error says of every certificate that OpenSSL failed to verify it, and the connection has the reason. It is only
@@ -40,13 +40,12 @@ def why_not_trusted(handle: Any, error: BaseException | None, ca_file: Path | No
     whether the certificate is for the host. There is no public name for the reason (pyOpenSSL 26.4).
 
     Args:
-        handle: pyOpenSSL's connection.
-        error: by what the connection ended.
+        handle: pyOpenSSL's connection, which an error ended.
         ca_file: whose authorities are trusted; ``None``: the system's.
     """
     result = getattr(getattr(SSL, "_lib", None), "SSL_get_verify_result", None)
     connection = getattr(handle, "_ssl", None)
-    if not isinstance(error, SSL.Error) or result is None or connection is None:
+    if result is None or connection is None:
         return None
     return _sentence(int(result(connection)), ca_file)
 

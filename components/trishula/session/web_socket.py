@@ -157,8 +157,8 @@ class WebSocket(Carrying, WampWebSocketClientProtocol):  # type: ignore[misc]  #
         if isinstance(reason.value, VerificationError):
             self.factory.attempt.is_another_host()
         elif isinstance(reason.value, SSL.Error):
-            # Not of a connection without TLS: its handle is its socket, which is gone by now.
-            self.factory.attempt.tls_ended(self.transport.getHandle(), reason.value)
+            # TLS alone ends so, and still has its handle: a plain connection has none by now.
+            self.factory.attempt.tls_ended(self.transport.getHandle())
         super().connectionLost(reason)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
