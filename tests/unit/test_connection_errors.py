@@ -11,6 +11,7 @@ from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.message import Call
 from autobahn.wamp.serializer import MsgPackSerializer
 from autobahn.websocket.protocol import WebSocketProtocol
+from OpenSSL import SSL
 
 from trishula.contract import uris
 from trishula.errors import (
@@ -94,7 +95,7 @@ def test_why_a_certificate_is_not_trusted(
     monkeypatch: pytest.MonkeyPatch, code: int, ca_file: Path | None, said: str | None
 ) -> None:
     handle = SimpleNamespace(_ssl="the connection")
-    monkeypatch.setattr(trust.SSL, "_lib", SimpleNamespace(SSL_get_verify_result={"the connection": code}.get))
+    monkeypatch.setattr(SSL, "_lib", SimpleNamespace(SSL_get_verify_result={"the connection": code}.get))
     found = trust.why_not_trusted(handle, ca_file)
     assert found == said if said is None else (found or "").startswith(said)
 
