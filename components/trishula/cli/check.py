@@ -211,7 +211,9 @@ def _certificate(state: State, bounds: Bounds) -> Outcome | None:
 @check.command()
 @_reported
 def ready(state: State, form: str) -> None:
-    """Whether the node can serve: its store, disk, peers, clock, and a message that it sends through itself.
+    """Whether the node can serve.
+
+    It looks at its store, disk, peers and clock, and sends a message through itself.
 
     \b
     Examples:
@@ -279,7 +281,9 @@ def dead(state: State, form: str, agent: str | None, warn: int, crit: int) -> No
 @_bounded(1000, 100_000, click.IntRange(1), "if so many records of a peer are not copied yet")
 @_reported
 def link(state: State, form: str, warn: int, crit: int) -> None:
-    """Whether the node is linked to all its peers, and in step with them; a missing link is critical.
+    """Whether the node is linked to all its peers, and in step with them.
+
+    A missing link is critical, and so is what a peer's journal was refused for.
 
     \b
     Examples:
@@ -305,11 +309,13 @@ def disk(state: State, form: str, warn: float, crit: float) -> None:
 @_bounded("21d", "7d", DURATION, "if it is valid for so long or less")
 @_reported
 def certificate(state: State, form: str, warn: float, crit: float) -> None:
-    """Whether the certificates of all nodes of the URL are trusted, and for how long they are valid.
+    """Whether the nodes' certificates are trusted, and for how long they are valid.
+
+    Those of all nodes that the URL names with wss:// are looked at.
 
     \b
     Examples:
-      trishula --url wss://bus.example.org/ws check certificate --warn 30d --crit 10d
+      trishula check certificate --warn 30d --crit 10d
     """
     bounds = _bounds(warn, crit, is_floor=True)
     _report(state, form, [], [_certificate(state, bounds) or judge.judge_certificate({}, {}, bounds)])
