@@ -23,12 +23,14 @@ import click
 
 from trishula import distribution
 from trishula.cli import streams
+from trishula.cli.chosen_profile import read_chosen
 from trishula.cli.state import State
 from trishula.cli.usage import Group, asks_for_help, sentence_of
 from trishula.cli.words import as_json, plain
 from trishula.distribution import INSTALL_NODE
 from trishula.errors import RemoteError, TokenMissing, TrishulaError
 from trishula.exit_codes import Exit, exit_for
+from trishula.homes import home_directory
 from trishula.settings import SettingsInvalid
 
 __all__ = ["cli", "main"]
@@ -52,6 +54,8 @@ OWN_COMMANDS = {
     "doctor": "doctor",
     "alert": "alert",
     "bench": "bench",
+    "profile": "profile",
+    "completion": "completion",
 }
 
 
@@ -159,6 +163,9 @@ def cli(ctx: click.Context, url: str | None, profile: str | None) -> None:
     state = ctx.ensure_object(State)
     state.url = url
     state.profile = profile
+    home = home_directory()
+    if profile is None and not os.environ.get("TRISHULA_PROFILE") and home is not None:
+        state.profile, _ = read_chosen(home / ".config" / "trishula")
 
 
 def run(args: Sequence[str] | None = None, state: State | None = None) -> int:
@@ -217,6 +224,8 @@ def _on_a_command_line(error: TrishulaError) -> str:
     if isinstance(error, SettingsInvalid | TokenMissing):
         sentence = sentence.replace("give the argument token, set ", "set ")
         sentence = sentence.replace("the argument url", "--url").replace("the argument profile", "--profile")
+    if isinstance(error, TokenMissing):
+        sentence += "; or choose a profile that has one: trishula profile list"
     return sentence
 
 
