@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.node import NodeProcess
+from tests.support.alerts import expressions, look_commands, names_in
+from tests.support.node import NodeProcess, environment
 from tests.support.prometheus import PROMTOOL, needs_promtool
 from tests.support.scraped import Scraped
 from tests.support.web import Got, ask
 
 pytestmark = pytest.mark.node
 
+#: Commands begin at once, on a machine that others use as well.
+GENEROUS_S = 120.0
 ELSEWHERE = {"X-Forwarded-For": "203.0.113.7"}
 
 
@@ -62,3 +67,36 @@ def test_promtool_takes_a_real_scrape(node: NodeProcess) -> None:
     got: Got = ask(node, "/metrics")
     done = subprocess.run([PROMTOOL, "check", "metrics"], input=got.body, capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+# -- what operators watch a node with ----------------------------------------------------------------------------------
+
+#: Only a node with peers has them, or one with TLS; the unit tests have them.
+NOT_ALONE = ("trishula_peer_", "trishula_link_", "trishula_certificate_")
+
+
+def begin(node: NodeProcess, agent: str, *words: str) -> subprocess.Popen[str]:
+    """Begin a command of an agent's."""
+    where = environment(TRISHULA_URL=node.url, TRISHULA_TOKEN=node.tokens[agent])
+    line = [sys.executable, "-m", "trishula.cli.main", *words]
+    return subprocess.Popen(line, env=where, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_what_rules_and_dashboard_name_is_in_a_real_scrape(node: NodeProcess) -> None:
+    # Refused, and denied; and one that waits for nobody.
+    lines = [("send", "nobody", "--text", "x"), ("mailboxes",), ("send", "agni", "--text", "x")]
+    said = [process.communicate(timeout=GENEROUS_S)[0] for process in [begin(node, "dc", *line) for line in lines]]
+    found = metrics(node)
+    asked = {name for expression in expressions() for name in names_in(expression)}
+    assert [name for name in sorted(asked - found.names - {"up"}) if not name.startswith(NOT_ALONE)] == [], said
+    # What TrishulaNoConsumer and TrishulaAgentAway look at.
+    assert (found["trishula_mailbox_waiting_messages", "agni"], found["trishula_mailbox_consumed", "agni"]) == (1, 0)
+    assert found["trishula_agent_present", "agni"] == 0
+
+
+@pytest.mark.parametrize("line", look_commands())
+def test_a_command_to_look_with_runs_against_a_real_node(node: NodeProcess, line: str) -> None:
+    process = begin(node, "boss", *shlex.split(line.replace("STATE", str(node.state_dir)))[1:])
+    said, _ = process.communicate(timeout=GENEROUS_S)
+    # The doctor ends with 1 where it has something to remark.
+    assert process.returncode in ((0, 1) if "doctor" in line else (0,)), said
