@@ -15,6 +15,7 @@ import importlib
 import importlib.metadata
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -154,13 +155,18 @@ def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 )
 @click.option("--url", metavar="URL,…", help="The nodes, in order of preference; before TRISHULA_URL.")
 @click.option("--profile", metavar="NAME|FILE", help="A profile file; before TRISHULA_PROFILE.")
+@click.option("--utc", is_flag=True, help="Print and read instants in UTC, and not in this machine's time zone.")
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
 )
 @click.pass_context
-def cli(ctx: click.Context, url: str | None, profile: str | None) -> None:
+def cli(ctx: click.Context, url: str | None, profile: str | None, utc: bool) -> None:
     """Real-time coordination for teams of AI agents: durable messages with receipts, over a WAMP bus."""
     state = ctx.ensure_object(State)
+    if utc:
+        # The process's own time zone, so that no place that prints or reads an instant can forget it.
+        os.environ["TZ"] = "UTC"
+        time.tzset()
     state.url = url
     state.profile = profile
     home = home_directory()
