@@ -10,7 +10,7 @@ import click
 from trishula.cli.known import require_agent
 from trishula.cli.state import State, json_option
 from trishula.cli.usage import Group
-from trishula.cli.values import DURATION
+from trishula.cli.values import DURATION, instant_ms
 from trishula.cli.words import fact_of, local_time, plain
 from trishula.contract import uris
 from trishula.exit_codes import Exit
@@ -44,9 +44,10 @@ def dead() -> None:
 @click.option("--agent", metavar="NAME", help="Only letters to this agent and its instances.")
 @click.option("--after", type=click.IntRange(0), default=0, help="Only letters behind this number.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many letters.")
+@click.option("--since", metavar="WHEN", help='Only dead since: "1h" for an hour ago, or 2026-11-23T00:00:00.')
 @json_option
 @click.pass_obj
-def list_(state: State, agent: str | None, after: int, limit: int) -> None:
+def list_(state: State, agent: str | None, after: int, limit: int, since: str | None) -> None:
     """List dead letters, oldest first.
 
     \b
@@ -55,14 +56,18 @@ def list_(state: State, agent: str | None, after: int, limit: int) -> None:
       trishula dead list --agent agni --json
     """
     letters: list[dict[str, Any]] = []
-    more = True
+    more, place = True, after
+    since_at = instant_ms(since, "--since", int(time.time() * 1000)) or 0
     with state.bus() as bus:
         while more and len(letters) < limit:
-            place = letters[-1]["seq"] if letters else after
-            options = {"after": place, "limit": min(_PAGE, limit - len(letters))}
+            # What was dead before is left out here: the node lists by number alone.
+            most = _PAGE if since_at else min(_PAGE, limit - len(letters))
+            options = {"after": place, "limit": most}
             told = bus.request(uris.ADMIN_DEAD_LIST, options if agent is None else {**options, "agent": agent})
-            letters += told["letters"]
-            more = told["more"] and bool(told["letters"])
+            fitting = [letter for letter in told["letters"] if letter.get("dead_at", 0) >= since_at]
+            more = (told["more"] and bool(told["letters"])) or len(fitting) > limit - len(letters)
+            letters += fitting[: limit - len(letters)]
+            place = told["letters"][-1]["seq"] if told["letters"] else place
         if agent is not None and not letters:
             require_agent(bus, agent)
     if letters or state.json:
