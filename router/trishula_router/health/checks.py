@@ -175,7 +175,7 @@ def loop_check(worst_s: float) -> Check:
         "loop",
         False,
         f"the node stood still for {show_duration(worst_s)} within the last seconds, and agents take it for dead after "
-        f"{LATE_S:g} s: the machine is overloaded or slept, or the node has too much to do (top, trishula top)",
+        f"{LATE_S:g} s: the machine is overloaded or slept, or the node has too much to do (top, trishula mailboxes)",
         figures=figures,
     )
 
