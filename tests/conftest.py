@@ -33,7 +33,7 @@ settings.load_profile("trishula")
 
 #: The quick ones first: who broke something learns it within seconds. Also, nothing that a real connection left on the
 #: reactor can come up in a unit test.
-_ORDER = ("unit", "contract", "property", "simulation", "checker", "integration", "partition")
+_ORDER = ("unit", "contract", "property", "simulation", "checker", "integration", "operating", "partition")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

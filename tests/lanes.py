@@ -1,9 +1,10 @@
 """``make test``: the whole suite in two lanes side by side, so that it takes as long as its slower half.
 
-The tests with real nodes mostly wait, for reconnects and time limits; the others compute. One process runs the first
-kind; another one, at a lower priority so that it takes only the processor time that nodes leave, runs the second
-(pytest-xdist would spread both over its workers: tests that compute would then disturb what real nodes are measured
-by). What the computing lane says is printed when it has ended, and the two verdicts come last.
+The tests with real nodes mostly wait, for reconnects and time limits; the others compute. One lane runs tests with real
+nodes all the time. The other one computes first, at a lower priority so that it takes only the processor time that
+nodes leave, and then runs the rest of the tests with nodes (pytest-xdist would spread all over its workers: tests that
+compute would then disturb what real nodes are measured by). What the second lane says is printed as each of its stages
+has ended, and the verdicts come last.
 """
 
 from __future__ import annotations
@@ -14,36 +15,48 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: They compute, and start no node.
-COMPUTING = ("tests/unit", "tests/contract", "tests/property", "tests/simulation")
-#: They start real nodes, agents, proxies, hosts.
-SERVING = ("tests/checker", "tests/integration", "tests/partition")
 
-#: Of the lane that computes, as nice has it.
-_NICE = 10
-#: What a lane that is to end may take for the end of its test and its fixtures.
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Tests that one pytest runs.
+
+    Attributes:
+        paths: where they are.
+        nice: by how much they stand back, as nice has it.
+    """
+
+    paths: tuple[str, ...]
+    nice: int = 0
+
+
+#: They compute, and start no node; the number is for nice.
+COMPUTING = Stage(("tests/unit", "tests/contract", "tests/property", "tests/simulation"), 10)
+#: They start real nodes, agents, proxies, hosts; the last ones what operators have around them.
+SERVING = Stage(("tests/integration", "tests/partition"))
+OPERATING = Stage(("tests/operating", "tests/checker"))
+
+#: What a run that is to end may take for the end of its test and its fixtures.
 _ENDS_WITHIN_S = 60.0
 
 
-class Lane:
+class Run:
     """One pytest, and what it says.
 
     Args:
-        paths: what it runs.
-        nice: by how much it is to stand back.
+        stage: what it runs.
     """
 
-    def __init__(self, paths: Sequence[str], nice: int = 0) -> None:
-        self.paths = paths
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the lane is there
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the run is there
         self._shown = 0
         # Unbuffered, because the log is read while it grows.
-        command = ["nice", "-n", str(nice), sys.executable, "-u", "-m", "pytest", *paths]
+        command = ["nice", "-n", str(stage.nice), sys.executable, "-u", "-m", "pytest", *stage.paths]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=self._output, stderr=subprocess.STDOUT)
 
     @property
@@ -63,7 +76,7 @@ class Lane:
         size = os.fstat(self._output.fileno()).st_size
         lines = os.pread(self._output.fileno(), 1 << 16, max(0, size - (1 << 16))).decode(errors="replace").splitlines()
         last = next((line.strip("= ") for line in reversed(lines) if line.strip()), "said nothing")
-        return f"{', '.join(self.paths)}: exit status {self.process.returncode}: {last}"
+        return f"{', '.join(self.stage.paths)}: exit status {self.process.returncode}: {last}"
 
     def end(self) -> None:
         """End it before its time, as Ctrl-C does: at SIGTERM only the reactor ends, and each further test fails."""
@@ -80,32 +93,52 @@ class Lane:
             self.process.wait()
 
 
+class Lane:
+    """Stages that run one after the other, also behind one that failed.
+
+    Args:
+        stages: in their order.
+    """
+
+    def __init__(self, *stages: Stage) -> None:
+        self._to_come = list(stages)
+        self.runs = [Run(self._to_come.pop(0))]
+
+    def goes_on(self) -> bool:
+        """Begin the next stage if one has ended; whether there is anything to wait for."""
+        if self.runs[-1].is_over and self._to_come:
+            self.runs.append(Run(self._to_come.pop(0)))
+        return not self.runs[-1].is_over
+
+
 def main() -> int:
-    """Run both lanes; the exit status is that of the first one that failed, else 0."""
+    """Run both lanes; the exit status is that of the first run that failed, else 0."""
     begun_s = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    computing, serving = lanes = Lane(COMPUTING, _NICE), Lane(SERVING)
+    serving, other = lanes = Lane(SERVING), Lane(COMPUTING, OPERATING)
     try:
-        while not all(lane.is_over for lane in lanes):
+        while [lane for lane in lanes if lane.goes_on()]:
             time.sleep(0.5)
-            serving.show()
-            if computing.is_over:
-                computing.show()
+            serving.runs[-1].show()
+            for run in other.runs:
+                if run.is_over:
+                    run.show()
     except KeyboardInterrupt:
-        # The terminal has told the lanes too.
+        # The terminal has told the runs too.
         for lane in lanes:
-            lane.wait()
+            lane.runs[-1].wait()
         raise
     except BaseException:
         for lane in lanes:
-            lane.end()
+            lane.runs[-1].end()
         raise
-    for lane in lanes:
-        lane.show()
-    for lane in lanes:
-        print(lane.verdict(), flush=True)
-    print(f"both together: {time.monotonic() - begun_s:.0f} s", flush=True)
-    return next((lane.process.returncode for lane in lanes if lane.process.returncode), 0)
+    runs = [run for lane in lanes for run in lane.runs]
+    for run in runs:
+        run.show()
+    for run in runs:
+        print(run.verdict(), flush=True)
+    print(f"all together: {time.monotonic() - begun_s:.0f} s", flush=True)
+    return next((run.process.returncode for run in runs if run.process.returncode), 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The two lanes of ``make test``: what each says is told, and whatever ends the run ends both."""
+"""The two lanes of ``make test``: what each stage says is told, and whatever ends the whole ends both."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ from pathlib import Path
 
 import pytest
 
-from tests.lanes import COMPUTING, ROOT, SERVING, Lane
+from tests.lanes import COMPUTING, OPERATING, ROOT, SERVING, Lane, Run, Stage
 
 GENEROUS_S = 60.0
 
 
-def test_each_folder_of_tests_is_in_one_lane() -> None:
+def test_each_folder_of_tests_is_in_one_stage() -> None:
     folders = [f"tests/{path.name}" for path in sorted((ROOT / "tests").iterdir()) if any(path.glob("test_*.py"))]
-    assert sorted([*COMPUTING, *SERVING]) == folders
+    assert sorted([*COMPUTING.paths, *SERVING.paths, *OPERATING.paths]) == folders
+
+
+def stage(folder: Path) -> Stage:
+    return Stage((str(folder), "--rootdir", str(folder), "-p", "no:cacheprovider"))
 
 
 @pytest.mark.parametrize(
     ("body", "status", "said"), [("assert True", 0, "1 passed in"), ("assert False", 1, "1 failed in")]
 )
-def test_a_lane_tells_how_it_ended(
+def test_a_run_tells_how_it_ended(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], body: str, status: int, said: str
 ) -> None:
     (tmp_path / "test_it.py").write_text(f"def test_it():\n    {body}\n")
-    lane = Lane([str(tmp_path), "--rootdir", str(tmp_path), "-p", "no:cacheprovider"])
-    lane.wait()
-    assert f": exit status {status}: {said}" in lane.verdict()
-    lane.show()
+    run = Run(stage(tmp_path))
+    run.wait()
+    assert f": exit status {status}: {said}" in run.verdict()
+    run.show()
     assert said.encode() in capfdbinary.readouterr().out
 
 
-def test_a_lane_that_is_ended_leaves_its_test_and_nothing_else(tmp_path: Path) -> None:
+def test_a_run_that_is_ended_leaves_its_test_and_nothing_else(tmp_path: Path) -> None:
     begun, left = tmp_path / "begun", tmp_path / "left"
     (tmp_path / "test_it.py").write_text(
         "import pathlib, time\n"
@@ -42,12 +46,25 @@ def test_a_lane_that_is_ended_leaves_its_test_and_nothing_else(tmp_path: Path) -
         "    finally:\n"
         f"        pathlib.Path({str(left)!r}).touch()\n"
     )
-    lane = Lane([str(tmp_path), "--rootdir", str(tmp_path), "-p", "no:cacheprovider"])
+    run = Run(stage(tmp_path))
     deadline_s = time.monotonic() + GENEROUS_S
     while not begun.exists():
-        assert time.monotonic() < deadline_s, lane.verdict()
+        assert time.monotonic() < deadline_s, run.verdict()
         time.sleep(0.05)
-    lane.end()
-    assert lane.is_over
+    run.end()
+    assert run.is_over
     assert left.exists()
-    assert ": exit status 2: " in lane.verdict()
+    assert ": exit status 2: " in run.verdict()
+
+
+def test_a_lane_begins_its_next_stage_when_one_has_ended_also_badly(tmp_path: Path) -> None:
+    for name, body in (("first", "assert False"), ("second", "assert True")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test_it.py").write_text(f"def test_it():\n    {body}\n")
+    lane = Lane(stage(tmp_path / "first"), stage(tmp_path / "second"))
+    deadline_s = time.monotonic() + GENEROUS_S
+    while lane.goes_on():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    assert [run.process.returncode for run in lane.runs] == [1, 0]
+    assert not lane.goes_on()

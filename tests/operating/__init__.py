@@ -1,0 +1,1 @@
+"""What operators use, against real nodes: starting, endpoints, alerts, the page in a browser, nginx, rolling out."""
