@@ -35,7 +35,6 @@ EXTRAS = {
 }
 #: What no agent's machine is to get: the command line's, and what is large.
 NOT_FOR_AGENTS = frozenset({"click", "crossbar", "numpy", "psutil", "rich"})
-DATA_SUFFIXES = {".sql", ".typed", ".json", ".html"}
 NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
 )
@@ -47,7 +46,7 @@ def expected_files(root: Path) -> set[str]:
     for folder, package in PACKAGES.items():
         base = root / folder
         for file in base.rglob("*"):
-            if file.suffix == ".py" or file.suffix in DATA_SUFFIXES:
+            if file.is_file():
                 files.add(f"{package}/{file.relative_to(base).as_posix()}")
     return files
 
