@@ -40,7 +40,7 @@ class MemoryReads:
         self._bodies = self._shelf.bodies
         self._reasons = self._shelf.reasons
         self._notes: dict[str, str] = {}
-        self.commits = Commits()
+        self._commits = Commits()
 
     @property
     def epoch(self) -> str:
@@ -49,6 +49,10 @@ class MemoryReads:
     @property
     def high_water(self) -> int:
         return len(self._journal)
+
+    @property
+    def commits(self) -> Commits:
+        return self._commits
 
     def origins(self) -> list[Origin]:
         return [Origin(0, "", self._epoch, len(self._journal)), *self._tails.durable]

@@ -77,8 +77,8 @@ class SqliteStore:
         self._high_water = self._chain.durable.sequence
         self._others = self._tails.durable
         self._whereabouts = Whereabouts(file, self._tell_whereabouts)
-        self.commits = Commits()
-        upkeep = Upkeep(file, space, self._whereabouts, time.monotonic, self.commits)
+        self._commits = Commits()
+        upkeep = Upkeep(file, space, self._whereabouts, time.monotonic, self._commits)
         self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
         self._told = self._high_water
         self._reader = Writer(readings, None, call_in_reactor)
@@ -95,6 +95,10 @@ class SqliteStore:
     @property
     def high_water(self) -> int:
         return self._high_water
+
+    @property
+    def commits(self) -> Commits:
+        return self._commits
 
     def origins(self) -> list[Origin]:
         return [Origin(0, "", self._epoch, self._high_water), *self._others]
@@ -118,7 +122,7 @@ class SqliteStore:
         newest, others = self._chain.durable.sequence, self._tails.durable
         fresh = self._chain.take()
         if newest > self._told:
-            self.commits.records.observe(newest - self._told)
+            self._commits.records.observe(newest - self._told)
             self._told = newest
 
         def tell() -> None:
