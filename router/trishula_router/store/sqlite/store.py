@@ -77,10 +77,9 @@ class SqliteStore:
         self._high_water = self._chain.durable.sequence
         self._others = self._tails.durable
         self._whereabouts = Whereabouts(file, self._tell_whereabouts)
-        self._commits = Commits()
+        self._commits = Commits(self._high_water)
         upkeep = Upkeep(file, space, self._whereabouts, time.monotonic, self._commits)
         self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
-        self._told = self._high_water
         self._reader = Writer(readings, None, call_in_reactor)
         # A check takes as long as the store is large; whoever wants a body must not wait for it.
         self._checker: Writer | None = None
@@ -121,9 +120,7 @@ class SqliteStore:
         """Hand the answers of a transaction over, and then its newest position; on the writer's thread."""
         newest, others = self._chain.durable.sequence, self._tails.durable
         fresh = self._chain.take()
-        if newest > self._told:
-            self._commits.records.observe(newest - self._told)
-            self._told = newest
+        self._commits.reached(newest)
 
         def tell() -> None:
             # The answers of a copy are told where its records belong.
