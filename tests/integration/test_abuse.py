@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cbor2
 import msgpack
@@ -26,16 +26,18 @@ import pytest_twisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from tests.support.abuse import SERIALIZED_DEPTH, Call, calls, calls_with, garbage, nested
 from tests.support.contract import PROCEDURES
 from tests.support.node import NodeProcess, is_alive
+from tests.support.nodes import Rig
 from tests.support.plain import JoinRefused, Refused, TransportLost, handshake, join, send_text_frame
 from tests.support.reactor import on_reactor
 from tests.support.siege import ATTACKERS, Siege, abuse, check_error, error_of, example, in_thread, message, register
 from trishula.contract import uris
 from trishula.contract.payload import PAYLOAD_DEPTH_LIMIT
-from trishula_router.verbs.procedures import Procedures
+from trishula_router.store.memory import MemoryStore
 
 pytestmark = [
     pytest.mark.node,
@@ -87,8 +89,8 @@ def siege(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siege]:
 # -- generated calls ---------------------------------------------------------------------------------------------------
 
 
-def test_every_procedure_is_abused() -> None:
-    registered = Procedures(cast(Any, None)).by_uri()
+def test_every_procedure_is_abused(tmp_path: Path) -> None:
+    registered = Rig(tmp_path, MemoryStore("epoch-1"), Clock()).verbs
     assert {procedure.uri for procedure in PROCEDURES} == set(registered), "describe it in tests/support/contract.py"
 
 

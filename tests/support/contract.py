@@ -20,6 +20,7 @@ from tests.support.rules import (
     is_copies,
     is_id,
     is_json,
+    is_mailbox,
     is_place,
     is_recipient,
     is_text,
@@ -372,6 +373,40 @@ PROCEDURES = (
     ),
     Procedure(uris.AUDIT_VERIFY, (), 0, _keys("records", "bodies", "ok", "damaged"), for_operators=True),
     Procedure(uris.NODE_STATUS, (), 0, _keys("node", "pid", "epoch", "high_water"), for_operators=True),
+    Procedure(uris.NODE_READY, (), 0, _keys("ready", "node", "version", "checks"), for_operators=True),
+    Procedure(
+        uris.NODE_MAILBOXES,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field("agent", st.sampled_from(AGENTS), or_none(is_mailbox)),
+                    Field("limit", st.integers(1, 1000), integer(1, 1000)),
+                ),
+            ),
+        ),
+        0,
+        _each(_keys("address", "pending", "in_flight", "bytes", "oldest_at", "consumer", "senders")),
+        for_operators=True,
+    ),
+    Procedure(
+        uris.NODE_PEEK,
+        (
+            Param("address", good=st.sampled_from(AGENTS), rule=is_mailbox, plain="jay"),
+            Param(
+                _OPTIONS,
+                (
+                    Field("max", st.integers(1, 1000), integer(1, 1000)),
+                    Field("after", st.lists(positions, min_size=2, max_size=2), or_none(is_place)),
+                ),
+            ),
+        ),
+        1,
+        _keys("messages", "more", "after", "epoch", "high_water", "pending", "in_flight"),
+        for_operators=True,
+    ),
+    Procedure(uris.NODE_ALERTS, (), 0, lambda answer: isinstance(answer, dict), for_operators=True),
+    Procedure(uris.NODE_ALERT_TEST, (), 0, _each(lambda one: isinstance(one, dict)), for_operators=True),
     Procedure(
         uris.ADMIN_DEAD_LIST,
         (

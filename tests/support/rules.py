@@ -23,6 +23,7 @@ __all__ = [
     "is_copies",
     "is_id",
     "is_json",
+    "is_mailbox",
     "is_place",
     "is_recipient",
     "is_text",
@@ -139,6 +140,17 @@ def is_recipient(value: Any) -> bool | None:
     # Whether such an instance is there, and whether a broadcast is one too many, is the node's to know.
     is_open = value == "broadcast" or re.fullmatch(r"capability:[a-z][a-z0-9_.-]{0,62}", value) is not None
     return None if is_open or value.partition("/")[0] in AGENTS else False
+
+
+def is_mailbox(value: Any) -> bool | None:
+    """The address of a mailbox: of an agent, an instance or a capability."""
+    if not isinstance(value, str):
+        return False
+    if value in AGENTS:
+        return True
+    # Whether there is such a one is the node's to know.
+    form = r"[a-z][a-z0-9_]{0,62}(/[a-z0-9][a-z0-9_]{0,31})?|capability:[a-z][a-z0-9_.-]{0,62}"
+    return None if re.fullmatch(form, value) is not None else False
 
 
 def is_place(value: Any) -> bool | None:

@@ -53,7 +53,7 @@ class NodeQuestions:
     async def _mailboxes(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
         (raw,) = arguments.read_positional(args, "mailboxes", 0, 1)
         options = arguments.read(arguments.MailboxesOptions, raw, "options")
-        agent = None if options.agent is None else _address(options.agent, "agent")
+        agent = None if options.agent is None else _address(options.agent, "options.agent")
         return await self._node.backlogs.page(agent, options.limit)
 
     async def _alerts(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
