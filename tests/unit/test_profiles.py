@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from tests.support.fakebus import FakeBus
+from trishula.agent import Agent
 from trishula.cli.chosen_profile import read_chosen
 from trishula.cli.main import run
 from trishula.cli.state import State
 from trishula.contract import uris
-from trishula.errors import TokenMissing
+from trishula.errors import TokenMissing, TrishulaError
 
 Trishula = Callable[..., tuple[int, str, str]]
 
@@ -81,6 +82,35 @@ def test_an_option_and_a_variable_come_before_it(
     monkeypatch.setenv("TRISHULA_PROFILE", "office")
     assert used(trishula, bus) is None
     assert "TRISHULA_PROFILE names another one here" in trishula("profile", "list")[2]
+
+
+def test_an_agent_and_a_load_do_not_follow_the_choice(
+    folder: Path, trishula: Trishula, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "bot.py").write_text("import trishula\nagent = trishula.Agent('bot', state=False)\n")
+    began: list[dict[str, Any]] = []
+    monkeypatch.setattr(Agent, "run", lambda self, **given: began.append(given))
+    asked: list[str] = []
+
+    def asks(what: str) -> Callable[..., None]:
+        def ask(**given: object) -> None:
+            asked.append(what)
+            raise TrishulaError("the test has seen enough")
+
+        return ask
+
+    monkeypatch.setattr("trishula.settings.load", asks("a bus that is there"))
+    monkeypatch.setattr("trishula.tools.temporary_node.ThrowawayNode", asks("a node of its own"))
+    # The command writes both.
+    monkeypatch.setenv("TRISHULA_LOG_FORMAT", "auto")
+    monkeypatch.setenv("TRISHULA_LOG_LEVEL", "info")
+    trishula("profile", "use", "home")
+    trishula("agent", "run", str(folder / "bot.py"))
+    trishula("--profile", "office", "agent", "run", str(folder / "bot.py"))
+    assert began == [{}, {"url": None, "profile": "office"}]
+    trishula("bench")
+    trishula("--profile", "office", "bench")
+    assert asked == ["a node of its own", "a bus that is there"]
 
 
 def test_the_list_marks_the_chosen_one_and_shows_no_token(folder: Path, trishula: Trishula) -> None:

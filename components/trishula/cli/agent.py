@@ -62,8 +62,8 @@ def run(state: State, target: str, log_format: str | None, log_level: str | None
     os.environ |= {FORMAT_VARIABLE: form, LEVEL_VARIABLE: level}
     with _telling_its_author(target):
         found = find_agent(target)
-        if state.url is not None or state.profile is not None:
-            found.run(url=state.url, profile=state.profile)
+        if state.url is not None or state.named_profile is not None:
+            found.run(url=state.url, profile=state.named_profile)
         else:
             found.run()
 

@@ -107,10 +107,11 @@ class _Loss(click.ClickException):
 @contextlib.contextmanager
 def _bus(state: State) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Where to measure, with which token, and what to say about it."""
-    if state.url or os.environ.get("TRISHULA_URL") or state.profile or os.environ.get("TRISHULA_PROFILE"):
+    profile = state.named_profile
+    if state.url or os.environ.get("TRISHULA_URL") or profile or os.environ.get("TRISHULA_PROFILE"):
         from trishula.settings import load
 
-        settings = load(url=state.url, profile=state.profile)
+        settings = load(url=state.url, profile=profile)
         yield ",".join(settings.urls), settings.token, {"url": list(settings.urls), "own": False}
         return
     from trishula.tools.temporary_node import ThrowawayNode

@@ -1,7 +1,8 @@
 """The profile that was chosen on this machine: its name and the one before, in a file beside the profiles.
 
-The command line uses it where neither ``--profile`` nor ``TRISHULA_PROFILE`` names one. Programs don't: an agent must
-not become another one at its next start because somebody chose a profile in a terminal.
+The command line uses it where neither ``--profile`` nor ``TRISHULA_PROFILE`` names one. Programs don't, nor does
+``trishula agent run``: an agent must not become another one at its next start because somebody chose a profile in a
+terminal. Nor does ``trishula bench``, which loads a bus with messages.
 """
 
 from __future__ import annotations

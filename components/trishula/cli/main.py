@@ -172,6 +172,7 @@ def cli(ctx: click.Context, url: str | None, profile: str | None, utc: bool) -> 
     home = home_directory()
     if profile is None and not os.environ.get("TRISHULA_PROFILE") and home is not None:
         state.profile, _ = read_chosen(home / ".config" / "trishula")
+        state.is_chosen = state.profile is not None
 
 
 def run(args: Sequence[str] | None = None, state: State | None = None) -> int:

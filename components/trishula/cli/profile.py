@@ -28,7 +28,8 @@ def profile() -> None:
 
     A profile is a file ~/.config/trishula/NAME.toml. Used is the one that --profile names, else the one of
     TRISHULA_PROFILE, else the chosen one, else ~/.config/trishula/profile.toml. TRISHULA_URL and TRISHULA_TOKEN come
-    before what any profile says. Programs that use the library don't follow the choice.
+    before what any profile says. Programs that use the library don't follow the choice, nor do "trishula agent run" and
+    "trishula bench": an agent stays who it is, and a load goes to a bus only if you name that bus.
 
     \b
     Examples:

@@ -28,9 +28,16 @@ class State:
 
     url: str | None = None
     profile: str | None = None
+    #: Whether the profile is the chosen one, and nobody named one for this command line.
+    is_chosen: bool = False
     json: bool = False
     #: Opens the bus; tests put another one here.
     connect: Callable[..., Bus] | None = None
+
+    @property
+    def named_profile(self) -> str | None:
+        """The profile that this command line names: for what must not follow what somebody chose in a terminal."""
+        return None if self.is_chosen else self.profile
 
     @contextmanager
     def bus(self, timeout_s: float = 10.0) -> Iterator[Bus]:
