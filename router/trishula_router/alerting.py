@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 
+from trishula.errors import StorageFailed, StorageFull
 from trishula_router.alerts.certificate_end import CertificateEnd
 from trishula_router.alerts.conditions import Facts
 from trishula_router.alerts.notifier import Notifier
@@ -17,6 +19,8 @@ __all__ = ["facts_of", "notifier_of"]
 
 #: So many of the deepest mailboxes are looked at, and so many dead letters are counted.
 _MAILBOXES, _DEAD_LETTERS = 50, 1000
+#: A store that hangs is a thing to be told, and must not keep the node from it.
+_READ_S = 5.0
 
 
 def notifier_of(services: Services) -> Notifier:
@@ -40,10 +44,18 @@ def _send_nothing(road: str, alert: object) -> Deferred[str]:
 
 
 async def facts_of(services: Services, certificate_ends_at: Callable[[], int | None]) -> Facts:
-    """What is known of the node now."""
+    """What is known of the node now; of a store that fails, or hangs, it is known without what lies in it."""
     condition = services.store.condition()
-    most = services.config.alerts.dead_letters
     names = services.principals.names()
+    reading = Deferred.fromCoroutine(_in_store(services)).addTimeout(
+        _READ_S,
+        services.clock,  # type: ignore[arg-type]
+    )
+    try:
+        mailboxes, dead_letters = await reading
+        is_store_read = True
+    except (StorageFailed, StorageFull, TimeoutError):
+        mailboxes, dead_letters, is_store_read = [], 0, False
     return Facts(
         ready=services.ready(),
         store_fault=condition.fault or condition.shortage,
@@ -51,7 +63,16 @@ async def facts_of(services: Services, certificate_ends_at: Callable[[], int | N
         clock_gap_ms=services.timekeeper.gap_ms,
         agents=services.neighbourhood.entries(),
         operators=frozenset(name for name in names if services.role_of(name) == OPERATOR_ROLE),
-        mailboxes=await services.backlogs.page(None, _MAILBOXES),
-        dead_letters=len(await services.store.dead_letters(0, max(most, _DEAD_LETTERS), None)) if most else 0,
+        mailboxes=mailboxes,
+        dead_letters=dead_letters,
         certificate_ends_at=certificate_ends_at(),
+        is_store_read=is_store_read,
     )
+
+
+async def _in_store(services: Services) -> tuple[list[dict[str, Any]], int]:
+    """The deepest mailboxes, and how many dead letters there are."""
+    most = services.config.alerts.dead_letters
+    mailboxes = await services.backlogs.page(None, _MAILBOXES)
+    letters = await services.store.dead_letters(0, max(most, _DEAD_LETTERS), None) if most else []
+    return mailboxes, len(letters)

@@ -156,10 +156,29 @@ def test_too_many_are_held_back_and_counted() -> None:
     many = [Condition("agent_away", f"a{number}", "away") for number in range(15)]
     there.step(many, NOW, 0.0)
     assert len(there.step(many, NOW, 60.0)) == 10
-    (first, *_) = there.step([*many, A], NOW, 130.0) or there.step([*many, A], NOW, 200.0)
-    assert (first.condition, first.held_back) == (A, 5)
-    # Those that were held back have their turn, and their end is told only if they were.
-    assert len(there.step(many, NOW, 3700.0)) == 10
+    # What was held back goes out as there is room, long before anything is told again, and is counted once.
+    assert there.step(many, NOW, 90.0) == []
+    later = [alert for at_s in range(120, 520, 5) for alert in there.step(many, NOW, float(at_s))]
+    assert [(one.condition.about, one.held_back, one.is_repeat) for one in later] == [
+        ("a10", 5, False), ("a11", 0, False), ("a12", 0, False), ("a13", 0, False), ("a14", 0, False),
+    ]  # fmt: skip
+
+
+def test_what_nobody_knows_of_comes_before_what_is_told_again() -> None:
+    there = policy(rate_per_s=1 / 3600)
+    many = [Condition("agent_away", f"a{number}", "away") for number in range(10)]
+    there.step(many, NOW, 0.0)
+    assert len(there.step(many, NOW, 60.0)) == 10
+    there.step([*many, A], NOW, 3600.0)
+    (only,) = there.step([*many, A], NOW, 3660.0)
+    assert only.condition == A
+
+
+def test_what_a_node_says_nothing_of_has_not_ended() -> None:
+    there = policy()
+    assert run(there, [A], 0, 60) == ["firing a"]
+    there.forget({"link"})
+    assert run(there, [], 65, 130, 200) == [] and there.told() == []
 
 
 def test_an_end_waits_for_its_turn() -> None:
@@ -189,7 +208,7 @@ def test_no_form_can_be_broken_out_of() -> None:
 
 
 def test_what_was_held_back_is_told() -> None:
-    assert "3 alerts before it were not sent" in line_of(replace(HOSTILE, held_back=3))
+    assert "3 alerts were held back" in line_of(replace(HOSTILE, held_back=3))
 
 
 # -- sending -----------------------------------------------------------------------------------------------------------
@@ -198,14 +217,14 @@ def test_what_was_held_back_is_told() -> None:
 class Rig:
     """A notifier whose one road answers as the test says."""
 
-    def __init__(self, road: str = "webhook") -> None:
+    def __init__(self, node: str = "agni") -> None:
         self.clock = Clock()
         self.facts = Facts(READY)
         self.sent: list[str] = []
         self.answer: Any = lambda: succeed("taken")
         options = AlertOptions(webhook="env:X", after_s=0.0)
         self.notifier = Notifier(
-            "agni",
+            node,
             options,
             self._facts,
             self._send,
@@ -294,6 +313,26 @@ def test_a_node_that_stops_sends_nothing_more() -> None:
     rig.clock.advance(10_000.0)
     assert len(rig.sent) == 1
     assert not rig.clock.getDelayedCalls()
+
+
+def test_no_end_is_told_when_another_node_tells_from_now_on_or_the_store_fails() -> None:
+    rig = Rig(node="rushabdev")
+    rig.facts = Facts(READY, peers=[peer("agni", "down")], dead_letters=1)
+    rig.round()
+    assert rig.sent == ["webhook firing agni", "webhook firing "]
+    rig.facts = Facts(READY, peers=[peer("agni")], dead_letters=1)
+    for _ in range(3):
+        rig.clock.advance(5.0)
+        rig.round()
+    assert rig.sent[2:] == ["webhook resolved agni"]
+    alone = Rig()
+    alone.facts = Facts(READY, dead_letters=1)
+    alone.round()
+    alone.facts = Facts(READY, store_fault="disk I/O error", is_store_read=False)
+    for _ in range(3):
+        alone.clock.advance(5.0)
+        alone.round()
+    assert alone.sent == ["webhook firing ", "webhook firing store"]
 
 
 # -- options -----------------------------------------------------------------------------------------------------------

@@ -25,9 +25,11 @@ from typing import Any
 
 from trishula_router.settings.alerts import AlertOptions
 
-__all__ = ["SHARED", "Condition", "Facts", "find_conditions", "tells_shared"]
+__all__ = ["SHARED", "Condition", "Facts", "find_conditions", "tells_shared", "untold_kinds"]
 
 SHARED = frozenset({"agent_away", "backlog", "dead_letters"})
+#: Who looks for these reads the store.
+_IN_STORE = frozenset({"backlog", "dead_letters"})
 #: Checks of ``/ready`` about whose parts there are conditions of their own.
 _TOLD_APART = ("peers", "clock")
 #: So many of one kind are told one by one; a node that lost its network would tell of each agent.
@@ -67,6 +69,7 @@ class Facts:
         operators: the agents that are operators.
         mailboxes: as ``trishula.node.mailboxes`` tells them.
         dead_letters: how many there are.
+        is_store_read: whether the store told of both; where it fails, or hangs, they are empty.
         certificate_ends_at: when the node's certificate ends, in ms; ``None`` without one.
     """
 
@@ -79,11 +82,19 @@ class Facts:
     mailboxes: Sequence[Mapping[str, Any]] = ()
     dead_letters: int = 0
     certificate_ends_at: int | None = None
+    is_store_read: bool = True
 
 
 def tells_shared(node: str, peers: Iterable[Mapping[str, Any]]) -> bool:
     """Whether this node is the one that tells of what all linked nodes know."""
     return all(node < str(peer["node"]) for peer in peers if peer["state"] == "up")
+
+
+def untold_kinds(facts: Facts, node: str) -> frozenset[str]:
+    """The kinds of which this node says nothing now: another one does, or they can't be looked for."""
+    if not tells_shared(node, facts.peers):
+        return SHARED
+    return frozenset() if facts.is_store_read else _IN_STORE
 
 
 def find_conditions(facts: Facts, options: AlertOptions, node: str, now: int) -> list[Condition]:

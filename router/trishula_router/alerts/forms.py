@@ -23,7 +23,7 @@ def line_of(alert: Alert) -> str:
     if alert.is_repeat:
         what += f" (since {_time(alert.since)})"
     if alert.held_back:
-        what += f" [{alert.held_back} alerts before it were not sent: alerts.rate]"
+        what += f" [{alert.held_back} alerts were held back: alerts.rate]"
     return one_line(what)
 
 

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula.runtime.backoff import Backoff
-from trishula_router.alerts.conditions import Condition, Facts, find_conditions
+from trishula_router.alerts.conditions import Condition, Facts, find_conditions, untold_kinds
 from trishula_router.alerts.policy import Alert, AlertPolicy
 from trishula_router.alerts.roads import RoadFailed
 from trishula_router.background import log_fault
@@ -83,7 +83,11 @@ class Notifier:
         """Look at the node, and send what is to be told."""
         if not self.is_on:
             return
-        for alert in self._policy.step(await self._conditions(), self._now(), self._clock.seconds()):
+        facts = await self._facts()
+        # Their end would be told else, as soon as another node tells of them.
+        self._policy.forget(untold_kinds(facts, self._node))
+        conditions = find_conditions(facts, self._options, self._node, self._now())
+        for alert in self._policy.step(conditions, self._now(), self._clock.seconds()):
             for queue in self._queues.values():
                 queue.put(alert)
 

@@ -2,12 +2,16 @@
 
 A condition must have lasted for a while before it is told, and must be gone for as long before its end is: so one that
 comes and goes is told once. What was not told begins and ends in silence. A token bucket bounds all that is sent; what
-it held back is counted, and the next alert says so. An end is never held back for good: it waits for its turn.
+it holds back is counted, the next alert says so, and it goes out as soon as there is room, the new before what is told
+again. An end waits for its turn too.
+
+What a node can't or needn't say anything of for a while (:meth:`AlertPolicy.forget`) has not ended, and no end of it is
+told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +34,7 @@ class Alert:
         since: since when, in ms.
         at: when it is told, in ms.
         is_repeat: whether it was told before.
-        held_back: how many alerts before it were not sent, because there were too many.
+        held_back: how many others had to wait since the alert before, because there were too many.
     """
 
     state: str
@@ -52,6 +56,7 @@ class _Known:
     seen_s: float
     told_s: float | None = None
     was_told: bool = False
+    is_held_back: bool = False
 
 
 class AlertPolicy:
@@ -89,24 +94,30 @@ class AlertPolicy:
             known = self._known.setdefault(condition.key, _Known(condition, now, now_s, now_s))
             known.condition, known.seen_s = condition, now_s
         alerts = []
-        for key, known in list(self._known.items()):
+        # What nobody knows of yet comes first, in the order in which it began.
+        for key, known in sorted(self._known.items(), key=lambda one: one[1].was_told):
             is_there = known.seen_s == now_s
             if is_there:
                 is_due = known.told_s is None or now_s - known.told_s >= self._repeat_s
                 if is_due and now_s - known.began_s >= self._after_s:
                     if self._may_send():
                         alerts.append(self._alert("firing", known, now))
-                        known.was_told = True
-                    else:
+                        known.was_told, known.is_held_back = True, False
+                        known.told_s = now_s
+                    elif not known.is_held_back:
+                        known.is_held_back = True
                         self._held_back += 1
-                    # One that was held back has its turn again like one that was told.
-                    known.told_s = now_s
             elif not known.was_told:
                 del self._known[key]
             elif now_s - known.seen_s >= self._after_s and self._may_send():
                 alerts.append(self._alert("resolved", known, now))
                 del self._known[key]
         return alerts
+
+    def forget(self, kinds: Collection[str]) -> None:
+        """Know nothing of some kinds of conditions any more: neither that they are there nor that they ended."""
+        for key in [key for key in self._known if key[0] in kinds]:
+            del self._known[key]
 
     def _alert(self, state: str, known: _Known, now: int) -> Alert:
         held_back, self._held_back = self._held_back, 0
