@@ -179,7 +179,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             random=random.random,
             version=version(),
         )
-        node.send_alert = Roads(config.alerts, config.state_dir).send_in_thread
+        node.send_alert = Roads(config.alerts, config.state_dir, reactor.callFromThread).send_in_thread
         await node.start()
         self._node = node
         stop = lambda: Deferred.fromCoroutine(node.stop())  # noqa: E731

@@ -1,4 +1,7 @@
-"""The roads by which an alert leaves the node, each tried once, in a thread: it blocks, for :data:`TIMEOUT_S` at most.
+"""The roads by which an alert leaves the node, each tried once, in a thread: it blocks, :data:`TIMEOUT_S` at each step.
+
+The thread is its own, and ends with the process: the reactor's would be waited for at the node's end, and the links'
+look-ups of names share them.
 
 What goes wrong is a sentence (:class:`RoadFailed`); the URL and the password, which are secrets, are in none.
 """
@@ -9,10 +12,13 @@ import contextlib
 import http.client
 import smtplib
 import ssl
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from trishula.contract.texts import one_line
 from trishula_router.alerts.forms import as_mail, as_slack, as_webhook
@@ -23,6 +29,8 @@ __all__ = ["TIMEOUT_S", "RoadFailed", "Roads"]
 
 TIMEOUT_S = 10.0
 _SHOWN = 200
+#: Of an answer so much is read, before it is cut: a part of what it repeats would be shown otherwise.
+_READ_BYTES = 16 * 1024
 
 
 class RoadFailed(Exception):
@@ -39,18 +47,28 @@ class Roads:
     Args:
         options: which there are.
         base: the state directory, where relative paths of secrets start.
+        call_in_reactor: hands a function over to the reactor's thread, as ``reactor.callFromThread`` does.
     """
 
-    def __init__(self, options: AlertOptions, base: Path) -> None:
+    def __init__(self, options: AlertOptions, base: Path, call_in_reactor: Callable[..., object]) -> None:
         self._options = options
         self._base = base
+        self._call_in_reactor = call_in_reactor
 
     def send_in_thread(self, road: str, alert: Alert) -> Deferred[str]:
-        """:meth:`send` in a thread of the reactor's; the outcome comes later."""
-        # Late: it installs a reactor, and who only renders alerts needs none.
-        from twisted.internet.threads import deferToThread
+        """:meth:`send` in a thread; the outcome comes later, in the reactor's."""
+        done: Deferred[str] = Deferred()
 
-        return deferToThread(self.send, road, alert)
+        def work() -> None:
+            try:
+                said = self.send(road, alert)
+            except Exception:
+                self._call_in_reactor(done.errback, Failure())  # type: ignore[no-untyped-call]
+            else:
+                self._call_in_reactor(done.callback, said)
+
+        threading.Thread(target=work, name=f"alert-{road}", daemon=True).start()
+        return done
 
     def send(self, road: str, alert: Alert) -> str:
         """Send an alert by one road; what the other end said.
@@ -71,6 +89,9 @@ class Roads:
             raise RoadFailed(str(error)) from None
         except (OSError, http.client.HTTPException, smtplib.SMTPException) as error:
             raise RoadFailed(_sentence(error)) from None
+        except UnicodeError:
+            # Its text may hold what it is about.
+            raise RoadFailed(f"what is configured for {road} holds characters that can't be sent") from None
 
     def _mail(self, alert: Alert) -> str:
         options = self._options
@@ -100,8 +121,14 @@ def _post(url: str, body: bytes) -> str:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RoadFailed("what is said to hold the URL holds none of http or https", is_temporary=False)
+    # What http.client says of a space in it, such as before a remark, would show the URL.
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
+        raise RoadFailed(
+            "what is said to hold the URL holds none of http or https, or more than that", is_temporary=False
+        )
+    if "@" in parts.netloc:
+        raise RoadFailed("the URL has a user name in it, which is not sent", is_temporary=False)
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
         context = ssl.create_default_context()
@@ -112,7 +139,12 @@ def _post(url: str, body: bytes) -> str:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", target, body, {"Content-Type": "application/json", "User-Agent": "trishula"})
         answer = connection.getresponse()
-        said = one_line(answer.read(_SHOWN).decode(errors="replace"))
+        said = answer.read(_READ_BYTES).decode(errors="replace")
+        for secret in (target, parts.path):
+            if len(secret) > 1:
+                # "Cannot POST /…", say.
+                said = said.replace(secret, "/…")
+        said = one_line(said)[:_SHOWN]
     if not 200 <= answer.status < 300:
         # A redirect is not followed: it would take the alert to where nobody meant it to go.
         is_temporary = answer.status in (408, 425, 429) or answer.status >= 500
