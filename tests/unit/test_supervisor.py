@@ -106,3 +106,8 @@ def test_only_a_node_that_starts_can_find_its_port_taken(tmp_path: Path) -> None
     failure = ended(tmp_path, written=None, logged=logged, is_starting=True)
     assert (type(failure), str(failure)) == (PortTaken, "port 8765 of 127.0.0.1 is in use")
     assert type(ended(tmp_path, written=None, logged=logged, is_starting=False)) is NodeFailed
+
+
+def test_a_log_that_was_rotated_as_the_node_ended_is_no_second_fault(tmp_path: Path) -> None:
+    failure = Supervisor(tmp_path, Address("127.0.0.1", 8765))._failure("it ended")
+    assert str(failure) == f"it ended: its log says nothing; the log {tmp_path}/node.log has the rest"

@@ -213,7 +213,12 @@ class Supervisor:
 
     def _logged(self) -> str:
         """What the log gained since this node's start."""
-        with self.log.open("rb") as log:
+        try:
+            log = self.log.open("rb")
+        except FileNotFoundError:
+            # logrotate renamed it, and the node ended before it made another one.
+            return ""
+        with log:
             # A log that is shorter was set aside since, by us or by logrotate.
             log.seek(self._log_start if os.fstat(log.fileno()).st_size >= self._log_start else 0)
             return log.read(LOG_LIMIT_BYTES).decode(errors="replace")
