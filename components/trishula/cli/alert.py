@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trishula.cli.known import ask_newer
 from trishula.cli.state import State, json_option
 from trishula.cli.usage import Group
 from trishula.cli.words import local_time, plain
 from trishula.contract import uris
-from trishula.errors import ProcedureUnknown
 from trishula.exit_codes import Exit
 
 if TYPE_CHECKING:
@@ -78,12 +78,7 @@ def test(state: State) -> None:
 
 def _ask(state: State, uri: str, timeout_s: float) -> Any:
     with state.bus() as bus:
-        try:
-            return bus.request(uri, timeout=timeout_s)
-        except ProcedureUnknown:
-            raise click.ClickException(
-                "the node is of an earlier release, which has no alerts; upgrade the node"
-            ) from None
+        return ask_newer(bus, uri, timeout_s=timeout_s)
 
 
 def _table(told: dict[str, Any]) -> Table:

@@ -36,14 +36,14 @@ def require_agent(bus: Bus, name: str) -> None:
     bus.request(uris.DIRECTORY_GET, name.partition("/")[0])
 
 
-def ask_newer(bus: Bus, uri: str, *args: Any) -> Any:
-    """Ask an operators' question that a node of an earlier release doesn't know.
+def ask_newer(bus: Bus, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
+    """Ask an operators' question that a node of an earlier release doesn't know; it has ``timeout_s`` to answer.
 
     Raises:
         ProcedureUnknown: the node is well and doesn't know it.
     """
     try:
-        return bus.request(uri, *args)
+        return bus.request(uri, *args, timeout=timeout_s)
     except NodeStopping:
         # A router says the same of a procedure that it hasn't and of one that goes because the node stops.
         told = bus.request(uris.NODE_STATUS)
