@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from trishula_router.alerts.conditions import Condition, Facts, find_conditions
+from trishula_router.alerts.conditions import OTHERS, Condition, Facts, find_conditions
 from trishula_router.alerts.forms import as_mail, as_slack, as_webhook, line_of
 from trishula_router.alerts.notifier import Notifier
 from trishula_router.alerts.policy import Alert, AlertPolicy
@@ -172,6 +172,25 @@ def test_what_nobody_knows_of_comes_before_what_is_told_again() -> None:
     there.step([*many, A], NOW, 3600.0)
     (only,) = there.step([*many, A], NOW, 3660.0)
     assert only.condition == A
+
+
+def test_what_is_among_the_rest_now_has_not_ended() -> None:
+    there = policy()
+    rest = Condition("link", OTHERS, "and 1 more of the same")
+    assert run(there, [B, rest], 0, 60) == ["firing b", f"firing {OTHERS}"]
+    assert run(there, [A, rest], 65, 130, 200) == ["firing a"]
+    assert run(there, [A], 205, 230) == []
+    assert run(there, [A], 265) == ["resolved b", f"resolved {OTHERS}"]
+
+
+def test_a_mailbox_that_was_passed_by_a_deeper_one_is_still_told_by_its_name() -> None:
+    def told(deep: int) -> list[tuple[str, str]]:
+        depths = {f"b{number:02}": 20_000 + (deep if number == 24 else 0) for number in range(25)}
+        boxes = [{"address": name, "pending": depth, "in_flight": 0} for name, depth in depths.items()]
+        return keys(Facts(READY, mailboxes=sorted(boxes, key=lambda box: -box["pending"])))
+
+    assert told(0) == told(5)
+    assert told(5)[-1] == ("backlog", OTHERS)
 
 
 def test_what_a_node_says_nothing_of_has_not_ended() -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 from trishula_router.settings.alerts import AlertOptions
 
-__all__ = ["SHARED", "Condition", "Facts", "find_conditions", "tells_shared", "untold_kinds"]
+__all__ = ["OTHERS", "SHARED", "Condition", "Facts", "find_conditions", "tells_shared", "untold_kinds"]
 
 SHARED = frozenset({"agent_away", "backlog", "dead_letters"})
 #: Who looks for these reads the store.
@@ -34,6 +34,8 @@ _IN_STORE = frozenset({"backlog", "dead_letters"})
 _TOLD_APART = ("peers", "clock")
 #: So many of one kind are told one by one; a node that lost its network would tell of each agent.
 _MOST_OF_A_KIND = 20
+#: Whom the condition is about that stands for the rest of its kind; no agent and no mailbox can have that name.
+OTHERS = "(others)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +175,10 @@ def _mailboxes(facts: Facts, options: AlertOptions, now: int) -> list[Condition]
 def _at_most(found: list[Condition]) -> list[Condition]:
     if len(found) <= _MOST_OF_A_KIND:
         return found
+    # By name: by depth others would be among the first in each round.
+    found = sorted(found, key=lambda one: one.about)
     more = len(found) - _MOST_OF_A_KIND
-    rest = Condition(found[0].kind, "others", f"and {more} more of the same; trishula alert list has the first")
+    rest = Condition(found[0].kind, OTHERS, f"and {more} more of the same; trishula alert list has the first")
     return [*found[:_MOST_OF_A_KIND], rest]
 
 

@@ -5,8 +5,9 @@ comes and goes is told once. What was not told begins and ends in silence. A tok
 it holds back is counted, the next alert says so, and it goes out as soon as there is room, the new before what is told
 again. An end waits for its turn too.
 
-What a node can't or needn't say anything of for a while (:meth:`AlertPolicy.forget`) has not ended, and no end of it is
-told.
+Of a kind of which there are too many, one that no longer stands for itself may be among the rest: its end is told once
+there is no rest. What a node can't or needn't say anything of for a while (:meth:`AlertPolicy.forget`) has not ended,
+and no end of it is told.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from trishula_router.alerts.conditions import Condition
+from trishula_router.alerts.conditions import OTHERS, Condition
 
 __all__ = ["Alert", "AlertPolicy"]
 
@@ -94,6 +95,7 @@ class AlertPolicy:
             known = self._known.setdefault(condition.key, _Known(condition, now, now_s, now_s))
             known.condition, known.seen_s = condition, now_s
         alerts = []
+        has_rest = {kind for (kind, about), known in self._known.items() if about == OTHERS and known.seen_s == now_s}
         # What nobody knows of yet comes first, in the order in which it began.
         for key, known in sorted(self._known.items(), key=lambda one: one[1].was_told):
             is_there = known.seen_s == now_s
@@ -109,6 +111,8 @@ class AlertPolicy:
                         self._held_back += 1
             elif not known.was_told:
                 del self._known[key]
+            elif key[0] in has_rest:
+                known.seen_s = now_s
             elif now_s - known.seen_s >= self._after_s and self._may_send():
                 alerts.append(self._alert("resolved", known, now))
                 del self._known[key]
