@@ -16,7 +16,7 @@ from trishula.checks.outcome import Bounds, Figure, Level, Outcome, worst
 from trishula.cli.main import run
 from trishula.cli.state import State
 from trishula.contract import uris
-from trishula.errors import BusUnreachable, NodeStopping, NotAllowed
+from trishula.errors import AgentUnknown, BusUnreachable, NodeStopping, NotAllowed
 
 OK, WARNING, CRITICAL, UNKNOWN = Level
 NOW = 1_800_000_000_000
@@ -221,6 +221,21 @@ def test_all_tells_each_check_by_itself(capsys: pytest.CaptureFixture[str], monk
     assert found["mailbox"] == ("unknown", "this needs an operator's token: operators only")
     assert found["dead"][0] == "warning" and found["dead"][1].startswith("2 dead letters")
     assert ("request", (uris.ADMIN_DEAD_LIST, {"after": 5, "limit": 1000}), {}) in bus.asked
+
+
+@pytest.mark.parametrize("name", ["mailbox", "dead"])
+def test_of_an_agent_that_nobody_knows_nothing_is_well(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    bus = FakeBus()
+    bus.answers[uris.NODE_MAILBOXES] = [[{"address": "agnj", "pending": 0, "in_flight": 0, "oldest_at": None}]]
+    bus.answers[uris.ADMIN_DEAD_LIST] = [{"letters": [], "more": False}]
+    bus.answers[uris.DIRECTORY_GET] = [AgentUnknown("no agent agnj is registered")]
+    code, out, _ = check(bus, capsys, name, "--agent", "agnj")
+    assert (code, out) == (3, f"unknown   {name}: no agent agnj is registered\n")
+    bus.answers[uris.DIRECTORY_GET] = [{"agent": "agnj"}]
+    assert check(bus, capsys, name, "--agent", "agnj")[0] == 0
+    # Without a name nobody is asked for.
+    bus.answers[uris.NODE_MAILBOXES], bus.asked = [[]], []
+    assert check(bus, capsys, name)[0] == 0 and len(bus.asked) == 1
 
 
 def test_a_node_that_is_not_reached_is_critical(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,13 +15,13 @@ import click
 from trishula.checks import forms
 from trishula.checks import judging as judge
 from trishula.checks.outcome import Bounds, Level, Outcome, worst
-from trishula.cli.known import ask_newer, require_agent_name
+from trishula.cli.known import ask_newer, require_agent, require_agent_name
 from trishula.cli.state import State, json_option
 from trishula.cli.usage import Group
 from trishula.cli.values import DURATION
 from trishula.cli.words import plain
 from trishula.contract import uris
-from trishula.contract.addresses import Address
+from trishula.contract.addresses import Address, is_capability
 from trishula.errors import BusUnreachable, NotAllowed, OutcomeUnknown, TrishulaError
 
 if TYPE_CHECKING:
@@ -145,10 +145,16 @@ def _agents(bounds: Bounds, named: Sequence[str] = ()) -> _Check:
 
 def _mailbox(depth: Bounds, age: Bounds, address: str | None = None) -> _Check:
     wanted: dict[str, Any] = {"limit": _PAGE} if address is None else {"limit": _PAGE, "agent": address}
-    return _Check(
-        "mailbox",
-        lambda bus: judge.judge_mailbox(ask_newer(bus, uris.NODE_MAILBOXES, wanted), depth, age, _now_ms()),
-    )
+
+    def ask(bus: Bus) -> Outcome:
+        boxes = ask_newer(bus, uris.NODE_MAILBOXES, wanted)
+        is_empty = not any(box["pending"] + box["in_flight"] for box in boxes)
+        if address is not None and is_empty and not is_capability(address):
+            # Of a name with a slip in it all would be well for ever.
+            require_agent(bus, address)
+        return judge.judge_mailbox(boxes, depth, age, _now_ms())
+
+    return _Check("mailbox", ask)
 
 
 def _dead(bounds: Bounds, agent: str | None = None) -> _Check:
@@ -160,6 +166,8 @@ def _dead(bounds: Bounds, agent: str | None = None) -> _Check:
             count += len(told["letters"])
             more = told["more"] and bool(told["letters"])
             after = told["letters"][-1]["seq"] if told["letters"] else after
+        if agent is not None and not count:
+            require_agent(bus, agent)
         return judge.judge_dead(count, bounds, more=more)
 
     return _Check("dead", ask)
