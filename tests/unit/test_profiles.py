@@ -20,6 +20,7 @@ from trishula.cli.main import run
 from trishula.cli.state import State
 from trishula.contract import uris
 from trishula.errors import TokenMissing, TrishulaError
+from trishula.settings import load
 
 Trishula = Callable[..., tuple[int, str, str]]
 
@@ -147,6 +148,25 @@ def test_who_has_no_token_is_told_of_profiles(folder: Path, trishula: Trishula, 
     bus.error = TokenMissing("there is no token")
     code, _, err = trishula("agents")
     assert code == 4 and "trishula profile list" in err
+
+
+def test_of_a_chosen_profile_that_is_gone_the_choice_is_named_and_the_way_out(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["profile", "use", "home"]) == 0
+    (folder / "home.toml").unlink()
+    capsys.readouterr()
+
+    def connect(*, url: str | None, profile: str | None, timeout: float) -> Any:
+        # As the real one begins.
+        load(url=url, profile=profile)
+
+    assert run(["agents"], State(connect=connect)) == 2
+    err = " ".join(capsys.readouterr().err.split())
+    assert err.startswith(f"trishula: what was chosen by 'trishula profile use' names the profile {folder}/home.toml,")
+    assert err.endswith("choose another one, or remove chosen-profile.json beside it to choose none")
+    assert run(["--profile", "home", "agents"], State(connect=connect)) == 2
+    assert capsys.readouterr().err.startswith("trishula: --profile names the profile ")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -211,7 +211,7 @@ def run(args: Sequence[str] | None = None, state: State | None = None) -> int:
         return _say(state, error.format_message(), error.exit_code)
     except TrishulaError as error:
         uri = error.remote_uri if isinstance(error, RemoteError) else error.uri
-        return _say(state, _on_a_command_line(error), exit_for(error), uri=uri, error=error)
+        return _say(state, _on_a_command_line(error, state), exit_for(error), uri=uri, error=error)
     except (_ReaderGone, BrokenPipeError):
         streams.end(sys.stdout)
         return Exit.OK
@@ -225,9 +225,12 @@ def run(args: Sequence[str] | None = None, state: State | None = None) -> int:
         return _say(state, f"this is a bug in trishula: {text} (set TRISHULA_DEBUG=1 for the traceback)", Exit.BUG)
 
 
-def _on_a_command_line(error: TrishulaError) -> str:
+def _on_a_command_line(error: TrishulaError, state: State) -> str:
     """The sentence of an error; one on settings names options in the place of arguments of Python."""
     sentence = error.sentence
+    if isinstance(error, SettingsInvalid) and state.is_chosen and "the argument profile names" in sentence:
+        sentence = sentence.replace("the argument profile", "what was chosen by 'trishula profile use'")
+        sentence += "; choose another one, or remove chosen-profile.json beside it to choose none"
     if isinstance(error, SettingsInvalid | TokenMissing):
         sentence = sentence.replace("give the argument token, set ", "set ")
         sentence = sentence.replace("the argument url", "--url").replace("the argument profile", "--profile")
