@@ -47,6 +47,21 @@ def test_a_link_that_carries_has_no_trouble_until_there_is_one_again() -> None:
     assert told(standings, 21.0, "up", "up_for_s", "trouble", "troubles") == (False, None, "it broke", 2)
 
 
+def test_the_end_of_a_link_that_another_took_the_place_of_is_no_end() -> None:
+    standings = LinkStandings(0.0)
+    standings.up("laptop", 1.0)
+    standings.up("laptop", 30.0)
+    # The old connection's end is noticed late.
+    standings.down("laptop", "the peer's link to this node ended", 31.0)
+    assert told(standings, 40.0, "up", "up_for_s", "trouble") == (True, 10.0, None)
+    standings.down("laptop", "it broke", 41.0)
+    assert told(standings, 42.0, "up", "trouble", "troubles") == (False, "it broke", 1)
+    # Nor does one that never carried count.
+    standings.down("laptop", "it broke again", 43.0)
+    standings.up("laptop", 44.0)
+    assert told(standings, 45.0, "up", "trouble") == (True, None)
+
+
 def test_a_refused_stranger_may_be_the_peer_that_is_awaited() -> None:
     standings = LinkStandings(0.0)
     standings.trouble(None, "this node doesn't know the key", 5.0)

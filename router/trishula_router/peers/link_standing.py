@@ -21,13 +21,15 @@ class _Standing:
 
     Attributes:
         is_ours: whether this node makes the link.
-        up_s: since when a link carries; ``None`` while none does.
+        links: how many carry: two, while one takes the place of another.
+        up_s: since when the latest carries; ``None`` while none does.
         trouble: what went wrong last; ``None`` since all is well.
         trouble_s: when.
         troubles: how often something did since all was well.
     """
 
     is_ours: bool = False
+    links: int = 0
     up_s: float | None = None
     trouble: str | None = None
     trouble_s: float = 0.0
@@ -57,12 +59,16 @@ class LinkStandings:
     def up(self, peer: str, now_s: float) -> None:
         """A link carries."""
         there = self._of(peer)
+        there.links += 1
         there.up_s, there.trouble, there.troubles = now_s, None, 0
 
     def down(self, peer: str, why: str, now_s: float) -> None:
-        """It carries no more."""
-        self._of(peer).up_s = None
-        self.trouble(peer, why, now_s)
+        """One carries no more. The end of an old one may come behind the beginning of the one in its place."""
+        there = self._of(peer)
+        there.links = max(0, there.links - 1)
+        if not there.links:
+            there.up_s = None
+            self.trouble(peer, why, now_s)
 
     def trouble(self, peer: str | None, why: str, now_s: float) -> None:
         """An attempt failed, or was refused; of a peer, or of a stranger (``None``)."""
