@@ -250,6 +250,19 @@ def test_a_key_that_is_gone_is_not_made_anew(tmp_path: Path, gone: str, what: st
         (["--cluster", "agni=my_host"], "the host in 'agni=my_host' must be a host's name"),
         (["--cluster", "agni=10.0.0"], "the host in 'agni=10.0.0' must be a host's name"),
         (["--cluster", "agni=0.0.0.0"], "must be the address under which others reach the machine"),
+        (["--cluster", "agni=0::0"], "must be the address under which others reach the machine"),
+        # It would stand in commands to be copied, and in nginx's site.
+        (["--cluster", "agni=fe80::1%$(reboot)"], "the host in 'agni=fe80::1%$(reboot)' must be a host's name"),
+        (["--cluster", "agni=10.0.0.5:00000180000"], "the port in 'agni=10.0.0.5:00000180000' must be from 1 to 65535"),
+        (
+            ["--cluster", "agni=localhost", "rushabdev=10.0.0.6"],
+            "agni is on localhost, which rushabdev (10.0.0.6) can't reach: name the address under which it is reached",
+        ),
+        (["--http-port", "8443"], "nginx can't listen on port 8443 of 127.0.0.1 for both http and https"),
+        (
+            ["--cluster", "agni=127.0.0.1", "b=127.0.0.1:8444", "--behind-nginx"],
+            "nginx and the node b can't both listen on 127.0.0.1:8444; give one of them another port",
+        ),
         (["--cluster", "agni=10.0.0.5", "--agents", "dc,Bob"], "'Bob' is no agent's name"),
         (["--agents", "operator"], "operator is the operator's name; name the operator otherwise with --operator"),
         (["other"], "there must be one directory"),

@@ -105,7 +105,8 @@ def parse_machine(text: str) -> Machine:
     if not is_agent_name(name):
         raise PlanFault(f"the node's name in {text!r} must be {AGENT_RULE}")
     host, port_text = _host_and_port(where)
-    if not port_text.isascii() or not port_text.isdecimal() or not 1 <= int(port_text[:6]) <= _MOST_PORT:
+    # The length first: int() takes its time with a very long one.
+    if not re.fullmatch("[0-9]{1,5}", port_text) or not 1 <= int(port_text) <= _MOST_PORT:
         raise PlanFault(f"the port in {text!r} must be from 1 to {_MOST_PORT}")
     if host.lower().endswith(_PLACEHOLDER):
         raise PlanFault(f"the host in {text!r} is made up, for examples: put the name or address of your machine there")
@@ -114,7 +115,7 @@ def parse_machine(text: str) -> Machine:
             f"the host in {text!r} must be a host's name, of a-z, 0-9, '-' and dots, or an IP address (of IPv6 with a "
             "port: [ADDRESS]:PORT)"
         )
-    if host in ("0.0.0.0", "::"):
+    if _is_address(host) and ipaddress.ip_address(host).is_unspecified:
         raise PlanFault(f"the host in {text!r} must be the address under which others reach the machine")
     return Machine(name, host, int(port_text))
 
@@ -131,15 +132,19 @@ def _host_and_port(where: str) -> tuple[str, str]:
     return host, port if found else default
 
 
-def _is_host(host: str) -> bool:
+def _is_address(host: str) -> bool:
     try:
-        ipaddress.ip_address(host)
+        # Not with a zone (fe80::1%eth0): others reach nothing by it, and any letters may stand there.
+        return "%" not in host and bool(ipaddress.ip_address(host))
     except ValueError:
-        labels = host.split(".")
-        # Digits and dots alone are an address that is mistyped.
-        is_named = not labels[-1].isdecimal() and len(host) <= 253
-        return is_named and all(_LABEL.match(label) for label in labels)
-    return True
+        return False
+
+
+def _is_host(host: str) -> bool:
+    labels = host.split(".")
+    # Digits and dots alone are an address that is mistyped.
+    is_named = not labels[-1].isdecimal() and len(host) <= 253
+    return _is_address(host) or (is_named and all(_LABEL.match(label) for label in labels))
 
 
 def parse_agents(text: str, operator: str) -> tuple[str, ...]:
@@ -179,7 +184,7 @@ def plan_of(
         https_port: nginx's port for https; ``None``: 443, or 8443 on this machine.
 
     Raises:
-        PlanFault: two nodes have one name, or one place to listen.
+        PlanFault: two nodes have one name, or two programs one place to listen, or a node can't reach another one.
     """
     listed = tuple(machines) or (Machine("single", LOCAL_HOST),)
     local = all(is_loopback(machine.host) for machine in listed)
@@ -197,7 +202,41 @@ def plan_of(
         # Two on one machine have an nginx each, where one tries them.
         here = sum(other.host.lower() == machine.host.lower() for other in placed)
         placed.append(Machine(machine.node, machine.host, machine.port, ports[0] + here, ports[1] + here))
+    if not local:
+        _refuse_loopback(placed)
+    if behind_nginx or http_port or https_port:
+        _refuse_shared_ports(placed)
     return Plan(tuple(placed), tuple(agents), operator, tls, behind_nginx)
+
+
+def _refuse_loopback(machines: Sequence[Machine]) -> None:
+    for machine in machines:
+        if is_loopback(machine.host):
+            other = next(one for one in machines if not is_loopback(one.host))
+            raise PlanFault(
+                f"{machine.node} is on {machine.host}, which {other.node} ({other.host}) can't reach: name the address "
+                "under which it is reached from there"
+            )
+
+
+def _refuse_shared_ports(machines: Sequence[Machine]) -> None:
+    """nginx has a port for http and one for https, on each machine that has a node, which has one of its own."""
+    nginx: set[tuple[str, int]] = set()
+    for machine in machines:
+        host = machine.host.lower()
+        for port in (machine.http_port, machine.https_port):
+            if (host, port) in nginx:
+                raise PlanFault(
+                    f"nginx can't listen on port {port} of {machine.host} for both http and https; give it others with "
+                    "--http-port and --https-port"
+                )
+            nginx.add((host, port))
+    for machine in machines:
+        if (machine.host.lower(), machine.port) in nginx:
+            raise PlanFault(
+                f"nginx and the node {machine.node} can't both listen on {machine.shown_host}:{machine.port}; give one "
+                "of them another port, the node by NODE=HOST:PORT, nginx by --http-port and --https-port"
+            )
 
 
 def parse_plan(text: str) -> Plan:
