@@ -221,7 +221,11 @@ def test_new_certificates_are_made_when_they_are_asked_for_with_the_keys_of_befo
 
 @pytest.mark.parametrize(
     ("gone", "what"),
-    [("nodes/agni/state/crossbar/key.pub", "another key of agni"), ("ca/ca.crt", "another authority of agni")],
+    [
+        ("nodes/agni/state/crossbar/key.pub", "another key of agni"),
+        ("nodes/agni/tls/node.key", "another TLS key of agni"),
+        ("ca/ca.crt", "another authority of agni"),
+    ],
 )
 def test_a_key_that_is_gone_is_not_made_anew(tmp_path: Path, gone: str, what: str) -> None:
     directory = tmp_path / "bus"
@@ -278,6 +282,7 @@ def test_a_wrong_word_is_a_sentence_and_nothing_is_made(tmp_path: Path, words: l
 
 def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("mine")
+    (tmp_path / "notes").chmod(0o644)
     done = run("init", tmp_path)
     assert (done.exit_code, all_files(tmp_path)) == (Exit.CONFIG, {"notes": (b"mine", 0o644)})
     assert f"{tmp_path} is not empty, and has no bus.json of an earlier trishula init" in done.output
@@ -297,9 +302,13 @@ def test_a_bus_that_was_made_is_not_made_into_another(tmp_path: Path) -> None:
         done = run("init", directory, *words)
         assert done.exit_code == Exit.USAGE
         assert f"{words[0]} would change it: edit its files, or make another directory" in done.output
-    (directory / "bus.json").write_text('{"version": 2}')
+    (directory / "bus.json").write_text('{"version": 1}')
     assert "bus.json can't be used: it doesn't say what was made here" in run("init", directory).output
     (directory / "bus.json").write_text(before["bus.json"][0].decode().replace('"version": 1', '"version": 2'))
+    assert "it is of version 2, and this release reads version 1" in run("init", directory).output
+    # A newer release may have more to say in it.
+    newer = before["bus.json"][0].decode().replace('"version": 1', '"version": 2, "more": 1')
+    (directory / "bus.json").write_text(newer)
     assert "it is of version 2, and this release reads version 1" in run("init", directory).output
 
 
@@ -331,6 +340,29 @@ def test_what_it_says_fits_a_terminal_and_names_files_that_are_there(
     text = Path("bus/README.txt").read_text()
     assert [line for line in text.splitlines() if len(line) > 120] == []
     assert "{" not in text
+
+
+def test_a_directory_whose_name_has_spaces_can_be_copied_into_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ("init", "my bus", "--cluster", "agni=10.0.0.5")
+    told = json.loads(run(*asked, "--json").stdout)["steps"]
+    told += json.loads(run("init", "my bus", "--agents", "scout", "--renew", "--json").stdout)["steps"]
+    words = [word for step in told for command in step["commands"] for word in shlex.split(command) if "my" in word]
+    assert len(words) == 5
+    assert all(Path(word.partition("=")[2] or word).exists() for word in words)
+    readme = Path("my bus/README.txt").read_text()
+    assert "trishula init 'my bus' --agents NAME" in readme and "trishula init 'my bus' --renew" in readme
+
+
+def test_the_service_s_steps_leave_alone_what_is_not_the_node_s(shared: Path, tmp_path: Path) -> None:
+    # In /etc/trishula there are the agents' profiles too, which the user trishula must not have.
+    owned = re.findall(r"chown -R trishula: (.*?) &&", (shared / "README.txt").read_text())
+    assert [each.split() for each in owned] == [["/etc/trishula/tls", "/var/lib/trishula"]]
+    assert run("init", tmp_path / "bus", "--cluster", "agni=10.0.0.5", "--tls", "off").exit_code == 0
+    text = (tmp_path / "bus" / "README.txt").read_text()
+    assert "cp -r trishula/node.json /etc/trishula/" in text and "chown -R trishula: /var/lib/trishula &&" in text
 
 
 PAGE = Path(__file__).resolve().parents[2] / "deploy" / "docs" / "howto" / "two-servers.rst"

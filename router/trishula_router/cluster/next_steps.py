@@ -72,15 +72,15 @@ def _nginx(plan: Plan, machine: Machine, directory: Path) -> Step:
 
 def readme(plan: Plan, directory: Path) -> str:
     """The text of ``README.txt``."""
-    name = directory.name or "."
+    name = shlex.quote(directory.name or ".")
     nodes = ", ".join(f"{machine.node} ({machine.host})" for machine in plan.machines)
     parts = [
         f"This is the bus of {nodes}, made by: trishula init",
         _CONTENTS,
         "To run it, beside this directory:",
-        *(_shown(step) for step in steps(plan, Path(name))),
+        *(_shown(step) for step in steps(plan, Path(directory.name))),
     ]
-    parts += [_AGENTS.format(name=name), *([] if plan.is_local else [_SERVICE]), _LATER.format(name=name)]
+    parts += [_AGENTS.format(name=name), *([] if plan.is_local else [_service(plan)]), _LATER.format(name=name)]
     if plan.tls:
         parts.append(_TLS.format(name=name))
     return "\n\n".join(parts) + "\n"
@@ -88,6 +88,15 @@ def readme(plan: Plan, directory: Path) -> str:
 
 def _shown(step: Step) -> str:
     return "\n".join([step.title, *(f"    {command}" for command in step.commands)])
+
+
+def _service(plan: Plan) -> str:
+    copied, owned = ["trishula/node.json"], ["/var/lib/trishula"]
+    if plan.tls:
+        copied.append("trishula/tls")
+        # Not all of /etc/trishula: the agents' profiles there are another user's.
+        owned.insert(0, "/etc/trishula/tls")
+    return _SERVICE.format(copied=" ".join(copied), owned=" ".join(owned))
 
 
 _CONTENTS = """\
@@ -108,9 +117,9 @@ nginx looks for the certificates where the node finds them as a service.
 
 As a service, with what deploy/install.sh has installed, on each machine as root:
     mkdir -p /etc/trishula /var/lib/trishula
-    cp -r trishula/node.json trishula/tls /etc/trishula/
+    cp -r {copied} /etc/trishula/
     cp -r trishula/state/. /var/lib/trishula/
-    chown -R trishula: /etc/trishula /var/lib/trishula && chmod 700 /var/lib/trishula
+    chown -R trishula: {owned} && chmod 700 /var/lib/trishula
     cp trishula/systemd/trishula-node.service /etc/systemd/system/
     systemctl daemon-reload && systemctl enable --now trishula-node"""
 

@@ -248,12 +248,14 @@ def parse_plan(text: str) -> Plan:
     try:
         raw = json.loads(text)
         version = raw.pop("version")
+        if version != _VERSION:
+            raise PlanFault(
+                f"it is of version {version}, and this release reads version {_VERSION}: use a newer release"
+            )
         machines = tuple(Machine(**one) for one in raw.pop("machines"))
         plan = Plan(machines=machines, **{**raw, "agents": tuple(raw["agents"])})
     except (ValueError, TypeError, KeyError, AttributeError):
         raise PlanFault(
             "it doesn't say what was made here; put it back from a backup, or use another directory"
         ) from None
-    if version != _VERSION:
-        raise PlanFault(f"it is of version {version}, and this release reads version {_VERSION}: use a newer release")
     return plan

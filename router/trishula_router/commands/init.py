@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import secrets
+import shlex
 import shutil
 import sys
 import time
@@ -267,6 +268,8 @@ class _Work:
         certificate, key = directory / "node.crt", directory / "node.key"
         if certificate.exists() and key.exists() and not renew:
             return Pair(certificate.read_text(), key.read_text())
+        if not key.exists():
+            self._refuse_another(key, "TLS key", machine)
         if not authority.key:
             raise CommandFailed(
                 f"{self.directory / 'ca' / 'ca.key'} is gone, and a certificate for {machine.node} is to be issued: "
@@ -359,6 +362,7 @@ def _tell(ctx: click.Context, work: _Work, known: Plan | None, *, renew: bool) -
 def _steps_after(work: _Work, *, renew: bool) -> list[Step]:
     """What is to be done with what a further run made."""
     found = []
+    nodes = shlex.quote(str(work.directory / "nodes"))
     for what, path, is_made in (
         ("who may join", "state/agents.json", bool(work.added)),
         ("its new certificate", "tls/node.crt", renew),
@@ -367,7 +371,7 @@ def _steps_after(work: _Work, *, renew: bool) -> list[Step]:
             found += [
                 Step(
                     f"To {machine.node}, {what} (change the path, if it runs as a service):",
-                    (f"scp -p {work.directory}/nodes/{machine.node}/{path} {machine.shown_host}:trishula/{path}",),
+                    (f"scp -p {nodes}/{machine.node}/{path} {machine.shown_host}:trishula/{path}",),
                 )
                 for machine in work.plan.machines
             ]
