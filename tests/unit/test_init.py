@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
@@ -354,6 +355,17 @@ def test_a_directory_whose_name_has_spaces_can_be_copied_into_a_shell(
     assert all(Path(word.partition("=")[2] or word).exists() for word in words)
     readme = Path("my bus/README.txt").read_text()
     assert "trishula init 'my bus' --agents NAME" in readme and "trishula init 'my bus' --renew" in readme
+
+
+def test_the_compose_file_names_files_that_are_there(tmp_path: Path) -> None:
+    directory = tmp_path / "bus"
+    assert run("init", directory, *CLUSTER, "--operator", "boss").exit_code == 0
+    there = directory / "nodes" / "agni"
+    text = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", (there / "docker-compose.yml").read_text())
+    files = {str(one["file"]) for one in yaml.safe_load(text)["secrets"].values()}
+    # The password of Grafana is made by the commands above it.
+    assert len(files) == 4
+    assert [file for file in files if not (there / file).exists()] == ["./secrets/grafana_password"]
 
 
 def test_the_service_s_steps_leave_alone_what_is_not_the_node_s(shared: Path, tmp_path: Path) -> None:

@@ -174,6 +174,7 @@ def _values(plan: Plan, machine: Machine, place: Place) -> dict[str, str]:
     return {
         "node": machine.node,
         "host": machine.host,
+        "operator": plan.operator,
         "program": str(place.program),
         "config": str(place.directory / "node.json"),
         "state": str(place.state),

@@ -44,6 +44,7 @@ TEMPLATES = (
 VALUES: Mapping[str, str] = {
     "node": "the name of the machine's node",
     "host": "the name or address under which others reach the machine",
+    "operator": "the name of the agent that may ask for everything",
     "program": "the path of the program trishula on the machine",
     "config": "the path of the node's configuration on the machine",
     "state": "the path of the node's state directory on the machine",
@@ -61,6 +62,7 @@ VALUES: Mapping[str, str] = {
 SAMPLE: Mapping[str, str] = {
     "node": "agni",
     "host": "agni.example",
+    "operator": "operator",
     "program": "/opt/trishula/bin/trishula",
     "config": "/etc/trishula/node.json",
     "state": "/var/lib/trishula",
