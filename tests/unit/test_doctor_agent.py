@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trishula.doctor.agent_checks import Contact, check_contact
+from trishula.doctor.agent_checks import Contact, ahead_of, check_contact
 from trishula.doctor.findings import Finding, Level, exit_code, fault, ok, skipped, warning
 
 GOOD = Contact(
@@ -100,3 +100,19 @@ def test_exit_codes() -> None:
     good, warn, bad = ok("a", "b"), warning("a", "b", "c"), fault("a", "b", "c")
     assert [exit_code(found) for found in ([], [good, skipped("a", "b")], [good, warn], [bad, warn])] == [0, 0, 1, 2]
     assert bad.as_map() == {"check": "a", "level": "fault", "sentence": "b", "to_do": "c"}
+
+
+@pytest.mark.parametrize(
+    ("date_s", "asked_s", "answered_s", "ahead_s"),
+    [
+        # HTTP's second began up to one second before it was told.
+        (100.0, 100.2, 100.3, 0.0),
+        (100.0, 100.9, 101.0, 0.0),
+        # How long the way takes says nothing of a clock.
+        (100.0, 99.0, 109.0, 0.0),
+        (100.0, 110.5, 110.6, 9.5),
+        (100.0, 90.0, 91.0, -9.0),
+    ],
+)
+def test_a_slow_way_is_no_wrong_clock(date_s: float, asked_s: float, answered_s: float, ahead_s: float) -> None:
+    assert ahead_of(date_s, asked_s, answered_s) == pytest.approx(ahead_s)

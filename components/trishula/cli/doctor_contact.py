@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from trishula.cli.state import State
-from trishula.doctor.agent_checks import Contact
+from trishula.doctor.agent_checks import Contact, ahead_of
 from trishula.errors import TokenInvalid, TokenMissing, TrishulaError
 from trishula.proxies import Proxy
 from trishula.settings import Settings
@@ -142,8 +142,9 @@ def _ahead_s(contact: Contact, proxy: Proxy | None, settings: Settings | None) -
                 return None
             with secured:
                 ask = f"HEAD /health HTTP/1.1\r\nHost: {_place(contact)}\r\nConnection: close\r\n"
+                asked_s = time.time()
                 _, _, heads = _ask(secured, ask)
-        return time.time() - parsedate_to_datetime(heads["date"]).timestamp()
+        return ahead_of(parsedate_to_datetime(heads["date"]).timestamp(), asked_s, time.time())
     except (OSError, LookupError, TypeError, ValueError):
         return None
 

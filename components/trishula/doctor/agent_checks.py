@@ -14,11 +14,11 @@ from trishula.contract.texts import one_line
 from trishula.contract.units import show_duration
 from trishula.doctor.findings import Finding, fault, ok, skipped, warning
 
-__all__ = ["CERTIFICATE_WARNS_S", "Contact", "check_contact"]
+__all__ = ["CERTIFICATE_WARNS_S", "Contact", "ahead_of", "check_contact"]
 
 #: A certificate that is over so soon should have been renewed: Let's Encrypt's tools do so 30 days before.
 CERTIFICATE_WARNS_S = 14 * 86400.0
-#: HTTP tells the time in whole seconds, and the way takes some.
+#: Clocks that follow NTP now and then differ by less.
 _SKEW_S = 3.0
 #: What OpenSSL calls the ways in which a certificate can be wrong: verify codes.
 _EXPIRED, _SELF_SIGNED, _UNKNOWN, _OTHER_NAME = (10,), (18, 19), (2, 20, 21), (62, 64)
@@ -64,6 +64,18 @@ class Contact:
     agent: str | None = None
     join_error: str | None = None
     is_token_refused: bool = False
+
+
+def ahead_of(date_s: float, asked_s: float, answered_s: float) -> float:
+    """By how much this machine's clock is ahead at least: 0.0 if the two may agree; negative if it is behind.
+
+    Args:
+        date_s: what the other one's clock said, in whole seconds, as HTTP tells it.
+        asked_s: what this machine's clock said when it asked; the way may have taken all the time until the answer.
+        answered_s: what it said when the answer was there.
+    """
+    least_s, most_s = asked_s - date_s - 1.0, answered_s - date_s
+    return max(least_s, 0.0) if most_s >= 0 else most_s
 
 
 def check_contact(contact: Contact) -> list[Finding]:
