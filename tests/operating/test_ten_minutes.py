@@ -36,9 +36,10 @@ from trishula.settings import load
 pytestmark = pytest.mark.node
 
 GENEROUS_S = 30.0
-#: nginx cuts who hears nothing from the node for so long. The node pings every 2.5 s.
-READ_TIMEOUT_S = 4
-QUIET_S = 5.5
+#: nginx cuts who hears nothing from the node for so long. The node pings every 2.5 s, and may be late on a machine that
+#: has much to do.
+READ_TIMEOUT_S = 8
+QUIET_S = 9.5
 
 
 def free_ports() -> tuple[int, int, int, int]:
@@ -190,9 +191,14 @@ def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bus]:
 
 
 def test_the_printed_commands_make_a_bus_that_is_ready(bus: Bus) -> None:
-    wait_until(lambda: bus.get("/ready")[0] == 200)
-    status, body = bus.get("/ready")
-    assert (status, json.loads(body)["ready"]) == (200, True)
+    answers: list[tuple[int, bytes]] = []
+
+    def is_ready() -> bool:
+        answers.append(bus.get("/ready"))
+        return answers[-1][0] == 200
+
+    wait_until(is_ready)
+    assert json.loads(answers[-1][1])["ready"] is True
     assert bus.get("/health")[0] == 200
     assert bus.get("/")[0] == 200
     # What is left of what it printed speaks for agents.
