@@ -30,7 +30,10 @@ _SHAPES = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), REMOVED),
     # A token: an agent's name, a dot, 160 random bits or more.
     (re.compile(r"\b([a-z][a-z0-9_]{0,62})\.[A-Za-z0-9_-]{27,}"), rf"\1.{REMOVED}"),
-    (re.compile(r"(?<=://)[^/\s\"'@]+@"), f"{REMOVED}@"),
+    # Up to the last @ of it: a password may have one.
+    (re.compile(r"(?<=://)[^/\s\"']+@"), f"{REMOVED}@"),
+    (re.compile(r"(?<=://hooks\.slack\.com/)[^\s\"']+"), REMOVED),
+    (re.compile(r"(?i)(passw(?:or)?d|passphrase|secret|api_?key)=[^\s\"',;&]+"), rf"\1={REMOVED}"),
     (re.compile(r"(?i)\b((?:proxy-)?authorization:?\s*)(?:basic|bearer)?\s*\S+"), rf"\1{REMOVED}"),
     (re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/=_.-]{8,}"), rf"\1 {REMOVED}"),
     (re.compile(r"(?im)^(private-key[\w-]*:\s*).*$"), rf"\1{REMOVED}"),
@@ -64,7 +67,7 @@ def without_secrets(value: Any) -> Any:
     The address of a webhook is a secret: whoever has it can write there. Addresses of nodes (``ws:``, ``wss:``) stay.
     """
     if isinstance(value, dict):
-        return {key: REMOVED if _is_secret(str(key), one) else without_secrets(one) for key, one in value.items()}
+        return {key: _without(one) if _names_secret(str(key)) else without_secrets(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [without_secrets(one) for one in value]
     if isinstance(value, str) and value.startswith(("http://", "https://")):
@@ -77,7 +80,12 @@ def without_secrets(value: Any) -> Any:
     return value
 
 
-def _is_secret(key: str, value: object) -> bool:
-    if not _SECRET_NAMES.search(key) or _FILE_NAMES.search(key):
-        return False
-    return isinstance(value, str) and bool(value)
+def _names_secret(key: str) -> bool:
+    return _SECRET_NAMES.search(key) is not None and _FILE_NAMES.search(key) is None
+
+
+def _without(value: Any) -> Any:
+    """What stands under the name of a secret: texts are secrets, alone or in a list; maps have names of their own."""
+    if isinstance(value, list | tuple):
+        return [_without(one) for one in value]
+    return REMOVED if isinstance(value, str) and value else without_secrets(value)
