@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trishula.doctor.findings import Finding, Level
+from trishula_router.commands.doctor import _ready
 from trishula_router.doctor.machine_checks import Machine, check_machine
 from trishula_router.doctor.status_checks import check_cluster, check_road, check_status
 from trishula_router.store.sqlite.files import schema_of
@@ -254,3 +257,25 @@ def test_the_road_to_each_peer() -> None:
     assert "Connection refused" in bad.sentence and "firewall" in bad.to_do
     (bad,) = check_road("agni", {"laptop": "the certificate of laptop is not good: certificate has expired"})
     assert "has expired" in bad.sentence and "ca_certificates" in bad.to_do
+
+
+class NotReady(BaseHTTPRequestHandler):
+    """A node that is not ready."""
+
+    def do_GET(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+        self.wfile.write(b'{"ready": false}')
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_the_node_itself_is_asked_and_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    # Nobody listens there.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with HTTPServer(("127.0.0.1", 0), NotReady) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert _ready(f"ws://127.0.0.1:{server.server_port}/ws") == {"ready": False}

@@ -257,7 +257,7 @@ def _certificate(machine: Machine) -> Iterator[Finding]:
         yield fault(
             "certificate",
             f"{machine.certificate} is over since {show_duration(-left_s)}: no client that verifies gets in",
-            "renew it (certbot renew), and restart the node or reload nginx",
+            "renew it (certbot renew); the node takes it up by itself, nginx by nginx -s reload",
         )
     elif left_s < CERTIFICATE_WARNS_S:
         yield warning(
