@@ -110,8 +110,11 @@ def test_the_bundle_of_an_agents_machine(
     monkeypatch.setenv("TRISHULA_TOKEN", TOKEN)
     monkeypatch.setenv("TRISHULA_PROXY", url.replace("wss://", "http://user:pass-of-a-proxy@").removesuffix("/ws"))
     bundle = tmp_path / "support.tar.gz"
+    # One of before, which others may read.
+    bundle.write_text("old")
+    bundle.chmod(0o644)
     code, _, err = doctor(capsys, "--bundle", str(bundle))
-    assert code == 2
+    assert (code, bundle.stat().st_mode & 0o777) == (2, 0o600)
     assert err.endswith(f"the bundle is in {bundle}; look through it before you give it away\n")
     with tarfile.open(bundle) as packed:
         texts = {one.name: packed.extractfile(one).read().decode() for one in packed.getmembers()}  # type: ignore[union-attr]

@@ -60,6 +60,8 @@ def write_bundle(
         texts |= part.texts
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        # A file that was there keeps its mode otherwise.
+        os.fchmod(descriptor, 0o600)
         with open(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as packed:
             for name, text in sorted(texts.items()):
                 content = redaction.text(text).encode("utf-8", "backslashreplace")
