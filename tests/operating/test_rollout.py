@@ -109,7 +109,9 @@ class Hosts:
     def on(self, host: str, words: str) -> str:
         """Run it on the host; its output."""
         command = [str(self.directory / "ssh"), f"{host}.d", words]
-        return subprocess.run(command, env=environment(), check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            command, env=environment(), check=True, capture_output=True, text=True, timeout=120
+        ).stdout
 
     def runs(self, host: str) -> str:
         """The release that the host is set to."""
