@@ -357,6 +357,13 @@ def test_a_directory_whose_name_has_spaces_can_be_copied_into_a_shell(
     assert "trishula init 'my bus' --agents NAME" in readme and "trishula init 'my bus' --renew" in readme
 
 
+def test_nginx_s_site_is_asked_beside_one_that_takes_every_name(shared: Path) -> None:
+    # Debian's nginx has such a site on port 80: of two that take every name, nginx ignores the second.
+    for name, host in (("agni", "203.0.113.5"), ("rushabdev", "bus.rushabdev.net")):
+        site = (shared / "nodes" / name / "nginx" / "trishula.conf").read_text()
+        assert re.findall(r"^ +server_name (.*);$", site, re.M) == [host, host]
+
+
 def test_the_compose_file_names_files_that_are_there(tmp_path: Path) -> None:
     directory = tmp_path / "bus"
     assert run("init", directory, *CLUSTER, "--operator", "boss").exit_code == 0
