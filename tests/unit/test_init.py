@@ -364,6 +364,16 @@ def test_nginx_s_site_is_asked_beside_one_that_takes_every_name(shared: Path) ->
         assert re.findall(r"^ +server_name (.*);$", site, re.M) == [host, host]
 
 
+def test_nginx_of_a_server_finds_its_certificates_by_the_commands_that_are_printed(tmp_path: Path) -> None:
+    directory = tmp_path / "bus"
+    told = json.loads(run("init", directory, *CLUSTER, "--behind-nginx", "--json").stdout)["steps"]
+    before_agni = [step["commands"] for step in told if step["title"].startswith("nginx before agni")]
+    assert [commands[0] for commands in before_agni] == ["mkdir -p /etc/trishula && cp -r trishula/tls /etc/trishula/"]
+    site = (directory / "nodes" / "agni" / "nginx" / "trishula.conf").read_text()
+    named = re.findall(r"/etc/trishula/(tls/[\w.]+);", site)
+    assert len(named) == 3 and all((directory / "nodes" / "agni" / name).exists() for name in named)
+
+
 def test_the_compose_file_names_files_that_are_there(tmp_path: Path) -> None:
     directory = tmp_path / "bus"
     assert run("init", directory, *CLUSTER, "--operator", "boss").exit_code == 0

@@ -64,9 +64,11 @@ def _nginx(plan: Plan, machine: Machine, directory: Path) -> Step:
     if plan.is_local:
         own = shlex.quote(str(directory.absolute() / "nodes" / machine.node / "nginx"))
         return Step(f"nginx before {machine.node}:", (f"nginx -e error.log -p {own} -c nginx.conf",))
+    # Where the site names them, which is where a node has them as a service.
+    certificates = ("mkdir -p /etc/trishula && cp -r trishula/tls /etc/trishula/",) if plan.tls else ()
     return Step(
         f"nginx before {machine.node}, as root on {machine.host}:",
-        ("cp trishula/nginx/trishula.conf /etc/nginx/conf.d/", "nginx -t && nginx -s reload"),
+        (*certificates, "cp trishula/nginx/trishula.conf /etc/nginx/conf.d/", "nginx -t && nginx -s reload"),
     )
 
 
@@ -113,8 +115,6 @@ An agent on another machine needs its own directory and nothing else:
     TRISHULA_PROFILE=trishula-AGENT/AGENT.toml trishula agent run ./my_agent.py"""
 
 _SERVICE = """\
-nginx looks for the certificates where the node finds them as a service.
-
 As a service, with what deploy/install.sh has installed, on each machine as root:
     mkdir -p /etc/trishula /var/lib/trishula
     cp -r {copied} /etc/trishula/
