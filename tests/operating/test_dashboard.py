@@ -73,6 +73,13 @@ def sign_in(page: Page, node: NodeProcess, token: str) -> None:
         page.click("#sign-in-button")
 
 
+def sign_out(page: Page) -> None:
+    """Sign out, and wait for the page that is loaded anew: the form shows on the one before it as well."""
+    with page.expect_navigation():
+        page.click("#sign-out")
+    page.locator("#sign-in-form").wait_for()
+
+
 def shown(page: Page, panel: str, *texts: str) -> Locator:
     """Wait until a row of a panel's table has all these texts."""
     row = page.locator(f"{panel} tr")
@@ -300,8 +307,7 @@ def test_an_observer_sees_how_all_stands_and_no_payload(node: NodeProcess, brows
 
     def look(page: Page) -> tuple[str, list[str], bool]:
         if page.locator("#sign-out").is_visible():
-            page.click("#sign-out")
-        page.locator("#sign-in-form").wait_for()
+            sign_out(page)
         sign_in(page, node, node.tokens["wall"])
         row = shown(page, "#dead", "not-for-observers")
         page.locator("#who").filter(has_text="wall (observer)").wait_for()
@@ -310,8 +316,7 @@ def test_an_observer_sees_how_all_stands_and_no_payload(node: NodeProcess, brows
         shown(page, "#life", "dead")
         picture(page, "observer")
         told = page.content(), buttons, page.locator("#send-panel").is_visible()
-        page.click("#sign-out")
-        page.locator("#sign-in-form").wait_for()
+        sign_out(page)
         return told
 
     text, buttons, may_send = browser.do(look)
@@ -429,8 +434,7 @@ def test_traffic_is_folded_from_the_journal(node: NodeProcess, page: Browser) ->
 
 def test_who_signs_out_leaves_nothing_behind(node: NodeProcess, page: Browser) -> None:
     def leave(page: Page) -> tuple[str | None, str, bool]:
-        page.click("#sign-out")
-        page.locator("#sign-in-form").wait_for()
+        sign_out(page)
         shown = page.locator("#dashboard").is_visible()
         return page.evaluate("sessionStorage.getItem('trishula-token')"), page.url, shown
 
