@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.nodes import LIMITS, Rig
+from trishula.contract import uris
 from trishula.errors import ConnectionsExceeded, TokenInvalid
 from trishula_router.agents.admission import Admission
 from trishula_router.agents.file import AgentRecord, update_agents
@@ -21,6 +22,10 @@ DIGEST = digest_of(TOKEN)
 REVOKED = (
     "the token of agni that this session joined with was revoked, so the session was ended; make a new one with "
     "`trishula token new agni` on the node"
+)
+OBSERVES = (
+    "agni became an observer, which takes no mail, so the session that it had before was ended; whoever looks with its "
+    "token joins anew"
 )
 
 
@@ -182,3 +187,22 @@ def test_a_session_that_joined_with_a_token_removed_in_that_moment_is_ended(path
     assert [session for session, _ in admission.ended(1.5)] == [1]
     admission.joined("agni", 2, 2.0)
     assert [session for session, _ in admission.ended(2.5)] == [2]
+
+
+def test_an_agent_that_becomes_an_observer_gets_no_more_mail_by_the_session_that_it_had(tmp_path: Path) -> None:
+    """What a session takes from its mailbox and hears of topics is asked for once, when it still was an agent's."""
+    agents = {"agni": AgentRecord(tokens=(TokenRecord(DIGEST, 0.0),)), "dc": AgentRecord()}
+    rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
+    join(rig, 11)
+    rig.call(11, uris.MAILBOX_ATTACH, {})
+    with update_agents(rig.agents_file) as known:
+        known["agni"] = replace(known["agni"], observer=True)
+    rig.advance(1)
+    assert rig.outlet.closed == [(11, TokenInvalid.uri, OBSERVES)]
+    # It may look, for as long as it likes.
+    join(rig, 12)
+    with update_agents(rig.agents_file) as known:
+        known["dc"] = replace(known["dc"], observer=True, operator=True)
+    rig.advance(5)
+    assert len(rig.outlet.closed) == 1
+    rig.crash()

@@ -6,6 +6,9 @@ the agents file changed or a token expires, and else only those that joined sinc
 more where more are joined. One agent has at most ``limit`` sessions; those that were let in and have not joined yet
 count as well, or a hundred at once would all pass.
 
+An agent that becomes an observer loses the sessions that it has: they were an agent's when they asked for their mailbox
+and for topics, and would be handed payloads for as long as they last.
+
 Policy only; instants are seconds. Nothing of a token is kept but its hash.
 """
 
@@ -29,6 +32,7 @@ class _Session:
     agent: str
     digest: str | None
     since_s: float
+    only_looks: bool = False
     joined: bool = False
 
 
@@ -72,7 +76,11 @@ class Admission:
                 "one, or try again later",
                 retry_after_s=_RETRY_S,
             )
-        self._absent[session] = self._add(session, _Session(agent, digest, now_s))
+        self._absent[session] = self._add(session, _Session(agent, digest, now_s, self._only_looks(agent)))
+
+    def _only_looks(self, agent: str) -> bool:
+        found = self._principals.get(agent)
+        return found is not None and found.only_looks
 
     def _add(self, session: int, one: _Session) -> _Session:
         self._sessions[session] = one
@@ -81,7 +89,7 @@ class Admission:
 
     def joined(self, agent: str, session: int, now_s: float) -> None:
         """Its session is there."""
-        one = self._sessions.get(session) or self._add(session, _Session(agent, None, now_s))
+        one = self._sessions.get(session) or self._add(session, _Session(agent, None, now_s, self._only_looks(agent)))
         one.joined = True
         self._absent.pop(session, None)
         self._fresh[session] = one
@@ -107,7 +115,7 @@ class Admission:
         self._fresh = {}
         over = []
         for session, one in looked_at.items():
-            why = self._principals.reason_to_leave(one.agent, one.digest, now_s) if one.joined else None
+            why = self._reason_to_leave(one, now_s) if one.joined else None
             if why is not None:
                 over.append((session, why))
             elif one.joined:
@@ -116,6 +124,15 @@ class Admission:
         for session, _ in over:
             self.left(session)
         return over
+
+    def _reason_to_leave(self, one: _Session, now_s: float) -> str | None:
+        why = self._principals.reason_to_leave(one.agent, one.digest, now_s)
+        if why is None and self._only_looks(one.agent) and not one.only_looks:
+            return (
+                f"{one.agent} became an observer, which takes no mail, so the session that it had before was ended; "
+                "whoever looks with its token joins anew"
+            )
+        return why
 
     def _forget_absent(self, now_s: float) -> None:
         # Also after a clock was set back.

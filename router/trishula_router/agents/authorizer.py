@@ -193,7 +193,7 @@ class Authorizer:
         if principal is None:
             # Its token was taken away together with its entry, while its session lived.
             return f"{authid} is no registered agent any more"
-        if principal.observer and not principal.operator:
+        if principal.only_looks:
             return _against_observer(principal, uri, str(action))
         own = uris.parse_agent_uri(uri)
         if own is not None:

@@ -54,6 +54,11 @@ class Principal:
         """Its role in the realm."""
         return OPERATOR_ROLE if self.operator else AGENT_ROLE
 
+    @property
+    def only_looks(self) -> bool:
+        """Whether it is an observer, and no operator, who may look at everything."""
+        return self.observer and not self.operator
+
     def may_send(self, to: str) -> bool:
         """Whether it may send to an agent (or to ``broadcast``, or to a capability); always to itself."""
         return to == self.name or ANYBODY in self.send or to in self.send
@@ -248,7 +253,7 @@ def _principals_of(records: Mapping[str, AgentRecord]) -> dict[str, Principal]:
 
 
 def _audience_of(principals: Mapping[str, Principal]) -> tuple[str, ...]:
-    return tuple(name for name, principal in principals.items() if principal.operator or not principal.observer)
+    return tuple(name for name, principal in principals.items() if not principal.only_looks)
 
 
 def _digest_of(records: Mapping[str, AgentRecord]) -> str:
