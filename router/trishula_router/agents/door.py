@@ -2,13 +2,13 @@
 
 Too many wrong tokens have it wait (:mod:`.guesses`), its token says who it is (:mod:`.authenticator`), its agent has
 so many sessions at most (:mod:`.admission`), and not too many come at once (:mod:`.joins`). Whoever is refused is noted
-(:mod:`.refused_joins`).
+(:mod:`.refused_joins`). Whoever shows a token and doesn't join, as over HTTP, has its token looked at just so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from trishula.contract.addresses import is_agent_name
 from trishula.errors import NodeBusy, RateLimited, TokenInvalid, TrishulaError
@@ -17,11 +17,13 @@ from trishula_router.agents.admission import Admission
 from trishula_router.agents.authenticator import Authenticator
 from trishula_router.agents.guesses import Guesses
 from trishula_router.agents.joins import Joins
-from trishula_router.agents.principals import Principals
+from trishula_router.agents.principals import Principal, Principals
 from trishula_router.agents.refused_joins import RefusedJoins
 from trishula_router.agents.tokens import digest_of, owner_of
 
 __all__ = ["Door"]
+
+T = TypeVar("T")
 
 
 class Door:
@@ -73,17 +75,13 @@ class Door:
 
     def _admit(self, realm: object, authid: object, details: Mapping[str, Any], peer: str | None) -> dict[str, str]:
         ticket, now_s, now = details.get("ticket"), self._now_s(), self._now() / 1000
-        address, name = one_of(peer or ""), _name_in(authid, ticket) or ""
         digest = digest_of(ticket) if isinstance(ticket, str) else None
-        self._have_wait(self._guesses.wait_s(address, name, digest, now_s))
-        try:
-            answer = self._authenticator.authenticate(realm, authid, details, now)
-        except TokenInvalid:
-            is_agent = self._principals.get(name) is not None
-            self._have_wait(self._guesses.wrong(address, name, now_s, is_agent=is_agent))
-            raise
-        assert digest is not None
-        self._guesses.right(address, answer["authid"], digest)
+        answer = self._looked_at(
+            peer,
+            _name_in(authid, ticket),
+            digest,
+            lambda: self._authenticator.authenticate(realm, authid, details, now),
+        )
         self._admission.admit(answer["authid"], details["session"], digest, now)
         try:
             self._joins.begin(details["session"], now_s)
@@ -91,6 +89,44 @@ class Door:
             self._admission.left(details["session"])
             raise
         return answer
+
+    def recognize(self, address: str | None, name: str, token: str) -> Principal:
+        """Whose token somebody shows who doesn't join.
+
+        Args:
+            address: where it comes from; ``None`` if that is not known.
+            name: of the agent that the token is said to be of.
+            token: what is shown.
+
+        Raises:
+            TokenInvalid: it is wrong.
+            RateLimited: not now.
+        """
+
+        def check() -> Principal:
+            # A token made, or taken away, a moment ago counts from now on.
+            self._principals.reload_if_changed()
+            return self._principals.check_token(name, token, self._now() / 1000)
+
+        try:
+            return self._looked_at(address, name, digest_of(token), check)
+        except TrishulaError as error:
+            self.refused(address, name, error.uri or "", error.sentence)
+            raise
+
+    def _looked_at(self, peer: str | None, said: str | None, digest: str | None, check: Callable[[], T]) -> T:
+        """What a check of a token gives; too many that fail have those wait that come from there."""
+        address, name, now_s = one_of(peer or ""), said or "", self._now_s()
+        self._have_wait(self._guesses.wait_s(address, name, digest, now_s))
+        try:
+            found = check()
+        except TokenInvalid:
+            is_agent = self._principals.get(name) is not None
+            self._have_wait(self._guesses.wrong(address, name, now_s, is_agent=is_agent))
+            raise
+        assert digest is not None
+        self._guesses.right(address, name, digest)
+        return found
 
     def _have_wait(self, wait_s: float) -> None:
         """Refuse to look at a token, or to say what it is, after too many wrong ones.

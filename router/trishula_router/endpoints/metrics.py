@@ -43,8 +43,10 @@ class MetricsPage(Page):
     def render(self, request: Any) -> bytes | int:
         """Answer a request, as Twisted calls it: now, or when the node was read."""
         node = running.node()
-        if request.method != b"GET" or node is None or why_stranger(request, node) is not None:
+        if request.method != b"GET" or node is None:
             return super().render(request)
+        if (why := why_stranger(request, node)) is not None:
+            return self.say(request, _refusal(why))
         if self._scrapes is None or self._scrapes[0] is not node:
             self._scrapes = node, Scrape(node)
         gone: list[object] = []
@@ -64,11 +66,16 @@ class MetricsPage(Page):
         return NOT_DONE_YET
 
     def answer(self, request: Any) -> Answer:
-        """To everybody who gets no metrics, and to a HEAD."""
+        """To a HEAD, and while there is no node."""
         node = running.node()
         why = why_stranger(request, node)
         if node is None:
             return Answer(_NO_NODE, _PLAIN, 503)
         if why is None:
             return Answer(b"", CONTENT_TYPE)
-        return Answer(f"{why or _FOR_OPERATORS}\n".encode(), _PLAIN, 401, ((b"www-authenticate", b"Bearer"),))
+        return _refusal(why)
+
+
+def _refusal(why: str) -> Answer:
+    """Why somebody gets no metrics; ``why`` is empty of one who claimed nothing."""
+    return Answer(f"{why or _FOR_OPERATORS}\n".encode(), _PLAIN, 401, ((b"www-authenticate", b"Bearer"),))

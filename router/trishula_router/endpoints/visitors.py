@@ -8,6 +8,8 @@ none can't be told from a program of this machine: name it.
 
 The host that is asked for must be this machine's as well: a page of the web may have its own name point at 127.0.0.1,
 and would read the answer in the browser of somebody on this machine.
+
+Wrong tokens count, and are on record, as those are that clients join with (:mod:`trishula_router.agents.door`).
 """
 
 from __future__ import annotations
@@ -41,11 +43,13 @@ def why_stranger(request: Any, node: Node | None) -> str | None:
     """
     shown = request.getHeader(b"authorization")
     if shown is not None:
-        return "the node has not started yet, so it knows no operators" if node is None else _why_not(shown, node)
+        if node is None:
+            return "the node has not started yet, so it knows no operators"
+        return _why_not(shown, node, _address_of(request, Proxies(node.config.proxies)))
     return None if _is_local(request, () if node is None else node.config.proxies) else ""
 
 
-def _why_not(header: bytes, node: Node) -> str | None:
+def _why_not(header: bytes, node: Node, address: str | None) -> str | None:
     try:
         text = header[:_MOST_BYTES].decode("ascii")
     except UnicodeDecodeError:
@@ -54,7 +58,7 @@ def _why_not(header: bytes, node: Node) -> str | None:
     if "." not in token or not is_agent_name(owner_of(token)):
         return "the header Authorization must be: Bearer name.secret, with an operator's token"
     try:
-        principal = node.principals.check_token(owner_of(token), token, node.now() / 1000)
+        principal = node.door.recognize(address, owner_of(token), token)
     except TrishulaError as error:
         return error.sentence
     if not principal.operator:
@@ -63,16 +67,28 @@ def _why_not(header: bytes, node: Node) -> str | None:
 
 
 def _is_local(request: Any, proxies: tuple[str, ...]) -> bool:
-    peer = getattr(request.getClientAddress(), "host", None)
-    if not isinstance(peer, str) or not _is_loopback_name(_host_of(request)):
+    peer, named = _peer_of(request), Proxies(proxies)
+    if peer is None or not _is_loopback_name(_host_of(request)):
         return False
-    named = Proxies(proxies)
     if not named.has(peer):
         return _is_loopback(peer) and not any(request.requestHeaders.hasHeader(name) for name in _ADDED)
-    forwarded_for = request.requestHeaders.getRawHeaders(b"x-forwarded-for")
-    if not forwarded_for:
+    if not request.requestHeaders.getRawHeaders(b"x-forwarded-for"):
         return False
-    return _is_loopback(named.address_of(peer, b",".join(forwarded_for).decode("latin-1")))
+    return _is_loopback(_address_of(request, named) or "")
+
+
+def _peer_of(request: Any) -> str | None:
+    """The address at the connection's other end."""
+    peer = getattr(request.getClientAddress(), "host", None)
+    return peer if isinstance(peer, str) else None
+
+
+def _address_of(request: Any, named: Proxies) -> str | None:
+    """The address that counts: of a named proxy the one that it names."""
+    peer, forwarded_for = _peer_of(request), request.requestHeaders.getRawHeaders(b"x-forwarded-for")
+    if peer is None:
+        return None
+    return named.address_of(peer, b",".join(forwarded_for).decode("latin-1") if forwarded_for else None)
 
 
 def _host_of(request: Any) -> str:
