@@ -273,7 +273,7 @@ def test_the_worst_lag_counts_for_some_seconds() -> None:
 
 
 def test_a_canary_that_came_through_is_timed() -> None:
-    assert canary_check(passed(at_s=100.0, took_s=0.5), 103.0) == Check(
+    assert canary_check(passed(at_s=100.0, took_s=0.5), passed(), 103.0) == Check(
         "canary", True, figures={"passed_s_ago": 3.0, "took_s": 0.5}
     )
 
@@ -288,6 +288,15 @@ def test_a_canary_that_came_through_is_timed() -> None:
     ],
 )
 def test_a_canary_that_did_not_come_through(canary: Trial, reason: str) -> None:
-    check = canary_check(canary, 105.0)
+    check = canary_check(canary, passed(), 105.0)
     assert not check.ok
     assert reason in check.reason
+    assert not check.refused
+
+
+def test_that_the_store_refused_is_told_apart_from_what_a_restart_may_mend() -> None:
+    refused = canary_check(failed("its file was moved away"), failed("its file was moved away"), 105.0)
+    assert (refused.ok, refused.told()["refused"]) == (False, True)
+    # It doesn't answer any more.
+    assert not canary_check(under_way(since_s=90.0), failed("its file was moved away"), 105.0).refused
+    assert "refused" not in canary_check(passed(), passed(), 103.0).told()

@@ -112,6 +112,7 @@ def test_a_store_that_fails_is_told_and_so_is_that_it_works_again(
     found = against(readiness)
     assert "can't be written: the disk is away" in found["store"]
     assert "did not come through: the disk is away" in found["canary"]
+    assert [one["check"] for one in readiness.told()["checks"] if one.get("refused")] == ["canary"]
     rig.advance(5)
     assert against(readiness) == {}
 

@@ -21,6 +21,13 @@ STUCK: dict[str, Any] = {
     "ready": False,
     "checks": [{"check": "running", "ok": True}, {"check": "canary", "ok": False, "reason": "it hangs"}],
 }
+REFUSED: dict[str, Any] = {
+    "ready": False,
+    "checks": [
+        {"check": "running", "ok": True},
+        {"check": "canary", "ok": False, "refused": True, "reason": "its file was moved away"},
+    ],
+}
 POOR: dict[str, Any] = {
     "ready": True,
     "checks": [*GOOD["checks"], {"check": "peers", "ok": True, "degraded": True, "reason": "agni\nis away"}],
@@ -99,6 +106,20 @@ def test_a_node_that_is_full_has_started_and_lives(manager: Manager) -> None:
     node.says = FULL
     node.look()
     assert manager.heard() == ["READY=1", "WATCHDOG=1", "STATUS=not ready: store: the store is full"]
+
+
+def test_a_node_whose_store_refuses_is_not_ended_with_what_it_holds(manager: Manager) -> None:
+    node = Node(manager)
+    node.says = GOOD
+    node.look()
+    manager.heard()
+    node.says = REFUSED
+    node.look()
+    assert manager.heard() == ["WATCHDOG=1", "STATUS=not ready: canary: its file was moved away"]
+    fresh = Node(manager)
+    fresh.says = REFUSED
+    fresh.look()
+    assert manager.heard() == ["STATUS=not ready: canary: its file was moved away"]
 
 
 @pytest.mark.parametrize("says", [STUCK, None])

@@ -196,10 +196,11 @@ expired, its sender gets an ERROR message in its mailbox: ``from`` = the recipie
 and an id that begins with ``node:``, which nobody else may use.
 
 Whether a node can serve (caller: an operator, or an observer): ``node.ready()`` → ``{ready, node, version, checks:
-[{check, ok, degraded?, reason, …}…]}``. ``check`` is ``running``, ``store``, ``disk``, ``peers``, ``clock``, ``loop``
-or ``canary``; ``reason`` is one sentence, empty if nothing is wrong; with ``degraded`` something is, and the node
-serves all the same. Further keys are figures, with their units in their names. The node's HTTP page ``/ready`` answers
-the same map, with status 200 or 503. May be repeated: yes.
+[{check, ok, degraded?, refused?, reason, …}…]}``. ``check`` is ``running``, ``store``, ``disk``, ``peers``, ``clock``,
+``loop`` or ``canary``; ``reason`` is one sentence, empty if nothing is wrong; with ``degraded`` something is, and the
+node serves all the same; with ``refused`` the store answered and refused, which no restart mends. Further keys are
+figures, with their units in their names. The node's HTTP page ``/ready`` answers the same map, with status 200 or 503.
+May be repeated: yes.
 
 Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator). An
 observer, an agent that is marked as one in the agents file, may call ``directory.*``, ``audit.query``, ``audit.why``

@@ -6,7 +6,8 @@ names (``sd_notify(3)``), and asks the node by its page ``/ready``:
 * ``READY=1`` as soon as the node runs and a canary has come through. A node whose store is full, or that is behind its
   peers, is not ready for a load balancer, and has started all the same: it delivers, and takes acks.
 * ``WATCHDOG=1`` only while canaries come through: a node that hangs is ended by systemd after ``WatchdogSec``, and
-  started again. What else is wrong with a node is not mended by a restart.
+  started again. What else is wrong with a node is not mended by a restart. So it is fed as well while the store answers
+  and refuses: a node whose file was moved away holds in that file what nobody else has, and would lose it by its end.
 * ``STATUS=`` one line: what is wrong, for ``systemctl status``.
 
 Where a configuration names another page as ``/ready``, nothing is known of canaries, and the watchdog is fed as long as
@@ -115,7 +116,7 @@ class Reporter:
         told = self._ask()
         if not self._is_ready and told is not None and _is_ok(told, "running", "canary"):
             self._is_ready = self._notifier.tell(READY="1")
-        if self._is_ready and self._feeds and told is not None and _is_ok(told, "canary"):
+        if self._is_ready and self._feeds and told is not None and _lives(told):
             self._notifier.tell(WATCHDOG="1")
         self._say(_status_of(told) if self._is_ready or told is not None else "starting")
         self._look_at_s = self._seconds() + (self._look_s if self._is_ready else _LOOK_SOON_S)
@@ -142,6 +143,10 @@ def _checks(told: Told) -> list[Mapping[str, Any]]:
 
 def _is_ok(told: Told, *names: str) -> bool:
     return all(one.get("ok") is True for one in _checks(told) if one.get("check") in names)
+
+
+def _lives(told: Told) -> bool:
+    return _is_ok(told, "canary") or any(one.get("refused") is True for one in _checks(told))
 
 
 def _status_of(told: Told | None) -> str:

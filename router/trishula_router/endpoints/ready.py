@@ -27,12 +27,16 @@ _NO_NODE: dict[str, Any] = {
     ],
 }
 
+#: What strangers are told of a check; ``refused``, because the program that started a node which listens on no loopback
+#: address is a stranger as well.
+_FOR_ALL = ("check", "ok", "refused")
+
 
 def for_strangers(told: Mapping[str, Any]) -> dict[str, Any]:
     """The map without its details."""
     return {
         "ready": told["ready"],
-        "checks": [{"check": one["check"], "ok": one["ok"]} for one in told["checks"]],
+        "checks": [{key: one[key] for key in _FOR_ALL if key in one} for one in told["checks"]],
     }
 
 

@@ -180,11 +180,12 @@ def loop_check(worst_s: float) -> Check:
     )
 
 
-def canary_check(canary: Trial, now_s: float) -> Check:
+def canary_check(canary: Trial, proof: Trial, now_s: float) -> Check:
     """Whether a message goes the whole way through the node.
 
     Args:
         canary: the messages that are sent to find that out.
+        proof: what each has the store write.
         now_s: the clock.
     """
     age_s = canary.age_s(now_s)
@@ -192,6 +193,7 @@ def canary_check(canary: Trial, now_s: float) -> Check:
         "passed_s_ago": None if age_s is None else round(age_s, 3),
         "took_s": None if canary.took_s is None else round(canary.took_s, 6),
     }
+    refused = False
     if (waits_s := canary.waits_s(now_s)) > HANGS_S:
         why = (
             f"a message of the node to itself has been under way for {show_duration(waits_s)}; the other checks may "
@@ -199,6 +201,7 @@ def canary_check(canary: Trial, now_s: float) -> Check:
         )
     elif canary.fault is not None:
         why = f"a message of the node to itself did not come through: {canary.fault}"
+        refused = proof.fault is not None
     else:
         why = _against_age(canary, now_s, "message of the node to itself")
-    return Check("canary", not why, why, figures=figures)
+    return Check("canary", not why, why, refused=refused, figures=figures)

@@ -75,7 +75,7 @@ class Readiness:
         differ = {peer["node"]: peer["clock_ahead_ms"] for peer in peers if peer["warning"]}
         yield checks.clock_check(node.timekeeper.gap_ms, differ, len(peers))
         yield checks.loop_check(self.lag.worst_s(now_s))
-        yield checks.canary_check(self.canaries.trial, now_s)
+        yield checks.canary_check(self.canaries.trial, self.canaries.proof, now_s)
 
     def _measure(self) -> None:
         now_s = self._node.clock.seconds()

@@ -16,6 +16,7 @@ class Check:
     Attributes:
         check: its name.
         ok: whether the node can serve as far as this goes.
+        refused: whether, where it is not ok, that is because the store answered and refused: no restart mends that.
         reason: what is wrong and what to do, as a sentence; "" if nothing is.
         degraded: whether something is wrong, and the node serves all the same.
         figures: what it went by, with units in their names.
@@ -25,12 +26,13 @@ class Check:
     ok: bool
     reason: str = ""
     degraded: bool = False
+    refused: bool = False
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
         """As it travels."""
-        flag = {"degraded": True} if self.degraded else {}
-        return {"check": self.check, "ok": self.ok, **flag, "reason": self.reason, **self.figures}
+        flags = {name: True for name, is_so in (("degraded", self.degraded), ("refused", self.refused)) if is_so}
+        return {"check": self.check, "ok": self.ok, **flags, "reason": self.reason, **self.figures}
 
 
 def told(node: str, version: str, checks: Iterable[Check]) -> dict[str, Any]:
