@@ -201,3 +201,27 @@ def test_however_many_ask_it_is_found_out_once_a_second(
     readiness.told()
     # Each time for the checks, and once more for the forecast.
     assert 2 <= len(looked) <= 3
+
+
+def lacking(records: int) -> list[dict[str, Any]]:
+    """What is told of one peer, of which so many records are not here."""
+    good = {"state": "up", "heard_s_ago": 0.4, "lag_records": 0, "lag_s": None, "fault": None, "warning": None}
+    return [{"node": "rushabdev", **good, "clock_ahead_ms": 0, "to_copy_records": records}]
+
+
+def test_what_a_node_lacks_is_timed_also_while_nobody_asks(
+    rig: Rig, readiness: Readiness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.node.peering, "told", lambda: lacking(5000))
+    rig.advance(60)
+    assert "5000 records of rushabdev have been missing here for" in against(readiness)["peers"]
+
+
+def test_two_bursts_that_two_probes_happen_to_meet_are_not_one_that_lasted(
+    rig: Rig, readiness: Readiness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for records in (5000, 3, 5000):
+        monkeypatch.setattr(rig.node.peering, "told", lambda records=records: lacking(records))
+        rig.advance(1.5 if records > 1000 else 60)
+        if records > 1000:
+            assert against(readiness) == {}

@@ -80,6 +80,8 @@ class Readiness:
     def _measure(self) -> None:
         now_s = self._node.clock.seconds()
         self.lag.measured(now_s - self._due_s, now_s)
+        # Also while nobody asks: else whoever asks once a minute would take two short bursts for one that lasted.
+        self._behind.look(self._node.peering.told(), now_s)
         if now_s >= self._sample_at_s:
             room_bytes = self._node.store.condition().room_bytes
             if room_bytes is not None:
