@@ -205,7 +205,8 @@ May be repeated: yes.
 Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator). An
 observer, an agent that is marked as one in the agents file, may call ``directory.*``, ``audit.query``, ``audit.why``
 (about everybody's messages), ``node.status``, ``node.ready``, ``node.mailboxes`` and ``admin.dead.list``, hear the
-events, and nothing else: none of these tells a payload. A broadcast is not for observers.
+events, and nothing else: none of these tells a payload. Its beats tell ``sent_at`` alone. A broadcast is not for
+observers.
 
 This module holds every URI; nothing else in the project spells one out (a test looks).
 """

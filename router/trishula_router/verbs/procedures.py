@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trishula.contract import uris
 from trishula.contract.addresses import Address
 from trishula.contract.texts import one_line, show_value
-from trishula.errors import AgentUnknown, MailboxBusy, TakenOver
+from trishula.errors import AgentUnknown, MailboxBusy, NotAllowed, TakenOver
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.agents.lives import Life
 from trishula_router.agents.quotas import Quota
@@ -295,6 +295,12 @@ class Procedures:
         received_at = self._node.now()
         (raw,) = arguments.read_positional(args, "beat", 1, 1)
         beat = arguments.read(arguments.BeatOptions, raw, "beat")
+        if self._only_looks(caller) and (beat.state, beat.busy_until, beat.load, beat.progress) != (None,) * 4:
+            # All would see it, in the directory and in an event.
+            raise NotAllowed(
+                f"{caller.agent} is an observer, which tells nobody anything: leave state, busy_until, load and "
+                "progress out of its beats"
+            )
         heartbeat_s = self._node.directory.beat(
             caller.agent,
             caller.session,
@@ -309,6 +315,10 @@ class Procedures:
         answer: dict[str, Any] = {"received_at": received_at, "answered_at": self._node.now()}
         return answer if heartbeat_s is None else {**answer, "heartbeat_s": heartbeat_s}
 
+    def _only_looks(self, caller: Caller) -> bool:
+        principal = self._node.principals.get(caller.agent)
+        return principal is not None and principal.only_looks
+
     async def _query(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "query", 0, 1)
         return await self._node.audit.query(arguments.read(arguments.QueryOptions, raw, "options"))
@@ -317,8 +327,7 @@ class Procedures:
         message_id, raw = arguments.read_positional(args, "why", 1, 2)
         options = arguments.read(arguments.WhyOptions, raw, "options")
         (checked,) = arguments.read_ids([message_id], "id", 1)
-        principal = self._node.principals.get(caller.agent)
-        may_know_all = caller.is_operator or (principal is not None and principal.observer)
+        may_know_all = caller.is_operator or self._only_looks(caller)
         return await self._node.audit.why(caller.agent, checked, options.sender, operator=may_know_all)
 
     async def _verify(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:

@@ -1,0 +1,37 @@
+"""An observer at a whole node: what it may ask tells it no payload, and nobody hears anything from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from tests.support.nodes import Rig
+from trishula.contract import uris
+from trishula.errors import NotAllowed
+from trishula_router.agents.file import AgentRecord
+from trishula_router.store.memory import MemoryStore
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    agents = {"wall": AgentRecord(observer=True), "both": AgentRecord(observer=True, operator=True)}
+    return Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
+
+
+@pytest.mark.parametrize("says", [{"progress": "look at me"}, {"state": "busy"}, {"busy_until": 2}, {"load": 0.0}])
+def test_an_observers_beat_tells_nobody_anything(rig: Rig, says: dict[str, object]) -> None:
+    wall = rig.join("wall")
+    with pytest.raises(NotAllowed, match="wall is an observer, which tells nobody anything"):
+        rig.call(wall, uris.DIRECTORY_BEAT, {"sent_at": rig.now(), **says})
+    rig.advance(2)
+    [entry] = [one for one in rig.call(wall, uris.DIRECTORY_LIST) if one["agent"] == "wall"]
+    assert (entry["presence"], entry["progress"], entry["load"]) == ("online", None, None)
+
+
+def test_an_observer_gives_signs_of_life_and_an_operator_says_what_it_likes(rig: Rig) -> None:
+    assert rig.call(rig.join("wall"), uris.DIRECTORY_BEAT, {"sent_at": rig.now()})["received_at"] == rig.now()
+    both = rig.join("both", operator=True)
+    rig.call(both, uris.DIRECTORY_BEAT, {"sent_at": rig.now(), "progress": "at it"})
+    assert "at it" in [one["progress"] for one in rig.call(both, uris.DIRECTORY_LIST)]
