@@ -11,7 +11,6 @@ from trishula.errors import StorageFailed, StorageFull
 from trishula_router.alerts.certificate_end import CertificateEnd
 from trishula_router.alerts.conditions import Facts
 from trishula_router.alerts.notifier import Notifier
-from trishula_router.realm import OPERATOR_ROLE
 from trishula_router.services import Services
 from trishula_router.settings.alerts import AlertOptions
 
@@ -62,7 +61,7 @@ async def facts_of(services: Services, certificate_ends_at: Callable[[], int | N
         peers=services.peering.told(),
         clock_gap_ms=services.timekeeper.gap_ms,
         agents=services.neighbourhood.entries(),
-        operators=frozenset(name for name in names if services.role_of(name) == OPERATOR_ROLE),
+        visitors=frozenset(name for name in names if services.principals.is_visitor(name)),
         mailboxes=mailboxes,
         dead_letters=dead_letters,
         certificate_ends_at=certificate_ends_at(),

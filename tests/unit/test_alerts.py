@@ -71,7 +71,7 @@ def test_an_agent_that_is_away_for_long_is_missed_unless_it_is_an_operator_or_ne
         agent("never", None),
         agent("there", 2 * HOUR_MS, "online"),
     ]
-    facts = Facts(READY, agents=agents, operators=frozenset({"boss"}))
+    facts = Facts(READY, agents=agents, visitors=frozenset({"boss"}))
     assert keys(facts) == [("agent_away", "scout")]
     assert keys(facts, replace(OPTIONS, agents=("boss",))) == [("agent_away", "boss")]
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
+from tests.support.stores import result_of
 from trishula.contract import uris
 from trishula.errors import NotAllowed
 from trishula_router.agents.file import AgentRecord
+from trishula_router.alerting import facts_of
+from trishula_router.metrics import mailboxes
 from trishula_router.store.memory import MemoryStore
 
 
@@ -35,3 +39,14 @@ def test_an_observer_gives_signs_of_life_and_an_operator_says_what_it_likes(rig:
     both = rig.join("both", operator=True)
     rig.call(both, uris.DIRECTORY_BEAT, {"sent_at": rig.now(), "progress": "at it"})
     assert "at it" in [one["progress"] for one in rig.call(both, uris.DIRECTORY_LIST)]
+
+
+def test_who_comes_to_look_and_goes_is_missed_by_nobody(tmp_path: Path) -> None:
+    roles = {"wall": AgentRecord(observer=True), "boss": AgentRecord(operator=True), "dc": AgentRecord()}
+    rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=roles).start()
+    for name, record in roles.items():
+        rig.leave(rig.join(name, operator=record.operator))
+    rig.advance(60)
+    away = {labels for name, labels, _ in mailboxes.read(rig.node, {}) if name == "trishula_agent_away_seconds"}
+    assert away == {("dc",)}
+    assert result_of(Deferred.fromCoroutine(facts_of(rig.node, lambda: None))).visitors == {"wall", "boss"}

@@ -134,6 +134,11 @@ class Principals:
             found = self._principals.get(name)
         return found
 
+    def is_visitor(self, name: str) -> bool:
+        """Whether the agent of that name is an operator or an observer, who come to look and go: nobody misses them."""
+        found = self._principals.get(name)
+        return found is not None and (found.operator or found.observer)
+
     def may_serve(self, name: str, capability: str) -> bool:
         """Whether the agent of that name is registered and may announce a capability."""
         found = self._principals.get(name)

@@ -68,7 +68,7 @@ class Facts:
         peers: as ``node.status`` tells them.
         clock_gap_ms: by how much the machine's clock is ahead of the node's.
         agents: the directory's entries.
-        operators: the agents that are operators.
+        visitors: operators and observers, who come to look, and go.
         mailboxes: as ``trishula.node.mailboxes`` tells them.
         dead_letters: how many there are.
         is_store_read: whether the store told of both; where it fails, or hangs, they are empty.
@@ -80,7 +80,7 @@ class Facts:
     peers: Sequence[Mapping[str, Any]] = ()
     clock_gap_ms: int = 0
     agents: Sequence[Mapping[str, Any]] = ()
-    operators: frozenset[str] = field(default_factory=frozenset)
+    visitors: frozenset[str] = field(default_factory=frozenset)
     mailboxes: Sequence[Mapping[str, Any]] = ()
     dead_letters: int = 0
     certificate_ends_at: int | None = None
@@ -151,7 +151,7 @@ def _agents(facts: Facts, options: AlertOptions, now: int) -> list[Condition]:
     found = []
     for entry in facts.agents:
         name, seen_at = str(entry["agent"]), entry.get("last_seen_at")
-        is_watched = name in options.agents if options.agents else name not in facts.operators
+        is_watched = name in options.agents if options.agents else name not in facts.visitors
         if not is_watched or entry.get("presence") not in ("offline", "stale") or not isinstance(seen_at, int):
             continue
         away_s = (now - seen_at) / 1000

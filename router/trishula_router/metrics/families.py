@@ -135,7 +135,8 @@ def _all() -> Iterator[Family]:
     yield Family(
         "trishula_agent_away_seconds",
         "gauge",
-        "For how long the agent has been away, 0 while it is present; nothing of an agent that was never seen.",
+        "For how long the agent has been away, 0 while it is present; nothing of an agent that was never seen, "
+        "nor of operators and observers, who come and go.",
         ("agent",),
     )
     # -- sessions and calls

@@ -80,6 +80,8 @@ def _of_agents(node: Node, named: tuple[str, ...], now: int) -> Iterator[Sample]
         is_present = entry["presence"] != "offline"
         yield "trishula_agent_present", (name,), is_present
         seen_at = entry["last_seen_at"]
+        if node.principals.is_visitor(name):
+            continue
         if is_present:
             yield "trishula_agent_away_seconds", (name,), 0
         elif seen_at is not None:
