@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 #: So long a page may take for what it is to show.
 PATIENCE_MS = 30_000
+#: And the browser until it has started, the first time, on a machine with other work.
+_START_MS = 120_000
 
 #: Read before the first test, because tests have none of these settings.
 _IS_REQUIRED = os.environ.get("TRISHULA_REQUIRE_BROWSER") == "1"
@@ -88,6 +90,7 @@ class Browser:
         self._browser = self._driver.chromium.launch(
             executable_path=self._program,
             args=_ARGUMENTS,
+            timeout=_START_MS,
             env=kept | {"HOME": str(self._home)},
         )
         self._page = self._browser.new_page(viewport={"width": 1360, "height": 900})
