@@ -183,6 +183,21 @@ def test_who_asks_while_a_scrape_is_under_way_waits_for_it(tmp_path: Path) -> No
     assert result_of(first) is result_of(second)
 
 
+def test_a_store_that_does_not_answer_holds_no_scrape_up(tmp_path: Path) -> None:
+    """That its disk hangs is what whoever monitors the node is to learn, and Prometheus waits for ten seconds."""
+    store = HeldStore(MemoryStore("epoch-1"))
+    rig = Rig(tmp_path, store, Clock()).start()
+    store.holding = True
+    scrape = Scrape(rig.node)
+    first = scrape.text()
+    rig.clock.advance(5.0)
+    assert Scraped(result_of(first))["trishula_agents_registered"] == 3
+    # What it says in the end is nobody's fault.
+    store.let_all()
+    assert Scraped(result_of(scrape.text()))["trishula_agents_registered"] == 3
+    rig.crash()
+
+
 # -- agents ------------------------------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.python.failure import Failure
 
 from trishula.errors import TrishulaError
@@ -19,6 +19,8 @@ __all__ = ["Scrape"]
 
 #: For so long an answer is given again. Who scrapes for monitoring does so every 5 to 60 s.
 _FRESH_S = 1.0
+#: Whoever scrapes waits for 10 s, as Prometheus does, and is to get all that doesn't come from a disk that hangs.
+_PATIENCE_S = 4.0
 
 
 class Scrape:
@@ -48,9 +50,12 @@ class Scrape:
         return answer
 
     async def _read(self) -> bytes:
+        # mypy can't read the interfaces of zope.
+        clock: Any = self._node.clock
+        asked = self._node.store.oldest(mailboxes.to_date(self._node))
         try:
-            oldest = await self._node.store.oldest(mailboxes.to_date(self._node))
-        except TrishulaError:
+            oldest = await asked.addTimeout(_PATIENCE_S, clock)
+        except (TrishulaError, TimeoutError):
             # A store that fails is what whoever monitors a node wants to know of; the rest can be read.
             oldest = {}
         self._text = text_of(
