@@ -283,6 +283,24 @@ def test_an_observer_may_ask_how_all_stands_and_nothing_else(principals: Princip
     assert not {uris.ADMIN_DEAD_SHOW, uris.NODE_PEEK, uris.MAILBOX_PEEK, uris.MAILBOX_ANSWER} & OBSERVERS_ASK
 
 
+@pytest.mark.parametrize(
+    ("action", "uri"),
+    [
+        ("call", REPORT),
+        ("publish", uris.topic_of("wall", "news")),
+        ("register", uris.procedure_of("wall", "x")),
+    ],
+)
+def test_who_is_an_observer_by_this_nodes_file_is_one_over_a_link_as_well(
+    principals: Principals, action: str, uri: str
+) -> None:
+    """The file of the node that it is joined to may not say so yet."""
+    for name, role in (("wall", "agent"), ("wall", "operator")):
+        options: dict[str, object] = {"forward_for": [{"session": 1, "authid": name, "authrole": role}]}
+        said = reason(principals, "rushabdev", LINK_ROLE, action, uri, options)
+        assert said == "wall is an observer, which may look at figures and states, and nothing else"
+
+
 # -- links -------------------------------------------------------------------------------------------------------------
 
 FOR_AGNI: dict[str, object] = {"forward_for": [{"session": 1, "authid": "agni", "authrole": "agent"}]}

@@ -213,6 +213,9 @@ class Authorizer:
         principal = None if agent is None else self._principals.get(agent)
         if agent is None or principal is None:
             return f"a link may {action} only for agents of this node's own file, and {agent} is none"
+        if principal.only_looks:
+            # By this node's file; that of the node that it is joined to may not say so yet.
+            return _against_observer(principal, str(uri), str(action))
         if action == "publish" and agent != at.agent:
             return f"only {at.agent} publishes there, and the link speaks for {agent}"
         if action == "call" and not principal.may_call(at.agent, at.rest):
