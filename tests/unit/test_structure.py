@@ -123,6 +123,7 @@ FLOORS = (
     "trishula.tools",
     "trishula.doctor",
     "trishula.checks",
+    "trishula.watching",
     "trishula.cli",
     "trishula.agents",
     "trishula_router.store",

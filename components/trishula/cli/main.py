@@ -48,6 +48,7 @@ OWN_COMMANDS = {
     "inbox": "inbox",
     "mailboxes": "mailboxes",
     "watch": "watch",
+    "top": "top",
     "why": "why",
     "audit": "audit",
     "dead": "dead",
