@@ -42,7 +42,7 @@ from trishula.settings import Settings, load
 from trishula.verbs import Presence, Verbs
 from trishula.vocabulary import documented_by
 
-__all__ = ["AsyncClient"]
+__all__ = ["AsyncClient", "Onlooker"]
 
 #: For the last acks. A node that is slower than that delivers to an address that is gone, and knows it.
 _DRAIN_S = 1.0
@@ -99,7 +99,7 @@ class AsyncClient:
         settings = replace(settings, failback_s=None)
         client = Client(settings, instance=around.word(4), around=around, connection=connection)
         unfetched = Unfetched(client._beneath(), around.clock)
-        client.attach(unfetched.take)
+        self._take_messages(client, unfetched)
         self._client, self._unfetched = client, unfetched
         try:
             await start(client.start(self._timeout_s))
@@ -107,6 +107,10 @@ class AsyncClient:
             self._client = self._unfetched = None
             await start(client.stop())
             raise
+
+    def _take_messages(self, client: Client, unfetched: Unfetched) -> None:
+        """What comes to our address is pushed to us; answers to our calls come there."""
+        client.attach(unfetched.take)
 
     async def stop(self) -> None:
         """Leave, after the last acks: one is always on its way when a call has just been answered."""
@@ -267,3 +271,13 @@ class AsyncClient:
     @documented_by(Client.subscribe, "``on_event`` runs in the loop and must not block.")
     async def subscribe(self, topic: str, on_event: Callable[..., object], *, of: str | None = None) -> None:
         await self.client.subscribe(topic, on_event, of=of)
+
+
+class Onlooker(AsyncClient):
+    """One that asks the node and takes nothing, as an observer must: no address of its own is listened to.
+
+    So no call of it is ever answered, and it leaves no mailbox behind.
+    """
+
+    def _take_messages(self, client: Client, unfetched: Unfetched) -> None:
+        pass

@@ -33,7 +33,7 @@ import crochet
 from twisted.internet.defer import Deferred
 from twisted.python import threadable
 
-from trishula.async_client import AsyncClient
+from trishula.async_client import AsyncClient, Onlooker
 from trishula.client import Client
 from trishula.consumer.messages import SyncMessages
 from trishula.consumer.unfetched import ASK_TIMEOUT_S
@@ -49,7 +49,7 @@ from trishula.send_options import CallOptions, SendOptions
 from trishula.verbs import Presence, Verbs
 from trishula.vocabulary import documented_by, renamed
 
-__all__ = ["Bus", "connect"]
+__all__ = ["Bus", "connect", "look"]
 
 T = TypeVar("T")
 
@@ -82,6 +82,17 @@ def connect(
     """
     _start_reactor()
     bus = Bus(AsyncClient(url, agent, token, profile=profile, ca_file=ca_file, proxy=proxy, timeout=timeout), timeout)
+    bus.start()
+    return bus
+
+
+def look(*, url: str | None = None, profile: str | None = None, timeout: float = 10.0) -> Bus:
+    """Join to look only, with what an observer may do: ask the node. Nothing is sent, called or fetched on this bus.
+
+    Arguments and errors are as for :func:`connect`.
+    """
+    _start_reactor()
+    bus = Bus(Onlooker(url, profile=profile, timeout=timeout), timeout)
     bus.start()
     return bus
 

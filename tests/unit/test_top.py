@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import Any
 
@@ -12,9 +13,10 @@ from rich.text import Text
 from tests.support.fakebus import FakeBus
 from trishula.cli.main import run
 from trishula.cli.state import State
+from trishula.cli.top import _Looks, _Seen
 from trishula.cli.top_frame import Notice, frame
 from trishula.contract import uris
-from trishula.errors import NodeStopping, NotAllowed
+from trishula.errors import BusUnreachable, NodeStopping, NotAllowed, OutcomeUnknown, TrishulaError
 from trishula.exit_codes import Exit
 from trishula.watching.facts import Facts, facts_of
 from trishula.watching.flow import Flow
@@ -183,7 +185,7 @@ def test_json_has_the_facts(bus: FakeBus, capsys: pytest.CaptureFixture[str]) ->
     assert told["flow"][0] == {
         "from": "dc",
         "to": "agni",
-        "lately_per_s": 0.1,
+        "lately_per_s": pytest.approx(0.1, abs=0.02),
         "per_s": pytest.approx(1 / 60, abs=0.01),
     }
 
@@ -192,6 +194,44 @@ def test_of_a_node_that_tells_no_mailboxes(bus: FakeBus, capsys: pytest.CaptureF
     bus.answers[uris.NODE_MAILBOXES] = [NodeStopping("no such procedure")]
     assert go(bus, "top") == Exit.OK
     assert "this node doesn't tell its mailboxes" in capsys.readouterr().out
+
+
+class Looked(threading.Event):
+    """An event that ends the looking after so many looks, without waiting; and what was seen before each."""
+
+    def __init__(self, seen: _Seen, looks: int) -> None:
+        super().__init__()
+        self._seen, self._left = seen, looks
+        self.faults: list[TrishulaError | None] = []
+        self.pauses_s: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.faults.append(self._seen.fault)
+        self.pauses_s.append(timeout or 0)
+        self._left -= 1
+        return self._left < 0
+
+
+def test_a_node_that_comes_back_is_looked_at_again(bus: FakeBus) -> None:
+    gone, silent = BusUnreachable("no node could be joined"), OutcomeUnknown("no answer")
+    bus.answers[uris.NODE_STATUS] = [gone, gone, silent, {**STATUS, "high_water": 2, "version": "2.0.0"}]
+    real: Any = bus
+    seen = _Seen({"version": "of before"}, 0.0)
+    looked = Looked(seen, 4)
+    _Looks(real).keep_looking(seen, looked)
+    assert looked.faults == [None, gone, gone, silent, None]
+    assert seen.end is None and seen.facts["version"] == "2.0.0" and seen.at_s > 0
+    # Neither too often, nor at a node that is away.
+    assert all(0.2 <= pause_s <= 1.0 for pause_s in looked.pauses_s)
+
+
+@pytest.mark.parametrize("error", [NotAllowed("it is no operator any more"), ValueError("a bug")])
+def test_what_cannot_be_mended_ends_it(bus: FakeBus, error: Exception) -> None:
+    bus.error = error
+    real: Any = bus
+    seen = _Seen({}, 0.0)
+    _Looks(real).keep_looking(seen, Looked(seen, 4))
+    assert seen.end is error and len(bus.asked) == 1
 
 
 def test_who_may_not_is_told(bus: FakeBus, capsys: pytest.CaptureFixture[str]) -> None:

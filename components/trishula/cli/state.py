@@ -40,9 +40,12 @@ class State:
         return None if self.is_chosen else self.profile
 
     @contextmanager
-    def bus(self, timeout_s: float = 10.0) -> Iterator[Bus]:
-        """The bus, joined with the settings of this command line."""
+    def bus(self, timeout_s: float = 10.0, *, looks_only: bool = False) -> Iterator[Bus]:
+        """The bus, joined with the settings of this command line; ``looks_only``: to ask the node, as observers may."""
         connect = self.connect
+        if connect is None and looks_only:
+            # Late, as below.
+            from trishula.sync import look as connect
         if connect is None:
             # Late, because it imports Twisted and Autobahn: a wrong argument is told without them.
             from trishula import connect as real_connect

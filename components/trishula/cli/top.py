@@ -62,7 +62,7 @@ def top(state: State, once: bool) -> None:
     """
     console = state.console()
     is_once = once or state.json or not sys.stdout.isatty() or console.is_dumb_terminal
-    with state.bus() as bus:
+    with state.bus(looks_only=True) as bus:
         looks = _Looks(bus)
         facts = looks.look(_FIRST_ANSWER_S)
         if not is_once:
