@@ -55,9 +55,12 @@ class Screen:
             return ""
         if not select.select([self._keyboard], [], [], wait_s)[0]:
             return ""
-        pressed = os.read(self._keyboard, 64)
+        try:
+            pressed = os.read(self._keyboard, 64)
+        except OSError:
+            pressed = b""
         if not pressed:
-            # The terminal is gone, or its other end: nobody can press a key any more.
+            # The terminal is gone: nobody can press a key any more.
             self._keyboard = None
         return pressed.decode("latin-1")
 
