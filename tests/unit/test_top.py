@@ -238,3 +238,16 @@ def test_who_may_not_is_told(bus: FakeBus, capsys: pytest.CaptureFixture[str]) -
     bus.answers[uris.NODE_STATUS] = [NotAllowed("dc is no operator")]
     assert go(bus, "top", "--once") == Exit.FORBIDDEN
     assert capsys.readouterr().err == "trishula: dc is no operator\n"
+
+
+@pytest.mark.parametrize("command", ["top", "agents", "audit query", "why m1", "mailboxes", "dead list"])
+def test_what_observers_may_ask_is_asked_without_a_mailbox(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined = []
+
+    def look(**how: Any) -> FakeBus:
+        joined.append(how)
+        raise NotAllowed("as far as it has to go")
+
+    monkeypatch.setattr("trishula.sync.look", look)
+    assert run(["--url", "ws://127.0.0.1:1/ws", *command.split()]) == Exit.FORBIDDEN
+    assert joined == [{"url": "ws://127.0.0.1:1/ws", "profile": None, "timeout": 10.0}]

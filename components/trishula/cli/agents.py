@@ -35,7 +35,7 @@ def agents(state: State, capability: str | None, presence: str | None) -> None:
     """
     wanted = {"capability": capability, "presence": presence}
     options = {key: value for key, value in wanted.items() if value is not None}
-    with state.bus() as bus:
+    with state.bus(looks_only=True) as bus:
         found = bus.request(uris.DIRECTORY_FIND, options) if options else bus.request(uris.DIRECTORY_LIST)
     if not found and not state.json:
         state.note("no agent fits" if options else "no agents are registered")

@@ -97,7 +97,7 @@ def query(
             f"--node '*' prints at most {PAGE} records by time, and neither follows nor goes on behind a number: "
             "narrow it by --since and --until"
         )
-    with state.bus() as bus:
+    with state.bus(looks_only=True) as bus:
 
         def ask(question: dict[str, Any]) -> dict[str, Any]:
             return cast("dict[str, Any]", bus.request(uris.AUDIT_QUERY, question))

@@ -58,7 +58,7 @@ def list_(state: State, agent: str | None, after: int, limit: int, since: str | 
     letters: list[dict[str, Any]] = []
     more, place = True, after
     since_at = instant_ms(since, "--since", int(time.time() * 1000)) or 0
-    with state.bus() as bus:
+    with state.bus(looks_only=True) as bus:
         while more and len(letters) < limit:
             # What was dead before is left out here: the node lists by number alone.
             most = _PAGE if since_at else min(_PAGE, limit - len(letters))

@@ -58,7 +58,7 @@ def mailboxes(ctx: click.Context, state: State, agent: str | None, limit: int) -
     wanted: dict[str, Any] = {"limit": limit + 1}
     if agent is not None:
         wanted["agent"] = _checked(agent, "--agent")
-    with state.bus() as bus:
+    with state.bus(looks_only=True) as bus:
         found = ask_newer(bus, uris.NODE_MAILBOXES, wanted)
         if agent is not None and not is_capability(agent) and not any(map(_depth, found)):
             require_agent(bus, agent)

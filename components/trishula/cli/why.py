@@ -36,7 +36,7 @@ def why(state: State, message_id: str, sender: str | None) -> None:
       trishula why 7d1f0c.1
       trishula why 7d1f0c.1 --from dc/7f3a --json
     """
-    with state.bus() as bus:
+    with state.bus(looks_only=True) as bus:
         args = [message_id] if sender is None else [message_id, {"from": sender}]
         told = bus.request(uris.AUDIT_WHY, *args)
     state.show(told, lambda: timeline(told))
