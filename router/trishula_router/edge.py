@@ -75,6 +75,7 @@ from trishula_router.upstream.direct_calls import Serve
 from trishula_router.upstream.direct_events import DirectEvents
 from trishula_router.upstream.expulsion import expel
 from trishula_router.upstream.mends import Mends
+from trishula_router.upstream.round_trip import RoundTrip
 from trishula_router.verbs.procedures import Procedures
 
 __all__ = ["READY_FILE", "NodeSession"]
@@ -210,8 +211,9 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         # it, and for 50 ms everybody would wait.
         gc.collect()
         gc.freeze()
-        await self.register(_give_back, uris.CANARY)
-        Readiness(node, partial(self.call, uris.CANARY)).begin()
+        through = RoundTrip(self)
+        await through.offer()
+        Readiness(node, through).begin()
         running.show(node)
         self._tell_ready(config.state_dir, config.node, store.epoch)
 
@@ -384,11 +386,6 @@ def _as_endpoint(serve: Serve) -> Any:
             raise to_wamp(error) from None
 
     return endpoint
-
-
-def _give_back(told: Any) -> Any:
-    """The answer of :data:`uris.CANARY`."""
-    return told
 
 
 def _new_nonce() -> str:

@@ -29,7 +29,11 @@ def run():
 
 
 def launch(directory: Path, refuse: bool) -> str:
-    (directory / "crossbar.py").write_text(FAKE_CROSSBAR.format(refuse=refuse))
+    package = directory / "crossbar"
+    package.mkdir()
+    (package / "__init__.py").write_text(FAKE_CROSSBAR.format(refuse=refuse))
+    # The launcher has Crossbar write lines of ours.
+    (package / "_logging.py").touch()
     path = environment()["PYTHONPATH"]
     with subprocess.Popen(
         [sys.executable, "-m", "trishula_router.launcher", "start", "--cbdir", "x y"],
