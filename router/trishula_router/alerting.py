@@ -8,11 +8,11 @@ from typing import Any
 from twisted.internet.defer import Deferred, TimeoutError
 
 from trishula.errors import StorageFailed, StorageFull
-from trishula_router.alerts.certificate_end import CertificateEnd
 from trishula_router.alerts.conditions import Facts
 from trishula_router.alerts.notifier import Notifier
 from trishula_router.services import Services
 from trishula_router.settings.alerts import AlertOptions
+from trishula_router.settings.certificate_end import CertificateEnd
 
 __all__ = ["facts_of", "notifier_of"]
 

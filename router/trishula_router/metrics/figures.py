@@ -12,7 +12,7 @@ from trishula_router.store.messages import State
 if TYPE_CHECKING:
     from trishula_router.node import Node
 
-__all__ = ["Sample", "read"]
+__all__ = ["Sample", "of_certificate", "read"]
 
 #: A metric's name, the values of its labels in their order, and its value.
 Sample = tuple[str, tuple[str, ...], float | Histogram]
@@ -111,6 +111,12 @@ def _of_peers(node: Node) -> Iterator[Sample]:
             yield "trishula_peer_clock_ahead_seconds", (name,), peer["clock_ahead_ms"] / 1000
     for (name, event), count in node.links.counts.items():
         yield "trishula_link_events_total", (name, event), count
+
+
+def of_certificate(ends_at: int | None) -> Iterator[Sample]:
+    """When the node's certificate ends, from ms; nothing of a node that shows none."""
+    if ends_at is not None:
+        yield "trishula_certificate_expiry_time_seconds", (), ends_at / 1000
 
 
 def _short(error: str) -> str:

@@ -9,8 +9,8 @@ from twisted.python.failure import Failure
 
 from trishula.errors import TrishulaError
 from trishula_router.metrics import figures, mailboxes
-from trishula_router.metrics.certificate import Certificate
 from trishula_router.metrics.exposition import text_of
+from trishula_router.settings.certificate_end import CertificateEnd
 
 if TYPE_CHECKING:
     from trishula_router.node import Node
@@ -32,7 +32,8 @@ class Scrape:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._certificate = Certificate(node.config.state_dir)
+        # Where "trishula node start" writes it.
+        self._certificate_ends_at = CertificateEnd(node.config.state_dir / "crossbar" / "config.json", node.now)
         self._text = b""
         self._read_s: float | None = None
         self._waiting: list[Deferred[bytes]] | None = None
@@ -62,7 +63,7 @@ class Scrape:
             (
                 *figures.read(self._node),
                 *mailboxes.read(self._node, oldest),
-                *self._certificate.samples(self._node.seconds()),
+                *figures.of_certificate(self._certificate_ends_at()),
             )
         )
         self._read_s = self._node.seconds()

@@ -12,8 +12,8 @@ from trishula_router.settings.crossbar_config import address_of
 
 __all__ = ["CertificateEnd"]
 
-#: The file is read anew so often: a certificate that was renewed on the disk is no reason for an alert.
-_READ_EVERY_MS = 600_000
+#: The file is read anew so often: a certificate is renewed in place, and is then no reason for an alert.
+_READ_EVERY_MS = 60_000
 
 
 class CertificateEnd:
