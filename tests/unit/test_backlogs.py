@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
 from tests.support.pair import Nodes
-from tests.support.stores import result_of
+from tests.support.stores import HeldStore, result_of
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, KeyUnknown
 from trishula_router.agents.file import AgentRecord
@@ -49,6 +49,21 @@ def test_the_deepest_mailbox_comes_first_with_who_fills_it(rig: Rig) -> None:
     assert deep["senders"] == [{"agent": "rushabdev", "messages": 2}, {"agent": "dc", "messages": 1}]
     assert (deep["bytes"] > flat["bytes"] > 0, deep["consumer"], flat["address"]) == (True, None, "dc")
     assert [box["address"] for box in boxes(rig, limit=1)] == ["agni"]
+
+
+def test_what_comes_while_the_store_is_asked_counts_for_the_order_too(tmp_path: Path) -> None:
+    store = HeldStore(MemoryStore("epoch-1"))
+    rig = Rig(tmp_path, store, Clock(), agents=AGENTS).start()
+    dc, boss = rig.join("dc"), rig.join("rushabdev", operator=True)
+    rig.send(dc, *({"id": f"a{index}", "to": "agni"} for index in range(2)), {"id": "r", "to": "rushabdev"})
+    store.holding = True
+    asked = rig.begin(boss, uris.NODE_MAILBOXES, None)
+    batch = [{"type": "STATUS", "id": f"r{index}", "to": "rushabdev"} for index in range(4)]
+    sent = rig.begin(dc, uris.MAILBOX_SEND, batch, None)
+    store.let_write()
+    assert sent.called and not asked.called
+    store.let_read()
+    assert [(box["address"], box["pending"]) for box in result_of(asked)] == [("rushabdev", 5), ("agni", 2)]
 
 
 def test_what_is_out_is_apart_and_its_consumer_is_named(rig: Rig) -> None:
