@@ -1,0 +1,1 @@
+"""What the service promises in figures, and whether it keeps it: objectives, windows, budgets, triggers."""
