@@ -49,7 +49,7 @@ def test_metrics_are_for_operators_and_for_this_machine(node: NodeProcess) -> No
     wrong = ask(node, "/metrics", token="boss.wrong")
     assert [got.code for got in (agent, stranger, wrong)] == [401, 401, 401]
     assert [got.headers["www-authenticate"] for got in (agent, stranger, wrong)] == ["Bearer"] * 3
-    assert (b"no operator" in agent.body, b"credentials_file" in stranger.body, b"wrong" in wrong.body) == (
+    assert (b"it is neither" in agent.body, b"credentials_file" in stranger.body, b"wrong" in wrong.body) == (
         True,
         True,
         True,

@@ -218,7 +218,7 @@ def test_all_tells_each_check_by_itself(capsys: pytest.CaptureFixture[str], monk
     assert (code, err) == (1, "")
     assert list(found) == ["ready", "agents", "mailbox", "dead", "link", "disk", "clock"]
     assert found["ready"][0] == "unknown" and "version 1.9" in found["ready"][1] and "update it" in found["ready"][1]
-    assert found["mailbox"] == ("unknown", "this needs an operator's token: operators only")
+    assert found["mailbox"] == ("unknown", "this needs an observer's or an operator's token: operators only")
     assert found["dead"][0] == "warning" and found["dead"][1].startswith("2 dead letters")
     assert ("request", (uris.ADMIN_DEAD_LIST, {"after": 5, "limit": 1000}), {}) in bus.asked
 

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from tests.support.nodes import Rig
 from tests.support.stores import result_of
 from trishula.contract import uris
-from trishula.errors import NotAllowed
+from trishula.errors import NotAllowed, RecipientForbidden
 from trishula_router.agents.file import AgentRecord
 from trishula_router.alerting import facts_of
 from trishula_router.metrics import mailboxes
@@ -22,6 +22,23 @@ from trishula_router.store.memory import MemoryStore
 def rig(tmp_path: Path) -> Rig:
     agents = {"wall": AgentRecord(observer=True), "both": AgentRecord(observer=True, operator=True)}
     return Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
+
+
+def test_a_message_to_an_observer_is_refused_and_one_to_an_operator_that_observes_is_not(tmp_path: Path) -> None:
+    agents = {
+        "wall": AgentRecord(observer=True),
+        "both": AgentRecord(observer=True, operator=True),
+        "dc": AgentRecord(send=("*",)),
+    }
+    rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
+    dc = rig.join("dc")
+    addresses = ("wall", "wall/7f3a", "both")
+    first, second, third = rig.send(dc, *({"id": f"m{n}", "to": to} for n, to in enumerate(addresses)))
+    for receipt in (first, second):
+        assert (receipt["status"], receipt["error"]) == ("refused", RecipientForbidden.uri)
+        assert "wall is an observer, which takes no mail" in receipt["detail"]
+        assert "retry_after_s" not in receipt
+    assert third["status"] == "accepted"
 
 
 @pytest.mark.parametrize("says", [{"progress": "look at me"}, {"state": "busy"}, {"busy_until": 2}, {"load": 0.0}])

@@ -22,6 +22,8 @@ from trishula_router.store.journal import Kind
 from trishula_router.store.memory import MemoryStore
 
 RIGHT = "boss.secret"
+OBSERVERS = "wall.secret"
+AGENTS = "dc.secret"
 WRONG = "the token of boss is wrong or revoked"
 TOO_MANY = "too many wrong tokens came from where this client is"
 HERE, THERE = "203.0.113.7", "203.0.113.8"
@@ -59,7 +61,9 @@ class Request:
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
     boss = AgentRecord(operator=True, tokens=(TokenRecord(digest_of(RIGHT), 0.0),))
-    return Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents={"boss": boss, "dc": AgentRecord()}).start()
+    wall = AgentRecord(observer=True, tokens=(TokenRecord(digest_of(OBSERVERS), 0.0),))
+    agent = AgentRecord(tokens=(TokenRecord(digest_of(AGENTS), 0.0),))
+    return Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents={"boss": boss, "wall": wall, "dc": agent}).start()
 
 
 def told(rig: Rig, token: str, address: str = HERE) -> str | None:
@@ -81,6 +85,11 @@ def test_who_had_the_right_token_never_waits_for_others(rig: Rig) -> None:
     for number in range(30):
         told(rig, f"boss.wrong-{number}")
     assert told(rig, RIGHT) is None
+
+
+def test_details_are_for_operators_and_observers(rig: Rig) -> None:
+    assert (told(rig, RIGHT), told(rig, OBSERVERS)) == (None, None)
+    assert told(rig, AGENTS) == "the token is dc's; details are for operators and observers, and it is neither"
 
 
 def test_a_wrong_token_is_on_record(rig: Rig) -> None:

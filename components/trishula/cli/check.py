@@ -44,7 +44,7 @@ def check() -> None:
     exit codes. Critical is also a node that can't be reached or doesn't answer now; unknown is what can't be looked at:
     no token, no right, a node of an earlier release. A wrong command line ends with 2 as everywhere.
 
-    All checks but agents and certificate need an operator's token.
+    All checks but agents and certificate need an observer's or an operator's token, and journal an operator's.
 
     \b
     Examples:
@@ -110,7 +110,7 @@ def _outcomes(state: State, checks: Sequence[_Check]) -> Iterator[Outcome]:
     if not checks:
         return
     try:
-        with state.bus() as bus:
+        with state.bus(looks_only=True) as bus:
             for one in checks:
                 try:
                     found = one.ask(bus)
@@ -127,7 +127,7 @@ def _failed(name: str, error: TrishulaError | TimeoutError) -> Outcome:
         return Outcome(name, Level.CRITICAL, "the node has not answered in time")
     # What would be no answer to a sender either is a fault of the node; the rest says nothing of it.
     is_down = error.temporary or isinstance(error, BusUnreachable | OutcomeUnknown)
-    hint = "this needs an operator's token: " if isinstance(error, NotAllowed) else ""
+    hint = "this needs an observer's or an operator's token: " if isinstance(error, NotAllowed) else ""
     return Outcome(name, Level.CRITICAL if is_down else Level.UNKNOWN, f"{hint}{plain(error.sentence)}")
 
 

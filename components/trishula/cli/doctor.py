@@ -69,7 +69,7 @@ def doctor(
 
     @contextmanager
     def bus(url: str) -> Iterator[Bus]:
-        with State(url, state.profile, connect=state.connect).bus() as opened:
+        with State(url, state.profile, connect=state.connect).bus(looks_only=True) as opened:
             yield opened
 
     asked = Asked(state_dir, configs, joined, settings is not None, bus)

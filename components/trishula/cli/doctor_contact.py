@@ -172,7 +172,7 @@ def _words(error: Exception) -> str:
 
 def _join(contact: Contact, settings: Settings, shell: State) -> Contact:
     try:
-        with State(contact.url, shell.profile, connect=shell.connect).bus():
+        with State(contact.url, shell.profile, connect=shell.connect).bus(looks_only=True):
             return replace(contact, agent=settings.agent)
     except TrishulaError as error:
         is_token = isinstance(error, TokenInvalid | TokenMissing)

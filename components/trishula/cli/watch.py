@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from trishula.cli.known import require_agent, require_agent_name
 from trishula.cli.state import State, json_option
 from trishula.cli.words import local_time, plain
 from trishula.contract import uris
+from trishula.errors import NotAllowed
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -47,12 +49,18 @@ def watch(state: State, limit: int | None, topics: tuple[str, ...]) -> None:
         require_agent_name(agent, "the agent of --topic")
         agents.append(agent)
         wanted[topic] = uris.topic_of(agent, name)
-    with state.bus() as bus:
+    with state.bus(looks_only=True) as bus:
         for agent in agents:
             require_agent(bus, agent)
-        wanted["receipt"] = uris.receipts_of(bus.address.agent)
+
+        def subscribe(kind: str, uri: str) -> None:
+            bus.subscribe(uri, lambda *args: events.put((kind, args[0] if len(args) == 1 else list(args))))
+
         for kind, uri in wanted.items():
-            bus.subscribe(uri, lambda *args, kind=kind: events.put((kind, args[0] if len(args) == 1 else list(args))))
+            subscribe(kind, uri)
+        # An observer sends nothing, and may not listen for what becomes of it.
+        with suppress(NotAllowed):
+            subscribe("receipt", uris.receipts_of(bus.address.agent))
         state.note(f"watching as {bus.address}; Ctrl-C ends it")
         seen = 0
         while limit is None or seen < limit:

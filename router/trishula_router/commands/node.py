@@ -188,7 +188,7 @@ def _ask(shell: State, url: str) -> dict[str, Any]:
     if not (os.environ.get("TRISHULA_TOKEN") or shell.profile or os.environ.get("TRISHULA_PROFILE")):
         return {}
     shell.url = url
-    with shell.bus() as bus:
+    with shell.bus(looks_only=True) as bus:
         status = cast("dict[str, Any]", bus.request(uris.NODE_STATUS))
         try:
             return {**status, "readiness": bus.request(uris.NODE_READY)}

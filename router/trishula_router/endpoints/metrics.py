@@ -26,8 +26,8 @@ log = Logger()
 
 _PLAIN = b"text/plain; charset=utf-8"
 _FOR_OPERATORS = (
-    "metrics are for operators, and for who asks on the node's own machine over loopback; send an operator's token: "
-    "Authorization: Bearer name.secret (Prometheus: authorization.credentials_file)"
+    "metrics are for operators, observers and who asks on the node's own machine over loopback; send a token of "
+    "theirs: Authorization: Bearer name.secret (Prometheus: authorization.credentials_file)"
 )
 _NO_NODE = b"the node has not started yet, or is gone; its log node.log says how far it is\n"
 _FAILED = b"the metrics could not be read; the node's log says why\n"

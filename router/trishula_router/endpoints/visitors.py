@@ -1,10 +1,10 @@
-"""Who asks over HTTP: an operator, somebody on this machine, or a stranger.
+"""Who asks over HTTP: an operator or an observer, somebody on this machine, or a stranger.
 
-Details of a node are for the first two. An operator shows its token, ``Authorization: Bearer name.secret``. Somebody on
-this machine asks over loopback, and *really*: whatever passed through a proxy arrives from loopback too where the proxy
-runs beside the node. So of a named proxy (the option ``proxies``) the address counts that it names, and without one it
-is nobody on this machine; of an unnamed proxy the headers count that proxies add. A proxy that is not named and adds
-none can't be told from a program of this machine: name it.
+Details of a node are for the first three. The first two show their token, ``Authorization: Bearer name.secret``.
+Somebody on this machine asks over loopback, and *really*: whatever passed through a proxy arrives from loopback too
+where the proxy runs beside the node. So of a named proxy (the option ``proxies``) the address counts that it names, and
+without one it is nobody on this machine; of an unnamed proxy the headers count that proxies add. A proxy that is not
+named and adds none can't be told from a program of this machine: name it.
 
 The host that is asked for must be this machine's as well: a page of the web may have its own name point at 127.0.0.1,
 and would read the answer in the browser of somebody on this machine.
@@ -39,12 +39,12 @@ def why_stranger(request: Any, node: Node | None) -> str | None:
 
     Args:
         request: Twisted's.
-        node: whose details are asked for; ``None`` if there is none yet, which knows no operators.
+        node: whose details are asked for; ``None`` if there is none yet, which knows no tokens.
     """
     shown = request.getHeader(b"authorization")
     if shown is not None:
         if node is None:
-            return "the node has not started yet, so it knows no operators"
+            return "the node has not started yet, so it knows no tokens"
         return _why_not(shown, node, _address_of(request, Proxies(node.config.proxies)))
     return None if _is_local(request, () if node is None else node.config.proxies) else ""
 
@@ -56,13 +56,13 @@ def _why_not(header: bytes, node: Node, address: str | None) -> str | None:
         text = ""
     token = text[len(_BEARER) :].strip() if text.lower().startswith(_BEARER) else ""
     if "." not in token or not is_agent_name(owner_of(token)):
-        return "the header Authorization must be: Bearer name.secret, with an operator's token"
+        return "the header Authorization must be: Bearer name.secret, with an operator's or an observer's token"
     try:
         principal = node.door.recognize(address, owner_of(token), token)
     except TrishulaError as error:
         return error.sentence
-    if not principal.operator:
-        return f"the token is {principal.name}'s, which is no operator; details are for operators"
+    if not (principal.operator or principal.observer):
+        return f"the token is {principal.name}'s; details are for operators and observers, and it is neither"
     return None
 
 

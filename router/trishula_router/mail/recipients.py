@@ -7,8 +7,11 @@
 ``agni/7f3a``              that instance, if it is there               ``agni``, or ``*``
 ``capability:deploy``      the mailbox of the capability: whoever      ``capability:deploy``, or ``*``
                            announced it gets it, see ``delivery``
-``broadcast``              every registered agent but the sender       ``broadcast``, or ``*``
+``broadcast``              every registered agent but the sender and   ``broadcast``, or ``*``
+                           observers
 =========================  ==========================================  ================================================
+
+Nothing goes to an observer: it looks and takes no mail, so that a message to it would wait for nobody.
 
 An agent may always write to itself, and may answer a COMMAND that it was given (:mod:`.replies`) whatever its grants
 say, and also if the instance that asked is gone: another one may ask for the answer (:mod:`.outcomes`).
@@ -28,6 +31,9 @@ __all__ = ["Grants", "Recipients", "Registry", "is_reply"]
 
 class Grants(Protocol):
     """What is asked of a principal."""
+
+    @property
+    def only_looks(self) -> bool: ...
 
     def may_send(self, to: str) -> bool: ...
 
@@ -78,10 +84,16 @@ class Recipients:
         grant = _granted_as(message.to)
         if message.to != BROADCAST:
             address = Address.parse(message.to)
-            if address.capability is None and self._registry.get(address.agent) is None:
+            recipient = self._registry.get(address.agent)
+            if address.capability is None and recipient is None:
                 raise RecipientUnknown(
                     f"{_place(message, index)}, and no agent {address.agent} is registered at this node; check the "
                     f"name, or register it with: trishula token new {address.agent}"
+                )
+            if address.capability is None and recipient is not None and recipient.only_looks:
+                raise RecipientForbidden(
+                    f"{_place(message, index)}, and {address.agent} is an observer, which takes no mail; write to an "
+                    f"agent, or make {address.agent} one with: trishula token new {address.agent}"
                 )
         if not as_answer and not principal.may_send(grant):
             raise RecipientForbidden(
