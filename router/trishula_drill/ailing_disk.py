@@ -1,9 +1,9 @@
-"""A disk whose fsync fails, for the SQLite of this process: a VFS around its own one.
+"""A disk whose fsync fails or hangs, for the SQLite of this process: a VFS around its own one.
 
 SQLite reaches files through a *VFS*, a table of functions, and each open file through another one, its *methods*. Ours
-is a copy of the default VFS whose files have a copy of their methods; in these ``xSync`` fails while the drill wants it
-to. All else is SQLite's own code on the real file, so what a failed fsync leaves in the file is what a real one leaves
-there: all that was written, and nobody's word for it.
+is a copy of the default VFS whose files have a copy of their methods; in these ``xSync`` fails, or waits, while the
+drill wants it to. All else is SQLite's own code on the real file, so what a failed fsync leaves in the file is what a
+real one leaves there: all that was written, and nobody's word for it.
 
 Rejected: LD_PRELOAD (not for static builds, not on every platform), a loop device on a full tmpfs as the contract tests
 have it (needs root, and fails writes too), ptrace and seccomp (the same, for more code).
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import time
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_void_p
 from typing import Any
 
@@ -28,6 +29,8 @@ _METHODS_OF = {1: 12, 2: 16, 3: 18}
 _OTHERS_OF = {1: 11, 2: 12, 3: 15}
 #: Where ``xSync`` stands among them.
 _SYNC = 4
+#: How often an fsync that hangs looks whether it still shall.
+_LOOK_S = 0.01
 
 _Open = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)
 _Sync = CFUNCTYPE(c_int, c_void_p, c_int)
@@ -89,7 +92,7 @@ def sqlite_library() -> Any:
 
 
 def use_ailing_disk(dials: Dials) -> None:
-    """Make this process's databases, opened from now on, fail to sync while the drill wants it.
+    """Make this process's databases, opened from now on, fail to sync, or wait with it, while the drill wants it.
 
     Raises:
         NoWayIn: see :func:`sqlite_library`.
@@ -129,6 +132,8 @@ def _with_ailing_sync(methods: _Methods, dials: Dials) -> _Methods:
     real_sync = _Sync(methods.functions[_SYNC])
 
     def sync(file: int, flags: int) -> int:
+        while dials.is_hanging:
+            time.sleep(_LOOK_S)
         if dials.is_failing:
             dials.failures += 1
             return _IOERR_FSYNC

@@ -17,7 +17,7 @@ __all__ = ["Dials", "use_stepping_clock"]
 
 _NUMBER = struct.Struct("=q")
 #: Places of the numbers in the file.
-_AHEAD_MS, _SEEN_MS, _IS_FAILING, _FAILURES = range(4)
+_AHEAD_MS, _SEEN_MS, _IS_FAILING, _FAILURES, _IS_HANGING = range(_COUNT := 5)
 
 
 class Dials:
@@ -29,7 +29,7 @@ class Dials:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        size = 4 * _NUMBER.size
+        size = _COUNT * _NUMBER.size
         with file.open("ab") as made:
             made.truncate(size)
         with file.open("r+b") as opened:
@@ -69,6 +69,15 @@ class Dials:
     @is_failing.setter
     def is_failing(self, value: bool) -> None:
         self._write(_IS_FAILING, int(value))
+
+    @property
+    def is_hanging(self) -> bool:
+        """Whether each fsync of its store waits until this is over."""
+        return bool(self._read(_IS_HANGING))
+
+    @is_hanging.setter
+    def is_hanging(self, value: bool) -> None:
+        self._write(_IS_HANGING, int(value))
 
     @property
     def failures(self) -> int:

@@ -74,6 +74,32 @@ def test_an_fsync_fails_while_it_shall(tmp_path: Path) -> None:
     assert Dials(tmp_path / "dials").failures == 2
 
 
+HANGING = """
+import sqlite3, sys, threading, time
+from pathlib import Path
+from trishula_drill.ailing_disk import use_ailing_disk
+from trishula_drill.dials import Dials
+
+dials = Dials(Path(sys.argv[1]) / "dials")
+use_ailing_disk(dials)
+database = sqlite3.connect(Path(sys.argv[1]) / "some.sqlite", isolation_level=None, check_same_thread=False)
+database.execute("CREATE TABLE number (value)")
+dials.is_hanging = True
+writing = threading.Thread(target=database.execute, args=("INSERT INTO number VALUES (1)",))
+writing.start()
+# The other threads of the process go on meanwhile.
+writing.join(0.2)
+print(writing.is_alive())
+dials.is_hanging = False
+writing.join()
+print(*database.execute("SELECT value FROM number").fetchone())
+"""
+
+
+def test_an_fsync_hangs_while_it_shall(tmp_path: Path) -> None:
+    assert run(HANGING, tmp_path) == ["True", "1"]
+
+
 def test_an_sqlite_that_shows_nothing_is_told_before_the_drill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The C library has no function of SQLite, as a static build shows none.
     monkeypatch.setitem(sys.modules, "_sqlite3", types.ModuleType("_sqlite3"))

@@ -20,6 +20,7 @@ import pytest
 from tests.support.node import NodeProcess
 from tests.support.plain import join
 from tests.support.reactor import on_reactor
+from tests.support.readiness import until
 from tests.support.web import ask
 from trishula.contract import uris
 
@@ -88,23 +89,6 @@ def node(tmp_path_factory: pytest.TempPathFactory, manager: Manager) -> Iterator
     with contextlib.ExitStack() as stack:
         stack.push(node.__exit__)
         yield node
-
-
-def against(node: NodeProcess) -> dict[str, str]:
-    """Name → reason of the checks that are not ok; 503 exactly if there are some."""
-    got = ask(node, "/ready")
-    found = {one["check"]: one["reason"] for one in got.map["checks"] if not one["ok"]}
-    assert (got.code, got.map["ready"]) == ((503, False) if found else (200, True))
-    return found
-
-
-def until(node: NodeProcess, check: str, is_ok: bool) -> str:
-    """Ask until a check is so; its reason."""
-    deadline = time.monotonic() + GENEROUS_S
-    while (check in (found := against(node))) is is_ok:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
-    return found.get(check, "")
 
 
 def test_systemd_is_told_that_the_node_serves_and_lives(node: NodeProcess, manager: Manager) -> None:

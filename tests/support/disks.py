@@ -11,15 +11,20 @@ import pytest
 MIB = 1024 * 1024
 
 
-def mounted(target: Path, *options: str) -> None:
-    """Mount a file system in memory, or skip the test."""
+def mount(target: Path, *options: str) -> str:
+    """Mount a file system in memory; why that can't be done, and "" if it was."""
     target.mkdir(exist_ok=True)
     if os.geteuid() != 0:
-        pytest.skip("only root can mount the small disk that this test fills")
+        return "only root can mount the small disk that this test fills"
     command = ["mount", "-t", "tmpfs", *(f"-o{option}" for option in options), "trishula-test", str(target)]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"this machine doesn't let root mount a tmpfs: {done.stderr.strip()}")
+    return f"this machine doesn't let root mount a tmpfs: {done.stderr.strip()}" if done.returncode else ""
+
+
+def mounted(target: Path, *options: str) -> None:
+    """Mount a file system in memory, or skip the test."""
+    if why := mount(target, *options):
+        pytest.skip(why)
 
 
 def take_all(disk: Path) -> Path:
