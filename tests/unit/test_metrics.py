@@ -260,6 +260,17 @@ def test_a_peer_is_told_of_with_its_lag_and_its_link(tmp_path: Path) -> None:
     assert found["trishula_link_events_total", "refused", "a stranger"] == 30
 
 
+def test_a_peer_that_was_never_in_step_lags_since_the_start(tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path, {"one": MemoryStore("e-1", "one"), "two": MemoryStore("e-2", "two")})
+    nodes.lose_journals()
+    nodes.advance(90.0)
+    found = scraped(nodes.rigs["one"])
+    assert found["trishula_peer_up", "two"] == 1
+    assert found["trishula_peer_lag_records", "two"] > 0
+    # What TrishulaReplicationLag looks at.
+    assert found["trishula_peer_lag_seconds", "two"] == pytest.approx(90.0, abs=1.0)
+
+
 # -- the form ----------------------------------------------------------------------------------------------------------
 
 

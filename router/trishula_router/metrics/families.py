@@ -188,7 +188,7 @@ def _all() -> Iterator[Family]:
     yield Family(
         "trishula_peer_lag_seconds",
         "gauge",
-        "How long ago the peer had all records of this node's journal; nothing if it never had, since the start.",
+        "How long ago the peer had all records of this node's journal; counted from the start if it never had, since.",
         ("peer",),
     )
     yield Family(

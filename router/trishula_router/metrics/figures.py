@@ -104,8 +104,11 @@ def _of_peers(node: Node) -> Iterator[Sample]:
         yield "trishula_peer_up", (name,), peer["state"] == "up"
         yield "trishula_peer_replication_ok", (name,), peer["fault"] is None
         yield "trishula_peer_lag_records", (name,), peer["lag_records"]
-        if peer["lag_s"] is not None:
-            yield "trishula_peer_lag_seconds", (name,), peer["lag_s"]
+        lag_s = peer["lag_s"]
+        if lag_s is None:
+            # It has lacked something for as long as this node can tell; without a figure no alert could fire.
+            lag_s = max(0.0, (node.now() - node.started_at) / 1000)
+        yield "trishula_peer_lag_seconds", (name,), lag_s
         yield "trishula_peer_to_copy_records", (name,), peer["to_copy_records"]
         if peer["clock_ahead_ms"] is not None:
             yield "trishula_peer_clock_ahead_seconds", (name,), peer["clock_ahead_ms"] / 1000
