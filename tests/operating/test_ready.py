@@ -155,7 +155,7 @@ def test_who_shows_no_operators_token_is_told_so_and_nothing_else(node: NodeProc
 
 
 def test_an_agents_token_opens_no_details(node: NodeProcess) -> None:
-    assert "no operator" in ask(node, "/ready", token=node.tokens["dc"]).map["note"]
+    assert "it is neither" in ask(node, "/ready", token=node.tokens["dc"]).map["note"]
 
 
 def test_probes_are_not_counted_as_attackers(node: NodeProcess) -> None:
