@@ -440,7 +440,9 @@ def distribution_of(module: str) -> str:
     return ".".join(module.split(".")[: 2 if module.startswith("zope.") else 1])
 
 
-@pytest.mark.parametrize(("folder", "extras"), [(AGENT_SIDE, ("cli", "agents", "otel")), (NODE_SIDE, ("router",))])
+@pytest.mark.parametrize(
+    ("folder", "extras"), [(AGENT_SIDE, ("cli", "agents", "files", "report", "otel")), (NODE_SIDE, ("router",))]
+)
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     ours = {"trishula", "trishula_router", "__future__"}
     imported = {distribution_of(name) for path in sources(folder) for name, _ in imports_of(path)}

@@ -27,7 +27,7 @@ __all__ = ["audit"]
 _LAST = 100
 _FOLLOW_EVERY_S = 1.0
 #: What a record has for programs alone.
-_NOT_SHOWN = frozenset({"seq", "at", "kind", "sha256", "digest"})
+_NOT_SHOWN = frozenset({"seq", "at", "kind", "sha256", "digest", "position"})
 #: As --node.
 _ALL_NODES = "*"
 

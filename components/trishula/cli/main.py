@@ -55,6 +55,7 @@ OWN_COMMANDS = {
     "check": "check",
     "doctor": "doctor",
     "alert": "alert",
+    "report": "report",
     "bench": "bench",
     "profile": "profile",
     "completion": "completion",

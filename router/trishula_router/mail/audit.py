@@ -3,7 +3,8 @@
 An agent may ask about messages it sent or received; an operator about all. Answers hold ids, sizes, states and times,
 never bodies. A record is told by its node (``node``) and its number there (``seq``), as in receipts. Records of other
 nodes are told from the copies that are here; ``missing`` names the nodes that can't be reached now, of which there may
-be newer ones.
+be newer ones. Records that list messages name them by ``seq``, if this node accepted them, and else by the
+``position`` that is told with the other node's record of their acceptance.
 
 A record's ``at`` is what its node wrote, by its own clock. Where that clock is known to differ from this node's now,
 the record says by how much (``clock_ahead_ms``); records of several nodes are ordered by that, and the instants of a
@@ -225,7 +226,9 @@ class Audit:
             for record, facts in decoded:
                 after = record.position
                 if _concerns(facts, options) or not asked_for.isdisjoint(_positions_in(facts)):
-                    found.append(self._told(record, facts))
+                    told = self._told(record, facts)
+                    # By its position other records list a message.
+                    found.append({**told, "position": after} if number and record.kind == Kind.ACCEPTED else told)
                     if len(found) == options.limit:
                         return {"records": found, "more": True, "after": after & SEQUENCE_MASK}
             looked += len(page)

@@ -1,0 +1,162 @@
+"""When nodes were up and agents were there, as the journals tell it. No I/O and no clock.
+
+A node writes when it starts and when it stops. One that was killed writes nothing, so a start without a stop before
+says that it was down: from its last record before, which is the last sign of life that there is, until the start. A
+session that was open then has ended with its node.
+
+An agent is there as long as any session of it is. A script is a session of its agent too; operators come to look and
+go, and are no agents here. A *reconnect* is the first
+session of an agent that is back after at most :data:`BACK_WITHIN_MS`; a *failover* is a reconnect at another node.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trishula.reports.spans import Span, clipped, common, length_ms, merged
+
+__all__ = ["BACK_WITHIN_MS", "Presence"]
+
+#: Who is away for longer has not lost a connection, but has left.
+BACK_WITHIN_MS = 10 * 60_000
+_OPERATOR = "operator"
+
+
+@dataclass
+class _Node:
+    last_at: int | None = None
+    stopped_at: int | None = None
+    down: list[Span] = field(default_factory=list)
+    crashes: int = 0
+    sessions: dict[object, tuple[str, int]] = field(default_factory=dict)
+
+
+@dataclass
+class _Agent:
+    """Of one agent: sessions as (begin, end, node), an open one with the end ``None``."""
+
+    sessions: list[tuple[int, int | None, str]] = field(default_factory=list)
+    refusals: int = 0
+
+
+class Presence:
+    """Takes note of records as they are read, of each journal in its order.
+
+    Args:
+        since, until: the span, ms since the epoch.
+    """
+
+    def __init__(self, since: int, until: int) -> None:
+        self._since, self._until = since, until
+        self._nodes: dict[str, _Node] = {}
+        self._agents: dict[str, _Agent] = {}
+        #: Sessions of operators: (node, session).
+        self._visits: set[tuple[str, object]] = set()
+
+    def add(self, kind: str, at: int, record: Mapping[str, Any]) -> None:
+        """Take note of a record; arguments as those of :meth:`.messages.Messages.add`."""
+        name = str(record.get("node"))
+        node = self._nodes.setdefault(name, _Node())
+        if kind == "node_started":
+            if node.stopped_at is not None:
+                node.down.append((node.stopped_at, at))
+            elif node.last_at is not None:
+                node.down.append((node.last_at, at))
+                node.crashes += 1
+            elif record["seq"] > 1:
+                # Its last record is from before the span.
+                node.down.append((self._since, at))
+            self._end_sessions(node, name, node.last_at if node.stopped_at is None else node.stopped_at)
+            node.stopped_at = None
+        elif kind == "node_stopped":
+            node.stopped_at = at
+        elif kind == "joined" and record.get("role") != _OPERATOR:
+            node.sessions[record.get("session")] = str(record.get("agent")), at
+        elif kind == "joined":
+            self._visits.add((name, record.get("session")))
+        elif kind == "left" and (name, record.get("session")) not in self._visits:
+            agent, begin = node.sessions.pop(record.get("session"), (str(record.get("agent")), self._since))
+            self._agent(agent).sessions.append((begin, at, name))
+        elif kind == "refused" and self._since <= at < self._until:
+            self._agent(str(record.get("agent"))).refusals += 1 + int(record.get("more", 0))
+        node.last_at = at if node.last_at is None else max(node.last_at, at)
+
+    def _agent(self, name: str) -> _Agent:
+        return self._agents.setdefault(name, _Agent())
+
+    def _end_sessions(self, node: _Node, name: str, at: int | None) -> None:
+        for agent, begin in node.sessions.values():
+            self._agent(agent).sessions.append((begin, begin if at is None else max(begin, at), name))
+        node.sessions.clear()
+
+    def told(self) -> dict[str, Any]:
+        """``{nodes, bus, agents, failovers}``; see :mod:`trishula.reports.summary`."""
+        span_ms = max(1, self._until - self._since)
+        down = {name: self._down(node) for name, node in self._nodes.items()}
+        all_down = common(list(down.values()))
+        failovers: list[dict[str, Any]] = []
+        agents = [self._told_agent(name, agent, failovers) for name, agent in self._with_open().items()]
+        return {
+            "nodes": [
+                {
+                    "node": name,
+                    "availability": 1 - length_ms(down[name]) / span_ms,
+                    "down_s": length_ms(down[name]) / 1000,
+                    "down": [list(one) for one in down[name]],
+                    "crashes": self._nodes[name].crashes,
+                }
+                for name in sorted(down)
+            ],
+            "bus": {
+                "availability": 1 - length_ms(all_down) / span_ms,
+                "down_s": length_ms(all_down) / 1000,
+                "down": [list(one) for one in all_down],
+            },
+            "agents": sorted(agents, key=lambda one: str(one["agent"])),
+            "failovers": sorted(failovers, key=lambda one: (one["at"], one["agent"])),
+        }
+
+    def _down(self, node: _Node) -> list[Span]:
+        still = [] if node.stopped_at is None else [(node.stopped_at, self._until)]
+        return merged(clipped([*node.down, *still], self._since, self._until))
+
+    def _with_open(self) -> dict[str, _Agent]:
+        """All agents, with the sessions that nobody has ended."""
+        found = {name: _Agent(list(agent.sessions), agent.refusals) for name, agent in self._agents.items()}
+        for name, node in self._nodes.items():
+            for agent, begin in node.sessions.values():
+                found.setdefault(agent, _Agent()).sessions.append((begin, node.stopped_at, name))
+        return found
+
+    def _told_agent(self, name: str, agent: _Agent, failovers: list[dict[str, Any]]) -> dict[str, Any]:
+        counts: Counter[str] = Counter()
+        there_until: int | None = None
+        was_at = ""
+        away: list[Span] = []
+        for begin, end, node in sorted(agent.sessions, key=lambda session: (session[0], session[1] or self._until)):
+            within = self._since <= begin < self._until
+            counts["sessions"] += within
+            if there_until is not None and begin > there_until:
+                away.append((there_until, begin))
+                if within and begin - there_until <= BACK_WITHIN_MS:
+                    counts["reconnects"] += 1
+                    if node != was_at:
+                        counts["failovers"] += 1
+                        took_s = (begin - there_until) / 1000
+                        failovers.append({"agent": name, "from": was_at, "to": node, "at": begin, "took_s": took_s})
+            until = self._until if end is None else end
+            if there_until is None or until >= there_until:
+                there_until, was_at = until, node
+        if there_until is not None and there_until < self._until:
+            away.append((there_until, self._until))
+        away = merged(clipped(away, self._since, self._until))
+        return {
+            "agent": name,
+            **{what: counts[what] for what in ("sessions", "reconnects", "failovers")},
+            "refusals": agent.refusals,
+            "away_s": length_ms(away) / 1000,
+            "away": [list(one) for one in away],
+        }
