@@ -138,6 +138,8 @@ def _without_settings(patch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     patch.setenv("TRISHULA_AGENT_STATE", str(tmp_path_factory.getbasetemp() / "agents" / uuid.uuid4().hex))
     # Profiles are read from ~/.config/trishula.
     patch.setenv("HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
+    # Matplotlib keeps its list of fonts there.
+    patch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp() / "matplotlib"))
 
 
 @pytest.fixture(scope="session", autouse=True)

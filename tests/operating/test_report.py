@@ -43,8 +43,6 @@ def run(cluster: Cluster, *arguments: str) -> str:
         env=environment(
             TRISHULA_URL=cluster["agni"].url,
             TRISHULA_TOKEN=cluster.tokens["boss"],
-            # Where Matplotlib keeps its list of fonts.
-            MPLCONFIGDIR=str(cluster["agni"].state_dir.parent / "matplotlib"),
         ),
         capture_output=True,
         text=True,

@@ -39,7 +39,9 @@ _ASK_S = 120.0
 @json_option
 @click.pass_obj
 def report(state: State, since: str | None, until: str | None, period: str | None, out: Path | None) -> None:
-    """Report on a span of time: availability, latency, messages by pair, reconnects, failovers, incidents, capacity.
+    """Report on a span of time, as a page, Markdown, JSON or a picture.
+
+    It tells availability, latency, messages by pair, reconnects, failovers, incidents and capacity.
 
     It is made from the journals that the node holds, its own and the copies of its peers', with an operator's or an
     observer's token. Plots (.html, .png) need Matplotlib: pip install 'trishula-bus[report]'.
