@@ -19,6 +19,7 @@ No payload is in a span, and an exception is there by its class alone.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,6 +35,8 @@ _log = logging.getLogger("trishula")
 
 #: So many spans of COMMANDs are remembered until they are answered.
 _MOST_HANDLED = 10_000
+#: A collector is to have answered in so many seconds, where OpenTelemetry's variables don't say otherwise.
+_COLLECTOR_TIMEOUT_S = 2.0
 INSTALL_TRACES = "pip install 'trishula-bus[otel]'"
 
 
@@ -209,5 +212,8 @@ def _with_opentelemetry() -> Tracing:
     provider: Any = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         provider = TracerProvider(resource=Resource.create())
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        # OpenTelemetry's own 10 s would hold up the end of each script where the collector is gone.
+        names = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
+        timeout_s = None if any(os.environ.get(name) for name in names) else _COLLECTOR_TIMEOUT_S
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=timeout_s)))
     return Tracing(provider)

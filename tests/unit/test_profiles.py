@@ -181,7 +181,11 @@ def test_a_real_bash_completes_commands_and_options(trishula: Trishula, tmp_path
     (tmp_path / "trishula").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m trishula.cli.main "$@"\n')
     (tmp_path / "trishula").chmod(0o755)
     ask = 'source script; COMP_WORDS=({}); COMP_CWORD={}; _trishula_completion trishula; echo "${{COMPREPLY[@]}}"'
-    for words, index, expected in (("trishula mailb", 1, "mailboxes"), ("trishula check dis", 2, "disk"),
+    profiles = tmp_path / ".config" / "trishula"
+    profiles.mkdir(parents=True)
+    (profiles / "office.toml").write_text("")
+    for words, index, expected in (("trishula profile use o", 3, "office"), ("trishula --profile off", 2, "office"),
+                                   ("trishula mailb", 1, "mailboxes"), ("trishula check dis", 2, "disk"),
                                    ("trishula check dead --wa", 3, "--warn")):  # fmt: skip
         done = subprocess.run(
             ["bash", "--norc", "-c", ask.format(words, index)],

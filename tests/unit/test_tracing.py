@@ -151,3 +151,23 @@ def test_without_the_extra_it_is_a_sentence(undecided: None, caplog: pytest.LogC
         tracing.switch_on({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, missing)
     assert tracing.active() is None
     assert "no spans are made: OpenTelemetry is not installed" in caplog.text
+
+
+def test_a_collector_that_is_gone_does_not_hold_up_the_end_of_a_script(
+    undecided: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float | None] = []
+
+    class Exporter(InMemorySpanExporter):
+        def __init__(self, timeout: float | None = None) -> None:
+            super().__init__()
+            given.append(timeout)
+
+    monkeypatch.setattr("opentelemetry.exporter.otlp.proto.http.trace_exporter.OTLPSpanExporter", Exporter)
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TIMEOUT", raising=False)
+    for said in ("", "7"):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", said)
+        monkeypatch.setattr(tracing, "_is_decided", False)
+        tracing.switch_on({"TRISHULA_TRACES": "on"})
+    # OpenTelemetry's own would be 10 s.
+    assert given == [2.0, None]

@@ -13,7 +13,9 @@ import re
 import tempfile
 from pathlib import Path
 
-__all__ = ["NAME_RULE", "Chosen", "choose", "is_profile_name", "profiles_in", "read_chosen"]
+from trishula.homes import home_directory
+
+__all__ = ["NAME_RULE", "Chosen", "choose", "complete_profile", "is_profile_name", "profiles_in", "read_chosen"]
 
 _FILE = "chosen-profile.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}\Z")
@@ -31,6 +33,13 @@ def is_profile_name(name: object) -> bool:
 def profiles_in(folder: Path) -> list[str]:
     """The names of the TOML files there, sorted."""
     return sorted(path.stem for path in folder.glob("*.toml") if is_profile_name(path.stem))
+
+
+def complete_profile(ctx: object, param: object, incomplete: str) -> list[str]:
+    """The names of profiles that begin so, for a shell that completes a command line."""
+    home = home_directory()
+    found = [] if home is None else profiles_in(home / ".config" / "trishula")
+    return [name for name in found if name.startswith(incomplete)]
 
 
 def read_chosen(folder: Path) -> Chosen:

@@ -24,7 +24,7 @@ import click
 
 from trishula import distribution
 from trishula.cli import streams
-from trishula.cli.chosen_profile import read_chosen
+from trishula.cli.chosen_profile import complete_profile, read_chosen
 from trishula.cli.state import State
 from trishula.cli.usage import Group, asks_for_help, sentence_of
 from trishula.cli.words import as_json, plain
@@ -156,7 +156,12 @@ def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
 )
 @click.option("--url", metavar="URL,…", help="The nodes, in order of preference; before TRISHULA_URL.")
-@click.option("--profile", metavar="NAME|FILE", help="A profile file; before TRISHULA_PROFILE.")
+@click.option(
+    "--profile",
+    metavar="NAME|FILE",
+    shell_complete=complete_profile,
+    help="A profile file; before TRISHULA_PROFILE.",
+)
 @click.option("--utc", is_flag=True, help="Print and read instants in UTC, and not in this machine's time zone.")
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."

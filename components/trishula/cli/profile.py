@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trishula.cli.chosen_profile import NAME_RULE, choose, is_profile_name, profiles_in, read_chosen
+from trishula.cli.chosen_profile import NAME_RULE, choose, complete_profile, is_profile_name, profiles_in, read_chosen
 from trishula.cli.state import State, json_option
 from trishula.cli.usage import Group
 from trishula.cli.words import NOTHING, plain
@@ -66,7 +66,7 @@ def list_(state: State) -> None:
 
 
 @profile.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_profile)
 @json_option
 @click.pass_obj
 def show(state: State, name: str | None) -> None:
@@ -85,7 +85,7 @@ def show(state: State, name: str | None) -> None:
 
 
 @profile.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_profile)
 @json_option
 @click.pass_obj
 def use(state: State, name: str) -> None:
