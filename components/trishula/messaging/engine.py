@@ -18,7 +18,6 @@ something only to the node that gave them; what was not acknowledged is delivere
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,7 @@ from trishula.messaging.calls import Asking
 from trishula.messaging.draining import Drain
 from trishula.messaging.entries import Limits
 from trishula.messaging.live import Live
+from trishula.messaging.news import News
 from trishula.messaging.pending_calls import Calls
 from trishula.messaging.receiver import Receiving
 from trishula.messaging.sender import Done, Sending
@@ -44,12 +44,10 @@ from trishula.runtime.surroundings import Surroundings, Timer, real
 from trishula.runtime.waiting import ended_within, within
 from trishula.session.attachment import Attached, Attachment, Observer
 from trishula.session.membership import Membership
-from trishula.session.transport import Connection, Ending, Link, LinkLost
+from trishula.session.transport import Connection, Ending, Link
 from trishula.settings import Settings
 
 __all__ = ["DEFAULT_HEARTBEAT_S", "DEFAULT_WINDOW", "Engine"]
-
-_log = logging.getLogger("trishula")
 
 if TYPE_CHECKING:
     # A script has no file, and doesn't load SQLite.
@@ -120,16 +118,17 @@ class Engine:
             sender=None if instance is None else str(self.address),
             limits=limits or Limits(),
             wake=self._wake,
-            keeps=self._hear_of_kept,
+            keeps=lambda: self._news.hear_of_kept(),
             emptied=self._drain.emptied,
         )
+        self._news = News(self.address.agent, self.member, self.live, self._calls, self.sending.kept_news)
         self.asking = Asking(
             self.clock,
             self.member,
             self.sending,
             self._calls,
             self.send,
-            self._hear_news,
+            self._news.hear,
             lambda: self.receiving.receiver is not None,
             str(self.address),
         )
@@ -347,27 +346,6 @@ class Engine:
             self.settling.flush(link)
             self.sending.flush(link)
 
-    # -- what becomes of what was sent ---------------------------------------------------------------------------------
-
-    def _hear_news(self) -> Pending[None] | None:
-        """Subscribe to what becomes of sent messages, once."""
-        topic = uris.receipts_of(self.address.agent)
-        if self.member.hears(topic):
-            return None
-        heard = self.live.subscribe(topic, self._news)
-        heard.when_done(_log_failure)
-        return heard
-
-    def _hear_of_kept(self) -> None:
-        # Not before there is something to hear of: each message to a sender that listens costs its node an event.
-        heard = self._hear_news()
-        if heard is not None:
-            heard.when_done(lambda _: self.sending.kept_news.subscribed())
-
-    def _news(self, reports: object = None, *_: object) -> None:
-        self._calls.news(reports)
-        self.sending.kept_news.heard(reports)
-
     # -- receiving -----------------------------------------------------------------------------------------------------
 
     def attach(
@@ -390,8 +368,3 @@ class Engine:
         if link is None:
             return rejected(BusUnreachable("the session that the token belongs to is gone"))
         return link.call(uris.MAILBOX_WORKING, [token, for_s], timeout_s=10.0)
-
-
-def _log_failure(pending: Pending[Any]) -> None:
-    if pending.error is not None and not isinstance(pending.error, LinkLost):
-        _log.error("%s", pending.error)
