@@ -33,6 +33,7 @@ __all__ = [
     "CopiesUnavailable",
     "DeadLetter",
     "FetchesExceeded",
+    "FolderUnusable",
     "ForwardingForbidden",
     "IdReused",
     "InstanceUnknown",
@@ -524,6 +525,15 @@ class StateUnusable(TrishulaError):
 
 class StateBusy(StateUnusable):
     """Another process uses the agent's file."""
+
+
+class FolderUnusable(TrishulaError):
+    """The folder for messages as files can't be used now: it is full, read-only, gone, or not ours to use.
+
+    What to do: what the sentence says; nothing in the folder is lost, and whoever uses it tries again.
+    """
+
+    temporary = True
 
 
 # -- outcomes of calls -------------------------------------------------------------------------------------------------

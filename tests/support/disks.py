@@ -27,6 +27,11 @@ def mounted(target: Path, *options: str) -> None:
         pytest.skip(why)
 
 
+def unmounted(target: Path) -> None:
+    """Undo :func:`mounted`, also while something still has a file open there."""
+    subprocess.run(["umount", "--lazy", str(target)], check=True, capture_output=True)
+
+
 def take_all(disk: Path) -> Path:
     """Somebody else fills the disk, to the last byte."""
     taken = disk / "somebody-elses"

@@ -296,6 +296,7 @@ SHELLS = {
     "components/trishula/tools/bench.py": "measures",
     "components/trishula/tools/bench_worker.py": "measures",
     "components/trishula/sync.py": "starts the reactor's thread",
+    "components/trishula/files/folder.py": "measures how long a file has not changed, in threads of its callers",
     "components/trishula/session/carrying.py": "Autobahn",
     "components/trishula/session/connection.py": "Autobahn",
     "components/trishula/runtime/loops.py": "drives Twisted by a loop",
