@@ -32,6 +32,7 @@ __all__ = [
     "ConnectionsExceeded",
     "CopiesUnavailable",
     "DeadLetter",
+    "FallbackOn",
     "FetchesExceeded",
     "FolderUnusable",
     "ForwardingForbidden",
@@ -416,6 +417,18 @@ class AnswerEarly(TrishulaError):
     """
 
     uri = "trishula.error.answer_early"
+    temporary = True
+
+
+class FallbackOn(TrishulaError):
+    """An operator has put the bus into fallback: its nodes deliver what they have, and take nothing new.
+
+    The sentence has the operator's reason and name. Answers to COMMANDs (RESULT, ERROR), ACKs and heartbeats are taken.
+
+    What to do: wait until the bus is live again (``trishula fallback status``): the outbox tries again by itself.
+    """
+
+    uri = "trishula.error.fallback_on"
     temporary = True
 
 

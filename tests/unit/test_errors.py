@@ -128,6 +128,11 @@ TABLE = {
         True,
         "The node met a fault of its own at this request; its log has the details.",
     ),
+    "FallbackOn": (
+        "fallback_on",
+        True,
+        "An operator has put the bus into fallback: its nodes deliver what they have, and take nothing new.",
+    ),
     "NodeUnknown": ("node_unknown", False, "A question about a node of which nothing is known here."),
     "NodeStopping": ("node_stopping", True, "The node is shutting down and accepts nothing more."),
     "TokenMissing": ("token_missing", False, "The client tried to join without a token."),

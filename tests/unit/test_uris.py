@@ -30,6 +30,8 @@ CONTRACT = {
     "AUDIT_VERIFY": "trishula.audit.verify",
     "NODE_STATUS": "trishula.node.status",
     "NODE_READY": "trishula.node.ready",
+    "NODE_FALLBACK": "trishula.node.fallback",
+    "ADMIN_FALLBACK": "trishula.admin.fallback",
 }
 
 

@@ -75,7 +75,7 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     for now, as ``trishula.error.answer_early``: another node may know. If a COMMAND went to two, one after the other,
     the first answer counts. What names no COMMAND that the node knows is mail like any other.
 ``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?, run?, after?, begun?, host?})`` →
-``{node, epoch, high_water, lease_s, limits, epoch_changed?}``
+``{node, epoch, high_water, lease_s, limits, epoch_changed?, fallback?}``
     Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits
     for its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
     ``trishula.error.taken_over``. ``capabilities``, of the agent's own session: what it announces; if its ``serve``
@@ -146,7 +146,8 @@ Topics:
 ``agent.<agent>.topic.<name>``
     The agent's own topics: it alone publishes, any agent may subscribe.
 ``event.agent`` / ``event.node`` / ``event.fallback`` (node → all)
-    Joins and leaves; links, ``{node, peer, state: "up" | "down", at}``; changes of mode.
+    Joins and leaves; links, ``{node, peer, state: "up" | "down", at}``; changes of the bus's mode as they reach each
+    node, ``{node, mode, sends, reason, by, since}`` (see below).
 
 ``peer.<node>.hello`` / ``.journal`` / ``.presence`` (node → node)
     What linked nodes tell each other; no client may listen or speak there.
@@ -202,11 +203,24 @@ node serves all the same; with ``refused`` the store answered and refused, which
 figures, with their units in their names. The node's HTTP page ``/ready`` answers the same map, with status 200 or 503.
 May be repeated: yes.
 
+The bus's mode: ``{mode: "live" | "fallback", sends, reason, by, since}``; ``reason`` is one line, ``by`` who set it,
+and ``since`` (ms) is 0 if it never was. While ``sends`` is false ``mailbox.send`` refuses messages, one by one, as
+``trishula.error.fallback_on`` with ``retry_after_s``, and delivers what it has; taken are a RESULT or an ERROR that
+answers a COMMAND which the node knows, an ACK, a HEARTBEAT, and a repeat of what was accepted. Such an answer doesn't
+wait behind messages that are refused so. With ``sends`` true agents that have a folder write files as well, and
+nothing is refused. ``admin.fallback("on" | "off", {reason, sends?})`` → the mode with ``node`` (caller: an operator;
+``reason``: 1 to 500 characters in one line; ``sends``, of ``on`` alone, is false if it is left out). It is on disk
+then, as a record ``mode`` of the journal, and holds at every linked node as soon as that has the record: the newest
+``since`` counts, then the node's name; a record is never older than the one that it replaces. May be repeated: yes.
+``node.fallback()`` → the mode with ``node`` (caller: an operator, or an observer). While the bus is not live the
+answer of ``mailbox.attach`` has the mode too, as ``fallback``. A node of the release before has neither procedure, and
+refuses nothing.
+
 Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator). An
 observer, an agent that is marked as one in the agents file, may call ``directory.*``, ``audit.query``, ``audit.why``
-(about everybody's messages), ``node.status``, ``node.ready``, ``node.mailboxes`` and ``admin.dead.list``, hear the
-events, and nothing else: none of these tells a payload. Its beats tell ``sent_at`` alone. A broadcast is not for
-observers.
+(about everybody's messages), ``node.status``, ``node.ready``, ``node.mailboxes``, ``node.fallback`` and
+``admin.dead.list``, hear the events, and nothing else: none of these tells a payload. Its beats tell ``sent_at`` alone.
+A broadcast is not for observers.
 
 This module holds every URI; nothing else in the project spells one out (a test looks).
 """
@@ -269,12 +283,14 @@ NODE_PEEK = "trishula.node.peek"
 NODE_ALERTS = "trishula.node.alerts"
 NODE_ALERT_TEST = "trishula.node.alert_test"
 NODE_READY = "trishula.node.ready"
+NODE_FALLBACK = "trishula.node.fallback"
 NODE_PREFIX = "trishula.node."
 ADMIN_DEAD_LIST = "trishula.admin.dead.list"
 ADMIN_DEAD_SHOW = "trishula.admin.dead.show"
 ADMIN_DEAD_REPLAY = "trishula.admin.dead.replay"
 ADMIN_DEAD_PURGE = "trishula.admin.dead.purge"
 ADMIN_MAILBOX_PURGE = "trishula.admin.mailbox.purge"
+ADMIN_FALLBACK = "trishula.admin.fallback"
 ADMIN_PREFIX = "trishula.admin."
 PEER_PREFIX = "trishula.peer."
 
