@@ -69,6 +69,7 @@ from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE
 from trishula_router.settings.faults import ConfigError
 from trishula_router.settings.options import parse_options
 from trishula_router.store.interface import StoreError
+from trishula_router.store.sqlite.objectives_file import ObjectivesFile
 from trishula_router.store.sqlite.opening import open_store
 from trishula_router.upstream.direct_authorizer import Authorize
 from trishula_router.upstream.direct_calls import Serve
@@ -181,6 +182,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             version=version(),
         )
         node.send_alert = Roads(config.alerts, config.state_dir, reactor.callFromThread).send_in_thread
+        node.keeping = ObjectivesFile(config.state_dir, reactor.callFromThread)
         await node.start()
         self._node = node
         stop = lambda: Deferred.fromCoroutine(node.stop())  # noqa: E731

@@ -20,6 +20,7 @@ from trishula.errors import (
 )
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Timer
+from trishula_router.objectives.recorder import LOOK_S, MINUTE_S
 from trishula_router.services import Services
 from trishula_router.store.messages import State
 
@@ -59,6 +60,8 @@ class Housekeeping:
         self._every(EXPIRY_ROUND_S, self._expire)
         self._every(RETENTION_ROUND_S, self._forget)
         self._every(SEEN_ROUND_S, self._remember_all)
+        self._every(LOOK_S, self._services.recorder.look)
+        self._every(MINUTE_S, self._services.recorder.minute)
         if self._services.notifier.is_on:
             self._every(ALERT_ROUND_S, self._services.notifier.round)
 

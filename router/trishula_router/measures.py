@@ -13,6 +13,8 @@ from typing import Any
 from trishula.errors import TrishulaError
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.histogram import FAST_S, Histogram
+from trishula_router.objectives.comings import Comings
+from trishula_router.spans import Spans
 
 __all__ = ["Calls", "Measures"]
 
@@ -65,8 +67,14 @@ class Measures:
     Attributes:
         calls: see :class:`Calls`.
         loop_lag: by how many seconds each tick of the housekeeping came too late.
+        joins: how many clients joined.
+        comings: which agents came back.
+        connects: how many ms each client took from the proof of its identity until its first call.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self.calls = Calls(seconds)
         self.loop_lag = Histogram(FAST_S)
+        self.joins = 0
+        self.comings = Comings()
+        self.connects = Spans()

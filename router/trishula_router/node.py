@@ -27,6 +27,7 @@ from trishula.errors import (
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.alerting import notifier_of
 from trishula_router.housekeeping import Housekeeping
+from trishula_router.measuring import recorder_of
 from trishula_router.services import CATCHING_UP, Services
 from trishula_router.store.journal import Kind
 
@@ -64,6 +65,8 @@ class Node(Services):
             # It can't take anything, and can still hand over what it has.
             log.failure("the node's store is full; it starts all the same, and refuses what is sent")
         self.notifier = notifier_of(self)
+        self.recorder = recorder_of(self)
+        self.recorder.begin()
         self._housekeeping = Housekeeping(self)
         self._housekeeping.start()
         if self.config.peers:
@@ -82,6 +85,7 @@ class Node(Services):
         self.neighbourhood.stop()
         if self._housekeeping is not None:
             self._housekeeping.stop()
+            await self.recorder.stop()
         try:
             await self.store.note(Kind.NODE_STOPPED, {"node": self.config.node}, self.now())
         except (StorageFull, StorageFailed):
@@ -96,6 +100,7 @@ class Node(Services):
 
     def session_joined(self, agent: str, session: int, role: str, address: str | None = None) -> None:
         """A client joined as an agent, from an address."""
+        self.measures.joins += 1
         self.admission.joined(agent, session, self.now() / 1000)
         self.directory.joined(agent, session, self.now())
         facts = {"agent": agent, "session": session, "role": role}
@@ -141,7 +146,9 @@ class Node(Services):
             # Its last calls may come after the news that it is gone; what they took would wait for nobody.
             raise NotAllowed(f"session {caller.session} of {caller.agent} is gone; join again")
         self.directory.sign_of_life(caller.agent, caller.session, self.now())
-        self.joins.served(caller.session)
+        began_s = self.joins.served(caller.session)
+        if began_s is not None:
+            self.measures.connects.observe(round(1000 * max(0.0, self.clock.seconds() - began_s)))
         return await _to_its_end(verb(caller, args))
 
 

@@ -55,6 +55,7 @@ from trishula_router.mail.retention import Retention
 from trishula_router.mail.room import Room
 from trishula_router.mail.settlement import Settlement
 from trishula_router.measures import Measures
+from trishula_router.objectives.recorder import Keeping, NotKept, Recorder
 from trishula_router.peers.journal_exchange import Peering
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.peers.link_records import LinkRecords
@@ -106,6 +107,8 @@ class Services:
     """
 
     notifier: Notifier  # from the start of the node on
+    recorder: Recorder  # likewise
+    keeping: Keeping = NotKept()  # the edge puts a file here
 
     def __init__(
         self,
@@ -283,7 +286,6 @@ class Services:
         self.dead_letters = DeadLetters(
             store, self.settlement, lambda address: self._reach(address) == address, config.limits.ttl_ms
         )
-
         #: Sends an alert by a road; without it nobody is told. The edge puts it here.
         self.send_alert: Send | None = None
 

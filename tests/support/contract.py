@@ -405,6 +405,43 @@ PROCEDURES = (
         _keys("messages", "more", "after", "epoch", "high_water", "pending", "in_flight"),
         for_operators=True,
     ),
+    Procedure(
+        uris.NODE_OBJECTIVES,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field(
+                        "windows",
+                        st.lists(st.sampled_from(["5m", "1h", "30d"]), max_size=3),
+                        or_none(list_of(one_of("5m", "1h", "24h", "7d", "30d"), 5)),
+                    ),
+                    Field("since", instants, _INSTANT),
+                    Field("until", instants, _INSTANT),
+                    Field("step_s", st.integers(60, 604_800), integer(60, 604_800)),
+                ),
+            ),
+        ),
+        0,
+        _keys("node", "now", "targets", "verdicts", "windows", "outages", "maintenance", "triggers"),
+        for_operators=True,
+    ),
+    Procedure(
+        uris.ADMIN_MAINTENANCE,
+        (
+            Param("act", good=st.sampled_from(["start", "end"]), rule=one_of("start", "end"), plain="end"),
+            Param(
+                _OPTIONS,
+                (
+                    Field("for_s", st.integers(1, 60), number(1, 604_800)),
+                    Field("reason", st.just("a new disk") | st.just(""), line(0, 200)),
+                ),
+            ),
+        ),
+        1,
+        _keys("node", "maintenance"),
+        for_operators=True,
+    ),
     Procedure(uris.NODE_ALERTS, (), 0, lambda answer: isinstance(answer, dict), for_operators=True),
     Procedure(uris.NODE_ALERT_TEST, (), 0, _each(lambda one: isinstance(one, dict)), for_operators=True),
     Procedure(

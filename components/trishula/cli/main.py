@@ -53,6 +53,7 @@ OWN_COMMANDS = {
     "audit": "audit",
     "dead": "dead",
     "check": "check",
+    "slo": "slo",
     "doctor": "doctor",
     "alert": "alert",
     "report": "report",

@@ -191,6 +191,26 @@ sentence, since, notified}…]}``: what is wrong at the node that is asked, and 
 the node has noticed by itself. ``node.alert_test()`` → ``[{road, ok, detail}…]``: sends a test alert by each road,
 once. May be repeated: yes. (A node of the release before has neither.)
 
+Objectives (caller: an operator, or an observer): ``node.objectives({windows?, since?, until?, step_s?}?)`` → ``{node,
+now, targets, verdicts, windows, outages, maintenance, triggers, series?, more?}``: what the node promises, and how it
+keeps it. ``windows`` is a list of ``5m``, ``1h``, ``24h``, ``7d`` and ``30d``, all of them by default. ``targets`` =
+``{availability, p50, p99, loss, failover, connect, reconnects}``: parts of 1, ms, and a number for each agent and day;
+``verdicts`` = ``{objective: {window: {value, budget, burn, proven}}}``: the figure, which part of the error budget is
+left, and how fast it is used (1: just used up when the window is over), each null where nothing was measured;
+``proven``: so much was measured that one bad case alone doesn't use the budget up. ``windows`` =
+``{window: totals}``, totals = ``{watched_s, up_s, planned_s, present_s, accepted, done, dead, expired, cancelled,
+refused, joins, reconnects, delivery_ms, done_ms, failover_ms, connect_ms}`` without what is 0; the last four are
+sketches of durations in ms (DDSketch, 1 %) as bytes in base64. Totals of several nodes add up. ``outages`` = ``[[from,
+until]…]``, in ms; ``maintenance`` = ``[{begin, until, reason, by}…]``; ``triggers`` = ``[{trigger, reason}…]``: what
+fires now. With ``since`` the answer has ``series`` = ``[{at, step_s, …totals}…]`` too, the oldest first, and in
+``more`` whether there are further ones: ask again with ``since`` behind the last one. Minutes are kept for a day, hours
+for 100 days; steps of hours are made of hours. May be repeated: yes.
+
+Planned maintenance (caller: an operator): ``admin.maintenance("start", {for_s?, reason?}?)`` and
+``admin.maintenance("end")`` → ``{node, maintenance: {begin, until, reason, by} | null}``: for ``for_s`` (1800) the node
+may be down, and that counts for no objective. Another ``start`` sets a new end. ``null``: none was under way. May be
+repeated: yes. (A node of the release before has neither of the two.)
+
 What the node itself says to a sender: of a message that is dead (not of an ERROR or a RESULT), and of a COMMAND that
 expired, its sender gets an ERROR message in its mailbox: ``from`` = the recipient it had, ``reply_to`` = its id,
 ``payload`` = ``{error, message, reason}`` with ``trishula.error.dead_letter`` or ``trishula.error.message_expired``,
@@ -218,9 +238,9 @@ refuses nothing.
 
 Questions (``audit.*``: an operator; an agent about its own messages), ``node.*`` and ``admin.*`` (an operator). An
 observer, an agent that is marked as one in the agents file, may call ``directory.*``, ``audit.query``, ``audit.why``
-(about everybody's messages), ``node.status``, ``node.ready``, ``node.mailboxes``, ``node.fallback`` and
-``admin.dead.list``, hear the events, and nothing else: none of these tells a payload. Its beats tell ``sent_at`` alone.
-A broadcast is not for observers.
+(about everybody's messages), ``node.status``, ``node.ready``, ``node.objectives``, ``node.mailboxes``,
+``node.fallback`` and ``admin.dead.list``, hear the events, and nothing else: none of these tells a payload. Its beats
+tell ``sent_at`` alone. A broadcast is not for observers.
 
 This module holds every URI; nothing else in the project spells one out (a test looks).
 """
@@ -284,6 +304,7 @@ NODE_ALERTS = "trishula.node.alerts"
 NODE_ALERT_TEST = "trishula.node.alert_test"
 NODE_READY = "trishula.node.ready"
 NODE_FALLBACK = "trishula.node.fallback"
+NODE_OBJECTIVES = "trishula.node.objectives"
 NODE_PREFIX = "trishula.node."
 ADMIN_DEAD_LIST = "trishula.admin.dead.list"
 ADMIN_DEAD_SHOW = "trishula.admin.dead.show"
@@ -291,6 +312,7 @@ ADMIN_DEAD_REPLAY = "trishula.admin.dead.replay"
 ADMIN_DEAD_PURGE = "trishula.admin.dead.purge"
 ADMIN_MAILBOX_PURGE = "trishula.admin.mailbox.purge"
 ADMIN_FALLBACK = "trishula.admin.fallback"
+ADMIN_MAINTENANCE = "trishula.admin.maintenance"
 ADMIN_PREFIX = "trishula.admin."
 PEER_PREFIX = "trishula.peer."
 

@@ -15,6 +15,7 @@ from deploy.docs.from_code.rst import dedented, escaped, list_table
 from trishula_router.settings.alerts import AlertOptions
 from trishula_router.settings.faults import MISSING, Asked
 from trishula_router.settings.limits import Limits
+from trishula_router.settings.objectives import ObjectiveOptions
 from trishula_router.settings.options import (
     DeliveryPolicy,
     NodeConfig,
@@ -32,6 +33,7 @@ _HOLDERS: dict[str, type] = {
     "presence": PresencePolicy,
     "retention": RetentionPolicy,
     "alerts": AlertOptions,
+    "objectives": ObjectiveOptions,
 }
 
 

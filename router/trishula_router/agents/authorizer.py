@@ -95,6 +95,7 @@ OBSERVERS_ASK = frozenset(
         uris.NODE_STATUS,
         uris.NODE_MAILBOXES,
         uris.NODE_READY,
+        uris.NODE_OBJECTIVES,
         uris.ADMIN_DEAD_LIST,
     }
 )

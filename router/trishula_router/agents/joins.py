@@ -86,10 +86,12 @@ class Joins:
             retry_after_s=retry_after_s,
         )
 
-    def served(self, session: int) -> None:
-        """A call of a session was served."""
-        if self._under_way.pop(session, None) is not None:
+    def served(self, session: int) -> float | None:
+        """A call of a session is served; returns when it began to join if it is the first one, else ``None``."""
+        began_s = self._under_way.pop(session, None)
+        if began_s is not None:
             self._served += 1
+        return began_s
 
     def left(self, session: int) -> None:
         """A session is gone."""

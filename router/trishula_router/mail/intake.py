@@ -79,6 +79,7 @@ class Intake:
         receipts: what senders were told.
         waits: how many seconds each message that was stored, or was there already, waited for its receipt.
         duplicates: how many of them were there already.
+        accepted: how many messages were stored; of a broadcast one for each recipient.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Intake:
         self._room = room
         self.receipts = self._receipts = receipts
         self.waits = Histogram(FAST_S)
-        self.duplicates = 0
+        self.duplicates = self.accepted = 0
         self._arrived = arrived
         self._ack = ack
         self._recipients = recipients
@@ -272,6 +273,7 @@ class Intake:
             else:
                 arrived += _entries(one, outcome)
             self._fulfil(one, is_stored=outcome.earlier is None)
+        self.accepted += len(arrived)
         self._arrived(arrived)
         warnings: dict[str, str | None] = {}
         await self._receipts.secure((position for outcome in outcomes for position in outcome.positions), copies)

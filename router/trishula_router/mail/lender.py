@@ -18,6 +18,7 @@ from trishula_router.histogram import SLOW_S, Histogram
 from trishula_router.mail.delivery_token import token_of
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailroom import Lease, Mailroom
+from trishula_router.spans import Spans
 from trishula_router.store.interface import Store
 
 __all__ = ["Lender"]
@@ -37,6 +38,8 @@ class Lender:
 
     Attributes:
         waits: how many seconds after it was accepted each message went out first.
+        delays: how many ms after it was accepted each message went out first, if the session that it was pushed to was
+            attached by then.
         repeated: how many messages went out again.
     """
 
@@ -47,6 +50,7 @@ class Lender:
         self._clock = clock
         self._now = now
         self.waits = Histogram(SLOW_S)
+        self.delays = Spans()
         self.repeated = 0
 
     def lend(
@@ -66,11 +70,16 @@ class Lender:
         """
         until_s, now = self._clock.seconds() + self._lease_s, self._now()
         leases, deliveries, epoch = self._mailroom.leases, [], self._store.epoch
+        # Before that instant a message waited for an agent that was away, which says nothing of the node.
+        here_since = None if consumer is None else now - round(1000 * (self._clock.seconds() - consumer.since_s))
         for entry in entries:
             entry.attempts += 1
             entry.holder = holder
             if entry.attempts == 1:
-                self.waits.observe(max(0, now - entry.accepted_at) / 1000)
+                waited_ms = max(0, now - entry.accepted_at)
+                self.waits.observe(waited_ms / 1000)
+                if here_since is not None and entry.accepted_at >= here_since:
+                    self.delays.observe(waited_ms)
             else:
                 self.repeated += 1
             leases[entry.position] = Lease(entry, session, consumer, until_s, run=run)

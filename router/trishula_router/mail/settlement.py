@@ -28,6 +28,7 @@ from trishula_router.mail.mailroom import Mailroom, got
 from trishula_router.mail.notices import Notices
 from trishula_router.mail.outlet import News
 from trishula_router.settings.options import DeliveryPolicy
+from trishula_router.spans import Spans
 from trishula_router.store.interface import Store
 from trishula_router.store.messages import Accepted, Return, State, mailbox_of, payer_of
 
@@ -53,6 +54,7 @@ class Settlement:
     Attributes:
         settled: how many messages this node brought to each final state.
         lifetimes: how many seconds after it was accepted each message was done.
+        spans: the same in ms, to be taken.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Settlement:
         self._replaying: set[int] = set()
         self.settled: Counter[State] = Counter()
         self.lifetimes = Histogram(SLOW_S)
+        self.spans = Spans()
         # No lease runs out before, see take_back_overdue.
         self._none_overdue_before_s = 0.0
 
@@ -114,7 +117,9 @@ class Settlement:
         self._mailroom.settled(entries)
         self.settled[state] += len(entries)
         for entry in entries if state is State.DONE else ():
-            self.lifetimes.observe(max(0, now - entry.accepted_at) / 1000)
+            lived_ms = max(0, now - entry.accepted_at)
+            self.lifetimes.observe(lived_ms / 1000)
+            self.spans.observe(lived_ms)
         word = state.name.lower()
         self._tell(News(e.sender, e.id, e.recipient, word, now, reason) for e in entries)
         self._mailroom.arrived(

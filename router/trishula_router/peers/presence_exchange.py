@@ -248,6 +248,10 @@ class Neighbourhood:
         """The node in reach that delivers a mailbox to a session of its own."""
         return self._neighbours.consumer_of(str(address))
 
+    def taken_at(self, address: Address) -> tuple[str, int | None] | None:
+        """The other node that told last that it delivers a mailbox, and since when (ms) it can't be reached, if so."""
+        return self._neighbours.taken_at(str(address))
+
     def able(self, capability: str) -> list[str]:
         """The nodes in reach where an agent is present that can take messages to a capability."""
         return self._neighbours.able(capability)

@@ -140,6 +140,18 @@ class Neighbours:
                 return one.presence.holders.get(address)
         return None
 
+    def taken_at(self, address: str) -> tuple[str, int | None] | None:
+        """The other node that told last that it delivers a mailbox, and since when it can't be reached, if it can't."""
+        told = [
+            (one.presence.claims[address], name)
+            for name, one in self._neighbours.items()
+            if address in one.presence.claims
+        ]
+        if not told:
+            return None
+        _, name = max(told)
+        return name, self._neighbours[name].away_since
+
     def able(self, capability: str) -> list[str]:
         """The nodes in reach where an agent is present that can take messages to a capability."""
         return [

@@ -24,6 +24,7 @@ from trishula_router.addresses import PROXY_RULE, is_network
 from trishula_router.settings.alerts import AlertOptions, parse_alerts
 from trishula_router.settings.faults import MISSING, Asked, ConfigError, Fault, Section
 from trishula_router.settings.limits import DEFAULT_TTL, Limits, parse_limits
+from trishula_router.settings.objectives import ObjectiveOptions, parse_objectives
 
 __all__ = ["DeliveryPolicy", "NodeConfig", "PresencePolicy", "RetentionPolicy", "parse_options"]
 
@@ -99,6 +100,7 @@ class NodeConfig:
             theirs alone is the ``X-Forwarded-For`` that is believed, and of that the right-most address that is none of
             them.
         alerts: what is worth an alert, and who is told.
+        objectives: what the node promises in figures, and which triggers turn the fallback on.
     """
 
     node: str
@@ -112,6 +114,7 @@ class NodeConfig:
     trusted_network: bool = False
     proxies: tuple[str, ...] = ()
     alerts: AlertOptions = field(default_factory=AlertOptions)
+    objectives: ObjectiveOptions = field(default_factory=ObjectiveOptions)
 
 
 def parse_options(
@@ -147,13 +150,25 @@ def parse_options(
     trusted = top.word("trusted_network", "true, false, or a sentence that says why the network is to be trusted")
     proxies = top.names("proxies", PROXY_RULE, is_network)
     alerts = parse_alerts(top.section("alerts"))
+    objectives = parse_objectives(top.section("objectives"))
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
     state_dir = (base / paths["state"]).absolute()
     agents_path = state_dir / paths["agents_file"]
     return NodeConfig(
-        node, state_dir, agents_path, limits, delivery, presence, retention, peers, trusted, proxies, alerts
+        node,
+        state_dir,
+        agents_path,
+        limits,
+        delivery,
+        presence,
+        retention,
+        peers,
+        trusted,
+        proxies,
+        alerts,
+        objectives,
     )
 
 

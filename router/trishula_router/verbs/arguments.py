@@ -29,6 +29,7 @@ __all__ = [
     "MailboxesOptions",
     "NackItem",
     "NodePeekOptions",
+    "Options",
     "PeekOptions",
     "QueryOptions",
     "SendOptions",
@@ -69,6 +70,10 @@ _INSTANT_RULE = f"an integer count of milliseconds from 0 to {_MAX_MS}"
 
 class _Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     RULES: ClassVar[Mapping[str, str]] = {}
+
+
+#: For options that stand in a module of their own.
+Options = _Options
 
 
 class SendOptions(_Options, frozen=True, kw_only=True):

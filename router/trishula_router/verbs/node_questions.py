@@ -1,7 +1,7 @@
 """What operators ask a node about itself: how it is, what waits in its mailboxes, and what is in one of them.
 
-These are procedures like those of :mod:`.procedures`, kept apart because none of them changes anything; one sends a
-test to whoever is told of alerts.
+These are procedures like those of :mod:`.procedures`, kept apart because none of them changes anything in the mail; one
+sends a test to whoever is told of alerts, and one declares planned maintenance.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import msgspec
 
 from trishula.contract import uris
 from trishula.contract.addresses import Address
-from trishula.contract.texts import show_value
+from trishula.contract.texts import one_line, show_value
 from trishula.errors import ArgumentInvalid
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.verbs import arguments
+from trishula_router.verbs.objective_options import MaintenanceOptions, ObjectivesOptions
 
 if TYPE_CHECKING:
     # Its type alone, as in procedures.
@@ -26,7 +27,7 @@ __all__ = ["NodeQuestions"]
 
 
 class NodeQuestions:
-    """The procedures ``node.*`` of one node.
+    """The procedures ``node.*`` of one node, and ``admin.maintenance``.
 
     Args:
         node: whose services they ask.
@@ -43,6 +44,8 @@ class NodeQuestions:
             uris.NODE_MAILBOXES: self._mailboxes,
             uris.NODE_PEEK: self._peek,
             uris.NODE_ALERTS: self._alerts,
+            uris.NODE_OBJECTIVES: self._objectives,
+            uris.ADMIN_MAINTENANCE: self._maintenance,
             uris.NODE_ALERT_TEST: self._alert_test,
         }
 
@@ -59,6 +62,25 @@ class NodeQuestions:
     async def _alerts(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments.read_positional(args, "alerts", 0, 0)
         return await self._node.notifier.told()
+
+    async def _objectives(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "objectives", 0, 1)
+        options = arguments.read(ObjectivesOptions, raw, "options")
+        windows = None if options.windows is None else tuple(dict.fromkeys(options.windows))
+        return await self._node.recorder.told(windows, options.since, options.until, options.step_s)
+
+    async def _maintenance(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        word, raw = arguments.read_positional(args, "maintenance", 1, 2)
+        if word not in ("start", "end"):
+            raise ArgumentInvalid(f'act is {show_value(word)}; it must be "start" or "end"')
+        options = arguments.read(MaintenanceOptions, raw, "options")
+        recorder = self._node.recorder
+        if word == "start":
+            declared = recorder.start_maintenance(options.for_s, one_line(options.reason), caller.agent)
+            return {"node": self._node.config.node, "maintenance": msgspec.structs.asdict(declared)}
+        ended = recorder.end_maintenance()
+        told = None if ended is None else msgspec.structs.asdict(ended)
+        return {"node": self._node.config.node, "maintenance": told}
 
     async def _alert_test(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
         arguments.read_positional(args, "alert_test", 0, 0)

@@ -124,6 +124,12 @@ class Procedures:
             capabilities=tuple(options.capabilities),
             heartbeat_s=options.heartbeat_s,
         )
+        if options.instance is None:
+            taken = self._node.neighbourhood.taken_at(address)
+            lost_at = None if taken is None else taken[1]
+            self._node.measures.comings.attached(
+                caller.agent, self._node.now(), elsewhere=taken is not None, node_lost_at=lost_at
+            )
         before = self._node.delivery.attach(
             address,
             caller.session,

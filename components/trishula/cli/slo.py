@@ -1,0 +1,242 @@
+"""``trishula slo``: whether the bus keeps what it promises in figures, and planned maintenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trishula.checks.outcome import Level
+from trishula.cli.known import ask_newer
+from trishula.cli.state import State, json_option
+from trishula.cli.usage import Group
+from trishula.cli.values import Duration
+from trishula.cli.words import NOTHING, local_time, plain
+from trishula.contract import uris
+from trishula.contract.texts import is_line
+from trishula.contract.units import show_duration
+from trishula.errors import BusUnreachable, NotAllowed, OutcomeUnknown, TrishulaError
+
+if TYPE_CHECKING:
+    from trishula.cli.tables import Table
+    from trishula.watching.bus_objectives import BusObjectives
+    from trishula.watching.objectives import Verdict
+
+__all__ = ["slo"]
+
+#: With less of the budget of 30 days left, it is a warning.
+_LITTLE_LEFT = 0.1
+_BUDGET_WINDOW, _DAY_WINDOW = "30d", "24h"
+
+
+@click.group(cls=Group, invoke_without_command=True)
+@json_option
+@click.pass_context
+def slo(ctx: click.Context) -> None:
+    """Show whether the bus keeps its objectives (operators and observers).
+
+    For each objective: its target, the figure now (of the shortest window in which something was measured), what is
+    left of the error budget of 30 days, and the burn rate in each window: 1 uses the budget up just when the window is
+    over. All nodes that the URL or the profile names are asked and taken together; the bus is down while all of them
+    are.
+
+    It ends as trishula check does: 0 (kept), 1 (an objective was missed in the last 24 h, little of a budget is left,
+    or the triggers want the fallback), 2 (a budget of 30 days is used up, or no node can be reached), 3 (it could not
+    be asked: no token, no right, a node of an earlier release).
+
+    \b
+    Examples:
+      trishula slo
+      trishula slo --json
+      trishula slo maintenance start --for 30m --reason "a new disk"
+    """
+    if ctx.invoked_subcommand is None:
+        state: State = ctx.find_object(State) or State()
+        ctx.exit(int(_show(state)))
+
+
+def _show(state: State) -> Level:
+    # Late: it needs a library that only tools need.
+    from trishula.watching.bus_objectives import merge
+
+    answers: dict[str, dict[str, Any]] = {}
+    faults: dict[str, TrishulaError] = {}
+    try:
+        nodes = list(_each_node(state))
+    except TrishulaError as error:
+        # No token, say: nobody can be asked at all.
+        return _nobody(state, {"": error})
+    for url, one in nodes:
+        try:
+            with one.bus(looks_only=True) as bus:
+                told = ask_newer(bus, uris.NODE_OBJECTIVES)
+            answers.setdefault(str(told["node"]), told)
+        except TrishulaError as error:
+            faults[url] = error
+    if not answers:
+        return _nobody(state, faults)
+    merged = merge(list(answers.values()))
+    level = _level(merged)
+    state.show(
+        {**merged.as_map(), "state": level.word, "not_reached": {url: one.sentence for url, one in faults.items()}},
+        lambda: _table(merged),
+    )
+    for sentence in _remarks(merged):
+        state.note(sentence, "yellow")
+    for url, fault in faults.items():
+        state.note(f"{plain(url)} is not among them: {plain(fault.sentence)}", "yellow")
+    return level
+
+
+def _nobody(state: State, faults: dict[str, TrishulaError]) -> Level:
+    """What is said when no node answered."""
+    is_down = any(one.temporary or isinstance(one, BusUnreachable | OutcomeUnknown) for one in faults.values())
+    hint = "this needs the token of an operator or an observer: "
+    sentences = {url: (hint if isinstance(one, NotAllowed) else "") + one.sentence for url, one in faults.items()}
+    level = Level.CRITICAL if is_down else Level.UNKNOWN
+    if state.json:
+        state.line({"nodes": [], "state": level.word, "not_reached": sentences})
+    else:
+        for sentence in sentences.values():
+            click.echo(f"trishula: {plain(sentence)}", err=True)
+    return level
+
+
+def _each_node(state: State) -> Iterator[tuple[str, State]]:
+    """A state for each node that the command line, the variables or the profile name."""
+    from trishula.settings import load
+
+    for url in load(url=state.url, profile=state.profile).urls:
+        yield url, replace(state, url=url)
+
+
+def _level(merged: BusObjectives) -> Level:
+    level = Level.WARNING if merged.triggers else Level.OK
+    for verdicts in merged.verdicts.values():
+        month, day = verdicts[_BUDGET_WINDOW], verdicts[_DAY_WINDOW]
+        if not month.is_proven or month.budget is None:
+            continue
+        if month.budget <= 0:
+            return Level.CRITICAL
+        if month.budget < _LITTLE_LEFT or not day.is_kept:
+            level = Level.WARNING
+    return level
+
+
+def _table(merged: BusObjectives) -> Table:
+    from trishula.cli.tables import Table
+    from trishula.watching.objectives import WINDOWS_S
+
+    first, *others = WINDOWS_S
+    table = Table("Objective", "Target", "Now", "Budget", f"Burn: {first}", *others)
+    for name, verdicts in merged.verdicts.items():
+        measured = [one for one in verdicts.values() if one.value is not None]
+        bound = "≥" if name == "availability" else "<"
+        table.add_row(
+            name,
+            f"{bound} {_figure(name, merged.targets.target(name))}",
+            _figure(name, measured[0].value) if measured else NOTHING,
+            _part(verdicts[_BUDGET_WINDOW].budget),
+            *(_burn(one) for one in verdicts.values()),
+        )
+    return table
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    if name in ("availability", "loss"):
+        return f"{100 * value:.4g} %"
+    return f"{value:.4g}" if name == "reconnects" else show_duration(value / 1000)
+
+
+def _part(part: float | None) -> str:
+    return NOTHING if part is None else f"{100 * max(-9.99, part):.0f} %"
+
+
+def _burn(verdict: Verdict) -> str:
+    if verdict.burn is None:
+        return NOTHING
+    return f"{verdict.burn:.2g}" if verdict.burn < 100 else f"{verdict.burn:.0f}"
+
+
+def _remarks(merged: BusObjectives) -> Iterator[str]:
+    for one in merged.triggers:
+        yield f"{plain(one['node'])} wants the fallback: {plain(one['reason'])}"
+    for one in merged.maintenance[-3:]:
+        yield (
+            f"maintenance of {plain(one['node'])} from {local_time(one['begin'], 'seconds')} until "
+            f"{local_time(one['until'], 'seconds')}, by {plain(one['by'])}: {plain(one['reason']) or 'no reason given'}"
+        )
+
+
+@slo.group(cls=Group)
+def maintenance() -> None:
+    """Declare planned maintenance, which counts for no objective (operators only).
+
+    All nodes that the URL or the profile names are told.
+    """
+
+
+@maintenance.command()
+@click.option(
+    "--for",
+    "for_s",
+    type=Duration(least_s=1.0, most_s=7 * 86_400.0),
+    default="30m",
+    show_default=True,
+    help="For how long at most.",
+)
+@click.option("--reason", metavar="TEXT", default="", help="Why, in one line.")
+@json_option
+@click.pass_obj
+def start(state: State, for_s: float, reason: str) -> None:
+    """Begin maintenance now; while it lasts, downtime is planned.
+
+    \b
+    Examples:
+      trishula slo maintenance start --for 30m --reason "a new disk"
+    """
+    if not is_line(reason) or len(reason) > 200:
+        raise click.UsageError(f"--reason is {reason!r}; it must be one line of at most 200 characters")
+    _declare(state, "start", {"for_s": for_s, "reason": reason})
+
+
+@maintenance.command()
+@json_option
+@click.pass_obj
+def end(state: State) -> None:
+    """End maintenance before its time is over.
+
+    \b
+    Examples:
+      trishula slo maintenance end
+    """
+    _declare(state, "end", {})
+
+
+def _declare(state: State, act: str, options: dict[str, Any]) -> None:
+    told: dict[str, Any] = {}
+    fault: TrishulaError | None = None
+    for url, one in _each_node(state):
+        try:
+            with one.bus() as bus:
+                answer = ask_newer(bus, uris.ADMIN_MAINTENANCE, act, options)
+        except TrishulaError as error:
+            fault = error
+            state.note(f"{plain(url)} was not told: {plain(error.sentence)}", "yellow")
+            continue
+        told[str(answer["node"])] = answer["maintenance"]
+    if not told and fault is not None:
+        raise fault
+    if state.json:
+        state.line(told)
+        return
+    for node, declared in told.items():
+        if declared is None:
+            state.print(f"{plain(node)}: no maintenance was under way")
+        else:
+            word = "maintenance until" if act == "start" else "maintenance ended"
+            state.print(f"{plain(node)}: {word} {local_time(declared['until'], 'seconds')}")

@@ -1,0 +1,101 @@
+"""How a node's recorder (:mod:`trishula_router.objectives`) learns what the node's services have counted."""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from trishula_router.objectives.recorder import Recorder
+from trishula_router.services import Services
+from trishula_router.settings.options import NodeConfig
+from trishula_router.store.messages import State
+
+__all__ = ["recorder_of"]
+
+log = Logger()
+
+#: Agents that were seen so long ago are not missed any more.
+_MISSED_MS = 86_400_000
+
+
+def recorder_of(services: Services) -> Recorder:
+    """The recorder of a node."""
+    return Recorder(
+        _Counted(services),
+        services.keeping,
+        now=services.now,
+        seconds=services.clock.seconds,
+        turn_fallback=_tell,
+    )
+
+
+def _tell(reason: str | None) -> None:
+    if reason is None:
+        log.info("what was wrong with the service is over")
+    else:
+        log.warn("the service is in a bad way: {reason}", reason=reason)
+
+
+class _Counted:
+    """What a node has counted."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    @property
+    def config(self) -> NodeConfig:
+        return self._services.config
+
+    def is_up(self) -> bool:
+        return bool(self._services.ready()["ready"])
+
+    def attached(self) -> int:
+        # Instances have a name behind a slash, and come and go as scripts do.
+        return sum("/" not in name for name in self._services.consumers.addresses())
+
+    def figures(self) -> dict[str, int]:
+        services = self._services
+        settled = services.settlement.settled
+        return {
+            "accepted": services.intake.accepted,
+            "done": settled[State.DONE],
+            "dead": settled[State.DEAD],
+            "expired": settled[State.EXPIRED],
+            "cancelled": settled[State.CANCELLED],
+            "refused": sum(services.intake.receipts.refused.values()),
+            "joins": services.measures.joins,
+            "reconnects": services.measures.comings.reconnects,
+        }
+
+    def take_spans(self) -> dict[str, dict[int, int]]:
+        services = self._services
+        return {
+            "delivery_ms": services.delivery.lender.delays.take(),
+            "done_ms": services.settlement.spans.take(),
+            "connect_ms": services.measures.connects.take(),
+            "failover_ms": services.measures.comings.failovers.take(),
+        }
+
+    def missing(self) -> dict[str, int]:
+        services = self._services
+        now = services.now()
+        gone = {
+            agent: one.seen_at
+            for agent, one in services.directory.memory().items()
+            if one.offline_since is not None and now - one.seen_at <= _MISSED_MS and self._is_watched(agent)
+        }
+        if not gone or not services.config.peers:
+            return gone
+        # It may have gone to another node, and to look at all agents costs more than to look at those that are gone.
+        return {
+            entry["agent"]: max(gone[entry["agent"]], entry["last_seen_at"] or 0)
+            for entry in services.neighbourhood.entries()
+            if entry["agent"] in gone and entry["presence"] in ("offline", "stale")
+        }
+
+    def _is_watched(self, agent: str) -> bool:
+        watched = self._services.config.objectives.agents
+        if watched:
+            return agent in watched
+        # Operators and observers come and go; who is registered no more won't come back.
+        principals = self._services.principals
+        return principals.get(agent) is not None and not principals.is_visitor(agent)

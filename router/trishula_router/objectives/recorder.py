@@ -1,0 +1,183 @@
+"""The recorder: reads what the services of a node have counted, each second, into the book of its objectives.
+
+The services count as they work; what came since the last look is the difference. Each minute what changed is kept, and
+the triggers look whether the fallback is to be on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+from twisted.logger import Logger
+
+from trishula.watching.objectives import WINDOWS_S
+from trishula.watching.sketches import Sketch
+from trishula.watching.totals import Totals
+from trishula_router.objectives.book import Book, Keeping, Kept, Page
+from trishula_router.objectives.maintenance import Declared
+from trishula_router.settings.options import NodeConfig
+
+__all__ = ["LOOK_S", "MINUTE_S", "Keeping", "NotKept", "Recorder", "open_book"]
+
+log = Logger()
+
+#: So often the figures are read; so exactly it is known when the node could not serve.
+LOOK_S = 1.0
+#: So often they are kept, and the triggers look at them.
+MINUTE_S = 60.0
+#: The most buckets in one answer: with four sketches each of some hundred bytes, it stays below the frames' limit.
+_MOST_BUCKETS = 300
+
+
+class NotKept:
+    """Keeps nothing: of a node in memory."""
+
+    def read(self) -> Kept:
+        """Nothing."""
+        return Kept()
+
+    def write(self, page: Page) -> None:
+        """Do nothing."""
+
+    def set_aside(self, why: str) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def open_book(config: NodeConfig, keeping: Keeping) -> Book:
+    """The book as it was kept; if that can't be read, a new one."""
+    try:
+        return Book(config.objectives, keeping.read())
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        keeping.set_aside(str(error))
+        return Book(config.objectives, Kept())
+
+
+class Counted(Protocol):
+    """What the recorder reads of a node; all of it only grows, or is taken."""
+
+    @property
+    def config(self) -> NodeConfig:
+        """The node's options."""
+
+    def is_up(self) -> bool:
+        """Whether the node can serve."""
+
+    def attached(self) -> int:
+        """How many agents are attached to their mailboxes."""
+
+    def figures(self) -> dict[str, int]:
+        """Counts, by the names of the fields of :class:`Totals`."""
+
+    def take_spans(self) -> dict[str, dict[int, int]]:
+        """Spans since they were taken last, by the names of the sketches."""
+
+    def missing(self) -> dict[str, int]:
+        """Agents that are away and are to be missed, and since when (ms)."""
+
+
+class Recorder:
+    """See the module's docstring.
+
+    Args:
+        counted: what the node counts.
+        keeping: where the book is kept.
+        now: the wall clock in ms.
+        seconds: the clock for spans.
+        turn_fallback: told why the triggers want the fallback to be on, or that they want it no more (``None``).
+    """
+
+    def __init__(
+        self,
+        counted: Counted,
+        keeping: Keeping,
+        *,
+        now: Callable[[], int],
+        seconds: Callable[[], float],
+        turn_fallback: Callable[[str | None], object],
+    ) -> None:
+        self._counted = counted
+        self._keeping = keeping
+        self._now = now
+        self._seconds = seconds
+        self._turn_fallback = turn_fallback
+        self.book = open_book(counted.config, keeping)
+        self._figures: dict[str, int] = {}
+        self._looked_s = seconds()
+        self._reason: str | None = None
+
+    def begin(self) -> None:
+        """The node starts: what was counted before counts for nothing, and the time since its last run as downtime."""
+        self._figures = self._counted.figures()
+        self._counted.take_spans()
+        self._looked_s = self._seconds()
+        self.book.begin(self._now(), self._looked_s)
+
+    async def look(self) -> None:
+        """Read what was counted."""
+        now_s = self._seconds()
+        elapsed_s, self._looked_s = max(0.0, now_s - self._looked_s), now_s
+        added = self._added()
+        added.present_s = self._counted.attached() * elapsed_s
+        self.book.look(self._now(), now_s, is_up=self._counted.is_up(), added=added)
+
+    def _added(self) -> Totals:
+        figures = self._counted.figures()
+        added = Totals()
+        for name, value in figures.items():
+            setattr(added, name, max(0, value - self._figures.get(name, 0)))
+        self._figures = figures
+        for name, counts in self._counted.take_spans().items():
+            sketch: Sketch = getattr(added, name)
+            for span_ms, count in counts.items():
+                sketch.add(span_ms, count)
+        return added
+
+    async def minute(self) -> None:
+        """Keep what changed, and look whether the fallback is to be on."""
+        await self.look()
+        now = self._now()
+        self._keeping.write(self.book.page(now))
+        self.book.triggers.step(self.book.trigger_facts(now, self._counted.missing()), now)
+        reason = self.book.triggers.reason
+        # Told anew when the reasons change: who turns it on for one, and off for another, would be told half of it.
+        if reason != self._reason:
+            self._reason = reason
+            self._turn_fallback(reason)
+
+    async def stop(self) -> None:
+        """The node stops: what was counted since the last look is kept too."""
+        await self.look()
+        self._keeping.write(self.book.page(self._now()))
+        self._keeping.close()
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    async def told(
+        self, windows: tuple[str, ...] | None, since: int | None, until: int | None, step_s: int
+    ) -> dict[str, Any]:
+        """How the objectives stand now; with ``since`` the buckets from then on too."""
+        await self.look()
+        now = self._now()
+        told = self.book.told(now, tuple(WINDOWS_S) if windows is None else windows)
+        answer = {"node": self._counted.config.node, "now": now, **told}
+        if since is not None:
+            series, more = self.book.told_series(since, now + 1 if until is None else until, step_s, _MOST_BUCKETS)
+            answer |= {"series": series, "more": more}
+        return answer
+
+    def start_maintenance(self, for_s: float, reason: str, by: str) -> Declared:
+        """Maintenance begins; kept at once, for the node may be stopped next."""
+        declared = self.book.maintenance.start(self._now(), for_s, reason, by)
+        self._keeping.write(self.book.page(self._now()))
+        return declared
+
+    def end_maintenance(self) -> Declared | None:
+        """Maintenance is over; ``None`` if none was under way."""
+        ended = self.book.maintenance.end(self._now())
+        self._keeping.write(self.book.page(self._now()))
+        return ended

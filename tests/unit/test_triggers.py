@@ -1,0 +1,125 @@
+"""The triggers by a virtual clock: when each fires and clears, and what an operator's word is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trishula_router.objectives.triggers import TriggerFacts, Triggers
+
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+T0 = 20_000 * DAY_MS
+
+
+class Clock:
+    """Triggers that are looked at each minute."""
+
+    def __init__(self, *off: str) -> None:
+        self.triggers = Triggers(off)
+        self.now = T0
+
+    def minutes(self, count: int, **facts: Any) -> list[str]:
+        """Which triggers fire after so many minutes of the same."""
+        for _ in range(count):
+            self.now += MINUTE_MS
+            self.triggers.step(TriggerFacts(**facts), self.now)
+        return sorted(self.triggers.firing)
+
+
+def slow(ms: float, count: int = 100, of: int = 5) -> list[tuple[int, float]]:
+    return [(100, 5.0)] * (5 - of) + [(count, ms)] * of
+
+
+def test_uptime_fires_below_95_percent_and_clears_above_96() -> None:
+    clock = Clock()
+    assert clock.minutes(1, down_s=0.05 * 86_400) == []
+    assert clock.minutes(1, down_s=0.051 * 86_400) == ["uptime"]
+    assert "5.1 %" in str(clock.triggers.reason)
+    assert clock.minutes(1, down_s=0.045 * 86_400) == ["uptime"]
+    assert clock.minutes(1, down_s=0.039 * 86_400) == []
+    assert clock.triggers.reason is None
+
+
+def test_p99_fires_after_five_slow_minutes_and_clears_after_five_others() -> None:
+    clock = Clock()
+    assert clock.minutes(1, minutes=slow(300, of=4)) == []
+    assert clock.minutes(1, minutes=slow(201)) == ["p99"]
+    # Between the bounds nothing changes.
+    assert clock.minutes(1, minutes=slow(180)) == ["p99"]
+    assert clock.minutes(1, minutes=slow(151, of=1)) == ["p99"]
+    assert clock.minutes(1, minutes=slow(149)) == []
+    assert clock.minutes(1, minutes=slow(199)) == []
+
+
+def test_a_few_slow_messages_are_no_slow_minute() -> None:
+    clock = Clock()
+    assert clock.minutes(1, minutes=slow(900, count=19)) == []
+    assert clock.minutes(1, minutes=slow(900)[:4]) == []
+    assert clock.minutes(1, minutes=slow(900, count=20)) == ["p99"]
+
+
+def test_loss_fires_after_five_minutes_and_clears_after_five_others() -> None:
+    clock = Clock()
+    assert clock.minutes(5, lost=11, ended=1000) == []
+    assert clock.minutes(1, lost=11, ended=1000) == ["loss"]
+    assert "11 of 1000" in str(clock.triggers.reason)
+    assert clock.minutes(20, lost=7, ended=1000) == ["loss"]
+    assert clock.minutes(5, lost=4, ended=1000) == ["loss"]
+    assert clock.minutes(1, lost=4, ended=1000) == []
+
+
+def test_loss_that_comes_and_goes_does_not_fire() -> None:
+    clock = Clock()
+    for _ in range(5):
+        assert clock.minutes(4, lost=50, ended=1000) == []
+        assert clock.minutes(1, lost=0, ended=1000) == []
+    assert clock.minutes(20, lost=50, ended=199) == []
+
+
+def test_an_agent_away_for_an_hour_fires_until_it_is_back() -> None:
+    clock = Clock()
+    assert clock.minutes(60, away={"agni": T0}) == []
+    assert clock.minutes(1, away={"agni": T0}) == ["away"]
+    assert "agni could not be reached" in str(clock.triggers.reason)
+    assert clock.minutes(1, away={}) == []
+
+
+def test_an_agent_that_was_switched_off_does_not_fire_for_ever() -> None:
+    clock = Clock()
+    assert clock.minutes(24 * 60, away={"agni": T0}) == ["away"]
+    assert clock.minutes(1, away={"agni": T0}) == []
+
+
+def test_many_agents_make_one_short_reason() -> None:
+    clock = Clock()
+    clock.minutes(61, away={f"a{number}": T0 for number in range(20)})
+    assert clock.triggers.reason == "a0, a1, a10 and 17 more could not be reached for more than an hour"
+
+
+@pytest.mark.parametrize(
+    ("trigger", "facts"),
+    [
+        ("uptime", {"down_s": 80_000.0}),
+        ("p99", {"minutes": slow(900)}),
+        ("loss", {"lost": 500, "ended": 1000}),
+        ("away", {"away": {"agni": T0 - 2 * HOUR_MS}}),
+    ],
+)
+def test_each_can_be_switched_off(trigger: str, facts: dict[str, Any]) -> None:
+    assert Clock().minutes(10, **facts) == [trigger]
+    assert Clock(trigger).minutes(10, **facts) == []
+
+
+def test_an_operators_off_holds_until_what_fired_has_cleared() -> None:
+    clock = Clock()
+    clock.minutes(1, down_s=80_000.0)
+    clock.triggers.overrule()
+    assert clock.minutes(5, down_s=80_000.0) == ["uptime"]
+    assert clock.triggers.reason is None
+    # Another one is news.
+    clock.minutes(1, down_s=80_000.0, minutes=slow(900))
+    assert "p99" in str(clock.triggers.reason) and "down" not in str(clock.triggers.reason)
+    clock.minutes(1)
+    clock.minutes(1, down_s=80_000.0)
+    assert "down" in str(clock.triggers.reason)
