@@ -245,6 +245,8 @@ tell ``sent_at`` alone. A broadcast is not for observers.
 This module holds every URI; nothing else in the project spells one out (a test looks).
 """
 
+# Long because: the whole wire contract is told in one place, beside the names that it is about.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
