@@ -13,6 +13,7 @@ from typing import Any
 from trishula.errors import TrishulaError
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.histogram import FAST_S, Histogram
+from trishula_router.loop_lag import LoopLag
 from trishula_router.objectives.comings import Comings
 from trishula_router.spans import Spans
 
@@ -66,7 +67,7 @@ class Measures:
 
     Attributes:
         calls: see :class:`Calls`.
-        loop_lag: by how many seconds each tick of the housekeeping came too late.
+        loop_lag: how much too late a timer of the housekeeping comes.
         joins: how many clients joined.
         comings: which agents came back.
         connects: how many ms each client took from the proof of its identity until its first call.
@@ -74,7 +75,7 @@ class Measures:
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self.calls = Calls(seconds)
-        self.loop_lag = Histogram(FAST_S)
+        self.loop_lag = LoopLag()
         self.joins = 0
         self.comings = Comings()
         self.connects = Spans()

@@ -16,10 +16,10 @@ from trishula_router.health.checks import (
     store_check,
 )
 from trishula_router.health.growth import SAMPLE_S, Growth
-from trishula_router.health.lag import WINDOW_S, Lag
 from trishula_router.health.peer_check import peer_check
 from trishula_router.health.report import Check, told
 from trishula_router.health.trial import Trial
+from trishula_router.loop_lag import WINDOW_S, LoopLag
 from trishula_router.store.interface import Condition
 
 MIB = 1024 * 1024
@@ -261,12 +261,20 @@ def test_a_loop_that_stood_still_as_long_as_an_agent_waits() -> None:
 
 
 def test_the_worst_lag_counts_for_some_seconds() -> None:
-    lag = Lag()
+    lag = LoopLag()
     for late_s, now_s in ((0.01, 1.0), (3.0, 4.0), (0.02, 5.0)):
         lag.measured(late_s, now_s)
     assert lag.worst_s(5.0) == 3.0
     assert lag.worst_s(4.1 + WINDOW_S) == 0.02
     assert lag.worst_s(100.0) == 0.0
+
+
+def test_what_was_late_before_the_node_served_is_in_the_figures_and_no_reason_against_it() -> None:
+    lag = LoopLag()
+    lag.measured(3.0, 4.0)
+    lag.serve()
+    assert lag.worst_s(4.0) == 0.0
+    assert lag.times.total == 3.0
 
 
 # -- canary ------------------------------------------------------------------------------------------------------------

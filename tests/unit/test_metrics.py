@@ -96,6 +96,15 @@ def test_what_goes_out_again_is_counted_apart(rig: Rig) -> None:
     assert found["trishula_message_delivery_delay_seconds_count"] == 1
 
 
+def test_a_loop_that_stood_still_is_told_by_the_figures_and_the_check_alike(rig: Rig) -> None:
+    # Neither the first beat after the start is late, nor one of a node that has time.
+    rig.advance(10.0)
+    assert scraped(rig)["trishula_loop_lag_seconds_sum"] == pytest.approx(0.0)
+    rig.clock.advance(3.0)
+    assert scraped(rig)["trishula_loop_lag_seconds_sum"] == pytest.approx(2.75)
+    assert rig.node.measures.loop_lag.worst_s(rig.clock.seconds()) == pytest.approx(2.75)
+
+
 def test_repeats_and_refusals_are_counted_by_error(rig: Rig) -> None:
     dc = rig.join("dc")
     for _ in range(2):

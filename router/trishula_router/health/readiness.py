@@ -12,7 +12,6 @@ from trishula_router.health import checks
 from trishula_router.health.behind import Behind
 from trishula_router.health.canary import Canaries
 from trishula_router.health.growth import SAMPLE_S, Growth
-from trishula_router.health.lag import Lag
 from trishula_router.health.lane import ThroughRouter
 from trishula_router.health.peer_check import peer_check
 from trishula_router.health.report import Check, told
@@ -21,8 +20,8 @@ from trishula_router.node import Node
 __all__ = ["Readiness"]
 
 _KEPT_S = 1.0
-#: How often the event loop's lag is measured: a stop that matters is several times as long.
-_LAG_S = 0.5
+#: How often it looks at the peers and at the room for messages.
+_LOOK_S = 0.5
 
 
 class Readiness:
@@ -33,27 +32,24 @@ class Readiness:
         through: hands something over to its router, and gives what came back.
 
     Attributes:
-        lag: of the event loop.
         canaries: the messages that the node sends to itself.
         growth: of the store.
     """
 
     def __init__(self, node: Node, through: ThroughRouter) -> None:
-        self.lag = Lag()
         self.canaries = Canaries(node, through)
         self.growth = Growth()
         self._node = node
         self._behind = Behind()
         self._told: dict[str, Any] = {}
         self._told_at_s = -_KEPT_S
-        self._due_s = 0.0
         self._sample_at_s = 0.0
 
     def begin(self) -> None:
         """Look after all of it from now on."""
         self._node.ready = self.told
-        self._due_s = self._node.clock.seconds()
-        self._measure()
+        self._node.measures.loop_lag.serve()
+        self._look()
         self.canaries.begin()
 
     def told(self) -> dict[str, Any]:
@@ -74,12 +70,11 @@ class Readiness:
         yield peer_check(peers, self._behind.look(peers, now_s))
         differ = {peer["node"]: peer["clock_ahead_ms"] for peer in peers if peer["warning"]}
         yield checks.clock_check(node.timekeeper.gap_ms, differ, len(peers))
-        yield checks.loop_check(self.lag.worst_s(now_s))
+        yield checks.loop_check(node.measures.loop_lag.worst_s(now_s))
         yield checks.canary_check(self.canaries.trial, self.canaries.proof, now_s)
 
-    def _measure(self) -> None:
+    def _look(self) -> None:
         now_s = self._node.clock.seconds()
-        self.lag.measured(now_s - self._due_s, now_s)
         # Also while nobody asks: else whoever asks once a minute would take two short bursts for one that lasted.
         self._behind.look(self._node.peering.told(), now_s)
         if now_s >= self._sample_at_s:
@@ -88,5 +83,4 @@ class Readiness:
                 self._sample_at_s = now_s + SAMPLE_S
                 self.growth.sample(room_bytes, now_s)
         if not self._node.is_stopping:
-            self._due_s = now_s + _LAG_S
-            self._node.clock.callLater(_LAG_S, self._measure)
+            self._node.clock.callLater(_LOOK_S, self._look)

@@ -55,7 +55,7 @@ def _all() -> Iterator[Family]:
     yield Family(
         "trishula_loop_lag_seconds",
         "histogram",
-        "By how much each tick of the housekeeping, four a second, came too late: how busy the event loop is.",
+        "By how much a timer that is due four times a second came too late: how busy the event loop is.",
     )
     yield Family(
         "trishula_clock_gap_seconds",
