@@ -41,5 +41,5 @@ class LoopLag:
         return max((late_s for at_s, late_s in self._seen if at_s >= now_s - WINDOW_S), default=0.0)
 
     def serve(self) -> None:
-        """The node serves from now on: what was late during its start made nobody wait, and counts no longer as recent."""
+        """The node serves from now on: what was late during its start made nobody wait, and is not told as recent."""
         self._seen.clear()
