@@ -6,28 +6,35 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import Logger
 
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.alerts.conditions import Facts
 from trishula_router.alerts.notifier import Notifier
+from trishula_router.background import log_fault
 from trishula_router.services import Services
 from trishula_router.settings.alerts import AlertOptions
 from trishula_router.settings.certificate_end import CertificateEnd
+from trishula_router.store.interface import Store
 
 __all__ = ["facts_of", "notifier_of"]
 
+log = Logger()
+
 #: So many of the deepest mailboxes are looked at, and so many dead letters are counted.
 _MAILBOXES, _DEAD_LETTERS = 50, 1000
+#: Under what the store remembers what was told.
+_KEY = "alerts"
 #: A store that hangs is a thing to be told, and must not keep the node from it.
 _READ_S = 5.0
 
 
-def notifier_of(services: Services) -> Notifier:
-    """The notifier of a node; of one that has no way to send, nobody is told."""
+async def notifier_of(services: Services) -> Notifier:
+    """The notifier of a node, which knows what the last run told; of one that has no way to send, nobody is told."""
     config, send = services.config, services.send_alert
     # Where "trishula node start" writes it.
     ends_at = CertificateEnd(config.state_dir / "crossbar" / "config.json", services.now)
-    return Notifier(
+    notifier = Notifier(
         config.node,
         config.alerts if send is not None else AlertOptions(),
         lambda: facts_of(services, ends_at),
@@ -35,7 +42,16 @@ def notifier_of(services: Services) -> Notifier:
         clock=services.clock,
         now=services.now,
         random=services.random,
+        keep=lambda text: _keep(services.store, text),
     )
+    before = (await services.store.remembered(_KEY)).get(_KEY) if notifier.is_on else None
+    if before is not None:
+        notifier.recall(before)
+    return notifier
+
+
+def _keep(store: Store, text: str) -> None:
+    store.remember({_KEY: text}).addErrback(log_fault, log, "it could not be kept of what somebody was told")
 
 
 def _send_nothing(road: str, alert: object) -> Deferred[str]:

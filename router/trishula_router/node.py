@@ -64,7 +64,7 @@ class Node(Services):
         except StorageFull:
             # It can't take anything, and can still hand over what it has.
             log.failure("the node's store is full; it starts all the same, and refuses what is sent")
-        self.notifier = notifier_of(self)
+        self.notifier = await notifier_of(self)
         self.recorder = recorder_of(self)
         self.recorder.begin()
         self._housekeeping = Housekeeping(self)

@@ -200,6 +200,32 @@ def test_what_a_node_says_nothing_of_has_not_ended() -> None:
     assert run(there, [], 65, 130, 200) == [] and there.told() == []
 
 
+def test_what_was_told_is_known_after_a_restart() -> None:
+    before = policy()
+    assert run(before, [A, B], 0, 60) == ["firing a", "firing b"]
+    # Nobody was told of this one yet.
+    run(before, [A, B, Condition("link", "c", "c is gone")], 65)
+    after = policy()
+    after.recall(before.memory([]), NOW + 70_000, 5.0)
+    assert run(after, [A], 10, 60, 64) == []
+    assert run(after, [A], 65) == ["resolved b"]
+    assert after.told()[0]["since"] == NOW
+    # From when it was told, 10 s before the restart.
+    assert [run(after, [A], at_s) for at_s in (3594.0, 3596.0)] == [[], ["firing a again"]]
+
+
+def test_what_no_road_has_taken_yet_is_told_by_the_next_run() -> None:
+    there = policy()
+    there.step([A, B], NOW, 0.0)
+    (a, _) = there.step([A, B], NOW + 60_000, 60.0)
+    assert [one.about for one in there.memory([a])] == ["b"]
+    there.step([B], NOW + 65_000, 65.0)
+    (end,) = there.step([B], NOW + 125_000, 125.0)
+    assert (end.state, [one.about for one in there.memory([])]) == ("resolved", ["b"])
+    # Its end waits.
+    assert [one.about for one in there.memory([end])] == ["b", "a"]
+
+
 def test_an_end_waits_for_its_turn() -> None:
     there = policy(rate_per_s=1 / 3600)
     many = [Condition("agent_away", f"a{number}", "away") for number in range(10)]
@@ -240,6 +266,7 @@ class Rig:
         self.clock = Clock()
         self.facts = Facts(READY)
         self.sent: list[str] = []
+        self.kept: list[str] = []
         self.answer: Any = lambda: succeed("taken")
         options = AlertOptions(webhook="env:X", after_s=0.0)
         self.notifier = Notifier(
@@ -250,6 +277,7 @@ class Rig:
             clock=self.clock,  # type: ignore[arg-type]
             now=lambda: NOW + round(self.clock.seconds() * 1000),
             random=lambda: 0.0,
+            keep=self.kept.append,
         )
 
     async def _facts(self) -> Facts:
@@ -286,6 +314,33 @@ def test_what_fails_is_tried_again_after_growing_pauses() -> None:
     rig.clock.advance(4.1)
     assert rig.sent == ["webhook firing b"] * 3
     assert rig.told()["roads"] == [{"road": "webhook", "waiting": 0, "fault": None}]
+
+
+def test_what_changed_is_kept_and_the_next_run_tells_the_end() -> None:
+    rig = Rig()
+    rig.facts = Facts(READY, peers=[peer("b", "down")])
+    rig.round()
+    rig.clock.advance(5.0)
+    rig.round()
+    rig.notifier.stop()
+    assert len(rig.kept) == 1
+    after = Rig()
+    after.notifier.recall(rig.kept[-1])
+    after.facts = Facts(READY, peers=[peer("b", "down")])
+    after.round()
+    assert after.sent == []
+    after.clock.advance(5.0)
+    after.facts = Facts(READY)
+    after.round()
+    assert after.sent == ["webhook resolved b"]
+    assert after.kept == ["[]"]
+
+
+def test_what_can_not_be_read_is_no_reason_not_to_start() -> None:
+    rig = Rig()
+    rig.notifier.recall('{"of": "another version"}')
+    rig.round()
+    assert rig.sent == []
 
 
 def test_what_no_try_can_help_is_given_up() -> None:

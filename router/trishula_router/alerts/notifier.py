@@ -2,6 +2,9 @@
 
 Each road has a queue of its own, so that one that is down holds nobody else up: one alert is under way at a time, in a
 thread; what fails is tried again after growing pauses. A full queue loses its oldest alert, which the log says.
+
+What was told is kept after each round in which that changed, so that the node's next run tells the end of it. A road's
+queue is not kept: of what it still holds, the next run judges anew.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula.runtime.backoff import Backoff
 from trishula_router.alerts.conditions import Condition, Facts, find_conditions, untold_kinds
-from trishula_router.alerts.policy import Alert, AlertPolicy
+from trishula_router.alerts.policy import Alert, AlertPolicy, Told
 from trishula_router.alerts.roads import RoadFailed
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock, Timer
@@ -47,6 +51,7 @@ class Notifier:
         clock: timers.
         now: the wall clock in ms.
         random: spreads pauses.
+        keep: keeps a text for the node's next run; the last one counts.
     """
 
     def __init__(
@@ -59,7 +64,10 @@ class Notifier:
         clock: Clock,
         now: Callable[[], int],
         random: Callable[[], float],
+        keep: Callable[[str], None],
     ) -> None:
+        self._keep = keep
+        self._kept: list[Told] = []
         self._node = node
         self._options = options
         self._facts = facts
@@ -76,6 +84,21 @@ class Notifier:
         """Whether there is anybody to be told."""
         return bool(self._queues)
 
+    def recall(self, text: str) -> None:
+        """What the node's last run gave to ``keep``."""
+        try:
+            self._kept = msgspec.json.decode(text, type=list[Told])
+        except msgspec.DecodeError:
+            log.warn("what an earlier run has told can't be read, so the end of none of it is told")
+            return
+        self._policy.recall(self._kept, self._now(), self._clock.seconds())
+
+    def _keep_told(self) -> None:
+        told = self._policy.memory([alert for queue in self._queues.values() for alert in queue.waiting])
+        if told != self._kept:
+            self._kept = told
+            self._keep(msgspec.json.encode(told).decode())
+
     async def _conditions(self) -> list[Condition]:
         return find_conditions(await self._facts(), self._options, self._node, self._now())
 
@@ -90,6 +113,7 @@ class Notifier:
         for alert in self._policy.step(conditions, self._now(), self._clock.seconds()):
             for queue in self._queues.values():
                 queue.put(alert)
+        self._keep_told()
 
     async def told(self) -> dict[str, Any]:
         """What is wrong now, and how the roads are, for ``trishula.node.alerts``."""
@@ -128,19 +152,25 @@ class Notifier:
 
     def stop(self) -> None:
         """Send nothing more."""
+        if self.is_on:
+            self._keep_told()
         for queue in self._queues.values():
             queue.stop()
 
 
 class _Queue:
-    """The alerts that wait for one road, the oldest first."""
+    """The alerts of one road.
+
+    Attributes:
+        waiting: those that it has not taken, the oldest first.
+    """
 
     def __init__(self, road: str, send: Send, clock: Clock, random: Callable[[], float]) -> None:
         self._random = random
         self._road = road
         self._send = send
         self._clock = clock
-        self._waiting: deque[Alert] = deque()
+        self.waiting: deque[Alert] = deque()
         self._tries = 0
         self._is_under_way = False
         self._timer: Timer | None = None
@@ -148,10 +178,10 @@ class _Queue:
         self._fault: str | None = None
 
     def put(self, alert: Alert) -> None:
-        self._waiting.append(alert)
-        if len(self._waiting) > _MOST_WAITING:
+        self.waiting.append(alert)
+        if len(self.waiting) > _MOST_WAITING:
             # The one under way stays: nobody knows whether it gets through.
-            del self._waiting[1 if self._is_under_way else 0]
+            del self.waiting[1 if self._is_under_way else 0]
             log.warn("too many alerts wait for {road}: the oldest of them is lost", road=self._road)
         self._next()
 
@@ -161,14 +191,14 @@ class _Queue:
             self._timer.cancel()
 
     def told(self) -> dict[str, Any]:
-        return {"road": self._road, "waiting": len(self._waiting), "fault": self._fault}
+        return {"road": self._road, "waiting": len(self.waiting), "fault": self._fault}
 
     def _next(self) -> None:
         is_pausing = self._timer is not None and self._timer.active()
-        if self._is_stopped or self._is_under_way or is_pausing or not self._waiting:
+        if self._is_stopped or self._is_under_way or is_pausing or not self.waiting:
             return
         self._is_under_way = True
-        sent = self._send(self._road, self._waiting[0])
+        sent = self._send(self._road, self.waiting[0])
         sent.addBoth(self._sent).addErrback(log_fault, log, "the alerts of {road} stopped", road=self._road)
 
     def _sent(self, outcome: object) -> None:
@@ -177,7 +207,7 @@ class _Queue:
             if self._fault is not None:
                 log.warn("alerts go out by {road} again", road=self._road)
             self._tries, self._fault = 0, None
-            self._waiting.popleft()
+            self.waiting.popleft()
             self._next()
             return
         error = outcome.value
@@ -188,6 +218,6 @@ class _Queue:
         self._tries += 1
         if self._tries >= _TRIES or (isinstance(error, RoadFailed) and not error.is_temporary):
             log.warn("an alert is given up by {road} after {tries} tries", road=self._road, tries=self._tries)
-            self._waiting.popleft()
+            self.waiting.popleft()
             self._tries = 0
         self._timer = self._clock.callLater(_PAUSES.pause_s(max(self._tries - 1, 0), self._random), self._next)

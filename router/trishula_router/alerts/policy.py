@@ -7,7 +7,8 @@ again. An end waits for its turn too.
 
 Of a kind of which there are too many, one that no longer stands for itself may be among the rest: its end is told once
 there is no rest. What a node can't or needn't say anything of for a while (:meth:`AlertPolicy.forget`) has not ended,
-and no end of it is told.
+and no end of it is told. What was told outlives a restart of the node (:meth:`AlertPolicy.memory`,
+:meth:`AlertPolicy.recall`): it is not told anew, and its end is told.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from trishula_router.alerts.conditions import OTHERS, Condition
 
-__all__ = ["Alert", "AlertPolicy"]
+__all__ = ["Alert", "AlertPolicy", "Told"]
 
 #: So many alerts may go at once.
 _BURST = 10.0
@@ -47,15 +50,32 @@ class Alert:
     held_back: int = 0
 
 
+class Told(msgspec.Struct, frozen=True):
+    """A condition of which somebody was told and of whose end nobody was, for the node's next run.
+
+    Attributes:
+        kind, about, sentence: see :class:`.Condition`.
+        since: since when it is, in ms.
+        told_at: when somebody was told last, in ms.
+    """
+
+    kind: str
+    about: str
+    sentence: str
+    since: int
+    told_at: int
+
+
 @dataclass(slots=True)
 class _Known:
-    """A condition that is there, or was lately; instants in seconds, ``since`` in ms."""
+    """A condition that is there, or was lately; instants in seconds, ``since`` and ``told_at`` in ms."""
 
     condition: Condition
     since: int
     began_s: float
     seen_s: float
     told_s: float | None = None
+    told_at: int = 0
     was_told: bool = False
     is_held_back: bool = False
 
@@ -105,7 +125,7 @@ class AlertPolicy:
                     if self._may_send():
                         alerts.append(self._alert("firing", known, now))
                         known.was_told, known.is_held_back = True, False
-                        known.told_s = now_s
+                        known.told_s, known.told_at = now_s, now
                     elif not known.is_held_back:
                         known.is_held_back = True
                         self._held_back += 1
@@ -122,6 +142,36 @@ class AlertPolicy:
         """Know nothing of some kinds of conditions any more: neither that they are there nor that they ended."""
         for key in [key for key in self._known if key[0] in kinds]:
             del self._known[key]
+
+    def memory(self, waiting: Collection[Alert]) -> list[Told]:
+        """What the node's next run is to know.
+
+        Args:
+            waiting: the alerts that no road has taken yet. A condition of which one tells is not yet told, so the next
+                run tells it; of an end that waits, the next run tells it too.
+        """
+        untold = {alert.condition.key for alert in waiting if alert.state == "firing" and not alert.is_repeat}
+        told = [
+            Told(*key, known.condition.sentence, known.since, known.told_at)
+            for key, known in self._known.items()
+            if known.was_told and key not in untold
+        ]
+        ends = {
+            alert.condition.key: Told(*alert.condition.key, alert.condition.sentence, alert.since, alert.at)
+            for alert in waiting
+            if alert.state == "resolved" and alert.condition.key not in self._known
+        }
+        return [*told, *ends.values()]
+
+    def recall(self, told: Iterable[Told], now: int, now_s: float) -> None:
+        """What the node's last run kept, before the first step."""
+        for one in told:
+            # The wall clock may have been set meanwhile.
+            ago_s = min(max(0.0, (now - one.told_at) / 1000), self._repeat_s)
+            condition = Condition(one.kind, one.about, one.sentence)
+            began_s = now_s - self._after_s
+            known = _Known(condition, one.since, began_s, now_s, now_s - ago_s, one.told_at, was_told=True)
+            self._known[condition.key] = known
 
     def _alert(self, state: str, known: _Known, now: int) -> Alert:
         held_back, self._held_back = self._held_back, 0
