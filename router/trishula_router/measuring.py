@@ -9,7 +9,7 @@ from trishula_router.services import Services
 from trishula_router.settings.options import NodeConfig
 from trishula_router.store.messages import State
 
-__all__ = ["recorder_of"]
+__all__ = ["NodeCounts", "recorder_of"]
 
 log = Logger()
 
@@ -20,7 +20,7 @@ _MISSED_MS = 86_400_000
 def recorder_of(services: Services) -> Recorder:
     """The recorder of a node."""
     return Recorder(
-        _Counted(services),
+        NodeCounts(services),
         services.keeping,
         now=services.now,
         seconds=services.clock.seconds,
@@ -35,8 +35,8 @@ def _tell(reason: str | None) -> None:
         log.warn("the service is in a bad way: {reason}", reason=reason)
 
 
-class _Counted:
-    """What a node has counted."""
+class NodeCounts:
+    """What a node has counted: a :class:`~trishula_router.objectives.recorder.Counted`."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

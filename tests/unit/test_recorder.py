@@ -9,8 +9,11 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
+from tests.support.pair import Nodes
 from trishula.contract import uris
+from trishula.contract.addresses import Address
 from trishula.watching.totals import Totals
+from trishula_router.measuring import NodeCounts
 from trishula_router.objectives.book import Kept, Page
 from trishula_router.store.memory import MemoryStore
 
@@ -156,3 +159,38 @@ def test_what_is_missing_for_an_hour_makes_the_triggers_speak(rig: Rig) -> None:
     rig.call(rig.join("agni"), uris.MAILBOX_ATTACH, {})
     rig.advance(70)
     assert told(rig)["triggers"] == []
+
+
+def test_an_agent_that_comes_from_a_node_that_is_gone_is_a_failover(tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path, {"agni": MemoryStore("epoch-a"), "rushabdev": MemoryStore("epoch-b")}, agents=AGENTS)
+    nodes.advance(5)
+    agni, rushabdev = nodes.rigs["agni"], nodes.rigs["rushabdev"]
+    agni.call(agni.join("dc"), uris.MAILBOX_ATTACH, {})
+    nodes.advance(5)
+    assert rushabdev.node.neighbourhood.taken_at(Address("dc")) == ("agni", None)
+    nodes.down("agni")
+    nodes.advance(30)
+    _, lost_at = rushabdev.node.neighbourhood.taken_at(Address("dc")) or ("", None)
+    assert lost_at is not None
+    rushabdev.call(rushabdev.join("dc"), uris.MAILBOX_ATTACH, {})
+    expected_ms = rushabdev.now() - lost_at
+    nodes.advance(1)
+    totals = Totals.of_map(rushabdev.call(rushabdev.join("boss", operator=True), uris.NODE_OBJECTIVES)["windows"]["1h"])
+    assert (totals.reconnects, totals.failover_ms.count) == (1, 1)
+    assert totals.failover_ms.quantile(1.0) == pytest.approx(expected_ms, rel=0.01)
+
+
+def test_who_is_at_another_node_is_not_missing(tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path, {"agni": MemoryStore("epoch-a"), "rushabdev": MemoryStore("epoch-b")}, agents=AGENTS)
+    nodes.advance(5)
+    agni, rushabdev = nodes.rigs["agni"], nodes.rigs["rushabdev"]
+    session = agni.join("dc")
+    agni.call(session, uris.MAILBOX_ATTACH, {})
+    nodes.advance(5)
+    agni.leave(session)
+    nodes.advance(5)
+    counted = NodeCounts(agni.node)
+    assert list(counted.missing()) == ["dc"]
+    rushabdev.call(rushabdev.join("dc"), uris.MAILBOX_ATTACH, {})
+    nodes.advance(5)
+    assert counted.missing() == {}
