@@ -111,7 +111,7 @@ def test_a_node_that_is_away_is_named(capsys: pytest.CaptureFixture[str]) -> Non
     ("fault", "code", "sentence"),
     [
         (BusUnreachable("no node answers"), 2, "no node answers"),
-        (NotAllowed("it is for operators, and dc is none"), 3, "the token of an operator or an observer: it is for"),
+        (NotAllowed("it is for operators, and dc is none"), 3, "it is for operators, and dc is none"),
         (NodeStopping("the node takes no call of it now"), 3, "agni runs version 1.9"),
     ],
 )

@@ -17,7 +17,7 @@ from trishula.cli.words import NOTHING, local_time, plain
 from trishula.contract import uris
 from trishula.contract.texts import is_line
 from trishula.contract.units import show_duration
-from trishula.errors import BusUnreachable, NotAllowed, OutcomeUnknown, TrishulaError
+from trishula.errors import BusUnreachable, OutcomeUnknown, TrishulaError
 
 if TYPE_CHECKING:
     from trishula.cli.tables import Table
@@ -93,8 +93,7 @@ def _show(state: State) -> Level:
 def _nobody(state: State, faults: dict[str, TrishulaError]) -> Level:
     """What is said when no node answered."""
     is_down = any(one.temporary or isinstance(one, BusUnreachable | OutcomeUnknown) for one in faults.values())
-    hint = "this needs the token of an operator or an observer: "
-    sentences = {url: (hint if isinstance(one, NotAllowed) else "") + one.sentence for url, one in faults.items()}
+    sentences = {url: one.sentence for url, one in faults.items()}
     level = Level.CRITICAL if is_down else Level.UNKNOWN
     if state.json:
         state.line({"nodes": [], "state": level.word, "not_reached": sentences})
@@ -219,18 +218,19 @@ def end(state: State) -> None:
 
 def _declare(state: State, act: str, options: dict[str, Any]) -> None:
     told: dict[str, Any] = {}
-    fault: TrishulaError | None = None
+    faults: dict[str, TrishulaError] = {}
     for url, one in _each_node(state):
         try:
             with one.bus() as bus:
                 answer = ask_newer(bus, uris.ADMIN_MAINTENANCE, act, options)
         except TrishulaError as error:
-            fault = error
-            state.note(f"{plain(url)} was not told: {plain(error.sentence)}", "yellow")
+            faults[url] = error
             continue
         told[str(answer["node"])] = answer["maintenance"]
-    if not told and fault is not None:
-        raise fault
+    if not told:
+        raise next(iter(faults.values()))
+    for url, fault in faults.items():
+        state.note(f"{plain(url)} was not told: {plain(fault.sentence)}", "yellow")
     if state.json:
         state.line(told)
         return
