@@ -61,6 +61,10 @@ def for_worker(logging: ModuleType) -> None:
         hand_over: Observer = make(out)
 
         def observe(event: Mapping[str, Any]) -> None:
+            level = event.get("log_level", LogLevel.info).name
+            if logging.log_levels.index(level) > logging.log_levels.index(logging.get_global_log_level()):
+                # Crossbar's observer drops it as well; most events are below, and formatting takes long.
+                return
             parts: dict[str, Any] = {"message": formatEvent(dict(event)), "event": event.get("log_format")}
             parts["at_s"] = event.get("log_time")
             failure = event.get("log_failure")

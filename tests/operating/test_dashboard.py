@@ -6,6 +6,7 @@ With ``TRISHULA_SCREENSHOTS=1`` pictures of the page are left in ``build/screens
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -439,6 +440,34 @@ def test_who_signs_out_leaves_nothing_behind(node: NodeProcess, page: Browser) -
         return page.evaluate("sessionStorage.getItem('trishula-token')"), page.url, shown
 
     assert page.do(leave) == (None, address(node), False)
+
+
+def test_a_node_that_stands_still_while_somebody_signs_in(node: NodeProcess, browser: Browser) -> None:
+    def sign_in_there(first: Page) -> tuple[str, bool]:
+        chromium = first.context.browser
+        assert chromium is not None
+        page = chromium.new_page()
+        page.clock.install()
+        page.goto(address(node))
+        os.kill(node.worker_pid(), signal.SIGSTOP)
+        try:
+            page.fill("#token", node.tokens["boss"])
+            page.click("#sign-in-button")
+            page.clock.fast_forward(11_000)
+            said = page.locator("#sign-in-fault").filter(has_text="gone").inner_text()
+        finally:
+            os.kill(node.worker_pid(), signal.SIGCONT)
+        # It is tried again by itself.
+        page.clock.resume()
+        page.locator("#agents table").wait_for()
+        is_signed_in = page.locator("#connection[data-tone=good]").is_visible()
+        page.close()
+        return said, is_signed_in
+
+    said, is_signed_in = browser.do(sign_in_there)
+    assert said == "The node is gone: it has answered nothing for 10 s. It is tried again."
+    assert is_signed_in
+    browser.errors.clear()
 
 
 # -- when the node is gone ---------------------------------------------------------------------------------------------

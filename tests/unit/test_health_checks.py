@@ -140,6 +140,14 @@ def test_a_disk_with_next_to_no_room(room_bytes: int) -> None:
     assert "free some space on its disk, raise limits.store" in check.reason
 
 
+def test_a_disk_that_was_short_takes_more_room_to_be_good_again() -> None:
+    def is_good(room_bytes: int, was_short: bool) -> bool:
+        return disk_check(condition(used_bytes=8000 * MIB, room_bytes=room_bytes), None, None, was_short=was_short).ok
+
+    assert [is_good(17 * MIB, was_short) for was_short in (False, True)] == [True, False]
+    assert is_good(25 * MIB, True)
+
+
 def test_on_a_small_disk_next_to_no_room_is_less() -> None:
     assert disk_check(condition(used_bytes=10 * MIB, room_bytes=5 * MIB), None, None).ok
 

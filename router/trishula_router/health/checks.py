@@ -27,6 +27,8 @@ HANGS_S = 5.0
 OLD_S = 60.0
 #: A part of the room for messages that is too small for an upload of the largest messages, and at most so much.
 _LEAST_SHARE, _LEAST_BYTES = 0.02, 16 * 1024 * 1024
+#: A store that was short of room is no more once it has so many times as much.
+_AGAIN = 1.5
 #: A forecast within that time is told.
 _SOON_S = 24 * 3600.0
 #: From that on clients take a node for dead: their pings wait for so long.
@@ -100,13 +102,17 @@ def _against_age(trial: Trial, now_s: float, what: str) -> str:
     return ""
 
 
-def disk_check(condition: Condition, full_in_s: float | None, shrinks_per_s: float | None) -> Check:
+def disk_check(
+    condition: Condition, full_in_s: float | None, shrinks_per_s: float | None, *, was_short: bool = False
+) -> Check:
     """Whether there is room, and will be.
 
     Args:
         condition: how the store is.
         full_in_s: in how long it will be full, by the last hours; ``None`` if it won't, or that isn't known.
         shrinks_per_s: by how many bytes a second its room shrinks; ``None`` if that isn't known.
+        was_short: whether there was too little room at the last look. Then it takes more room to be well again: a
+            node at the edge would send its agents away and take them back with each message.
     """
     room_bytes = condition.room_bytes
     figures = {
@@ -118,7 +124,8 @@ def disk_check(condition: Condition, full_in_s: float | None, shrinks_per_s: flo
     }
     if room_bytes is None:
         return Check("disk", True, figures=figures)
-    least = min(_LEAST_BYTES, _LEAST_SHARE * (condition.used_bytes + max(0, room_bytes)))
+    margin = _AGAIN if was_short else 1.0
+    least = margin * min(_LEAST_BYTES, _LEAST_SHARE * (condition.used_bytes + max(0, room_bytes)))
     way_out = "free some space on its disk, raise limits.store, or have agents work off what waits"
     if room_bytes < least:
         room = show_bytes(max(0, room_bytes))

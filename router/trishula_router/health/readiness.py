@@ -41,6 +41,7 @@ class Readiness:
         self.growth = Growth()
         self._node = node
         self._behind = Behind()
+        self._is_short = False
         self._told: dict[str, Any] = {}
         self._told_at_s = -_KEPT_S
         self._sample_at_s = 0.0
@@ -66,7 +67,9 @@ class Readiness:
         condition, peers = node.store.condition(), node.peering.told()
         yield checks.running_check(is_stopping=node.is_stopping, is_held_back=node.delivery.is_held_back)
         yield checks.store_check(condition, self.canaries.proof, now_s)
-        yield checks.disk_check(condition, self.growth.full_in_s(), self.growth.per_s())
+        disk = checks.disk_check(condition, self.growth.full_in_s(), self.growth.per_s(), was_short=self._is_short)
+        self._is_short = not disk.ok
+        yield disk
         yield peer_check(peers, self._behind.look(peers, now_s))
         differ = {peer["node"]: peer["clock_ahead_ms"] for peer in peers if peer["warning"]}
         yield checks.clock_check(node.timekeeper.gap_ms, differ, len(peers))

@@ -9,6 +9,7 @@ const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 5000;
 /** A node that answers nothing for so long is given up, and joined anew. */
 const PATIENCE_MS = 10_000;
+const SILENT = `it has answered nothing for ${PATIENCE_MS / 1000} s`;
 
 /** Refusals that no further try changes. */
 const FOR_GOOD = new Set([
@@ -43,6 +44,7 @@ export class Bus {
   #session = null;
   #pauseMs = FIRST_PAUSE_MS;
   #timer = null;
+  #opening = null;
   #handlers;
 
   /** Whether it may ask how all stands, and see and change nothing else. */
@@ -83,27 +85,32 @@ export class Bus {
 
   /** Call a procedure; rejects with `Refused`. */
   async call(uri, ...args) {
-    const session = this.#session;
+    return await this.#asked(this.#session, (session) => session.call(uri, args));
+  }
+
+  /** Hear a topic's events for as long as this session lasts; `handler` is given the first argument. Rejects as `call`. */
+  async subscribe(topic, handler) {
+    await this.#asked(this.#session, (session) => session.subscribe(topic, ([first]) => handler(first)));
+  }
+
+  /** What a session answers to `ask(session)`; a node that does not answer in time is given up. */
+  async #asked(session, ask) {
     if (session === null || !session.isOpen) throw new Refused("away", "the node is not connected");
+    const connection = this.#connection;
     let patience = null;
     const silence = new Promise((_, reject) => {
       patience = setTimeout(() => {
-        if (session === this.#session) this.#lost(`it has answered nothing for ${PATIENCE_MS / 1000} s`);
+        if (connection === this.#connection) this.#lost(SILENT);
         reject(new Refused("away", "the node does not answer"));
       }, PATIENCE_MS);
     });
     try {
-      return await Promise.race([session.call(uri, args), silence]);
+      return await Promise.race([ask(session), silence]);
     } catch (error) {
       throw error instanceof Refused ? error : new Refused(error.error ?? "", sentenceOf(error));
     } finally {
       clearTimeout(patience);
     }
-  }
-
-  /** Hear a topic's events for as long as this session lasts; `handler` is given the first argument. */
-  async subscribe(topic, handler) {
-    await this.#session.subscribe(topic, ([first]) => handler(first));
   }
 
   #open() {
@@ -118,8 +125,15 @@ export class Bus {
       onchallenge: () => token,
       max_retries: 0,
     });
+    // A machine that stands still takes a connection, and nobody there says anything.
+    this.#opening = setTimeout(() => this.#lost(SILENT), PATIENCE_MS);
     connection.onopen = (session, details) => {
-      if (connection !== this.#connection) return;
+      if (connection !== this.#connection) {
+        // It was given up, and came to life after all.
+        connection.close();
+        return;
+      }
+      clearTimeout(this.#opening);
       if (details.authrole === OPERATOR_ROLE) this.#joined(session, false);
       else this.#joinAsObserver(connection, session);
     };
@@ -141,7 +155,7 @@ export class Bus {
   /** An observer's session is an agent's; who it is shows in what the node lets it ask. */
   async #joinAsObserver(connection, session) {
     try {
-      await session.call(NODE_STATUS);
+      await this.#asked(session, () => session.call(NODE_STATUS));
     } catch {
       if (connection !== this.#connection || !session.isOpen) return;
       this.#refuse(`${this.name} is an agent, and neither operator nor observer. Sign in with the token of one.`);
@@ -170,6 +184,7 @@ export class Bus {
 
   #drop() {
     clearTimeout(this.#timer);
+    clearTimeout(this.#opening);
     const connection = this.#connection;
     this.#timer = this.#connection = this.#session = null;
     try {

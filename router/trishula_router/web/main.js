@@ -100,8 +100,14 @@ class Dashboard {
     this.#send.signedIn();
     document.body.classList.toggle("observer", this.#bus.isObserver);
     say(byId("who"), this.#bus.isObserver ? `${this.#bus.name} (observer)` : this.#bus.name);
-    await this.#bus.subscribe(EVENT_AGENT, (entry) => this.#happened(`${entry.agent} is ${entry.presence}`));
-    await this.#bus.subscribe(EVENT_NODE, ({ node, peer, state }) => this.#happened(`The link of ${node} to ${peer} is ${state}`));
+    try {
+      await this.#bus.subscribe(EVENT_AGENT, (entry) => this.#happened(`${entry.agent} is ${entry.presence}`));
+      await this.#bus.subscribe(EVENT_NODE, ({ node, peer, state }) => this.#happened(`The link of ${node} to ${peer} is ${state}`));
+    } catch (error) {
+      // That the node is gone is told at the top.
+      if (error.uri === "away") return;
+      say(byId("fault"), `The node refused to tell what happens: ${error.message}`);
+    }
     this.#pollIn(0);
   }
 
