@@ -56,6 +56,7 @@ class Node(Services):
         for address in sizes:
             self.instances.remember(address, self.clock.seconds())
         self.directory.recall(await self.last_seen.before())
+        await self.fallback.begin()
         await self.departures.begin()
         self.timekeeper.remember()
         facts = {"node": self.config.node, "version": self.version, "pid": os.getpid()}

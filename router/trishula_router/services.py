@@ -7,7 +7,7 @@ runs by the clock is in :mod:`trishula_router.housekeeping`, and what comes from
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -31,6 +31,7 @@ from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
 from trishula_router.clocks.timekeeper import Timekeeper
 from trishula_router.clocks.timeline import Timeline
+from trishula_router.fallback import Fallback
 from trishula_router.mail.audit import Audit
 from trishula_router.mail.backlogs import Backlogs
 from trishula_router.mail.dead_letters import DeadLetters
@@ -44,7 +45,6 @@ from trishula_router.mail.intake import Intake
 from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.notices import Notices
 from trishula_router.mail.outcomes import Outcomes
-from trishula_router.mail.outlet import Outlet
 from trishula_router.mail.peek import Peeking
 from trishula_router.mail.rates import Rates, Refusals
 from trishula_router.mail.recalls import Recalls
@@ -61,33 +61,19 @@ from trishula_router.peers.journal_policy import Replication
 from trishula_router.peers.link_records import LinkRecords
 from trishula_router.peers.listener import Listener
 from trishula_router.peers.presence_exchange import Neighbourhood
+from trishula_router.router import Router
 from trishula_router.settings.options import NodeConfig
-from trishula_router.store.interface import Store
+from trishula_router.store.interface import Copied, Store
 from trishula_router.store.journal import ORIGIN_SHIFT, Kind, is_own
+from trishula_router.store.runs import Extract
 from trishula_router.token_bucket import Rate
 
-__all__ = ["CATCHING_UP", "Router", "Services"]
+__all__ = ["CATCHING_UP", "Services"]
 
 log = Logger()
 
 #: Why nothing goes out.
 CATCHING_UP, _SETTING_CLOCK = "catching up", "setting the clock"
-
-
-class Router(Outlet, Protocol):
-    """What a node asks of the router it is embedded in."""
-
-    def announce(self, topic: str, event: Mapping[str, Any]) -> None:
-        """Publish an event for all."""
-
-    def frame_limit_bytes(self, session: int) -> int | None:
-        """The most that one WebSocket message of a session may have; ``None`` if that is not known, or not limited."""
-
-    def close_session(self, session: int, uri: str, sentence: str) -> None:
-        """End a client's session, telling it why: an error's URI and a sentence."""
-
-    def post(self, peer: str, kind: str, text: bytes) -> None:
-        """Send something to another node; it may get lost on the way."""
 
 
 class Services:
@@ -163,6 +149,7 @@ class Services:
             go_on=self._go_on_by_clock,
             follow=self._follow_clock,
         )
+        self.fallback = Fallback(config.node, store, router.announce, now)
         self.mailroom = Mailroom()
         self.consumers = Consumers(config.delivery.window_bytes)
         self.recalls = Recalls(
@@ -198,12 +185,17 @@ class Services:
             recalls=self.recalls,
             now=now,
         )
+
+        def absorb(copy: Copied, extract: Extract, ahead_ms: int) -> None:
+            inflow.absorb(copy, extract, ahead_ms)
+            self.fallback.copied(copy, extract)
+
         self.peering = Peering(
             config.node,
             store,
             Replication(store.epoch, config.peers),
             post=router.post,
-            absorb=inflow.absorb,
+            absorb=absorb,
             sighted=self._sighted,
             caught_up=lambda: self.delivery.let_go(CATCHING_UP),
             clock=clock,
@@ -247,6 +239,7 @@ class Services:
             warning=self.neighbourhood.warning,
             check_answer=self.recalls.check,
             replies=replies,
+            mode=self.fallback.mode,
             now_s=clock.seconds,
             refused=self.refusals.refused,
             default_ttl_ms=config.delivery.default_ttl_ms,

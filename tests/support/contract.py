@@ -191,6 +191,7 @@ def _is_bool(one: Any) -> bool:
 
 _IS_ENTRY = _keys("agent", "presence", "since", "node", "capabilities")
 _IS_LETTER = _keys("seq", "from", "id", "to", "type", "reason", "failures", "attempts", "dead_at", "bytes")
+_IS_MODE = _keys("node", "mode", "sends", "reason", "by", "since")
 WAIT = Field("wait_s", st.floats(0, LONG_WAIT_S), number(0, 60))
 _OPTIONS = "options"
 _UNKNOWN = frozenset({"message_unknown"})
@@ -488,6 +489,24 @@ PROCEDURES = (
         ),
         1,
         lambda answer: isinstance(answer, int),
+        for_operators=True,
+    ),
+    Procedure(uris.NODE_FALLBACK, (), 0, _IS_MODE, for_operators=True),
+    Procedure(
+        uris.ADMIN_FALLBACK,
+        # Never "on": that others' messages are taken is part of what is tried here.
+        (
+            Param("mode", good=st.just("off"), rule=one_of("off"), plain="off"),
+            Param(
+                _OPTIONS,
+                (
+                    Field("reason", lines, line(1, 500), required=True, plain="tried"),
+                    Field("sends", st.none(), lambda v: v is None),
+                ),
+            ),
+        ),
+        2,
+        _IS_MODE,
         for_operators=True,
     ),
     Procedure(

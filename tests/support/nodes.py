@@ -51,7 +51,7 @@ PRESENCE = PresencePolicy(heartbeat_s=10.0, stale_after_s=30.0)
 
 @dataclass
 class Outlet:
-    """Plays :class:`trishula_router.services.Router` and records what it is told."""
+    """Plays :class:`trishula_router.router.Router` and records what it is told."""
 
     pushed: list[tuple[str, int, list[dict[str, Any]]]] = field(default_factory=list)
     news: list[News] = field(default_factory=list)

@@ -301,6 +301,9 @@ class HeldStore:
             lambda: self.inner.records(after=after, limit=limit, kind=kind, since=since, until=until, origin=origin),
         )
 
+    def modes(self) -> Deferred[list[Record]]:
+        return self._ask(self._reads, "modes", self.inner.modes)
+
     def verify(self) -> Deferred[Verdict]:
         return self._ask(self._reads, "verify", self.inner.verify)
 

@@ -23,7 +23,7 @@ from trishula_router.mail.outlet import News
 from trishula_router.node import Node
 
 if TYPE_CHECKING:
-    from trishula_router.services import Router as NodesRouter
+    from trishula_router.router import Router as NodesRouter
 
 __all__ = ["Router"]
 

@@ -96,6 +96,7 @@ OBSERVERS_ASK = frozenset(
         uris.NODE_MAILBOXES,
         uris.NODE_READY,
         uris.NODE_OBJECTIVES,
+        uris.NODE_FALLBACK,
         uris.ADMIN_DEAD_LIST,
     }
 )

@@ -8,6 +8,9 @@ message doesn't refuse its neighbours, but for those that would overtake it (:mo
 has no room for a broadcast (:mod:`.room`), and warns of a capability that nobody has. A refusal that tells of a
 wrong-doer (a false sender, a forbidden recipient) is noted in the journal.
 
+While the bus is in fallback and takes no messages (:mod:`trishula_router.bus_mode`), all are refused for now but the
+answers to COMMANDs, and these don't wait behind what is refused so.
+
 Who was given a COMMAND may answer it once, whatever its grants say, and nobody else may (:mod:`.replies`). The answer
 passes also if the instance that asked is gone, for another process of its agent may ask for it (:mod:`.outcomes`). A
 RESULT or an ERROR that doesn't answer what its sender has in its window for the first time is looked up in the store
@@ -35,6 +38,7 @@ from trishula.errors import (
     StorageFull,
     TrishulaError,
 )
+from trishula_router.bus_mode import BusMode
 from trishula_router.clocks.sender_clock import SenderClock
 from trishula_router.histogram import FAST_S, Histogram
 from trishula_router.mail.entry import Entry
@@ -70,6 +74,7 @@ class Intake:
         warning: of a capability: what to say if nobody who is present has it.
         check_answer: refuses the answer to a COMMAND that was cancelled.
         replies: who may answer what.
+        mode: the bus's, in which messages may be refused.
         now_s: the clock of the rates.
         refused: told of refusals that tell of a wrong-doer: (agent, error, sentence, ``now_s``).
         default_ttl_ms: of a message that names none.
@@ -94,6 +99,7 @@ class Intake:
         warning: Callable[[str], str | None],
         check_answer: Callable[[Message], None],
         replies: Replies,
+        mode: BusMode,
         now_s: Callable[[], float],
         refused: Callable[[str, type[TrishulaError], str, float], None],
         default_ttl_ms: int,
@@ -112,6 +118,7 @@ class Intake:
         self._rates = rates
         self._warning = warning
         self._answering = replies
+        self._mode = mode
         self._now_s = now_s
         self._refused = refused
         self._ids_since = ids_since
@@ -211,10 +218,11 @@ class Intake:
                     acks.append((index, message))
                 else:
                     refused[index] = message
-                    turn.check(message.to, message.id, message.priority, now_s)
-                    pledge = None
-                    if message.reply_to is not None and is_reply(message):
-                        pledge = self._answering.pledge(agent, message, index, judgements)
+                    answers = message.reply_to is not None and is_reply(message)
+                    turn.check(message.to, message.id, message.priority, now_s, answers=answers)
+                    pledge = self._answering.pledge(agent, message, index, judgements) if answers else None
+                    if self._mode.refuses and pledge is None:
+                        raise self._mode.refusal(index)
                     checked.append(self._inspection.admit(agent, message, index, now, clock, pledge))
                     turn.passed(message.to, message.id)
                     del refused[index]

@@ -31,7 +31,7 @@ from typing import Any
 
 from trishula.contract.addresses import BROADCAST, Address, is_capability, is_message_id
 from trishula.contract.message import DEFAULT_PRIORITY, SIGNAL_TYPES
-from trishula.errors import TrishulaError
+from trishula.errors import FallbackOn, TrishulaError
 
 __all__ = ["PATIENCE_S", "Holds", "Place", "Turn", "place_of"]
 
@@ -133,14 +133,22 @@ class Turn:
         self._number = number
         self._refused: dict[str, list[tuple[int, str]]] = {}
 
-    def check(self, to: str, message_id: str, priority: int, now_s: float) -> None:
+    def check(self, to: str, message_id: str, priority: int, now_s: float, *, answers: bool = False) -> None:
         """Whether a message may be admitted.
+
+        Args:
+            to, message_id, priority: its.
+            now_s: the clock.
+            answers: it may be the answer to a COMMAND. Such a message doesn't wait behind what is refused because the
+                bus is in fallback, which is for minutes or hours.
 
         Raises:
             TrishulaError: of the class by which the head of a hold was refused: it has to wait behind that.
         """
         hold = self._holds.get(to)
         if hold is None or priority < hold.priority or hold.head == message_id:
+            return
+        if answers and isinstance(hold.error, FallbackOn):
             return
         if hold.is_over(now_s):
             del self._holds[to]

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from trishula.contract.texts import LINE
 from trishula_router.store.journal import Record
 from trishula_router.store.messages import Draft, Return
 
 __all__ = [
     "AcceptedFacts",
+    "ModeFacts",
     "accepted_facts",
     "body_damage",
     "handed_facts",
     "is_proven",
     "message_damage",
     "read_accepted",
+    "read_mode",
     "replayed_facts",
     "returned_facts",
     "settled_facts",
@@ -42,6 +45,29 @@ class AcceptedFacts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     digest: str = ""
     use: int = 0
     reply_to: str | None = None
+
+
+#: A year far beyond all: what a peer says must leave room for the records that follow it.
+_MOST_SINCE = 2**52
+_Line = Annotated[str, msgspec.Meta(max_length=500, pattern=LINE)]
+
+
+class ModeFacts(msgspec.Struct, frozen=True, gc=False):
+    """The facts of a ``mode`` record: which mode the bus is in; see :mod:`trishula_router.bus_mode`.
+
+    Attributes:
+        mode: ``live``, or ``fallback``.
+        sends: whether messages are taken; always true while the bus is live.
+        reason: why, in one line.
+        by: the agent that set it.
+        since: ms, by the clock of the node at which it was set, or right behind the record that it replaces.
+    """
+
+    mode: Literal["live", "fallback"]
+    sends: bool
+    reason: _Line
+    by: _Line
+    since: Annotated[int, msgspec.Meta(ge=0, le=_MOST_SINCE)]
 
 
 def accepted_facts(draft: Draft, recipient: str, use: int = 0) -> AcceptedFacts:
@@ -95,6 +121,14 @@ def replayed_facts(lives: Mapping[int, int], revived: Mapping[int, int]) -> dict
         "lives": list(lives.values()),
         "expires_at": [revived[position] for position in lives],
     }
+
+
+def read_mode(facts: bytes) -> ModeFacts | None:
+    """The facts of a ``mode`` record; ``None`` if they are garbled, or a newer node's, which knows more modes."""
+    try:
+        return msgspec.json.decode(facts, type=ModeFacts)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def body_damage(record: Record, body: bytes | None) -> str | None:

@@ -204,7 +204,11 @@ class Store(Protocol):
         """
 
     def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
-        """Append a record that changes no message. May wait for the next verb, like :meth:`deliver`."""
+        """Append a record that changes no message. May wait for the next verb, like :meth:`deliver`.
+
+        A record ``mode`` waits for nothing, and may draw on what is kept back for acks: an operator who stops all sends
+        may do so because the disk is full.
+        """
 
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
         """Keep short texts by key, each in place of the one before; no record tells of it.
@@ -304,6 +308,9 @@ class Store(Protocol):
 
         Facts of other journals name messages by the positions that they have here.
         """
+
+    def modes(self) -> Deferred[list[Record]]:
+        """The newest record ``mode`` of each journal held here, found without reading the others."""
 
     def extract(self, number: int, after: int, *, limit: int, limit_bytes: int) -> Deferred[Extract]:
         """A run of a journal's records for another store, up to what :meth:`origins` tells; empty if there is nothing.

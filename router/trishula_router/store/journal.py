@@ -72,6 +72,7 @@ class Kind(StrEnum):
     CLOCK_SET = "clock_set"  # {by_ms}: the node's clock followed a step of the machine's; see timeline.py
     LINK = "link"  # {peer, event, detail, more?}: what became of a link to another node; see link_records.py
     PURGED = "purged"  # {messages: [position…]}: dead letters whose bodies were deleted
+    MODE = "mode"  # {mode, sends, reason, by, since}: the bus's mode was set; see bus_mode.py
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

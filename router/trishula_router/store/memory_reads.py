@@ -165,6 +165,10 @@ class MemoryReads:
         ]
         return succeed(found[:limit])
 
+    def modes(self) -> Deferred[list[Record]]:
+        newest = {record.position >> ORIGIN_SHIFT: record for record in self._shown(None) if record.kind == Kind.MODE}
+        return succeed([newest[number] for number in sorted(newest)])
+
     def verify(self) -> Deferred[Verdict]:
         names = {origin.number: origin.node for origin in self.origins()}
         journals = self._shelf.journals

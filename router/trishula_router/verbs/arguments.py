@@ -221,6 +221,17 @@ class MailboxPurgeOptions(_Options, frozen=True, kw_only=True):
     }
 
 
+class FallbackOptions(_Options, frozen=True, kw_only=True):
+    """``admin.fallback``: why, and whether messages are taken all the same."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500, pattern=LINE)]
+    sends: bool | None = None
+    RULES: ClassVar[Mapping[str, str]] = {
+        "reason": f"a string of 1 to 500 characters, {LINE_RULE}",
+        "sends": "true (messages are taken all the same) or false",
+    }
+
+
 class NackItem(_Options, frozen=True, kw_only=True):
     """One item of ``mailbox.nack``."""
 

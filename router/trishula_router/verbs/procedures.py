@@ -22,6 +22,7 @@ from trishula_router.mail.delivery_token import read_token
 from trishula_router.peers.presence_exchange import taken_over
 from trishula_router.store.journal import Kind
 from trishula_router.verbs import arguments
+from trishula_router.verbs.fallback import FallbackVerbs
 from trishula_router.verbs.node_questions import NodeQuestions
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Procedures:
             uris.ADMIN_DEAD_PURGE: self._dead_purge,
             uris.ADMIN_MAILBOX_PURGE: self._mailbox_purge,
             **NodeQuestions(self._node).by_uri(),
+            **FallbackVerbs(self._node).by_uri(),
         }
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
@@ -142,11 +144,13 @@ class Procedures:
             self._take_over(address, before, caller.session, life)
         self._node.tell_presence()
         place = self._place(options.epoch, options.position)
+        mode = self._node.fallback.mode
         return {
             "node": self._node.config.node,
             **place,
             "lease_s": self._node.config.delivery.lease_s,
             "limits": self._limits_of(caller.session),
+            **({} if mode.facts.mode == "live" else {"fallback": mode.told()}),
         }
 
     def _limits_of(self, session: int) -> dict[str, int]:

@@ -12,7 +12,7 @@ from trishula_router.store.sqlite.damage import is_damage
 from trishula_router.store.sqlite.statements import as_list
 from trishula_router.store.translating import translated
 
-__all__ = ["is_whole", "record_at", "records", "shown"]
+__all__ = ["is_whole", "modes", "record_at", "records", "shown"]
 
 
 def record_at(connection: sqlite3.Connection, position: int) -> Record | None:
@@ -64,6 +64,16 @@ def records(
             },
         ),
     )
+
+
+def modes(connection: sqlite3.Connection) -> list[Record]:
+    """See :meth:`trishula_router.store.interface.Store.modes`; an index has these records alone."""
+    found = connection.execute(
+        "SELECT position, at, kind, facts, digest FROM journal WHERE position IN"
+        f" (SELECT max(position) FROM journal INDEXED BY mode_record WHERE kind = 'mode'"
+        f" GROUP BY position >> {ORIGIN_SHIFT}) ORDER BY position"
+    )
+    return [Record(*row) for row in found]
 
 
 def shown(connection: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> list[Record]:

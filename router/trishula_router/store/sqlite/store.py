@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
@@ -43,8 +43,6 @@ from trishula_router.store.sqlite.upkeep import Upkeep, Whereabouts
 from trishula_router.store.sqlite.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
 
 __all__ = ["SqliteStore"]
-
-T = TypeVar("T")
 
 log = Logger()
 
@@ -244,8 +242,9 @@ class SqliteStore:
         def job(connection: sqlite3.Connection) -> None:
             self._appender.record(connection, at, kind, facts)
 
-        # What nobody waits for doesn't use up what acks need.
-        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S, draws=False)
+        # What nobody waits for doesn't use up what acks need; an operator's word on the mode may.
+        is_word = kind is Kind.MODE
+        return self._writer.submit(job, patience_s=0.0 if is_word else NOTE_PATIENCE_S, draws=is_word)
 
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
         return self._writer.submit(
@@ -353,6 +352,9 @@ class SqliteStore:
                 origin=origin,
             )
         )
+
+    def modes(self) -> Deferred[list[Record]]:
+        return self._reader.submit(read_journal.modes)
 
     def extract(self, number: int, after: int, *, limit: int, limit_bytes: int) -> Deferred[Extract]:
         origin = next((origin for origin in self.origins() if origin.number == number), None)
