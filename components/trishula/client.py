@@ -8,12 +8,13 @@ asks is the engine beneath (:mod:`trishula.messaging.engine`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from trishula.consumer.messages import Messages
 from trishula.contract.addresses import Address
 from trishula.contract.deliveries import Delivery, Fetched
+from trishula.contract.receipts import Receipt
 from trishula.contract.uris import topic_named
 from trishula.errors import TrishulaError
 from trishula.messaging.engine import DEFAULT_HEARTBEAT_S, DEFAULT_WINDOW, Engine
@@ -141,6 +142,22 @@ class Client(Verbs):
     async def drained(self, timeout: float) -> bool:
         """Wait until every message has its receipt and every ack its answer; whether that came within ``timeout``."""
         return await self._engine.drained(timeout)
+
+    def forward(
+        self, message: Mapping[str, Any], *, on_refused: Callable[[TrishulaError], object] | None = None
+    ) -> Pending[Receipt]:
+        """Send a message as it stands, by its map: one that came to us by another road, with a timestamp of its own.
+
+        Args:
+            message: as it travels (the wire contract's message), without what the node sets.
+            on_refused: told each time that a node refuses it for now; it waits, and is offered again.
+
+        Raises:
+            TrishulaError: as :meth:`send`.
+        """
+        pending: Pending[Receipt] = Pending()
+        self._engine.sending.post(dict(message), pending.settle, held=on_refused)
+        return pending
 
     # -- taking messages -----------------------------------------------------------------------------------------------
 

@@ -11,11 +11,22 @@ from __future__ import annotations
 import sys
 from importlib import metadata
 
-__all__ = ["DISTRIBUTION", "INSTALL_AGENTS", "INSTALL_CLI", "INSTALL_NODE", "beside_us", "stranger", "version"]
+__all__ = [
+    "DISTRIBUTION",
+    "INSTALL_AGENTS",
+    "INSTALL_CLI",
+    "INSTALL_FILES",
+    "INSTALL_NODE",
+    "beside_us",
+    "stranger",
+    "version",
+]
 
 DISTRIBUTION = "trishula-bus"
-#: How a machine that has an agent's packages gets the command line, and the agents that ship with TRISHULA.
+#: How a machine that has an agent's packages gets the command line, what bridges watch folders by, and the agents that
+#: ship with TRISHULA.
 INSTALL_CLI = f"pip install '{DISTRIBUTION}[cli]' (in a checkout: pip install '.[cli]')"
+INSTALL_FILES = f"pip install '{DISTRIBUTION}[files]' (in a checkout: pip install '.[files]')"
 INSTALL_AGENTS = f"pip install '{DISTRIBUTION}[agents]' (in a checkout: pip install '.[agents]')"
 #: How a node's machine gets what it needs.
 INSTALL_NODE = f"pip install '{DISTRIBUTION}[router]' (in a checkout: pip install '.[router]')"

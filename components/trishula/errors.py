@@ -34,6 +34,7 @@ __all__ = [
     "DeadLetter",
     "FallbackOn",
     "FetchesExceeded",
+    "FileInvalid",
     "FolderUnusable",
     "ForwardingForbidden",
     "IdReused",
@@ -538,6 +539,13 @@ class StateUnusable(TrishulaError):
 
 class StateBusy(StateUnusable):
     """Another process uses the agent's file."""
+
+
+class FileInvalid(TrishulaError):
+    """A file is no message of TRISHULA v1, or a message can't be one.
+
+    What to do: correct the key that the sentence names, and put a file that was set aside into its folder again.
+    """
 
 
 class FolderUnusable(TrishulaError):

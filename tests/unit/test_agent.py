@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 
 from tests.support.faketransport import PROCESS, FakeConnection, FakeLink, settings, surroundings
 from trishula.agent import Agent
+from trishula.consumer.handlers import LATER
 from trishula.consumer.replies import reply_id
 from trishula.contract import uris
 from trishula.contract.deliveries import current_delivery
@@ -541,6 +542,27 @@ def test_a_handler_of_commands_gets_what_no_procedure_takes(setup: Setup) -> Non
     setup.command(link, "anything")
     setup.turn()
     assert (reply(link)["type"], reply(link)["payload"]) == ("RESULT", "anything")
+
+
+def test_a_command_that_was_handed_on_is_done_without_an_answer(setup: Setup) -> None:
+    answers: list[Pending[object]] = [Pending(), Pending()]
+    outcomes: list[object] = [LATER, *answers]
+    setup.agent.on("COMMAND")(lambda message: outcomes.pop(0))
+    link = setup.join()
+    tokens = [setup.command(link, None) for _ in outcomes[:]]
+    setup.turn()
+    assert acked(link) == tokens[:1]
+    answers[0].resolve(LATER)
+    answers[1].resolve(None)
+    setup.turn()
+    assert acked(link) == tokens
+    # The one that returned nothing is answered: LATER is not None.
+    (answer,) = link.sent()
+    assert answer["reply_to"] == "m3"
+    # Known by its id as any other.
+    token = setup.command(link, None, id="m1", token="again")
+    setup.turn()
+    assert acked(link) == [*tokens, token]
 
 
 @pytest.mark.parametrize(

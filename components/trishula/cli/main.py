@@ -56,6 +56,7 @@ OWN_COMMANDS = {
     "slo": "slo",
     "doctor": "doctor",
     "alert": "alert",
+    "files": "files",
     "report": "report",
     "bench": "bench",
     "profile": "profile",

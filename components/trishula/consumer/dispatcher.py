@@ -31,8 +31,9 @@ Why 6 waits for 5: the transaction survives this process, but not a power cut wi
 acknowledged when somebody has the reply on *disk*: the node, or, if the reply's way is long because the caller's
 mailbox is full, the file (it is asked to sync). A message without a reply is acknowledged right after 3.
 
-A COMMAND is done when it is answered, by RESULT or by ERROR; whether to try again is the caller's choice. Any other
-message whose handler raises is given back and delivered again.
+A COMMAND is done when it is answered, by RESULT or by ERROR; whether to try again is the caller's choice. One whose
+handler returns :data:`~trishula.consumer.handlers.LATER` is done at once, as a message without a reply is, and is
+answered later. Any other message whose handler raises is given back and delivered again.
 
 What is concurrent: COMMANDs with each other and with everything else. Messages of other types from one sender to an
 ``ordered`` handler run one after the other, in the order of delivery, also if the handler awaits; those of different
@@ -47,7 +48,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trishula.consumer.handlers import Handler
+from trishula.consumer.handlers import LATER, Handler
 from trishula.consumer.jobs import Jobs, Key, facts_of, key_of, log_fault
 from trishula.consumer.lanes import Lanes
 from trishula.consumer.leases import Leases
@@ -309,7 +310,7 @@ class Dispatcher:
             self._replies.error(delivery.message, error)
             return
         if not isinstance(outcome, Pending):
-            self._replies.result(delivery.message, outcome)
+            self._returned(delivery.message, outcome)
             return
         outcome.when_done(lambda pending: self._command_ended(delivery, handler, pending))
 
@@ -318,13 +319,19 @@ class Dispatcher:
             return
         error = outcome.error
         if error is None:
-            self._replies.result(delivery.message, outcome.result())
+            self._returned(delivery.message, outcome.result())
         elif self._stopping and not isinstance(error, Exception):
             # We cancelled it ourselves: it was not the command's fault, and another run may do it.
             self._give_back(delivery, _LEFT)
         else:
             log_fault(handler, error, delivery.message)
             self._replies.error(delivery.message, error)
+
+    def _returned(self, command: Message, value: object) -> None:
+        if value is LATER:
+            self._handled(*key_of(command))
+        else:
+            self._replies.result(command, value)
 
     # -- time and the end ----------------------------------------------------------------------------------------------
 

@@ -27,7 +27,19 @@ from trishula.contract.deliveries import CurrentDelivery, running
 from trishula.contract.message import Message
 from trishula.runtime.pending import Pending, run_handler, stoppable
 
-__all__ = ["Handler"]
+__all__ = ["LATER", "Handler"]
+
+
+class _Later:
+    """The type of :data:`LATER` alone."""
+
+    def __repr__(self) -> str:
+        return "LATER"
+
+
+#: What a handler of COMMANDs returns that has handed one on: the COMMAND is done, and no RESULT is sent now. Whoever
+#: got it answers later, by a RESULT or ERROR of this agent with ``reply_to``; until then its caller waits.
+LATER = _Later()
 
 
 class Handler:

@@ -15,7 +15,8 @@ conflict copies, symbolic links, pipes and directories that are called ``….jso
 Every method leaves the folder as it was then, and can be called again. The four directories are made by
 :meth:`Folder.prepare` alone: a disk that is not mounted must not be mistaken for an empty folder and be written below.
 
-Names are paths from the folder's root, with ``/``: ``outbox/x.json``. All methods block; none is safe for two threads.
+Names are paths from the folder's root, with ``/``: ``outbox/x.json``. All methods block. Any thread may write; all else
+belongs to one thread at a time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -68,10 +70,11 @@ class Folder:
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self.root = Path(root)
-        self._settle_s = settle_s
+        self.settle_s = settle_s
         self._seconds = seconds
         # By directory: each file seen there, as it was, and since when.
         self._seen: dict[str, dict[str, tuple[_Mark, float]]] = {}
+        self._writing = threading.Lock()
         # As it was when its content was read.
         self._read: dict[str, _Mark] = {}
 
@@ -111,7 +114,7 @@ class Folder:
     def _write(self, part: str, name: str, data: bytes) -> str:
         if not is_plain(name):
             raise ValueError(f"{show_value(name)} can't be the name of a message's file")
-        with usable(self.root):
+        with self._writing, usable(self.root):
             directory = self.root / part
             for chosen in names_like(name):
                 try:
@@ -163,7 +166,7 @@ class Folder:
                 if before is not None and before[0] == mark:
                     since_s = before[1]
                 seen[entry.name] = mark, since_s
-                if now_s - since_s >= self._settle_s:
+                if now_s - since_s >= self.settle_s:
                     whole.append(entry.name)
         self._seen[part] = seen
         for name in [name for name in self._read if name.startswith(f"{part}/") and name[len(part) + 1 :] not in seen]:
@@ -181,7 +184,7 @@ class Folder:
     def is_settling(self) -> bool:
         """Whether the last scans saw files that they did not name yet: another scan should come soon."""
         now_s = self._seconds()
-        return any(now_s - since_s < self._settle_s for seen in self._seen.values() for _, since_s in seen.values())
+        return any(now_s - since_s < self.settle_s for seen in self._seen.values() for _, since_s in seen.values())
 
     def read(self, name: str, limit_bytes: int) -> bytes | None:
         """The content of a file that a scan named; ``None`` if it is gone, or no regular file any more.
@@ -238,10 +241,24 @@ class Folder:
             self._forget(name)
             return f"{REJECTED}/{chosen}"
 
-    def archive(self, name: str, at: datetime) -> str | None:
-        """Move a file that is done to ``archive/YYYY-MM-DD/``.
+    def is_archived(self, name: str, data: bytes) -> bool:
+        """Whether some day of the archive has a file of that name with that content: it was done before.
 
-        Not synced: what a power cut brings back is known by its id.
+        Raises:
+            FolderUnusable: the archive can't be read.
+        """
+        with usable(self.root):
+            file_name = self._path(name).name
+            for directory in (self.root / ARCHIVE).iterdir():
+                if day_of(directory.name) is not None and _has(directory / file_name, data):
+                    return True
+        return False
+
+    def archive(self, name: str, at: datetime) -> str | None:
+        """Move a file that is done to ``archive/YYYY-MM-DD/``; one that is there already is just removed.
+
+        Who brings the same file again and again (rsync without ``--remove-source-files``) fills no archive. Not synced:
+        what a power cut brings back is known by its id.
 
         Args:
             at: the day, by UTC.
@@ -266,8 +283,12 @@ class Folder:
             day = at.astimezone(UTC).date().isoformat()
             directory = self.root / ARCHIVE / day
             directory.mkdir(exist_ok=True)
-            chosen = next(one for one in names_like(path.name) if not os.path.lexists(directory / one))
-            move(path, directory / chosen)
+            if stat.S_ISREG(status.st_mode) and _is_same(path, directory / path.name, status.st_size):
+                path.unlink()
+                chosen = path.name
+            else:
+                chosen = next(one for one in names_like(path.name) if not os.path.lexists(directory / one))
+                move(path, directory / chosen)
             self._forget(name)
             return f"{ARCHIVE}/{day}/{chosen}"
 
@@ -324,6 +345,20 @@ def _oddity(name: str, kind: Kind, mode: int) -> str | None:
     if kind is Kind.FOREIGN:
         return f"{shown} doesn't end in .json; a message's file does: rename it"
     return None
+
+
+def _has(path: Path, data: bytes) -> bool:
+    try:
+        return content_of(path, len(data)) == data
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _is_same(path: Path, other: Path, size: int) -> bool:
+    try:
+        return content_of(other, size) == path.read_bytes()
+    except FileNotFoundError:
+        return False
 
 
 def _mark(status: os.stat_result) -> _Mark:

@@ -1,0 +1,18 @@
+"""``trishula files``: messages as files, the form of TRISHULA v1."""
+
+from __future__ import annotations
+
+import click
+
+from trishula.cli.files_bridge import bridge
+from trishula.cli.usage import Group
+
+__all__ = ["files"]
+
+
+@click.group(cls=Group)
+def files() -> None:
+    """Carry messages as files, as TRISHULA v1 does."""
+
+
+files.add_command(bridge)
