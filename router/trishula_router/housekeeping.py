@@ -18,9 +18,9 @@ from trishula.errors import (
     StorageFull,
     TokenInvalid,
 )
-from trishula_router.background import log_fault
+from trishula_router.background import log_fault, run
 from trishula_router.clocks.clock import Timer
-from trishula_router.objectives.recorder import LOOK_S, MINUTE_S
+from trishula_router.objectives.recorder import FIRST_MINUTE_S, LOOK_S, MINUTE_S
 from trishula_router.services import Services
 from trishula_router.store.messages import State
 
@@ -64,6 +64,8 @@ class Housekeeping:
         self._every(SEEN_ROUND_S, self._remember_all)
         self._every(LOOK_S, self._services.recorder.look)
         self._every(MINUTE_S, self._services.recorder.minute)
+        # What was long before the start is known by then, and need not wait for a minute.
+        self.later(FIRST_MINUTE_S, lambda: run(self._services.recorder.minute()))
         if self._services.notifier.is_on:
             self._every(ALERT_ROUND_S, self._services.notifier.round)
 

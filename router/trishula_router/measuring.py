@@ -1,17 +1,15 @@
-"""How a node's recorder (:mod:`trishula_router.objectives`) learns what the node's services have counted."""
+"""How a node's recorder (:mod:`trishula_router.objectives.recorder`) learns what is counted, and how triggers act."""
 
 from __future__ import annotations
 
-from twisted.logger import Logger
-
+from trishula_router.objectives.automatic import Automatic, Word
 from trishula_router.objectives.recorder import Recorder
+from trishula_router.objectives.triggers import Triggers
 from trishula_router.services import Services
 from trishula_router.settings.options import NodeConfig
 from trishula_router.store.messages import State
 
 __all__ = ["NodeCounts", "recorder_of"]
-
-log = Logger()
 
 #: Agents that were seen so long ago are not missed any more.
 _MISSED_MS = 86_400_000
@@ -19,20 +17,16 @@ _MISSED_MS = 86_400_000
 
 def recorder_of(services: Services) -> Recorder:
     """The recorder of a node."""
-    return Recorder(
-        NodeCounts(services),
-        services.keeping,
-        now=services.now,
-        seconds=services.clock.seconds,
-        turn_fallback=_tell,
-    )
+    automatic = Automatic(services.config.node)
 
+    async def act(triggers: Triggers) -> None:
+        facts = services.fallback.mode.facts
+        wanted = automatic.step(Word(facts.mode, facts.by, facts.reason, facts.since), triggers)
+        if wanted is not None:
+            # Nobody is kept from sending: agents that have a folder write files as well.
+            await services.fallback.set(wanted.mode, sends=True, reason=wanted.reason, by=wanted.by)
 
-def _tell(reason: str | None) -> None:
-    if reason is None:
-        log.info("what was wrong with the service is over")
-    else:
-        log.warn("the service is in a bad way: {reason}", reason=reason)
+    return Recorder(NodeCounts(services), services.keeping, now=services.now, seconds=services.clock.seconds, act=act)
 
 
 class NodeCounts:
@@ -79,7 +73,8 @@ class NodeCounts:
         services = self._services
         now = services.now()
         gone = {
-            agent: one.seen_at
+            # While this node was down nobody could reach it.
+            agent: max(one.seen_at, services.started_at)
             for agent, one in services.directory.memory().items()
             if one.offline_since is not None and now - one.seen_at <= _MISSED_MS and self._is_watched(agent)
         }

@@ -194,3 +194,18 @@ def test_who_is_at_another_node_is_not_missing(tmp_path: Path) -> None:
     rushabdev.call(rushabdev.join("dc"), uris.MAILBOX_ATTACH, {})
     nodes.advance(5)
     assert counted.missing() == {}
+
+
+def test_nobody_is_missing_who_could_not_reach_a_node_that_was_down(rig: Rig, tmp_path: Path) -> None:
+    rig.call(rig.join("agni"), uris.MAILBOX_ATTACH, {})
+    rig.advance(60)
+    rig.stop()
+    rig.clock.advance(3 * 3600)
+    again = Rig(tmp_path, rig.store, rig.clock, agents=AGENTS)
+    again.node.keeping = rig.node.keeping
+    again.start()
+    again.advance(3000)
+    # But that the node was down is known soon.
+    assert [one["trigger"] for one in told(again)["triggers"]] == ["uptime"]
+    again.advance(700)
+    assert [one["trigger"] for one in told(again)["triggers"]] == ["uptime", "away"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from trishula_router.objectives.automatic import Automatic, Word
 from trishula_router.objectives.triggers import TriggerFacts, Triggers
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
@@ -123,3 +124,78 @@ def test_an_operators_off_holds_until_what_fired_has_cleared() -> None:
     clock.minutes(1)
     clock.minutes(1, down_s=80_000.0)
     assert "down" in str(clock.triggers.reason)
+
+
+# -- the automatic fallback --------------------------------------------------------------------------------------------
+
+
+class Bus:
+    """A bus's mode, a node that may set it, and operators who do."""
+
+    def __init__(self, node: str = "agni") -> None:
+        self.clock = Clock()
+        self.automatic = Automatic(node)
+        self.word = Word("live", "")
+        self.said: list[str] = []
+
+    def minute(self, **facts: Any) -> str:
+        """The mode a minute later."""
+        self.clock.minutes(1, **facts)
+        said = self.automatic.step(self.word, self.clock.triggers)
+        if said is not None:
+            self.say(said.mode, said.by, said.reason)
+        return self.word.mode
+
+    def say(self, mode: Any, by: str, reason: str = "because") -> None:
+        self.word = Word(mode, by, reason, self.clock.now)
+        self.said.append(f"{by}: {mode}")
+
+
+DOWN: dict[str, Any] = {"down_s": 80_000.0}
+SLOW: dict[str, Any] = {"minutes": slow(900)}
+
+
+def test_a_node_turns_the_fallback_on_and_off_again_once() -> None:
+    bus = Bus()
+    assert [bus.minute(), bus.minute(**DOWN), bus.minute(**DOWN), bus.minute(**DOWN, **SLOW)] == ["live"] + [
+        "fallback"
+    ] * 3
+    assert "the node was down" in bus.word.reason
+    # While another one fires it stays on.
+    assert [bus.minute(**SLOW), bus.minute(), bus.minute()] == ["fallback", "live", "live"]
+    assert bus.said == ["node:agni: fallback", "node:agni: live"]
+
+
+def test_what_an_operator_turned_on_a_node_does_not_end() -> None:
+    bus = Bus()
+    bus.minute()
+    bus.say("fallback", "ops")
+    assert [bus.minute(**DOWN), bus.minute()] == ["fallback", "fallback"]
+    assert bus.said == ["ops: fallback"]
+
+
+def test_what_an_operator_turned_off_a_node_does_not_turn_on_again_for_the_same() -> None:
+    bus = Bus()
+    bus.minute()
+    bus.minute(**DOWN)
+    bus.say("live", "ops")
+    assert [bus.minute(**DOWN) for _ in range(10)] == ["live"] * 10
+    assert bus.minute(**DOWN, **SLOW) == "fallback"
+    assert [bus.minute(), bus.minute(**DOWN)] == ["live", "fallback"]
+
+
+def test_an_operators_word_of_before_the_start_overrules_nothing() -> None:
+    bus = Bus()
+    bus.say("live", "ops")
+    assert bus.minute(**DOWN) == "fallback"
+
+
+def test_what_another_node_turned_on_is_its_to_end() -> None:
+    bus = Bus("rushabdev")
+    bus.minute()
+    bus.say("fallback", "node:agni")
+    assert [bus.minute(), bus.minute(**DOWN)] == ["fallback", "fallback"]
+    bus.say("live", "node:agni")
+    # Its own trouble goes on.
+    assert bus.minute(**DOWN) == "fallback"
+    assert bus.said[-1] == "node:rushabdev: fallback"

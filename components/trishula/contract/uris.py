@@ -223,8 +223,9 @@ node serves all the same; with ``refused`` the store answered and refused, which
 figures, with their units in their names. The node's HTTP page ``/ready`` answers the same map, with status 200 or 503.
 May be repeated: yes.
 
-The bus's mode: ``{mode: "live" | "fallback", sends, reason, by, since}``; ``reason`` is one line, ``by`` who set it,
-and ``since`` (ms) is 0 if it never was. While ``sends`` is false ``mailbox.send`` refuses messages, one by one, as
+The bus's mode: ``{mode: "live" | "fallback", sends, reason, by, since}``; ``reason`` is one line, ``by`` who set it (an
+agent, or ``node:NAME``: a node that did so by itself, because of its ``triggers``), and ``since`` (ms) is 0 if it never
+was. While ``sends`` is false ``mailbox.send`` refuses messages, one by one, as
 ``trishula.error.fallback_on`` with ``retry_after_s``, and delivers what it has; taken are a RESULT or an ERROR that
 answers a COMMAND which the node knows, an ACK, a HEARTBEAT, and a repeat of what was accepted. Such an answer doesn't
 wait behind messages that are refused so. With ``sends`` true agents that have a folder write files as well, and

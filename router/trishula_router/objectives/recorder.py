@@ -6,7 +6,7 @@ the triggers look whether the fallback is to be on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -17,9 +17,10 @@ from trishula.watching.sketches import Sketch
 from trishula.watching.totals import Totals
 from trishula_router.objectives.book import Book, Keeping, Kept, Page
 from trishula_router.objectives.maintenance import Declared
+from trishula_router.objectives.triggers import Triggers
 from trishula_router.settings.options import NodeConfig
 
-__all__ = ["LOOK_S", "MINUTE_S", "Keeping", "NotKept", "Recorder", "open_book"]
+__all__ = ["FIRST_MINUTE_S", "LOOK_S", "MINUTE_S", "Keeping", "NotKept", "Recorder", "open_book"]
 
 log = Logger()
 
@@ -27,6 +28,8 @@ log = Logger()
 LOOK_S = 1.0
 #: So often they are kept, and the triggers look at them.
 MINUTE_S = 60.0
+#: The first time, after the node's start.
+FIRST_MINUTE_S = 3.0
 #: The most buckets in one answer: with four sketches each of some hundred bytes, it stays below the frames' limit.
 _MOST_BUCKETS = 300
 
@@ -88,7 +91,7 @@ class Recorder:
         keeping: where the book is kept.
         now: the wall clock in ms.
         seconds: the clock for spans.
-        turn_fallback: told why the triggers want the fallback to be on, or that they want it no more (``None``).
+        act: told each minute how the triggers are, to turn the fallback on or off.
     """
 
     def __init__(
@@ -98,17 +101,16 @@ class Recorder:
         *,
         now: Callable[[], int],
         seconds: Callable[[], float],
-        turn_fallback: Callable[[str | None], object],
+        act: Callable[[Triggers], Awaitable[object]],
     ) -> None:
         self._counted = counted
         self._keeping = keeping
         self._now = now
         self._seconds = seconds
-        self._turn_fallback = turn_fallback
+        self._act = act
         self.book = open_book(counted.config, keeping)
         self._figures: dict[str, int] = {}
         self._looked_s = seconds()
-        self._reason: str | None = None
 
     def begin(self) -> None:
         """The node starts: what was counted before counts for nothing, and the time since its last run as downtime."""
@@ -143,11 +145,7 @@ class Recorder:
         now = self._now()
         self._keeping.write(self.book.page(now))
         self.book.triggers.step(self.book.trigger_facts(now, self._counted.missing()), now)
-        reason = self.book.triggers.reason
-        # Told anew when the reasons change: who turns it on for one, and off for another, would be told half of it.
-        if reason != self._reason:
-            self._reason = reason
-            self._turn_fallback(reason)
+        await self._act(self.book.triggers)
 
     async def stop(self) -> None:
         """The node stops: what was counted since the last look is kept too."""
