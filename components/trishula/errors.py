@@ -542,7 +542,7 @@ class StateBusy(StateUnusable):
 
 
 class FileInvalid(TrishulaError):
-    """A file is no message of TRISHULA v1, or a message can't be one.
+    """A file is no message of TRISHULA v1.
 
     What to do: correct the key that the sentence names, and put a file that was set aside into its folder again.
     """

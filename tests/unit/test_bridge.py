@@ -162,7 +162,7 @@ def test_a_file_of_the_outbox_is_sent_and_archived_with_its_receipt(rig: Rig) ->
         ("up.json", file_of("../../../etc/passwd")),
         ("dots.json", file_of("..")),
         ("nul.json", file_of("a\0b")),
-        ("no_such_type.json", file_of(type="dance")),
+        ("no_type.json", file_of(type="")),
         ("wrong_to.json", file_of(to="../x")),
     ],
 )

@@ -1,263 +1,302 @@
-"""A message as a file of TRISHULA v1, and back. No I/O.
+"""TRISHULA v1's messages and ours: each as the other, without loss. No I/O.
 
-A file is a JSON object in UTF-8 (a byte order mark and any ends of lines are taken):
+A v1 message is a JSON map in a file of its own::
 
-=============  ===================================================  ==================================================
-key            of a message                                         taken as well
-=============  ===================================================  ==================================================
-``id``         its id                                               (must be there)
-``from``       its sender, by the name that v1 has for it           our name; must be there
-``to``         its recipient, in the same way                       our name; must be there
-``type``       ``task`` (COMMAND), ``status``, ``result``,          capitals; ``command``; ``response``, ``reply`` and
-               ``error``, ``ack``, ``heartbeat``                    ``answer`` (RESULT); ``message``, ``info``,
-                                                                    ``update`` and ``note`` (STATUS)
-``priority``   ``urgent`` (1), ``high`` (2), ``normal`` (3),        capitals; 1 to 5; absent: ``normal``
-               ``low`` (4 and 5)
-``subject``    its subject, or ``null``                             absent; empty
-``body``       its payload: any JSON                                absent
-``timestamp``  ISO 8601, UTC, in milliseconds, or ``null``          another zone; none (it is UTC then); seconds or
-                                                                    milliseconds since the epoch
-``reply_to``   the id of what it answers, or ``null``               absent; empty
-``trishula``   what v1 has no key for, under our names:             absent
-               ``procedure``, ``seq``, ``ttl_ms``,
-               ``deadline_at``, ``traceparent``, ``accepted_at``,
-               and ``priority`` if it is 5
-``signature``  (:mod:`trishula.files`: who signs adds it)           ignored here
-=============  ===================================================  ==================================================
+    {"id": "20260210T000200Z_mac_agni_agent_redesign", "from": "mac", "to": "agni", "type": "task",
+     "priority": "high", "subject": "Redesign", "body": "Please …", "timestamp": "2026-02-10T00:02:00Z",
+     "reply_to": null}
 
-What :func:`encode_v1` writes :func:`decode_v1` reads as an equal message. A key that is not in the table is refused,
-for it would be lost.
+=============  =================================================  ==================================================
+key            taken                                              written
+=============  =================================================  ==================================================
+``id``         as the contract has ids                            the same
+``from``,      names as v1 has them (``mac``) or as the bus has   names as v1 has them
+``to``         them (``dc``); for everybody: ``all``,
+               ``broadcast``, ``*``
+``type``       ``task``, ``command``, ``request`` (COMMAND);      ``task``, ``status``, ``result``, ``error``,
+               ``status``, ``message``, ``info``, ``update``,     ``heartbeat``, ``ack``
+               ``note`` (STATUS); ``result``, ``response``,
+               ``reply``, ``answer`` (RESULT); ``error``,
+               ``heartbeat``, ``ack``; capitals; every other one
+               is a STATUS
+``priority``   ``urgent`` 1, ``high`` 2, ``normal`` or            the word; 4 is ``low``
+               ``medium`` 3, ``low`` 5; the numbers 1 to 5
+``subject``    one line of at most 256 characters; none or ``""`` the same; ``""`` for none
+``body``       any JSON value: the payload                        the same
+``timestamp``  ISO 8601 (without a zone: UTC), or seconds or      ISO 8601 in UTC, with milliseconds
+               milliseconds since the epoch
+``reply_to``   an id; none, ``null`` or ``""``                    the same; ``null`` for none
+``trishula``   what of a message of ours v1 has no word for: a    the same; left out if there is nothing
+               map with the wire's names, before all other keys
+``signature``  passed over here                                   by :mod:`trishula.files.signature`
+=============  =================================================  ==================================================
+
+What our message has no word for, other keys, a type that is none of ours, a subject of many lines, makes the payload a
+map ``{"v1": {…}, "body": …}``: the first has those keys as they stood, the second what was ``body``.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from trishula.contract.addresses import agent_of
-from trishula.contract.message import DEFAULT_PRIORITY, Message, check
-from trishula.contract.texts import show_value
+from trishula.contract.addresses import is_message_id
+from trishula.contract.message import SUBJECT_LENGTH, Message, check
+from trishula.contract.payload import pack
+from trishula.contract.texts import is_line, show_value
+from trishula.contract.units import show_bytes
 from trishula.errors import FileInvalid, TrishulaError
-from trishula.files.file_names import is_plain
+from trishula.files.instants import read_instant, show_instant
+from trishula.files.message_names import file_name_of
+from trishula.files.names import Names
 
-__all__ = ["DEFAULT_NAMES", "Names", "decode_v1", "encode_v1", "file_name_of"]
+__all__ = ["MOST_FILE_BYTES", "Names", "decode_v1", "encode_v1", "file_name_of", "from_v1", "read_map", "to_v1"]
 
-#: v1's name → ours.
-DEFAULT_NAMES = {"mac": "dc"}
+#: A payload may have 1 MiB, unless an operator says otherwise; a larger file is no message of anybody's.
+MOST_FILE_BYTES = 16 * 1024 * 1024
+#: What v1 can't express, and how much a file may hold besides.
+OURS, SIGNATURE = "trishula", "signature"
+_V1, _BODY = "v1", "body"
 
-_KEYS = ("id", "from", "to", "type", "priority", "subject", "body", "timestamp", "reply_to", "trishula", "signature")
-_MORE = ("procedure", "seq", "ttl_ms", "deadline_at", "traceparent", "accepted_at", "priority")
-_TYPES = {"COMMAND": "task", "STATUS": "status", "RESULT": "result", "ERROR": "error", "ACK": "ack"}
-_TYPES["HEARTBEAT"] = "heartbeat"
-_KINDS = {word: kind for kind, word in _TYPES.items()}
-_KINDS |= {"command": "COMMAND", **dict.fromkeys(("response", "reply", "answer"), "RESULT")}
-_KINDS |= dict.fromkeys(("message", "info", "update", "note"), "STATUS")
-_PRIORITIES = ("urgent", "high", "normal", "low")
-#: Before it a number of milliseconds would be in 1973: it is one of seconds.
-_LEAST_MS = 100_000_000_000
-#: What ISO 8601 can write: up to the year 9999.
-_MOST_ISO_MS = 253_402_300_799_999
-
-#: The bus's own random ids, and ids that begin with the time, as those of v1 do.
-_OWN_ID = re.compile(r"\d+\.[0-9a-f]{8,64}")
-_TIMED_ID = re.compile(r"\d{8}T\d{6}Z_[0-9a-z_.-]{1,100}")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
-_SAFE = re.compile(r"[0-9a-z_-][0-9a-z_.-]{0,100}")
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """How v1 calls the agents.
-
-    Args:
-        ours: v1's name → ours. An agent that is not named here has one name.
-
-    Raises:
-        ValueError: two names of v1 are said to be one agent, so that there is no way back.
-    """
-
-    ours: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_NAMES))
-
-    def __post_init__(self) -> None:
-        if len({*self.ours.values()}) < len(self.ours):
-            raise ValueError(f"two of the names {', '.join(sorted(self.ours))} are said to be the same agent")
-
-    def to_ours(self, address: str) -> str:
-        """An address with our name of its agent."""
-        agent = agent_of(address)
-        return self.ours.get(agent, agent) + address[len(agent) :]
-
-    def to_v1(self, address: str) -> str:
-        """An address with v1's name of its agent.
-
-        Raises:
-            FileInvalid: our agent is called as v1 calls another one.
-        """
-        agent = agent_of(address)
-        for word, name in self.ours.items():
-            if name == agent:
-                return word + address[len(agent) :]
-        if agent in self.ours:
-            raise FileInvalid(
-                f"{agent} can't be named in a file of v1: there {agent} is the name of {self.ours[agent]}"
-            )
-        return address
+_TYPES = {"task": "COMMAND", "status": "STATUS", "result": "RESULT", "error": "ERROR", "heartbeat": "HEARTBEAT"}
+_TYPES["ack"] = "ACK"
+_TYPE_WORDS = {ours: word for word, ours in _TYPES.items()}
+_TYPES |= dict.fromkeys(("command", "request"), "COMMAND")
+_TYPES |= dict.fromkeys(("message", "info", "update", "note"), "STATUS")
+_TYPES |= dict.fromkeys(("response", "reply", "answer"), "RESULT")
+_PRIORITIES = {"urgent": 1, "high": 2, "normal": 3, "medium": 3, "low": 5}
+_PRIORITY_WORDS = {1: "urgent", 2: "high", 3: "normal", 4: "low", 5: "low"}
+_KNOWN = frozenset(
+    {"id", "from", "to", "type", "priority", "subject", "body", "timestamp", "reply_to", OURS, SIGNATURE}
+)
 
 
 def encode_v1(message: Message, names: Names) -> bytes:
-    """The content of a message's file.
-
-    Raises:
-        FileInvalid: v1 has no name for one of its agents.
-    """
-    more: dict[str, Any] = {
-        key: getattr(message, key) for key in _MORE if key != "priority" and getattr(message, key) is not None
-    }
-    if message.priority > len(_PRIORITIES):
-        more["priority"] = message.priority
-    fields: dict[str, Any] = {
-        "id": message.id,
-        "from": None if message.sender is None else names.to_v1(message.sender),
-        "to": names.to_v1(message.to),
-        "type": _TYPES[message.type],
-        "priority": _PRIORITIES[min(message.priority, len(_PRIORITIES)) - 1],
-        "subject": message.subject,
-        "body": message.payload,
-        "timestamp": _written(message.timestamp),
-        "reply_to": message.reply_to,
-    }
-    if more:
-        fields["trishula"] = more
-    return (json.dumps(fields, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+    """A message as the bytes of a file: JSON that people can read, in UTF-8."""
+    return json.dumps(to_v1(message, names), ensure_ascii=False, indent=1).encode() + b"\n"
 
 
 def decode_v1(data: bytes, names: Names) -> Message:
-    """The message in a file.
+    """The message that a file holds.
 
     Raises:
-        FileInvalid: there is none; the sentence says the key, its value, and the rule.
+        FileInvalid: it holds none; the sentence says which key breaks which rule.
     """
-    fields = _object(data)
-    for key in fields:
-        if key not in _KEYS:
-            raise FileInvalid(f"the file has the unknown key {show_value(key)}; the keys are {', '.join(_KEYS)}")
-    for key in ("id", "from", "to", "type"):
-        if not isinstance(fields.get(key), str) or (key == "id" and not fields[key]):
-            raise FileInvalid(f"'{key}' in the file is {show_value(fields.get(key))}; it must be a text")
-    more = fields.get("trishula") or {}
-    if not isinstance(more, dict) or any(key not in _MORE for key in more):
+    return from_v1(read_map(data), names)
+
+
+def read_map(data: bytes) -> dict[str, Any]:
+    """The JSON map in a file; a mark of the byte order before it is passed over.
+
+    Raises:
+        FileInvalid: it is too large, no UTF-8, no JSON, or no map, or a key stands in it twice.
+    """
+    if len(data) > MOST_FILE_BYTES:
         raise FileInvalid(
-            f"'trishula' in the file is {show_value(more)}; it must be an object with some of {', '.join(_MORE)}"
+            f"the file has {show_bytes(len(data))}, and a message has {show_bytes(MOST_FILE_BYTES)} at most"
         )
-    raw: dict[str, Any] = {key: value for key, value in more.items() if key != "accepted_at"}
-    raw |= {"id": fields["id"], "type": _kind(fields["type"])}
-    raw |= {"from": names.to_ours(fields["from"]), "to": names.to_ours(fields["to"])}
-    raw.setdefault("priority", _priority(fields.get("priority")))
-    if (timestamp := _read(fields.get("timestamp"))) is not None:
-        raw["timestamp"] = timestamp
-    raw |= {key: fields[key] for key in ("subject", "reply_to") if fields.get(key) not in (None, "")}
-    if fields.get("body") is not None:
-        raw["payload"] = fields["body"]
+    if not data.strip(b" \t\r\n\0"):
+        raise FileInvalid("the file is empty; it must be a JSON map")
     try:
-        message = check(raw, path="the file")
-    except TrishulaError as error:
-        raise FileInvalid(error.sentence) from None
-    accepted_at = more.get("accepted_at")
-    if accepted_at is None:
-        return message
-    if not isinstance(accepted_at, int) or isinstance(accepted_at, bool) or accepted_at < 0:
-        raise FileInvalid(f"'accepted_at' in the file is {show_value(accepted_at)}; it must be milliseconds")
-    return msgspec.structs.replace(message, accepted_at=accepted_at)
-
-
-def file_name_of(message_id: str, sender: str | None = None) -> str:
-    """What a message's file is called: ``<id>.json`` wherever that is a good name, and never a path.
-
-    A good name is one on each file system and for each tool: it differs from the names of other messages in more than
-    case, is reserved by no system, and doesn't look like a tool's own. And it is one message's alone: ids belong to
-    agents, so an id that is neither random nor begins with the time, as v1's do, may be another sender's too, and a
-    tool that moves files would write one over the other. Such a file's name has a hash of the id and the sender.
-    """
-    name = f"{message_id}.json"
-    if (_OWN_ID.fullmatch(message_id) or _TIMED_ID.fullmatch(message_id)) and is_plain(name):
-        return name
-    mixed = hashlib.sha256(f"{message_id} {agent_of(sender or '')}".encode()).hexdigest()[:16]
-    is_safe = _SAFE.fullmatch(message_id) is not None and _RESERVED.fullmatch(message_id) is None
-    good = f"{message_id}.{mixed}.json"
-    return good if is_safe and is_plain(good) else f"{mixed}.json"
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    if not data.strip(b"\0 \t\r\n"):
-        raise FileInvalid("the file is empty; it must be a JSON object")
-    try:
-        fields = json.loads(data.decode("utf-8-sig"), parse_constant=_no_number)
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FileInvalid(f"the file is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}") from None
-    except json.JSONDecodeError as error:
         raise FileInvalid(
-            f"the file is no JSON: {error.msg} in line {error.lineno}, column {error.colno}; it may be cut off"
+            f"the file is not text in UTF-8: byte {error.start} can't be read; save it as UTF-8"
         ) from None
+    try:
+        found = json.loads(text, object_pairs_hook=_once_each, parse_constant=_refuse_constant)
     except RecursionError:
-        raise FileInvalid("the file is no message: its JSON is nested too deeply") from None
+        raise FileInvalid("the file is nested too deep to be read") from None
     except ValueError as error:
         raise FileInvalid(f"the file is no JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise FileInvalid(f"the file is {show_value(fields)}; it must be a JSON object")
-    return fields
+    if not isinstance(found, dict):
+        raise FileInvalid(f"the file holds {show_value(found)}; a message is a JSON map")
+    return found
 
 
-def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no number of JSON")
+def to_v1(message: Message, names: Names) -> dict[str, Any]:
+    """A message as a v1 map."""
+    wire = {**message.to_wire(), "accepted_at": message.accepted_at}
+    wire = {key: value for key, value in wire.items() if value is not None}
+    found = _plainly(wire, names)
+    if _is_wrapped(message.payload):
+        # It came from a file that had more than a message of ours.
+        restored = {**found, **message.payload[_V1], _BODY: message.payload[_BODY]}
+        with contextlib.suppress(FileInvalid):
+            whole, missing = _made_whole(restored, wire, names)
+            if missing.keys().isdisjoint(("payload", "id", "from", "to")):
+                return whole
+    return _made_whole(found, wire, names)[0]
 
 
-def _kind(word: str) -> str:
-    kind = _KINDS.get(word.lower())
-    if kind is None:
-        raise FileInvalid(f"'type' in the file is {show_value(word)}; it must be one of {', '.join(_KINDS)}")
-    return kind
+def _made_whole(found: dict[str, Any], wire: Mapping[str, Any], names: Names) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A v1 map with what v1 has no word for: what would be read from it otherwise; and that by itself."""
+    back = _read(found, names)
+    missing = {key: wire.get(key) for key in sorted({*wire, *back}) if not _same(wire.get(key), back.get(key))}
+    return ({**found, OURS: missing} if missing else found), missing
 
 
-def _priority(value: object) -> int:
-    if value is None:
-        return DEFAULT_PRIORITY
-    if isinstance(value, str) and value.lower() in _PRIORITIES:
-        return _PRIORITIES.index(value.lower()) + 1
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 5:
-        return value
-    raise FileInvalid(f"'priority' in the file is {show_value(value)}; it must be {', '.join(_PRIORITIES)}, or 1 to 5")
+def from_v1(found: Mapping[str, Any], names: Names) -> Message:
+    """The message that a v1 map means.
+
+    Raises:
+        FileInvalid: a key breaks its rule.
+    """
+    wire = _read(found, names)
+    if "from" not in wire:
+        raise FileInvalid("from is missing; it must be the sender's name")
+    accepted_at = wire.pop("accepted_at", None)
+    try:
+        message = check(wire, path="the file")
+        pack(message.payload, path="body", limit_bytes=MOST_FILE_BYTES)
+        if accepted_at is not None:
+            return msgspec.structs.replace(message, accepted_at=read_instant(accepted_at))
+    except (TrishulaError, ValueError) as error:
+        raise FileInvalid(str(error)) from None
+    return message
 
 
-def _written(at_ms: int | None) -> str | int | None:
-    if at_ms is None or at_ms > _MOST_ISO_MS:
-        return at_ms
-    at = datetime.fromtimestamp(at_ms // 1000, UTC).replace(microsecond=at_ms % 1000 * 1000)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _plainly(wire: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """What v1 can say of a message."""
+    return {
+        "id": wire["id"],
+        "from": names.to_theirs(wire["from"]) if "from" in wire else None,
+        "to": names.to_theirs(wire["to"]),
+        "type": _TYPE_WORDS[wire["type"]],
+        "priority": _PRIORITY_WORDS[wire["priority"]],
+        "subject": wire.get("subject", ""),
+        "body": wire.get("payload"),
+        "timestamp": show_instant(wire["timestamp"]) if "timestamp" in wire else None,
+        "reply_to": wire.get("reply_to"),
+    }
 
 
-def _read(value: object) -> int | None:
-    """Milliseconds since the epoch."""
+def _read(found: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """The wire's keys of a v1 map; those that are not set are missing.
+
+    Raises:
+        FileInvalid: a key breaks its rule.
+    """
+    ours = found.get(OURS)
+    if ours is not None and not isinstance(ours, dict):
+        raise FileInvalid(f"{OURS} is {show_value(ours)}; it must be a map with what v1 has no word for")
+    # The keys that our message has no word for, as they stood.
+    kept: dict[str, Any] = {key: value for key, value in found.items() if key not in _KNOWN}
+    wire: dict[str, Any] = {
+        "id": _id_in(found, "id"),
+        "from": _address_in(found, "from", names),
+        "to": _address_in(found, "to", names),
+        "type": _type_in(found, kept),
+        "priority": _priority_in(found),
+        "subject": _subject_in(found, kept),
+        "timestamp": _instant_in(found),
+        "reply_to": _id_in(found, "reply_to"),
+    }
+    body = found.get(_BODY)
+    wire["payload"] = {_V1: kept, _BODY: body} if kept else body
+    wire |= ours or {}
+    return {key: value for key, value in wire.items() if value is not None}
+
+
+def _id_in(found: Mapping[str, Any], key: str) -> str | None:
+    value = found.get(key)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not is_message_id(value):
+        raise FileInvalid(
+            f"{key} is {show_value(value)}; an id has 1 to 128 of A-Z, a-z, 0-9, '_', '.', ':' and '-', doesn't begin "
+            "with '.' and is no path"
+        )
+    return value
+
+
+def _address_in(found: Mapping[str, Any], key: str, names: Names) -> str | None:
+    value = found.get(key)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        more = "; write one file for each recipient" if isinstance(value, list) else ""
+        raise FileInvalid(f"{key} is {show_value(value)}; it must be an agent's name{more}")
+    return names.to_ours(value)
+
+
+def _type_in(found: Mapping[str, Any], kept: dict[str, Any]) -> str:
+    value = found.get("type")
+    if not isinstance(value, str) or not value:
+        raise FileInvalid(f"type is {show_value(value)}; it must be a word, such as task or status")
+    ours = _TYPES.get(value.lower())
+    if ours is None:
+        kept["type"] = value
+    return ours or "STATUS"
+
+
+def _priority_in(found: Mapping[str, Any]) -> int | None:
+    value = found.get("priority")
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        number = _PRIORITIES.get(value.strip().lower())
+        if number is None and value.strip() in "12345":
+            number = int(value)
+    else:
+        number = (
+            int(value)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value in range(1, 6)
+            else None
+        )
+    if number is None:
+        raise FileInvalid(
+            f"priority is {show_value(value)}; it must be urgent, high, normal or low, or a number from 1 (most "
+            "urgent) to 5"
+        )
+    return number
+
+
+def _subject_in(found: Mapping[str, Any], kept: dict[str, Any]) -> str | None:
+    value = found.get("subject")
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise FileInvalid(f"subject is {show_value(value)}; it must be text")
+    line = value if is_line(value) and len(value) <= SUBJECT_LENGTH else " ".join(value.split())
+    if line != value or len(line) > SUBJECT_LENGTH:
+        kept["subject"] = value
+        line = "".join(char for char in line if is_line(char))[:SUBJECT_LENGTH]
+    return line or None
+
+
+def _instant_in(found: Mapping[str, Any]) -> int | None:
+    value = found.get("timestamp")
     if value is None or value == "":
         return None
     try:
-        if isinstance(value, str):
-            at = datetime.fromisoformat(value)
-            at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
-            return round(at.timestamp() * 1000)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            at_ms = round(value) if value >= _LEAST_MS else round(value * 1000)
-            if 0 <= at_ms < 1 << 53:
-                return at_ms
-    except (ValueError, OverflowError):
-        pass
-    raise FileInvalid(
-        f"'timestamp' in the file is {show_value(value)}; it must be a time of ISO 8601, such as 2026-02-10T00:02:00Z, "
-        "or seconds since the epoch"
-    )
+        return read_instant(value)
+    except (ValueError, OverflowError) as error:
+        raise FileInvalid(f"timestamp is {show_value(value)}; {error}") from None
+
+
+def _is_wrapped(payload: object) -> bool:
+    if not isinstance(payload, dict) or set(payload) != {_V1, _BODY} or not isinstance(payload[_V1], dict):
+        return False
+    return payload[_V1].keys().isdisjoint((OURS, SIGNATURE))
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two JSON values are the same to every reader: 1 and true are not, though Python says so."""
+    return msgspec.json.encode(one, order="deterministic") == msgspec.json.encode(other, order="deterministic")
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise ValueError(f"the key {show_value(twice)} stands in one map twice")
+    return found
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not in JSON")
