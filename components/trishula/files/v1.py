@@ -282,7 +282,7 @@ def _instant_in(found: Mapping[str, Any]) -> int | None:
 def _is_wrapped(payload: object) -> bool:
     if not isinstance(payload, dict) or set(payload) != {_V1, _BODY} or not isinstance(payload[_V1], dict):
         return False
-    return payload[_V1].keys().isdisjoint((OURS, SIGNATURE))
+    return not {OURS, SIGNATURE} & set(payload[_V1])
 
 
 def _same(one: object, other: object) -> bool:
