@@ -21,7 +21,8 @@ key            taken                                              written
                is a STATUS
 ``priority``   ``urgent`` 1, ``high`` 2, ``normal`` or            the word; 4 is ``low``
                ``medium`` 3, ``low`` 5; the numbers 1 to 5
-``subject``    one line of at most 256 characters; none or ``""`` the same; ``""`` for none
+``subject``    one line of at most 256 characters; ``""`` for     the same
+               none
 ``body``       any JSON value: the payload                        the same
 ``timestamp``  ISO 8601 (without a zone: UTC), or seconds or      ISO 8601 in UTC, with milliseconds
                milliseconds since the epoch
