@@ -14,7 +14,8 @@ from trishula.contract import uris
 from trishula.contract.addresses import Address
 from trishula.watching.totals import Totals
 from trishula_router.measuring import NodeCounts
-from trishula_router.objectives.book import Kept, Page
+from trishula_router.objectives.book import Book, Kept, Page
+from trishula_router.settings.objectives import ObjectiveOptions
 from trishula_router.store.memory import MemoryStore
 
 AGENTS = ("agni", "dc", "rushabdev", "boss")
@@ -209,3 +210,16 @@ def test_nobody_is_missing_who_could_not_reach_a_node_that_was_down(rig: Rig, tm
     assert [one["trigger"] for one in told(again)["triggers"]] == ["uptime"]
     again.advance(700)
     assert [one["trigger"] for one in told(again)["triggers"]] == ["uptime", "away"]
+
+
+def test_a_linked_node_that_was_down_is_no_reason_for_a_fallback(tmp_path: Path) -> None:
+    shelf, store, clock = Shelf(), MemoryStore("epoch-1"), Clock()
+    for down_s in (3 * 3600.0, 0.0):
+        rig = Rig(tmp_path, store, clock, agents=AGENTS, peers=("rushabdev",))
+        rig.node.keeping = shelf
+        rig.start()
+        rig.advance(10)
+        assert told(rig)["triggers"] == []
+        rig.stop()
+        clock.advance(down_s)
+    assert sum(end - begin for begin, end in Book(ObjectiveOptions(), shelf.read()).uptime.outages) == 3 * 3_600_000

@@ -7,6 +7,7 @@ the triggers look whether the fallback is to be on.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
@@ -144,7 +145,11 @@ class Recorder:
         await self.look()
         now = self._now()
         self._keeping.write(self.book.page(now))
-        self.book.triggers.step(self.book.trigger_facts(now, self._counted.missing()), now)
+        facts = self.book.trigger_facts(now, self._counted.missing())
+        if self._counted.config.peers:
+            # While this node was down its peers may have served everybody, and it can't know.
+            facts = replace(facts, down_s=0.0)
+        self.book.triggers.step(facts, now)
         await self._act(self.book.triggers)
 
     async def stop(self) -> None:
