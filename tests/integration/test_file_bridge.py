@@ -20,7 +20,7 @@ def test_a_conversation_by_files_and_rsync_loses_nothing_and_repeats_nothing(tmp
         pytest.skip("there is no rsync on this machine: apt-get install rsync")
     with small_disk(tmp_path) as disk:
         talk = Talk(tmp_path, disk, rounds=50 if is_long else 2)
-        found = talk.run(kills=3 if is_long else 1, is_full_once=True, timeout_s=300.0 if is_long else 90.0)
+        found = talk.run(kills=3 if is_long else 1, is_full_first=not is_long, timeout_s=300.0)
         assert (found.lost, found.twice) == ([], [])
         assert "No space left on device" in talk.log("bridge")
         assert "has lost its node" in talk.log("bridge")

@@ -131,8 +131,11 @@ class Talk:
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
         self.said = [f"d{dialogue}_{number}" for dialogue in range(DIALOGUES) for number in range(rounds)]
 
-    def run(self, *, kills: int, is_full_once: bool, timeout_s: float) -> Found:
-        """Hold the conversation, with its faults at equal shares of it; what it came to."""
+    def run(self, *, kills: int, is_full_first: bool, timeout_s: float) -> Found:
+        """Hold the conversation, with its faults at equal shares of it; what it came to.
+
+        In a short one the disk is full before anything is said: later there may be no file to be written just then.
+        """
         began_s = time.monotonic()
         with contextlib.ExitStack() as stack:
             stack.callback(self._end)
@@ -140,12 +143,18 @@ class Talk:
             there = stack.enter_context(Rsync(self.v1_folder / "outbox", self.bridge_folder / "outbox"))
             back = stack.enter_context(Rsync(self.bridge_folder / "inbox", self.v1_folder / "inbox"))
             faults: list[Callable[[], None]] = [self._kill_node] * kills
-            if is_full_once:
+            if is_full_first:
+                self._fill_disk()
+            else:
                 faults.insert(len(faults) // 2, self._fill_disk)
             for index, fault in enumerate(faults):
                 self._wait(len(self.said) * (index + 1) // (len(faults) + 1), timeout_s)
                 fault()
             self._wait(len(self.said), timeout_s)
+            # The last answers are heard: their files are archived next.
+            until_s = time.monotonic() + 60
+            while list(self.bridge_folder.glob("outbox/*.json")) and time.monotonic() < until_s:
+                time.sleep(0.05)
             # Whatever would come twice has time to.
             time.sleep(1.0)
             by_v1, by_live = self._lines(0), [json.loads(line)[0] for line in self._lines(1)]
@@ -166,7 +175,8 @@ class Talk:
     def _begin(self) -> None:
         tokens = {name: self.node.token(name) for name in (V1, LIVE)}
         self.node.start()
-        for part in ("outbox", "inbox"):
+        # The bridge must find all four: the disk may be full when it begins.
+        for part in ("outbox", "inbox", "rejected", "archive"):
             self.v1_folder.joinpath(part).mkdir(parents=True, exist_ok=True)
             self.bridge_folder.joinpath(part).mkdir(parents=True, exist_ok=True)
         state = {"TRISHULA_URL": self.node.url, "TRISHULA_AGENT_STATE": str(self._place / "state")}
@@ -233,11 +243,11 @@ class Talk:
 
     def _fill_disk(self) -> None:
         taken = take_all(self.disk)
-        until_s = time.monotonic() + 20
+        until_s = time.monotonic() + 60
         while "No space left on device" not in self.log("bridge") and time.monotonic() < until_s:
             # rsync and the bridge write and remove: there may be a little room now and then.
             with contextlib.suppress(OSError), taken.open("ab", buffering=0) as file:
-                file.write(bytes(1))
+                file.write(bytes(4096))
             time.sleep(0.05)
         time.sleep(1.0)
         taken.unlink()
@@ -263,7 +273,7 @@ def main() -> None:
     kills = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     with tempfile.TemporaryDirectory() as name, small_disk(Path(name)) as disk:
         talk = Talk(Path(name), disk, rounds=max(1, messages // (2 * DIALOGUES)))
-        found = talk.run(kills=kills, is_full_once=True, timeout_s=300.0)
+        found = talk.run(kills=kills, is_full_first=False, timeout_s=300.0)
         sys.stdout.write(
             f"{len(found.by_v1) + len(found.by_live)} messages in {found.seconds:.0f} s, {kills} kills of the node, "
             f"the folder full once, {found.rsyncs} runs of rsync of which {found.rsyncs_failed} failed; lost: "
