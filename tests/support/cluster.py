@@ -114,10 +114,10 @@ class Cluster:
     def __getitem__(self, name: str) -> LinkedNode:
         return self.nodes[name]
 
-    def token(self, agent: str, operator: bool = False, serve: Sequence[str] = ()) -> str:
+    def token(self, agent: str, operator: bool = False, serve: Sequence[str] = (), *, observer: bool = False) -> str:
         """Make a token that is valid at each node."""
         first, *others = self.nodes.values()
-        self.tokens[agent] = first.token(agent, operator, serve)
+        self.tokens[agent] = first.token(agent, operator, serve, observer=observer)
         for other in others:
             # In one step: a running node must not read half of it.
             copy = other.state_dir / "agents.json.new"

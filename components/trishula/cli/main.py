@@ -57,6 +57,7 @@ OWN_COMMANDS = {
     "doctor": "doctor",
     "alert": "alert",
     "files": "files",
+    "fallback": "fallback",
     "report": "report",
     "bench": "bench",
     "profile": "profile",

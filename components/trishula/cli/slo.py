@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,7 +63,7 @@ def _show(state: State) -> Level:
     answers: dict[str, dict[str, Any]] = {}
     faults: dict[str, TrishulaError] = {}
     try:
-        nodes = list(_each_node(state))
+        nodes = list(state.each_node())
     except TrishulaError as error:
         # No token, say: nobody can be asked at all.
         return _nobody(state, {"": error})
@@ -101,14 +100,6 @@ def _nobody(state: State, faults: dict[str, TrishulaError]) -> Level:
         for sentence in sentences.values():
             click.echo(f"trishula: {plain(sentence)}", err=True)
     return level
-
-
-def _each_node(state: State) -> Iterator[tuple[str, State]]:
-    """A state for each node that the command line, the variables or the profile name."""
-    from trishula.settings import load
-
-    for url in load(url=state.url, profile=state.profile).urls:
-        yield url, replace(state, url=url)
 
 
 def _level(merged: BusObjectives) -> Level:
@@ -219,7 +210,7 @@ def end(state: State) -> None:
 def _declare(state: State, act: str, options: dict[str, Any]) -> None:
     told: dict[str, Any] = {}
     faults: dict[str, TrishulaError] = {}
-    for url, one in _each_node(state):
+    for url, one in state.each_node():
         try:
             with one.bus() as bus:
                 answer = ask_newer(bus, uris.ADMIN_MAINTENANCE, act, options)

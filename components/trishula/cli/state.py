@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -53,6 +53,14 @@ class State:
             connect = real_connect
         with connect(url=self.url, profile=self.profile, timeout=timeout_s) as bus:
             yield bus
+
+    def each_node(self) -> Iterator[tuple[str, State]]:
+        """A state for each node that the command line, the variables or the profile name, with its URL."""
+        # Late, as the bus.
+        from trishula.settings import load
+
+        for url in load(url=self.url, profile=self.profile).urls:
+            yield url, replace(self, url=url)
 
     def console(self, *, stderr: bool = False) -> Console:
         """Where tables go, and bars of progress."""

@@ -82,6 +82,11 @@ def _render(at: int, kind: str, event: Any) -> Text:
     if isinstance(event, dict) and kind == "agent":
         text.append(f"{plain(event.get('agent'))} is {plain(event.get('presence'))}", style="cyan")
         text.append(f"  ({plain(event.get('reason'))})", style="dim")
+    elif isinstance(event, dict) and kind == "fallback":
+        # Of what a mode means, the command that sets it tells more.
+        what = "takes messages" if event.get("sends") else "takes no messages"
+        text.append(f"{plain(event.get('node'))}: the bus is {plain(event.get('mode'))}, it {what}", style="cyan")
+        text.append(f"  ({plain(event.get('by'))}: {plain(event.get('reason'))})", style="dim")
     elif isinstance(event, dict) and kind == "receipt":
         text.append(f"{plain(event.get('id'))} to {plain(event.get('to'))}: {plain(event.get('state'))}", style="cyan")
         if event.get("reason"):

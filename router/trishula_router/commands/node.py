@@ -27,7 +27,7 @@ from trishula_router.commands.state_dir import (
     speaks_json,
     state_holder,
 )
-from trishula_router.commands.status_words import link_lines, peer_line, store_lines
+from trishula_router.commands.status_words import fallback_lines, link_lines, peer_line, store_lines
 from trishula_router.commands.store_files import backup, reseed, restore, verify
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
@@ -213,7 +213,7 @@ def _show_status(known: dict[str, Any]) -> None:
             f"{count} {what.replace('_', ' ')}" for what, count in known.get("refused", {}).items() if count
         ]:
             click.echo(f"  refused, because there were enough: {', '.join(refused)}")
-        for line in store_lines(known):
+        for line in (*fallback_lines(known), *store_lines(known)):
             click.echo(f"  {line}")
         for peer in known.get("peers", ()):
             click.echo(f"  peer {peer_line(peer)}")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from trishula.cli.words import plain
+from trishula.cli.words import local_time, plain
 from trishula.contract.units import show_bytes, show_duration
 
-__all__ = ["link_lines", "peer_line", "store_lines"]
+__all__ = ["fallback_lines", "link_lines", "peer_line", "store_lines"]
 
 
 def peer_line(peer: dict[str, Any]) -> str:
@@ -49,6 +49,16 @@ def link_lines(peer: dict[str, Any]) -> list[str]:
     if peer.get("agents_differ"):
         facts.append("its file of agents says something else than this node's: trishula token list, at both")
     return [*lines, *([", ".join(facts)] if facts else [])]
+
+
+def fallback_lines(known: dict[str, Any]) -> list[str]:
+    """That the bus is in fallback, why and since when; nothing while it is live, or of a node that doesn't know."""
+    told = known.get("fallback") or {}
+    if told.get("mode") in (None, "live"):
+        return []
+    what = "messages are taken all the same" if told.get("sends") else "no messages are taken"
+    since, by = local_time(told.get("since"), "seconds"), plain(told.get("by"))
+    return [f"the bus is in {plain(told['mode'])} since {since}, {what}; {by}: {plain(told.get('reason'))}"]
 
 
 def store_lines(known: dict[str, Any]) -> list[str]:

@@ -53,6 +53,11 @@ def _all() -> Iterator[Family]:
     )
     yield Family("trishula_node_check_ok", "gauge", "Of each check of /ready, 1 if all is well, else 0.", ("check",))
     yield Family(
+        "trishula_fallback",
+        "gauge",
+        "0 while the bus is live, 1 in fallback with messages taken all the same, 2 in fallback with none taken.",
+    )
+    yield Family(
         "trishula_loop_lag_seconds",
         "histogram",
         "By how much a timer that is due four times a second came too late: how busy the event loop is.",

@@ -37,6 +37,8 @@ def _of_node(node: Node) -> Iterator[Sample]:
     yield "trishula_node_ready", (), told["ready"]
     for check in told["checks"]:
         yield "trishula_node_check_ok", (check["check"],), check["ok"]
+    mode = node.fallback.mode
+    yield "trishula_fallback", (), 0 if mode.facts.mode == "live" else 2 if mode.refuses else 1
     yield "trishula_loop_lag_seconds", (), node.measures.loop_lag.times
     yield "trishula_clock_gap_seconds", (), node.timekeeper.gap_ms / 1000
     yield "trishula_agents_file_ok", (), node.principals.fault is None

@@ -122,6 +122,7 @@ class NodeQuestions:
             "refused": {**self._node.quotas.told(), **self._node.room.told()},
             "store_bytes": store.size_bytes,
             "store": msgspec.structs.asdict(store),
+            "fallback": self._node.fallback.mode.told(),
             "agents_file_fault": self._node.principals.fault,
             "serve_unwritten": list(self._node.principals.unwritten),
             "clock_gap_ms": self._node.timekeeper.gap_ms,
