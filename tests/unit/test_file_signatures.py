@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from trishula.cli.main import run
 from trishula.errors import FolderUnusable
 from trishula.files.signature import FileKey, KnownKeys, is_key, verify
 
@@ -74,3 +75,30 @@ def test_a_folder_that_is_gone_is_told_in_a_sentence(tmp_path: Path) -> None:
 def test_the_form_of_keys() -> None:
     assert is_key(DC.public.hex())
     assert not any(map(is_key, ["", "00", DC.public.hex() + "0", "zz" * 32, 7, None, " " * 64]))
+
+
+def test_a_key_is_printed_and_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRISHULA_TOKEN", "dc.one-secret")
+    assert run(["files", "key"]) == 0
+    agent, public = capsys.readouterr().out.split()
+    assert (agent, public) == ("dc", DC.public.hex())
+    for said in ("dc's files count here\n", "dc's files count here, as before\n"):
+        assert run(["files", "trust", str(tmp_path), agent, public.upper()]) == 0
+        assert capsys.readouterr().out == said
+    assert KnownKeys(tmp_path / "keys.json").of("dc") == [DC.public]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["trust", ".", "DC", "00" * 32], "AGENT is 'DC'"),
+        (["trust", ".", "dc", "00"], "KEY is '00'; it must be 64 hexadecimal digits"),
+        (["trust", "/no/such/folder", "dc", "00" * 32], "keys.json can't be written"),
+    ],
+)
+def test_a_wrong_key_is_told(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["files", *arguments]) != 0
+    said = capsys.readouterr().err
+    assert sentence in said and "Traceback" not in said

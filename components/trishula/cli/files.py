@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from trishula.cli.files_bridge import bridge
+from trishula.cli.files_keys import key, trust
 from trishula.cli.usage import Group
 
 __all__ = ["files"]
@@ -16,3 +17,5 @@ def files() -> None:
 
 
 files.add_command(bridge)
+files.add_command(key)
+files.add_command(trust)
