@@ -302,6 +302,11 @@ ARGUMENTS_OF_MEMBERS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "lists": ("json", lambda: b"[" + b"[]," * (SIZE // 3) + b"1]", "more values than"),
     "digits": ("json", lambda: b"[" + b"1," * (SIZE // 2) + b"1]", "more values than"),
     "texts": ("json", lambda: b"[" + b'"a,",' * (SIZE // 5) + b"1]", "more values than"),
+    "keys": (
+        "json",
+        lambda: json.dumps({str(number): 0 for number in range(200_000)}).encode(),
+        "keys, lists and maps",
+    ),
     "escapes": ("json", lambda: b"[" + b'"\\",[",' * (SIZE // 7) + b"1]", "more values than"),
     "texts that stand for bytes": ("json", lambda: b"[" + b'"\\u0000YQ==",' * 400_000 + b"1]", "stand for bytes"),
     "long numbers": ("json", lambda: b"[" + (b"9" * 4000 + b",") * (SIZE // 4001) + b"1]", "640 digits"),
@@ -311,7 +316,7 @@ ARGUMENTS_OF_MEMBERS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "nested lists in MessagePack": (
         "msgpack",
         lambda: msgpack_list(SIZE // 100) + (b"\xdc\x00\x61" + b"\x90" * 97) * (SIZE // 100),
-        "more values than",
+        "keys, lists and maps",
     ),
     "keys in MessagePack": (
         "msgpack",
@@ -320,8 +325,15 @@ ARGUMENTS_OF_MEMBERS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     ),
     "times in MessagePack": ("msgpack", lambda: b"\xdc\x13\x88" + b"\xd6\xff\0\0\0\0" * 5000, "max_ext_len"),
     "extensions in MessagePack": ("msgpack", lambda: b"\xdc\x13\x88" + b"\xc7\x00\x05" * 5000, "extension types"),
-    "maps in CBOR": ("cbor", lambda: cbor_list(SIZE) + b"\xa0" * SIZE, "more values than"),
-    "an endless list in CBOR": ("cbor", lambda: b"\x9f" + b"\x80" * SIZE + b"\xff", "more values than"),
+    "maps in CBOR": ("cbor", lambda: cbor_list(SIZE) + b"\xa0" * SIZE, "keys, lists and maps"),
+    "keys in CBOR": (
+        "cbor",
+        lambda: cbor2.dumps({str(number): 0 for number in range(200_000)}),
+        "keys, lists and maps",
+    ),
+    "lists in CBOR": ("cbor", lambda: cbor_list(600_000) + b"\x80" * 600_000, "keys, lists and maps"),
+    "an endless list in CBOR": ("cbor", lambda: b"\x9f" + b"\x80" * SIZE + b"\xff", "keys, lists and maps"),
+    "digits in CBOR": ("cbor", lambda: cbor_list(SIZE) + bytes(SIZE), "more values than"),
     "texts in CBOR": ("cbor", lambda: b"\x9f" + (b"\x78\x18" + b"a" * 24) * (SIZE // 25) + b"\xff", "more values than"),
     "collisions in CBOR": ("cbor", lambda: cbor_collisions(26_000), "decoding map"),
     "a set in CBOR": ("cbor", lambda: cbor_set(50_000), "tag 258"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import cbor2
@@ -12,7 +13,15 @@ from autobahn.wamp import serializer as autobahn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trishula_router.upstream.decoding import TooMuch, check_greeting, read_cbor, read_json, read_msgpack, values_for
+from trishula_router.upstream.decoding import (
+    TooMuch,
+    check_greeting,
+    costly_for,
+    read_cbor,
+    read_json,
+    read_msgpack,
+    values_for,
+)
 
 MOST = 100_000
 #: Longer than what is not counted.
@@ -35,6 +44,52 @@ def test_a_payload_of_digits_and_a_full_batch_fit() -> None:
     digits = "[" + ",".join("0" * (512 * 1024 - 1)) + "]"
     assert len(digits) < 1024 * 1024
     assert len(read_json(digits, values_for(1024 * 1024, 1024))) == 512 * 1024 - 1
+
+
+# -- keys, lists and maps ----------------------------------------------------------------------------------------------
+
+
+def as_json(value: Any, most: int) -> Any:
+    return read_json(json.dumps(value, separators=(" ,", " :")), most)
+
+
+def as_msgpack(value: Any, most: int) -> Any:
+    return read_msgpack(msgpack.unpackb, msgpack.packb(value), most)
+
+
+def as_cbor(value: Any, most: int) -> Any:
+    return read_cbor(cbor2.loads, cbor2.dumps(value), most)
+
+
+def as_cbor_of_open_end(value: Any, most: int) -> Any:
+    return read_cbor(cbor2.loads, cbor2.dumps(value, indefinite_containers=True), most)
+
+
+FORMATS = (as_json, as_msgpack, as_cbor, as_cbor_of_open_end)
+#: What makes as many of them as is asked for.
+COSTLY: dict[str, Callable[[int], Any]] = {
+    "keys of one map": lambda count: {str(number): 0 for number in range(count)},
+    "keys of small maps": lambda count: [dict.fromkeys(map(str, range(9)), 0) for _ in range(count // 10)],
+    "keys with lists": lambda count: {str(number): [] for number in range(count // 2)},
+    "maps": lambda count: [{} for _ in range(count)],
+}
+
+
+@pytest.mark.parametrize("shape", COSTLY)
+@pytest.mark.parametrize("read", FORMATS)
+def test_a_quarter_of_the_values_may_be_keys_lists_and_maps(read: Callable[[Any, int], Any], shape: str) -> None:
+    few, many = (
+        [LONG, COSTLY[shape](count)] for count in (costly_for(MOST) * 9 // 10, 2 * costly_for(MOST) + MOST // 10)
+    )
+    assert read(few, MOST) == few
+    with pytest.raises(ValueError, match=r"more (values|keys, lists and maps) than|max_map_len"):
+        read(many, MOST)
+
+
+@pytest.mark.parametrize("read", FORMATS)
+def test_colons_in_texts_are_no_keys(read: Callable[[Any, int], Any]) -> None:
+    texts = [LONG, *["12:30:00 {[:\\" for _ in range(MOST // 3)]]
+    assert read(texts, MOST) == texts
 
 
 # -- JSON --------------------------------------------------------------------------------------------------------------
@@ -76,7 +131,8 @@ def test_what_is_in_texts_is_no_value(inside: str) -> None:
 def test_as_many_values_as_there_may_be_are_read(some: list[Any]) -> None:
     text = json.dumps([LONG, *some])
     # Counted are commas and brackets: one for each value, and one more for each list or map.
-    read_json(text, 2 * number_of(some) + 3)
+    # A quarter of them may be keys, lists and maps.
+    read_json(text, 8 * number_of(some) + 12)
 
 
 def test_json_is_read_as_deep_as_the_others() -> None:
@@ -96,7 +152,7 @@ def test_messagepack_is_counted_where_it_is_long() -> None:
     assert unpack([LONG, {"a": [1] * 500}]) == [LONG, {"a": [1] * 500}]
     assert unpack([1] * 2000) == [1] * 2000
     for much in ([LONG, [1] * 1001], [LONG, *([[]] * 600)], [LONG, {"a": 1}, *([{"a": 1}] * 500)]):
-        with pytest.raises(ValueError, match=r"more values than|max_array_len"):
+        with pytest.raises(ValueError, match=r"more (values|keys, lists and maps) than|max_array_len"):
             unpack(much)
 
 
@@ -140,7 +196,7 @@ def test_cbor_of_many_items_is_refused_before_it_is_read(item: object) -> None:
     def never(data: bytes, **_: object) -> None:
         raise AssertionError("it is read")
 
-    with pytest.raises(TooMuch, match="more values than the 69999"):
+    with pytest.raises(TooMuch, match=r"more (values|keys, lists and maps) than"):
         read_cbor(never, cbor2.dumps([item] * 70_000), 69_999)
 
 

@@ -13,6 +13,8 @@ because JavaScript and others would read another number. Some things a node does
 with code 1002 and the reason: keys of maps other than strings (and bytes), tags of CBOR, larger integers in CBOR with
 them, extension types of MessagePack, integers of more than 640 digits, and more values in one frame than half the bytes
 of ``limits.payload`` and 64 for each message of ``limits.batch_messages`` (589,824), each list and map counting as one.
+Of these a quarter (147,456) may be keys, lists and maps, because those take longest to be read; a frame of
+CBOR with a map of indefinite length holds half as many values.
 A frame holds one message; ``….batched`` subprotocols are not spoken. Before a session has joined, a message is one of
 HELLO, AUTHENTICATE and ABORT, and has at most 16 KiB (else code 1009); afterwards as much as ``attach`` tells.
 

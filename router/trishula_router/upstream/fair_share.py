@@ -16,7 +16,7 @@ from trishula_router.upstream.turns import Turns
 
 __all__ = ["TurnTaking", "Weighed"]
 
-#: A frame of a megabyte that holds text is read in 5 ms, and one with 400,000 maps and keys in 100. What takes longer
+#: A frame of a megabyte that holds text is read in 5 ms, and one with as many keys as it may in 35. What takes longer
 #: than this is paid for by so many times the excess: fewer than one of a hundred messages of others wait for 50 ms.
 _LONG_S = 0.025
 _RESTS = 100.0
