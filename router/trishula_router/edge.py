@@ -159,6 +159,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             new_epoch=lambda: os.urandom(8).hex(),
             call_in_reactor=reactor.callFromThread,
             limit_bytes=config.limits.store_bytes,
+            urgent_room=config.limits.urgent_room,
             node=config.node,
         )
         timeline = Timeline.go_on(

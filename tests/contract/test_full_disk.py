@@ -89,6 +89,26 @@ def test_a_full_disk_drains_and_takes_messages_again(disk: Path, size_bytes: int
     subject.close()
 
 
+def test_urgent_mail_gets_into_a_store_that_is_full_for_others(tmp_path: Path) -> None:
+    subject = InSqlite(tmp_path, limit_bytes=16 * MIB, urgent_room=0.25)
+    ordinary = fill(subject, 5 * KB)
+    with pytest.raises(StorageFull):
+        append(subject, draft("no", body=b"x" * 50 * KB))
+    with pytest.raises(StorageFull):
+        append(subject, draft("no", body=b"x" * 50 * KB), draft("urgent", priority=1))
+    assert "the rest is kept for urgent mail and acks" in str(subject.store.condition().shortage)
+    accepted = 0
+    with pytest.raises(StorageFull):
+        for accepted in range(1_000_000):
+            append(subject, draft(f"u{accepted}", priority=1, body=b"x" * 5 * KB))
+    assert 0.8 * 4 * MIB < accepted * (5 * KB + 2500) < 1.3 * 4 * MIB
+    assert settle_all(subject) == ordinary + accepted
+    forget_all(subject)
+    append(subject, draft("yes", body=b"x" * 50 * KB))
+    assert is_sound(subject)
+    subject.close()
+
+
 @pytest.mark.parametrize("disk", [20, 64, 600], indirect=True)
 def test_a_full_store_can_be_closed_and_opened(disk: Path) -> None:
     subject = InSqlite(disk)

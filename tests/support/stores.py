@@ -68,11 +68,22 @@ class ReactorQueue:
 
 
 def open_sqlite(
-    directory: Path, calls: ReactorQueue, *, epoch: str = "epoch-1", limit_bytes: int = 8 * GIB, node: str = ""
+    directory: Path,
+    calls: ReactorQueue,
+    *,
+    epoch: str = "epoch-1",
+    limit_bytes: int = 8 * GIB,
+    urgent_room: float = 0.0,
+    node: str = "",
 ) -> SqliteStore:
     """The SQLite store of a directory."""
     return open_store(
-        directory, new_epoch=lambda: epoch, call_in_reactor=calls.call, limit_bytes=limit_bytes, node=node
+        directory,
+        new_epoch=lambda: epoch,
+        call_in_reactor=calls.call,
+        limit_bytes=limit_bytes,
+        urgent_room=urgent_room,
+        node=node,
     )
 
 

@@ -54,7 +54,7 @@ from trishula_router.mail.room import Room
 from trishula_router.mail.send_order import Holds, Place, Turn, place_of
 from trishula_router.settings.limits import Limits
 from trishula_router.store.interface import Store
-from trishula_router.store.messages import Accepted, State
+from trishula_router.store.messages import URGENT, Accepted, State
 
 __all__ = ["Intake"]
 
@@ -265,14 +265,21 @@ class Intake:
             outcomes = await appending
         except Exception as error:
             known = error if isinstance(error, StorageFull | StorageFailed) else NodeFailed("its log says why")
-            for one in checked:
+            urgent = [one for one in checked if one.draft.priority <= URGENT] if isinstance(known, StorageFull) else []
+            if len(urgent) == len(checked):
+                urgent = []
+            others = [one for one in checked if one.draft.priority > URGENT] if urgent else checked
+            for one in others:
                 self._room.give_back(one.draft)
                 self._fulfil(one, is_stored=False)
                 self._hold(turn, Place(one.index, one.wire["to"], one.draft.id, one.draft.priority), known)
             if error is not known:
                 raise
-            for one in checked:
+            for one in others:
                 receipts[one.index] = self._receipts.refusal(one.draft.id, known)
+            if urgent:
+                # By themselves they may have the room that is kept for them.
+                await self._store_all(agent, urgent, receipts, now, copies, turn, lambda: None)
             return
         arrived: list[Entry] = []
         for one, outcome in zip(checked, outcomes, strict=True):

@@ -13,7 +13,8 @@ messages of an agent ask for room only, so that the smallest mailbox is of use.
 same way, counted by what an agent has open of that priority: who sends everything as urgent takes a half of it.
 
 The store is shared by the same rules (``limits.store_share``): a message costs its envelope and
-:data:`MESSAGE_BYTES` for its rows and records.
+:data:`MESSAGE_BYTES` for its rows and records. Settled messages, which take room in its file until retention removes
+them, are nobody's: of the file itself :mod:`trishula_router.store.sqlite.space` keeps a part for urgent mail.
 
 Policy only: no I/O, no clock; :mod:`.room` asks, ``mailroom`` counts.
 """
@@ -25,12 +26,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trishula.contract.addresses import is_capability
-from trishula_router.store.messages import OpenSize
+from trishula_router.store.messages import URGENT, OpenSize
 
 __all__ = ["MESSAGE_BYTES", "SPARED", "URGENT", "Part", "Shares", "Sum"]
 
-#: The priority that the kept room is for.
-URGENT = 1
 #: So many messages of one agent in one mailbox are in no proportion to anything.
 SPARED = 4
 #: What a message takes in the store beside its envelope: rows, indexes, the records of its life

@@ -54,7 +54,7 @@ class Limits:
             half of the rest.
         store_share: the same of the store, by what is unsettled.
         urgent_room: what part of each mailbox, and of what may be unsettled in the store, takes messages of priority 1
-            only; it is shared likewise.
+            only; it is shared likewise. Of the store's file and its disk the same part, at most 64 MiB, is kept too.
         open_messages: how many messages of one agent may be unsettled, over all mailboxes.
         open_capabilities: to how many capabilities one agent may have messages unsettled.
     """

@@ -63,6 +63,10 @@ def mailbox_of(recipient: str, position: int, keeper: str | None = None) -> str:
     return f"{recipient}@{keeper or position >> ORIGIN_SHIFT}"
 
 
+#: The priority of urgent mail, for which room is kept.
+URGENT = 1
+
+
 class Draft(msgspec.Struct, frozen=True, gc=False):
     """A message on its way into the store.
 

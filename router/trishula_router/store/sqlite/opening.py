@@ -30,6 +30,7 @@ def open_store(
     new_epoch: Callable[[], str],
     call_in_reactor: Callable[[Callable[[], None]], None],
     limit_bytes: int,
+    urgent_room: float = 0.0,
     node: str = "",
     how: str | None = None,
 ) -> SqliteStore:
@@ -40,6 +41,7 @@ def open_store(
         new_epoch: makes the epoch of a new store.
         call_in_reactor: hands a function over to the reactor's thread, as ``reactor.callFromThread`` does.
         limit_bytes: the file doesn't grow beyond it; sends are refused as ``StorageFull`` before; see :mod:`.space`.
+        urgent_room: the part of that, and of the disk, that takes urgent messages only.
         node: the name of the node that runs on it, which the messages of linked nodes need; see
             :mod:`trishula_router.store.keepers`.
         how: by which command it is opened, for whoever finds it in use; by default as :data:`.holding.STARTED_BY` in
@@ -60,7 +62,11 @@ def open_store(
     hold = Hold(directory, how or os.environ.get(STARTED_BY, "crossbar start"))
     try:
         make_room_to_start(directory)
-        space = Space(file, limit_bytes, lambda sentence: call_in_reactor(lambda: log.warn("{what}", what=sentence)))
+
+        def say(sentence: str) -> None:
+            call_in_reactor(lambda: log.warn("{what}", what=sentence))
+
+        space = Space(file, limit_bytes, say, urgent_room=urgent_room)
         connection = connect(file)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

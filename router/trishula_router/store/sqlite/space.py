@@ -5,6 +5,11 @@ so nothing could ever be freed. So sends leave a reserve alone, of ``limits.stor
 verbs use: a base, and a share for each open message, which has its records before it. What is refused is refused before
 a byte of it is written.
 
+**Room for urgent mail.** Of what sends may take, a part (``limits.urgent_room``, a tenth, and at most 64 MiB) takes
+messages of priority 1 only: whoever fills the store, with mail that is settled or not, keeps no alarm out. A call whose
+messages are all urgent may use it. So may what is copied of a linked node's journal, if an urgent message is in it: it
+has been accepted there, and comes in the journal's order.
+
 Two bounds, and the nearer one counts:
 
 * *Within the file*, ``limits.store``. Free pages count as room: SQLite fills them before the file grows, so a store
@@ -20,13 +25,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from trishula.contract.units import show_bytes
 from trishula.errors import StorageFull
+from trishula_router.store.fold_changes import Row
 from trishula_router.store.interface import Condition
-from trishula_router.store.messages import Draft
+from trishula_router.store.messages import URGENT, Draft
 from trishula_router.store.sqlite.ballast import Ballast
 
 __all__ = ["PAGE_BYTES", "Space", "storage_full"]
@@ -37,6 +43,8 @@ PAGE_BYTES = 4096
 _RESERVED_SHARE = 16
 _RESERVED_MOST_BYTES = 32 * 1024 * 1024
 _RESERVED_LEAST_BYTES = 256 * 1024
+#: What is kept for urgent mail is at most so much: some ten thousand messages.
+_URGENT_MOST_BYTES = 64 * 1024 * 1024
 #: The ballast follows the open messages up to so many times the base.
 _BALLAST_MOST = 4
 
@@ -78,9 +86,17 @@ class Space:
         file: the store's.
         limit_bytes: how large it may grow.
         say: takes sentences for the node's log.
+        urgent_room: the part that takes urgent messages only.
     """
 
-    def __init__(self, file: Path, limit_bytes: int, say: Callable[[str], None] = lambda sentence: None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        limit_bytes: int,
+        say: Callable[[str], None] = lambda sentence: None,
+        *,
+        urgent_room: float = 0.0,
+    ) -> None:
         self._file = file
         self._log = file.with_name(file.name + "-wal")
         self._directory = file.parent
@@ -90,6 +106,7 @@ class Space:
         disk_bytes = _disk(self._directory)[0]
         bound = min(disk_bytes, limit_bytes)
         self._base = max(_RESERVED_LEAST_BYTES, min(bound // _RESERVED_SHARE, _RESERVED_MOST_BYTES))
+        self._urgent_bytes = min(int(bound * urgent_room), _URGENT_MOST_BYTES)
         self._margin = min(disk_bytes // _MARGIN_SHARE, _MARGIN_MOST_BYTES)
         #: How long the write-ahead log is when it is moved into the file, and how long it may be.
         self.log_bytes = max(_LOG_LEAST_BYTES, min(bound // _LOG_SHARE, _LOG_MOST_BYTES))
@@ -99,7 +116,7 @@ class Space:
         self._count_in = 0
         self._used_bytes = 0
         # Of the last measuring: room within the file; on the disk, with the ballast; on the disk, for all that is
-        # written; what the log may grow by; and what all of that leaves for sends.
+        # written; what the log may grow by; and what all of that leaves for sends that are not urgent.
         self._in_file = self._on_disk = self._spare = self._log_growth = self._room = 0
         # Of the last refusal, until there is room for as much: how much was wanted, and why it wasn't had.
         self._refused_bytes = 0
@@ -115,15 +132,19 @@ class Space:
             StorageFull: there is not.
         """
         messages = sum(len(draft.recipients) for draft in drafts)
-        self.claim_for(connection, messages, sum(len(draft.envelope) for draft in drafts))
+        are_urgent = all(draft.priority <= URGENT for draft in drafts)
+        self._claim(connection, messages, sum(len(draft.envelope) for draft in drafts), are_urgent=are_urgent)
 
-    def claim_for(self, connection: sqlite3.Connection, messages: int, size_bytes: int) -> None:
-        """The same for so many messages with bodies of that size together."""
+    def claim_copies(self, connection: sqlite3.Connection, new: Sequence[Row], bodies: Iterable[bytes]) -> None:
+        """The same for messages of another node's journal, and their bodies."""
+        self._claim(connection, len(new), sum(map(len, bodies)), are_urgent=any(row.priority <= URGENT for row in new))
+
+    def _claim(self, connection: sqlite3.Connection, messages: int, size_bytes: int, *, are_urgent: bool) -> None:
         needed = size_bytes + (_ROWS_BYTES + _SETTLING_BYTES) * messages
         if needed > self._left_bytes:
             self._measure(connection)
-            if not self._fits(needed):
-                raise self._refuse(needed)
+            if not self._fits(needed, are_urgent=are_urgent):
+                raise self._refuse(needed, are_urgent=are_urgent)
             # Half of it, because others write onto the same disk, and so do settlements.
             self._left_bytes = max(needed, min(self._room // 2, _RESERVED_MOST_BYTES))
         self._left_bytes -= needed
@@ -165,15 +186,16 @@ class Space:
         self._spare = _disk(self._directory)[1] - self._margin
         self._on_disk = self._spare + self.ballast.held_bytes - owed - self._log_growth
         # Free pages of the file are room for acks as well, but not for the log.
-        self._room = min(self._in_file, self._on_disk + free * page - reserve if self._on_disk > 0 else 0)
+        room = min(self._in_file, self._on_disk + free * page - reserve if self._on_disk > 0 else 0)
+        self._room = room - self._urgent_bytes
         self._tell()
 
-    def _fits(self, needed: int) -> bool:
+    def _fits(self, needed: int, *, are_urgent: bool) -> bool:
         # A transaction that is longer than the log's bound makes the log longer, too.
         in_log = max(0, needed - self.log_most_bytes // 2)
         # What the log grows by must not come from the ballast.
         has_log = min(needed + _ROWS_BYTES, self._log_growth) + in_log <= max(0, self._spare)
-        return has_log and needed + in_log <= self._room
+        return has_log and needed + in_log <= self._room + are_urgent * self._urgent_bytes
 
     # -- what is wrong -------------------------------------------------------------------------------------------------
 
@@ -181,26 +203,30 @@ class Space:
         """Whether the disk has less left than a transaction and the move of the log into the file may need."""
         return _disk(self._directory)[1] < self._margin + self.log_most_bytes
 
-    def _refuse(self, needed: int) -> StorageFull:
-        if self._room < self._in_file or needed <= self._room:
+    def _refuse(self, needed: int, *, are_urgent: bool) -> StorageFull:
+        kept = "acks" if are_urgent or not self._urgent_bytes else "urgent mail and acks"
+        room = self._room + self._urgent_bytes
+        if room < self._in_file or needed <= (room if are_urgent else self._room):
             way_out = "free disk space on the node"
             what = (
                 f"the disk of {self._directory} has {show_bytes(_disk(self._directory)[1])} left, which are kept for "
-                "acks and for the node's own files; free some space"
+                f"{kept} and for the node's own files; free some space"
             )
         else:
             way_out = "raise limits.store on the node, or have agents work off what waits"
             what = (
                 f"it takes {show_bytes(self._used_bytes)} of the {show_bytes(self._limit_bytes)} that limits.store "
-                "allows, and the rest is kept for acks; raise limits.store, or have agents work off what waits"
+                f"allows, and the rest is kept for {kept}; raise limits.store, or have agents work off what waits"
             )
         if self._shortage is None:
             self._say(f"the store is full, sends are refused and acks go on: {what}")
-        self._shortage, self._refused_bytes = what, max(1, needed)
+        if self._shortage is None or not are_urgent:
+            self._refused_bytes = max(1, needed)
+        self._shortage = what
         return storage_full(way_out)
 
     def _tell(self) -> None:
-        if self._shortage is not None and self._fits(self._refused_bytes):
+        if self._shortage is not None and self._fits(self._refused_bytes, are_urgent=False):
             self._shortage = None
             self._say("the store has room again, sends are accepted")
         fullness = self._fullness()
@@ -223,7 +249,7 @@ class Space:
             free_bytes=_disk(self._directory)[1],
             reserve_bytes=self.ballast.held_bytes,
             shortage=self._shortage,
-            room_bytes=self._room,
+            room_bytes=max(0, self._room),
         )
 
 

@@ -283,7 +283,7 @@ class SqliteStore:
             newest = self._chain.sequence + self._tails.copied
             here, numbering = fold_rows.SqliteShelf(connection), self._tails.numbering
             changes = fold(here, numbering, learned.number, newest, fresh, extract, ahead_ms)
-            self._space.claim_for(connection, len(changes.new), sum(map(len, changes.bodies.values())))
+            self._space.claim_copies(connection, changes.new, changes.bodies.values())
             fold_rows.write(connection, changes)
             end = End(fresh[-1][0], fresh[-1][4])
             self._tails.move(learned.number, end)
