@@ -25,7 +25,7 @@ def key(state: State) -> None:
 
     \b
     Examples:
-      TRISHULA_TOKEN=dc.… trishula files key
+      trishula files key
       trishula --profile dc files key --json
     """
     # Late, because a wrong command line is told without them.
@@ -44,7 +44,9 @@ def key(state: State) -> None:
 @json_option
 @click.pass_obj
 def trust(state: State, directory: Path, agent: str, public: str) -> None:
-    """Take files that AGENT signed with KEY from the folder DIR; both are what "trishula files key" prints there.
+    """Have the folder DIR take files that AGENT signed with KEY.
+
+    Both are what "trishula files key" prints on the agent's machine.
 
     \b
     Examples:
