@@ -15,6 +15,7 @@ from typing import Any
 from trishula.contract.texts import LINE_RULE, is_line, show_value
 from trishula.contract.uris import MAILBOX_ACK, MAILBOX_NACK
 from trishula.errors import ArgumentInvalid, BusUnreachable
+from trishula.messaging.second_road import SecondRoad, is_of_second_road
 from trishula.runtime.pending import Pending, rejected, resolved
 from trishula.session.transport import AnswerLate, Link, LinkLost
 
@@ -63,12 +64,16 @@ class Settling:
         wake: called when there is something to flush.
         has_session: whether there is a session, ready or not.
         emptied: called when nothing may wait or be under way any more; :attr:`is_empty` tells.
+
+    Attributes:
+        second_road: hears of the deliveries that came by it; ``None`` if there is no such road.
     """
 
     def __init__(self, wake: Callable[[], None], has_session: Callable[[], bool], emptied: Callable[[], None]) -> None:
         self._wake = wake
         self._has_session = has_session
         self._emptied = emptied
+        self.second_road: SecondRoad | None = None
         self._acks = _Gathered(MAILBOX_ACK)
         self._nacks = _Gathered(MAILBOX_NACK)
         self._flying = 0
@@ -81,6 +86,10 @@ class Settling:
 
     def ack(self, token: str) -> None:
         """Acknowledge, and wait for nothing."""
+        if self.second_road is not None and is_of_second_road(token):
+            self.second_road.settled(token)
+            self._wake()
+            return
         items = self._acks.items
         items.append(token)
         if len(items) == 1:
@@ -88,6 +97,9 @@ class Settling:
 
     def nack(self, token: str, reason: str, requeue: bool) -> None:
         """Give back, and wait for nothing."""
+        if self.second_road is not None and is_of_second_road(token):
+            self.second_road.given_back(token, reason, requeue)
+            return
         self._nacks.items.append({"token": token, "reason": reason, "requeue": requeue})
         self._wake()
 

@@ -15,7 +15,7 @@ Another message under a key that is known, told by its content, is *foreign*. A 
 reach each other, and one of a release before, may accept two. It is neither dropped nor run for the first one.
 
 Tokens belong to one session with one node: when it is lost they are forgotten, for the next node may use the same words
-for other messages. The repeat that follows brings new ones.
+for other messages. The repeat that follows brings new ones. Tokens of the second road belong to no session and stay.
 
 The memory is bounded by age and by count: altogether, per agent, so that one agent can't make it forget another, and
 by the number of agents, of which it forgets the one that was silent for longest. A repeat from beyond these bounds
@@ -37,6 +37,7 @@ import msgspec
 
 from trishula.contract.addresses import agent_of
 from trishula.contract.message import DEFAULT_TTL_MS, Message
+from trishula.messaging.second_road import is_of_second_road
 
 __all__ = ["Inbox", "Record", "Remembered", "Verdict", "content_of"]
 
@@ -209,7 +210,7 @@ class Inbox:
     def link_lost(self) -> None:
         """The session is gone: its tokens mean nothing to the next one."""
         for tokens in self._running.values():
-            tokens.clear()
+            tokens[:] = [token for token in tokens if is_of_second_road(token)]
 
     def forget(self, now_ms: int) -> None:
         """Drop what is too old; to be called now and then."""

@@ -38,8 +38,9 @@ from trishula.messaging.live import Live
 from trishula.messaging.news import News
 from trishula.messaging.pending_calls import Calls
 from trishula.messaging.receiver import Receiving
+from trishula.messaging.second_road import SecondRoad, is_of_second_road
 from trishula.messaging.sender import Done, Sending
-from trishula.runtime.pending import Pending, rejected
+from trishula.runtime.pending import Pending, rejected, resolved
 from trishula.runtime.surroundings import Surroundings, Timer, real
 from trishula.runtime.waiting import ended_within, within
 from trishula.session.attachment import Attached, Attachment, Observer
@@ -106,6 +107,7 @@ class Engine:
         self.settling = Settling(self._wake, lambda: self.member.has_session, self._drain.emptied)
         self._calls = Calls()
         self._file: AgentFile | None = None
+        self._second_road: SecondRoad | None = None
         self._flushing: Timer | None = None
         self._release: Callable[[], None] | None = None
         self.member = Membership(settings, self.address, self, around=around, connection=connection, observer=observer)
@@ -316,6 +318,11 @@ class Engine:
             self._note_node(self.member.attached)
         self.sending.restore(file, saved.messages, done_of)
 
+    def open_second_road(self, road: SecondRoad) -> None:
+        """Let deliveries that come by another road than a node be settled there."""
+        self._second_road = self.settling.second_road = road
+        self.receiving.answers = {}
+
     @property
     def run(self) -> str:
         """Names this run of the process, for the node."""
@@ -333,7 +340,8 @@ class Engine:
 
     def _wake(self) -> None:
         """Flush at the end of this turn."""
-        if self._flushing is None and (self.member.link is not None or self._file is not None):
+        goes_somewhere = self.member.link is not None or self._file is not None or self._second_road is not None
+        if self._flushing is None and goes_somewhere:
             self._flushing = self.clock.callLater(0, self._flush)
 
     def _flush(self) -> None:
@@ -341,6 +349,8 @@ class Engine:
         if self._file is not None:
             # First, so that nothing is offered or acknowledged that we could forget.
             self._file.commit()
+        if self._second_road is not None:
+            self._second_road.flush()
         link = self.member.link
         if link is not None:
             self.settling.flush(link)
@@ -364,6 +374,9 @@ class Engine:
 
     def working(self, token: str, for_s: float) -> Pending[Any]:
         """Extend the lease of a long job to ``for_s`` from now; the question has left this process on return."""
+        if is_of_second_road(token):
+            # Nobody else waits for it.
+            return resolved(None)
         link = self.member.link
         if link is None:
             return rejected(BusUnreachable("the session that the token belongs to is gone"))

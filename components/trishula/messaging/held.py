@@ -40,15 +40,17 @@ class Held:
     Args:
         retry: the pauses between tries, unless the node says when.
         random: spreads the pauses; returns a number in [0, 1).
+        refused: told of each refusal.
 
     Attributes:
         by_recipient: recipient, as it stands in the message → what waits for it.
     """
 
-    __slots__ = ("_random", "_retry", "by_recipient")
+    __slots__ = ("_random", "_refused", "_retry", "by_recipient")
 
-    def __init__(self, retry: Backoff, random: Callable[[], float]) -> None:
+    def __init__(self, retry: Backoff, random: Callable[[], float], refused: Callable[[TrishulaError], object]) -> None:
         self._retry = retry
+        self._refused = refused
         self._random = random
         # Open to the outbox, which looks into it for each entry that it takes.
         self.by_recipient: dict[str, HeldQueue] = {}
@@ -69,6 +71,7 @@ class Held:
         held.entries.append(entry)
         if entry.held is not None:
             entry.held(error)
+        self._refused(error)
 
     def release(self, now_s: float, under_way: Callable[[], set[str]]) -> list[Entry]:
         """Wait no more for what is due; returns it, in no particular order.

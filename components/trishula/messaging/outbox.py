@@ -72,6 +72,7 @@ class Outbox:
         retry: the pauses between tries.
         record: where entries outlive the process, if they do.
         emptied: called when the last message without a receipt got one, or was given up.
+        refused: told of each refusal for now.
 
     Attributes:
         kept: what has a receipt, with fewer copies than needed.
@@ -85,6 +86,7 @@ class Outbox:
         retry: Backoff = _RETRY,
         record: Record | None = None,
         emptied: Callable[[], object] = lambda: None,
+        refused: Callable[[TrishulaError], object] = lambda _: None,
     ) -> None:
         self._limits = limits
         self._batch_bytes = limits.batch_bytes
@@ -94,7 +96,7 @@ class Outbox:
         self._random = random
         self._emptied = emptied
         self._queue: deque[Entry] = deque()
-        self._held = Held(retry, random)
+        self._held = Held(retry, random, refused)
         self._flying: list[Batch] = []
         self.kept = Kept(self._let_go)
         self._numbers = 0
@@ -153,7 +155,7 @@ class Outbox:
     def record_on(self, record: Record, above: int) -> None:
         """There is a record from now on: what waits goes on it, with numbers above those that it holds."""
         self._record = record
-        entries = sorted((*self._all(), *self.kept.by_number.values()), key=lambda entry: entry.number)
+        entries = sorted((*self.entries(), *self.kept.by_number.values()), key=lambda entry: entry.number)
         # What an earlier run left was sent before, and its numbers stay; here are only our own.
         for entry in entries:
             entry.number += above
@@ -341,7 +343,7 @@ class Outbox:
 
         What is on record is unknown altogether, and stays there for the next run.
         """
-        entries = self._all()
+        entries = self.entries()
         on_record = self._record is not None
         self._record = None
         self._queue.clear()
@@ -354,7 +356,8 @@ class Outbox:
             [(entry, end_unknown(entry, error, on_record) if entry.offers or on_record else error) for entry in entries]
         )
 
-    def _all(self) -> list[Entry]:
+    def entries(self) -> list[Entry]:
+        """What has no receipt, in no particular order."""
         entries = [*self._queue, *(entry for batch in self._flying for entry in batch.entries)]
         return entries + [entry for queue in self._held.queues() for entry in queue]
 

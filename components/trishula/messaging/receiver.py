@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import Delivery, Fetched, Unreadable, read_deliveries
+from trishula.contract.message import Message
 from trishula.contract.uris import MAILBOX_FETCH
 from trishula.errors import KeyUnknown
 from trishula.messaging.acks import Settling
@@ -25,6 +27,8 @@ _log = logging.getLogger("trishula")
 
 #: A long poll ends on the node's side; the client waits so much longer for its answer.
 _FETCH_GRACE_S = 10.0
+#: Answers that are known again when they come by the other road.
+_ANSWERS = 4096
 
 Receiver = Callable[[list[Delivery]], object]
 
@@ -35,11 +39,14 @@ class Receiving:
     Attributes:
         receiver: gets the deliveries; ``None`` if nobody takes any.
         recalled: told of each message that was delivered and that its sender has cancelled since: (sender, id).
+        answers: the newest answers to our calls, by agent and id, where a second road brings each of them again;
+            ``None`` where there is none.
     """
 
     def __init__(self, calls: Calls, settling: Settling, member: Membership) -> None:
         self.receiver: Receiver | None = None
         self.recalled: Callable[[str, str], object] | None = None
+        self.answers: dict[tuple[str, str], None] | None = None
         self._calls = calls
         self._settling = settling
         self._member = member
@@ -51,17 +58,34 @@ class Receiving:
             self._recall(more)
         deliveries, unreadable = read_deliveries(raw)
         self._refuse(unreadable)
+        self.take(deliveries)
+
+    def take(self, deliveries: list[Delivery]) -> None:
+        """Deliveries came, by whichever road."""
         calls = self._calls
-        if calls.is_busy:
+        if calls.is_busy or self.answers:
             others = []
             for delivery in deliveries:
-                if calls.answered(delivery.message):
+                if self._is_answer(delivery.message):
                     self._settling.ack(delivery.token)
                 else:
                     others.append(delivery)
             deliveries = others
         if deliveries and self.receiver is not None:
             self.receiver(deliveries)
+
+    def _is_answer(self, message: Message) -> bool:
+        if self.answers is None:
+            return self._calls.answered(message)
+        key = agent_of(message.sender or ""), message.id
+        if key in self.answers:
+            return True
+        if not self._calls.answered(message):
+            return False
+        if len(self.answers) >= _ANSWERS:
+            del self.answers[next(iter(self.answers))]
+        self.answers[key] = None
+        return True
 
     def _recall(self, more: object) -> None:
         cancelled = more.get("cancelled") if isinstance(more, Mapping) else None

@@ -60,6 +60,8 @@ class Sending:
 
     Attributes:
         kept_news: learns what becomes of such messages.
+        filing: told of each message that is queued, while each goes by a second road as well; else ``None``.
+        refused_for_now: told why, each time when a node refuses a message or a call for now.
     """
 
     def __init__(
@@ -79,7 +81,14 @@ class Sending:
         self._sender = sender
         self._wake = wake
         self._keeps = keeps
-        self._outbox = Outbox(random=around.random, limits=limits, emptied=emptied)
+        self._outbox = Outbox(
+            random=around.random,
+            limits=limits,
+            emptied=emptied,
+            refused=lambda error: self.refused_for_now(error),
+        )
+        self.filing: Callable[[Entry], object] | None = None
+        self.refused_for_now: Callable[[TrishulaError], object] = lambda _: None
         self.kept_news = KeptNews(self._outbox, wake)
         self._is_on_record = False
         #: The session of a node that doesn't take what our clock says.
@@ -141,6 +150,8 @@ class Sending:
         except TrishulaError as error:
             done(error)
             return False
+        if self.filing is not None:
+            self.filing(entry)
         self._wake()
         return True
 
@@ -201,6 +212,10 @@ class Sending:
         sentence = f"the message {message_id} was refused for {timeout_s:g} s, and is given up: {refusal.sentence}"
         return type(refusal)(sentence, retry_after_s=refusal.retry_after_s)
 
+    def unsettled(self) -> list[Entry]:
+        """The messages that have no receipt, in the order of sending."""
+        return sorted(self._outbox.entries(), key=lambda entry: entry.number)
+
     # -- out -----------------------------------------------------------------------------------------------------------
 
     def flush(self, link: Link) -> None:
@@ -253,6 +268,8 @@ class Sending:
                 self._keeps()
         elif isinstance(error, TrishulaError):
             self._outbox.failed(batch, error, now_s, is_cut=isinstance(error, LinkLost))
+            if error.temporary:
+                self.refused_for_now(error)
         else:
             raise error
         if len(self._outbox) or self._is_on_record:
