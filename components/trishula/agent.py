@@ -42,6 +42,7 @@ from trishula.consumer.run import Part, Run
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.contract.uris import topic_named
 from trishula.errors import TrishulaError
+from trishula.files.mode_policy import Mode
 from trishula.messaging.engine import Engine
 from trishula.runtime.forks import check_process
 from trishula.runtime.pending import Pending, resolved, start
@@ -75,6 +76,8 @@ class Agent(Declared, Verbs):
         state: the directory for its file (``<state>/<name>/agent.sqlite``): what it has not sent yet, and what it has
             handled; ``False`` to remember that only as long as the process lives. See
             :mod:`trishula.consumer.agent_state`.
+        files: a folder for messages as files, as a second road while no node is there (:mod:`trishula.files.road`); by
+            the settings if absent.
     """
 
     def __init__(
@@ -90,14 +93,17 @@ class Agent(Declared, Verbs):
         ca_file: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
         state: str | os.PathLike[str] | bool | None = None,
+        files: str | os.PathLike[str] | None = None,
     ) -> None:
         if not is_agent_name(name):
             raise ValueError(f"{name!r} can't be an agent's name: it is {AGENT_RULE}")
         self.name = name
-        self._load = partial(load, url=url, agent=name, token=token, profile=profile, ca_file=ca_file, proxy=proxy)
+        self._load = partial(
+            load, url=url, agent=name, token=token, profile=profile, ca_file=ca_file, proxy=proxy, files=files
+        )
         self._state = state
         self._routes = Routes(name)
-        self._part = Part(self._routes, tuple(capabilities), window, heartbeat_s, [], [])
+        self._part = Part(self._routes, tuple(capabilities), window, heartbeat_s, [], [], [])
         self._run: Run | None = None
         self._over: Pending[None] = Pending()
         self._now_ms: Callable[[], int] = int
@@ -109,6 +115,20 @@ class Agent(Declared, Verbs):
     def capabilities(self) -> tuple[str, ...]:
         """Words by which others find it."""
         return tuple(self._part.capabilities)
+
+    @property
+    def mode(self) -> str:
+        """Which road its messages take.
+
+        ============  =================================================================================
+        ``live``      to a node
+        ``degraded``  none: no node is there, and messages wait in the outbox
+        ``fallback``  each message of the outbox is written as a file as well; only with a folder
+        ============  =================================================================================
+
+        It is ``degraded`` also while the agent doesn't run. :meth:`on_mode` tells of changes.
+        """
+        return Mode.DEGRADED.value if self._run is None or self._run.is_over else self._run.roads.mode.value
 
     # -- verbs ---------------------------------------------------------------------------------------------------------
 
@@ -237,6 +257,8 @@ A function that blocks is declared with ``thread=True``.""",
         state: str | os.PathLike[str] | None = None,
     ) -> None:
         """Join and begin to take messages, in a loop or reactor that runs; :meth:`run` is this and the loop.
+
+        An agent with a folder has started as well when no node was there for a while, and it is in fallback.
 
         In an asyncio program ``async with agent:`` is this and :meth:`stop`.
 

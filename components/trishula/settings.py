@@ -12,6 +12,9 @@ if it exists; a bare word ``NAME`` means ``~/.config/trishula/NAME.toml``::
     token_file = "dc.token"           # or token = "dc.…"; a relative path is relative to the profile. Read at each join
     failback = "30s"                  # optional: when to go back to the first node, or "off"; also TRISHULA_FAILBACK
     ca_file = "office-ca.pem"         # optional: who signs the nodes' certificates; also TRISHULA_CA_FILE
+    files = "mail"                    # optional: a folder for messages as files; also TRISHULA_FILES
+    files_unsigned = ["mac"]          # optional: whose files there need no signature; also TRISHULA_FILES_UNSIGNED
+    fallback_after = "2s"             # optional: when the folder is used; also TRISHULA_FALLBACK_AFTER
     proxy = "http://proxy:3128"       # optional: the proxy on the way there, or "off"; also TRISHULA_PROXY
 
 Without ``proxy`` the variables ``HTTPS_PROXY`` and ``NO_PROXY`` hold, as :mod:`trishula.proxies` says.
@@ -31,6 +34,7 @@ from trishula.contract.units import parse_duration_s
 from trishula.contract.uris import DEFAULT_PORT, WEBSOCKET_PATH
 from trishula.errors import TokenMissing, TrishulaError
 from trishula.homes import expanded, home_directory
+from trishula.option_names import PROFILE_KEYS, VARIABLES
 from trishula.proxies import DIRECT, Proxies, Proxy, parse_proxy
 from trishula.token_file import owner_of, read_token
 
@@ -38,40 +42,11 @@ __all__ = ["DEFAULT_URL", "PROFILE_KEYS", "VARIABLES", "Settings", "SettingsInva
 
 DEFAULT_URL = f"ws://127.0.0.1:{DEFAULT_PORT}/{WEBSOCKET_PATH}"
 
-#: What a profile file may say, and what it means.
-PROFILE_KEYS: Mapping[str, str] = {
-    "url": "a node's URL, or a list of them in order of preference; a bare ``ws://HOST:PORT`` means its path ``/ws``",
-    "agent": "the agent's name; may be left out, for the token has it",
-    "token": "the agent's token",
-    "token_file": "the file that holds the token, read again at each join; a relative path is relative to the profile",
-    "failback": "how long a better node must have been there again before an agent goes back to it, or ``off``",
-    "ca_file": "PEM certificates of the authorities that sign the nodes' certificates, in place of the system's",
-    "proxy": "``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``off``",
-}
-
-#: The environment variables that we read, of every command and program, and what they mean.
-VARIABLES: Mapping[str, str] = {
-    "TRISHULA_URL": "the nodes, in order of preference, with commas between; before ``url`` of the profile",
-    "TRISHULA_TOKEN": "the agent's token; before ``token`` and ``token_file`` of the profile",
-    "TRISHULA_AGENT": "the agent's name; before ``agent`` of the profile",
-    "TRISHULA_FAILBACK": "the same as ``failback`` of the profile, and before it",
-    "TRISHULA_CA_FILE": "the same as ``ca_file`` of the profile, and before it",
-    "TRISHULA_PROXY": "the same as ``proxy`` of the profile, and before it; ``HTTPS_PROXY`` and ``NO_PROXY`` come last",
-    "TRISHULA_PROFILE": "the profile: a file's path, or ``NAME`` for ``~/.config/trishula/NAME.toml``",
-    "TRISHULA_AGENT_STATE": "the directory below which agents keep their files; ``~/.local/state/trishula`` without it",
-    "TRISHULA_STATE": "a node's state directory, where neither ``--state`` nor the configuration names one",
-    "TRISHULA_LOG_FORMAT": "the form of the log of a node or an agent: ``text``, ``json`` or ``auto``",
-    "TRISHULA_LOG_LEVEL": "from which level on their logs have lines: ``error``, ``warning``, ``info`` or ``debug``",
-    "TRISHULA_TRACES": "``on`` has agents make spans for OpenTelemetry, ``off`` not even where "
-    "``OTEL_EXPORTER_OTLP_ENDPOINT`` is set",
-    "TRISHULA_DEBUG": "with any value, a bug of the command line itself is shown with its traceback",
-    "TRISHULA_TARGETS": "the file of the sample agent *agni*; else ``~/.config/trishula/agni.toml``",
-    "TRISHULA_CHECKS": "the file of the sample agent *rushabdev*; else ``~/.config/trishula/rushabdev.toml``",
-}
-
 #: A better node is not gone back to before it has been there for so long: one that is being restarted or repaired comes
 #: and goes.
 DEFAULT_FAILBACK_S = 30.0
+#: Long enough for a failover to another node, short enough that a person hardly notices.
+DEFAULT_FALLBACK_AFTER_S = 2.0
 
 
 class SettingsInvalid(TrishulaError):
@@ -92,6 +67,9 @@ class Settings:
         ca_file: PEM certificates of the authorities that sign the nodes' certificates; ``None``: those that the system
             trusts.
         proxies: which proxy leads to which node.
+        files: the folder for messages as files; ``None`` if there is none.
+        files_unsigned: agents whose files are taken without a signature.
+        fallback_after_s: how long no node must have been there before messages go to files as well.
     """
 
     urls: tuple[str, ...]
@@ -101,6 +79,9 @@ class Settings:
     token_file: Path | None = None
     ca_file: Path | None = None
     proxies: Proxies = DIRECT
+    files: Path | None = None
+    files_unsigned: tuple[str, ...] = ()
+    fallback_after_s: float = DEFAULT_FALLBACK_AFTER_S
 
 
 def load(
@@ -111,6 +92,7 @@ def load(
     profile: str | None = None,
     ca_file: str | os.PathLike[str] | None = None,
     proxy: str | None = None,
+    files: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
     home: Path | None = None,
 ) -> Settings:
@@ -123,6 +105,7 @@ def load(
         profile: a profile file's path, or a name for ``~/.config/trishula/NAME.toml``.
         ca_file: PEM certificates of the authorities that sign the nodes' certificates, in place of the system's.
         proxy: ``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``"off"``.
+        files: a folder for the agent's messages as files.
         environ: the environment; the process's own if absent.
         home: the home directory; the user's if absent. Who has none has no profile either, unless it is named by
             its path.
@@ -181,6 +164,19 @@ def load(
         (environ.get("TRISHULA_PROXY"), "TRISHULA_PROXY"),
         (from_file.get("proxy"), f"proxy in {path}"),
     )
+    found_files, files_from = _first(
+        (files, "the argument files"),
+        (environ.get("TRISHULA_FILES"), "TRISHULA_FILES"),
+        (from_file.get("files"), f"files in {path}"),
+    )
+    found_unsigned, unsigned_from = _first(
+        (environ.get("TRISHULA_FILES_UNSIGNED"), "TRISHULA_FILES_UNSIGNED"),
+        (from_file.get("files_unsigned"), f"files_unsigned in {path}"),
+    )
+    found_after, after_from = _first(
+        (environ.get("TRISHULA_FALLBACK_AFTER"), "TRISHULA_FALLBACK_AFTER"),
+        (from_file.get("fallback_after"), f"fallback_after in {path}"),
+    )
     token_file = from_file.get("token_file") if token_text == from_file.get("token") else None
     return Settings(
         urls,
@@ -190,6 +186,9 @@ def load(
         token_file if isinstance(token_file, Path) else None,
         None if found_ca_file is None else _ca_file(found_ca_file, ca_file_from),
         _proxies(found_proxy, proxy_from, environ, urls),
+        None if found_files is None else _folder(found_files, files_from),
+        _agents(found_unsigned, unsigned_from),
+        _fallback_after_s(found_after, after_from),
     )
 
 
@@ -244,6 +243,33 @@ def _failback_s(value: object, source: str) -> float | None:
     if not 1.0 <= seconds <= 86_400.0:
         raise SettingsInvalid(f'{source} is {value!r}; it must be a duration from "1s" to "1d", or "off"')
     return seconds
+
+
+def _fallback_after_s(value: object, source: str) -> float:
+    if value is None:
+        return DEFAULT_FALLBACK_AFTER_S
+    try:
+        seconds = parse_duration_s(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86_400.0:
+        raise SettingsInvalid(f'{source} is {value!r}; it must be a duration from "100ms" to "1d"')
+    return seconds
+
+
+def _folder(value: object, source: str) -> Path:
+    if not isinstance(value, str | os.PathLike):
+        raise SettingsInvalid(f"{source} must be the path of a folder")
+    return _expanded(os.fspath(value), source)
+
+
+def _agents(value: object, source: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    names = [one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not all(isinstance(one, str) and is_agent_name(one) for one in names):
+        raise SettingsInvalid(f"{source} is {value!r}; it must be a list of agents, each {AGENT_RULE}")
+    return tuple(names)
 
 
 def _ca_file(value: object, source: str) -> Path:
@@ -347,6 +373,8 @@ def _read_profile(path: Path, named_by: str | None) -> dict[str, object]:
             )
     if isinstance(values.get("ca_file"), str):
         values["ca_file"] = path.parent / _expanded(str(values["ca_file"]), f"ca_file of the profile {path}")
+    if isinstance(values.get("files"), str):
+        values["files"] = path.parent / _expanded(str(values["files"]), f"files of the profile {path}")
     if "token_file" in values:
         if "token" in values:
             raise SettingsInvalid(f"the profile {path} has both token and token_file; leave one out")

@@ -90,6 +90,11 @@ class Keeping:
             if self._directory is None:
                 self._do_without("there is no home directory")
 
+    @property
+    def waits(self) -> bool:
+        """Whether the file can't be read before the agent has joined; until then nothing is begun."""
+        return self._waits
+
     def begin(self, engine: Engine, dispatcher: Dispatcher) -> None:
         """Before it joins: read the file, if that can be done now.
 

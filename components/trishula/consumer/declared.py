@@ -87,3 +87,11 @@ class Declared:
         """Run a function without arguments once, when the agent has joined for the first time."""
         self._part.on_start.append(Handler(function, name=function.__name__))
         return function
+
+    def on_mode(self, function: F) -> F:
+        """Run a function with each new mode of the agent: ``"live"``, ``"degraded"`` or ``"fallback"``.
+
+        The first one is ``"live"`` when the agent has joined; :attr:`trishula.agent.Agent.mode` says what each means.
+        """
+        self._part.on_mode.append(Handler(function, name=function.__name__))
+        return function

@@ -65,6 +65,7 @@ from trishula.contract.texts import legible, one_line
 from trishula.errors import ArgumentInvalid, TrishulaError
 from trishula.messaging.deduplication import Inbox, Remembered, Verdict, content_of
 from trishula.messaging.engine import Engine
+from trishula.messaging.second_road import is_of_second_road
 from trishula.runtime.pending import Pending, rejected, resolved
 from trishula.runtime.surroundings import Clock, Timer
 from trishula.session.begun import Begun
@@ -266,8 +267,10 @@ class Dispatcher:
             self._drop(key)
 
     def _drop(self, key: Key) -> None:
-        """A cancelled message is not to run again, and nothing is acknowledged: it is not done."""
-        self._inbox.handled(*key, self._now_ms())
+        """A cancelled message is not to run again, and nothing is acknowledged: it is not done. A file of it goes."""
+        for token in self._inbox.handled(*key, self._now_ms()):
+            if is_of_second_road(token):
+                self._engine.settling.ack(token)
         self._check_idle()
 
     def _handled(self, sender: str, message_id: str) -> None:

@@ -18,11 +18,15 @@ from trishula.consumer.agent_state import Keeping
 from trishula.consumer.dispatcher import Dispatcher
 from trishula.consumer.handlers import Handler
 from trishula.consumer.routes import Routes
+from trishula.contract.uris import EVENT_FALLBACK
 from trishula.errors import TrishulaError
+from trishula.files.mode_policy import Mode
+from trishula.files.road import Roads
 from trishula.messaging.engine import Engine
 from trishula.runtime.clock import SteadyClock
 from trishula.runtime.pending import Pending, start
 from trishula.runtime.surroundings import Surroundings
+from trishula.runtime.waiting import within
 from trishula.session.transport import Connection
 from trishula.settings import Settings
 
@@ -47,6 +51,7 @@ class Part:
         heartbeat_s: how often it tells the directory that it lives, in seconds.
         topics: URIs, and who hears their events.
         on_start: run once, when it has joined for the first time.
+        on_mode: run with each new mode.
     """
 
     routes: Routes
@@ -55,6 +60,7 @@ class Part:
     heartbeat_s: float
     topics: list[tuple[str, Callable[..., object]]]
     on_start: list[Handler]
+    on_mode: list[Handler]
 
 
 class Run:
@@ -70,6 +76,7 @@ class Run:
     Attributes:
         engine: what carries out the agent's verbs.
         over: its value when the agent has left; its error when it was taken over or refused.
+        roads: the mode of the agent, and its files.
     """
 
     def __init__(
@@ -91,22 +98,22 @@ class Run:
         self._dispatcher: Dispatcher | None = Dispatcher(engine, part.routes, around.clock, steady_ms)
         self.over = over
         self.is_over = False
+        self.roads = Roads(engine, settings, around, part.window, self._mode_changed)
         self._complained_at_s: float | None = None
 
     async def begin(self, timeout_s: float | None) -> None:
-        """Join, and take messages.
+        """Join, and take messages; an agent with a folder has begun as well when it is in fallback.
 
         Raises:
-            TrishulaError: the node refuses us, none could be joined in time, or the agent's file can't be used. The run
-                is over then.
+            TrishulaError: the node refuses us, none could be joined in time, or the agent's file or folder can't be
+                used. The run is over then.
         """
         part, engine, dispatcher, keeping = self._part, self.engine, self._dispatcher, self._keeping
         if dispatcher is None or keeping is None:
             raise RuntimeError("a run begins once")
         for name, handler in part.routes.procedures.items():
             engine.live.register(name, dispatcher.endpoint(handler))
-        for topic, on_event in part.topics:
-            engine.live.subscribe(topic, on_event)
+        self._hear(part.topics)
         engine.attach(
             dispatcher.take,
             capabilities=part.capabilities,
@@ -115,14 +122,17 @@ class Run:
             on_cancelled=dispatcher.recalled,
         )
         try:
+            self.roads.prepare()
             keeping.begin(engine, dispatcher)
-            await engine.start(timeout_s)
-            await keeping.joined(engine, dispatcher)
+            if not keeping.waits:
+                self._read_files()
+            await self._join(timeout_s, keeping, dispatcher)
             if engine.end is not None:
                 raise engine.end
         except BaseException:
             self.is_over = True
             self._dispatcher = self._keeping = None
+            self.roads.end()
             await engine.stop()
             await keeping.close()
             # What ended the agent is raised here, so that nobody need ask for it there.
@@ -131,6 +141,56 @@ class Run:
         dispatcher.watch(self._name, self._around.ask_loop)
         _begin_all(part.on_start)
 
+    def _hear(self, topics: Iterable[tuple[str, Callable[..., object]]]) -> None:
+        """Subscribe to the topics of the agent, and to the mode of the bus if there is a second road."""
+        heard = dict(topics)
+        if self.roads.has_folder:
+            also = heard.get(EVENT_FALLBACK)
+
+            def told(*args: object) -> None:
+                self.roads.bus_said(*args)
+                if also is not None:
+                    also(*args)
+
+            heard[EVENT_FALLBACK] = told
+        for topic, on_event in heard.items():
+            self.engine.live.subscribe(topic, on_event)
+
+    async def _join(self, timeout_s: float | None, keeping: Keeping, dispatcher: Dispatcher) -> None:
+        """Join, or come into fallback, whichever is first; then joining goes on beside what the agent does."""
+        if not self.roads.has_folder or keeping.waits:
+            await self._join_a_node(timeout_s, keeping, dispatcher)
+            return
+        first: Pending[None] = Pending()
+        joining = start(self._join_a_node(None, keeping, dispatcher))
+
+        def came(one: Pending[None]) -> None:
+            error = one.error
+            if first.done:
+                return
+            if error is None:
+                first.resolve(None)
+            else:
+                first.reject(error)
+
+        joining.when_done(came)
+        self.roads.fallen_back.when_done(came)
+        await within(self._around.clock, first, timeout_s, lambda: self.engine.member.unreachable(timeout_s))
+
+    async def _join_a_node(self, timeout_s: float | None, keeping: Keeping, dispatcher: Dispatcher) -> None:
+        waited = keeping.waits
+        await self.engine.start(timeout_s)
+        await keeping.joined(self.engine, dispatcher)
+        if waited:
+            self._read_files()
+
+    def _read_files(self) -> None:
+        begun = self.engine.member.begun
+        self.roads.read(() if begun is None else begun.left)
+
+    def _mode_changed(self, mode: Mode) -> None:
+        _begin_all(self._part.on_mode, mode.value)
+
     async def leave(self, grace_s: float) -> None:
         """Let handlers finish for so long, give back what is not through, say goodbye."""
         engine, dispatcher = self.engine, self._dispatcher
@@ -138,7 +198,8 @@ class Run:
         if dispatcher is None:
             return
         idle = dispatcher.stop()
-        if engine.is_ready:
+        self.roads.end()
+        if engine.is_ready or self.roads.mode is Mode.FALLBACK:
             if running := dispatcher.running():
                 _log.info("%s leaves, and waits up to %g s for %s", self._name, grace_s, running)
             await engine.wait(idle, grace_s)
@@ -150,12 +211,16 @@ class Run:
                     self._name,
                     running,
                 )
-            await engine.drained(_DRAIN_S)
+            if engine.is_ready:
+                await engine.drained(_DRAIN_S)
         else:
             dispatcher.give_up()
         self._dispatcher = None
         await engine.stop()
         await self._close_file()
+        if self.roads.has_folder:
+            # Behind the file: what is put away is on record as handled.
+            await engine.wait(self.roads.settled_all(), _DRAIN_S)
         if not self.over.done:
             self.over.resolve(None)
 
@@ -164,6 +229,7 @@ class Run:
         self.is_over = True
         dispatcher, keeping = self._dispatcher, self._keeping
         self._dispatcher = self._keeping = None
+        self.roads.end()
         if keeping is not None:
             # First: what the end of the handlers would write is lost as well.
             keeping.vanish()
@@ -182,12 +248,15 @@ class Run:
 
     def joined(self, url: str) -> None:
         self._complained_at_s = None
+        attached = self.engine.member.attached
+        self.roads.attached(None if attached is None else attached.fallback)
         node = self.engine.node
         _log.info("%s has joined %s", self._name, url if node is None else f"{node} at {url}")
 
     def lost(self, url: str, error: TrishulaError) -> None:
         if self._dispatcher is not None:
             self._dispatcher.link_lost()
+        self.roads.lost()
         if not self.is_over:
             _log.warning("%s has lost its node at %s: %s; joining anew", self._name, url, error)
 
@@ -203,6 +272,7 @@ class Run:
 
     def ended(self, error: TrishulaError) -> None:
         was_over, self.is_over = self.is_over, True
+        self.roads.end()
         dispatcher, self._dispatcher = self._dispatcher, None
         if dispatcher is not None and not was_over:
             dispatcher.stop()
@@ -211,9 +281,9 @@ class Run:
         self.over.reject(error)
 
 
-def _begin_all(functions: Iterable[Handler]) -> None:
+def _begin_all(functions: Iterable[Handler], *args: object) -> None:
     for handler in functions:
-        outcome = handler.start(None, (), {})
+        outcome = handler.start(None, args, {})
         if isinstance(outcome, Pending):
             outcome.when_done(partial(_log_failure, handler.name))
 

@@ -22,7 +22,7 @@ TOLD (``fallback``)        TOLD         ALONE          TOLD        TOLD         
 =========================  ===========  =============  ==========  ================  ==============
 
 What the bus said before a session was lost is forgotten with that session: the mode of the bus may have changed since,
-and the next session tells it anew, by an event or by a refusal.
+and the next session tells it anew, as it begins.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, StrEnum
 
-__all__ = ["DEFAULT_FALLBACK_AFTER_S", "TABLE", "Event", "Mode", "ModePolicy", "State"]
+from trishula.settings import DEFAULT_FALLBACK_AFTER_S
 
-#: Long enough for a failover to another node, short enough that a person hardly notices.
-DEFAULT_FALLBACK_AFTER_S = 2.0
+__all__ = ["TABLE", "Event", "Mode", "ModePolicy", "State"]
 
 
 class Mode(StrEnum):

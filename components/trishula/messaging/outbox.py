@@ -26,19 +26,17 @@ others go on.
 Batching: at most ``Limits.calls`` calls are in flight. While they are, entries gather, so that batches grow with the
 load by themselves and a lone message never waits. :mod:`trishula.messaging.entries` has entries, batches and limits.
 
-With a record (an agent's file, :mod:`trishula.messaging.agent_file`) the entries outlive the process: an entry is put
-on record when it is added, which is before it is offered to any node, and dropped from it when it is settled. So
+With a record (:mod:`trishula.messaging.agent_file`) the entries outlive the process: an entry is put on record when it
+is added, which is before it is offered to any node, and dropped from it when it is settled. So
 
 * ``send()`` without a node, then the end of the process: it goes out when the agent runs again;
 * offered, then the end of the process before the receipt: it is offered again under the same id, and stored once;
 * the receipt came, then the end of the process before that is on record: as before.
 
 A message is encoded once, when it is sent (:mod:`trishula.contract.payload`): the record and every offer have the same
-bytes.
-
-What ``await send()`` means is the same with a record and without: the *node* has the message on disk. The record only
-makes sure that a message is not forgotten on the way there. A message that the agent itself gave up is dropped from the
-record, too.
+bytes. What ``await send()`` means is the same with a record and without: the *node* has the message on disk. The record
+only makes sure that a message is not forgotten on the way there. A message that the agent itself gave up is dropped
+from the record, too.
 """
 
 from __future__ import annotations

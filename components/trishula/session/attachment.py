@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -25,6 +25,7 @@ class Attached(msgspec.Struct, frozen=True):
         lease_s: how long a delivery waits for its ack, if the node says so.
         epoch_changed: the node has another store than the one we knew: what was accepted there may be gone.
         limits: how much it takes; a node of an earlier release tells nothing.
+        fallback: the mode of the bus, while that is not live.
     """
 
     node: str
@@ -33,6 +34,7 @@ class Attached(msgspec.Struct, frozen=True):
     lease_s: float | None = None
     epoch_changed: bool = False
     limits: NodeLimits = UNTOLD
+    fallback: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

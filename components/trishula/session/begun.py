@@ -95,10 +95,13 @@ class Begun:
 
     def told(self) -> None:
         """A node knows what the last run left, or what comes now is not for it to judge: the file is this run's."""
+        self.after, self.left = None, []
+        self._make_ours()
+
+    def _make_ours(self) -> None:
         if self._is_ours:
             return
         self._is_ours = True
-        self.after, self.left = None, []
         # The name last: until it is there, the file is of nobody.
         self._memory[:_SIZE_BYTES] = bytes(_SIZE_BYTES)
         name = self._run.encode("ascii")
@@ -110,8 +113,8 @@ class Begun:
         data = f"{sender}\0{message_id}".encode()
         if not self._free or len(data) > _SLOT_BYTES - 2:
             return 0
-        if not self._is_ours:
-            self.told()
+        # Before any node was joined, with what came by a file: the last run's is told as we attach, if we come to it.
+        self._make_ours()
         at = self._free.pop()
         self._memory[at + 2 : at + 2 + len(data)] = data
         self._memory[at : at + 2] = len(data).to_bytes(2, "big")
