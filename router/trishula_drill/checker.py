@@ -112,9 +112,15 @@ class Verdict:
         return len({violation.key for violation in self.violations if violation.kind == "twice"})
 
 
-def check(events: Iterable[Event], *finals: Final) -> Verdict:
-    """Judge a history by what became of its messages; ``finals`` has one for each node."""
-    return _Check(events, finals).verdict()
+def check(events: Iterable[Event], *finals: Final, is_ordered: bool = True) -> Verdict:
+    """Judge a history by what became of its messages.
+
+    Args:
+        events: the history.
+        finals: one for each node.
+        is_ordered: whether ``order`` is promised; it is not where messages come as files as well.
+    """
+    return _Check(events, finals).verdict(is_ordered)
 
 
 class _Check:
@@ -158,7 +164,7 @@ class _Check:
                 case NodeKilled():
                     self.node_kills_ns.append(event.at_ns)
 
-    def verdict(self) -> Verdict:
+    def verdict(self, is_ordered: bool) -> Verdict:
         for final, messages in zip(self.finals, self.stores, strict=True):
             self._journal(final)
             self._ends(final, messages)
@@ -173,7 +179,8 @@ class _Check:
         self._apart()
         self._strangers()
         self._repeats()
-        self._order()
+        if is_ordered:
+            self._order()
         ours = [stored for (_, key), stored in self.stores[0].items() if key in self.sent]
         return Verdict(
             tuple(self.violations),

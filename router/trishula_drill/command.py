@@ -14,6 +14,7 @@ import click
 from trishula.cli.state import State, json_option
 from trishula.exit_codes import Exit
 from trishula_drill.cluster_faults import CLUSTER_DRILLS
+from trishula_drill.fallback_faults import FALLBACK_DRILLS
 from trishula_drill.faults import ALL, DRILLS
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ With two linked nodes, senders and receivers on both:
 
 {_listed(CLUSTER_DRILLS)}
 
+With one node, agents with a folder each, and what moves files between the folders:
+
+{_listed(FALLBACK_DRILLS)}
+
 \b
 Examples:
   trishula drill kill9 --rounds 20
@@ -54,7 +59,7 @@ Examples:
   trishula drill failover --rounds 50 --json
 """
 )
-@click.argument("name", type=click.Choice([*DRILLS, ALL, *CLUSTER_DRILLS]), metavar="NAME")
+@click.argument("name", type=click.Choice([*DRILLS, ALL, *CLUSTER_DRILLS, *FALLBACK_DRILLS]), metavar="NAME")
 @click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="How often faults strike.")
 @click.option("--seed", type=click.IntRange(0), help="Of an earlier run, to strike the same faults again.")
 @click.option(
@@ -173,6 +178,8 @@ def _render(report: Report) -> Text:
     if "gap_p50_ms" in told:
         meaning = f"the longest {told['gap_max_ms']}; from a kill to a sender's first receipt from the other node"
         rows.append(("Gap ms", told["gap_p50_ms"], f"median of {len(report.gaps_ms)}, {meaning}"))
+    if "filed" in told:
+        rows.append(("Files", told["filed"], f"{told['before_receipt']} effects before a node had the message"))
     if "delay_max_ms" in told:
         rows.append(("Delay ms", told["delay_max_ms"], "the longest from send to handler"))
         rows.append(("Accept ms", told["accept_delay_max_ms"], "the longest from send to receipt"))

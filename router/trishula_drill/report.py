@@ -29,6 +29,8 @@ class Report:
         gaps_ms: of the drill failover: from the kill of a node to a sender's first receipt from the other one.
         delay_max_ms: of the drill rolling-restart: the longest time from the sending of a message to its handler.
         accept_delay_max_ms: the same to its receipt.
+        filed: of the drill fallback: files that were put away as handled.
+        before_receipt: likewise: effects before any node had accepted the message, which came by a file so.
     """
 
     drill: str
@@ -51,15 +53,20 @@ class Report:
     gaps_ms: list[float] = field(default_factory=list)
     delay_max_ms: float | None = None
     accept_delay_max_ms: float | None = None
+    filed: int = 0
+    before_receipt: int = 0
 
     def told(self, shown: int) -> dict[str, Any]:
         """What ``--json`` prints, with so many of the violations."""
         facts = asdict(self)
         gaps = sorted(facts.pop("gaps_ms"))
         delays = {name: facts.pop(name) for name in ("delay_max_ms", "accept_delay_max_ms")}
+        filed = {name: facts.pop(name) for name in ("filed", "before_receipt")}
         facts["violations"] = self.violations[:shown]
         if self.drill == "failover":
             facts |= {"gap_p50_ms": _rounded(percentile(gaps, 0.5)), "gap_max_ms": _rounded(percentile(gaps, 1.0))}
+        if self.drill == "fallback":
+            facts |= filed
         if self.drill == "rolling-restart":
             facts |= {name: _rounded(delay) for name, delay in delays.items()}
         return facts
@@ -82,6 +89,8 @@ class Report:
             "effects",
             "empties",
             "unpromised",
+            "filed",
+            "before_receipt",
         ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.duration_s += other.duration_s

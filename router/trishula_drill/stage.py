@@ -55,7 +55,12 @@ class Stage(ABC):
         roles: the clients, and what each does.
         network: where proxies are made.
         report: gets what is found.
+
+    Attributes:
+        promises_order: whether messages come in the order of sending.
     """
+
+    promises_order = True
 
     def __init__(self, directory: Path, roles: Mapping[str, Role], network: Network, report: Report) -> None:
         self.directory = directory
@@ -131,10 +136,15 @@ class Stage(ABC):
 
     # -- a leg ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def leg_directory(self) -> Path:
+        """Where the clients of this leg have their files."""
+        return self.directory / f"leg{self._legs}"
+
     def leg(self, numbers: Iterable[int], on_progress: Callable[[Report], object]) -> None:
         """Some rounds, and their verdict."""
         self._legs += 1
-        directory = self.directory / f"leg{self._legs}"
+        directory = self.leg_directory
         directory.mkdir()
         self.ends = ends = History(directory / "ends.jsonl")
         self.start_nodes()
@@ -156,7 +166,7 @@ class Stage(ABC):
         ends.close()
         events = read_all(sorted(directory.glob("*.jsonl")))
         ids = [event.id for event in events if isinstance(event, Sent)]
-        self.report.add(check(events, *self.finals(ids)))
+        self.report.add(check(events, *self.finals(ids), is_ordered=self.promises_order))
         self.measure(events)
         shutil.rmtree(directory)
 

@@ -74,6 +74,8 @@ class Task(msgspec.Struct, frozen=True):
         dials: the file by which the drill sets this process's clock; none: it is the machine's.
         url: of the nodes, in order of preference.
         failback: after what time to go back to the preferred one; none: the client's default.
+        files: the agent's folder; none: it has no second road.
+        fallback_after: after what time it uses that; none: the client's default.
         is_eager: whether to rejoin more eagerly than a client does by itself: so many more faults fit into an hour.
     """
 
@@ -90,6 +92,8 @@ class Task(msgspec.Struct, frozen=True):
     ttls_ms: tuple[int, ...] = ()
     dials: str = ""
     failback: str = ""
+    files: str = ""
+    fallback_after: str = ""
     is_eager: bool = True
 
 
@@ -136,8 +140,13 @@ class Worker:
     def settings(self) -> Settings:
         from trishula.settings import load
 
-        failback = {"TRISHULA_FAILBACK": self.task.failback} if self.task.failback else {}
-        return load(url=self.task.url, token=self.task.token, environ=failback)
+        task = self.task
+        environ = {
+            "TRISHULA_FAILBACK": task.failback,
+            "TRISHULA_FILES": task.files,
+            "TRISHULA_FALLBACK_AFTER": task.fallback_after,
+        }
+        return load(url=task.url, token=task.token, environ=environ)
 
     def connection(self) -> Connection:
         from trishula.runtime.surroundings import real

@@ -12,6 +12,8 @@ import pytest
 
 from trishula_drill.checker import Final, Stored, Verdict, check
 from trishula_drill.cluster_faults import BUSIEST, CLUSTER_DRILLS, LINK, NODES, cluster_schedule
+from trishula_drill.fallback_faults import fallback_schedule
+from trishula_drill.faults import Cast, Kind
 from trishula_drill.figures import delays_ms, gaps_ms, longest_pause_ms
 from trishula_drill.history import (
     Delivered,
@@ -417,6 +419,21 @@ def test_a_seed_strikes_linked_nodes_in_the_same_way_again(drill: str) -> None:
         assert [fault.at_s for fault in faults] == sorted(fault.at_s for fault in faults)
         assert {fault.target for fault in faults} <= {*NODES, LINK, BUSIEST}
         assert all(fault.for_s >= 0 for fault in faults)
+
+
+TEAM = Cast(("one", "two"), ("three",))
+
+
+def test_a_seed_strikes_agents_with_folders_in_the_same_way_again() -> None:
+    rounds = [fallback_schedule(number, 7, TEAM) for number in range(50)]
+    assert rounds == [fallback_schedule(number, 7, TEAM) for number in range(50)]
+    assert rounds != [fallback_schedule(number, 8, TEAM) for number in range(50)]
+    struck = {fault.kind for faults in rounds for fault in faults}
+    assert struck == {Kind.KILL_NODE, Kind.FREEZE_NODE, Kind.KILL_CLIENT}
+    for faults in rounds:
+        assert [fault.at_s for fault in faults] == sorted(fault.at_s for fault in faults)
+        # What strikes a client strikes it while the node is away, or alone.
+        assert len(faults) == 1 or faults[1].at_s <= faults[0].at_s + faults[0].for_s
 
 
 def test_after_a_cold_start_both_nodes_were_down() -> None:
