@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import msgspec
 from twisted.logger import Logger
 
 from trishula.contract import uris
@@ -72,7 +71,7 @@ class Fallback:
         """
         now = self._now()
         facts = self.mode.word(mode, sends=sends, reason=reason, by=by, now=now)
-        await self._store.note(Kind.MODE, msgspec.structs.asdict(facts), now)
+        await self._store.note(Kind.MODE, facts, now)
         self._fold(facts, self._node)
         return self.told()
 

@@ -29,6 +29,7 @@ from trishula_router.alerting import notifier_of
 from trishula_router.housekeeping import Housekeeping
 from trishula_router.measuring import recorder_of
 from trishula_router.services import CATCHING_UP, Services
+from trishula_router.store.facts import JoinedFacts, LeftFacts, NodeStartedFacts, NodeStoppedFacts
 from trishula_router.store.journal import Kind
 
 __all__ = [
@@ -59,7 +60,7 @@ class Node(Services):
         await self.fallback.begin()
         await self.departures.begin()
         self.timekeeper.remember()
-        facts = {"node": self.config.node, "version": self.version, "pid": os.getpid()}
+        facts = NodeStartedFacts(self.config.node, self.version, os.getpid())
         try:
             await self.store.note(Kind.NODE_STARTED, facts, self.now())
         except StorageFull:
@@ -88,7 +89,7 @@ class Node(Services):
             self._housekeeping.stop()
             await self.recorder.stop()
         try:
-            await self.store.note(Kind.NODE_STOPPED, {"node": self.config.node}, self.now())
+            await self.store.note(Kind.NODE_STOPPED, NodeStoppedFacts(self.config.node), self.now())
         except (StorageFull, StorageFailed):
             log.failure("that the node stopped could not be noted")
         await self.store.close()
@@ -104,8 +105,7 @@ class Node(Services):
         self.measures.joins += 1
         self.admission.joined(agent, session, self.now() / 1000)
         self.directory.joined(agent, session, self.now())
-        facts = {"agent": agent, "session": session, "role": role}
-        self.note(Kind.JOINED, facts if address is None else {**facts, "address": address})
+        self.note(Kind.JOINED, JoinedFacts(agent, session, role, address))
         self.neighbourhood.joined(agent)
 
     def session_left(self, session: int) -> None:
@@ -118,7 +118,7 @@ class Node(Services):
         self.delivery.session_left(session)
         self.intake.holds.left(session)
         self.instances.left(session, self.clock.seconds())
-        self.note(Kind.LEFT, {"agent": agent, "session": session})
+        self.note(Kind.LEFT, LeftFacts(agent, session))
         self.tell_presence()
 
     def ended_slow_reader(self, agent: str, sentence: str) -> None:

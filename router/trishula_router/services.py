@@ -63,6 +63,7 @@ from trishula_router.peers.listener import Listener
 from trishula_router.peers.presence_exchange import Neighbourhood
 from trishula_router.router import Router
 from trishula_router.settings.options import NodeConfig
+from trishula_router.store.facts import Facts
 from trishula_router.store.interface import Copied, Store
 from trishula_router.store.journal import ORIGIN_SHIFT, Kind, is_own
 from trishula_router.store.runs import Extract
@@ -384,7 +385,7 @@ class Services:
         """Of a node without checks, such as one in memory."""
         return {"ready": not self.is_stopping, "node": self.config.node, "version": self.version, "checks": []}
 
-    def note(self, kind: Kind, facts: Mapping[str, Any]) -> None:
+    def note(self, kind: Kind, facts: Facts) -> None:
         """Write a record that nobody waits for into the journal."""
         if not self.is_stopping:
             self.store.note(kind, facts, self.now()).addErrback(log_fault, log, "{kind} could not be noted", kind=kind)

@@ -42,7 +42,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         for number in range(1, 201)
     ]
     append(subject, *drafts)
-    subject.do(lambda store: store.deliver([(3, 1), (6, 1)], {"to": "agni"}, 200))
+    subject.do(lambda store: store.deliver([(3, 1), (6, 1)], "agni", None, 200))
     settled = [number for number in range(1, 201) if number not in OPEN]
     subject.do(lambda store: store.settle(settled, State.DONE, None, 300))
     subject.close()

@@ -275,7 +275,7 @@ def test_who_was_ever_given_a_message_is_told(subject: Subject, agni: Peer) -> N
     assert subject.do(lambda store: store.holders([c1.position])) == {c1.position: set()}
 
     def given(node: Subject, position: int, attempt: int, to: str) -> None:
-        node.do(lambda store: store.deliver([(position, attempt)], {"to": to, "session": 1}, 200))
+        node.do(lambda store: store.deliver([(position, attempt)], to, 1, 200))
 
     # Each node counts the attempts that it knows of.
     given(subject, c1.position, 1, "agni")

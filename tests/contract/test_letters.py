@@ -67,7 +67,7 @@ def test_letters_of_one_agent_are_its_instances_too(subject: Subject) -> None:
 
 def test_replay_opens_a_dead_letter_anew(subject: Subject) -> None:
     position, other = one(subject, "m1"), one(subject, "m2")
-    subject.do(lambda store: store.deliver([(position, 5)], {"to": "agni", "session": 1}, 150))
+    subject.do(lambda store: store.deliver([(position, 5)], "agni", 1, 150))
     die(subject, position)
     (stored,) = subject.do(lambda store: store.replay({position: 5000, other: 5000, 999: 5000}, 300))
     assert (stored.position, stored.state, stored.failures, stored.due_at) == (position, State.OPEN, 0, 0)
@@ -146,10 +146,9 @@ def test_who_holds_a_message_to_a_capability_is_kept(subject: Subject) -> None:
     position, other = one(subject, "m1", "capability:deploy"), one(subject, "m2", "agni")
     assert subject.do(lambda store: store.at_positions([position]))[position].holder is None
     for attempt, agent in enumerate(("agni", "rushabdev"), start=1):
-        told = {"to": agent, "session": 7}
-        subject.do(lambda store, told=told, attempt=attempt: store.deliver([(position, attempt)], told, 200))  # type: ignore[misc]
+        subject.do(lambda store, to=agent, attempt=attempt: store.deliver([(position, attempt)], to, 7, 200))  # type: ignore[misc]
         assert subject.do(lambda store: store.at_positions([position]))[position].holder == agent
-    subject.do(lambda store: store.deliver([(other, 1)], {"to": "agni", "session": 7}, 200))
+    subject.do(lambda store: store.deliver([(other, 1)], "agni", 7, 200))
     assert subject.do(lambda store: store.at_positions([other]))[other].holder is None
 
 

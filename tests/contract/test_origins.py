@@ -107,7 +107,7 @@ def test_records_of_all_origins_and_what_they_name(here: Subject, agni: Peer) ->
 def test_the_life_of_a_message_is_told_from_all_journals_by_time(here: Subject, agni: Peer) -> None:
     append(agni, draft("m1"), at=100)
     copy(here, agni)
-    here.do(lambda store: store.deliver([(FAR | 1, 1)], {"to": "agni", "session": 1}, 150))
+    here.do(lambda store: store.deliver([(FAR | 1, 1)], "agni", 1, 150))
     agni.do(lambda store: store.give_back([Return(1, 2, 400)], "it failed", 120))
     copy(here, agni)
     here.do(lambda store: store.settle([FAR | 1], State.DONE, None, 300))
@@ -403,7 +403,7 @@ def test_a_third_node_gets_the_body_that_only_an_alias_has(here: Subject, agni: 
 def test_a_record_may_come_before_the_message_that_it_tells_of(here: Subject, agni: Peer, rush: Peer) -> None:
     append(agni, draft("m1"))
     rush.do(lambda store: store.copy("agni", run(agni)))
-    rush.do(lambda store: store.deliver([(FAR | 1, 3)], {"to": "agni", "session": 1}, 150))
+    rush.do(lambda store: store.deliver([(FAR | 1, 3)], "agni", 1, 150))
     rush.do(lambda store: store.settle([FAR | 1], State.DONE, None, 200))
     assert copy(here, rush).sequence == 2
     # Both origins have their numbers; the one is only heard of yet.
@@ -526,7 +526,7 @@ def _do_anything(chance: random.Random, here: InSqlite, agni: Peer, number: int)
             append(agni, draft(f"a{number}"), draft(f"m{number + 1}"))
             copy(here, agni)
         case 2:
-            here.do(lambda store: store.deliver([(one, 1) for one in some], {"to": "agni"}, 8))
+            here.do(lambda store: store.deliver([(one, 1) for one in some], "agni", None, 8))
         case 3:
             here.do(lambda store: store.settle(some, chance.choice([State.DONE, State.DEAD]), "why", 9))
         case 4:

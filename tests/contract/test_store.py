@@ -145,7 +145,7 @@ def test_names_and_ids_are_data(subject: Subject) -> None:
 
 def test_a_delivery_is_noted(subject: Subject) -> None:
     first, second = one(subject, "m1"), one(subject, "m2")
-    subject.do(lambda store: store.deliver([(first, 1), (second, 3)], {"to": "agni", "session": 7}, 200))
+    subject.do(lambda store: store.deliver([(first, 1), (second, 3)], "agni", 7, 200))
     stored = subject.do(lambda store: store.at_positions([first, second]))
     assert [(it.attempts, it.delivered_at, it.state_word) for it in stored.values()] == [
         (1, 200, "delivered"),
@@ -189,9 +189,9 @@ def test_settled_messages_are_open_no_more(subject: Subject) -> None:
 
 def test_each_change_has_its_record(subject: Subject) -> None:
     position = one(subject, at=1)
-    subject.do(lambda store: store.deliver([(position, 1)], {}, 2))
+    subject.do(lambda store: store.deliver([(position, 1)], None, None, 2))
     subject.do(lambda store: store.give_back([Return(position, 1, 9)], "r", 3))
-    subject.do(lambda store: store.deliver([(position, 2)], {}, 4))
+    subject.do(lambda store: store.deliver([(position, 2)], None, None, 4))
     subject.do(lambda store: store.settle([position], State.DEAD, "r", 5))
     subject.do(lambda store: store.settle([position], State.DONE, None, 6))
     subject.do(lambda store: store.note(Kind.LEFT, {"agent": "agni"}, 7))
@@ -226,7 +226,7 @@ def test_the_rules_see_every_verb_before_theirs(subject: Subject) -> None:
     store = subject.store
     appended = store.append([draft("m1"), draft("m2")], 1)
     settled = store.settle([1], State.DONE, None, 2)
-    delivered = store.deliver([(2, 4)], {}, 3)
+    delivered = store.deliver([(2, 4)], None, None, 3)
     head = store.head("agni", (0, 0), 10)
     found = store.at_positions([1, 2])
     late = store.append([draft("m3")], 4)
@@ -332,7 +332,7 @@ def test_a_proof_is_read_back_and_leaves_nothing_but_itself(subject: Subject) ->
 
 def test_the_journal_is_the_same_in_every_store(subject: Subject) -> None:
     append(subject, draft("m1", body=b'{"x":1}'), draft("b", "agni", "rushabdev"), at=5)
-    subject.do(lambda store: store.deliver([(1, 1)], {"to": "agni", "session": 1}, 6))
+    subject.do(lambda store: store.deliver([(1, 1)], "agni", 1, 6))
     subject.do(lambda store: store.give_back([Return(1, 1, 50)], "ü", 7))
     subject.do(lambda store: store.settle([2], State.CANCELLED, "why", 8))
     subject.do(lambda store: store.settle([1, 3], State.DONE, None, 9))
@@ -415,7 +415,7 @@ def test_a_group_is_one_transaction(sqlite: InSqlite) -> None:
 
 def test_a_lazy_verb_alone_becomes_durable_soon(sqlite: InSqlite) -> None:
     position = one(sqlite)
-    sqlite.calls.wait(sqlite.store.deliver([(position, 1)], {}, 2), timeout_s=5.0)
+    sqlite.calls.wait(sqlite.store.deliver([(position, 1)], None, None, 2), timeout_s=5.0)
     assert sqlite.store.high_water == 2
 
 

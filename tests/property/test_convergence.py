@@ -162,7 +162,7 @@ class Cluster:
         chosen = self._some(peer, State.OPEN)
         if chosen:
             attempts = [(message.position, message.attempts + 1) for message in chosen]
-            peer.do(peer.store.deliver(attempts, {"to": "agni", "session": 1}, self._at_of(peer)))
+            peer.do(peer.store.deliver(attempts, "agni", 1, self._at_of(peer)))
 
     def _fail(self, peer: Peer) -> None:
         chosen = self._some(peer, State.OPEN)

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from trishula_router.store.commits import Commits
+from trishula_router.store.facts import Attempts, Facts
 from trishula_router.store.interface import Condition, Copied, Forgotten, History, Store, Verdict
 from trishula_router.store.journal import Kind, Record
 from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
@@ -213,8 +214,8 @@ class HeldStore:
 
         return self._wait(self._writes, "append", call)
 
-    def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
-        return self._ask(self._writes, "deliver", lambda: self.inner.deliver(deliveries, facts, at))
+    def deliver(self, deliveries: Attempts, holder: str | None, session: int | None, at: int) -> Deferred[None]:
+        return self._ask(self._writes, "deliver", lambda: self.inner.deliver(deliveries, holder, session, at))
 
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         return self._ask(self._writes, "give_back", lambda: self.inner.give_back(returns, reason, at))
@@ -243,7 +244,7 @@ class HeldStore:
     def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
         return self._ask(self._reads, "dead_letters", lambda: self.inner.dead_letters(after, limit, agent))
 
-    def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
+    def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         return self._ask(self._writes, "note", lambda: self.inner.note(kind, facts, at))
 
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:

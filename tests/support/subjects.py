@@ -151,7 +151,7 @@ def settle_all(subject: InSqlite) -> int:
     settled = []
     for it in positions:
         # Each in a record of its own, as an agent with a window of one has it.
-        store.deliver([(it, 1)], {"to": "agni", "session": 1}, 200)
+        store.deliver([(it, 1)], "agni", 1, 200)
         store.give_back([Return(it, 1, 0)], "it failed", 300)
         settled.append(store.settle([it], State.DONE, None, 400))
     for answer in settled:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from msgspec import to_builtins
+
 from trishula_router.peers.link_records import LinkRecords
+from trishula_router.store.facts import LinkFacts
 from trishula_router.store.journal import Kind
 
 
@@ -15,9 +17,9 @@ class Desk:
         self.written: list[dict[str, Any]] = []
         self.records = LinkRecords(self._note, lambda: self.now_s)
 
-    def _note(self, kind: Kind, facts: Mapping[str, Any]) -> None:
+    def _note(self, kind: Kind, facts: LinkFacts) -> None:
         assert kind is Kind.LINK
-        self.written.append(dict(facts))
+        self.written.append(to_builtins(facts))
 
 
 def test_each_event_is_one_record() -> None:

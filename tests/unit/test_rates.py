@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import to_builtins
 
 from trishula.errors import NotAllowed, RateLimited, SenderFalse
 from trishula_router.mail.rates import Rates, Refusals
@@ -215,7 +216,7 @@ def test_who_waits_as_it_was_told_always_gets_on(steps: list[tuple[float, int]])
 
 def test_the_first_refusals_are_noted_one_by_one_and_then_counted() -> None:
     noted: list[Mapping[str, Any]] = []
-    refusals = Refusals(noted.append)
+    refusals = Refusals(lambda facts: noted.append(to_builtins(facts)))
     for index in range(1000):
         refusals.refused("dc", SenderFalse, f"no {index}", 0.0)
     assert [one["detail"] for one in noted] == [f"no {index}" for index in range(20)]
@@ -230,7 +231,7 @@ def test_the_first_refusals_are_noted_one_by_one_and_then_counted() -> None:
 
 def test_a_flood_that_goes_on_is_a_record_now_and_then() -> None:
     noted: list[Mapping[str, Any]] = []
-    refusals = Refusals(noted.append)
+    refusals = Refusals(lambda facts: noted.append(to_builtins(facts)))
     for second in range(3600):
         refusals.refused("dc", NotAllowed, "no", float(second))
     assert len(noted) <= 20 + 3600 / 30 + 1
@@ -239,7 +240,7 @@ def test_a_flood_that_goes_on_is_a_record_now_and_then() -> None:
 
 def test_one_agents_flood_hides_nobody_elses() -> None:
     noted: list[Mapping[str, Any]] = []
-    refusals = Refusals(noted.append)
+    refusals = Refusals(lambda facts: noted.append(to_builtins(facts)))
     for _ in range(100):
         refusals.refused("dc", NotAllowed, "no", 0.0)
     refusals.refused("agni", NotAllowed, "no", 0.0)

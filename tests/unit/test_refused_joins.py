@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import to_builtins
+
 from trishula_router.agents.refused_joins import RefusedJoins
 
 
@@ -14,7 +16,7 @@ def refuse(joins: RefusedJoins, count: int, now_s: float, address: str | None = 
 
 def test_the_first_is_noted_at_once_and_the_others_once_a_minute() -> None:
     noted: list[Any] = []
-    joins = RefusedJoins(noted.append)
+    joins = RefusedJoins(lambda facts: noted.append(to_builtins(facts)))
     facts = {"agent": "dc", "error": "an.error", "detail": "a sentence", "address": "10.0.0.1"}
     refuse(joins, 1000, 5.0)
     joins.flush(15.0)
@@ -29,7 +31,7 @@ def test_the_first_is_noted_at_once_and_the_others_once_a_minute() -> None:
 
 def test_an_address_that_was_quiet_for_a_minute_begins_anew() -> None:
     noted: list[Any] = []
-    joins = RefusedJoins(noted.append)
+    joins = RefusedJoins(lambda facts: noted.append(to_builtins(facts)))
     refuse(joins, 1, 0.0)
     joins.flush(60.0)
     refuse(joins, 1, 61.0)
@@ -38,7 +40,7 @@ def test_an_address_that_was_quiet_for_a_minute_begins_anew() -> None:
 
 def test_very_many_addresses_share_their_records() -> None:
     noted: list[Any] = []
-    joins = RefusedJoins(noted.append)
+    joins = RefusedJoins(lambda facts: noted.append(to_builtins(facts)))
     for number in range(5000):
         refuse(joins, 2, 0.0, f"10.0.{number // 250}.{number % 250}")
     assert len(noted) == 101

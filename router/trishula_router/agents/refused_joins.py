@@ -9,9 +9,12 @@ Policy only; instants are seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+
+import msgspec
+
+from trishula_router.store.facts import RefusedFacts
 
 __all__ = ["RefusedJoins"]
 
@@ -32,7 +35,7 @@ class _Address:
 
     noted_s: float
     more: int
-    last: Mapping[str, Any]
+    last: RefusedFacts
 
 
 class RefusedJoins:
@@ -45,7 +48,7 @@ class RefusedJoins:
         count: how many there were since the start.
     """
 
-    def __init__(self, note: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, note: Callable[[RefusedFacts], None]) -> None:
         self._note = note
         self._addresses: dict[str | None, _Address] = {}
         self.count = 0
@@ -61,7 +64,7 @@ class RefusedJoins:
             now_s: the clock.
         """
         self.count += 1
-        facts: dict[str, Any] = {"agent": agent, "error": error, "detail": detail, "address": address}
+        facts = RefusedFacts(agent, error, detail, address)
         if address not in self._addresses and len(self._addresses) >= _MOST:
             address = None
         there = self._addresses.get(address)
@@ -78,7 +81,7 @@ class RefusedJoins:
             if 0.0 <= now_s - there.noted_s < _EACH_S:
                 continue
             if there.more:
-                self._note({**there.last, "more": there.more - 1} if there.more > 1 else there.last)
+                self._note(msgspec.structs.replace(there.last, more=there.more - 1))
                 there.noted_s, there.more = now_s, 0
             else:
                 del self._addresses[address]

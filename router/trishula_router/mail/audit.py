@@ -24,6 +24,7 @@ from trishula.errors import ArgumentInvalid, MessageUnknown, NodeUnknown
 from trishula_router.clocks.peer_clocks import TOLERATED_MS
 from trishula_router.mail.endings import Endings
 from trishula_router.mail.mailroom import got, is_of
+from trishula_router.store.facts import POSITION_LISTS
 from trishula_router.store.identity import Key, key_of, latest_use
 from trishula_router.store.interface import History, Store, Verdict
 from trishula_router.store.journal import SEQUENCE_MASK, Kind, Record
@@ -366,7 +367,7 @@ def _state(message: StoredMessage) -> dict[str, Any]:
 
 def _positions_in(facts: dict[str, Any]) -> list[int]:
     """The messages that a record tells of and doesn't name: ends, returns and deliveries list their positions."""
-    listed = [*facts.get("messages", ()), *facts.get("bodies", ())]
+    listed = (one for name in POSITION_LISTS for one in facts.get(name, ()))
     return [one[0] if isinstance(one, list) else one for one in listed]
 
 

@@ -90,6 +90,6 @@ class Lender:
             consumer.held += len(entries)
             consumer.held_bytes += sum(entry.size_bytes for entry in entries)
         attempts = [(entry.position, entry.attempts) for entry in entries]
-        noted = self._store.deliver(attempts, {"to": holder, "session": session}, now)
+        noted = self._store.deliver(attempts, holder, session, now)
         noted.addErrback(log_fault, log, "a delivery could not be noted")
         return deliveries

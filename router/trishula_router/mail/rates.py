@@ -14,11 +14,11 @@ for them the pause may be long, and what the agent has to say to one other goes 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from trishula.errors import RateLimited, TrishulaError
+from trishula_router.store.facts import RefusedFacts
 from trishula_router.token_bucket import Rate, TokenBucket
 
 __all__ = [
@@ -132,7 +132,7 @@ class Refusals:
         counts: an error's URI → how many there were, noted or not.
     """
 
-    def __init__(self, note: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, note: Callable[[RefusedFacts], None]) -> None:
         self._note = note
         self.counts: Counter[str] = Counter()
         self._buckets: dict[str, TokenBucket] = {}
@@ -153,8 +153,7 @@ class Refusals:
             return
         bucket.take()
         self._uncounted.pop(agent, None)
-        facts: dict[str, Any] = {"agent": agent, "error": error.uri, "detail": detail}
-        self._note({**facts, "more": more} if more else facts)
+        self._note(RefusedFacts(agent, str(error.uri), detail, more=more))
 
     def flush(self, now_s: float) -> None:
         """Note the latest refusal of those that were only counted, as soon as it may be: to be called now and then."""

@@ -19,12 +19,13 @@ Who is refused may come again at once, and who has a peer's key may come and go:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import Logger, LogLevel
 
 from trishula_router.peers.link_standing import LinkStandings
+from trishula_router.store.facts import LinkFacts
 from trishula_router.store.journal import Kind
 from trishula_router.token_bucket import Rate, TokenBucket
 
@@ -58,7 +59,7 @@ class LinkRecords:
         counts: (peer, event) → how many there were, on record or not.
     """
 
-    def __init__(self, note: Callable[[Kind, Mapping[str, Any]], None], seconds: Callable[[], float]) -> None:
+    def __init__(self, note: Callable[[Kind, LinkFacts], None], seconds: Callable[[], float]) -> None:
         self._note = note
         self._seconds = seconds
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -127,5 +128,4 @@ class LinkRecords:
         also = f" ({more} more before)" if more else ""
         level = LogLevel.debug if is_logged else LogLevel.warn
         log.emit(level, _SENTENCES[event], peer=peer, detail=detail, more=also)
-        facts: dict[str, Any] = {"peer": peer, "event": event, "detail": detail[:_DETAIL_LETTERS]}
-        self._note(Kind.LINK, {**facts, "more": more} if more else facts)
+        self._note(Kind.LINK, LinkFacts(peer, event, detail[:_DETAIL_LETTERS], more))

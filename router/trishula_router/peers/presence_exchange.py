@@ -32,6 +32,7 @@ from trishula_router.peers.belief import Unbelievable
 from trishula_router.peers.journal_exchange import PRESENCE
 from trishula_router.peers.outlines import excess_of_presence
 from trishula_router.peers.presence_policy import Neighbours, Presence, sound
+from trishula_router.store.facts import Facts, TakenOverFacts
 from trishula_router.store.journal import Kind
 
 __all__ = ["Neighbourhood", "taken_over"]
@@ -86,7 +87,7 @@ class Neighbourhood:
         post: Callable[[str, str, bytes], None],
         announce: Callable[[str, Mapping[str, Any]], None],
         close_session: Callable[[int, str, str], None],
-        note: Callable[[Kind, Mapping[str, Any]], None],
+        note: Callable[[Kind, Facts], None],
         clock: Clock,
         now: Callable[[], int],
     ) -> None:
@@ -181,8 +182,8 @@ class Neighbourhood:
                 life = self._consumers.life_of(address)
                 if life is not None and run is not None and life.run != run:
                     self._takeovers.note(name, self._clock.seconds())
-                facts = {"agent": address.agent, "address": name, "session": session, "by": presence.node}
-                self._note(Kind.TAKEN_OVER, facts if host is None else {**facts, "host": host})
+                facts = TakenOverFacts(address.agent, name, session, presence.node, host)
+                self._note(Kind.TAKEN_OVER, facts)
                 self._close_session(session, TakenOver.uri, taken_over(name, host, presence.node))
 
     def joined(self, agent: str) -> None:

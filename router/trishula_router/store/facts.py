@@ -1,35 +1,157 @@
-"""The facts of journal records, written and read in one place, so that every store's journal is the same."""
+"""The facts of journal records: one type for each kind, written and read here, so that every journal is the same.
+
+What is written is fixed to the byte: the chain is over the bytes, and other nodes, older ones too, read them. A field
+may be added at the end of a type, with a default that is not written; nothing may be renamed, moved or dropped. Keys
+that a type doesn't know are a newer node's, and are passed over in reading.
+
+What is shown to people keeps such keys too, so :mod:`.translating` and the audit work on the plain map; the names of
+the lists of messages in a map are here.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from trishula.contract.texts import LINE
-from trishula_router.store.journal import Record
+from trishula_router.store.journal import Kind, Record
 from trishula_router.store.messages import Draft, Return
 
 __all__ = [
+    "FACTS",
+    "HOLDER_PATH",
+    "POSITION_LISTS",
+    "REASON_PATH",
     "AcceptedFacts",
+    "Attempts",
+    "ClockSetFacts",
+    "DeliveredFacts",
+    "Facts",
+    "ForgottenFacts",
+    "HandedFacts",
+    "JoinedFacts",
+    "LeftFacts",
+    "LinkFacts",
     "ModeFacts",
+    "NodeStartedFacts",
+    "NodeStoppedFacts",
+    "PurgedFacts",
+    "RefusedFacts",
+    "ReplayedFacts",
+    "RestoredFacts",
+    "ReturnedFacts",
+    "SettledFacts",
+    "TakenOverFacts",
     "accepted_facts",
     "body_damage",
     "handed_facts",
     "is_proven",
     "message_damage",
     "read_accepted",
+    "read_facts",
     "read_mode",
     "replayed_facts",
     "returned_facts",
     "settled_facts",
+    "write_facts",
 ]
 
+_F = TypeVar("_F", bound="Facts")
 
-class AcceptedFacts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The facts of an ``accepted`` record. ``sha256`` is of the envelope, in hexadecimal.
+#: The keys whose lists name messages by position, alone or as the first of a list.
+POSITION_LISTS = ("messages", "bodies")
+
+#: For SQL: who a message was delivered to (:class:`DeliveredFacts`), and why it ended (:class:`SettledFacts`).
+HOLDER_PATH = "$.to"
+REASON_PATH = "$.reason"
+
+
+#: Deliveries: (position, attempt) each.
+Attempts = Sequence[tuple[int, int]]
+
+
+class Facts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a record tells, besides its instant and its kind. A field at its default is not written."""
+
+
+class NodeStartedFacts(Facts, frozen=True, gc=False):
+    """A run of the node began. ``pid`` is its process."""
+
+    node: str
+    version: str
+    pid: int
+
+
+class NodeStoppedFacts(Facts, frozen=True, gc=False):
+    """A run of the node ended in order; after a crash there is no such record."""
+
+    node: str
+
+
+class RestoredFacts(Facts, frozen=True, gc=False):
+    """The store was put in place from a backup. ``former_epoch`` is the backup's, if it had one."""
+
+    epoch: str
+    former_epoch: str | None
+
+
+class JoinedFacts(Facts, frozen=True, gc=False):
+    """A session joined. ``address`` is where it came from; see :mod:`trishula_router.addresses`."""
+
+    agent: str
+    session: int
+    role: str
+    address: str | None = None
+
+
+class LeftFacts(Facts, frozen=True, gc=False):
+    """A session is gone."""
+
+    agent: str
+    session: int
+
+
+class TakenOverFacts(Facts, frozen=True, gc=False):
+    """A mailbox went to another process.
+
+    Attributes:
+        agent: whose mailbox.
+        address: of the mailbox.
+        session: the one that had it.
+        by: the session that has it now; a node's name, if it is there.
+        host: where the other process runs, if it said so.
+    """
+
+    agent: str
+    address: str
+    session: int
+    by: int | str
+    host: str | None = None
+
+
+class RefusedFacts(Facts, frozen=True, gc=False):
+    """Somebody was refused something.
+
+    Attributes:
+        agent: who that is, or says so; ``None`` if that is no name.
+        error: the URI of what was answered.
+        detail: its sentence.
+        address: where a refused join came from, ``None`` if that is not known; unset for what a session asked.
+        more: how many before it were not noted one by one.
+    """
+
+    agent: str | None
+    error: str
+    detail: str
+    address: str | msgspec.UnsetType | None = msgspec.UNSET
+    more: int = 0
+
+
+class AcceptedFacts(Facts, frozen=True, gc=False):
+    """A message was accepted for one recipient. ``sha256`` is of the envelope, in hexadecimal.
 
     The last three are :class:`~trishula_router.store.messages.StoredMessage`'s; older nodes neither write nor read
     them.
@@ -47,12 +169,91 @@ class AcceptedFacts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     reply_to: str | None = None
 
 
+class DeliveredFacts(Facts, frozen=True, gc=False):
+    """Messages were handed out: (position, attempt) each, to an agent's session."""
+
+    messages: Attempts
+    to: str | None = None
+    session: int | None = None
+
+
+class ReturnedFacts(Facts, frozen=True, gc=False):
+    """Messages went back into their mailboxes: (position, failures, due_at in ms) each."""
+
+    messages: Sequence[tuple[int, int, int]]
+    reason: str | None = None
+
+
+class SettledFacts(Facts, frozen=True, gc=False):
+    """Messages reached the final state that the kind names: ``done``, ``dead``, ``expired`` or ``cancelled``.
+
+    Attributes:
+        messages: their positions.
+        reason: why.
+        lives: how often each had been replayed; empty if none was.
+    """
+
+    messages: Sequence[int]
+    reason: str | None = None
+    lives: list[int] = []
+
+
+class ReplayedFacts(Facts, frozen=True, gc=False):
+    """Dead letters went back into their mailboxes.
+
+    Attributes:
+        messages: their positions.
+        lives: the life that each begins; empty in records of the time before there were linked nodes.
+        expires_at: when each expires, ms; empty likewise.
+    """
+
+    messages: list[int]
+    lives: list[int] = []
+    expires_at: list[int] = []
+
+
+class PurgedFacts(Facts, frozen=True, gc=False):
+    """The bodies of dead letters were deleted."""
+
+    messages: Sequence[int]
+
+
+class ForgottenFacts(Facts, frozen=True, gc=False):
+    """Retention deleted the bodies of settled messages, so many bytes."""
+
+    bodies: Sequence[int]
+    bytes: int
+
+
+class HandedFacts(Facts, frozen=True, gc=False):
+    """Messages got another keeper; ``hops``: how often each was handed over now. See :mod:`.keepers`."""
+
+    messages: list[int]
+    keeper: str
+    hops: list[int]
+
+
+class ClockSetFacts(Facts, frozen=True, gc=False):
+    """The node's clock followed a step of the machine's; see :mod:`trishula_router.clocks.timeline`."""
+
+    by_ms: int
+
+
+class LinkFacts(Facts, frozen=True, gc=False):
+    """What became of a link to another node; ``more`` is how many before it were not noted one by one."""
+
+    peer: str
+    event: str
+    detail: str
+    more: int = 0
+
+
 #: A year far beyond all: what a peer says must leave room for the records that follow it.
 _MOST_SINCE = 2**52
 _Line = Annotated[str, msgspec.Meta(max_length=500, pattern=LINE)]
 
 
-class ModeFacts(msgspec.Struct, frozen=True, gc=False):
+class ModeFacts(Facts, frozen=True, gc=False):
     """The facts of a ``mode`` record: which mode the bus is in; see :mod:`trishula_router.bus_mode`.
 
     Attributes:
@@ -68,6 +269,47 @@ class ModeFacts(msgspec.Struct, frozen=True, gc=False):
     reason: _Line
     by: _Line
     since: Annotated[int, msgspec.Meta(ge=0, le=_MOST_SINCE)]
+
+
+#: Each kind of record → what its facts are.
+FACTS: Mapping[Kind, type[Facts]] = {
+    Kind.NODE_STARTED: NodeStartedFacts,
+    Kind.NODE_STOPPED: NodeStoppedFacts,
+    Kind.RESTORED: RestoredFacts,
+    Kind.JOINED: JoinedFacts,
+    Kind.LEFT: LeftFacts,
+    Kind.TAKEN_OVER: TakenOverFacts,
+    Kind.REFUSED: RefusedFacts,
+    Kind.ACCEPTED: AcceptedFacts,
+    Kind.DELIVERED: DeliveredFacts,
+    Kind.RETURNED: ReturnedFacts,
+    Kind.DONE: SettledFacts,
+    Kind.DEAD: SettledFacts,
+    Kind.EXPIRED: SettledFacts,
+    Kind.CANCELLED: SettledFacts,
+    Kind.REPLAYED: ReplayedFacts,
+    Kind.FORGOTTEN: ForgottenFacts,
+    Kind.HANDED: HandedFacts,
+    Kind.CLOCK_SET: ClockSetFacts,
+    Kind.LINK: LinkFacts,
+    Kind.PURGED: PurgedFacts,
+    Kind.MODE: ModeFacts,
+}
+
+#: Made once: records are written for each message.
+write_facts = msgspec.json.Encoder().encode
+_DECODERS: Mapping[type[Facts], msgspec.json.Decoder[Any]] = {
+    facts: msgspec.json.Decoder(facts) for facts in FACTS.values()
+}
+
+
+def read_facts(text: bytes, facts: type[_F]) -> _F | None:
+    """What a record tells, as one of :data:`FACTS`; ``None`` if it is garbled, or a newer node tells it otherwise."""
+    try:
+        told: _F = _DECODERS[facts].decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return told
 
 
 def accepted_facts(draft: Draft, recipient: str, use: int = 0) -> AcceptedFacts:
@@ -86,19 +328,17 @@ def accepted_facts(draft: Draft, recipient: str, use: int = 0) -> AcceptedFacts:
     )
 
 
-def returned_facts(returns: Sequence[Return], reason: str) -> dict[str, Any]:
+def returned_facts(returns: Sequence[Return], reason: str) -> ReturnedFacts:
     """What is told of messages that go back into their mailboxes."""
-    return {"messages": [[one.position, one.failures, one.due_at] for one in returns], "reason": reason}
+    return ReturnedFacts([(one.position, one.failures, one.due_at) for one in returns], reason)
 
 
-def handed_facts(hops: Mapping[int, int], keeper: str) -> dict[str, Any]:
+def handed_facts(hops: Mapping[int, int], keeper: str) -> HandedFacts:
     """What is told of messages that get another keeper: how often each was handed over now."""
-    return {"messages": list(hops), "keeper": keeper, "hops": list(hops.values())}
+    return HandedFacts(list(hops), keeper, list(hops.values()))
 
 
-def settled_facts(
-    positions: Sequence[int], reason: str | None, lives: Mapping[int, int] | None = None
-) -> dict[str, Any]:
+def settled_facts(positions: Sequence[int], reason: str | None, lives: Mapping[int, int] | None = None) -> SettledFacts:
     """What is told of messages that reach a final state.
 
     Args:
@@ -106,29 +346,17 @@ def settled_facts(
         reason: why.
         lives: of those that were replayed, how often.
     """
-    facts: dict[str, Any] = {"messages": list(positions)}
-    if reason is not None:
-        facts["reason"] = reason
-    if lives:
-        facts["lives"] = [lives.get(position, 0) for position in positions]
-    return facts
+    return SettledFacts(list(positions), reason, [lives.get(position, 0) for position in positions] if lives else [])
 
 
-def replayed_facts(lives: Mapping[int, int], revived: Mapping[int, int]) -> dict[str, Any]:
+def replayed_facts(lives: Mapping[int, int], revived: Mapping[int, int]) -> ReplayedFacts:
     """What is told of dead letters that go back into their mailboxes: the lives they begin, when they expire (ms)."""
-    return {
-        "messages": list(lives),
-        "lives": list(lives.values()),
-        "expires_at": [revived[position] for position in lives],
-    }
+    return ReplayedFacts(list(lives), list(lives.values()), [revived[position] for position in lives])
 
 
 def read_mode(facts: bytes) -> ModeFacts | None:
     """The facts of a ``mode`` record; ``None`` if they are garbled, or a newer node's, which knows more modes."""
-    try:
-        return msgspec.json.decode(facts, type=ModeFacts)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    return read_facts(facts, ModeFacts)
 
 
 def body_damage(record: Record, body: bytes | None) -> str | None:
@@ -167,7 +395,4 @@ def message_damage(record: Record, stored: AcceptedFacts) -> str | None:
 
 def read_accepted(record: Record) -> AcceptedFacts | None:
     """The facts; ``None`` if they are garbled, which the chain tells already."""
-    try:
-        return msgspec.json.decode(record.facts, type=AcceptedFacts)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    return read_facts(record.facts, AcceptedFacts)

@@ -28,6 +28,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from trishula_router.store.commits import Commits
+from trishula_router.store.facts import Attempts, Facts
 from trishula_router.store.journal import Damage, Kind, Record
 from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
 from trishula_router.store.runs import Extract, Origin
@@ -158,8 +159,8 @@ class Store(Protocol):
             ids_since: ids whose messages were accepted before this instant (ms) may be forgotten.
         """
 
-    def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
-        """Note deliveries, (position, attempt) each.
+    def deliver(self, deliveries: Attempts, holder: str | None, session: int | None, at: int) -> Deferred[None]:
+        """Note deliveries, (position, attempt) each, to an agent's session.
 
         May wait for the next verb of another kind, because nothing is lost with it: a message whose delivery was not
         on record is delivered again, and its receiver remembers its id.
@@ -203,8 +204,10 @@ class Store(Protocol):
             at: now.
         """
 
-    def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
+    def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         """Append a record that changes no message. May wait for the next verb, like :meth:`deliver`.
+
+        A plain map stands for facts that no type has, such as a newer node's.
 
         A record ``mode`` waits for nothing, and may draw on what is kept back for acks: an operator who stops all sends
         may do so because the disk is full.

@@ -48,31 +48,29 @@ GENESIS = bytes(32)
 
 
 class Kind(StrEnum):
-    """What a record tells. The facts of each kind stand behind it."""
+    """What a record tells. The facts of each kind have a type of their own: see :mod:`.facts`."""
 
-    NODE_STARTED = "node_started"  # {node, version, pid}
-    NODE_STOPPED = "node_stopped"  # {node}: absent after a crash
-    RESTORED = "restored"  # {epoch, former_epoch}: the store was put in place from a backup
-    JOINED = "joined"  # {agent, session, role, address?}: address = where it came from; see addresses.py
-    LEFT = "left"  # {agent, session}
-    TAKEN_OVER = "taken_over"  # {agent, address, session, by, host?}
-    REFUSED = "refused"  # {agent, error, detail, more?}: more = how many before it were not noted one by one
-    ACCEPTED = "accepted"  # {from, id, to, type, priority, bytes, sha256}
-    DELIVERED = "delivered"  # {messages: [[position, attempt]…], to, session}
-    RETURNED = "returned"  # {messages: [[position, failures, due_at]…], reason}
-    DONE = "done"  # {messages: [position…], reason?, lives?: [n…]}: lives = how often each had been replayed
-    DEAD = "dead"  # the same
-    EXPIRED = "expired"  # the same
-    CANCELLED = "cancelled"  # the same
-    REPLAYED = (
-        "replayed"  # {messages: [position…], lives: [n…], expires_at: [ms…]}: dead letters back in their mailboxes
-    )
-    FORGOTTEN = "forgotten"  # {bodies: [position…], bytes}: retention deleted the bodies of settled messages
-    HANDED = "handed"  # {messages: [position…], keeper, hops: [n…]}: see store/keeping.py
-    CLOCK_SET = "clock_set"  # {by_ms}: the node's clock followed a step of the machine's; see timeline.py
-    LINK = "link"  # {peer, event, detail, more?}: what became of a link to another node; see link_records.py
-    PURGED = "purged"  # {messages: [position…]}: dead letters whose bodies were deleted
-    MODE = "mode"  # {mode, sends, reason, by, since}: the bus's mode was set; see bus_mode.py
+    NODE_STARTED = "node_started"
+    NODE_STOPPED = "node_stopped"
+    RESTORED = "restored"
+    JOINED = "joined"
+    LEFT = "left"
+    TAKEN_OVER = "taken_over"
+    REFUSED = "refused"
+    ACCEPTED = "accepted"
+    DELIVERED = "delivered"
+    RETURNED = "returned"
+    DONE = "done"
+    DEAD = "dead"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    REPLAYED = "replayed"
+    FORGOTTEN = "forgotten"
+    HANDED = "handed"
+    CLOCK_SET = "clock_set"
+    LINK = "link"
+    PURGED = "purged"
+    MODE = "mode"
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

@@ -9,12 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 
 from trishula.contract.addresses import is_capability
-from trishula_router.store.facts import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
+from trishula_router.store.facts import (
+    Attempts,
+    ClockSetFacts,
+    DeliveredFacts,
+    Facts,
+    PurgedFacts,
+    accepted_facts,
+    handed_facts,
+    replayed_facts,
+    returned_facts,
+    settled_facts,
+    write_facts,
+)
 from trishula_router.store.fold import fold, joined
 from trishula_router.store.identity import Ids, Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import PROOF, Copied, Forgotten
@@ -53,7 +64,7 @@ class MemoryStore(MemoryReads):
     def _record(self, kind: Kind, facts: object, at: int) -> int:
         position = len(self._journal) + 1
         previous = self._journal[-1].digest if self._journal else GENESIS
-        encoded = msgspec.json.encode(facts)
+        encoded = write_facts(facts)
         self._journal.append(
             Record(position, at, kind.value, encoded, digest_of(previous, position, at, kind.value, encoded))
         )
@@ -106,12 +117,12 @@ class MemoryStore(MemoryReads):
             for message in sorted(found, key=lambda message: message.arrival)
         ]
 
-    def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
-        self._record(Kind.DELIVERED, {"messages": [list(one) for one in deliveries], **facts}, at)
+    def deliver(self, deliveries: Attempts, holder: str | None, session: int | None, at: int) -> Deferred[None]:
+        self._record(Kind.DELIVERED, DeliveredFacts(deliveries, holder, session), at)
         for position, attempt in deliveries:
             self._change(position, attempts=attempt, delivered_at=at)
             if is_capability(self._messages[position].recipient):
-                self._change(position, holder=facts.get("to"))
+                self._change(position, holder=holder)
         return succeed(None)
 
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
@@ -173,7 +184,7 @@ class MemoryStore(MemoryReads):
     def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
         letters = [position for position in dict.fromkeys(positions) if self._is_letter(position)]
         if letters:
-            self._record(Kind.PURGED, settled_facts(letters, None), at)
+            self._record(Kind.PURGED, PurgedFacts(letters), at)
         for position in letters:
             self._shelf.forget(position)
             self._lives[position] = PURGED_LIFE
@@ -233,7 +244,7 @@ class MemoryStore(MemoryReads):
         self._advance()
         return changes.copied(end.sequence)
 
-    def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
+    def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(kind, facts, at)
         return succeed(None)
 
@@ -246,7 +257,7 @@ class MemoryStore(MemoryReads):
         return succeed(self._notes[PROOF])
 
     def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
-        self._record(Kind.CLOCK_SET, {"by_ms": by_ms}, at)
+        self._record(Kind.CLOCK_SET, ClockSetFacts(by_ms), at)
         for message in list(self._messages.values()):
             if message.state is State.OPEN and message.arrival > after:
                 self._change(

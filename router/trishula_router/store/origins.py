@@ -10,8 +10,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-import msgspec
-
+from trishula_router.store.facts import write_facts
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, digest_of
 from trishula_router.store.runs import Extract, Fresh, Origin
 
@@ -78,7 +77,7 @@ class Chain:
 
     def extend(self, at: int, kind: str, facts: object) -> tuple[int, int, str, bytes, bytes]:
         """The next record, as a row of the journal."""
-        encoded = msgspec.json.encode(facts)
+        encoded = write_facts(facts)
         self.sequence += 1
         self.digest = digest_of(self.digest, self.sequence, at, kind, encoded)
         return self.sequence, at, kind, encoded, self.digest

@@ -19,8 +19,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import msgspec
-
+from trishula_router.store.facts import (
+    DeliveredFacts,
+    HandedFacts,
+    PurgedFacts,
+    ReplayedFacts,
+    ReturnedFacts,
+    SettledFacts,
+    read_facts,
+)
 from trishula_router.store.journal import Kind
 from trishula_router.store.messages import State
 
@@ -73,57 +80,39 @@ def state_of(standing: int) -> tuple[State, int]:
     return (State.DONE, 0) if standing == _DONE else (_RANKED[standing & 3], standing >> 2)
 
 
-class _Delivered(msgspec.Struct):
-    messages: list[tuple[int, int]]
-    to: str | None = None
-
-
-class _Returned(msgspec.Struct):
-    messages: list[tuple[int, int, int]]
-
-
-class _Settled(msgspec.Struct):
-    messages: list[int]
-    lives: list[int] = []
-    reason: str | None = None
-
-
-class _Handed(msgspec.Struct):
-    messages: list[int]
-    keeper: str
-    hops: list[int]
-
-
-class _Replayed(msgspec.Struct):
-    messages: list[int]
-    lives: list[int] = []
-    expires_at: list[int] = []
-
-
 def tellings(kind: str, facts: bytes) -> list[Telling]:
-    """What a record other than ``accepted`` tells of messages; nothing if its kind is unknown or tells of none."""
+    """What a record other than ``accepted`` tells of messages; nothing if its kind is unknown or tells of none.
+
+    A newer node may tell it in another way, and a damaged record tells nonsense: nothing either.
+    """
     read = _READERS.get(kind)
     if read is None:
         return []
     try:
         return read(kind, facts)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
-        # A newer node may tell it in another way, and a damaged record tells nonsense.
+    except ValueError:
+        # Lists that should be as long as each other are not.
         return []
 
 
 def _delivered(kind: str, facts: bytes) -> list[Telling]:
-    told = msgspec.json.decode(facts, type=_Delivered)
+    told = read_facts(facts, DeliveredFacts)
+    if told is None:
+        return []
     return [Telling(position, attempt=attempt, holder=told.to) for position, attempt in told.messages]
 
 
 def _returned(kind: str, facts: bytes) -> list[Telling]:
-    told = msgspec.json.decode(facts, type=_Returned)
+    told = read_facts(facts, ReturnedFacts)
+    if told is None:
+        return []
     return [Telling(position, failures=failures) for position, failures, _ in told.messages]
 
 
 def _handed(kind: str, facts: bytes) -> list[Telling]:
-    told = msgspec.json.decode(facts, type=_Handed)
+    told = read_facts(facts, HandedFacts)
+    if told is None:
+        return []
     return [
         Telling(position, hop=hop, keeper=told.keeper)
         for position, hop in zip(told.messages, told.hops, strict=True)
@@ -132,7 +121,9 @@ def _handed(kind: str, facts: bytes) -> list[Telling]:
 
 
 def _settled(kind: str, facts: bytes) -> list[Telling]:
-    told, state = msgspec.json.decode(facts, type=_Settled), _FINAL[kind]
+    told, state = read_facts(facts, SettledFacts), _FINAL[kind]
+    if told is None:
+        return []
     return [
         Telling(position, standing_of(state, life), reason=told.reason)
         for position, life in zip(told.messages, told.lives or [0] * len(told.messages), strict=True)
@@ -140,7 +131,9 @@ def _settled(kind: str, facts: bytes) -> list[Telling]:
 
 
 def _replayed(kind: str, facts: bytes) -> list[Telling]:
-    told = msgspec.json.decode(facts, type=_Replayed)
+    told = read_facts(facts, ReplayedFacts)
+    if told is None:
+        return []
     # Before there were other nodes to tell it to, neither was stated.
     lives = told.lives or [1] * len(told.messages)
     ends = told.expires_at or [0] * len(told.messages)
@@ -151,7 +144,9 @@ def _replayed(kind: str, facts: bytes) -> list[Telling]:
 
 
 def _purged(kind: str, facts: bytes) -> list[Telling]:
-    told = msgspec.json.decode(facts, type=_Settled)
+    told = read_facts(facts, PurgedFacts)
+    if told is None:
+        return []
     return [Telling(position, standing_of(State.DEAD, PURGED_LIFE)) for position in told.messages]
 
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import msgspec
 
+from trishula_router.store.facts import POSITION_LISTS
 from trishula_router.store.journal import ORIGIN_SHIFT, Record
 from trishula_router.store.origins import Numbering
 
 __all__ = ["translated"]
-
-_LISTS = ("messages", "bodies")
 
 
 def translated(
@@ -58,7 +57,7 @@ def _foreign_facts(record: Record) -> dict[str, Any] | None:
 
 def _listed(facts: dict[str, Any]) -> Iterator[tuple[str, list[Any]]]:
     # A newer node may mean something else by the same name.
-    return ((name, facts[name]) for name in _LISTS if isinstance(facts.get(name), list))
+    return ((name, facts[name]) for name in POSITION_LISTS if isinstance(facts.get(name), list))
 
 
 def _position(one: object) -> int | None:

@@ -20,6 +20,7 @@ from trishula_router.agents.quotas import Quota
 from trishula_router.clocks.sender_clock import SenderClock
 from trishula_router.mail.delivery_token import read_token
 from trishula_router.peers.presence_exchange import taken_over
+from trishula_router.store.facts import TakenOverFacts
 from trishula_router.store.journal import Kind
 from trishula_router.verbs import arguments
 from trishula_router.verbs.fallback import FallbackVerbs
@@ -198,9 +199,8 @@ class Procedures:
             )
 
     def _take_over(self, address: Address, before: int, by: int, life: Life | None) -> None:
-        facts = {"agent": address.agent, "address": str(address), "session": before, "by": by}
         host = None if life is None else life.host
-        self._node.note(Kind.TAKEN_OVER, facts if host is None else {**facts, "host": host})
+        self._node.note(Kind.TAKEN_OVER, TakenOverFacts(address.agent, str(address), before, by, host))
         self._node.router.close_session(before, TakenOver.uri, taken_over(str(address), host))
 
     async def _ack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:

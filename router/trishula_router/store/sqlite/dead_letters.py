@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+from trishula_router.store.facts import REASON_PATH
 from trishula_router.store.messages import DeadLetter
 from trishula_router.store.sqlite import reads
 from trishula_router.store.sqlite.statements import as_list, insert
@@ -35,7 +36,7 @@ def dead_letters(connection: sqlite3.Connection, after: int, limit: int, agent: 
     reasons = dict(
         connection.execute(
             "SELECT m.position, CASE WHEN json_valid(CAST(j.facts AS TEXT))"
-            " THEN json_extract(CAST(j.facts AS TEXT), '$.reason') END"
+            f" THEN json_extract(CAST(j.facts AS TEXT), '{REASON_PATH}') END"
             " FROM message AS m LEFT JOIN journal AS j ON j.position = m.settled"
             f" WHERE {_IS_LETTER} AND m.position > :after"
             # An instance's address is the agent's with "/…" behind, and "0" is the character after "/".

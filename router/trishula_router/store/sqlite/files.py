@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-import msgspec
-
+from trishula_router.store.facts import RestoredFacts, write_facts
 from trishula_router.store.interface import StoreError, Verdict
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, Kind, digest_of
 from trishula_router.store.sqlite.check import Progress, check_store
@@ -244,7 +243,7 @@ def _begin_epoch(file: Path, epoch: str, at: int) -> None:
             "SELECT position, digest FROM journal WHERE position < ? ORDER BY position DESC LIMIT 1",
             (1 << ORIGIN_SHIFT,),
         ).fetchone() or (0, GENESIS)
-        facts = msgspec.json.encode({"epoch": epoch, "former_epoch": former and former[0]})
+        facts = write_facts(RestoredFacts(epoch, former and former[0]))
         kind = Kind.RESTORED.value
         digest = digest_of(previous, position + 1, at, kind, facts)
         connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", (position + 1, at, kind, facts, digest))

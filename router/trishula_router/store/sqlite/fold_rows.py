@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from trishula_router.store.facts import HOLDER_PATH
 from trishula_router.store.fold_changes import Changes, Identity, RecipientKey, Row
 from trishula_router.store.journal import Record
 from trishula_router.store.messages import State
@@ -41,7 +42,7 @@ _ROWS = (
     " m.expires_at, m.by_deadline, m.size_bytes, m.arrival, m.body, m.state, m.life, m.attempts, m.failures, m.due_at,"
     " m.delivered, d.at, m.settled, s.at,"
     " CASE WHEN m.recipient LIKE 'capability:%' AND json_valid(CAST(d.facts AS TEXT))"
-    " THEN json_extract(CAST(d.facts AS TEXT), '$.to') END, m.keeper, m.hop, m.digest, m.use, m.reply_to))"
+    f" THEN json_extract(CAST(d.facts AS TEXT), '{HOLDER_PATH}') END, m.keeper, m.hop, m.digest, m.use, m.reply_to))"
     " FROM json_each(?) AS it JOIN message AS m ON m.position = it.value"
     " LEFT JOIN journal AS d ON d.position = m.delivered LEFT JOIN journal AS s ON s.position = m.settled"
 )

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from trishula.contract.addresses import agent_of, is_capability
-from trishula_router.store.facts import read_accepted
+from trishula_router.store.facts import HOLDER_PATH, read_accepted
 from trishula_router.store.identity import Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import History
 from trishula_router.store.journal import ORIGIN_SHIFT, is_own
@@ -38,11 +38,11 @@ __all__ = [
     "with_ids",
 ]
 
-_MESSAGE = """
+_MESSAGE = f"""
     SELECT m.position, m.sender, m.id, m.recipient, m.type, m.priority, m.accepted_at, m.expires_at, m.size_bytes,
            m.attempts, m.failures, m.due_at, m.state, d.at, s.at, m.by_deadline,
            CASE WHEN m.recipient LIKE 'capability:%' AND json_valid(CAST(d.facts AS TEXT))
-                THEN json_extract(CAST(d.facts AS TEXT), '$.to') END,
+                THEN json_extract(CAST(d.facts AS TEXT), '{HOLDER_PATH}') END,
            m.arrival, m.keeper, m.hop, m.digest, m.use, m.reply_to
     FROM message AS m
     LEFT JOIN journal AS d ON d.position = m.delivered
@@ -297,7 +297,7 @@ def holders(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[in
     """See :meth:`trishula_router.store.interface.Store.holders`."""
     found: dict[int, set[str]] = {position: set() for position in positions}
     rows = connection.execute(
-        "SELECT it.message, json_extract(CAST(j.facts AS TEXT), '$.to') FROM ("
+        f"SELECT it.message, json_extract(CAST(j.facts AS TEXT), '{HOLDER_PATH}') FROM ("
         " SELECT position AS message, delivered AS record FROM message"
         "  WHERE position IN (SELECT value FROM json_each(:listed)) UNION"
         " SELECT message, position FROM trace WHERE message IN (SELECT value FROM json_each(:listed))"

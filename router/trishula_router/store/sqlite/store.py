@@ -18,9 +18,10 @@ from twisted.logger import Logger
 
 from trishula.contract.addresses import agent_of
 from trishula.errors import StorageFailed
+from trishula_router.store import facts as told
 from trishula_router.store import keepers
 from trishula_router.store.commits import Commits
-from trishula_router.store.facts import handed_facts, replayed_facts, returned_facts, settled_facts
+from trishula_router.store.facts import Attempts, Facts
 from trishula_router.store.fold import fold, joined
 from trishula_router.store.interface import PROOF, Condition, Copied, Forgotten, History, Verdict
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
@@ -70,6 +71,7 @@ class SqliteStore:
         self._tails.reload(writes)
         self._chain = self._tails.own
         self._appender = Appender(self._tails)
+        self._record = self._appender.record
         # What a reader of the newest position may rely on is what the reactor's thread has been told of: between a
         # commit and its news the mailboxes lack what the journal has.
         self._high_water = self._chain.durable.sequence
@@ -143,17 +145,16 @@ class SqliteStore:
         size_bytes = sum(len(draft.envelope) for draft in drafts)
         return self._writer.submit(job, line=line, draws=False, size_bytes=size_bytes)
 
-    def deliver(self, deliveries: Sequence[tuple[int, int]], facts: Mapping[str, Any], at: int) -> Deferred[None]:
+    def deliver(self, deliveries: Attempts, holder: str | None, session: int | None, at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
-            told = {"messages": [list(one) for one in deliveries], **facts}
-            record = self._appender.record(connection, at, Kind.DELIVERED, told)
+            record = self._record(connection, at, Kind.DELIVERED, told.DeliveredFacts(deliveries, holder, session))
             mark_delivered(connection, deliveries, record)
 
         return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
 
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
-            record = self._appender.record(connection, at, Kind.RETURNED, returned_facts(returns, reason))
+            record = self._record(connection, at, Kind.RETURNED, told.returned_facts(returns, reason))
             connection.executemany(
                 "UPDATE message SET failures = ?, due_at = ? WHERE position = ?",
                 [(one.failures, one.due_at, one.position) for one in returns],
@@ -166,9 +167,8 @@ class SqliteStore:
         def job(connection: sqlite3.Connection) -> list[StoredMessage]:
             hops = {position: hop + 1 for position, hop in hops_of(connection, positions).items()}
             if hops:
-                record = self._appender.record(connection, at, Kind.HANDED, handed_facts(hops, keeper))
-                stored = keepers.keeper_as_stored(self._tails.numbering, keeper)
-                hand_over(connection, hops, stored, record)
+                record = self._record(connection, at, Kind.HANDED, told.handed_facts(hops, keeper))
+                hand_over(connection, hops, keepers.keeper_as_stored(self._tails.numbering, keeper), record)
             return list(reads.at_positions(connection, positions).values())
 
         return self._writer.submit(job)
@@ -197,7 +197,7 @@ class SqliteStore:
                 self._space.ended(count)
                 settled = positions if count == len(positions) else reads.settled_by(connection, record, listed)
                 lives = None if state is State.DONE else dead_letters.lives(connection, settled)
-                self._appender.record(connection, at, Kind(state.name.lower()), settled_facts(settled, reason, lives))
+                self._record(connection, at, Kind(state.name.lower()), told.settled_facts(settled, reason, lives))
             return self._appender.append(connection, notices, at) if notices else []
 
         return self._writer.submit(job, patience_s=SETTLE_PATIENCE_S if state is State.DONE else 0.0)
@@ -209,7 +209,7 @@ class SqliteStore:
                 return []
             before = dead_letters.lives(connection, positions)
             lives = {position: before.get(position, 0) + 1 for position in positions}
-            record = self._appender.record(connection, at, Kind.REPLAYED, replayed_facts(lives, revived))
+            record = self._record(connection, at, Kind.REPLAYED, told.replayed_facts(lives, revived))
             dead_letters.replay(connection, lives, revived, record)
             return list(reads.at_positions(connection, positions).values())
 
@@ -217,11 +217,10 @@ class SqliteStore:
 
     def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
         def job(connection: sqlite3.Connection) -> list[int]:
-            found = dead_letters.letters_among(connection, positions)
-            if found:
-                record = self._appender.record(connection, at, Kind.PURGED, settled_facts(found, None))
-                dead_letters.purge(connection, found, record)
-            return found
+            dead = dead_letters.letters_among(connection, positions)
+            if dead:
+                dead_letters.purge(connection, dead, self._record(connection, at, Kind.PURGED, told.PurgedFacts(dead)))
+            return dead
 
         return self._writer.submit(job)
 
@@ -230,17 +229,16 @@ class SqliteStore:
             batch_bytes = min(BATCH_BYTES, self._space.log_bytes)
             found = forgettable(connection, after, limit, before, dead_before, at, batch_bytes)
             if found.bodies:
-                facts = {"bodies": found.bodies, "bytes": found.size_bytes}
-                self._appender.record(connection, at, Kind.FORGOTTEN, facts)
+                self._record(connection, at, Kind.FORGOTTEN, told.ForgottenFacts(found.bodies, found.size_bytes))
                 delete_bodies(connection, found.bodies)
             fullness = self._space.fullness(connection)
             return Forgotten(found.after, len(found.bodies), found.size_bytes, fullness)
 
         return self._writer.submit(job)
 
-    def note(self, kind: Kind, facts: Mapping[str, Any], at: int) -> Deferred[None]:
+    def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
-            self._appender.record(connection, at, kind, facts)
+            self._record(connection, at, kind, facts)
 
         # What nobody waits for doesn't use up what acks need; an operator's word on the mode may.
         is_word = kind is Kind.MODE
@@ -257,7 +255,7 @@ class SqliteStore:
 
     def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
-            self._appender.record(connection, at, Kind.CLOCK_SET, {"by_ms": by_ms})
+            self._record(connection, at, Kind.CLOCK_SET, told.ClockSetFacts(by_ms))
             connection.execute(
                 "UPDATE message SET accepted_at = accepted_at + :by, expires_at = expires_at + :by,"
                 " due_at = CASE due_at WHEN 0 THEN 0 ELSE due_at + :by END WHERE state = 0 AND arrival > :after",
