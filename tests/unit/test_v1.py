@@ -263,3 +263,16 @@ def test_names_of_agents() -> None:
         Names.parse(["mac"])
     with pytest.raises(ValueError, match="said to be the same agent's"):
         Names.parse(["mac=dc", "laptop=dc"])
+
+
+@pytest.mark.parametrize("accepted_at", [0, 1, 99_999_999_999, 2**53 - 1])
+def test_when_the_bus_took_it_is_milliseconds_however_few(accepted_at: int) -> None:
+    message = Message(type="STATUS", id="x", sender="dc", to="agni", accepted_at=accepted_at)
+    assert decode_v1(encode_v1(message, Names()), Names()) == message
+
+
+@pytest.mark.parametrize("accepted_at", ["x", True, -1, 2**53, 1.5])
+def test_when_the_bus_took_it_is_refused_otherwise(accepted_at: object) -> None:
+    form = {"id": "x", "from": "dc", "to": "agni", "type": "status", "trishula": {"accepted_at": accepted_at}}
+    with pytest.raises(FileInvalid, match=r"trishula\.accepted_at is .*; it must be a count of milliseconds"):
+        decode_v1(json.dumps(form).encode(), Names())

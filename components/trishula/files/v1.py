@@ -47,7 +47,7 @@ import msgspec
 
 from trishula.contract.addresses import is_message_id
 from trishula.contract.message import SUBJECT_LENGTH, Message, check
-from trishula.contract.payload import pack
+from trishula.contract.payload import INTEGER_LIMIT, pack
 from trishula.contract.texts import is_line, show_value
 from trishula.contract.units import show_bytes
 from trishula.errors import FileInvalid, TrishulaError
@@ -155,7 +155,7 @@ def from_v1(found: Mapping[str, Any], names: Names) -> Message:
         message = check(wire, path="the file")
         pack(message.payload, path="body", limit_bytes=MOST_FILE_BYTES)
         if accepted_at is not None:
-            return msgspec.structs.replace(message, accepted_at=read_instant(accepted_at))
+            return msgspec.structs.replace(message, accepted_at=_count_of_ms(accepted_at))
     except (TrishulaError, ValueError) as error:
         raise FileInvalid(str(error)) from None
     return message
@@ -278,6 +278,13 @@ def _instant_in(found: Mapping[str, Any]) -> int | None:
         return read_instant(value)
     except (ValueError, OverflowError) as error:
         raise FileInvalid(f"timestamp is {show_value(value)}; {error}") from None
+
+
+def _count_of_ms(value: object) -> int:
+    # The bus wrote it, in milliseconds: what a small number counts is not guessed, as it is in a timestamp.
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= INTEGER_LIMIT:
+        raise ValueError(f"{OURS}.accepted_at is {show_value(value)}; it must be a count of milliseconds")
+    return value
 
 
 def _is_wrapped(payload: object) -> bool:
