@@ -213,6 +213,24 @@ def test_a_message_passes_and_its_life_is_told(node: NodeProcess, page: Browser)
     assert "there is no message never-sent" in page.do(find_nothing)
 
 
+def test_a_bus_in_fallback_says_so_and_why(node: NodeProcess, page: Browser) -> None:
+    with raw_session(node, "boss") as boss:
+        boss.call(uris.ADMIN_FALLBACK, "on", {"reason": f"a drill {HTML}"})
+        try:
+            text = page.do(lambda page: said_of_mode(page).inner_text())
+        finally:
+            boss.call(uris.ADMIN_FALLBACK, "off", {"reason": "it is over"})
+    assert f"by boss: a drill {HTML}. New messages are refused" in text
+    assert page.evaluate("document.querySelectorAll('#nodes img, #nodes b').length") == 0
+    page.do(lambda page: page.locator("#nodes p[role=status]").wait_for(state="detached"))
+
+
+def said_of_mode(page: Page) -> Locator:
+    found = page.locator("#nodes p[role=status]")
+    found.wait_for()
+    return found
+
+
 def test_a_dead_letter_is_read_as_text_and_replayed(node: NodeProcess, page: Browser) -> None:
     with raw_session(node, "dc") as dc, raw_session(node, "agni") as agni:
         send(dc, "to-be-replayed", "agni", payload={"note": HTML}, subject=HTML)

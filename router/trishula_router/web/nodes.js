@@ -19,6 +19,7 @@ function ownFacts(status, now) {
   const store = status.store ?? {};
   return {
     node: status.node,
+    mode: modeWords(status.fallback, now),
     fault: store.fault ?? store.shortage ?? status.agents_file_fault ?? null,
     facts: [
       ["Version", status.version],
@@ -31,7 +32,16 @@ function ownFacts(status, now) {
   };
 }
 
-function ownNode({ node, fault, facts }) {
+// What the mode of the bus means for who looks; null while it is live, and of a node that doesn't tell it.
+function modeWords(mode, now) {
+  if (mode?.mode !== "fallback") return null;
+  const means = mode.sends
+    ? "Live sends go on, and agents with a folder write files as well."
+    : "New messages are refused for now, and agents with a folder write files.";
+  return `The bus has been in fallback for ${span(now - mode.since)}, by ${mode.by}: ${mode.reason}. ${means} To end it: trishula fallback off --reason …`;
+}
+
+function ownNode({ node, mode, fault, facts }) {
   const pairs = facts.map(([name, value]) =>
     element("div", {}, element("dt", {}, name), element("dd", { class: "number" }, value)),
   );
@@ -39,6 +49,7 @@ function ownNode({ node, fault, facts }) {
     "div",
     { class: "node" },
     element("p", { class: "node-title" }, badge(fault === null ? "good" : "bad", fault === null ? "serving" : "fault"), element("strong", {}, node)),
+    mode === null ? null : element("p", { class: "fault", role: "status" }, mode),
     fault === null ? null : element("p", { class: "fault" }, fault),
     element("dl", { class: "facts" }, pairs),
   );
