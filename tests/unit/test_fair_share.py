@@ -33,6 +33,17 @@ def test_whoevers_frames_take_long_to_read_rests_a_peer_not_for_long(role: str, 
     assert for_s == pytest.approx(rests_s)
 
 
+@pytest.mark.parametrize(("role", "rests_s"), [(AGENT_ROLE, 1.0), (LINK_ROLE, 0.5)])
+def test_whoevers_large_frame_is_refused_rests_however_quickly_that_was(role: str, rests_s: float) -> None:
+    connection = of(role)
+    connection.frame_took(0.0, is_refused=True)
+    ((_, for_s),) = connection.rests
+    assert for_s == rests_s
+    stranger = of(role, None)
+    stranger.frame_took(0.0, is_refused=True)
+    assert stranger.rests == []
+
+
 def test_a_link_is_not_the_agent_of_its_name() -> None:
     owners = set()
     for role in (AGENT_ROLE, LINK_ROLE):

@@ -116,20 +116,23 @@ def test_it_is_told_how_large_each_frame_was_once_it_was_handled() -> None:
 
 def test_of_a_large_one_is_told_how_long_it_took_to_read() -> None:
     kind = type("Guarded", (Connection,), {})
-    instants = iter([100.0, 100.5])
-    told: list[tuple[object, float, int]] = []
+    instants = iter([100.0, 100.5, 200.0, 200.25])
+    told: list[tuple[object, float, bool, int]] = []
     assert guard_frames(
         kind,
         autobahn(),
         seconds=lambda: next(instants),
-        read=lambda which, took_s: told.append((which, took_s, len(which.handed))),
+        read=lambda which, took_s, is_refused: told.append((which, took_s, is_refused, len(which.handed))),
     )
     connection = kind(["a"])
     connection.onMessage(b"x" * 1000, True)
     assert told == []
     connection.onMessage(b"x" * 100_000, True)
     # Before it is handled: handling a batch takes long as well, and is no misuse.
-    assert told == [(connection, 0.5, 1)]
+    assert told == [(connection, 0.5, False, 1)]
+    refused = kind(ValueError("too much"))
+    refused.onMessage(b"x" * 100_000, True)
+    assert told[1:] == [(refused, 0.25, True, 0)]
 
 
 def test_while_a_large_one_is_handled_no_garbage_is_collected() -> None:

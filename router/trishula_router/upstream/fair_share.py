@@ -20,6 +20,9 @@ __all__ = ["TurnTaking", "Weighed"]
 #: than this is paid for by so many times the excess: fewer than one of a hundred messages of others wait for 50 ms.
 _LONG_S = 0.025
 _RESTS = 100.0
+#: Whoever sends a large frame that is refused has sent a megabyte for nothing, and will again: its session ends, and
+#: the next one of its agent is read after so long.
+_REFUSED_RESTS_S = 1.0
 #: All agents of a peer share its link, and others wait for its hellos and journals: after a second of silence senders
 #: are told that there is no copy.
 _LINK_RESTS_S = 0.5
@@ -58,13 +61,18 @@ class TurnTaking:
         self.message_bytes = len(payload)
         super().onMessage(payload, is_binary)  # type: ignore[misc]
 
-    def frame_took(self, took_s: float) -> None:
-        """One frame was read, in one go: so much time of the processor; whoever's frames take long is read seldom."""
+    def frame_took(self, took_s: float, *, is_refused: bool = False) -> None:
+        """A large frame was read, in one go: so much time of the processor; whoever's frames take long is read seldom.
+
+        Args:
+            took_s: how long that took.
+            is_refused: whether it was refused as it was read, so that its session ends.
+        """
         session = self._session
-        if took_s <= _LONG_S or session is None or session._session_id is None:
+        if (took_s <= _LONG_S and not is_refused) or session is None or session._session_id is None:
             # Strangers' frames are small. A peer's journal, for which others wait, is bytes in one piece.
             return
-        rests_s = (took_s - _LONG_S) * _RESTS
+        rests_s = max((took_s - _LONG_S) * _RESTS, _REFUSED_RESTS_S if is_refused else 0.0)
         self.turns.rest(self._owner(), min(rests_s, _LINK_RESTS_S) if session._authrole == LINK_ROLE else rests_s)
 
     def connectionLost(self, *args: Any) -> None:

@@ -59,7 +59,7 @@ def guard_frames(
     *,
     most_values: int = _MOST_VALUES,
     seconds: Callable[[], float] = lambda: 0.0,
-    read: Callable[[Any, float], object] = lambda connection, took_s: None,
+    read: Callable[[Any, float, bool], object] = lambda connection, took_s, is_refused: None,
 ) -> bool:
     """Have the frames of this process' WebSocket connections read and written as this module says.
 
@@ -69,7 +69,8 @@ def guard_frames(
         came: told of each frame that came in, after it was handled: its bytes.
         most_values: how many values a frame may hold; never fewer than by our own limits.
         seconds: a clock of the processor's time.
-        read: told of each large frame's connection how long it took to read, before it is handled.
+        read: told of each large frame's connection, before it is handled: how long it took to read, and whether it was
+            refused.
 
     Returns:
         Whether Autobahn is as expected; if not, nothing was changed.
@@ -98,7 +99,7 @@ def guard_frames(
                     payload,
                     is_binary,
                     serializer.ProtocolError,
-                    lambda: read(connection, seconds() - began_s),
+                    lambda is_refused: read(connection, seconds() - began_s, is_refused),
                 )
             finally:
                 if was_collecting:
@@ -146,7 +147,7 @@ def _readers(serializer: Any, most_values: int) -> dict[str, Callable[..., Any]]
     return readers
 
 
-def _nothing() -> None:
+def _nothing(_: bool) -> None:
     """A small frame is read in no time."""
 
 
@@ -155,7 +156,7 @@ def _read(
     payload: bytes,
     is_binary: bool,
     protocol_error: type[Exception],
-    read: Callable[[], object],
+    read: Callable[[bool], object],
 ) -> None:
     """One frame of a connection: what WebSocket carried."""
     try:
@@ -164,8 +165,10 @@ def _read(
             _check_greeting(connection, payload)
         try:
             messages = connection._serializer.unserialize(payload, is_binary)
-        finally:
-            read()
+        except Exception:
+            read(True)
+            raise
+        read(False)
         for message in messages:
             # It may have ended by the message before.
             if connection._session is not None:

@@ -195,7 +195,7 @@ class Mends:
             most_values=values_for(limits.payload_bytes, limits.batch_messages),
             # What others take of the processor meanwhile is nobody's fault.
             seconds=time.thread_time,
-            read=lambda connection, took_s: connection.frame_took(took_s),
+            read=lambda connection, took_s, is_refused: connection.frame_took(took_s, is_refused=is_refused),
         ):
             log.warn(
                 "this Autobahn is built otherwise than expected: bad frames of clients can flood the log, and worse"
