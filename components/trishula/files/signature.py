@@ -7,8 +7,7 @@ other keys, written as JSON with sorted keys and without spaces, in UTF-8.
 The pair of keys is derived from the agent's token, so there is nothing new to keep: HKDF-SHA256 over the token's
 secret, with the info :data:`_INFO`, is the seed. A node knows only the token's digest, and can't make it. A new token
 is a new pair, so a receiver may know several keys of an agent. Which keys are whose stands in a file
-(:class:`KnownKeys`), which is as worthy of trust as whoever may write it: ``trishula files trust`` and ``trishula
-init`` do.
+(:class:`KnownKeys`), which is as worthy of trust as whoever may write it; ``trishula files trust`` does.
 """
 
 from __future__ import annotations
