@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ddsketch import DDSketch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,14 @@ def sketch_of(values: list[float]) -> Sketch:
 def test_a_quantile_is_within_one_percent(values: list[float], part: float) -> None:
     exact = sorted(values)[int(part * (len(values) - 1))]
     assert sketch_of(values).quantile(part) == pytest.approx(exact, rel=ACCURACY * 1.0001, abs=1e-6)
+
+
+@given(durations_ms, st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0]))
+def test_it_says_what_the_library_says(values: list[float], part: float) -> None:
+    theirs = DDSketch(ACCURACY)
+    for value in values:
+        theirs.add(value)
+    assert sketch_of(values).quantile(part) == pytest.approx(theirs.get_quantile_value(part), rel=1e-9)
 
 
 @given(durations_ms, durations_ms)

@@ -1,21 +1,20 @@
 """A sketch of durations: counts by size, from which any quantile can be told within 1 %, however many there were.
 
-A sketch is DDSketch's: values that differ by less than 2 % share a *bin*, and a bin's number is the logarithm of its
-values. Sketches of several minutes or several nodes add up to the sketch of all. As bytes a sketch has some tens to
-some hundreds of bytes, whatever it has counted.
+A sketch is DDSketch's (Masson, Rim, Lee, 2019): values that differ by less than 2 % share a *bin*, and a bin's number
+is the logarithm of its values. Sketches of several minutes or several nodes add up to the sketch of all. As bytes a
+sketch has some tens to some hundreds of bytes, whatever it has counted.
 
-The bins and what they stand for are the library's; they are held as a map here, because most of them are empty and
-many sketches are added up at a time.
+The bins and what they stand for are those of the library ``ddsketch``, and a test compares. It is not used here: a node
+in memory runs on agents' machines too, which would get it for two formulas. Bins are held as a map, because most of
+them are empty.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Iterable, Iterator
-
-from ddsketch.mapping import LogarithmicMapping
-from ddsketch.store import DenseStore
 
 __all__ = ["ACCURACY", "Sketch", "SketchInvalid"]
 
@@ -27,8 +26,9 @@ _FORM = 1
 _LEAST = 1e-6
 #: Far beyond what any duration needs: a month in ms is bin 1,100.
 _MOST_KEY = 100_000
-
-_MAPPING = LogarithmicMapping(ACCURACY)
+#: The largest value of a bin by that of the bin before.
+_GROWTH = (1 + ACCURACY) / (1 - ACCURACY)
+_LOG_GROWTH = math.log(_GROWTH)
 
 
 class SketchInvalid(ValueError):
@@ -55,7 +55,7 @@ class Sketch:
         if value < _LEAST:
             self._zeros += count
         else:
-            key = _MAPPING.key(value)
+            key = _key_of(value)
             self._bins[key] = self._bins.get(key, 0) + count
 
     def merge(self, other: Sketch) -> None:
@@ -76,14 +76,16 @@ class Sketch:
         rank = part * (self.count - 1)
         if rank < self._zeros:
             return 0.0
-        store = DenseStore()
-        for key, count in self._bins.items():
-            store.add(key, count)
-        return float(_MAPPING.value(store.key_at_rank(rank - self._zeros)))
+        passed, found = self._zeros, 0
+        for found in sorted(self._bins):
+            passed += self._bins[found]
+            if passed > rank:
+                break
+        return _value_of(found)
 
     def above(self, bound: float) -> int:
         """How many values are larger than a bound, as far as the bins tell them apart."""
-        return sum(count for key, count in self._bins.items() if _MAPPING.value(key) > bound)
+        return sum(count for key, count in self._bins.items() if _value_of(key) > bound)
 
     # -- as bytes ------------------------------------------------------------------------------------------------------
 
@@ -142,6 +144,16 @@ class Sketch:
         for one in sketches:
             total.merge(one)
         return total
+
+
+def _key_of(value: float) -> int:
+    """The number of a value's bin."""
+    return math.ceil(math.log(value) / _LOG_GROWTH)
+
+
+def _value_of(key: int) -> float:
+    """What a bin stands for: no value in it differs by more than :data:`ACCURACY`."""
+    return math.exp(key * _LOG_GROWTH) * 2 / (1 + _GROWTH)
 
 
 def _zigzag(number: int) -> int:
