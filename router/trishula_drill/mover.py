@@ -64,6 +64,8 @@ class Mover:
             subprocess.run(
                 [self._rsync, "--archive", "--remove-source-files", "--files-from=-", f"{outbox}/", f"{inbox}/"],
                 input="\n".join(names).encode(),
+                # Of a file that its agent withdrew meanwhile it says so, on either.
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 timeout=_TIMEOUT_S,
                 check=False,
