@@ -446,6 +446,34 @@ def test_after_a_restart_a_file_that_was_handled_is_only_put_away(setup: Setup) 
     assert setup.files("inbox") == []
 
 
+def test_after_a_crash_a_handler_sees_that_an_earlier_run_may_have_begun(setup: Setup) -> None:
+    attempts: list[int] = []
+
+    def listen() -> None:
+        @setup.agent.on("STATUS", subject="seen")
+        def seen(message: Message) -> None:
+            current = current_delivery()
+            attempts.append(0 if current is None else current.attempt)
+
+    listen()
+    setup.fall_back()
+    name = setup.file("m1", subject="seen")
+    setup.pass_s(3.0)
+    setup.agent._vanish()
+    setup.pass_s(3.0)
+    # As if the process had ended before its file knew of it: the handler ran, and nothing says so.
+    [archived] = (setup.directory / "archive").rglob("*.json")
+    archived.rename(setup.directory / "inbox" / name)
+    shutil.rmtree(setup.state)
+    setup.started.when_done(lambda pending: pending.error)
+    setup.connection = FakeConnection()
+    setup.agent = setup.make()
+    listen()
+    setup.fall_back()
+    setup.pass_s(3.0)
+    assert attempts == [1, 2]
+
+
 REFUSED: dict[str, tuple[Callable[[Setup], str], str]] = {
     "of a sender whose key is not known": (
         lambda setup: setup.file("m1", by="stranger"),

@@ -7,6 +7,7 @@ a sentence beside it: nothing is lost, and nothing is looked at twice.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -34,10 +35,17 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A message in the inbox that may be handled; ``name``: its file."""
+    """A message in the inbox that may be handled.
+
+    Attributes:
+        name: its file.
+        message: the message.
+        is_again: an earlier run of the agent had the file in its hands, and may have begun with it.
+    """
 
     name: str
     message: Message
+    is_again: bool
 
 
 class MailFolder:
@@ -67,6 +75,8 @@ class MailFolder:
         self._known = KnownKeys(directory / "keys.json")
         self._unsigned = frozenset(unsigned)
         self._names = Names()
+        self._in_hand = directory / ".in-hand"
+        self._in_hand_before: frozenset[str] = frozenset()
 
     def prepare(self) -> None:
         """Make the directories.
@@ -75,6 +85,8 @@ class MailFolder:
             FolderUnusable: they can't be made.
         """
         self._folder.prepare()
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            self._in_hand_before = frozenset(json.loads(self._in_hand.read_bytes()))
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
@@ -127,10 +139,23 @@ class MailFolder:
             if data is None:
                 continue
             try:
-                arrived.append(Arrived(name, self._judged(data, now_ms)))
+                arrived.append(Arrived(name, self._judged(data, now_ms), name in self._in_hand_before))
             except FileInvalid as error:
                 self._folder.reject(name, str(error))
+        if arrived:
+            self._note([*known, *(one.name for one in arrived)])
         return sorted(arrived, key=_place)
+
+    def _note(self, names: list[str]) -> None:
+        """Note what is in hand from now on, so that a run after the end of this process knows it.
+
+        Not synced: a power cut ends the handlers' effects of the last second as well. Where it can't be written, a
+        message may be shown as a first attempt that is none.
+        """
+        beside = self._in_hand.with_name(".in-hand.tmp")
+        with contextlib.suppress(OSError):
+            beside.write_text(json.dumps(names))
+            beside.replace(self._in_hand)
 
     @property
     def is_settling(self) -> bool:

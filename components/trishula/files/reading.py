@@ -138,8 +138,8 @@ class Reading:
             self._in_hand.add(one.name)
             message, failures = one.message, self._failures[one.name]
             key = agent_of(message.sender or ""), message.id
-            # An earlier run may have begun it as well.
-            attempt = 1 + failures + (key in self._begun_before)
+            # An earlier run may have begun it: many short handlers run between two writings of the agent's file.
+            attempt = 1 + failures + (one.is_again or key in self._begun_before)
             self._take([Delivery(message, attempt, PREFIX + one.name)])
 
     # -- what becomes of a file ----------------------------------------------------------------------------------------
