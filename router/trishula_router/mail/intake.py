@@ -25,6 +25,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from twisted.internet.defer import fail
+
 from trishula.contract.addresses import BROADCAST, is_capability
 from trishula.contract.message import Message
 from trishula.errors import (
@@ -230,11 +232,12 @@ class Intake:
                 receipts[index] = self._refuse(agent, raw, error)
                 self._hold(turn, place_of(index, raw), error)
         try:
+            # All are handed to the store at once, so that no later call's messages come between.
+            parts = [(part, self._append(part, now)) for part in self._parts(checked)]
+            on_its_way()
+            await self._store_all(agent, parts, receipts, copies, turn)
             if checked:
-                await self._store_all(agent, checked, receipts, now, copies, turn, on_its_way)
                 self.waits.observe(self._now_s() - now_s, len(checked))
-            else:
-                on_its_way()
             if refused:
                 repeats = await self._repeats.among(agent, refused, now)
                 for index, receipt in repeats.items():
@@ -249,37 +252,58 @@ class Intake:
             turn.answered(self._now_s())
         return receipts
 
+    def _parts(self, checked: Sequence[Admitted]) -> list[Sequence[Admitted]]:
+        """What is stored together or not at all: of a store that is full for others the urgent ones by themselves."""
+        urgent = [one for one in checked if one.draft.priority <= URGENT]
+        if urgent and len(urgent) < len(checked) and self._store.condition().shortage is not None:
+            return [[one for one in checked if one.draft.priority > URGENT], urgent]
+        return [checked] if checked else []
+
+    def _append(self, part: Sequence[Admitted], now: int) -> Awaitable[list[Accepted]]:
+        try:
+            return self._store.append([one.draft for one in part], now, ids_since=self._ids_since(now))
+        except Exception:
+            return fail()
+
     async def _store_all(
         self,
         agent: str,
-        checked: Sequence[Admitted],
+        parts: Sequence[tuple[Sequence[Admitted], Awaitable[list[Accepted]]]],
         receipts: list[dict[str, Any]],
-        now: int,
         copies: int | None,
         turn: Turn,
-        on_its_way: Callable[[], None],
+    ) -> None:
+        failure: Exception | None = None
+        for part, appending in parts:
+            try:
+                await self._store_part(agent, part, appending, receipts, copies, turn)
+            except Exception as error:
+                # What became of the other part is to be told all the same.
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def _store_part(
+        self,
+        agent: str,
+        checked: Sequence[Admitted],
+        appending: Awaitable[list[Accepted]],
+        receipts: list[dict[str, Any]],
+        copies: int | None,
+        turn: Turn,
     ) -> None:
         try:
-            appending = self._store.append([one.draft for one in checked], now, ids_since=self._ids_since(now))
-            on_its_way()
             outcomes = await appending
         except Exception as error:
             known = error if isinstance(error, StorageFull | StorageFailed) else NodeFailed("its log says why")
-            urgent = [one for one in checked if one.draft.priority <= URGENT] if isinstance(known, StorageFull) else []
-            if len(urgent) == len(checked):
-                urgent = []
-            others = [one for one in checked if one.draft.priority > URGENT] if urgent else checked
-            for one in others:
+            for one in checked:
                 self._room.give_back(one.draft)
                 self._fulfil(one, is_stored=False)
                 self._hold(turn, Place(one.index, one.wire["to"], one.draft.id, one.draft.priority), known)
             if error is not known:
                 raise
-            for one in others:
+            for one in checked:
                 receipts[one.index] = self._receipts.refusal(one.draft.id, known)
-            if urgent:
-                # By themselves they may have the room that is kept for them.
-                await self._store_all(agent, urgent, receipts, now, copies, turn, lambda: None)
             return
         arrived: list[Entry] = []
         for one, outcome in zip(checked, outcomes, strict=True):
