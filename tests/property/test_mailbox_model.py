@@ -641,7 +641,7 @@ class NodeMachine(RuleBasedStateMachine):
         for history in self.wait(self.store.history(key[1])):
             if (history.message.sender, history.message.recipient) == (key[0], key[2]):
                 reasons = [record.facts for record in history.records if record.kind == "dead"]
-                if any("process ended" in facts for facts in reasons):
+                if any(b"process ended" in facts for facts in reasons):
                     assert self.model.begun.get(key[:2], 0) >= 3, (
                         f"{key} died of {self.model.begun.get(key[:2])} crashes"
                     )
