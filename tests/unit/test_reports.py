@@ -12,8 +12,8 @@ from trishula.reports import plots, words
 from trishula.reports.page import as_html, as_markdown
 from trishula.reports.quantiles import spread_of
 from trishula.reports.reading import records_since
-from trishula.reports.spans import clipped, common, length_ms, merged
 from trishula.reports.summary import Report, Summary, step_for
+from trishula.watching.outages import common, length_ms, united, within
 
 HOUR = 3_600_000
 SINCE, UNTIL = 1_000 * HOUR, 1_010 * HOUR
@@ -85,6 +85,9 @@ def test_done_wins_and_a_replayed_letter_has_no_end() -> None:
         record("replayed", 4, 5, messages=[2]),
     )
     assert (report["messages"]["done"], report["messages"]["dead"], report["messages"]["open"]) == (1, 0, 1)
+    # Also where the other node's journal is read first.
+    report = report_of(accepted(1, 1), record("done", 3, 4, messages=[1]), record("dead", 2, 3, messages=[1]))
+    assert (report["messages"]["done"], report["messages"]["dead"]) == (1, 0)
 
 
 def test_instants_are_by_the_clock_of_who_is_asked() -> None:
@@ -166,6 +169,16 @@ def test_who_is_back_soon_has_connected_anew_and_elsewhere_has_failed_over() -> 
     assert [one["kind"] for one in report["incidents"]] == ["agent away"]
 
 
+def test_who_is_back_at_its_node_has_not_failed_over() -> None:
+    report = report_of(
+        record("joined", 1, 1, session=1, agent="dc", role="agent"),
+        record("left", 2, 2, session=1, agent="dc"),
+        record("joined", 2.01, 3, session=2, agent="dc", role="agent"),
+    )
+    [dc] = report["agents"]
+    assert (dc["reconnects"], dc["failovers"], report["failovers"]) == (1, 0, [])
+
+
 def test_incidents_have_a_begin_and_an_end() -> None:
     report = report_of(
         record("link", 1, 1, peer="rushabdev", event="down", detail="no answer"),
@@ -182,12 +195,25 @@ def test_incidents_have_a_begin_and_an_end() -> None:
     assert told == [("link down", 1, 2), ("fallback", 3, 4), ("link down", 9, None), ("dead letters", 9.5, 9.5)]
 
 
+def test_a_fallback_that_another_node_ended_is_over_whichever_journal_is_read_first() -> None:
+    off = record("mode", 4, 3, mode="live", sends=True, reason="over", by="boss")
+    on = record("mode", 3, 3, "rushabdev", mode="fallback", sends=False, reason="rollback", by="boss")
+    for records in ((off, on), (on, off)):
+        [one] = report_of(*records)["incidents"]
+        assert ((one["from"] - SINCE) / HOUR, (one["until"] - SINCE) / HOUR) == (3, 4)
+
+
+def test_no_incident_is_left_out() -> None:
+    records = [record("dead", 1, seq, messages=[seq], reason="no") for seq in range(1, 601)]
+    assert len(report_of(*records)["incidents"]) == 600
+
+
 # -- spans -------------------------------------------------------------------------------------------------------------
 
 
 def test_spans() -> None:
-    assert merged([(5, 7), (1, 3), (2, 4), (7, 8)]) == [(1, 4), (5, 8)]
-    assert clipped([(0, 10), (20, 30), (11, 12)], 5, 11) == [(5, 10)]
+    assert united([(5, 7), (1, 3), (2, 4), (7, 8)]) == [(1, 4), (5, 8)]
+    assert within([(0, 10), (20, 30), (11, 12)], 5, 11) == [(5, 10)]
     assert common([[(0, 10)], [(2, 4), (8, 12)]]) == [(2, 4), (8, 10)]
     assert common([]) == [] and length_ms([(0, 5), (3, 6)]) == 6
 
@@ -219,7 +245,7 @@ def test_texts_of_others_stay_text_in_a_page() -> None:
     assert "&lt;/td&gt;&lt;script&gt;alert(1)" in page
     assert page.count("<svg") == len(plots.PLOTS)
     # A name is no formula.
-    assert "$a_b$" in page
+    assert ">$a_b$</text>" in plots.as_svgs(report)["matrix"]
 
 
 def test_texts_of_others_stay_text_in_markdown() -> None:

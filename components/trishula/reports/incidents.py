@@ -9,8 +9,6 @@ __all__ = ["Incidents"]
 
 #: An agent that is away for less has only connected anew.
 _AWAY_MS = 60 * 60_000
-#: Of dead letters, of refusals: so many within one step are one incident.
-_MOST = 500
 
 
 class Incidents:
@@ -23,6 +21,8 @@ class Incidents:
     def __init__(self, since: int, until: int) -> None:
         self._since, self._until = since, until
         self._found: list[dict[str, Any]] = []
+        #: What was said of the bus's mode, in whichever node's journal: (when, the record).
+        self._modes: list[tuple[int, Mapping[str, Any]]] = []
         #: (kind, about) → the incident that goes on.
         self._open: dict[tuple[str, str], dict[str, Any]] = {}
 
@@ -36,10 +36,8 @@ class Incidents:
             elif event == "up":
                 self._end("link down", about, at)
         elif kind == "mode":
-            if record.get("mode") == "fallback":
-                self._begin("fallback", "the bus", at, f"{record.get('reason')} ({record.get('by')})")
-            else:
-                self._end("fallback", "the bus", at)
+            # One node may end what another one began, and journals are read one after the other.
+            self._modes.append((at, record))
         elif kind == "clock_set":
             self._note("clock set", node, at, f"by {record.get('by_ms')} ms")
         elif kind == "restored":
@@ -67,13 +65,19 @@ class Incidents:
         Args:
             nodes, agents: what :meth:`.presence.Presence.told` found of them.
         """
+        for at, record in sorted(self._modes, key=lambda one: one[0]):
+            if record.get("mode") == "fallback":
+                self._begin("fallback", "the bus", at, f"{record.get('reason')} ({record.get('by')})")
+            else:
+                self._end("fallback", "the bus", at)
+        self._modes.clear()
         found = list(self._found)
         for node in nodes:
             found += self._of_spans("node down", str(node["node"]), node["down"], 0)
         for agent in agents:
             found += self._of_spans("agent away", str(agent["agent"]), agent["away"], _AWAY_MS)
         within = [one for one in found if one["from"] < self._until and (one["until"] or self._until) >= self._since]
-        return sorted(within, key=lambda one: (one["from"], one["kind"], one["about"]))[:_MOST]
+        return sorted(within, key=lambda one: (one["from"], one["kind"], one["about"]))
 
     def _of_spans(self, kind: str, about: str, spans: Sequence[Sequence[int]], least_ms: int) -> list[dict[str, Any]]:
         return [
