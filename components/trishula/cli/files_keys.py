@@ -11,9 +11,6 @@ from trishula.cli.state import State, json_option
 
 __all__ = ["key", "trust"]
 
-#: In an agent's folder.
-_KNOWN_KEYS = "keys.json"
-
 
 @click.command()
 @json_option
@@ -52,11 +49,11 @@ def trust(state: State, directory: Path, agent: str, public: str) -> None:
     Examples:
       trishula files trust ~/trishula agni 0f3a…
     """
-    from trishula.files.signature import KEY_RULE, KnownKeys, is_key
+    from trishula.files.signature import KEY_RULE, KEYS_FILE, KnownKeys, is_key
 
     require_agent_name(agent, "AGENT")
     if not is_key(public.lower()):
         raise click.UsageError(f"KEY is {public!r}; it must be {KEY_RULE}")
-    is_new = KnownKeys(directory / _KNOWN_KEYS).trust(agent, bytes.fromhex(public))
+    is_new = KnownKeys(directory / KEYS_FILE).trust(agent, bytes.fromhex(public))
     told = {"agent": agent, "key": public.lower(), "new": is_new}
     state.show(told, lambda: f"{agent}'s files count here{'' if is_new else ', as before'}")

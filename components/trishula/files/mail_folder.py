@@ -22,7 +22,7 @@ from trishula.contract.texts import one_line, show_value
 from trishula.errors import FileInvalid
 from trishula.files.expiry import expired
 from trishula.files.folder import OUTBOX, Folder
-from trishula.files.signature import FileKey, KnownKeys, verify
+from trishula.files.signature import KEYS_FILE, FileKey, KnownKeys, verify
 from trishula.files.v1 import Names, decode_v1, encode_v1, file_name_of
 
 __all__ = ["Arrived", "MailFolder"]
@@ -72,7 +72,7 @@ class MailFolder:
         self._agent = agent
         self._folder = Folder(directory, seconds=seconds)
         self._key = FileKey.from_token(token)
-        self._known = KnownKeys(directory / "keys.json")
+        self._known = KnownKeys(directory / KEYS_FILE)
         self._unsigned = frozenset(unsigned)
         self._names = Names()
         self._in_hand = directory / ".in-hand"

@@ -27,8 +27,10 @@ from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.errors import FolderUnusable
 from trishula.files.v1 import SIGNATURE
 
-__all__ = ["KEY_BYTES", "KEY_RULE", "FileKey", "KnownKeys", "is_key", "verify"]
+__all__ = ["KEYS_FILE", "KEY_BYTES", "KEY_RULE", "FileKey", "KnownKeys", "is_key", "verify"]
 
+#: Where an agent's folder has the keys that it knows.
+KEYS_FILE = "keys.json"
 KEY_BYTES = 32
 KEY_RULE = f"{2 * KEY_BYTES} hexadecimal digits, as `trishula files key` prints them"
 _INFO = b"trishula file signature 1"

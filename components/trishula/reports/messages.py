@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from trishula.contract.addresses import agent_of
 from trishula.reports.quantiles import spans, spread_of
 
 __all__ = ["ENDS", "Messages"]
@@ -52,7 +53,7 @@ class Messages:
         """
         if kind == "accepted":
             if self._since <= at < self._until:
-                pair = _agent_of(record.get("from")), _agent_of(record.get("to"))
+                pair = agent_of(str(record.get("from"))), agent_of(str(record.get("to")))
                 number = self._pairs.setdefault(pair, len(self._pairs))
                 self._accepted[int(record.get("position", record["seq"]))] = at, number
         elif kind in _WINS:
@@ -111,8 +112,3 @@ def _counts(counts: Counter[str]) -> dict[str, int]:
 def _quantiles(took_ms: array[int]) -> dict[str, int | None]:
     spread = spread_of(took_ms)
     return {name: spread[name] for name in ("p50_ms", "p99_ms")}
-
-
-def _agent_of(address: object) -> str:
-    """``agni`` of ``agni/7f3a``."""
-    return str(address).partition("/")[0]

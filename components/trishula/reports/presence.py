@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trishula.reports.spans import Span, clipped, common, length_ms, merged
+from trishula.watching.outages import Stretch, common, length_ms, united, within
 
 __all__ = ["BACK_WITHIN_MS", "Presence"]
 
@@ -29,7 +29,7 @@ _OPERATOR = "operator"
 class _Node:
     last_at: int | None = None
     stopped_at: int | None = None
-    down: list[Span] = field(default_factory=list)
+    down: list[Stretch] = field(default_factory=list)
     crashes: int = 0
     sessions: dict[object, tuple[str, int]] = field(default_factory=dict)
 
@@ -119,9 +119,9 @@ class Presence:
             "failovers": sorted(failovers, key=lambda one: (one["at"], one["agent"])),
         }
 
-    def _down(self, node: _Node) -> list[Span]:
+    def _down(self, node: _Node) -> list[Stretch]:
         still = [] if node.stopped_at is None else [(node.stopped_at, self._until)]
-        return merged(clipped([*node.down, *still], self._since, self._until))
+        return united(within([*node.down, *still], self._since, self._until))
 
     def _with_open(self) -> dict[str, _Agent]:
         """All agents, with the sessions that nobody has ended."""
@@ -135,13 +135,13 @@ class Presence:
         counts: Counter[str] = Counter()
         there_until: int | None = None
         was_at = ""
-        away: list[Span] = []
+        away: list[Stretch] = []
         for begin, end, node in sorted(agent.sessions, key=lambda session: (session[0], session[1] or self._until)):
-            within = self._since <= begin < self._until
-            counts["sessions"] += within
+            is_in_span = self._since <= begin < self._until
+            counts["sessions"] += is_in_span
             if there_until is not None and begin > there_until:
                 away.append((there_until, begin))
-                if within and begin - there_until <= BACK_WITHIN_MS:
+                if is_in_span and begin - there_until <= BACK_WITHIN_MS:
                     counts["reconnects"] += 1
                     if node != was_at:
                         counts["failovers"] += 1
@@ -152,7 +152,7 @@ class Presence:
                 there_until, was_at = until, node
         if there_until is not None and there_until < self._until:
             away.append((there_until, self._until))
-        away = merged(clipped(away, self._since, self._until))
+        away = united(within(away, self._since, self._until))
         return {
             "agent": name,
             **{what: counts[what] for what in ("sessions", "reconnects", "failovers")},
