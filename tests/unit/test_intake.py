@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from tests.conftest import LoggedErrors
@@ -17,7 +18,9 @@ from trishula.contract import uris
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.settings.limits import Limits
+from trishula_router.store.interface import Condition
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.messages import Accepted, Draft
 
 E = "trishula.error."
 
@@ -424,6 +427,36 @@ def test_concurrent_sends_do_not_overfill_a_mailbox(make: MakeRig, store: HeldSt
     two = rig.begin(session, uris.MAILBOX_SEND, [{"type": "STATUS", "id": "b", "to": "agni"}])
     store.let_all()
     assert [result_of(answer)[0]["status"] for answer in (one, two)] == ["accepted", "refused"]
+
+
+def test_urgent_mail_of_a_later_call_overtakes_none_of_an_earlier_one_while_the_store_is_full(
+    make: MakeRig, store: HeldStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The store takes what is urgent and refuses the rest, as one does that is full for it.
+    rig = make()
+    session = rig.join("dc")
+    append = store.inner.append
+
+    def urgent_only(drafts: Sequence[Draft], at: int, *, ids_since: int = 0) -> Deferred[list[Accepted]]:
+        if any(draft.priority > 1 for draft in drafts):
+            return fail(StorageFull("the store is full"))
+        return append(drafts, at, ids_since=ids_since)
+
+    monkeypatch.setattr(store.inner, "append", urgent_only)
+    monkeypatch.setattr(store, "condition", lambda: Condition(1, 1, shortage="it is full"))
+    store.holding = True
+
+    def message(name: str, priority: int) -> dict[str, Any]:
+        return {"type": "STATUS", "id": name, "to": "agni", "priority": priority}
+
+    mixed = [message("plain", 3), message("first", 1)]
+    calls = [rig.begin(session, uris.MAILBOX_SEND, each) for each in (mixed, [message("second", 1)])]
+    store.let_all()
+    store.holding = False
+    plain, first, second = (receipt for call in calls for receipt in result_of(call))
+    assert refused(plain)[0] == "storage_full"
+    assert (first["status"], second["status"]) == ("accepted", "accepted")
+    assert first["seq"] < second["seq"]
 
 
 def test_a_repeat_to_a_full_mailbox_is_still_a_repeat(make: MakeRig) -> None:
