@@ -10,6 +10,7 @@ has ended, and the verdicts come last.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -114,6 +115,9 @@ class Lane:
 def main() -> int:
     """Run both lanes; the exit status is that of the first run that failed, else 0."""
     begun_s = time.monotonic()
+    # A simulated history that fails can be run again by it, and by its own seed.
+    os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(2**32)))
+    print(f"PYTHONHASHSEED={os.environ['PYTHONHASHSEED']}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     serving, other = lanes = Lane(SERVING), Lane(COMPUTING, OPERATING)
     try:

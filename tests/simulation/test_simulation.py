@@ -1,7 +1,8 @@
 """Thousands of short histories of the real rules on a virtual clock; the checker judges each.
 
-A failing seed is printed. ``SIMULATION_SEED=N pytest tests/simulation`` runs that one alone, the same each time, and
-``SIMULATION_SEEDS=N`` so many in place of the usual number.
+A failing seed is printed. ``PYTHONHASHSEED=M SIMULATION_SEED=N pytest tests/simulation`` runs that one alone, the same
+each time: sets of texts are gone through in an order that Python draws anew for each process unless it is told. ``make
+test`` draws one and prints it. ``SIMULATION_SEEDS=N`` runs so many in place of the usual number.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from trishula_router.store.messages import State
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "10000"))
 CHUNKS = 20
 ONLY = os.environ.get("SIMULATION_SEED")
+HASHES = os.environ.get("PYTHONHASHSEED", "random")
 
 NAMES = ("agni", "dc", "rushabdev", "script")
 #: So long faults strike; then all is healed, and every message must come to its end.
@@ -106,9 +108,11 @@ def test_no_seed_breaks_a_promise(chunk: int, principals: Principals, logged_err
         try:
             verdict, world = live(seed, principals)
         except Exception as error:
-            error.add_note(f"the failing seed: SIMULATION_SEED={seed}")
+            error.add_note(f"the failing seed: PYTHONHASHSEED={HASHES} SIMULATION_SEED={seed}")
             raise
-        assert verdict.violations == (), f"SIMULATION_SEED={seed}: {verdict.violations[0].sentence}"
+        assert verdict.violations == (), (
+            f"PYTHONHASHSEED={HASHES} SIMULATION_SEED={seed}: {verdict.violations[0].sentence}"
+        )
         struck.update(world.faults)
         ended.update(verdict.ends)
     # The node says so when a disk fails on something that nobody waits for.
