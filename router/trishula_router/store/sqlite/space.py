@@ -6,9 +6,10 @@ verbs use: a base, and a share for each open message, which has its records befo
 a byte of it is written.
 
 **Room for urgent mail.** Of what sends may take, a part (``limits.urgent_room``, a tenth, and at most 64 MiB) takes
-messages of priority 1 only: whoever fills the store, with mail that is settled or not, keeps no alarm out. A call whose
-messages are all urgent may use it. So may what is copied of a linked node's journal, if an urgent message is in it: it
-has been accepted there, and comes in the journal's order.
+messages of priority 1 only: whoever fills the store, with mail that is settled or not, keeps no alarm out. What is
+appended together may use it if all of it is urgent: of a call with both kinds the intake makes two parts. So may what
+is copied of a linked node's journal, if an urgent message is in it: it has been accepted there, and comes in the
+journal's order.
 
 Two bounds, and the nearer one counts:
 
