@@ -1,0 +1,73 @@
+"""``trishula token list``: who may join the node, with what grants and which tokens."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from trishula.cli.state import json_option
+from trishula.exit_codes import Exit
+from trishula_router.agents.file import AgentsFileError, read_agents
+from trishula_router.commands.state_dir import CommandFailed, agents_file_of, existing_state_dir, speaks_json
+from trishula_router.commands.token_words import STATE_HELP, describe, shown_here
+
+__all__ = ["list_command"]
+
+
+@click.command("list")
+@click.option("--state", type=click.Path(path_type=Path), help=STATE_HELP)
+@json_option
+@click.pass_context
+def list_command(ctx: click.Context, state: Path | None) -> None:
+    """List who may join the node, with grants and the ages of tokens.
+
+    The tokens themselves are nowhere: the node keeps their hashes.
+
+    \b
+    Examples:
+      trishula token list
+      trishula token list --state /var/lib/trishula --json
+    """
+    state_dir = existing_state_dir(state)
+    path = agents_file_of(state_dir)
+    try:
+        agents = read_agents(path)
+    except AgentsFileError as error:
+        raise CommandFailed(str(error), Exit.CONFIG) from None
+    now_s = time.time()
+    rows = [
+        {
+            "agent": name,
+            "operator": record.operator,
+            "observer": record.observer,
+            "send": list(record.send),
+            "call": list(record.call),
+            "serve": None if record.serve is None else list(record.serve),
+            "tokens": [describe(item, now_s) for item in record.tokens],
+        }
+        for name, record in sorted(agents.items())
+    ]
+    if speaks_json(ctx):
+        click.echo(json.dumps(rows))
+        return
+    if not rows:
+        click.echo(f"no agents in {path}; make one with: trishula token new NAME", err=True)
+    for name, record in sorted(agents.items()):
+        role = "operator" if record.operator else "observer" if record.observer else "agent"
+        serves = "what no other is granted (its record is of an earlier release: trishula token grant)"
+        if record.serve is not None:
+            serves = ", ".join(record.serve) or "nothing"
+        click.echo(
+            f"{name}  {role}  may send to {_join(record.send)}; may call {_join(record.call)}; may serve {serves}"
+        )
+        for item in record.tokens:
+            fact = describe(item, now_s)
+            until = "" if item.expires_at is None else f", until {shown_here(item.expires_at)}"
+            click.echo(f"  {fact['id']}  {fact['state']}  made {shown_here(item.created_at)}{until}")
+
+
+def _join(grants: tuple[str, ...]) -> str:
+    return ", ".join(grants) or "nobody"

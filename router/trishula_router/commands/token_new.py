@@ -1,0 +1,205 @@
+"""``trishula token new``: a token for an agent, which is registered if it is new."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+
+import click
+
+from trishula.cli.state import json_option
+from trishula.cli.values import Duration
+from trishula.contract.addresses import AGENT_RULE, is_agent_name
+from trishula.exit_codes import Exit
+from trishula_router.agents.file import KEPT_FILE, AgentRecord, AgentsFileError, update_agents
+from trishula_router.agents.tokens import TokenRecord, digest_of, new_token, with_new_token
+from trishula_router.commands.state_dir import (
+    CommandFailed,
+    agents_file_of,
+    default_state_dir,
+    open_state_dir,
+    speaks_json,
+)
+from trishula_router.commands.token_file import not_written, write_beside
+from trishula_router.commands.token_grants import check_capabilities, with_more
+from trishula_router.commands.token_words import STATE_HELP, id_of, shown_here
+
+__all__ = ["new_command"]
+
+
+@click.command("new")
+@click.argument("name")
+@click.option("--state", type=click.Path(path_type=Path), help=STATE_HELP)
+@click.option("--operator/--no-operator", default=None, help="Whether the agent may ask about everybody's messages.")
+@click.option(
+    "--observer/--no-observer",
+    default=None,
+    help="Whether the agent may ask how everybody's messages stand, without seeing what is in them.",
+)
+@click.option(
+    "--serve",
+    metavar="CAPABILITY",
+    multiple=True,
+    help='What the agent may announce: a capability, or "*"; may be repeated.',
+)
+@click.option(
+    "--expires-in",
+    "expires_in_s",
+    type=Duration(least_s=0.001),
+    metavar="DURATION",
+    help='How long the token is valid, such as "30d" (default: for ever).',
+)
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="If the agent has two valid tokens, end the older one, and the sessions that joined with it.",
+)
+@click.option(
+    "--write",
+    "token_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the token into FILE (mode 0600), and don't show it.",
+)
+@json_option
+@click.pass_context
+def new_command(
+    ctx: click.Context,
+    name: str,
+    state: Path | None,
+    operator: bool | None,
+    observer: bool | None,
+    serve: tuple[str, ...],
+    expires_in_s: float | None,
+    replace: bool,
+    token_file: Path | None,
+) -> None:
+    """Make a token for the agent NAME, and register the agent if it is new.
+
+    A new agent may send to and call everybody, and serves no capability but those that --serve names; for an agent that
+    is registered, --serve adds to what it may serve (see trishula token grant). A new observer may send to and call
+    nobody.
+
+    The token is shown once; the node keeps its hash. An agent has at most two valid tokens, so that a new one can be
+    handed out before the old one goes. A third is refused, because the older one would have to end: with --replace it
+    does, and with it the sessions that joined with it. With --json: an object with agent, agents_file, and token (or
+    token_file, with --write).
+
+    \b
+    Examples:
+      trishula token new dc
+      trishula token new agni --serve host --expires-in 30d
+      trishula token new admin --operator --write admin.token
+      trishula token new wallboard --observer
+    """
+    if not is_agent_name(name):
+        raise CommandFailed(f'"{name}" is no agent\'s name: that is {AGENT_RULE}', Exit.USAGE)
+    check_capabilities("--serve", serve)
+    now_s = time.time()
+    expires_at = None if expires_in_s is None else now_s + expires_in_s
+    state_dir = (state or default_state_dir(os.environ)).absolute()
+    warning = _warn_of_a_new_place(state_dir)
+    open_state_dir(state_dir)
+    path = agents_file_of(state_dir)
+    made = new_token(name, secrets.token_urlsafe)
+    new = TokenRecord(digest_of(made), now_s, None, expires_at)
+    with contextlib.ExitStack() as cleanup:
+        try:
+            with update_agents(path, state_dir / KEPT_FILE) as agents:
+                fresh = AgentRecord(send=(), call=(), serve=()) if observer else AgentRecord(serve=())
+                record = agents.get(name, fresh)
+                is_new = name not in agents
+                kept, _ = with_new_token(record.tokens, new, now_s)
+                ended = [token for token in record.tokens if token not in kept and not token.is_over(now_s)]
+                if ended and not replace:
+                    raise CommandFailed(_too_many(name, path, record.tokens, now_s))
+                agents[name] = dataclasses.replace(
+                    record,
+                    tokens=kept,
+                    operator=record.operator if operator is None else operator,
+                    observer=record.observer if observer is None else observer,
+                    serve=with_more(record.serve, serve),
+                )
+                # Whole on the disk before the token is good, and in place once it is.
+                written = None if token_file is None else write_beside(token_file, made, cleanup)
+        except AgentsFileError as error:
+            raise CommandFailed(str(error), Exit.CONFIG) from None
+        if written is not None and token_file is not None:
+            try:
+                written.replace(token_file)
+            except OSError as error:
+                raise not_written(token_file, error) from None
+    if warning is not None:
+        click.echo(warning, err=True)
+    for token in ended:
+        click.echo(
+            f"the token {id_of(token)} of {name} is not valid any more, and the sessions that joined with it end",
+            err=True,
+        )
+    waiting, dead = _mail_from_before(state_dir, name) if is_new else (0, 0)
+    if speaks_json(ctx):
+        where: dict[str, str | int] = {"token": made} if token_file is None else {"token_file": str(token_file)}
+        if waiting or dead:
+            where.update(waiting=waiting, dead=dead)
+        click.echo(json.dumps({"agent": name, "agents_file": str(path), **where}))
+        return
+    done = f"the agent {name} is registered in {path}" if is_new else f"the agent {name} has a new token in {path}"
+    if token_file is None:
+        click.echo(made)
+        click.echo(
+            f"{done}. Its token stands above, and is shown this one time: keep it, and use it with: export "
+            f"TRISHULA_TOKEN={name}.…",
+            err=True,
+        )
+    else:
+        click.echo(f"{done}. Its token is in {token_file}", err=True)
+    if waiting:
+        click.echo(
+            f"there was an agent {name} before: {waiting} messages to it wait, and whoever joins with this token gets "
+            f"them; an operator can end them with: trishula inbox purge {name}",
+            err=True,
+        )
+    if dead:
+        click.echo(
+            f"there was an agent {name} before: {dead} messages to it are dead letters: trishula dead list --agent "
+            f"{name}",
+            err=True,
+        )
+
+
+def _mail_from_before(state_dir: Path, name: str) -> tuple[int, int]:
+    """What waits for an agent of that name, and what is dead, from the time when there was one before."""
+    # Late: most commands here need no store.
+    from trishula_router.store.interface import StoreError
+    from trishula_router.store.sqlite.connection import FILE_NAME
+    from trishula_router.store.sqlite.files import mail_of
+
+    try:
+        return mail_of(state_dir / FILE_NAME, name)
+    except StoreError:
+        # There is none yet, or its node will say what is wrong with it.
+        return 0, 0
+
+
+def _warn_of_a_new_place(state_dir: Path) -> str | None:
+    """What is to be said of a state directory that no node has used: its name may be mistyped."""
+    if any((state_dir / sign).exists() for sign in ("node.sqlite", "crossbar/config.json")):
+        return None
+    made = "" if state_dir.exists() else "which was made now; "
+    return (
+        f"no node has ever run on the state directory {state_dir}, {made}the token is good for the first that does. If "
+        "one runs already, name its directory with --state"
+    )
+
+
+def _too_many(name: str, path: Path, tokens: tuple[TokenRecord, ...], now_s: float) -> str:
+    alive = [f"{id_of(token)} made {shown_here(token.created_at)}" for token in tokens if not token.is_over(now_s)]
+    return (
+        f"{name} has {len(alive)} valid tokens in {path}, {', '.join(alive)}: a further one would end the oldest, and "
+        "the sessions that joined with it. Use one of those, or run this again with --replace if that is meant"
+    )
