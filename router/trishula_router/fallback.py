@@ -12,10 +12,11 @@ from twisted.logger import Logger
 
 from trishula.contract import uris
 from trishula_router.bus_mode import BusMode
-from trishula_router.store.facts import ModeFacts, read_mode
+from trishula_router.store.facts import ModeFacts
 from trishula_router.store.interface import Copied, Store
 from trishula_router.store.journal import Kind
 from trishula_router.store.runs import Extract
+from trishula_router.store.telling import read_mode
 
 __all__ = ["Fallback"]
 

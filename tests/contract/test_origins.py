@@ -34,7 +34,6 @@ from tests.support.subjects import (
 )
 from trishula.contract.message import DEFAULT_TTL_MS
 from trishula.errors import StorageFull
-from trishula_router.store.facts import accepted_facts
 from trishula_router.store.interface import Copied
 from trishula_router.store.journal import GENESIS, Kind, digest_of
 from trishula_router.store.messages import Accepted, MailboxSize, OpenSize, Return, State
@@ -46,6 +45,7 @@ from trishula_router.store.sqlite.files import back_up, restore, verify_file
 from trishula_router.store.sqlite.migrate import SCHEMA_DIRECTORY
 from trishula_router.store.sqlite.opening import open_store
 from trishula_router.store.sqlite.read_runs import read_run
+from trishula_router.store.telling import accepted_facts
 
 
 @pytest.fixture(params=[*KINDS, "with peers"])

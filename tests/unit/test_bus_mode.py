@@ -17,9 +17,10 @@ from tests.support.stores import HeldStore, result_of
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, StorageFull
 from trishula_router.bus_mode import LIVE, BusMode
-from trishula_router.store.facts import ModeFacts, read_mode
+from trishula_router.store.facts import ModeFacts
 from trishula_router.store.journal import Kind
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.telling import read_mode
 
 REASON = {"reason": "the link to Oslo is cut"}
 

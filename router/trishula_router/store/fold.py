@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from trishula.contract.addresses import agent_of, is_capability
-from trishula_router.store.facts import AcceptedFacts, read_accepted
+from trishula_router.store.facts import AcceptedFacts
 from trishula_router.store.fold_changes import Changes, Identity, Row, Shelf
 from trishula_router.store.identity import is_one_message
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record, digest_of
@@ -33,6 +33,7 @@ from trishula_router.store.messages import State
 from trishula_router.store.origins import End, Numbering, position_in
 from trishula_router.store.runs import Extract, JournalForked, Particulars
 from trishula_router.store.standing import PURGED_LIFE, Telling, standing_of, state_of, tellings
+from trishula_router.store.telling import read_accepted
 
 __all__ = ["fold", "joined"]
 

@@ -13,19 +13,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 
 from trishula.contract.addresses import is_capability
-from trishula_router.store.facts import (
-    Attempts,
-    ClockSetFacts,
-    DeliveredFacts,
-    Facts,
-    PurgedFacts,
-    accepted_facts,
-    handed_facts,
-    replayed_facts,
-    returned_facts,
-    settled_facts,
-    write_facts,
-)
+from trishula_router.store.facts import Attempts, ClockSetFacts, DeliveredFacts, Facts, PurgedFacts, write_facts
 from trishula_router.store.fold import fold, joined
 from trishula_router.store.identity import Ids, Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import PROOF, Copied, Forgotten
@@ -36,6 +24,7 @@ from trishula_router.store.messages import Accepted, Draft, Return, State, Store
 from trishula_router.store.origins import End
 from trishula_router.store.runs import Extract, JournalForked
 from trishula_router.store.standing import PURGED_LIFE
+from trishula_router.store.telling import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
 
 __all__ = ["MemoryStore"]
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred, succeed
 
 from trishula_router.store.commits import Commits
-from trishula_router.store.facts import body_damage
 from trishula_router.store.interface import Condition, History, Verdict
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, verify
 from trishula_router.store.memory_fold import MemoryShelf
@@ -18,6 +17,7 @@ from trishula_router.store.messages import DeadLetter, MailboxSize, OpenSize, St
 from trishula_router.store.origins import Tails
 from trishula_router.store.runs import Extract, Origin
 from trishula_router.store.standing import tellings
+from trishula_router.store.telling import body_damage
 from trishula_router.store.translating import translated
 
 __all__ = ["MemoryReads"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from trishula_router.store.facts import accepted_facts
 from trishula_router.store.identity import Ids, key_of
 from trishula_router.store.journal import Kind
 from trishula_router.store.messages import (
@@ -19,6 +18,7 @@ from trishula_router.store.origins import Tails
 from trishula_router.store.runs import Fresh
 from trishula_router.store.sqlite import reads
 from trishula_router.store.sqlite.statements import insert
+from trishula_router.store.telling import accepted_facts
 
 __all__ = ["Appender", "remember"]
 

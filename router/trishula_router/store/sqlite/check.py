@@ -22,13 +22,14 @@ from typing import Any
 
 import msgspec
 
-from trishula_router.store.facts import AcceptedFacts, body_damage, message_damage
+from trishula_router.store.facts import AcceptedFacts
 from trishula_router.store.interface import Verdict
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, ChainCheck, Damage, Kind, Record
 from trishula_router.store.messages import State
 from trishula_router.store.origins import Numbering, position_in, read_numbering
 from trishula_router.store.sqlite.check_sums import Sums
 from trishula_router.store.sqlite.damage import Unreadable, is_damage, read_all
+from trishula_router.store.telling import body_damage, message_damage
 
 __all__ = ["Progress", "check_store"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from trishula_router.store.facts import is_proven
 from trishula_router.store.sqlite.damage import is_damage
 from trishula_router.store.sqlite.read_journal import is_whole, record_at
 from trishula_router.store.sqlite.statements import as_list
+from trishula_router.store.telling import is_proven
 
 __all__ = ["bodies"]
 

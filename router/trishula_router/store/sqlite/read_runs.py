@@ -14,7 +14,6 @@ from typing import NamedTuple
 import msgspec
 
 from trishula.contract.message import DEFAULT_TTL_MS
-from trishula_router.store.facts import is_proven
 from trishula_router.store.journal import GENESIS, SEQUENCE_MASK, Kind
 from trishula_router.store.keepers import claim
 from trishula_router.store.messages import State
@@ -23,6 +22,7 @@ from trishula_router.store.runs import Extract, Origin, Particulars
 from trishula_router.store.sqlite.damage import is_damage
 from trishula_router.store.sqlite.statements import as_list
 from trishula_router.store.standing import state_of, tellings
+from trishula_router.store.telling import is_proven
 
 __all__ = ["read_run"]
 

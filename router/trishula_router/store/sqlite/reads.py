@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from trishula.contract.addresses import agent_of, is_capability
-from trishula_router.store.facts import HOLDER_PATH, read_accepted
+from trishula_router.store.facts import HOLDER_PATH
 from trishula_router.store.identity import Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import History
 from trishula_router.store.journal import ORIGIN_SHIFT, is_own
@@ -22,6 +22,7 @@ from trishula_router.store.sqlite.damage import is_damage
 from trishula_router.store.sqlite.read_bodies import bodies
 from trishula_router.store.sqlite.read_journal import record_at, shown
 from trishula_router.store.sqlite.statements import as_list
+from trishula_router.store.telling import read_accepted
 
 __all__ = [
     "answers",

@@ -17,25 +17,23 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from trishula.contract.addresses import agent_of
-from trishula.errors import StorageFailed
 from trishula_router.store import facts as told
-from trishula_router.store import keepers
+from trishula_router.store import keepers, telling
 from trishula_router.store.commits import Commits
 from trishula_router.store.facts import Attempts, Facts
 from trishula_router.store.fold import fold, joined
-from trishula_router.store.interface import PROOF, Condition, Copied, Forgotten, History, Verdict
-from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
-from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
+from trishula_router.store.interface import PROOF, Condition, Copied, Forgotten
+from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind
+from trishula_router.store.messages import Accepted, Draft, Return, State, StoredMessage
 from trishula_router.store.origins import End, Tails, read_numbering
 from trishula_router.store.runs import Extract, JournalForked, Origin
-from trishula_router.store.sqlite import dead_letters, fold_rows, read_bodies, read_journal, reads
+from trishula_router.store.sqlite import dead_letters, fold_rows, reads
 from trishula_router.store.sqlite.appender import Appender, remember
-from trishula_router.store.sqlite.check import check_store
-from trishula_router.store.sqlite.connection import connect
 from trishula_router.store.sqlite.delivered import mark_delivered
 from trishula_router.store.sqlite.handing_over import hand_over, hops_of
 from trishula_router.store.sqlite.holding import Hold
 from trishula_router.store.sqlite.old_bodies import BATCH_BYTES, delete_bodies, forgettable
+from trishula_router.store.sqlite.questions import Questions
 from trishula_router.store.sqlite.read_runs import read_run
 from trishula_router.store.sqlite.recent_runs import Recent
 from trishula_router.store.sqlite.space import Space
@@ -48,7 +46,7 @@ __all__ = ["SqliteStore"]
 log = Logger()
 
 
-class SqliteStore:
+class SqliteStore(Questions):
     """Implements :class:`trishula_router.store.interface.Store`. Make it with :func:`.opening.open_store`."""
 
     def __init__(
@@ -61,10 +59,9 @@ class SqliteStore:
         hold: Hold,
         node: str = "",
     ) -> None:
-        self._call_in_reactor = call_in_reactor
+        super().__init__(file, readings, call_in_reactor)
         self._space = space
         self._hold = hold
-        self._file = file
         self._epoch: str = writes.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone()[0]
         self._node = node
         self._tails = Tails(self._epoch, node)
@@ -80,10 +77,6 @@ class SqliteStore:
         self._commits = Commits(self._high_water)
         upkeep = Upkeep(file, space, self._whereabouts, time.monotonic, self._commits)
         self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
-        self._reader = Writer(readings, None, call_in_reactor)
-        # A check takes as long as the store is large; whoever wants a body must not wait for it.
-        self._checker: Writer | None = None
-        self._closing = False
         self._advances: list[Callable[[], None]] = []
         self._recent = Recent(self._epoch, time.monotonic)
 
@@ -154,7 +147,7 @@ class SqliteStore:
 
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
-            record = self._record(connection, at, Kind.RETURNED, told.returned_facts(returns, reason))
+            record = self._record(connection, at, Kind.RETURNED, telling.returned_facts(returns, reason))
             connection.executemany(
                 "UPDATE message SET failures = ?, due_at = ? WHERE position = ?",
                 [(one.failures, one.due_at, one.position) for one in returns],
@@ -167,7 +160,7 @@ class SqliteStore:
         def job(connection: sqlite3.Connection) -> list[StoredMessage]:
             hops = {position: hop + 1 for position, hop in hops_of(connection, positions).items()}
             if hops:
-                record = self._record(connection, at, Kind.HANDED, told.handed_facts(hops, keeper))
+                record = self._record(connection, at, Kind.HANDED, telling.handed_facts(hops, keeper))
                 hand_over(connection, hops, keepers.keeper_as_stored(self._tails.numbering, keeper), record)
             return list(reads.at_positions(connection, positions).values())
 
@@ -197,7 +190,7 @@ class SqliteStore:
                 self._space.ended(count)
                 settled = positions if count == len(positions) else reads.settled_by(connection, record, listed)
                 lives = None if state is State.DONE else dead_letters.lives(connection, settled)
-                self._record(connection, at, Kind(state.name.lower()), told.settled_facts(settled, reason, lives))
+                self._record(connection, at, Kind(state.name.lower()), telling.settled_facts(settled, reason, lives))
             return self._appender.append(connection, notices, at) if notices else []
 
         return self._writer.submit(job, patience_s=SETTLE_PATIENCE_S if state is State.DONE else 0.0)
@@ -209,7 +202,7 @@ class SqliteStore:
                 return []
             before = dead_letters.lives(connection, positions)
             lives = {position: before.get(position, 0) + 1 for position in positions}
-            record = self._record(connection, at, Kind.REPLAYED, told.replayed_facts(lives, revived))
+            record = self._record(connection, at, Kind.REPLAYED, telling.replayed_facts(lives, revived))
             dead_letters.replay(connection, lives, revived, record)
             return list(reads.at_positions(connection, positions).values())
 
@@ -297,62 +290,7 @@ class SqliteStore:
     def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
         return self._writer.submit(lambda connection: reads.at_positions(connection, positions), reads=True)
 
-    # -- other questions: on the reader's thread ----------------------------------------------------------------------
-
-    def bodies(self, positions: Sequence[int]) -> Deferred[dict[int, bytes]]:
-        return self._reader.submit(lambda connection: read_bodies.bodies(connection, positions))
-
-    def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
-        return self._reader.submit(reads.open_mailboxes)
-
-    def oldest(self, mailboxes: Sequence[str]) -> Deferred[dict[str, int]]:
-        return self._reader.submit(lambda connection: reads.oldest(connection, mailboxes))
-
-    def expired(self, now: int, limit: int) -> Deferred[list[int]]:
-        return self._reader.submit(lambda connection: reads.expired(connection, now, limit))
-
-    def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
-        return self._reader.submit(lambda connection: dead_letters.dead_letters(connection, after, limit, agent))
-
-    def remembered(self, prefix: str) -> Deferred[dict[str, str]]:
-        return self._reader.submit(lambda connection: reads.remembered(connection, prefix))
-
-    def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
-        return self._reader.submit(lambda connection: reads.with_ids(connection, ids))
-
-    def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
-        return self._reader.submit(lambda connection: reads.answers(connection, ids))
-
-    def holders(self, positions: Sequence[int]) -> Deferred[dict[int, set[str]]]:
-        return self._reader.submit(lambda connection: reads.holders(connection, positions))
-
-    def history(self, message_id: str) -> Deferred[list[History]]:
-        return self._reader.submit(lambda connection: reads.history(connection, message_id))
-
-    def records(
-        self,
-        *,
-        after: int,
-        limit: int,
-        kind: str | None = None,
-        since: int | None = None,
-        until: int | None = None,
-        origin: int | None = 0,
-    ) -> Deferred[list[Record]]:
-        return self._reader.submit(
-            lambda connection: read_journal.records(
-                connection,
-                after=after,
-                limit=limit,
-                kind=kind,
-                since=since,
-                until=until,
-                origin=origin,
-            )
-        )
-
-    def modes(self) -> Deferred[list[Record]]:
-        return self._reader.submit(read_journal.modes)
+    # -- the rest of what is asked stands in Questions -----------------------------------------------------------------
 
     def extract(self, number: int, after: int, *, limit: int, limit_bytes: int) -> Deferred[Extract]:
         origin = next((origin for origin in self.origins() if origin.number == number), None)
@@ -369,26 +307,11 @@ class SqliteStore:
             )
         )
 
-    def verify(self) -> Deferred[Verdict]:
-        if self._checker is None:
-            self._checker = Writer(connect(self._file), None, self._call_in_reactor)
-        return self._checker.submit(lambda connection: check_store(connection, self._go_on))
-
-    def _go_on(self, _: float) -> None:
-        if self._closing:
-            raise StorageFailed("the node's store was closed before its check was done; ask again when the node is up")
-
     def condition(self) -> Condition:
         return msgspec.structs.replace(self._space.condition(), fault=self._whereabouts.fault)
 
     def close(self) -> Deferred[None]:
-        self._closing = True
-        closed: Deferred[None] = succeed(None)
-        if self._checker is not None:
-            # Whoever asked for the check learns that the store was closed; nobody waits for it to be done.
-            self._checker.interrupt()
-            closed = self._checker.close()
-        closed.addCallback(lambda _: self._reader.close()).addCallback(lambda _: self._writer.close())
+        closed = self._end_questions().addCallback(lambda _: self._writer.close())
 
         def release(outcome: Any) -> Any:
             self._hold.release()

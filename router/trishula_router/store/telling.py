@@ -1,0 +1,122 @@
+"""What the journal is told of what the store does: the facts of records, made of its verbs' arguments, and judged by.
+
+The types of the facts, and their bytes, are in :mod:`.facts`. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from trishula_router.store.facts import (
+    AcceptedFacts,
+    HandedFacts,
+    ModeFacts,
+    ReplayedFacts,
+    ReturnedFacts,
+    SettledFacts,
+    read_facts,
+)
+from trishula_router.store.journal import Record
+from trishula_router.store.messages import Draft, Return
+
+__all__ = [
+    "accepted_facts",
+    "body_damage",
+    "handed_facts",
+    "is_proven",
+    "message_damage",
+    "read_accepted",
+    "read_mode",
+    "replayed_facts",
+    "returned_facts",
+    "settled_facts",
+]
+
+
+def accepted_facts(draft: Draft, recipient: str, use: int = 0) -> AcceptedFacts:
+    """What is told of a message when it is accepted: all but its body."""
+    return AcceptedFacts(
+        draft.sender,
+        draft.id,
+        recipient,
+        draft.type,
+        draft.priority,
+        len(draft.envelope),
+        hashlib.sha256(draft.envelope).hexdigest(),
+        draft.digest,
+        use,
+        draft.reply_to,
+    )
+
+
+def returned_facts(returns: Sequence[Return], reason: str) -> ReturnedFacts:
+    """What is told of messages that go back into their mailboxes."""
+    return ReturnedFacts([(one.position, one.failures, one.due_at) for one in returns], reason)
+
+
+def handed_facts(hops: Mapping[int, int], keeper: str) -> HandedFacts:
+    """What is told of messages that get another keeper: how often each was handed over now."""
+    return HandedFacts(list(hops), keeper, list(hops.values()))
+
+
+def settled_facts(positions: Sequence[int], reason: str | None, lives: Mapping[int, int] | None = None) -> SettledFacts:
+    """What is told of messages that reach a final state.
+
+    Args:
+        positions: the messages'.
+        reason: why.
+        lives: of those that were replayed, how often.
+    """
+    return SettledFacts(list(positions), reason, [lives.get(position, 0) for position in positions] if lives else [])
+
+
+def replayed_facts(lives: Mapping[int, int], revived: Mapping[int, int]) -> ReplayedFacts:
+    """What is told of dead letters that go back into their mailboxes: the lives they begin, when they expire (ms)."""
+    return ReplayedFacts(list(lives), list(lives.values()), [revived[position] for position in lives])
+
+
+def read_mode(facts: bytes) -> ModeFacts | None:
+    """The facts of a ``mode`` record; ``None`` if they are garbled, or a newer node's, which knows more modes."""
+    return read_facts(facts, ModeFacts)
+
+
+def body_damage(record: Record, body: bytes | None) -> str | None:
+    """What is wrong with the body of an accepted message, or ``None``; a body that retention removed is not damage."""
+    facts = read_accepted(record)
+    if body is None or facts is None:
+        return None
+    if hashlib.sha256(body).hexdigest() == facts.sha256:
+        return None
+    return f"the body of message {facts.id} from {facts.sender} (record {record.position}) doesn't match its checksum"
+
+
+def is_proven(facts: object, body: object) -> bool:
+    """Whether the facts of an accepted record state the checksum of this body."""
+    # Looked for as text: this runs for each body that is read back.
+    if not isinstance(facts, bytes) or not isinstance(body, bytes):
+        return False
+    return b'"sha256":"%b"' % hashlib.sha256(body).hexdigest().encode() in facts
+
+
+def message_damage(record: Record, stored: AcceptedFacts) -> str | None:
+    """What is wrong with the row of an accepted message, or ``None``.
+
+    The state of a row follows from later records; what it was accepted as, this one alone tells: a changed recipient
+    would hand the message to a stranger.
+
+    Args:
+        record: its accepted record.
+        stored: the row, with the checksum left empty.
+    """
+    facts = read_accepted(record)
+    if facts is None or msgspec.structs.replace(facts, sha256="") == stored:
+        return None
+    return f"message {facts.id} from {facts.sender} (record {record.position}) is not the one that was accepted"
+
+
+def read_accepted(record: Record) -> AcceptedFacts | None:
+    """The facts; ``None`` if they are garbled, which the chain tells already."""
+    return read_facts(record.facts, AcceptedFacts)
