@@ -9,6 +9,7 @@ import pytest
 from trishula.errors import ArgumentInvalid, KeyUnknown
 from trishula_router.mail import delivery_token
 from trishula_router.verbs import arguments as a
+from trishula_router.verbs.audit_options import QueryOptions, WhyOptions
 
 BIG = 2**53 - 1
 
@@ -23,8 +24,8 @@ GOOD: list[tuple[Any, Any]] = [
     (a.BeatOptions, {"sent_at": BIG, "state": "busy", "busy_until": BIG, "load": 0}),
     (a.FindOptions, {"capability": "deploy", "presence": "stale"}),
     (a.NackItem, {"token": "1.1"}),
-    (a.QueryOptions, {"agent": "agni", "id": "m1", "kind": "done", "since": 0, "until": 1, "after": 0, "limit": 1000}),
-    (a.WhyOptions, {"from": "dc/s1"}),
+    (QueryOptions, {"agent": "agni", "id": "m1", "kind": "done", "since": 0, "until": 1, "after": 0, "limit": 1000}),
+    (WhyOptions, {"from": "dc/s1"}),
 ]
 
 
@@ -77,14 +78,14 @@ BAD: list[tuple[Any, Any, str]] = [
     (a.NackItem, {}, "o.token is missing; it must be the token of a delivery"),
     (a.NackItem, {"token": "1.1", "requeue": 1}, "o.requeue is 1; it must be true (another attempt) or false (dead"),
     (a.NackItem, {"token": "1.1", "reason": "a\ud800"}, "o.reason is 'a\\ud800'; it must be a string of at most 2000"),
-    (a.QueryOptions, {"kind": "\ud800"}, "o.kind is '\\ud800'; it must be a kind of record, such as accepted, "),
+    (QueryOptions, {"kind": "\ud800"}, "o.kind is '\\ud800'; it must be a kind of record, such as accepted, "),
     (
-        a.QueryOptions,
+        QueryOptions,
         {"after": 2**63},
         "o.after is 9223372036854775808; it must be a position: an integer from 0 to 9223372036854775807",
     ),
-    (a.QueryOptions, {"limit": 0}, "o.limit is 0; it must be an integer from 1 to 1000"),
-    (a.WhyOptions, {"from": 5}, "o.from is 5; it must be the sender's address"),
+    (QueryOptions, {"limit": 0}, "o.limit is 0; it must be an integer from 1 to 1000"),
+    (WhyOptions, {"from": 5}, "o.from is 5; it must be the sender's address"),
 ]
 
 

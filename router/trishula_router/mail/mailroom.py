@@ -113,6 +113,11 @@ def got(agent: str, stored: StoredMessage) -> bool:
     return is_of(agent, stored.recipient) or (stored.holder is not None and is_of(agent, stored.holder))
 
 
+def is_party(agent: str, stored: StoredMessage) -> bool:
+    """Whether an agent, or an instance of it, sent or got a message."""
+    return is_of(agent, stored.sender) or got(agent, stored)
+
+
 def _is_elsewhere(address: str) -> bool:
     """Whether a mailbox is of messages to a capability that another node hands out, see :func:`mailbox_of`."""
     return "@" in address

@@ -17,6 +17,7 @@ from trishula.contract.message import with_whole_numbers
 from trishula.contract.texts import LINE, LINE_RULE, show_value
 from trishula.errors import ArgumentInvalid, KeyUnknown
 from trishula_router.mail.delivery_token import no_token, token_in
+from trishula_router.verbs.scalars import INSTANT_RULE, POSITION_RULE, TEXT, Instant, Position, Text
 
 __all__ = [
     "AttachOptions",
@@ -31,9 +32,7 @@ __all__ = [
     "NodePeekOptions",
     "Options",
     "PeekOptions",
-    "QueryOptions",
     "SendOptions",
-    "WhyOptions",
     "read",
     "read_ids",
     "read_list",
@@ -48,24 +47,16 @@ WINDOW_LIMIT = 1024
 FETCH_LIMIT = 1000
 WAIT_LIMIT_S = 60.0
 WORKING_LIMIT_S = 24 * 3600.0
-_MAX_MS = 2**53 - 1
 
 _Instance = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_]{0,31}\Z")]
 _Capability = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.-]{0,62}\Z")]
-_Instant = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
-# See the rule of a message's subject: a lone surrogate can't be written, and U+0000 first stands for binary data.
-_TEXT = r"^(?!\x00)[^\ud800-\udfff]*\Z"
-_Text = Annotated[str, msgspec.Meta(pattern=_TEXT)]
-_Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_POSITION_RULE = "a position: an integer from 0 to 9223372036854775807"
-_Epoch = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_TEXT)]
+_Epoch = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=TEXT)]
 _Word = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[!-~]+\Z")]
 _WORD_RULE = "a word of 1 to 128 visible ASCII characters"
 _Line = Annotated[
     str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+\Z")
 ]
 _EPOCH_RULE = "the epoch that the node told before, a text of 1 to 64 characters"
-_INSTANT_RULE = f"an integer count of milliseconds from 0 to {_MAX_MS}"
 
 
 class _Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,8 +71,8 @@ class SendOptions(_Options, frozen=True, kw_only=True):
     """``mailbox.send``: on how many nodes the sender insists, and what its clock says."""
 
     copies: Annotated[int, msgspec.Meta(ge=1, le=2)] | None = None
-    sent_at: _Instant | None = None
-    RULES: ClassVar[Mapping[str, str]] = {"copies": "1 or 2", "sent_at": _INSTANT_RULE + ", the sender's clock"}
+    sent_at: Instant | None = None
+    RULES: ClassVar[Mapping[str, str]] = {"copies": "1 or 2", "sent_at": INSTANT_RULE + ", the sender's clock"}
 
 
 class AttachOptions(_Options, frozen=True, kw_only=True):
@@ -92,7 +83,7 @@ class AttachOptions(_Options, frozen=True, kw_only=True):
     window: Annotated[int, msgspec.Meta(ge=1, le=WINDOW_LIMIT)] | None = None
     heartbeat_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
     epoch: _Epoch | None = None
-    position: _Position | None = None
+    position: Position | None = None
     run: _Word | None = None
     after: _Word | None = None
     begun: Annotated[list[tuple[_Word, _Word]], msgspec.Meta(max_length=WINDOW_LIMIT)] = []
@@ -107,7 +98,7 @@ class AttachOptions(_Options, frozen=True, kw_only=True):
         "window": f"an integer from 1 to {WINDOW_LIMIT}",
         "heartbeat_s": "a number of seconds above 0, at most 3600",
         "epoch": _EPOCH_RULE,
-        "position": _POSITION_RULE,
+        "position": POSITION_RULE,
     }
 
 
@@ -118,14 +109,14 @@ class FetchOptions(_Options, frozen=True, kw_only=True):
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=WAIT_LIMIT_S)] = 0.0
     instance: _Instance | None = None
     epoch: _Epoch | None = None
-    position: _Position | None = None
+    position: Position | None = None
     run: _Word | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "max": f"an integer from 1 to {FETCH_LIMIT}",
         "wait_s": f"a number of seconds from 0 to {WAIT_LIMIT_S:g}",
         "instance": INSTANCE_RULE,
         "epoch": _EPOCH_RULE,
-        "position": _POSITION_RULE,
+        "position": POSITION_RULE,
         "run": _WORD_RULE + ", which names this run of the client's process",
     }
 
@@ -134,7 +125,7 @@ class PeekOptions(_Options, frozen=True, kw_only=True):
     """``mailbox.peek``; ``after`` is that of a former page: (priority, arrival) of the last message of it."""
 
     max: Annotated[int, msgspec.Meta(ge=1, le=FETCH_LIMIT)] = 64
-    after: tuple[_Position, _Position] | None = None
+    after: tuple[Position, Position] | None = None
     instance: _Instance | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "max": f"an integer from 1 to {FETCH_LIMIT}",
@@ -147,14 +138,14 @@ class NodePeekOptions(_Options, frozen=True, kw_only=True):
     """``node.peek``; ``after`` as in :class:`PeekOptions`."""
 
     max: Annotated[int, msgspec.Meta(ge=1, le=FETCH_LIMIT)] = 64
-    after: tuple[_Position, _Position] | None = None
+    after: tuple[Position, Position] | None = None
     RULES: ClassVar[Mapping[str, str]] = {key: PeekOptions.RULES[key] for key in ("max", "after")}
 
 
 class MailboxesOptions(_Options, frozen=True, kw_only=True):
     """``node.mailboxes``."""
 
-    agent: _Text | None = None
+    agent: Text | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=FETCH_LIMIT)] = 100
     RULES: ClassVar[Mapping[str, str]] = {
         "agent": "the name of an agent, or the address of a mailbox",
@@ -165,15 +156,15 @@ class MailboxesOptions(_Options, frozen=True, kw_only=True):
 class BeatOptions(_Options, frozen=True, kw_only=True):
     """``directory.beat``."""
 
-    sent_at: _Instant
+    sent_at: Instant
     state: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=LINE)] | None = None
-    busy_until: _Instant | None = None
+    busy_until: Instant | None = None
     load: Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)] | None = None
     progress: Annotated[str, msgspec.Meta(min_length=1, max_length=1000, pattern=LINE)] | None = None
     RULES: ClassVar[Mapping[str, str]] = {
-        "sent_at": _INSTANT_RULE + ", the agent's clock",
+        "sent_at": INSTANT_RULE + ", the agent's clock",
         "state": f"a string of 1 to 64 characters, {LINE_RULE}",
-        "busy_until": _INSTANT_RULE,
+        "busy_until": INSTANT_RULE,
         "load": "a finite number from 0 on",
         "progress": f"a string of 1 to 1000 characters, {LINE_RULE}",
     }
@@ -182,7 +173,7 @@ class BeatOptions(_Options, frozen=True, kw_only=True):
 class FindOptions(_Options, frozen=True, kw_only=True):
     """``directory.find``."""
 
-    capability: _Text | None = None
+    capability: Text | None = None
     presence: Literal["online", "busy", "stale", "offline"] | None = None
     RULES: ClassVar[Mapping[str, str]] = {
         "capability": "a string",
@@ -193,21 +184,21 @@ class FindOptions(_Options, frozen=True, kw_only=True):
 class DeadListOptions(_Options, frozen=True, kw_only=True):
     """``admin.dead.list``."""
 
-    agent: _Text | None = None
+    agent: Text | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
-    after: _Position = 0
+    after: Position = 0
     RULES: ClassVar[Mapping[str, str]] = {
         "agent": "the name of an agent",
         "limit": "an integer from 1 to 1000",
-        "after": _POSITION_RULE,
+        "after": POSITION_RULE,
     }
 
 
 class DeadPurgeOptions(_Options, frozen=True, kw_only=True):
     """``admin.dead.purge`` without a list of letters."""
 
-    before: _Instant | None = None
-    RULES: ClassVar[Mapping[str, str]] = {"before": _INSTANT_RULE}
+    before: Instant | None = None
+    RULES: ClassVar[Mapping[str, str]] = {"before": INSTANT_RULE}
 
 
 class MailboxPurgeOptions(_Options, frozen=True, kw_only=True):
@@ -236,43 +227,13 @@ class NackItem(_Options, frozen=True, kw_only=True):
     """One item of ``mailbox.nack``."""
 
     token: str
-    reason: Annotated[str, msgspec.Meta(max_length=2000, pattern=_TEXT)] = "the agent gave no reason"
+    reason: Annotated[str, msgspec.Meta(max_length=2000, pattern=TEXT)] = "the agent gave no reason"
     requeue: bool = True
     RULES: ClassVar[Mapping[str, str]] = {
         "token": "the token of a delivery",
         "reason": "a string of at most 2000 characters, the first not U+0000",
         "requeue": "true (another attempt) or false (dead letter)",
     }
-
-
-class QueryOptions(_Options, frozen=True, kw_only=True):
-    """``audit.query``."""
-
-    agent: _Text | None = None
-    id: _Text | None = None
-    kind: _Text | None = None
-    since: _Instant | None = None
-    until: _Instant | None = None
-    after: _Position = 0
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
-    node: _Text | None = None
-    RULES: ClassVar[Mapping[str, str]] = {
-        "agent": "the name of an agent",
-        "id": "the id of a message",
-        "node": 'the name of a node, or "*" for all',
-        "kind": "a kind of record, such as accepted, delivered or done",
-        "since": _INSTANT_RULE,
-        "until": _INSTANT_RULE,
-        "after": _POSITION_RULE,
-        "limit": "an integer from 1 to 1000",
-    }
-
-
-class WhyOptions(_Options, frozen=True, kw_only=True):
-    """``audit.why``: whose message, if several senders used the id."""
-
-    sender: _Text | None = msgspec.field(name="from", default=None)
-    RULES: ClassVar[Mapping[str, str]] = {"from": "the sender's address"}
 
 
 T = TypeVar("T", bound=_Options)
@@ -384,7 +345,7 @@ def read_position(raw: object, path: str) -> int:
         raw = int(raw)
     if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw < 2**63:
         return raw
-    raise ArgumentInvalid(f"{path} is {show_value(raw)}; it must be {_POSITION_RULE}")
+    raise ArgumentInvalid(f"{path} is {show_value(raw)}; it must be {POSITION_RULE}")
 
 
 def read_ids(raw: object, path: str, limit: int) -> list[str]:

@@ -23,6 +23,7 @@ from trishula_router.peers.presence_exchange import taken_over
 from trishula_router.store.facts import TakenOverFacts
 from trishula_router.store.journal import Kind
 from trishula_router.verbs import arguments
+from trishula_router.verbs.audit_options import QueryOptions, WhyOptions
 from trishula_router.verbs.fallback import FallbackVerbs
 from trishula_router.verbs.node_questions import NodeQuestions
 
@@ -331,11 +332,11 @@ class Procedures:
 
     async def _query(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "query", 0, 1)
-        return await self._node.audit.query(arguments.read(arguments.QueryOptions, raw, "options"))
+        return await self._node.audit.query(arguments.read(QueryOptions, raw, "options"))
 
     async def _why(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         message_id, raw = arguments.read_positional(args, "why", 1, 2)
-        options = arguments.read(arguments.WhyOptions, raw, "options")
+        options = arguments.read(WhyOptions, raw, "options")
         (checked,) = arguments.read_ids([message_id], "id", 1)
         may_know_all = caller.is_operator or self._only_looks(caller)
         return await self._node.audit.why(caller.agent, checked, options.sender, operator=may_know_all)
