@@ -161,6 +161,17 @@ def test_a_disk_that_will_be_full_within_a_day_is_degraded_and_ready() -> None:
     assert not disk_check(GOOD, 30 * HOUR_S, 1000.0).degraded
 
 
+def test_a_store_that_is_nearly_full_is_told_of_however_slowly_it_grows() -> None:
+    def check(used: int, full_in_s: float | None = None) -> Check:
+        return disk_check(condition(used_bytes=used * MIB, room_bytes=(1000 - used) * MIB), full_in_s, 1.0)
+
+    assert not check(799).degraded
+    nearly = check(800, 40 * 24 * HOUR_S)
+    assert (nearly.ok, nearly.degraded, nearly.figures["full"]) == (True, True, 0.8)
+    assert nearly.reason.startswith("the store is 80% full, and will be full in 40.0 d at the present pace; free")
+    assert check(900).reason.startswith("the store is 90% full; free some space")
+
+
 def grown(per_s: float, for_s: float, start_bytes: int = 1_000_000) -> Growth:
     growth = Growth()
     for step in range(int(for_s / SAMPLE_S) + 1):

@@ -31,6 +31,9 @@ _LEAST_SHARE, _LEAST_BYTES = 0.02, 16 * 1024 * 1024
 _AGAIN = 1.5
 #: A forecast within that time is told.
 _SOON_S = 24 * 3600.0
+#: So full a store is told of however slowly it grows: what is settled leaves its records and rows behind for good, so
+#: somebody has to plan.
+_NEARLY_FULL = 0.8
 #: From that on clients take a node for dead: their pings wait for so long.
 LATE_S = 2.0
 
@@ -115,9 +118,12 @@ def disk_check(
             node at the edge would send its agents away and take them back with each message.
     """
     room_bytes = condition.room_bytes
+    # Of what is used and what is left for messages.
+    fullness = condition.used_bytes / max(1, condition.used_bytes + max(0, room_bytes or 0))
     figures = {
         "used_bytes": condition.used_bytes,
         "room_bytes": room_bytes,
+        "full": None if room_bytes is None else round(fullness, 3),
         "free_bytes": condition.free_bytes,
         "full_in_h": None if full_in_s is None else round(full_in_s / 3600, 2),
         "growth_bytes_per_h": None if shrinks_per_s is None else round(shrinks_per_s * 3600),
@@ -132,6 +138,10 @@ def disk_check(
         return Check("disk", False, f"the store has room for {room} more; {way_out}", figures=figures)
     if full_in_s is not None and full_in_s < _SOON_S:
         reason = f"the store will be full in {show_duration(full_in_s)}, if it goes on as in the last hours; {way_out}"
+        return Check("disk", True, reason, degraded=True, figures=figures)
+    if fullness >= _NEARLY_FULL:
+        forecast = "" if full_in_s is None else f", and will be full in {show_duration(full_in_s)} at the present pace"
+        reason = f"the store is {fullness:.0%} full{forecast}; {way_out}"
         return Check("disk", True, reason, degraded=True, figures=figures)
     return Check("disk", True, figures=figures)
 
