@@ -444,6 +444,11 @@ def test_audit(users: Users) -> None:
     users.run("dc", "send", "bot", "--text", "x", "--id", "audit.1", "--wait")
     told = users.json("operator", "audit", "query", "--id", "audit.1")
     assert [record["kind"] for record in told["records"]] == ["accepted", "delivered", "done"]
+    between = ("--agent", "dc", "--with", "bot", "--type", "STATUS", "--outcome", "done", "--id", "audit.1")
+    narrow = users.json("operator", "audit", "query", *between, "--kind", "accepted", "--kind", "done")
+    assert [record["kind"] for record in narrow["records"]] == ["accepted", "done"]
+    whole = users.run("operator", "audit", "query", "--all", "--id", "audit.1", "--format", "csv").splitlines()
+    assert [row.split(",")[3] for row in whole] == ["kind", "accepted", "delivered", "done"]
     everything = users.json("operator", "audit", "query", "--limit", "5000")
     assert not everything["more"]
     numbers = [record["seq"] for record in everything["records"]]

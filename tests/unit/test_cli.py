@@ -1000,6 +1000,73 @@ def test_audit_query_since_what(trishula: Trishula, bus: FakeBus) -> None:
     )
 
 
+def test_audit_query_by_all_that_newer_nodes_know(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.AUDIT_QUERY] = [{"records": [RECORD], "more": False, "after": 5, "bodies_gone": 2}]
+    wide = ("--with", "dc", "--type", "COMMAND", "--outcome", "dead", "--subject", "it", "--procedure", "plan")
+    ran = trishula("audit", "query", "--agent", "agni", *wide, "--kind", "done", "--kind", "dead", "--limit", "1")
+    assert bus.asked[0][1][1] == {
+        "agent": "agni",
+        "with": "dc",
+        "type": "COMMAND",
+        "outcome": "dead",
+        "procedure": "plan",
+        "subject": "it",
+        "kinds": ["done", "dead"],
+        "after": 0,
+        "limit": 1,
+    }
+    assert ran.err.startswith("the bodies of some messages are deleted: nobody knows what they were about")
+
+
+def test_audit_query_at_a_node_of_the_release_before(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.AUDIT_QUERY] = [errors.KeyUnknown('options has the unknown key "with"')]
+    bus.answers[uris.NODE_STATUS] = [{"node": "a", "version": "1.9", "high_water": 5}]
+    ran = trishula("audit", "query", "--with", "dc", "--limit", "5")
+    assert (ran.code, ran.err) == (
+        exit_for(errors.KeyUnknown("")),
+        "trishula: the node a runs version 1.9, which can't search by --with yet; update it, or leave that out\n",
+    )
+
+
+def test_audit_query_prints_all_while_it_reads(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.AUDIT_QUERY] = [
+        {"records": [RECORD], "more": True, "after": 7},
+        {"records": [], "more": True, "after": 50_007},
+        {"records": [{**RECORD, "seq": 50_009}], "more": False, "after": 50_009},
+    ]
+    ran = trishula("audit", "query", "--all", "--format", "jsonl")
+    assert [line["seq"] for line in ran.lines] == [5, 50_009]
+    assert [args[1]["after"] for _, args, _ in bus.asked] == [0, 7, 50_007]
+
+
+def test_audit_query_prints_all_of_all_nodes(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.NODE_STATUS] = [{"peers": [{"node": "b", "copied": 9}, {"node": "c", "copied": 0}]}]
+    bus.answers[uris.AUDIT_QUERY] = [
+        {"records": [{**RECORD, "node": "a"}], "more": False, "after": 5},
+        {"records": [{**RECORD, "node": "b"}], "more": False, "after": 5, "missing": []},
+    ]
+    ran = trishula("audit", "query", "--all", "--node", "*", "--format", "csv")
+    header, *rows = ran.out.splitlines()
+    assert header == "node,seq,at,kind,agent,from,to,id,type,reason,error,detail,facts"
+    assert [row.partition(",")[0] for row in rows] == ["a", "b"]
+    assert [args[1].get("node") for _, args, _ in bus.asked[1:]] == [None, "b"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--all", "--json"),
+        ("--all", "--last", "3"),
+        ("--all", "--limit", "3"),
+        ("--json", "--format", "csv"),
+        ("--type", "NEWS"),
+    ],
+)
+def test_audit_query_in_two_ways_at_once(trishula: Trishula, bus: FakeBus, more: tuple[str, ...]) -> None:
+    assert trishula("audit", "query", *more).code == Exit.USAGE
+    assert bus.asked == []
+
+
 def test_audit_verify(trishula: Trishula, bus: FakeBus) -> None:
     bus.answers[uris.AUDIT_VERIFY] = [{"records": 12, "bodies": 3, "ok": True, "damaged": []}]
     ran = trishula("audit", "verify")

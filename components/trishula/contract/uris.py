@@ -245,6 +245,18 @@ observer, an agent that is marked as one in the agents file, may call ``director
 ``node.fallback`` and ``admin.dead.list``, hear the events, and nothing else: none of these tells a payload. Its beats
 tell ``sent_at`` alone. A broadcast is not for observers.
 
+Records of a journal (caller: an operator, or an observer): ``audit.query({agent?, with?, id?, type?, outcome?,
+procedure?, subject?, kind?, kinds?, since?, until?, node?, after?, limit?}?)`` → ``{records, more, after, looked,
+bodies_gone?, missing?}``: those that fit all that is given, oldest first. ``agent`` and ``with`` are in the record, or
+sent or got a message that it tells of; with both, the one and the other. ``type`` is a message's; ``outcome`` is what
+became of it (``done``, ``dead``, ``expired``, ``cancelled``), or ``refused``: the records of refusals. ``procedure`` is
+the whole name, ``subject`` a part of the text, both of messages whose bodies are still there (``bodies_gone``: of how
+many they were not) and not for observers. ``kinds`` is a list, ``kind`` one. Instants are ms, by the clock of whoever
+wrote the record; ``until`` is not within. ``node`` names another node, ``*`` all. A node looks at so many
+records (``looked``) at most: with ``more``, go on with ``after``, whether there were any or not. May be repeated: yes.
+(A node of the release before knows neither ``with``, ``type``, ``outcome``, ``procedure``, ``subject`` nor ``kinds``,
+and refuses them with ``trishula.error.key_unknown``.)
+
 This module holds every URI; nothing else in the project spells one out (a test looks).
 """
 

@@ -1,23 +1,24 @@
 """Searching the journals: the records that fit a question, page by page.
 
-A question about an agent or a message finds the records that name it, and those of what became of its messages, which
-list messages by their positions alone.
+What fits is decided by :mod:`.record_filter`; here is what must be read for that, and no more of it at a time than
+a node has room for. A question looks at :data:`_LOOK_LIMIT` records at most, and then says where to go on: no question
+keeps the store's reader from others for long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from trishula.contract.texts import show_value
 from trishula.errors import ArgumentInvalid, NodeUnknown
-from trishula_router.mail.mailroom import is_party
+from trishula_router.mail.record_filter import Asked, RecordFilter, read_heading
 from trishula_router.mail.told_records import ToldRecords, here_at
-from trishula_router.store.facts import POSITION_LISTS
 from trishula_router.store.interface import Store
-from trishula_router.store.journal import SEQUENCE_MASK, Kind
+from trishula_router.store.journal import SEQUENCE_MASK, Kind, Record
+from trishula_router.store.messages import StoredMessage
 from trishula_router.store.origins import position_in
 
 __all__ = ["JournalSearch", "Query"]
@@ -29,21 +30,21 @@ _KINDS = frozenset(map(str, Kind))
 #: Records looked at for one question; then the answer says where to go on.
 _LOOK_LIMIT = 50_000
 
+#: Bodies read from the store at a time.
+_BODIES_BYTES = 4 * 1024 * 1024
+
 #: As a question's ``node``: the journals of all.
 ALL_NODES = "*"
 
 
-class Query(Protocol):
+class Query(Asked, Protocol):
     """What is asked of the journal: records that fit all that is not ``None``; see ``trishula.audit.query``."""
 
     @property
-    def agent(self) -> str | None: ...
-
-    @property
-    def id(self) -> str | None: ...
-
-    @property
     def kind(self) -> str | None: ...
+
+    @property
+    def kinds(self) -> Sequence[str]: ...
 
     @property
     def since(self) -> int | None: ...
@@ -59,6 +60,24 @@ class Query(Protocol):
 
     @property
     def node(self) -> str | None: ...
+
+
+class _Looked:
+    """How far a search has looked.
+
+    Attributes:
+        records: how many records it has looked at.
+        without_body: the positions of the messages whose bodies are gone, so that nobody knows what they were about.
+    """
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.without_body: set[int] = set()
+
+    def told(self) -> dict[str, int]:
+        """The same, as it travels."""
+        gone = {"bodies_gone": len(self.without_body)} if self.without_body else {}
+        return {"looked": self.records, **gone}
 
 
 class JournalSearch:
@@ -88,15 +107,16 @@ class JournalSearch:
             NodeUnknown: no journal of that node is here.
             ArgumentInvalid: ``after`` is given for all nodes, or there is no such kind of record.
         """
-        if options.kind is not None and options.kind not in _KINDS:
-            # Of a slip "no records" would be no true answer.
-            raise ArgumentInvalid(
-                f"options.kind is {show_value(options.kind)}, and the journal has no such kind of record; there are: "
-                f"{', '.join(sorted(_KINDS))}"
-            )
+        for key, kind in (("kind", options.kind), *(("kinds", kind) for kind in options.kinds)):
+            if kind is not None and kind not in _KINDS:
+                # Of a slip "no records" would be no true answer.
+                raise ArgumentInvalid(
+                    f"options.{key} is {show_value(kind)}, and the journal has no such kind of record; there are: "
+                    f"{', '.join(sorted(_KINDS))}"
+                )
         if options.node == ALL_NODES:
             return {**await self._query_all(options), "missing": self._missing()}
-        answer = await self._query_one(options, self._newest_of(options.node))
+        answer = await self._query_one(options, self._newest_of(options.node), _Looked())
         return answer if options.node is None else {**answer, "missing": self._missing()}
 
     def _newest_of(self, node: str | None) -> int:
@@ -119,64 +139,116 @@ class JournalSearch:
             )
         found: list[dict[str, Any]] = []
         more = False
+        looked = _Looked()
         for origin in self._store.origins():
-            answer = await self._query_one(options, origin.number)
+            answer = await self._query_one(options, origin.number, looked)
             found += answer["records"]
             more = more or answer["more"]
         found.sort(key=here_at)
-        return {"records": found[: options.limit], "more": more or len(found) > options.limit}
+        return {"records": found[: options.limit], "more": more or len(found) > options.limit, **looked.told()}
 
-    async def _query_one(self, options: Query, number: int) -> dict[str, Any]:
+    async def _query_one(self, options: Query, number: int, looked: _Looked) -> dict[str, Any]:
         found: list[dict[str, Any]] = []
-        after, looked = position_in(number, options.after), 0
-        while True:
+        after, most = position_in(number, options.after), looked.records + _LOOK_LIMIT
+        asked = RecordFilter(options)
+        kinds = [*options.kinds, *(() if options.kind is None else (options.kind,))]
+        more = True
+        while more and looked.records < most and len(found) < options.limit:
             page = await self._store.records(
                 after=after,
                 limit=_PAGE,
-                kind=options.kind,
+                kind=kinds or None,
                 since=options.since,
                 until=options.until,
                 origin=number,
             )
-            decoded = [(record, msgspec.json.decode(record.facts)) for record in page]
-            asked_for = await self._asked_for([facts for _, facts in decoded], options)
-            for record, facts in decoded:
+            more = len(page) == _PAGE
+            for record, facts in await self._fitting(page, asked, looked):
+                if len(found) == options.limit:
+                    more = True
+                    break
+                told = self._records.told(record, facts)
+                # By its position other records list a message.
+                found.append({**told, "position": record.position} if number and record.kind == Kind.ACCEPTED else told)
                 after = record.position
-                if _concerns(facts, options) or not asked_for.isdisjoint(_positions_in(facts)):
-                    told = self._records.told(record, facts)
-                    # By its position other records list a message.
-                    found.append({**told, "position": after} if number and record.kind == Kind.ACCEPTED else told)
-                    if len(found) == options.limit:
-                        return {"records": found, "more": True, "after": after & SEQUENCE_MASK}
-            looked += len(page)
-            if len(page) < _PAGE or looked >= _LOOK_LIMIT:
-                return {"records": found, "more": len(page) == _PAGE, "after": after & SEQUENCE_MASK}
+            else:
+                after = page[-1].position if page else after
+            looked.records += len(page)
+        return {"records": found, "more": more, "after": after & SEQUENCE_MASK, **looked.told()}
 
-    async def _asked_for(self, many_facts: Iterable[dict[str, Any]], options: Query) -> set[int]:
-        """Of the messages that records list by position, those that the question is about; none if it is about all."""
-        if options.agent is None and options.id is None:
-            return set()
-        listed = sorted({position for facts in many_facts for position in _positions_in(facts)})
-        asked_for: set[int] = set()
-        for begin in range(0, len(listed), _PAGE):
-            for position, message in (await self._store.at_positions(listed[begin : begin + _PAGE])).items():
-                is_theirs = options.agent is None or is_party(options.agent, message)
-                if is_theirs and options.id in (None, message.id):
-                    asked_for.add(position)
-        return asked_for
+    async def _fitting(
+        self, page: Sequence[Record], asked: RecordFilter, looked: _Looked
+    ) -> list[tuple[Record, dict[str, Any]]]:
+        """The records of a page that fit, with their facts."""
+        decoded = [(record, msgspec.json.decode(record.facts)) for record in page]
+        if not asked.asks_for_messages:
+            return decoded
+        by_itself = {record.position for record, facts in decoded if asked.fits_by_itself(record.kind, facts)}
+        told_of = {
+            record.position: asked.messages_of(record.kind, record.position, facts)
+            for record, facts in decoded
+            if record.position not in by_itself
+        }
+        messages = await self._messages({position for positions in told_of.values() for position in positions}, decoded)
+        fitting = {position for position, message in messages.items() if asked.is_asked_for(message)}
+        if asked.asks_for_headings:
+            fitting = await self._about({position: messages[position] for position in fitting}, asked, looked)
+        return [
+            (record, facts)
+            for record, facts in decoded
+            if record.position in by_itself or not fitting.isdisjoint(told_of[record.position])
+        ]
+
+    async def _messages(
+        self, positions: set[int], page: Iterable[tuple[Record, dict[str, Any]]]
+    ) -> dict[int, StoredMessage]:
+        """Messages by the positions that records have for them.
+
+        Where several nodes accepted one message, it has one row, at the position of one of its accepted records; the
+        others find it by what they name.
+        """
+        found: dict[int, StoredMessage] = {}
+        ordered = sorted(positions)
+        for begin in range(0, len(ordered), _PAGE):
+            found.update(await self._store.at_positions(ordered[begin : begin + _PAGE]))
+        others = {
+            record.position: (facts.get("from"), facts.get("id"), facts.get("to"), facts.get("use", 0))
+            for record, facts in page
+            if record.kind == Kind.ACCEPTED and record.position in positions and record.position not in found
+        }
+        if others:
+            ids = sorted({str(message_id) for _, message_id, _, _ in others.values()})
+            by_name = {
+                (message.sender, message.id, message.recipient, message.use): message
+                for message in await self._store.with_ids(ids)
+            }
+            found.update({position: by_name[name] for position, name in others.items() if name in by_name})
+        return found
+
+    async def _about(self, messages: Mapping[int, StoredMessage], asked: RecordFilter, looked: _Looked) -> set[int]:
+        """Those of the messages that are about what is asked for, as their bodies say."""
+        about: set[int] = set()
+        for some in _few_bytes(messages):
+            # Bodies are found under the positions of the rows.
+            bodies = await self._store.bodies([messages[position].position for position in some])
+            for position in some:
+                heading = read_heading(bodies.get(messages[position].position))
+                if heading is None:
+                    looked.without_body.add(messages[position].position)
+                elif asked.is_about(heading):
+                    about.add(position)
+        return about
 
 
-def _positions_in(facts: dict[str, Any]) -> list[int]:
-    """The messages that a record tells of and doesn't name: ends, returns and deliveries list their positions."""
-    listed = (one for name in POSITION_LISTS for one in facts.get(name, ()))
-    return [one[0] if isinstance(one, list) else one for one in listed]
-
-
-def _concerns(facts: dict[str, Any], options: Query) -> bool:
-    """Whether a record itself names what the question is about."""
-    if options.id is not None and facts.get("id") != options.id:
-        return False
-    if options.agent is None:
-        return True
-    parties = (facts.get(key) for key in ("agent", "from", "to"))
-    return any(isinstance(party, str) and party.partition("/")[0] == options.agent for party in parties)
+def _few_bytes(messages: Mapping[int, StoredMessage]) -> Iterator[list[int]]:
+    """The positions of messages, in runs whose bodies take little memory."""
+    run: list[int] = []
+    size_bytes = 0
+    for position, message in messages.items():
+        if run and size_bytes + message.size_bytes > _BODIES_BYTES:
+            yield run
+            run, size_bytes = [], 0
+        run.append(position)
+        size_bytes += message.size_bytes
+    if run:
+        yield run

@@ -302,12 +302,14 @@ class Store(Protocol):
         *,
         after: int,
         limit: int,
-        kind: str | None = None,
+        kind: str | Sequence[str] | None = None,
         since: int | None = None,
         until: int | None = None,
         origin: int | None = 0,
     ) -> Deferred[list[Record]]:
         """Records behind a position, in order of position: of the own journal, of another, or (``None``) of all.
+
+        They are of one kind, of one of several, or of any.
 
         Facts of other journals name messages by the positions that they have here.
         """

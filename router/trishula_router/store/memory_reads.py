@@ -150,16 +150,17 @@ class MemoryReads:
         *,
         after: int,
         limit: int,
-        kind: str | None = None,
+        kind: str | Sequence[str] | None = None,
         since: int | None = None,
         until: int | None = None,
         origin: int | None = 0,
     ) -> Deferred[list[Record]]:
+        kinds = [kind] if isinstance(kind, str) else kind
         found = [
             record
             for record in self._shown(origin)
             if record.position > after
-            and (kind is None or record.kind == kind)
+            and (kinds is None or record.kind in kinds)
             and (since is None or record.at >= since)
             and (until is None or record.at < until)
         ]

@@ -332,7 +332,13 @@ class Procedures:
 
     async def _query(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "query", 0, 1)
-        return await self._node.audit.query(arguments.read(QueryOptions, raw, "options"))
+        options = arguments.read(QueryOptions, raw, "options")
+        if self._only_looks(caller) and (options.procedure, options.subject) != (None, None):
+            raise NotAllowed(
+                f"{caller.agent} is an observer, which learns nothing of what messages hold: leave procedure and "
+                "subject out of the question"
+            )
+        return await self._node.audit.query(options)
 
     async def _why(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         message_id, raw = arguments.read_positional(args, "why", 1, 2)

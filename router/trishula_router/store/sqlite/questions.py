@@ -80,7 +80,7 @@ class Questions:
         *,
         after: int,
         limit: int,
-        kind: str | None = None,
+        kind: str | Sequence[str] | None = None,
         since: int | None = None,
         until: int | None = None,
         origin: int | None = 0,

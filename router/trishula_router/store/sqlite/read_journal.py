@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of
@@ -41,7 +41,7 @@ def records(
     *,
     after: int,
     limit: int,
-    kind: str | None,
+    kind: str | Sequence[str] | None,
     since: int | None,
     until: int | None,
     origin: int | None,
@@ -51,13 +51,13 @@ def records(
         connection,
         connection.execute(
             "SELECT position, at, kind, facts, digest FROM journal WHERE position > :after AND position <= :end"
-            " AND (:kind IS NULL OR kind = :kind)"
+            " AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))"
             " AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until)"
             " ORDER BY position LIMIT :limit",
             {
                 "after": max(after, position_in(origin or 0, 0)),
                 "end": 2**63 - 1 if origin is None else position_in(origin, SEQUENCE_MASK),
-                "kind": kind,
+                "kinds": None if kind is None else as_list([kind] if isinstance(kind, str) else kind),
                 "since": since,
                 "until": until,
                 "limit": limit,
