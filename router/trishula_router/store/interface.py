@@ -309,7 +309,8 @@ class Store(Protocol):
     ) -> Deferred[list[Record]]:
         """Records behind a position, in order of position: of the own journal, of another, or (``None``) of all.
 
-        They are of one kind, of one of several, or of any.
+        They are of one kind, of one of several, or of any. With ``since`` (ms) a store may leave out what was written
+        before a record that tells an instant before it: then the writer's clock was ahead, and has been set back since.
 
         Facts of other journals name messages by the positions that they have here.
         """

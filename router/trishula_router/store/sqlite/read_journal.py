@@ -12,7 +12,11 @@ from trishula_router.store.sqlite.damage import is_damage
 from trishula_router.store.sqlite.statements import as_list
 from trishula_router.store.translating import translated
 
-__all__ = ["is_whole", "modes", "record_at", "records", "shown"]
+__all__ = ["LATE_MS", "is_whole", "modes", "record_at", "records", "shown"]
+
+#: By how much a record may tell an earlier instant than those before it, without any clock that was set: whoever writes
+#: takes the time first, and then perhaps waits.
+LATE_MS = 10_000
 
 
 def record_at(connection: sqlite3.Connection, position: int) -> Record | None:
@@ -47,6 +51,12 @@ def records(
     origin: int | None,
 ) -> list[Record]:
     """See :meth:`trishula_router.store.interface.Store.records`."""
+    after, end = (
+        max(after, position_in(origin or 0, 0)),
+        2**63 - 1 if origin is None else position_in(origin, SEQUENCE_MASK),
+    )
+    if since is not None and origin is not None:
+        after = max(after, _before_instant(connection, after, end, since - LATE_MS))
     return shown(
         connection,
         connection.execute(
@@ -55,8 +65,8 @@ def records(
             " AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until)"
             " ORDER BY position LIMIT :limit",
             {
-                "after": max(after, position_in(origin or 0, 0)),
-                "end": 2**63 - 1 if origin is None else position_in(origin, SEQUENCE_MASK),
+                "after": after,
+                "end": end,
                 "kinds": None if kind is None else as_list([kind] if isinstance(kind, str) else kind),
                 "since": since,
                 "until": until,
@@ -64,6 +74,29 @@ def records(
             },
         ),
     )
+
+
+def _before_instant(connection: sqlite3.Connection, after: int, end: int, instant: int) -> int:
+    """A position of one journal behind which all records are that were written at an instant or later.
+
+    Records stand in the order in which they were written, so the place is found by halves: the record there tells an
+    earlier instant, or it is ``after``. What stands before that place and tells a later instant was written by a clock
+    that was ahead and was set back since: the instant it tells is wrong.
+    """
+    newest = connection.execute("SELECT max(position) FROM journal WHERE position <= ?", (end,)).fetchone()[0]
+    low, high = after, max(after, newest or 0) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        # Not just the record there: a journal may begin behind its first record, and a damaged one has gaps.
+        found = connection.execute(
+            "SELECT position, at FROM journal WHERE position >= ? AND position < ? ORDER BY position LIMIT 1",
+            (middle, high),
+        ).fetchone()
+        if found is None or found[1] >= instant:
+            high = middle
+        else:
+            low = found[0]
+    return low
 
 
 def modes(connection: sqlite3.Connection) -> list[Record]:
