@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from trishula.cli.files_bridge import bridge
+from trishula.cli.files_import import history, import_
 from trishula.cli.files_keys import key, trust
 from trishula.cli.usage import Group
 
@@ -17,5 +18,7 @@ def files() -> None:
 
 
 files.add_command(bridge)
+files.add_command(history)
+files.add_command(import_)
 files.add_command(key)
 files.add_command(trust)

@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from trishula.cli.files_names import names_option
 from trishula.cli.log_options import chosen_log, log_options
 from trishula.cli.state import State, json_option
 from trishula.cli.values import DURATION
@@ -17,6 +19,9 @@ from trishula.contract.message import Message
 from trishula.errors import TrishulaError
 from trishula.exit_codes import exit_for
 from trishula.log_lines import FORMAT_VARIABLE, LEVEL_VARIABLE
+
+if TYPE_CHECKING:
+    from trishula.files.names import Names
 
 __all__ = ["bridge"]
 
@@ -37,6 +42,7 @@ _log = logging.getLogger("trishula")
     "--state-dir", type=click.Path(path_type=Path, file_okay=False),
     help="Where the bridge keeps the ids that it knows (default: $TRISHULA_AGENT_STATE, else ~/.local/state/trishula).",
 )  # fmt: skip
+@names_option
 @log_options
 @json_option
 @click.pass_obj
@@ -47,6 +53,7 @@ def bridge(
     keep: float,
     settle: float,
     state_dir: Path | None,
+    names: Names,
     log_format: str | None,
     log_level: str | None,
 ) -> None:
@@ -59,6 +66,7 @@ def bridge(
     Examples:
       trishula files bridge ~/trishula --agent agni
       trishula files bridge /srv/agni --agent agni --keep 90d
+      trishula files bridge /srv/agni --agent agni --name mac=dc --name box=agni
     """
     if not is_agent_name(name):
         raise click.UsageError(f"--agent is {name!r}; it must be {AGENT_RULE}")
@@ -70,7 +78,6 @@ def bridge(
     from trishula.consumer.handlers import LATER
     from trishula.files.bridge import Bridge
     from trishula.files.folder import Folder
-    from trishula.files.v1 import Names
     from trishula.runtime.loops import in_thread, reactor_here
     from trishula.runtime.pending import start
     from trishula.runtime.surroundings import real
@@ -99,7 +106,7 @@ def bridge(
         carrier = Bridge(
             name,
             folder,
-            Names(),
+            names,
             post=lambda wire, held: agent.client.forward(wire, on_refused=held),
             clock=around.clock,
             now_ms=around.now_ms,

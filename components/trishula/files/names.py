@@ -48,7 +48,8 @@ class Names:
                     f"{pair!r} is no pair of names such as mac=dc: the name in files, '=', and the agent's name "
                     f"({AGENT_RULE})"
                 )
-            ours[theirs] = agent
+            if ours.setdefault(theirs, agent) != agent:
+                raise ValueError(f"the name {theirs} is said to be both {ours[theirs]}'s and {agent}'s")
         return cls(ours)
 
     def to_ours(self, address: str) -> str:
