@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -21,6 +23,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from trishula import settings
 from trishula.exit_codes import Exit
+from trishula.files.mail_folder import MailFolder
 from trishula_router.agents.file import read_agents
 from trishula_router.agents.tokens import digest_of
 from trishula_router.cluster.authority import SHARED_NAME, issue, new_authority
@@ -125,6 +128,55 @@ def test_each_agent_has_a_profile_with_which_it_is_let_in_at_each_node(shared: P
         assert found.ca_file == shared / "agents" / name / "ca.crt"
 
 
+def folder_of(directory: Path, agent: str) -> MailFolder:
+    """The agent's folder, as its profile says once the line is not a comment any more."""
+    profile = directory / "agents" / agent / f"{agent}.toml"
+    profile.write_text(profile.read_text().replace("# files = ", "files = "))
+    found = settings.load(profile=str(profile), environ={})
+    assert found.files is not None
+    seconds = itertools.count().__next__
+    folder = MailFolder(found.files, agent, found.token, seconds=lambda: float(seconds()))
+    folder.prepare()
+    return folder
+
+
+def say(one: MailFolder, other: MailFolder, sender: str, to: str, message_id: str) -> set[str]:
+    """One writes a file to the other, which is carried there; the ids that the other takes."""
+    message = {"type": "STATUS", "id": message_id, "to": to, "payload": None, "timestamp": 1000}
+    assert one.write(msgspec.msgpack.encode(message), 1, 1000)
+    (file,) = (one.directory / "outbox").iterdir()
+    for earlier in (other.directory / "inbox").iterdir():
+        earlier.unlink()
+    file.rename(other.directory / "inbox" / file.name)
+    return {arrived.message.id for _ in range(9) for arrived in other.read((), 1000)}
+
+
+def test_agents_take_each_other_s_files_without_a_word_also_those_that_come_later(tmp_path: Path) -> None:
+    bus = tmp_path / "bus"
+    assert run("init", bus, "--agents", "dc,agni").exit_code == 0
+    dc, agni = folder_of(bus, "dc"), folder_of(bus, "agni")
+    assert say(dc, agni, "dc", "agni", "one") == {"one"}
+    # Its directory is on its own machine now, and its token with it.
+    (bus / "agents" / "dc").rename(tmp_path / "dc")
+    done = run("init", bus, "--agents", "scout")
+    assert done.exit_code == 0 and "made agents/agni/files/keys.json" in done.output
+    scout = folder_of(bus, "scout")
+    assert say(scout, agni, "scout", "agni", "two") == {"two"}
+    dc = MailFolder(
+        tmp_path / "dc" / "files", "dc", (tmp_path / "dc" / "dc.token").read_text().strip(), seconds=lambda: 0
+    )
+    assert say(dc, scout, "dc", "scout", "three") == {"three"}
+    assert run("init", bus).output.count("keys.json") == 0
+
+
+def test_a_file_of_keys_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+    bus = tmp_path / "bus"
+    assert run("init", bus).exit_code == 0
+    (bus / "agents" / "dc" / "files" / "keys.json").write_text("{")
+    done = run("init", bus)
+    assert done.exit_code == Exit.CONFIG and "is no JSON" in done.output and "Traceback" not in done.output
+
+
 def verify(shared: Path, name: str, host: str, now: datetime | None = None) -> None:
     """As a client does it."""
     authority = x509.load_pem_x509_certificate((shared / "ca" / "ca.crt").read_bytes())
@@ -191,8 +243,10 @@ def test_a_further_agent_is_let_in_at_each_node_and_the_others_stay(tmp_path: Pa
     assert "scp -p " in done.stdout and "state/agents.json" in done.stdout
     after = all_files(directory)
     changed = {path for path in before if path in after and after[path] != before[path]}
-    assert changed == {"bus.json", *(f"nodes/{name}/state/agents.json" for name in NODES)}
-    assert set(after) - set(before) == {f"agents/scout/{name}" for name in ("scout.toml", "scout.token", "ca.crt")}
+    keys = {f"agents/{name}/files/keys.json" for name in ("dc", "agni", "operator")}
+    assert changed == {"bus.json", *(f"nodes/{name}/state/agents.json" for name in NODES), *keys}
+    new = ("scout.toml", "scout.token", "ca.crt", "files/keys.json")
+    assert set(after) - set(before) == {f"agents/scout/{name}" for name in new}
     assert not (directory / "agents/agni/agni.token").exists()
     for name in NODES:
         agents = read_agents(directory / "nodes" / name / "state" / "agents.json")
@@ -351,7 +405,7 @@ def test_a_directory_whose_name_has_spaces_can_be_copied_into_a_shell(
     told = json.loads(run(*asked, "--json").stdout)["steps"]
     told += json.loads(run("init", "my bus", "--agents", "scout", "--renew", "--json").stdout)["steps"]
     words = [word for step in told for command in step["commands"] for word in shlex.split(command) if "my" in word]
-    assert len(words) == 5
+    assert len(words) == 9
     assert all(Path(word.partition("=")[2] or word).exists() for word in words)
     readme = Path("my bus/README.txt").read_text()
     assert "trishula init 'my bus' --agents NAME" in readme and "trishula init 'my bus' --renew" in readme

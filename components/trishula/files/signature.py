@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +123,19 @@ class KnownKeys:
 
     def trust(self, agent: str, key: bytes) -> bool:
         """Write down that a key is an agent's; whether that is new. Errors as :meth:`of`."""
+        return self.trust_all({agent: [key]})
+
+    def trust_all(self, keys: Mapping[str, Iterable[bytes]]) -> bool:
+        """Write down that keys are agents', with those that are known; whether one is new. Errors as :meth:`of`."""
         found = self.agents()
-        if key in found.get(agent, ()):
+        is_new = False
+        for agent, its_keys in keys.items():
+            for key in its_keys:
+                if key not in found.setdefault(agent, []):
+                    found[agent].append(key)
+                    is_new = True
+        if not is_new:
             return False
-        found.setdefault(agent, []).append(key)
         text = json.dumps({name: [one.hex() for one in keys] for name, keys in sorted(found.items())}, indent=2)
         beside = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
         try:

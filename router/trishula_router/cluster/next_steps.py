@@ -103,7 +103,8 @@ def _service(plan: Plan) -> str:
 
 _CONTENTS = """\
 nodes/NODE    all that the machine of that node needs: configuration, keys, file of agents, TLS, nginx, systemd
-agents/AGENT  all that an agent needs: its profile (AGENT.toml), its token, whom it trusts
+agents/AGENT  all that an agent needs: its profile (AGENT.toml), its token, whom it trusts, whose
+              files count (files/keys.json)
 ca/           the certificate authority of this bus, if it has TLS. Its key belongs on no server
 bus.json      what was asked for; trishula init reads it when it is run again
 

@@ -8,7 +8,8 @@ path                        what
 ``ca/``                     the bus's certificate authority; its key stays here
 ``nodes/NODE/``             all of one machine: ``node.json``, ``tls/``, ``state/`` with the node's keys and the file of
                             agents, ``nginx/``, ``systemd/``
-``agents/AGENT/``           all of one agent: ``AGENT.toml``, which ``TRISHULA_PROFILE`` names, and ``AGENT.token``
+``agents/AGENT/``           all of one agent: ``AGENT.toml``, which ``TRISHULA_PROFILE`` names, ``AGENT.token``, and
+                            ``files/keys.json``, of :mod:`trishula_router.cluster.file_keys`
 ==========================  ===========================================================================================
 
 All functions are pure: what is made by chance, keys and tokens, is an argument.
@@ -24,6 +25,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from trishula_router.cluster.authority import SHARED_NAME, Pair
+from trishula_router.cluster.file_keys import FILES_FOLDER
 from trishula_router.cluster.plan import LOCAL_HOST, Machine, Plan
 from trishula_router.settings.check_endpoints import is_loopback
 from trishula_router.settings.crossbar_config import Json, listener_of, options_of, render_config
@@ -231,6 +233,8 @@ def agent_files(plan: Plan, agent: str, token: str, ca: str) -> list[WorkingFile
         f"url = {json.dumps(list(plan.urls))}",
         f'token_file = "{agent}.token"',
         *(['ca_file = "ca.crt"'] if ca else []),
+        "# Without the first sign it goes on by files while no node is there; the folder has the others' keys already.",
+        f'# files = "{FILES_FOLDER}"',
     ]
     made = [
         WorkingFile(f"{agent}.toml", "\n".join(lines) + "\n"),

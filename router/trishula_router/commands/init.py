@@ -20,11 +20,13 @@ from pathlib import Path
 import click
 
 from trishula.cli.state import json_option
+from trishula.errors import FolderUnusable
 from trishula.exit_codes import Exit
 from trishula_router.agents.file import AgentRecord, AgentsFileError, read_agents, update_agents
 from trishula_router.agents.text import ANYBODY
 from trishula_router.agents.tokens import TokenRecord, digest_of, new_token
 from trishula_router.cluster.authority import Pair, issue, new_authority
+from trishula_router.cluster.file_keys import add_file_keys
 from trishula_router.cluster.next_steps import Step, readme, steps
 from trishula_router.cluster.plan import Machine, Plan, PlanFault, parse_agents, parse_machine, parse_plan, plan_of
 from trishula_router.cluster.working_files import (
@@ -92,11 +94,12 @@ def init(
     """Make a directory with all that a bus needs: one node, or several that are linked.
 
     DIR (trishula-bus if it isn't named) gets a directory for each node, to be copied to its machine: configuration,
-    keys, file of agents, certificates, nginx's site, systemd's units. Each agent gets one with its profile and its
-    token. README.txt there has the next commands.
+    keys, file of agents, certificates, nginx's site, systemd's units. Each agent gets one with its profile, its token,
+    and files/keys.json, by which it knows the others' signatures on files. README.txt there has the next commands.
 
-    What is there already stays as it is, so that the command can be run again: to add agents, with --agents, or to make
-    anew what was deleted, but for keys. With --json: an object with directory, made, kept and steps.
+    What is there already stays as it is (files/keys.json gets what is new), so that the command can run again: to add
+    agents, with --agents, or to make anew what was deleted, but for keys. With --json: an object with directory, made,
+    kept and steps.
 
     \b
     Examples:
@@ -136,7 +139,7 @@ def init(
         work.run(renew=renew)
     except OSError as error:
         raise CommandFailed(f"{error.filename or directory} can't be written: {error.strerror}", Exit.CONFIG) from None
-    except (AgentsFileError, KeyUnusable) as error:
+    except (AgentsFileError, FolderUnusable, KeyUnusable) as error:
         raise CommandFailed(str(error), Exit.CONFIG) from None
     _tell(ctx, work, known, renew=renew)
 
@@ -198,6 +201,7 @@ class _Work:
         made: the paths of new files.
         kept: of those that were there.
         added: agents that are new in a directory that was there.
+        told_keys: agents of a directory that was there who know further keys of files now.
     """
 
     def __init__(self, directory: Path, plan: Plan, *, is_new: bool) -> None:
@@ -205,6 +209,7 @@ class _Work:
         self.made: list[str] = []
         self.kept: list[str] = []
         self.added: list[str] = []
+        self.told_keys: list[str] = []
 
     def run(self, *, renew: bool) -> None:
         """Make what is missing. The plan comes last: a directory that has it is whole."""
@@ -222,6 +227,11 @@ class _Work:
                 self._write(file)
         for agent in (*plan.agents, plan.operator):
             self._agent(agent, ca)
+        for path, is_changed in add_file_keys(self.directory, (*plan.agents, plan.operator)).items():
+            (self.made if is_changed else self.kept).append(path)
+            agent = Path(path).parts[1]
+            if is_changed and not self._is_new and agent not in self.added:
+                self.told_keys.append(agent)
         self._write(WorkingFile("README.txt", readme(plan, self.directory)))
         if self._is_new or self.added:
             _write_file(self.directory / _PLAN_FILE, plan.render(), 0o644)
@@ -377,4 +387,12 @@ def _steps_after(work: _Work, *, renew: bool) -> list[Step]:
             ]
         elif is_made:
             found.append(Step(f"The nodes notice by themselves {what}.", ()))
+    if work.told_keys and not work.plan.is_local:
+        agents = shlex.quote(str(work.directory / "agents"))
+        found.append(
+            Step(
+                "To the machines of these agents, if they have a folder for files, whose files count:",
+                tuple(f"scp -p {agents}/{one}/files/keys.json MACHINE:trishula-{one}/files/" for one in work.told_keys),
+            )
+        )
     return found
