@@ -112,6 +112,7 @@ class Housekeeping:
             self._agents_fault = self._services.principals.fault
             if self._agents_fault is not None:
                 log.warn("{fault}", fault=self._agents_fault)
+        self._services.change_records.look()
         for session, sentence in self._services.admission.ended(self._services.now() / 1000):
             self._services.router.close_session(session, TokenInvalid.uri, sentence)
         self._services.departures.look()

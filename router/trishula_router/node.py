@@ -66,6 +66,7 @@ class Node(Services):
         except StorageFull:
             # It can't take anything, and can still hand over what it has.
             log.failure("the node's store is full; it starts all the same, and refuses what is sent")
+        await self.change_records.begin()
         self.notifier = await notifier_of(self)
         self.recorder = recorder_of(self)
         self.recorder.begin()

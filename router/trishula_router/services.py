@@ -15,6 +15,7 @@ from trishula.contract import uris
 from trishula.contract.addresses import Address, is_capability
 from trishula_router.agents.admission import Admission
 from trishula_router.agents.authorizer import Authorizer, Denial
+from trishula_router.agents.change_records import ChangeRecords
 from trishula_router.agents.consumers import Consumers
 from trishula_router.agents.directory import Directory
 from trishula_router.agents.door import Door
@@ -131,6 +132,7 @@ class Services:
         self.forget_retained: Callable[[], object] = lambda: None
         self.last_seen = LastSeen(store)
         self.admission = Admission(principals, config.limits.connections)
+        self.change_records = ChangeRecords(principals, store, self.note, now)
         self.joins = Joins()
         self.quotas = Quotas(config.limits)
         self.refused_joins = RefusedJoins(lambda facts: self.note(Kind.REFUSED, facts))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.subjects import Subject, append
+from trishula_router.store.facts import Facts, GrantsFacts, TokenFacts, write_facts
+from trishula_router.store.journal import Kind
 from trishula_router.store.messages import Draft, Return, State
 
 #: Written by the release before facts had types.
@@ -62,3 +66,32 @@ def test_the_facts_of_each_kind_are_written_as_ever(subject: Subject) -> None:
     subject.do(lambda store: store.follow_clock(-5, 0, {}, 210))
     found = subject.do(lambda store: store.records(after=0, limit=100))
     assert [(record.kind, record.facts) for record in found] == WRITTEN
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "written"),
+    [
+        (
+            Kind.TOKEN,
+            TokenFacts("agni", "revoked", "9f86d081", "root", "a laptop was lost"),
+            b'{"agent":"agni","what":"revoked","token":"9f86d081","by":"root","reason":"a laptop was lost"}',
+        ),
+        (
+            Kind.TOKEN,
+            TokenFacts("agni", "rotated", "9f86d081", "root", None, 1770000000000),
+            b'{"agent":"agni","what":"rotated","token":"9f86d081","by":"root","until":1770000000000}',
+        ),
+        (
+            Kind.GRANTS,
+            GrantsFacts("agni", None, "agent; send *; call *; serve nothing", "edited by hand"),
+            b'{"agent":"agni","before":null,"after":"agent; send *; call *; serve nothing","by":"edited by hand"}',
+        ),
+    ],
+)
+def test_the_facts_of_tokens_and_grants_stay_as_they_are(
+    subject: Subject, kind: Kind, facts: Facts, written: bytes
+) -> None:
+    assert write_facts(facts) == written
+    subject.do(lambda store: store.note(kind, facts, 100))
+    (record,) = subject.do(lambda store: store.records(after=0, limit=10, kind=kind))
+    assert (record.kind, record.facts) == (str(kind), written)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.threads import deferToThread
 
 from tests.support.node import NodeProcess
-from tests.support.plain import JoinRefused, join
+from tests.support.plain import JoinRefused, PlainClient, Refused, join
 from tests.support.reactor import on_reactor
 from trishula.client import Client
 from trishula.contract import uris
@@ -20,6 +23,7 @@ from trishula.runtime.surroundings import real
 from trishula.runtime.waiting import sleep
 from trishula.settings import load
 from trishula_router.agents.file import update_agents
+from trishula_router.agents.tokens import digest_of
 
 pytestmark = pytest.mark.node
 
@@ -108,6 +112,103 @@ async def test_a_client_that_runs_takes_the_new_token_of_its_file(node: NodeProc
     with pytest.raises(JoinRefused):
         await join(node.url, "reader", first.strip())
     await client.stop()
+
+
+async def ended_within(node: NodeProcess, client: PlainClient, *command: str) -> str:
+    """How a session ends that a command ends."""
+    await deferToThread(node.command, "token", *command, "--state", str(node.state_dir))
+    started_s = time.monotonic()
+    why: str = await client.gone
+    # Generous: what is promised is 1 s; a loaded machine is not the node's fault.
+    assert time.monotonic() - started_s < 5.0
+    return why
+
+
+@on_reactor
+async def test_a_revoked_token_ends_its_sessions_and_no_others_also_after_a_restart(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path / "state") as node:
+        first = await deferToThread(node.token, "worker")
+        second = await deferToThread(node.token, "worker")
+        old, new = await join(node.url, "worker", first), await join(node.url, "worker", second)
+        digits = digest_of(first)[:8]
+        told = ("revoke", "worker", "--token", digits, "--reason", "a laptop was lost")
+        assert await ended_within(node, old, *told) == "trishula.error.token_invalid"
+        assert (await new.call(uris.DIRECTORY_GET, "worker"))["presence"] == "online"
+        await new.leave()
+        boss = await join(node.url, "boss", await deferToThread(partial(node.token, "boss", operator=True)))
+
+        async def on_record(boss: PlainClient) -> list[tuple[str, str, str | None]]:
+            records = (await boss.call(uris.AUDIT_QUERY, {"kind": "token", "agent": "worker", "limit": 100}))["records"]
+            return [(one["what"], one["token"], one.get("reason")) for one in records]
+
+        expected = [
+            ("new", digits, None),
+            ("new", digest_of(second)[:8], None),
+            ("revoked", digits, "a laptop was lost"),
+        ]
+        assert await on_record(boss) == expected
+        await boss.leave()
+        await deferToThread(node.restart)
+        with pytest.raises(JoinRefused) as caught:
+            await join(node.url, "worker", first)
+        assert caught.value.reason == "trishula.error.token_invalid"
+        again = await join(node.url, "worker", second)
+        boss = await join(node.url, "boss", node.tokens["boss"])
+        assert await on_record(boss) == expected, "a restart writes nothing twice"
+        await again.leave()
+        await boss.leave()
+
+
+async def becomes(node: NodeProcess, name: str, **what: Any) -> None:
+    """Change the grants of an agent, as an editor does."""
+    with update_agents(node.state_dir / "agents.json") as known:
+        known[name] = replace(known[name], **what)
+
+
+async def refused_with(client: PlainClient, uri: str, *args: Any) -> str:
+    """The error of a call that is refused sooner or later: a node looks at its file four times a second."""
+    for _ in range(100):
+        try:
+            await client.call(uri, *args)
+        except Refused as error:
+            return str(error.error)
+        await sleep(real().clock, 0.1)
+    raise AssertionError(f"{uri} is still served")
+
+
+@on_reactor
+async def test_rights_that_are_taken_away_hold_for_the_next_call_on_an_open_socket(node: NodeProcess) -> None:
+    boss = await join(node.url, "duty", await deferToThread(partial(node.token, "duty", operator=True)))
+    other = await join(node.url, "other", await deferToThread(node.token, "other"))
+    await other.call(uris.MAILBOX_SEND, [{"id": "foreign", "to": "other", "type": "STATUS"}])
+    await boss.call(uris.NODE_STATUS)
+    assert await boss.call(uris.AUDIT_WHY, "foreign")
+    await becomes(node, "duty", operator=False)
+    assert await refused_with(boss, uris.NODE_STATUS) == "wamp.error.not_authorized"
+    # It is an agent as any other, and knows nothing of other agents' messages.
+    assert await refused_with(boss, uris.AUDIT_WHY, "foreign") == "trishula.error.message_unknown"
+    receipts = await boss.call(uris.MAILBOX_SEND, [{"id": "one", "to": "duty", "type": "STATUS"}])
+    assert receipts[0]["status"] == "accepted"
+    await becomes(node, "duty", send=(), call=())
+
+    async def sent(number: int) -> dict[str, Any]:
+        receipt: dict[str, Any] = (
+            await boss.call(uris.MAILBOX_SEND, [{"id": f"m{number}", "to": "other", "type": "STATUS"}])
+        )[0]
+        return receipt
+
+    for number in range(100):
+        receipt = await sent(number)
+        if receipt["status"] != "accepted":
+            break
+        await sleep(real().clock, 0.1)
+    assert receipt["error"] == "trishula.error.recipient_forbidden"
+    assert await refused_with(boss, uris.procedure_of("other", "ping")) == "wamp.error.not_authorized"
+    # An observer has no mail and no topics: the session that might hear some ends.
+    await boss.subscribe(uris.topic_of("other", "news"), lambda *_: None)
+    await becomes(node, "duty", observer=True)
+    assert await boss.gone == "trishula.error.token_invalid"
+    await other.leave()
 
 
 @on_reactor

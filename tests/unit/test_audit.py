@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from tests.support.nodes import START_MS, Rig
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, MessageUnknown
+from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.store.memory import MemoryStore
 
 
@@ -118,10 +119,18 @@ def test_why_tells_of_a_replay_what_concerns_the_message(rig: Rig) -> None:
     assert (replayed["life"], replayed["expires_at"]) == (1, START_MS + 5000)
 
 
-def test_an_operator_may_ask_about_all(rig: Rig) -> None:
+def test_an_operator_may_ask_about_all_as_long_as_it_is_one(rig: Rig) -> None:
     rig.send(rig.join("dc"), {"id": "m1", "to": "agni"})
+    with update_agents(rig.agents_file) as agents:
+        agents["rushabdev"] = AgentRecord(operator=True)
+    rig.advance(0.25)
     boss = rig.join("rushabdev", operator=True)
     assert len(rig.call(boss, uris.AUDIT_WHY, "m1")["messages"]) == 1
+    with update_agents(rig.agents_file) as agents:
+        agents["rushabdev"] = AgentRecord()
+    rig.advance(0.25)
+    with pytest.raises(MessageUnknown):
+        rig.call(boss, uris.AUDIT_WHY, "m1")
 
 
 def test_query_finds_records(rig: Rig) -> None:

@@ -163,7 +163,10 @@ def test_where_json_goes(trishula: Trishula, args: tuple[str, ...], example: str
     ("args", "sentence"),
     [
         (("dead", "shwo", "1"), "there is no command 'shwo'; did you mean show? (try 'trishula dead --help')"),
-        (("token", "x"), "there is no command 'x'; there are grant, list, new (try 'trishula token --help')"),
+        (
+            ("token", "x"),
+            "there is no command 'x'; there are grant, list, new, revoke, rotate (try 'trishula token --help')",
+        ),
         (("dead", "show", "x"), "NUMBER is 'x'; it must be a whole number from 1 on (try 'trishula dead show --help')"),
         (("send", "a", "--priority", "9"), "--priority is '9'; it must be a whole number from 1 to 5 (try "),
         (("bench", "--rate", "x"), "--rate is 'x'; it must be a number from 0.1 on (try "),

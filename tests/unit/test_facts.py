@@ -37,6 +37,14 @@ WRITTEN: list[tuple[told.Facts, bytes]] = [
         told.ModeFacts("fallback", False, "why", "dc", 5),
         b'{"mode":"fallback","sends":false,"reason":"why","by":"dc","since":5}',
     ),
+    (
+        told.TokenFacts("agni", "revoked", "9f86d081", "root", "a laptop was lost", 5),
+        b'{"agent":"agni","what":"revoked","token":"9f86d081","by":"root","reason":"a laptop was lost","until":5}',
+    ),
+    (
+        told.GrantsFacts("agni", None, "agent; send *", "edited by hand"),
+        b'{"agent":"agni","before":null,"after":"agent; send *","by":"edited by hand"}',
+    ),
 ]
 
 

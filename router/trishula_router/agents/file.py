@@ -29,6 +29,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trishula.runtime.file_lock import FileLock
+from trishula_router.agents.change_notes import Author, notes_file_of, write_note
+from trishula_router.agents.changes import Outline, changes_between, outline_of
 from trishula_router.agents.text import AgentRecord, parse_agents, render_agents
 from trishula_router.settings.faults import ConfigError
 from trishula_router.store.json_text import NotJson, parse_json
@@ -146,12 +148,13 @@ def stamp_of(path: Path) -> Stamp:
 
 
 @contextlib.contextmanager
-def update_agents(path: Path, kept: Path | None = None) -> Iterator[dict[str, AgentRecord]]:
+def update_agents(path: Path, kept: Path | None = None, who: Author | None = None) -> Iterator[dict[str, AgentRecord]]:
     """Change the file: yields what it says, to be changed in place; writes it if the block ends without an error.
 
     Args:
         path: the file.
         kept: its copy, which is written too where there is one: it begins with the first start of a node.
+        who: who changes it, and why, for the note beside it (:mod:`.change_notes`); ``None``: no note is made.
 
     Raises:
         AgentsFileError: if it can't be read or written; then it is as it was.
@@ -163,9 +166,12 @@ def update_agents(path: Path, kept: Path | None = None) -> Iterator[dict[str, Ag
         raise AgentsFileError(f"the file of agents {path} can't be written: {error.strerror}") from error
     try:
         agents = read_agents(path)
+        before = {} if who is None else _outlines(agents, who.at)
         yield agents
         text = render_agents(agents)
         try:
+            if who is not None and (changes := changes_between(before, _outlines(agents, who.at))):
+                write_note(notes_file_of(path), who, changes)
             # One name is enough: only the holder of the lock writes it, and what a killed writer left is overwritten.
             _replace(path, text, path.with_name(path.name + ".new"))
         except OSError as error:
@@ -176,6 +182,10 @@ def update_agents(path: Path, kept: Path | None = None) -> Iterator[dict[str, Ag
                 _replace(kept, text, kept.with_name(kept.name + ".new"))
     finally:
         lock.release()
+
+
+def _outlines(agents: Mapping[str, AgentRecord], now_ms: int) -> dict[str, Outline]:
+    return {name: outline_of(record, now_ms) for name, record in agents.items()}
 
 
 def _replace(path: Path, text: str, temporary: Path) -> None:

@@ -110,6 +110,16 @@ class Principals:
             self._keep()
 
     @property
+    def path(self) -> Path | None:
+        """The file; ``None`` if there is none."""
+        return self._path
+
+    @property
+    def records(self) -> Mapping[str, AgentRecord]:
+        """Each agent as the file has it, tokens included."""
+        return self._records
+
+    @property
     def digest(self) -> str:
         """Tells whether two nodes' files say the same, whatever their order and their spaces."""
         if self._digest[0] != self.version:

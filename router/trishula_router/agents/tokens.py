@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = [
     "MAX_VALID",
@@ -25,6 +25,7 @@ __all__ = [
     "find_token",
     "new_token",
     "owner_of",
+    "rotated",
     "with_new_token",
 ]
 
@@ -103,3 +104,21 @@ def with_new_token(
     alive.sort(key=lambda record: record.created_at)
     surplus = max(0, len(alive) - (MAX_VALID - 1))
     return (*alive[surplus:], new), surplus
+
+
+def rotated(
+    records: tuple[TokenRecord, ...], new: TokenRecord, now_s: float, overlap_s: float
+) -> tuple[TokenRecord, ...]:
+    """The agent's tokens after ``new`` took the place of all others, which hold beside it for ``overlap_s``.
+
+    An old token that would end before that ends as planned; without an overlap the old ones are gone.
+    """
+    if overlap_s <= 0.0:
+        return (new,)
+    end_s = now_s + overlap_s
+    kept = [
+        replace(record, expires_at=end_s if record.expires_at is None else min(record.expires_at, end_s))
+        for record in records
+        if not record.is_over(now_s)
+    ]
+    return (*kept, new)

@@ -34,6 +34,7 @@ __all__ = [
     "hold_state_dir",
     "keep_files_private",
     "open_state_dir",
+    "peers_of",
     "require_crossbar",
     "speaks_json",
     "state_holder",
@@ -185,3 +186,15 @@ def agents_file_of(state_dir: Path) -> Path:
         config = json.loads((state_dir / "crossbar" / "config.json").read_bytes())
         return state_dir / expanded(str(options_of(config)["agents_file"]))
     return state_dir / "agents.json"
+
+
+def peers_of(state_dir: Path) -> list[str] | None:
+    """The peers by the configuration that the node ran with last; ``None`` if it can't be read (any more)."""
+    from trishula_router.settings.check import read_config_file
+    from trishula_router.settings.crossbar_config import options_of
+    from trishula_router.settings.faults import ConfigError
+
+    try:
+        return list(options_of(read_config_file(state_dir / "crossbar" / "config.json")).get("peers", []))
+    except (ConfigError, LookupError):
+        return None

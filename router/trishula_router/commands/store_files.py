@@ -27,6 +27,7 @@ from trishula_router.commands.state_dir import (
     existing_state_dir,
     hold_state_dir,
     open_state_dir,
+    peers_of,
 )
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def reseed(shell: State, state: Path | None) -> None:
     from trishula_router.store.sqlite.files import set_aside
 
     state_dir = open_state_dir(existing_state_dir(state))
-    peers = _peers_of(state_dir)
+    peers = peers_of(state_dir)
     if peers == []:
         raise CommandFailed(
             f"the node of {state_dir} has no peers, so nobody could build its store anew; put a backup in place with: "
@@ -168,18 +169,6 @@ def reseed(shell: State, state: Path | None) -> None:
     click.echo(f"{state_dir} has no store now; start the node, and {who} will send it what they hold")
     if kept is not None:
         click.echo(f"the store that was there is {kept}; delete it when you don't need it any more")
-
-
-def _peers_of(state_dir: Path) -> list[str] | None:
-    """The peers by the configuration that the node ran with last; ``None`` if it can't be read (any more)."""
-    from trishula_router.settings.check import read_config_file
-    from trishula_router.settings.crossbar_config import options_of
-    from trishula_router.settings.faults import ConfigError
-
-    try:
-        return list(options_of(read_config_file(state_dir / "crossbar" / "config.json")).get("peers", []))
-    except (ConfigError, LookupError):
-        return None
 
 
 def _store_of(state: Path | None) -> Path:

@@ -13,6 +13,8 @@ from trishula_router.commands.state_dir import keep_files_private
 from trishula_router.commands.token_grants import grant_command
 from trishula_router.commands.token_list import list_command
 from trishula_router.commands.token_new import new_command
+from trishula_router.commands.token_revoke import revoke_command
+from trishula_router.commands.token_rotate import rotate_command
 
 __all__ = ["token"]
 
@@ -20,10 +22,12 @@ __all__ = ["token"]
 @click.group(cls=Group)
 @click.pass_context
 def token(ctx: click.Context) -> None:
-    """Make and list the tokens with which agents join a node."""
+    """Make, list, replace and end the tokens with which agents join a node."""
     keep_files_private(ctx)
 
 
 token.add_command(new_command)
 token.add_command(grant_command)
 token.add_command(list_command)
+token.add_command(rotate_command)
+token.add_command(revoke_command)

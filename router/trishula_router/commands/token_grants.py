@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import click
@@ -11,10 +12,11 @@ import click
 from trishula.cli.state import json_option
 from trishula.contract.addresses import CAPABILITY_RULE
 from trishula.exit_codes import Exit
+from trishula_router.agents.change_notes import author
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError, update_agents
 from trishula_router.agents.text import ANYBODY, is_servable
 from trishula_router.commands.state_dir import CommandFailed, agents_file_of, existing_state_dir, speaks_json
-from trishula_router.commands.token_words import STATE_HELP, no_agent
+from trishula_router.commands.token_words import STATE_HELP, check_reason, no_agent
 
 __all__ = ["check_capabilities", "grant_command", "with_more"]
 
@@ -43,10 +45,16 @@ def with_more(serve: tuple[str, ...] | None, more: tuple[str, ...]) -> tuple[str
     multiple=True,
     help='A capability that the agent may announce no more; "*": it may announce none.',
 )
+@click.option("--reason", metavar="TEXT", help="Why, in one line, for the node's journal.")
 @json_option
 @click.pass_context
 def grant_command(
-    ctx: click.Context, name: str, state: Path | None, serve: tuple[str, ...], withdrawn: tuple[str, ...]
+    ctx: click.Context,
+    name: str,
+    state: Path | None,
+    serve: tuple[str, ...],
+    withdrawn: tuple[str, ...],
+    reason: str | None,
 ) -> None:
     """Change which capabilities the agent NAME may announce, and so be handed messages to.
 
@@ -59,6 +67,7 @@ def grant_command(
       trishula token grant agni --serve host --serve deploy
       trishula token grant agni --no-serve "*" --serve host      host, and nothing else
     """
+    who = author(time.time(), check_reason(reason))
     check_capabilities("--serve", serve)
     check_capabilities("--no-serve", withdrawn)
     if not serve and not withdrawn:
@@ -68,7 +77,7 @@ def grant_command(
     try:
         if not path.exists():
             raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
-        with update_agents(path, state_dir / KEPT_FILE) as agents:
+        with update_agents(path, state_dir / KEPT_FILE, who) as agents:
             record = agents.get(name)
             if record is None:
                 raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)

@@ -24,7 +24,8 @@ __all__ = ["list_command"]
 def list_command(ctx: click.Context, state: Path | None) -> None:
     """List who may join the node, with grants and the ages of tokens.
 
-    The tokens themselves are nowhere: the node keeps their hashes.
+    The tokens themselves are nowhere: the node keeps their hashes. Each is named by the first digits of its hash, which
+    trishula token revoke takes.
 
     \b
     Examples:
@@ -66,7 +67,8 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
         for item in record.tokens:
             fact = describe(item, now_s)
             until = "" if item.expires_at is None else f", until {shown_here(item.expires_at)}"
-            click.echo(f"  {fact['id']}  {fact['state']}  made {shown_here(item.created_at)}{until}")
+            since = "" if item.not_before is None else f", from {shown_here(item.not_before)}"
+            click.echo(f"  {fact['id']}  {fact['state']}  made {shown_here(item.created_at)}{since}{until}")
 
 
 def _join(grants: tuple[str, ...]) -> str:

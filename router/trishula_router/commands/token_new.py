@@ -16,6 +16,8 @@ from trishula.cli.state import json_option
 from trishula.cli.values import Duration
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.exit_codes import Exit
+from trishula_router.agents.change_notes import author
+from trishula_router.agents.changes import short_id
 from trishula_router.agents.file import KEPT_FILE, AgentRecord, AgentsFileError, update_agents
 from trishula_router.agents.tokens import TokenRecord, digest_of, new_token, with_new_token
 from trishula_router.commands.state_dir import (
@@ -27,7 +29,7 @@ from trishula_router.commands.state_dir import (
 )
 from trishula_router.commands.token_file import not_written, write_beside
 from trishula_router.commands.token_grants import check_capabilities, with_more
-from trishula_router.commands.token_words import STATE_HELP, id_of, shown_here
+from trishula_router.commands.token_words import STATE_HELP, check_reason, check_span, instant_s, shown_here
 
 __all__ = ["new_command"]
 
@@ -55,6 +57,11 @@ __all__ = ["new_command"]
     help='How long the token is valid, such as "30d" (default: for ever).',
 )
 @click.option(
+    "--not-before",
+    metavar="WHEN",
+    help='From when on the token is valid: a date, or a span from now such as "2h" (default: at once).',
+)
+@click.option(
     "--replace",
     is_flag=True,
     help="If the agent has two valid tokens, end the older one, and the sessions that joined with it.",
@@ -66,6 +73,7 @@ __all__ = ["new_command"]
     type=click.Path(path_type=Path),
     help="Write the token into FILE (mode 0600), and don't show it.",
 )
+@click.option("--reason", metavar="TEXT", help="Why, in one line, for the node's journal.")
 @json_option
 @click.pass_context
 def new_command(
@@ -76,8 +84,10 @@ def new_command(
     observer: bool | None,
     serve: tuple[str, ...],
     expires_in_s: float | None,
+    not_before: str | None,
     replace: bool,
     token_file: Path | None,
+    reason: str | None,
 ) -> None:
     """Make a token for the agent NAME, and register the agent if it is new.
 
@@ -87,8 +97,9 @@ def new_command(
 
     The token is shown once; the node keeps its hash. An agent has at most two valid tokens, so that a new one can be
     handed out before the old one goes. A third is refused, because the older one would have to end: with --replace it
-    does, and with it the sessions that joined with it. With --json: an object with agent, agents_file, and token (or
-    token_file, with --write).
+    does, and with it the sessions that joined with it; to have the old one end by itself, see trishula token rotate.
+    --expires-in counts from --not-before, if that is given. With --json: an object with agent, agents_file, and token
+    (or token_file, with --write).
 
     \b
     Examples:
@@ -96,21 +107,25 @@ def new_command(
       trishula token new agni --serve host --expires-in 30d
       trishula token new admin --operator --write admin.token
       trishula token new wallboard --observer
+      trishula token new guest --not-before 2026-12-01T08:00:00 --expires-in 1d
     """
     if not is_agent_name(name):
         raise CommandFailed(f'"{name}" is no agent\'s name: that is {AGENT_RULE}', Exit.USAGE)
     check_capabilities("--serve", serve)
     now_s = time.time()
-    expires_at = None if expires_in_s is None else now_s + expires_in_s
+    who = author(now_s, check_reason(reason))
+    check_span("--expires-in", expires_in_s)
+    valid_from = instant_s(not_before, "--not-before", now_s, sign=1)
+    expires_at = None if expires_in_s is None else (now_s if valid_from is None else valid_from) + expires_in_s
     state_dir = (state or default_state_dir(os.environ)).absolute()
     warning = _warn_of_a_new_place(state_dir)
     open_state_dir(state_dir)
     path = agents_file_of(state_dir)
     made = new_token(name, secrets.token_urlsafe)
-    new = TokenRecord(digest_of(made), now_s, None, expires_at)
+    new = TokenRecord(digest_of(made), now_s, valid_from, expires_at)
     with contextlib.ExitStack() as cleanup:
         try:
-            with update_agents(path, state_dir / KEPT_FILE) as agents:
+            with update_agents(path, state_dir / KEPT_FILE, who) as agents:
                 fresh = AgentRecord(send=(), call=(), serve=()) if observer else AgentRecord(serve=())
                 record = agents.get(name, fresh)
                 is_new = name not in agents
@@ -138,7 +153,7 @@ def new_command(
         click.echo(warning, err=True)
     for token in ended:
         click.echo(
-            f"the token {id_of(token)} of {name} is not valid any more, and the sessions that joined with it end",
+            f"the token {short_id(token)} of {name} is not valid any more, and the sessions that joined with it end",
             err=True,
         )
     waiting, dead = _mail_from_before(state_dir, name) if is_new else (0, 0)
@@ -198,7 +213,7 @@ def _warn_of_a_new_place(state_dir: Path) -> str | None:
 
 
 def _too_many(name: str, path: Path, tokens: tuple[TokenRecord, ...], now_s: float) -> str:
-    alive = [f"{id_of(token)} made {shown_here(token.created_at)}" for token in tokens if not token.is_over(now_s)]
+    alive = [f"{short_id(token)} made {shown_here(token.created_at)}" for token in tokens if not token.is_over(now_s)]
     return (
         f"{name} has {len(alive)} valid tokens in {path}, {', '.join(alive)}: a further one would end the oldest, and "
         "the sessions that joined with it. Use one of those, or run this again with --replace if that is meant"

@@ -31,6 +31,7 @@ __all__ = [
     "DeliveredFacts",
     "Facts",
     "ForgottenFacts",
+    "GrantsFacts",
     "HandedFacts",
     "JoinedFacts",
     "LeftFacts",
@@ -45,6 +46,7 @@ __all__ = [
     "ReturnedFacts",
     "SettledFacts",
     "TakenOverFacts",
+    "TokenFacts",
     "read_facts",
     "write_facts",
 ]
@@ -261,6 +263,39 @@ class ModeFacts(Facts, frozen=True, gc=False):
     since: Annotated[int, msgspec.Meta(ge=0, le=_MOST_SINCE)]
 
 
+class TokenFacts(Facts, frozen=True, gc=False):
+    """A token came, or went, or got an end; see :mod:`trishula_router.agents.changes`.
+
+    Attributes:
+        agent: whose token.
+        what: ``new``, ``rotated``, ``revoked`` or ``expired``.
+        token: the first eight hexadecimal digits of its SHA-256.
+        by: who did it: a user of the operating system, or ``edited by hand``; empty if its end came.
+        reason: why, as that user said.
+        until: when the token ends, ms, of one that is new or rotated.
+    """
+
+    agent: str
+    what: str
+    token: str
+    by: str
+    reason: str | None = None
+    until: int | None = None
+
+
+class GrantsFacts(Facts, frozen=True, gc=False):
+    """The grants of an agent changed; ``before`` or ``after`` is ``None`` where the agent was, or is, not registered.
+
+    ``by`` and ``reason`` are as those of :class:`TokenFacts`.
+    """
+
+    agent: str
+    before: str | None
+    after: str | None
+    by: str
+    reason: str | None = None
+
+
 #: Each kind of record → what its facts are.
 FACTS: Mapping[Kind, type[Facts]] = {
     Kind.NODE_STARTED: NodeStartedFacts,
@@ -284,6 +319,8 @@ FACTS: Mapping[Kind, type[Facts]] = {
     Kind.LINK: LinkFacts,
     Kind.PURGED: PurgedFacts,
     Kind.MODE: ModeFacts,
+    Kind.TOKEN: TokenFacts,
+    Kind.GRANTS: GrantsFacts,
 }
 
 #: Made once: records are written for each message.

@@ -71,6 +71,8 @@ class Kind(StrEnum):
     LINK = "link"
     PURGED = "purged"
     MODE = "mode"
+    TOKEN = "token"
+    GRANTS = "grants"
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

@@ -330,6 +330,15 @@ class Procedures:
         principal = self._node.principals.get(caller.agent)
         return principal is not None and principal.only_looks
 
+    def _knows_all(self, caller: Caller) -> bool:
+        """Whether a caller may know how anybody's messages stand: an operator, or an observer.
+
+        As for all that operators ask, it must have joined as one and be one still: the grants may have been taken away
+        while its session lived.
+        """
+        principal = self._node.principals.get(caller.agent)
+        return principal is not None and (principal.only_looks or (caller.is_operator and principal.operator))
+
     async def _query(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "query", 0, 1)
         options = arguments.read(QueryOptions, raw, "options")
@@ -344,8 +353,7 @@ class Procedures:
         message_id, raw = arguments.read_positional(args, "why", 1, 2)
         options = arguments.read(WhyOptions, raw, "options")
         (checked,) = arguments.read_ids([message_id], "id", 1)
-        may_know_all = caller.is_operator or self._only_looks(caller)
-        return await self._node.audit.why(caller.agent, checked, options.sender, operator=may_know_all)
+        return await self._node.audit.why(caller.agent, checked, options.sender, operator=self._knows_all(caller))
 
     async def _verify(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments.read_positional(args, "verify", 0, 0)

@@ -1,0 +1,128 @@
+"""What changed between two states of the agents' file: tokens that came, went or got an end, and grants. No I/O.
+
+The commands that change the file note it with who did it and why (:mod:`.change_notes`), and a node that sees the file
+changed writes it into its journal (:mod:`.change_records`). Both compare outlines (:func:`outline_of`): what is to be
+told of each agent, without what a token could be guessed from.
+
+==============  ====================================================================================
+``what``        of a token
+==============  ====================================================================================
+``new``         it was made, or holds again
+``rotated``     its end was set or moved: another one takes its place
+``revoked``     it was taken away before its end
+``expired``     its end came
+==============  ====================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from trishula_router.agents.text import AgentRecord
+from trishula_router.agents.tokens import TokenRecord
+
+__all__ = ["Change", "Outline", "What", "changes_between", "first_end_ms", "outline_of", "short_id"]
+
+What = Literal["new", "rotated", "revoked", "expired"]
+
+
+class Outline(msgspec.Struct, frozen=True):
+    """What is told of one agent.
+
+    Attributes:
+        grants: its role and its grants, in words.
+        tokens: short id of each token → when it ends, ms; ``None``: never.
+        over: the short ids of those tokens whose end has come.
+    """
+
+    grants: str
+    tokens: dict[str, int | None] = {}
+    over: list[str] = []
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that changed: a token, or else the grants of an agent.
+
+    Attributes:
+        agent: whose.
+        token: the short id of the token; empty if the grants changed.
+        what: what became of the token.
+        before: the grants of before; ``None`` for a token, and where the agent was not registered.
+        after: the grants of now; ``None`` for a token, and where the agent is registered no more.
+    """
+
+    agent: str
+    token: str = ""
+    what: What | None = None
+    before: str | None = None
+    after: str | None = None
+
+
+def short_id(token: TokenRecord) -> str:
+    """Enough of a token's hash to tell tokens apart, and to name one: its first eight hexadecimal digits."""
+    return token.sha256[:8]
+
+
+def outline_of(record: AgentRecord, now_ms: int) -> Outline:
+    """What is told of an agent as the file has it."""
+    ends = {
+        short_id(token): None if token.expires_at is None else round(token.expires_at * 1000) for token in record.tokens
+    }
+    over = [name for name, end in ends.items() if end is not None and end <= now_ms]
+    return Outline(_grants_of(record), ends, over)
+
+
+def _grants_of(record: AgentRecord) -> str:
+    role = "operator" if record.operator else "observer" if record.observer else "agent"
+    serve = "what no other is granted" if record.serve is None else _listed(record.serve)
+    return f"{role}; send {_listed(record.send)}; call {_listed(record.call)}; serve {serve}"
+
+
+def _listed(grants: tuple[str, ...]) -> str:
+    return " ".join(grants) or "nothing"
+
+
+def changes_between(before: Mapping[str, Outline], after: Mapping[str, Outline]) -> list[Change]:
+    """What changed, agent by agent in the order of their names; of each agent the grants first."""
+    found: list[Change] = []
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if old == new:
+            continue
+        was, now = None if old is None else old.grants, None if new is None else new.grants
+        if was != now:
+            found.append(Change(name, before=was, after=now))
+        found += _of_tokens(name, old or Outline(""), new or Outline(""))
+    return found
+
+
+def _of_tokens(name: str, old: Outline, new: Outline) -> list[Change]:
+    told: list[Change] = []
+    for token in dict.fromkeys((*old.tokens, *new.tokens)):
+        what: What | None = None
+        if token not in old.tokens or (token in old.over and token in new.tokens and token not in new.over):
+            what = "new"
+        elif token not in new.tokens:
+            # One whose end had come is on record as expired.
+            what = None if token in old.over else "revoked"
+        elif token in new.over:
+            what = None if token in old.over else "expired"
+        elif old.tokens[token] != new.tokens[token]:
+            what = "rotated"
+        if what is not None:
+            told.append(Change(name, token, what))
+    return told
+
+
+def first_end_ms(outlines: Mapping[str, Outline]) -> float:
+    """When the next token ends, ms; ``inf`` if none does."""
+    ends = (
+        end
+        for one in outlines.values()
+        for token, end in one.tokens.items()
+        if end is not None and token not in one.over
+    )
+    return min(ends, default=float("inf"))

@@ -1,0 +1,179 @@
+"""``trishula token revoke``: end tokens at once, and with them the sessions that joined with them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import click
+
+from trishula.cli.state import json_option
+from trishula.exit_codes import Exit
+from trishula_router.agents.change_notes import author
+from trishula_router.agents.changes import short_id
+from trishula_router.agents.file import KEPT_FILE, AgentRecord, AgentsFileError, read_agents, update_agents
+from trishula_router.agents.tokens import TokenRecord
+from trishula_router.commands.state_dir import CommandFailed, agents_file_of, existing_state_dir, speaks_json
+from trishula_router.commands.token_words import STATE_HELP, check_reason, elsewhere, instant_s, no_agent, shown_here
+
+__all__ = ["revoke_command"]
+
+_PREFIX = re.compile(r"[0-9a-f]{4,64}\Z")
+
+
+@click.command("revoke")
+@click.argument("name", required=False)
+@click.option("--state", type=click.Path(path_type=Path), help=STATE_HELP)
+@click.option(
+    "--token",
+    "prefix",
+    metavar="PREFIX",
+    help="The token whose hash begins so, as trishula token list shows it (four digits or more).",
+)
+@click.option(
+    "--before",
+    metavar="WHEN",
+    help='All that were made before then: a date, or a span ago such as "2h"; without NAME those of every agent.',
+)
+@click.option("--all", "every", is_flag=True, help="All of the agent's tokens.")
+@click.option("--reason", metavar="TEXT", required=True, help="Why, in one line, for the node's journal.")
+@click.option("--dry-run", is_flag=True, help="Say what would end, and change nothing.")
+@json_option
+@click.pass_context
+def revoke_command(
+    ctx: click.Context,
+    name: str | None,
+    state: Path | None,
+    prefix: str | None,
+    before: str | None,
+    every: bool,
+    reason: str,
+    dry_run: bool,
+) -> None:
+    """End tokens of the agent NAME: one, those made before an instant, or all.
+
+    Nobody joins with such a token any more, and on a node that runs the sessions that joined with it end within a
+    second. The agent stays registered, with its grants and its mail; a node that is linked has a file of agents of its
+    own, in which the token is to be ended as well. With --json: an object with agents_file, dry_run, and revoked: a
+    list of objects with agent, id, created_at (seconds since the epoch) and left, the number of valid tokens that the
+    agent still has.
+
+    \b
+    Examples:
+      trishula token revoke agni --token 9f86d081 --reason "a laptop was lost"
+      trishula token revoke agni --all --reason "agni is retired" --dry-run
+      trishula token revoke --before 2026-11-01 --reason "a backup was stolen"
+    """
+    now_s = time.time()
+    who = author(now_s, check_reason(reason))
+    is_meant = _which(name, prefix, before, every, now_s)
+    state_dir = existing_state_dir(state)
+    path = agents_file_of(state_dir)
+    try:
+        if name is not None and not path.exists():
+            raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
+        changing = (
+            contextlib.nullcontext(read_agents(path)) if dry_run else update_agents(path, state_dir / KEPT_FILE, who)
+        )
+        with changing as agents:
+            if name is not None and name not in agents:
+                raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
+            ended = {
+                agent: meant
+                for agent, record in sorted(agents.items())
+                if name in (None, agent) and (meant := [one for one in record.tokens if is_meant(one)])
+            }
+            if prefix is not None and name is not None:
+                _check_prefix(name, prefix, agents[name], ended.get(name, []))
+            for agent, meant in ended.items():
+                kept = tuple(one for one in agents[agent].tokens if one not in meant)
+                agents[agent] = dataclasses.replace(agents[agent], tokens=kept)
+    except AgentsFileError as error:
+        raise CommandFailed(str(error), Exit.CONFIG) from None
+    if speaks_json(ctx):
+        click.echo(json.dumps({"agents_file": str(path), "dry_run": dry_run, "revoked": _told(ended, agents, now_s)}))
+        return
+    for line in _lines(ended, agents, now_s, "would end" if dry_run else "ended"):
+        click.echo(line, err=True)
+    if not ended:
+        whose = "no agent has such a token" if name is None else f"{name} has no such token"
+        click.echo(f"{whose} in {path}: nothing {'would end' if dry_run else 'ended'}", err=True)
+        return
+    there = f"what ended here holds there until you run this there as well, or copy {path}"
+    if not dry_run and (sentence := elsewhere(state_dir, there)) is not None:
+        click.echo(sentence, err=True)
+
+
+def _which(
+    name: str | None, prefix: str | None, before: str | None, every: bool, now_s: float
+) -> Callable[[TokenRecord], bool]:
+    """Whether a token is meant.
+
+    Raises:
+        click.UsageError: the command line doesn't say which are, or says it twice.
+    """
+    if (prefix is not None) + (before is not None) + every != 1:
+        raise click.UsageError("say which tokens shall end: one of --token PREFIX, --before WHEN and --all")
+    if name is None and before is None:
+        raise click.UsageError("say whose tokens shall end: trishula token revoke NAME; --before alone goes without")
+    if before is not None:
+        limit_s = instant_s(before, "--before", now_s, sign=-1)
+        return lambda token: limit_s is not None and token.created_at < limit_s
+    if prefix is None:
+        return lambda token: True
+    wanted = prefix.lower()
+    if _PREFIX.match(wanted) is None:
+        # A token that was pasted here is not shown.
+        raise click.UsageError("--token must be the first 4 to 64 hexadecimal digits that trishula token list shows")
+    return lambda token: token.sha256.startswith(wanted)
+
+
+def _check_prefix(name: str, prefix: str, record: AgentRecord, found: list[TokenRecord]) -> None:
+    """Refuse a prefix that means no token, or more than one.
+
+    Raises:
+        CommandFailed: it does.
+    """
+    there = ", ".join(short_id(one) for one in record.tokens) or "none"
+    if not found:
+        raise CommandFailed(f"no token of {name} begins with {prefix}; there are {there}", Exit.NOT_FOUND)
+    if len(found) > 1:
+        raise CommandFailed(f"{len(found)} tokens of {name} begin with {prefix}; give more digits", Exit.USAGE)
+
+
+def _left(record: AgentRecord, ended: Iterable[TokenRecord], now_s: float) -> int:
+    return sum(one not in ended and not one.is_over(now_s) for one in record.tokens)
+
+
+def _told(
+    ended: Mapping[str, list[TokenRecord]], agents: Mapping[str, AgentRecord], now_s: float
+) -> list[dict[str, object]]:
+    return [
+        {
+            "agent": agent,
+            "id": short_id(one),
+            "created_at": one.created_at,
+            "left": _left(agents[agent], meant, now_s),
+        }
+        for agent, meant in ended.items()
+        for one in meant
+    ]
+
+
+def _lines(
+    ended: Mapping[str, list[TokenRecord]], agents: Mapping[str, AgentRecord], now_s: float, done: str
+) -> Iterable[str]:
+    for agent, meant in ended.items():
+        left = _left(agents[agent], meant, now_s)
+        for one in meant:
+            yield (
+                f"{agent}: the token {short_id(one)} made {shown_here(one.created_at)} {done}, and the sessions that "
+                "joined with it"
+            )
+        if not left:
+            yield f"{agent} has no valid token then; make one with: trishula token new {agent}"

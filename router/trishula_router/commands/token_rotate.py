@@ -1,0 +1,148 @@
+"""``trishula token rotate``: a new token for an agent, and a time until which its old ones hold beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import secrets
+import time
+from pathlib import Path
+
+import click
+
+from trishula.cli.state import json_option
+from trishula.cli.values import Duration
+from trishula.exit_codes import Exit
+from trishula_router.agents.change_notes import author
+from trishula_router.agents.changes import short_id
+from trishula_router.agents.file import KEPT_FILE, AgentsFileError, read_agents, update_agents
+from trishula_router.agents.tokens import MAX_VALID, TokenRecord, digest_of, new_token, rotated
+from trishula_router.commands.state_dir import CommandFailed, agents_file_of, existing_state_dir, speaks_json
+from trishula_router.commands.token_file import not_written, write_beside
+from trishula_router.commands.token_words import STATE_HELP, check_reason, check_span, elsewhere, no_agent, shown_here
+
+__all__ = ["rotate_command"]
+
+
+@click.command("rotate")
+@click.argument("name")
+@click.option("--state", type=click.Path(path_type=Path), help=STATE_HELP)
+@click.option(
+    "--overlap",
+    "overlap_s",
+    type=Duration(),
+    default="1h",
+    show_default=True,
+    metavar="DURATION",
+    help='How long the old token holds beside the new one; "0s" ends it now.',
+)
+@click.option(
+    "--expires-in",
+    "expires_in_s",
+    type=Duration(least_s=0.001),
+    metavar="DURATION",
+    help='How long the new token is valid, such as "30d" (default: for ever).',
+)
+@click.option(
+    "--write",
+    "token_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the new token into FILE (mode 0600), and don't show it.",
+)
+@click.option("--reason", metavar="TEXT", help="Why, in one line, for the node's journal.")
+@click.option("--dry-run", is_flag=True, help="Say what would end, and when, and change nothing.")
+@json_option
+@click.pass_context
+def rotate_command(
+    ctx: click.Context,
+    name: str,
+    state: Path | None,
+    overlap_s: float,
+    expires_in_s: float | None,
+    token_file: Path | None,
+    reason: str | None,
+    dry_run: bool,
+) -> None:
+    """Make a new token for the agent NAME, and have its old one end after a while.
+
+    Both hold for --overlap, in which the agent is to get the new one; an agent that runs with a token_file reads that
+    again when its session ends, and needs no restart. An agent that has two valid tokens already is refused unless
+    --overlap is 0s, which ends both: of three the oldest would end before its time. With --json: an object with agent,
+    agents_file, dry_run, ends: a list of objects with id and at (seconds since the epoch), and token, or token_file
+    (neither with --dry-run).
+
+    \b
+    Examples:
+      trishula token rotate agni --write agni.token
+      trishula token rotate agni --overlap 1d --expires-in 90d
+      trishula token rotate agni --overlap 0s --reason "the old one was in a log"
+    """
+    now_s = time.time()
+    who = author(now_s, check_reason(reason))
+    check_span("--overlap", overlap_s)
+    check_span("--expires-in", expires_in_s)
+    state_dir = existing_state_dir(state)
+    path = agents_file_of(state_dir)
+    made = new_token(name, secrets.token_urlsafe)
+    new = TokenRecord(digest_of(made), now_s, None, None if expires_in_s is None else now_s + expires_in_s)
+    with contextlib.ExitStack() as cleanup:
+        try:
+            if not path.exists():
+                raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
+            changing = (
+                contextlib.nullcontext(read_agents(path))
+                if dry_run
+                else update_agents(path, state_dir / KEPT_FILE, who)
+            )
+            with changing as agents:
+                record = agents.get(name)
+                if record is None:
+                    raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
+                old = [one for one in record.tokens if not one.is_over(now_s)]
+                if len(old) >= MAX_VALID and overlap_s > 0.0:
+                    raise CommandFailed(_too_many(name, old))
+                tokens = rotated(record.tokens, new, now_s, overlap_s)
+                agents[name] = dataclasses.replace(record, tokens=tokens)
+                ends = {short_id(one): now_s for one in old} | {
+                    short_id(one): one.expires_at for one in tokens if one is not new and one.expires_at is not None
+                }
+                written = None if token_file is None or dry_run else write_beside(token_file, made, cleanup)
+        except AgentsFileError as error:
+            raise CommandFailed(str(error), Exit.CONFIG) from None
+        if written is not None and token_file is not None:
+            try:
+                written.replace(token_file)
+            except OSError as error:
+                raise not_written(token_file, error) from None
+    if speaks_json(ctx):
+        where = {} if dry_run else {"token": made} if token_file is None else {"token_file": str(token_file)}
+        told = [{"id": token, "at": at} for token, at in ends.items()]
+        click.echo(json.dumps({"agent": name, "agents_file": str(path), "dry_run": dry_run, "ends": told, **where}))
+        return
+    if not dry_run and token_file is None:
+        click.echo(made)
+    for token, at in ends.items():
+        when = "at once" if at <= now_s else f"at {shown_here(at)}"
+        verb = "would end" if dry_run else "ends"
+        click.echo(f"the token {token} of {name} {verb} {when}, and the sessions that joined with it", err=True)
+    if not ends:
+        click.echo(f"{name} has no valid token of before, so none ends", err=True)
+    if not dry_run:
+        stands = "stands above, and is shown this one time" if token_file is None else f"is in {token_file}"
+        click.echo(f"the agent {name} has a new token in {path}. It {stands}", err=True)
+        there = f"the new token is unknown there, and the old one holds there, until you copy {path}"
+        if (sentence := elsewhere(state_dir, there)) is not None:
+            click.echo(sentence, err=True)
+
+
+def _too_many(name: str, old: list[TokenRecord]) -> str:
+    there = ", ".join(
+        f"{short_id(one)} ({'for ever' if one.expires_at is None else f'until {shown_here(one.expires_at)}'})"
+        for one in old
+    )
+    return (
+        f"{name} has {len(old)} valid tokens, {there}, and no room for a third: wait until one ends, end one with "
+        f"trishula token revoke {name} --token {short_id(old[0])}, or end both now with --overlap 0s"
+    )

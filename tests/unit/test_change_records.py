@@ -1,0 +1,207 @@
+"""Changes of tokens and grants on record: by commands, by hand, while no node runs, and once each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from tests.support.nodes import START_MS, Rig
+from trishula.contract import uris
+from trishula_router.agents.change_notes import Author, Note, notes_file_of, read_notes, write_note
+from trishula_router.agents.changes import Change, Outline, changes_between
+from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.tokens import TokenRecord
+from trishula_router.store.memory import MemoryStore
+
+OLD, NEW = TokenRecord("a" * 64, 1.0), TokenRecord("b" * 64, 2.0)
+ROOT = Author("root", START_MS, "a laptop was lost")
+AGENT = "agent; send *; call *; serve what no other is granted"
+OPERATOR = AGENT.replace("agent", "operator", 1)
+
+
+# -- what changed ------------------------------------------------------------------------------------------------------
+
+
+def with_tokens(over: tuple[str, ...] = (), **ends: int | None) -> dict[str, Outline]:
+    return {"agni": Outline("agent", ends, list(over))}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "what"),
+    [
+        (with_tokens(), with_tokens(a=None), ["new"]),
+        (with_tokens(a=None), with_tokens(a=5), ["rotated"]),
+        (with_tokens(a=5), with_tokens(a=None), ["rotated"]),
+        (with_tokens(a=None), with_tokens(), ["revoked"]),
+        (with_tokens(a=5), with_tokens(("a",), a=5), ["expired"]),
+        (with_tokens(("a",), a=5), with_tokens(("a",), a=5), []),
+        (with_tokens(("a",), a=5), with_tokens(), []),
+        (with_tokens(("a",), a=5), with_tokens(a=9), ["new"]),
+        (with_tokens(a=None), with_tokens(a=5, b=None), ["rotated", "new"]),
+    ],
+)
+def test_what_became_of_a_token(before: dict[str, Outline], after: dict[str, Outline], what: list[str]) -> None:
+    assert [change.what for change in changes_between(before, after)] == what
+
+
+def test_grants_come_before_tokens_and_agents_in_order() -> None:
+    before = {"dc": Outline("x", {"c": None})}
+    after = {"agni": Outline("y", {"a": None})}
+    assert changes_between(before, after) == [
+        Change("agni", before=None, after="y"),
+        Change("agni", "a", "new"),
+        Change("dc", before="x", after=None),
+        Change("dc", "c", "revoked"),
+    ]
+
+
+# -- the notes ---------------------------------------------------------------------------------------------------------
+
+
+def test_notes_outlive_a_torn_line_and_a_file_that_grew_long(tmp_path: Path) -> None:
+    file = tmp_path / "agents.json.changes"
+    assert read_notes(file) == []
+    write_note(file, ROOT, [Change("agni", "aaaaaaaa", "new")])
+    with file.open("ab") as torn:
+        torn.write(b'{"number": 2, "at"')
+    write_note(file, ROOT, [Change("agni", "bbbbbbbb", "new")])
+    assert [(one.number, one.changes[0].token) for one in read_notes(file)] == [(1, "aaaaaaaa"), (2, "bbbbbbbb")]
+    many = [Change("agni", f"{number:08x}", "new") for number in range(500)]
+    for _ in range(20):
+        write_note(file, ROOT, many)
+    assert file.stat().st_size < 400 * 1024
+    numbers = [one.number for one in read_notes(file)]
+    assert numbers[-1] == 22 and numbers == list(range(numbers[0], 23)) and numbers[0] > 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agents.json.changes"]
+
+
+# -- a node ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore("e1")
+
+
+AGENTS = {"agni": AgentRecord(tokens=(OLD,)), "boss": AgentRecord(operator=True)}
+
+
+def start(directory: Path, store: MemoryStore, clock: Clock, agents: dict[str, AgentRecord] | None = None) -> Rig:
+    return Rig(directory, store, clock, agents=AGENTS if agents is None else agents).start()
+
+
+def change(rig: Rig, edit: Callable[[dict[str, AgentRecord]], None], who: Author | None = None) -> None:
+    with update_agents(rig.agents_file, who=who) as agents:
+        edit(agents)
+
+
+def have(name: str, **what: Any) -> Callable[[dict[str, AgentRecord]], None]:
+    def edit(agents: dict[str, AgentRecord]) -> None:
+        agents[name] = replace(agents.get(name, AgentRecord()), **what)
+
+    return edit
+
+
+def on_record(rig: Rig) -> list[dict[str, Any]]:
+    """What the journal tells of tokens and grants, without places and times."""
+    boss = rig.join("boss", operator=True)
+    told = [
+        record
+        for kind in ("grants", "token")
+        for record in rig.call(boss, uris.AUDIT_QUERY, {"kind": kind, "limit": 100})["records"]
+    ]
+    rig.leave(boss)
+    keys = ("agent", "what", "token", "before", "after", "by", "reason", "until")
+    return [{key: record[key] for key in keys if key in record} for record in told]
+
+
+def test_a_command_is_on_record_with_who_and_why(tmp_path: Path, store: MemoryStore, clock: Clock) -> None:
+    rig = start(tmp_path, store, clock)
+    assert on_record(rig) == [], "what stood in the file before the node ever looked is nobody's change"
+    ending = replace(OLD, expires_at=START_MS / 1000 + 60)
+    change(rig, have("agni", tokens=(ending, NEW)), ROOT)
+    rig.advance(0.25)
+    by = {"by": "root", "reason": "a laptop was lost"}
+    assert on_record(rig) == [
+        {"agent": "agni", "what": "rotated", "token": "aaaaaaaa", **by, "until": START_MS + 60_000},
+        {"agent": "agni", "what": "new", "token": "bbbbbbbb", **by},
+    ]
+    rig.advance(60)
+    assert on_record(rig)[2:] == [{"agent": "agni", "what": "expired", "token": "aaaaaaaa", "by": ""}]
+    change(rig, have("agni", tokens=()), ROOT)
+    rig.advance(0.25)
+    assert on_record(rig)[3:] == [{"agent": "agni", "what": "revoked", "token": "bbbbbbbb", **by}]
+
+
+def test_an_edit_by_hand_is_on_record_as_that(tmp_path: Path, store: MemoryStore, clock: Clock) -> None:
+    rig = start(tmp_path, store, clock)
+    # The same change as somebody noted long ago, and undone by hand since.
+    change(rig, have("agni", operator=True), ROOT)
+    rig.advance(0.25)
+    change(rig, have("agni", operator=False))
+    rig.advance(0.25)
+    change(rig, have("agni", operator=True))
+    rig.advance(0.25)
+    with update_agents(rig.agents_file) as agents:
+        del agents["agni"]
+    rig.advance(0.25)
+    hand = {"by": "edited by hand"}
+    assert on_record(rig) == [
+        {"agent": "agni", "before": AGENT, "after": OPERATOR, "by": "root", "reason": "a laptop was lost"},
+        {"agent": "agni", "before": OPERATOR, "after": AGENT, **hand},
+        {"agent": "agni", "before": AGENT, "after": OPERATOR, **hand},
+        {"agent": "agni", "before": OPERATOR, "after": None, **hand},
+        {"agent": "agni", "what": "revoked", "token": "aaaaaaaa", **hand},
+    ]
+
+
+def test_a_restart_writes_nothing_twice_and_what_changed_meanwhile(
+    tmp_path: Path, store: MemoryStore, clock: Clock
+) -> None:
+    rig = start(tmp_path, store, clock)
+    change(rig, have("agni", tokens=(OLD, NEW)), ROOT)
+    rig.advance(0.25)
+    (made,) = on_record(rig)
+    rig.crash()
+    records = {**AGENTS, "agni": AgentRecord(tokens=(OLD, NEW))}
+    again = start(tmp_path, store, clock, records)
+    again.advance(1)
+    assert on_record(again) == [made]
+    again.crash()
+    change(again, have("agni", tokens=(NEW,)), ROOT)
+    third = start(tmp_path, store, clock, {**AGENTS, "agni": AgentRecord(tokens=(NEW,))})
+    revoked = {"agent": "agni", "what": "revoked", "token": "aaaaaaaa", "by": "root", "reason": "a laptop was lost"}
+    assert on_record(third) == [made, revoked]
+    third.crash()
+    assert on_record(start(tmp_path, store, clock, {**AGENTS, "agni": AgentRecord(tokens=(NEW,))})) == [made, revoked]
+
+
+def test_what_commands_did_before_the_first_start_is_on_record(
+    tmp_path: Path, store: MemoryStore, clock: Clock
+) -> None:
+    rig = Rig(tmp_path, store, clock, agents={"boss": AgentRecord(operator=True)})
+    change(rig, have("agni", tokens=(OLD,)), ROOT)
+    started = start(tmp_path, store, clock, {"boss": AgentRecord(operator=True), "agni": AgentRecord(tokens=(OLD,))})
+    by = {"by": "root", "reason": "a laptop was lost"}
+    assert on_record(started) == [
+        {"agent": "agni", "before": None, "after": AGENT, **by},
+        {"agent": "agni", "what": "new", "token": "aaaaaaaa", **by},
+    ]
+
+
+def test_a_note_tells_of_the_digits_of_a_hash_and_no_more(tmp_path: Path, store: MemoryStore, clock: Clock) -> None:
+    rig = start(tmp_path, store, clock)
+    change(rig, have("agni", tokens=(OLD, NEW)), ROOT)
+    (note,) = read_notes(notes_file_of(rig.agents_file))
+    assert note == Note(1, START_MS, "root", "a laptop was lost", [Change("agni", "bbbbbbbb", "new")])
+    assert "b" * 9 not in notes_file_of(rig.agents_file).read_text()
