@@ -20,7 +20,7 @@ from trishula.errors import (
 )
 from trishula_router.background import log_fault, run
 from trishula_router.clocks.clock import Timer
-from trishula_router.objectives.recorder import FIRST_MINUTE_S, LOOK_S, MINUTE_S
+from trishula_router.objectives.recorder import FIRST_STEP_S, look_s
 from trishula_router.services import Services
 from trishula_router.store.messages import State
 
@@ -62,10 +62,11 @@ class Housekeeping:
         self._every(EXPIRY_ROUND_S, self._expire)
         self._every(RETENTION_ROUND_S, self._forget)
         self._every(SEEN_ROUND_S, self._remember_all)
-        self._every(LOOK_S, self._services.recorder.look)
-        self._every(MINUTE_S, self._services.recorder.minute)
+        step_ms = self._services.config.objectives.step_ms
+        self._every(look_s(step_ms), self._services.recorder.look)
+        self._every(step_ms / 1000, self._services.recorder.step)
         # What was long before the start is known by then, and need not wait for a minute.
-        self.later(FIRST_MINUTE_S, lambda: run(self._services.recorder.minute()))
+        self.later(FIRST_STEP_S, lambda: run(self._services.recorder.step()))
         if self._services.notifier.is_on:
             self._every(ALERT_ROUND_S, self._services.notifier.round)
 

@@ -139,7 +139,7 @@ def test_old_figures_are_dropped() -> None:
     time.passes(26 * 3600, step_s=600.0)
     oldest = time.book.page(time.now).oldest
     assert oldest[MINUTE_MS] > T0 > oldest[HOUR_MS]
-    assert time.book.series.minute(T0) is None
+    assert time.book.series.step(T0) is None
     assert time.window("7d").done == 60
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trishula_router.objectives.automatic import Automatic, Word
-from trishula_router.objectives.triggers import TriggerFacts, Triggers
+from trishula_router.objectives.triggers import TriggerFacts, Triggers, Watch
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 T0 = 20_000 * DAY_MS
@@ -44,20 +44,20 @@ def test_uptime_fires_below_95_percent_and_clears_above_96() -> None:
 
 def test_p99_fires_after_five_slow_minutes_and_clears_after_five_others() -> None:
     clock = Clock()
-    assert clock.minutes(1, minutes=slow(300, of=4)) == []
-    assert clock.minutes(1, minutes=slow(201)) == ["p99"]
+    assert clock.minutes(1, steps=slow(300, of=4)) == []
+    assert clock.minutes(1, steps=slow(201)) == ["p99"]
     # Between the bounds nothing changes.
-    assert clock.minutes(1, minutes=slow(180)) == ["p99"]
-    assert clock.minutes(1, minutes=slow(151, of=1)) == ["p99"]
-    assert clock.minutes(1, minutes=slow(149)) == []
-    assert clock.minutes(1, minutes=slow(199)) == []
+    assert clock.minutes(1, steps=slow(180)) == ["p99"]
+    assert clock.minutes(1, steps=slow(151, of=1)) == ["p99"]
+    assert clock.minutes(1, steps=slow(149)) == []
+    assert clock.minutes(1, steps=slow(199)) == []
 
 
 def test_a_few_slow_messages_are_no_slow_minute() -> None:
     clock = Clock()
-    assert clock.minutes(1, minutes=slow(900, count=19)) == []
-    assert clock.minutes(1, minutes=slow(900)[:4]) == []
-    assert clock.minutes(1, minutes=slow(900, count=20)) == ["p99"]
+    assert clock.minutes(1, steps=slow(900, count=19)) == []
+    assert clock.minutes(1, steps=slow(900)[:4]) == []
+    assert clock.minutes(1, steps=slow(900, count=20)) == ["p99"]
 
 
 def test_loss_fires_after_five_minutes_and_clears_after_five_others() -> None:
@@ -95,14 +95,14 @@ def test_an_agent_that_was_switched_off_does_not_fire_for_ever() -> None:
 def test_many_agents_make_one_short_reason() -> None:
     clock = Clock()
     clock.minutes(61, away={f"a{number}": T0 for number in range(20)})
-    assert clock.triggers.reason == "a0, a1, a10 and 17 more could not be reached for more than an hour"
+    assert clock.triggers.reason == "a0, a1, a10 and 17 more could not be reached for more than 1 h"
 
 
 @pytest.mark.parametrize(
     ("trigger", "facts"),
     [
         ("uptime", {"down_s": 80_000.0}),
-        ("p99", {"minutes": slow(900)}),
+        ("p99", {"steps": slow(900)}),
         ("loss", {"lost": 500, "ended": 1000}),
         ("away", {"away": {"agni": T0 - 2 * HOUR_MS}}),
     ],
@@ -119,11 +119,29 @@ def test_an_operators_off_holds_until_what_fired_has_cleared() -> None:
     assert clock.minutes(5, down_s=80_000.0) == ["uptime"]
     assert clock.triggers.reason is None
     # Another one is news.
-    clock.minutes(1, down_s=80_000.0, minutes=slow(900))
+    clock.minutes(1, down_s=80_000.0, steps=slow(900))
     assert "p99" in str(clock.triggers.reason) and "down" not in str(clock.triggers.reason)
     clock.minutes(1)
     clock.minutes(1, down_s=80_000.0)
     assert "down" in str(clock.triggers.reason)
+
+
+def test_the_lengths_of_time_are_options() -> None:
+    watch = Watch(step_ms=1000, uptime_window_s=20.0, loss_window_s=90.0, away_ms=2000)
+    triggers = Triggers(watch=watch)
+    facts = TriggerFacts(down_s=1.1, lost=20, ended=1000, away={"agni": T0 - 1})
+    triggers.step(facts, T0)
+    assert triggers.firing == {"uptime": "the node was down for 5.5 % of the last 20 s"}
+    triggers.step(facts, T0 + 2000)
+    assert triggers.firing["away"] == "agni could not be reached for more than 2 s"
+    triggers.step(facts, T0 + 4999)
+    assert "loss" not in triggers.firing
+    triggers.step(facts, T0 + 5000)
+    assert triggers.firing["loss"] == "2.0 % of the messages of the last 90 s ended dead or expired (20 of 1000)"
+    triggers.step(TriggerFacts(down_s=0.81, lost=4, ended=1000), T0 + 6000)
+    assert sorted(triggers.firing) == ["loss", "uptime"]
+    triggers.step(TriggerFacts(down_s=0.79, lost=4, ended=1000), T0 + 11_000)
+    assert not triggers.firing
 
 
 # -- the automatic fallback --------------------------------------------------------------------------------------------
@@ -152,7 +170,7 @@ class Bus:
 
 
 DOWN: dict[str, Any] = {"down_s": 80_000.0}
-SLOW: dict[str, Any] = {"minutes": slow(900)}
+SLOW: dict[str, Any] = {"steps": slow(900)}
 
 
 def test_a_node_turns_the_fallback_on_and_off_again_once() -> None:

@@ -9,7 +9,7 @@ fallback, by this node        want it no more          turns it off
 fallback, by somebody else    whatever                 nothing: who turned it on ends it
 ============================  =======================  =============================================================
 
-Policy only. It is asked about once a minute, and what it wants is wanted again if it could not be done.
+Policy only. It is asked about once a step, and what it wants is wanted again if it could not be done.
 """
 
 from __future__ import annotations

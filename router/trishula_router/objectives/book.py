@@ -15,8 +15,8 @@ from trishula.watching.objectives import NAMES, WINDOWS_S, judge
 from trishula.watching.outages import Stretch, within
 from trishula.watching.totals import Totals
 from trishula_router.objectives.maintenance import Declared, Maintenance
-from trishula_router.objectives.series import HOUR_MS, MINUTE_MS, Series
-from trishula_router.objectives.triggers import TriggerFacts, Triggers
+from trishula_router.objectives.series import HOUR_MS, Series
+from trishula_router.objectives.triggers import STEPS, TriggerFacts, Triggers, Watch
 from trishula_router.objectives.uptime import Uptime
 from trishula_router.settings.objectives import ObjectiveOptions
 
@@ -25,8 +25,6 @@ __all__ = ["Book", "Keeping", "Kept", "Page"]
 _DAY_MS = 86_400_000
 #: The names of the notes.
 _TICK, _OUTAGES, _MAINTENANCE = "tick", "outages", "maintenance"
-#: So many whole minutes are looked at by the trigger of the p99.
-_MINUTES = 5
 
 #: A bucket that is kept: its length and its begin in ms, and its totals as JSON.
 Row = tuple[int, int, bytes]
@@ -81,12 +79,13 @@ class Book:
 
     def __init__(self, options: ObjectiveOptions, kept: Kept) -> None:
         self.targets = options
-        self.series = Series()
+        self.series = Series(options.step_ms)
         for span_ms, at, text in kept.rows:
             self.series.put((span_ms, at), Totals.of_map(msgspec.json.decode(text)))
         self.maintenance = Maintenance(_read(kept, _MAINTENANCE, list[Declared]))
         self.uptime = Uptime(self.series, self.maintenance, _read(kept, _OUTAGES, list[Stretch]))
-        self.triggers = Triggers(options.triggers_off)
+        self._watch = Watch(options.step_ms, options.uptime_window_s, options.loss_window_s, options.away_ms)
+        self.triggers = Triggers(options.triggers_off, self._watch)
         self._last_look_at = _read(kept, _TICK, int)
         self._looked_at = 0
 
@@ -118,13 +117,14 @@ class Book:
 
     def trigger_facts(self, now: int, away: dict[str, int]) -> TriggerFacts:
         """What the triggers look at, with the agents that are away."""
-        day, hour = self.series.window(now, 86_400.0), self.series.window(now, 3600.0)
-        minutes = []
-        for back in range(_MINUTES, 0, -1):
-            minute = self.series.minute(now - back * MINUTE_MS)
-            sketch = None if minute is None else minute.delivery_ms
-            minutes.append((0, 0.0) if sketch is None else (sketch.count, sketch.quantile(0.99) or 0.0))
-        return TriggerFacts(max(0.0, day.watched_s - day.up_s), minutes, hour.lost, hour.ended, away)
+        up = self.series.window(now, self._watch.uptime_window_s)
+        lost = self.series.window(now, self._watch.loss_window_s)
+        steps = []
+        for back in range(STEPS, 0, -1):
+            step = self.series.step(now - back * self.series.step_ms)
+            sketch = None if step is None else step.delivery_ms
+            steps.append((0, 0.0) if sketch is None else (sketch.count, sketch.quantile(0.99) or 0.0))
+        return TriggerFacts(max(0.0, up.watched_s - up.up_s), steps, lost.lost, lost.ended, away)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
@@ -149,8 +149,8 @@ class Book:
 
     def told_series(self, since: int, until: int, step_s: int, most: int) -> tuple[list[dict[str, Any]], bool]:
         """The buckets between two instants, the oldest first, at most so many; and whether there are more."""
-        step_ms = max(MINUTE_MS, step_s * 1000)
-        step_ms -= step_ms % (HOUR_MS if step_ms >= HOUR_MS else MINUTE_MS)
+        step_ms = max(self.series.step_ms, step_s * 1000)
+        step_ms -= step_ms % (HOUR_MS if step_ms >= HOUR_MS else self.series.step_ms)
         found = self.series.told(since, until, step_ms)
         told = [{"at": at, "step_s": step_ms // 1000, **totals.as_map()} for at, totals in found[:most]]
         return told, len(found) > most

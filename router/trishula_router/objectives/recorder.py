@@ -1,12 +1,12 @@
 """The recorder: reads what the services of a node have counted, each second, into the book of its objectives.
 
-The services count as they work; what came since the last look is the difference. Each minute what changed is kept, and
-the triggers look whether the fallback is to be on.
+The services count as they work; what came since the last look is the difference. Each step, which is a minute unless
+the options say otherwise, what changed is kept, and the triggers look whether the fallback is to be on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -21,16 +21,16 @@ from trishula_router.objectives.maintenance import Declared
 from trishula_router.objectives.triggers import Triggers
 from trishula_router.settings.options import NodeConfig
 
-__all__ = ["FIRST_MINUTE_S", "LOOK_S", "MINUTE_S", "Keeping", "NotKept", "Recorder", "open_book"]
+__all__ = ["FIRST_STEP_S", "Keeping", "NotKept", "Recorder", "look_s", "open_book"]
 
 log = Logger()
 
 #: So often the figures are read; so exactly it is known when the node could not serve.
-LOOK_S = 1.0
-#: So often they are kept, and the triggers look at them.
-MINUTE_S = 60.0
-#: The first time, after the node's start.
-FIRST_MINUTE_S = 3.0
+_LOOK_S = 1.0
+#: A step is looked at so often at least.
+_LOOKS = 4
+#: The first time that they are kept and the triggers look, after the node's start.
+FIRST_STEP_S = 3.0
 #: The most buckets in one answer: with four sketches each of some hundred bytes, it stays below the frames' limit.
 _MOST_BUCKETS = 300
 
@@ -50,6 +50,11 @@ class NotKept:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def look_s(step_ms: int) -> float:
+    """How often the figures are read with steps of such a length, in seconds."""
+    return min(_LOOK_S, step_ms / 1000 / _LOOKS)
 
 
 def open_book(config: NodeConfig, keeping: Keeping) -> Book:
@@ -92,7 +97,7 @@ class Recorder:
         keeping: where the book is kept.
         now: the wall clock in ms.
         seconds: the clock for spans.
-        act: told each minute how the triggers are, to turn the fallback on or off.
+        act: told each step how the triggers are, to turn the fallback on or off.
     """
 
     def __init__(
@@ -140,8 +145,8 @@ class Recorder:
                 sketch.add(span_ms, count)
         return added
 
-    async def minute(self) -> None:
-        """Keep what changed, and look whether the fallback is to be on."""
+    async def step(self) -> None:
+        """A step is over: keep what changed, and look whether the fallback is to be on."""
         await self.look()
         now = self._now()
         self._keeping.write(self.book.page(now))
@@ -149,8 +154,17 @@ class Recorder:
         if self._counted.config.peers:
             # While this node was down its peers may have served everybody, and it can't know.
             facts = replace(facts, down_s=0.0)
+        before = dict(self.book.triggers.firing)
         self.book.triggers.step(facts, now)
+        self._log_changes(before, self.book.triggers.firing)
         await self._act(self.book.triggers)
+
+    @staticmethod
+    def _log_changes(before: Mapping[str, str], firing: Mapping[str, str]) -> None:
+        for trigger in firing.keys() - before.keys():
+            log.warn("the trigger {trigger} fires: {why}", trigger=trigger, why=firing[trigger])
+        for trigger in before.keys() - firing.keys():
+            log.warn("the trigger {trigger} has cleared", trigger=trigger)
 
     async def stop(self) -> None:
         """The node stops: what was counted since the last look is kept too."""

@@ -1,8 +1,9 @@
-"""A series: what happened in each minute and in each hour, for windows of any length up to the present.
+"""A series: what happened in each step and in each hour, for windows of any length up to the present.
 
-What is counted is counted in its minute and in its hour. Minutes are kept for a day and an hour, hours for a quarter
-and some days; so a window of a day is summed up of hours and of the minutes at its begin, and costs no more than one
-of an hour. Instants are ms. Policy only, no I/O: what changed since it was last kept is told by
+A *step* is a minute, or less where somebody wants to see windows pass fast. What is counted is counted in its step and
+in its hour. Minutes are kept for a day and an hour, hours for a quarter and some days; so a window of a day is summed
+up of hours and of the minutes at its begin, and costs no more than one of an hour. Shorter steps are kept for two hours
+at least. Instants are ms. Policy only, no I/O: what changed since it was last kept is told by
 :meth:`Series.take_changed`.
 """
 
@@ -16,18 +17,26 @@ from trishula.watching.totals import Totals
 __all__ = ["HOUR_MS", "MINUTE_MS", "Series"]
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
-#: How long each is kept.
-_MINUTES_MS, _HOURS_MS = 25 * HOUR_MS, 100 * 24 * HOUR_MS
+#: How long hours are kept.
+_HOURS_MS = 100 * 24 * HOUR_MS
+#: So many steps are kept: 25 hours of minutes. Short steps are kept for so long at least.
+_STEPS, _LEAST_KEPT_MS = 1500, 2 * HOUR_MS
 
 #: The length of a bucket in ms, and its begin.
 Place = tuple[int, int]
 
 
 class Series:
-    """See the module's docstring."""
+    """See the module's docstring.
 
-    def __init__(self) -> None:
-        self._buckets: dict[int, dict[int, Totals]] = {MINUTE_MS: {}, HOUR_MS: {}}
+    Args:
+        step_ms: how long a step is; a minute at most.
+    """
+
+    def __init__(self, step_ms: int = MINUTE_MS) -> None:
+        self.step_ms = step_ms
+        self._kept_ms = max(_STEPS * step_ms, _LEAST_KEPT_MS)
+        self._buckets: dict[int, dict[int, Totals]] = {step_ms: {}, HOUR_MS: {}}
         self._changed: set[Place] = set()
 
     def put(self, place: Place, totals: Totals) -> None:
@@ -38,7 +47,7 @@ class Series:
 
     def add(self, at: int, totals: Totals) -> None:
         """Count what happened at an instant."""
-        for span_ms in (MINUTE_MS, HOUR_MS):
+        for span_ms in (self.step_ms, HOUR_MS):
             self._bucket(span_ms, at).add(totals)
 
     def _bucket(self, span_ms: int, at: int) -> Totals:
@@ -57,8 +66,8 @@ class Series:
         begin = max(begin, end - _HOURS_MS)
         down = [(begin, max(begin, end - round(up_s * 1000)))]
         planned = list(within(planned, begin, end))
-        for span_ms in (MINUTE_MS, HOUR_MS):
-            first = max(begin, end - _MINUTES_MS) if span_ms == MINUTE_MS else begin
+        for span_ms in (self.step_ms, HOUR_MS):
+            first = max(begin, end - self._kept_ms) if span_ms == self.step_ms else begin
             at = first
             while at < end:
                 until = min(end, at - at % span_ms + span_ms)
@@ -72,25 +81,25 @@ class Series:
 
     def window(self, now: int, window_s: float) -> Totals:
         """All that happened in a window up to now; of a long one, by whole hours."""
-        begin = now - round(window_s * 1000)
+        begin, step_ms = now - round(window_s * 1000), self.step_ms
         if window_s * 1000 <= HOUR_MS:
-            return Totals.sum(self._of(MINUTE_MS, begin - begin % MINUTE_MS + MINUTE_MS, now))
+            return Totals.sum(self._of(step_ms, begin - begin % step_ms + step_ms, now))
         whole = begin - begin % HOUR_MS + HOUR_MS
         hours = Totals.sum(self._of(HOUR_MS, whole, now))
-        if now - begin <= _MINUTES_MS - HOUR_MS:
-            hours.add(Totals.sum(self._of(MINUTE_MS, begin, whole - 1)))
+        if now - begin <= self._kept_ms - HOUR_MS:
+            hours.add(Totals.sum(self._of(step_ms, begin, whole - 1)))
         return hours
 
     def _of(self, span_ms: int, begin: int, end: int) -> list[Totals]:
         return [totals for at, totals in self._buckets[span_ms].items() if begin <= at <= end]
 
-    def minute(self, at: int) -> Totals | None:
-        """The minute of an instant; ``None`` if nothing was counted in it."""
-        return self._buckets[MINUTE_MS].get(at - at % MINUTE_MS)
+    def step(self, at: int) -> Totals | None:
+        """The step of an instant; ``None`` if nothing was counted in it."""
+        return self._buckets[self.step_ms].get(at - at % self.step_ms)
 
     def told(self, since: int, until: int, step_ms: int) -> list[tuple[int, Totals]]:
-        """The buckets between two instants, in steps of a whole number of minutes or hours, oldest first."""
-        span_ms = HOUR_MS if step_ms % HOUR_MS == 0 else MINUTE_MS
+        """The buckets between two instants, gathered into a whole number of steps or hours, oldest first."""
+        span_ms = HOUR_MS if step_ms % HOUR_MS == 0 else self.step_ms
         found: dict[int, Totals] = {}
         for at in sorted(self._buckets[span_ms]):
             if since <= at < until:
@@ -107,7 +116,7 @@ class Series:
 
     def forget(self, now: int) -> dict[int, int]:
         """Drop what is too old; returns from which begin on buckets of each length are kept."""
-        oldest = {MINUTE_MS: now - _MINUTES_MS, HOUR_MS: now - _HOURS_MS}
+        oldest = {self.step_ms: now - self._kept_ms, HOUR_MS: now - _HOURS_MS}
         for span_ms, since in oldest.items():
             buckets = self._buckets[span_ms]
             for at in [at for at in buckets if at < since]:

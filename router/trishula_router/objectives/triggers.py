@@ -11,8 +11,10 @@ trigger       fires                                                       clears
               leave by itself is away for more than 1 h                   that it must have been switched off
 ============  ==========================================================  ======================================
 
+The lengths of time are those of a plain :class:`Watch`; a step is its minute.
+
 Each fires beyond one bound and clears below another, so that what lies between turns nothing on and off all the time.
-Few messages prove nothing: a minute counts with :data:`LEAST_MESSAGES`, the hour with ten times as many. Planned
+Few messages prove nothing: a step counts with :data:`LEAST_MESSAGES`, the hour with ten times as many. Planned
 maintenance is no downtime.
 
 The fallback is on while any trigger fires. What an operator says counts more: an ``off`` holds until the triggers that
@@ -24,20 +26,36 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["LEAST_MESSAGES", "TriggerFacts", "Triggers"]
+__all__ = ["LEAST_MESSAGES", "STEPS", "TriggerFacts", "Triggers", "Watch"]
 
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
-_MINUTES = 5
-_LASTING_MS = _MINUTES * 60_000
-#: With fewer messages a minute says nothing.
+_DAY_MS = 86_400_000
+#: So many steps in a row are looked at.
+STEPS = 5
+#: With fewer messages a step says nothing.
 LEAST_MESSAGES = 20
 
 _UPTIME, _UPTIME_CLEAR = 0.05, 0.04
 _P99_MS, _P99_CLEAR_MS = 200.0, 150.0
 _LOSS, _LOSS_CLEAR = 0.01, 0.005
-_AWAY_MS = HOUR_MS
 #: Agents that are named in a reason.
 _NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """For how long the triggers look back.
+
+    Attributes:
+        step_ms: so often they look; p99 and loss must be bad in :data:`STEPS` of them.
+        uptime_window_s: the window of ``uptime``.
+        loss_window_s: the window of ``loss``.
+        away_ms: for how long an agent may be away.
+    """
+
+    step_ms: int = 60_000
+    uptime_window_s: float = 86_400.0
+    loss_window_s: float = 3600.0
+    away_ms: int = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +63,22 @@ class TriggerFacts:
     """What the triggers look at.
 
     Attributes:
-        down_s: for how long the node was down in the last 24 h, planned maintenance apart.
-        minutes: of each of the last whole minutes, the newest last: how many messages were handed over, and their p99
+        down_s: for how long the node was down in the window of ``uptime``, planned maintenance apart.
+        steps: of each of the last whole steps, the newest last: how many messages were handed over, and their p99
             in ms.
-        lost: messages of the last hour that were lost.
-        ended: messages of the last hour that ended.
+        lost: messages that were lost in the window of ``loss``.
+        ended: messages that ended in it.
         away: agents that are away and did not leave by themselves → since when.
     """
 
     down_s: float = 0.0
-    minutes: Sequence[tuple[int, float]] = ()
+    steps: Sequence[tuple[int, float]] = ()
     lost: int = 0
     ended: int = 0
     away: Mapping[str, int] = field(default_factory=dict)
+
+
+_PLAIN = Watch()
 
 
 class Triggers:
@@ -65,19 +86,21 @@ class Triggers:
 
     Args:
         off: the triggers that never fire.
+        watch: for how long they look back.
 
     Attributes:
         firing: trigger → why it fires, one sentence.
     """
 
-    def __init__(self, off: Collection[str] = ()) -> None:
+    def __init__(self, off: Collection[str] = (), watch: Watch = _PLAIN) -> None:
+        self._watch = watch
         self._off = frozenset(off)
         self.firing: dict[str, str] = {}
         self._overruled: set[str] = set()
         self._since: dict[str, int] = {}
 
     def step(self, facts: TriggerFacts, now: int) -> None:
-        """Look which triggers fire now; to be called about once a minute."""
+        """Look which triggers fire now; to be called about once a step."""
         judged = {
             "uptime": self._uptime(facts),
             "p99": self._p99(facts),
@@ -103,17 +126,19 @@ class Triggers:
 
     def _uptime(self, facts: TriggerFacts) -> str | None:
         bound = _UPTIME_CLEAR if "uptime" in self.firing else _UPTIME
-        part = facts.down_s / 86_400
-        return f"the node was down for {100 * part:.1f} % of the last 24 h" if part > bound else None
+        window_s = self._watch.uptime_window_s
+        part = facts.down_s / window_s
+        return f"the node was down for {100 * part:.1f} % of the last {_span(window_s)}" if part > bound else None
 
     def _p99(self, facts: TriggerFacts) -> str | None:
         bound_ms = _P99_CLEAR_MS if "p99" in self.firing else _P99_MS
-        minutes = list(facts.minutes)[-_MINUTES:]
-        slow = [p99_ms for count, p99_ms in minutes if count >= LEAST_MESSAGES and p99_ms > bound_ms]
+        steps = list(facts.steps)[-STEPS:]
+        slow = [p99_ms for count, p99_ms in steps if count >= LEAST_MESSAGES and p99_ms > bound_ms]
         # Five slow ones to fire, five others to clear.
-        if len(slow) < (1 if "p99" in self.firing else _MINUTES):
+        if len(slow) < (1 if "p99" in self.firing else STEPS):
             return None
-        return f"p99 was up to {max(slow):.0f} ms in the last {_MINUTES} minutes, and {_P99_MS:.0f} ms is the bound"
+        span = _span(STEPS * self._watch.step_ms / 1000)
+        return f"p99 was up to {max(slow):.0f} ms in the last {span}, and {_P99_MS:.0f} ms is the bound"
 
     def _loss(self, facts: TriggerFacts, now: int) -> str | None:
         fires = "loss" in self.firing
@@ -124,18 +149,29 @@ class Triggers:
             self._since.pop("loss", None)
         if not fires:
             return None
-        return f"{100 * part:.1f} % of the last hour's messages ended dead or expired ({facts.lost} of {facts.ended})"
+        span = _span(self._watch.loss_window_s)
+        lost = f"({facts.lost} of {facts.ended})"
+        return f"{100 * part:.1f} % of the messages of the last {span} ended dead or expired {lost}"
 
     def _lasts(self, what: str, is_so: bool, now: int) -> bool:
         if not is_so:
             self._since.pop(what, None)
             return False
-        return now - self._since.setdefault(what, now) >= _LASTING_MS
+        return now - self._since.setdefault(what, now) >= STEPS * self._watch.step_ms
 
     def _away(self, facts: TriggerFacts, now: int) -> str | None:
-        missing = sorted(agent for agent, since in facts.away.items() if _AWAY_MS < now - since <= DAY_MS)
+        bound_ms = self._watch.away_ms
+        missing = sorted(agent for agent, since in facts.away.items() if bound_ms < now - since <= _DAY_MS)
         if not missing:
             return None
         more = len(missing) - _NAMED
         names = ", ".join(missing[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-        return f"{names} could not be reached for more than an hour"
+        return f"{names} could not be reached for more than {_span(bound_ms / 1000)}"
+
+
+def _span(seconds: float) -> str:
+    """A length of time for a sentence, in the largest unit that fits."""
+    for unit, unit_s in (("h", 3600), ("min", 60)):
+        if seconds >= unit_s and seconds % unit_s == 0:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds:g} s"

@@ -29,10 +29,19 @@ class ObjectiveOptions(Objectives):
         reconnects: how often an agent may attach to its mailbox anew in a day.
         triggers_off: the triggers that never turn the fallback on.
         agents: the agents whose absence turns the fallback on; with none named, all that are no operators or observers.
+        step_ms: how long the shortest stretch is that is counted by itself; the triggers look once in each, and p99 and
+            loss must be bad in five of them.
+        uptime_window_s: 5 % of so long the node may be down until ``uptime`` fires.
+        loss_window_s: 1 % of so long a time's messages may be lost until ``loss`` fires.
+        away_ms: for how long an agent may be away until ``away`` fires.
     """
 
     triggers_off: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
+    step_ms: int = 60_000
+    uptime_window_s: float = 86_400.0
+    loss_window_s: float = 3600.0
+    away_ms: int = 3_600_000
 
 
 def parse_objectives(section: Section) -> ObjectiveOptions:
@@ -51,6 +60,10 @@ def parse_objectives(section: Section) -> ObjectiveOptions:
         reconnects=float(section.count("reconnects", 24, 1, 100_000)),
         triggers_off=section.names("triggers_off", f"one of {', '.join(TRIGGERS)}", TRIGGERS.__contains__),
         agents=section.names("agents", AGENT_RULE, is_agent_name),
+        step_ms=round(section.duration_s("step", "1m", "1s", "1m") * 1000),
+        uptime_window_s=section.duration_s("uptime_window", "24h", "10s", "30d"),
+        loss_window_s=section.duration_s("loss_window", "1h", "10s", "30d"),
+        away_ms=round(section.duration_s("away", "1h", "1s", "23h") * 1000),
     )
     section.close()
     return options

@@ -1,0 +1,93 @@
+"""The figures of a report, counted anew out of the audit: none of the code of :mod:`trishula.reports` takes part.
+
+What is compared is what ``trishula audit query`` prints, record for record, with what ``trishula report`` says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["Record", "differences", "down_stretches", "links_down"]
+
+#: A record as ``audit query`` prints it.
+Record = Mapping[str, Any]
+
+_ENDS = ("done", "dead", "expired", "cancelled")
+
+
+def _at(record: Record) -> int:
+    """When, by the clock of the node that was asked; ms."""
+    return int(record["at"]) - int(record.get("clock_ahead_ms", 0))
+
+
+def down_stretches(records: Sequence[Record]) -> list[tuple[int, int]]:
+    """When the node of a journal that begins with its first start was down: (from, until), ms."""
+    found: list[tuple[int, int]] = []
+    last: int | None = None
+    for record in records:
+        if record["kind"] == "node_started" and last is not None:
+            found.append((last, _at(record)))
+        last = _at(record) if last is None or record["kind"] == "node_stopped" else max(last, _at(record))
+    return found
+
+
+def links_down(records: Sequence[Record]) -> list[int]:
+    """When a link of the node went down, ms."""
+    return [_at(record) for record in records if record["kind"] == "link" and record["event"] == "down"]
+
+
+def differences(report: Mapping[str, Any], journals: Mapping[str, Sequence[Record]]) -> list[str]:
+    """Where a report tells something else than the journals do; one sentence each, none if it is right.
+
+    Args:
+        report: ``trishula report --json``, of a span in which all began; each message has ended.
+        journals: node → its whole journal.
+    """
+    since, until = report["since"], report["until"]
+    accepted: dict[int, tuple[int, tuple[str, str]]] = {}
+    ends: dict[int, list[tuple[str, int]]] = {}
+    redelivered = 0
+    for records in journals.values():
+        for record in records:
+            if record["kind"] == "accepted" and since <= _at(record) < until:
+                pair = record["from"].partition("/")[0], record["to"].partition("/")[0]
+                accepted[record.get("position", record["seq"])] = _at(record), pair
+            elif record["kind"] in _ENDS:
+                for position in record["messages"]:
+                    ends.setdefault(position, []).append((record["kind"], _at(record)))
+            elif record["kind"] == "returned" and since <= _at(record) < until:
+                redelivered += len(record["messages"])
+    counts, took_ms, pairs = Counter({"accepted": len(accepted)}), [], Counter(pair for _, pair in accepted.values())
+    for position, (at, _) in accepted.items():
+        # Two nodes can end one message; the bus holds with the one that took it.
+        told = min(ends.get(position, [("open", 0)]), key=lambda end: ([*_ENDS, "open"].index(end[0]), end[1]))
+        counts[told[0]] += 1
+        if told[0] == "done":
+            took_ms.append(max(0, told[1] - at))
+    took_ms.sort()
+    told_pairs = {(pair["from"], pair["to"]): pair["accepted"] for pair in report["pairs"]}
+    found = [
+        _compared(f"messages {name}", report["messages"][name], counts[name]) for name in ("accepted", *_ENDS, "open")
+    ]
+    found.append(_compared("redeliveries", report["messages"]["redeliveries"], redelivered))
+    for name, part in (("p50_ms", 50), ("p90_ms", 90), ("p99_ms", 99), ("max_ms", 100)):
+        # The nearest rank: so many of a hundred took no longer.
+        rank = max(1, -(-part * len(took_ms) // 100))
+        found.append(_compared(f"latency {name}", report["latency"][name], took_ms[rank - 1] if took_ms else None))
+    found.append(_compared("pairs", told_pairs, dict(pairs)))
+    found.append(_compared("messages in the series", sum(s["accepted"] for s in report["series"]), len(accepted)))
+    for node in report["nodes"]:
+        down = [(max(a, since), min(b, until)) for a, b in down_stretches(journals[node["node"]]) if b > since]
+        found.append(_compared(f"{node['node']} down", [tuple(one) for one in node["down"]], down))
+        share = 1 - sum(end - begin for begin, end in down) / (until - since)
+        found.append(_compared(f"{node['node']} available", round(node["availability"], 9), round(share, 9)))
+    begun = [one["from"] for one in report["incidents"] if one["kind"] == "link down"]
+    written = {at for records in journals.values() for at in links_down(records)}
+    found += [f"a link is down at {at} in the report, and in no journal" for at in begun if at not in written]
+    return [one for one in found if one]
+
+
+def _compared(what: str, told: object, counted: object) -> str:
+    return "" if told == counted else f"{what}: the report says {told}, the journals say {counted}"
