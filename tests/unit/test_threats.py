@@ -1,4 +1,4 @@
-"""The table of threats names tests and modules that exist."""
+"""The table of threats names tests and modules that exist; the one of options is the one that is tried at a node."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+
+from tests.support.option_table import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 THREATS = (ROOT / "deploy" / "threats.rst").read_text(encoding="utf-8")
@@ -28,3 +30,10 @@ def test_the_test_is_there(name: str) -> None:
 def test_the_module_is_there(name: str) -> None:
     folders = (ROOT / "router" / "trishula_router", ROOT / "components" / "trishula")
     assert any(path.as_posix().endswith(f"/{name}") for folder in folders for path in folder.rglob("*.py"))
+
+
+def test_the_table_of_options_is_the_one_that_is_tried() -> None:
+    section = THREATS.partition("What each option of a WAMP message does")[2]
+    told = re.findall(r"   \* - (\w+)\n     - ``(.+)``\n     - (.+)\n     - (.+)\n", section)
+    assert told == [(row.message, row.option, row.verdict, row.words) for row in ROWS]
+    assert len({(row.message, row.option) for row in ROWS}) == len(ROWS)
