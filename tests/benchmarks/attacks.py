@@ -13,6 +13,9 @@ for some seconds, from a process of its own, which is as fast as it can (``nice`
 nobody; its memory is bounded). Printed are of each attack the delays of the two, and the largest memory of the node's
 router worker. Wanted are a p99 below 50 ms and less than 400 MiB, whatever is tried.
 
+The attacks whose names begin with ``stolen_key`` meet another node: one that is linked with a second one, which lives,
+and with a third, whose key the attacker has and whose link it takes.
+
 No test: how fast a machine is decides nothing. What each attack meets, the tests of ``tests/integration`` hold.
 """
 
@@ -30,17 +33,22 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cbor2
+import msgpack
 import psutil
 
+from tests.support.cluster import Cluster
 from tests.support.flood import burst, frame, keep
 from tests.support.node import ROOT, NodeProcess, environment
+from tests.support.peers import WELCOME, NodeKey, come_in
 from tests.support.raw import RawClient
 from trishula.contract import uris
 from trishula.contract.addresses import Address
+from trishula_router.settings.node_key import read_public_key
 
 MIB = 1024 * 1024
 #: Each an agent with a token; the last one is an attacker's second name.
@@ -49,6 +57,21 @@ LOAD_PER_S = 50.0
 PUBLISH, SUBSCRIBE, UNSUBSCRIBE, CALL, CANCEL, REGISTER = 16, 32, 34, 48, 49, 64
 #: What an attacker may take of the machine's memory.
 ATTACKER_BYTES = 1024 * MIB
+#: The linked nodes: the one that is attacked, one that is at its side, and the one whose key the attacker has.
+ATTACKED, BESIDE, STOLEN = "agni", "laptop", "rushabdev"
+
+
+@dataclass(frozen=True)
+class Stolen:
+    """What an attacker has of a linked node.
+
+    Attributes:
+        state: the state directory with its key, which it was stolen from.
+        attacked_key: the public key of the node that is attacked.
+    """
+
+    state: str
+    attacked_key: str
 
 
 class Attacker:
@@ -58,12 +81,14 @@ class Attacker:
         url: of the node.
         tokens: of all agents.
         until_s: when to end, by the monotonic clock.
+        stolen: of linked nodes, what of a node was stolen.
     """
 
-    def __init__(self, url: str, tokens: dict[str, str], until_s: float) -> None:
+    def __init__(self, url: str, tokens: dict[str, str], until_s: float, stolen: Stolen | None = None) -> None:
         self.url = url
         self._tokens = tokens
         self._until_s = until_s
+        self._stolen = stolen
 
     def goes_on(self) -> bool:
         """Whether there is time."""
@@ -75,6 +100,20 @@ class Attacker:
         with RawClient(self.url, **options) as client:
             client.open()
             client.join(agent, self._tokens[agent])
+            yield client
+
+    @contextlib.contextmanager
+    def link(self) -> Iterator[RawClient]:
+        """A link, in the place of the node whose key it has.
+
+        Raises:
+            AssertionError: if the node lets no link in; one that it has just lost may live on for it for a moment.
+        """
+        assert self._stolen is not None
+        key = NodeKey.stolen(Path(self._stolen.state))
+        with RawClient(self.url, path=f"/{uris.PEER_PATH}") as client:
+            answer = come_in(client, ATTACKED, STOLEN, key, self._stolen.attacked_key)
+            assert answer[0] == WELCOME, answer
             yield client
 
     def again(self, work: Callable[[], None]) -> None:
@@ -374,6 +413,110 @@ def retained(of: Attacker) -> None:
     of.many(3, work)
 
 
+def over_link(of: Attacker, *kinds: Callable[[int], list[Any]]) -> None:
+    """Pour messages into the link, each kind in turn; whenever it is ended, come in again.
+
+    Args:
+        kinds: each makes a message of a request's number.
+    """
+    numbers = itertools.count(1)
+
+    def work() -> None:
+        with of.link() as client:
+            threading.Thread(target=client.is_closed_within, args=(60.0,), daemon=True).start()
+            while of.goes_on():
+                for kind in kinds:
+                    for _ in range(64):
+                        client.send_frame(2, msgpack.packb(kind(next(numbers))))
+
+    # Only one link is let in; the others try meanwhile.
+    of.many(4, work)
+
+
+def said_of(authid: str) -> dict[str, Any]:
+    return {"forward_for": [{"session": 4711, "authid": authid, "authrole": "agent"}]}
+
+
+def stolen_key_calls(of: Attacker) -> None:
+    """Calls in the name of agents that are nowhere else, and of some that are."""
+    uri = uris.procedure_of(SENDER, "nothing")
+    over_link(
+        of,
+        lambda number: [CALL, number, said_of(MALLORY), uri, ["x" * 100]],
+        lambda number: [CALL, number, said_of(SENDER), uri, ["x" * 100]],
+        lambda number: [CALL, number, said_of(f"ghost{number}"), uris.DIRECTORY_LIST],
+    )
+
+
+def stolen_key_registrations(of: Attacker) -> None:
+    """Ever more procedures and subscriptions of agents for whom the link vouches."""
+    over_link(
+        of,
+        lambda number: [REGISTER, number, {"invoke": "last"}, uris.procedure_of(MALLORY, f"p{number}")],
+        lambda number: [SUBSCRIBE, number, {}, uris.topic_of(SENDER, f"t{number}")],
+    )
+
+
+def stolen_key_events(of: Attacker) -> None:
+    """Events of an agent for whom the link vouches, and of its node."""
+    told = {"node": STOLEN, "peer": ATTACKED, "state": "up", "at": 1}
+    over_link(
+        of,
+        lambda number: [PUBLISH, number, said_of(MALLORY), uris.topic_of(MALLORY, "news"), ["x" * 1000]],
+        lambda number: [PUBLISH, number, said_of(STOLEN), uris.EVENT_NODE, [told]],
+    )
+
+
+def stolen_key_words(of: Attacker) -> None:
+    """What peers say to each other: hellos of ever new epochs, journals and presences, false ones and large ones."""
+    run = {"first": 1, "previous": bytes(32), "messages": {}, "bodies": {}, "revived": {}, "origins": {}}
+
+    def said(kind: str, words: dict[str, Any]) -> list[Any]:
+        text = msgpack.packb({"node": STOLEN, **words})
+        return [PUBLISH, 1, said_of(STOLEN), uris.peer_topic(ATTACKED, kind), [text]]
+
+    def journal(number: int) -> list[Any]:
+        records = [[at, "noted", b"{}", bytes(32)] for at in range(1, 500)]
+        return said("journal", {"writer": STOLEN, "extract": {"epoch": f"{number:016x}", "records": records, **run}})
+
+    def presence(number: int) -> list[Any]:
+        claims = {f"{MALLORY}/{one}": one for one in range(2000)}
+        return said("presence", {"agents": [], "claims": claims, "instances": []})
+
+    over_link(of, lambda number: said("hello", {"epoch": f"{number:016x}", "held": {}}), journal, presence)
+
+
+def stolen_key_large_words(of: Attacker) -> None:
+    """A few words of peers that are as large as frames get."""
+
+    def said(kind: str, words: dict[str, Any]) -> list[Any]:
+        text = msgpack.packb({"node": STOLEN, **words})
+        return [PUBLISH, 1, said_of(STOLEN), uris.peer_topic(ATTACKED, kind), [text]]
+
+    presence = said("presence", {"agents": [{}] * 900_000, "claims": {}, "instances": []})
+    hello = said("hello", {"epoch": "ee" * 8, "held": {f"{number:016x}": 1 for number in range(200_000)}})
+    over_link(of, lambda number: presence, lambda number: hello)
+
+
+def stolen_key_links(of: Attacker) -> None:
+    """Links that come and go, as fast as they are let in."""
+
+    def work() -> None:
+        with of.link():
+            pass
+
+    of.many(6, work)
+
+
+#: Of linked nodes.
+LINK_ATTACKS: tuple[Callable[[Attacker], None], ...] = (
+    stolen_key_calls,
+    stolen_key_registrations,
+    stolen_key_events,
+    stolen_key_words,
+    stolen_key_large_words,
+    stolen_key_links,
+)
 ATTACKS: tuple[Callable[[Attacker], None], ...] = (
     deaf_subscriber,
     deaf_sessions,
@@ -405,15 +548,16 @@ ATTACKS: tuple[Callable[[Attacker], None], ...] = (
 
 
 def attack(name: str, url: str, seconds: float) -> None:
-    """Attack a node; the tokens come on standard input."""
+    """Attack a node; the tokens, and what was stolen of a linked one, come on standard input."""
     os.nice(19)
     resource.setrlimit(resource.RLIMIT_DATA, (ATTACKER_BYTES, ATTACKER_BYTES))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    tokens = json.load(sys.stdin)
-    by_name = {one.__name__: one for one in ATTACKS}
+    given = json.load(sys.stdin)
+    stolen = Stolen(**given["stolen"]) if given["stolen"] else None
+    by_name = {one.__name__: one for one in (*ATTACKS, *LINK_ATTACKS)}
     with contextlib.suppress(OSError, AssertionError):
-        by_name[name](Attacker(url, tokens, time.monotonic() + seconds))
+        by_name[name](Attacker(url, given["tokens"], time.monotonic() + seconds, stolen))
     # Threads may still be at it.
     os._exit(0)
 
@@ -480,7 +624,7 @@ class Light:
         return sorted(took for sent, took in self._delays if from_s <= sent < to_s)
 
 
-def during(node: NodeProcess, light: Light, name: str, seconds: float) -> str:
+def during(node: NodeProcess, light: Light, name: str, seconds: float, stolen: Stolen | None) -> str:
     """Run an attack; the line of the table about it."""
     worker = psutil.Process(node.worker_pid())
     attacker = None
@@ -493,7 +637,8 @@ def during(node: NodeProcess, light: Light, name: str, seconds: float) -> str:
             env=environment(),
         )
         assert attacker.stdin is not None
-        attacker.stdin.write(json.dumps(node.tokens))
+        given = {"tokens": node.tokens, "stolen": asdict(stolen) if stolen else None}
+        attacker.stdin.write(json.dumps(given))
         attacker.stdin.close()
     began_s, before, most = time.monotonic(), worker.memory_info().rss, 0
     while (now_s := time.monotonic()) < began_s + seconds + 0.5:
@@ -519,24 +664,45 @@ def during(node: NodeProcess, light: Light, name: str, seconds: float) -> str:
     return f"{name:24} {p50:8.1f} {p99:8.1f} {delays[-1]:8.1f} {before / MIB:9.0f} {most / MIB:9.0f}{lost}"
 
 
+def measure(node: NodeProcess, names: list[str], seconds: float, stolen: Stolen | None = None) -> None:
+    """Attack a node, and print what its agents noticed."""
+    light = Light(node)
+    try:
+        while not light.between(0.0, float("inf")):
+            assert light.process.poll() is None
+            time.sleep(0.05)
+        print(f"{'attack':24} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'MiB bef.':>9} {'MiB most':>9}", flush=True)
+        for name in ["nothing", *names]:
+            print(during(node, light, name, seconds, stolen), flush=True)
+    finally:
+        light.process.kill()
+        light.process.wait()
+
+
 def main(names: list[str], seconds: float) -> None:
     """Measure, and print."""
-    with tempfile.TemporaryDirectory() as directory, NodeProcess(Path(directory) / "state") as node:
-        for agent in AGENTS:
-            node.token(agent)
-        light = Light(node)
-        try:
-            while not light.between(0.0, float("inf")):
-                assert light.process.poll() is None
-                time.sleep(0.05)
-            print(
-                f"{'attack':24} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'MiB bef.':>9} {'MiB most':>9}", flush=True
-            )
-            for name in ["nothing", *names]:
-                print(during(node, light, name, seconds), flush=True)
-        finally:
-            light.process.kill()
-            light.process.wait()
+    linked = {one.__name__ for one in LINK_ATTACKS}
+    alone, of_linked = [name for name in names if name not in linked], [name for name in names if name in linked]
+    with tempfile.TemporaryDirectory() as directory:
+        if alone:
+            with NodeProcess(Path(directory) / "state") as node:
+                for agent in AGENTS:
+                    node.token(agent)
+                measure(node, alone, seconds)
+        if of_linked:
+            cluster = Cluster(Path(directory), [ATTACKED, STOLEN, BESIDE])
+            for agent in AGENTS:
+                cluster.token(agent)
+            try:
+                # The one whose key is stolen doesn't run: the attacker is in its place.
+                for name in (ATTACKED, BESIDE):
+                    cluster[name].start()
+                cluster[ATTACKED].wait_log(f"the node {BESIDE} is there")
+                key = read_public_key(cluster[ATTACKED].state_dir / "crossbar") or ""
+                stolen = Stolen(str(cluster[STOLEN].state_dir), key)
+                measure(cluster[ATTACKED], of_linked, seconds, stolen)
+            finally:
+                cluster.stop()
 
 
 if __name__ == "__main__":
@@ -551,4 +717,4 @@ if __name__ == "__main__":
     elif said.load:
         load(said.load)
     else:
-        main(said.names or [one.__name__ for one in ATTACKS], said.seconds)
+        main(said.names or [one.__name__ for one in (*ATTACKS, *LINK_ATTACKS)], said.seconds)

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 
+from tests.support.raw import RawClient
 from trishula.contract import uris
 from trishula_router.upstream.link_proofs import CONNECTOR, Ends, channel_between
 
@@ -42,6 +43,7 @@ __all__ = [
     "Intruder",
     "Message",
     "NodeKey",
+    "come_in",
     "intrude",
 ]
 
@@ -209,3 +211,27 @@ async def intrude(url: str, trusting: Path | None = None) -> Intruder:
     await endpoint.connect(factory)
     protocol = await factory.opened.addTimeout(TIMEOUT_S, cast(Any, reactor))
     return Intruder(protocol)
+
+
+def come_in(client: RawClient, node: str, name: str, key: NodeKey, listener: str) -> Message:
+    """As :meth:`Intruder.prove`, with a socket alone: for a process that has no reactor.
+
+    Args:
+        client: a connection to the path of the peers.
+        node, listener: who listens there, and its public key.
+        name, key: as whom to come in, and its key.
+
+    Returns:
+        The answer: a WELCOME or an ABORT.
+    """
+    nonce = os.urandom(32).hex()
+    client.open("wamp.2.msgpack")
+    extra = {"pubkey": key.public, "challenge": nonce, "channel_binding": None}
+    details = {"roles": _ROLES, "authmethods": ["cryptosign"], "authextra": extra}
+    client.send_frame(2, cast(bytes, msgpack.packb([HELLO, uris.REALM, details])))
+    kind, _, challenge, *_ = msgpack.unpackb(client.receive_bytes())
+    assert kind == CHALLENGE, challenge
+    ends = Ends(node, name, listener, key.public, challenge["challenge"], nonce, channel_between(False, None))
+    client.send_frame(2, cast(bytes, msgpack.packb([AUTHENTICATE, key.sign(ends.text(CONNECTOR)), {}])))
+    answer: Message = msgpack.unpackb(client.receive_bytes())
+    return answer
