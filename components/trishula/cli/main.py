@@ -51,6 +51,7 @@ OWN_COMMANDS = {
     "top": "top",
     "why": "why",
     "audit": "audit",
+    "journal": "journal",
     "dead": "dead",
     "check": "check",
     "slo": "slo",
