@@ -228,11 +228,11 @@ class HeldStore:
     ) -> Deferred[list[Accepted]]:
         return self._ask(self._writes, "settle", lambda: self.inner.settle(positions, state, reason, at, notices))
 
-    def replay(self, revived: Mapping[int, int], at: int) -> Deferred[list[StoredMessage]]:
-        return self._ask(self._writes, "replay", lambda: self.inner.replay(revived, at))
+    def replay(self, revived: Mapping[int, int], at: int, by: str | None = None) -> Deferred[list[StoredMessage]]:
+        return self._ask(self._writes, "replay", lambda: self.inner.replay(revived, at, by))
 
-    def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
-        return self._ask(self._writes, "purge", lambda: self.inner.purge(positions, at))
+    def purge(self, positions: Sequence[int], at: int, by: str | None = None) -> Deferred[list[int]]:
+        return self._ask(self._writes, "purge", lambda: self.inner.purge(positions, at, by))
 
     def forget(self, after: int, limit: int, *, before: int, dead_before: int, at: int) -> Deferred[Forgotten]:
         return self._ask(

@@ -119,6 +119,28 @@ def test_why_tells_of_a_replay_what_concerns_the_message(rig: Rig) -> None:
     assert (replayed["life"], replayed["expires_at"]) == (1, START_MS + 5000)
 
 
+def test_the_journal_says_which_operator_replayed_and_purged(rig: Rig) -> None:
+    dc, agni = rig.join("dc"), rig.join("agni")
+    boss = rig.join("rushabdev", operator=True)
+    rig.send(dc, {"id": "m1", "to": "agni"}, {"id": "m2", "to": "agni"}, {"id": "m3", "to": "agni"})
+    for delivery in rig.fetch(agni)["deliveries"]:
+        rig.nack(agni, delivery["token"], "no", requeue=False)
+    first, second, _ = (letter["seq"] for letter in rig.call(boss, uris.ADMIN_DEAD_LIST, {})["letters"])
+    rig.call(boss, uris.ADMIN_DEAD_REPLAY, [first])
+    rig.call(boss, uris.ADMIN_DEAD_PURGE, [second])
+    rig.call(boss, uris.ADMIN_DEAD_PURGE, {})
+    found = rig.call(boss, uris.AUDIT_QUERY, {"agent": "rushabdev", "kinds": ["replayed", "purged"]})["records"]
+    assert [(record["kind"], record["by"]) for record in found] == [
+        ("replayed", "rushabdev"),
+        ("purged", "rushabdev"),
+        ("purged", "rushabdev"),
+    ]
+    # The purged letter's record is dc's too: it was its message.
+    assert len(rig.call(boss, uris.AUDIT_QUERY, {"agent": "dc", "kind": "purged"})["records"]) == 2
+    (life,) = rig.call(dc, uris.AUDIT_WHY, "m1")["messages"]
+    assert [event["by"] for event in life["events"] if event["kind"] == "replayed"] == ["rushabdev"]
+
+
 def test_an_operator_may_ask_about_all_as_long_as_it_is_one(rig: Rig) -> None:
     rig.send(rig.join("dc"), {"id": "m1", "to": "agni"})
     with update_agents(rig.agents_file) as agents:

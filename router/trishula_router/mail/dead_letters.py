@@ -73,7 +73,7 @@ class DeadLetters:
                 log.warn("the body of dead letter {position} is damaged", position=position)
         return {**_told(found[0]), "message": message}
 
-    async def replay(self, positions: Sequence[int], now: int) -> list[bool]:
+    async def replay(self, positions: Sequence[int], now: int, by: str) -> list[bool]:
         """Put dead letters back into their mailboxes; for each, whether it is there now."""
         stored = await self._store.at_positions(positions)
         entries = {
@@ -85,15 +85,16 @@ class DeadLetters:
             {
                 position: now + min(stored[position].expires_at - stored[position].accepted_at, self._ttl_ms)
                 for position in entries
-            }
+            },
+            by,
         )
         return [position in replayed for position in positions]
 
-    async def purge(self, positions: Sequence[int], now: int) -> int:
+    async def purge(self, positions: Sequence[int], now: int, by: str) -> int:
         """Delete the bodies of dead letters; how many were some."""
-        return len(await self._store.purge(positions, now))
+        return len(await self._store.purge(positions, now, by))
 
-    async def purge_all(self, before: int | None, now: int) -> int:
+    async def purge_all(self, before: int | None, now: int, by: str) -> int:
         """Purge all dead letters, or those that died before an instant (ms); how many."""
         count, after = 0, 0
         while True:
@@ -104,7 +105,7 @@ class DeadLetters:
                 if before is None or (letter.message.settled_at or 0) < before
             ]
             if old:
-                count += await self.purge(old, now)
+                count += await self.purge(old, now, by)
             if len(page) < _PAGE:
                 return count
             after = page[-1].message.position

@@ -182,17 +182,17 @@ class Settlement:
             positions = settling
         return known
 
-    async def replay(self, revived: Mapping[int, int]) -> set[int]:
+    async def replay(self, revived: Mapping[int, int], by: str) -> set[int]:
         """Put dead letters back into their mailboxes, to expire at the given instants; returns which are there now.
 
-        One that is being acked in this moment is left alone: the work was done after all.
+        One that is being acked in this moment is left alone: the work was done after all. ``by`` is who asked for it.
         """
         mine = {p: expires_at for p, expires_at in revived.items() if p not in self._ending | self._replaying}
         if not mine:
             return set()
         self._replaying |= mine.keys()
         try:
-            replayed = await self._store.replay(mine, self._now())
+            replayed = await self._store.replay(mine, self._now(), by)
         finally:
             self._replaying -= mine.keys()
         for message in replayed:

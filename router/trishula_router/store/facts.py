@@ -197,17 +197,20 @@ class ReplayedFacts(Facts, frozen=True, gc=False):
         messages: their positions.
         lives: the life that each begins; empty in records of the time before there were linked nodes.
         expires_at: when each expires, ms; empty likewise.
+        by: the operator who did it; nodes of earlier releases don't tell.
     """
 
     messages: list[int]
     lives: list[int] = []
     expires_at: list[int] = []
+    by: str | None = None
 
 
 class PurgedFacts(Facts, frozen=True, gc=False):
-    """The bodies of dead letters were deleted."""
+    """The bodies of dead letters were deleted. ``by`` is as that of :class:`ReplayedFacts`."""
 
     messages: Sequence[int]
+    by: str | None = None
 
 
 class ForgottenFacts(Facts, frozen=True, gc=False):

@@ -184,14 +184,18 @@ class Store(Protocol):
         The answer is that of :meth:`append` for the notices.
         """
 
-    def replay(self, revived: Mapping[int, int], at: int) -> Deferred[list[StoredMessage]]:
+    def replay(self, revived: Mapping[int, int], at: int, by: str | None = None) -> Deferred[list[StoredMessage]]:
         """Put dead letters back into their mailboxes, with no failures, to expire at the given instants (ms).
 
-        What is not a dead letter (any more) is left alone; the answer has those that are open now.
+        What is not a dead letter (any more) is left alone; the answer has those that are open now. The record says
+        ``by`` which operator.
         """
 
-    def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
-        """Delete the bodies of dead letters; the answer has the positions of those that were some."""
+    def purge(self, positions: Sequence[int], at: int, by: str | None = None) -> Deferred[list[int]]:
+        """Delete the bodies of dead letters; the answer has the positions of those that were some.
+
+        The record says ``by`` which operator.
+        """
 
     def forget(self, after: int, limit: int, *, before: int, dead_before: int, at: int) -> Deferred[Forgotten]:
         """Delete bodies of messages that are settled at all their recipients; of ``limit`` bodies behind ``after``.

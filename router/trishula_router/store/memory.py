@@ -152,11 +152,11 @@ class MemoryStore(MemoryReads):
         now = self._messages[position].state
         return now is State.OPEN or (state is State.DONE and now is not State.DONE)
 
-    def replay(self, revived: Mapping[int, int], at: int) -> Deferred[list[StoredMessage]]:
+    def replay(self, revived: Mapping[int, int], at: int, by: str | None = None) -> Deferred[list[StoredMessage]]:
         positions = [position for position in revived if self._is_letter(position)]
         lives = {position: self._lives.get(position, 0) + 1 for position in positions}
         if positions:
-            self._record(Kind.REPLAYED, replayed_facts(lives, revived), at)
+            self._record(Kind.REPLAYED, replayed_facts(lives, revived, by), at)
         self._lives.update(lives)
         for position in positions:
             self._change(
@@ -170,10 +170,10 @@ class MemoryStore(MemoryReads):
             )
         return succeed([self._messages[position] for position in positions])
 
-    def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
+    def purge(self, positions: Sequence[int], at: int, by: str | None = None) -> Deferred[list[int]]:
         letters = [position for position in dict.fromkeys(positions) if self._is_letter(position)]
         if letters:
-            self._record(Kind.PURGED, PurgedFacts(letters), at)
+            self._record(Kind.PURGED, PurgedFacts(letters, by), at)
         for position in letters:
             self._shelf.forget(position)
             self._lives[position] = PURGED_LIFE

@@ -73,9 +73,9 @@ def settled_facts(positions: Sequence[int], reason: str | None, lives: Mapping[i
     return SettledFacts(list(positions), reason, [lives.get(position, 0) for position in positions] if lives else [])
 
 
-def replayed_facts(lives: Mapping[int, int], revived: Mapping[int, int]) -> ReplayedFacts:
+def replayed_facts(lives: Mapping[int, int], revived: Mapping[int, int], by: str | None) -> ReplayedFacts:
     """What is told of dead letters that go back into their mailboxes: the lives they begin, when they expire (ms)."""
-    return ReplayedFacts(list(lives), list(lives.values()), [revived[position] for position in lives])
+    return ReplayedFacts(list(lives), list(lives.values()), [revived[position] for position in lives], by)
 
 
 def read_mode(facts: bytes) -> ModeFacts | None:

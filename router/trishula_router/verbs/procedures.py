@@ -371,15 +371,15 @@ class Procedures:
     async def _dead_replay(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
         (raw,) = arguments.read_positional(args, "dead.replay", 1, 1)
         positions = arguments.read_positions(raw, "seqs", arguments.FETCH_LIMIT)
-        return await self._node.dead_letters.replay(positions, self._node.now())
+        return await self._node.dead_letters.replay(positions, self._node.now(), caller.agent)
 
     async def _dead_purge(self, caller: Caller, args: tuple[Any, ...]) -> int:
         (raw,) = arguments.read_positional(args, "dead.purge", 1, 1)
         if isinstance(raw, Mapping):
             options = arguments.read(arguments.DeadPurgeOptions, raw, "options")
-            return await self._node.dead_letters.purge_all(options.before, self._node.now())
+            return await self._node.dead_letters.purge_all(options.before, self._node.now(), caller.agent)
         positions = arguments.read_positions(raw, "seqs", arguments.FETCH_LIMIT)
-        return await self._node.dead_letters.purge(positions, self._node.now())
+        return await self._node.dead_letters.purge(positions, self._node.now(), caller.agent)
 
     async def _mailbox_purge(self, caller: Caller, args: tuple[Any, ...]) -> int:
         agent, raw = arguments.read_positional(args, "mailbox.purge", 1, 2)

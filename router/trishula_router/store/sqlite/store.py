@@ -195,24 +195,25 @@ class SqliteStore(Questions):
 
         return self._writer.submit(job, patience_s=SETTLE_PATIENCE_S if state is State.DONE else 0.0)
 
-    def replay(self, revived: Mapping[int, int], at: int) -> Deferred[list[StoredMessage]]:
+    def replay(self, revived: Mapping[int, int], at: int, by: str | None = None) -> Deferred[list[StoredMessage]]:
         def job(connection: sqlite3.Connection) -> list[StoredMessage]:
             positions = dead_letters.letters_among(connection, list(revived))
             if not positions:
                 return []
             before = dead_letters.lives(connection, positions)
             lives = {position: before.get(position, 0) + 1 for position in positions}
-            record = self._record(connection, at, Kind.REPLAYED, telling.replayed_facts(lives, revived))
+            record = self._record(connection, at, Kind.REPLAYED, telling.replayed_facts(lives, revived, by))
             dead_letters.replay(connection, lives, revived, record)
             return list(reads.at_positions(connection, positions).values())
 
         return self._writer.submit(job)
 
-    def purge(self, positions: Sequence[int], at: int) -> Deferred[list[int]]:
+    def purge(self, positions: Sequence[int], at: int, by: str | None = None) -> Deferred[list[int]]:
         def job(connection: sqlite3.Connection) -> list[int]:
             dead = dead_letters.letters_among(connection, positions)
             if dead:
-                dead_letters.purge(connection, dead, self._record(connection, at, Kind.PURGED, told.PurgedFacts(dead)))
+                record = self._record(connection, at, Kind.PURGED, told.PurgedFacts(dead, by))
+                dead_letters.purge(connection, dead, record)
             return dead
 
         return self._writer.submit(job)
