@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.node import environment
+from tests.support.recount import differences
 
 pytestmark = pytest.mark.node
 
@@ -96,6 +97,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def test_the_figures_are_those_of_the_journals(cluster: Cluster) -> None:
     report = json.loads(run(cluster, "report", "--since", "1h", "--json"))
     journals = {node: journal(cluster, node) for node in ("agni", "rushabdev")}
+    assert differences(report, journals) == []
     accepted: dict[tuple[str, str], tuple[int, int]] = {}
     for node, records in journals.items():
         for record in records:
