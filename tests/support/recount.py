@@ -46,23 +46,28 @@ def differences(report: Mapping[str, Any], journals: Mapping[str, Sequence[Recor
         journals: node → its whole journal.
     """
     since, until = report["since"], report["until"]
-    accepted: dict[int, tuple[int, tuple[str, str]]] = {}
+    #: Sender, id, use and recipient of a message that a node or two have accepted → its positions, its first instant.
+    accepted: dict[tuple[str, ...], tuple[list[int], int]] = {}
     ends: dict[int, list[tuple[str, int]]] = {}
     redelivered = 0
     for records in journals.values():
         for record in records:
-            if record["kind"] == "accepted" and since <= _at(record) < until:
-                pair = record["from"].partition("/")[0], record["to"].partition("/")[0]
-                accepted[record.get("position", record["seq"])] = _at(record), pair
+            if record["kind"] == "accepted":
+                key = record["from"].partition("/")[0], record["id"], str(record.get("use", 0)), record["to"]
+                positions, at = accepted.setdefault(key, ([], _at(record)))
+                accepted[key] = [*positions, record.get("position", record["seq"])], min(at, _at(record))
             elif record["kind"] in _ENDS:
                 for position in record["messages"]:
                     ends.setdefault(position, []).append((record["kind"], _at(record)))
             elif record["kind"] == "returned" and since <= _at(record) < until:
                 redelivered += len(record["messages"])
-    counts, took_ms, pairs = Counter({"accepted": len(accepted)}), [], Counter(pair for _, pair in accepted.values())
-    for position, (at, _) in accepted.items():
-        # Two nodes can end one message; the bus holds with the one that took it.
-        told = min(ends.get(position, [("open", 0)]), key=lambda end: ([*_ENDS, "open"].index(end[0]), end[1]))
+    accepted = {key: value for key, value in accepted.items() if since <= value[1] < until}
+    counts, took_ms = Counter({"accepted": len(accepted)}), []
+    pairs = Counter((key[0], key[3].partition("/")[0]) for key in accepted)
+    for positions, at in accepted.values():
+        # Two nodes can accept one message and end it; the bus holds with the one that took it.
+        all_ends = [end for position in positions for end in ends.get(position, ())] or [("open", 0)]
+        told = min(all_ends, key=lambda end: ([*_ENDS, "open"].index(end[0]), end[1]))
         counts[told[0]] += 1
         if told[0] == "done":
             took_ms.append(max(0, told[1] - at))

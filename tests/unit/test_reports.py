@@ -70,10 +70,27 @@ def test_an_end_that_is_told_before_the_acceptance_counts() -> None:
     position = (1 << 48) | 7
     report = report_of(
         record("done", 1, 5, messages=[position]),
-        accepted(0.9, 7, node="rushabdev", position=position),
+        accepted(0.9, 7, node="rushabdev", position=position, id="another"),
         accepted(0.9, 7),
     )
     assert (report["messages"]["accepted"], report["messages"]["done"], report["messages"]["open"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_message_that_two_nodes_accepted_is_one(first: int) -> None:
+    position = (1 << 48) | 7
+    acceptances = [accepted(1, 3, id="a"), accepted(9, 7, node="rushabdev", position=position, id="a")]
+    # Which journal is read first, and which node ended it, changes nothing.
+    for ended in (3, position):
+        report = report_of(acceptances[first], acceptances[1 - first], record("done", 9.5, 9, messages=[ended]))
+        assert (report["messages"]["accepted"], report["messages"]["done"], report["messages"]["open"]) == (1, 1, 0)
+        assert report["latency"]["max_ms"] == 8.5 * HOUR
+    # Under an id that was forgotten and used again, to another recipient, from another agent it is another one.
+    others: list[dict[str, Any]] = [{"use": 1}, {"to": "mallory"}, {"from": "dc"}]
+    report = report_of(
+        accepted(1, 1, id="a"), *(accepted(2, 2 + n, **{"id": "a", **one}) for n, one in enumerate(others))
+    )
+    assert report["messages"]["accepted"] == 4
 
 
 def test_done_wins_and_a_replayed_letter_has_no_end() -> None:

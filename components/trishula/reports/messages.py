@@ -3,6 +3,9 @@
 A message belongs to the instant at which a node accepted it. A record ``accepted`` names sender and recipient; records
 ``done``, ``dead``, ``expired`` and ``cancelled`` list positions. So a message's end is found by its position, in
 whichever journal it stands, before the acceptance or behind it: journals are read one after the other.
+
+A sender whose node is away offers a message to the next one, so that two nodes may accept it. It is one message: it
+belongs to the first of these instants, and has the end that either of its positions has.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ ENDS = ("done", "dead", "expired", "cancelled")
 _WINS = {"done": 3, "dead": 2, "expired": 1, "cancelled": 1}
 
 _Pair = tuple[str, str]
+#: A message, whichever node accepted it: the sender, its id, which use of that id, the recipient.
+_Key = tuple[str, str, int, str]
 
 
 class Messages:
@@ -36,8 +41,12 @@ class Messages:
 
     def __init__(self, since: int, until: int, step_ms: int) -> None:
         self._since, self._until, self._step_ms = since, until, step_ms
-        #: Position → when it was accepted, and the number of its pair.
+        #: Position → when it was first accepted, and the number of its pair.
         self._accepted: dict[int, tuple[int, int]] = {}
+        #: Message → the position that it is counted by.
+        self._counted: dict[_Key, int] = {}
+        #: A further position of a message → the one that it is counted by.
+        self._further: dict[int, int] = {}
         #: Position → how and when it ended.
         self._ended: dict[int, tuple[str, int]] = {}
         self._pairs: dict[_Pair, int] = {}
@@ -52,15 +61,18 @@ class Messages:
             record: as ``trishula.audit.query`` tells it.
         """
         if kind == "accepted":
-            if self._since <= at < self._until:
-                pair = agent_of(str(record.get("from"))), agent_of(str(record.get("to")))
-                number = self._pairs.setdefault(pair, len(self._pairs))
-                self._accepted[int(record.get("position", record["seq"]))] = at, number
+            pair = agent_of(str(record.get("from"))), agent_of(str(record.get("to")))
+            number = self._pairs.setdefault(pair, len(self._pairs))
+            position = int(record.get("position", record["seq"]))
+            key = pair[0], str(record.get("id")), int(record.get("use", 0)), str(record.get("to"))
+            counted = self._counted.setdefault(key, position)
+            if counted != position:
+                self._further[position] = counted
+                at = min(at, self._accepted[counted][0])
+            self._accepted[counted] = at, number
         elif kind in _WINS:
             for position in record.get("messages", ()):
-                known = self._ended.get(position)
-                if known is None or (_WINS[kind], -at) > (_WINS[known[0]], -known[1]):
-                    self._ended[position] = kind, at
+                self._end(position, kind, at)
         elif kind == "replayed":
             # A dead letter that is back in its mailbox has no end.
             for position in record.get("messages", ()):
@@ -69,6 +81,11 @@ class Messages:
         elif kind == "returned" and self._since <= at < self._until:
             self.redeliveries += len(record.get("messages", ()))
 
+    def _end(self, position: int, kind: str, at: int) -> None:
+        known = self._ended.get(position)
+        if known is None or (_WINS[kind], -at) > (_WINS[known[0]], -known[1]):
+            self._ended[position] = kind, at
+
     def told(self) -> dict[str, Any]:
         """``{messages, latency, series, pairs}``; see :mod:`trishula.reports.summary`."""
         names = list(self._pairs)
@@ -76,7 +93,12 @@ class Messages:
         took_ms = spans()
         steps: dict[int, tuple[Counter[str], array[int]]] = {}
         pairs: dict[int, tuple[Counter[str], array[int]]] = {}
+        for position, counted in self._further.items():
+            if position in self._ended:
+                self._end(counted, *self._ended[position])
         for position, (at, number) in self._accepted.items():
+            if not self._since <= at < self._until:
+                continue
             end, ended_at = self._ended.get(position, ("open", 0))
             step = (at - self._since) // self._step_ms
             for counts, gathered in (
