@@ -6,8 +6,8 @@ plain ``def``                runs in the reactor's thread; it must not block, fo
                              :meth:`trishula.agent.Agent.from_thread`. It can't be stopped; it may ask
                              ``current_delivery().cancelled``
 ``def`` -> Deferred          its result counts
-``async def``                an asyncio task where an asyncio loop runs (under ``agent.run()`` it does), which begins at
-                             once; it may await asyncio things, the agent's methods, and Deferreds
+``async def``                an asyncio task where an asyncio loop runs (under ``agent.run()`` it does); it may await
+                             asyncio things, the agent's methods, and Deferreds
 ===========================  ====================================================================================
 """
 

@@ -6,9 +6,9 @@ asyncio task can't await a Deferred and Twisted's driver can't await an asyncio 
 * :class:`Pending` is what every method of a client returns. Awaiting it works under either driver, any number of times;
   on the hot path nobody awaits at all, a callback costs one list append.
 * :func:`start` drives our own coroutines (they await Pendings and Deferreds only), without an asyncio loop.
-* :func:`run_handler` drives a user's coroutine: where a loop runs as an asyncio task (:mod:`.tasks`), with a
-  translation that lets the same coroutine await Deferreds too. (Only the handler's own coroutine: a task that it makes
-  with ``asyncio.create_task`` may await Pendings and asyncio things, no Deferreds.)
+* :func:`run_handler` drives a user's coroutine: as an asyncio task where a loop runs, with a translation that lets the
+  same coroutine await Deferreds too. (Only the handler's own coroutine: a task that it makes with
+  ``asyncio.create_task`` may await Pendings and asyncio things, no Deferreds.)
 
 All of it belongs to the reactor's thread.
 """
@@ -24,8 +24,6 @@ from typing import Any, Generic, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
-
-from trishula.runtime.tasks import begin
 
 __all__ = ["Pending", "of_deferred", "rejected", "resolved", "run_handler", "start", "stoppable"]
 
@@ -229,20 +227,14 @@ def of_deferred(deferred: Deferred[T]) -> Pending[T]:
 
 
 def run_handler(coroutine: Coroutine[Any, Any, T]) -> Pending[T]:
-    """Run a user's coroutine: an asyncio task where an asyncio loop runs, else under Twisted's driver.
-
-    It begins at once, and what awaits nothing is through when this returns.
-    """
+    """Run a user's coroutine: an asyncio task where an asyncio loop runs, else under Twisted's driver."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return stoppable(Deferred.fromCoroutine(coroutine))
     pending: Running[T] = Running()
-    pending.task = begin(loop, _translated(coroutine))
-    if pending.task.done():
-        pending.task_done(pending.task)
-    else:
-        pending.task.add_done_callback(pending.task_done)
+    pending.task = loop.create_task(_translated(coroutine))
+    pending.task.add_done_callback(pending.task_done)
     return pending
 
 
