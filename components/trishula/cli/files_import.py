@@ -18,6 +18,7 @@ from trishula.cli.files_names import names_option
 from trishula.cli.state import State, json_option
 from trishula.cli.values import instant_ms
 from trishula.cli.words import NOTHING, local_time, plain
+from trishula.homes import home_directory, state_directory
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -240,9 +241,10 @@ def _user() -> str:
 
 
 def _usual_file() -> Path:
-    named = os.environ.get("TRISHULA_AGENT_STATE")
-    if named:
-        return Path(named).expanduser() / _FILE
-    base = os.environ.get("XDG_STATE_HOME")
-    home = Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "state"
-    return home / "trishula" / _FILE
+    try:
+        directory, _ = state_directory(None, os.environ, home_directory())
+    except ValueError as error:
+        raise click.UsageError(f"TRISHULA_AGENT_STATE can't be used: {error}") from None
+    if directory is None:
+        raise click.UsageError("there is no home directory here, where the history would be; name it with --into FILE")
+    return directory / _FILE

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from trishula.consumer.dispatcher import Dispatcher
 from trishula.errors import StateBusy, StateUnusable
-from trishula.homes import expanded, home_directory
+from trishula.homes import home_directory, state_directory
 from trishula.messaging.engine import Engine
 from trishula.runtime.surroundings import Surroundings
 from trishula.runtime.waiting import sleep
@@ -53,16 +53,11 @@ def directory_of(
     Raises:
         StateUnusable: the place that was named begins with a home directory that is unknown.
     """
-    named = state if state is not None else environ.get("TRISHULA_AGENT_STATE") or None
-    if named is not None:
-        try:
-            return expanded(os.fspath(named)) / agent, True
-        except ValueError as error:
-            raise StateUnusable(f"the agent's directory can't be used: {error}") from None
-    base = environ.get("XDG_STATE_HOME")
-    if base and Path(base).is_absolute():
-        return Path(base) / "trishula" / agent, False
-    return (None if home is None else home / ".local" / "state" / "trishula" / agent), False
+    try:
+        directory, is_named = state_directory(state, environ, home)
+    except ValueError as error:
+        raise StateUnusable(f"the agent's directory can't be used: {error}") from None
+    return (None if directory is None else directory / agent), is_named
 
 
 class Keeping:
