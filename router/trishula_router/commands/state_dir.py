@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,14 @@ from trishula.homes import expanded
 from trishula_router.privacy import NotPrivate, check_directory, keep_private
 
 if TYPE_CHECKING:
+    from trishula_router.agents.change_notes import Author
+    from trishula_router.agents.text import AgentRecord
     from trishula_router.store.sqlite.holding import Holder
 
 __all__ = [
     "CommandFailed",
     "agents_file_of",
+    "agents_to_change",
     "default_state_dir",
     "existing_state_dir",
     "hold_state_dir",
@@ -186,6 +190,19 @@ def agents_file_of(state_dir: Path) -> Path:
         config = json.loads((state_dir / "crossbar" / "config.json").read_bytes())
         return state_dir / expanded(str(options_of(config)["agents_file"]))
     return state_dir / "agents.json"
+
+
+def agents_to_change(
+    state_dir: Path, path: Path, who: Author, *, dry_run: bool = False
+) -> AbstractContextManager[dict[str, AgentRecord]]:
+    """The agents of that state's file, to be changed in place; with ``dry_run`` nothing of that is written.
+
+    Raises:
+        AgentsFileError: as :func:`~trishula_router.agents.file.update_agents`.
+    """
+    from trishula_router.agents.file import KEPT_FILE, read_agents, update_agents
+
+    return nullcontext(read_agents(path)) if dry_run else update_agents(path, state_dir / KEPT_FILE, who)
 
 
 def peers_of(state_dir: Path) -> list[str] | None:

@@ -13,10 +13,16 @@ from trishula.cli.state import json_option
 from trishula.contract.addresses import CAPABILITY_RULE
 from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import author
-from trishula_router.agents.file import KEPT_FILE, AgentsFileError, update_agents
+from trishula_router.agents.file import AgentsFileError
 from trishula_router.agents.text import ANYBODY, is_servable
-from trishula_router.commands.state_dir import CommandFailed, agents_file_of, existing_state_dir, speaks_json
-from trishula_router.commands.token_words import STATE_HELP, check_reason, no_agent
+from trishula_router.commands.state_dir import (
+    CommandFailed,
+    agents_file_of,
+    agents_to_change,
+    existing_state_dir,
+    speaks_json,
+)
+from trishula_router.commands.token_words import STATE_HELP, check_reason, no_agent, reason_option
 
 __all__ = ["check_capabilities", "grant_command", "with_more"]
 
@@ -45,7 +51,7 @@ def with_more(serve: tuple[str, ...] | None, more: tuple[str, ...]) -> tuple[str
     multiple=True,
     help='A capability that the agent may announce no more; "*": it may announce none.',
 )
-@click.option("--reason", metavar="TEXT", help="Why, in one line, for the node's journal.")
+@reason_option
 @json_option
 @click.pass_context
 def grant_command(
@@ -77,7 +83,7 @@ def grant_command(
     try:
         if not path.exists():
             raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
-        with update_agents(path, state_dir / KEPT_FILE, who) as agents:
+        with agents_to_change(state_dir, path, who) as agents:
             record = agents.get(name)
             if record is None:
                 raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -13,23 +12,31 @@ from pathlib import Path
 import click
 
 from trishula.cli.state import json_option
-from trishula.cli.values import Duration
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import author
 from trishula_router.agents.changes import short_id
-from trishula_router.agents.file import KEPT_FILE, AgentRecord, AgentsFileError, update_agents
+from trishula_router.agents.file import AgentRecord, AgentsFileError
 from trishula_router.agents.tokens import TokenRecord, digest_of, new_token, with_new_token
 from trishula_router.commands.state_dir import (
     CommandFailed,
     agents_file_of,
+    agents_to_change,
     default_state_dir,
     open_state_dir,
     speaks_json,
 )
-from trishula_router.commands.token_file import not_written, write_beside
+from trishula_router.commands.token_file import TokenFile, write_option
 from trishula_router.commands.token_grants import check_capabilities, with_more
-from trishula_router.commands.token_words import STATE_HELP, check_reason, check_span, instant_s, shown_here
+from trishula_router.commands.token_words import (
+    STATE_HELP,
+    check_reason,
+    check_span,
+    expires_option,
+    instant_s,
+    reason_option,
+    shown_here,
+)
 
 __all__ = ["new_command"]
 
@@ -49,13 +56,7 @@ __all__ = ["new_command"]
     multiple=True,
     help='What the agent may announce: a capability, or "*"; may be repeated.',
 )
-@click.option(
-    "--expires-in",
-    "expires_in_s",
-    type=Duration(least_s=0.001),
-    metavar="DURATION",
-    help='How long the token is valid, such as "30d" (default: for ever).',
-)
+@expires_option
 @click.option(
     "--not-before",
     metavar="WHEN",
@@ -66,14 +67,8 @@ __all__ = ["new_command"]
     is_flag=True,
     help="If the agent has two valid tokens, end the older one, and the sessions that joined with it.",
 )
-@click.option(
-    "--write",
-    "token_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write the token into FILE (mode 0600), and don't show it.",
-)
-@click.option("--reason", metavar="TEXT", help="Why, in one line, for the node's journal.")
+@write_option
+@reason_option
 @json_option
 @click.pass_context
 def new_command(
@@ -123,9 +118,9 @@ def new_command(
     path = agents_file_of(state_dir)
     made = new_token(name, secrets.token_urlsafe)
     new = TokenRecord(digest_of(made), now_s, valid_from, expires_at)
-    with contextlib.ExitStack() as cleanup:
+    with TokenFile(token_file) as file:
         try:
-            with update_agents(path, state_dir / KEPT_FILE, who) as agents:
+            with agents_to_change(state_dir, path, who) as agents:
                 fresh = AgentRecord(send=(), call=(), serve=()) if observer else AgentRecord(serve=())
                 record = agents.get(name, fresh)
                 is_new = name not in agents
@@ -140,15 +135,10 @@ def new_command(
                     observer=record.observer if observer is None else observer,
                     serve=with_more(record.serve, serve),
                 )
-                # Whole on the disk before the token is good, and in place once it is.
-                written = None if token_file is None else write_beside(token_file, made, cleanup)
+                file.write(made)
         except AgentsFileError as error:
             raise CommandFailed(str(error), Exit.CONFIG) from None
-        if written is not None and token_file is not None:
-            try:
-                written.replace(token_file)
-            except OSError as error:
-                raise not_written(token_file, error) from None
+        file.put_in_place()
     if warning is not None:
         click.echo(warning, err=True)
     for token in ended:

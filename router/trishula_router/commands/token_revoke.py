@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import re
@@ -16,10 +15,23 @@ from trishula.cli.state import json_option
 from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import author
 from trishula_router.agents.changes import short_id
-from trishula_router.agents.file import KEPT_FILE, AgentRecord, AgentsFileError, read_agents, update_agents
+from trishula_router.agents.file import AgentRecord, AgentsFileError
 from trishula_router.agents.tokens import TokenRecord
-from trishula_router.commands.state_dir import CommandFailed, agents_file_of, existing_state_dir, speaks_json
-from trishula_router.commands.token_words import STATE_HELP, check_reason, elsewhere, instant_s, no_agent, shown_here
+from trishula_router.commands.state_dir import (
+    CommandFailed,
+    agents_file_of,
+    agents_to_change,
+    existing_state_dir,
+    speaks_json,
+)
+from trishula_router.commands.token_words import (
+    STATE_HELP,
+    check_reason,
+    elsewhere,
+    instant_s,
+    no_agent,
+    shown_here,
+)
 
 __all__ = ["revoke_command"]
 
@@ -77,10 +89,7 @@ def revoke_command(
     try:
         if name is not None and not path.exists():
             raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
-        changing = (
-            contextlib.nullcontext(read_agents(path)) if dry_run else update_agents(path, state_dir / KEPT_FILE, who)
-        )
-        with changing as agents:
+        with agents_to_change(state_dir, path, who, dry_run=dry_run) as agents:
             if name is not None and name not in agents:
                 raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
             ended = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import secrets
@@ -16,11 +15,26 @@ from trishula.cli.values import Duration
 from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import author
 from trishula_router.agents.changes import short_id
-from trishula_router.agents.file import KEPT_FILE, AgentsFileError, read_agents, update_agents
+from trishula_router.agents.file import AgentsFileError
 from trishula_router.agents.tokens import MAX_VALID, TokenRecord, digest_of, new_token, rotated
-from trishula_router.commands.state_dir import CommandFailed, agents_file_of, existing_state_dir, speaks_json
-from trishula_router.commands.token_file import not_written, write_beside
-from trishula_router.commands.token_words import STATE_HELP, check_reason, check_span, elsewhere, no_agent, shown_here
+from trishula_router.commands.state_dir import (
+    CommandFailed,
+    agents_file_of,
+    agents_to_change,
+    existing_state_dir,
+    speaks_json,
+)
+from trishula_router.commands.token_file import TokenFile, write_option
+from trishula_router.commands.token_words import (
+    STATE_HELP,
+    check_reason,
+    check_span,
+    elsewhere,
+    expires_option,
+    no_agent,
+    reason_option,
+    shown_here,
+)
 
 __all__ = ["rotate_command"]
 
@@ -37,21 +51,9 @@ __all__ = ["rotate_command"]
     metavar="DURATION",
     help='How long the old token holds beside the new one; "0s" ends it now.',
 )
-@click.option(
-    "--expires-in",
-    "expires_in_s",
-    type=Duration(least_s=0.001),
-    metavar="DURATION",
-    help='How long the new token is valid, such as "30d" (default: for ever).',
-)
-@click.option(
-    "--write",
-    "token_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write the new token into FILE (mode 0600), and don't show it.",
-)
-@click.option("--reason", metavar="TEXT", help="Why, in one line, for the node's journal.")
+@expires_option
+@write_option
+@reason_option
 @click.option("--dry-run", is_flag=True, help="Say what would end, and when, and change nothing.")
 @json_option
 @click.pass_context
@@ -87,16 +89,11 @@ def rotate_command(
     path = agents_file_of(state_dir)
     made = new_token(name, secrets.token_urlsafe)
     new = TokenRecord(digest_of(made), now_s, None, None if expires_in_s is None else now_s + expires_in_s)
-    with contextlib.ExitStack() as cleanup:
+    with TokenFile(None if dry_run else token_file) as file:
         try:
             if not path.exists():
                 raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
-            changing = (
-                contextlib.nullcontext(read_agents(path))
-                if dry_run
-                else update_agents(path, state_dir / KEPT_FILE, who)
-            )
-            with changing as agents:
+            with agents_to_change(state_dir, path, who, dry_run=dry_run) as agents:
                 record = agents.get(name)
                 if record is None:
                     raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
@@ -108,14 +105,10 @@ def rotate_command(
                 ends = {short_id(one): now_s for one in old} | {
                     short_id(one): one.expires_at for one in tokens if one is not new and one.expires_at is not None
                 }
-                written = None if token_file is None or dry_run else write_beside(token_file, made, cleanup)
+                file.write(made)
         except AgentsFileError as error:
             raise CommandFailed(str(error), Exit.CONFIG) from None
-        if written is not None and token_file is not None:
-            try:
-                written.replace(token_file)
-            except OSError as error:
-                raise not_written(token_file, error) from None
+        file.put_in_place()
     if speaks_json(ctx):
         where = {} if dry_run else {"token": made} if token_file is None else {"token_file": str(token_file)}
         told = [{"id": token, "at": at} for token, at in ends.items()]

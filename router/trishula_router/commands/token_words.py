@@ -1,4 +1,4 @@
-"""What all commands of ``trishula token`` say of a token or an agent, and in which words."""
+"""The options that commands of ``trishula token`` have in common, and their words for a token or an agent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from trishula.cli.values import Duration
 from trishula.cli.words import local_time
 from trishula.contract.texts import LINE_RULE, is_line
 from trishula.contract.units import parse_duration_s
@@ -15,13 +16,15 @@ from trishula_router.agents.tokens import TokenRecord
 from trishula_router.commands.state_dir import peers_of
 
 __all__ = [
-    "REASON_LETTERS",
     "STATE_HELP",
     "check_reason",
+    "check_span",
     "describe",
-    "instant_s",
     "elsewhere",
+    "expires_option",
+    "instant_s",
     "no_agent",
+    "reason_option",
     "shown_here",
 ]
 
@@ -31,7 +34,16 @@ _MOST_DAYS = 36_500
 #: The year 10000, in seconds since the epoch.
 _END_OF_TIME_S = 253_402_300_800
 #: A sentence for the journal.
-REASON_LETTERS = 300
+_REASON_LETTERS = 300
+
+expires_option = click.option(
+    "--expires-in",
+    "expires_in_s",
+    type=Duration(least_s=0.001),
+    metavar="DURATION",
+    help='How long the new token is valid, such as "30d" (default: for ever).',
+)
+reason_option = click.option("--reason", metavar="TEXT", help="Why, in one line, for the node's journal.")
 
 
 def check_reason(reason: str | None) -> str | None:
@@ -40,8 +52,8 @@ def check_reason(reason: str | None) -> str | None:
     Raises:
         click.UsageError: it is no sentence for the journal.
     """
-    if reason is not None and (not reason.strip() or len(reason) > REASON_LETTERS or not is_line(reason)):
-        raise click.UsageError(f"--reason is {reason!r}; it must have 1 to {REASON_LETTERS} characters, {LINE_RULE}")
+    if reason is not None and (not reason.strip() or len(reason) > _REASON_LETTERS or not is_line(reason)):
+        raise click.UsageError(f"--reason is {reason!r}; it must have 1 to {_REASON_LETTERS} characters, {LINE_RULE}")
     return reason
 
 
