@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from trishula_router.objectives.automatic import Automatic, Word
-from trishula_router.objectives.triggers import TriggerFacts, Triggers, Watch
+from trishula_router.objectives.triggers import TriggerFacts, Triggers
+from trishula_router.settings.objectives import ObjectiveOptions
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 T0 = 20_000 * DAY_MS
@@ -17,7 +18,7 @@ class Clock:
     """Triggers that are looked at each minute."""
 
     def __init__(self, *off: str) -> None:
-        self.triggers = Triggers(off)
+        self.triggers = Triggers(ObjectiveOptions(triggers_off=off))
         self.now = T0
 
     def minutes(self, count: int, **facts: Any) -> list[str]:
@@ -127,8 +128,8 @@ def test_an_operators_off_holds_until_what_fired_has_cleared() -> None:
 
 
 def test_the_lengths_of_time_are_options() -> None:
-    watch = Watch(step_ms=1000, uptime_window_s=20.0, loss_window_s=90.0, away_ms=2000)
-    triggers = Triggers(watch=watch)
+    options = ObjectiveOptions(step_ms=1000, uptime_window_s=20.0, loss_window_s=90.0, away_ms=2000)
+    triggers = Triggers(options)
     facts = TriggerFacts(down_s=1.1, lost=20, ended=1000, away={"agni": T0 - 1})
     triggers.step(facts, T0)
     assert triggers.firing == {"uptime": "the node was down for 5.5 % of the last 20 s"}

@@ -16,7 +16,7 @@ from trishula.watching.outages import Stretch, within
 from trishula.watching.totals import Totals
 from trishula_router.objectives.maintenance import Declared, Maintenance
 from trishula_router.objectives.series import HOUR_MS, Series
-from trishula_router.objectives.triggers import STEPS, TriggerFacts, Triggers, Watch
+from trishula_router.objectives.triggers import STEPS, TriggerFacts, Triggers
 from trishula_router.objectives.uptime import Uptime
 from trishula_router.settings.objectives import ObjectiveOptions
 
@@ -84,8 +84,7 @@ class Book:
             self.series.put((span_ms, at), Totals.of_map(msgspec.json.decode(text)))
         self.maintenance = Maintenance(_read(kept, _MAINTENANCE, list[Declared]))
         self.uptime = Uptime(self.series, self.maintenance, _read(kept, _OUTAGES, list[Stretch]))
-        self._watch = Watch(options.step_ms, options.uptime_window_s, options.loss_window_s, options.away_ms)
-        self.triggers = Triggers(options.triggers_off, self._watch)
+        self.triggers = Triggers(options)
         self._last_look_at = _read(kept, _TICK, int)
         self._looked_at = 0
 
@@ -117,8 +116,8 @@ class Book:
 
     def trigger_facts(self, now: int, away: dict[str, int]) -> TriggerFacts:
         """What the triggers look at, with the agents that are away."""
-        up = self.series.window(now, self._watch.uptime_window_s)
-        lost = self.series.window(now, self._watch.loss_window_s)
+        up = self.series.window(now, self.targets.uptime_window_s)
+        lost = self.series.window(now, self.targets.loss_window_s)
         steps = []
         for back in range(STEPS, 0, -1):
             step = self.series.step(now - back * self.series.step_ms)

@@ -11,7 +11,7 @@ trigger       fires                                                       clears
               leave by itself is away for more than 1 h                   that it must have been switched off
 ============  ==========================================================  ======================================
 
-The lengths of time are those of a plain :class:`Watch`; a step is its minute.
+The lengths of time are the usual ones of :class:`.ObjectiveOptions`; a step is the minute.
 
 Each fires beyond one bound and clears below another, so that what lies between turns nothing on and off all the time.
 Few messages prove nothing: a step counts with :data:`LEAST_MESSAGES`, the hour with ten times as many. Planned
@@ -23,10 +23,12 @@ fired by then have cleared, and an ``on`` is not ended by a trigger that clears.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["LEAST_MESSAGES", "STEPS", "TriggerFacts", "Triggers", "Watch"]
+from trishula_router.settings.objectives import ObjectiveOptions
+
+__all__ = ["LEAST_MESSAGES", "STEPS", "TriggerFacts", "Triggers"]
 
 _DAY_MS = 86_400_000
 #: So many steps in a row are looked at.
@@ -39,23 +41,6 @@ _P99_MS, _P99_CLEAR_MS = 200.0, 150.0
 _LOSS, _LOSS_CLEAR = 0.01, 0.005
 #: Agents that are named in a reason.
 _NAMED = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """For how long the triggers look back.
-
-    Attributes:
-        step_ms: so often they look; p99 and loss must be bad in :data:`STEPS` of them.
-        uptime_window_s: the window of ``uptime``.
-        loss_window_s: the window of ``loss``.
-        away_ms: for how long an agent may be away.
-    """
-
-    step_ms: int = 60_000
-    uptime_window_s: float = 86_400.0
-    loss_window_s: float = 3600.0
-    away_ms: int = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +63,18 @@ class TriggerFacts:
     away: Mapping[str, int] = field(default_factory=dict)
 
 
-_PLAIN = Watch()
-
-
 class Triggers:
     """See the module's docstring.
 
     Args:
-        off: the triggers that never fire.
-        watch: for how long they look back.
+        options: which triggers never fire, and for how long the others look back.
 
     Attributes:
         firing: trigger → why it fires, one sentence.
     """
 
-    def __init__(self, off: Collection[str] = (), watch: Watch = _PLAIN) -> None:
-        self._watch = watch
-        self._off = frozenset(off)
+    def __init__(self, options: ObjectiveOptions) -> None:
+        self._options = options
         self.firing: dict[str, str] = {}
         self._overruled: set[str] = set()
         self._since: dict[str, int] = {}
@@ -108,7 +88,7 @@ class Triggers:
             "away": self._away(facts, now),
         }
         for name, why in judged.items():
-            if why is None or name in self._off:
+            if why is None or name in self._options.triggers_off:
                 self.firing.pop(name, None)
                 self._overruled.discard(name)
             else:
@@ -126,7 +106,7 @@ class Triggers:
 
     def _uptime(self, facts: TriggerFacts) -> str | None:
         bound = _UPTIME_CLEAR if "uptime" in self.firing else _UPTIME
-        window_s = self._watch.uptime_window_s
+        window_s = self._options.uptime_window_s
         part = facts.down_s / window_s
         return f"the node was down for {100 * part:.1f} % of the last {_span(window_s)}" if part > bound else None
 
@@ -137,7 +117,7 @@ class Triggers:
         # Five slow ones to fire, five others to clear.
         if len(slow) < (1 if "p99" in self.firing else STEPS):
             return None
-        span = _span(STEPS * self._watch.step_ms / 1000)
+        span = _span(STEPS * self._options.step_ms / 1000)
         return f"p99 was up to {max(slow):.0f} ms in the last {span}, and {_P99_MS:.0f} ms is the bound"
 
     def _loss(self, facts: TriggerFacts, now: int) -> str | None:
@@ -149,7 +129,7 @@ class Triggers:
             self._since.pop("loss", None)
         if not fires:
             return None
-        span = _span(self._watch.loss_window_s)
+        span = _span(self._options.loss_window_s)
         lost = f"({facts.lost} of {facts.ended})"
         return f"{100 * part:.1f} % of the messages of the last {span} ended dead or expired {lost}"
 
@@ -157,10 +137,10 @@ class Triggers:
         if not is_so:
             self._since.pop(what, None)
             return False
-        return now - self._since.setdefault(what, now) >= STEPS * self._watch.step_ms
+        return now - self._since.setdefault(what, now) >= STEPS * self._options.step_ms
 
     def _away(self, facts: TriggerFacts, now: int) -> str | None:
-        bound_ms = self._watch.away_ms
+        bound_ms = self._options.away_ms
         missing = sorted(agent for agent, since in facts.away.items() if bound_ms < now - since <= _DAY_MS)
         if not missing:
             return None
