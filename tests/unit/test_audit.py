@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import START_MS, Rig
 from trishula.contract import uris
-from trishula.errors import ArgumentInvalid, MessageUnknown
+from trishula.errors import ArgumentInvalid, MessageUnknown, NotAllowed
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.store.memory import MemoryStore
 
@@ -204,3 +204,41 @@ def test_query_finds_what_became_of_an_agents_messages(rig: Rig) -> None:
             ArgumentInvalid, match=r'options.kind is "dnoe", and the journal has no such kind .*delivered'
         ):
             rig.call(boss, uris.AUDIT_QUERY, {"kind": "dnoe"} | ({} if node is None else {"node": node}))
+
+
+def test_a_question_about_what_bodies_say_tells_how_many_are_gone(rig: Rig) -> None:
+    dc, agni = rig.join("dc"), rig.join("agni")
+    rig.send(dc, *({"id": name, "to": "agni", "subject": "Deploy it"} for name in ("m1", "m2")))
+    first, _ = rig.fetch(agni)["deliveries"]
+    rig.nack(agni, first["token"], requeue=False)
+    asked = {"subject": "deploy", "kind": "accepted"}
+    assert "bodies_gone" not in rig.call(dc, uris.AUDIT_QUERY, asked)
+    boss = rig.join("rushabdev", operator=True)
+    rig.call(boss, uris.ADMIN_DEAD_PURGE, {})
+    answer = rig.call(dc, uris.AUDIT_QUERY, asked)
+    assert ([one["id"] for one in answer["records"]], answer["bodies_gone"]) == (["m2"], 1)
+
+
+def test_a_question_looks_at_so_many_records_and_says_where_to_go_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trishula_router.mail.journal_search._PAGE", 10)
+    monkeypatch.setattr("trishula_router.mail.journal_search._LOOK_LIMIT", 20)
+    dc = rig.join("dc")
+    rig.send(dc, *({"id": f"m{index}", "to": "agni"} for index in range(45)), {"id": "last", "to": "rushabdev"})
+    asked, found = {"agent": "rushabdev", "kind": "accepted", "after": 0}, []
+    for looked in (20, 20, 6):
+        answer = rig.call(dc, uris.AUDIT_QUERY, asked)
+        assert (answer["looked"], answer["more"]) == (looked, looked == 20)
+        found += answer["records"]
+        asked["after"] = answer["after"]
+    assert [one["id"] for one in found] == ["last"]
+
+
+def test_an_observer_learns_nothing_of_what_bodies_say(tmp_path: Path) -> None:
+    agents = {"wallboard": AgentRecord(observer=True), "dc": AgentRecord(), "agni": AgentRecord()}
+    rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
+    rig.send(rig.join("dc"), {"id": "m1", "to": "agni", "subject": "Deploy it"})
+    wallboard = rig.join("wallboard")
+    assert len(rig.call(wallboard, uris.AUDIT_QUERY, {"id": "m1"})["records"]) == 1
+    for asked in ({"subject": "deploy"}, {"procedure": "deploy"}):
+        with pytest.raises(NotAllowed, match="wallboard is an observer"):
+            rig.call(wallboard, uris.AUDIT_QUERY, asked)

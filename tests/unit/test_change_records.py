@@ -205,3 +205,14 @@ def test_a_note_tells_of_the_digits_of_a_hash_and_no_more(tmp_path: Path, store:
     (note,) = read_notes(notes_file_of(rig.agents_file))
     assert note == Note(1, START_MS, "root", "a laptop was lost", [Change("agni", "bbbbbbbb", "new")])
     assert "b" * 9 not in notes_file_of(rig.agents_file).read_text()
+
+
+def test_of_several_notes_of_one_change_the_latest_tells_of_it(
+    tmp_path: Path, store: MemoryStore, clock: Clock
+) -> None:
+    rig = start(tmp_path, store, clock)
+    for who, operator in (("root", True), ("root", False), ("ann", True)):
+        change(rig, have("agni", operator=operator), Author(who, START_MS, f"{who} says so"))
+    rig.advance(0.25)
+    (told,) = on_record(rig)
+    assert (told["by"], told["reason"]) == ("ann", "ann says so")

@@ -1031,6 +1031,12 @@ def test_audit_query_at_a_node_of_the_release_before(trishula: Trishula, bus: Fa
     )
 
 
+def test_audit_query_as_json_has_its_errors_as_json_too(trishula: Trishula, bus: FakeBus) -> None:
+    bus.answers[uris.AUDIT_QUERY] = [errors.NotAllowed("agni is no operator")] * 2
+    errs = [trishula("audit", "query", "--limit", "5", *form).err for form in (("--json",), ("--format", "json"))]
+    assert errs[0] == errs[1] and json.loads(errs[0])
+
+
 def test_audit_query_prints_all_while_it_reads(trishula: Trishula, bus: FakeBus) -> None:
     bus.answers[uris.AUDIT_QUERY] = [
         {"records": [RECORD], "more": True, "after": 7},

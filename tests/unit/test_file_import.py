@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -225,3 +226,32 @@ def test_what_goes_in_comes_out(files: list[tuple[str, str, str]]) -> None:
     assert [again.judge(one) for one in found] == [None] * len(found)
     assert again.counts[Verdict.ODD] == work.counts[Verdict.ODD]
     assert again.counts[Verdict.KNOWN] == len(lines)
+
+
+def test_what_says_something_else_than_the_history_is_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path / "v1", "1.json", a_file())
+    into = tmp_path / "history.jsonl"
+    told(capsys, str(tmp_path / "v1"), "--into", str(into))
+    once = into.read_bytes()
+    put(tmp_path / "v1", "1.json", a_file(body="something else"))
+    found = told(capsys, str(tmp_path / "v1"), "--into", str(into))
+    assert (found["odd"], found["known"], into.read_bytes()) == (1, 0, once)
+    assert found["odd_files"][0]["why"].startswith("the history has another message 1 from dc")
+
+
+def test_a_disk_that_takes_nothing_leaves_the_history_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (line,) = (Importing({}, Names(), "2026-02-10", "ann@hub").judge(Found("1.json", a_file())),)
+    assert line is not None
+    with History(tmp_path / "h") as history:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(FolderUnusable, match="No space left"):
+                history.add([line])
+        assert (list(read_history(tmp_path / "h")), history.known) == ([], {})
+        history.add([line])
+    assert list(read_history(tmp_path / "h")) == [line]

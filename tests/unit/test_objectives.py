@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
+from tests.support.logs import Logged, logged
 from trishula.watching.bus_objectives import merge
 from trishula.watching.objectives import NAMES, WINDOWS_S, Objectives, judge
 from trishula.watching.outages import common, length_ms, without
 from trishula.watching.totals import Totals
 from trishula_router.objectives.book import Book, Kept, Page
 from trishula_router.objectives.comings import Comings
+from trishula_router.objectives.recorder import Recorder, look_s
+from trishula_router.objectives.triggers import Triggers
 from trishula_router.settings.objectives import ObjectiveOptions
+
+__all__ = ["logged"]
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 #: Some midnight.
@@ -248,3 +255,42 @@ def test_who_comes_from_a_node_that_is_gone_is_a_failover() -> None:
     comings.attached("moved", T0, elsewhere=True, node_lost_at=None)
     assert (comings.reconnects, comings.failovers.take()) == (4, {240: 1})
     assert comings.failovers.take() == {}
+
+
+def test_short_steps_are_kept_for_as_long_as_an_hour_needs_them() -> None:
+    series = Book(ObjectiveOptions(step_ms=1000), Kept()).series
+    series.add(T0, messages(1))
+    for now, done in ((T0 + HOUR_MS - 1000, 1), (T0 + HOUR_MS + 2000, 0)):
+        series.forget(now)
+        assert series.window(now, 3600.0).done == done
+
+
+def test_a_step_is_looked_at_several_times() -> None:
+    assert (look_s(60_000), look_s(4000), look_s(1000)) == (1.0, 1.0, 0.25)
+
+
+def test_each_trigger_that_fires_or_clears_is_a_line_of_the_log(logged: Logged) -> None:
+    away: dict[str, int] = {}
+    options = ObjectiveOptions(step_ms=1000, away_ms=2000)
+    counted: Any = SimpleNamespace(
+        config=SimpleNamespace(objectives=options, peers=()),
+        is_up=lambda: True,
+        attached=lambda: 1,
+        figures=dict,
+        take_spans=dict,
+        missing=lambda: away,
+    )
+    keeping: Any = SimpleNamespace(read=Kept, write=lambda page: None)
+
+    async def act(triggers: Triggers) -> None:
+        pass
+
+    recorder = Recorder(counted, keeping, now=lambda: T0, seconds=lambda: 0.0, act=act)
+    for since in (T0 - 3000, T0 - 3000, None, None):
+        away.clear()
+        away.update({} if since is None else {"agni": since})
+        Deferred.fromCoroutine(recorder.step())
+    assert logged.sentences("warn") == [
+        "the trigger away fires: agni could not be reached for more than 2 s",
+        "the trigger away has cleared",
+    ]

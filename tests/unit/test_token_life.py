@@ -264,3 +264,8 @@ def test_each_command_notes_who_why_and_what_and_no_secret(state: Path) -> None:
     assert notes[3].changes[0].after == "agent; send *; call *; serve host"
     assert secret.partition(".")[2] not in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_dry_run_writes_no_file_for_a_token_that_was_not_made(state: Path) -> None:
+    assert run(state, "rotate", "agni", "--dry-run", "--write", str(state / "agni.token")).exit_code == 0
+    assert not list(state.glob("*agni.token*"))

@@ -218,3 +218,12 @@ def test_what_another_node_turned_on_is_its_to_end() -> None:
     # Its own trouble goes on.
     assert bus.minute(**DOWN) == "fallback"
     assert bus.said[-1] == "node:rushabdev: fallback"
+
+
+def test_a_slow_step_is_as_long_as_the_options_say() -> None:
+    triggers = Triggers(ObjectiveOptions(step_ms=1000))
+    triggers.step(TriggerFacts(steps=[(100, 250.0)] * 5), T0)
+    triggers.step(TriggerFacts(steps=[(100, 250.0)] * 5, lost=20, ended=1000), T0 + 1000)
+    assert triggers.firing == {"p99": "p99 was up to 250 ms in the last 5 s, and 200 ms is the bound"}
+    triggers.step(TriggerFacts(lost=20, ended=1000), T0 + 6000)
+    assert list(triggers.firing) == ["loss"]
