@@ -12,9 +12,10 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import START_MS, Rig
 from trishula.contract import uris
-from trishula_router.agents.change_notes import Author, Note, notes_file_of, read_notes, write_note
+from trishula_router.agents import file as file_module
+from trishula_router.agents.change_notes import Author, Note, done_notes, notes_file_of, read_notes, write_note
 from trishula_router.agents.changes import Change, Outline, changes_between
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentRecord, stamp_of, update_agents
 from trishula_router.agents.tokens import TokenRecord
 from trishula_router.store.memory import MemoryStore
 
@@ -66,17 +67,18 @@ def test_grants_come_before_tokens_and_agents_in_order() -> None:
 def test_notes_outlive_a_torn_line_and_a_file_that_grew_long(tmp_path: Path) -> None:
     file = tmp_path / "agents.json.changes"
     assert read_notes(file) == []
-    write_note(file, ROOT, [Change("agni", "aaaaaaaa", "new")])
+    write_note(file, ROOT, [Change("agni", "aaaaaaaa", "new")], None)
     with file.open("ab") as torn:
         torn.write(b'{"number": 2, "at"')
-    write_note(file, ROOT, [Change("agni", "bbbbbbbb", "new")])
-    assert [(one.number, one.changes[0].token) for one in read_notes(file)] == [(1, "aaaaaaaa"), (2, "bbbbbbbb")]
+    write_note(file, ROOT, [Change("agni", "bbbbbbbb", "new")], None)
+    told = [(one.number - START_MS, one.changes[0].token) for one in read_notes(file)]
+    assert told == [(0, "aaaaaaaa"), (1, "bbbbbbbb")]
     many = [Change("agni", f"{number:08x}", "new") for number in range(500)]
     for _ in range(20):
-        write_note(file, ROOT, many)
+        write_note(file, ROOT, many, None)
     assert file.stat().st_size < 400 * 1024
-    numbers = [one.number for one in read_notes(file)]
-    assert numbers[-1] == 22 and numbers == list(range(numbers[0], 23)) and numbers[0] > 2
+    numbers = [one.number - START_MS for one in read_notes(file)]
+    assert numbers[-1] == 21 and numbers == list(range(numbers[0], 22)) and numbers[0] > 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agents.json.changes"]
 
 
@@ -203,8 +205,75 @@ def test_a_note_tells_of_the_digits_of_a_hash_and_no_more(tmp_path: Path, store:
     rig = start(tmp_path, store, clock)
     change(rig, have("agni", tokens=(OLD, NEW)), ROOT)
     (note,) = read_notes(notes_file_of(rig.agents_file))
-    assert note == Note(1, START_MS, "root", "a laptop was lost", [Change("agni", "bbbbbbbb", "new")])
+    changes = [Change("agni", "bbbbbbbb", "new")]
+    assert note == Note(START_MS, START_MS, "root", "a laptop was lost", changes, stamp_of(rig.agents_file))
     assert "b" * 9 not in notes_file_of(rig.agents_file).read_text()
+
+
+def test_changes_after_the_notes_were_deleted_are_told_with_who_and_why(
+    tmp_path: Path, store: MemoryStore, clock: Clock
+) -> None:
+    rig = start(tmp_path, store, clock)
+    for at in range(3):
+        change(rig, have("agni", tokens=(OLD,) if at % 2 else (OLD, NEW)), Author("root", START_MS + at, "x"))
+        rig.advance(0.25)
+    assert len(on_record(rig)) == 3
+    notes_file_of(rig.agents_file).unlink()
+    change(rig, have("agni", operator=True), Author("ann", START_MS + 1000, "y"))
+    rig.advance(0.25)
+    assert [one["by"] for one in on_record(rig)] == ["ann", "root", "root", "root"]
+
+
+def test_numbers_grow_also_when_the_clock_was_set_back_and_behind_those_of_an_earlier_release(tmp_path: Path) -> None:
+    file = tmp_path / "agents.json.changes"
+    file.write_text('{"number": 7, "at": 5, "by": "root"}\n')
+    for at in (START_MS, START_MS - 60_000):
+        write_note(file, Author("root", at), [], (1, 2, 3))
+    assert [one.number for one in read_notes(file)] == [7, START_MS, START_MS + 1]
+    assert [one.number for one in done_notes(file, None)] == [7], "of those of an earlier release nobody knows better"
+
+
+class Killed(BaseException):
+    """The command is killed there."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    def kill(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(file_module, what, kill)
+
+
+def test_the_note_of_a_killed_command_explains_no_later_equal_edit_by_hand(
+    tmp_path: Path, store: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = start(tmp_path, store, clock)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, "_put")
+        change(rig, have("agni", operator=True), ROOT)
+    rig.advance(0.25)
+    assert len(read_notes(notes_file_of(rig.agents_file))) == 1 and on_record(rig) == []
+    # By hand, to the byte what the command would have written.
+    text = (tmp_path / "agents.json.new").read_bytes()
+    rig.agents_file.write_bytes(text)
+    rig.advance(0.25)
+    (told,) = on_record(rig)
+    assert (told["after"], told["by"]) == (OPERATOR, "edited by hand")
+
+
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen at once", "seen after the next change"])
+def test_a_command_that_was_killed_behind_its_change_is_told_of(
+    is_seen: bool, tmp_path: Path, store: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = start(tmp_path, store, clock)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, "mark_done")
+        change(rig, have("agni", operator=True), ROOT)
+    if is_seen:
+        rig.advance(0.25)
+    change(rig, have("boss", tokens=(NEW,)), Author("ann", START_MS + 1, "y"))
+    rig.advance(0.25)
+    assert [(one["agent"], one["by"]) for one in on_record(rig)] == [("agni", "root"), ("boss", "ann")]
 
 
 def test_of_several_notes_of_one_change_the_latest_tells_of_it(

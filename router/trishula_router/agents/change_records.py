@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from twisted.logger import Logger
 
-from trishula_router.agents.change_notes import BY_HAND, Note, notes_file_of, read_notes
+from trishula_router.agents.change_notes import BY_HAND, Note, done_notes, notes_file_of
 from trishula_router.agents.changes import Change, Outline, changes_between, first_end_ms, outline_of
 from trishula_router.agents.principals import Principals
 from trishula_router.background import log_fault
@@ -97,7 +97,8 @@ class ChangeRecords:
         if not fresh:
             return
         # Read behind the file of agents: a change that is seen has its note by then.
-        notes = [one for one in read_notes(notes_file_of(self._principals.path)) if one.number > self._used]
+        done = done_notes(notes_file_of(self._principals.path), self._principals.stamp)
+        notes = [one for one in done if one.number > self._used]
         told = [(change, _note_of(change, notes)) for change in changes]
         self._used = max((note.number for _, note in told if note is not None), default=self._used)
         self._remember(fresh)

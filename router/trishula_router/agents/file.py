@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trishula.runtime.file_lock import FileLock
-from trishula_router.agents.change_notes import Author, notes_file_of, write_note
+from trishula_router.agents.change_notes import Author, Stamp, finish_notes, mark_done, notes_file_of, write_note
 from trishula_router.agents.changes import Outline, changes_between, outline_of
 from trishula_router.agents.text import AgentRecord, parse_agents, render_agents
 from trishula_router.settings.faults import ConfigError
@@ -49,9 +49,6 @@ __all__ = [
 
 #: What a node keeps of the file that was good last, in its state directory.
 KEPT_FILE = "agents.json.good"
-
-#: What changes when the file does: modification time in ns, inode, size. ``None``: there is no file.
-Stamp = tuple[int, int, int] | None
 
 
 class AgentsFileError(Exception):
@@ -130,7 +127,7 @@ def keep_agents(kept: Path, agents: Mapping[str, AgentRecord]) -> None:
             return
     try:
         # Another name than that of the commands, which may write the copy at the same time.
-        _replace(kept, render_agents(agents), kept.with_name(kept.name + ".node"))
+        _put(_written(render_agents(agents), kept.with_name(kept.name + ".node")), kept)
     except OSError as error:
         raise AgentsFileError(
             f"the copy {kept} of the file of agents can't be written: {error.strerror}; so a broken file would stop a "
@@ -169,17 +166,24 @@ def update_agents(path: Path, kept: Path | None = None, who: Author | None = Non
         before = {} if who is None else _outlines(agents, who.at)
         yield agents
         text = render_agents(agents)
+        changes = [] if who is None else changes_between(before, _outlines(agents, who.at))
+        notes = notes_file_of(path)
         try:
-            if who is not None and (changes := changes_between(before, _outlines(agents, who.at))):
-                write_note(notes_file_of(path), who, changes)
             # One name is enough: only the holder of the lock writes it, and what a killed writer left is overwritten.
-            _replace(path, text, path.with_name(path.name + ".new"))
+            fresh = _written(text, path.with_name(path.name + ".new"))
+            finish_notes(notes, stamp_of(path))
+            number = None if who is None or not changes else write_note(notes, who, changes, stamp_of(fresh))
+            _put(fresh, path)
         except OSError as error:
             raise AgentsFileError(f"the file of agents {path} can't be written: {error.strerror}") from error
+        if number is not None:
+            # Without that line the note holds for as long as the file stays as it is.
+            with contextlib.suppress(OSError):
+                mark_done(notes, number)
         if kept is not None and kept.exists():
             # The change holds, whatever becomes of the copy.
             with contextlib.suppress(OSError):
-                _replace(kept, text, kept.with_name(kept.name + ".new"))
+                _put(_written(text, kept.with_name(kept.name + ".new")), kept)
     finally:
         lock.release()
 
@@ -188,7 +192,8 @@ def _outlines(agents: Mapping[str, AgentRecord], now_ms: int) -> dict[str, Outli
     return {name: outline_of(record, now_ms) for name, record in agents.items()}
 
 
-def _replace(path: Path, text: str, temporary: Path) -> None:
+def _written(text: str, temporary: Path) -> Path:
+    """The text on the disk, under a name of its own."""
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -196,6 +201,11 @@ def _replace(path: Path, text: str, temporary: Path) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    return temporary
+
+
+def _put(temporary: Path, path: Path) -> None:
+    """Have a file in its place, and in the place of the one there."""
     temporary.replace(path)
     # The rename itself must survive a power cut: a token that was handed out has to work afterwards.
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -120,6 +120,11 @@ class Principals:
         return self._records
 
     @property
+    def stamp(self) -> Stamp:
+        """Of the file, as it was read last; ``None`` if there is none."""
+        return self._stamp
+
+    @property
     def digest(self) -> str:
         """Tells whether two nodes' files say the same, whatever their order and their spaces."""
         if self._digest[0] != self.version:
