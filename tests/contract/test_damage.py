@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,6 +226,8 @@ def test_bits_anywhere(tmp_path: Path, written: bytes, places: Iterator[int]) ->
         except StoreError as error:
             assert "trishula node restore" in str(error), place
             continue
+        finally:
+            shutil.rmtree(directory)  # sixty ballasts come to 2 GB
         # Never something else than was accepted, and whatever is gone is told of.
         assert all(OPEN.get(position) == body for position, body in found.items()), place
         if found != OPEN:
