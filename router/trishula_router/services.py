@@ -12,7 +12,8 @@ from typing import Any
 from twisted.logger import Logger
 
 from trishula.contract import uris
-from trishula.contract.addresses import Address, is_capability
+from trishula.contract.addresses import Address
+from trishula_router.agents.addressing import Addressing
 from trishula_router.agents.admission import Admission
 from trishula_router.agents.authorizer import Authorizer, Denial
 from trishula_router.agents.change_records import ChangeRecords
@@ -23,7 +24,7 @@ from trishula_router.agents.instances import Instances
 from trishula_router.agents.joins import Joins
 from trishula_router.agents.last_seen import LastSeen
 from trishula_router.agents.principals import Principals
-from trishula_router.agents.quotas import Quota, Quotas
+from trishula_router.agents.quotas import Quotas
 from trishula_router.agents.refused_joins import RefusedJoins
 from trishula_router.agents.serving import Serving
 from trishula_router.agents.takeovers import Takeovers
@@ -144,6 +145,13 @@ class Services:
         )
         self.directory = Directory(config.node, config.presence, principals.names, principals.may_serve)
         self.instances = Instances(config.delivery.instance_grace_s)
+        self.addressing = Addressing(
+            principals,
+            self.instances,
+            self.quotas,
+            is_elsewhere=lambda address: self.neighbourhood.has_instance(address),
+            seconds=clock.seconds,
+        )
         self.timekeeper = Timekeeper(
             timeline,
             store,
@@ -166,7 +174,7 @@ class Services:
             now=now,
             random=random,
             tell=router.tell,
-            notices=Notices(config.node, self._accepted_at, config.delivery.default_ttl_ms, self._reach),
+            notices=Notices(config.node, self._accepted_at, config.delivery.default_ttl_ms, self.addressing.reach),
         )
         self.endings = Endings(self.mailroom, store, self.settlement, self.recalls, now)
         self.delivery = Delivery(
@@ -232,7 +240,7 @@ class Services:
             store,
             self.room,
             Receipts(config.node, store, self.peering.copies, tell=router.tell, now=now),
-            Recipients(principals, self.knows_instance, self._expect),
+            Recipients(principals, self.addressing.knows_instance, self.addressing.expect),
             config.limits,
             Rates(
                 Rate(config.limits.rate_per_s, config.limits.burst),
@@ -280,7 +288,7 @@ class Services:
             warning=self.neighbourhood.warning,
         )
         self.dead_letters = DeadLetters(
-            store, self.settlement, lambda address: self._reach(address) == address, config.limits.ttl_ms
+            store, self.settlement, lambda address: self.addressing.reach(address) == address, config.limits.ttl_ms
         )
         #: Sends an alert by a road; without it nobody is told. The edge puts it here.
         self.send_alert: Send | None = None
@@ -319,15 +327,6 @@ class Services:
         if gone and not self.is_stopping:
             self.last_seen.keep(self.directory.memory(gone))
 
-    def _reach(self, address: str) -> str | None:
-        """Where a message for an address can go: there, to its agent if it is an instance that is gone, or nowhere."""
-        if is_capability(address):
-            return address
-        agent = Address.parse(address).agent
-        if self.principals.get(agent) is None:
-            return None
-        return address if address == agent or self._is_there(address) else agent
-
     def _consumed_elsewhere(self, address: Address) -> tuple[str, str | None] | None:
         node, life = self.neighbourhood.consumer_of(address), self.neighbourhood.holder_of(address)
         return None if node is None else (node, None if life is None else life.host)
@@ -349,39 +348,10 @@ class Services:
         epoch = next(one.epoch for one in self.store.origins() if one.number == position >> ORIGIN_SHIFT)
         return node, epoch, sequence
 
-    def knows_instance(self, address: str) -> bool:
-        """Whether messages to an instance are taken."""
-        if self._is_there(address):
-            return True
-        # After a start any name is taken on trust; it must not be any number of them.
-        if self.quotas.agent_is_full(Quota.INSTANCES, self.instances.of_agent(Address.parse(address).agent)):
-            return False
-        return self.instances.knows(address, self.clock.seconds())
-
-    def _expect(self, address: str) -> None:
-        """An instance that is gone gets an answer all the same: its mailbox lasts for a grace time again."""
-        self.instances.remember(address, self.clock.seconds())
-
-    def _is_there(self, address: str) -> bool:
-        # Asked for each message to an instance: most are here, and to look here costs the least.
-        return self.instances.is_there(address) or self.neighbourhood.has_instance(address)
-
     def role_of(self, agent: str) -> str | None:
         """The role of an agent by this node's own file; ``None`` if it is not registered."""
         principal = self.principals.get(agent)
         return None if principal is None else principal.role
-
-    def speak_as(self, address: Address, session: int) -> None:
-        """A session speaks for an instance of its agent from now on.
-
-        Raises:
-            InstancesExceeded: the session or the agent has enough.
-        """
-        name, there = str(address), self.instances
-        if not there.speaks_for(session, name):
-            known = 0 if there.is_there(name) else there.of_agent(address.agent)
-            self.quotas.admit(Quota.INSTANCES, address.agent, there.of_session(session), known)
-        there.present(name, session)
 
     def _ready_unchecked(self) -> dict[str, Any]:
         """Of a node without checks, such as one in memory."""

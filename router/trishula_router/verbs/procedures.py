@@ -119,7 +119,7 @@ class Procedures:
             life = Life(options.run, options.after, frozenset(options.begun), options.host)
         self._contest(address, life, caller.session)
         if options.instance is not None:
-            self._node.speak_as(address, caller.session)
+            self._node.addressing.speak_as(address, caller.session)
         self._node.directory.attached(
             caller.agent,
             caller.session,
@@ -239,7 +239,7 @@ class Procedures:
             if not self._node.instances.is_there(str(address)):
                 # An agent at another node may answer it before the next round of news.
                 self._node.neighbourhood.tell_soon()
-            self._node.speak_as(address, caller.session)
+            self._node.addressing.speak_as(address, caller.session)
             self._node.directory.speaks_as(caller.agent, caller.session, options.instance)
         elsewhere = self._node.neighbourhood.consumer_of(address)
         if elsewhere is not None and self._node.consumers.session_of(address) != caller.session:
