@@ -115,7 +115,7 @@ class Housekeeping:
                 log.warn("{fault}", fault=self._agents_fault)
         self._services.change_records.look()
         for session, sentence in self._services.admission.ended(self._services.now() / 1000):
-            self._services.router.close_session(session, TokenInvalid.uri, sentence)
+            self._services.close_session(session, TokenInvalid.uri, sentence)
         self._services.departures.look()
         if not self._services.delivery.is_held_back:
             await self._services.departures.end()

@@ -12,6 +12,7 @@ from typing import Any
 
 from trishula.errors import TrishulaError
 from trishula_router.agents.callers import Caller, Verb
+from trishula_router.agents.sessions import Session
 from trishula_router.histogram import FAST_S, Histogram
 from trishula_router.loop_lag import LoopLag
 from trishula_router.objectives.comings import Comings
@@ -79,3 +80,7 @@ class Measures:
         self.joins = 0
         self.comings = Comings()
         self.connects = Spans()
+
+    def joined(self, _: Session) -> None:
+        """A session joined."""
+        self.joins += 1

@@ -29,7 +29,7 @@ from trishula_router.alerting import notifier_of
 from trishula_router.housekeeping import Housekeeping
 from trishula_router.measuring import recorder_of
 from trishula_router.services import CATCHING_UP, Services
-from trishula_router.store.facts import JoinedFacts, LeftFacts, NodeStartedFacts, NodeStoppedFacts
+from trishula_router.store.facts import NodeStartedFacts, NodeStoppedFacts
 from trishula_router.store.journal import Kind
 
 __all__ = [
@@ -102,25 +102,12 @@ class Node(Services):
     # -- sessions ------------------------------------------------------------------------------------------------------
 
     def session_joined(self, agent: str, session: int, role: str, address: str | None = None) -> None:
-        """A client joined as an agent, from an address."""
-        self.measures.joins += 1
-        self.admission.joined(agent, session, self.now() / 1000)
-        self.directory.joined(agent, session, self.now())
-        self.note(Kind.JOINED, JoinedFacts(agent, session, role, address))
-        self.neighbourhood.joined(agent)
+        """A client joined as an agent, from an IP address."""
+        self.sessions.joined(session, agent, role, address, self.now())
 
     def session_left(self, session: int) -> None:
         """A client's session is gone."""
-        self.admission.left(session)
-        self.joins.left(session)
-        agent = self.directory.left(session)
-        if agent is None:
-            return
-        self.delivery.session_left(session)
-        self.intake.holds.left(session)
-        self.instances.left(session, self.clock.seconds())
-        self.note(Kind.LEFT, LeftFacts(agent, session))
-        self.tell_presence()
+        self.sessions.left(session)
 
     def ended_slow_reader(self, agent: str, sentence: str) -> None:
         """The edge ended a client's connection, which would have filled the memory."""
@@ -144,13 +131,15 @@ class Node(Services):
         """Run a procedure for a caller: every way in leads through here."""
         if self.is_stopping:
             raise NodeStopping("the node is stopping and takes no more calls; try another node, or this one later")
-        if self.directory.has_left(caller.session):
+        if self.sessions.is_gone(caller.session):
             # Its last calls may come after the news that it is gone; what they took would wait for nobody.
             raise NotAllowed(f"session {caller.session} of {caller.agent} is gone; join again")
-        self.directory.sign_of_life(caller.agent, caller.session, self.now())
-        began_s = self.joins.served(caller.session)
-        if began_s is not None:
-            self.measures.connects.observe(round(1000 * max(0.0, self.clock.seconds() - began_s)))
+        # Its first call may overtake the news that it joined.
+        session = self.sessions.joined(caller.session, caller.agent, caller.role, None, self.now())
+        self.directory.sign_of_life(session, self.now())
+        if self.joins.served(session):
+            took_s = self.clock.seconds() - session.authenticated_s
+            self.measures.connects.observe(round(1000 * max(0.0, took_s)))
         return await _to_its_end(verb(caller, args))
 
 

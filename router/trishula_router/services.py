@@ -27,6 +27,8 @@ from trishula_router.agents.principals import Principals
 from trishula_router.agents.quotas import Quotas
 from trishula_router.agents.refused_joins import RefusedJoins
 from trishula_router.agents.serving import Serving
+from trishula_router.agents.session_records import SessionRecords
+from trishula_router.agents.sessions import Sessions
 from trishula_router.agents.takeovers import Takeovers
 from trishula_router.alerts.notifier import Notifier, Send
 from trishula_router.background import log_fault
@@ -132,18 +134,21 @@ class Services:
         #: Drops the retained events of agents that are gone.
         self.forget_retained: Callable[[], object] = lambda: None
         self.last_seen = LastSeen(store)
-        self.admission = Admission(principals, config.limits.connections)
+        self.sessions = Sessions()
+        self.admission = Admission(principals, self.sessions, config.limits.connections)
         self.change_records = ChangeRecords(principals, store, self.note, now)
         self.joins = Joins()
         self.quotas = Quotas(config.limits)
         self.refused_joins = RefusedJoins(lambda facts: self.note(Kind.REFUSED, facts))
-        self.door = Door(principals, self.admission, self.joins, self.refused_joins, now=now, now_s=clock.seconds)
+        self.door = Door(
+            principals, self.admission, self.sessions, self.joins, self.refused_joins, now=now, now_s=clock.seconds
+        )
         self.refusals = Refusals(lambda facts: self.note(Kind.REFUSED, facts))
         self.links = LinkRecords(self.note, clock.seconds)
         self.authorizer = Authorizer(
             principals, self._denied, lambda peer, agent: self.neighbourhood.against(peer, agent)
         )
-        self.directory = Directory(config.node, config.presence, principals.names, principals.may_serve)
+        self.directory = Directory(config.node, config.presence, self.sessions, principals.names, principals.may_serve)
         self.instances = Instances(config.delivery.instance_grace_s)
         self.addressing = Addressing(
             principals,
@@ -162,7 +167,7 @@ class Services:
         )
         self.fallback = Fallback(config.node, store, router.announce, now)
         self.mailroom = Mailroom()
-        self.consumers = Consumers(config.delivery.window_bytes)
+        self.consumers = Consumers(self.sessions, config.delivery.window_bytes)
         self.recalls = Recalls(
             self.mailroom, router.recall, lambda entry: token_of(entry.position, entry.attempts, store.epoch)
         )
@@ -224,7 +229,7 @@ class Services:
             self.takeovers,
             post=router.post,
             announce=router.announce,
-            close_session=router.close_session,
+            close_session=self.close_session,
             note=self.note,
             clock=clock,
             now=now,
@@ -292,6 +297,31 @@ class Services:
         )
         #: Sends an alert by a road; without it nobody is told. The edge puts it here.
         self.send_alert: Send | None = None
+        self._tell_of_sessions()
+
+    def _tell_of_sessions(self) -> None:
+        """Who is told when a session joins, and when it is gone, in that order."""
+        records = SessionRecords(self.note)
+        joined, left = self.sessions.when_joined, self.sessions.when_left
+        joined(self.measures.joined)
+        joined(self.admission.joined)
+        joined(self.directory.joined)
+        joined(records.joined)
+        joined(lambda session: self.neighbourhood.joined(session.agent))
+        left(self.joins.left)
+        left(self.directory.left)
+        # First, or what it had would be pushed to it again.
+        left(self.consumers.left)
+        left(lambda session: self.delivery.session_left(session.number))
+        left(lambda session: self.intake.holds.left(session.number))
+        left(lambda session: self.instances.left(session, self.clock.seconds()))
+        left(records.left)
+        left(lambda session: self.tell_presence())
+
+    def close_session(self, session: int, uri: str, sentence: str) -> None:
+        """End a client's session; the news that it is gone comes by itself."""
+        self.sessions.leaving(session)
+        self.router.close_session(session, uri, sentence)
 
     def _hold_for_clock(self) -> None:
         self.delivery.hold_back(_SETTING_CLOCK)

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from trishula_router.agents import directory
 from trishula_router.agents.directory import Directory
 from trishula_router.agents.presence import presence_of
+from trishula_router.agents.sessions import Sessions
 from trishula_router.settings.options import PresencePolicy
 
 AGENTS = ("agni", "dc", "rushabdev")
@@ -30,7 +31,7 @@ class EverybodyLookedAt(Directory):
     def changes(self, now: int) -> list[dict[str, Any]]:
         changed = []
         for agent, known in self._known.items():
-            presence, reason = presence_of(known, now=now, policy=self._policy)
+            presence, reason = self._plainly(agent, now)
             if presence != known.presence:
                 known.presence, known.reason, known.since = presence, reason, now
                 changed.append(self.entry(agent))
@@ -40,9 +41,21 @@ class EverybodyLookedAt(Directory):
         return {
             agent: known.load or 0.0
             for agent, known in self._known.items()
-            if capability in known.capabilities
-            and presence_of(known, now=now, policy=self._policy)[0] in ("online", "busy")
+            if capability in known.capabilities and self._plainly(agent, now)[0] in ("online", "busy")
         }
+
+    def _plainly(self, agent: str, now: int) -> tuple[str, str]:
+        return presence_of(self._known[agent], self._sessions.of_agent(agent), now=now, policy=self._policy)
+
+
+class Side:
+    """A directory, with the sessions that it asks."""
+
+    def __init__(self, kind: type[Directory]) -> None:
+        self.sessions = Sessions()
+        self.directory = kind("single", POLICY, self.sessions, lambda: AGENTS)
+        self.sessions.when_joined(self.directory.joined)
+        self.sessions.when_left(self.directory.left)
 
 
 class Presence(RuleBasedStateMachine):
@@ -50,8 +63,8 @@ class Presence(RuleBasedStateMachine):
         super().__init__()
         # So that three sessions are many.
         directory._BEATS_PER_S = 2.0
-        self.real = Directory("single", POLICY, lambda: AGENTS)
-        self.model = EverybodyLookedAt("single", POLICY, lambda: AGENTS)
+        self.sides = Side(Directory), Side(EverybodyLookedAt)
+        self.real, self.model = (side.directory for side in self.sides)
         self.now = 1_000_000
         self.sessions: dict[int, str] = {}
         self.next_session = 1
@@ -59,12 +72,18 @@ class Presence(RuleBasedStateMachine):
     def both(self, verb: str, *args: Any, **named: Any) -> None:
         assert getattr(self.real, verb)(*args, **named) == getattr(self.model, verb)(*args, **named)
 
+    def of_both(self, verb: str, session: int, *args: Any, **named: Any) -> None:
+        """Of a session something came."""
+        told = [getattr(side.directory, verb)(side.sessions[session], *args, **named) for side in self.sides]
+        assert told[0] == told[1]
+
     def a_session(self, data: st.DataObject) -> int:
         return data.draw(st.sampled_from(sorted(self.sessions)))
 
     @rule(agent=agents)
     def join(self, agent: str) -> None:
-        self.both("joined", agent, self.next_session, self.now)
+        for side in self.sides:
+            side.sessions.joined(self.next_session, agent, "agent", None, self.now)
         self.sessions[self.next_session] = agent
         self.next_session += 1
 
@@ -80,33 +99,34 @@ class Presence(RuleBasedStateMachine):
         if self.sessions:
             session = self.a_session(data)
             said = {"instance": instance, "capabilities": able, "heartbeat_s": heartbeat_s}
-            self.both("attached", self.sessions[session], session, self.now, **said)
+            self.of_both("attached", session, self.now, **said)
 
     @rule(data=st.data())
     def act(self, data: st.DataObject) -> None:
         if self.sessions:
             session = self.a_session(data)
-            self.both("sign_of_life", self.sessions[session], session, self.now)
+            self.of_both("sign_of_life", session, self.now)
 
     @rule(data=st.data(), state=st.sampled_from([None, None, "busy"]), busy_for=busy_spans)
     def beat(self, data: st.DataObject, state: str | None, busy_for: int | None) -> None:
         if self.sessions:
             session = self.a_session(data)
             until = None if busy_for is None else self.now + busy_for
-            self.both("beat", self.sessions[session], session, self.now, state=state, busy_until=until)
+            self.of_both("beat", session, self.now, state=state, busy_until=until)
 
     @rule(data=st.data())
     def fetch_as_an_instance(self, data: st.DataObject) -> None:
         if self.sessions:
             session = self.a_session(data)
-            self.both("speaks_as", self.sessions[session], session, "y")
+            self.of_both("speaks_as", session, "y")
 
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
         if self.sessions:
             session = self.a_session(data)
             del self.sessions[session]
-            self.both("left", session)
+            for side in self.sides:
+                side.sessions.left(session)
 
     @rule(span=spans)
     def wait(self, span: int) -> None:

@@ -14,7 +14,9 @@ from trishula.errors import ConnectionsExceeded, TokenInvalid
 from trishula_router.agents.admission import Admission
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.principals import Principals
+from trishula_router.agents.sessions import Sessions
 from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.realm import AGENT_ROLE
 from trishula_router.store.memory import MemoryStore
 
 TOKEN = "agni.secret"
@@ -42,11 +44,30 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def here(principals: Principals, limit: int = 3) -> Admission:
-    admission = Admission(principals, limit)
-    admission.admit("agni", 1, DIGEST, 0.0)
-    admission.joined("agni", 1, 0.0)
-    return admission
+class Doorway:
+    """Admission, and the sessions that it decides about."""
+
+    def __init__(self, principals: Principals, limit: int = 3) -> None:
+        self.sessions = Sessions()
+        self.admission = Admission(principals, self.sessions, limit)
+        self.sessions.when_joined(self.admission.joined)
+        self.ended = self.admission.ended
+
+    def admit(self, agent: str, session: int, digest: str | None, now_s: float) -> None:
+        self.admission.admit(agent, session, digest, now_s)
+
+    def joined(self, agent: str, session: int) -> None:
+        self.sessions.joined(session, agent, AGENT_ROLE, None, 0)
+
+    def left(self, session: int) -> None:
+        self.sessions.left(session)
+
+
+def here(principals: Principals, limit: int = 3) -> Doorway:
+    doorway = Doorway(principals, limit)
+    doorway.admit("agni", 1, DIGEST, 0.0)
+    doorway.joined("agni", 1)
+    return doorway
 
 
 def test_a_session_with_a_valid_token_stays(path: Path) -> None:
@@ -55,11 +76,11 @@ def test_a_session_with_a_valid_token_stays(path: Path) -> None:
 
 def test_a_token_that_was_removed_ends_its_session_once(path: Path) -> None:
     principals = Principals(path)
-    admission = here(principals)
+    doorway = here(principals)
     write(path, TokenRecord(digest_of("agni.other"), 0.0))
     assert principals.reload_if_changed()
-    assert admission.ended(1.0) == [(1, REVOKED)]
-    assert admission.ended(2.0) == []
+    assert doorway.ended(1.0) == [(1, REVOKED)]
+    assert doorway.ended(2.0) == []
 
 
 def test_a_token_that_expired_ends_its_session(path: Path) -> None:
@@ -74,46 +95,46 @@ def test_a_token_that_expired_ends_its_session(path: Path) -> None:
 
 def test_an_agent_that_was_removed_ends_its_sessions(path: Path) -> None:
     principals = Principals(path)
-    admission = here(principals)
-    admission.joined("dc", 2, 0.0)
+    doorway = here(principals)
+    doorway.joined("dc", 2)
     with update_agents(path) as known:
         del known["agni"]
     principals.reload_if_changed()
-    assert admission.ended(1.0) == [(1, "agni is no registered agent of this node any more, so its session was ended")]
+    assert doorway.ended(1.0) == [(1, "agni is no registered agent of this node any more, so its session was ended")]
 
 
 def test_a_session_whose_token_is_not_known_ends_only_with_its_agent(path: Path) -> None:
-    admission = Admission(Principals(path), 3)
-    admission.joined("agni", 1, 0.0)
-    assert admission.ended(5000.0) == []
+    doorway = Doorway(Principals(path))
+    doorway.joined("agni", 1)
+    assert doorway.ended(5000.0) == []
 
 
 def test_who_left_is_not_ended(path: Path) -> None:
-    admission = here(Principals(path))
-    admission.left(1)
-    assert admission.ended(1000.0) == []
+    doorway = here(Principals(path))
+    doorway.left(1)
+    assert doorway.ended(1000.0) == []
 
 
 def test_one_too_many_is_refused(path: Path) -> None:
-    admission = here(Principals(path), limit=2)
-    admission.admit("agni", 2, DIGEST, 0.0)
+    doorway = here(Principals(path), limit=2)
+    doorway.admit("agni", 2, DIGEST, 0.0)
     with pytest.raises(ConnectionsExceeded) as caught:
-        admission.admit("agni", 3, DIGEST, 0.0)
+        doorway.admit("agni", 3, DIGEST, 0.0)
     assert caught.value.sentence == (
         "agni has 2 connections to this node and may have 2 (limits.connections); close one, or try again later"
     )
     assert caught.value.retry_after_s == 3.0
-    admission.admit("dc", 4, DIGEST, 0.0)
-    admission.left(1)
-    admission.admit("agni", 5, DIGEST, 0.0)
+    doorway.admit("dc", 4, DIGEST, 0.0)
+    doorway.left(1)
+    doorway.admit("agni", 5, DIGEST, 0.0)
 
 
 def test_who_was_let_in_and_never_joined_counts_for_a_while(path: Path) -> None:
-    admission = Admission(Principals(path), 1)
-    admission.admit("agni", 1, DIGEST, 0.0)
+    doorway = Doorway(Principals(path), 1)
+    doorway.admit("agni", 1, DIGEST, 0.0)
     with pytest.raises(ConnectionsExceeded):
-        admission.admit("agni", 2, DIGEST, 5.0)
-    admission.admit("agni", 3, DIGEST, 11.0)
+        doorway.admit("agni", 2, DIGEST, 5.0)
+    doorway.admit("agni", 3, DIGEST, 11.0)
 
 
 # -- in a node ---------------------------------------------------------------------------------------------------------
@@ -157,7 +178,7 @@ def test_who_may_stay_is_asked_once_and_again_when_the_file_changes_or_a_token_e
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     principals = Principals(path)
-    admission = here(principals)
+    doorway = here(principals)
     asked: list[str] = []
     reason_to_leave = Principals.reason_to_leave
 
@@ -167,26 +188,26 @@ def test_who_may_stay_is_asked_once_and_again_when_the_file_changes_or_a_token_e
 
     monkeypatch.setattr(Principals, "reason_to_leave", counting)
     for now_s in range(1, 999):
-        assert admission.ended(float(now_s)) == []
+        assert doorway.ended(float(now_s)) == []
     assert asked == ["agni"]
     write(path, TokenRecord(DIGEST, 0.0, expires_at=1000.0), TokenRecord(digest_of("agni.other"), 0.0))
     principals.reload_if_changed()
-    assert admission.ended(999.0) == []
+    assert doorway.ended(999.0) == []
     assert asked == ["agni"] * 2
-    ((session, sentence),) = admission.ended(1000.0)
+    ((session, sentence),) = doorway.ended(1000.0)
     assert (session, "expired" in sentence) == (1, True)
 
 
 def test_a_session_that_joined_with_a_token_removed_in_that_moment_is_ended(path: Path) -> None:
     principals = Principals(path)
-    admission = here(principals)
-    assert admission.ended(1.0) == []
-    admission.admit("agni", 2, DIGEST, 1.0)
+    doorway = here(principals)
+    assert doorway.ended(1.0) == []
+    doorway.admit("agni", 2, DIGEST, 1.0)
     write(path)
     principals.reload_if_changed()
-    assert [session for session, _ in admission.ended(1.5)] == [1]
-    admission.joined("agni", 2, 2.0)
-    assert [session for session, _ in admission.ended(2.5)] == [2]
+    assert [session for session, _ in doorway.ended(1.5)] == [1]
+    doorway.joined("agni", 2)
+    assert [session for session, _ in doorway.ended(2.5)] == [2]
 
 
 def test_an_agent_that_becomes_an_observer_gets_no_more_mail_by_the_session_that_it_had(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trishula.contract import uris
 from trishula.errors import ArgumentInvalid
 from trishula_router.agents import directory
 from trishula_router.agents.presence import Known, presence_of
+from trishula_router.agents.sessions import Session
 from trishula_router.settings.options import PresencePolicy
 from trishula_router.store.memory import MemoryStore
 
@@ -267,9 +269,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[Known]:
     """The agents whose presence is looked at from now on."""
     looked_at: list[Known] = []
 
-    def counting(known: Known, *, now: int, policy: PresencePolicy) -> tuple[str, str]:
+    def counting(known: Known, sessions: Iterable[Session], *, now: int, policy: PresencePolicy) -> tuple[str, str]:
         looked_at.append(known)
-        return presence_of(known, now=now, policy=policy)
+        return presence_of(known, sessions, now=now, policy=policy)
 
     monkeypatch.setattr(directory, "presence_of", counting)
     return looked_at

@@ -14,13 +14,19 @@ from tests.support.nodes import Rig
 from trishula.errors import NodeBusy, retry_after_in
 from trishula_router.agents.file import AgentRecord, update_agents
 from trishula_router.agents.joins import Joins
+from trishula_router.agents.sessions import Session
 from trishula_router.agents.tokens import TokenRecord, digest_of
 from trishula_router.store.memory import MemoryStore
 
 
-def full(joins: Joins, now_s: float = 0.0) -> list[int]:
+def coming(number: int, now_s: float = 0.0) -> Session:
+    """Of a client that proved who it is just now."""
+    return Session(number, "agni", authenticated_s=now_s)
+
+
+def full(joins: Joins, now_s: float = 0.0) -> list[Session]:
     """Begin as many joins as there is room for."""
-    begun = list(range(joins.room))
+    begun = [coming(number, now_s) for number in range(joins.room)]
     for session in begun:
         joins.begin(session, now_s)
     return begun
@@ -28,7 +34,7 @@ def full(joins: Joins, now_s: float = 0.0) -> list[int]:
 
 def refused(joins: Joins, now_s: float = 0.0) -> NodeBusy:
     with pytest.raises(NodeBusy) as caught:
-        joins.begin(-1, now_s)
+        joins.begin(coming(-1, now_s), now_s)
     return caught.value
 
 
@@ -37,13 +43,14 @@ def at_cost(cost_s: float) -> Joins:
     joins, worked_s = Joins(), 0.0
     joins.measure(0.0, 0.0, 0.0)
     for _ in range(30):
-        joins.begin(-2, 0.0)
-        for session in range(64):
+        last = coming(-2)
+        joins.begin(last, 0.0)
+        for session in map(coming, range(64)):
             joins.begin(session, 0.0)
             joins.served(session)
         worked_s += 64 * cost_s
         joins.measure(worked_s, 0.0, 0.0)
-        joins.left(-2)
+        joins.left(last)
         joins.measure(worked_s, 0.0, 0.0)
     return joins
 
@@ -73,8 +80,8 @@ def test_who_was_served_or_left_makes_room() -> None:
     first, second, *_ = full(joins)
     joins.served(first)
     joins.left(second)
-    joins.begin(10_001, 0.0)
-    joins.begin(10_002, 0.0)
+    joins.begin(coming(10_001), 0.0)
+    joins.begin(coming(10_002), 0.0)
     refused(joins)
 
 
@@ -82,7 +89,7 @@ def test_a_client_that_never_calls_keeps_its_place_for_a_while_only() -> None:
     joins = Joins()
     full(joins)
     refused(joins, 4.9)
-    joins.begin(10_001, 5.1)
+    joins.begin(coming(10_001, 5.1), 5.1)
 
 
 @pytest.mark.parametrize(("cost_s", "room"), [(0.001, 1500), (0.010, 150), (0.5, 64), (0.0, 7500)])
@@ -118,8 +125,8 @@ def test_what_the_node_does_while_nobody_joins_is_no_part_of_a_join() -> None:
 def test_in_a_storm_nobody_waits_in_vain_and_all_are_there_soon(clients: int, cost_s: float) -> None:
     """A node takes turns with those that come, who cost a third of a join before their proof, and those under way."""
     joins, now_s, measured_s = Joins(), 0.0, 0.0
-    coming = [(0.0, session) for session in range(clients)]
-    under_way: deque[tuple[float, int]] = deque()
+    to_come = [(0.0, number) for number in range(clients)]
+    under_way: deque[tuple[float, Session]] = deque()
     longest_s, done = 0.0, 0
     joins.measure(0.0, 0.0, 0.0)
     idle_s = 0.0
@@ -128,14 +135,15 @@ def test_in_a_storm_nobody_waits_in_vain_and_all_are_there_soon(clients: int, co
             late_s, measured_s = now_s - measured_s - 0.25, now_s
             joins.measure(now_s - idle_s, now_s, late_s)
         before_s = now_s
-        if coming and coming[0][0] <= now_s:
-            _, session = heapq.heappop(coming)
+        if to_come and to_come[0][0] <= now_s:
+            _, number = heapq.heappop(to_come)
             now_s += cost_s / 3
+            session = coming(number, now_s)
             try:
                 joins.begin(session, now_s)
                 under_way.append((now_s, session))
             except NodeBusy as busy:
-                heapq.heappush(coming, (now_s + (busy.retry_after_s or 0.0) * 1.1, session))
+                heapq.heappush(to_come, (now_s + (busy.retry_after_s or 0.0) * 1.1, number))
         if under_way:
             began_s, session = under_way.popleft()
             now_s += cost_s * 2 / 3
@@ -156,11 +164,10 @@ def test_a_node_refuses_who_finds_no_room_and_counts_no_session_of_it(tmp_path: 
     with update_agents(rig.agents_file) as agents:
         agents["agni"] = AgentRecord(tokens=(TokenRecord(digest_of(token), 0.0),))
     rig.advance(0.5)
-    for session in full(rig.node.joins, rig.clock.seconds())[:2]:
-        assert session >= 0
+    first, *_ = full(rig.node.joins, rig.clock.seconds())
     for _ in range(200):
         # More often than the agent may have connections.
         with pytest.raises(NodeBusy):
             rig.node.door.authenticate("trishula", "agni", {"ticket": token, "session": 10_001})
-    rig.node.joins.served(0)
+    rig.node.joins.served(first)
     assert rig.node.door.authenticate("trishula", "agni", {"ticket": token, "session": 10_001})["authid"] == "agni"

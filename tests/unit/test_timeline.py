@@ -178,7 +178,7 @@ def test_tokens_end_by_the_new_time(tmp_path: Path) -> None:
     with update_agents(rig.agents_file) as agents:
         agents["dc"] = AgentRecord(tokens=(token,))
     rig.advance(1.0)
-    rig.node.admission.admit("dc", 77, "0" * 64, rig.node.now() / 1000)
+    rig.node.admission.admit("dc", 77, "0" * 64, rig.clock.seconds())
     rig.join("dc", session=77)
     rig.advance(40.0)
     assert rig.outlet.closed == []

@@ -11,6 +11,7 @@ from trishula.contract.addresses import Address, is_capability
 from trishula_router.agents.instances import Instances
 from trishula_router.agents.principals import Principals
 from trishula_router.agents.quotas import Quota, Quotas
+from trishula_router.agents.sessions import Session
 
 __all__ = ["Addressing"]
 
@@ -67,14 +68,14 @@ class Addressing:
         # Asked for each message to an instance: most are here, and to look here costs the least.
         return self._instances.is_there(address) or self._is_elsewhere(address)
 
-    def speak_as(self, address: Address, session: int) -> None:
+    def speak_as(self, address: Address, session: Session) -> None:
         """A session speaks for an instance of its agent from now on.
 
         Raises:
             InstancesExceeded: the session or the agent has enough.
         """
         name, there = str(address), self._instances
-        if not there.speaks_for(session, name):
+        if name not in session.speaks_for:
             known = 0 if there.is_there(name) else there.of_agent(address.agent)
-            self._quotas.admit(Quota.INSTANCES, address.agent, there.of_session(session), known)
+            self._quotas.admit(Quota.INSTANCES, address.agent, len(session.speaks_for), known)
         there.present(name, session)

@@ -1,8 +1,8 @@
 """Consumers: which session the messages of an address are pushed to.
 
 An address of an agent or of an instance has one consumer at most. A session may consume several addresses: its agent's,
-and those of instances that it speaks for. :class:`Consumers` is the one place that knows both directions: the consumer
-of an address, and the addresses of a session.
+and those of instances that it speaks for. :class:`Consumers` knows the consumer of an address; the addresses that a
+session consumes stand in its record (:mod:`.sessions`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from trishula.contract.addresses import Address
 from trishula_router.agents.lives import Life
+from trishula_router.agents.sessions import Session, Sessions, Stage
 
 __all__ = ["Consumer", "Consumers"]
 
@@ -53,13 +54,14 @@ class Consumers:
     """The consumers of a node.
 
     Args:
+        sessions: who is joined.
         window_bytes: how large the messages may be together that a consumer has unacknowledged.
     """
 
-    def __init__(self, window_bytes: int) -> None:
+    def __init__(self, sessions: Sessions, window_bytes: int) -> None:
+        self._sessions = sessions
         self._window_bytes = window_bytes
         self._consumers: dict[str, Consumer] = {}
-        self._of_session: dict[int, set[str]] = {}
 
     def addresses(self) -> list[str]:
         """The addresses whose messages are pushed to some session."""
@@ -109,12 +111,14 @@ class Consumers:
             address, session, window, self._window_bytes, capabilities=capabilities, life=life, since_s=now_s
         )
         self._consumers[address] = consumer
-        self._of_session.setdefault(session, set()).add(address)
+        newer = self._sessions[session]
+        newer.advance(Stage.ATTACHED)
+        newer.consumes.add(address)
         if before is not None:
-            self._of_session[before.session].discard(address)
+            self._sessions[before.session].consumes.discard(address)
         return consumer, before
 
-    def left(self, session: int) -> None:
+    def left(self, session: Session) -> None:
         """A session is gone, and consumes nothing any more."""
-        for address in self._of_session.pop(session, ()):
+        for address in session.consumes:
             del self._consumers[address]

@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trishula_router.agents.presence import PRESENT, Known, Session, next_change_at, presence_of
+from trishula_router.agents.presence import PRESENT, Known, next_change_at, presence_of
+from trishula_router.agents.sessions import Session, Sessions, Stage
 from trishula_router.clocks.peer_clocks import ahead_of
 from trishula_router.settings.options import PresencePolicy
 
@@ -43,9 +44,6 @@ class Seen:
     seen_at: int
     offline_since: int | None
 
-
-#: Sessions that are gone and remembered; what may still come of one comes within the next turns of the reactor.
-_LEFT_SESSIONS = 1000
 
 #: Samples of the clocks' difference that are kept: the last five minutes at a beat every ten seconds.
 _SKEW_SAMPLES = 30
@@ -71,6 +69,7 @@ class Directory:
     Args:
         node: the node's name.
         policy: when an agent is stale.
+        sessions: who is joined.
         registered: the names of all registered agents.
         may_serve: whether an agent may (still) serve a capability that it announced.
     """
@@ -79,16 +78,16 @@ class Directory:
         self,
         node: str,
         policy: PresencePolicy,
+        sessions: Sessions,
         registered: Callable[[], Iterable[str]],
         may_serve: Callable[[str, str], bool] = lambda agent, capability: True,
     ) -> None:
         self._node = node
         self._policy = policy
+        self._sessions = sessions
         self._registered = registered
         self._may_serve = may_serve
         self._known: dict[str, Known] = {}
-        self._agent_of: dict[int, str] = {}
-        self._left: dict[int, None] = {}
         # Who did something since the last look that may change its presence, in order.
         self._touched: dict[str, None] = {}
         # (when to look, at whom), the earliest first. Of an agent the one counts that says the same as its look_at.
@@ -96,26 +95,14 @@ class Directory:
         # Who announced each capability.
         self._announced: dict[str, dict[str, None]] = {}
 
-    def joined(self, agent: str, session: int, now: int) -> None:
-        """A session of the agent joined."""
-        # Its first call may overtake the news of its join.
-        if session not in self._agent_of:
-            known = self._known.setdefault(agent, Known())
-            known.sessions[session] = Session(session, now)
-            known.seen_at = now
-            self._agent_of[session] = agent
-            self._touched[agent] = None
-
-    def is_older(self, agent: str, session: int, other: int) -> bool:
-        """Whether a session of the agent joined before another one of its sessions."""
-        # In the order of joining.
-        order = list(self._known[agent].sessions) if agent in self._known else []
-        return session in order and other in order and order.index(session) < order.index(other)
+    def joined(self, session: Session) -> None:
+        """A session joined."""
+        self._known.setdefault(session.agent, Known()).seen_at = session.joined_at
+        self._touched[session.agent] = None
 
     def attached(
         self,
-        agent: str,
-        session: int,
+        session: Session,
         now: int,
         *,
         instance: str | None,
@@ -123,13 +110,12 @@ class Directory:
         heartbeat_s: float | None,
     ) -> None:
         """A session consumes a mailbox now; only the agent's own (no instance) speaks for the agent."""
-        self.sign_of_life(agent, session, now)
-        known = self._known[agent]
-        known.sessions[session].instance = instance
-        known.sessions[session].heartbeat_s = heartbeat_s
-        self._touched[agent] = None
+        self.sign_of_life(session, now)
+        session.instance, session.heartbeat_s = instance, heartbeat_s
+        self._touched[session.agent] = None
         if instance is None:
-            self._announce(agent, known, capabilities)
+            known = self._known[session.agent]
+            self._announce(session.agent, known, capabilities)
             known.heartbeat_s = heartbeat_s
 
     def _announce(self, agent: str, known: Known, capabilities: tuple[str, ...]) -> None:
@@ -143,27 +129,24 @@ class Directory:
         for one in known.capabilities:
             self._announced.setdefault(one, {})[agent] = None
 
-    def speaks_as(self, agent: str, session: int, instance: str) -> None:
+    def speaks_as(self, session: Session, instance: str) -> None:
         """A session turned out to be an instance's."""
-        self._known[agent].sessions[session].instance = instance
-        self._touched[agent] = None
+        session.instance = instance
+        self._touched[session.agent] = None
 
-    def sign_of_life(self, agent: str, session: int, now: int) -> None:
-        """A session of the agent did something by itself."""
-        self.joined(agent, session, now)
-        known = self._known[agent]
-        one = known.sessions[session]
+    def sign_of_life(self, session: Session, now: int) -> None:
+        """A session did something by itself: it called."""
+        known = self._known[session.agent]
         # Of an agent that is there a further sign of life changes nothing; it comes with each of its calls.
-        if not one.acted or known.presence not in PRESENT:
-            one.acted = True
-            self._touched[agent] = None
-        if one.instance is None:
+        if not session.has_called or known.presence not in PRESENT:
+            session.has_called = True
+            self._touched[session.agent] = None
+        if session.instance is None:
             known.seen_at = now
 
     def beat(
         self,
-        agent: str,
-        session: int,
+        session: Session,
         now: int,
         *,
         sent_at: int | None = None,
@@ -179,19 +162,20 @@ class Directory:
         Returns:
             how often the session is to beat from now on, in seconds, if that is less often than it said.
         """
-        self.joined(agent, session, now)
-        known = self._known[agent]
-        one = known.sessions[session]
+        if session.stage is Stage.GONE:
+            # It came behind messages that waited for the store.
+            return None
+        agent, known = session.agent, self._known[session.agent]
         if sent_at is not None:
-            one.skews_ms = [*one.skews_ms[-_SKEW_SAMPLES + 1 :], sent_at - now]
+            session.skews_ms = [*session.skews_ms[-_SKEW_SAMPLES + 1 :], sent_at - now]
             if busy_until is not None:
                 busy_until = min(busy_until - ahead_of(sent_at, now), now + _BUSY_MOST_MS)
-        asked_s, paced_s = one.heartbeat_s or self._policy.heartbeat_s, self._paced_s()
+        asked_s, paced_s = session.heartbeat_s or self._policy.heartbeat_s, self._paced_s()
         told_s = paced_s if paced_s > asked_s else None
-        if one.instance is not None:
+        if session.instance is not None:
             return told_s
         known.seen_at = known.beat_at = now
-        heartbeat_s = one.heartbeat_s if told_s is None else told_s
+        heartbeat_s = session.heartbeat_s if told_s is None else told_s
         if (heartbeat_s or 0.0) < (known.heartbeat_s or 0.0):
             # The end of its patience may come before the look that was planned.
             self._touched[agent] = None
@@ -202,24 +186,22 @@ class Directory:
         if progress != known.progress:
             known.progress, known.progress_at = progress, None if progress is None else now
         if sent_at is not None:
-            known.skews_ms = one.skews_ms
+            known.skews_ms = session.skews_ms
         return told_s
 
     def _paced_s(self) -> float:
-        return min(round(len(self._agent_of) / _BEATS_PER_S, 1), _SLOWEST_S)
+        return min(round(self._sessions.count / _BEATS_PER_S, 1), _SLOWEST_S)
 
-    def ahead_ms(self, agent: str, session: int) -> int | None:
+    def ahead_ms(self, session: Session) -> int | None:
         """By how much the clock of a session is ahead of the node's, as its beats show; ``None`` if it never beat."""
-        known = self._known.get(agent)
-        one = None if known is None else known.sessions.get(session)
-        return max(one.skews_ms) if one is not None and one.skews_ms else None
+        return max(session.skews_ms) if session.skews_ms else None
 
     def follow_clock(self, by_ms: int) -> None:
         """The node's clock was set: it is ahead by so much now, and what is known was known at an earlier instant."""
+        for session in self._sessions.all():
+            session.joined_at = (session.joined_at or 0) + by_ms
+            session.skews_ms = []
         for agent, known in self._known.items():
-            for one in known.sessions.values():
-                one.joined_at += by_ms
-                one.skews_ms = []
             for name in _INSTANTS:
                 at = getattr(known, name)
                 if at is not None:
@@ -229,32 +211,18 @@ class Directory:
             self._touched[agent] = None
         self._looks = []
 
-    def left(self, session: int) -> str | None:
-        """A session is gone; returns whose it was."""
-        self._left[session] = None
-        if len(self._left) > _LEFT_SESSIONS:
-            del self._left[next(iter(self._left))]
-        agent = self._agent_of.pop(session, None)
-        if agent is not None:
-            known = self._known[agent]
-            known.sessions.pop(session, None)
-            self._touched[agent] = None
-            if not any(one.instance is None for one in known.sessions.values()):
-                # Its next life says for itself what it does.
-                known.says = known.busy_until = known.load = known.progress = known.progress_at = None
-        return agent
-
-    def has_left(self, session: int) -> bool:
-        """Whether a session is known to be gone."""
-        return session in self._left
+    def left(self, session: Session) -> None:
+        """A session is gone."""
+        self._touched[session.agent] = None
+        if not any(one.instance is None for one in self._sessions.of_agent(session.agent)):
+            # Its next life says for itself what it does.
+            known = self._known[session.agent]
+            known.says = known.busy_until = known.load = known.progress = known.progress_at = None
 
     def here_since(self, agent: str) -> int | None:
         """When the oldest session that an agent has here joined, ms; ``None`` if it has none."""
-        known = self._known.get(agent)
-        if known is None:
-            return None
         # In the order of joining.
-        return next((one.joined_at for one in known.sessions.values()), None)
+        return next((session.joined_at for session in self._sessions.of_agent(agent)), None)
 
     def changes(self, now: int) -> list[dict[str, Any]]:
         """The agents whose presence changed since the last call, as their entries."""
@@ -267,15 +235,18 @@ class Directory:
         changed = []
         for agent in looked_at:
             known = self._known[agent]
-            presence, reason = presence_of(known, now=now, policy=self._policy)
+            presence, reason = self._presence_of(agent, known, now)
             if presence != known.presence:
                 known.presence, known.reason, known.since = presence, reason, now
                 changed.append(self.entry(agent))
             self._plan_look(agent, known, now)
         return changed
 
+    def _presence_of(self, agent: str, known: Known, now: int) -> tuple[str, str]:
+        return presence_of(known, self._sessions.of_agent(agent), now=now, policy=self._policy)
+
     def _plan_look(self, agent: str, known: Known, now: int) -> None:
-        at = next_change_at(known, now=now, policy=self._policy)
+        at = next_change_at(known, self._sessions.of_agent(agent), now=now, policy=self._policy)
         if at is None:
             return
         at = min(at, now + _LOOK_WITHIN_MS)
@@ -300,7 +271,7 @@ class Directory:
             "progress": known.progress,
             "progress_at": known.progress_at,
             "clock_skew_ms": known.skew_ms,
-            "sessions": len(known.sessions),
+            "sessions": len(self._sessions.of_agent(agent)),
         }
 
     def able(self, capability: str, now: int) -> dict[str, float]:
@@ -308,8 +279,7 @@ class Directory:
         return {
             agent: self._known[agent].load or 0.0
             for agent in self._announced.get(capability, ())
-            if self._may_serve(agent, capability)
-            and presence_of(self._known[agent], now=now, policy=self._policy)[0] in PRESENT
+            if self._may_serve(agent, capability) and self._presence_of(agent, self._known[agent], now)[0] in PRESENT
         }
 
     def entries(self, now: int) -> list[dict[str, Any]]:
@@ -319,7 +289,7 @@ class Directory:
             entry = self.entry(agent)
             known = self._known.get(agent)
             if known is not None:
-                entry["presence"], entry["reason"] = presence_of(known, now=now, policy=self._policy)
+                entry["presence"], entry["reason"] = self._presence_of(agent, known, now)
                 if entry["presence"] != known.presence:
                     # It changed since the last look, which was a moment ago.
                     entry["since"] = now

@@ -19,6 +19,7 @@ from trishula_router.agents.guesses import Guesses
 from trishula_router.agents.joins import Joins
 from trishula_router.agents.principals import Principal, Principals
 from trishula_router.agents.refused_joins import RefusedJoins
+from trishula_router.agents.sessions import Sessions
 from trishula_router.agents.tokens import digest_of, owner_of
 
 __all__ = ["Door"]
@@ -31,7 +32,8 @@ class Door:
 
     Args:
         principals: who may join.
-        admission: the sessions.
+        admission: who may have a session.
+        sessions: who has one.
         joins: how many come at once.
         refused_joins: notes who was refused.
         now: the wall clock in ms.
@@ -42,6 +44,7 @@ class Door:
         self,
         principals: Principals,
         admission: Admission,
+        sessions: Sessions,
         joins: Joins,
         refused_joins: RefusedJoins,
         *,
@@ -51,6 +54,7 @@ class Door:
         self._principals = principals
         self._authenticator = Authenticator(principals)
         self._admission = admission
+        self._sessions = sessions
         self._joins = joins
         self._refused_joins = refused_joins
         self._guesses = Guesses()
@@ -82,11 +86,11 @@ class Door:
             digest,
             lambda: self._authenticator.authenticate(realm, authid, details, now),
         )
-        self._admission.admit(answer["authid"], details["session"], digest, now)
+        session = self._admission.admit(answer["authid"], details["session"], digest, now_s, peer)
         try:
-            self._joins.begin(details["session"], now_s)
+            self._joins.begin(session, now_s)
         except NodeBusy:
-            self._admission.left(details["session"])
+            self._sessions.withdrawn(session)
             raise
         return answer
 

@@ -10,6 +10,8 @@ Policy only; instants are seconds of the clock that the caller reads.
 
 from __future__ import annotations
 
+from trishula_router.agents.sessions import Session
+
 __all__ = ["Instances"]
 
 
@@ -22,9 +24,7 @@ class Instances:
 
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
-        self._sessions_of: dict[str, set[int]] = {}
-        # The other way round: a session that leaves must not be looked for among all.
-        self._addresses_of: dict[int, set[str]] = {}
+        self._sessions_of: dict[str, set[Session]] = {}
         self._gone_since: dict[str, float] = {}
         # How many of each agent are known.
         self._counts: dict[str, int] = {}
@@ -33,14 +33,6 @@ class Instances:
     def begin(self, now_s: float) -> None:
         """The node starts again, after a run of which nothing but the store is left."""
         self._began_s = now_s
-
-    def of_session(self, session: int) -> int:
-        """For how many instances a session speaks."""
-        return len(self._addresses_of.get(session, ()))
-
-    def speaks_for(self, session: int, address: str) -> bool:
-        """Whether a session speaks for that instance."""
-        return address in self._addresses_of.get(session, ())
 
     def of_agent(self, agent: str) -> int:
         """How many of an agent are known for certain."""
@@ -54,12 +46,12 @@ class Instances:
         else:
             del self._counts[agent]
 
-    def present(self, address: str, session: int) -> None:
+    def present(self, address: str, session: Session) -> None:
         """A session speaks for the instance."""
         if not self.is_there(address):
             self._count(address, 1)
         self._sessions_of.setdefault(address, set()).add(session)
-        self._addresses_of.setdefault(session, set()).add(address)
+        session.speaks_for.add(address)
         self._gone_since.pop(address, None)
 
     def remember(self, address: str, now_s: float) -> None:
@@ -69,9 +61,9 @@ class Instances:
                 self._count(address, 1)
             self._gone_since[address] = now_s
 
-    def left(self, session: int, now_s: float) -> None:
+    def left(self, session: Session, now_s: float) -> None:
         """A session is gone, and with it its instances, after their grace time."""
-        for address in self._addresses_of.pop(session, ()):
+        for address in session.speaks_for:
             self._sessions_of[address].discard(session)
             if not self._sessions_of[address]:
                 del self._sessions_of[address]

@@ -17,6 +17,7 @@ Policy only; instants are seconds.
 from __future__ import annotations
 
 from trishula.errors import NodeBusy
+from trishula_router.agents.sessions import Session
 
 __all__ = ["Joins"]
 
@@ -46,8 +47,8 @@ class Joins:
     """The clients that are about to join a node."""
 
     def __init__(self) -> None:
-        # When each began, the oldest first.
-        self._under_way: dict[int, float] = {}
+        # The oldest first.
+        self._under_way: dict[Session, None] = {}
         self._cost_s = _FIRST_COST_S
         self._next_s = 0.0
         self._served = 0
@@ -65,16 +66,16 @@ class Joins:
     def _each_s(self) -> float:
         return max(self._cost_s, _LEAST_COST_S) * self._stretch
 
-    def begin(self, session: int, now_s: float) -> None:
-        """A client proved who it is.
+    def begin(self, session: Session, now_s: float) -> None:
+        """A client proved who it is, at that moment.
 
         Raises:
             NodeBusy: there is no room for it now.
         """
-        while self._under_way and abs(now_s - next(iter(self._under_way.values()))) > _LONGEST_S:
+        while self._under_way and self._has_taken_long(next(iter(self._under_way)), now_s):
             del self._under_way[next(iter(self._under_way))]
         if len(self._under_way) < self.room:
-            self._under_way[session] = now_s
+            self._under_way[session] = None
             return
         self._next_s = max(self._next_s, now_s + len(self._under_way) * self._each_s) + self._each_s
         # Also after a clock was set back.
@@ -86,14 +87,19 @@ class Joins:
             retry_after_s=retry_after_s,
         )
 
-    def served(self, session: int) -> float | None:
-        """A call of a session is served; returns when it began to join if it is the first one, else ``None``."""
-        began_s = self._under_way.pop(session, None)
-        if began_s is not None:
-            self._served += 1
-        return began_s
+    @staticmethod
+    def _has_taken_long(session: Session, now_s: float) -> bool:
+        return abs(now_s - session.authenticated_s) > _LONGEST_S
 
-    def left(self, session: int) -> None:
+    def served(self, session: Session) -> bool:
+        """The first call of a session is served; returns whether the session was under way until now."""
+        if session not in self._under_way:
+            return False
+        del self._under_way[session]
+        self._served += 1
+        return True
+
+    def left(self, session: Session) -> None:
         """A session is gone."""
         self._under_way.pop(session, None)
 

@@ -18,11 +18,13 @@ Policy only: :func:`presence_of` decides, and :func:`next_change_at` says when i
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from trishula_router.agents.sessions import Session
 from trishula_router.settings.options import PresencePolicy
 
-__all__ = ["PRESENT", "Known", "Session", "next_change_at", "presence_of"]
+__all__ = ["PRESENT", "Known", "next_change_at", "presence_of"]
 
 PRESENT = ("online", "busy")
 
@@ -32,28 +34,10 @@ _SETTLING_MS = 1000
 
 
 @dataclass(slots=True)
-class Session:
-    """A joined session of an agent."""
-
-    session: int
-    joined_at: int
-    acted: bool = False
-    instance: str | None = None
-    heartbeat_s: float | None = None
-    #: See :attr:`Known.skews_ms`: of several sessions each may be on a machine of its own.
-    skews_ms: list[int] = field(default_factory=list)
-
-    def counts(self, now: int) -> bool:
-        """Whether it stands for the agent itself."""
-        return self.instance is None and (self.acted or now - self.joined_at >= _SETTLING_MS)
-
-
-@dataclass(slots=True)
 class Known:
     """What the directory knows of one agent. Instants in ms.
 
     Attributes:
-        sessions: the joined ones, by WAMP session id.
         capabilities: as the agent announced them at its last attach.
         heartbeat_s: how often it beats, as it said or was told; ``None`` if nobody said anything.
         seen_at: its last sign of life.
@@ -67,7 +51,6 @@ class Known:
         look_at: when its presence is to be looked at next, whatever it does.
     """
 
-    sessions: dict[int, Session] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
     heartbeat_s: float | None = None
     seen_at: int | None = None
@@ -89,9 +72,9 @@ class Known:
         return max(self.skews_ms) if self.skews_ms else None
 
 
-def presence_of(known: Known, *, now: int, policy: PresencePolicy) -> tuple[str, str]:
-    """(presence, reason) of an agent at ``now`` (ms)."""
-    if not any(session.counts(now) for session in known.sessions.values()):
+def presence_of(known: Known, sessions: Iterable[Session], *, now: int, policy: PresencePolicy) -> tuple[str, str]:
+    """(presence, reason) of an agent with those sessions at ``now`` (ms)."""
+    if not any(_counts(session, now) for session in sessions):
         return "offline", "no session of it is joined"
     if known.busy_until is not None and now < known.busy_until:
         return "busy", "it said that it is busy until then"
@@ -103,18 +86,27 @@ def presence_of(known: Known, *, now: int, policy: PresencePolicy) -> tuple[str,
     return "online", "its session is joined and it gives signs of life"
 
 
-def next_change_at(known: Known, *, now: int, policy: PresencePolicy) -> int | None:
+def next_change_at(known: Known, sessions: Collection[Session], *, now: int, policy: PresencePolicy) -> int | None:
     """When the presence of an agent may change next if it does nothing (ms); ``None`` if it can't then.
 
     It may turn out at that instant that nothing changed, because the agent gave a sign of life in the meantime.
     """
-    if not any(session.counts(now) for session in known.sessions.values()):
-        settled = [one.joined_at + _SETTLING_MS for one in known.sessions.values() if one.instance is None]
+    if not any(_counts(session, now) for session in sessions):
+        settled = [_counts_from(session) for session in sessions if session.instance is None]
         return min(settled, default=None)
     if known.busy_until is not None and now < known.busy_until:
         return known.busy_until
     stale_at = (known.seen_at or 0) + _patience_ms(known, policy) + 1
     return stale_at if now < stale_at else None
+
+
+def _counts(session: Session, now: int) -> bool:
+    """Whether a session stands for the agent itself."""
+    return session.instance is None and (session.has_called or now >= _counts_from(session))
+
+
+def _counts_from(session: Session) -> int:
+    return (session.joined_at or 0) + _SETTLING_MS
 
 
 def _patience_ms(known: Known, policy: PresencePolicy) -> int:

@@ -138,7 +138,6 @@ class Delivery:
 
     def session_left(self, session: int) -> None:
         """A session is gone: what it held waits again, what it waited for doesn't come."""
-        self._consumers.left(session)
         self.fetches.left(session)
         self._settlement.lost(session)
 

@@ -84,10 +84,11 @@ class Procedures:
         batch = arguments.read_list(raws, "messages", self._node.config.limits.batch_messages)
         said = arguments.read(arguments.SendOptions, options, "options")
         now = self._node.now()
-        measured_ms = partial(self._node.directory.ahead_ms, caller.agent, caller.session)
+        session = self._node.sessions[caller.session]
+        measured_ms = partial(self._node.directory.ahead_ms, session)
 
         def beat(sent_at: int | None) -> None:
-            self._node.directory.beat(caller.agent, caller.session, self._node.now(), sent_at=sent_at)
+            self._node.directory.beat(session, self._node.now(), sent_at=sent_at)
 
         return await self._node.intake.send(
             caller.agent,
@@ -107,7 +108,7 @@ class Procedures:
             # What an instance announces counts for nothing.
             self._node.serving.check(caller.agent, options.capabilities)
         consumer = self._node.consumers.session_of(address)
-        if consumer is not None and self._node.directory.is_older(caller.agent, caller.session, consumer):
+        if consumer is not None and self._node.sessions.is_older(caller.session, consumer):
             # What a session said before its network broke may come after its client has joined anew: it must not end
             # the session that the client has now.
             raise TakenOver(
@@ -118,11 +119,11 @@ class Procedures:
         if options.run is not None:
             life = Life(options.run, options.after, frozenset(options.begun), options.host)
         self._contest(address, life, caller.session)
+        session = self._node.sessions[caller.session]
         if options.instance is not None:
-            self._node.addressing.speak_as(address, caller.session)
+            self._node.addressing.speak_as(address, session)
         self._node.directory.attached(
-            caller.agent,
-            caller.session,
+            session,
             self._node.now(),
             instance=options.instance,
             capabilities=tuple(options.capabilities),
@@ -202,7 +203,7 @@ class Procedures:
     def _take_over(self, address: Address, before: int, by: int, life: Life | None) -> None:
         host = None if life is None else life.host
         self._node.note(Kind.TAKEN_OVER, TakenOverFacts(address.agent, str(address), before, by, host))
-        self._node.router.close_session(before, TakenOver.uri, taken_over(str(address), host))
+        self._node.close_session(before, TakenOver.uri, taken_over(str(address), host))
 
     async def _ack(self, caller: Caller, args: tuple[Any, ...]) -> list[bool]:
         (raw,) = arguments.read_positional(args, "ack", 1, 1)
@@ -239,8 +240,9 @@ class Procedures:
             if not self._node.instances.is_there(str(address)):
                 # An agent at another node may answer it before the next round of news.
                 self._node.neighbourhood.tell_soon()
-            self._node.addressing.speak_as(address, caller.session)
-            self._node.directory.speaks_as(caller.agent, caller.session, options.instance)
+            session = self._node.sessions[caller.session]
+            self._node.addressing.speak_as(address, session)
+            self._node.directory.speaks_as(session, options.instance)
         elsewhere = self._node.neighbourhood.consumer_of(address)
         if elsewhere is not None and self._node.consumers.session_of(address) != caller.session:
             raise MailboxBusy(
@@ -313,8 +315,7 @@ class Procedures:
                 "progress out of its beats"
             )
         heartbeat_s = self._node.directory.beat(
-            caller.agent,
-            caller.session,
+            self._node.sessions[caller.session],
             received_at,
             sent_at=beat.sent_at,
             state=beat.state,
