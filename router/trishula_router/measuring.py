@@ -7,9 +7,11 @@ from trishula_router.objectives.recorder import Recorder
 from trishula_router.objectives.triggers import Triggers
 from trishula_router.services import Services
 from trishula_router.settings.options import NodeConfig
+from trishula_router.store.interface import Store
+from trishula_router.store.journal import Kind
 from trishula_router.store.messages import State
 
-__all__ = ["NodeCounts", "recorder_of"]
+__all__ = ["NodeCounts", "last_record_at", "recorder_of"]
 
 #: Agents that were seen so long ago are not missed any more.
 _MISSED_MS = 86_400_000
@@ -27,6 +29,13 @@ def recorder_of(services: Services) -> Recorder:
             await services.fallback.set(wanted.mode, sends=True, reason=wanted.reason, by=wanted.by)
 
     return Recorder(NodeCounts(services), services.keeping, now=services.now, seconds=services.clock.seconds, act=act)
+
+
+async def last_record_at(store: Store) -> int | None:
+    """When this node wrote its last record, ms; ``None`` if it wrote none, or others wrote on its behalf since."""
+    records = await store.records(after=max(0, store.high_water - 1), limit=1)
+    # A command that puts a store in place of another one writes into a journal whose node does not run.
+    return records[0].at if records and records[0].kind != Kind.RESTORED else None
 
 
 class NodeCounts:

@@ -27,7 +27,7 @@ from trishula.errors import (
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.alerting import notifier_of
 from trishula_router.housekeeping import Housekeeping
-from trishula_router.measuring import recorder_of
+from trishula_router.measuring import last_record_at, recorder_of
 from trishula_router.services import CATCHING_UP, Services
 from trishula_router.store.facts import NodeStartedFacts, NodeStoppedFacts
 from trishula_router.store.journal import Kind
@@ -51,6 +51,7 @@ class Node(Services):
     async def start(self) -> None:
         """Take over what the store holds, and begin to work."""
         sizes = await self.store.open_mailboxes()
+        lived_until = await last_record_at(self.store)
         self.mailroom.load(sizes)
         if self.store.high_water:
             self.instances.begin(self.clock.seconds())
@@ -69,7 +70,7 @@ class Node(Services):
         await self.change_records.begin()
         self.notifier = await notifier_of(self)
         self.recorder = recorder_of(self)
-        self.recorder.begin()
+        self.recorder.begin(lived_until)
         self._housekeeping = Housekeeping(self)
         self._housekeeping.start()
         if self.config.peers:

@@ -161,10 +161,11 @@ class FaultedRun:
         return until
 
     def _ask(self, *arguments: str) -> str:
-        """What ``trishula`` prints."""
+        """What ``trishula`` prints; nodes are asked in their order, and each of those that can only speak for themselves."""
+        urls = ",".join(self._cluster[name].url for name in ("agni", "rushabdev"))
         done = subprocess.run(
             [sys.executable, "-m", "trishula.cli.main", *arguments],
-            env=environment(TRISHULA_URL=self._cluster["agni"].url, TRISHULA_TOKEN=self._cluster.tokens["boss"]),
+            env=environment(TRISHULA_URL=urls, TRISHULA_TOKEN=self._cluster.tokens["boss"]),
             capture_output=True,
             text=True,
             timeout=300,
@@ -234,8 +235,12 @@ def problems(
     dead = [(begin, end) for kind, _, begin, end in incidents if kind == "dead letters"]
     if report["messages"]["dead"] != _DEAD or not all(begin >= faults["gone"][0] for begin, _ in dead) or not dead:
         found.append(f"{_DEAD} messages could not be handled, and the report tells of {dead}")
-    if nodes["rushabdev"]["crashes"] or nodes["agni"]["crashes"] != 1 or nodes["rushabdev"]["down"]:
+    expect("rushabdev down", [tuple(one) for one in nodes["rushabdev"]["down"]], "frozen", -_LAST_S, _SEEN_S)
+    if nodes["rushabdev"]["crashes"] or nodes["agni"]["crashes"] != 1:
         found.append("the node agni crashed once, rushabdev never, and the report says otherwise")
+    found += [f"{one['node']} was not asked when it was down" for one in nodes.values() if one["told_by"] != "node"]
+    if report["bus"]["down"]:
+        found.append(f"one node was there all the time, and the report tells of {report['bus']['down']}")
     moved = {(one["agent"], one["from"], one["to"]) for one in report["failovers"]}
     if ("surya", "agni", "rushabdev") not in moved:
         found.append(f"surya went from the killed node to the other one, and the report tells of {sorted(moved)}")

@@ -14,6 +14,10 @@ __all__ = ["Record", "differences", "down_stretches", "links_down"]
 #: A record as ``audit query`` prints it.
 Record = Mapping[str, Any]
 
+#: A node that was killed may have looked at itself so long after its last record, as long as a minute's step is.
+_LOOKED_MS = 61_000
+#: It says that it is back so soon after the record of its start.
+_BACK_MS = 3000
 _ENDS = ("done", "dead", "expired", "cancelled")
 
 
@@ -84,14 +88,31 @@ def differences(report: Mapping[str, Any], journals: Mapping[str, Sequence[Recor
     found.append(_compared("pairs", told_pairs, dict(pairs)))
     found.append(_compared("messages in the series", sum(s["accepted"] for s in report["series"]), len(accepted)))
     for node in report["nodes"]:
-        down = [(max(a, since), min(b, until)) for a, b in down_stretches(journals[node["node"]]) if b > since]
-        found.append(_compared(f"{node['node']} down", [tuple(one) for one in node["down"]], down))
-        share = 1 - sum(end - begin for begin, end in down) / (until - since)
-        found.append(_compared(f"{node['node']} available", round(node["availability"], 9), round(share, 9)))
+        records = journals[node["node"]]
+        written = [(max(a, since), min(b, until)) for a, b in down_stretches(records) if b > since]
+        down = [(begin, end) for begin, end in node["down"]]
+        if node["told_by"] == "journal":
+            found.append(_compared(f"{node['node']} down", down, written))
+            down = written
+        else:
+            found += [
+                f"{node['node']} down: the report says {down}, and the journal says that it was from {begin} to {end}"
+                for begin, end in written
+                if end - begin > _LOOKED_MS and not any(_is_that(told, (begin, end)) for told in down)
+            ]
+        # What is not known of the time before its first start is neither up nor down.
+        since_here = max(since, _at(records[0]))
+        share = 1 - sum(end - begin for begin, end in down) / (until - since_here)
+        found.append(_compared(f"{node['node']} available", round(node["availability"], 4), round(share, 4)))
     begun = [one["from"] for one in report["incidents"] if one["kind"] == "link down"]
     written = {at for records in journals.values() for at in links_down(records)}
     found += [f"a link is down at {at} in the report, and in no journal" for at in begun if at not in written]
     return [one for one in found if one]
+
+
+def _is_that(told: tuple[int, int], written: tuple[int, int]) -> bool:
+    """Whether a node that says when it was down says what its journal does."""
+    return 0 <= told[0] - written[0] <= _LOOKED_MS and 0 <= told[1] - written[1] <= _BACK_MS
 
 
 def _compared(what: str, told: object, counted: object) -> str:

@@ -9,6 +9,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests.support.logs import Logged, logged
+from trishula.reports.summary import Summary
+from trishula.watching.availability import told_time
 from trishula.watching.bus_objectives import merge
 from trishula.watching.objectives import NAMES, WINDOWS_S, Objectives, judge
 from trishula.watching.outages import common, length_ms, without
@@ -29,10 +31,10 @@ T0 = 20_000 * DAY_MS
 class Time:
     """A node's book, with the two clocks that it is told."""
 
-    def __init__(self, kept: Kept | None = None, at: int = T0) -> None:
+    def __init__(self, kept: Kept | None = None, at: int = T0, last_record_at: int | None = None) -> None:
         self.book = Book(ObjectiveOptions(), kept or Kept())
         self.now, self.now_s = at, 0.0
-        self.book.begin(self.now, self.now_s)
+        self.book.begin(self.now, self.now_s, last_record_at)
 
     def passes(self, span_s: float, *, is_up: bool = True, step_s: float = 1.0, added: Totals | None = None) -> None:
         for _ in range(round(span_s / step_s)):
@@ -133,11 +135,14 @@ def test_planned_maintenance_is_counted_apart_also_while_the_node_is_away() -> N
 def test_maintenance_ends_when_an_operator_says_so_and_by_itself() -> None:
     time = Time()
     declared = time.book.maintenance.start(time.now, 600.0, "", "boss")
-    time.passes(60)
+    # A node that could serve all the same was up.
+    time.passes(30)
+    time.passes(60, is_up=False)
     assert time.book.maintenance.end(time.now) is declared
     assert time.book.maintenance.end(time.now) is None
-    time.passes(60)
-    assert (time.window("1h").planned_s, time.window("1h").watched_s) == (60, 60)
+    time.passes(60, is_up=False)
+    hour = time.window("1h")
+    assert (hour.planned_s, hour.watched_s, hour.up_s) == (60, 90, 30)
 
 
 def test_old_figures_are_dropped() -> None:
@@ -232,6 +237,45 @@ def test_what_all_nodes_planned_is_planned_and_a_younger_node_hides_nothing() ->
         time.passes(60)
     hour = merge([answer(agni, "agni"), answer(rushabdev, "rushabdev")]).totals["1h"]
     assert (hour.planned_s, hour.watched_s, hour.watched_s - hour.up_s) == (60.0, 360.0, 60.0)
+
+
+def test_a_report_and_the_objectives_tell_the_same_availability() -> None:
+    """Of nodes that were not ready, stood still, were killed, and in maintenance, whoever asks."""
+    agni, rushabdev = Time(), Time()
+    agni.passes(60)
+    agni.passes(30, is_up=False)
+    agni.passes(1)
+    agni.passes(1, is_up=False)
+    agni.passes(100, step_s=100.0)
+    agni.book.maintenance.start(agni.now, 50.0, "", "boss")
+    # Killed: its page is ten seconds old, and its last record two.
+    page = agni.book.page(agni.now)
+    agni.passes(10)
+    agni = Time(kept_by(page), at=agni.now + 120_000, last_record_at=agni.now - 2000)
+    agni.passes(300)
+    rushabdev.passes(100)
+    rushabdev.passes((agni.now - T0) / 1000 - 100, is_up=False)
+    for nodes in ({"agni": agni}, {"agni": agni, "rushabdev": rushabdev}):
+        answers = {name: answer(time, name) for name, time in nodes.items()}
+        merged = merge(list(answers.values()))
+        summary = Summary(agni.now - HOUR_MS, agni.now, {name: told_time(one) for name, one in answers.items()})
+        bus = summary.report({}, agni.now)["bus"]
+        hour = merged.totals["1h"]
+        assert bus["availability"] == pytest.approx(merged.verdicts["availability"]["1h"].value, abs=1e-9)
+        assert (bus["planned_s"], bus["down_s"]) == pytest.approx((hour.planned_s, hour.watched_s - hour.up_s))
+    # And what the node itself counts, minute for minute.
+    own = agni.window("1h")
+    [node] = (one for one in summary.report({}, agni.now)["nodes"] if one["node"] == "agni")
+    assert (node["down_s"], node["planned_s"]) == (own.watched_s - own.up_s, own.planned_s) == (30 + 1 + 100 + 80, 42.0)
+
+
+def test_of_a_node_of_the_release_before_its_windows_say_since_when_it_counts() -> None:
+    time = Time()
+    time.passes(600)
+    told = answer(time, "agni")
+    newer = told_time(told)
+    del told["watched_since"]
+    assert told_time(told) == newer and newer.since == T0
 
 
 # -- reconnects and failovers ------------------------------------------------------------------------------------------

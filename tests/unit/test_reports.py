@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from trishula.cli.main import run
 from trishula.cli.state import State
 from trishula.reports import plots, words
 from trishula.reports.page import as_html, as_markdown
-from trishula.reports.quantiles import spread_of
 from trishula.reports.reading import records_since
 from trishula.reports.summary import Report, Summary, step_for
+from trishula.watching.availability import NodeTime
 from trishula.watching.outages import common, length_ms, united, within
+from trishula.watching.quantiles import spread_of
 
 HOUR = 3_600_000
 SINCE, UNTIL = 1_000 * HOUR, 1_010 * HOUR
@@ -158,7 +160,47 @@ def test_a_bus_is_down_when_all_of_its_nodes_are() -> None:
     )  # fmt: skip
     assert report["bus"] == {
         "availability": 0.9, "down_s": 3600.0, "down": [[SINCE + 3 * HOUR, SINCE + 4 * HOUR]],
+        "planned_s": 0.0, "planned": [],
     }  # fmt: skip
+
+
+def test_what_a_node_says_of_its_time_counts_more_than_its_journal() -> None:
+    records = [
+        record("node_started", 1),
+        # Killed at 2.5: its last look, and no record.
+        record("node_started", 3, 2),
+        record("node_stopped", 5, 3),
+        record("node_started", 6, 4),
+    ]
+    told = NodeTime(
+        SINCE + HOUR,
+        [(SINCE + round(a * HOUR), SINCE + round(b * HOUR)) for a, b in ((2.5, 3), (5, 6), (8, 8.5))],
+        [(SINCE + 5 * HOUR, SINCE + round(5.5 * HOUR))],
+    )
+    summary = Summary(SINCE, UNTIL, {"agni": told})
+    for one in records:
+        summary.add(one)
+    report = summary.report(STATUS, UNTIL)
+    [node] = report["nodes"]
+    assert (node["told_by"], node["planned_s"], node["down_s"]) == ("node", 1800, 1.5 * 3600)
+    assert node["availability"] == pytest.approx(1 - 1.5 / 8.5)
+    incidents = [(one["kind"], (one["from"] - SINCE) / HOUR) for one in report["incidents"]]
+    assert incidents == [("node down", 2.5), ("maintenance", 5), ("node down", 5.5), ("node down", 8)]
+    assert words.caveats(report) == []
+
+    # Of time that it doesn't know any more the journal tells.
+    summary = Summary(SINCE, UNTIL, {"agni": replace(told, since=SINCE + 4 * HOUR)})
+    for one in records:
+        summary.add(one)
+    report = summary.report(STATUS, UNTIL)
+    assert report["nodes"][0]["down_s"] == (2 + 1) * 3600 and "before it began to count" in words.caveats(report)[0]
+
+
+def test_a_node_that_was_not_asked_is_named() -> None:
+    report = report_of(record("node_started", 1), record("node_started", 3, 2, "rushabdev"))
+    assert [one["told_by"] for one in report["nodes"]] == ["journal"] * 2
+    assert [sentence.split(",")[0] for sentence in words.caveats(report)] == ["It was not asked"] * 2
+    assert "when rushabdev was down is told from its journal alone" in as_markdown(report)
 
 
 def test_who_is_back_soon_has_connected_anew_and_elsewhere_has_failed_over() -> None:

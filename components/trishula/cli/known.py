@@ -9,12 +9,13 @@ import click
 from trishula.cli.words import plain
 from trishula.contract import uris
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
-from trishula.errors import NodeStopping, ProcedureUnknown
+from trishula.errors import NodeStopping, ProcedureUnknown, TrishulaError
 
 if TYPE_CHECKING:
+    from trishula.cli.state import State
     from trishula.sync import Bus
 
-__all__ = ["ask_newer", "require_agent", "require_agent_name"]
+__all__ = ["ask_each_node", "ask_newer", "require_agent", "require_agent_name"]
 
 
 def require_agent_name(name: str, option: str) -> None:
@@ -51,3 +52,24 @@ def ask_newer(bus: Bus, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
         f"the node {plain(told.get('node'))} runs version {plain(told.get('version'))}, which doesn't answer "
         f"{uri} yet; update it"
     )
+
+
+def ask_each_node(state: State, uri: str, *args: Any) -> tuple[dict[str, dict[str, Any]], dict[str, TrishulaError]]:
+    """Ask every node that the URL or the profile names what has ``node`` in its answer, as operators and observers may.
+
+    Returns:
+        The answers by the nodes' names, each node once; and why there is none, by URL.
+
+    Raises:
+        TrishulaError: nobody can be asked at all: there is no token, say.
+    """
+    answers: dict[str, dict[str, Any]] = {}
+    faults: dict[str, TrishulaError] = {}
+    for url, one in list(state.each_node()):
+        try:
+            with one.bus(looks_only=True) as bus:
+                told = ask_newer(bus, uri, *args)
+            answers.setdefault(str(told["node"]), told)
+        except TrishulaError as error:
+            faults[url] = error
+    return answers, faults

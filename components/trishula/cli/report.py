@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from trishula.cli.known import ask_each_node
 from trishula.cli.state import State, json_option
 from trishula.cli.values import instant_ms
 from trishula.cli.words import as_json
@@ -25,6 +26,7 @@ _FORMS = (".html", ".md", ".json", ".png")
 _PLOTTED = (".html", ".png")
 #: A page of records of a large store.
 _ASK_S = 120.0
+_WEEK_S = 7 * 86_400
 
 
 @click.command()
@@ -44,7 +46,8 @@ def report(state: State, since: str | None, until: str | None, period: str | Non
     It tells availability, latency, messages by pair, reconnects, failovers, incidents and capacity.
 
     It is made from the journals that the node holds, its own and the copies of its peers', with an operator's or an
-    observer's token. Plots (.html, .png) need Matplotlib: pip install 'trishula-bus[report]'.
+    observer's token. When nodes were down is asked of every node that the URL or the profile names. Plots (.html, .png)
+    need Matplotlib: pip install 'trishula-bus[report]'.
 
     \b
     Examples:
@@ -83,15 +86,20 @@ def report(state: State, since: str | None, until: str | None, period: str | Non
 def _made(state: State, begin: int, end: int, now_ms: int) -> Report:
     from trishula.reports.reading import records_since
     from trishula.reports.summary import Summary
+    from trishula.watching.availability import told_time
 
     missing: list[dict[str, Any]] = []
+    # What each knows of its time; the window is for nodes that don't say yet since when. Of the series nothing is used.
+    answers, _ = ask_each_node(state, uris.NODE_OBJECTIVES, {"windows": ["30d"], "since": begin, "step_s": _WEEK_S})
     with state.bus(looks_only=True) as bus:
         status = bus.request(uris.NODE_STATUS)
 
         def ask(question: dict[str, Any]) -> dict[str, Any]:
             return cast("dict[str, Any]", bus.request(uris.AUDIT_QUERY, question, timeout=_ASK_S))
 
-        summary = Summary(begin, end)
+        ahead_ms = {peer["node"]: int(peer.get("clock_ahead_ms") or 0) for peer in status.get("peers", ())}
+        times = {node: told_time(answer, ahead_ms.get(node, 0)) for node, answer in answers.items()}
+        summary = Summary(begin, end, times)
         console = state.console(stderr=True)
         with console.status("reading the journals") as shown:
             for count, record in enumerate(records_since(ask, status, begin, missing), 1):

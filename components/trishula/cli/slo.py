@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trishula.checks.outcome import Level
-from trishula.cli.known import ask_newer
+from trishula.cli.known import ask_each_node, ask_newer
 from trishula.cli.state import State, json_option
 from trishula.cli.usage import Group
 from trishula.cli.values import Duration
@@ -60,20 +60,10 @@ def _show(state: State) -> Level:
     # Late: it needs a library that only tools need.
     from trishula.watching.bus_objectives import merge
 
-    answers: dict[str, dict[str, Any]] = {}
-    faults: dict[str, TrishulaError] = {}
     try:
-        nodes = list(state.each_node())
+        answers, faults = ask_each_node(state, uris.NODE_OBJECTIVES)
     except TrishulaError as error:
-        # No token, say: nobody can be asked at all.
         return _nobody(state, {"": error})
-    for url, one in nodes:
-        try:
-            with one.bus(looks_only=True) as bus:
-                told = ask_newer(bus, uris.NODE_OBJECTIVES)
-            answers.setdefault(str(told["node"]), told)
-        except TrishulaError as error:
-            faults[url] = error
     if not answers:
         return _nobody(state, faults)
     merged = merge(list(answers.values()))

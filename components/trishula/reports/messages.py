@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trishula.contract.addresses import agent_of
-from trishula.reports.quantiles import spans, spread_of
+from trishula.watching.quantiles import spans, spread_of
 
 __all__ = ["ENDS", "Messages"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from trishula.contract.texts import one_line
 from trishula.reports import words
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def as_html(report: Report, plots: Mapping[str, str]) -> str:
             made_at=words.instant(report["made_at"]),
             span=words.seconds((report["until"] - report["since"]) / 1000),
             verdict=words.verdict(report),
-            missing=_missing(report),
+            caveats=words.caveats(report),
             plots=plots,
             tables=tables,
             numbers={title: _number_columns(rows) for title, _, rows in tables},
@@ -60,7 +59,7 @@ def as_markdown(report: Report) -> str:
         f"{words.instant(report['since'])} to {words.instant(report['until'])} ({span}); asked of node "
         f"{_escaped(str(report['node']))}, made {words.instant(report['made_at'])}",
         "",
-        *(f"> {_escaped(one)}" for one in _missing(report)),
+        *(f"> {_escaped(one)}" for one in words.caveats(report)),
         *_table(("figure", "value"), words.verdict(report)),
     ]
     for title, heads, rows in words.tables(report):
@@ -75,13 +74,6 @@ def _table(heads: tuple[str, ...], rows: list[tuple[str, str]] | list[tuple[str,
 
 def _escaped(text: str) -> str:
     return text.translate(_MARKS)
-
-
-def _missing(report: Report) -> list[str]:
-    return [
-        one_line(f"{one.get('reason')}: records of {one.get('node')} after {one.get('held')} are not in this report")
-        for one in report["missing"]
-    ]
 
 
 def _number_columns(rows: list[tuple[str, ...]]) -> set[int]:

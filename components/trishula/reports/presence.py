@@ -1,8 +1,10 @@
 """When nodes were up and agents were there, as the journals tell it. No I/O and no clock.
 
-A node writes when it starts and when it stops. One that was killed writes nothing, so a start without a stop before
-says that it was down: from its last record before, which is the last sign of life that there is, until the start. A
-session that was open then has ended with its node.
+When a node was down it says itself (``trishula.node.objectives``), and that is what counts. Of a node that was not
+asked, and of time that it doesn't know any more, the journal tells less: a node writes when it starts and when it
+stops. One that was killed writes nothing, so a start without a stop before says that it was down: from its last record
+before, which is the last sign of life that there is, until the start. A session that was open then has ended with its
+node. That a node stood still, was not ready or in maintenance stands in no journal.
 
 An agent is there as long as any session of it is. A script is a session of its agent too; operators come to look and
 go, and are no agents here. A *reconnect* is the first
@@ -16,17 +18,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trishula.watching.outages import Stretch, common, length_ms, united, within
+from trishula.watching.availability import Availability, NodeTime, availability
+from trishula.watching.outages import Stretch, length_ms, united, within
 
 __all__ = ["BACK_WITHIN_MS", "Presence"]
 
 #: Who is away for longer has not lost a connection, but has left.
 BACK_WITHIN_MS = 10 * 60_000
+#: A node looks at itself so soon after the first record that it wrote.
+_SOON_MS = 60_000
 _OPERATOR = "operator"
 
 
 @dataclass
 class _Node:
+    begun_at: int | None = None
     last_at: int | None = None
     stopped_at: int | None = None
     down: list[Stretch] = field(default_factory=list)
@@ -47,10 +53,12 @@ class Presence:
 
     Args:
         since, until: the span, ms since the epoch.
+        times: what nodes said of their time, by their names.
     """
 
-    def __init__(self, since: int, until: int) -> None:
+    def __init__(self, since: int, until: int, times: Mapping[str, NodeTime] | None = None) -> None:
         self._since, self._until = since, until
+        self._times = dict(times or {})
         self._nodes: dict[str, _Node] = {}
         self._agents: dict[str, _Agent] = {}
         #: Sessions of operators: (node, session).
@@ -69,6 +77,8 @@ class Presence:
             elif record["seq"] > 1:
                 # Its last record is from before the span.
                 node.down.append((self._since, at))
+            else:
+                node.begun_at = at
             self._end_sessions(node, name, node.last_at if node.stopped_at is None else node.stopped_at)
             node.stopped_at = None
         elif kind == "node_stopped":
@@ -94,34 +104,42 @@ class Presence:
 
     def told(self) -> dict[str, Any]:
         """``{nodes, bus, agents, failovers}``; see :mod:`trishula.reports.summary`."""
-        span_ms = max(1, self._until - self._since)
-        down = {name: self._down(node) for name, node in self._nodes.items()}
-        all_down = common(list(down.values()))
+        times = {name: self._time(name, node) for name, node in self._nodes.items()}
+        # A node that wrote nothing in the span.
+        times |= {name: told for name, told in self._times.items() if name not in times and told.since < self._until}
         failovers: list[dict[str, Any]] = []
         agents = [self._told_agent(name, agent, failovers) for name, agent in self._with_open().items()]
         return {
             "nodes": [
                 {
                     "node": name,
-                    "availability": 1 - length_ms(down[name]) / span_ms,
-                    "down_s": length_ms(down[name]) / 1000,
-                    "down": [list(one) for one in down[name]],
-                    "crashes": self._nodes[name].crashes,
+                    **_told(availability([times[name]], self._since, self._until)),
+                    "crashes": self._nodes[name].crashes if name in self._nodes else 0,
+                    "told_by": self._told_by(name),
                 }
-                for name in sorted(down)
+                for name in sorted(times)
             ],
-            "bus": {
-                "availability": 1 - length_ms(all_down) / span_ms,
-                "down_s": length_ms(all_down) / 1000,
-                "down": [list(one) for one in all_down],
-            },
+            "bus": _told(availability(list(times.values()), self._since, self._until)),
             "agents": sorted(agents, key=lambda one: str(one["agent"])),
             "failovers": sorted(failovers, key=lambda one: (one["at"], one["agent"])),
         }
 
-    def _down(self, node: _Node) -> list[Stretch]:
+    def _time(self, name: str, node: _Node) -> NodeTime:
+        """What is known of a node's time: what it said, and before that what its journal tells."""
         still = [] if node.stopped_at is None else [(node.stopped_at, self._until)]
-        return united(within([*node.down, *still], self._since, self._until))
+        begun_at = self._since if node.begun_at is None else node.begun_at
+        told = self._times.get(name)
+        if told is None:
+            return NodeTime(begun_at, united([*node.down, *still]))
+        before = within([*node.down, *still], 0, told.since)
+        return NodeTime(min(begun_at, told.since), united([*before, *told.down]), told.declared)
+
+    def _told_by(self, name: str) -> str:
+        told = self._times.get(name)
+        if told is None:
+            return "journal"
+        begun_at = self._nodes[name].begun_at if name in self._nodes else told.since
+        return "node" if told.since <= (self._since if begun_at is None else begun_at) + _SOON_MS else "both"
 
     def _with_open(self) -> dict[str, _Agent]:
         """All agents, with the sessions that nobody has ended."""
@@ -160,3 +178,13 @@ class Presence:
             "away_s": length_ms(away) / 1000,
             "away": [list(one) for one in away],
         }
+
+
+def _told(found: Availability) -> dict[str, Any]:
+    return {
+        "availability": found.share,
+        "down_s": found.down_ms / 1000,
+        "down": [list(one) for one in found.down],
+        "planned_s": length_ms(found.planned) / 1000,
+        "planned": [list(one) for one in found.planned],
+    }

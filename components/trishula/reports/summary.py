@@ -13,8 +13,11 @@
 ``series``     ``[{at, accepted, done, dead, expired, cancelled, open, p50_ms, p99_ms}…]``: the same of each step in
                which a message was accepted
 ``pairs``      ``[{from, to, accepted, …, p50_ms, p99_ms}…]``: the same of each sender and recipient, the busiest first
-``nodes``      ``[{node, availability, down_s, down: [[from, until]…], crashes}…]``; ``availability`` is a share, 0 to 1
-``bus``        ``{availability, down_s, down}``: down is when all nodes are
+``nodes``      ``[{node, availability, down_s, down: [[from, until]…], planned_s, planned: [[from, until]…], crashes,
+               told_by}…]``; ``availability`` is a share, 0 to 1, ``planned`` is when it was down within declared
+               maintenance; ``told_by`` is ``node`` if it said so itself, ``journal`` if it was not asked, ``both`` if
+               it doesn't know of all of the span
+``bus``        ``{availability, down_s, down, planned_s, planned}``: down is when all nodes are
 ``agents``     ``[{agent, sessions, reconnects, failovers, refusals, away_s, away: [[from, until]…]}…]``
 ``failovers``  ``[{agent, from, to, at, took_s}…]``
 ``incidents``  ``[{kind, about, from, until, detail}…]``; ``until`` is ``null`` of what goes on
@@ -34,6 +37,7 @@ from typing import Any
 from trishula.reports.incidents import Incidents
 from trishula.reports.messages import Messages
 from trishula.reports.presence import Presence
+from trishula.watching.availability import NodeTime
 
 __all__ = ["Report", "Summary", "step_for"]
 
@@ -57,13 +61,14 @@ class Summary:
 
     Args:
         since, until: the span, ms since the epoch.
+        times: what nodes said of their time, by their names.
     """
 
-    def __init__(self, since: int, until: int) -> None:
+    def __init__(self, since: int, until: int, times: Mapping[str, NodeTime] | None = None) -> None:
         self._since, self._until = since, until
         self._step_ms = step_for(until - since)
         self._messages = Messages(since, until, self._step_ms)
-        self._presence = Presence(since, until)
+        self._presence = Presence(since, until, times)
         self._incidents = Incidents(since, until)
 
     def add(self, record: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from trishula.contract.texts import one_line
 if TYPE_CHECKING:
     from trishula.reports.summary import Report
 
-__all__ = ["instant", "milliseconds", "percent", "seconds", "size", "tables", "verdict"]
+__all__ = ["caveats", "instant", "milliseconds", "percent", "seconds", "size", "tables", "verdict"]
 
 #: More rows than these are in the JSON form.
 _MOST_ROWS = 50
@@ -77,6 +77,23 @@ def verdict(report: Report) -> list[tuple[str, str]]:
     ]
 
 
+def caveats(report: Report) -> list[str]:
+    """What the report does not know, a sentence each."""
+    missing = [
+        one_line(f"{one.get('reason')}: records of {one.get('node')} after {one.get('held')} are not in this report")
+        for one in report["missing"]
+    ]
+    when = {"journal": "It was not asked, so", "both": "Of the time before it began to count,"}
+    return missing + [
+        one_line(
+            f"{when[one['told_by']]} when {one['node']} was down is told from its journal alone: not that it stood "
+            "still, was not ready, or was down as planned"
+        )
+        for one in report["nodes"]
+        if one["told_by"] in when
+    ]
+
+
 def tables(report: Report) -> list[Table]:
     """All tables: a title, the heads of the columns, the rows. Texts of others have one line, and are no markup yet."""
     capacity = report["capacity"]
@@ -97,9 +114,15 @@ def tables(report: Report) -> list[Table]:
         ),
         (
             "Nodes",
-            ("node", "availability", "down", "crashes"),
+            ("node", "availability", "down", "planned", "crashes"),
             _rows(
-                (one["node"], percent(one["availability"]), seconds(one["down_s"]), one["crashes"])
+                (
+                    one["node"],
+                    percent(one["availability"]),
+                    seconds(one["down_s"]),
+                    seconds(one["planned_s"]),
+                    one["crashes"],
+                )
                 for one in report["nodes"]
             ),
         ),

@@ -1,7 +1,6 @@
 """The objectives of a whole bus, out of what its nodes say of theirs. Policy only.
 
-Counts and sketches add up. A bus is down while all of its nodes are: agents go from one to the other. What a node can't
-say, because it did not exist yet, counts as down, so that it hides nothing of the others.
+Counts and sketches add up. What becomes of the nodes' times, :mod:`.availability` says.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trishula.watching.availability import NodeTime, availability, told_time
 from trishula.watching.objectives import NAMES, WINDOWS_S, Objectives, Verdict, judge
-from trishula.watching.outages import Stretch, common, length_ms, within, without
+from trishula.watching.outages import length_ms
 from trishula.watching.totals import Totals
 
 __all__ = ["BusObjectives", "merge"]
@@ -62,12 +62,13 @@ def merge(answers: Sequence[Answer]) -> BusObjectives:
         ValueError: an answer is none.
     """
     targets = Objectives.of_map(answers[0]["targets"])
+    times = [told_time(answer) for answer in answers]
+    now = max(int(answer["now"]) for answer in answers)
     totals = {}
     for window in WINDOWS_S:
         of_nodes = [Totals.of_map(answer["windows"].get(window, {})) for answer in answers]
         totals[window] = Totals.sum(of_nodes)
-        if len(answers) > 1:
-            _together(totals[window], answers, of_nodes, WINDOWS_S[window])
+        _put_times(totals[window], times, now, WINDOWS_S[window])
     verdicts = {
         name: {window: judge(name, targets, totals[window], WINDOWS_S[window]) for window in WINDOWS_S}
         for name in NAMES
@@ -82,25 +83,9 @@ def merge(answers: Sequence[Answer]) -> BusObjectives:
     )
 
 
-def _together(totals: Totals, answers: Sequence[Answer], of_nodes: Sequence[Totals], window_s: float) -> None:
+def _put_times(totals: Totals, times: Sequence[NodeTime], now: int, window_s: float) -> None:
     """Make of the nodes' times the bus's."""
-    now = max(int(answer["now"]) for answer in answers)
-    known_s = [min(window_s, one.watched_s + one.planned_s) for one in of_nodes]
-    begin = now - round(max(known_s) * 1000)
-    down: list[list[Stretch]] = []
-    planned: list[list[Stretch]] = []
-    for answer, its_s in zip(answers, known_s, strict=True):
-        unknown = (begin, now - round(its_s * 1000))
-        down.append(within([*_stretches(answer["outages"]), unknown], begin, now))
-        declared = [(int(one["begin"]), int(one["until"])) for one in answer.get("maintenance", ())]
-        # Down, and not by accident.
-        planned.append(without(down[-1], without(down[-1], declared)))
-    planned_ms = length_ms(common(planned))
-    down_ms = length_ms(without(common(down), common(planned)))
-    totals.planned_s = planned_ms / 1000
-    totals.watched_s = (now - begin - planned_ms) / 1000
-    totals.up_s = totals.watched_s - down_ms / 1000
-
-
-def _stretches(told: Any) -> list[Stretch]:
-    return [(int(begin), int(end)) for begin, end in told]
+    found = availability(times, now - round(window_s * 1000), now)
+    totals.planned_s = length_ms(found.planned) / 1000
+    totals.watched_s = found.watched_ms / 1000
+    totals.up_s = (found.watched_ms - found.down_ms) / 1000

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LATELY_MS", "WINDOW_MS", "Flow", "Latency", "Pair", "quantile"]
+from trishula.watching.quantiles import quantile
+
+__all__ = ["LATELY_MS", "WINDOW_MS", "Flow", "Latency", "Pair"]
 
 #: So far back figures reach, and the rates of "just now".
 WINDOW_MS, LATELY_MS = 60_000, 10_000
@@ -165,11 +167,6 @@ class Flow:
         """Of the messages that were done within the window."""
         took_ms = sorted(took_ms for at, took_ms in self._samples if at >= now - WINDOW_MS)
         return Latency(len(took_ms), quantile(took_ms, 0.5), quantile(took_ms, 0.99))
-
-
-def quantile(ordered: Sequence[int], share: float) -> int | None:
-    """The value that a share of the values, in their order, doesn't exceed; ``None`` of none."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
 
 def _agent_of(address: object) -> str:

@@ -24,9 +24,9 @@ class Totals:
     """The figures of a stretch of time.
 
     Attributes:
-        watched_s: for how long the node was watched, outside of planned maintenance, whether it was up or not.
+        watched_s: for how long the node was watched, whether it was up or not, but not what is planned.
         up_s: for how much of that it could serve.
-        planned_s: for how long maintenance was declared.
+        planned_s: for how long the node was down within declared maintenance.
         present_s: for how long agents were present, of all agents together.
         accepted: messages that were accepted; of a broadcast one for each recipient.
         done, dead, expired, cancelled: messages that ended so.

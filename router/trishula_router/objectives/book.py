@@ -88,10 +88,14 @@ class Book:
         self._last_look_at = _read(kept, _TICK, int)
         self._looked_at = 0
 
-    def begin(self, now: int, now_s: float) -> None:
-        """The node starts."""
+    def begin(self, now: int, now_s: float, last_record_at: int | None = None) -> None:
+        """The node starts; its journal has a last record of the run before."""
+        last = self._last_look_at
+        if last is not None and last_record_at is not None:
+            # A node that was killed has kept no look of its last minute, and wrote records all the same.
+            last = max(last, last_record_at)
         # Of a clock that was set back, the last run's end is to come.
-        self.uptime.begin(self._last_look_at, now, now_s)
+        self.uptime.begin(last, now, now_s)
         self._looked_at = now
 
     def look(self, now: int, now_s: float, *, is_up: bool, added: Totals) -> None:
@@ -127,11 +131,14 @@ class Book:
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def told(self, now: int, windows: tuple[str, ...]) -> dict[str, Any]:
-        """How the objectives stand, in some windows; see ``trishula.node.objectives``."""
+    def told(self, now: int, windows: tuple[str, ...], since: int | None = None) -> dict[str, Any]:
+        """How the objectives stand, in some windows; see ``trishula.node.objectives``.
+
+        Outages and maintenance are told from the longest window's begin on, or from ``since`` if that is before.
+        """
         totals = {name: self.series.window(now, WINDOWS_S[name]) for name in windows}
         longest_ms = round(max((WINDOWS_S[name] for name in windows), default=0.0) * 1000)
-        since = now - longest_ms
+        since = now - longest_ms if since is None else min(since, now - longest_ms)
         return {
             "targets": self.targets.as_map(),
             "verdicts": {
@@ -141,7 +148,8 @@ class Book:
                 for objective in NAMES
             },
             "windows": {name: one.as_map() for name, one in totals.items()},
-            "outages": within(self.uptime.outages, since, now)[-1000:],
+            "watched_since": max(self.series.watched_since(now), self.uptime.told_since),
+            "outages": within(self.uptime.outages, since, now),
             "maintenance": self.maintenance.told(since),
             "triggers": [{"trigger": name, "reason": why} for name, why in self.triggers.firing.items()],
         }

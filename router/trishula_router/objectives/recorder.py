@@ -118,12 +118,16 @@ class Recorder:
         self._figures: dict[str, int] = {}
         self._looked_s = seconds()
 
-    def begin(self) -> None:
-        """The node starts: what was counted before counts for nothing, and the time since its last run as downtime."""
+    def begin(self, last_record_at: int | None = None) -> None:
+        """The node starts: what was counted before counts for nothing, and the time since its last run as downtime.
+
+        Args:
+            last_record_at: when its last run wrote its last record, ms; ``None`` if it wrote none.
+        """
         self._figures = self._counted.figures()
         self._counted.take_spans()
         self._looked_s = self._seconds()
-        self.book.begin(self._now(), self._looked_s)
+        self.book.begin(self._now(), self._looked_s, last_record_at)
 
     async def look(self) -> None:
         """Read what was counted."""
@@ -180,7 +184,7 @@ class Recorder:
         """How the objectives stand now; with ``since`` the buckets from then on too."""
         await self.look()
         now = self._now()
-        told = self.book.told(now, tuple(WINDOWS_S) if windows is None else windows)
+        told = self.book.told(now, tuple(WINDOWS_S) if windows is None else windows, since)
         answer = {"node": self._counted.config.node, "now": now, **told}
         if since is not None:
             series, more = self.book.told_series(since, now + 1 if until is None else until, step_s, _MOST_BUCKETS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trishula.watching.outages import Stretch, length_ms, within, without
+from trishula.watching.outages import Stretch, common, length_ms, within, without
 from trishula.watching.totals import Totals
 
 __all__ = ["HOUR_MS", "MINUTE_MS", "Series"]
@@ -61,11 +61,11 @@ class Series:
         Args:
             begin, end: the stretch; of one that is longer than hours are kept, the end counts.
             up_s: for how long of it the node could serve; taken from its end.
-            planned: when maintenance was declared.
+            planned: when maintenance was declared; what the node was down for then counts apart.
         """
         begin = max(begin, end - _HOURS_MS)
         down = [(begin, max(begin, end - round(up_s * 1000)))]
-        planned = list(within(planned, begin, end))
+        planned = common([down, list(planned)])
         for span_ms in (self.step_ms, HOUR_MS):
             first = max(begin, end - self._kept_ms) if span_ms == self.step_ms else begin
             at = first
@@ -89,6 +89,11 @@ class Series:
         if now - begin <= self._kept_ms - HOUR_MS:
             hours.add(Totals.sum(self._of(step_ms, begin, whole - 1)))
         return hours
+
+    def watched_since(self, now: int) -> int:
+        """From when on time was counted, up to now."""
+        counted_s = sum(totals.watched_s + totals.planned_s for totals in self._buckets[HOUR_MS].values())
+        return now - round(counted_s * 1000)
 
     def _of(self, span_ms: int, begin: int, end: int) -> list[Totals]:
         return [totals for at, totals in self._buckets[span_ms].items() if begin <= at <= end]

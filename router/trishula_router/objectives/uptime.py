@@ -17,8 +17,8 @@ __all__ = ["Uptime"]
 _STOOD_STILL_S = 15.0
 #: Outages that are kept.
 _MOST = 2000
-#: A gap that is shorter is a part of one outage.
-_JOINED_MS = 2000
+#: A gap that is shorter is a part of one outage: the wall clock was set a little. Looks are further apart.
+_JOINED_MS = 100
 
 
 class Uptime:
@@ -36,8 +36,13 @@ class Uptime:
         self._looked_s: float | None = None
         self.outages: list[Stretch] = list(outages or [])
 
+    @property
+    def told_since(self) -> int:
+        """From when on all outages are still known, ms; 0 if none was forgotten."""
+        return self.outages[0][0] if len(self.outages) >= _MOST else 0
+
     def begin(self, last_look_at: int | None, now: int, now_s: float) -> None:
-        """The node starts; ``last_look_at`` is when its last run looked last, if there was one."""
+        """The node starts; ``last_look_at`` is the last sign of life of its last run, if there was one."""
         self._looked_s = now_s
         if last_look_at is not None and last_look_at < now:
             self._passed(last_look_at, now, 0.0)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["Spread", "spread_of"]
+__all__ = ["Spread", "quantile", "spans", "spread_of"]
 
 #: How a spread is told: of no values all but ``messages`` are ``None``.
 Spread = dict[str, Any]
@@ -21,9 +21,9 @@ def spread_of(values_ms: Iterable[int]) -> Spread:
     ordered = sorted(values_ms)
     return {
         "messages": len(ordered),
-        "p50_ms": _quantile(ordered, 0.5),
-        "p90_ms": _quantile(ordered, 0.9),
-        "p99_ms": _quantile(ordered, 0.99),
+        "p50_ms": quantile(ordered, 0.5),
+        "p90_ms": quantile(ordered, 0.9),
+        "p99_ms": quantile(ordered, 0.99),
         "max_ms": ordered[-1] if ordered else None,
     }
 
@@ -33,8 +33,8 @@ def spans() -> array[int]:
     return array("q")
 
 
-def _quantile(ordered: list[int], share: float) -> int | None:
-    """The smallest value that at least this share of the values doesn't exceed."""
+def quantile(ordered: Sequence[int], share: float) -> int | None:
+    """The smallest value that at least this share of the values, in their order, doesn't exceed; ``None`` of none."""
     if not ordered:
         return None
     # Rounded up without floats' dust: 0.99 of 100 values is the 99th.
