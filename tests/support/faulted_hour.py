@@ -161,7 +161,7 @@ class FaultedRun:
         return until
 
     def _ask(self, *arguments: str) -> str:
-        """What ``trishula`` prints; nodes are asked in their order, and each of those that can only speak for themselves."""
+        """What ``trishula`` prints; it knows both nodes."""
         urls = ",".join(self._cluster[name].url for name in ("agni", "rushabdev"))
         done = subprocess.run(
             [sys.executable, "-m", "trishula.cli.main", *arguments],

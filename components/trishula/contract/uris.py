@@ -194,21 +194,21 @@ the node has noticed by itself. ``node.alert_test()`` → ``[{road, ok, detail}�
 once. May be repeated: yes. (A node of the release before has neither.)
 
 Objectives (caller: an operator, or an observer): ``node.objectives({windows?, since?, until?, step_s?}?)`` → ``{node,
-now, targets, verdicts, windows, watched_since, outages, maintenance, triggers, series?, more?}``: what the node promises, and how it
-keeps it. ``windows`` is a list of ``5m``, ``1h``, ``24h``, ``7d`` and ``30d``, all of them by default. ``targets`` =
-``{availability, p50, p99, loss, failover, connect, reconnects}``: parts of 1, ms, and a number for each agent and day;
-``verdicts`` = ``{objective: {window: {value, budget, burn, proven}}}``: the figure, which part of the error budget is
-left, and how fast it is used (1: just used up when the window is over), each null where nothing was measured;
-``proven``: so much was measured that one bad case alone doesn't use the budget up. ``windows`` =
+now, targets, verdicts, windows, watched_since, outages, maintenance, triggers, series?, more?}``: what the node
+promises, and how it keeps it. ``windows`` is a list of ``5m``, ``1h``, ``24h``, ``7d`` and ``30d``, all of them by
+default. ``targets`` = ``{availability, p50, p99, loss, failover, connect, reconnects}``: parts of 1, ms, and a number
+for each agent and day; ``verdicts`` = ``{objective: {window: {value, budget, burn, proven}}}``: the figure, which part
+of the error budget is left, and how fast it is used (1: just used up when the window is over), each null where nothing
+was measured; ``proven``: so much was measured that one bad case alone doesn't use the budget up. ``windows`` =
 ``{window: totals}``, totals = ``{watched_s, up_s, planned_s, present_s, accepted, done, dead, expired, cancelled,
 refused, joins, reconnects, delivery_ms, done_ms, failover_ms, connect_ms}`` without what is 0; the last four are
 sketches of durations in ms (DDSketch, 1 %) as bytes in base64. Totals of several nodes add up. ``outages`` = ``[[from,
 until]…]``, in ms, and ``maintenance`` = ``[{begin, until, reason, by}…]``: since the longest window's begin, or
 ``since`` if that is earlier, but no more than since ``watched_since``, from when on the node knows (a node of the
-release before doesn't tell it); ``triggers`` = ``[{trigger, reason}…]``: what
-fires now. With ``since`` the answer has ``series`` = ``[{at, step_s, …totals}…]`` too, the oldest first, and in
-``more`` whether there are further ones: ask again with ``since`` behind the last one. Minutes are kept for a day, hours
-for 100 days; steps of hours are made of hours. May be repeated: yes.
+release before doesn't tell it); ``triggers`` = ``[{trigger, reason}…]``: what fires now. With ``since`` the answer has
+``series`` = ``[{at, step_s, …totals}…]`` too, the oldest first, and in ``more`` whether there are further ones: ask
+again with ``since`` behind the last one. Minutes are kept for a day, hours for 100 days; steps of hours are made of
+hours. May be repeated: yes.
 
 Planned maintenance (caller: an operator): ``admin.maintenance("start", {for_s?, reason?}?)`` and
 ``admin.maintenance("end")`` → ``{node, maintenance: {begin, until, reason, by} | null}``: for ``for_s`` (1800) the node
