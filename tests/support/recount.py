@@ -89,15 +89,15 @@ def differences(report: Mapping[str, Any], journals: Mapping[str, Sequence[Recor
     found.append(_compared("messages in the series", sum(s["accepted"] for s in report["series"]), len(accepted)))
     for node in report["nodes"]:
         records = journals[node["node"]]
-        written = [(max(a, since), min(b, until)) for a, b in down_stretches(records) if b > since]
+        stopped = [(max(a, since), min(b, until)) for a, b in down_stretches(records) if b > since]
         down = [(begin, end) for begin, end in node["down"]]
         if node["told_by"] == "journal":
-            found.append(_compared(f"{node['node']} down", down, written))
-            down = written
+            found.append(_compared(f"{node['node']} down", down, stopped))
+            down = stopped
         else:
             found += [
                 f"{node['node']} down: the report says {down}, and the journal says that it was from {begin} to {end}"
-                for begin, end in written
+                for begin, end in stopped
                 if end - begin > _LOOKED_MS and not any(_is_that(told, (begin, end)) for told in down)
             ]
         # What is not known of the time before its first start is neither up nor down.
