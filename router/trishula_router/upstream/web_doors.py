@@ -8,11 +8,13 @@ What Crossbar and Twisted do there by themselves, and what is done here instead,
 - Over TLS Twisted offers HTTP/2 where its packages are installed: a second way in, which no client of a node needs.
 - Crossbar tells its version in each answer, and its version, the id of its process and the configured directory on its
   page for what is not there. Here the header names the product, and the page says what it is about.
+- A path with a NUL byte is one that no file system takes: Twisted answers 500, and logs twenty lines of its own code
+  for each. Here there is nothing at such a path.
 - Crossbar lets every page of the web read what it serves, with credentials. Nothing here is for other pages.
 - Crossbar tells every client in its WELCOME on which host, in which process and in which worker it is served.
 
 It reaches into names that are no interface (Twisted 26.10: ``Request.gotLength``; Crossbar 26.10.1: ``Resource404``,
-``set_cross_origin_headers``, the keys ``x_cb_…``), so each is looked for first.
+``set_cross_origin_headers``, ``File.getChild``, the keys ``x_cb_…``), so each is looked for first.
 """
 
 from __future__ import annotations
@@ -62,6 +64,11 @@ def guard_web(server: Any, base: Any, static: Any, welcome: Any) -> list[str]:
         static.set_cross_origin_headers = _set_nothing
     else:
         strange.append("crossbar.webservice.static.set_cross_origin_headers")
+    file: Any = getattr(static, "File", None)
+    if callable(getattr(file, "getChild", None)) and hasattr(file, "childNotFound"):
+        file.getChild = _possible(file.getChild)
+    else:
+        strange.append("twisted.web.static.File.getChild")
     if callable(getattr(welcome, "marshal", None)):
         welcome.marshal = _without_the_host(welcome.marshal)
     else:
@@ -84,6 +91,13 @@ def _take_no_body(got_length: Any) -> Any:
 
 def _drop(*_: object) -> None:
     """What comes of a request that is answered already."""
+
+
+def _possible(get_child: Any) -> Any:
+    def get(resource: Any, path: bytes, request: Any) -> Any:
+        return resource.childNotFound if b"\0" in path else get_child(resource, path, request)
+
+    return get
 
 
 def _say_not_there(resource: Any, request: Any) -> bytes:
