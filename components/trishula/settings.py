@@ -36,7 +36,7 @@ from trishula.errors import TokenMissing, TrishulaError
 from trishula.homes import expanded, home_directory
 from trishula.option_names import PROFILE_KEYS, VARIABLES
 from trishula.proxies import DIRECT, Proxies, Proxy, parse_proxy
-from trishula.token_file import owner_of, read_token
+from trishula.token_file import looks_like_a_token, owner_of, read_token
 
 __all__ = ["DEFAULT_URL", "PROFILE_KEYS", "VARIABLES", "Settings", "SettingsInvalid", "load", "parse_urls"]
 
@@ -215,6 +215,8 @@ def _complete(url: str, source: str) -> str:
         port = parts.port
     except ValueError:
         raise SettingsInvalid(f"{source} has the URL {url!r}; {rule}") from None
+    if looks_like_a_token(url) or looks_like_a_token(parts.netloc):
+        raise SettingsInvalid(f"{source} seems to hold a token (it is not shown); {rule}")
     if parts.scheme not in ("ws", "wss") or not parts.hostname or port == 0 or parts.fragment or not _is_plain(url):
         raise SettingsInvalid(f"{source} has the URL {url!r}; {rule}")
     if parts.username or parts.password:
@@ -340,6 +342,10 @@ def _profile_path(
     if named is None:
         return (None if folder is None else folder / "profile.toml"), None
     text = str(named)
+    if looks_like_a_token(text):
+        raise SettingsInvalid(
+            f"{source} seems to hold a token (it is not shown); it must be the name of a profile or the path of one"
+        )
     if "/" not in text and not text.endswith(".toml"):
         if folder is None:
             raise SettingsInvalid(

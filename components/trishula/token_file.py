@@ -8,11 +8,12 @@ has, and says so.
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 from trishula.contract.addresses import is_agent_name
 
-__all__ = ["CurrentToken", "owner_of", "read_token"]
+__all__ = ["CurrentToken", "looks_like_a_token", "owner_of", "read_token"]
 
 _log = logging.getLogger("trishula")
 
@@ -22,6 +23,18 @@ def owner_of(token: str) -> str | None:
     name, _, secret = token.partition(".")
     is_plain = token.isascii() and token.isprintable() and " " not in token
     return name if secret and is_plain and is_agent_name(name) else None
+
+
+#: The secret of a token is 32 letters, digits, - and _.
+_SECRET = re.compile(r"\.[A-Za-z0-9_-]{27,}\Z")
+
+
+def looks_like_a_token(text: str) -> bool:
+    """Whether a text that stands where something else belongs seems to be a token, and had better not be shown.
+
+    A name of a host may look like one as well, so a letter in upper case must be in it: each token has some.
+    """
+    return owner_of(text) is not None and _SECRET.search(text) is not None and text != text.lower()
 
 
 def read_token(path: Path) -> str:

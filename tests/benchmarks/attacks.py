@@ -22,6 +22,7 @@ No test: how fast a machine is decides nothing. What each attack meets, the test
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import itertools
 import json
@@ -306,6 +307,24 @@ def idle_strangers(of: Attacker) -> None:
             time.sleep(0.1)
 
 
+def half_open(of: Attacker) -> None:
+    """Ten thousand connections from two hundred addresses, each with half a request; those that end are made again."""
+    numbers = itertools.count()
+    kept: collections.deque[RawClient] = collections.deque()
+
+    def one() -> None:
+        number = next(numbers)
+        client = RawClient(of.url, source=f"127.9.{number % 200}.1", timeout_s=1.0)
+        client.pour(client.request()[:60])
+        kept.append(client)
+        if len(kept) > 10_000:
+            kept.popleft().socket.close()
+
+    of.again(one)
+    for client in kept:
+        client.socket.close()
+
+
 def stranger_frames(of: Attacker) -> None:
     """Frames of strangers that are as large as they get."""
     value = {str(number): number for number in range(30_000)}
@@ -534,6 +553,7 @@ ATTACKS: tuple[Callable[[Attacker], None], ...] = (
     bad_frames,
     wrong_tokens,
     idle_strangers,
+    half_open,
     stranger_frames,
     cbor_frames,
     unfinished_messages,

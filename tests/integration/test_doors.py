@@ -300,7 +300,7 @@ def test_a_stranger_learns_nothing_of_the_machine(node: NodeProcess) -> None:
     missing = [
         # Crossbar and Twisted have a page each for what is not there.
         ask_http(node, f"GET {path} HTTP/1.1\nHost: node\nConnection: close\n\n")
-        for path in ("/nowhere", "/no/where", "/%00", "/no%00where", "/" + "long" * 100)
+        for path in ("/nowhere", "/no/where", "/%00", "/no%00where", "/%ff", "/" + "long" * 100)
     ]
     upgrade = ask_http(node, "GET /ws HTTP/1.1\nHost: node\nConnection: close\n\n")
     assert page.startswith(b"HTTP/1.1 200 ")

@@ -97,6 +97,28 @@ def test_a_password_in_a_url_is_not_repeated(tmp_path: Path) -> None:
     assert said.startswith("the argument url has a URL with a user name in it")
 
 
+@pytest.mark.parametrize("url", ["{}", "ws://{}", "wss://h:1/ws,ws://{}/ws"])
+def test_a_token_for_a_url_is_not_repeated(tmp_path: Path, url: str) -> None:
+    token = "dc.Abcdefghijklmnopqrstuvwxyz012345"
+    said = refusal(tmp_path, environ={"TRISHULA_URL": url.format(token), "TRISHULA_TOKEN": token})
+    assert token[3:] not in said
+    assert said.startswith("TRISHULA_URL seems to hold a token (it is not shown); it must be ws://HOST:PORT/ws")
+
+
+def test_a_token_for_a_profile_is_not_repeated(tmp_path: Path) -> None:
+    token = "dc.Abcdefghijklmnopqrstuvwxyz012345"
+    said = refusal(tmp_path, environ={"TRISHULA_PROFILE": token})
+    assert token[3:] not in said
+    assert said.startswith("TRISHULA_PROFILE seems to hold a token (it is not shown)")
+
+
+@pytest.mark.parametrize(
+    "host", ["agni.a-long-name-of-a-host-in-a-cluster.example.org", "agni.a-long-name-in-a-cluster"]
+)
+def test_the_name_of_a_host_is_no_token(host: str) -> None:
+    assert parse_urls(f"wss://{host}", "x") == (f"wss://{host}/ws",)
+
+
 def test_no_url_at_all(tmp_path: Path) -> None:
     assert refusal(tmp_path, url=" , ", token="dc.s").startswith("the argument url names no node")
     assert refusal(tmp_path, url=5, token="dc.s") == (

@@ -8,8 +8,8 @@ What Crossbar and Twisted do there by themselves, and what is done here instead,
 - Over TLS Twisted offers HTTP/2 where its packages are installed: a second way in, which no client of a node needs.
 - Crossbar tells its version in each answer, and its version, the id of its process and the configured directory on its
   page for what is not there. Here the header names the product, and the page says what it is about.
-- A path with a NUL byte is one that no file system takes: Twisted answers 500, and logs twenty lines of its own code
-  for each. Here there is nothing at such a path.
+- At a path with a NUL byte, or one that is no UTF-8, Twisted logs a traceback of its own code, and answers 500 at the
+  first. Here there is nothing at such a path, and nothing to tell.
 - Crossbar lets every page of the web read what it serves, with credentials. Nothing here is for other pages.
 - Crossbar tells every client in its WELCOME on which host, in which process and in which worker it is served.
 
@@ -95,9 +95,16 @@ def _drop(*_: object) -> None:
 
 def _possible(get_child: Any) -> Any:
     def get(resource: Any, path: bytes, request: Any) -> Any:
-        return resource.childNotFound if b"\0" in path else get_child(resource, path, request)
+        return get_child(resource, path, request) if _names_a_file(path) else resource.childNotFound
 
     return get
+
+
+def _names_a_file(path: bytes) -> bool:
+    try:
+        return "\0" not in path.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def _say_not_there(resource: Any, request: Any) -> bytes:
