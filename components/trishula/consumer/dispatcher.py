@@ -37,7 +37,7 @@ answered later. Any other message whose handler raises is given back and deliver
 
 What is concurrent: COMMANDs with each other and with everything else. Messages of other types from one sender to an
 ``ordered`` handler run one after the other, in the order of delivery, also if the handler awaits; those of different
-senders are concurrent. A plain function is never interrupted.
+senders are concurrent (:mod:`trishula.consumer.lanes`). A plain function is never interrupted.
 
 While a handler runs, or waits for its turn, its lease is extended: a long job is no failure.
 """
@@ -102,7 +102,7 @@ class Dispatcher:
         self._held: list[Delivery] | None = None
         self._leases = Leases(engine, clock, self._inbox)
         self._jobs = Jobs(clock.seconds, self._leases.promise)
-        self._lanes = Lanes(self._run, self._check_idle)
+        self._lanes = Lanes(self._run, self._check_idle, clock.seconds)
         self._stopping = False
         self._idle: Pending[None] | None = None
         self._timer: Timer | None = None
@@ -212,7 +212,7 @@ class Dispatcher:
         else:
             self._lanes.put(delivery, handler)
 
-    def _run(self, delivery: Delivery, handler: Handler) -> Pending[Any] | None:
+    def _run(self, delivery: Delivery, handler: Handler, at_once: bool = False) -> Pending[Any] | None:
         """Run a handler; returns what is still to come, if it is not through yet."""
         try:
             args = handler.fit_message(delivery.message)
@@ -224,7 +224,7 @@ class Dispatcher:
             self._give_back(delivery, str(error), requeue=False)
             return None
         try:
-            outcome = self._jobs.start(handler, delivery, args, {})
+            outcome = self._jobs.start(handler, delivery, args, {}, at_once)
         except Exception as error:
             self._failed(delivery, handler, error)
             return None

@@ -77,8 +77,17 @@ class Handler:
     def __str__(self) -> str:
         return str(self._signature)
 
-    def start(self, delivery: CurrentDelivery | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Run the function; returns its value, or a :class:`Pending` if that comes later. Raises what it raises."""
+    def start(
+        self,
+        delivery: CurrentDelivery | None,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        at_once: bool = False,
+    ) -> Any:
+        """Run the function; returns its value, or a :class:`Pending` if that comes later. Raises what it raises.
+
+        ``at_once`` is for ``async def``, and as :func:`~trishula.runtime.pending.run_handler` takes it.
+        """
         token = running.set(delivery)
         try:
             if self._thread:
@@ -88,7 +97,7 @@ class Handler:
             if outcome is None or isinstance(outcome, Pending):
                 return outcome
             if isinstance(outcome, CoroutineType):
-                return run_handler(outcome)
+                return run_handler(outcome, at_once)
             if isinstance(outcome, Deferred):
                 return stoppable(outcome)
             if inspect.isawaitable(outcome):

@@ -100,8 +100,15 @@ class Jobs:
         # Those that were cancelled while they ran: nobody waits for what comes of them.
         self._cancelled: set[Key] = set()
 
-    def start(self, handler: Handler, delivery: Delivery, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Have a handler begin; that it has is noted before, until it ends. Returns and raises what it does."""
+    def start(
+        self,
+        handler: Handler,
+        delivery: Delivery,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        at_once: bool = False,
+    ) -> Any:
+        """Have a handler begin; that it has is noted before, until it ends. Takes, returns and raises what it does."""
         message = delivery.message
         current = CurrentDelivery(delivery, self._extend)
         begun = self.begun
@@ -112,7 +119,7 @@ class Jobs:
             current.traceparent = span.traceparent
         self._called = handler, message
         try:
-            outcome = handler.start(current, args, kwargs)
+            outcome = handler.start(current, args, kwargs, at_once)
         except Exception as error:
             self._note_end(note)
             if span is not None:

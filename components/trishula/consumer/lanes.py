@@ -1,70 +1,133 @@
 """Order among the messages of one sender: while an ordered handler has one of them, the later ones wait in its *lane*.
 
 A lane is there as long as a handler is busy with a message of its sender; senders don't wait for each other.
+
+What was awaited when a message came goes on before the message's handler begins: the one who sent a question has the
+receipt before the answer is handled. An asyncio task that begins in a later turn of the loop keeps to that; two turns
+for each message of a lane are slow. So the first message of a lane begins in a later turn, and with the end of its task
+the lane asks for one turn: in that turn begin, one behind the other and each at once, those that were in the lane when
+the turn was asked for, and no later one.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
+from functools import partial
 
 from trishula.consumer.handlers import Handler
 from trishula.consumer.jobs import Key, key_of
 from trishula.contract.deliveries import Delivery
-from trishula.runtime.pending import Pending
+from trishula.runtime.pending import Pending, Running
+from trishula.runtime.tasks import soon
 
-__all__ = ["Lanes"]
+__all__ = ["TURN_S", "Lanes"]
+
+#: How long all lanes together may keep one turn of the loop with handlers that they begin at once, in seconds; each
+#: lane begins one at least. So a slow handler holds the loop once a turn, as ever.
+TURN_S = 0.005
+
+
+class _Lane:
+    """The messages of one sender that wait.
+
+    Attributes:
+        due: those that may begin in the next turn of the lane.
+        waiting: those that came after that turn was asked for.
+        context: in which the first message of the lane began; the others begin in the same.
+    """
+
+    __slots__ = ("context", "due", "waiting")
+
+    def __init__(self) -> None:
+        self.due: deque[tuple[Delivery, Handler]] = deque()
+        self.waiting: deque[tuple[Delivery, Handler]] = deque()
+        self.context: Context = copy_context()
 
 
 class Lanes:
     """See the module's docstring.
 
     Args:
-        run: runs a handler; returns what is still to come of it, if it is not through yet.
+        run: runs a handler; told whether to begin it at once. Returns what is still to come of it, if it is not through
+            yet.
         emptied: called when the last message of a lane is through.
+        seconds: the clock for spans.
     """
 
     def __init__(
-        self, run: Callable[[Delivery, Handler], Pending[object] | None], emptied: Callable[[], object]
+        self,
+        run: Callable[[Delivery, Handler, bool], Pending[object] | None],
+        emptied: Callable[[], object],
+        seconds: Callable[[], float],
     ) -> None:
         self._run = run
         self._emptied = emptied
-        self._lanes: dict[str, deque[tuple[Delivery, Handler]]] = {}
+        self._seconds = seconds
+        self._lanes: dict[str, _Lane] = {}
 
     def put(self, delivery: Delivery, handler: Handler) -> None:
         """Run the handler, now or when those of the same sender that came before are through."""
         sender = delivery.message.sender or ""
         lane = self._lanes.get(sender)
         if lane is not None:
-            lane.append((delivery, handler))
+            lane.waiting.append((delivery, handler))
             return
-        job = self._run(delivery, handler)
+        job = self._run(delivery, handler, False)
         if job is not None:
-            self._lanes[sender] = deque()
-            job.when_done(lambda _: self._next(sender))
+            self._lanes[sender] = lane = _Lane()
+            job.when_done(partial(self._go_on, sender, lane))
 
-    def _next(self, sender: str) -> None:
-        lane = self._lanes.pop(sender)
-        while lane:
-            job = self._run(*lane.popleft())
+    def _go_on(self, sender: str, lane: _Lane, ended: Pending[object] | None) -> None:
+        """The one before is through; ``None``: those that began at once are, and so is their turn."""
+        if lane.waiting:
+            lane.due.extend(lane.waiting)
+            lane.waiting.clear()
+        if not lane.due:
+            del self._lanes[sender]
+            self._emptied()
+        elif ended is None or isinstance(ended, Running):
+            soon(partial(self._turn, sender, lane), lane.context)
+        else:
+            # It was no task, and there may be no loop.
+            self._begin_next(sender, lane)
+
+    def _turn(self, sender: str, lane: _Lane) -> None:
+        until_s = self._seconds() + TURN_S / len(self._lanes)
+        while lane.due:
+            job = self._run(*lane.due.popleft(), True)
             if job is not None:
-                self._lanes[sender] = lane
-                job.when_done(lambda _: self._next(sender))
+                job.when_done(partial(self._go_on, sender, lane))
                 return
+            if self._seconds() >= until_s:
+                break
+        self._go_on(sender, lane, None)
+
+    def _begin_next(self, sender: str, lane: _Lane) -> None:
+        while waiting := lane.due or lane.waiting:
+            job = self._run(*waiting.popleft(), False)
+            if job is not None:
+                job.when_done(partial(self._go_on, sender, lane))
+                return
+        del self._lanes[sender]
         self._emptied()
 
     def recall(self, key: Key) -> bool:
         """Take a message out that is not to run; whether it was waiting."""
         for lane in self._lanes.values():
-            for waiting in lane:
-                if key_of(waiting[0].message) == key:
-                    lane.remove(waiting)
-                    return True
+            for part in (lane.due, lane.waiting):
+                for waiting in part:
+                    if key_of(waiting[0].message) == key:
+                        part.remove(waiting)
+                        return True
         return False
 
     def clear(self) -> list[Delivery]:
         """Take all out that waits."""
-        waiting = [delivery for lane in self._lanes.values() for delivery, _ in lane]
+        waiting = []
         for lane in self._lanes.values():
-            lane.clear()
+            for part in (lane.due, lane.waiting):
+                waiting += [delivery for delivery, _ in part]
+                part.clear()
         return waiting

@@ -25,7 +25,9 @@ from typing import Any, Generic, TypeVar, cast
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-__all__ = ["Pending", "of_deferred", "rejected", "resolved", "run_handler", "start", "stoppable"]
+from trishula.runtime.tasks import begin
+
+__all__ = ["Pending", "Running", "of_deferred", "rejected", "resolved", "run_handler", "start", "stoppable"]
 
 T = TypeVar("T")
 
@@ -226,16 +228,33 @@ def of_deferred(deferred: Deferred[T]) -> Pending[T]:
     return pending
 
 
-def run_handler(coroutine: Coroutine[Any, Any, T]) -> Pending[T]:
-    """Run a user's coroutine: an asyncio task where an asyncio loop runs, else under Twisted's driver."""
+def run_handler(coroutine: Coroutine[Any, Any, T], at_once: bool = False) -> Pending[T]:
+    """Run a user's coroutine: an asyncio task where an asyncio loop runs, else under Twisted's driver.
+
+    Args:
+        coroutine: what to run.
+        at_once: have the task begin here, and not in a later turn of the loop (:mod:`.tasks` says who may do that).
+    """
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return stoppable(Deferred.fromCoroutine(coroutine))
     pending: Running[T] = Running()
-    pending.task = loop.create_task(_translated(coroutine))
-    pending.task.add_done_callback(pending.task_done)
+    pending.task = task = (begin if at_once else _begin_later)(loop, _translated(coroutine))
+    if task.done() and not _ends_program(task):
+        pending.task_done(task)
+    else:
+        task.add_done_callback(pending.task_done)
     return pending
+
+
+def _begin_later(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    return loop.create_task(coroutine)
+
+
+def _ends_program(task: asyncio.Task[Any]) -> bool:
+    """Whether the loop ends with it; then nothing more is done of what hangs on the task."""
+    return not task.cancelled() and isinstance(task.exception(), SystemExit | KeyboardInterrupt)
 
 
 def stoppable(deferred: Deferred[T]) -> Pending[T]:
