@@ -103,6 +103,7 @@ class TriggerRun:
         self._node, self._step_s = node, step_s
         self._held: list[Delivery] = []
         self._sent = self._ended = 0
+        self._gauge = -1.0
 
     async def run(self) -> None:
         """All of it; fails if a trigger does not fire, or not clear."""
@@ -171,7 +172,8 @@ class TriggerRun:
         self.fired = {trigger: why for trigger, why in reversed(found) if why is not None}
         last = dict(found)
         self.cleared = [trigger for trigger, why in last.items() if why is None]
-        self.gauges.add(Scraped(ask(self._node, "/metrics").body)["trishula_fallback"])
+        self._gauge = Scraped(ask(self._node, "/metrics").body)["trishula_fallback"]
+        self.gauges.add(self._gauge)
 
     async def _have_fired(self, boss: Client) -> bool:
         await deferToThread(self._look)
@@ -189,7 +191,8 @@ class TriggerRun:
     async def _is_live(self, boss: Client) -> bool:
         is_live = bool((await boss.request(uris.NODE_FALLBACK))["mode"] == "live")
         await deferToThread(self._look)
-        return is_live
+        # What is scraped may be a little older.
+        return is_live and self._gauge == 0.0
 
     async def _modes_of(self, boss: Client) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = (await boss.request(uris.AUDIT_QUERY, {"kind": "mode", "limit": 1000}))[
