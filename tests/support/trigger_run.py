@@ -122,7 +122,6 @@ class TriggerRun:
                 with self._dhara():
                     await self._until(boss, self._is_there)
                 await self._until(boss, self._have_fired, lambda: self._portion(dc, agni))
-                self.modes = await self._modes_of(boss)
                 # What is left is handled at once, and no more comes.
                 while self._ended < self._sent:
                     await self._give_back(agni)
@@ -130,9 +129,10 @@ class TriggerRun:
                 with self._dhara():
                     await self._until(boss, self._have_cleared)
                     await self._until(boss, self._is_live)
+                    # While it is there: it is missed again when its process ends.
+                    self.modes = await self._modes_of(boss)
             finally:
                 await agni.stop()
-            self.modes = await self._modes_of(boss)
 
     async def _portion(self, dc: Client, agni: Client) -> None:
         """Send some, and give back what is there."""

@@ -81,6 +81,6 @@ def _number_columns(rows: list[tuple[str, ...]]) -> set[int]:
     return {
         column
         for column in range(len(rows[0]) if rows else 0)
-        if all(row[column][:1].isdigit() or row[column] in ("–", "") for row in rows)
-        and not any("UTC" in row[column] for row in rows)
+        if all(row[column][:1].isdigit() or row[column] in ("–", "") for row in rows if column < len(row))
+        and not any("UTC" in row[column] for row in rows if column < len(row))
     }

@@ -28,6 +28,10 @@ __all__ = ["PLOTS", "as_png", "as_svgs"]
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#999999"
 #: The busiest agents of the matrix; more would not be read.
 _MOST_AGENTS = 16
+#: A longer name is written smaller; one that is longer still is cut in the middle.
+_LONG, _LONGEST = 20, 54
+#: With more agents, or a longer name, a matrix has numbers below it.
+_MOST_BESIDE, _LONG_BESIDE = 6, 12
 _STYLE: Any = {
     "font.size": 9,
     # Text stays text, so that a page's reader can search it, in the reader's own font.
@@ -82,7 +86,7 @@ def _latency(axes: Axes, report: Report) -> None:
     axes.set_yscale("symlog", linthresh=10)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:,.0f}"))
-    axes.legend(loc="upper right", ncols=2, frameon=False)
+    _legend(axes)
     return _time(axes, report)
 
 
@@ -99,7 +103,7 @@ def _traffic(axes: Axes, report: Report) -> None:
             axes.bar(at, counts, width, bottom=below, color=color, align="edge", label=name)
             below = [low + count for low, count in zip(below, counts, strict=True)]
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="upper right", ncols=5, frameon=False)
+    _legend(axes)
     return _time(axes, report)
 
 
@@ -116,7 +120,7 @@ def _availability(axes: Axes, report: Report) -> None:
         axes.broken_barh([_bar(begin, end - begin) for begin, end in gaps], (row - 0.35, 0.7), color=gone)
     for one in others:
         axes.axvspan(_num(one["from"]), _num(one["until"] or report["until"]), color=_ORANGE, alpha=0.25, lw=0.8)
-    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    _name_rows(axes, [name for name, *_ in rows])
     axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     _time(axes, report)
@@ -144,8 +148,13 @@ def _matrix(axes: Axes, report: Report) -> None:
                 axes.text(
                     column, row, _short(count), ha="center", va="center", color="w" if count > most / 2 else "k", size=8
                 )
-    axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 6 else 0, ha="center")
-    axes.set_yticks(range(len(names)), names)
+    if len(names) > _MOST_BESIDE or max(map(len, names)) > _LONG_BESIDE:
+        # Below each other names have room, and beside each other their numbers do.
+        axes.set_xticks(range(len(names)), [str(number) for number in range(1, len(names) + 1)])
+        _name_rows(axes, [f"{_shortened(name)}  {number}" for number, name in enumerate(names, 1)])
+    else:
+        axes.set_xticks(range(len(names)), names)
+        _name_rows(axes, names)
     axes.grid(visible=False)
     return None
 
@@ -155,14 +164,30 @@ def _reconnects(axes: Axes, report: Report) -> None:
     agents = [one for one in _agents_shown(report) if one["reconnects"]]
     if not agents:
         return _nothing(axes, report, "no agent had to connect anew")
-    names = [str(one["agent"]) for one in agents]
-    axes.barh(names, [one["reconnects"] for one in agents], color=_BLUE, label="reconnects")
-    axes.barh(names, [one["failovers"] for one in agents], color=_ORANGE, label="of these to another node")
+    rows = range(len(agents))
+    axes.barh(rows, [one["reconnects"] for one in agents], color=_BLUE, label="reconnects")
+    axes.barh(rows, [one["failovers"] for one in agents], color=_ORANGE, label="failovers")
+    _name_rows(axes, [str(one["agent"]) for one in agents])
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower right", frameon=False)
+    _legend(axes)
     axes.grid(visible=False, axis="y")
     return None
+
+
+def _legend(axes: Axes) -> None:
+    """Beside the title: within the plot it would lie on what is drawn."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=5, frameon=False, borderaxespad=0.1)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    is_long = max(map(len, names), default=0) > _LONG
+    axes.set_yticks(range(len(names)), [_shortened(name) for name in names], fontsize=7 if is_long else None)
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for a plot: its begin and its end; tables have all of it."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 20]}…{name[-18:]}"
 
 
 def _rows(report: Report) -> float:

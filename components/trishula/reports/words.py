@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 
 __all__ = ["caveats", "instant", "milliseconds", "percent", "seconds", "size", "tables", "verdict"]
 
-#: More rows than these are in the JSON form.
+#: More rows than these are in the JSON form; a last row of one cell says so.
 _MOST_ROWS = 50
+
+#: Who told when nodes were down, if not each of them itself for the whole span.
+_TOLD_BY = {
+    "journal": "Not asked when they were down: {}. Their journals tell that they were stopped or killed, and not that "
+    "they stood still, were not ready, or were down as planned; name all nodes in the URL or the profile",
+    "both": "Before they began to count by themselves, it is known from journals alone when they were down: {}",
+}
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
@@ -83,15 +90,11 @@ def caveats(report: Report) -> list[str]:
         one_line(f"{one.get('reason')}: records of {one.get('node')} after {one.get('held')} are not in this report")
         for one in report["missing"]
     ]
-    when = {"journal": "It was not asked, so", "both": "Of the time before it began to count,"}
-    return missing + [
-        one_line(
-            f"{when[one['told_by']]} when {one['node']} was down is told from its journal alone: not that it stood "
-            "still, was not ready, or was down as planned"
-        )
-        for one in report["nodes"]
-        if one["told_by"] in when
-    ]
+    for told_by, sentence in _TOLD_BY.items():
+        names = [str(one["node"]) for one in report["nodes"] if one["told_by"] == told_by]
+        if names:
+            missing.append(one_line(sentence.format(", ".join(names))))
+    return missing
 
 
 def tables(report: Report) -> list[Table]:
@@ -184,4 +187,4 @@ def _rows(rows: Any) -> list[tuple[str, ...]]:
     if len(found) <= _MOST_ROWS:
         return found
     more = f"and {len(found) - _MOST_ROWS:,} more, which the JSON form has"
-    return [*found[:_MOST_ROWS], (more, *[""] * (len(found[0]) - 1))]
+    return [*found[:_MOST_ROWS], (more,)]
