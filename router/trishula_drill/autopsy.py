@@ -154,8 +154,8 @@ def examine(store: Store, ids: Sequence[str], answer: Callable[[Deferred[Any]], 
         )
         for message in messages
     ]
-    verdict = answer(store.verify())
-    return Final(stored, [damage.what for damage in verdict.damages], store.epoch)
+    verification = answer(store.verify())
+    return Final(stored, [damage.what for damage in verification.damages], store.epoch)
 
 
 def _digest(body: bytes) -> str | None:

@@ -25,7 +25,7 @@ from trishula.errors import BusUnreachable, RemoteError, TrishulaError, from_wir
 from trishula.runtime.pending import Pending, rejected
 from trishula.runtime.surroundings import Surroundings, Timer
 from trishula.session.joining import Attempt, Joining
-from trishula.session.pulse import Pulse, Verdict
+from trishula.session.pulse import Pulse, PulseStep
 from trishula.session.transport import AnswerLate, Ending, Endpoint, LinkLost
 from trishula.session.wamp_link import ATTEMPT_TIMEOUT_S
 from trishula.session.web_socket import PATIENCE_S, QUIET_S
@@ -176,12 +176,12 @@ class _Attempt(Protocol, ClientFactory):
         self._socket.write(head + b"\0\0\0\0" + payload)
 
     def _look(self) -> None:
-        verdict, wait_s = self._pulse.look(self._clock.seconds())
-        if verdict is Verdict.DEAD:
+        step, wait_s = self._pulse.look(self._clock.seconds())
+        if step is PulseStep.DEAD:
             self._reason = BusUnreachable(f"the node at {self.url} is silent")
             self._connector.disconnect()
             return
-        if verdict is Verdict.PING:
+        if step is PulseStep.PING:
             self._write(_PING, b"thin")
         self._timer = self._clock.callLater(wait_s, self._look)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trishula.cli.main import run
 from trishula.errors import FolderUnusable
 from trishula.files.history import History, read_history
-from trishula.files.importing import Importing, Verdict
+from trishula.files.importing import Importing, ImportOutcome
 from trishula.files.names import Names
 from trishula.files.tree import Found, walk
 
@@ -54,7 +54,7 @@ def archive(tmp_path: Path) -> Path:
 def told(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     assert run(["files", "import", *words, "--json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert found["files"] == sum(found[verdict.value] for verdict in Verdict)
+    assert found["files"] == sum(found[outcome.value] for outcome in ImportOutcome)
     assert found["odd"] == len(found["odd_files"])
     return found
 
@@ -219,13 +219,15 @@ def test_what_goes_in_comes_out(files: list[tuple[str, str, str]]) -> None:
     lines = [line for line in map(work.judge, found) if line is not None]
     assert work.files == len(files)
     assert (
-        work.counts[Verdict.IMPORTED] == len(lines) == len({("dc" if s == "mac" else s, name) for name, s, _ in files})
+        work.counts[ImportOutcome.IMPORTED]
+        == len(lines)
+        == len({("dc" if s == "mac" else s, name) for name, s, _ in files})
     )
     # Whatever is a copy says what its first says.
     again = Importing({line.key: line.digest for line in lines}, Names(), "2026-02-10T00:00:00Z", "ann@hub")
     assert [again.judge(one) for one in found] == [None] * len(found)
-    assert again.counts[Verdict.ODD] == work.counts[Verdict.ODD]
-    assert again.counts[Verdict.KNOWN] == len(lines)
+    assert again.counts[ImportOutcome.ODD] == work.counts[ImportOutcome.ODD]
+    assert again.counts[ImportOutcome.KNOWN] == len(lines)
 
 
 def test_what_says_something_else_than_the_history_is_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,15 +210,15 @@ def judge_clock(status: Facts, entries: Sequence[Facts], bounds: Bounds) -> Outc
     return Outcome("clock", worst(levels), _listed(faults) or f"{len(levels) - 1} clocks agree", tuple(figures))
 
 
-def judge_journal(verdict: Facts) -> Outcome:
+def judge_journal(verification: Facts) -> Outcome:
     """``audit.verify``: critical if a record or a message is not as it was written."""
-    damaged = verdict["damaged"]
+    damaged = verification["damaged"]
     figures = (
-        Figure("journal_records", verdict["records"], "Records that were read."),
+        Figure("journal_records", verification["records"], "Records that were read."),
         Figure("journal_damaged_records", len(damaged), "Records and messages that are not as they were written."),
     )
-    if verdict["ok"]:
-        return Outcome("journal", Level.OK, f"{verdict['records']} records, all as they were written", figures)
+    if verification["ok"]:
+        return Outcome("journal", Level.OK, f"{verification['records']} records, all as they were written", figures)
     told = _listed([f"record {_name(one.get('seq'))}: {_name(one.get('what'))}" for one in damaged])
     return Outcome("journal", Level.CRITICAL, told, figures)
 

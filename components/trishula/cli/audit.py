@@ -42,18 +42,18 @@ def verify(ctx: click.Context, state: State) -> None:
     """
     # It reads the whole store.
     with state.bus() as bus:
-        verdict = bus.request(uris.AUDIT_VERIFY, timeout=600.0)
-    state.show(verdict, lambda: _verdict(verdict))
-    if not verdict["ok"]:
+        verification = bus.request(uris.AUDIT_VERIFY, timeout=600.0)
+    state.show(verification, lambda: _verification_text(verification))
+    if not verification["ok"]:
         ctx.exit(Exit.FAILED)
 
 
-def _verdict(verdict: dict[str, Any]) -> Text:
+def _verification_text(verification: dict[str, Any]) -> Text:
     from rich.text import Text
 
-    if verdict["ok"]:
-        return Text(f"{verdict['records']} records, all as they were written", style="green")
-    text = Text(f"{len(verdict['damaged'])} of {verdict['records']} records are damaged", style="bold red")
-    for damage in verdict["damaged"]:
+    if verification["ok"]:
+        return Text(f"{verification['records']} records, all as they were written", style="green")
+    text = Text(f"{len(verification['damaged'])} of {verification['records']} records are damaged", style="bold red")
+    for damage in verification["damaged"]:
         text.append(f"\n  {damage.get('seq')}: {plain(damage.get('what'))}", style="none")
     return text

@@ -100,7 +100,7 @@ def _told(work: Importing, directory: Path, path: Path, dry_run: bool) -> dict[s
         "history": str(path),
         "dry_run": dry_run,
         "files": work.files,
-        **{verdict.value: count for verdict, count in work.counts.items()},
+        **{outcome.value: count for outcome, count in work.counts.items()},
         "odd_files": [{"file": one.file, "why": one.why} for one in work.odd],
         "noted_files": [{"file": one.file, "why": one.why} for one in work.noted],
     }
@@ -112,16 +112,16 @@ def _report(work: Importing, path: Path, show: str, dry_run: bool) -> Renderable
     from rich.text import Text
 
     from trishula.cli.tables import Table
-    from trishula.files.importing import Verdict
+    from trishula.files.importing import ImportOutcome
 
     counts = work.counts
     sums = (
-        f"{work.files} files: {counts[Verdict.IMPORTED]} imported, {counts[Verdict.KNOWN]} known from before, "
-        f"{counts[Verdict.COPY]} copies, {counts[Verdict.ODD]} odd"
+        f"{work.files} files: {counts[ImportOutcome.IMPORTED]} imported, {counts[ImportOutcome.KNOWN]} known from "
+        f"before, {counts[ImportOutcome.COPY]} copies, {counts[ImportOutcome.ODD]} odd"
     )
     if dry_run:
         end = f"This was a dry run: nothing is written to {path}."
-    elif counts[Verdict.IMPORTED]:
+    elif counts[ImportOutcome.IMPORTED]:
         end = f"The history is {path}; show it with: {show}"
     else:
         end = f"Nothing was added to {path}."

@@ -1,7 +1,7 @@
 """Which files of a v1 archive are messages of its history: a table, without I/O.
 
 =============  ========================================================================================================
-verdict        the file
+outcome        the file
 =============  ========================================================================================================
 ``IMPORTED``   is a message that the history doesn't have
 ``KNOWN``      is a message that the history had before this import
@@ -9,7 +9,7 @@ verdict        the file
 ``ODD``        is none of these, and a sentence says why
 =============  ========================================================================================================
 
-Each file has one verdict, so the four counts add up to the files.
+Each file has one outcome, so the four counts add up to the files.
 
 A message is known by its sender and its id. Two files that have these in common and say different things are not one
 message: the second is odd, and nobody guesses which of them was meant.
@@ -29,10 +29,10 @@ from trishula.files.names import Names
 from trishula.files.tree import Found
 from trishula.files.v1 import from_v1, read_map
 
-__all__ = ["Importing", "Odd", "Verdict"]
+__all__ = ["Importing", "Odd", "ImportOutcome"]
 
 
-class Verdict(enum.Enum):
+class ImportOutcome(enum.Enum):
     """See the module's docstring."""
 
     IMPORTED = "imported"
@@ -58,7 +58,7 @@ class Importing:
     """One import.
 
     Attributes:
-        counts: how many files had each verdict.
+        counts: how many files had each outcome.
         odd: the files that are not taken.
         noted: the files that are taken, with something that was set for them.
 
@@ -74,7 +74,7 @@ class Importing:
         self._seen: dict[Key, tuple[str, str]] = {}
         self._names = names
         self._at, self._by = at, by
-        self.counts = dict.fromkeys(Verdict, 0)
+        self.counts = dict.fromkeys(ImportOutcome, 0)
         self.odd: list[Odd] = []
         self.noted: list[Odd] = []
 
@@ -86,14 +86,14 @@ class Importing:
     def judge(self, found: Found) -> Line | None:
         """What the history gets of a file, if anything."""
         try:
-            verdict, line = self._judge(found)
+            outcome, line = self._judge(found)
         except FileInvalid as error:
             self.odd.append(Odd(found.path, error.sentence))
-            verdict, line = Verdict.ODD, None
-        self.counts[verdict] += 1
+            outcome, line = ImportOutcome.ODD, None
+        self.counts[outcome] += 1
         return line
 
-    def _judge(self, found: Found) -> tuple[Verdict, Line | None]:
+    def _judge(self, found: Found) -> tuple[ImportOutcome, Line | None]:
         if found.why_not is not None:
             raise FileInvalid(found.why_not)
         raw, notes = read_map(found.data), []
@@ -111,17 +111,17 @@ class Importing:
             first, path = self._seen[key]
             if first != digest:
                 raise FileInvalid(_another(key, path))
-            return Verdict.COPY, None
+            return ImportOutcome.COPY, None
         if key in self._before:
             if self._before[key] != digest:
                 raise FileInvalid(_another(key, "the history"))
             self._seen[key] = digest, found.path
-            return Verdict.KNOWN, None
+            return ImportOutcome.KNOWN, None
         self._seen[key] = digest, found.path
         self.noted.extend(Odd(found.path, note) for note in notes)
         sha256 = hashlib.sha256(found.data).hexdigest()
         line = Line(message.to_wire(), found.path, sha256, digest, self._at, self._by, tuple(notes))
-        return Verdict.IMPORTED, line
+        return ImportOutcome.IMPORTED, line
 
 
 def _another(key: Key, where: str) -> str:

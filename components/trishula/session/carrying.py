@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trishula.session.outflow import Outflow
-from trishula.session.pulse import Pulse, Verdict
+from trishula.session.pulse import Pulse, PulseStep
 
 __all__ = ["Carrying", "Road"]
 
@@ -85,10 +85,10 @@ class Carrying:
             after how many seconds to look again; 0 if the connection has ended.
         """
         assert self.pulse is not None
-        verdict, again_s = self.pulse.look(self._seconds())
-        if verdict is Verdict.PING:
+        step, again_s = self.pulse.look(self._seconds())
+        if step is PulseStep.PING:
             self.sendPing(b"")
-        elif verdict is Verdict.DEAD:
+        elif step is PulseStep.DEAD:
             self.give_up("nothing came from the other end, and no answer to a ping")
         return again_s
 

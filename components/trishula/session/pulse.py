@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["Pulse", "Verdict"]
+__all__ = ["Pulse", "PulseStep"]
 
 #: Between the look that finds a peer dead and the one that says so.
 _SECOND_LOOK_S = 0.1
 
 
-class Verdict(Enum):
+class PulseStep(Enum):
     """What is to be done now."""
 
     NOTHING = "nothing"
@@ -52,7 +52,7 @@ class Pulse:
         """Count silence from this instant on, which may be to come: a peer that is yet to serve us may be busy."""
         self._from_s = from_s
 
-    def look(self, now_s: float) -> tuple[Verdict, float]:
+    def look(self, now_s: float) -> tuple[PulseStep, float]:
         """What to do now, and after how many seconds to look again."""
         since_s = max(self.heard_s, self._from_s)
         if self._asked_s is not None and self._asked_s < since_s:
@@ -61,15 +61,15 @@ class Pulse:
             wait_s = since_s + self._quiet_s - now_s
             if wait_s > 0:
                 # No later: the instant from which silence counts may be moved to an earlier one.
-                return Verdict.NOTHING, min(wait_s, self._quiet_s)
+                return PulseStep.NOTHING, min(wait_s, self._quiet_s)
             self._asked_s = now_s
-            return Verdict.PING, self._patience_s
+            return PulseStep.PING, self._patience_s
         wait_s = self._asked_s + self._patience_s - now_s
         if wait_s > 0:
-            return Verdict.NOTHING, wait_s
+            return PulseStep.NOTHING, wait_s
         if self._doubted_s is None:
             self._doubted_s = now_s
         wait_s = self._doubted_s + _SECOND_LOOK_S - now_s
         if wait_s > 0:
-            return Verdict.NOTHING, wait_s
-        return Verdict.DEAD, 0.0
+            return PulseStep.NOTHING, wait_s
+        return PulseStep.DEAD, 0.0

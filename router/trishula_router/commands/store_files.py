@@ -62,8 +62,8 @@ def verify(shell: State, state: Path | None) -> None:
 
     file = _store_of(state)
     with _faults(), _progress(shell, "checking") as progress:
-        verdict = verify_file(file, progress)
-    _tell(shell, verdict, {"file": str(file)}, f"{file}: ")
+        verification = verify_file(file, progress)
+    _tell(shell, verification, {"file": str(file)}, f"{file}: ")
 
 
 @click.command()
@@ -87,9 +87,9 @@ def backup(shell: State, file: Path, state: Path | None) -> None:
 
     source = _store_of(state)
     with _faults(), _progress(shell, "copying") as progress:
-        verdict = back_up(source, file, progress)
+        verification = back_up(source, file, progress)
     size = file.stat().st_size
-    _tell(shell, verdict, {"file": str(file), "bytes": size}, f"{file} ({show_bytes(size)}): ")
+    _tell(shell, verification, {"file": str(file), "bytes": size}, f"{file} ({show_bytes(size)}): ")
 
 
 @click.command()
@@ -118,7 +118,7 @@ def restore(shell: State, file: Path, state: Path | None, damaged: bool) -> None
     stamp = datetime.now(UTC)
     holding = hold_state_dir(state_dir, "trishula node restore", with_store=True)
     with holding, _faults(), _progress(shell, "restoring") as progress:
-        verdict, kept = put_in_place(
+        verification, kept = put_in_place(
             file,
             state_dir,
             new_epoch=lambda: os.urandom(8).hex(),
@@ -128,7 +128,7 @@ def restore(shell: State, file: Path, state: Path | None, damaged: bool) -> None
             progress=progress,
         )
     facts = {"state": str(state_dir), "file": str(file), "kept": None if kept is None else str(kept)}
-    _tell(shell, verdict, facts, f"{state_dir} has the store of {file} now: ", failing=not damaged)
+    _tell(shell, verification, facts, f"{state_dir} has the store of {file} now: ", failing=not damaged)
     if kept is not None and not shell.json:
         click.echo(f"the store that was there is {kept}; delete it when you don't need it any more")
 
@@ -204,21 +204,22 @@ def _progress(shell: State, what: str) -> Iterator[Progress]:
         yield lambda done: shown.update(task, completed=done)
 
 
-def _tell(shell: State, verdict: Verdict, facts: dict[str, Any], before: str, *, failing: bool = True) -> None:
-    """Print a verdict; end with :attr:`Exit.FAILED` if it is bad."""
-    from trishula_router.mail.audit import told_verdict
+def _tell(shell: State, verification: Verdict, facts: dict[str, Any], before: str, *, failing: bool = True) -> None:
+    """Print what a verification found; end with :attr:`Exit.FAILED` if that is damage."""
+    from trishula_router.mail.audit import told_verification
 
-    told = {**facts, **told_verdict(verdict)}
+    told = {**facts, **told_verification(verification)}
     if shell.json:
         shell.line(told)
     elif told["ok"]:
-        click.echo(f"{before}{verdict.records} records and {verdict.bodies} bodies, all as they were written")
+        click.echo(f"{before}{verification.records} records and {verification.bodies} bodies, all as they were written")
     else:
-        click.echo(f"{before}{len(verdict.damages)} damaged, of {verdict.records} records and {verdict.bodies} bodies")
-        for damage in verdict.damages[:_SHOWN]:
+        count = len(verification.damages)
+        click.echo(f"{before}{count} damaged, of {verification.records} records and {verification.bodies} bodies")
+        for damage in verification.damages[:_SHOWN]:
             click.echo(f"  {plain(damage.what)}")
-        if len(verdict.damages) > _SHOWN:
-            click.echo(f"  and {len(verdict.damages) - _SHOWN} more; --json has them all")
+        if count > _SHOWN:
+            click.echo(f"  and {count - _SHOWN} more; --json has them all")
         click.echo("what is not named is whole; a backup may have what is: trishula node restore FILE")
     if failing and not told["ok"]:
         raise click.exceptions.Exit(int(Exit.FAILED))

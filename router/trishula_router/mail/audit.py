@@ -28,7 +28,7 @@ from trishula_router.store.interface import History, Store, Verdict
 from trishula_router.store.journal import SEQUENCE_MASK, Record
 from trishula_router.store.messages import State, StoredMessage
 
-__all__ = ["Audit", "told_verdict"]
+__all__ = ["Audit", "told_verification"]
 
 #: Damages told in one answer: a page that can't be read may hit thousands, and an answer is one WebSocket message.
 _TOLD_LIMIT = 10_000
@@ -161,7 +161,7 @@ class Audit:
 
     async def verify(self) -> dict[str, Any]:
         """Check the chain and the checksums of all bodies."""
-        told = told_verdict(await self._store.verify())
+        told = told_verification(await self._store.verify())
         more = len(told["damaged"]) - _TOLD_LIMIT
         if more > 0:
             del told["damaged"][_TOLD_LIMIT:]
@@ -170,7 +170,7 @@ class Audit:
         return told
 
 
-def told_verdict(verdict: Verdict) -> dict[str, Any]:
+def told_verification(verdict: Verdict) -> dict[str, Any]:
     """A check's outcome as it is told: of each damage the record's number, a sentence, and whose message it hit."""
     return {
         "records": verdict.records,
