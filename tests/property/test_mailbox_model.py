@@ -509,7 +509,7 @@ class NodeMachine(RuleBasedStateMachine):
         leases = list(self.rig.node.mailroom.leases.values())
         for consumer in self.rig.node.consumers.all():
             held = sum(lease.consumer is consumer for lease in leases)
-            assert consumer.held == held, f"{consumer.address}: {consumer.held} counted, {held} held"
+            assert consumer.in_flight == held, f"{consumer.address}: {consumer.in_flight} counted, {held} held"
             assert held <= consumer.window
 
     @invariant()
@@ -536,17 +536,17 @@ class NodeMachine(RuleBasedStateMachine):
         in_memory = [
             entry
             for mailbox in room._mailboxes.values()
-            for entry in (*mailbox._waiting.values(), *mailbox.held.values())
+            for entry in (*mailbox._waiting.values(), *mailbox.in_flight.values())
         ]
         assert room._cached_bytes == sum(entry.size_bytes for entry in in_memory if entry.wire is not None)
         assert room._cached_bytes <= BODY_BYTES
-        held = {position for mailbox in room._mailboxes.values() for position in mailbox.held}
+        held = {position for mailbox in room._mailboxes.values() for position in mailbox.in_flight}
         assert held == set(room.leases)
         assert not any(lease.settling for lease in room.leases.values())
         for mailbox in room._mailboxes.values():
             assert len(mailbox._waiting) <= 40
             if mailbox._frontier is None:
-                assert len(mailbox._waiting) + len(mailbox.held) == mailbox.open_messages
+                assert len(mailbox._waiting) + len(mailbox.in_flight) == mailbox.open_messages
 
     def check_shares(self, room: Mailroom, stored: dict[str, MailboxSize]) -> None:
         """Who has how much open is what the store knows: in each mailbox, and in all."""

@@ -403,7 +403,7 @@ def test_who_failed_at_it_is_the_last_choice() -> None:
 
 def test_large_ones_are_shared_out_by_their_size() -> None:
     one, other = (Candidate(Consumer(name, 1, 64, 100), 0, 0.0, []) for name in ("agni", "dc"))
-    one.consumer.held_bytes = 100
+    one.consumer.in_flight_bytes = 100
     entries = [entry(position) for position in (1, 2, 3)]
     for large in entries:
         large.size_bytes = 60

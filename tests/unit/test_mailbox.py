@@ -47,7 +47,7 @@ def test_order_is_by_urgency_then_age() -> None:
 def test_take_has_room_for_so_many() -> None:
     mailbox = filled(entry(1), entry(2), entry(3))
     assert taken(mailbox, 2) == [1, 2]
-    assert set(mailbox.held) == {1, 2}
+    assert set(mailbox.in_flight) == {1, 2}
     assert taken(mailbox, 0) == []
     assert taken(mailbox) == [3]
 
@@ -90,16 +90,16 @@ def test_what_is_over_is_handed_out_apart_and_takes_no_room() -> None:
     found = mailbox.take(2, 100)
     assert [one.position for one in found.ready] == [2, 4]
     assert [one.position for one in found.expired] == [1, 3]
-    assert set(mailbox.held) == {1, 2, 3, 4}
+    assert set(mailbox.in_flight) == {1, 2, 3, 4}
 
 
 def test_hold_takes_one_out_of_its_turn() -> None:
     mailbox = filled(entry(1), entry(2))
-    held = mailbox.hold(2)
+    held = mailbox.take_out(2)
     assert held is not None
     assert held.position == 2
-    assert mailbox.hold(2) is None
-    assert mailbox.hold(99) is None
+    assert mailbox.take_out(2) is None
+    assert mailbox.take_out(99) is None
     assert taken(mailbox) == [1]
 
 
@@ -149,10 +149,10 @@ def test_a_refill_reads_on_where_memory_ends() -> None:
 def test_a_refill_leaves_out_what_is_held() -> None:
     mailbox = restarted(3)
     held = entry(2)
-    mailbox.held[2] = held
+    mailbox.in_flight[2] = held
     _, limit = mailbox.begin_refill()
     mailbox.refill([entry(1), entry(2), entry(3)], limit)
-    assert mailbox.held == {2: held}
+    assert mailbox.in_flight == {2: held}
     assert taken(mailbox) == [1, 3]
 
 
@@ -174,7 +174,7 @@ def test_an_answer_is_used_only_up_to_what_passed_by() -> None:
     # One comes back while the store is asked: its answer has it as it was before.
     mailbox = restarted(3, capacity=4)
     back = entry(2)
-    mailbox.held[2] = back
+    mailbox.in_flight[2] = back
     _, limit = mailbox.begin_refill()
     back.failures = 1
     mailbox.give_back(back, 700)
@@ -221,7 +221,7 @@ def test_what_comes_back_beyond_memory_is_left_to_the_store() -> None:
     mailbox = Mailbox("agni", capacity=2)
     for position in range(1, 5):
         mailbox.add(entry(position))
-    far = mailbox.hold(4)
+    far = mailbox.take_out(4)
     assert far is not None
     for position in (5, 6):
         mailbox.add(entry(position))
@@ -238,7 +238,7 @@ def test_what_is_taken_out_of_its_turn_leaves_nothing_behind() -> None:
     for position in range(1, 5001):
         mailbox.reserve(10)
         mailbox.add(entry(position))
-        held = mailbox.hold(position)
+        held = mailbox.take_out(position)
         assert held is not None
         mailbox.settled(held)
     assert len(mailbox._ready) < 100

@@ -25,8 +25,8 @@ class Consumer:
         session: its WAMP session id.
         window: how many messages it may have unacknowledged.
         window_bytes: how large they may be together; the last one of them may go beyond it.
-        held: how many it has.
-        held_bytes: how large they are together.
+        in_flight: how many it has.
+        in_flight_bytes: how large they are together.
         coming: how many more were taken for it, and wait for their bodies.
         capabilities: what it announced; none if it is an instance.
         life: what it told of its process; ``None`` if nothing.
@@ -37,8 +37,8 @@ class Consumer:
     session: int
     window: int
     window_bytes: int
-    held: int = 0
-    held_bytes: int = 0
+    in_flight: int = 0
+    in_flight_bytes: int = 0
     coming: int = 0
     capabilities: tuple[str, ...] = ()
     life: Life | None = None
@@ -47,7 +47,7 @@ class Consumer:
     @property
     def room(self) -> int:
         """How many more it may get."""
-        return self.window - self.held - self.coming if self.held_bytes < self.window_bytes else 0
+        return self.window - self.in_flight - self.coming if self.in_flight_bytes < self.window_bytes else 0
 
 
 class Consumers:

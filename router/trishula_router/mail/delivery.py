@@ -322,7 +322,7 @@ class Delivery:
     def _pump_to(self, mailbox: Mailbox, consumer: Consumer) -> None:
         if mailbox.address in self._loading or consumer.room <= 0:
             return
-        entries = self._take(mailbox, consumer.room, consumer.window_bytes - consumer.held_bytes)
+        entries = self._take(mailbox, consumer.room, consumer.window_bytes - consumer.in_flight_bytes)
         if not entries:
             return
         if all(entry.wire is not None for entry in entries):

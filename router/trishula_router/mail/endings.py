@@ -1,6 +1,6 @@
 """Endings: what ends messages without a delivery.
 
-A sender cancels, a time is over, an instance or an agent is gone. Each finds the messages in the store, claims those
+A sender cancels, a time is over, an instance or an agent is gone. Each finds the messages in the store, withdraws those
 that nobody else is about to end, and has ``settlement`` settle them.
 """
 
@@ -65,7 +65,7 @@ class Endings:
             asked = [message.position for message in still_open if self._mailroom.is_settling(message.position)]
             mine = [message for message in still_open if message.position not in asked]
             out = self._recalls.out(message.position for message in mine)
-            entries = [self._mailroom.claim(Entry.of(message)) for message in mine]
+            entries = [self._mailroom.withdraw(Entry.of(message)) for message in mine]
             await self._settlement.settle(entries, State.CANCELLED, "cancelled by its sender")
             self._recalls.cancelled(entries, out)
             cancelled |= {entry.position for entry in entries}
@@ -82,7 +82,7 @@ class Endings:
             found = await self._store.expired(self._now(), _BATCH + len(self._mailroom.leases))
             over = await self._store.at_positions(found)
             entries = [
-                self._mailroom.claim(Entry.of(message))
+                self._mailroom.withdraw(Entry.of(message))
                 for position, message in over.items()
                 if message.state is State.OPEN
                 and position not in self._mailroom.leases
@@ -102,7 +102,7 @@ class Endings:
             limit = _BATCH + len(self._mailroom.leases)
             stored = await self._store.head(address, BEFORE_ALL, limit)
             entries = [
-                self._mailroom.claim(Entry.of(message))
+                self._mailroom.withdraw(Entry.of(message))
                 for message in stored
                 if not self._mailroom.is_settling(message.position)
             ]
@@ -124,7 +124,7 @@ class Endings:
         while True:
             stored = await self._store.head(address, after, _BATCH)
             entries = [
-                self._mailroom.claim(Entry.of(message))
+                self._mailroom.withdraw(Entry.of(message))
                 for message in stored
                 if agent_of(message.sender) == agent
                 and not is_nodes_own(message.id)

@@ -78,7 +78,7 @@ class Inflow:
         settled = [one for one in copied.settled if not self._mailroom.is_settling(one[0].position)]
         out = self._recalls.out(m.position for m, _ in settled if m.state is State.CANCELLED)
         cancelled = [Entry.of(m) for m, _ in copied.settled if m.state is State.CANCELLED]
-        entries = [self._mailroom.claim(Entry.of(message)) for message, _ in settled]
+        entries = [self._mailroom.withdraw(Entry.of(message)) for message, _ in settled]
         self._mailroom.settled(entries)
         self._recalls.cancelled(cancelled, out)
         for address in {address for e in entries for address in (e.recipient, e.holder) if address is not None}:

@@ -54,15 +54,15 @@ class Handover:
     async def hand(self, entries: Sequence[Entry], node: str) -> None:
         """Hand over messages that were taken out of their turn."""
         # Until the store has answered they are nobody's: neither delivered here nor settled by two at once.
-        claimed = {entry.position: self._mailroom.claim(entry) for entry in entries}
+        withdrawn = {entry.position: self._mailroom.withdraw(entry) for entry in entries}
         try:
-            answer = await self._store.hand_over(list(claimed), node, self._now())
+            answer = await self._store.hand_over(list(withdrawn), node, self._now())
         except (StorageFull, StorageFailed):
             # If the record is on the disk all the same, the next commit writes over it; see store/sqlite/writer.py.
-            self._mailroom.put_back(claimed.values(), self._now() + RETRY_MS)
+            self._mailroom.put_back(withdrawn.values(), self._now() + RETRY_MS)
             raise
         stored = {message.position: message for message in answer}
-        for position, entry in claimed.items():
+        for position, entry in withdrawn.items():
             message = stored.get(position)
             if message is not None and message.state is not State.OPEN:
                 # Another node settled it meanwhile, and whoever copied that left the rest to us.

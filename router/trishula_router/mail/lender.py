@@ -87,8 +87,8 @@ class Lender:
             deliveries.append({"message": entry.wire, "attempt": entry.attempts, "token": token})
             self._mailroom.forget_body(entry)
         if consumer is not None:
-            consumer.held += len(entries)
-            consumer.held_bytes += sum(entry.size_bytes for entry in entries)
+            consumer.in_flight += len(entries)
+            consumer.in_flight_bytes += sum(entry.size_bytes for entry in entries)
         attempts = [(entry.position, entry.attempts) for entry in entries]
         noted = self._store.deliver(attempts, holder, session, now)
         noted.addErrback(log_fault, log, "a delivery could not be noted")

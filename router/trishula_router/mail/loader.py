@@ -65,9 +65,9 @@ class Loader:
         try:
             bodies = await self._store.bodies([entry.position for entry in missing])
         except (StorageFull, StorageFailed):
-            self._mailroom.put_back(self._mailroom.unclaimed(entries), self._now() + STORE_RETRY_MS)
+            self._mailroom.put_back(self._mailroom.not_withdrawn(entries), self._now() + STORE_RETRY_MS)
             raise
-        entries = self._mailroom.unclaimed(entries)
+        entries = self._mailroom.not_withdrawn(entries)
         for entry in entries:
             if entry.wire is None and entry.position in bodies:
                 with contextlib.suppress(msgspec.DecodeError):

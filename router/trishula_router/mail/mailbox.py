@@ -4,7 +4,7 @@ The order is by (priority, arrival): the more urgent first, then as they became 
 these places:
 
 * *waiting* in memory: to be delivered now, or at its ``due_at``;
-* *held*: delivered and not settled yet, or being settled;
+* *in flight*: delivered and not settled yet, or being settled;
 * *spilled*: in the store only.
 
 Memory holds the first messages of the order: all whose order is at or before the *frontier*. Without a frontier it
@@ -36,7 +36,7 @@ _STALE_PLACES = 64
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What :meth:`Mailbox.take` found: messages to deliver, now held, and messages whose time is over, also held."""
+    """What :meth:`Mailbox.take` found: what to deliver, and what is over; both are in flight now."""
 
     ready: list[Entry] = field(default_factory=list)
     expired: list[Entry] = field(default_factory=list)
@@ -47,16 +47,16 @@ class Mailbox:
 
     Attributes:
         address: whose mailbox it is.
-        open_messages: how many are open: waiting, held, spilled, and reserved for a send under way.
+        open_messages: how many are open: waiting, in flight, spilled, and reserved for a send under way.
         open_bytes: the sum of their sizes.
-        held: the delivered ones, by position.
+        in_flight: the delivered ones, by position.
     """
 
     def __init__(self, address: str, *, open_messages: int = 0, open_bytes: int = 0, capacity: int = CAPACITY) -> None:
         self.address = address
         self.open_messages = open_messages
         self.open_bytes = open_bytes
-        self.held: dict[int, Entry] = {}
+        self.in_flight: dict[int, Entry] = {}
         self._capacity = capacity
         self._waiting: dict[int, Entry] = {}
         #: (priority, arrival, position), the delayed ones with their ``due_at`` before it.
@@ -107,7 +107,7 @@ class Mailbox:
         return dropped
 
     def take(self, room: int, now: int, limit_bytes: int | None = None) -> Taken:
-        """The next messages in order; they are held from now on.
+        """The next messages in order; they are in flight from now on.
 
         Args:
             room: how many at most.
@@ -131,13 +131,13 @@ class Mailbox:
                     break
             heapq.heappop(self._ready)
             del self._waiting[position]
-            self.held[position] = entry
+            self.in_flight[position] = entry
             (taken.expired if is_over else taken.ready).append(entry)
         return taken
 
     def give_back(self, entry: Entry, due_at: int) -> None:
-        """A held message waits again, until ``due_at`` (ms)."""
-        del self.held[entry.position]
+        """A message in flight waits again, until ``due_at`` (ms)."""
+        del self.in_flight[entry.position]
         entry.due_at = due_at
         if not self._is_beyond(entry):
             self._place(entry)
@@ -146,11 +146,11 @@ class Mailbox:
         """Whether a message, known by that entry, waits in memory."""
         return self._waiting.get(entry.position) is entry
 
-    def hold(self, position: int) -> Entry | None:
+    def take_out(self, position: int) -> Entry | None:
         """Take one waiting message out of its turn, because it is about to be settled."""
         entry = self._waiting.pop(position, None)
         if entry is not None:
-            self.held[position] = entry
+            self.in_flight[position] = entry
             self._tidy()
         return entry
 
@@ -159,7 +159,7 @@ class Mailbox:
         self.discount(size_bytes)
         entry = self._waiting.pop(position, None)
         self._tidy()
-        return entry or self.held.pop(position, None)
+        return entry or self.in_flight.pop(position, None)
 
     def _tidy(self) -> None:
         """Forget the places of what was taken out of its turn, once they are most of what the heaps hold.
@@ -176,8 +176,8 @@ class Mailbox:
             self._place(entry)
 
     def settled(self, entry: Entry) -> bool:
-        """A held message is in a final state: it is no longer here. Whether it was."""
-        if self.held.pop(entry.position, None) is None:
+        """A message in flight is in a final state: it is no longer here. Whether it was."""
+        if self.in_flight.pop(entry.position, None) is None:
             return False
         self.discount(entry.size_bytes)
         return True
@@ -193,7 +193,7 @@ class Mailbox:
         Returns:
             when something is due.
         """
-        for entry in (*self._waiting.values(), *self.held.values()):
+        for entry in (*self._waiting.values(), *self.in_flight.values()):
             if entry.arrival > after:
                 entry.expires_at += by_ms
                 entry.accepted_at += by_ms
@@ -218,7 +218,7 @@ class Mailbox:
         self._passed = None
         self._refill_is_void = False
         # Held messages are open in the store too and come back with the answer; they must not use up its places.
-        return self._frontier or BEFORE_ALL, self._capacity + len(self.held)
+        return self._frontier or BEFORE_ALL, self._capacity + len(self.in_flight)
 
     def refill(self, entries: Sequence[Entry], asked: int) -> None:
         """Put in what the store answered to :meth:`begin_refill`, in order.
@@ -233,7 +233,7 @@ class Mailbox:
         for entry in entries:
             if self._passed is not None and entry.order >= self._passed:
                 break
-            if entry.position not in self.held and entry.position not in self._waiting:
+            if entry.position not in self.in_flight and entry.position not in self._waiting:
                 self._place(entry)
             if self._frontier is not None:
                 self._frontier = entry.order

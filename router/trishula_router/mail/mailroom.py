@@ -53,8 +53,8 @@ class Lease:
     def free(self) -> None:
         """It no longer counts in its consumer's window."""
         if self.consumer is not None:
-            self.consumer.held -= 1
-            self.consumer.held_bytes -= self.entry.size_bytes
+            self.consumer.in_flight -= 1
+            self.consumer.in_flight_bytes -= self.entry.size_bytes
             self.consumer = None
 
 
@@ -242,12 +242,12 @@ class Mailroom:
     def counts(self, address: str) -> tuple[int, int]:
         """(pending, in flight) of an address."""
         mailbox = self._mailboxes.get(address)
-        return (0, 0) if mailbox is None else (mailbox.open_messages - len(mailbox.held), len(mailbox.held))
+        return (0, 0) if mailbox is None else (mailbox.open_messages - len(mailbox.in_flight), len(mailbox.in_flight))
 
     def totals(self) -> tuple[int, int]:
         """(pending, in flight) of the whole node."""
-        held = sum(len(mailbox.held) for mailbox in self._mailboxes.values())
-        return sum(mailbox.open_messages for mailbox in self._mailboxes.values()) - held, held
+        in_flight = sum(len(mailbox.in_flight) for mailbox in self._mailboxes.values())
+        return sum(mailbox.open_messages for mailbox in self._mailboxes.values()) - in_flight, in_flight
 
     def add(self, entry: Entry) -> None:
         """Put a message that is durable into its mailbox, with its body as long as there is room for bodies."""
@@ -288,7 +288,7 @@ class Mailroom:
         lease.free()
         return lease.entry
 
-    def claim(self, entry: Entry) -> Entry:
+    def withdraw(self, entry: Entry) -> Entry:
         """Make a message nobody's, wherever it is, because it is about to be settled.
 
         Args:
@@ -303,17 +303,17 @@ class Mailroom:
             lease.settling = True
             lease.free()
             return lease.entry
-        known = mailbox.held.get(entry.position) or mailbox.hold(entry.position) or entry
-        mailbox.held[entry.position] = known
+        known = mailbox.in_flight.get(entry.position) or mailbox.take_out(entry.position) or entry
+        mailbox.in_flight[entry.position] = known
         self.leases[entry.position] = Lease(known, None, None, float("inf"), settling=True)
         return known
 
-    def unclaimed(self, entries: Iterable[Entry]) -> list[Entry]:
+    def not_withdrawn(self, entries: Iterable[Entry]) -> list[Entry]:
         """Of messages that were taken to be delivered, those that nobody settled or is about to settle since."""
         return [
             entry
             for entry in entries
-            if entry.position not in self.leases and self.mailbox(entry.mailbox).held.get(entry.position) is entry
+            if entry.position not in self.leases and self.mailbox(entry.mailbox).in_flight.get(entry.position) is entry
         ]
 
     def waits(self, entry: Entry) -> bool:
@@ -338,7 +338,7 @@ class Mailroom:
                 lease.free()
             self.forget_body(entry)
             mailbox = self.mailbox(entry.mailbox)
-            if entry.position in mailbox.held:
+            if entry.position in mailbox.in_flight:
                 mailbox.give_back(entry, due_at)
                 if due_at:
                     self.pause(mailbox.address, due_at)
@@ -360,7 +360,7 @@ class Mailroom:
         self.shares.add(mailbox.address, agent, stored.size_bytes, stored.priority)
         if lease is not None:
             lease.entry.keeper = stored.keeper
-            mailbox.held[stored.position] = lease.entry
+            mailbox.in_flight[stored.position] = lease.entry
         else:
             # Not the entry that is known: what others did with the message since, it doesn't tell.
             if known is not None:

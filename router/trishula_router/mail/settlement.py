@@ -90,7 +90,7 @@ class Settlement:
         self._none_overdue_before_s = 0.0
 
     async def settle(self, entries: Sequence[Entry], state: State, reason: str | None) -> None:
-        """Bring messages that were released or claimed to a final state, durably; then tell their senders."""
+        """Bring messages that were released or withdrawn to a final state, durably; then tell their senders."""
         if not entries:
             return
         self._make_room(entries)
@@ -171,8 +171,8 @@ class Settlement:
                     settling.append(position)
                 elif stored.state is not State.DONE:
                     entry = Entry.of(stored)
-                    # What is dead or expired is in no mailbox any more; only an open one is somewhere to be claimed.
-                    entries.append(self._mailroom.claim(entry) if stored.state is State.OPEN else entry)
+                    # What is dead or expired is in no mailbox any more; only an open one is somewhere to be withdrawn.
+                    entries.append(self._mailroom.withdraw(entry) if stored.state is State.OPEN else entry)
             ending = {entry.position for entry in entries}
             self._ending |= ending
             try:
@@ -297,7 +297,7 @@ class Settlement:
             else:
                 decision = self._after_unknown(entry, now)
             if is_waiting:
-                decided.append((self._mailroom.claim(entry), decision))
+                decided.append((self._mailroom.withdraw(entry), decision))
         if decided:
             run(self._carry_out(decided, "its agent's process ended while its handler ran", now))
 
@@ -366,7 +366,7 @@ class Settlement:
 
     def settle_soon(self, entries: Iterable[Entry], state: State, reason: str) -> None:
         """Settle messages that nobody waits for."""
-        run(self.settle([self._mailroom.claim(entry) for entry in entries], state, reason))
+        run(self.settle([self._mailroom.withdraw(entry) for entry in entries], state, reason))
 
     def expire_soon(self, entries: Iterable[Entry]) -> None:
         """The time of messages is over; each says which time that was."""

@@ -45,13 +45,13 @@ class Candidate:
     @property
     def room(self) -> int:
         """How many more it can take."""
-        size_bytes = self.consumer.held_bytes + sum(entry.size_bytes for entry in self.share)
+        size_bytes = self.consumer.in_flight_bytes + sum(entry.size_bytes for entry in self.share)
         return self.consumer.room - len(self.share) if size_bytes < self.consumer.window_bytes else 0
 
     @property
     def burden(self) -> tuple[int, float, str]:
         """By what the least loaded is found."""
-        return self.consumer.held + self.pending + len(self.share), self.load, self.consumer.address
+        return self.consumer.in_flight + self.pending + len(self.share), self.load, self.consumer.address
 
 
 def share_out(entries: Iterable[Entry], candidates: Sequence[Candidate]) -> list[Entry]:

@@ -48,9 +48,9 @@ def read(node: Node, oldest: Mapping[str, int]) -> Iterator[Sample]:
         if box.is_empty:
             continue
         label = _label(box.address, known)
-        held = len(box.held)
-        waiting[label] += box.open_messages - held
-        in_flight[label] += held
+        out = len(box.in_flight)
+        waiting[label] += box.open_messages - out
+        in_flight[label] += out
         sizes[label] += box.open_bytes
         deepest, used = max(deepest, box.open_messages), used + 1
         if box.address in oldest:
