@@ -309,7 +309,7 @@ def end(place: Stage, operator: trishula.Bus) -> dict[str, int]:
     def are_equal() -> bool:
         if any(ask_status(port, token)["in_flight"] for port in place.nodes.ports.values()):
             return False
-        marks[0] = place.nodes.held_by_all(token)
+        marks[0] = place.nodes.durable_everywhere(token)
         return marks[0] is not None
 
     place.wait("each node holds what the other one has", are_equal)

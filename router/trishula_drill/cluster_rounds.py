@@ -81,7 +81,7 @@ class ClusterStage(Stage):
             node.stop()
 
     def _hold_the_same(self) -> bool:
-        self._marks = self._nodes.held_by_all(self.tokens[OPERATOR])
+        self._marks = self._nodes.durable_everywhere(self.tokens[OPERATOR])
         return self._marks is not None
 
     def kill_nodes(self) -> None:

@@ -160,13 +160,13 @@ class LinkedNodes:
             found += [f"{name}: {_shown(peer)}" for peer in peers if not _is_in_step(peer)]
         return found
 
-    def held_by_all(self, token: str) -> dict[str, int] | None:
+    def durable_everywhere(self, token: str) -> dict[str, int] | None:
         """How long each journal was a moment ago, if by now every node holds all of that; else ``None``."""
         marks = {name: int(ask_status(port, token)["high_water"]) for name, port in self.ports.items()}
         # Asked again: each question is a session, and so a record.
         told = [ask_status(port, token) for port in self.ports.values()]
-        is_held = all(peer["copied"] >= marks[peer["node"]] for status in told for peer in status["peers"])
-        return marks if is_held else None
+        is_durable = all(peer["copied"] >= marks[peer["node"]] for status in told for peer in status["peers"])
+        return marks if is_durable else None
 
     def kill(self) -> None:
         """Leave none behind."""

@@ -325,10 +325,10 @@ class Services:
 
     def _hold_for_clock(self) -> None:
         self.delivery.hold_back(_SETTING_CLOCK)
-        self.peering.hold()
+        self.peering.pause()
 
     def _go_on_by_clock(self) -> None:
-        self.peering.go_on()
+        self.peering.resume()
         self.delivery.let_go(_SETTING_CLOCK)
 
     def _follow_clock(self, by_ms: int, since: int) -> None:

@@ -374,7 +374,7 @@ def entry(position: int) -> Entry:
 )
 def test_shares_are_fair_and_windows_hold(those: list[tuple[int, int, int, float]], count: int) -> None:
     candidates = [
-        Candidate(Consumer(f"a{index}", index, window, 1 << 20, held=min(held, window)), pending, load, [])
+        Candidate(Consumer(f"a{index}", index, window, 1 << 20, in_flight=min(held, window)), pending, load, [])
         for index, (window, held, pending, load) in enumerate(those)
     ]
     entries = [entry(position) for position in range(1, count + 1)]
@@ -392,7 +392,7 @@ def test_shares_are_fair_and_windows_hold(those: list[tuple[int, int, int, float
 
 def test_who_failed_at_it_is_the_last_choice() -> None:
     idle, busy = (
-        Candidate(Consumer(name, 1, 2, 1 << 20, held=held), 0, 0.0, []) for name, held in (("agni", 0), ("dc", 1))
+        Candidate(Consumer(name, 1, 2, 1 << 20, in_flight=held), 0, 0.0, []) for name, held in (("agni", 0), ("dc", 1))
     )
     entries = [entry(position) for position in (1, 2, 3, 4)]
     for one in entries:

@@ -117,13 +117,13 @@ def test_a_part_is_counted_with_its_pieces_and_let_go_when_the_message_is_whole(
     unfinished = Unfinished()
     connection = Connection("a", unfinished, joined("dc"))
     connection.part(1000, pieces=3, missing=500)
-    assert unfinished.held_bytes == 1000 + 3 * 64
+    assert unfinished.buffered_bytes == 1000 + 3 * 64
     connection.inside_message = False
     connection.dataReceived(b"")
-    assert (unfinished.held_bytes, connection.freed) == (0, 1192)
+    assert (unfinished.buffered_bytes, connection.freed) == (0, 1192)
     connection.part(2000)
     connection.connectionLost()
-    assert (unfinished.held_bytes, connection.message_data) == (0, [])
+    assert (unfinished.buffered_bytes, connection.message_data) == (0, [])
 
 
 def test_who_has_most_is_ended_and_its_part_forgotten() -> None:
@@ -135,7 +135,7 @@ def test_who_has_most_is_ended_and_its_part_forgotten() -> None:
     small.part(2000)
     assert (large.ended, large.message_data) == ([(1009, "too much of unfinished messages is kept for it")], [])
     assert small.ended == []
-    assert unfinished.held_bytes == 2064
+    assert unfinished.buffered_bytes == 2064
 
 
 def test_a_message_of_too_many_pieces_ends_its_connection() -> None:

@@ -204,7 +204,7 @@ def test_the_lag_is_told_in_records_and_seconds(two: Replication) -> None:
     assert two.lag("rushabdev", 10, 5.0).seconds is None
     hear(two, 10, 6.0)
     lag = two.lag("rushabdev", 10, 7.0)
-    assert (lag.held, lag.records, lag.seconds) == (10, 0, 0.0)
+    assert (lag.durable, lag.records, lag.seconds) == (10, 0, 0.0)
     hear(two, 10, 8.0, own_sequence=30)
     lag = two.lag("rushabdev", 30, 9.0)
     assert (lag.records, lag.seconds) == (20, 3.0)

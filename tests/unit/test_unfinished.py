@@ -10,12 +10,12 @@ def test_what_fits_stays() -> None:
     assert parts.holds("a", "dc", 60) is None
     assert parts.holds("b", "eve", 40) is None
     assert parts.holds("x", None, 10) is None
-    assert parts.held_bytes == 110
+    assert parts.buffered_bytes == 110
     # It grows, it does not come again.
     assert parts.holds("a", "dc", 59) is None
     assert parts.let_go("a") == 59
     assert parts.let_go("a") == 0
-    assert parts.held_bytes == 50
+    assert parts.buffered_bytes == 50
 
 
 def test_of_whoever_has_most_the_oldest_goes() -> None:

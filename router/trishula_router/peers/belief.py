@@ -101,6 +101,6 @@ class Belief:
         if writer is None or writer.name == peer or not writer.is_up:
             return None
         # One of before: of a store that it lost, or left for a backup.
-        if known is None and epoch != writer.epoch and not self._replication.held_by(writer.name, epoch):
+        if known is None and epoch != writer.epoch and not self._replication.durable_at(writer.name, epoch):
             return f"it brings a journal of {writer.name} that {writer.name}, which is there, doesn't know"
         return None

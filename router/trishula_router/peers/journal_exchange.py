@@ -125,7 +125,7 @@ class Peering:
         self.copies = Copies(replication, clock.seconds)
         self._stopped = False
         # Whether this node's clock is being set; and how often it was.
-        self._is_held = False
+        self._is_paused = False
         self._settings = 0
 
     def start(self) -> None:
@@ -199,7 +199,7 @@ class Peering:
 
     def _pump(self, name: str) -> None:
         is_at_fault = name in self.faults and name not in self._forked
-        if self._stopped or self._is_held or name in self._extracting or is_at_fault:
+        if self._stopped or self._is_paused or name in self._extracting or is_at_fault:
             return
         road = self.road_to(name)
         if road is not None and road.queued_bytes > ROAD_BYTES:
@@ -234,14 +234,14 @@ class Peering:
 
         self._store.extract(run.origin, run.after, limit=RUN_RECORDS, limit_bytes=RUN_BYTES).addCallbacks(send, fail)
 
-    def hold(self) -> None:
+    def pause(self) -> None:
         """This node's clock is being set: hand out no instants until :meth:`go_on`."""
-        self._is_held = True
+        self._is_paused = True
         self._settings += 1
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """The clock is set."""
-        self._is_held = False
+        self._is_paused = False
         self.clocks.was_set()
         self._pump_all()
 

@@ -12,9 +12,9 @@ A journal belongs to one epoch of one node's store. A peer is sent:
   last records of a node that died, or those that a peer lost with its disk. Its writer comes first for
   :data:`PASS_ON_AFTER_S`, so that in a full mesh nothing travels twice.
 
-What was sent and isn't held after :data:`RESEND_AFTER_S`, or is missed by the peer (it got a later run), is sent again
-from what it holds; over a slow link, where it may still be on its way, after :data:`RESEND_MOVING_AFTER_S`. Repeats are
-harmless: a store skips what it has.
+What was sent and isn't durable there after :data:`RESEND_AFTER_S`, or is missed by the peer (it got a later run), is
+sent again from what it holds; over a slow link, where it may still be on its way, after :data:`RESEND_MOVING_AFTER_S`.
+Repeats are harmless: a store skips what it has.
 
 A *sender* waits for a peer's copy only while that peer is *in step*: heard of lately, and not behind with what a sender
 has waited for in vain. So a peer that is slow or far behind costs one wait, not one for each message.
@@ -34,7 +34,7 @@ __all__ = ["DOWN_AFTER_S", "Lag", "Peer", "Replication", "Run"]
 
 #: A peer that isn't heard of for so long is away: five of its hellos, so that one late round of a busy reactor is none.
 DOWN_AFTER_S = 2.5
-#: A run that is neither held nor missed by then was lost on the way.
+#: A run that is neither durable there nor missed by then was lost on the way.
 RESEND_AFTER_S = 3.0
 #: At 1 Mbit/s, what a link takes at once needs 40 s.
 RESEND_MOVING_AFTER_S = 60.0
@@ -51,14 +51,14 @@ class _Progress:
     """How far one journal is at one peer.
 
     Attributes:
-        held: the sequence up to which it is durable there.
+        durable: the sequence up to which it is durable there.
         sent: up to which it was sent.
-        moved_at_s: when ``held`` grew last, or sending began.
+        moved_at_s: when ``durable`` grew last, or sending began.
         passing: of a journal of somebody else: whether we pass it on, until the peer has what we have.
         runs, runs_bytes: those on their way: (sequence of the last record, bytes) each, and all of their bytes.
     """
 
-    held: int = 0
+    durable: int = 0
     sent: int = 0
     moved_at_s: float = 0.0
     passing: bool = False
@@ -68,13 +68,13 @@ class _Progress:
     @property
     def has_room(self) -> bool:
         """Whether more may be on its way."""
-        while self.runs and self.runs[0][0] <= self.held:
+        while self.runs and self.runs[0][0] <= self.durable:
             self.runs_bytes -= self.runs.popleft()[1]
-        return self.sent - self.held < WINDOW_RECORDS and self.runs_bytes < WINDOW_BYTES
+        return self.sent - self.durable < WINDOW_RECORDS and self.runs_bytes < WINDOW_BYTES
 
     def begin_again(self) -> None:
-        """What was sent and isn't held was lost on the way."""
-        self.sent = self.held
+        """What was sent and isn't durable there was lost on the way."""
+        self.sent = self.durable
         self.runs.clear()
         self.runs_bytes = 0
 
@@ -118,14 +118,14 @@ class Lag:
     """How far a peer is behind with our journal.
 
     Attributes:
-        sent, held: sequences.
+        sent, durable: sequences.
         records: how many it lacks.
         seconds: how long ago there was nothing that it lacks now; 0 if it lacks none, ``None`` if that wasn't so since
             our start.
     """
 
     sent: int
-    held: int
+    durable: int
     records: int
     seconds: float | None
 
@@ -143,14 +143,21 @@ class Replication:
         self.peers = {name: Peer(name) for name in peers}
 
     def heard(
-        self, name: str, epoch: str, held: Mapping[str, int], own_sequence: int, now_s: float, *, missed: bool = False
+        self,
+        name: str,
+        epoch: str,
+        durable: Mapping[str, int],
+        own_sequence: int,
+        now_s: float,
+        *,
+        missed: bool = False,
     ) -> bool:
         """A peer told what it holds; returns whether it was away until now.
 
         Args:
             name: the peer's.
             epoch: of its store.
-            held: for each journal, by its epoch, the sequence of the newest record that is durable there.
+            durable: for each journal, by its epoch, the sequence of the newest record that is durable there.
             own_sequence: of our own newest durable record.
             now_s: the clock.
             missed: whether it got a run that it couldn't use, because one before it is missing.
@@ -163,28 +170,28 @@ class Replication:
             peer.waits_for = own_sequence
             missed = True
         peer.epoch, peer.heard_at_s, peer.is_up = epoch, now_s, True
-        for journal in {*held, *peer.journals}:
+        for journal in {*durable, *peer.journals}:
             progress = peer.journals.setdefault(journal, _Progress(moved_at_s=now_s))
-            newest = held.get(journal, 0)
-            if newest != progress.held:
-                progress.held, progress.moved_at_s = newest, now_s
+            newest = durable.get(journal, 0)
+            if newest != progress.durable:
+                progress.durable, progress.moved_at_s = newest, now_s
             if missed or progress.sent < newest:
                 progress.begin_again()
                 progress.moved_at_s = now_s
-        held_now = self.held_by(name)
-        if held_now >= own_sequence:
+        durable_now = self.durable_at(name)
+        if durable_now >= own_sequence:
             peer.in_step_at_s, peer.mark = now_s, None
         elif peer.mark is None:
             peer.mark = own_sequence, now_s
-        elif held_now >= peer.mark[0]:
+        elif durable_now >= peer.mark[0]:
             peer.in_step_at_s, peer.mark = peer.mark[1], (own_sequence, now_s)
         return came_back
 
     def sent_us(self, name: str, epoch: str, sequence: int, now_s: float) -> None:
         """A peer sent records up to a sequence: what it sends is durable there."""
         progress = self.peers[name].journals.setdefault(epoch, _Progress(moved_at_s=now_s))
-        if sequence > progress.held:
-            progress.held, progress.sent, progress.moved_at_s = sequence, max(sequence, progress.sent), now_s
+        if sequence > progress.durable:
+            progress.durable, progress.sent, progress.moved_at_s = sequence, max(sequence, progress.sent), now_s
 
     def silent(self, now_s: float) -> list[str]:
         """The peers that are away from now on, because they weren't heard of for too long."""
@@ -226,10 +233,10 @@ class Replication:
                 continue
             progress = peer.journals.setdefault(origin.epoch, _Progress(moved_at_s=now_s))
             waited_s = now_s - progress.moved_at_s
-            if progress.sent > progress.held and waited_s > patience_s:
+            if progress.sent > progress.durable and waited_s > patience_s:
                 progress.begin_again()
                 progress.moved_at_s = now_s
-            if progress.held >= origin.sequence:
+            if progress.durable >= origin.sequence:
                 progress.passing = False
             if progress.sent >= origin.sequence or not progress.has_room:
                 continue
@@ -243,7 +250,7 @@ class Replication:
         progress = self.peers[name].journals.get(run.epoch)
         # If the peer told something new in the meantime, what it told counts.
         if progress is not None and progress.sent == run.after:
-            if progress.sent == progress.held:
+            if progress.sent == progress.durable:
                 progress.moved_at_s = now_s
             progress.sent, progress.passing = sequence, run.origin != 0
             progress.runs.append((sequence, size_bytes))
@@ -251,10 +258,10 @@ class Replication:
 
     # -- copies --------------------------------------------------------------------------------------------------------
 
-    def held_by(self, name: str, epoch: str | None = None) -> int:
+    def durable_at(self, name: str, epoch: str | None = None) -> int:
         """Up to which sequence a journal (our own, unless said otherwise) is durable at a peer."""
         progress = self.peers[name].journals.get(self._epoch if epoch is None else epoch)
-        return 0 if progress is None else progress.held
+        return 0 if progress is None else progress.durable
 
     def copies_of(self, sequence: int, epoch: str | None = None) -> int:
         """On how many nodes a record that we hold is durable, ours included, as far as we know.
@@ -263,34 +270,36 @@ class Replication:
             sequence: its place in its journal.
             epoch: of its journal, if that is not our own.
         """
-        return 1 + sum(self.held_by(name, epoch) >= sequence for name in self.peers)
+        return 1 + sum(self.durable_at(name, epoch) >= sequence for name in self.peers)
 
     def in_step(self) -> list[str]:
         """The peers whose copy a sender can wait for."""
-        return [peer.name for peer in self.peers.values() if peer.is_up and self.held_by(peer.name) >= peer.waits_for]
+        return [
+            peer.name for peer in self.peers.values() if peer.is_up and self.durable_at(peer.name) >= peer.waits_for
+        ]
 
     def waited_in_vain(self, sequence: int) -> None:
         """A sender waited for copies of a record and didn't get them in time."""
         for peer in self.peers.values():
-            if self.held_by(peer.name) < sequence:
+            if self.durable_at(peer.name) < sequence:
                 peer.waits_for = max(peer.waits_for, sequence)
 
-    def lacks(self, name: str, held: Mapping[str, int]) -> int:
+    def lacks(self, name: str, durable: Mapping[str, int]) -> int:
         """How many records a peer holds that we don't, by what it told last.
 
         Args:
             name: the peer's.
-            held: what we hold of each journal, by its epoch.
+            durable: what we hold of each journal, by its epoch.
         """
         journals = self.peers[name].journals.items()
-        return sum(max(0, journal.held - held.get(epoch, 0)) for epoch, journal in journals)
+        return sum(max(0, journal.durable - durable.get(epoch, 0)) for epoch, journal in journals)
 
     def lag(self, name: str, own_sequence: int, now_s: float) -> Lag:
         """How far a peer is behind with our journal."""
-        peer, held = self.peers[name], self.held_by(name)
+        peer, durable = self.peers[name], self.durable_at(name)
         progress = peer.journals.get(self._epoch)
-        behind = max(0, own_sequence - held)
+        behind = max(0, own_sequence - durable)
         since_s: float | None = 0.0
         if behind:
             since_s = None if peer.in_step_at_s is None else now_s - peer.in_step_at_s
-        return Lag(progress.sent if progress else 0, held, behind, since_s)
+        return Lag(progress.sent if progress else 0, durable, behind, since_s)

@@ -46,7 +46,7 @@ def told(
                 "heard_s_ago": None if peer.heard_at_s is None else round(now_s - peer.heard_at_s, 3),
                 "epoch": peer.epoch,
                 "sent": lag.sent,
-                "acknowledged": lag.held,
+                "acknowledged": lag.durable,
                 "lag_records": lag.records,
                 "lag_s": None if lag.seconds is None else round(lag.seconds, 3),
                 "copied": copied.get(peer.epoch or "", 0),

@@ -53,8 +53,8 @@ class Leg(ApplicationSession):  # type: ignore[misc]
         self.peer = peer
         self._transport: Any = None
         self.other: Leg = self
-        self.topics = _Held(self._take_topic, self._leave_topic)
-        self.procedures = _Held(self._take_procedure, self._leave_procedure)
+        self.topics = _Carried(self._take_topic, self._leave_topic)
+        self.procedures = _Carried(self._take_procedure, self._leave_procedure)
         # By the router's number: which of its events and invocations are for the other leg.
         self._topic_of: dict[int, str] = {}
         self._procedure_of: dict[int, str] = {}
@@ -214,10 +214,10 @@ class Leg(ApplicationSession):  # type: ignore[misc]
             self._transport.send(msg)
 
 
-class _Held:
+class _Carried:
     """The names that a leg subscribed to, or registered: those that are wanted of it, as soon as the router lets it.
 
-    A name that the router refuses is not tried again by itself: it is held by a session of the node's own, whose going
+    A name that the router refuses is not tried again by itself: a session of the node's own has it, and its going
     is news that comes by :meth:`want`. One that is denied is tried by :meth:`again`: the router's node may not have
     heard yet where an agent is.
     """
@@ -226,7 +226,7 @@ class _Held:
         self._take = take
         self._leave = leave
         self._wanted: set[str] = set()
-        self._held: dict[str, Any] = {}
+        self._carried: dict[str, Any] = {}
         self._busy: set[str] = set()
         self._denied: set[str] = set()
 
@@ -243,11 +243,11 @@ class _Held:
             return
         self._busy.add(uri)
         try:
-            while (uri in self._wanted) != (uri in self._held):
+            while (uri in self._wanted) != (uri in self._carried):
                 if uri in self._wanted:
-                    self._held[uri] = await self._take(uri)
+                    self._carried[uri] = await self._take(uri)
                 else:
-                    await self._leave(self._held.pop(uri))
+                    await self._leave(self._carried.pop(uri))
         except (ApplicationError, TransportLost) as error:
             if isinstance(error, ApplicationError) and error.error == ApplicationError.NOT_AUTHORIZED:
                 self._denied.add(uri)
@@ -257,7 +257,7 @@ class _Held:
 
     def lost(self, uri: str) -> None:
         """The router took the name away."""
-        self._held.pop(uri, None)
+        self._carried.pop(uri, None)
 
 
 def _on_behalf_of(session: int | None, authid: str | None, role: str | None) -> list[dict[str, Any]]:

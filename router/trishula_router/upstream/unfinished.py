@@ -49,7 +49,7 @@ class Unfinished:
         self._sums = {True: 0, False: 0}
 
     @property
-    def held_bytes(self) -> int:
+    def buffered_bytes(self) -> int:
         """How much they take now."""
         return sum(self._sums.values())
 
