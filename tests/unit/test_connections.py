@@ -20,7 +20,7 @@ from twisted.internet.tcp import Connection as TwistedConnection
 from twisted.web.http import HTTPChannel
 
 from tests.support.nodes import LIMITS
-from trishula_router.addresses import Proxies
+from trishula_router.client_ips import Proxies
 from trishula_router.upstream.connections import Connections
 from trishula_router.upstream.guarded_connection import answer_to_ping, guard_connections, write_soon
 from trishula_router.upstream.turns import Turns

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from twisted.internet.task import Clock
 
-from trishula_router.addresses import Proxies
+from trishula_router.client_ips import Proxies
 from trishula_router.upstream import pacing
 from trishula_router.upstream.arrivals import Arrivals
 from trishula_router.upstream.pacing import Pace

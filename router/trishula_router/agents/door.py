@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from trishula.contract.addresses import is_agent_name
 from trishula.errors import NodeBusy, RateLimited, TokenInvalid, TrishulaError
-from trishula_router.addresses import address_in, one_of
 from trishula_router.agents.admission import Admission
 from trishula_router.agents.authenticator import Authenticator
 from trishula_router.agents.guesses import Guesses
@@ -21,6 +20,7 @@ from trishula_router.agents.principals import Principal, Principals
 from trishula_router.agents.refused_joins import RefusedJoins
 from trishula_router.agents.sessions import Sessions
 from trishula_router.agents.tokens import digest_of, owner_of
+from trishula_router.client_ips import address_in, one_of
 
 __all__ = ["Door"]
 

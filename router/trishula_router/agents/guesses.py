@@ -1,7 +1,7 @@
 """Wrong tokens: who sends them waits longer and longer, and whoever has the right one does not wait for them.
 
 A token has 160 random bits and is not guessed at any rate; but whoever tries costs the node time, and may have a
-thousand old secrets from somewhere. So wrong ones are counted, for each *address* (:mod:`trishula_router.addresses`)
+thousand old secrets from somewhere. So wrong ones are counted, for each *address* (:mod:`trishula_router.client_ips`)
 and for each *name* that came from it:
 
 - **A name from an address.** :data:`_FREE` wrong tokens are answered as such. After each one more nothing is looked at

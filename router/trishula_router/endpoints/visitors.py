@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from trishula.contract.addresses import is_agent_name
 from trishula.errors import TrishulaError
-from trishula_router.addresses import Proxies
 from trishula_router.agents.tokens import owner_of
+from trishula_router.client_ips import Proxies
 
 if TYPE_CHECKING:
     from trishula_router.node import Node

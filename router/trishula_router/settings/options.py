@@ -20,7 +20,7 @@ from pathlib import Path
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.homes import expanded
 from trishula.runtime.backoff import Backoff
-from trishula_router.addresses import PROXY_RULE, is_network
+from trishula_router.client_ips import PROXY_RULE, is_network
 from trishula_router.settings.alerts import AlertOptions, parse_alerts
 from trishula_router.settings.faults import MISSING, Asked, ConfigError, Fault, Section
 from trishula_router.settings.limits import DEFAULT_TTL, Limits, parse_limits

@@ -91,7 +91,7 @@ class RestoredFacts(Facts, frozen=True, gc=False):
 
 
 class JoinedFacts(Facts, frozen=True, gc=False):
-    """A session joined. ``address`` is where it came from; see :mod:`trishula_router.addresses`."""
+    """A session joined. ``address`` is where it came from; see :mod:`trishula_router.client_ips`."""
 
     agent: str
     session: int

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from trishula_router.addresses import Proxies, one_of
+from trishula_router.client_ips import Proxies, one_of
 from trishula_router.clocks.clock import Clock
 from trishula_router.upstream.pacing import Pace
 from trishula_router.upstream.strangers import Step

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from trishula.contract import uris
 from trishula.errors import NodeBusy
 from trishula.session.carrying import Road
-from trishula_router.addresses import Proxies, one_of
+from trishula_router.client_ips import Proxies, one_of
 from trishula_router.clocks.clock import Clock
 from trishula_router.realm import LINK_ROLE
 from trishula_router.settings.limits import Limits

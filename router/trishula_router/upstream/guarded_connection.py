@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from trishula.session.carrying import Carrying
-from trishula_router.addresses import peer_text
+from trishula_router.client_ips import peer_text
 from trishula_router.upstream.connections import Connections
 from trishula_router.upstream.crossbar_parts import has
 from trishula_router.upstream.fair_share import TurnTaking, Weighed

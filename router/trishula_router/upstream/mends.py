@@ -47,7 +47,7 @@ from twisted.web import server
 
 from trishula.errors import NodeFailed
 from trishula.session.carrying import Road
-from trishula_router.addresses import Proxies
+from trishula_router.client_ips import Proxies
 from trishula_router.launcher import allow_files, descriptors_left
 from trishula_router.mail.sweeping import Sweeper
 from trishula_router.node import Node

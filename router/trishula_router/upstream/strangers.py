@@ -12,7 +12,7 @@ time, counted from the step before, so that whoever owes the next one is the oth
 =============  =========================================================================================================
 
 The number counts for all steps together, and so does the smaller one of those that come from one address
-(:mod:`trishula_router.addresses`). Beyond either the one goes that has been a stranger for longest, of that address or
+(:mod:`trishula_router.client_ips`). Beyond either the one goes that has been a stranger for longest, of that address or
 of all: who has just come, and is in earnest, needs milliseconds, also behind the router of a site where somebody else
 is not. Members don't count: a site may have thousands of agents behind one address.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trishula_router.addresses import Proxies, address_in, is_network, one_of, peer_text
+from trishula_router.client_ips import Proxies, address_in, is_network, one_of, peer_text
 
 
 @pytest.mark.parametrize(
