@@ -1,4 +1,4 @@
-"""Where a stranger comes from: the address that counts, in the log, in the journal and for what one address may have.
+"""Where a stranger comes from: the IP address that counts, in log and journal and for what one may have.
 
 It is that of the TCP connection. Behind a reverse proxy such as nginx all have the proxy's, so an operator names the
 proxies (``proxies``), and of those alone ``X-Forwarded-For`` is believed: each proxy adds whom it was asked by at its
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
-__all__ = ["PROXY_RULE", "Proxies", "address_in", "is_network", "one_of", "peer_text"]
+__all__ = ["PROXY_RULE", "Proxies", "ip_in", "is_network", "site_of", "peer_text"]
 
 PROXY_RULE = 'an IP address or a network of them, such as "127.0.0.1" or "10.0.0.0/8"'
 #: So many entries of a header are looked at, from the right: a chain of proxies is short.
@@ -32,7 +32,7 @@ def is_network(text: str) -> bool:
     return True
 
 
-def one_of(address: str) -> str:
+def site_of(address: str) -> str:
     """What an address counts as: itself, or its network if it is of IPv6; any other text is itself."""
     found = _parse(address)
     if isinstance(found, IPv6Address):
@@ -45,7 +45,7 @@ def peer_text(address: str, port: int) -> str:
     return f"tcp{6 if ':' in address else 4}:{address}:{port}"
 
 
-def address_in(peer: object) -> str | None:
+def ip_in(peer: object) -> str | None:
     """The address in what Autobahn says of the other end of a connection; ``None`` if it is nothing of the kind."""
     if not isinstance(peer, str) or not peer.startswith(("tcp4:", "tcp6:")):
         return None
@@ -67,7 +67,7 @@ class Proxies:
         found = _parse(address) if self._networks else None
         return found is not None and self._is_proxy(found)
 
-    def address_of(self, peer: str, forwarded_for: str | None) -> str:
+    def client_ip_of(self, peer: str, forwarded_for: str | None) -> str:
         """The address that counts of a connection.
 
         Args:

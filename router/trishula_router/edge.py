@@ -52,7 +52,7 @@ from trishula_router.agents.callers import Caller, Verb
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError
 from trishula_router.agents.principals import Principals
 from trishula_router.alerts.roads import Roads
-from trishula_router.client_ips import address_in
+from trishula_router.client_ips import ip_in
 from trishula_router.clocks.machine import boot_id, say_stepped, steady_ms, wall_clock_ms
 from trishula_router.clocks.timeline import NOTE, Timeline
 from trishula_router.endpoints import running
@@ -284,8 +284,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
     def _on_join(self, details: Mapping[str, Any]) -> None:
         assert self._node is not None
         if details.get("authrole") in (AGENT_ROLE, OPERATOR_ROLE):
-            address = address_in((details.get("transport") or {}).get("peer"))
-            self._node.session_joined(details["authid"], details["session"], details["authrole"], address)
+            client_ip = ip_in((details.get("transport") or {}).get("peer"))
+            self._node.session_joined(details["authid"], details["session"], details["authrole"], client_ip)
         elif details.get("authrole") == LINK_ROLE and details.get("authmethod") == "cryptosign":
             # The near legs of our own links have no key to prove.
             self._links.came(details["session"], details["authid"])

@@ -102,9 +102,9 @@ class Node(Services):
 
     # -- sessions ------------------------------------------------------------------------------------------------------
 
-    def session_joined(self, agent: str, session: int, role: str, address: str | None = None) -> None:
+    def session_joined(self, agent: str, session: int, role: str, client_ip: str | None = None) -> None:
         """A client joined as an agent, from an IP address."""
-        self.sessions.joined(session, agent, role, address, self.now())
+        self.sessions.joined(session, agent, role, client_ip, self.now())
 
     def session_left(self, session: int) -> None:
         """A client's session is gone."""

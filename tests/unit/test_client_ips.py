@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trishula_router.client_ips import Proxies, address_in, is_network, one_of, peer_text
+from trishula_router.client_ips import Proxies, ip_in, is_network, peer_text, site_of
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from trishula_router.client_ips import Proxies, address_in, is_network, one_of, 
     ],
 )
 def test_what_an_address_counts_as(address: str, counts_as: str) -> None:
-    assert one_of(address) == counts_as
+    assert site_of(address) == counts_as
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,11 @@ def test_what_an_address_counts_as(address: str, counts_as: str) -> None:
     ],
 )
 def test_a_named_proxy_is_believed_about_the_last_one_before_it(peer: str, header: str | None, address: str) -> None:
-    assert Proxies(["127.0.0.1", "10.0.0.0/8"]).address_of(peer, header) == address
+    assert Proxies(["127.0.0.1", "10.0.0.0/8"]).client_ip_of(peer, header) == address
 
 
 def test_nobody_is_believed_unless_named() -> None:
-    assert Proxies().address_of("127.0.0.1", "1.1.1.1") == "127.0.0.1"
+    assert Proxies().client_ip_of("127.0.0.1", "1.1.1.1") == "127.0.0.1"
     assert not Proxies().has("127.0.0.1")
     assert not Proxies(["127.0.0.1"]).has("no address")
 
@@ -71,4 +71,4 @@ def test_what_may_be_named(text: str, is_one: bool) -> None:
     ],
 )
 def test_what_autobahn_says_of_the_other_end(peer: object, address: str | None) -> None:
-    assert address_in(peer) == address
+    assert ip_in(peer) == address

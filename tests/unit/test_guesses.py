@@ -95,6 +95,6 @@ def test_what_is_kept_is_bounded() -> None:
     for number in range(module._MOST + 5000):
         guesses.wrong(f"address{number // 10}", f"name{number}", 0.0, is_agent=False)
         guesses.right(f"address{number}", "dc", RIGHT)
-    counted = len(guesses._addresses) + sum(len(there.names) for there in guesses._addresses.values())
+    counted = len(guesses._sources) + sum(len(there.names) for there in guesses._sources.values())
     assert counted == guesses._counted <= module._MOST
     assert len(guesses._known) <= module._MOST

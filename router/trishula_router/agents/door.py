@@ -20,7 +20,7 @@ from trishula_router.agents.principals import Principal, Principals
 from trishula_router.agents.refused_joins import RefusedJoins
 from trishula_router.agents.sessions import Sessions
 from trishula_router.agents.tokens import digest_of, owner_of
-from trishula_router.client_ips import address_in, one_of
+from trishula_router.client_ips import ip_in, site_of
 
 __all__ = ["Door"]
 
@@ -68,7 +68,7 @@ class Door:
             TokenMissing, TokenInvalid, NotAllowed, ConnectionsExceeded: if it may not join.
             NodeBusy, RateLimited: not now.
         """
-        peer = address_in((details.get("transport") or {}).get("peer"))
+        peer = ip_in((details.get("transport") or {}).get("peer"))
         try:
             return self._admit(realm, authid, details, peer)
         except NodeBusy:
@@ -94,11 +94,11 @@ class Door:
             raise
         return answer
 
-    def recognize(self, address: str | None, name: str, token: str) -> Principal:
+    def recognize(self, client_ip: str | None, name: str, token: str) -> Principal:
         """Whose token somebody shows who doesn't join.
 
         Args:
-            address: where it comes from; ``None`` if that is not known.
+            client_ip: where it comes from; ``None`` if that is not known.
             name: of the agent that the token is said to be of.
             token: what is shown.
 
@@ -113,23 +113,23 @@ class Door:
             return self._principals.check_token(name, token, self._now() / 1000)
 
         try:
-            return self._looked_at(address, name, digest_of(token), check)
+            return self._looked_at(client_ip, name, digest_of(token), check)
         except TrishulaError as error:
-            self.refused(address, name, error.uri or "", error.sentence)
+            self.refused(client_ip, name, error.uri or "", error.sentence)
             raise
 
     def _looked_at(self, peer: str | None, said: str | None, digest: str | None, check: Callable[[], T]) -> T:
         """What a check of a token gives; too many that fail have those wait that come from there."""
-        address, name, now_s = one_of(peer or ""), said or "", self._now_s()
-        self._have_wait(self._guesses.wait_s(address, name, digest, now_s))
+        client_ip, name, now_s = site_of(peer or ""), said or "", self._now_s()
+        self._have_wait(self._guesses.wait_s(client_ip, name, digest, now_s))
         try:
             found = check()
         except TokenInvalid:
             is_agent = self._principals.get(name) is not None
-            self._have_wait(self._guesses.wrong(address, name, now_s, is_agent=is_agent))
+            self._have_wait(self._guesses.wrong(client_ip, name, now_s, is_agent=is_agent))
             raise
         assert digest is not None
-        self._guesses.right(address, name, digest)
+        self._guesses.right(client_ip, name, digest)
         return found
 
     def _have_wait(self, wait_s: float) -> None:
@@ -146,9 +146,9 @@ class Door:
                 retry_after_s=wait_s,
             )
 
-    def refused(self, address: str | None, agent: str | None, error: str, sentence: str) -> None:
+    def refused(self, client_ip: str | None, agent: str | None, error: str, sentence: str) -> None:
         """A client was refused before it had a session; also by the router itself, then without a name."""
-        self._refused_joins.refused(address, agent, error, sentence, self._now_s())
+        self._refused_joins.refused(client_ip, agent, error, sentence, self._now_s())
 
 
 def _name_in(authid: object, ticket: object) -> str | None:

@@ -1,7 +1,7 @@
 """Wrong tokens: who sends them waits longer and longer, and whoever has the right one does not wait for them.
 
 A token has 160 random bits and is not guessed at any rate; but whoever tries costs the node time, and may have a
-thousand old secrets from somewhere. So wrong ones are counted, for each *address* (:mod:`trishula_router.client_ips`)
+thousand old secrets from somewhere. So wrong ones are counted, for each IP address (:mod:`trishula_router.client_ips`)
 and for each *name* that came from it:
 
 - **A name from an address.** :data:`_FREE` wrong tokens are answered as such. After each one more nothing is looked at
@@ -57,7 +57,7 @@ class _Count:
 
 
 @dataclass(slots=True)
-class _Address:
+class _Source:
     all: _Count = field(default_factory=_Count)
     names: dict[str, _Count] = field(default_factory=dict)
 
@@ -67,30 +67,30 @@ class Guesses:
 
     def __init__(self) -> None:
         # The one first that was quiet for longest.
-        self._addresses: OrderedDict[str, _Address] = OrderedDict()
+        self._sources: OrderedDict[str, _Source] = OrderedDict()
         self._counted = 0
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()
 
-    def wait_s(self, address: str, name: str, digest: str | None, now_s: float) -> float:
+    def wait_s(self, client_ip: str, name: str, digest: str | None, now_s: float) -> float:
         """How long nothing is looked at that comes for a name from an address; 0 if it is.
 
         Args:
-            address: where it comes from.
+            client_ip: where it comes from.
             name: who it says it is.
             digest: of the token that it brings, if it brings one.
             now_s: the clock.
         """
-        there = self._addresses.get(address)
+        there = self._sources.get(client_ip)
         count = None if there is None else there.names.get(name)
-        if count is None or (digest is not None and self._known.get((address, name)) == digest):
+        if count is None or (digest is not None and self._known.get((client_ip, name)) == digest):
             return 0.0
         return count.wait_s(now_s)
 
-    def wrong(self, address: str, name: str, now_s: float, *, is_agent: bool) -> float:
+    def wrong(self, client_ip: str, name: str, now_s: float, *, is_agent: bool) -> float:
         """A token was looked at, and is wrong.
 
         Args:
-            address: where it came from.
+            client_ip: where it came from.
             name: who it says it is.
             now_s: the clock.
             is_agent: whether there is somebody of that name.
@@ -98,11 +98,11 @@ class Guesses:
         Returns:
             How long nobody at that address is to learn that a token is wrong, this one included; 0 if it may be told.
         """
-        there = self._addresses.get(address)
+        there = self._sources.get(client_ip)
         if there is None:
-            there = self._addresses[address] = _Address()
+            there = self._sources[client_ip] = _Source()
             self._counted += 1
-        self._addresses.move_to_end(address)
+        self._sources.move_to_end(client_ip)
         wait_s = there.all.wait_s(now_s)
         there.all.add(now_s, _FREE_OF_ALL)
         count = there.names.get(name)
@@ -114,17 +114,17 @@ class Guesses:
         self._forget()
         return wait_s
 
-    def right(self, address: str, name: str, digest: str) -> None:
+    def right(self, client_ip: str, name: str, digest: str) -> None:
         """An agent got in with a token."""
-        self._known[(address, name)] = digest
-        self._known.move_to_end((address, name))
+        self._known[(client_ip, name)] = digest
+        self._known.move_to_end((client_ip, name))
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
-        there = self._addresses.get(address)
+        there = self._sources.get(client_ip)
         if there is not None and there.names.pop(name, None) is not None:
             self._counted -= 1
 
     def _forget(self) -> None:
         while self._counted > _MOST:
-            _, there = self._addresses.popitem(last=False)
+            _, there = self._sources.popitem(last=False)
             self._counted -= 1 + len(there.names)

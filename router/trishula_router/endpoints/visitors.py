@@ -45,11 +45,11 @@ def why_stranger(request: Any, node: Node | None) -> str | None:
     if shown is not None:
         if node is None:
             return "the node has not started yet, so it knows no tokens"
-        return _why_not(shown, node, _address_of(request, Proxies(node.config.proxies)))
+        return _why_not(shown, node, _client_ip_of(request, Proxies(node.config.proxies)))
     return None if _is_local(request, () if node is None else node.config.proxies) else ""
 
 
-def _why_not(header: bytes, node: Node, address: str | None) -> str | None:
+def _why_not(header: bytes, node: Node, client_ip: str | None) -> str | None:
     try:
         text = header[:_MOST_BYTES].decode("ascii")
     except UnicodeDecodeError:
@@ -58,7 +58,7 @@ def _why_not(header: bytes, node: Node, address: str | None) -> str | None:
     if "." not in token or not is_agent_name(owner_of(token)):
         return "the header Authorization must be: Bearer name.secret, with an operator's or an observer's token"
     try:
-        principal = node.door.recognize(address, owner_of(token), token)
+        principal = node.door.recognize(client_ip, owner_of(token), token)
     except TrishulaError as error:
         return error.sentence
     if not (principal.operator or principal.observer):
@@ -74,7 +74,7 @@ def _is_local(request: Any, proxies: tuple[str, ...]) -> bool:
         return _is_loopback(peer) and not any(request.requestHeaders.hasHeader(name) for name in _ADDED)
     if not request.requestHeaders.getRawHeaders(b"x-forwarded-for"):
         return False
-    return _is_loopback(_address_of(request, named) or "")
+    return _is_loopback(_client_ip_of(request, named) or "")
 
 
 def _peer_of(request: Any) -> str | None:
@@ -83,12 +83,12 @@ def _peer_of(request: Any) -> str | None:
     return peer if isinstance(peer, str) else None
 
 
-def _address_of(request: Any, named: Proxies) -> str | None:
+def _client_ip_of(request: Any, named: Proxies) -> str | None:
     """The address that counts: of a named proxy the one that it names."""
     peer, forwarded_for = _peer_of(request), request.requestHeaders.getRawHeaders(b"x-forwarded-for")
     if peer is None:
         return None
-    return named.address_of(peer, b",".join(forwarded_for).decode("latin-1") if forwarded_for else None)
+    return named.client_ip_of(peer, b",".join(forwarded_for).decode("latin-1") if forwarded_for else None)
 
 
 def _host_of(request: Any) -> str:

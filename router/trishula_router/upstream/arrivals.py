@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from trishula_router.client_ips import Proxies, one_of
+from trishula_router.client_ips import Proxies, site_of
 from trishula_router.clocks.clock import Clock
 from trishula_router.upstream.pacing import Pace
 from trishula_router.upstream.strangers import Step
@@ -80,7 +80,7 @@ class Arrivals:
 
     def began(self, arrival: Arrival, head: bytes) -> bool:
         """Its first bytes came; whether it may go on now. If not, it is told later."""
-        arrival.counts_as = one_of(self._address_in(arrival.host, head))
+        arrival.counts_as = site_of(self._client_ip_in(arrival.host, head))
         arrival.has_begun = True
         others = self._waiting.get(arrival.counts_as)
         if others is None and self._pace.begins(arrival.counts_as, self._clock.seconds()):
@@ -95,15 +95,15 @@ class Arrivals:
         if others.pop(arrival, 1) is None and not others:
             del self._waiting[arrival.counts_as]
 
-    def is_earnest(self, address: str) -> None:
-        """One from an address has joined, or would have."""
-        self._pace.joined(one_of(address))
+    def is_earnest(self, client_ip: str) -> None:
+        """One from there has joined, or would have."""
+        self._pace.joined(site_of(client_ip))
 
-    def _address_in(self, host: str, head: bytes) -> str:
+    def _client_ip_in(self, host: str, head: bytes) -> str:
         if not self._proxies.has(host):
             return host
         found = b",".join(_FORWARDED_FOR.findall(head))
-        return self._proxies.address_of(host, found.decode("latin-1") if found else None)
+        return self._proxies.client_ip_of(host, found.decode("latin-1") if found else None)
 
     def _look_soon(self) -> None:
         if not self._is_looking:
@@ -113,8 +113,8 @@ class Arrivals:
     def _look(self) -> None:
         self._is_looking = False
         now_s = self._clock.seconds()
-        for address, waiting in list(self._waiting.items()):
-            while waiting and self._pace.begins(address, now_s):
+        for site, waiting in list(self._waiting.items()):
+            while waiting and self._pace.begins(site, now_s):
                 arrival = next(reversed(waiting))
                 self.gone(arrival)
                 arrival.go_on()
@@ -131,14 +131,14 @@ class Arrival:
         arrivals: all of them.
 
     Attributes:
-        address: what it counts for as a stranger; ``None`` behind a proxy, which says that with the request.
+        client_ip: what it counts for as a stranger; ``None`` behind a proxy, which says that with the request.
         counts_as: for whom its bytes are.
         has_begun: whether its first bytes came.
     """
 
     def __init__(self, channel: Any, host: str, arrivals: Arrivals) -> None:
         self.host = host
-        self.address = None if not host or arrivals.is_proxy(host) else host
+        self.client_ip = None if not host or arrivals.is_proxy(host) else host
         self.counts_as = ""
         self.has_begun = False
         self._channel = channel
@@ -155,7 +155,7 @@ class Arrival:
     def _make(self, transport: Any) -> None:
         self._arrivals.made(self, transport)
         self._made(transport)
-        if self.address is not None and hasattr(transport, "transport") and hasattr(transport, "dataReceived"):
+        if self.client_ip is not None and hasattr(transport, "transport") and hasattr(transport, "dataReceived"):
             self._greeted, transport.dataReceived = transport.dataReceived, partial(self._greet, transport)
 
     def _lose(self, *args: Any) -> None:

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from trishula.contract import uris
 from trishula.errors import NodeBusy
 from trishula.session.carrying import Road
-from trishula_router.client_ips import Proxies, one_of
+from trishula_router.client_ips import Proxies, site_of
 from trishula_router.clocks.clock import Clock
 from trishula_router.realm import LINK_ROLE
 from trishula_router.settings.limits import Limits
@@ -57,7 +57,7 @@ class Connections:
         ended: told the agent, the sentence: whom we have ended because it reads too slowly.
         proxies: who may say for whom a connection is.
         descriptors: how many the process can open beside those that it has.
-        refused: told the address, the reason and the sentence: whom the router did not let in.
+        refused: told the client's IP, the reason and the sentence: whom the router did not let in.
         freed: told how much memory of an unfinished message is free again.
         rest: called once a round.
     """
@@ -117,10 +117,10 @@ class Connections:
 
     def came(self, connection: Any, step: Step) -> None:
         """Somebody came."""
-        address = None if connection.address is None else one_of(connection.address)
-        self._strangers.came(connection, step, self.seconds(), address)
+        site = None if connection.client_ip is None else site_of(connection.client_ip)
+        self._strangers.came(connection, step, self.seconds(), site)
         most = min(self._limits.strangers, room_for(self._descriptors, len(self._members)))
-        while (found := self._strangers.one_too_many(address, most)) is not None:
+        while (found := self._strangers.one_too_many(site, most)) is not None:
             oldest, limit = found
             # It may have joined, or be gone, since the last round.
             if self._look_at(oldest) is not None:
@@ -141,13 +141,13 @@ class Connections:
         if kind == "Abort":
             # Those with an error of ours are on record.
             if not message.reason.startswith(uris.PREFIX):
-                self._refused(connection.address, message.reason, message.message or "")
+                self._refused(connection.client_ip, message.reason, message.message or "")
             connection.is_refused = True
             self._clock.callLater(_GOODBYE_S, connection.dismiss)
-        if connection.address is not None and (
+        if connection.client_ip is not None and (
             kind == "Welcome" or (kind == "Abort" and message.reason == NodeBusy.uri)
         ):
-            self.arrivals.is_earnest(connection.address)
+            self.arrivals.is_earnest(connection.client_ip)
 
     def sent(self, connection: Any) -> None:
         """Something was put into a connection's queue, which may be too long by now."""

@@ -108,7 +108,7 @@ def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
         # Autobahn sets it when the WebSocket is open.
         current_frame: Any = _NOTHING_YET
         #: Where it comes from; ``None`` if that can't be known.
-        address: str | None = None
+        client_ip: str | None = None
         _stranger_bytes = _STRANGER_BYTES
         is_refused = False
         _configured_origins: Any = ()
@@ -125,25 +125,25 @@ def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
         def onOpen(self) -> None:
             # The operator's options, in s: of silence before a ping, and after it.
             self.carry(connections.seconds, self.factory.autoPingInterval, self.factory.autoPingTimeout)
-            self._find_address()
+            self._find_client_ip()
             connections.arrivals.became(self.transport)
             connections.came(self, Step.OPENED)
             super().onOpen()
 
-        def _find_address(self) -> None:
+        def _find_client_ip(self) -> None:
             peer = self.transport.getPeer()
             host = getattr(peer, "host", None)
             if not isinstance(host, str):
                 return
             forwarded_for = self.http_headers.get("x-forwarded-for")
-            self.address = address = connections.proxies.address_of(host, forwarded_for)
-            if address != host:
+            self.client_ip = client_ip = connections.proxies.client_ip_of(host, forwarded_for)
+            if client_ip != host:
                 # What Crossbar and Autobahn tell of it, and what our authenticator is told.
-                self.peer = peer_text(address, peer.port)
+                self.peer = peer_text(client_ip, peer.port)
                 self._transport_details.peer = self.peer
             elif connections.proxies.has(host):
                 # Many come through it, and this one it names nobody for.
-                self.address = None
+                self.client_ip = None
 
         def dataReceived(self, data: bytes) -> None:
             if self._stranger_bytes:

@@ -217,7 +217,7 @@ class Mends:
             node.ended_slow_reader,
             Proxies(node.config.proxies),
             descriptors_left(),
-            lambda address, reason, sentence: node.door.refused(address, None, reason, sentence),
+            lambda client_ip, reason, sentence: node.door.refused(client_ip, None, reason, sentence),
             freed=sweeper.passed,
             rest=sweeper.rest,
         )

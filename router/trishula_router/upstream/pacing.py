@@ -1,4 +1,4 @@
-"""How many strangers of one address a node sees to: their handshakes cost it a millisecond each, which others wait for.
+"""How many strangers of one IP address a node sees to: each handshake costs it a millisecond, and others wait for that.
 
 Whoever opens WebSockets and never joins, with wrong tokens or garbage, can do so two thousand times a second, and then
 the node does little else. So each address has a bucket: a connection takes a token when it sends its first bytes, and
@@ -30,21 +30,21 @@ class Pace:
         # The one first that came last longest ago.
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def begins(self, address: str, now_s: float) -> bool:
+    def begins(self, site: str, now_s: float) -> bool:
         """A connection begins; whether it may, and then it has taken a token."""
-        bucket = self._buckets.get(address)
+        bucket = self._buckets.get(site)
         if bucket is None:
-            bucket = self._buckets[address] = TokenBucket(_RATE, now_s)
+            bucket = self._buckets[site] = TokenBucket(_RATE, now_s)
             if len(self._buckets) > _MOST:
                 self._buckets.popitem(last=False)
-        self._buckets.move_to_end(address)
+        self._buckets.move_to_end(site)
         if bucket.wait_s(now_s) > 0.0:
             return False
         bucket.take()
         return True
 
-    def joined(self, address: str) -> None:
+    def joined(self, site: str) -> None:
         """One that had begun is in earnest."""
-        bucket = self._buckets.get(address)
+        bucket = self._buckets.get(site)
         if bucket is not None:
             bucket.take(-1)

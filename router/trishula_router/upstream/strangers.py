@@ -11,7 +11,7 @@ time, counted from the step before, so that whoever owes the next one is the oth
 ``GREETED``    a HELLO came; an AUTHENTICATE is to come
 =============  =========================================================================================================
 
-The number counts for all steps together, and so does the smaller one of those that come from one address
+The number counts for all steps together, and so does the smaller one of those that come from one IP address
 (:mod:`trishula_router.client_ips`). Beyond either the one goes that has been a stranger for longest, of that address or
 of all: who has just come, and is in earnest, needs milliseconds, also behind the router of a site where somebody else
 is not. Members don't count: a site may have thousands of agents behind one address.
@@ -64,13 +64,13 @@ class _Stranger:
     Attributes:
         step: how far it has come.
         since_s: since when it has been there.
-        address: what it counts for; ``None`` if that is not known.
+        site: what it counts for; ``None`` if that is not known.
         is_overdue: whether the last look found its time over.
     """
 
     step: Step
     since_s: float
-    address: str | None
+    site: str | None
     is_overdue: bool = False
 
 
@@ -112,38 +112,38 @@ class Strangers:
     def __iter__(self) -> Iterator[Any]:
         return iter(list(self._there))
 
-    def came(self, key: object, step: Step, now_s: float, address: str | None) -> None:
+    def came(self, key: object, step: Step, now_s: float, site: str | None) -> None:
         """One came, or left its session.
 
         Args:
             key: which.
             step: how far it has come.
             now_s: the clock.
-            address: what it counts for; ``None``: it counts among all and for no address, as behind a proxy that has
+            site: what it counts for; ``None``: it counts among all and for no address, as behind a proxy that has
                 not said yet for whom it came.
         """
         self.went(key)
-        self._there[key] = _Stranger(step, now_s, address)
-        if address is not None:
-            self._of.setdefault(address, {})[key] = None
+        self._there[key] = _Stranger(step, now_s, site)
+        if site is not None:
+            self._of.setdefault(site, {})[key] = None
 
     def went(self, key: object) -> None:
         """One joined, or is gone."""
         stranger = self._there.pop(key, None)
-        if stranger is not None and stranger.address is not None:
-            others = self._of[stranger.address]
+        if stranger is not None and stranger.site is not None:
+            others = self._of[stranger.site]
             del others[key]
             if not others:
-                del self._of[stranger.address]
+                del self._of[stranger.site]
 
-    def one_too_many(self, address: str | None, most: int) -> tuple[Any, str] | None:
+    def one_too_many(self, site: str | None, most: int) -> tuple[Any, str] | None:
         """Who is to go because there are too many, and of which limit; ``None`` if there aren't.
 
         Args:
-            address: of whoever came last.
+            site: of whoever came last.
             most: how many there may be in all.
         """
-        same = {} if address is None else self._of.get(address, {})
+        same = {} if site is None else self._of.get(site, {})
         if len(same) > self._most_of_one:
             return next(iter(same)), "limits.strangers_per_address"
         return (next(iter(self._there)), "limits.strangers") if len(self._there) > most else None
