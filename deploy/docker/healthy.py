@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from trishula_router.settings.check import read_config_file
-from trishula_router.settings.crossbar_config import address_of
+from trishula_router.settings.crossbar_config import listen_endpoint_of
 from trishula_router.settings.faults import ConfigError
 
 TIMEOUT_S = 4.0
@@ -23,7 +23,7 @@ def why_ill(state: Path) -> str | None:
     """One line, or ``None`` if the node is well."""
     try:
         directory = state / "crossbar"
-        address = address_of(read_config_file(directory / "config.json"), directory)
+        address = listen_endpoint_of(read_config_file(directory / "config.json"), directory)
         scheme = "http" if address.certificate is None else "https"
         unchecked = ssl.create_default_context()
         unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE

@@ -17,7 +17,7 @@ from tests.support.reactor import on_reactor
 from trishula.contract import uris
 from trishula_router.commands.supervisor import free_port, upgrades
 from trishula_router.settings.check import read_config_file
-from trishula_router.settings.crossbar_config import address_of, options_of, render_config
+from trishula_router.settings.crossbar_config import listen_endpoint_of, options_of, render_config
 
 pytestmark = pytest.mark.node
 
@@ -40,10 +40,10 @@ def url(tmp_path: Path) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment())
     try:
         deadline = time.monotonic() + 60.0
-        while not ((state / "node.json").exists() and upgrades(address_of(config))):
+        while not ((state / "node.json").exists() and upgrades(listen_endpoint_of(config))):
             assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.05)
-        yield address_of(config).url
+        yield listen_endpoint_of(config).url
     finally:
         process.terminate()
         process.wait(20.0)

@@ -14,9 +14,9 @@ from twisted.web.resource import Resource
 from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
 from trishula_router.settings.crossbar_config import (
     ENDPOINTS,
-    Address,
-    address_of,
+    ListenEndpoint,
     effective_config,
+    listen_endpoint_of,
     listener_of,
     options_of,
     render_config,
@@ -42,7 +42,7 @@ def test_the_state_the_address_and_the_endpoints_are_put_in_and_the_argument_sta
     config = read_config_file(SHIPPED)
     before = copy.deepcopy(config)
     effective = effective_config(
-        config, base=BASE, state_dir=Path("/var/lib/trishula"), address=Address("10.0.0.5", 12345)
+        config, base=BASE, state_dir=Path("/var/lib/trishula"), address=ListenEndpoint("10.0.0.5", 12345)
     )
     assert config == before
     assert differences(config, effective) == {
@@ -62,7 +62,7 @@ def test_an_endpoint_that_the_file_names_stays_as_it_is_and_is_good() -> None:
     listener_of(config)["paths"]["ready"] = {"type": "resource", "classname": ENDPOINTS["ready"]}
     assert (check_config(config, base=BASE), check_with_crossbar(config)) == ((), ())
     paths = listener_of(
-        effective_config(config, base=BASE, state_dir=Path("state"), address=Address("127.0.0.1", 1234))
+        effective_config(config, base=BASE, state_dir=Path("state"), address=ListenEndpoint("127.0.0.1", 1234))
     )["paths"]
     assert paths["health"] == own
 
@@ -78,7 +78,11 @@ def test_the_router_worker_runs_with_the_given_program_unless_the_file_names_one
     config["workers"].append({"type": "container", "options": {}})
     config["workers"].append({"type": "router", "options": {"python": "/opt/python"}})
     effective = effective_config(
-        config, base=BASE, state_dir=Path("/s"), address=Address("::1", 1), python=Path("/s/crossbar/worker-python")
+        config,
+        base=BASE,
+        state_dir=Path("/s"),
+        address=ListenEndpoint("::1", 1),
+        python=Path("/s/crossbar/worker-python"),
     )
     assert [worker["options"].get("python") for worker in effective["workers"]] == [
         "/s/crossbar/worker-python",
@@ -101,7 +105,7 @@ def test_relative_paths_start_at_the_original_file() -> None:
     transport["endpoint"]["tls"] = copy.deepcopy(tls)
     worker["transports"].append({"type": "web", "endpoint": {"type": "tcp", "port": 1, "tls": copy.deepcopy(tls)}})
     transport["paths"]["/"] = {"type": "static", "directory": "../www"}
-    effective = effective_config(config, base=BASE, state_dir=Path("/state"), address=address_of(config))
+    effective = effective_config(config, base=BASE, state_dir=Path("/state"), address=listen_endpoint_of(config))
     worker = effective["workers"][0]
     assert worker["options"]["pythonpath"] == ["/etc/trishula/plugins", "/opt/plugins"]
     for transport in worker["transports"]:
@@ -116,44 +120,47 @@ def test_relative_paths_start_at_the_original_file() -> None:
 
 def test_the_result_is_good_and_is_written_as_it_is_read() -> None:
     config = read_config_file(SHIPPED)
-    effective = effective_config(config, base=BASE, state_dir=Path("state"), address=Address("::1", 1234))
+    effective = effective_config(config, base=BASE, state_dir=Path("state"), address=ListenEndpoint("::1", 1234))
     assert check_config(effective, base=BASE) == ()
     assert check_with_crossbar(effective) == ()
     assert json.loads(render_config(effective)) == effective
     assert options_of(effective)["state"] == str(Path.cwd() / "state")
-    assert address_of(effective) == Address("::1", 1234)
+    assert listen_endpoint_of(effective) == ListenEndpoint("::1", 1234)
 
 
 def test_everywhere_is_everywhere_whatever_the_file_says() -> None:
     config = read_config_file(SHIPPED)
-    everywhere = Address("", 1234)
-    assert address_of(effective_config(config, base=BASE, state_dir=Path("state"), address=everywhere)) == everywhere
+    everywhere = ListenEndpoint("", 1234)
+    assert (
+        listen_endpoint_of(effective_config(config, base=BASE, state_dir=Path("state"), address=everywhere))
+        == everywhere
+    )
 
 
 def test_a_port_may_be_a_variable_and_is_a_number_in_what_runs() -> None:
     config = read_config_file(SHIPPED)
     endpoint = config["workers"][0]["transports"][0]["endpoint"]
     endpoint.update(port="$NODE_PORT", interface=" ::1 ")
-    address = address_of(config, environ={"NODE_PORT": "4711"})
-    assert address == Address("::1", 4711)
+    address = listen_endpoint_of(config, environ={"NODE_PORT": "4711"})
+    assert address == ListenEndpoint("::1", 4711)
     effective = effective_config(config, base=BASE, state_dir=Path("state"), address=address)
     assert effective["workers"][0]["transports"][0]["endpoint"]["port"] == 4711
     with pytest.raises(LookupError, match="NODE_PORT is not set"):
-        address_of(config, environ={})
+        listen_endpoint_of(config, environ={})
 
 
 @pytest.mark.parametrize(
     ("address", "url"),
     [
-        (Address("127.0.0.1", 8765), "ws://127.0.0.1:8765/ws"),
-        (Address("0.0.0.0", 8765), "ws://127.0.0.1:8765/ws"),
-        (Address("", 8765), "ws://127.0.0.1:8765/ws"),
-        (Address("node.example", 80), "ws://node.example:80/ws"),
-        (Address("::1", 8765), "ws://[::1]:8765/ws"),
-        (Address("::", 8765), "ws://[::1]:8765/ws"),
+        (ListenEndpoint("127.0.0.1", 8765), "ws://127.0.0.1:8765/ws"),
+        (ListenEndpoint("0.0.0.0", 8765), "ws://127.0.0.1:8765/ws"),
+        (ListenEndpoint("", 8765), "ws://127.0.0.1:8765/ws"),
+        (ListenEndpoint("node.example", 80), "ws://node.example:80/ws"),
+        (ListenEndpoint("::1", 8765), "ws://[::1]:8765/ws"),
+        (ListenEndpoint("::", 8765), "ws://[::1]:8765/ws"),
     ],
 )
-def test_the_address_as_agents_name_it(address: Address, url: str) -> None:
+def test_the_address_as_agents_name_it(address: ListenEndpoint, url: str) -> None:
     assert address.url == url
     assert address.page == url.replace("ws://", "http://").removesuffix("ws")
 
@@ -162,4 +169,4 @@ def test_a_configuration_without_our_parts_is_named_as_such() -> None:
     with pytest.raises(LookupError, match="has no component with options"):
         options_of({"workers": []})
     with pytest.raises(LookupError, match="has no transport with a WebSocket path"):
-        address_of({"workers": [{"type": "router"}]})
+        listen_endpoint_of({"workers": [{"type": "router"}]})

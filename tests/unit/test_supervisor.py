@@ -21,11 +21,11 @@ from trishula_router.commands.supervisor import (
     try_to_listen,
     upgrades,
 )
-from trishula_router.settings.crossbar_config import Address
+from trishula_router.settings.crossbar_config import ListenEndpoint
 
 
 def test_a_port_is_free_until_somebody_listens() -> None:
-    address = Address("127.0.0.1", free_port("127.0.0.1"))
+    address = ListenEndpoint("127.0.0.1", free_port("127.0.0.1"))
     try_to_listen(address)
     with socket.create_server((address.host, address.port)):
         with pytest.raises(OSError, match="in use"):
@@ -34,7 +34,7 @@ def test_a_port_is_free_until_somebody_listens() -> None:
         assert not upgrades(address, timeout_s=0.05)
     assert not upgrades(address, timeout_s=0.05)
     with pytest.raises(OSError, match="assign"):
-        try_to_listen(Address("192.0.2.1", 0))
+        try_to_listen(ListenEndpoint("192.0.2.1", 0))
 
 
 @pytest.mark.parametrize("has_waitid", [True, False])
@@ -64,7 +64,7 @@ def test_signals_that_were_ignored_before_stay_ignored(tmp_path: Path) -> None:
     """Whoever starts a node with nohup means it."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
-        supervisor = Supervisor(tmp_path, Address("127.0.0.1", 1))
+        supervisor = Supervisor(tmp_path, ListenEndpoint("127.0.0.1", 1))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         supervisor.stop_on_signals()
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
@@ -81,7 +81,7 @@ def test_signals_that_were_ignored_before_stay_ignored(tmp_path: Path) -> None:
 
 def ended(directory: Path, *, written: str | None, logged: str, is_starting: bool) -> NodeFailed:
     """What is told of a node that ended, when it wrote that into its file, and Crossbar that into the log."""
-    supervisor = Supervisor(directory, Address("127.0.0.1", 8765))
+    supervisor = Supervisor(directory, ListenEndpoint("127.0.0.1", 8765))
     supervisor.log.write_text(logged)
     if written is not None:
         (directory / "node.failure").write_text(written)
@@ -109,5 +109,5 @@ def test_only_a_node_that_starts_can_find_its_port_taken(tmp_path: Path) -> None
 
 
 def test_a_log_that_was_rotated_as_the_node_ended_is_no_second_fault(tmp_path: Path) -> None:
-    failure = Supervisor(tmp_path, Address("127.0.0.1", 8765))._failure("it ended")
+    failure = Supervisor(tmp_path, ListenEndpoint("127.0.0.1", 8765))._failure("it ended")
     assert str(failure) == f"it ended: its log says nothing; the log {tmp_path}/node.log has the rest"

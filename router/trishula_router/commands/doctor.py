@@ -25,7 +25,7 @@ from trishula_router.doctor.machine_checks import check_machine
 from trishula_router.doctor.status_checks import check_cluster, check_road, check_status
 from trishula_router.settings.check import check_config, read_config_file
 from trishula_router.settings.check_links import ConfigFile, compare
-from trishula_router.settings.crossbar_config import Json, address_of, options_of
+from trishula_router.settings.crossbar_config import Json, listen_endpoint_of, options_of
 from trishula_router.settings.faults import ConfigError
 from trishula_router.settings.options import NodeConfig, parse_options
 
@@ -136,7 +136,7 @@ def _url(path: Path | None, config: Json | None) -> str | None:
     if path is None or config is None:
         return None
     try:
-        return address_of(config, path.absolute().parent).url
+        return listen_endpoint_of(config, path.absolute().parent).url
     except Exception:
         # What is wrong with it, its faults say.
         return None

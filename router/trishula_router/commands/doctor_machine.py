@@ -22,7 +22,7 @@ from trishula_router.commands.state_dir import agents_file_of, state_holder
 from trishula_router.doctor.machine_checks import Machine
 from trishula_router.privacy import NotPrivate, check_directory
 from trishula_router.settings.check import check_config, check_with_crossbar
-from trishula_router.settings.crossbar_config import Json, address_of, listener_of
+from trishula_router.settings.crossbar_config import Json, listen_endpoint_of, listener_of
 from trishula_router.settings.options import NodeConfig
 from trishula_router.store.sqlite.connection import FILE_NAME
 from trishula_router.store.sqlite.files import schema_of
@@ -60,7 +60,7 @@ def machine_of(state_dir: Path, path: Path | None, config: Json | None, options:
         facts["wanted_bytes"] = max(0, options.limits.store_bytes - (store.stat().st_size if store.exists() else 0))
     if path is not None and config is not None:
         try:
-            address = address_of(config, path.absolute().parent)
+            address = listen_endpoint_of(config, path.absolute().parent)
         except Exception:
             address = None
         if address is not None:

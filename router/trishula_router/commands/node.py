@@ -32,7 +32,7 @@ from trishula_router.commands.store_files import backup, reseed, restore, verify
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
 from trishula_router.settings.check_links import ConfigFile, compare
-from trishula_router.settings.crossbar_config import address_of
+from trishula_router.settings.crossbar_config import listen_endpoint_of
 from trishula_router.settings.faults import ConfigError, Fault
 
 __all__ = ["node"]
@@ -177,7 +177,7 @@ def _local_status(state_dir: Path) -> dict[str, Any]:
     # Under crossbar start its own directory may be anywhere.
     directory = Path(str(said.pop("cbdir", state_dir / "crossbar")))
     try:
-        url = address_of(read_config_file(directory / "config.json")).url
+        url = listen_endpoint_of(read_config_file(directory / "config.json")).url
     except (ConfigError, LookupError):
         url = ""
     return {"running": True, "state": str(state_dir), "holder": str(holder), "url": url, **said}

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trishula.contract.texts import one_line
-from trishula_router.settings.crossbar_config import Address
+from trishula_router.settings.crossbar_config import ListenEndpoint
 
 __all__ = ["VARIABLES", "Notifier", "Reporter", "any_certificate", "ask_ready"]
 
@@ -160,7 +160,7 @@ def _status_of(told: Told | None) -> str:
     return f"ready; {said}" if said else "ready"
 
 
-def ask_ready(address: Address) -> Told | None:
+def ask_ready(address: ListenEndpoint) -> Told | None:
     """What a node on this machine says at ``/ready``; an empty map if that is another page, ``None`` if nothing.
 
     It asks as nobody: over loopback it is told the reasons, and of a node that listens on another address alone it gets

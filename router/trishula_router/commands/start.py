@@ -41,10 +41,10 @@ from trishula_router.privacy import NotPrivate, close_files
 from trishula_router.settings.check import check_config, read_config_file
 from trishula_router.settings.check_endpoints import OPEN_RULE, is_loopback
 from trishula_router.settings.crossbar_config import (
-    Address,
     Json,
-    address_of,
+    ListenEndpoint,
     effective_config,
+    listen_endpoint_of,
     options_of,
     render_config,
 )
@@ -109,7 +109,7 @@ def start(
         make_room_to_start(state_dir)
         options = parse_options({**options_of(raw), "state": str(state_dir)}, base=base, path="extra")
         _preflight(options)
-        written = address_of(raw, base)
+        written = listen_endpoint_of(raw, base)
         wanted = dataclasses.replace(
             written, host=written.host if listen is None else listen, port=written.port if port is None else port
         )
@@ -140,7 +140,7 @@ def _stay(supervisor: Supervisor) -> None:
 
 
 def _start(
-    raw: Json, base: Path, state_dir: Path, wanted: Address, as_json: bool, log: tuple[str, str, str]
+    raw: Json, base: Path, state_dir: Path, wanted: ListenEndpoint, as_json: bool, log: tuple[str, str, str]
 ) -> Supervisor | None:
     """Start it and say so; ``None`` if it was stopped before it was ready. Port 0 takes a free one.
 
@@ -182,7 +182,7 @@ def _start(
     return None
 
 
-def _write_crossbar_dir(directory: Path, raw: Json, base: Path, address: Address) -> None:
+def _write_crossbar_dir(directory: Path, raw: Json, base: Path, address: ListenEndpoint) -> None:
     python = directory / "worker-python"
     effective = effective_config(raw, base=base, state_dir=directory.parent, address=address, python=python)
     try:
@@ -207,14 +207,14 @@ def _write(file: Path, text: str, mode: int) -> None:
         new.unlink(missing_ok=True)
 
 
-def _in_use(address: Address) -> str:
+def _in_use(address: ListenEndpoint) -> str:
     return (
         f"port {address.port} of {address.host or 'this machine'} is in use; stop what uses it, name another with "
         "--port, or take a free one with --port 0"
     )
 
 
-def _not_here(address: Address, error: OSError) -> str:
+def _not_here(address: ListenEndpoint, error: OSError) -> str:
     where = f"on {address.host}" if address.host else "on this machine"
     if error.errno == errno.EACCES:
         return (

@@ -33,7 +33,7 @@ from trishula_router.commands.node_log import LOG_LIMIT_BYTES, crossbars_reason,
 from trishula_router.commands.service_manager import VARIABLES, any_certificate
 from trishula_router.failure_file import FAILURE_FILE, take_failure
 from trishula_router.process_log import JOURNAL, LOG_FILE, NODE_NAME, crossbar_level
-from trishula_router.settings.crossbar_config import Address
+from trishula_router.settings.crossbar_config import ListenEndpoint
 
 __all__ = [
     "NodeFailed",
@@ -73,7 +73,12 @@ class Supervisor:
     """
 
     def __init__(
-        self, state_dir: Path, address: Address, node: str = "", log_format: str = "text", log_level: str = "warning"
+        self,
+        state_dir: Path,
+        address: ListenEndpoint,
+        node: str = "",
+        log_format: str = "text",
+        log_level: str = "warning",
     ) -> None:
         self._crossbar_dir = state_dir / "crossbar"
         self._ready_file = state_dir / "node.json"
@@ -246,7 +251,7 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def upgrades(address: Address, timeout_s: float = 1.0) -> bool:
+def upgrades(address: ListenEndpoint, timeout_s: float = 1.0) -> bool:
     """Whether a WebSocket handshake succeeds there: listening alone would be too early to call it ready."""
     host = address.here
     request = (
@@ -265,7 +270,7 @@ def upgrades(address: Address, timeout_s: float = 1.0) -> bool:
         return False
 
 
-def try_to_listen(address: Address) -> None:
+def try_to_listen(address: ListenEndpoint) -> None:
     """Listen there for a moment, as the node will.
 
     Raises:

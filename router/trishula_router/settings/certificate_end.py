@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from trishula_router.settings.crossbar_config import address_of
+from trishula_router.settings.crossbar_config import listen_endpoint_of
 
 __all__ = ["CertificateEnd"]
 
@@ -39,7 +39,7 @@ class CertificateEnd:
 
     def _read(self) -> int | None:
         try:
-            certificate = address_of(
+            certificate = listen_endpoint_of(
                 json.loads(self._config.read_text(encoding="utf-8")), self._config.parent
             ).certificate
             if certificate is None:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from trishula.contract import uris
 from trishula_router.realm import LINK_ROLE
 from trishula_router.settings.check_endpoints import is_loopback
-from trishula_router.settings.crossbar_config import Json, address_of, listener_of, options_of
+from trishula_router.settings.crossbar_config import Json, listen_endpoint_of, listener_of, options_of
 from trishula_router.settings.faults import MISSING, WHOLE, Fault
 from trishula_router.settings.node_key import PLACEHOLDER_KEY, is_public_key, read_public_key
 from trishula_router.settings.options import NodeConfig, parse_options
@@ -242,7 +242,7 @@ def _compare_pair(file: ConfigFile, other: ConfigFile, fault: Callable[[ConfigFi
     link: Mapping[str, Json] = file.links.get(peer, {})
     if not link:
         return
-    endpoint, listens = link["transport"]["endpoint"], address_of(other.config, other.path.absolute().parent)
+    endpoint, listens = link["transport"]["endpoint"], listen_endpoint_of(other.config, other.path.absolute().parent)
     # Elsewhere a proxy or a router may translate ports; on one machine nothing does.
     if endpoint["host"] in ("127.0.0.1", "localhost", "::1") and endpoint["port"] != listens.port:
         rule = f"it must be the port on which {peer} listens, {listens.port}"

@@ -19,7 +19,15 @@ from trishula.contract import uris
 from trishula_router.settings.certificates import TLS_FILES, TLS_LISTS, name_for
 from trishula_router.settings.check_endpoints import port_of
 
-__all__ = ["ENDPOINTS", "Address", "address_of", "effective_config", "listener_of", "options_of", "render_config"]
+__all__ = [
+    "ENDPOINTS",
+    "ListenEndpoint",
+    "listen_endpoint_of",
+    "effective_config",
+    "listener_of",
+    "options_of",
+    "render_config",
+]
 
 #: What every node answers over HTTP where its agents arrive: path → the class that Crossbar makes. A path that a
 #: configuration names itself stays as it is there. A further page is a class in :mod:`trishula_router.endpoints` and a
@@ -35,7 +43,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ListenEndpoint:
     """Where a node listens.
 
     Attributes:
@@ -91,7 +99,7 @@ def options_of(config: Json) -> Json:
     return cast(Json, _component(config)["extra"])
 
 
-def address_of(config: Json, base: Path = Path(), environ: Mapping[str, str] | None = None) -> Address:
+def listen_endpoint_of(config: Json, base: Path = Path(), environ: Mapping[str, str] | None = None) -> ListenEndpoint:
     """Where the agents' transport listens.
 
     Args:
@@ -104,11 +112,11 @@ def address_of(config: Json, base: Path = Path(), environ: Mapping[str, str] | N
     if isinstance(port, str):
         raise LookupError(port)
     certificate = base / endpoint["tls"]["certificate"] if "tls" in endpoint else None
-    return Address(endpoint.get("interface", "").strip(), port, certificate)
+    return ListenEndpoint(endpoint.get("interface", "").strip(), port, certificate)
 
 
 def effective_config(
-    config: Json, *, base: Path, state_dir: Path, address: Address, python: Path | None = None
+    config: Json, *, base: Path, state_dir: Path, address: ListenEndpoint, python: Path | None = None
 ) -> Json:
     """The configuration to run with; the argument stays as it is.
 
