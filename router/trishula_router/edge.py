@@ -183,7 +183,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             version=version(),
         )
         node.send_alert = Roads(config.alerts, config.state_dir, reactor.callFromThread).send_in_thread
-        node.keeping = ObjectivesFile(config.state_dir, reactor.callFromThread)
+        node.book_file = ObjectivesFile(config.state_dir, reactor.callFromThread)
         await node.start()
         self._node = node
         stop = lambda: Deferred.fromCoroutine(node.stop())  # noqa: E731

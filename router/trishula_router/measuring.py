@@ -28,7 +28,7 @@ def recorder_of(services: Services) -> Recorder:
             # Nobody is kept from sending: agents that have a folder write files as well.
             await services.fallback.set(wanted.mode, sends=True, reason=wanted.reason, by=wanted.by)
 
-    return Recorder(NodeCounts(services), services.keeping, now=services.now, seconds=services.clock.seconds, act=act)
+    return Recorder(NodeCounts(services), services.book_file, now=services.now, seconds=services.clock.seconds, act=act)
 
 
 async def last_record_at(store: Store) -> int | None:

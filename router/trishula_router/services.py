@@ -59,7 +59,7 @@ from trishula_router.mail.retention import Retention
 from trishula_router.mail.room import Room
 from trishula_router.mail.settlement import Settlement
 from trishula_router.measures import Measures
-from trishula_router.objectives.recorder import Keeping, NotKept, Recorder
+from trishula_router.objectives.recorder import BookFile, NoBookFile, Recorder
 from trishula_router.peers.journal_exchange import Peering
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.peers.link_records import LinkRecords
@@ -99,7 +99,7 @@ class Services:
 
     notifier: Notifier  # from the start of the node on
     recorder: Recorder  # likewise
-    keeping: Keeping = NotKept()  # the edge puts a file here
+    book_file: BookFile = NoBookFile()  # the edge puts a file here
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from trishula.watching.bus_objectives import merge
 from trishula.watching.objectives import NAMES, WINDOWS_S, Objectives, judge
 from trishula.watching.outages import common, length_ms, without
 from trishula.watching.totals import Totals
-from trishula_router.objectives.book import Book, Kept, Page
+from trishula_router.objectives.book import Book, Page, SavedBook
 from trishula_router.objectives.comings import Comings
 from trishula_router.objectives.recorder import Recorder, look_s
 from trishula_router.objectives.triggers import Triggers
@@ -31,8 +31,8 @@ T0 = 20_000 * DAY_MS
 class Time:
     """A node's book, with the two clocks that it is told."""
 
-    def __init__(self, kept: Kept | None = None, at: int = T0, last_record_at: int | None = None) -> None:
-        self.book = Book(ObjectiveOptions(), kept or Kept())
+    def __init__(self, kept: SavedBook | None = None, at: int = T0, last_record_at: int | None = None) -> None:
+        self.book = Book(ObjectiveOptions(), kept or SavedBook())
         self.now, self.now_s = at, 0.0
         self.book.begin(self.now, self.now_s, last_record_at)
 
@@ -46,10 +46,10 @@ class Time:
         return self.book.series.window(self.now, WINDOWS_S[name])
 
 
-def kept_by(*pages: Page) -> Kept:
+def kept_by(*pages: Page) -> SavedBook:
     """What a file has after some pages."""
     rows = {(span_ms, at): (span_ms, at, text) for page in pages for span_ms, at, text in page.rows}
-    return Kept(list(rows.values()), pages[-1].notes)
+    return SavedBook(list(rows.values()), pages[-1].notes)
 
 
 def messages(count: int, delay_ms: float = 1.0, **more: Any) -> Totals:
@@ -302,7 +302,7 @@ def test_who_comes_from_a_node_that_is_gone_is_a_failover() -> None:
 
 
 def test_short_steps_are_kept_for_as_long_as_an_hour_needs_them() -> None:
-    series = Book(ObjectiveOptions(step_ms=1000), Kept()).series
+    series = Book(ObjectiveOptions(step_ms=1000), SavedBook()).series
     series.add(T0, messages(1))
     for now, done in ((T0 + HOUR_MS - 1000, 1), (T0 + HOUR_MS + 2000, 0)):
         series.forget(now)
@@ -324,7 +324,7 @@ def test_each_trigger_that_fires_or_clears_is_a_line_of_the_log(logged: Logged) 
         take_spans=dict,
         missing=lambda: away,
     )
-    keeping: Any = SimpleNamespace(read=Kept, write=lambda page: None)
+    keeping: Any = SimpleNamespace(read=SavedBook, write=lambda page: None)
 
     async def act(triggers: Triggers) -> None:
         pass

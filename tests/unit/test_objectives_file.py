@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.logs import Logged, logged
-from trishula_router.objectives.book import Book, Kept, Page
+from trishula_router.objectives.book import Book, Page, SavedBook
 from trishula_router.objectives.recorder import open_book
 from trishula_router.settings.objectives import ObjectiveOptions
 from trishula_router.settings.options import parse_options
@@ -32,11 +32,11 @@ def write(directory: Path, *pages: Page) -> None:
 
 def test_what_was_written_is_read_again_and_what_is_too_old_is_gone(tmp_path: Path) -> None:
     write(tmp_path, PAGE)
-    assert file_in(tmp_path).read() == Kept([(MINUTE_MS, 120_000, b'{"done":3}')], {"tick": "125000"})
+    assert file_in(tmp_path).read() == SavedBook([(MINUTE_MS, 120_000, b'{"done":3}')], {"tick": "125000"})
 
 
 def test_a_first_run_knows_nothing(tmp_path: Path) -> None:
-    assert file_in(tmp_path).read() == Kept()
+    assert file_in(tmp_path).read() == SavedBook()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_first_run_knows_nothing(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_set_aside_with_a_sentence(tmp_path: Path, logged: Logged, content: bytes) -> None:
     (tmp_path / OBJECTIVES_FILE).write_bytes(content)
-    assert file_in(tmp_path).read() == Kept()
+    assert file_in(tmp_path).read() == SavedBook()
     (said,) = logged.sentences("warn")
     assert "can't be used" in said and "begins to count anew" in said
     assert (tmp_path / "node.objectives.damaged").read_bytes() == content
@@ -78,7 +78,7 @@ def test_a_directory_that_can_not_be_written_is_said_once(tmp_path: Path, logged
 
 
 def test_a_book_comes_back_from_the_file(tmp_path: Path) -> None:
-    book = Book(ObjectiveOptions(), Kept())
+    book = Book(ObjectiveOptions(), SavedBook())
     book.begin(1_000_000, 0.0)
     book.maintenance.start(1_000_000, 60.0, "a new disk", "boss")
     book.look(1_010_000, 10.0, is_up=True, added=book.series.window(1_000_000, 300.0))

@@ -14,7 +14,7 @@ from trishula.contract import uris
 from trishula.contract.addresses import Address
 from trishula.watching.totals import Totals
 from trishula_router.measuring import NodeCounts
-from trishula_router.objectives.book import Book, Kept, Page
+from trishula_router.objectives.book import Book, Page, SavedBook
 from trishula_router.settings.objectives import ObjectiveOptions
 from trishula_router.store.memory import MemoryStore
 
@@ -29,8 +29,8 @@ class Shelf:
         self.notes: dict[str, str] = {}
         self.closed = 0
 
-    def read(self) -> Kept:
-        return Kept([(*place, text) for place, text in self.rows.items()], self.notes)
+    def read(self) -> SavedBook:
+        return SavedBook([(*place, text) for place, text in self.rows.items()], self.notes)
 
     def write(self, page: Page) -> None:
         self.rows |= {(span_ms, at): text for span_ms, at, text in page.rows}
@@ -46,7 +46,7 @@ class Shelf:
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
     rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=AGENTS)
-    rig.node.keeping = Shelf()
+    rig.node.book_file = Shelf()
     return rig.start()
 
 
@@ -106,11 +106,11 @@ def test_agents_that_come_again_are_reconnects_and_scripts_are_not(rig: Rig) -> 
 def test_a_restart_is_downtime_and_all_else_goes_on(rig: Rig, tmp_path: Path) -> None:
     rig.advance(120)
     rig.stop()
-    shelf = rig.node.keeping
+    shelf = rig.node.book_file
     assert isinstance(shelf, Shelf) and shelf.closed == 1
     rig.clock.advance(60)
     again = Rig(tmp_path, rig.store, rig.clock, agents=AGENTS)
-    again.node.keeping = shelf
+    again.node.book_file = shelf
     again.start()
     again.advance(60)
     totals = totals_of(again)
@@ -123,7 +123,7 @@ def test_after_a_crash_the_last_minute_counts_as_down_too(rig: Rig, tmp_path: Pa
     rig.advance(90)
     rig.crash()
     again = Rig(tmp_path, rig.store, rig.clock, agents=AGENTS)
-    again.node.keeping = rig.node.keeping
+    again.node.book_file = rig.node.book_file
     again.start()
     totals = totals_of(again)
     assert (totals.watched_s, totals.up_s) == (90.0, 60.0)
@@ -133,7 +133,7 @@ def test_maintenance_is_kept_at_once_and_told(rig: Rig) -> None:
     boss = rig.join("boss", operator=True)
     started = rig.call(boss, uris.ADMIN_MAINTENANCE, "start", {"for_s": 600, "reason": "a new disk"})
     assert started["maintenance"]["by"] == "boss"
-    assert isinstance(rig.node.keeping, Shelf) and "a new disk" in rig.node.keeping.notes["maintenance"]
+    assert isinstance(rig.node.book_file, Shelf) and "a new disk" in rig.node.book_file.notes["maintenance"]
     rig.advance(5)
     ended = rig.call(boss, uris.ADMIN_MAINTENANCE, "end")
     assert ended["maintenance"]["until"] - ended["maintenance"]["begin"] == 5000
@@ -205,7 +205,7 @@ def test_nobody_is_missing_who_could_not_reach_a_node_that_was_down(rig: Rig, tm
     rig.stop()
     rig.clock.advance(3 * 3600)
     again = Rig(tmp_path, rig.store, rig.clock, agents=AGENTS)
-    again.node.keeping = rig.node.keeping
+    again.node.book_file = rig.node.book_file
     again.start()
     again.advance(3000)
     # But that the node was down is known soon.
@@ -218,7 +218,7 @@ def test_a_linked_node_that_was_down_is_no_reason_for_a_fallback(tmp_path: Path)
     shelf, store, clock = Shelf(), MemoryStore("epoch-1"), Clock()
     for down_s in (3 * 3600.0, 0.0):
         rig = Rig(tmp_path, store, clock, agents=AGENTS, peers=("rushabdev",))
-        rig.node.keeping = shelf
+        rig.node.book_file = shelf
         rig.start()
         rig.advance(10)
         assert told(rig)["triggers"] == []

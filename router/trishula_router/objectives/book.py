@@ -1,7 +1,7 @@
 """The book: all that a node knows of how it keeps its objectives, and what of it is to be kept for its next run.
 
 Counts that only grow are read by the caller; the book is told what was added. Instants are ms, ``now_s`` is the clock
-for spans. Policy only: :meth:`Book.page` is what somebody else writes down, :class:`Kept` what was read.
+for spans. Policy only: :meth:`Book.page` is what somebody else writes down, :class:`SavedBook` what was read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trishula_router.objectives.triggers import STEPS, TriggerFacts, Triggers
 from trishula_router.objectives.uptime import Uptime
 from trishula_router.settings.objectives import ObjectiveOptions
 
-__all__ = ["Book", "Keeping", "Kept", "Page"]
+__all__ = ["Book", "BookFile", "SavedBook", "Page"]
 
 _DAY_MS = 86_400_000
 #: The names of the notes.
@@ -31,7 +31,7 @@ Row = tuple[int, int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SavedBook:
     """What was kept: buckets, and notes by name."""
 
     rows: list[Row] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Page:
 
     Attributes:
         rows: the buckets that changed.
-        notes: as in :class:`Kept`.
+        notes: as in :class:`SavedBook`.
         oldest: of each length of buckets, from which begin on they are kept.
     """
 
@@ -53,10 +53,10 @@ class Page:
     oldest: dict[int, int]
 
 
-class Keeping(Protocol):
+class BookFile(Protocol):
     """Where a book is kept over the node's end. Neither verb raises: who can't keep a book goes on without."""
 
-    def read(self) -> Kept:
+    def read(self) -> SavedBook:
         """What was kept."""
 
     def write(self, page: Page) -> None:
@@ -74,18 +74,18 @@ class Book:
 
     Args:
         options: the targets, and what turns the fallback on.
-        kept: what the node's last run kept.
+        saved: what the node's last run kept.
     """
 
-    def __init__(self, options: ObjectiveOptions, kept: Kept) -> None:
+    def __init__(self, options: ObjectiveOptions, saved: SavedBook) -> None:
         self.targets = options
         self.series = Series(options.step_ms)
-        for span_ms, at, text in kept.rows:
+        for span_ms, at, text in saved.rows:
             self.series.put((span_ms, at), Totals.of_map(msgspec.json.decode(text)))
-        self.maintenance = Maintenance(_read(kept, _MAINTENANCE, list[Declared]))
-        self.uptime = Uptime(self.series, self.maintenance, _read(kept, _OUTAGES, list[Stretch]))
+        self.maintenance = Maintenance(_read(saved, _MAINTENANCE, list[Declared]))
+        self.uptime = Uptime(self.series, self.maintenance, _read(saved, _OUTAGES, list[Stretch]))
         self.triggers = Triggers(options)
-        self._last_look_at = _read(kept, _TICK, int)
+        self._last_look_at = _read(saved, _TICK, int)
         self._looked_at = 0
 
     def begin(self, now: int, now_s: float, last_record_at: int | None = None) -> None:
@@ -113,7 +113,7 @@ class Book:
         values = {
             _TICK: self._looked_at,
             _OUTAGES: self.uptime.outages,
-            _MAINTENANCE: self.maintenance.kept(),
+            _MAINTENANCE: self.maintenance.to_save(),
         }
         notes = {name: msgspec.json.encode(value).decode() for name, value in values.items()}
         return Page(rows, notes, oldest)
@@ -163,7 +163,7 @@ class Book:
         return told, len(found) > most
 
 
-def _read(kept: Kept, name: str, kind: Any) -> Any:
+def _read(saved: SavedBook, name: str, kind: Any) -> Any:
     """A note; ``None`` if it is not there."""
-    text = kept.notes.get(name)
+    text = saved.notes.get(name)
     return None if text is None else msgspec.json.decode(text, type=kind)

@@ -76,6 +76,6 @@ class Maintenance:
         """All that was not over at an instant, as it travels."""
         return [msgspec.structs.asdict(one) for one in self._declared if one.until > since]
 
-    def kept(self) -> list[Declared]:
+    def to_save(self) -> list[Declared]:
         """All of it, to be kept."""
         return self._declared

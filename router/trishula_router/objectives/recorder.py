@@ -16,12 +16,12 @@ from twisted.logger import Logger
 from trishula.watching.objectives import WINDOWS_S
 from trishula.watching.sketches import Sketch
 from trishula.watching.totals import Totals
-from trishula_router.objectives.book import Book, Keeping, Kept, Page
+from trishula_router.objectives.book import Book, BookFile, Page, SavedBook
 from trishula_router.objectives.maintenance import Declared
 from trishula_router.objectives.triggers import Triggers
 from trishula_router.settings.options import NodeConfig
 
-__all__ = ["FIRST_STEP_S", "Keeping", "NotKept", "Recorder", "look_s", "open_book"]
+__all__ = ["FIRST_STEP_S", "BookFile", "NoBookFile", "Recorder", "look_s", "open_book"]
 
 log = Logger()
 
@@ -35,12 +35,12 @@ FIRST_STEP_S = 3.0
 _MOST_BUCKETS = 300
 
 
-class NotKept:
+class NoBookFile:
     """Keeps nothing: of a node in memory."""
 
-    def read(self) -> Kept:
+    def read(self) -> SavedBook:
         """Nothing."""
-        return Kept()
+        return SavedBook()
 
     def write(self, page: Page) -> None:
         """Do nothing."""
@@ -57,13 +57,13 @@ def look_s(step_ms: int) -> float:
     return min(_LOOK_S, step_ms / 1000 / _LOOKS)
 
 
-def open_book(config: NodeConfig, keeping: Keeping) -> Book:
+def open_book(config: NodeConfig, file: BookFile) -> Book:
     """The book as it was kept; if that can't be read, a new one."""
     try:
-        return Book(config.objectives, keeping.read())
+        return Book(config.objectives, file.read())
     except (msgspec.MsgspecError, ValueError, TypeError) as error:
-        keeping.set_aside(str(error))
-        return Book(config.objectives, Kept())
+        file.set_aside(str(error))
+        return Book(config.objectives, SavedBook())
 
 
 class Counted(Protocol):
@@ -94,7 +94,7 @@ class Recorder:
 
     Args:
         counted: what the node counts.
-        keeping: where the book is kept.
+        file: where the book is kept.
         now: the wall clock in ms.
         seconds: the clock for spans.
         act: told each step how the triggers are, to turn the fallback on or off.
@@ -103,18 +103,18 @@ class Recorder:
     def __init__(
         self,
         counted: Counted,
-        keeping: Keeping,
+        file: BookFile,
         *,
         now: Callable[[], int],
         seconds: Callable[[], float],
         act: Callable[[Triggers], Awaitable[object]],
     ) -> None:
         self._counted = counted
-        self._keeping = keeping
+        self._file = file
         self._now = now
         self._seconds = seconds
         self._act = act
-        self.book = open_book(counted.config, keeping)
+        self.book = open_book(counted.config, file)
         self._figures: dict[str, int] = {}
         self._looked_s = seconds()
 
@@ -153,7 +153,7 @@ class Recorder:
         """A step is over: keep what changed, and look whether the fallback is to be on."""
         await self.look()
         now = self._now()
-        self._keeping.write(self.book.page(now))
+        self._file.write(self.book.page(now))
         facts = self.book.trigger_facts(now, self._counted.missing())
         if self._counted.config.peers:
             # While this node was down its peers may have served everybody, and it can't know.
@@ -173,8 +173,8 @@ class Recorder:
     async def stop(self) -> None:
         """The node stops: what was counted since the last look is kept too."""
         await self.look()
-        self._keeping.write(self.book.page(self._now()))
-        self._keeping.close()
+        self._file.write(self.book.page(self._now()))
+        self._file.close()
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
@@ -194,11 +194,11 @@ class Recorder:
     def start_maintenance(self, for_s: float, reason: str, by: str) -> Declared:
         """Maintenance begins; kept at once, for the node may be stopped next."""
         declared = self.book.maintenance.start(self._now(), for_s, reason, by)
-        self._keeping.write(self.book.page(self._now()))
+        self._file.write(self.book.page(self._now()))
         return declared
 
     def end_maintenance(self) -> Declared | None:
         """Maintenance is over; ``None`` if none was under way."""
         ended = self.book.maintenance.end(self._now())
-        self._keeping.write(self.book.page(self._now()))
+        self._file.write(self.book.page(self._now()))
         return ended

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 from twisted.logger import Logger
 
-from trishula_router.objectives.book import Kept, Page
+from trishula_router.objectives.book import Page, SavedBook
 
 __all__ = ["OBJECTIVES_FILE", "ObjectivesFile"]
 
@@ -37,7 +37,7 @@ _MOST_WAITING = 8
 
 
 class ObjectivesFile:
-    """See the module's docstring; a :class:`~trishula_router.objectives.book.Keeping`.
+    """See the module's docstring; a :class:`~trishula_router.objectives.book.BookFile`.
 
     Args:
         directory: the state directory.
@@ -53,17 +53,17 @@ class ObjectivesFile:
         self._thread = threading.Thread(target=self._work, name="objectives", daemon=True)
         self._thread.start()
 
-    def read(self) -> Kept:
+    def read(self) -> SavedBook:
         """What was kept; of a file that can't be used: nothing, with a sentence in the log."""
         if not self._file.exists():
-            return Kept()
+            return SavedBook()
         try:
             return self._read()
         except (sqlite3.Error, OSError, msgspec.MsgspecError, ValueError) as error:
             self.set_aside(str(error))
-            return Kept()
+            return SavedBook()
 
-    def _read(self) -> Kept:
+    def _read(self) -> SavedBook:
         connection = _connect(self._file)
         try:
             rows = [
@@ -73,7 +73,7 @@ class ObjectivesFile:
             notes = {str(name): str(value) for name, value in connection.execute("SELECT name, value FROM note")}
         finally:
             connection.close()
-        return Kept(rows, notes)
+        return SavedBook(rows, notes)
 
     def set_aside(self, why: str) -> None:
         """What is in the file can't be used: the node begins a new one."""
