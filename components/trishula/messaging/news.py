@@ -9,9 +9,9 @@ import logging
 from typing import Any
 
 from trishula.contract.uris import receipts_of
-from trishula.messaging.kept_news import KeptNews
 from trishula.messaging.live import Live
 from trishula.messaging.pending_calls import Calls
+from trishula.messaging.replication_news import KeptNews
 from trishula.runtime.pending import Pending
 from trishula.session.membership import Membership
 from trishula.session.transport import LinkLost

@@ -9,7 +9,7 @@ refused for now (``temporary``)             *held* (:mod:`trishula.messaging.hel
                                             recipient behind it, so that the order holds; others pass (see below)
 refused for good                            its sender gets the error
 accepted, with fewer copies than needed     its sender gets the receipt; the entry is *kept*, and offered again to each
-                                            node we meet, until it has its copies (:mod:`trishula.messaging.kept`)
+                                            node we meet, until it has its copies (:mod:`trishula.messaging.under_replicated`)
 ==========================================  ============================================================================
 
 Order: several calls are in flight, so when an entry is refused, later ones to the same recipient may be under way. The
@@ -49,9 +49,9 @@ from trishula.contract.receipts import Receipt
 from trishula.errors import MessageSetAside, RemoteError, TrishulaError
 from trishula.messaging.entries import LIMITS, Batch, Entry, Limits, Record
 from trishula.messaging.held import Held
-from trishula.messaging.kept import Kept, is_short_of_copies
 from trishula.messaging.refusals import end_unknown, ends_sessions, outbox_full, refused, too_large
 from trishula.messaging.suspicion import guilty
+from trishula.messaging.under_replicated import Kept, is_short_of_copies
 from trishula.runtime.backoff import Backoff
 from trishula.session.transport import Ending
 

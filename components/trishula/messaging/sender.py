@@ -23,9 +23,9 @@ from trishula.contract.texts import show_value
 from trishula.errors import KeyUnknown, MessageInvalid, OutcomeUnknown, TrishulaError
 from trishula.messaging.entries import Batch, Entry, Limits, Record, SavedMessage
 from trishula.messaging.groups import Group, Slot
-from trishula.messaging.kept_news import KeptNews
 from trishula.messaging.outbox import Outbox
 from trishula.messaging.refusals import too_large
+from trishula.messaging.replication_news import KeptNews
 from trishula.runtime.pending import Pending
 from trishula.runtime.surroundings import Surroundings, Timer
 from trishula.session.membership import Membership

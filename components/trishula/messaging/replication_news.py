@@ -1,4 +1,4 @@
-"""What becomes of messages that were accepted with fewer copies than needed (:mod:`trishula.messaging.kept`).
+"""What becomes of messages that were accepted with fewer copies than needed (:mod:`trishula.messaging.under_replicated`).
 
 Their sender learns it in three ways: by the events that its node publishes for senders, once it has subscribed to them;
 from the receipts of another offer; and on a new session by asking the node for their states, because they may have come
