@@ -459,15 +459,15 @@ def test_a_receipt_with_fewer_copies_than_asked_for_is_kept_until_it_is_settled(
     sender.accept(sender.take())
     # The sender knows where it stands; the message is offered to every node that we meet.
     assert [got[0].copies for got in sender.got.values()] == [1, 1]
-    assert (len(sender.outbox), sender.outbox.kept.ids, list(paper.held)) == (0, ["a", "b"], [1, 2])
-    sender.outbox.kept.settled(["a", "unknown"])
-    assert (sender.outbox.kept.ids, list(paper.held)) == (["b"], [2])
+    assert (len(sender.outbox), sender.outbox.under_replicated.ids, list(paper.held)) == (0, ["a", "b"], [1, 2])
+    sender.outbox.under_replicated.settled(["a", "unknown"])
+    assert (sender.outbox.under_replicated.ids, list(paper.held)) == (["b"], [2])
     sender.outbox.disconnected()
     sender.outbox.connected()
     batch = sender.take()
     assert (ids(batch), batch.copies) == (["b"], None)
     sender.outbox.answered(batch, [Receipt("b", "duplicate", "m", 1, 2)], 0.0)
-    assert (sender.outbox.kept.ids, paper.held, len(sender.got["b"])) == ([], {}, 1)
+    assert (sender.outbox.under_replicated.ids, paper.held, len(sender.got["b"])) == ([], {}, 1)
     sender.add("big", size_bytes=1)
     assert not sender.outbox.is_full
 
@@ -477,7 +477,7 @@ def test_two_nodes_that_have_a_message_are_two_copies() -> None:
     sender.add("a", copies=2)
     for node, kept in (("n", ["a"]), ("n", ["a"]), ("m", [])):
         sender.outbox.answered(sender.take(), [Receipt("a", "accepted", node, 1, 1)], 0.0)
-        assert sender.outbox.kept.ids == kept
+        assert sender.outbox.under_replicated.ids == kept
         sender.outbox.disconnected()
         sender.outbox.connected()
     assert [receipt.node for receipt in sender.got["a"]] == ["n"]
@@ -489,8 +489,8 @@ def test_a_later_copy_lets_go_what_was_kept() -> None:
     sender.add("a", copies=2)
     sender.accept(sender.take())
     for copies, kept in ((1, ["a"]), (2, [])):
-        sender.outbox.kept.copied("a", copies)
-        assert sender.outbox.kept.ids == kept
+        sender.outbox.under_replicated.copied("a", copies)
+        assert sender.outbox.under_replicated.ids == kept
     assert paper.held == {}
 
 
@@ -498,10 +498,10 @@ def test_a_broadcast_is_not_at_its_end_when_one_recipient_has_it() -> None:
     sender = Sender()
     sender.add("a", to="broadcast", copies=2)
     sender.accept(sender.take())
-    sender.outbox.kept.settled(["a"], by_one=True)
-    assert sender.outbox.kept.ids == ["a"]
-    sender.outbox.kept.settled(["a"])
-    assert sender.outbox.kept.ids == []
+    sender.outbox.under_replicated.settled(["a"], by_one=True)
+    assert sender.outbox.under_replicated.ids == ["a"]
+    sender.outbox.under_replicated.settled(["a"])
+    assert sender.outbox.under_replicated.ids == []
 
 
 def test_what_one_node_refused_for_now_is_offered_to_the_next_one_at_once() -> None:
@@ -534,7 +534,7 @@ def test_what_is_kept_counts_for_the_limit() -> None:
     sender.accept(sender.take())
     with pytest.raises(OutboxFull):
         sender.add("b")
-    sender.outbox.kept.settled(["a"])
+    sender.outbox.under_replicated.settled(["a"])
     sender.add("b")
 
 

@@ -120,10 +120,10 @@ class Engine:
             sender=None if instance is None else str(self.address),
             limits=limits or Limits(),
             wake=self._wake,
-            keeps=lambda: self._news.hear_of_kept(),
+            under_replicated=lambda: self._news.hear_of_copies(),
             emptied=self._drain.emptied,
         )
-        self._news = News(self.address.agent, self.member, self.live, self._calls, self.sending.kept_news)
+        self._news = News(self.address.agent, self.member, self.live, self._calls, self.sending.replication_news)
         self.asking = Asking(
             self.clock,
             self.member,

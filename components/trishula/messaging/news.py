@@ -1,4 +1,4 @@
-"""What becomes of sent messages, as the node tells it by events: to the calls that wait, and to what is kept.
+"""What becomes of sent messages, as the node tells it by events: to calls that wait, and to under-replicated messages.
 
 Nobody subscribes before somebody wants to know: each message to a sender that listens costs its node an event.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from trishula.contract.uris import receipts_of
 from trishula.messaging.live import Live
 from trishula.messaging.pending_calls import Calls
-from trishula.messaging.replication_news import KeptNews
+from trishula.messaging.replication_news import ReplicationNews
 from trishula.runtime.pending import Pending
 from trishula.session.membership import Membership
 from trishula.session.transport import LinkLost
@@ -29,15 +29,15 @@ class News:
         member: knows what is heard already.
         live: subscribes.
         calls: hear of COMMANDs.
-        kept: hears of what was accepted with fewer copies than needed.
+        copies: hears of what was accepted with fewer copies than needed.
     """
 
-    def __init__(self, agent: str, member: Membership, live: Live, calls: Calls, kept: KeptNews) -> None:
+    def __init__(self, agent: str, member: Membership, live: Live, calls: Calls, copies: ReplicationNews) -> None:
         self._topic = receipts_of(agent)
         self._member = member
         self._live = live
         self._calls = calls
-        self._kept = kept
+        self._copies = copies
 
     def hear(self) -> Pending[None] | None:
         """Subscribe, once; ``None`` if that is done."""
@@ -47,15 +47,15 @@ class News:
         heard.when_done(_log_failure)
         return heard
 
-    def hear_of_kept(self) -> None:
-        """There is something kept: subscribe, and let it know when that is done."""
+    def hear_of_copies(self) -> None:
+        """There is an under-replicated message: subscribe, and let it know when that is done."""
         heard = self.hear()
         if heard is not None:
-            heard.when_done(lambda _: self._kept.subscribed())
+            heard.when_done(lambda _: self._copies.subscribed())
 
     def _told(self, reports: object = None, *_: object) -> None:
         self._calls.news(reports)
-        self._kept.heard(reports)
+        self._copies.heard(reports)
 
 
 def _log_failure(pending: Pending[Any]) -> None:

@@ -8,8 +8,9 @@ the call failed or the connection went      back to the front of the queue, in t
 refused for now (``temporary``)             *held* (:mod:`trishula.messaging.held`), with later entries to the same
                                             recipient behind it, so that the order holds; others pass (see below)
 refused for good                            its sender gets the error
-accepted, with fewer copies than needed     its sender gets the receipt; the entry is *kept*, and offered again to each
-                                            node we meet, until it has its copies (:mod:`trishula.messaging.under_replicated`)
+accepted, with fewer copies than needed     its sender gets the receipt; the entry is *under-replicated*, and offered
+                                            again to each node we meet, until it has its copies
+                                            (:mod:`trishula.messaging.under_replicated`)
 ==========================================  ============================================================================
 
 Order: several calls are in flight, so when an entry is refused, later ones to the same recipient may be under way. The
@@ -51,7 +52,7 @@ from trishula.messaging.entries import LIMITS, Batch, Entry, Limits, Record
 from trishula.messaging.held import Held
 from trishula.messaging.refusals import end_unknown, ends_sessions, outbox_full, refused, too_large
 from trishula.messaging.suspicion import guilty
-from trishula.messaging.under_replicated import Kept, is_short_of_copies
+from trishula.messaging.under_replicated import UnderReplicated, is_short_of_copies
 from trishula.runtime.backoff import Backoff
 from trishula.session.transport import Ending
 
@@ -73,7 +74,7 @@ class Outbox:
         refused: told of each refusal for now.
 
     Attributes:
-        kept: what has a receipt, with fewer copies than needed.
+        under_replicated: what has a receipt, with fewer copies than needed.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Outbox:
         self._queue: deque[Entry] = deque()
         self._held = Held(retry, random, refused)
         self._flying: list[Batch] = []
-        self.kept = Kept(self._let_go)
+        self.under_replicated = UnderReplicated(self._let_go)
         self._numbers = 0
         self._count = 0
         self._size_bytes = 0
@@ -117,7 +118,7 @@ class Outbox:
     def is_full(self) -> bool:
         """Whether it takes nothing more but replies."""
         return (
-            self._count + len(self.kept.by_number) >= self._limits.messages
+            self._count + len(self.under_replicated.by_number) >= self._limits.messages
             or self._size_bytes >= self._limits.total_bytes
         )
 
@@ -128,7 +129,7 @@ class Outbox:
             OutboxFull: it takes nothing more.
         """
         if self.is_full and not entry.is_reply:
-            raise outbox_full(self._count + len(self.kept.by_number), self._size_bytes, self._limits)
+            raise outbox_full(self._count + len(self.under_replicated.by_number), self._size_bytes, self._limits)
         self._numbers += 1
         self._queue_up(entry, self._numbers)
         if self._record is not None:
@@ -153,12 +154,12 @@ class Outbox:
     def record_on(self, record: Record, above: int) -> None:
         """There is a record from now on: what waits goes on it, with numbers above those that it holds."""
         self._record = record
-        entries = sorted((*self.entries(), *self.kept.by_number.values()), key=lambda entry: entry.number)
+        entries = sorted((*self.entries(), *self.under_replicated.by_number.values()), key=lambda entry: entry.number)
         # What an earlier run left was sent before, and its numbers stay; here are only our own.
         for entry in entries:
             entry.number += above
             record.put(entry.number, entry.message, entry.copies)
-        self.kept.renumber()
+        self.under_replicated.renumber()
         self._numbers += above
 
     def withdraw(self, message_id: str) -> Entry | None:
@@ -177,7 +178,7 @@ class Outbox:
         self._cut = []
         self._paused_until_s = 0.0
         self._failures = 0
-        self.offer_kept()
+        self.offer_under_replicated()
         # What one node refused for now, another one may take.
         held = self._held.release_all()
         if held:
@@ -292,7 +293,7 @@ class Outbox:
             if receipt.error is None:
                 entry.nodes.add(receipt.node)
                 if entry.enough is not None and is_short_of_copies(entry, receipt, entry.enough):
-                    self.kept.by_number[entry.number] = entry
+                    self.under_replicated.by_number[entry.number] = entry
                 settled.append((entry, receipt))
                 continue
             error = refused(receipt, receipt.error, index)
@@ -324,14 +325,14 @@ class Outbox:
         self._regrouping = True
         self._put_back(batch.entries)
 
-    def _let_go(self, kept: Entry) -> None:
-        self._size_bytes -= kept.size_bytes
+    def _let_go(self, entry: Entry) -> None:
+        self._size_bytes -= entry.size_bytes
         if self._record is not None:
-            self._record.drop(kept.number)
+            self._record.drop(entry.number)
 
-    def offer_kept(self) -> None:
+    def offer_under_replicated(self) -> None:
         """Offer again what has a receipt with fewer copies than needed: the next one may tell of more."""
-        again = self.kept.take_all()
+        again = self.under_replicated.take_all()
         self._count += len(again)
         if again:
             self._put_back(again)
@@ -346,7 +347,7 @@ class Outbox:
         self._record = None
         self._queue.clear()
         self._held.by_recipient.clear()
-        self.kept.by_number.clear()
+        self.under_replicated.by_number.clear()
         self._flying, self._cut = [], []
         self._online = False
         self._generation += 1
@@ -391,7 +392,7 @@ class Outbox:
 
     def _forget(self, entry: Entry) -> None:
         self._count -= 1
-        if entry.number not in self.kept.by_number:
+        if entry.number not in self.under_replicated.by_number:
             self._size_bytes -= entry.size_bytes
             if self._record is not None:
                 self._record.drop(entry.number)

@@ -1,8 +1,8 @@
-"""What becomes of messages that were accepted with fewer copies than needed (:mod:`trishula.messaging.under_replicated`).
+"""What becomes of messages that have fewer copies than needed (:mod:`trishula.messaging.under_replicated`).
 
 Their sender learns it in three ways: by the events that its node publishes for senders, once it has subscribed to them;
 from the receipts of another offer; and on a new session by asking the node for their states, because they may have come
-to their end while the sender was away. What is over, or has its copies, is kept no more.
+to their end while the sender was away. What is over, or has its copies, leaves the outbox.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from trishula.messaging.outbox import Outbox
 from trishula.runtime.pending import Pending
 from trishula.session.transport import Link
 
-__all__ = ["KeptNews"]
+__all__ = ["ReplicationNews"]
 
-#: A node that has not answered by then has trouble of its own; what it was asked for stays kept.
+#: A node that has not answered by then has trouble of its own; what it was asked for stays in the outbox.
 _TIMEOUT_S = 30.0
 #: Ids in one question.
 _STATUS_BATCH = 1024
@@ -25,7 +25,7 @@ _STATUS_BATCH = 1024
 _ENDS = frozenset({"done", "dead", "expired", "cancelled"})
 
 
-class KeptNews:
+class ReplicationNews:
     """See the module's docstring.
 
     Args:
@@ -39,7 +39,7 @@ class KeptNews:
 
     def heard(self, reports: object) -> None:
         """What the node told of messages that we sent."""
-        if not self._outbox.kept:
+        if not self._outbox.under_replicated:
             return
         ended = set()
         for report in reports if isinstance(reports, list) else []:
@@ -48,25 +48,25 @@ class KeptNews:
             if report.get("state") in _ENDS:
                 ended.add(str(report.get("id")))
             elif report.get("state") == "copies" and isinstance(report.get("copies"), int):
-                self._outbox.kept.copied(str(report.get("id")), report["copies"])
-        self._outbox.kept.settled(ended, by_one=True)
+                self._outbox.under_replicated.copied(str(report.get("id")), report["copies"])
+        self._outbox.under_replicated.settled(ended, by_one=True)
         self._wake()
 
     def subscribed(self) -> None:
         """Events come from now on; what there was to tell before is in the receipts of another offer."""
-        self._outbox.offer_kept()
+        self._outbox.offer_under_replicated()
         self._wake()
 
     def ask(self, link: Link) -> None:
         """Ask for what came to its end while nobody listened: it is dropped, instead of being offered again."""
-        kept = self._outbox.kept.ids
-        for begin in range(0, len(kept), _STATUS_BATCH):
-            part = kept[begin : begin + _STATUS_BATCH]
+        ids = self._outbox.under_replicated.ids
+        for begin in range(0, len(ids), _STATUS_BATCH):
+            part = ids[begin : begin + _STATUS_BATCH]
             link.call(MAILBOX_STATUS, [part], timeout_s=_TIMEOUT_S).when_done(self._told)
 
     def _told(self, pending: Pending[Any]) -> None:
         states = pending.result() if pending.error is None else None
         if isinstance(states, Mapping):
-            self._outbox.kept.settled(
+            self._outbox.under_replicated.settled(
                 {name for name, one in states.items() if isinstance(one, Mapping) and one.get("state") in _ENDS}
             )

@@ -25,7 +25,7 @@ from trishula.messaging.entries import Batch, Entry, Limits, Record, SavedMessag
 from trishula.messaging.groups import Group, Slot
 from trishula.messaging.outbox import Outbox
 from trishula.messaging.refusals import too_large
-from trishula.messaging.replication_news import KeptNews
+from trishula.messaging.replication_news import ReplicationNews
 from trishula.runtime.pending import Pending
 from trishula.runtime.surroundings import Surroundings, Timer
 from trishula.session.membership import Membership
@@ -55,11 +55,11 @@ class Sending:
         sender: our address, if messages must name it: an instance's.
         limits: how much the outbox takes and sends at once.
         wake: called when there is something to flush.
-        keeps: called when messages have receipts with fewer copies than needed, so that news of them are wanted.
+        under_replicated: called when messages have fewer copies than needed, so that news of them are wanted.
         emptied: called when no message is without a receipt any more.
 
     Attributes:
-        kept_news: learns what becomes of such messages.
+        replication_news: learns what becomes of such messages.
         filing: told of each message that is queued, while each goes by a second road as well; else ``None``.
         refused_for_now: told why, each time when a node refuses a message or a call for now.
     """
@@ -72,7 +72,7 @@ class Sending:
         sender: str | None,
         limits: Limits,
         wake: Callable[[], None],
-        keeps: Callable[[], None],
+        under_replicated: Callable[[], None],
         emptied: Callable[[], None],
     ) -> None:
         self._around = around
@@ -80,7 +80,7 @@ class Sending:
         self._member = member
         self._sender = sender
         self._wake = wake
-        self._keeps = keeps
+        self._under_replicated = under_replicated
         self._outbox = Outbox(
             random=around.random,
             limits=limits,
@@ -89,7 +89,7 @@ class Sending:
         )
         self.filing: Callable[[Entry], object] | None = None
         self.refused_for_now: Callable[[TrishulaError], object] = lambda _: None
-        self.kept_news = KeptNews(self._outbox, wake)
+        self.replication_news = ReplicationNews(self._outbox, wake)
         self._is_on_record = False
         #: The session of a node that doesn't take what our clock says.
         self._undated: Link | None = None
@@ -264,8 +264,8 @@ class Sending:
                 receipts = []
                 _log.error("The node's receipts can't be read: %s", fault)
             self._outbox.answered(batch, receipts, now_s)
-            if self._outbox.kept:
-                self._keeps()
+            if self._outbox.under_replicated:
+                self._under_replicated()
         elif isinstance(error, TrishulaError):
             self._outbox.failed(batch, error, now_s, is_cut=isinstance(error, LinkLost))
             if error.temporary:
@@ -334,8 +334,8 @@ class Sending:
     def connected(self) -> None:
         """There is a session."""
         link = self._member.link
-        if link is not None and self._outbox.kept:
-            self.kept_news.ask(link)
+        if link is not None and self._outbox.under_replicated:
+            self.replication_news.ask(link)
         self._outbox.connected()
         limits = self._member.limits
         self._outbox.keep_within(limits.room_bytes, limits.batch_messages)

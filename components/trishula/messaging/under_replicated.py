@@ -1,9 +1,9 @@
 """What a node accepted with fewer copies than its sender needs: entries of an outbox that have a receipt. No I/O.
 
-The sender of such a message has the receipt and waits no more. The entry is *kept*, and the outbox offers it again to
-each node that the client meets, until the entry has its copies or the message is settled. Two nodes that each have the
-message are two copies. An entry that is offered again insists on no number of copies any more: a lone node, which would
-have to refuse it then, may take it.
+The sender of such a message has the receipt and waits no more. The entry is *under-replicated*: the outbox offers it
+again to each node that the client meets, until the entry has its copies or the message is settled. Two nodes that each
+have the message are two copies. An entry that is offered again insists on no number of copies any more: a lone node,
+which would have to refuse it then, may take it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trishula.contract.addresses import BROADCAST
 from trishula.contract.receipts import Receipt
 from trishula.messaging.entries import Entry
 
-__all__ = ["Kept", "is_short_of_copies"]
+__all__ = ["UnderReplicated", "is_short_of_copies"]
 
 
 def is_short_of_copies(entry: Entry, receipt: Receipt, enough: int) -> bool:
@@ -22,11 +22,11 @@ def is_short_of_copies(entry: Entry, receipt: Receipt, enough: int) -> bool:
     return max(receipt.copies or 0, len(entry.nodes)) < enough
 
 
-class Kept:
-    """What is kept; see the module's docstring.
+class UnderReplicated:
+    """The under-replicated entries; see the module's docstring.
 
     Args:
-        let_go: told of each entry that is kept no more, because it has its copies or is settled.
+        let_go: told of each entry that is over, because it has its copies or is settled.
 
     Attributes:
         by_number: an entry's place in the order of sending → the entry.
@@ -40,12 +40,12 @@ class Kept:
         self.by_number: dict[int, Entry] = {}
 
     def __bool__(self) -> bool:
-        """Whether anything is kept."""
+        """Whether there are any."""
         return bool(self.by_number)
 
     @property
     def ids(self) -> list[str]:
-        """The ids of what is kept."""
+        """Their ids."""
         return [entry.id for entry in self.by_number.values()]
 
     def settled(self, message_ids: Collection[str], *, by_one: bool = False) -> None:
@@ -62,7 +62,7 @@ class Kept:
             self._let_go(entry)
 
     def take_all(self) -> list[Entry]:
-        """Keep nothing more, and return what was kept, to be offered again."""
+        """Take them all out, to be offered again."""
         again = list(self.by_number.values())
         self.by_number.clear()
         for entry in again:
