@@ -63,7 +63,7 @@ class SuspicionMachine(RuleBasedStateMachine):
             retry=Backoff(first_s=0.2, factor=2.0, cap_s=1.0, jitter=0.0),
         )
         self.paper = Paper()
-        self.outbox.record_on(self.paper, 0)
+        self.outbox.write_to(self.paper, 0)
         self.sent: list[tuple[str, str]] = []
         self.poison: set[str] = set()
         self.got: dict[str, list[Any]] = {}

@@ -173,7 +173,7 @@ class Paper:
 
 def test_the_record_holds_what_the_memory_holds() -> None:
     paper = Paper()
-    inbox = Inbox(ids_per_sender=2, senders=2, ids=3, age_ms=1000, record=paper)
+    inbox = Inbox(ids_per_sender=2, senders=2, ids=3, age_ms=1000, file=paper)
     for number in range(3):
         handle(inbox, "dc", str(number), now_ms=number)
     assert list(paper.held) == [("dc", "1"), ("dc", "2")]
@@ -199,7 +199,7 @@ def test_a_next_life_knows_what_is_on_record() -> None:
 
 def test_an_answered_one_is_on_record_and_waits_for_its_reply() -> None:
     paper = Paper()
-    inbox = Inbox(record=paper)
+    inbox = Inbox(file=paper)
     inbox.admit("dc", "c", "t1")
     inbox.answered("dc", "c", 5)
     assert paper.held == {("dc", "c"): 5}

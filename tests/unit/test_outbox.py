@@ -377,7 +377,7 @@ class Paper:
 
 def on_record(sender: Sender) -> Paper:
     paper = Paper()
-    sender.outbox.record_on(paper, 0)
+    sender.outbox.write_to(paper, 0)
     return paper
 
 
@@ -412,7 +412,7 @@ def test_what_was_queued_before_there_was_a_record_stands_behind_what_an_earlier
     sender = Sender()
     sender.add("new")
     paper = Paper()
-    sender.outbox.record_on(paper, 7)
+    sender.outbox.write_to(paper, 7)
     got: list[Any] = []
     for number, name in ((3, "old"), (7, "older run's last")):
         sender.outbox.restore(Entry(name, "agni", b"", got.append), number)

@@ -21,8 +21,8 @@ The memory is bounded by age and by count: altogether, per agent, so that one ag
 by the number of agents, of which it forgets the one that was silent for longest. A repeat from beyond these bounds
 would run again; the age is that of the default ttl, after which the node itself delivers nothing more.
 
-With a :class:`Record` (an agent's file, :mod:`trishula.messaging.agent_file`) the memory outlives the process: the
-record holds what the memory holds.
+With a :class:`InboxFile` (an agent's, :mod:`trishula.messaging.agent_file`) the memory outlives the process: the
+file holds what the memory holds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from trishula.contract.addresses import agent_of
 from trishula.contract.message import DEFAULT_TTL_MS, Message
 from trishula.messaging.second_road import is_of_second_road
 
-__all__ = ["Inbox", "Record", "Remembered", "Verdict", "content_of"]
+__all__ = ["Inbox", "InboxFile", "Remembered", "Verdict", "content_of"]
 
 #: (agent, id, when it was handled in ms, its content or ``None`` if that is not known)
 Remembered = tuple[str, str, int, int | None]
@@ -61,7 +61,7 @@ class Verdict(Enum):
     FOREIGN = "foreign"
 
 
-class Record(Protocol):
+class InboxFile(Protocol):
     """Where the memory outlives the process; changes are written together, at the end of the turn."""
 
     def remember(self, sender: str, message_id: str, at_ms: int, content: int | None = None) -> None:
@@ -81,33 +81,33 @@ class Inbox:
         ids_per_sender: int = 20_000,
         senders: int = 1_000,
         age_ms: int = DEFAULT_TTL_MS,
-        record: Record | None = None,
+        file: InboxFile | None = None,
     ) -> None:
         self._ids = ids
         self._ids_per_sender = ids_per_sender
         self._senders = senders
         self._age_ms = age_ms
-        self._record = record
+        self._file = file
         # Both levels in the order of use: the first is the oldest. A plain dict would search for its first key through
         # all that were deleted before it.
         self._handled: OrderedDict[str, OrderedDict[str, tuple[int, int | None]]] = OrderedDict()
         self._count = 0
         self._running: dict[tuple[str, str], list[str]] = {}
         self._contents: dict[tuple[str, str], int | None] = {}
-        # Of the running ones: those that are on record, for their reply is.
+        # Of the running ones: those that are in the file, for their reply is.
         self._answered: set[tuple[str, str]] = set()
 
-    def restore(self, record: Record | None, handled: Iterable[Remembered]) -> None:
-        """Keep the memory on record from now on; ``handled`` is what the record holds, the oldest first."""
-        self._record = None
+    def restore(self, file: InboxFile | None, handled: Iterable[Remembered]) -> None:
+        """Keep the memory in a file from now on; ``handled`` is what the file holds, the oldest first."""
+        self._file = None
         own = [(agent, message_id, *one) for agent, known in self._handled.items() for message_id, one in known.items()]
-        self._record = record
+        self._file = file
         for remembered in handled:
             self._remember(*remembered)
         for remembered in own:
             self._remember(*remembered)
-            if record is not None:
-                record.remember(*remembered)
+            if file is not None:
+                file.remember(*remembered)
 
     def resume(self, sender: str, message_id: str) -> None:
         """An earlier run handled it, and its reply is still under way."""
@@ -138,11 +138,11 @@ class Inbox:
         return Verdict.RUN
 
     def answered(self, sender: str, message_id: str, now_ms: int) -> None:
-        """The handler is through and its reply is on its way: on record they are handled together, from now on."""
+        """The handler is through and its reply is on its way: in the file they are handled together, from now on."""
         key = agent_of(sender), message_id
-        if self._record is not None and key not in self._answered:
+        if self._file is not None and key not in self._answered:
             self._answered.add(key)
-            self._record.remember(*key, now_ms, self._contents.get(key))
+            self._file.remember(*key, now_ms, self._contents.get(key))
 
     def handled(self, sender: str, message_id: str, now_ms: int) -> list[str]:
         """The handler is through, and its reply, if any, is safe. Returns the tokens to acknowledge now."""
@@ -151,8 +151,8 @@ class Inbox:
         self._remember(*key, now_ms, content)
         if key in self._answered:
             self._answered.discard(key)
-        elif self._record is not None:
-            self._record.remember(*key, now_ms, content)
+        elif self._file is not None:
+            self._file.remember(*key, now_ms, content)
         return self._running.pop(key, [])
 
     def _remember(self, agent: str, message_id: str, now_ms: int, content: int | None) -> None:
@@ -177,8 +177,8 @@ class Inbox:
     def _forget_oldest(self, agent: str, known: OrderedDict[str, tuple[int, int | None]]) -> None:
         message_id, _ = known.popitem(last=False)
         self._count -= 1
-        if self._record is not None:
-            self._record.forget(agent, message_id)
+        if self._file is not None:
+            self._file.forget(agent, message_id)
 
     def _forget_agent(self, agent: str) -> None:
         known = self._handled[agent]

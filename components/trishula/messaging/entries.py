@@ -1,4 +1,4 @@
-"""What the outbox holds: one entry a message, gathered into batches, and put on record where there is one."""
+"""What the outbox holds: one entry a message, gathered into batches, and put into a file where there is one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from trishula.contract.receipts import Receipt
 from trishula.errors import TrishulaError
 from trishula.messaging.suspicion import Suspicion
 
-__all__ = ["LIMITS", "Batch", "Entry", "Limits", "Record", "SavedMessage"]
+__all__ = ["LIMITS", "Batch", "Entry", "Limits", "OutboxFile", "SavedMessage"]
 
 
-class Record(Protocol):
+class OutboxFile(Protocol):
     """Where entries outlive the process; changes are written together, at the end of the turn."""
 
     def put(self, number: int, message: bytes, copies: int | None) -> None:
@@ -28,7 +28,7 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SavedMessage:
-    """A message that an earlier run left on record."""
+    """A message that an earlier run left in the file."""
 
     number: int
     message: bytes

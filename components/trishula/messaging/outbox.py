@@ -21,23 +21,23 @@ that failed as a whole the same holds for all recipients.
 
 A session that the node ends while messages are under way may have ended because of one of them. Which one it was is
 found out in :mod:`trishula.messaging.suspicion`: suspects go out in ever smaller parts, one call at a time and nothing
-beside it, until one that ends the session alone is *set aside*. Its sender gets an error, it is kept on record, and the
+beside it, until one that ends the session alone is *set aside*. Its sender gets an error, it stays in the file, and the
 others go on.
 
 Batching: at most ``Limits.calls`` calls are in flight. While they are, entries gather, so that batches grow with the
 load by themselves and a lone message never waits. :mod:`trishula.messaging.entries` has entries, batches and limits.
 
-With a record (:mod:`trishula.messaging.agent_file`) the entries outlive the process: an entry is put on record when it
+With a file (:mod:`trishula.messaging.agent_file`) the entries outlive the process: an entry is put into it when it
 is added, which is before it is offered to any node, and dropped from it when it is settled. So
 
 * ``send()`` without a node, then the end of the process: it goes out when the agent runs again;
 * offered, then the end of the process before the receipt: it is offered again under the same id, and stored once;
-* the receipt came, then the end of the process before that is on record: as before.
+* the receipt came, then the end of the process before that is in the file: as before.
 
-A message is encoded once, when it is sent (:mod:`trishula.contract.payload`): the record and every offer have the same
-bytes. What ``await send()`` means is the same with a record and without: the *node* has the message on disk. The record
+A message is encoded once, when it is sent (:mod:`trishula.contract.payload`): the file and every offer have the same
+bytes. What ``await send()`` means is the same with a file and without: the *node* has the message on disk. The file
 only makes sure that a message is not forgotten on the way there. A message that the agent itself gave up is dropped
-from the record, too.
+from the file, too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from typing import Any
 
 from trishula.contract.receipts import Receipt
 from trishula.errors import MessageSetAside, RemoteError, TrishulaError
-from trishula.messaging.entries import LIMITS, Batch, Entry, Limits, Record
+from trishula.messaging.entries import LIMITS, Batch, Entry, Limits, OutboxFile
 from trishula.messaging.held import Held
 from trishula.messaging.refusals import end_unknown, ends_sessions, outbox_full, refused, too_large
 from trishula.messaging.suspicion import guilty
@@ -69,7 +69,7 @@ class Outbox:
         random: spreads pauses; returns a number in [0, 1).
         limits: how much it takes and sends at once.
         retry: the pauses between tries.
-        record: where entries outlive the process, if they do.
+        file: where entries outlive the process, if they do.
         emptied: called when the last message without a receipt got one, or was given up.
         refused: told of each refusal for now.
 
@@ -83,14 +83,14 @@ class Outbox:
         random: Callable[[], float],
         limits: Limits = LIMITS,
         retry: Backoff = _RETRY,
-        record: Record | None = None,
+        file: OutboxFile | None = None,
         emptied: Callable[[], object] = lambda: None,
         refused: Callable[[TrishulaError], object] = lambda _: None,
     ) -> None:
         self._limits = limits
         self._batch_bytes = limits.batch_bytes
         self._batch_messages = limits.batch_messages
-        self._record = record
+        self._file = file
         self._retry = retry
         self._random = random
         self._emptied = emptied
@@ -132,8 +132,8 @@ class Outbox:
             raise outbox_full(self._count + len(self.under_replicated.by_number), self._size_bytes, self._limits)
         self._numbers += 1
         self._queue_up(entry, self._numbers)
-        if self._record is not None:
-            self._record.put(entry.number, entry.message, entry.copies)
+        if self._file is not None:
+            self._file.put(entry.number, entry.message, entry.copies)
 
     def restore(self, entry: Entry, number: int) -> None:
         """Queue a message of an earlier run, in the order of their numbers; a node may have seen it."""
@@ -151,14 +151,14 @@ class Outbox:
         """Bring the queue in the order of sending, after something was restored."""
         self._put_back(())
 
-    def record_on(self, record: Record, above: int) -> None:
-        """There is a record from now on: what waits goes on it, with numbers above those that it holds."""
-        self._record = record
+    def write_to(self, file: OutboxFile, above: int) -> None:
+        """There is a file from now on: what waits goes into it, with numbers above those that it holds."""
+        self._file = file
         entries = sorted((*self.entries(), *self.under_replicated.by_number.values()), key=lambda entry: entry.number)
         # What an earlier run left was sent before, and its numbers stay; here are only our own.
         for entry in entries:
             entry.number += above
-            record.put(entry.number, entry.message, entry.copies)
+            file.put(entry.number, entry.message, entry.copies)
         self.under_replicated.renumber()
         self._numbers += above
 
@@ -217,8 +217,8 @@ class Outbox:
     def _set_aside(self, entry: Entry, ending: Ending) -> MessageSetAside:
         self._queue.remove(entry)
         error = ends_sessions(entry, ending)
-        if self._record is not None:
-            self._record.set_aside(entry.message, str(error))
+        if self._file is not None:
+            self._file.set_aside(entry.message, str(error))
         self._settle([(entry, error)])
         return error
 
@@ -327,8 +327,8 @@ class Outbox:
 
     def _let_go(self, entry: Entry) -> None:
         self._size_bytes -= entry.size_bytes
-        if self._record is not None:
-            self._record.drop(entry.number)
+        if self._file is not None:
+            self._file.drop(entry.number)
 
     def offer_under_replicated(self) -> None:
         """Offer again what has a receipt with fewer copies than needed: the next one may tell of more."""
@@ -340,11 +340,11 @@ class Outbox:
     def close(self, error: TrishulaError) -> None:
         """The sender ends: what no node can have seen fails with ``error``, everything else is unknown.
 
-        What is on record is unknown altogether, and stays there for the next run.
+        What is in the file is unknown altogether, and stays there for the next run.
         """
         entries = self.entries()
-        on_record = self._record is not None
-        self._record = None
+        in_file = self._file is not None
+        self._file = None
         self._queue.clear()
         self._held.by_recipient.clear()
         self.under_replicated.by_number.clear()
@@ -352,7 +352,7 @@ class Outbox:
         self._online = False
         self._generation += 1
         self._settle(
-            [(entry, end_unknown(entry, error, on_record) if entry.offers or on_record else error) for entry in entries]
+            [(entry, end_unknown(entry, error, in_file) if entry.offers or in_file else error) for entry in entries]
         )
 
     def entries(self) -> list[Entry]:
@@ -394,7 +394,7 @@ class Outbox:
         self._count -= 1
         if entry.number not in self.under_replicated.by_number:
             self._size_bytes -= entry.size_bytes
-            if self._record is not None:
-                self._record.drop(entry.number)
+            if self._file is not None:
+                self._file.drop(entry.number)
         if not self._count:
             self._emptied()

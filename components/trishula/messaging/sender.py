@@ -21,7 +21,7 @@ from trishula.contract.payload import pack
 from trishula.contract.receipts import Receipt
 from trishula.contract.texts import show_value
 from trishula.errors import KeyUnknown, MessageInvalid, OutcomeUnknown, TrishulaError
-from trishula.messaging.entries import Batch, Entry, Limits, Record, SavedMessage
+from trishula.messaging.entries import Batch, Entry, Limits, OutboxFile, SavedMessage
 from trishula.messaging.groups import Group, Slot
 from trishula.messaging.outbox import Outbox
 from trishula.messaging.refusals import too_large
@@ -90,7 +90,7 @@ class Sending:
         self.filing: Callable[[Entry], object] | None = None
         self.refused_for_now: Callable[[TrishulaError], object] = lambda _: None
         self.replication_news = ReplicationNews(self._outbox, wake)
-        self._is_on_record = False
+        self._is_in_file = False
         #: The session of a node that doesn't take what our clock says.
         self._undated: Link | None = None
         self._retrying: Timer | None = None
@@ -204,7 +204,7 @@ class Sending:
         entry = self._outbox.withdraw(message_id)
         if entry is None:
             return None
-        if self._is_on_record:
+        if self._is_in_file:
             self._wake()
         refusal = entry.refusal
         if refusal is None or self._member.link is None:
@@ -272,7 +272,7 @@ class Sending:
                 self.refused_for_now(error)
         else:
             raise error
-        if len(self._outbox) or self._is_on_record:
+        if len(self._outbox) or self._is_in_file:
             # What is settled is written down as well.
             self._wake()
 
@@ -284,25 +284,25 @@ class Sending:
         return self._outbox.is_full
 
     def restore(
-        self, record: Record, messages: Sequence[SavedMessage], done_of: Callable[[dict[str, Any]], Done]
+        self, file: OutboxFile, messages: Sequence[SavedMessage], done_of: Callable[[dict[str, Any]], Done]
     ) -> None:
-        """Keep the outbox on record from now on, and send what an earlier run left there.
+        """Keep the outbox in a file from now on, and send what an earlier run left there.
 
         Args:
-            record: the file.
+            file: the file.
             messages: what it holds.
             done_of: who hears what becomes of a message of the earlier run.
         """
         last = max((message.number for message in messages), default=0)
-        self._outbox.record_on(record, last)
-        self._is_on_record = True
+        self._outbox.write_to(file, last)
+        self._is_in_file = True
         for saved in messages:
-            self._restore(record, saved, done_of)
+            self._restore(file, saved, done_of)
         if messages:
             self._outbox.sort()
             self._wake()
 
-    def _restore(self, record: Record, saved: SavedMessage, done_of: Callable[[dict[str, Any]], Done]) -> None:
+    def _restore(self, file: OutboxFile, saved: SavedMessage, done_of: Callable[[dict[str, Any]], Done]) -> None:
         wire = msgspec.msgpack.decode(saved.message)
         done = done_of(wire)
         try:
@@ -313,8 +313,8 @@ class Sending:
                 "Set aside: the %s %s to %s, which an earlier run left, can't be sent: %s",
                 wire.get("type"), wire.get("id"), wire.get("to"), error,
             )  # fmt: skip
-            record.drop(saved.number)
-            record.set_aside(saved.message, str(error))
+            file.drop(saved.number)
+            file.set_aside(saved.message, str(error))
             done(error)
             return
         entry = Entry(
@@ -360,7 +360,7 @@ class Sending:
         if set_aside is not None:
             # Whoever sent it may not have waited for its receipt.
             _log.error("Set aside: %s", set_aside)
-            if self._is_on_record:
+            if self._is_in_file:
                 self._wake()
 
     def close(self, error: TrishulaError) -> None:
