@@ -43,9 +43,9 @@ from types import TracebackType
 
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.testing.blocking_bus import BlockingMemoryBus, BlockingRunning
+from trishula.testing.handovers import Handed, Letter
 from trishula.testing.memory_bus import MemoryBus, Running
 from trishula.testing.memory_node import Grants
-from trishula.testing.records import Handed, Letter
 
 __all__ = [
     "BlockingMemoryBus",

@@ -17,8 +17,8 @@ from trishula.agent import Agent
 from trishula.async_client import AsyncClient
 from trishula.runtime.loops import loop_runs
 from trishula.sync import Bus
+from trishula.testing.handovers import Handed, Letter
 from trishula.testing.memory_bus import MemoryBus, Running
-from trishula.testing.records import Handed, Letter
 
 __all__ = ["BlockingMemoryBus", "BlockingRunning"]
 

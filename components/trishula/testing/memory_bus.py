@@ -23,9 +23,9 @@ from trishula.runtime.pending import Pending, start
 from trishula.runtime.surroundings import Surroundings
 from trishula.session.transport import Connection
 from trishula.settings import Settings
+from trishula.testing.handovers import Handed, Letter, Record
 from trishula.testing.memory_node import Grants, MemoryNode, options_of
 from trishula.testing.network import Router
-from trishula.testing.records import Handed, Letter, Record
 from trishula.testing.session import URL
 from trishula.testing.turned_clock import LifeClock, TurnedClock
 from trishula.testing.wire import Wire

@@ -15,7 +15,7 @@ from trishula.contract import uris
 from trishula.contract.addresses import Address
 from trishula.errors import NodeFailed
 from trishula.session.transport import Endpoint
-from trishula.testing.records import Record
+from trishula.testing.handovers import Record
 from trishula.testing.session import Session, copied
 from trishula.testing.turned_clock import LifeClock, TurnedClock
 from trishula_router.agents.callers import Verb
