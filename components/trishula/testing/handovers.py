@@ -12,7 +12,7 @@ import msgspec
 from trishula.contract import uris
 from trishula.contract.message import Message
 
-__all__ = ["Handed", "Letter", "Record"]
+__all__ = ["Handed", "Letter", "Handovers"]
 
 Outcome = Literal["in hand", "acknowledged", "given back", "lost"]
 
@@ -53,7 +53,7 @@ class Letter:
     dead_at: datetime
 
 
-class Record:
+class Handovers:
     """Keeps what was handed over, and what came back."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from trishula.runtime.pending import Pending, start
 from trishula.runtime.surroundings import Surroundings
 from trishula.session.transport import Connection
 from trishula.settings import Settings
-from trishula.testing.handovers import Handed, Letter, Record
+from trishula.testing.handovers import Handed, Handovers, Letter
 from trishula.testing.memory_node import Grants, MemoryNode, options_of
 from trishula.testing.network import Router
 from trishula.testing.session import URL
@@ -53,7 +53,7 @@ class MemoryBus:
         self._words = 0
         self._clients: dict[str, _MemoryClient] = {}
         self._running: list[Running] = []
-        self._record = Record()
+        self._handovers = Handovers()
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -62,7 +62,7 @@ class MemoryBus:
         try:
             directory = Path(self._directory.name)
             self.clock = TurnedClock(asyncio.get_running_loop())
-            self._router = Router(self.clock, self._record)
+            self._router = Router(self.clock, self._handovers)
             config = options_of(directory, **self._options)
             self._node = MemoryNode(config, self._agents, self._router, self.clock, self._now_ms)
             await self._node.start()
@@ -245,7 +245,7 @@ class MemoryBus:
 
         Answers to calls (RESULT, ERROR) are among them.
         """
-        return self._record.of(agent)
+        return self._handovers.of(agent)
 
     def dead_letters(self, agent: str | None = None) -> list[Letter]:
         """The dead letters, of one recipient or of all, oldest first."""

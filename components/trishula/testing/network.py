@@ -15,7 +15,7 @@ from trishula.contract import uris
 from trishula.contract.addresses import Address
 from trishula.errors import NodeFailed
 from trishula.session.transport import Endpoint
-from trishula.testing.handovers import Record
+from trishula.testing.handovers import Handovers
 from trishula.testing.session import Session, copied
 from trishula.testing.turned_clock import LifeClock, TurnedClock
 from trishula_router.agents.callers import Verb
@@ -36,14 +36,14 @@ class Router:
 
     Args:
         clock: on which everything hops.
-        record: is told what is handed over, and what comes back.
+        handovers: is told what is handed over, and what comes back.
     """
 
-    def __init__(self, clock: TurnedClock, record: Record) -> None:
+    def __init__(self, clock: TurnedClock, handovers: Handovers) -> None:
         self.clock = clock
         #: Of the network: what is under way arrives, whoever has died.
         self.hops = LifeClock(clock)
-        self.record = record
+        self.handovers = handovers
         self.node: Node | None = None
         self.verbs: Mapping[str, Verb] = {}
         self.sessions: dict[int, Session] = {}
@@ -79,7 +79,7 @@ class Router:
         if self.sessions.pop(session.number, None) is None:
             return
         self.procedures = {uri: one for uri, one in self.procedures.items() if one[0] is not session}
-        self.record.session_left(session.number)
+        self.handovers.session_left(session.number)
         if self.node is not None:
             self.node.session_left(session.number)
 
@@ -92,7 +92,7 @@ class Router:
     # -- what the node wants (trishula_router.services.Router) --------------------------------------------------------
 
     def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
-        self.record.handed(str(address), session, deliveries)
+        self.handovers.handed(str(address), session, deliveries)
         self.events(uris.inbox_of(address), [deliveries], only=session)
 
     def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:

@@ -175,7 +175,7 @@ class Session:
 
         def over(outcome: Any) -> None:
             if not isinstance(outcome, Failure):
-                router.record.answered(self.agent, self.number, uri, args, outcome)
+                router.handovers.answered(self.agent, self.number, uri, args, outcome)
                 question.answer(copied(outcome))
             elif isinstance(outcome.value, TrishulaError):
                 error = outcome.value
