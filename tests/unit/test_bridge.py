@@ -70,7 +70,7 @@ class Rig:
 
     def begin(self) -> None:
         """A process of the bridge begins."""
-        self.folder = Folder(self.root, settle_s=0.5, seconds=self.clock.seconds)
+        self.folder = Folder(self.root, stable_s=0.5, seconds=self.clock.seconds)
         self.folder.prepare()
         self.bridge = Bridge(
             "agni",

@@ -33,7 +33,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def folder(tmp_path: Path, clock: Clock) -> Folder:
-    made = Folder(tmp_path / "agni", settle_s=0.5, seconds=clock)
+    made = Folder(tmp_path / "agni", stable_s=0.5, seconds=clock)
     made.prepare()
     return made
 
@@ -93,10 +93,10 @@ def test_a_file_is_named_once_it_has_not_changed_for_a_while(folder: Folder, clo
     assert folder.scan_outbox() == []
     clock.now_s += 0.4
     assert folder.scan_outbox() == []
-    still_settling = folder.is_settling
+    still_settling = folder.is_changing
     clock.now_s += 0.1
     assert folder.scan_outbox() == ["outbox/x.json"]
-    assert (still_settling, folder.is_settling) == (True, False)
+    assert (still_settling, folder.is_changing) == (True, False)
     # As long as it lies there it is named.
     assert folder.scan_outbox() == ["outbox/x.json"]
 
@@ -295,7 +295,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_folder_is_left_as_it_was_and_works_again(disk: Path, clock: Clock) -> None:
-    folder = Folder(disk, settle_s=0, seconds=clock)
+    folder = Folder(disk, stable_s=0, seconds=clock)
     folder.prepare()
     folder.write_outbox("x.json", b"{}")
     taken = take_all(disk)
@@ -315,7 +315,7 @@ def test_a_full_folder_is_left_as_it_was_and_works_again(disk: Path, clock: Cloc
 
 
 def test_a_read_only_folder_says_so_and_works_again(disk: Path, clock: Clock) -> None:
-    folder = Folder(disk, settle_s=0, seconds=clock)
+    folder = Folder(disk, stable_s=0, seconds=clock)
     folder.prepare()
     folder.write_outbox("x.json", b"{}")
     mounted(disk, "remount,ro")

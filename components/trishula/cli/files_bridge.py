@@ -82,7 +82,7 @@ def bridge(
     from trishula.runtime.pending import start
     from trishula.runtime.surroundings import real
 
-    folder = Folder(directory.absolute(), settle_s=settle)
+    folder = Folder(directory.absolute(), stable_s=settle)
     folder.prepare()
     agent = Agent(
         name,

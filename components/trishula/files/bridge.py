@@ -190,8 +190,8 @@ class Bridge:
             self._tell(OUTBOX, error)
             return _RETRY_S
         self._tell(OUTBOX, None)
-        if self._folder.is_settling:
-            return self._folder.settle_s / 2
+        if self._folder.is_changing:
+            return self._folder.stable_s / 2
         return self._bridging.wait_s or SCAN_EVERY_S
 
     def _read(self, due: list[str]) -> list[tuple[str, bytes, bool]]:

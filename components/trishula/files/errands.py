@@ -43,7 +43,7 @@ class Errands:
         def begin() -> Pending[None]:
             results: list[T] = []
             done = self._in_thread(lambda: results.append(work()))
-            done.when_done(lambda pending: _settle(outcome, pending.error, results))
+            done.when_done(lambda pending: _conclude(outcome, pending.error, results))
             return done
 
         self._waiting.append(begin)
@@ -72,7 +72,7 @@ class Errands:
         return idle
 
 
-def _settle(outcome: Pending[T], error: BaseException | None, results: list[T]) -> None:
+def _conclude(outcome: Pending[T], error: BaseException | None, results: list[T]) -> None:
     if error is not None:
         outcome.reject(error)
     else:

@@ -6,7 +6,7 @@ returned from is there after a power cut. Nothing is ever overwritten: a name th
 number.
 
 *Reading*: a scan names only the files that are whole, as far as a reader can know: regular files that have not changed
-(size, time, inode) between two looks at least ``settle_s`` apart. So a file is named by the second scan that sees it.
+(size, time, inode) between two looks at least ``stable_s`` apart. So a file is named by the second scan that sees it.
 Not by its age: rsync keeps the times of the machine that a file comes from, whose clock may be any.
 A scan sets aside at once what is no message by its name or its kind (:mod:`trishula.files.file_names`): sync tools'
 conflict copies, symbolic links, pipes and directories that are called ``….json``. Temporary files are left alone.
@@ -42,7 +42,7 @@ __all__ = ["ARCHIVE", "INBOX", "OUTBOX", "REJECTED", "Folder"]
 OUTBOX, INBOX, REJECTED, ARCHIVE = "outbox", "inbox", "rejected", "archive"
 
 #: How long a file must not have changed to be taken for whole, in seconds.
-DEFAULT_SETTLE_S = 0.5
+DEFAULT_STABLE_S = 0.5
 
 
 class _Mark(NamedTuple):
@@ -58,7 +58,7 @@ class Folder:
 
     Args:
         root: where the four directories are.
-        settle_s: how long a file must not have changed before it is read, in seconds.
+        stable_s: how long a file must not have changed before it is read, in seconds.
         seconds: a clock for spans.
     """
 
@@ -66,11 +66,11 @@ class Folder:
         self,
         root: str | os.PathLike[str],
         *,
-        settle_s: float = DEFAULT_SETTLE_S,
+        stable_s: float = DEFAULT_STABLE_S,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self.root = Path(root)
-        self.settle_s = settle_s
+        self.stable_s = stable_s
         self._seconds = seconds
         # By directory: each file seen there, as it was, and since when.
         self._seen: dict[str, dict[str, tuple[_Mark, float]]] = {}
@@ -166,7 +166,7 @@ class Folder:
                 if before is not None and before[0] == mark:
                     since_s = before[1]
                 seen[entry.name] = mark, since_s
-                if now_s - since_s >= self.settle_s:
+                if now_s - since_s >= self.stable_s:
                     whole.append(entry.name)
         self._seen[part] = seen
         for name in [name for name in self._read if name.startswith(f"{part}/") and name[len(part) + 1 :] not in seen]:
@@ -181,10 +181,10 @@ class Folder:
         return [f"{part}/{name}" for name in sorted(whole)]
 
     @property
-    def is_settling(self) -> bool:
+    def is_changing(self) -> bool:
         """Whether the last scans saw files that they did not name yet: another scan should come soon."""
         now_s = self._seconds()
-        return any(now_s - since_s < self.settle_s for seen in self._seen.values() for _, since_s in seen.values())
+        return any(now_s - since_s < self.stable_s for seen in self._seen.values() for _, since_s in seen.values())
 
     def read(self, name: str, limit_bytes: int) -> bytes | None:
         """The content of a file that a scan named; ``None`` if it is gone, or no regular file any more.

@@ -158,9 +158,9 @@ class MailFolder:
             beside.replace(self._in_hand)
 
     @property
-    def is_settling(self) -> bool:
+    def is_changing(self) -> bool:
         """Whether files are there that may still be written to: another scan should come soon."""
-        return self._folder.is_settling
+        return self._folder.is_changing
 
     def _judged(self, data: bytes, now_ms: int) -> Message:
         """The message of a file.

@@ -127,7 +127,7 @@ class Reading:
                 self._failures[one.name] = 0
                 self._arrived[one.name] = one
             self._waiting.extend(arrived)
-            if self._folder.is_settling:
+            if self._folder.is_changing:
                 pause_s = _SETTLING_S
         self._timer = self._clock.callLater(pause_s, self._scan)
         self._hand_out()

@@ -28,7 +28,7 @@ Batching: at most ``Limits.calls`` calls are in flight. While they are, entries 
 load by themselves and a lone message never waits. :mod:`trishula.messaging.entries` has entries, batches and limits.
 
 With a file (:mod:`trishula.messaging.agent_file`) the entries outlive the process: an entry is put into it when it
-is added, which is before it is offered to any node, and dropped from it when it is settled. So
+is added, which is before it is offered to any node, and dropped from it when it has its outcome. So
 
 * ``send()`` without a node, then the end of the process: it goes out when the agent runs again;
 * offered, then the end of the process before the receipt: it is offered again under the same id, and stored once;
@@ -219,7 +219,7 @@ class Outbox:
         error = ends_sessions(entry, ending)
         if self._file is not None:
             self._file.set_aside(entry.message, str(error))
-        self._settle([(entry, error)])
+        self._conclude([(entry, error)])
         return error
 
     def keep_within(self, room_bytes: int, batch_messages: int) -> None:
@@ -231,7 +231,7 @@ class Outbox:
             for entry in [entry for entry in queue if entry.size_bytes > room_bytes]:
                 queue.remove(entry)
                 outcomes.append((entry, too_large(entry.id, entry.to, entry.size_bytes, room_bytes)))
-        self._settle(outcomes)
+        self._conclude(outcomes)
 
     def take(self, now_s: float) -> Batch | None:
         """The next call to make now, if any."""
@@ -279,29 +279,29 @@ class Outbox:
         return batch
 
     def answered(self, batch: Batch, receipts: list[Receipt], now_s: float) -> None:
-        """The node answered a call: every entry of it is settled, or held for another try."""
+        """The node answered a call: every entry of it has its outcome, or is held for another try."""
         if not self._landed(batch):
             return
         if [receipt.id for receipt in receipts] != [entry.id for entry in batch.entries]:
             fault = RemoteError("the node's receipts don't match the messages of the call", remote_uri="receipts")
-            self._settle([(entry, fault) for entry in batch.entries])
+            self._conclude([(entry, fault) for entry in batch.entries])
             return
         self._failures = 0
-        settled: list[tuple[Entry, Receipt | TrishulaError]] = []
+        concluded: list[tuple[Entry, Receipt | TrishulaError]] = []
         for index, (entry, receipt) in enumerate(zip(batch.entries, receipts, strict=True)):
             entry.suspicion = None
             if receipt.error is None:
                 entry.nodes.add(receipt.node)
                 if entry.enough is not None and is_short_of_copies(entry, receipt, entry.enough):
                     self.under_replicated.by_number[entry.number] = entry
-                settled.append((entry, receipt))
+                concluded.append((entry, receipt))
                 continue
             error = refused(receipt, receipt.error, index)
             if error.temporary:
                 self._held.hold(entry, error, now_s)
             else:
-                settled.append((entry, error))
-        self._settle(settled)
+                concluded.append((entry, error))
+        self._conclude(concluded)
 
     def failed(self, batch: Batch, error: TrishulaError, now_s: float, *, is_cut: bool = False) -> None:
         """A call failed as a whole: tried again if that can help, else its entries get the error.
@@ -317,7 +317,7 @@ class Outbox:
         if is_cut:
             self._cut.append(batch)
         if not error.temporary:
-            self._settle([(entry, error) for entry in batch.entries])
+            self._conclude([(entry, error) for entry in batch.entries])
             return
         pause_s = error.retry_after_s or self._retry.pause_s(self._failures, self._random)
         self._failures += 1
@@ -351,7 +351,7 @@ class Outbox:
         self._flying, self._cut = [], []
         self._online = False
         self._generation += 1
-        self._settle(
+        self._conclude(
             [(entry, end_unknown(entry, error, in_file) if entry.offers or in_file else error) for entry in entries]
         )
 
@@ -383,7 +383,7 @@ class Outbox:
     def _under_way(self) -> set[str]:
         return {entry.to for batch in self._flying for entry in batch.entries}
 
-    def _settle(self, outcomes: list[tuple[Entry, Any]]) -> None:
+    def _conclude(self, outcomes: list[tuple[Entry, Any]]) -> None:
         for entry, _ in outcomes:
             self._forget(entry)
         # Last, for a callback may send again.

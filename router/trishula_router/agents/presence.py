@@ -30,7 +30,7 @@ PRESENT = ("online", "busy")
 
 #: A session may be an instance's and say so with its first call: until then it stands for nobody, so that each script
 #: doesn't make its agent come and go.
-_SETTLING_MS = 1000
+_UNDECIDED_MS = 1000
 
 
 @dataclass(slots=True)
@@ -92,8 +92,8 @@ def next_change_at(known: Known, sessions: Collection[Session], *, now: int, pol
     It may turn out at that instant that nothing changed, because the agent gave a sign of life in the meantime.
     """
     if not any(_counts(session, now) for session in sessions):
-        settled = [_counts_from(session) for session in sessions if session.instance is None]
-        return min(settled, default=None)
+        counts_from = [_counts_from(session) for session in sessions if session.instance is None]
+        return min(counts_from, default=None)
     if known.busy_until is not None and now < known.busy_until:
         return known.busy_until
     stale_at = (known.seen_at or 0) + _patience_ms(known, policy) + 1
@@ -106,7 +106,7 @@ def _counts(session: Session, now: int) -> bool:
 
 
 def _counts_from(session: Session) -> int:
-    return (session.joined_at or 0) + _SETTLING_MS
+    return (session.joined_at or 0) + _UNDECIDED_MS
 
 
 def _patience_ms(known: Known, policy: PresencePolicy) -> int:

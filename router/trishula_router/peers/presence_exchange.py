@@ -42,7 +42,7 @@ log = Logger()
 #: What nothing changed in is told again so often: one of the tellings may have got lost.
 PRESENCE_PERIOD_S = 2.0
 #: Who has been somewhere for so long is known to be there, to all nodes that are in reach.
-SETTLED_MS = 2000
+KNOWN_TO_ALL_MS = 2000
 #: Capabilities named in a sentence: enough to see a slip of the pen.
 _CAPABILITIES_TOLD = 10
 
@@ -195,11 +195,11 @@ class Neighbourhood:
         """Why a peer can't vouch for an agent; ``None`` if it can."""
         if self._neighbours.is_at(peer, agent):
             return None
-        settled = self._now() - SETTLED_MS
+        known_since = self._now() - KNOWN_TO_ALL_MS
         here_since = self._directory.here_since(agent)
-        if here_since is not None and here_since <= settled:
+        if here_since is not None and here_since <= known_since:
             return f"{agent} is at this node, and {peer} has not told that it is there"
-        other = self._neighbours.elsewhere(agent, peer, settled)
+        other = self._neighbours.elsewhere(agent, peer, known_since)
         return None if other is None else f"{agent} is at the node {other}, and {peer} has not told that it is there"
 
     def may_tell(self, peer: str, topic: str, event: object) -> bool:
