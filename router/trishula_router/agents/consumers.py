@@ -1,8 +1,8 @@
 """Consumers: which session the messages of an address are pushed to.
 
 An address of an agent or of an instance has one consumer at most. A session may consume several addresses: its agent's,
-and those of instances that it speaks for. :class:`Consumers` knows the consumer of an address; the addresses that a
-session consumes stand in its record (:mod:`.sessions`).
+and those of instances that it speaks for. :class:`Consumers` knows the consumer of an address; which addresses a
+session consumes, the session's own entry tells (:mod:`.sessions`).
 """
 
 from __future__ import annotations

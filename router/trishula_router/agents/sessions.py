@@ -1,9 +1,9 @@
 """Sessions: which clients are joined to this node, as whom, since when, and how far each session is.
 
-:class:`Sessions` is the one place that knows. There a session has one record, :class:`Session`, from the moment that
-its client proved who it is until the session is gone. The other parts of the node ask for the record, or are told when
-a session joins and when it is gone (:meth:`Sessions.when_joined`, :meth:`Sessions.when_left`). What follows from the
-record each part decides for itself; what it learns of a session it writes into the record.
+There is one place that knows: :class:`Sessions`. For each session it has one :class:`Session`, from the moment that the
+client proved who it is until the session is gone. The other parts of the node ask for that, or are told when a session
+joins and when it is gone (:meth:`Sessions.when_joined`, :meth:`Sessions.when_left`). What follows from it each part
+decides for itself; what a part learns of a session it writes into the :class:`Session`.
 
 A session goes through the stages of :class:`Stage`, in that order and never back; it may leave some out.
 
@@ -33,7 +33,7 @@ class Stage(IntEnum):
         JOINED: it is a session of the router.
         ATTACHED: it consumes a mailbox, or did so until another one took that over.
         LEAVING: this node ends it; the news that it is gone will come.
-        GONE: it is no session any more, and its record is of the past.
+        GONE: it is no session any more; what is known of it is of the past.
     """
 
     AUTHENTICATED = 1
