@@ -25,7 +25,7 @@ class Exit(IntEnum):
     FORBIDDEN = 4
     #: No such agent, instance, message, procedure, dead letter or node.
     NOT_FOUND = 5
-    #: No node could be reached.
+    #: No node could be reached, or not all nodes that something is to hold at.
     UNREACHABLE = 6
     #: The message was accepted, and its outcome was not known in time: ask ``trishula why ID``.
     OUTCOME_UNKNOWN = 7

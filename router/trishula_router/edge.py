@@ -269,7 +269,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
     async def _authenticate(self, realm: str, authid: str, details: Mapping[str, Any]) -> dict[str, Any]:
         assert self._node is not None
         try:
-            return dict(self._node.door.authenticate(realm, authid, details))
+            return dict(await self._node.authenticate(realm, authid, details))
         except TrishulaError as error:
             raise to_wamp(error) from None
 

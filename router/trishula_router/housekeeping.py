@@ -114,6 +114,7 @@ class Housekeeping:
             if self._agents_fault is not None:
                 log.warn("{fault}", fault=self._agents_fault)
         self._services.change_records.look()
+        self._services.revoking.look()
         for session, sentence in self._services.admission.ended(self._services.now() / 1000):
             self._services.close_session(session, TokenInvalid.uri, sentence)
         self._services.departures.look()

@@ -9,7 +9,7 @@ drive a node without a router.
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -59,6 +59,7 @@ class Node(Services):
             self.instances.remember(address, self.clock.seconds())
         self.directory.recall(await self.last_seen.before())
         await self.fallback.begin()
+        await self.revoking.begin()
         await self.departures.begin()
         self.timekeeper.remember()
         facts = NodeStartedFacts(self.config.node, self.version, os.getpid())
@@ -76,7 +77,8 @@ class Node(Services):
         if self.config.peers:
             # What was done elsewhere while this node was away is not to be delivered again, if that can be known soon.
             self.delivery.hold_back(CATCHING_UP)
-            self._housekeeping.later(CATCH_UP_PATIENCE_S, self.delivery.let_go, CATCHING_UP)
+            self.gate.shut(lambda: self.delivery.let_go(CATCHING_UP))
+            self._housekeeping.later(CATCH_UP_PATIENCE_S, self.gate.open)
         self.peering.start()
         self.neighbourhood.start()
 
@@ -99,6 +101,11 @@ class Node(Services):
     def link_lost(self, peer: str) -> None:
         """The link to a peer broke."""
         self.peering.link_lost(peer)
+
+    async def authenticate(self, realm: object, authid: object, details: Mapping[str, Any]) -> dict[str, str]:
+        """Whose session a joining client gets; see :meth:`~trishula_router.agents.door.Door.authenticate`."""
+        await self.gate.passed()
+        return self.door.authenticate(realm, authid, details)
 
     # -- sessions ------------------------------------------------------------------------------------------------------
 

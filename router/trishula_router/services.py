@@ -20,12 +20,14 @@ from trishula_router.agents.change_records import ChangeRecords
 from trishula_router.agents.consumers import Consumers
 from trishula_router.agents.directory import Directory
 from trishula_router.agents.door import Door
+from trishula_router.agents.gate import Gate
 from trishula_router.agents.instances import Instances
 from trishula_router.agents.joins import Joins
 from trishula_router.agents.last_seen import LastSeen
 from trishula_router.agents.principals import Principals
 from trishula_router.agents.quotas import Quotas
 from trishula_router.agents.refused_joins import RefusedJoins
+from trishula_router.agents.revoking import Revoking
 from trishula_router.agents.serving import Serving
 from trishula_router.agents.session_records import SessionRecords
 from trishula_router.agents.sessions import Sessions
@@ -64,6 +66,7 @@ from trishula_router.peers.journal_exchange import Peering
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.peers.link_records import LinkRecords
 from trishula_router.peers.listener import Listener
+from trishula_router.peers.peer_states import reached
 from trishula_router.peers.presence_exchange import Neighbourhood
 from trishula_router.router import Router
 from trishula_router.settings.options import NodeConfig
@@ -136,7 +139,9 @@ class Services:
         self.last_seen = LastSeen(store)
         self.sessions = Sessions()
         self.admission = Admission(principals, self.sessions, config.limits.connections)
-        self.change_records = ChangeRecords(principals, store, self.note, now)
+        self.revoking = Revoking(principals, store, lambda at: reached(self.peering.replication, at), now)
+        self.change_records = ChangeRecords(principals, store, self.note, self.revoking.write, now)
+        self.gate = Gate()
         self.joins = Joins()
         self.quotas = Quotas(config.limits)
         self.refused_joins = RefusedJoins(lambda facts: self.note(Kind.REFUSED, facts))
@@ -205,6 +210,7 @@ class Services:
         def absorb(copy: Copied, extract: Extract, ahead_ms: int) -> None:
             inflow.absorb(copy, extract, ahead_ms)
             self.fallback.copied(copy, extract)
+            self.revoking.copied(copy, extract)
 
         self.peering = Peering(
             config.node,
@@ -213,7 +219,7 @@ class Services:
             post=router.post,
             absorb=absorb,
             sighted=self._sighted,
-            caught_up=lambda: self.delivery.let_go(CATCHING_UP),
+            caught_up=self.gate.open,
             clock=clock,
             now=now,
         )
@@ -377,11 +383,6 @@ class Services:
         node, sequence = self.store.place(position)
         epoch = next(one.epoch for one in self.store.origins() if one.number == position >> ORIGIN_SHIFT)
         return node, epoch, sequence
-
-    def role_of(self, agent: str) -> str | None:
-        """The role of an agent by this node's own file; ``None`` if it is not registered."""
-        principal = self.principals.get(agent)
-        return None if principal is None else principal.role
 
     def _ready_unchecked(self) -> dict[str, Any]:
         """Of a node without checks, such as one in memory."""

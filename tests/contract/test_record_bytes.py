@@ -82,6 +82,11 @@ def test_the_facts_of_each_kind_are_written_as_ever(subject: Subject) -> None:
             b'{"agent":"agni","what":"rotated","token":"9f86d081","by":"root","until":1770000000000}',
         ),
         (
+            Kind.TOKEN,
+            TokenFacts("agni", "revoked", "9f86d081", "root", None, None, "9f86", 5, True),
+            b'{"agent":"agni","what":"revoked","token":"9f86d081","by":"root","sha256":"9f86","before":5,"everywhere":true}',
+        ),
+        (
             Kind.GRANTS,
             GrantsFacts("agni", None, "agent; send *; call *; serve nothing", "edited by hand"),
             b'{"agent":"agni","before":null,"after":"agent; send *; call *; serve nothing","by":"edited by hand"}',

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from tests.support.nodes import START_MS, Rig
 from trishula.contract import uris
+from trishula.errors import StorageFull
 from trishula_router.agents import file as file_module
 from trishula_router.agents.change_notes import Author, Note, done_notes, notes_file_of, read_notes, write_note
-from trishula_router.agents.changes import Change, Outline, changes_between
+from trishula_router.agents.changes import Change, Outline, Revoked, changes_between
 from trishula_router.agents.file import AgentRecord, stamp_of, update_agents
 from trishula_router.agents.tokens import TokenRecord
+from trishula_router.store.journal import Kind
 from trishula_router.store.memory import MemoryStore
 
 OLD, NEW = TokenRecord("a" * 64, 1.0), TokenRecord("b" * 64, 2.0)
@@ -285,3 +288,89 @@ def test_of_several_notes_of_one_change_the_latest_tells_of_it(
     rig.advance(0.25)
     (told,) = on_record(rig)
     assert (told["by"], told["reason"]) == ("ann", "ann says so")
+
+
+# -- everywhere --------------------------------------------------------------------------------------------------------
+
+
+def everywhere(rig: Rig) -> list[dict[str, Any]]:
+    boss = rig.join("boss", operator=True)
+    records = rig.call(boss, uris.AUDIT_QUERY, {"kind": "token", "limit": 100})["records"]
+    rig.leave(boss)
+    keys = ("agent", "token", "sha256", "before", "by", "reason")
+    return [{key: one[key] for key in keys if key in one} for one in records if one.get("everywhere")]
+
+
+def test_what_is_revoked_everywhere_is_written_once_and_heeded(
+    tmp_path: Path, store: MemoryStore, clock: Clock
+) -> None:
+    rig = start(tmp_path, store, clock)
+    by = {"by": "root", "reason": "a laptop was lost"}
+    change(rig, have("agni", tokens=()), root_revokes(Revoked("agni", 9000)))
+    rig.advance(0.5)
+    expected = [
+        {"agent": "agni", "token": "aaaaaaaa", "sha256": "a" * 64, **by},
+        {"agent": "agni", "token": "", "before": 9000, **by},
+    ]
+    assert everywhere(rig) == expected
+    # An old file that is put in place brings nothing back.
+    change(rig, have("agni", tokens=(OLD, TokenRecord("c" * 64, 8.9), TokenRecord("d" * 64, 9.0))))
+    rig.advance(0.25)
+    assert valid(rig) == ["d" * 64]
+    rig.crash()
+    records = {**AGENTS, "agni": AgentRecord(tokens=(OLD, TokenRecord("d" * 64, 9.0)))}
+    again = start(tmp_path, store, clock, records)
+    again.advance(1)
+    assert (everywhere(again), valid(again)) == (expected, ["d" * 64])
+
+
+def root_revokes(revoked: Revoked) -> Author:
+    return Author(ROOT.by, ROOT.at, ROOT.reason, revoked)
+
+
+def valid(rig: Rig) -> list[str]:
+    """The tokens of agni with which a session may stay."""
+    principals = rig.node.principals
+    tokens = principals.records["agni"].tokens
+    return [one.sha256 for one in tokens if principals.reason_to_leave("agni", one.sha256, START_MS / 1000) is None]
+
+
+def test_it_is_written_also_if_nothing_of_it_is_in_the_file(tmp_path: Path, store: MemoryStore, clock: Clock) -> None:
+    rig = start(tmp_path, store, clock)
+    change(rig, lambda agents: None, root_revokes(Revoked("*", 500)))
+    rig.advance(0.5)
+    by = {"by": "root", "reason": "a laptop was lost"}
+    assert everywhere(rig) == [{"agent": "*", "token": "", "before": 500, **by}]
+    assert valid(rig) == ["a" * 64], "it was made later"
+
+
+def test_a_killed_command_revokes_nothing(
+    tmp_path: Path, store: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = start(tmp_path, store, clock)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, "_put")
+        change(rig, have("agni", tokens=()), root_revokes(Revoked("agni", 9000)))
+    rig.advance(1)
+    assert everywhere(rig) == [] and valid(rig) == ["a" * 64]
+
+
+def test_a_full_store_delays_it_and_loses_nothing(tmp_path: Path, clock: Clock) -> None:
+    store = FullStore("e1")
+    rig = start(tmp_path, store, clock)
+    store.is_full = True
+    change(rig, lambda agents: None, root_revokes(Revoked("*", 9000)))
+    rig.advance(3)
+    assert valid(rig) == ["a" * 64]
+    store.is_full = False
+    rig.advance(3)
+    assert valid(rig) == [] and len(everywhere(rig)) == 1
+
+
+class FullStore(MemoryStore):
+    is_full = False
+
+    def note(self, kind: Kind, facts: Any, at: int) -> Deferred[None]:
+        if self.is_full and kind is Kind.TOKEN:
+            return fail(StorageFull("the disk is full"))
+        return super().note(kind, facts, at)

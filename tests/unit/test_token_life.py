@@ -8,14 +8,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import notes_file_of, read_notes
 from trishula_router.agents.file import read_agents, update_agents
+from trishula_router.agents.revoking import PeerReached, Reached, reached_file_of
 from trishula_router.agents.tokens import TokenRecord, digest_of, rotated
 from trishula_router.commands import token
+from trishula_router.store.facts import TokenFacts
+from trishula_router.store.journal import Kind
+from trishula_router.store.sqlite.holding import Hold
+from trishula_router.store.sqlite.opening import open_store
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config"
 DAY_S = 86_400.0
@@ -221,11 +227,80 @@ def test_where_the_node_is_linked_it_is_said_that_the_others_do_not_know(state: 
     assert "this node is linked with" not in run(state, "rotate", "agni", "--dry-run").stderr
     told = run(state, "rotate", "agni").stderr.splitlines()
     assert told[-1].startswith("this node is linked with rushabdev: the new token is unknown there, and the old one")
-    revoked = run(state, "revoke", "agni", "--all", "--reason", "x").stderr.splitlines()
-    assert revoked[-1] == (
-        "this node is linked with rushabdev: what ended here holds there until you run this there as well, or copy "
-        f"{state}/agents.json"
+
+
+def test_revoke_names_the_linked_nodes_that_it_has_not_reached(state: Path) -> None:
+    config = json.loads((SHIPPED / "primary.json").read_text())
+    (state / "crossbar").mkdir()
+    (state / "crossbar" / "config.json").write_text(json.dumps(config))
+    assert run(state, "revoke", "agni", "--all", "--reason", "x", "--dry-run").exit_code == 0
+    done = run(state, "revoke", "agni", "--all", "--reason", "x")
+    assert done.exit_code == Exit.UNREACHABLE
+    assert done.stderr.splitlines()[-1] == (
+        f"rushabdev has not been reached, because no node runs on {state} that would tell it: start one; until then it "
+        "lets in whoever has such a token"
     )
+    again = run(state, "revoke", "agni", "--all", "--reason", "x", "--json")
+    told = json.loads(again.stdout)
+    assert (again.exit_code, told["revoked"], told["peers"][0]["reached"]) == (Exit.UNREACHABLE, [], False)
+
+
+@pytest.mark.parametrize(
+    ("standing", "sentence"),
+    [
+        (PeerReached(True, True, True), "rushabdev heeds it too"),
+        (
+            PeerReached(False, False, True),
+            "rushabdev has not been reached: it heeds this when it comes back; until then",
+        ),
+        (
+            PeerReached(False, True, True),
+            "rushabdev has not answered within 0.3 s: it heeds this when it gets it; until",
+        ),
+        (PeerReached(False, True, False), "rushabdev runs an earlier release, which heeds only its own file: run this"),
+    ],
+    ids=["reached", "away", "slow", "old"],
+)
+def test_what_is_said_of_a_peer(state: Path, standing: PeerReached, sentence: str) -> None:
+    (state / "crossbar").mkdir()
+    (state / "crossbar" / "config.json").write_bytes((SHIPPED / "primary.json").read_bytes())
+    said = Reached(2**60, {"rushabdev": standing})
+    reached_file_of(state / "agents.json").write_bytes(msgspec.json.encode(said))
+    node = Hold(state, "a test")
+    try:
+        done = run(state, "revoke", "agni", "--all", "--reason", "x", "--wait", "0.3s")
+    finally:
+        node.release()
+    assert done.stderr.splitlines()[-1].startswith(sentence)
+    assert done.exit_code == (0 if standing.reached else Exit.UNREACHABLE)
+
+
+def test_a_token_that_is_revoked_everywhere_is_listed_as_that_and_takes_no_place(state: Path) -> None:
+    run(state, "new", "agni")
+    first, second = (one.sha256 for one in tokens_of(state))
+    (state / "node.sqlite").unlink()
+    later_ms = round(time.time() * 1000) + 60_000
+    open_and_note(
+        state,
+        TokenFacts("agni", "revoked", first[:8], "root", "lost", sha256=first, everywhere=True),
+        TokenFacts("*", "revoked", "", "ann", "a backup was stolen", before=later_ms, everywhere=True),
+    )
+    lines = run(state, "list").stdout.splitlines()[1:]
+    assert [line.split()[:2] for line in lines] == [[first[:8], "revoked"], [second[:8], "revoked"]]
+    assert lines[0].endswith(", by root: lost") and lines[1].endswith(", by ann: a backup was stolen")
+    # Both places are free; and the node whose clock is ahead revoked nothing of what is made now.
+    assert run(state, "new", "agni").exit_code == 0
+    (made,) = tokens_of(state)
+    assert round(made.created_at * 1000) >= later_ms
+    assert [line.split()[1] for line in run(state, "list").stdout.splitlines()[1:]] == ["valid"]
+
+
+def open_and_note(state: Path, *records: TokenFacts) -> None:
+    """Have a store of that state remember what records revoke."""
+    store = open_store(state, new_epoch=lambda: "e1", call_in_reactor=lambda call: call(), limit_bytes=2**30)
+    for facts in records:
+        store.note(Kind.TOKEN, facts, 1)
+    store.close()
 
 
 # -- not before --------------------------------------------------------------------------------------------------------

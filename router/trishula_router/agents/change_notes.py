@@ -9,11 +9,12 @@
 A note is written before the file of agents is, under the lock of that file, so that a change that somebody sees has its
 note; a further line says that the change was done. A note without that line explains nothing, unless the file is still
 the one that the note was written for: its command was killed on its way, and an equal edit by hand, made later, is not
-that command's. What changed without a note was edited by hand.
+that command's. What changed without a note was edited by hand. ``revoked`` is what the command takes away at every node
+that this one is linked with.
 
 Numbers grow, and are instants where they can be: whoever deletes the file doesn't begin anew with those that a node has
-used. The file has no secrets: of a token it names the first digits of the hash. It is cut at its beginning when it has
-grown long.
+used. The file has no secrets: of a token it names the first digits of the hash, and of one that is revoked all of them.
+It is cut at its beginning when it has grown long.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import msgspec
 
-from trishula_router.agents.changes import Change
+from trishula_router.agents.changes import Change, Revoked
 
 __all__ = [
     "BY_HAND",
@@ -51,11 +52,19 @@ _MOST_BYTES = 256 * 1024
 
 
 class Author(msgspec.Struct, frozen=True):
-    """Who runs a command that changes the file, when (ms), and why; ``reason`` is one line, or ``None``."""
+    """Who runs a command that changes the file.
+
+    Attributes:
+        by: who.
+        at: when, ms.
+        reason: why, in one line; ``None``: nobody said.
+        revoked: which tokens are to go at every node, but for those of the file, which follow from the change.
+    """
 
     by: str
     at: int
     reason: str | None = None
+    revoked: Revoked | None = None
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,6 +77,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
         reason: why.
         changes: what it changed.
         file: the stamp of the file of agents that it wrote; ``None`` in notes of earlier releases.
+        revoked: what it took away at every node.
     """
 
     number: int
@@ -76,6 +86,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     changes: list[Change] = []
     file: Stamp = None
+    revoked: Revoked | None = None
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -88,14 +99,14 @@ _read_note = msgspec.json.Decoder(Note).decode
 _read_done = msgspec.json.Decoder(_Done).decode
 
 
-def author(now_s: float, reason: str | None = None) -> Author:
+def author(now_s: float, reason: str | None = None, revoked: Revoked | None = None) -> Author:
     """The user of the operating system who runs this process, now and for that reason."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         # In a container there may be no such entry.
         name = f"uid {os.getuid()}"
-    return Author(name, round(now_s * 1000), reason)
+    return Author(name, round(now_s * 1000), reason, revoked)
 
 
 def notes_file_of(agents_file: Path) -> Path:
@@ -134,7 +145,7 @@ def _read(path: Path) -> tuple[list[Note], set[int]]:
     return notes, done
 
 
-def write_note(path: Path, who: Author, changes: Sequence[Change], file: Stamp) -> int:
+def write_note(path: Path, who: Author, changes: Sequence[Change], file: Stamp, revoked: Revoked | None = None) -> int:
     """Add a note; whoever calls holds the lock of the file of agents.
 
     Args:
@@ -142,6 +153,7 @@ def write_note(path: Path, who: Author, changes: Sequence[Change], file: Stamp) 
         who: who changes the file, when and why.
         changes: what changes.
         file: the stamp that the file will have.
+        revoked: what it takes away at every node.
 
     Returns:
         the number of the note, for :func:`mark_done`.
@@ -151,7 +163,7 @@ def write_note(path: Path, who: Author, changes: Sequence[Change], file: Stamp) 
     """
     notes, done = _read(path)
     number = max(who.at, notes[-1].number + 1 if notes else 1)
-    note = Note(number, who.at, who.by, who.reason, list(changes), file)
+    note = Note(number, who.at, who.by, who.reason, list(changes), file, revoked)
     if path.exists() and path.stat().st_size + len(_lines([note])) > _MOST_BYTES:
         kept: list[Note | _Done] = []
         for one in notes[len(notes) // 2 :]:

@@ -9,7 +9,9 @@ what commands noted is written: who made the rest, and when, nobody knows.
 What is remembered goes to the store before the record does, and the store makes both durable at once: a restart neither
 writes a change again nor leaves one out.
 
-Of a token nothing is told but the first eight digits of its hash.
+What a note says to be revoked everywhere is written as that: linked nodes copy the record, and heed it
+(:mod:`trishula_router.store.revoked`). So it has the whole hash of such a token; of others nothing is told but the
+first eight digits.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from twisted.logger import Logger
 
-from trishula_router.agents.change_notes import BY_HAND, Note, done_notes, notes_file_of
+from trishula_router.agents.change_notes import BY_HAND, Note, Stamp, done_notes, notes_file_of
 from trishula_router.agents.changes import Change, Outline, changes_between, first_end_ms, outline_of
+from trishula_router.agents.file import stamp_of
 from trishula_router.agents.principals import Principals
 from trishula_router.background import log_fault
 from trishula_router.store.facts import Facts, GrantsFacts, TokenFacts
@@ -44,19 +47,27 @@ class ChangeRecords:
         principals: the file as the node sees it.
         store: remembers what is on record.
         note: writes a record.
+        revoke: writes one that takes tokens away everywhere, of the command with that number.
         now: the wall clock in ms.
     """
 
     def __init__(
-        self, principals: Principals, store: Store, note: Callable[[Kind, Facts], None], now: Callable[[], int]
+        self,
+        principals: Principals,
+        store: Store,
+        note: Callable[[Kind, Facts], None],
+        revoke: Callable[[int, Sequence[TokenFacts]], None],
+        now: Callable[[], int],
     ) -> None:
         self._principals = principals
         self._store = store
         self._note = note
+        self._revoke = revoke
         self._now = now
         self._on_record: dict[str, Outline] | None = None
         self._used = 0
         self._seen_version = -1
+        self._seen_notes: Stamp = None
         self._next_end_ms = float("inf")
 
     async def begin(self) -> None:
@@ -77,9 +88,11 @@ class ChangeRecords:
 
     def look(self) -> None:
         """Write what changed since the last look: to be called a few times a second."""
-        if self._on_record is None:
+        if self._on_record is None or self._principals.path is None:
             return
-        if self._principals.version != self._seen_version or self._now() >= self._next_end_ms:
+        # A command that found nothing to take away here wrote down what others are to take away.
+        is_noted = stamp_of(notes_file_of(self._principals.path)) != self._seen_notes
+        if is_noted or self._principals.version != self._seen_version or self._now() >= self._next_end_ms:
             self._compare()
 
     def _compare(self, *, only_noted: bool = False) -> None:
@@ -94,17 +107,23 @@ class ChangeRecords:
             for name in {*before, *after}
             if before.get(name) != after.get(name)
         }
-        if not fresh:
-            return
+        notes_file = notes_file_of(self._principals.path)
+        self._seen_notes = stamp_of(notes_file)
         # Read behind the file of agents: a change that is seen has its note by then.
-        done = done_notes(notes_file_of(self._principals.path), self._principals.stamp)
-        notes = [one for one in done if one.number > self._used]
+        notes = [one for one in done_notes(notes_file, self._principals.stamp) if one.number > self._used]
         told = [(change, _note_of(change, notes)) for change in changes]
-        self._used = max((note.number for _, note in told if note is not None), default=self._used)
+        revoking = [note for note in notes if note.revoked is not None]
+        if not fresh and not revoking:
+            return
+        explaining = [note for _, note in told if note is not None]
+        self._used = max((note.number for note in (*explaining, *revoking)), default=self._used)
         self._remember(fresh)
         for change, note in told:
-            if note is not None or not only_noted:
+            is_told = change.what == "revoked" and note in revoking
+            if not is_told and (note is not None or not only_noted):
                 self._write(change, note, before, after)
+        for note in revoking:
+            self._revoke(note.number, _revoked_by(note, before))
 
     def _remember(self, fresh: Mapping[str, str]) -> None:
         self._store.remember({**fresh, _PREFIX: str(self._used)}).addErrback(
@@ -140,6 +159,24 @@ def _note_of(change: Change, notes: Sequence[Note]) -> Note | None:
             if same:
                 return note
     return None
+
+
+def _revoked_by(note: Note, before: Mapping[str, Outline]) -> list[TokenFacts]:
+    """The records of what a command took away everywhere: one for each token, and one for all that there may be."""
+    revoked = note.revoked
+    assert revoked is not None
+    owners = {one.token: one.agent for one in note.changes if one.what == "revoked"}
+    # One that had expired is no change of this file.
+    owners = {token: name for name, outline in before.items() for token in outline.tokens} | owners
+    records = []
+    for digest in revoked.tokens:
+        token = digest[:8]
+        agent = owners.get(token, revoked.agent)
+        records.append(TokenFacts(agent, "revoked", token, note.by, note.reason, sha256=digest, everywhere=True))
+    if revoked.before is not None:
+        facts = TokenFacts(revoked.agent, "revoked", "", note.by, note.reason, before=revoked.before, everywhere=True)
+        records.append(facts)
+    return records
 
 
 def _cut(grants: str | None) -> str | None:

@@ -24,7 +24,7 @@ import msgspec
 from trishula_router.agents.text import AgentRecord
 from trishula_router.agents.tokens import TokenRecord
 
-__all__ = ["Change", "Outline", "What", "changes_between", "first_end_ms", "outline_of", "short_id"]
+__all__ = ["Change", "Outline", "Revoked", "What", "changes_between", "first_end_ms", "outline_of", "short_id"]
 
 What = Literal["new", "rotated", "revoked", "expired"]
 
@@ -59,6 +59,20 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     what: What | None = None
     before: str | None = None
     after: str | None = None
+
+
+class Revoked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens that a command took away everywhere.
+
+    Attributes:
+        agent: whose; ``*``: every agent's.
+        before: all that were made before this instant, ms, wherever they are known; ``None``: only those of ``tokens``.
+        tokens: the SHA-256 of each that was in the file; a digest lets nobody in, and nobody finds a token by it.
+    """
+
+    agent: str
+    before: int | None = None
+    tokens: list[str] = []
 
 
 def short_id(token: TokenRecord) -> str:

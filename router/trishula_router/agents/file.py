@@ -28,6 +28,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from trishula.runtime.file_lock import FileLock
 from trishula_router.agents.change_notes import Author, Stamp, finish_notes, mark_done, notes_file_of, write_note
 from trishula_router.agents.changes import Outline, changes_between, outline_of
@@ -164,6 +166,7 @@ def update_agents(path: Path, kept: Path | None = None, who: Author | None = Non
     try:
         agents = read_agents(path)
         before = {} if who is None else _outlines(agents, who.at)
+        digests = _digests(agents)
         yield agents
         text = render_agents(agents)
         changes = [] if who is None else changes_between(before, _outlines(agents, who.at))
@@ -172,7 +175,10 @@ def update_agents(path: Path, kept: Path | None = None, who: Author | None = Non
             # One name is enough: only the holder of the lock writes it, and what a killed writer left is overwritten.
             fresh = _written(text, path.with_name(path.name + ".new"))
             finish_notes(notes, stamp_of(path))
-            number = None if who is None or not changes else write_note(notes, who, changes, stamp_of(fresh))
+            number = None
+            if who is not None and (changes or who.revoked is not None):
+                revoked = who.revoked and replace(who.revoked, tokens=sorted(digests - _digests(agents)))
+                number = write_note(notes, who, changes, stamp_of(fresh), revoked)
             _put(fresh, path)
         except OSError as error:
             raise AgentsFileError(f"the file of agents {path} can't be written: {error.strerror}") from error
@@ -190,6 +196,10 @@ def update_agents(path: Path, kept: Path | None = None, who: Author | None = Non
 
 def _outlines(agents: Mapping[str, AgentRecord], now_ms: int) -> dict[str, Outline]:
     return {name: outline_of(record, now_ms) for name, record in agents.items()}
+
+
+def _digests(agents: Mapping[str, AgentRecord]) -> set[str]:
+    return {token.sha256 for record in agents.values() for token in record.tokens}
 
 
 def _written(text: str, temporary: Path) -> Path:

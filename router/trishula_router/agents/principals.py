@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
 from trishula.errors import TokenInvalid, TokenMissing
-from trishula_router.agents.file import AgentsFileError, Stamp, keep_agents, load_agents, read_agents, stamp_of
+from trishula_router.agents.change_notes import Stamp
+from trishula_router.agents.file import AgentsFileError, keep_agents, load_agents, read_agents, stamp_of
+from trishula_router.agents.revocations import Revocations
 from trishula_router.agents.text import ANYBODY, AgentRecord, render_agents
 from trishula_router.agents.tokens import TokenRecord, find_token, owner_of
 from trishula_router.realm import AGENT_ROLE, OPERATOR_ROLE
@@ -102,6 +104,9 @@ class Principals:
         if path is not None:
             records, self.fault = load_agents(path, kept)
         self._records: Mapping[str, AgentRecord] = records
+        self._revocations = Revocations()
+        # The same without the tokens that are revoked everywhere.
+        self._valid = self._records
         self._principals = _principals_of(self._records)
         self._audience = _audience_of(self._principals)
         # Of which version it is.
@@ -116,7 +121,7 @@ class Principals:
 
     @property
     def records(self) -> Mapping[str, AgentRecord]:
-        """Each agent as the file has it, tokens included."""
+        """Each agent as the file has it, with tokens also if they are revoked everywhere."""
         return self._records
 
     @property
@@ -148,6 +153,11 @@ class Principals:
         if found is None and self.reload_if_changed():
             found = self._principals.get(name)
         return found
+
+    def role_of(self, name: str) -> str | None:
+        """The role of an agent; ``None`` if it is not registered."""
+        found = self.get(name)
+        return None if found is None else found.role
 
     def is_visitor(self, name: str) -> bool:
         """Whether the agent of that name is an operator or an observer, who come to look and go: nobody misses them."""
@@ -187,10 +197,28 @@ class Principals:
         self._keep()
         if not is_new:
             return False
+        self._valid = self._without_revoked()
         self._principals = _principals_of(records)
         self._audience = _audience_of(self._principals)
         self.version += 1
         return True
+
+    def revoke(self, notes: Mapping[str, str]) -> None:
+        """Take tokens away, whatever any file says, now or later.
+
+        Args:
+            notes: as a store remembers revocations (:mod:`trishula_router.store.revoked`).
+        """
+        if self._revocations.add(notes):
+            self._valid = self._without_revoked()
+            self.version += 1
+
+    def _without_revoked(self) -> Mapping[str, AgentRecord]:
+        def left(name: str, record: AgentRecord) -> AgentRecord:
+            kept = tuple(one for one in record.tokens if self._revocations.of(name, one) is None)
+            return record if len(kept) == len(record.tokens) else replace(record, tokens=kept)
+
+        return {name: left(name, record) for name, record in self._records.items()}
 
     def _keep(self) -> None:
         self.fault = None
@@ -216,7 +244,7 @@ class Principals:
             )
         if owner_of(ticket) != name and "." in ticket:
             raise TokenInvalid(f"the token is another agent's than {name}'s; use the one made for {name}")
-        record = self._records.get(name)
+        record = self._valid.get(name)
         # For an unknown agent the same work is done, on nothing, and the same is said.
         token = find_token(() if record is None else record.tokens, ticket)
         principal = self._principals.get(name)
@@ -241,7 +269,7 @@ class Principals:
             digest: of the token that the session joined with; ``None`` if that is not known.
             now_s: the wall clock.
         """
-        record = self._records.get(name)
+        record = self._valid.get(name)
         if record is None:
             return f"{name} is no registered agent of this node any more, so its session was ended"
         token = _with_digest(record, digest)
@@ -255,7 +283,7 @@ class Principals:
 
     def expiry_of(self, name: str, digest: str | None) -> float:
         """When the token of an agent expires; ``inf`` if it doesn't, or isn't known."""
-        record = self._records.get(name)
+        record = self._valid.get(name)
         token = None if record is None else _with_digest(record, digest)
         return float("inf") if token is None or token.expires_at is None else token.expires_at
 

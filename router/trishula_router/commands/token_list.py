@@ -12,6 +12,7 @@ from trishula.cli.state import json_option
 from trishula.exit_codes import Exit
 from trishula_router.agents.file import AgentsFileError, read_agents
 from trishula_router.commands.state_dir import CommandFailed, agents_file_of, existing_state_dir, speaks_json
+from trishula_router.commands.token_reach import revocations_of
 from trishula_router.commands.token_words import STATE_HELP, describe, shown_here
 
 __all__ = ["list_command"]
@@ -25,7 +26,7 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
     """List who may join the node, with grants and the ages of tokens.
 
     The tokens themselves are nowhere: the node keeps their hashes. Each is named by the first digits of its hash, which
-    trishula token revoke takes.
+    trishula token revoke takes. One that was revoked at a linked node is "revoked", whatever this node's file says.
 
     \b
     Examples:
@@ -39,6 +40,7 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
     except AgentsFileError as error:
         raise CommandFailed(str(error), Exit.CONFIG) from None
     now_s = time.time()
+    revocations = revocations_of(state_dir)
     rows = [
         {
             "agent": name,
@@ -47,7 +49,7 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
             "send": list(record.send),
             "call": list(record.call),
             "serve": None if record.serve is None else list(record.serve),
-            "tokens": [describe(item, now_s) for item in record.tokens],
+            "tokens": [describe(item, now_s, revocations.of(name, item)) for item in record.tokens],
         }
         for name, record in sorted(agents.items())
     ]
@@ -65,10 +67,16 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
             f"{name}  {role}  may send to {_join(record.send)}; may call {_join(record.call)}; may serve {serves}"
         )
         for item in record.tokens:
-            fact = describe(item, now_s)
+            revoked = revocations.of(name, item)
+            fact = describe(item, now_s, revoked)
             until = "" if item.expires_at is None else f", until {shown_here(item.expires_at)}"
             since = "" if item.not_before is None else f", from {shown_here(item.not_before)}"
-            click.echo(f"  {fact['id']}  {fact['state']}  made {shown_here(item.created_at)}{since}{until}")
+            gone = "" if revoked is None else f", by {revoked.by}{_because(revoked.reason)}"
+            click.echo(f"  {fact['id']}  {fact['state']}  made {shown_here(item.created_at)}{since}{until}{gone}")
+
+
+def _because(reason: str | None) -> str:
+    return "" if reason is None else f": {reason}"
 
 
 def _join(grants: tuple[str, ...]) -> str:

@@ -28,6 +28,7 @@ from trishula_router.commands.state_dir import (
 )
 from trishula_router.commands.token_file import TokenFile, write_option
 from trishula_router.commands.token_grants import check_capabilities, with_more
+from trishula_router.commands.token_reach import revocations_of
 from trishula_router.commands.token_words import (
     STATE_HELP,
     check_reason,
@@ -117,17 +118,21 @@ def new_command(
     open_state_dir(state_dir)
     path = agents_file_of(state_dir)
     made = new_token(name, secrets.token_urlsafe)
-    new = TokenRecord(digest_of(made), now_s, valid_from, expires_at)
+    revocations = revocations_of(state_dir)
+    # Also where a revocation came from a node whose clock is ahead.
+    made_s = max(now_s, revocations.good_from_s(name))
+    new = TokenRecord(digest_of(made), made_s, valid_from, expires_at)
     with TokenFile(token_file) as file:
         try:
             with agents_to_change(state_dir, path, who) as agents:
                 fresh = AgentRecord(send=(), call=(), serve=()) if observer else AgentRecord(serve=())
                 record = agents.get(name, fresh)
                 is_new = name not in agents
-                kept, _ = with_new_token(record.tokens, new, now_s)
-                ended = [token for token in record.tokens if token not in kept and not token.is_over(now_s)]
+                there = [one for one in record.tokens if revocations.of(name, one) is None]
+                kept, _ = with_new_token(tuple(there), new, now_s)
+                ended = [token for token in there if token not in kept and not token.is_over(now_s)]
                 if ended and not replace:
-                    raise CommandFailed(_too_many(name, path, record.tokens, now_s))
+                    raise CommandFailed(_too_many(name, path, tuple(there), now_s))
                 agents[name] = dataclasses.replace(
                     record,
                     tokens=kept,

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import click
+import msgspec
 
 from trishula.cli.state import json_option
+from trishula.cli.values import Duration
 from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import author
-from trishula_router.agents.changes import short_id
+from trishula_router.agents.changes import Revoked, short_id
 from trishula_router.agents.file import AgentRecord, AgentsFileError
 from trishula_router.agents.tokens import TokenRecord
 from trishula_router.commands.state_dir import (
@@ -24,14 +26,15 @@ from trishula_router.commands.state_dir import (
     existing_state_dir,
     speaks_json,
 )
+from trishula_router.commands.token_reach import PeerTold, wait_for_peers
 from trishula_router.commands.token_words import (
     STATE_HELP,
     check_reason,
-    elsewhere,
     instant_s,
     no_agent,
     shown_here,
 )
+from trishula_router.store.revoked import EVERY_AGENT
 
 __all__ = ["revoke_command"]
 
@@ -55,6 +58,15 @@ _PREFIX = re.compile(r"[0-9a-f]{4,64}\Z")
 @click.option("--all", "every", is_flag=True, help="All of the agent's tokens.")
 @click.option("--reason", metavar="TEXT", required=True, help="Why, in one line, for the node's journal.")
 @click.option("--dry-run", is_flag=True, help="Say what would end, and change nothing.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=Duration(),
+    default="10s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait for linked nodes to heed it.",
+)
 @json_option
 @click.pass_context
 def revoke_command(
@@ -66,14 +78,21 @@ def revoke_command(
     every: bool,
     reason: str,
     dry_run: bool,
+    wait_s: float,
 ) -> None:
     """End tokens of the agent NAME: one, those made before an instant, or all.
 
     Nobody joins with such a token any more, and on a node that runs the sessions that joined with it end within a
-    second. The agent stays registered, with its grants and its mail; a node that is linked has a file of agents of its
-    own, in which the token is to be ended as well. With --json: an object with agents_file, dry_run, and revoked: a
-    list of objects with agent, id, created_at (seconds since the epoch) and left, the number of valid tokens that the
-    agent still has.
+    second. The agent stays registered, with its grants and its mail.
+
+    Linked nodes heed it too, whatever their own files of agents say, now or later; --before and --all reach there also
+    tokens that this node doesn't know. The command waits until all that can be reached do, and ends with 6 and a
+    sentence if one has not been: it heeds it when it comes back, before it lets anybody in. Nothing takes a revocation
+    back: who shall join again gets a new token.
+
+    With --json: an object with agents_file, dry_run, revoked: a list of objects with agent, id, created_at (seconds
+    since the epoch) and left, the number of valid tokens that the agent still has, and peers: a list of objects with
+    node, reached and sentence.
 
     \b
     Examples:
@@ -82,8 +101,10 @@ def revoke_command(
       trishula token revoke --before 2026-11-01 --reason "a backup was stolen"
     """
     now_s = time.time()
-    who = author(now_s, check_reason(reason))
-    is_meant = _which(name, prefix, before, every, now_s)
+    is_meant, before_s = _which(name, prefix, before, every, now_s)
+    # Without a limit those go that are in this file; else also others', up to now: a token of later is not meant.
+    before_ms = None if before_s is None else round(1000 * min(before_s, now_s)) + 1
+    who = author(now_s, check_reason(reason), Revoked(EVERY_AGENT if name is None else name, before_ms))
     state_dir = existing_state_dir(state)
     path = agents_file_of(state_dir)
     try:
@@ -104,24 +125,39 @@ def revoke_command(
                 agents[agent] = dataclasses.replace(agents[agent], tokens=kept)
     except AgentsFileError as error:
         raise CommandFailed(str(error), Exit.CONFIG) from None
+    peers = [] if dry_run else wait_for_peers(state_dir, path, wait_s)
     if speaks_json(ctx):
-        click.echo(json.dumps({"agents_file": str(path), "dry_run": dry_run, "revoked": _told(ended, agents, now_s)}))
-        return
+        told = {"revoked": _told(ended, agents, now_s), "peers": [msgspec.structs.asdict(one) for one in peers]}
+        click.echo(json.dumps({"agents_file": str(path), "dry_run": dry_run, **told}))
+    else:
+        _say(ended, agents, name, path, now_s, peers, dry_run=dry_run)
+    if not all(one.reached for one in peers):
+        ctx.exit(int(Exit.UNREACHABLE))
+
+
+def _say(
+    ended: Mapping[str, list[TokenRecord]],
+    agents: Mapping[str, AgentRecord],
+    name: str | None,
+    path: Path,
+    now_s: float,
+    peers: Iterable[PeerTold],
+    *,
+    dry_run: bool,
+) -> None:
     for line in _lines(ended, agents, now_s, "would end" if dry_run else "ended"):
         click.echo(line, err=True)
     if not ended:
         whose = "no agent has such a token" if name is None else f"{name} has no such token"
         click.echo(f"{whose} in {path}: nothing {'would end' if dry_run else 'ended'}", err=True)
-        return
-    there = f"what ended here holds there until you run this there as well, or copy {path}"
-    if not dry_run and (sentence := elsewhere(state_dir, there)) is not None:
-        click.echo(sentence, err=True)
+    for one in peers:
+        click.echo(one.sentence, err=True)
 
 
 def _which(
     name: str | None, prefix: str | None, before: str | None, every: bool, now_s: float
-) -> Callable[[TokenRecord], bool]:
-    """Whether a token is meant.
+) -> tuple[Callable[[TokenRecord], bool], float | None]:
+    """Whether a token is meant; and, if all are that were made before an instant, that instant.
 
     Raises:
         click.UsageError: the command line doesn't say which are, or says it twice.
@@ -132,14 +168,14 @@ def _which(
         raise click.UsageError("say whose tokens shall end: trishula token revoke NAME; --before alone goes without")
     if before is not None:
         limit_s = instant_s(before, "--before", now_s, sign=-1)
-        return lambda token: limit_s is not None and token.created_at < limit_s
+        return lambda token: limit_s is not None and token.created_at < limit_s, limit_s
     if prefix is None:
-        return lambda token: True
+        return lambda token: True, now_s
     wanted = prefix.lower()
     if _PREFIX.match(wanted) is None:
         # A token that was pasted here is not shown.
         raise click.UsageError("--token must be the first 4 to 64 hexadecimal digits that trishula token list shows")
-    return lambda token: token.sha256.startswith(wanted)
+    return lambda token: token.sha256.startswith(wanted), None
 
 
 def _check_prefix(name: str, prefix: str, record: AgentRecord, found: list[TokenRecord]) -> None:

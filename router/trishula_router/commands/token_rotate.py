@@ -25,6 +25,7 @@ from trishula_router.commands.state_dir import (
     speaks_json,
 )
 from trishula_router.commands.token_file import TokenFile, write_option
+from trishula_router.commands.token_reach import revocations_of
 from trishula_router.commands.token_words import (
     STATE_HELP,
     check_reason,
@@ -88,7 +89,10 @@ def rotate_command(
     state_dir = existing_state_dir(state)
     path = agents_file_of(state_dir)
     made = new_token(name, secrets.token_urlsafe)
-    new = TokenRecord(digest_of(made), now_s, None, None if expires_in_s is None else now_s + expires_in_s)
+    revocations = revocations_of(state_dir)
+    # Also where a revocation came from a node whose clock is ahead.
+    made_s = max(now_s, revocations.good_from_s(name))
+    new = TokenRecord(digest_of(made), made_s, None, None if expires_in_s is None else now_s + expires_in_s)
     with TokenFile(None if dry_run else token_file) as file:
         try:
             if not path.exists():
@@ -97,10 +101,11 @@ def rotate_command(
                 record = agents.get(name)
                 if record is None:
                     raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
-                old = [one for one in record.tokens if not one.is_over(now_s)]
+                kept = tuple(one for one in record.tokens if revocations.of(name, one) is None)
+                old = [one for one in kept if not one.is_over(now_s)]
                 if len(old) >= MAX_VALID and overlap_s > 0.0:
                     raise CommandFailed(_too_many(name, old))
-                tokens = rotated(record.tokens, new, now_s, overlap_s)
+                tokens = rotated(kept, new, now_s, overlap_s)
                 agents[name] = dataclasses.replace(record, tokens=tokens)
                 ends = {short_id(one): now_s for one in old} | {
                     short_id(one): one.expires_at for one in tokens if one is not new and one.expires_at is not None

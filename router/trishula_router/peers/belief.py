@@ -39,6 +39,8 @@ class Hello(msgspec.Struct):
     # What it runs, and the digest of its file of agents: where they differ, operators are told.
     version: str = ""
     agents: str = ""
+    # Whether it heeds revocations (:mod:`trishula_router.store.revoked`), and not only holds them.
+    revokes: bool = False
 
 
 class Journal(msgspec.Struct):

@@ -176,6 +176,7 @@ class Peering:
                 steady_ms,
                 *self.clocks.echo(name, steady_ms),
                 *self.about(),
+                True,
             )
             self._post(name, HELLO, msgspec.msgpack.encode(hello))
         self._missed.clear()
@@ -277,6 +278,7 @@ class Peering:
             self._clear(name)
         now_s = self._clock.seconds()
         self._about_peers[name] = hello.version, hello.agents
+        self.replication.peers[name].revokes = hello.revokes
         self.clocks.heard(
             name,
             sent_at=hello.sent_at,

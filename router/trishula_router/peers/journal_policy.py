@@ -92,6 +92,7 @@ class Peer:
         mark: how long our journal was at some later instant: (sequence, instant), to see when the peer has got there.
             Where records never stop coming, a peer that is milliseconds behind never has all that there is now.
         waits_for: the sequence of our journal that it must hold before senders wait for it (again).
+        revokes: whether it heeds revocations; ``True`` until it was heard of.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Peer:
     in_step_at_s: float | None = None
     mark: tuple[int, float] | None = None
     waits_for: int = 0
+    revokes: bool = True
     journals: dict[str, _Progress] = field(default_factory=dict)
 
 

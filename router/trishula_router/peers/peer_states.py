@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from trishula.contract.units import show_duration
+from trishula_router.agents.revoking import PeerReached
 from trishula_router.clocks.peer_clocks import PeerClocks
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.store.interface import Store
 
-__all__ = ["clock_warning", "told"]
+__all__ = ["clock_warning", "reached", "told"]
 
 
 def told(
@@ -69,3 +70,11 @@ def clock_warning(name: str, ahead_ms: int) -> str:
         "long as they are to all the same, but the times that the two write down differ by that, and tokens begin and "
         "end at different times: have both follow NTP"
     )
+
+
+def reached(replication: Replication, sequence: int) -> dict[str, PeerReached]:
+    """Which peers heed a revocation whose record is at that place of our journal."""
+    return {
+        name: PeerReached(peer.revokes and replication.held_by(name) >= sequence, peer.is_up, peer.revokes)
+        for name, peer in replication.peers.items()
+    }

@@ -276,6 +276,10 @@ class TokenFacts(Facts, frozen=True, gc=False):
         by: who did it: a user of the operating system, or ``edited by hand``; empty if its end came.
         reason: why, as that user said.
         until: when the token ends, ms, of one that is new or rotated.
+        sha256: all digits, of one that is revoked everywhere.
+        before: all tokens that the agent has anywhere, made before this instant (ms), are revoked; then there is no
+            ``token``, and ``agent`` may be ``*``: every agent.
+        everywhere: whether all linked nodes heed it; see :mod:`.revoked`.
     """
 
     agent: str
@@ -284,6 +288,9 @@ class TokenFacts(Facts, frozen=True, gc=False):
     by: str
     reason: str | None = None
     until: int | None = None
+    sha256: str = ""
+    before: int | None = None
+    everywhere: bool = False
 
 
 class GrantsFacts(Facts, frozen=True, gc=False):

@@ -131,6 +131,7 @@ class Changes:
         late: positions that early records told of and that are here now.
         traces: (position of a message, of a further record that tells of it) each.
         purged: positions of messages whose bodies are to be deleted.
+        notes: what is to be remembered; see :mod:`.revoked`.
         copied: the answer.
     """
 
@@ -145,6 +146,7 @@ class Changes:
     late: list[int] = field(default_factory=list)
     traces: set[tuple[int, int]] = field(default_factory=set)
     purged: list[int] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def copied(self, sequence: int) -> Copied:
         """The answer to whoever asked for the copy."""

@@ -213,8 +213,11 @@ class Store(Protocol):
 
         A plain map stands for facts that no type has, such as a newer node's.
 
-        A record ``mode`` waits for nothing, and may draw on what is kept back for acks: an operator who stops all sends
-        may do so because the disk is full.
+        Records ``mode`` and ``token`` wait for nothing, and may draw on what is kept back for acks: an operator who
+        stops all sends may do so because the disk is full, and a stolen token must not stay good for that.
+
+        What a record ``token`` revokes everywhere is remembered with it; :meth:`copy` does the same. See
+        :mod:`.revoked`.
         """
 
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:

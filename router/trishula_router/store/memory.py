@@ -22,6 +22,7 @@ from trishula_router.store.keepers import keeper_as_stored
 from trishula_router.store.memory_reads import MemoryReads
 from trishula_router.store.messages import Accepted, Draft, Return, State, StoredMessage
 from trishula_router.store.origins import End
+from trishula_router.store.revoked import revocations_in
 from trishula_router.store.runs import Extract, JournalForked
 from trishula_router.store.standing import PURGED_LIFE
 from trishula_router.store.telling import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
@@ -225,6 +226,7 @@ class MemoryStore(MemoryReads):
             newest_arrival = len(self._journal) + self._tails.copied
             changes = fold(self._shelf, self._tails.numbering, number, newest_arrival, fresh, extract, ahead_ms)
             self._shelf.write(number, changes)
+            self._notes.update(changes.notes)
             end = End(fresh[-1][0], fresh[-1][4])
             self._tails.move(number, end)
         self._tails.commit()
@@ -235,6 +237,7 @@ class MemoryStore(MemoryReads):
 
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(kind, facts, at)
+        self._notes.update(revocations_in(kind, at, self._journal[-1].facts))
         return succeed(None)
 
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:

@@ -145,7 +145,7 @@ class Mends:
         _without(is_guarded, "any agent can answer any other's calls")
         if not direct_events.install(transport):
             log.warn("this Crossbar is built otherwise than expected, so deliveries take the longer way")
-        if config.peers and not guard_forwarding(transport, node.role_of, node.neighbourhood.may_tell):
+        if config.peers and not guard_forwarding(transport, node.principals.role_of, node.neighbourhood.may_tell):
             raise NodeFailed("this Crossbar is built otherwise than expected: peers could speak for each other")
         turns = Turns(time.monotonic, clock.callLater)
         _without(pace_meta_events(transport, turns), "a session that ends can hold up the others")

@@ -23,8 +23,9 @@ from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, Kind, digest_of
 from trishula_router.store.sqlite.check import Progress, check_store
 from trishula_router.store.sqlite.connection import FILE_NAME, opening_fault
 from trishula_router.store.sqlite.migrate import newest_version
+from trishula_router.store.sqlite.reads import remembered
 
-__all__ = ["back_up", "mail_of", "restore", "schema_of", "set_aside", "verify_file"]
+__all__ = ["back_up", "mail_of", "remembered_in", "restore", "schema_of", "set_aside", "verify_file"]
 
 #: Pages copied between two reports of how far it is: 16 MiB.
 _PAGES_A_STEP = 4096
@@ -78,6 +79,16 @@ def mail_of(file: Path, agent: str) -> tuple[int, int]:
             for which in ("state = 0", "state = 2 AND body != 0")
         ]
     return counts[0], counts[1]
+
+
+def remembered_in(file: Path, prefix: str) -> dict[str, str]:
+    """What a store remembers under keys that begin so; see :meth:`trishula_router.store.interface.Store.remembered`.
+
+    Raises:
+        StoreError: as :func:`verify_file`.
+    """
+    with _reading(file) as connection:
+        return remembered(connection, prefix)
 
 
 def back_up(file: Path, target: Path, progress: Progress = _nothing) -> Verdict:

@@ -16,6 +16,7 @@ from trishula_router.store.fold_changes import Changes, Identity, RecipientKey, 
 from trishula_router.store.journal import Record
 from trishula_router.store.messages import State
 from trishula_router.store.origins import Learned
+from trishula_router.store.sqlite.appender import remember
 from trishula_router.store.sqlite.dead_letters import drop_bodies
 from trishula_router.store.sqlite.statements import as_list, insert
 from trishula_router.store.standing import standing_of, state_of
@@ -163,6 +164,8 @@ def write(connection: sqlite3.Connection, changes: Changes) -> None:
     if changes.purged:
         drop_bodies(connection, changes.purged)
     connection.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", list(changes.revived.items()))
+    if changes.notes:
+        remember(connection, changes.notes)
 
 
 def _state(row: Row) -> tuple[int, int]:
