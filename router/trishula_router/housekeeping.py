@@ -80,6 +80,7 @@ class Housekeeping:
             if timer.active():
                 timer.cancel()
         self._services.notifier.stop()
+        self._services.token_uses.keep()
         self._services.last_seen.keep(self._services.directory.memory())
         self._services.timekeeper.remember()
 
@@ -109,6 +110,7 @@ class Housekeeping:
     async def _tick(self) -> None:
         if self._services.principals.reload_if_changed():
             log.info("the agents file changed and was read again")
+        self._services.principals.heed_time(self._services.now() / 1000)
         if self._services.principals.fault != self._agents_fault:
             self._agents_fault = self._services.principals.fault
             if self._agents_fault is not None:
@@ -150,5 +152,6 @@ class Housekeeping:
         self._services.delivery.pump_all()
 
     async def _remember_all(self) -> None:
+        self._services.token_uses.keep()
         self._services.last_seen.keep(self._services.directory.memory())
         self._services.timekeeper.remember()

@@ -59,6 +59,7 @@ class Node(Services):
             self.instances.remember(address, self.clock.seconds())
         self.directory.recall(await self.last_seen.before())
         await self.fallback.begin()
+        self.principals.heed_time(self.now() / 1000)
         await self.revoking.begin()
         await self.departures.begin()
         self.timekeeper.remember()

@@ -32,6 +32,7 @@ from trishula_router.agents.serving import Serving
 from trishula_router.agents.session_records import SessionRecords
 from trishula_router.agents.sessions import Sessions
 from trishula_router.agents.takeovers import Takeovers
+from trishula_router.agents.token_uses import TokenUses
 from trishula_router.alerts.notifier import Notifier, Send
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
@@ -142,6 +143,7 @@ class Services:
         self.revoking = Revoking(principals, store, lambda at: reached(self.peering.replication, at), now)
         self.change_records = ChangeRecords(principals, store, self.note, self.revoking.write, now)
         self.gate = Gate()
+        self.token_uses = TokenUses(store, self.sessions, now)
         self.joins = Joins()
         self.quotas = Quotas(config.limits)
         self.refused_joins = RefusedJoins(lambda facts: self.note(Kind.REFUSED, facts))

@@ -23,6 +23,7 @@ from trishula.runtime.surroundings import real
 from trishula.runtime.waiting import sleep
 from trishula.settings import load
 from trishula_router.agents.file import update_agents
+from trishula_router.agents.grants import TimedGrant
 from trishula_router.agents.tokens import digest_of
 
 pytestmark = pytest.mark.node
@@ -209,6 +210,29 @@ async def test_rights_that_are_taken_away_hold_for_the_next_call_on_an_open_sock
     await becomes(node, "duty", observer=True)
     assert await boss.gone == "trishula.error.token_invalid"
     await other.leave()
+
+
+@on_reactor
+async def test_a_grant_that_ends_holds_no_more_on_an_open_socket(node: NodeProcess) -> None:
+    other = await join(node.url, "server", await deferToThread(node.token, "server"))
+    await other.register(uris.procedure_of("server", "restart"), lambda details=None: "done")
+    for name in ("caller", "hearer"):
+        await deferToThread(node.token, name)
+    until_s = time.time() + 4.0
+    await becomes(node, "caller", call=(), timed=(TimedGrant("call", "server.restart", until_s, "the move"),))
+    await becomes(node, "hearer", subscribe=(), timed=(TimedGrant("subscribe", "server.news", until_s),))
+    caller = await join(node.url, "caller", node.tokens["caller"])
+    hearer = await join(node.url, "hearer", node.tokens["hearer"])
+    assert await caller.call(uris.procedure_of("server", "restart")) == "done"
+    await hearer.subscribe(uris.topic_of("server", "news"), lambda *_, details=None: None)
+    with pytest.raises(Refused):
+        await hearer.subscribe(uris.topic_of("server", "other"), lambda *_, details=None: None)
+    assert await hearer.gone == "trishula.error.token_invalid"
+    assert until_s <= time.time() < until_s + 5.0
+    assert await refused_with(caller, uris.procedure_of("server", "restart")) == "wamp.error.not_authorized"
+    again = await join(node.url, "hearer", node.tokens["hearer"])
+    for client in (again, caller, other):
+        await client.leave()
 
 
 @on_reactor

@@ -80,6 +80,7 @@ def test_what_an_agent_may_serve_is_said_and_changed(used_state: Path) -> None:
     done = run("token", "grant", "agni", "--no-serve", "host", "--serve", "x", "--state", used_state, "--json")
     assert json.loads(done.stdout) == {
         "agent": "agni", "agents_file": f"{used_state}/agents.json", "serve": ["deploy", "new", "x"],
+        "send": ["*"], "call": ["*"], "subscribe": ["*"], "timed": [],
     }  # fmt: skip
     run("token", "grant", "agni", "--no-serve", "*", "--serve", "*", "--state", used_state)
     assert served(used_state)["agni"] == ("*",)
@@ -116,7 +117,7 @@ def test_a_record_of_an_earlier_release_is_left_as_it_is_until_somebody_says_mor
             "a-z, 0-9, '_', '.' and '-'",
         ),
         (("grant", "agni", "--no-serve", ""), '--no-serve is ""; it must be "*" or the name of a capability: '),
-        (("grant", "agni"), "say what agni may serve: --serve CAPABILITY, --no-serve CAPABILITY"),
+        (("grant", "agni"), "say what agni may do, or no more: --send AGENT, --call PROCEDURE, --serve CAPABILITY, "),
         (("grant", "eve", "--serve", "x"), "there is no agent eve in "),
     ],
 )

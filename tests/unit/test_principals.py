@@ -188,7 +188,7 @@ def test_all_faults_of_the_file_are_told_at_once_and_no_token_that_was_pasted_in
         "agents.dc.tokens[1] is 5; it must be a map",
         "agents.dc.tokens[1].sha256 is missing; it must be 64 hexadecimal digits",
         "agents.dc.grants is []; it is an unknown key; the known keys are operator, observer, send, call, serve, "
-        "tokens",
+        "subscribe, tokens",
     ]
 
 
@@ -272,7 +272,7 @@ def with_instant(text: str) -> str:
         (
             '{"agents": {"agni": {"\\ud800\\u001b": 1}}}',
             "agents.agni.\\ud800\\x1b is 1; it is an unknown key; the known keys are operator, observer, send, call, "
-            "serve, tokens",
+            "serve, subscribe, tokens",
         ),
         ('{"agents": {"agni": {"operator": NaN}}}', "agents.agni.operator is NaN; it must be true or false"),
         (

@@ -12,16 +12,17 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.subjects import InSqlite
 from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import notes_file_of, read_notes
 from trishula_router.agents.file import read_agents, update_agents
 from trishula_router.agents.revoking import PeerReached, Reached, reached_file_of
+from trishula_router.agents.token_uses import USED, Use, kind_of_place
 from trishula_router.agents.tokens import TokenRecord, digest_of, rotated
 from trishula_router.commands import token
 from trishula_router.store.facts import TokenFacts
 from trishula_router.store.journal import Kind
 from trishula_router.store.sqlite.holding import Hold
-from trishula_router.store.sqlite.opening import open_store
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config"
 DAY_S = 86_400.0
@@ -297,10 +298,45 @@ def test_a_token_that_is_revoked_everywhere_is_listed_as_that_and_takes_no_place
 
 def open_and_note(state: Path, *records: TokenFacts) -> None:
     """Have a store of that state remember what records revoke."""
-    store = open_store(state, new_epoch=lambda: "e1", call_in_reactor=lambda call: call(), limit_bytes=2**30)
+    subject = InSqlite(state)
     for facts in records:
-        store.note(Kind.TOKEN, facts, 1)
-    store.close()
+        subject.do(lambda store, facts=facts: store.note(Kind.TOKEN, facts, 1))  # type: ignore[misc]
+    subject.close()
+
+
+def test_the_last_use_of_a_token_is_listed(state: Path) -> None:
+    (used,) = tokens_of(state)
+    run(state, "new", "agni")
+    (state / "node.sqlite").unlink()
+    subject = InSqlite(state)
+    use = Use(1_770_000_000_000, kind_of_place("10.1.2.3"))
+    subject.do(lambda store: store.remember({USED + used.sha256: msgspec.json.encode(use).decode()}))
+    subject.close()
+    first, second = run(state, "list").stdout.splitlines()[1:]
+    assert ", used 2026-02-0" in first and first.endswith(" from a private network")
+    assert second.endswith(", never used here")
+    told = json.loads(run(state, "list", "--json").stdout)[0]["tokens"]
+    assert [(one["used_at"], one["used_from"]) for one in told] == [
+        ("2026-02-02T02:40:00Z", "a private network"),
+        (None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("127.0.0.1", "this machine"),
+        ("::1", "this machine"),
+        ("::ffff:127.0.0.1", "this machine"),
+        ("192.168.1.2", "a private network"),
+        ("fd00::1", "a private network"),
+        ("8.8.8.8", "the internet"),
+        (None, "an unknown place"),
+        ("unix", "an unknown place"),
+    ],
+)
+def test_the_kind_of_an_address(address: str | None, place: str) -> None:
+    assert kind_of_place(address) == place
 
 
 # -- not before --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ more where more are joined. One agent has at most ``limit`` sessions; those that
 count as well, or a hundred at once would all pass. Those that the node ends count no more: their clients come anew.
 
 An agent that becomes an observer loses the sessions that it has: they were an agent's when they asked for their mailbox
-and for topics, and would be handed payloads for as long as they last.
+and for topics, and would be handed payloads for as long as they last. So does one that may no longer hear all topics
+that it could hear: a subscription is looked at when it is made, and then lasts.
 
 Policy only. Nothing of a token is kept but its hash.
 """
@@ -18,6 +19,7 @@ from collections.abc import Iterable
 from itertools import takewhile
 
 from trishula.errors import ConnectionsExceeded
+from trishula_router.agents.grants import covers_all
 from trishula_router.agents.principals import Principals
 from trishula_router.agents.sessions import Session, Sessions, Stage
 
@@ -70,17 +72,18 @@ class Admission:
                 retry_after_s=_RETRY_S,
             )
         session = self._sessions.authenticated(number, agent, now_s, token_digest=digest, client_ip=client_ip)
-        session.was_observer = self._is_observer(agent)
+        self._note_rights(session)
         return session
 
-    def _is_observer(self, agent: str) -> bool:
-        found = self._principals.get(agent)
-        return found is not None and found.only_looks
+    def _note_rights(self, session: Session) -> None:
+        found = self._principals.get(session.agent)
+        if found is not None:
+            session.was_observer, session.hears = found.only_looks, found.subscribe
 
     def joined(self, session: Session) -> None:
         """A session is there."""
         if session.token_digest is None:
-            session.was_observer = self._is_observer(session.agent)
+            self._note_rights(session)
         self._fresh.append(session)
 
     def ended(self, now_s: float) -> list[tuple[int, str]]:
@@ -110,12 +113,22 @@ class Admission:
 
     def _reason_to_leave(self, session: Session, now_s: float) -> str | None:
         why = self._principals.reason_to_leave(session.agent, session.token_digest, now_s)
-        if why is None and self._is_observer(session.agent) and not session.was_observer:
+        now = self._principals.get(session.agent)
+        if why is not None or now is None:
+            return why
+        if now.only_looks and not session.was_observer:
             return (
                 f"{session.agent} became an observer, which takes no mail, so the session that it had before was "
                 "ended; whoever looks with its token joins anew"
             )
-        return why
+        if not covers_all(now.subscribe, session.hears):
+            return (
+                f"{session.agent} may hear fewer topics than before (its subscribe grants), so the session that could "
+                "hear them was ended; it may join anew"
+            )
+        # It may subscribe to more from now on.
+        session.hears = now.subscribe
+        return None
 
     def _forget_absent(self, now_s: float) -> None:
         is_absent = lambda session: abs(now_s - session.authenticated_s) > _JOIN_WITHIN_S  # noqa: E731

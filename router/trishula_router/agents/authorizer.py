@@ -11,7 +11,7 @@ other ``audit.*``, ``node.*``, ``admin.*``      call        operators
 ``agent.<a>.<procedure>``                       call        ``<a>``, and whom its grants let
 ``agent.<a>.inbox[.<instance>]``, ``receipts``  subscribe   ``<a>``
 ``agent.<a>.topic.<name>``                      publish     ``<a>``
-``agent.<a>.topic.<name>``                      subscribe   every agent
+``agent.<a>.topic.<name>``                      subscribe   ``<a>``, and whom its grants let
 ``event.agent``, ``event.node``, ``…fallback``  subscribe   every agent
 ``agent.<a>.<procedure>``                       register    links whose peer vouches for ``<a>``
 ``agent.<a>.<procedure>``                       call        links, for a caller for whom their peer vouches, and whose
@@ -46,7 +46,6 @@ The answer is never cached: Crossbar's cache knows neither the options nor the a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -54,7 +53,7 @@ from trishula import errors
 from trishula.contract import uris
 from trishula.contract.addresses import is_instance_name
 from trishula_router.agents.principals import Principal, Principals
-from trishula_router.agents.procedure_names import is_procedure_name
+from trishula_router.agents.procedure_names import is_procedure_name, is_topic_name
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE, travels_as_procedure, travels_as_topic
 
 __all__ = ["ACTIONS", "OBSERVERS_ASK", "Authorizer", "Denial"]
@@ -104,7 +103,6 @@ _PUBLIC_EVENTS = frozenset({uris.EVENT_AGENT, uris.EVENT_NODE, uris.EVENT_FALLBA
 
 #: The longest names of ours have 150; a procedure's or a topic's own part is up to its agent.
 _URI_LENGTH = 512
-_TOPIC = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,10 +289,12 @@ def _against_agent_uri(principal: Principal, at: uris.AgentUri, action: str) -> 
             return f"the grants of {principal.name} don't cover {at.agent}.{at.rest}"
         return f"it is a procedure's name, and nobody may {action} there"
     if at.kind == "topic":
-        if _TOPIC.match(at.rest) is None:
+        if not is_topic_name(at.rest):
             return "it is no topic's name: letters, digits, _ and -, in parts joined by dots"
         if action == "subscribe":
-            return None
+            if principal.may_subscribe(at.agent, at.rest):
+                return None
+            return f"the grants of {principal.name} don't cover the topic {at.rest} of {at.agent}"
         if action == "publish":
             return None if own else f"only {at.agent} publishes there"
         return f"it is a topic's name, and nobody may {action} there"

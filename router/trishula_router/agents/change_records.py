@@ -134,7 +134,10 @@ class ChangeRecords:
         self, change: Change, note: Note | None, before: Mapping[str, Outline], after: Mapping[str, Outline]
     ) -> None:
         by, reason = (BY_HAND, None) if note is None else (note.by, note.reason)
-        if change.what is None:
+        if not change.token:
+            if change.what == "expired" and note is None:
+                # Nobody did that.
+                by, reason = "", None
             self._note(Kind.GRANTS, GrantsFacts(change.agent, _cut(change.before), _cut(change.after), by, reason))
             return
         if change.what == "expired":
@@ -142,7 +145,7 @@ class ChangeRecords:
             by, reason = "", None
         there = (after if change.agent in after else before)[change.agent]
         until = there.tokens.get(change.token) if change.what in ("new", "rotated") else None
-        self._note(Kind.TOKEN, TokenFacts(change.agent, change.what, change.token, by, reason, until))
+        self._note(Kind.TOKEN, TokenFacts(change.agent, change.what or "", change.token, by, reason, until))
 
 
 def _note_of(change: Change, notes: Sequence[Note]) -> Note | None:
@@ -153,9 +156,9 @@ def _note_of(change: Change, notes: Sequence[Note]) -> Note | None:
     """
     for note in reversed(notes):
         for one in note.changes:
-            same = (one.agent, one.token, one.what, one.after) == (
-                change.agent, change.token, change.what, change.after,
-            )  # fmt: skip
+            same = (one.agent, one.token, one.after) == (change.agent, change.token, change.after)
+            # A command that takes a grant away makes the same change as the end of that grant.
+            same = same and (one.what == change.what or not change.token)
             if same:
                 return note
     return None

@@ -10,7 +10,7 @@ told of each agent, without what a token could be guessed from.
 ``new``         it was made, or holds again
 ``rotated``     its end was set or moved: another one takes its place
 ``revoked``     it was taken away before its end
-``expired``     its end came
+``expired``     its end came; also of grants, some of which ended
 ==============  ====================================================================================
 """
 
@@ -21,6 +21,7 @@ from typing import Literal
 
 import msgspec
 
+from trishula_router.agents.grants import ANYBODY
 from trishula_router.agents.text import AgentRecord
 from trishula_router.agents.tokens import TokenRecord
 
@@ -36,11 +37,15 @@ class Outline(msgspec.Struct, frozen=True):
         grants: its role and its grants, in words.
         tokens: short id of each token → when it ends, ms; ``None``: never.
         over: the short ids of those tokens whose end has come.
+        then: what ``grants`` will be when the next of them ends, then the next but one, and so on.
+        changes_at: when that next one ends, ms; ``None``: none does.
     """
 
     grants: str
     tokens: dict[str, int | None] = {}
     over: list[str] = []
+    then: list[str] = []
+    changes_at: int | None = None
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,7 +54,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         agent: whose.
         token: the short id of the token; empty if the grants changed.
-        what: what became of the token.
+        what: what became of the token; of grants ``expired`` if some of them ended, and else ``None``.
         before: the grants of before; ``None`` for a token, and where the agent was not registered.
         after: the grants of now; ``None`` for a token, and where the agent is registered no more.
     """
@@ -86,17 +91,23 @@ def outline_of(record: AgentRecord, now_ms: int) -> Outline:
         short_id(token): None if token.expires_at is None else round(token.expires_at * 1000) for token in record.tokens
     }
     over = [name for name, end in ends.items() if end is not None and end <= now_ms]
-    return Outline(_grants_of(record), ends, over)
+    now_s = now_ms / 1000
+    instants = sorted({one.until for one in record.timed if one.until is not None and one.until > now_s})
+    then = [_grants_of(record, instant) for instant in instants]
+    changes_at = round(instants[0] * 1000) if instants else None
+    return Outline(_grants_of(record, now_s), ends, over, then, changes_at)
 
 
-def _grants_of(record: AgentRecord) -> str:
+def _grants_of(record: AgentRecord, now_s: float) -> str:
+    def listed(act: str) -> str:
+        timed = [str(one) for one in record.timed if one.act == act and not one.is_over(now_s)]
+        return " ".join([*record.lasting(act), *timed]) or "nothing"
+
     role = "operator" if record.operator else "observer" if record.observer else "agent"
-    serve = "what no other is granted" if record.serve is None else _listed(record.serve)
-    return f"{role}; send {_listed(record.send)}; call {_listed(record.call)}; serve {serve}"
-
-
-def _listed(grants: tuple[str, ...]) -> str:
-    return " ".join(grants) or "nothing"
+    serve = "what no other is granted" if record.serve is None else listed("serve")
+    # As in the file: who may hear all, as every agent could ever, is told nothing of it.
+    hears = "" if (heard := listed("subscribe")) == ANYBODY else f"; subscribe {heard}"
+    return f"{role}; send {listed('send')}; call {listed('call')}; serve {serve}{hears}"
 
 
 def changes_between(before: Mapping[str, Outline], after: Mapping[str, Outline]) -> list[Change]:
@@ -106,9 +117,10 @@ def changes_between(before: Mapping[str, Outline], after: Mapping[str, Outline])
         old, new = before.get(name), after.get(name)
         if old == new:
             continue
+        ended = old is not None and new is not None and new.grants in old.then
         was, now = None if old is None else old.grants, None if new is None else new.grants
         if was != now:
-            found.append(Change(name, before=was, after=now))
+            found.append(Change(name, what="expired" if ended else None, before=was, after=now))
         found += _of_tokens(name, old or Outline(""), new or Outline(""))
     return found
 
@@ -132,11 +144,12 @@ def _of_tokens(name: str, old: Outline, new: Outline) -> list[Change]:
 
 
 def first_end_ms(outlines: Mapping[str, Outline]) -> float:
-    """When the next token ends, ms; ``inf`` if none does."""
-    ends = (
+    """When the next token or grant ends, ms; ``inf`` if none does."""
+    ends = [
         end
         for one in outlines.values()
         for token, end in one.tokens.items()
         if end is not None and token not in one.over
-    )
+    ]
+    ends += [one.changes_at for one in outlines.values() if one.changes_at is not None]
     return min(ends, default=float("inf"))

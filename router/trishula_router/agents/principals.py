@@ -6,7 +6,7 @@ somebody broke while editing it does not lock everybody out: the last good state
 copy of it is kept; and :attr:`Principals.fault` says what is wrong until it is mended.
 
 Policy: :meth:`Principal.may_send`, :meth:`Principal.may_call`, :meth:`Principal.may_serve`,
-:meth:`Principals.check_token`.
+:meth:`Principal.may_subscribe`, :meth:`Principals.check_token`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from types import MappingProxyType
 from trishula.errors import TokenInvalid, TokenMissing
 from trishula_router.agents.change_notes import Stamp
 from trishula_router.agents.file import AgentsFileError, keep_agents, load_agents, read_agents, stamp_of
+from trishula_router.agents.grants import TimedGrant, covers_name, held, next_end_s
 from trishula_router.agents.revocations import Revocations
 from trishula_router.agents.text import ANYBODY, AgentRecord, render_agents
 from trishula_router.agents.tokens import TokenRecord, find_token, owner_of
@@ -41,6 +42,7 @@ class Principal:
         serve: which capabilities it may announce: ``"*"``, or their names; ``None``: what nobody else is granted.
         foreign: the capabilities that others are granted by name, if ``serve`` is ``None``.
         observer: whether it may ask how everybody's messages stand, and see none of them.
+        subscribe: whose topics it may hear: ``"*"``, an agent, or ``agent.topic``.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Principal:
     serve: tuple[str, ...] | None = None
     foreign: Set[str] = frozenset()
     observer: bool = False
+    subscribe: tuple[str, ...] = (ANYBODY,)
 
     @property
     def role(self) -> str:
@@ -67,7 +70,11 @@ class Principal:
 
     def may_call(self, agent: str, procedure: str) -> bool:
         """Whether it may call that procedure of that agent; always its own."""
-        return agent == self.name or any(grant in self.call for grant in (ANYBODY, agent, f"{agent}.{procedure}"))
+        return agent == self.name or covers_name(self.call, agent, procedure)
+
+    def may_subscribe(self, agent: str, topic: str) -> bool:
+        """Whether it may hear that topic of that agent; always its own."""
+        return agent == self.name or covers_name(self.subscribe, agent, topic)
 
     def may_serve(self, capability: str) -> bool:
         """Whether it may announce a capability, and be handed messages to it."""
@@ -107,8 +114,11 @@ class Principals:
         self._revocations = Revocations()
         # The same without the tokens that are revoked everywhere.
         self._valid = self._records
-        self._principals = _principals_of(self._records)
-        self._audience = _audience_of(self._principals)
+        # Grants that end: as of when they were looked at, and when the next one ends. Nobody has told the time yet.
+        self._now_s, self._next_end_s = 0.0, float("inf")
+        self._principals: Mapping[str, Principal] = {}
+        self._audience: tuple[str, ...] = ()
+        self._derive()
         # Of which version it is.
         self._digest = self.version, _digest_of(self._records)
         if self.fault is None and path is not None and stamp_of(path) is not None:
@@ -198,10 +208,32 @@ class Principals:
         if not is_new:
             return False
         self._valid = self._without_revoked()
-        self._principals = _principals_of(records)
-        self._audience = _audience_of(self._principals)
+        self._derive()
         self.version += 1
         return True
+
+    def _derive(self) -> None:
+        """Who may do what, from the records and the time."""
+        self._principals = _principals_of(self._records, self._now_s)
+        self._audience = _audience_of(self._principals)
+        timed = (one for record in self._records.values() for one in record.timed)
+        self._next_end_s = next_end_s(timed, self._now_s)
+
+    def heed_time(self, now_s: float) -> None:
+        """Have grants end whose end has come: to be called a few times a second, and before anybody joins."""
+        if self._now_s <= now_s < self._next_end_s and self._now_s:
+            return
+        # Also if a clock was set back: what had ended holds again.
+        was, self._now_s = self._principals, now_s
+        self._derive()
+        if self._principals != was:
+            self.version += 1
+
+    @property
+    def timed(self) -> list[tuple[str, TimedGrant]]:
+        """The grants that end or have a reason, and hold: (agent, grant) each."""
+        listed = ((name, one) for name, record in sorted(self._records.items()) for one in record.timed)
+        return [(name, one) for name, one in listed if not one.is_over(self._now_s)]
 
     def revoke(self, notes: Mapping[str, str]) -> None:
         """Take tokens away, whatever any file says, now or later.
@@ -292,10 +324,22 @@ def _with_digest(record: AgentRecord, digest: str | None) -> TokenRecord | None:
     return next((token for token in record.tokens if token.sha256 == digest), None)
 
 
-def _principals_of(records: Mapping[str, AgentRecord]) -> dict[str, Principal]:
-    granted = frozenset(grant for record in records.values() for grant in record.serve or ())
+def _principals_of(records: Mapping[str, AgentRecord], now_s: float) -> dict[str, Principal]:
+    def now(record: AgentRecord, act: str) -> tuple[str, ...]:
+        return held(record.lasting(act), record.timed, act, now_s)
+
+    granted = frozenset(grant for record in records.values() for grant in now(record, "serve"))
     return {
-        name: Principal(name, record.operator, record.send, record.call, record.serve, granted, record.observer)
+        name: Principal(
+            name,
+            record.operator,
+            now(record, "send"),
+            now(record, "call"),
+            None if record.serve is None else now(record, "serve"),
+            granted,
+            record.observer,
+            now(record, "subscribe"),
+        )
         for name, record in sorted(records.items())
     }
 

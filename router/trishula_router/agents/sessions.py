@@ -55,6 +55,7 @@ class Session:
         client_ip: where it comes from; ``None`` if that is not known.
         token_digest: of the token that it proved its identity with; ``None`` if that is not known.
         was_observer: whether its agent was an observer when it came.
+        hears: what it could subscribe to so far: its agent's ``subscribe`` grants.
         authenticated_s: when its client proved who it is, by the clock for spans.
         joined_at: when it joined, ms; ``None`` until it has.
         has_called: whether a call of it was served.
@@ -73,6 +74,7 @@ class Session:
     client_ip: str | None = None
     token_digest: str | None = None
     was_observer: bool = False
+    hears: tuple[str, ...] = ()
     authenticated_s: float = 0.0
     joined_at: int | None = None
     has_called: bool = False

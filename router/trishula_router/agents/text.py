@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from trishula.contract.addresses import AGENT_RULE, BROADCAST, CAPABILITY_RULE, Address, is_agent_name, is_capability
-from trishula_router.agents.procedure_names import is_procedure_name
+from trishula.contract.texts import LINE_RULE, is_line
+from trishula_router.agents.grants import ACTS, ANYBODY, TimedGrant
+from trishula_router.agents.procedure_names import is_procedure_name, is_topic_name
 from trishula_router.agents.tokens import TokenRecord
 from trishula_router.settings.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
 from trishula_router.store.json_text import keys_twice
 
-__all__ = ["ANYBODY", "AgentRecord", "is_servable", "parse_agents", "render_agents"]
+__all__ = ["ANYBODY", "AgentRecord", "grant_rule", "is_servable", "parse_agents", "render_agents"]
 
-#: The grant that covers every agent.
-ANYBODY = "*"
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 #: The year 10000, in seconds since the epoch: no calendar of Python's goes further.
 _END_OF_TIME_S = 253_402_300_800
@@ -41,6 +41,8 @@ class AgentRecord:
             an earlier release: then those that no other record names.
         tokens: what it may join with.
         observer: whether it may ask how everybody's messages stand, and see none of them.
+        subscribe: whose topics it may hear.
+        timed: those of its grants that end or have a reason, of every act.
     """
 
     operator: bool = False
@@ -49,6 +51,12 @@ class AgentRecord:
     tokens: tuple[TokenRecord, ...] = ()
     serve: tuple[str, ...] | None = None
     observer: bool = False
+    subscribe: tuple[str, ...] = (ANYBODY,)
+    timed: tuple[TimedGrant, ...] = ()
+
+    def lasting(self, act: str) -> tuple[str, ...]:
+        """The grants for an act that neither end nor have a reason."""
+        return {"send": self.send, "call": self.call, "serve": self.serve or (), "subscribe": self.subscribe}[act]
 
 
 def render_agents(agents: Mapping[str, AgentRecord]) -> str:
@@ -59,9 +67,10 @@ def render_agents(agents: Mapping[str, AgentRecord]) -> str:
                 "operator": record.operator,
                 # Left out where it says nothing: a node of an earlier release refuses keys that it doesn't know.
                 **({"observer": True} if record.observer else {}),
-                "send": list(record.send),
-                "call": list(record.call),
-                **({} if record.serve is None else {"serve": list(record.serve)}),
+                "send": _show_grants(record, "send"),
+                "call": _show_grants(record, "call"),
+                **({} if record.serve is None else {"serve": _show_grants(record, "serve")}),
+                **({} if (heard := _show_grants(record, "subscribe")) == [ANYBODY] else {"subscribe": heard}),
                 "tokens": [
                     {
                         "sha256": token.sha256,
@@ -76,6 +85,15 @@ def render_agents(agents: Mapping[str, AgentRecord]) -> str:
         }
     }
     return json.dumps(raw, indent=2) + "\n"
+
+
+def _show_grants(record: AgentRecord, act: str) -> list[object]:
+    timed = [
+        {"grant": one.grant, "until": _show_instant(one.until), "reason": one.reason}
+        for one in record.timed
+        if one.act == act
+    ]
+    return [*record.lasting(act), *timed]
 
 
 def _show_instant(instant_s: float | None) -> str | None:
@@ -141,31 +159,60 @@ def _parse_agent(raw: object, path: str, faults: list[Fault]) -> AgentRecord:
     observer = entry.take("observer", False)
     if not isinstance(observer, bool):
         faults.append(Fault(f"{path}.observer", observer, "it must be true or false"))
-    send = _parse_grants(entry.take("send", [ANYBODY]), f"{path}.send", _is_recipient, faults)
-    call = _parse_grants(entry.take("call", [ANYBODY]), f"{path}.call", _is_callable, faults)
-    serve: tuple[str, ...] | None = None
-    if (said := entry.take("serve", MISSING)) is not MISSING:
-        serve = _parse_grants(said, f"{path}.serve", is_servable, faults)
+    lasting: dict[str, tuple[str, ...] | None] = {}
+    timed: list[TimedGrant] = []
+    for act in ACTS:
+        said = entry.take(act, MISSING if act == "serve" else [ANYBODY])
+        lasting[act] = None if said is MISSING else _parse_grants(said, f"{path}.{act}", act, timed, faults)
     listed = entry.take("tokens", [])
     if not isinstance(listed, list):
         faults.append(Fault(f"{path}.tokens", listed, "it must be a list of tokens"))
         listed = []
     tokens = [_parse_token(item, f"{path}.tokens[{index}]", faults) for index, item in enumerate(listed)]
     entry.close()
-    return AgentRecord(operator is True, send, call, tuple(tokens), serve, observer is True)
+    return AgentRecord(
+        operator is True,
+        lasting["send"] or (),
+        lasting["call"] or (),
+        tuple(tokens),
+        lasting["serve"],
+        observer is True,
+        lasting["subscribe"] or (),
+        tuple(timed),
+    )
 
 
-def _parse_grants(raw: object, path: str, keeps: Callable[[str], bool], faults: list[Fault]) -> tuple[str, ...]:
+def _parse_grants(raw: object, path: str, act: str, timed: list[TimedGrant], faults: list[Fault]) -> tuple[str, ...]:
     if not isinstance(raw, list):
         faults.append(Fault(path, raw, 'it must be a list of grants, such as ["*"]'))
         return ()
     grants: list[str] = []
     for index, item in enumerate(raw):
-        if isinstance(item, str) and keeps(item):
-            grants.append(item)
+        if isinstance(item, Mapping):
+            timed.append(_parse_timed(item, f"{path}[{index}]", act, faults))
+        elif (rule := grant_rule(act, item)) is None:
+            grants.append(str(item))
         else:
-            faults.append(Fault(f"{path}[{index}]", item, f"it must be {_KINDS[keeps]}"))
+            faults.append(Fault(f"{path}[{index}]", item, f"it must be {rule}"))
     return tuple(grants)
+
+
+def _parse_timed(raw: Mapping[str, object], path: str, act: str, faults: list[Fault]) -> TimedGrant:
+    entry = _Map(raw, path, path, faults)
+    grant, reason = entry.take("grant", MISSING), entry.take("reason", None)
+    if (rule := grant_rule(act, grant)) is not None:
+        faults.append(Fault(f"{path}.grant", grant, f"it must be {rule}"))
+    until = _parse_instant(entry.take("until", None), f"{path}.until", faults)
+    if reason is not None and (not isinstance(reason, str) or not reason or not is_line(reason)):
+        faults.append(Fault(f"{path}.reason", reason, f"it must be a text, {LINE_RULE}, or null"))
+    entry.close()
+    return TimedGrant(act, str(grant), until, str(reason) if reason else None)
+
+
+def grant_rule(act: str, grant: object) -> str | None:
+    """What a grant for an act must be, if it is not; ``None`` if it is."""
+    is_one, rule = _RULES[act]
+    return None if isinstance(grant, str) and is_one(grant) else rule
 
 
 def _is_recipient(grant: str) -> bool:
@@ -189,11 +236,17 @@ def _is_callable(grant: str) -> bool:
     return grant == ANYBODY or (is_agent_name(agent) and (not dot or is_procedure_name(procedure)))
 
 
-#: What each kind of grant may be.
-_KINDS: dict[Callable[[str], bool], str] = {
-    _is_recipient: '"*", "broadcast", an agent or "capability:" and a name',
-    _is_callable: '"*", an agent or agent.procedure',
-    is_servable: f'"*" or the name of a capability: {CAPABILITY_RULE}',
+def _is_topic(grant: str) -> bool:
+    agent, dot, topic = grant.partition(".")
+    return grant == ANYBODY or (is_agent_name(agent) and (not dot or is_topic_name(topic)))
+
+
+#: Of each act what can be granted, and the rule in words.
+_RULES: dict[str, tuple[Callable[[str], bool], str]] = {
+    "send": (_is_recipient, '"*", "broadcast", an agent or "capability:" and a name'),
+    "call": (_is_callable, '"*", an agent or agent.procedure'),
+    "serve": (is_servable, f'"*" or the name of a capability: {CAPABILITY_RULE}'),
+    "subscribe": (_is_topic, '"*", an agent or agent.topic'),
 }
 
 

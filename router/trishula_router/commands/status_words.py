@@ -11,7 +11,7 @@ from typing import Any
 from trishula.cli.words import local_time, plain
 from trishula.contract.units import show_bytes, show_duration
 
-__all__ = ["fallback_lines", "link_lines", "peer_line", "store_lines"]
+__all__ = ["fallback_lines", "grant_lines", "link_lines", "peer_line", "store_lines"]
 
 
 def peer_line(peer: dict[str, Any]) -> str:
@@ -59,6 +59,16 @@ def fallback_lines(known: dict[str, Any]) -> list[str]:
     what = "messages are taken all the same" if told.get("sends") else "no messages are taken"
     since, by = local_time(told.get("since"), "seconds"), plain(told.get("by"))
     return [f"the bus is in {plain(told['mode'])} since {since}, {what}; {by}: {plain(told.get('reason'))}"]
+
+
+def grant_lines(known: dict[str, Any]) -> list[str]:
+    """The grants that end or have a reason; nothing of a node that doesn't know such."""
+    lines = []
+    for one in known.get("timed_grants") or ():
+        until = "" if one["until"] is None else f" until {local_time(one['until'] * 1000, 'seconds')}"
+        reason = "" if one["reason"] is None else f": {plain(one['reason'])}"
+        lines.append(f"{plain(one['agent'])} may {plain(one['act'])} {plain(one['grant'])}{until}{reason}")
+    return lines
 
 
 def store_lines(known: dict[str, Any]) -> list[str]:

@@ -12,9 +12,11 @@ import msgspec
 from trishula_router.agents.change_notes import Note, notes_file_of, read_notes
 from trishula_router.agents.revocations import Revocations
 from trishula_router.agents.revoking import PeerReached, reached_file_of, read_reached
+from trishula_router.agents.token_uses import USED, Use, read_uses
 from trishula_router.commands.state_dir import peers_of, state_holder
+from trishula_router.store.revoked import REVOKED
 
-__all__ = ["PeerTold", "revocations_of", "wait_for_peers"]
+__all__ = ["PeerTold", "revocations_of", "uses_of", "wait_for_peers"]
 
 _LOOK_S = 0.1
 
@@ -29,17 +31,26 @@ class PeerTold(msgspec.Struct, frozen=True):
 
 def revocations_of(state_dir: Path) -> Revocations:
     """Which tokens are revoked everywhere, as the node's store has it; none, if there is no store yet."""
+    known = Revocations()
+    known.add(_remembered(state_dir, REVOKED))
+    return known
+
+
+def uses_of(state_dir: Path) -> dict[str, Use]:
+    """When each token was used last, by its hash, as the node's store has it."""
+    return read_uses(_remembered(state_dir, USED))
+
+
+def _remembered(state_dir: Path, prefix: str) -> dict[str, str]:
     # Late: most commands here need no store.
     from trishula_router.store.interface import StoreError
-    from trishula_router.store.revoked import REVOKED
     from trishula_router.store.sqlite.connection import FILE_NAME
     from trishula_router.store.sqlite.files import remembered_in
 
-    known = Revocations()
     # There is none yet, or its node will say what is wrong with it.
     with contextlib.suppress(StoreError):
-        known.add(remembered_in(state_dir / FILE_NAME, REVOKED))
-    return known
+        return remembered_in(state_dir / FILE_NAME, prefix)
+    return {}
 
 
 def wait_for_peers(state_dir: Path, agents_file: Path, wait_s: float) -> list[PeerTold]:

@@ -26,6 +26,7 @@ __all__ = [
     "instant_s",
     "no_agent",
     "reason_option",
+    "shown",
     "shown_here",
 ]
 
@@ -107,13 +108,14 @@ def describe(record: TokenRecord, now_s: float, revoked: Revocation | None = Non
     return {
         "id": short_id(record),
         "state": state,
-        "created_at": _show(record.created_at),
-        "not_before": _show(record.not_before),
-        "expires_at": _show(record.expires_at),
+        "created_at": shown(record.created_at),
+        "not_before": shown(record.not_before),
+        "expires_at": shown(record.expires_at),
     }
 
 
-def _show(instant_s: float | None) -> str | None:
+def shown(instant_s: float | None) -> str | None:
+    """For programs: UTC, to the second."""
     return None if instant_s is None else datetime.fromtimestamp(instant_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -296,7 +296,7 @@ class TokenFacts(Facts, frozen=True, gc=False):
 class GrantsFacts(Facts, frozen=True, gc=False):
     """The grants of an agent changed; ``before`` or ``after`` is ``None`` where the agent was, or is, not registered.
 
-    ``by`` and ``reason`` are as those of :class:`TokenFacts`.
+    ``by`` and ``reason`` are as those of :class:`TokenFacts`; ``by`` is empty if grants ended by themselves.
     """
 
     agent: str

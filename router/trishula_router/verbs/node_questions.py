@@ -6,6 +6,7 @@ sends a test to whoever is told of alerts, and one declares planned maintenance.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,9 @@ class NodeQuestions:
             "fallback": self._node.fallback.mode.told(),
             "agents_file_fault": self._node.principals.fault,
             "serve_unwritten": list(self._node.principals.unwritten),
+            "timed_grants": [
+                {"agent": agent, **dataclasses.asdict(grant)} for agent, grant in self._node.principals.timed
+            ],
             "clock_gap_ms": self._node.timekeeper.gap_ms,
             "agents_digest": self._node.principals.digest,
             "peers": [{**peer, "link": self._node.links.told(peer["node"])} for peer in self._node.peering.told()],
