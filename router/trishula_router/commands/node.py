@@ -17,6 +17,7 @@ from trishula.contract.units import show_duration
 from trishula.errors import TrishulaError
 from trishula.exit_codes import Exit
 from trishula.runtime.clock import STEP_MS
+from trishula_router.commands.explain import explain
 from trishula_router.commands.keys import keys
 from trishula_router.commands.start import start
 from trishula_router.commands.state_dir import (
@@ -27,7 +28,7 @@ from trishula_router.commands.state_dir import (
     speaks_json,
     state_holder,
 )
-from trishula_router.commands.status_words import fallback_lines, link_lines, peer_line, store_lines
+from trishula_router.commands.status_words import fallback_lines, grant_lines, link_lines, peer_line, store_lines
 from trishula_router.commands.store_files import backup, reseed, restore, verify
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
@@ -50,20 +51,34 @@ for command in (start, verify, backup, restore, reseed, keys):
 
 
 @node.command()
-@click.argument("files_", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files_", metavar="[FILE...]", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--explain", "agent", metavar="AGENT", help="Say what AGENT may do, and which line of which file says so."
+)
+@click.option("--state", type=click.Path(path_type=Path), help="Of --explain: the node's state directory.")
 @json_option
 @click.pass_context
-def check(ctx: click.Context, files_: tuple[Path, ...]) -> None:
+def check(ctx: click.Context, files_: tuple[Path, ...], agent: str | None, state: Path | None) -> None:
     """Check configurations: all faults of all files at once, ours and Crossbar's.
 
     Of several good files it is also checked whether the nodes fit together that are linked. Exit code 0 only if there
     are no faults. With --json: a list of objects with file and faults.
 
+    With --explain no configuration is checked: what AGENT may send, call, serve and hear by the file of agents is told,
+    line by line, and what is refused to it with which sentence. With --json: an object with agent, agents_file, role,
+    grants and refused.
+
     \b
     Examples:
       trishula node check node.json
       trishula node check primary.json failover.json
+      trishula node check --explain agni --state /var/lib/trishula
     """
+    if agent is not None and not files_:
+        explain(existing_state_dir(state), agent, as_json=speaks_json(ctx))
+        return
+    if agent is not None or state is not None or not files_:
+        raise click.UsageError("name configurations to check, or else --explain AGENT (and its --state)")
     require_crossbar()
     found = {path: faults_of(path) for path in files_}
     if len(found) > 1 and not any(found.values()):
@@ -213,7 +228,7 @@ def _show_status(known: dict[str, Any]) -> None:
             f"{count} {what.replace('_', ' ')}" for what, count in known.get("refused", {}).items() if count
         ]:
             click.echo(f"  refused, because there were enough: {', '.join(refused)}")
-        for line in (*fallback_lines(known), *store_lines(known)):
+        for line in (*fallback_lines(known), *store_lines(known), *grant_lines(known)):
             click.echo(f"  {line}")
         for peer in known.get("peers", ()):
             click.echo(f"  peer {peer_line(peer)}")

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 
-__all__ = ["NotJson", "keys_twice", "not_finite", "parse_json"]
+__all__ = ["NotJson", "keys_twice", "lines_of", "not_finite", "parse_json"]
 
 
 class NotJson(Exception):
@@ -76,3 +76,41 @@ def _walk(raw: object) -> Iterator[tuple[str, object]]:
             left += [(f"{path}.{key}" if path else key, value[key]) for key in reversed(value)]
         elif isinstance(value, list):
             left += [(f"{path}[{index}]", value[index]) for index in reversed(range(len(value)))]
+
+
+#: Texts, signs and words of JSON, and the ends of lines between them.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+|\n')
+
+
+def lines_of(text: str) -> dict[tuple[str | int, ...], int]:
+    """In which line each value of a text begins, by its keys and places; the text is good JSON.
+
+    Of a key that stands twice the last one counts, as in reading.
+    """
+    lines: dict[tuple[str | int, ...], int] = {}
+    # Of each map and list that is open: the key or place of the value that comes, and whether a key comes first.
+    at: list[str | int] = []
+    awaits_key: list[bool] = []
+    line = 1
+    for token in _TOKEN.findall(text):
+        if token == "\n":
+            line += 1
+        elif token in "}]":
+            at.pop()
+            awaits_key.pop()
+        elif token == ",":
+            last = at[-1]
+            if isinstance(last, int):
+                at[-1] = last + 1
+            else:
+                awaits_key[-1] = True
+        elif token == ":":
+            awaits_key[-1] = False
+        elif at and awaits_key[-1]:
+            at[-1] = json.loads(token)
+        else:
+            lines[tuple(at)] = line
+            if token in "{[":
+                at.append("" if token == "{" else 0)
+                awaits_key.append(token == "{")
+    return lines
