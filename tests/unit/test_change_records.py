@@ -19,6 +19,7 @@ from trishula_router.agents.change_notes import Author, Note, done_notes, notes_
 from trishula_router.agents.changes import Change, Outline, Revoked, changes_between
 from trishula_router.agents.file import AgentRecord, stamp_of, update_agents
 from trishula_router.agents.tokens import TokenRecord
+from trishula_router.store.facts import TokenFacts
 from trishula_router.store.journal import Kind
 from trishula_router.store.memory import MemoryStore
 
@@ -355,6 +356,29 @@ def test_a_killed_command_revokes_nothing(
     assert everywhere(rig) == [] and valid(rig) == ["a" * 64]
 
 
+def test_a_command_that_was_killed_behind_its_file_revokes_all_the_same(
+    tmp_path: Path, store: MemoryStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = start(tmp_path, store, clock)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, "mark_done")
+        # The node looks between the two files, and finds nothing that is done.
+        patch.setattr(file_module, "write_note", seen_by(rig, write_note))
+        change(rig, lambda agents: None, root_revokes(Revoked("*", 9000)))
+    assert everywhere(rig) == []
+    rig.advance(0.5)
+    assert len(everywhere(rig)) == 1 and valid(rig) == []
+
+
+def seen_by(rig: Rig, write: Callable[..., int]) -> Callable[..., int]:
+    def write_and_look(*arguments: Any) -> int:
+        number = write(*arguments)
+        rig.advance(0.5)
+        return number
+
+    return write_and_look
+
+
 def test_a_full_store_delays_it_and_loses_nothing(tmp_path: Path, clock: Clock) -> None:
     store = FullStore("e1")
     rig = start(tmp_path, store, clock)
@@ -374,3 +398,14 @@ class FullStore(MemoryStore):
         if self.is_full and kind is Kind.TOKEN:
             return fail(StorageFull("the disk is full"))
         return super().note(kind, facts, at)
+
+
+def test_what_an_earlier_release_copied_is_heeded_once_this_one_runs(tmp_path: Path, clock: Clock) -> None:
+    store = MemoryStore("e1")
+    facts = TokenFacts("agni", "revoked", "aaaaaaaa", "root", sha256="a" * 64, everywhere=True)
+    store.note(Kind.TOKEN, facts, 1)
+    store._notes.clear()
+    rig = start(tmp_path, store, clock)
+    assert valid(rig) == []
+    rig.crash()
+    assert valid(start(tmp_path, store, clock)) == []

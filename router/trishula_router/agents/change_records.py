@@ -67,7 +67,7 @@ class ChangeRecords:
         self._on_record: dict[str, Outline] | None = None
         self._used = 0
         self._seen_version = -1
-        self._seen_notes: Stamp = None
+        self._seen_files: tuple[Stamp, Stamp] = None, None
         self._next_end_ms = float("inf")
 
     async def begin(self) -> None:
@@ -91,7 +91,7 @@ class ChangeRecords:
         if self._on_record is None or self._principals.path is None:
             return
         # A command that found nothing to take away here wrote down what others are to take away.
-        is_noted = stamp_of(notes_file_of(self._principals.path)) != self._seen_notes
+        is_noted = self._files() != self._seen_files
         if is_noted or self._principals.version != self._seen_version or self._now() >= self._next_end_ms:
             self._compare()
 
@@ -107,10 +107,10 @@ class ChangeRecords:
             for name in {*before, *after}
             if before.get(name) != after.get(name)
         }
-        notes_file = notes_file_of(self._principals.path)
-        self._seen_notes = stamp_of(notes_file)
+        self._seen_files = self._files()
         # Read behind the file of agents: a change that is seen has its note by then.
-        notes = [one for one in done_notes(notes_file, self._principals.stamp) if one.number > self._used]
+        done = done_notes(notes_file_of(self._principals.path), self._principals.stamp)
+        notes = [one for one in done if one.number > self._used]
         told = [(change, _note_of(change, notes)) for change in changes]
         revoking = [note for note in notes if note.revoked is not None]
         if not fresh and not revoking:
@@ -124,6 +124,11 @@ class ChangeRecords:
                 self._write(change, note, before, after)
         for note in revoking:
             self._revoke(note.number, _revoked_by(note, before))
+
+    def _files(self) -> tuple[Stamp, Stamp]:
+        """What changes when the file of agents does, as it was read, or the notes beside it."""
+        assert self._principals.path is not None
+        return self._principals.stamp, stamp_of(notes_file_of(self._principals.path))
 
     def _remember(self, fresh: Mapping[str, str]) -> None:
         self._store.remember({**fresh, _PREFIX: str(self._used)}).addErrback(

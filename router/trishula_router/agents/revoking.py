@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -28,6 +29,9 @@ __all__ = ["PeerReached", "Reached", "Revoking", "reached_file_of", "read_reache
 
 log = Logger()
 
+#: Under what a store remembers that its journals were read; among revocations it is none.
+_READ = f"{REVOKED}read"
+_PAGE = 1000
 #: What could not be written is tried again so often.
 _RETRY_MS = 2000
 
@@ -89,10 +93,27 @@ class Revoking:
 
     async def begin(self) -> None:
         """Heed what the store remembers: before anybody is let in."""
-        self._principals.revoke(await self._store.remembered(REVOKED))
+        remembered = await self._store.remembered(REVOKED)
+        self._principals.revoke(remembered)
+        if _READ not in remembered:
+            reading: Deferred[None] = Deferred.fromCoroutine(self._read_journals())
+            reading.addErrback(log_fault, log, "the journals could not be read for revocations; it is tried again")
         said = None if self._file is None else read_reached(self._file)
         if said is not None and not all(one.reached for one in said.peers.values()):
             self._latest = said.number, 0
+
+    async def _read_journals(self) -> None:
+        """Heed what a node of an earlier release copied, and did not know the meaning of: once for a store.
+
+        Nobody waits for that: a journal of millions is read for it.
+        """
+        after, found = 0, {_READ: "1"}
+        while page := await self._store.records(after=after, limit=_PAGE, kind=Kind.TOKEN, origin=None):
+            for record in page:
+                found |= revocations_in(record.kind, record.at, record.facts)
+            after = page[-1].position
+        self._principals.revoke(found)
+        await self._store.remember(found)
 
     def write(self, number: int, records: Sequence[TokenFacts]) -> None:
         """Take tokens away everywhere.
