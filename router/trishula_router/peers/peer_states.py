@@ -75,6 +75,6 @@ def clock_warning(name: str, ahead_ms: int) -> str:
 def reached(replication: Replication, sequence: int) -> dict[str, PeerReached]:
     """Which peers heed a revocation whose record is at that place of our journal."""
     return {
-        name: PeerReached(peer.revokes and replication.held_by(name) >= sequence, peer.is_up, peer.revokes)
+        name: PeerReached(peer.revokes and replication.durable_at(name) >= sequence, peer.is_up, peer.revokes)
         for name, peer in replication.peers.items()
     }
