@@ -4,10 +4,9 @@ A *record* is one event: its position, its instant, its kind and its facts (JSON
 either one per message (``accepted``) or one per batch (``delivered``, ``done``, …: facts list the messages); the chain
 costs one SHA-256 a record, and a batch is acknowledged in one go anyway.
 
-The chain: ``digest(n) = SHA-256(digest(n-1) | sequence | at | kind | 0 | facts)``. Whoever holds the newest digest can
-tell whether anything before it was changed, left out or put in. The body of a message is not in the journal: the
-``accepted`` record holds the SHA-256 of the envelope, so that retention may delete bodies and the chain still proves
-what they were.
+The chain is that of :mod:`trishula.evidence.chain`, on the agents' side, because who checks a copy of a journal has no
+node. The body of a message is not in the journal: the ``accepted`` record holds the SHA-256 of the envelope, so that
+retention may delete bodies and the chain still proves what they were.
 
 Positions: ``(origin << ORIGIN_SHIFT) | sequence``. The node's own origin is 0, so its positions are plain sequence
 numbers; journals copied from peers get other origins and share the table. A copied record keeps its facts and its
@@ -19,12 +18,12 @@ Nothing here does I/O.
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
+
+from trishula.evidence.chain import GENESIS, ChainCheck, digest_of
 
 __all__ = [
     "GENESIS",
@@ -35,6 +34,7 @@ __all__ = [
     "Kind",
     "Record",
     "digest_of",
+    "follow",
     "is_own",
     "verify",
 ]
@@ -42,9 +42,6 @@ __all__ = [
 #: 2**48 records per origin: at 50,000 a second that is 178 years; 15 bits remain for origins.
 ORIGIN_SHIFT = 48
 SEQUENCE_MASK = (1 << ORIGIN_SHIFT) - 1
-
-#: What the first record's digest is chained to.
-GENESIS = bytes(32)
 
 
 class Kind(StrEnum):
@@ -109,57 +106,9 @@ class Damage(msgspec.Struct, frozen=True):
     sender: str | None = None
 
 
-_HEAD = struct.Struct(">qq")
-
-
 def is_own(position: int) -> bool:
     """Whether a position is one of the node's own journal."""
     return position >> ORIGIN_SHIFT == 0
-
-
-def digest_of(previous: bytes, sequence: int, at: int, kind: str, facts: bytes) -> bytes:
-    """The digest of a record that follows one with the digest ``previous``."""
-    return hashlib.sha256(previous + _HEAD.pack(sequence, at) + kind.encode() + b"\0" + facts).digest()
-
-
-class ChainCheck:
-    """Follows a chain record by record.
-
-    A damaged record is told of once: the next one is judged by the digest that the damaged one states, or by the one
-    that it should state, so that a flipped bit in either is held against that record alone.
-
-    Args:
-        previous: the digest before the first record.
-        sequence: the sequence before it.
-        node: whose it is, for the sentences; "" for the node's own.
-    """
-
-    def __init__(self, previous: bytes = GENESIS, sequence: int = 0, node: str = "") -> None:
-        self._stated: bytes | None = previous
-        self._should_be = previous
-        self._of = node and f" of node {node}"
-        self.sequence = sequence
-
-    def skip(self, sequence: int) -> None:
-        """There is a record at ``sequence`` that can't be read."""
-        self._stated, self.sequence = None, sequence
-
-    def follow(self, record: Record) -> str | None:
-        """What is wrong with the next record, or ``None``; one behind a gap can't be judged."""
-        sequence = record.position & SEQUENCE_MASK
-        place = sequence, record.at, record.kind, record.facts
-        what = None
-        if sequence != self.sequence + 1:
-            what = f"records {self.sequence + 1} to {sequence - 1}{self._of} are missing"
-            self._should_be = record.digest
-        elif self._stated is None:
-            self._should_be = record.digest
-        else:
-            self._should_be, before = digest_of(self._stated, *place), self._should_be
-            if self._should_be != record.digest and digest_of(before, *place) != record.digest:
-                what = f"record {sequence}{self._of} ({record.kind}) doesn't match its digest"
-        self._stated, self.sequence = record.digest, sequence
-        return what
 
 
 def verify(records: Iterable[Record], previous: bytes = GENESIS, sequence: int = 0, node: str = "") -> list[Damage]:
@@ -172,4 +121,10 @@ def verify(records: Iterable[Record], previous: bytes = GENESIS, sequence: int =
         node: whose they are, for the sentences; "" for the node's own.
     """
     chain = ChainCheck(previous, sequence, node)
-    return [Damage(record.position, what) for record in records if (what := chain.follow(record)) is not None]
+    return [Damage(record.position, what) for record in records if (what := follow(chain, record)) is not None]
+
+
+def follow(chain: ChainCheck, record: Record) -> str | None:
+    """What is wrong with the next record of a chain, or ``None``."""
+    place = record.position & SEQUENCE_MASK
+    return chain.follow(place, record.at, record.kind, record.facts, record.digest)

@@ -24,7 +24,7 @@ import msgspec
 
 from trishula_router.store.facts import AcceptedFacts
 from trishula_router.store.interface import Verdict
-from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, ChainCheck, Damage, Kind, Record
+from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, ChainCheck, Damage, Kind, Record, follow
 from trishula_router.store.messages import State
 from trishula_router.store.origins import Numbering, position_in, read_numbering
 from trishula_router.store.sqlite.check_sums import Sums
@@ -170,7 +170,7 @@ class _Check:
             missing = range(
                 position_in(origin, chain.sequence + 1), min(record.position, position_in(origin, last) + 1)
             )
-            what = chain.follow(record)
+            what = follow(chain, record)
             if what is not None:
                 self._damages.append(Damage(record.position, what))
                 self._doubted.update(missing or [record.position])
