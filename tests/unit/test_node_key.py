@@ -12,10 +12,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from trishula.cli.main import cli
+from trishula.evidence.signing import is_signed
 from trishula.exit_codes import Exit
 from trishula_router.privacy import close_files
 from trishula_router.settings.crossbar_import import importing_crossbar
-from trishula_router.settings.node_key import KeyUnusable, is_public_key, public_key_of, read_public_key
+from trishula_router.settings.node_key import (
+    KeyUnusable,
+    is_public_key,
+    public_key_of,
+    read_public_key,
+    read_signing_key,
+)
 
 
 def keys(*arguments: object) -> Result:
@@ -105,3 +112,28 @@ def test_node_keys_of_a_bad_configuration_says_what_is_wrong(tmp_path: Path) -> 
     done = keys("--config", tmp_path / "node.json")
     assert done.exit_code == Exit.CONFIG
     assert done.stderr == "Error: the configuration has no component with options\n"
+
+
+def test_the_node_signs_with_the_key_that_its_peers_know(tmp_path: Path) -> None:
+    public = public_key_of(tmp_path)
+    key = read_signing_key(tmp_path)
+    assert key.public == public
+    assert is_signed(public, b"text", key.sign(b"text"))
+    assert not is_signed(public, b"other", key.sign(b"text"))
+
+
+def test_the_private_key_is_in_no_text_about_it(tmp_path: Path) -> None:
+    public_key_of(tmp_path)
+    file = (tmp_path / "key.priv").read_text()
+    secret = next(line.split()[-1] for line in file.splitlines() if line.startswith("private-key-ed25519"))
+    key = read_signing_key(tmp_path)
+    assert secret not in f"{key!r} {key} {vars(key)}"
+    (tmp_path / "key.priv").write_text(file.replace(secret, secret[:-1]))
+    with pytest.raises(KeyUnusable, match="is damaged; put the file back") as caught:
+        read_signing_key(tmp_path)
+    assert secret[:-1] not in str(caught.value)
+
+
+def test_no_private_key_is_no_traceback(tmp_path: Path) -> None:
+    with pytest.raises(KeyUnusable, match="can't be read: No such file"):
+        read_signing_key(tmp_path)

@@ -117,10 +117,10 @@ def test_sqlite_is_in_the_store_and_in_one_file_of_the_client() -> None:
 FLOORS = (
     "trishula.runtime",
     "trishula.contract",
-    "trishula.evidence",
     "trishula.session",
     "trishula.messaging",
     "trishula.files",
+    "trishula.evidence",
     "trishula.consumer",
     "trishula.tools",
     "trishula.doctor",

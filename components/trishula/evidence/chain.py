@@ -47,6 +47,11 @@ class ChainCheck:
         """There is a record at ``sequence`` that can't be read."""
         self._stated, self.sequence = None, sequence
 
+    def resume(self, sequence: int, digest: bytes) -> None:
+        """Go on behind the record at ``sequence``, whose digest is known from elsewhere."""
+        self._stated = self._should_be = digest
+        self.sequence = sequence
+
     def follow(self, sequence: int, at: int, kind: str, facts: bytes, digest: bytes) -> str | None:
         """What is wrong with the next record, or ``None``; one behind a gap can't be judged."""
         what = None

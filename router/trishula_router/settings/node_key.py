@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from trishula.evidence.signing import SigningKey, is_public_key
 from trishula_router.settings.crossbar_import import importing_crossbar
 
-__all__ = ["PLACEHOLDER_KEY", "KeyUnusable", "is_public_key", "public_key_of", "read_public_key"]
+__all__ = ["PLACEHOLDER_KEY", "KeyUnusable", "is_public_key", "public_key_of", "read_public_key", "read_signing_key"]
 
 #: What stands in the shipped configurations where a peer's key belongs: 64 digits, and no key that anybody has.
 PLACEHOLDER_KEY = "0" * 64
@@ -21,18 +22,38 @@ class KeyUnusable(Exception):
     """The key can't be read or made; the text says why, and what to do."""
 
 
-def is_public_key(value: object) -> bool:
-    """Whether it has the shape of one: 64 hexadecimal digits, in lower case as Crossbar writes them."""
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
-
-
 def read_public_key(crossbar_dir: Path) -> str | None:
     """The public key as its file says it; ``None`` if it isn't there, or not readable from here."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        for line in (crossbar_dir / "key.pub").read_text(encoding="utf-8").splitlines():
-            tag, _, value = line.partition(":")
-            if tag == "public-key-ed25519" and is_public_key(value.strip()):
-                return value.strip()
+        return _value_in(crossbar_dir / "key.pub", "public-key-ed25519")
+    return None
+
+
+def read_signing_key(crossbar_dir: Path) -> SigningKey:
+    """The pair, to sign with. Crossbar has it in its own process; the node's services are in another.
+
+    Raises:
+        KeyUnusable: the private key isn't there, can't be read, or is damaged.
+    """
+    path = crossbar_dir / "key.priv"
+    try:
+        value = _value_in(path, "private-key-ed25519")
+    except OSError as error:
+        raise KeyUnusable(f"the node's private key {path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        value = None
+    if value is None:
+        # Nothing of the file may get into a sentence, and by it into a log.
+        raise KeyUnusable(f"the node's private key {path} is damaged; put the file back from a backup")
+    return SigningKey(bytes.fromhex(value))
+
+
+def _value_in(path: Path, wanted: str) -> str | None:
+    """What one of Crossbar's files of keys has under a tag, if that has the shape of a key."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        tag, _, value = line.partition(":")
+        if tag == wanted and is_public_key(value.strip()):
+            return value.strip()
     return None
 
 
