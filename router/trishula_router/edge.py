@@ -184,6 +184,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         )
         node.send_alert = Roads(config.alerts, config.state_dir, reactor.callFromThread).send_in_thread
         node.book_file = ObjectivesFile(config.state_dir, reactor.callFromThread)
+        node.crossbar_dir = base
         await node.start()
         self._node = node
         stop = lambda: Deferred.fromCoroutine(node.stop())  # noqa: E731

@@ -1,4 +1,4 @@
-"""``trishula journal``: how large the journals and stores of the nodes are, and how long they last."""
+"""``trishula journal``: how large the journals and stores of the nodes are, how long they last, and their archives."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trishula.cli.journal_verify import verify
 from trishula.cli.known import ask_newer
 from trishula.cli.state import State, json_option
 from trishula.cli.usage import Group
@@ -27,6 +28,9 @@ _CHECK = "disk"
 @click.group(cls=Group)
 def journal() -> None:
     """Look after the journals of the nodes: all that happened to messages and sessions."""
+
+
+journal.add_command(verify)
 
 
 @journal.command()

@@ -259,6 +259,15 @@ records (``looked``) at most: with ``more``, go on with ``after``, whether there
 (A node of the release before knows neither ``with``, ``type``, ``outcome``, ``procedure``, ``subject`` nor ``kinds``,
 and refuses them with ``trishula.error.key_unknown``.)
 
+Records as evidence (caller: an operator): ``audit.records({node?, after?, limit?, bodies?}?)`` → ``{node, origin,
+epoch, key, previous, records, signature, high_water, bodies?}``: those of one journal behind ``after``, none left out,
+each as ``[sequence, at, kind, facts, digest]``. ``previous`` is the digest before the first of them, ``key`` the node's
+public key, and ``signature`` that of a statement about the last of them, or the one at ``after`` if there is none:
+:mod:`trishula.evidence.signing` has it to the byte. ``bodies`` are the envelopes of the messages that they accepted, as
+far as the node still has them; each belongs to the records whose facts state its SHA-256. Digests, key and signature
+are hexadecimal; key and signature are empty at a node without a key. May be repeated: yes. (A node of the release
+before doesn't have it.)
+
 This module holds every URI; nothing else in the project spells one out (a test looks).
 """
 
@@ -314,6 +323,7 @@ EVENTS_PREFIX = "trishula.event."
 AUDIT_QUERY = "trishula.audit.query"
 AUDIT_WHY = "trishula.audit.why"
 AUDIT_VERIFY = "trishula.audit.verify"
+AUDIT_RECORDS = "trishula.audit.records"
 AUDIT_PREFIX = "trishula.audit."
 
 NODE_STATUS = "trishula.node.status"

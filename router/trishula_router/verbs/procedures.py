@@ -24,6 +24,7 @@ from trishula_router.store.facts import TakenOverFacts
 from trishula_router.store.journal import Kind
 from trishula_router.verbs import arguments
 from trishula_router.verbs.audit_options import QueryOptions, WhyOptions
+from trishula_router.verbs.evidence import EvidenceVerbs
 from trishula_router.verbs.fallback import FallbackVerbs
 from trishula_router.verbs.node_questions import NodeQuestions
 
@@ -77,6 +78,7 @@ class Procedures:
             uris.ADMIN_MAILBOX_PURGE: self._mailbox_purge,
             **NodeQuestions(self._node).by_uri(),
             **FallbackVerbs(self._node).by_uri(),
+            **EvidenceVerbs(self._node).by_uri(),
         }
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
