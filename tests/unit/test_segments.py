@@ -63,6 +63,12 @@ def test_a_whole_one(tmp_path: Path, count: int, bodies: bool) -> None:
     assert (checked.first_at, checked.last_at) == ((1001, 1000 + count) if count else (None, None))
 
 
+def test_no_false_alarm_in_many(tmp_path: Path) -> None:
+    """The short form of tests/benchmarks/evidence.py: pieces of the file begin and end anywhere in a line."""
+    checked = check(write(tmp_path / "many", 20_000, every=1000))
+    assert (checked.ok, checked.findings, checked.proven) == (True, (), ((1, 20_000),))
+
+
 def test_it_is_for_its_owner_alone_and_nothing_else_is_left(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert [one.name for one in path.parent.iterdir()] == [path.name]

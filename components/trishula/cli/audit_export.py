@@ -123,7 +123,8 @@ def _range(bus: Bus, asked: dict[str, Any], node: str | None) -> tuple[int, int]
     while more and not first:
         told = ask({**asked, "after": after, "limit": 1})
         first = int(told["records"][0]["seq"]) if told["records"] else 0
-        after, more = int(told["after"]), bool(told["more"])
+        before, after = after, int(told.get("after", 0))
+        more = bool(told["more"]) and after > before
     found = newest(ask, asked, 1, end).records
     return (first, int(found[-1]["seq"])) if first and found else (1, 0)
 

@@ -9,7 +9,7 @@ import click
 
 from trishula.cli.evidence import KEYS, Keys, as_told, check_with_progress, in_words, read_keys
 from trishula.cli.state import State, json_option
-from trishula.evidence.archive import Archive, join_of
+from trishula.evidence.archive import Archive, Segment, join_of, name_faults, segment_of
 from trishula.evidence.findings import Checked
 from trishula.exit_codes import Exit
 
@@ -39,18 +39,18 @@ def verify(ctx: click.Context, state: State, paths: tuple[Path, ...], keys: tupl
     """
     given = read_keys(keys)
     runs = [run for path in paths for run in _runs_of(path, given if keys else _own_key(path) or given)]
-    if not any(files for files, _ in runs):
+    if not any(segments for segments, _ in runs):
         raise click.ClickException(f"there is no segment of an archive in {', '.join(map(str, paths))}")
     checks: list[tuple[Path, Checked]] = []
-    for files, known in runs:
+    for segments, known in runs:
         before: Checked | None = None
-        for file in files:
-            checked = check_with_progress(state, file, known)
-            checked = checked.and_of(join_of(before, checked))
+        for segment in segments:
+            checked = check_with_progress(state, segment.path, known)
+            checked = checked.and_of([*join_of(before, checked), *name_faults(segment, checked)])
             before = checked
-            checks.append((file, checked))
+            checks.append((segment.path, checked))
             if not state.json:
-                state.print(in_words(file, checked))
+                state.print(in_words(segment.path, checked))
     is_ok = all(checked.ok for _, checked in checks)
     if state.json:
         state.line({"ok": is_ok, "segments": [as_told(file, checked) for file, checked in checks]})
@@ -62,11 +62,11 @@ def _own_key(path: Path) -> Keys | None:
     return read_keys([str(path / _KEY_FILE)]) if (path / _KEY_FILE).is_file() else None
 
 
-def _runs_of(path: Path, keys: Keys) -> Iterator[tuple[list[Path], Keys]]:
-    """The segments of each journal below a path, in order."""
+def _runs_of(path: Path, keys: Keys) -> Iterator[tuple[list[Segment], Keys]]:
+    """The segments of each journal below a path, in order; a file is one by itself, whatever its name is."""
     if path.is_file():
-        yield [path], keys
+        yield [segment_of(path)], keys
         return
     top = path / _ARCHIVES if (path / _ARCHIVES).is_dir() else path
     for folder in (top, *sorted(below for below in top.rglob("*") if below.is_dir())):
-        yield [segment.path for segment in Archive(folder).segments()], keys
+        yield Archive(folder).segments(), keys

@@ -19,7 +19,16 @@ from trishula.evidence.lines import Foot, Head, RecordLine, read_line
 from trishula.evidence.unpacking import Unpacker
 from trishula.evidence.writing import CHECKPOINT_EVERY, LEFTOVER, SegmentWriter, new_segment
 
-__all__ = ["Archive", "Segment", "SegmentDamaged", "join_of", "read_records", "segment_name"]
+__all__ = [
+    "Archive",
+    "Segment",
+    "SegmentDamaged",
+    "join_of",
+    "name_faults",
+    "read_records",
+    "segment_name",
+    "segment_of",
+]
 
 _NAME = re.compile(r"(\d{16})-(\d{16})\.jsonl\.gz\Z")
 
@@ -46,6 +55,12 @@ def segment_name(first: int, last: int) -> str:
     return f"{first:016d}-{last:016d}.jsonl.gz"
 
 
+def segment_of(path: Path) -> Segment:
+    """A file as a segment; one that is called otherwise, such as an export, has -1 for both sequences."""
+    name = _NAME.match(path.name)
+    return Segment(-1, -1, path) if name is None else Segment(int(name[1]), int(name[2]), path)
+
+
 class Archive:
     """The segments of one journal.
 
@@ -60,8 +75,7 @@ class Archive:
         """All of them, by their first record; other files are passed over."""
         if not self.folder.is_dir():
             return []
-        found = ((_NAME.match(path.name), path) for path in self.folder.iterdir())
-        return sorted(Segment(int(name[1]), int(name[2]), path) for name, path in found if name is not None)
+        return sorted(segment_of(path) for path in self.folder.iterdir() if _NAME.match(path.name))
 
     def holding(self, sequence: int) -> Segment | None:
         """The segment that holds a record; ``None`` if none does."""
@@ -107,7 +121,7 @@ class Archive:
                 progress((number + part) / len(segments))
 
             checked = check_file(segment.path, public_keys, tell)
-            checked = checked.and_of([*join_of(before, checked), *_name_faults(segment, checked)])
+            checked = checked.and_of([*join_of(before, checked), *name_faults(segment, checked)])
             yield segment, checked
             before = checked
 
@@ -135,8 +149,9 @@ def join_of(before: Checked | None, after: Checked) -> list[Finding]:
     return []
 
 
-def _name_faults(segment: Segment, checked: Checked) -> list[Finding]:
-    if checked.head is None or (segment.first, segment.last) == (checked.head.first, checked.end):
+def name_faults(segment: Segment, checked: Checked) -> list[Finding]:
+    """What is wrong with the name of a segment."""
+    if checked.head is None or segment.first < 0 or (segment.first, segment.last) == (checked.head.first, checked.end):
         return []
     told = f"{checked.head.first} to {checked.end}"
     return [Finding("foot", f"its name says records {segment.first} to {segment.last}, and it holds {told}")]
