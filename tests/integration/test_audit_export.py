@@ -222,7 +222,7 @@ def test_a_flipped_bit_and_a_tail_cut_off(operator: Operator) -> None:
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 4
     (operator.directory / "tampered.gz").write_bytes(flipped)
-    assert "damaged" in [what for what, _ in operator.found("tampered.gz")]
+    assert operator.found("tampered.gz")[0][0] == "damaged"
     (operator.directory / "tampered.gz").write_bytes(whole[: len(whole) // 2])
     (told,) = operator.found("tampered.gz")
     assert told[0] == "truncated"

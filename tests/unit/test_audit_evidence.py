@@ -91,7 +91,7 @@ def test_a_journal_that_is_not_here(rig: Rig) -> None:
         page_of(rig, node="elsewhere")
 
 
-@pytest.mark.parametrize("options", [{"limit": 0}, {"limit": 1001}, {"after": -1}, {"bodies": 1}, {"node": ""}])
+@pytest.mark.parametrize("options", [{"limit": 0}, {"limit": 1001}, {"after": -1}, {"bodies": 1}])
 def test_options_that_break_a_rule(rig: Rig, options: dict[str, Any]) -> None:
     with pytest.raises(errors.ArgumentInvalid, match=r"options\."):
         page_of(rig, **options)

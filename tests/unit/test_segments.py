@@ -287,6 +287,14 @@ def test_the_end_of_the_file_cut_off(tmp_path: Path) -> None:
     assert finding.sentence.endswith("and what is signed reaches to record 3000")
 
 
+def test_damage_that_hits_very_many_lines_is_named_first(tmp_path: Path) -> None:
+    path = write(tmp_path / "long", 5000)
+    flipped = bytearray(path.read_bytes())
+    flipped[len(flipped) // 2] ^= 4
+    path.write_bytes(flipped)
+    assert check(path).findings[0].what == "damaged"
+
+
 def test_each_length_that_a_copy_may_break_off_at(tmp_path: Path) -> None:
     path = write(tmp_path / "small", 3)
     whole = path.read_bytes()
@@ -391,7 +399,7 @@ def test_a_line_has_one_form(path: Path, old: bytes, new: bytes) -> None:
         place = of_record(lines, 7)
         lines[place] = lines[place].replace(old, new)
 
-    assert [what for what, _ in tampered(path, change)] == ["unreadable", "foot"]
+    assert [what for what, _ in tampered(path, change)] == ["foot", "unreadable"]
 
 
 # -- bodies, and what is left out --------------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ class Checked(msgspec.Struct, frozen=True):
     Attributes:
         ok: whether everything is as it was written, and all that was to be signed is.
         head: the first line; ``None`` if it can't be read.
-        findings: by record, and then those of the whole file; at most :data:`MOST_FINDINGS`.
+        findings: those of the whole file, and then by record; at most :data:`MOST_FINDINGS`, and one of the file's
+            bytes.
         further: how many more there were.
         records: how many there are.
         first, last: the sequences of the first and the last of them; ``None`` if there is none.

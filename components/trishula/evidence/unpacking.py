@@ -73,7 +73,10 @@ class Unpacker:
         self.done = 0.0
         self._file = file
         found = read_foot(file)
-        self.foot, self._end = found if found is not None else (None, os.fstat(file.fileno()).st_size)
+        self.foot: Foot | None = None
+        self._end = os.fstat(file.fileno()).st_size
+        if found is not None:
+            self.foot, self._end = found
         self._sha256 = hashlib.sha256()
 
     def lines(self) -> Iterator[list[bytes]]:
