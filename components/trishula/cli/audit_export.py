@@ -49,10 +49,11 @@ _ASK_S = 60.0
 @json_option
 @click.pass_obj
 def export(state: State, since: str | None, until: str | None, node: str | None, bodies: bool, out: Path) -> None:
-    """Write all records of a time into a file that anybody can check: `trishula audit verify FILE`.
+    """Write all records of a time into a file that anybody can check, without a node.
 
-    The node signs what it hands out. Nothing is left out between the first record and the last one: what is left out
-    can't be checked. Without --bodies no message is in it, only what happened to it and the checksum of what it was.
+    `trishula audit verify FILE` checks it. The node signs what it hands out. Nothing is left out between the first
+    record and the last one: what is left out can't be checked. Without --bodies no message is in it, only what happened
+    to it and the checksum of what it was.
 
     \b
     Examples:

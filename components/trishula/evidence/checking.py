@@ -226,7 +226,7 @@ class _Check:
             what, sentence = fault
             still = "" if foot is not None else f"; {self._still_proven()}"
             # Kept whatever else there is: damaged bytes make many lines unreadable, and this is why.
-            self._findings.kept.append(Finding(what, f"{sentence}{still}"))
+            self._findings.kept.insert(0, Finding(what, f"{sentence}{still}"))
         # What is said of the whole file comes first: it explains the others.
         findings = sorted(self._findings.kept, key=lambda one: (one.sequence is not None, one.sequence or 0))
         first_at, last_at = self._ats()
