@@ -44,15 +44,16 @@ $(VENV)/.dev-installed: deploy/lock/dev.txt setup.cfg pyproject.toml | $(BIN)/py
 	@touch $@ $(VENV)/.run-installed
 
 # Programs that Crossbar's requirements can't live with (it asks for an idna of 2017): what an agents' machine has, and the
-# libraries of deploy/examples.
-$(VENV)-examples/.installed: deploy/lock/examples.txt | $(BIN)/python
-	@echo "Installing what the examples need from deploy/lock/examples.txt into $(VENV)-examples"
-	@"$(PYTHON)" -m venv "$(VENV)-examples"
-	@$(VENV)-examples/bin/python -m pip --disable-pip-version-check -qq install --no-deps --require-hashes --requirement deploy/lock/examples.txt
+# libraries of deploy/examples; the same with the SDK of MCP.
+BESIDE := $(VENV)-examples/.installed $(VENV)-mcp/.installed
+$(BESIDE): $(VENV)-%/.installed: deploy/lock/%.txt | $(BIN)/python
+	@echo "Installing what is tested beside Crossbar from deploy/lock/$*.txt into $(VENV)-$*"
+	@"$(PYTHON)" -m venv "$(VENV)-$*"
+	@$(VENV)-$*/bin/python -m pip --disable-pip-version-check -qq install --no-deps --require-hashes --requirement deploy/lock/$*.txt
 	@touch $@
 
 .PHONY: venv
-venv: $(VENV)/.dev-installed $(VENV)-examples/.installed ## Make the environment: Python packages from the lock, this project editable
+venv: $(VENV)/.dev-installed $(BESIDE) ## Make the environment: Python packages from the lock, this project editable
 
 .PHONY: demo
 demo: $(VENV)/.run-installed ## Start a node and three agents, let them work together, show it, stop (PORT=n)
@@ -71,7 +72,7 @@ bench: $(VENV)/.run-installed ## Measure a throw-away durable node on this machi
 	@$(BIN)/trishula bench --duration "$(or $(DURATION),60s)" --connections 3 --rate 100
 
 .PHONY: test
-test: $(VENV)/.dev-installed $(VENV)-examples/.installed ## Run the whole test suite (ARGS="-k name" to choose)
+test: $(VENV)/.dev-installed $(BESIDE) ## Run the whole test suite (ARGS="-k name" to choose)
 	@$(BIN)/python -m $(if $(ARGS),pytest $(ARGS),tests.lanes)
 
 .PHONY: check
@@ -110,6 +111,7 @@ lock: ## Make deploy/lock/ again with the newest versions that setup.cfg allows
 	$(COMPILE) --extra router --constraint deploy/lock/dev.txt --output-file deploy/lock/router.txt setup.cfg
 	$(COMPILE) --constraint deploy/lock/dev.txt --output-file deploy/lock/agent.txt setup.cfg
 	$(COMPILE) --extra examples --output-file deploy/lock/examples.txt setup.cfg
+	$(COMPILE) --extra mcp --output-file deploy/lock/mcp.txt setup.cfg
 	echo 'numpy>=2.1' > build/numpy.in
 	$(COMPILE) --output-file build/numpy.txt build/numpy.in
 	for lock in router dev; do { \
@@ -118,6 +120,6 @@ lock: ## Make deploy/lock/ again with the newest versions that setup.cfg allows
 
 .PHONY: clean
 clean: ## Remove what was built and cached, and the environment
-	rm -rf $(VENV) $(VENV)-examples build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-examples $(VENV)-mcp build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf components/*.egg-info router/*.egg-info *.egg-info

@@ -217,6 +217,13 @@ class Client(Verbs):
         """
         return Messages(self._engine, lambda left_s: self.fetch(max=1, wait_s=left_s, instance=instance), wait_s)
 
+    def beat(self, heartbeat_s: float = DEFAULT_HEARTBEAT_S) -> None:
+        """Tell the directory that the agent lives, on every later session, though nothing is pushed to us.
+
+        For an agent that fetches; said before the start. One that attaches beats anyway.
+        """
+        self._engine.member.beats_s = heartbeat_s
+
     def ack_soon(self, token: str) -> None:
         """Acknowledge at the end of this turn, and wait for nothing; a lost ack only means one more delivery."""
         self._engine.settling.ack(token)

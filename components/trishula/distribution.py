@@ -16,6 +16,7 @@ __all__ = [
     "INSTALL_AGENTS",
     "INSTALL_CLI",
     "INSTALL_FILES",
+    "INSTALL_MCP",
     "INSTALL_NODE",
     "beside_us",
     "stranger",
@@ -23,10 +24,11 @@ __all__ = [
 ]
 
 DISTRIBUTION = "trishula-bus"
-#: How a machine that has an agent's packages gets the command line, what bridges watch folders by, and the agents that
-#: ship with TRISHULA.
+#: How a machine that has an agent's packages gets the command line, what bridges watch folders by, the front door of
+#: language models, and the agents that ship with TRISHULA.
 INSTALL_CLI = f"pip install '{DISTRIBUTION}[cli]' (in a checkout: pip install '.[cli]')"
 INSTALL_FILES = f"pip install '{DISTRIBUTION}[files]' (in a checkout: pip install '.[files]')"
+INSTALL_MCP = f"pip install '{DISTRIBUTION}[mcp]' (in a checkout: pip install '.[mcp]'), without [router] beside it"
 INSTALL_AGENTS = f"pip install '{DISTRIBUTION}[agents]' (in a checkout: pip install '.[agents]')"
 #: How a node's machine gets what it needs.
 INSTALL_NODE = f"pip install '{DISTRIBUTION}[router]' (in a checkout: pip install '.[router]')"

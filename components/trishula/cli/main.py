@@ -38,7 +38,8 @@ __all__ = ["cli", "main"]
 
 ENTRY_POINTS = "trishula.commands"
 
-#: Command → module of this package that holds it under the same name, in the order of the help.
+#: Command → module of this package that holds it under the same name, in the order of the help; a dotted name is of a
+#: package that is built on this one.
 OWN_COMMANDS = {
     "agents": "agents",
     "agent": "agent",
@@ -57,6 +58,7 @@ OWN_COMMANDS = {
     "slo": "slo",
     "doctor": "doctor",
     "alert": "alert",
+    "mcp": "trishula.front_door.command",
     "files": "files",
     "fallback": "fallback",
     "report": "report",
@@ -96,7 +98,7 @@ class Commands(Group):
         """Import one command; ``None`` if there is none of that name."""
         module = OWN_COMMANDS.get(cmd_name)
         if module is not None:
-            found = getattr(importlib.import_module(f"{__package__}.{module}"), cmd_name)
+            found = getattr(importlib.import_module(module if "." in module else f"{__package__}.{module}"), cmd_name)
         else:
             points = tuple(importlib.metadata.entry_points(group=ENTRY_POINTS, name=cmd_name))
             if not points:

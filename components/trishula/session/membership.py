@@ -66,6 +66,8 @@ class Membership:
         self.address = address
         self.attached: Attached | None = None
         self.attachment: Attachment | None = None
+        #: How often to beat without being attached; ``None``: not at all.
+        self.beats_s: float | None = None
         #: How much the node takes, as the latest that we attached to told it.
         self.limits = UNTOLD
         self.activity = Activity(around.now_ms)
@@ -248,6 +250,8 @@ class Membership:
         await self._set_up_names(link)
         if self.attachment is not None:
             await self._attach(link, self.attachment)
+        elif self.beats_s is not None:
+            self.heartbeat.start(link, self.beats_s)
 
     async def _set_up_names(self, link: Link) -> None:
         # Asked for all at once, for one round trip; each fault shows when it is awaited.

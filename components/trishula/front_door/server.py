@@ -1,0 +1,112 @@
+"""The front door as a server of MCP, on the official SDK: over stdio, for the client that started it.
+
+The one module here that imports the SDK, which can't be installed beside Crossbar and comes with the extra ``mcp``.
+What the tools do is in :mod:`trishula.front_door.tools`; here they get their schemas, and their errors become results
+that the model reads: a :class:`~trishula.errors.TrishulaError` as its sentence, a bug of ours as one that says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, get_args, get_origin
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import ToolAnnotations
+from msgspec import Meta
+from pydantic import Field
+
+from trishula import distribution
+from trishula.errors import TrishulaError
+from trishula.front_door.tools import INSTRUCTIONS, READS_ONLY, TOOLS, Tools
+from trishula.front_door.wording import error_told
+
+__all__ = ["over_stdio"]
+
+_log = logging.getLogger("trishula")
+
+#: While a tool waits, its client is told that it lives.
+_PROGRESS_S = 10.0
+
+
+def over_stdio(opened: Callable[[], Tools]) -> None:
+    """Serve the client at our standard input and output, until it goes.
+
+    Args:
+        opened: makes the tools, in the server's loop.
+    """
+
+    @asynccontextmanager
+    async def life(_: MCPServer[Tools]) -> AsyncIterator[Tools]:
+        tools = opened()
+        async with tools:
+            yield tools
+
+    async def of(context: Context[Tools, Any]) -> Tools:
+        tools: Tools = context.request_context.lifespan_context
+        return tools
+
+    _server(of, life).run("stdio")
+
+
+def _server(
+    of: Callable[[Context[Tools, Any]], Awaitable[Tools]],
+    life: Callable[[MCPServer[Tools]], Any] | None,
+) -> MCPServer[Tools]:
+    server: MCPServer[Tools] = MCPServer(
+        "trishula",
+        title="TRISHULA: the bus between agents",
+        instructions=INSTRUCTIONS,
+        version=distribution.version(),
+        lifespan=life,
+        log_level="WARNING",
+    )
+    for name in TOOLS:
+        verb = getattr(Tools, name)
+        server.add_tool(
+            _tool(verb, of),
+            name=name,
+            description=inspect.getdoc(verb),
+            annotations=ToolAnnotations(read_only_hint=name in READS_ONLY, open_world_hint=True),
+            # The text is the result; the same as JSON would be paid for twice.
+            structured_output=False,
+        )
+    return server
+
+
+def _tool(
+    verb: Callable[..., Awaitable[str]], of: Callable[[Context[Tools, Any]], Awaitable[Tools]]
+) -> Callable[..., Awaitable[str]]:
+    """A verb of the tools as the SDK wants it: a function with pydantic's words for what each argument is."""
+
+    @functools.wraps(verb)
+    async def tool(context: Context[Tools, Any], **arguments: Any) -> str:
+        try:
+            return await verb(await of(context), **arguments)
+        except TrishulaError as error:
+            raise ToolError(error_told(error)) from None
+
+    signature = inspect.signature(verb, eval_str=True)
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=Context)
+    parameters = [_in_pydantics_words(one) for one in list(signature.parameters.values())[1:]]
+    tool.__signature__ = inspect.Signature([*parameters, context], return_annotation=str)  # type: ignore[attr-defined]
+    tool.__annotations__ = {"context": Context}
+    del tool.__wrapped__
+    return tool
+
+
+def _in_pydantics_words(parameter: inspect.Parameter) -> inspect.Parameter:
+    annotation = parameter.annotation
+    if get_origin(annotation) is not Annotated:
+        return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+    plain, *notes = get_args(annotation)
+    fields = [
+        Field(description=note.description, ge=note.ge, le=note.le, min_length=note.min_length)
+        for note in notes
+        if isinstance(note, Meta)
+    ]
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[plain, *fields])
