@@ -13,8 +13,10 @@ import re
 import sys
 from typing import Any
 
+import httpx2
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
 
 _HEADING = re.compile(r"^=== message (\S+) from (\S+) \(the bus vouches for the sender\) ===$", re.MULTILINE)
 
@@ -125,6 +127,45 @@ async def look_around() -> dict[str, Any]:
         }
 
 
+async def over_http() -> dict[str, Any]:
+    """Two models over one server of HTTP, one of each era of the protocol, and strangers."""
+    url = os.environ["MCP_URL"]
+    found: dict[str, Any] = {}
+    async with httpx2.AsyncClient(headers=bearer("agni")) as one, httpx2.AsyncClient(headers=bearer("dc")) as other:
+        for mode in ("legacy", "2026-07-28"):
+            async with (
+                Client(streamable_http_client(url, http_client=one), mode=mode) as agni,
+                Client(streamable_http_client(url, http_client=other), mode=mode) as dc,
+            ):
+                found[f"version {mode}"] = agni.protocol_version
+                found[f"me {mode}"] = (await said(agni, "who_am_i"))[0]
+                waiting = asyncio.create_task(said(dc, "wait_for_message", wait_s=30))
+                await until_accepted(agni, "dc", f"over-{mode}")
+                found[f"shown {mode}"] = (await waiting)[0]
+        # Another session of the same model: what is open is open there as well.
+        async with Client(streamable_http_client(url, http_client=other)) as dc:
+            found["open"] = (await said(dc, "inbox"))[0]
+            found["acked"] = (await said(dc, "ack", message_ids=["over-legacy", "over-2026-07-28"]))[0]
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+    accept = {"Accept": "application/json, text/event-stream"}
+    async with httpx2.AsyncClient(headers=accept) as stranger:
+        for name, headers in {
+            "no token": {},
+            "wrong token": {"Authorization": "Bearer dc.0000000000000000000000000000000000000000"},
+            "no token at all": {"Authorization": "Bearer what"},
+            "a page": {**bearer("dc"), "Origin": "https://evil.example"},
+            "another host": {**bearer("dc"), "Host": "evil.example"},
+        }.items():
+            answer = await stranger.post(url, json=body, headers=headers)
+            found[name] = [answer.status_code, answer.text]
+    return found
+
+
+def bearer(name: str) -> dict[str, str]:
+    """The header that says who a client is."""
+    return {"Authorization": f"Bearer {os.environ[f'TOKEN_{name.upper()}']}"}
+
+
 async def cancelled_wait() -> dict[str, Any]:
     """A client gives up waiting; the message that comes then is shown to its next call."""
     async with model("agni") as agni, model("dc") as dc:
@@ -138,7 +179,8 @@ async def cancelled_wait() -> dict[str, Any]:
 
 def main() -> None:
     """Play one of the scenes."""
-    modes = {"talk": lambda: talk(int(sys.argv[2])), "killed": be_killed, "look": look_around, "wait": cancelled_wait}
+    modes = {"talk": lambda: talk(int(sys.argv[2])), "killed": be_killed, "look": look_around}
+    modes |= {"wait": cancelled_wait, "http": over_http}
     tell_test(json.dumps(asyncio.run(modes[sys.argv[1]]())))
 
 

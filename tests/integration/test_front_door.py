@@ -48,10 +48,11 @@ Scene = Callable[..., dict[str, Any]]
 def scene(node: NodeProcess, mcp_python: Path, tmp_path: Path) -> Scene:
     """Play a scene of the conversation, and do what it asks for; what it found."""
 
-    def play(*name: str, **asked: Callable[[psutil.Process], object]) -> dict[str, Any]:
+    def play(*name: str, url: str = "", **asked: Callable[[psutil.Process], object]) -> dict[str, Any]:
         around = environment(
             TRISHULA_URL=node.url,
             TRISHULA_AGENT_STATE=str(tmp_path / "agents"),
+            MCP_URL=url,
             TOKEN_AGNI=node.tokens["agni"],
             TOKEN_DC=node.tokens["dc"],
         )
@@ -72,7 +73,7 @@ def scene(node: NodeProcess, mcp_python: Path, tmp_path: Path) -> Scene:
                     if line.startswith("{"):
                         found: dict[str, Any] = json.loads(line)
                         return found
-                    verb, _, rest = line.strip().partition(" ")
+                    verb, _, _ = line.strip().partition(" ")
                     asked[verb](psutil.Process(process.pid))
                     process.stdin.write("done\n")
                     process.stdin.flush()
@@ -144,6 +145,64 @@ def test_what_comes_after_a_client_gave_up_waiting_is_shown_to_its_next_call(sce
     assert "| this is late" in found["shown"]
 
 
+def test_models_of_both_eras_share_a_server_over_http(
+    node: NodeProcess, scene: Scene, mcp_python: Path, tmp_path: Path
+) -> None:
+    around = environment(TRISHULA_URL=node.url, TRISHULA_AGENT_STATE=str(tmp_path / "agents"))
+    server = subprocess.Popen(
+        [str(mcp_python), "-m", "trishula.cli.main", "mcp", "--http", "0"],
+        env=around,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        found = scene("http", url=url)
+    finally:
+        server.terminate()
+        _, errors = server.communicate(timeout=20)
+    for mode in ("legacy", "2026-07-28"):
+        assert found[f"me {mode}"].startswith("You are the agent agni, joined at ws://")
+        assert f"| this is over-{mode}" in found[f"shown {mode}"]
+    assert found["version 2026-07-28"] == "2026-07-28"
+    assert found["version legacy"] != "2026-07-28"
+    assert "Open in your hands (2): over-legacy, over-2026-07-28." in found["open"]
+    assert found["acked"].count("done.") == 2
+    assert found["no token"] == [
+        401,
+        '{"error": "send the agent\'s token as a header: Authorization: Bearer NAME.SECRET"}',
+    ]
+    assert found["wrong token"][0] == 401
+    assert found["no token at all"][0] == 401
+    assert found["a page"][0] == 403
+    assert found["another host"][0] == 421
+    assert "Traceback" not in errors
+    assert node.tokens["dc"] not in errors
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--http", "0.0.0.0:8790"], "tokens would travel in the clear"),
+        (["--http", "host:port"], "it must be PORT or HOST:PORT"),
+        (["--http", "127.0.0.1:99999"], "a port from 0 to 65535"),
+        (["--host-name", "bus.example"], "--host-name is about --http"),
+    ],
+)
+def test_where_a_server_may_not_listen(options: list[str], sentence: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trishula.cli.main", "mcp", *options],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
 def test_without_the_sdk_the_command_says_what_is_missing() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "trishula.cli.main", "mcp"],
@@ -174,7 +233,8 @@ def test_wrong_settings_are_said_before_a_client_speaks(mcp_python: Path, tmp_pa
 
 def test_what_uses_the_sdk_is_typed(mcp_python: Path) -> None:
     # The SDK is not where all else is checked.
-    sources = ["components/trishula/front_door/server.py", "tests/integration/mcp_conversation.py"]
+    sources = ["components/trishula/front_door/server.py", "components/trishula/front_door/web_server.py"]
+    sources += ["tests/integration/mcp_conversation.py"]
     mypy = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", os.devnull]
     done = subprocess.run(
         [

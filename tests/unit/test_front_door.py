@@ -258,8 +258,8 @@ async def test_the_next_process_knows_what_was_done_though_the_ack_was_lost(tmp_
             with bus.cut_off("dc"):
                 await dc.ack(["m"])
                 # It ends now, and was never able to say so.
-                await dc._member._memory.close()
-                await dc._member.client.stop()
+                await dc.member._memory.close()
+                await dc.member.client.stop()
         await bus.advance(minutes=2)
         async with at_the_door(bus, "dc", tmp_path) as dc:
             assert (await dc.inbox()).startswith("No new message")

@@ -128,6 +128,7 @@ FLOORS = (
     "trishula.watching",
     "trishula.reports",
     "trishula.cli",
+    "trishula.front_door",
     "trishula.agents",
     "trishula_router.store",
     "trishula_router.settings",
@@ -475,7 +476,7 @@ def test_entry_points_can_be_imported() -> None:
 
 # -- the lock ----------------------------------------------------------------------------------------------------------
 
-LOCKS = {"agent": (), "router": ("router",), "dev": ("router", "dev"), "examples": ("examples",)}
+LOCKS = {"agent": (), "router": ("router",), "dev": ("router", "dev"), "examples": ("examples",), "mcp": ("mcp",)}
 
 
 def locked(name: str) -> dict[str, str]:

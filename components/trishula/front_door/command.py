@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
+import socket
 
 import click
 
 from trishula.cli.state import State
 from trishula.distribution import INSTALL_MCP
+from trishula.token_file import owner_of
 
 __all__ = ["mcp"]
 
@@ -28,27 +31,91 @@ __all__ = ["mcp"]
     show_default=True,
     help="How many characters a tool's result has at most; a client cuts a longer one.",
 )
+@click.option(
+    "--http",
+    metavar="[HOST:]PORT",
+    help="Serve several models over HTTP on this machine, each with the token of its agent as its bearer token.",
+)
+@click.option(
+    "--host-name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="With --http: a host name of a proxy with TLS before us, by which clients call; may be repeated.",
+)
 @click.pass_obj
-def mcp(state: State, ack: str, letters: int) -> None:
+def mcp(state: State, ack: str, letters: int, http: str | None, names: tuple[str, ...]) -> None:
     """Serve the bus to a model, as a server of MCP over standard input and output.
 
     A coding agent (Claude Code, Codex, Gemini CLI, …) starts this command by itself; its configuration names it, with
     the variables or the profile that say which agent it is. Mail stays on the node until the model asks for it, and is
     done when the model has settled it.
 
+    With --http it is a server that clients connect to. Then each client brings the token of its agent, and the
+    settings here say only where the bus is. It prints its address, and runs until it is told to stop.
+
     \b
     Examples:
       claude mcp add trishula --env TRISHULA_PROFILE=scout -- trishula mcp
       trishula --profile scout mcp --ack shown
+      trishula --url ws://127.0.0.1:8765/ws mcp --http 8790
     """
+    if names and http is None:
+        raise click.UsageError("--host-name is about --http: give both, or neither")
+    address = None if http is None else _address(http)
     if importlib.util.find_spec("mcp") is None:
         raise click.ClickException(f"the front door needs the SDK of MCP, which is not installed; run: {INSTALL_MCP}")
     # Late: they import Twisted, Autobahn and pydantic.
     from trishula.front_door.member import Member
     from trishula.front_door.server import over_stdio
     from trishula.front_door.tools import Tools
-    from trishula.settings import load
+    from trishula.settings import Settings, load
 
-    # Here, so that what is wrong in them is said before a client speaks.
-    settings = load(url=state.url, profile=state.profile)
-    over_stdio(lambda: Tools(Member(settings), acks_what_it_shows=ack == "shown", letters=letters))
+    def opened(settings: Settings) -> Tools:
+        return Tools(Member(settings), acks_what_it_shows=ack == "shown", letters=letters)
+
+    if address is None:
+        # Here, so that what is wrong in the settings is said before a client speaks.
+        settings = load(url=state.url, profile=state.profile)
+        over_stdio(lambda: opened(settings))
+        return
+    from trishula.front_door.web_server import PATH, over_http
+
+    def opened_by(token: str) -> Tools:
+        # The variables may name an agent, which is somebody else here.
+        return opened(load(url=state.url, profile=state.profile, agent=owner_of(token), token=token))
+
+    # As above: said now, and not to the first client.
+    load(url=state.url, profile=state.profile, agent="nobody", token="nobody.nothing")
+    with _listen(address) as listening:
+        host, port = listening.getsockname()[:2]
+        click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}")
+        over_http(listening, names, opened_by)
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Where to listen: on this machine only, for tokens must not travel in the clear."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    rule = f"--http is {text!r}; it must be PORT or HOST:PORT, with a port from 0 to 65535"
+    try:
+        number = int(port)
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise click.UsageError(rule) from None
+    if not 0 <= number <= 65535:
+        raise click.UsageError(rule)
+    if not address.is_loopback:
+        raise click.UsageError(
+            f"--http is {text!r}: tokens would travel in the clear; listen on 127.0.0.1, and have a proxy with TLS "
+            "before it, named by --host-name"
+        )
+    return str(address), number
+
+
+def _listen(address: tuple[str, int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    try:
+        return socket.create_server(address, family=family)
+    except OSError as error:
+        raise click.ClickException(f"can't listen on {address[0]} port {address[1]}: {error.strerror}") from None

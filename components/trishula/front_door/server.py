@@ -1,6 +1,7 @@
-"""The front door as a server of MCP, on the official SDK: over stdio, for the client that started it.
+"""The front door as a server of MCP, on the official SDK; here over stdio, for the client that started it.
 
-The one module here that imports the SDK, which can't be installed beside Crossbar and comes with the extra ``mcp``.
+This module and :mod:`~trishula.front_door.web_server` are those that import the SDK, which can't be installed beside
+Crossbar and comes with the extra ``mcp``.
 What the tools do is in :mod:`trishula.front_door.tools`; here they get their schemas, and their errors become results
 that the model reads: a :class:`~trishula.errors.TrishulaError` as its sentence, a bug of ours as one that says so.
 """
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, get_args, get_origin
@@ -25,12 +25,10 @@ from trishula.errors import TrishulaError
 from trishula.front_door.tools import INSTRUCTIONS, READS_ONLY, TOOLS, Tools
 from trishula.front_door.wording import error_told
 
-__all__ = ["over_stdio"]
+__all__ = ["Calling", "make_server", "over_stdio"]
 
-_log = logging.getLogger("trishula")
-
-#: While a tool waits, its client is told that it lives.
-_PROGRESS_S = 10.0
+#: What a tool is told of its call; it leads to the tools of whoever calls.
+Calling = Context[Tools, Any]
 
 
 def over_stdio(opened: Callable[[], Tools]) -> None:
@@ -46,17 +44,22 @@ def over_stdio(opened: Callable[[], Tools]) -> None:
         async with tools:
             yield tools
 
-    async def of(context: Context[Tools, Any]) -> Tools:
+    async def of(context: Calling) -> Tools:
         tools: Tools = context.request_context.lifespan_context
         return tools
 
-    _server(of, life).run("stdio")
+    make_server(of, life).run("stdio")
 
 
-def _server(
-    of: Callable[[Context[Tools, Any]], Awaitable[Tools]],
-    life: Callable[[MCPServer[Tools]], Any] | None,
+def make_server(
+    of: Callable[[Calling], Awaitable[Tools]], life: Callable[[MCPServer[Tools]], Any] | None = None
 ) -> MCPServer[Tools]:
+    """A server with the tools, for whichever transport.
+
+    Args:
+        of: the tools of whoever calls.
+        life: what the server's lifespan does.
+    """
     server: MCPServer[Tools] = MCPServer(
         "trishula",
         title="TRISHULA: the bus between agents",
@@ -79,12 +82,12 @@ def _server(
 
 
 def _tool(
-    verb: Callable[..., Awaitable[str]], of: Callable[[Context[Tools, Any]], Awaitable[Tools]]
+    verb: Callable[..., Awaitable[str]], of: Callable[[Calling], Awaitable[Tools]]
 ) -> Callable[..., Awaitable[str]]:
     """A verb of the tools as the SDK wants it: a function with pydantic's words for what each argument is."""
 
     @functools.wraps(verb)
-    async def tool(context: Context[Tools, Any], **arguments: Any) -> str:
+    async def tool(context: Calling, **arguments: Any) -> str:
         try:
             return await verb(await of(context), **arguments)
         except TrishulaError as error:

@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from trishula.consumer.replies import reply_id
+from trishula.contract.addresses import agent_of
+from trishula.contract.message import MailType, Message
 from trishula.contract.texts import one_line
-from trishula.errors import ArgumentInvalid, IdReused
+from trishula.errors import ArgumentInvalid, IdReused, InstanceUnknown
 from trishula.front_door.asking import Answered, Question, ask
 from trishula.front_door.desk import Held
 from trishula.front_door.framing import ASK_PROCEDURE, NOTE, framed
@@ -73,27 +75,30 @@ class Tools:
         letters: how many characters a result has at most.
 
     ``async with`` joins and leaves; the tools wait for the node, and say if there is none.
+
+    Attributes:
+        member: the same membership.
     """
 
     def __init__(self, member: Member, *, acks_what_it_shows: bool = False, letters: int = RESULT_LETTERS) -> None:
-        self._member = member
+        self.member = member
         self._acks = acks_what_it_shows
         self._letters = letters
 
     async def __aenter__(self) -> Tools:
-        self._member.start()
+        self.member.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        await start(self._member.stop())
+        await start(self.member.stop())
 
     # -- who is there --------------------------------------------------------------------------------------------------
 
     async def who_am_i(self) -> str:
         """Your name on the bus, the node you are at, and how much mail waits for you."""
-        member = self._member
+        member = self.member
         counts = await member.counts()
         said = [
             f"You are the agent {member.client.address.agent}, joined at {member.client.url}.",
@@ -111,7 +116,7 @@ class Tools:
         most: Annotated[int, Meta(description="How many to list at most.", ge=1, le=500)] = 50,
     ) -> str:
         """The agents of the bus: who is there, what each can do, and what it says of itself."""
-        return self._cut(agents_told(await self._member.client.find(capability, presence=presence), most))
+        return self._cut(agents_told(await self.member.client.find(capability, presence=presence), most))
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -128,7 +133,7 @@ class Tools:
 
         To ask something and get the answer use ask; to answer a message use reply.
         """
-        client = self._member.client
+        client = self.member.client
         receipt = await client.send(
             to,
             payload=_content(text, data),
@@ -148,7 +153,7 @@ class Tools:
         from_agent: FromAgent = None,
     ) -> str:
         """Answer a message that is open in your hands, and settle it: it is done when the answer is on disk."""
-        member = self._member
+        member = self.member
         held = member.desk.find(message_id, from_agent)
         message = held.message
         if message.sender is None:
@@ -157,22 +162,28 @@ class Tools:
         is_command = message.type == "COMMAND"
         if failed:
             content = {"error": "refused", "message": text or "it can't be done"} if data is None else data
-        said = ""
+        kind: MailType = ("ERROR" if failed else "RESULT") if is_command else "STATUS"
         try:
-            receipt = await member.client.send(
-                message.sender,
-                type=("ERROR" if failed else "RESULT") if is_command else "STATUS",
-                payload=content,
-                timeout=ANSWER_S,
-                # An answer is one message, however often it is given.
-                id=reply_id(message),
-                reply_to=message.id,
-                priority=message.priority,
-            )
-            said = receipt_told(receipt, message.sender)
+            said = await self._answer(message, message.sender, kind, content)
+        except InstanceUnknown:
+            # A script that has ended since: whoever started it reads the mail of its agent.
+            said = await self._answer(message, agent_of(message.sender), kind, content)
         except IdReused:
             said = f"{message_id} was answered before, with other words; its sender keeps the first answer."
         return f"{said} {await self._settled(held)}"
+
+    async def _answer(self, message: Message, to: str, kind: MailType, content: object) -> str:
+        receipt = await self.member.client.send(
+            to,
+            type=kind,
+            payload=content,
+            timeout=ANSWER_S,
+            # An answer is one message, however often it is given.
+            id=reply_id(message),
+            reply_to=message.id,
+            priority=message.priority,
+        )
+        return receipt_told(receipt, to)
 
     async def ask(
         self,
@@ -195,7 +206,7 @@ class Tools:
         It ends as the answer, as an error, or as unknown with the id to ask again with. An answer that comes after you
         gave up comes to your inbox.
         """
-        member = self._member
+        member = self.member
         if to is None and message_id is None:
             raise ArgumentInvalid("name the agent to ask (to), or the message_id of an earlier ask")
         if to is not None and (text is None) == (procedure is None):
@@ -218,7 +229,7 @@ class Tools:
         self, message_ids: Annotated[list[str], Meta(description="Ids of messages that you sent.", min_length=1)]
     ) -> str:
         """Take back messages that you sent and that are not done; whoever has one is told."""
-        cancelled = await self._member.client.cancel(*message_ids)
+        cancelled = await self.member.client.cancel(*message_ids)
         return "\n".join(
             f"{message_id}: {'cancelled' if was else 'not cancelled: it is over already, or was not yours'}"
             for message_id, was in zip(message_ids, cancelled, strict=True)
@@ -237,7 +248,7 @@ class Tools:
 
         What you get stays open until you settle it by ack, reply or nack. A message is shown once.
         """
-        member = self._member
+        member = self.member
         counts = await member.receive(most, wait_s)
         pages, left = [NOTE], self._letters
         shown: list[Held] = []
@@ -279,7 +290,7 @@ class Tools:
         from_agent: FromAgent = None,
     ) -> str:
         """Show a message that is open in your hands again, or the next part of a long one."""
-        held = self._member.desk.find(message_id, from_agent)
+        held = self.member.desk.find(message_id, from_agent)
         if not held.is_open:
             raise ArgumentInvalid(f"{message_id} was not shown yet: call inbox")
         return f"{NOTE}\n{framed(held.message, held.attempt, begin=begin, letters=self._letters - 1000)}"
@@ -290,7 +301,7 @@ class Tools:
         from_agent: FromAgent = None,
     ) -> str:
         """Settle messages that you have dealt with and that need no answer: they are done, and never come again."""
-        found = [self._member.desk.find(message_id, from_agent) for message_id in message_ids]
+        found = [self.member.desk.find(message_id, from_agent) for message_id in message_ids]
         return "\n".join([f"{held.message.id}: {await self._settled(held)}" for held in found])
 
     async def nack(
@@ -301,14 +312,14 @@ class Tools:
         from_agent: FromAgent = None,
     ) -> str:
         """Give back a message that you can't deal with: for another attempt later, or for good."""
-        held = self._member.desk.find(message_id, from_agent)
-        await self._member.give_back(held, one_line(reason)[:1000], requeue)
+        held = self.member.desk.find(message_id, from_agent)
+        await self.member.give_back(held, one_line(reason)[:1000], requeue)
         return f"{message_id} is given back; it " + (
             "comes again after a pause." if requeue else "is a dead letter now."
         )
 
     async def _settled(self, held: Held) -> str:
-        if await self._member.done(held):
+        if await self.member.done(held):
             return "done."
         return "done here; the node will be told as soon as it can be reached, and the message is not shown again."
 
@@ -318,7 +329,7 @@ class Tools:
         self, message_ids: Annotated[list[str], Meta(description="Ids that you sent or received.", min_length=1)]
     ) -> str:
         """Where messages stand: accepted, delivered, done, dead, expired or cancelled."""
-        return self._cut(states_told(await self._member.client.status(*message_ids), message_ids))
+        return self._cut(states_told(await self.member.client.status(*message_ids), message_ids))
 
     async def why(
         self,
@@ -326,7 +337,7 @@ class Tools:
         from_agent: FromAgent = None,
     ) -> str:
         """The whole life of a message that you sent or received: each step, when, on which node, and why."""
-        return self._cut(history_told(await self._member.client.why(message_id, sender=from_agent)))
+        return self._cut(history_told(await self.member.client.why(message_id, sender=from_agent)))
 
     def _cut(self, text: str) -> str:
         return cut(text, self._letters)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from deploy.docs.from_code import commands, contract, docstrings, errors, exit_codes, metrics, options, variables
+from deploy.docs.from_code import commands, contract, docstrings, errors, exit_codes, metrics, options, tools, variables
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
@@ -25,6 +25,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "metrics": metrics.table,
     "options": options.table,
     "profile-keys": variables.profile_keys,
+    "tools": tools.details,
     "uris": contract.uris,
     "variables": variables.variables,
 }

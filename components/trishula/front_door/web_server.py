@@ -1,0 +1,114 @@
+"""The front door over streamable HTTP: one process for several models, each with the token of its agent.
+
+Each request brings the token as ``Authorization: Bearer NAME.SECRET``, and is served by the door of that token
+(:mod:`trishula.front_door.doors`); a session of MCP means nothing here, so both eras of the protocol are served alike,
+and a client doesn't notice that the server was restarted. The token is an agent's password, so it is taken on this
+machine only, unless a proxy that speaks TLS stands before; browsers are let in for no page (``Origin``), and the host
+name must be one that was said (``Host``), so that no page of a browser on this machine gets at the models' mail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+import uvicorn
+from mcp.server.transport_security import TransportSecuritySettings
+
+from trishula.errors import TokenInvalid, TrishulaError
+from trishula.front_door.doors import Doors
+from trishula.front_door.server import Calling, make_server
+from trishula.front_door.tools import Tools
+from trishula.front_door.wording import error_told
+
+__all__ = ["over_http"]
+
+PATH = "/mcp"
+_LEAVING_S = 3
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def over_http(listening: socket.socket, names: Sequence[str], opened: Callable[[str], Tools]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        listening: a socket that listens.
+        names: host names, beside this machine's own, by which clients may call us.
+        opened: the tools of a token's agent, made in the server's loop.
+    """
+    asyncio.run(_serve(listening, names, opened))
+
+
+async def _serve(listening: socket.socket, names: Sequence[str], opened: Callable[[str], Tools]) -> None:
+    doors = Doors(opened, time.monotonic)
+
+    async def of(calling: Calling) -> Tools:
+        token = _bearer((calling.headers or {}).get("authorization", ""))
+        return await doors.of(token or "")
+
+    port = listening.getsockname()[1]
+    hosts = [f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")]
+    hosts += [one for name in names for one in (name, f"{name}:*")]
+    security = TransportSecuritySettings(
+        allowed_hosts=hosts, allowed_origins=[f"https://{name}" for name in names], enable_dns_rebinding_protection=True
+    )
+    app = make_server(of).streamable_http_app(
+        streamable_http_path=PATH, stateless_http=True, transport_security=security
+    )
+    config = uvicorn.Config(
+        _Gate(app, doors),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_LEAVING_S,
+        server_header=False,
+    )
+    try:
+        await uvicorn.Server(config).serve(sockets=[listening])
+    finally:
+        await doors.close()
+
+
+class _Gate:
+    """Nobody passes without the token of an agent."""
+
+    def __init__(self, app: App, doors: Doors) -> None:
+        self._app = app
+        self._doors = doors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = {name.lower(): value for name, value in scope["headers"]}
+            token = _bearer(headers.get(b"authorization", b"").decode("latin-1"))
+            if token is None:
+                sentence = "send the agent's token as a header: Authorization: Bearer NAME.SECRET"
+                await _refuse(send, 401, sentence)
+                return
+            try:
+                await self._doors.of(token)
+            except TokenInvalid as error:
+                await _refuse(send, 401, error_told(error))
+                return
+            except TrishulaError as error:
+                await _refuse(send, 503, error_told(error))
+                return
+        await self._app(scope, receive, send)
+
+
+def _bearer(header: str) -> str | None:
+    kind, _, token = header.partition(" ")
+    return token.strip() if kind.lower() == "bearer" and token.strip() else None
+
+
+async def _refuse(send: Send, status: int, sentence: str) -> None:
+    more = [(b"www-authenticate", b"Bearer")] if status == 401 else [(b"retry-after", b"2")]
+    headers = [(b"content-type", b"application/json"), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps({"error": sentence}).encode()})
