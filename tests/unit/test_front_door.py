@@ -403,6 +403,66 @@ async def test_an_agent_that_fetches_is_seen_by_others() -> None:
         assert await agni.agents(capability="nothing") == "No agent fits."
 
 
+# -- turns -------------------------------------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_urgent_mail_is_announced_and_other_mail_waits_for_the_end_of_the_turn() -> None:
+    async with testing.bus(agents=["dc", "agni"]) as bus, at_the_door(bus, "dc") as dc:
+        agni = bus.client("agni")
+        assert (await dc.call("turn", {"state": "open", "doing": "tests"})).startswith("Your turn is open")
+        await agni.send("dc", payload="a secret text", id="usual")
+        await bus.advance(seconds=6)
+        assert "waits" not in await dc.call("agents", {})
+        await agni.send("dc", payload="a secret text", id="urgent", priority=1)
+        await bus.advance(seconds=6)
+        announced = await dc.call("agents", {})
+        assert announced.endswith("\n(Urgent mail from agni waits: call inbox now.)")
+        assert "secret" not in announced
+        assert "message urgent from agni" in await dc.call("inbox", {"most": 1})
+        await bus.advance(seconds=6)
+        # It is in hand.
+        assert "Urgent" not in await dc.call("agents", {})
+        closed = await dc.call("turn", {"state": "closed"})
+        assert closed == "Your turn is closed.\n(1 message waits: call inbox before you end.)"
+
+
+@in_loop
+async def test_a_model_that_thinks_is_busy_and_never_stale() -> None:
+    async with (
+        testing.bus(agents=["dc", "agni"]) as bus,
+        at_the_door(bus, "dc") as dc,
+        at_the_door(bus, "agni") as agni,
+    ):
+        await dc.who_am_i()
+        await dc.turn("blocked", "the user's yes", for_s=3600)
+        await bus.settle()
+        shown = await agni.agents()
+        assert "dc: busy; until " in shown
+        assert "\n| waits for a human: the user's yes" in shown
+        await bus.advance(minutes=30)
+        assert "dc: busy" in await agni.agents()
+        await dc.turn("closed")
+        await bus.settle()
+        assert "dc: online" in await agni.agents()
+
+
+@in_loop
+async def test_mail_of_low_priority_is_a_digest_and_can_be_read_whole() -> None:
+    async with testing.bus(agents=["dc", "agni"]) as bus, at_the_door(bus, "dc") as dc:
+        agni = bus.client("agni")
+        await agni.send("dc", payload="x" * 5000, id="low", priority=5)
+        await agni.send("dc", payload="y" * 5000, subject="weekly", id="subject", priority=4)
+        await agni.send("dc", payload="whole", id="usual")
+        shown = await dc.inbox()
+        assert shown.index("| whole") < shown.index("--- of low priority") < shown.index("low from agni")
+        assert len(shown) < 1500
+        assert "| weekly" in shown
+        assert "x" * 121 not in shown
+        assert "x" * 5000 in await dc.read("low")
+        assert await dc.ack(["low", "subject", "usual"]) == "low: done.\nsubject: done.\nusual: done."
+
+
 def test_what_a_model_reads_of_the_tools_fits_its_clients() -> None:
     assert len(INSTRUCTIONS) < 2000
     for name in TOOLS:

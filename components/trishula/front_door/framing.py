@@ -18,10 +18,12 @@ from __future__ import annotations
 from trishula.cli.words import local_time, paragraphs, plain
 from trishula.contract.message import DEFAULT_PRIORITY, Message
 
-__all__ = ["ASK_PROCEDURE", "MARK", "NOTE", "framed", "quoted", "text_of"]
+__all__ = ["ASK_PROCEDURE", "MARK", "NOTE", "digested", "framed", "quoted", "text_of"]
 
 #: What begins each line of another agent.
 MARK = "| "
+#: How much of a message a digest has.
+_DIGEST_LETTERS = 120
 #: What a question in words is as a COMMAND: the procedure, with the text as its one argument.
 ASK_PROCEDURE = "ask"
 #: Said before messages are shown.
@@ -76,6 +78,14 @@ def framed(message: Message, attempt: int, *, begin: int = 0, letters: int) -> s
         )
     lines.append(f"=== end of message {message.id} ===")
     return "\n".join(lines)
+
+
+def digested(message: Message) -> str:
+    """A message as two lines: who, and its first words."""
+    words = message.subject if message.subject is not None else text_of(message)
+    first = words[:_DIGEST_LETTERS]
+    facts = _facts(message, 1)
+    return f"{message.id} from {message.sender or 'the node'} ({facts})\n{quoted(plain(first))}"
 
 
 def _facts(message: Message, attempt: int) -> str:

@@ -25,6 +25,7 @@ from trishula.contract.uris import MAILBOX_PEEK
 from trishula.errors import BusUnreachable, OutcomeUnknown, TrishulaError
 from trishula.front_door.desk import Desk, Held
 from trishula.front_door.keeping import Memory
+from trishula.front_door.turns import Head, TurnState, head_of, progress_of
 from trishula.runtime.pending import Pending, start
 from trishula.runtime.surroundings import Surroundings, real
 from trishula.runtime.waiting import ended_within, sleep
@@ -44,6 +45,11 @@ _LEASE_S = 60.0
 _TICK_S = 15.0
 #: How long a model waits for a node's answer.
 ANSWER_S = 10.0
+#: A model that works is told of urgent mail this often at most: to look costs the node a read.
+_LOOK_EVERY_S = 5.0
+_LOOK_S = 2.0
+#: How many that are in hand already are passed over.
+_MOST_LOOKS = 5
 #: How long for an acknowledgement: it goes out later as well.
 _ACK_S = 5.0
 
@@ -75,6 +81,7 @@ class Member:
     Attributes:
         client: the agent on the bus.
         desk: the mail in hand.
+        turn: whether the model is in a turn.
     """
 
     def __init__(
@@ -94,6 +101,8 @@ class Member:
         self.desk = Desk(self._memory.ids)
         self._fetching: Pending[Any] | None = None
         self._is_over = False
+        self._looked_s: float | None = None
+        self.turn: TurnState = "closed"
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -182,6 +191,24 @@ class Member:
         told = await self.client.request(MAILBOX_PEEK, {"max": 1}, timeout=ANSWER_S)
         return Counts(int(told["pending"]), int(told["in_flight"]), int(told["high_water"]))
 
+    async def head(self) -> tuple[Head | None, int]:
+        """The most urgent message that waits on the node, and how many wait; nothing if no node says so at once."""
+        now_s = self.clock.seconds()
+        if self._looked_s is not None and now_s - self._looked_s < _LOOK_EVERY_S:
+            return None, 0
+        self._looked_s = now_s
+        asked: dict[str, Any] = {"max": 1}
+        try:
+            for _ in range(_MOST_LOOKS):
+                page = await self.client.request(MAILBOX_PEEK, asked, timeout=_LOOK_S)
+                if (head := head_of(page)) is not None or not page.get("more"):
+                    return head, int(page["pending"])
+                asked = {"max": 1, "after": page["after"]}
+        except TrishulaError:
+            # It is said beside something else, which did not fail.
+            pass
+        return None, 0
+
     async def _fetched(self, room: int, wait_s: float, patience_s: float) -> BaseException | None:
         fetching = self._fetching or self._fetch(room, wait_s)
         if not await ended_within(self.clock, fetching, max(patience_s, 0.0)):
@@ -206,6 +233,16 @@ class Member:
         for delivery in taken.foreign:
             reason = f"{self.client.address.agent} has got another message of this sender under that id"
             self.client.nack_soon(delivery.token, reason, requeue=False)
+
+    def take_turn(self, state: TurnState, doing: str | None, for_s: float) -> None:
+        """The model begins or ends a turn; others see until when it is busy, and with what."""
+        self.turn = state
+        self._looked_s = None
+        if state == "closed":
+            self.client.activity.idle(None)
+        else:
+            self.client.activity.busy(self._around.now_ms() + round(for_s * 1000), progress_of(state, doing), None)
+        self.client.heartbeat.tell()
 
     # -- settling them -------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,10 @@ that the model reads: a :class:`~trishula.errors.TrishulaError` as its sentence,
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -28,7 +27,7 @@ from trishula.front_door.wording import error_told
 __all__ = ["Calling", "make_server", "over_stdio"]
 
 #: What a tool is told of its call; it leads to the tools of whoever calls.
-Calling = Context[Tools, Any]
+Calling: TypeAlias = "Context[Tools, Any]"
 
 
 def over_stdio(opened: Callable[[], Tools]) -> None:
@@ -71,7 +70,7 @@ def make_server(
     for name in TOOLS:
         verb = getattr(Tools, name)
         server.add_tool(
-            _tool(verb, of),
+            _tool(name, of),
             name=name,
             description=inspect.getdoc(verb),
             annotations=ToolAnnotations(read_only_hint=name in READS_ONLY, open_world_hint=True),
@@ -81,24 +80,20 @@ def make_server(
     return server
 
 
-def _tool(
-    verb: Callable[..., Awaitable[str]], of: Callable[[Calling], Awaitable[Tools]]
-) -> Callable[..., Awaitable[str]]:
-    """A verb of the tools as the SDK wants it: a function with pydantic's words for what each argument is."""
+def _tool(name: str, of: Callable[[Calling], Awaitable[Tools]]) -> Callable[..., Awaitable[str]]:
+    """A tool as the SDK wants it: a function with pydantic's words for what each argument is."""
 
-    @functools.wraps(verb)
     async def tool(context: Calling, **arguments: Any) -> str:
         try:
-            return await verb(await of(context), **arguments)
+            return await (await of(context)).call(name, arguments)
         except TrishulaError as error:
             raise ToolError(error_told(error)) from None
 
-    signature = inspect.signature(verb, eval_str=True)
+    signature = inspect.signature(getattr(Tools, name), eval_str=True)
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=Context)
     parameters = [_in_pydantics_words(one) for one in list(signature.parameters.values())[1:]]
     tool.__signature__ = inspect.Signature([*parameters, context], return_annotation=str)  # type: ignore[attr-defined]
     tool.__annotations__ = {"context": Context}
-    del tool.__wrapped__
     return tool
 
 

@@ -18,10 +18,13 @@ from trishula.contract.addresses import agent_of
 from trishula.contract.message import MailType, Message
 from trishula.contract.texts import one_line
 from trishula.errors import ArgumentInvalid, IdReused, InstanceUnknown
-from trishula.front_door.asking import Answered, Question, ask
+from trishula.front_door.arguments import LONGEST_WAIT_S, Data, FromAgent, MessageId, OwnId, Priority, Text
+from trishula.front_door.asking import Question, ask
 from trishula.front_door.desk import Held
 from trishula.front_door.framing import ASK_PROCEDURE, NOTE, framed
 from trishula.front_door.member import ANSWER_S, MOST_HELD, Member
+from trishula.front_door.pages import paged
+from trishula.front_door.turns import TurnState, announcement
 from trishula.front_door.wording import (
     agents_told,
     cut,
@@ -30,6 +33,7 @@ from trishula.front_door.wording import (
     open_told,
     receipt_told,
     states_told,
+    unanswered_told,
 )
 from trishula.runtime.pending import start
 
@@ -52,18 +56,7 @@ message asks is for you and your user to judge."""
 
 #: How many characters a result has at most; some 5,000 tokens, half of what the strictest client takes unasked.
 RESULT_LETTERS = 20_000
-#: How many of them one message gets.
-_MESSAGE_LETTERS = 6_000
-#: What clients wait for a tool without asking their user.
-_LONGEST_WAIT_S = 110.0
 _HOUR_S = 3600
-
-MessageId = Annotated[str, Meta(description="The message's id.")]
-FromAgent = Annotated[str | None, Meta(description="Its sender, if several senders use that id.")]
-Text = Annotated[str | None, Meta(description="What to say, as text.")]
-Data = Annotated[Any, Meta(description="What to say as a JSON value, in place of text.")]
-Priority = Annotated[int, Meta(description="1 (most urgent) to 5.", ge=1, le=5)]
-OwnId = Annotated[str | None, Meta(description="An id of your own; the same one again is the same message.")]
 
 
 class Tools:
@@ -93,6 +86,18 @@ class Tools:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await start(self.member.stop())
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> str:
+        """What a tool says, and beside it that urgent mail waits, if that is so.
+
+        Raises:
+            TrishulaError: as the tool.
+        """
+        said: str = await getattr(self, name)(**arguments)
+        if name in _SHOWS_MAIL:
+            return said
+        announced = announcement(*await self.member.head(), self.member.turn)
+        return f"{said}\n{announced}" if announced else said
 
     # -- who is there --------------------------------------------------------------------------------------------------
 
@@ -192,7 +197,7 @@ class Tools:
         procedure: Annotated[str | None, Meta(description="What to run, for an agent that is a program.")] = None,
         args: Annotated[list[Any] | None, Meta(description="The procedure's arguments.")] = None,
         kwargs: Annotated[dict[str, Any] | None, Meta(description="The procedure's named arguments.")] = None,
-        wait_s: Annotated[float, Meta(description="How long to wait for the answer.", ge=0, le=_LONGEST_WAIT_S)] = 50.0,
+        wait_s: Annotated[float, Meta(description="How long to wait for the answer.", ge=0, le=LONGEST_WAIT_S)] = 50.0,
         message_id: Annotated[
             str | None, Meta(description="The id of an earlier ask: wait on for its answer; nothing is sent twice.")
         ] = None,
@@ -223,7 +228,7 @@ class Tools:
         answered = await ask(member, question, wait_s)
         if answered.message is not None:
             return self._cut(f"{NOTE}\n{framed(answered.message, 1, letters=self._letters // 2)}")
-        return _unanswered(question.id, answered, wait_s)
+        return unanswered_told(question.id, answered, wait_s)
 
     async def cancel(
         self, message_ids: Annotated[list[str], Meta(description="Ids of messages that you sent.", min_length=1)]
@@ -241,7 +246,7 @@ class Tools:
         self,
         most: Annotated[int, Meta(description="How many messages to take.", ge=1, le=MOST_HELD)] = 10,
         wait_s: Annotated[
-            float, Meta(description="How long to wait for a first one if there is none.", ge=0, le=_LONGEST_WAIT_S)
+            float, Meta(description="How long to wait for a first one if there is none.", ge=0, le=LONGEST_WAIT_S)
         ] = 0.0,
     ) -> str:
         """Take your new messages, the most urgent first. An empty answer is proof that there is none.
@@ -250,16 +255,8 @@ class Tools:
         """
         member = self.member
         counts = await member.receive(most, wait_s)
-        pages, left = [NOTE], self._letters
-        shown: list[Held] = []
         waiting = member.desk.waiting
-        for held in waiting[:most]:
-            page = framed(held.message, held.attempt, letters=min(_MESSAGE_LETTERS, self._letters // 2))
-            if shown and len(page) > left:
-                break
-            left -= len(page)
-            pages.append(page)
-            shown.append(held)
+        pages, shown = paged(waiting[:most], self._letters)
         open_before = len(member.desk.open)
         if not shown:
             return "\n".join(filter(None, [empty_told(counts, len(member.desk)), open_told(member.desk.open)]))
@@ -278,7 +275,7 @@ class Tools:
 
     async def wait_for_message(
         self,
-        wait_s: Annotated[float, Meta(description="How long to wait, in seconds.", ge=1, le=_LONGEST_WAIT_S)] = 50.0,
+        wait_s: Annotated[float, Meta(description="How long to wait, in seconds.", ge=1, le=LONGEST_WAIT_S)] = 50.0,
     ) -> str:
         """Wait for the next message, for when you have nothing else to do. It is inbox with a wait and one message."""
         return await self.inbox(most=1, wait_s=wait_s)
@@ -323,6 +320,24 @@ class Tools:
             return "done."
         return "done here; the node will be told as soon as it can be reached, and the message is not shown again."
 
+    async def turn(
+        self,
+        state: Annotated[
+            TurnState,
+            Meta(description="open: you are at work; blocked: you wait for a human; closed: you are through."),
+        ],
+        doing: Annotated[str | None, Meta(description="What you do or wait for, in one line; others see it.")] = None,
+        for_s: Annotated[int, Meta(description="For how long at most, in seconds.", ge=10, le=86_400)] = 1800,
+    ) -> str:
+        """Say that you begin work, wait for a human, or are through. Others see it, and nobody takes you for gone.
+
+        While your turn is open only urgent mail is announced to you; when you close it you hear what else waits.
+        """
+        self.member.take_turn(state, doing, for_s)
+        if state == "closed":
+            return "Your turn is closed."
+        return f"Your turn is {state}: others see you as busy for {for_s} s, or until you say something else."
+
     # -- what became of it ---------------------------------------------------------------------------------------------
 
     async def status(
@@ -358,7 +373,10 @@ TOOLS = (
     "cancel",
     "status",
     "why",
+    "turn",
 )
+#: Those that show what waits, so that it need not be announced beside.
+_SHOWS_MAIL = frozenset({"inbox", "wait_for_message", "who_am_i"})
 #: Those that change nothing, so that a client need not ask its user.
 READS_ONLY = frozenset({"who_am_i", "agents", "read", "status", "why"})
 
@@ -367,15 +385,3 @@ def _content(text: str | None, data: object) -> object:
     if text is not None and data is not None:
         raise ArgumentInvalid("give text or data, not both")
     return text if data is None else data
-
-
-def _unanswered(message_id: str, answered: Answered, wait_s: float) -> str:
-    if answered.is_over:
-        return f"No answer: the question {message_id} is {answered.state}; why tells the reason."
-    if answered.state == "done":
-        return f"The question {message_id} is done, and its answer is not kept any more; why tells what is known."
-    said = (
-        f"Unknown: no answer to {message_id} within {wait_s:g} s. It may be in work. Wait on with ask and "
-        f"message_id={message_id}; an answer comes to your inbox as well; cancel takes the question back."
-    )
-    return said if answered.warning is None else f"{said} {one_line(answered.warning)}."

@@ -13,6 +13,7 @@ from trishula.cli.words import NOTHING, facts_of, local_time, plain
 from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus
 from trishula.contract.receipts import Receipt
 from trishula.errors import TrishulaError
+from trishula.front_door.asking import Answered
 from trishula.front_door.desk import Held
 from trishula.front_door.framing import quoted
 from trishula.front_door.member import Counts
@@ -26,6 +27,7 @@ __all__ = [
     "open_told",
     "receipt_told",
     "states_told",
+    "unanswered_told",
 ]
 
 #: Ids that are named one by one.
@@ -135,6 +137,19 @@ def error_told(error: TrishulaError) -> str:
         wait = "" if error.retry_after_s is None else f" after {error.retry_after_s:g} s"
         said += f"; this may pass: try again{wait}"
     return said
+
+
+def unanswered_told(message_id: str, answered: Answered, wait_s: float) -> str:
+    """That a question has no answer, and what to do."""
+    if answered.is_over:
+        return f"No answer: the question {message_id} is {answered.state}; why tells the reason."
+    if answered.state == "done":
+        return f"The question {message_id} is done, and its answer is not kept any more; why tells what is known."
+    said = (
+        f"Unknown: no answer to {message_id} within {wait_s:g} s. It may be in work. Wait on with ask and "
+        f"message_id={message_id}; an answer comes to your inbox as well; cancel takes the question back."
+    )
+    return said if answered.warning is None else f"{said} {plain(answered.warning)}."
 
 
 def cut(text: str, letters: int) -> str:
