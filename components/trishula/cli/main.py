@@ -59,6 +59,8 @@ OWN_COMMANDS = {
     "doctor": "doctor",
     "alert": "alert",
     "mcp": "trishula.front_door.command",
+    "setup": "trishula.front_door.setup_command",
+    "nudge": "trishula.front_door.nudge_command",
     "files": "files",
     "fallback": "fallback",
     "report": "report",

@@ -1,0 +1,101 @@
+"""The coding agents that we set up: which files they read, and what is in them for us. No I/O.
+
+Each is written as its public documentation had it in November 2026.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CLIENTS", "OWN_NAME", "CodingClient", "Launch"]
+
+#: What the server is called in the clients' files.
+OWN_NAME = "trishula"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How the front door is started.
+
+    Attributes:
+        program: the path of ``trishula``.
+        profile: which agent: the name of a profile, or its path.
+    """
+
+    program: str
+    profile: str
+
+    def hook(self, form: str, event: str) -> str:
+        """The command of a hook."""
+        return shlex.join([self.program, "--profile", self.profile, "nudge", "--for", form, "--event", event])
+
+
+def _standard(launch: Launch) -> dict[str, Any]:
+    return {"command": launch.program, "args": ["mcp"], "env": {"TRISHULA_PROFILE": launch.profile}}
+
+
+def _opencode(launch: Launch) -> dict[str, Any]:
+    return {
+        "type": "local",
+        "command": [launch.program, "mcp"],
+        "environment": {"TRISHULA_PROFILE": launch.profile},
+        "enabled": True,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class CodingClient:
+    """A coding agent.
+
+    Attributes:
+        name: how it is named on the command line.
+        servers: the file that names servers of MCP, relative to the project, or to the home directory with ``~/``.
+        key: the table of that file in which they stand.
+        entry: what stands there for us.
+        hooks: the file of its hooks, if it has some that we set; ``""`` if not.
+        events: its name for an event → ours.
+    """
+
+    name: str
+    servers: str
+    key: str = "mcpServers"
+    entry: Callable[[Launch], dict[str, Any]] = _standard
+    hooks: str = ""
+    events: Mapping[str, str] = field(default_factory=dict)
+
+    def path(self, which: str, project: Path, home: Path) -> Path:
+        """Where one of its files is."""
+        return home / which[2:] if which.startswith("~/") else project / which
+
+    def hook_entries(self, launch: Launch) -> dict[str, dict[str, Any]]:
+        """Its hooks, by its own names for the events."""
+        return {
+            name: {"hooks": [{"type": "command", "command": launch.hook(self.name, event)}]}
+            for name, event in self.events.items()
+        }
+
+
+CLIENTS: Mapping[str, CodingClient] = {
+    one.name: one
+    for one in (
+        CodingClient(
+            "claude-code",
+            ".mcp.json",
+            hooks=".claude/settings.json",
+            events={"SessionStart": "start", "UserPromptSubmit": "prompt", "Stop": "stop"},
+        ),
+        CodingClient("codex", "~/.codex/config.toml", key="mcp_servers"),
+        CodingClient(
+            "gemini",
+            ".gemini/settings.json",
+            hooks=".gemini/settings.json",
+            events={"SessionStart": "start", "BeforeAgent": "prompt", "AfterAgent": "stop"},
+        ),
+        CodingClient("cursor", ".cursor/mcp.json"),
+        CodingClient("opencode", "opencode.json", key="mcp", entry=_opencode),
+    )
+}

@@ -1,0 +1,209 @@
+"""``trishula setup`` and ``trishula nudge``: whatever a user wrote into a client's file is there afterwards."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.fakebus import FakeBus
+from trishula.cli.main import run
+from trishula.cli.state import State
+from trishula.contract.uris import MAILBOX_PEEK
+from trishula.front_door.coding_clients import CLIENTS
+from trishula.front_door.nudges import as_hook, is_repeated, pointer
+
+SERVERS = {"claude-code": ".mcp.json", "gemini": ".gemini/settings.json", "cursor": ".cursor/mcp.json"}
+SERVERS |= {"opencode": "opencode.json"}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's directory, and a home with the profile scout."""
+    home = tmp_path / "home"
+    profiles = home / ".config" / "trishula"
+    profiles.mkdir(parents=True)
+    (profiles / "scout.toml").write_text(f'token = "scout.{"0" * 40}"\n')
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("TRISHULA_PROFILE", "TRISHULA_TOKEN", "TRISHULA_AGENT", "TRISHULA_URL"):
+        monkeypatch.delenv(name, raising=False)
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    return project
+
+
+def setup(*arguments: str) -> int:
+    return run(["--profile", "scout", "setup", *arguments])
+
+
+@pytest.mark.parametrize("client", SERVERS)
+def test_a_client_of_json_gets_a_server_and_loses_it_again(client: str, project: Path) -> None:
+    path = project / SERVERS[client]
+    key = CLIENTS[client].key
+    theirs: dict[str, Any] = {"theme": "dark ☾", key: {"other": {"command": "x"}}, "hooks": {}}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(theirs, ensure_ascii=False))
+    assert setup(client, "--check") == 1
+    assert json.loads(path.read_text()) == theirs
+    assert setup(client) == 0
+    now = json.loads(path.read_text())
+    assert now["theme"] == "dark ☾"
+    assert now[key]["other"] == {"command": "x"}
+    own = now[key]["trishula"]
+    assert "mcp" in (own["command"] if client == "opencode" else own["args"])
+    assert {"TRISHULA_PROFILE": "scout"} in own.values()
+    before = path.stat().st_mtime_ns
+    assert setup(client) == 0
+    assert path.stat().st_mtime_ns == before
+    assert setup(client, "--check") == 0
+    assert run(["setup", client, "--remove"]) == 0
+    assert json.loads(path.read_text()) == {name: one for name, one in theirs.items() if one}
+
+
+def test_hooks_stand_beside_those_of_the_user(project: Path) -> None:
+    path = project / ".claude" / "settings.json"
+    path.parent.mkdir()
+    theirs = {"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "make lint"}]}]}, "model": "x"}
+    path.write_text(json.dumps(theirs))
+    assert setup("claude-code") == 0
+    hooks = json.loads(path.read_text())["hooks"]
+    assert list(hooks) == ["Stop", "SessionStart", "UserPromptSubmit"]
+    assert hooks["Stop"][0] == theirs["hooks"]["Stop"][0]  # type: ignore[index]
+    assert hooks["Stop"][1]["hooks"][0]["command"].endswith("--profile scout nudge --for claude-code --event stop")
+    # Its owner changed ours.
+    hooks["Stop"][1]["hooks"][0]["command"] += " --oops"
+    path.write_text(json.dumps({**theirs, "hooks": hooks}))
+    assert setup("claude-code", "--check") == 1
+    assert setup("claude-code") == 0
+    assert setup("claude-code", "--check") == 0
+    assert setup("claude-code", "--no-hooks") == 0
+    assert json.loads(path.read_text()) == theirs
+    assert run(["setup", "claude-code", "--remove"]) == 0
+    assert json.loads(path.read_text()) == theirs
+    # It held nothing but ours.
+    assert not (project / ".mcp.json").exists()
+
+
+def test_a_file_of_toml_keeps_its_comments(project: Path) -> None:
+    path = project.parent / "home" / ".codex" / "config.toml"
+    path.parent.mkdir()
+    theirs = '# mine\nmodel = "x" # best\n\n[mcp_servers.other]\ncommand = "y"\n'
+    path.write_text(theirs)
+    assert setup("codex") == 0
+    text = path.read_text()
+    assert text.startswith(theirs)
+    own = tomllib.loads(text)["mcp_servers"]["trishula"]
+    assert own["args"] == ["mcp"]
+    assert own["env"] == {"TRISHULA_PROFILE": "scout"}
+    assert setup("codex") == 0
+    assert path.read_text() == text
+    assert setup("codex", "--check") == 0
+    path.write_text(text + "\n[last]\nkey = 1\n")
+    assert setup("codex") == 0
+    assert tomllib.loads(path.read_text())["last"] == {"key": 1}
+    assert run(["setup", "codex", "--remove"]) == 0
+    assert tomllib.loads(path.read_text()) == {**tomllib.loads(theirs), "last": {"key": 1}}
+    assert path.read_text().startswith(theirs)
+
+
+@pytest.mark.parametrize(
+    ("client", "name", "text", "sentence"),
+    [
+        ("claude-code", ".mcp.json", '{"mcpServers": {}, // mine\n}', "is not plain JSON"),
+        ("claude-code", ".mcp.json", "[]", "holds no JSON object"),
+        ("claude-code", ".mcp.json", '{"mcpServers": []}', "mcpServers in "),
+        ("claude-code", ".claude/settings.json", '{"hooks": {"Stop": {}}}', "hooks.Stop in "),
+        ("codex", "../home/.codex/config.toml", "=", "is no TOML"),
+        ("codex", "../home/.codex/config.toml", '[mcp_servers.trishula]\ncommand = "z"\n', "did not write"),
+    ],
+)
+def test_a_file_that_is_not_understood_is_not_touched(
+    client: str, name: str, text: str, sentence: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = project / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    assert setup(client) == 1
+    assert path.read_text() == text
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "was not touched" in said
+    if name != ".mcp.json":
+        assert not (project / ".mcp.json").exists()
+
+
+def test_a_link_stays_a_link_and_a_mode_stays(project: Path) -> None:
+    real = project / "dotfiles.json"
+    real.write_text("{}")
+    real.chmod(0o600)
+    (project / ".mcp.json").symlink_to(real)
+    assert setup("claude-code", "--no-hooks") == 0
+    assert (project / ".mcp.json").is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert "trishula" in json.loads(real.read_text())["mcpServers"]
+
+
+def test_which_agent_it_is_must_be_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["setup", "cursor"]) == 2
+    assert "say by a profile which agent it is to be" in capsys.readouterr().err
+    assert run(["--profile", "nobody", "setup", "cursor"]) == 78
+    assert not (project / ".cursor").exists()
+
+
+def test_any_other_client_is_shown_its_lines(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert setup("generic") == 0
+    assert json.loads(capsys.readouterr().out)["mcpServers"]["trishula"]["env"] == {"TRISHULA_PROFILE": "scout"}
+    assert list(project.iterdir()) == []
+
+
+# -- nudges ------------------------------------------------------------------------------------------------------------
+
+
+def waits(sender: str, priority: int = 3, state: str = "accepted") -> dict[str, Any]:
+    message = {"id": "1", "from": sender, "priority": priority, "subject": "a secret", "payload": "a secret"}
+    return {"message": message, "state": state, "attempts": 0}
+
+
+def test_a_nudge_is_a_pointer() -> None:
+    assert pointer([], 0) == ""
+    said = pointer(
+        [waits("agni/7f", 1), waits("dc"), waits("dc", state="delivered"), waits("eve", state="delivered")], 2
+    )
+    assert said == (
+        "TRISHULA: 2 messages wait for you from agni, dc, 1 urgent. Call the tool inbox of the server trishula."
+    )
+
+
+def test_low_priority_keeps_no_turn_from_ending() -> None:
+    assert pointer([waits("dc", 4)], 1, "stop") == ""
+    assert pointer([waits("dc", 4)], 1, "prompt") != ""
+    assert pointer([waits("dc", 3), waits("dc", 4)], 2, "stop") != ""
+
+
+def test_each_client_gets_its_form() -> None:
+    assert as_hook("x", "claude-code", "prompt") == "x"
+    assert json.loads(as_hook("x", "claude-code", "stop")) == {"decision": "block", "reason": "x"}
+    assert json.loads(as_hook("x", "gemini", "stop")) == {"decision": "deny", "reason": "x"}
+    shown = json.loads(as_hook("x", "gemini", "prompt"))["hookSpecificOutput"]
+    assert shown == {"hookEventName": "BeforeAgent", "additionalContext": "x"}
+    assert as_hook("", "gemini", "prompt") == ""
+
+
+def test_a_turn_that_goes_on_because_of_a_hook_may_end() -> None:
+    assert is_repeated('{"stop_hook_active": true}')
+    assert not is_repeated('{"stop_hook_active": false}')
+    assert not is_repeated("")
+    assert not is_repeated("[]")
+
+
+def test_the_command_says_it_or_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    bus = FakeBus()
+    bus.answers[MAILBOX_PEEK] = [{"messages": [waits("agni")], "pending": 1}, {"messages": [], "pending": 0}]
+    for expected in ("TRISHULA: 1 message waits for you from agni.", ""):
+        assert run(["nudge"], State(connect=bus.connect)) == 0
+        assert capsys.readouterr().out.startswith(expected)
+    assert capsys.readouterr().out == ""
