@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+import trishula
 from tests.support.node import ROOT, NodeProcess, environment
 from trishula.front_door.tools import INSTRUCTIONS, TOOLS
 
@@ -201,6 +202,35 @@ def test_where_a_server_may_not_listen(options: list[str], sentence: str) -> Non
     )
     assert done.returncode == 2
     assert sentence in done.stderr
+
+
+def test_a_hook_tells_that_mail_waits_takes_nothing_and_never_stands_in_the_way(node: NodeProcess) -> None:
+    def nudge(*options: str, told: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "trishula.cli.main", "nudge", *options],
+            input=told,
+            capture_output=True,
+            text=True,
+            env=around,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    around = environment(TRISHULA_URL=node.url, TRISHULA_TOKEN=node.tokens["dc"])
+    assert nudge() == ""
+    with trishula.connect(node.url, token=node.tokens["agni"]) as bus:
+        bus.send("dc", payload="a secret", id="m", priority=2)
+        for _ in range(2):
+            assert nudge() == (
+                "TRISHULA: 1 message waits for you from agni, 1 urgent. Call the tool inbox of the server trishula.\n"
+            )
+        blocked = json.loads(nudge("--for", "claude-code", "--event", "stop", told='{"stop_hook_active": false}'))
+        assert blocked["decision"] == "block"
+        assert nudge("--for", "claude-code", "--event", "stop", told='{"stop_hook_active": true}') == ""
+        assert bus.status("m")["m"].attempts == 0
+    node.kill()
+    assert nudge() == ""
 
 
 def test_without_the_sdk_the_command_says_what_is_missing() -> None:
