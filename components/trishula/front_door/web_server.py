@@ -70,10 +70,7 @@ async def _serve(listening: socket.socket, names: Sequence[str], opened: Callabl
         timeout_graceful_shutdown=_LEAVING_S,
         server_header=False,
     )
-    try:
-        await uvicorn.Server(config).serve(sockets=[listening])
-    finally:
-        await doors.close()
+    await uvicorn.Server(config).serve(sockets=[listening])
 
 
 class _Gate:
@@ -84,6 +81,9 @@ class _Gate:
         self._doors = doors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, self._closing(receive), send)
+            return
         if scope["type"] == "http":
             headers = {name.lower(): value for name, value in scope["headers"]}
             token = _bearer(headers.get(b"authorization", b"").decode("latin-1"))
@@ -100,6 +100,17 @@ class _Gate:
                 await _refuse(send, 503, error_told(error))
                 return
         await self._app(scope, receive, send)
+
+    def _closing(self, receive: Receive) -> Receive:
+        """Close the doors before the server says that it is down: then its process ends by the signal that it got."""
+
+        async def heard() -> MutableMapping[str, Any]:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self._doors.close()
+            return message
+
+        return heard
 
 
 def _bearer(header: str) -> str | None:
