@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import unicodedata
@@ -373,10 +374,11 @@ async def test_a_result_stays_within_its_budget_and_says_how_to_go_on() -> None:
 @in_loop
 async def test_waiting_ends_with_the_first_message() -> None:
     async with testing.bus(agents=["dc", "agni"]) as bus, at_the_door(bus, "dc") as dc:
-        await bus.client("dc").agents()
-        sent = bus.clock.callLater(3, lambda: bus.client("agni").client.send("dc", payload="late"))
-        assert "| late" in await dc.wait_for_message(wait_s=60)
-        assert not sent.active()
+        waiting = asyncio.create_task(dc.wait_for_message(wait_s=60))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await bus.client("agni").send("dc", payload="late")
+        assert "| late" in await waiting
         assert (await dc.wait_for_message(wait_s=1)).startswith("No new message")
 
 
