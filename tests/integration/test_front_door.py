@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 import pytest
 
-import trishula
 from tests.support.node import ROOT, NodeProcess, environment
 from trishula.front_door.tools import INSTRUCTIONS, TOOLS
 
@@ -205,32 +204,31 @@ def test_where_a_server_may_not_listen(options: list[str], sentence: str) -> Non
 
 
 def test_a_hook_tells_that_mail_waits_takes_nothing_and_never_stands_in_the_way(node: NodeProcess) -> None:
-    def nudge(*options: str, told: str = "") -> str:
+    def trishula(whose: str, *arguments: str, told: str = "") -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "trishula.cli.main", "nudge", *options],
+            [sys.executable, "-m", "trishula.cli.main", *arguments],
             input=told,
             capture_output=True,
             text=True,
-            env=around,
+            env=environment(TRISHULA_URL=url, TRISHULA_TOKEN=node.tokens[whose]),
             timeout=60,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    around = environment(TRISHULA_URL=node.url, TRISHULA_TOKEN=node.tokens["dc"])
-    assert nudge() == ""
-    with trishula.connect(node.url, token=node.tokens["agni"]) as bus:
-        bus.send("dc", payload="a secret", id="m", priority=2)
-        for _ in range(2):
-            assert nudge() == (
-                "TRISHULA: 1 message waits for you from agni, 1 urgent. Call the tool inbox of the server trishula.\n"
-            )
-        blocked = json.loads(nudge("--for", "claude-code", "--event", "stop", told='{"stop_hook_active": false}'))
-        assert blocked["decision"] == "block"
-        assert nudge("--for", "claude-code", "--event", "stop", told='{"stop_hook_active": true}') == ""
-        assert bus.status("m")["m"].attempts == 0
+    url = node.url
+    assert trishula("dc", "nudge") == ""
+    trishula("agni", "send", "dc", "--text", "a secret", "--id", "m", "--priority", "2")
+    for _ in range(2):
+        assert trishula("dc", "nudge") == (
+            "TRISHULA: 1 message waits for you from agni, 1 urgent. Call the tool inbox of the server trishula.\n"
+        )
+    stop = ("nudge", "--for", "claude-code", "--event", "stop")
+    assert json.loads(trishula("dc", *stop, told='{"stop_hook_active": false}'))["decision"] == "block"
+    assert trishula("dc", *stop, told='{"stop_hook_active": true}') == ""
+    assert json.loads(trishula("dc", "inbox", "--peek", "--json"))["attempts"] == 0
     node.kill()
-    assert nudge() == ""
+    assert trishula("dc", "nudge") == ""
 
 
 def test_without_the_sdk_the_command_says_what_is_missing() -> None:

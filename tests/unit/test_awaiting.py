@@ -160,6 +160,28 @@ def test_gather_and_wait_for_take_it() -> None:
     assert run(main()) == [1, 2, 3]
 
 
+def test_a_cancelled_task_hears_why() -> None:
+    async def main() -> tuple[object, ...]:
+        task = asyncio.ensure_future(wait())
+        await asyncio.sleep(0)
+        task.cancel("Cancelled by a scope")
+        try:
+            await task
+        except asyncio.CancelledError as error:
+            return seen[0] if seen else error.args
+        return ()
+
+    async def wait() -> None:
+        try:
+            await Pending[None]()
+        except asyncio.CancelledError as error:
+            seen.append(error.args)
+            raise
+
+    seen: list[tuple[object, ...]] = []
+    assert run(main()) == ("Cancelled by a scope",)
+
+
 def test_a_cancelled_task_hears_of_it() -> None:
     async def main() -> str:
         pending: Pending[int] = Pending()

@@ -39,16 +39,15 @@ class _Woken:
 
     __slots__ = ("_cancelled",)
 
-    def __init__(self, cancelled: bool) -> None:
+    def __init__(self, cancelled: asyncio.CancelledError | None) -> None:
         self._cancelled = cancelled
 
     def result(self) -> None:
-        if self._cancelled:
-            raise asyncio.CancelledError
+        if self._cancelled is not None:
+            raise self._cancelled
 
 
-_WOKEN = _Woken(False)
-_CANCELLED = _Woken(True)
+_WOKEN = _Woken(None)
 
 
 class _Waiter(Deferred[None]):
@@ -79,7 +78,8 @@ class _Waiter(Deferred[None]):
 
     def cancel(self, msg: object = None) -> bool:  # type: ignore[override]  # asyncio wants a bool and passes msg
         if self._task_step is not None:
-            self._step(_CANCELLED)
+            # By the message a library such as anyio knows its own cancellation from somebody else's.
+            self._step(_Woken(asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)))
             return True
         super().cancel()
         return False
