@@ -205,6 +205,6 @@ def test_the_command_says_it_or_nothing(capsys: pytest.CaptureFixture[str]) -> N
     bus = FakeBus()
     bus.answers[MAILBOX_PEEK] = [{"messages": [waits("agni")], "pending": 1}, {"messages": [], "pending": 0}]
     for expected in ("TRISHULA: 1 message waits for you from agni.", ""):
-        assert run(["nudge"], State(connect=bus.connect)) == 0
+        assert run(["nudge"], State(connect=bus.connect)) == 0  # type: ignore[arg-type]
         assert capsys.readouterr().out.startswith(expected)
     assert capsys.readouterr().out == ""
