@@ -260,6 +260,14 @@ class AsyncClient:
     async def nack(self, tokens: Sequence[str], reason: str, *, requeue: bool = True) -> list[bool]:
         return await self.client.nack(tokens, reason, requeue=requeue)
 
+    @documented_by(Client.surfaced)
+    async def surfaced(self, tokens: Sequence[str]) -> list[bool]:
+        return await self.client.surfaced(tokens)
+
+    @documented_by(Client.declare_model)
+    def declare_model(self) -> None:
+        self.client.declare_model()
+
     @documented_by(Client.working)
     async def working(self, token: str, for_s: float) -> Any:
         return await self.client.working(token, for_s)

@@ -249,6 +249,27 @@ class Client(Verbs):
         """
         return self._engine.settling.nack_all(tokens, reason, requeue)
 
+    def surfaced(self, tokens: Sequence[str]) -> Pending[list[bool]]:
+        """Say that messages were put into a model's context: for each token, whether that is on record now.
+
+        Say it when the model has them: when its own tool call returned them, or a hook has printed them to it and the
+        print is flushed; never because the model was woken. The first time counts, and the message goes on as before:
+        ack it when it is done. ``trishula why`` and the sender's status tell it then. A node of the release before
+        keeps no such record: that is logged once, and the answers are ``False``.
+
+        Raises:
+            BusUnreachable: the session went before the answer came; what comes again is to be said again.
+        """
+        return self._engine.settling.surfaced(tokens)
+
+    def declare_model(self) -> None:
+        """Say that a model reads what comes here, on this session and on each later one.
+
+        Where the node has ``delivery.surface_within``, what is delivered here and is not :meth:`surfaced` by then is
+        told as unread: to its sender, to operators, and in ``trishula why``. The first :meth:`surfaced` says it too.
+        """
+        self._engine.settling.declare_model()
+
     def working(self, token: str, for_s: float) -> Pending[Any]:
         """Extend the lease of a long job to ``for_s`` seconds from now; the word has left this process on return."""
         return self._engine.working(token, for_s)

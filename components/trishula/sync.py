@@ -315,6 +315,14 @@ class Bus:
     def nack(self, tokens: Sequence[str], reason: str, *, requeue: bool = True) -> list[bool]:
         return self._wait(_SLACK_S, self._client.nack, tokens, reason, requeue=requeue)
 
+    @documented_by(Client.surfaced)
+    def surfaced(self, tokens: Sequence[str]) -> list[bool]:
+        return self._wait(_SLACK_S, self._client.surfaced, tokens)
+
+    @documented_by(Client.declare_model)
+    def declare_model(self) -> None:
+        self._soon(self._client.declare_model)
+
     @documented_by(Client.working)
     def working(self, token: str, for_s: float) -> Any:
         return self._wait(10.0, self._client.working, token, for_s)

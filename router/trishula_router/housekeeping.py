@@ -124,6 +124,7 @@ class Housekeeping:
             await self._services.departures.end()
         self._services.settlement.take_back_overdue()
         self._services.delivery.tick()
+        self._services.surfacing.look()
         self._services.tell_presence()
         if not self._services.is_stopping:
             await self._services.timekeeper.look()

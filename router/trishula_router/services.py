@@ -62,8 +62,10 @@ from trishula_router.mail.replies import Replies
 from trishula_router.mail.retention import Retention
 from trishula_router.mail.room import Room
 from trishula_router.mail.settlement import Settlement
+from trishula_router.mail.surfacing import Surfacing
 from trishula_router.measures import Measures
 from trishula_router.objectives.recorder import BookFile, NoBookFile, Recorder
+from trishula_router.peers.elsewhere import Elsewhere
 from trishula_router.peers.journal_exchange import Peering
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.peers.link_records import LinkRecords
@@ -190,6 +192,9 @@ class Services:
             tell=router.tell,
             notices=Notices(config.node, self._accepted_at, config.delivery.default_ttl_ms, self.addressing.reach),
         )
+        self.surfacing = Surfacing(
+            self.mailroom, store, config.delivery.surface_within_s, clock=clock, now=now, tell=router.tell
+        )
         self.endings = Endings(self.mailroom, store, self.settlement, self.recalls, now)
         self.delivery = Delivery(
             self.mailroom,
@@ -199,7 +204,7 @@ class Services:
             config.delivery,
             router,
             able=lambda capability: self.directory.able(capability, self.now()),
-            handover=Handover(self.mailroom, store, able_at=self._able_at, now=now),
+            handover=Handover(self.mailroom, store, able_at=lambda it: self.elsewhere.able_at(it), now=now),
             clock=clock,
             now=now,
         )
@@ -244,6 +249,7 @@ class Services:
             clock=clock,
             now=now,
         )
+        self.elsewhere = Elsewhere(self.directory, self.neighbourhood, self.peering, now)
         self.listener = Listener(
             self.peering, self.neighbourhood, principals.names, self.refusals.refused, clock, worked_s
         )
@@ -288,9 +294,10 @@ class Services:
             store,
             self.consumers,
             self.delivery,
-            elsewhere=self._consumed_elsewhere,
+            elsewhere=self.elsewhere.consumed,
             entry_of=self.directory.entry,
-            able=self._able_everywhere,
+            able=self.elsewhere.able,
+            unread=self.surfacing.unread_in,
             clock=clock,
             now=now,
         )
@@ -301,6 +308,7 @@ class Services:
             missing=self.peering.missing,
             ahead_ms=self.peering.clocks.ahead_ms,
             warning=self.neighbourhood.warning,
+            unread=self.surfacing.warning,
         )
         self.dead_letters = DeadLetters(
             store, self.settlement, lambda address: self.addressing.reach(address) == address, config.limits.ttl_ms
@@ -323,6 +331,7 @@ class Services:
         # First, or what it had would be pushed to it again.
         left(self.consumers.left)
         left(lambda session: self.delivery.session_left(session.number))
+        left(lambda session: self.surfacing.left(session.number))
         left(lambda session: self.intake.holds.left(session.number))
         left(lambda session: self.instances.left(session, self.clock.seconds()))
         left(records.left)
@@ -366,19 +375,6 @@ class Services:
         gone = [entry["agent"] for entry in changed if entry["presence"] == "offline"]
         if gone and not self.is_stopping:
             self.last_seen.keep(self.directory.memory(gone))
-
-    def _consumed_elsewhere(self, address: Address) -> tuple[str, str | None] | None:
-        node, life = self.neighbourhood.consumer_of(address), self.neighbourhood.holder_of(address)
-        return None if node is None else (node, None if life is None else life.host)
-
-    def _able_everywhere(self, address: str) -> tuple[list[str], list[str]]:
-        capability = Address.parse(address).capability or ""
-        return sorted(self.directory.able(capability, self.now())), self.neighbourhood.able(capability)
-
-    def _able_at(self, capability: str) -> str | None:
-        """The node where an agent can take messages to a capability, if it hears what it is handed."""
-        able = self.neighbourhood.able(capability)
-        return next((name for name in able if name not in self.peering.faults), None)
 
     def _accepted_at(self, position: int) -> tuple[str, str, int]:
         """Where a message was accepted: (node, epoch of its store, sequence)."""

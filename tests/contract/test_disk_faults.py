@@ -154,7 +154,7 @@ def test_a_disk_that_somebody_else_fills(small_disk: Path) -> None:
         while True:
             file.write(bytes(4096))
     with pytest.raises(StorageFull):
-        append(subject, draft("m2", body=b"x" * 20_000))
+        append(subject, draft("m2", body=b"x" * 200_000))
     with pytest.raises(StorageFull):
         for index in range(2000):
             subject.calls.wait(subject.store.note(Kind.LEFT, {"agent": "a" * 500, "n": index}, 2))

@@ -389,6 +389,21 @@ def test_inbox(users: Users) -> None:
     assert users.json("dc", "why", "inbox.3")["messages"][0]["state"] == "done"
 
 
+def test_inbox_for_a_model(users: Users) -> None:
+    users.run("idle", "inbox")
+    users.run("dc", "send", "idle", "--text", "for the model", "--id", "model.1")
+    users.run("dc", "send", "idle", "--text", "for a script", "--id", "model.2")
+    assert "for the model" in users.run("idle", "inbox", "--max", "1", "--surface")
+    users.run("idle", "inbox")
+    (read,), (unread,) = (users.json("dc", "why", one)["messages"] for one in ("model.1", "model.2"))
+    assert [event["kind"] for event in read["events"]] == ["accepted", "delivered", "surfaced", "done"]
+    assert (read["state"], unread["surfaced_at"]) == ("done", None)
+    assert "reached idle's model at " in users.run("dc", "why", "model.1")
+    assert "after it was delivered" in users.run("dc", "why", "model.1")
+    assert "model at" not in users.run("dc", "why", "model.2")
+    assert "--peek" in users.run("idle", "inbox", "--peek", "--surface", code=Exit.USAGE)
+
+
 def test_mailboxes(users: Users) -> None:
     users.run("dc", "send", "idle", "--text", "for later", "--id", "waits.1")
     (box,) = [one for one in users.json("operator", "mailboxes", "--agent", "idle") if one["address"] == "idle"]

@@ -164,6 +164,37 @@ async def test_a_node_that_is_killed_leaves_nothing_behind_that_the_other_lacks(
     assert (answer["deliveries"], answer["pending"], answer["in_flight"]) == ([], 0, 0)
 
 
+@on_reactor
+async def test_what_reached_a_model_at_one_node_is_known_at_the_other(cluster: Cluster) -> None:
+    await all_in_step(cluster)
+    alpha, operator = await at(cluster, "agni", "alpha"), await at(cluster, "agni", "dc")
+    news: list[dict[str, Any]] = []
+    await alpha.subscribe(uris.receipts_of("alpha"), lambda items, details: news.extend(items))
+    await send(alpha, "m1")
+    beta = await at(cluster, "rushabdev", "beta")
+
+    async def fetched() -> Any:
+        return (await beta.call(uris.MAILBOX_FETCH, {}))["deliveries"]
+
+    (delivery,) = await until(fetched)
+    assert await beta.call(uris.MAILBOX_SURFACED, [delivery["token"]]) == [True]
+    there = (await beta.call(uris.MAILBOX_STATUS, ["m1"]))["m1"]
+
+    async def here() -> Any:
+        told = (await alpha.call(uris.MAILBOX_STATUS, ["m1"]))["m1"]
+        return told if told["surfaced_at"] is not None else None
+
+    assert (await until(here))["surfaced_at"] == there["surfaced_at"]
+    (life,) = (await operator.call(uris.AUDIT_WHY, "m1"))["messages"]
+    assert [event["kind"] for event in life["events"]] == ["accepted", "delivered", "surfaced"]
+    assert [one["state"] for one in news] == ["surfaced"]
+    # The node that the model was at is gone and comes back: it has not forgotten.
+    cluster["rushabdev"].kill()
+    cluster["rushabdev"].restart()
+    beta = await at(cluster, "rushabdev", "beta")
+    assert (await beta.call(uris.MAILBOX_STATUS, ["m1"]))["m1"]["surfaced_at"] == there["surfaced_at"]
+
+
 async def able(cluster: Cluster, node: str, agent: str) -> tuple[PlainClient, list[dict[str, Any]]]:
     """An agent that can deploy, and what is delivered to it."""
     client, inbox = await at(cluster, node, agent), []

@@ -500,6 +500,7 @@ FAULTS_OF_SETTLING: list[tuple[str, list[Any], str, str]] = [
         "argument_invalid",
         "for_s is 0; it must be a number of seconds above 0, at most 86400",
     ),
+    (uris.MAILBOX_SURFACED, [["x"]], "argument_invalid", 'tokens[0] is "x"; it must be the token of a delivery'),
     (uris.MAILBOX_STATUS, ["x"], "argument_invalid", 'ids is "x"; it must be a list'),
     (uris.MAILBOX_ANSWER, [5], "argument_invalid", "id[0] is 5; it must be 1 to 128 of A-Z, a-z, 0-9, "),
     (uris.MAILBOX_ANSWER, ["none"], "message_unknown", "there is no COMMAND none that agni sent at this node"),
@@ -545,6 +546,25 @@ async def test_working_extends_what_is_held(node: Node, serializer: str) -> None
         error, sentence = await refusal(dc.call(uris.MAILBOX_WORKING, delivery["token"], 600))
         assert error == "message_unknown"
         assert sentence.startswith("dc holds no message ")
+
+
+@on_reactor
+async def test_what_reached_a_model_is_told_to_the_sender(node: Node, serializer: str) -> None:
+    async with session(node, "dc", serializer) as dc, consumer(node, "agni", serializer) as (agni, inbox):
+        news = Inbox()
+        await dc.subscribe(uris.receipts_of("dc"), news.heard)
+        message = status("agni")
+        await send(dc, message)
+        (delivery,) = await inbox.messages(1)
+        assert await agni.call(uris.MAILBOX_SURFACED, []) == []
+        assert await dc.call(uris.MAILBOX_SURFACED, [delivery["token"]]) == [False]
+        for _ in range(2):
+            assert await agni.call(uris.MAILBOX_SURFACED, [delivery["token"]]) == [True]
+        await agni.call(uris.MAILBOX_ACK, [delivery["token"]])
+        await news.until(lambda: len(news.items) >= 3)
+        assert [one["state"] for one in news.items] == ["delivered", "surfaced", "done"]
+        told = (await dc.call(uris.MAILBOX_STATUS, [message["id"]]))[message["id"]]
+        assert (told["state"], told["surfaced_at"]) == ("done", news.items[1]["at"])
 
 
 # -- fetch, status, cancel ---------------------------------------------------------------------------------------------

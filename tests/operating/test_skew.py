@@ -57,6 +57,19 @@ async def test_nodes_and_agents_one_release_apart_work_together(tmp_path: Path) 
                 assert await ops.call("new", "talk", "old", COUNT, timeout=90.0) == doubled
                 for name in ("old", "new"):
                     assert await ops.call(name, "all_that_ran") == list(range(COUNT)), "lost, or twice"
+        # A model reads its mail: the earlier node takes no word of that, and passes over what the present one notes.
+        for url, is_noted in ((at_earlier, False), (at_present, True)):
+            async with trishula.AsyncClient(url=url, token=nodes.tokens["ops"]) as ops:
+                await ops.send("ops", payload="to read", id=f"read.{is_noted}")
+                fetched = await ops.fetch(wait_s=20.0)
+                tokens = [delivery.token for delivery in fetched.deliveries]
+                assert await ops.surfaced(tokens) == [is_noted]
+                assert await ops.ack(tokens) == [True]
+        async with trishula.AsyncClient(url=at_earlier, token=nodes.tokens["ops"]) as ops:
+            while not ((it := (await ops.status("read.True")).get("read.True")) and it.is_settled):
+                pass
+            (life,) = (await ops.why("read.True")).lives
+            assert [event.kind for event in life.events] == ["accepted", "delivered", "done"]
         # What an operator of the present release asks an earlier node, and the other way round.
         for within, url in (([], at_earlier), (["env", f"PYTHONPATH={before}"], at_present)):
             command = [*within, sys.executable, "-m", "trishula_router", "node", "status", "--json"]

@@ -7,6 +7,7 @@ each other at random: late, twice, in portions of any size, passed on by a third
   rules in ``store/standing.py`` and knows nothing of how stores work;
 * each message to a capability has the same keeper everywhere, the one that the model reads out of the journals; and at
   no time has one that a single node accepted two of them;
+* when it first surfaced is the same everywhere, and the earliest of what the nodes noted;
 * what ``copy`` told along the way (arrived, settled, reopened, moved) is exactly how the open messages changed;
 * the clocks of the nodes differ, and when a message was accepted and when it expires is the same on all of them, each
   by its own clock;
@@ -126,7 +127,7 @@ class Cluster:
             return
         do = (
             *(self._accept, self._deliver, self._settle, self._settle, self._replay, self._purge, self._fail),
-            *(self._hand_over, self._hand_over),
+            *(self._hand_over, self._hand_over, self._surface),
         )
         chance.choice(do)(peer)
         if chance.random() < 0.05:
@@ -169,6 +170,13 @@ class Cluster:
         if chosen:
             returns = [Return(message.position, message.failures + 1, self._at_of(peer)) for message in chosen]
             peer.do(peer.store.give_back(returns, "it failed", self._at_of(peer)))
+
+    def _surface(self, peer: Peer) -> None:
+        # Whatever became of them, and also such as surfaced before.
+        pairs = [(message.position, max(1, message.attempts)) for message in self._some(peer, *State)]
+        known = {message.position for message in peer.messages() if message.surfaced_at is not None}
+        first = peer.do(peer.store.surface(pairs, "agni", 1, self._at_of(peer)))
+        assert set(first) == {position for position, _ in pairs} - known
 
     def _settle(self, peer: Peer) -> None:
         # Also what is settled already: the store has to know by itself.
@@ -263,6 +271,22 @@ def plain_model(peers: list[Peer]) -> dict[Key, str]:
                 (record.kind, facts.get("lives", {}) and facts["lives"][index])
             )
     return {key: _end_of(list_of) for key, list_of in told.items()}
+
+
+def plain_surfacings(peers: list[Peer]) -> dict[Key, int]:
+    """When each message first surfaced, by the earliest record of all nodes' own journals."""
+    keys: dict[tuple[str, int], Key] = {}
+    records = [(peer, record) for peer in peers for record in peer.do(peer.store.records(after=0, limit=100_000))]
+    for peer, record in records:
+        if record.kind == "accepted":
+            keys[peer.node, record.position] = _key_in(msgspec.json.decode(record.facts))
+    found: dict[Key, int] = {}
+    for peer, record in records:
+        for position, _ in msgspec.json.decode(record.facts)["messages"] if record.kind == "surfaced" else ():
+            node, sequence = peer.store.place(position)
+            key = keys[node or peer.node, sequence]
+            found[key] = min(record.at, found.get(key, record.at))
+    return found
 
 
 def plain_claims(peers: list[Peer]) -> dict[Key, list[tuple[int, str]]]:
@@ -362,6 +386,7 @@ def converge(peers: list[Peer], seed: int, steps: int) -> None:
                 assert message.accepted_at - peer.ahead_ms in cluster.accepted_at
                 if _key_of(message) not in cluster.replayed:
                     assert message.expires_at - peer.ahead_ms == EXPIRES_AT
+            assert surfacings(peer) == plain_surfacings(peers)
         assert len({tuple(sorted(attempts(peer).items())) for peer in peers}) == 1
     finally:
         for peer in peers:
@@ -374,6 +399,10 @@ def states(peer: Peer) -> dict[Key, str]:
 
 def attempts(peer: Peer) -> dict[Key, int]:
     return {_key_of(it): it.attempts for it in peer.messages()}
+
+
+def surfacings(peer: Peer) -> dict[Key, int]:
+    return {_key_of(it): it.surfaced_at for it in peer.messages() if it.surfaced_at is not None}
 
 
 def in_order(peer: Peer) -> bool:

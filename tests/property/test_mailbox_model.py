@@ -444,6 +444,19 @@ class NodeMachine(RuleBasedStateMachine):
         ((_, token, _),) = self.some_tokens(which, 1)
         self.begin(self.client(pick), uris.MAILBOX_WORKING, [token, 90], lambda _: None)
 
+    @precondition(lambda self: self.clients and self.model.tokens)
+    @rule(pick=PICK, which=PICK, count=st.integers(0, 4))
+    def surfaced(self, pick: int, which: int, count: int) -> None:
+        client = self.client(pick)
+        tokens = self.some_tokens(which, count)
+
+        def told(answers: list[bool]) -> None:
+            for answer, (agent, _, key) in zip(answers, tokens, strict=True):
+                # What was to a capability is whoever's has it now.
+                assert not answer or agent == client.agent or is_capability(key[2])
+
+        self.begin(client, uris.MAILBOX_SURFACED, [[token for _, token, _ in tokens]], told)
+
     @precondition(lambda self: self.clients and self.model.offered)
     @rule(pick=PICK, which=PICK)
     def cancel(self, pick: int, which: int) -> None:

@@ -171,6 +171,8 @@ class Fetcher(Handling):
                     if key not in self._known:
                         self._known.add(key)
                         self.effect(message)
+                if fetched.deliveries and world.chance.random() < 0.5:
+                    await client.surfaced([delivery.token for delivery in fetched.deliveries])
                 if fetched.deliveries:
                     await client.ack([delivery.token for delivery in fetched.deliveries])
                 elif fetched.pending + fetched.in_flight == 0:

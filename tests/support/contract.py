@@ -257,6 +257,12 @@ PROCEDURES = (
         _UNKNOWN,
     ),
     Procedure(
+        uris.MAILBOX_SURFACED,
+        (_TOKENS,),
+        1,
+        _each(_is_bool),
+    ),
+    Procedure(
         uris.MAILBOX_FETCH,
         (
             Param(

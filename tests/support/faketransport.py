@@ -113,7 +113,7 @@ class FakeLink:
         if asked.uri == uris.MAILBOX_ATTACH:
             told = {} if self.limits is None else {"limits": self.limits}
             return {"node": self.node, "epoch": self.epoch, "high_water": 7, **told}
-        if asked.uri in (uris.MAILBOX_ACK, uris.MAILBOX_NACK):
+        if asked.uri in (uris.MAILBOX_ACK, uris.MAILBOX_NACK, uris.MAILBOX_SURFACED):
             return [True] * len(asked.args[0])
         if asked.uri == uris.DIRECTORY_BEAT:
             return {"received_at": NOW_MS, "answered_at": NOW_MS}

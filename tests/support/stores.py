@@ -217,6 +217,9 @@ class HeldStore:
     def deliver(self, deliveries: Attempts, holder: str | None, session: int | None, at: int) -> Deferred[None]:
         return self._ask(self._writes, "deliver", lambda: self.inner.deliver(deliveries, holder, session, at))
 
+    def surface(self, surfacings: Attempts, holder: str, session: int | None, at: int) -> Deferred[list[int]]:
+        return self._ask(self._writes, "surface", lambda: self.inner.surface(surfacings, holder, session, at))
+
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         return self._ask(self._writes, "give_back", lambda: self.inner.give_back(returns, reason, at))
 

@@ -35,6 +35,7 @@ def test_a_state(rig: Rig) -> None:
                 "accepted_at": START_MS,
                 "delivered_at": START_MS,
                 "settled_at": START_MS + 500,
+                "surfaced_at": None,
                 "attempts": 1,
             }
         }

@@ -45,6 +45,7 @@ ALLOWED = [
     ("agni", "agent", "call", uris.MAILBOX_ACK),
     ("agni", "agent", "call", uris.MAILBOX_NACK),
     ("agni", "agent", "call", uris.MAILBOX_WORKING),
+    ("agni", "agent", "call", uris.MAILBOX_SURFACED),
     ("agni", "agent", "call", uris.MAILBOX_FETCH),
     ("agni", "agent", "call", uris.MAILBOX_PEEK),
     ("agni", "agent", "call", uris.MAILBOX_STATUS),

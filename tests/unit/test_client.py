@@ -590,6 +590,90 @@ def test_leaving_tells_what_is_unknown_and_what_was_not_sent(setup: Setup) -> No
     assert setup.connection.is_stopped
 
 
+# -- what surfaced -----------------------------------------------------------------------------------------------------
+
+
+def test_what_surfaced_travels_in_one_call_before_the_acks(setup: Setup) -> None:
+    link = setup.join()
+    setup.client.ack_soon("1.1")
+    first, second = setup.client.surfaced(["1.1"]), setup.client.surfaced(["2.1", "3.1"])
+    setup.turn()
+    assert (first.result(), second.result()) == ([True], [True, True])
+    asked = [one for one in link.asked if one.uri in (uris.MAILBOX_ACK, uris.MAILBOX_SURFACED)]
+    assert [(one.uri, one.args) for one in asked] == [
+        (uris.MAILBOX_SURFACED, [["1.1", "2.1", "3.1"]]),
+        (uris.MAILBOX_ACK, [["1.1"]]),
+    ]
+
+
+def test_that_a_model_reads_is_said_once_on_each_session(setup: Setup) -> None:
+    setup.client.declare_model()
+    link = setup.join()
+    setup.turn()
+    setup.client.declare_model()
+    setup.turn()
+    assert link.args_of(uris.MAILBOX_SURFACED) == [[[]]]
+    setup.connection.lose()
+    link = setup.join()
+    setup.turn()
+    assert link.args_of(uris.MAILBOX_SURFACED) == [[[]]]
+
+
+def test_what_surfaced_says_that_a_model_reads(setup: Setup) -> None:
+    setup.join()
+    setup.client.surfaced(["1.1"])
+    setup.turn()
+    setup.connection.lose()
+    link = setup.join()
+    setup.turn()
+    assert link.args_of(uris.MAILBOX_SURFACED) == [[[]]]
+
+
+@pytest.mark.parametrize("refusal", [NotAllowed("no"), ProcedureUnknown("no such procedure")])
+def test_a_node_of_the_release_before_is_asked_once_a_session(
+    setup: Setup, caplog: pytest.LogCaptureFixture, refusal: TrishulaError
+) -> None:
+    link = setup.join(prepare=lambda link: link.refusing.update({uris.MAILBOX_SURFACED: refusal}))
+    for tokens in (["1.1"], ["2.1", "3.1"]):
+        told = setup.client.surfaced(tokens)
+        setup.turn()
+        assert told.result() == [False] * len(tokens)
+    setup.client.declare_model()
+    setup.client.ack_soon("1.1")
+    setup.turn()
+    assert (len(link.args_of(uris.MAILBOX_SURFACED)), link.args_of(uris.MAILBOX_ACK)) == (1, [[["1.1"]]])
+    assert caplog.text.count("doesn't note what reaches a model") == 1
+    # The next node may be newer.
+    setup.connection.lose()
+    setup.join()
+    told = setup.client.surfaced(["4.1"])
+    setup.turn()
+    assert told.result() == [True]
+
+
+def test_what_surfaced_needs_its_session(setup: Setup) -> None:
+    assert isinstance(error_of(setup.client.surfaced(["1.1"])), BusUnreachable)
+    link = setup.join(prepare=lambda link: link.holding.add(uris.MAILBOX_SURFACED))
+    told = setup.client.surfaced(["1.1"])
+    setup.turn()
+    drained = start(setup.client.drained(5.0))
+    assert not drained.done
+    assert len(link.args_of(uris.MAILBOX_SURFACED)) == 1
+    setup.connection.lose()
+    assert isinstance(error_of(told), BusUnreachable)
+    setup.turn()
+    assert drained.result()
+
+
+def test_what_came_by_files_surfaces_at_no_node(setup: Setup) -> None:
+    link = setup.join()
+    told = setup.client.surfaced(["file:a", "1.1", "file:b"])
+    setup.turn()
+    assert told.result() == [False, True, False]
+    assert link.args_of(uris.MAILBOX_SURFACED) == [[["1.1"]]]
+    assert setup.client.surfaced(["file:a"]).result() == [False]
+
+
 def test_draining_waits_for_receipts_and_acks(setup: Setup) -> None:
     link = setup.join(prepare=lambda link: link.holding.update({uris.MAILBOX_SEND, uris.MAILBOX_ACK}))
     setup.client.send("agni")

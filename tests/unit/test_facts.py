@@ -65,7 +65,7 @@ def test_what_a_newer_node_adds_is_passed_over(kind: Kind) -> None:
     samples[told.AcceptedFacts] = (
         b'{"from":"dc","id":"m1","to":"agni","type":"QUERY","priority":0,"bytes":2,"sha256":"ab"}'
     )
-    samples[told.DeliveredFacts] = b'{"messages":[[1,1]],"to":"agni","session":7}'
+    samples[told.SurfacedFacts] = samples[told.DeliveredFacts] = b'{"messages":[[1,1]],"to":"agni","session":7}'
     samples[told.ReturnedFacts] = b'{"messages":[[1,1,9]],"reason":"no"}'
     samples[told.SettledFacts] = samples[told.PurgedFacts] = samples[told.ReplayedFacts] = b'{"messages":[1]}'
     samples[told.ForgottenFacts] = b'{"bodies":[1],"bytes":2}'

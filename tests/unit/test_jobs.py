@@ -19,7 +19,7 @@ NAMED = "think (STATUS m-1 from dc)"
 
 @pytest.fixture
 def jobs() -> Jobs:
-    return Jobs(lambda: 0.0, lambda message, for_s: resolved(None))
+    return Jobs(lambda: 0.0, lambda message, for_s: resolved(None), lambda message: resolved(True))
 
 
 def handler(function: Callable[..., Any]) -> Handler:

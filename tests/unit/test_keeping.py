@@ -613,6 +613,39 @@ def test_a_handler_says_how_long_it_will_take(live: Callable[..., Life]) -> None
     assert acked(link) == ["r.2"]
 
 
+def test_that_a_model_has_it_is_said_again_on_the_next_session(live: Callable[..., Life]) -> None:
+    life = live(False)
+    done: list[Any] = []
+    said: list[Pending[bool]] = []
+
+    @life.agent.on("RESULT")
+    def ask_model(message: Message) -> Any:
+        from twisted.internet.defer import Deferred
+
+        delivery = current_delivery()
+        assert delivery is not None
+        said.append(delivery.surfaced())
+        done.append(Deferred())
+        return done[0]
+
+    link = life.join()
+    life.push(link, "r", type="RESULT")
+    assert link.args_of(uris.MAILBOX_SURFACED) == [[["r.1"]]]
+    assert said[0].result() is True
+    life.connection.lose()
+    link = life.connection.join()
+    life.push(link, "r", attempt=2, type="RESULT")
+    assert link.args_of(uris.MAILBOX_SURFACED)[-1] == [["r.2"]]
+    done[0].callback(None)
+    life.turn()
+    assert acked(link) == ["r.2"]
+    life.connection.lose()
+    link = life.connection.join()
+    life.push(link, "r", attempt=3, type="RESULT")
+    # It is known to be handled: nobody has put it anywhere since.
+    assert [args for args in link.args_of(uris.MAILBOX_SURFACED) if args != [[]]] == []
+
+
 def test_a_short_lease_is_extended_in_time(live: Callable[..., Life]) -> None:
     life = live(False)
     done: list[Any] = []

@@ -109,7 +109,9 @@ def test_what_a_handler_logs_names_the_message_it_handles() -> None:
         type="STATUS", id="m-1", to="agni", sender="dc", payload="hush", traceparent=f"00-{TRACE}-{'1' * 16}-01"
     )
     outside = log.said("my.bot", logging.INFO, "at %s", "work")
-    token = running.set(CurrentDelivery(Delivery(message, 1, "t"), lambda message, for_s: Pending()))
+    token = running.set(
+        CurrentDelivery(Delivery(message, 1, "t"), lambda message, for_s: Pending(), lambda message: Pending())
+    )
     try:
         handling = log.said("my.bot", logging.INFO, "at %s", "work")
     finally:

@@ -75,6 +75,15 @@ def test_a_message_is_done_when_the_next_one_is_asked_for() -> None:
     assert box.waited == [3.0, 3.0, 3.0]
 
 
+def test_the_message_in_hand_surfaces() -> None:
+    box = Box(delivery(1), None)
+    messages = box.messages(wait_s=3.0)
+    messages.surfaced()
+    start(messages.take())
+    messages.surfaced()
+    assert box.settling._surfacings.items == ["t1"]
+
+
 def test_a_loop_that_is_left_gives_back() -> None:
     box = Box(delivery(1), delivery(2))
 

@@ -92,7 +92,7 @@ class _Questions:
     "kinds",
     metavar="KIND",
     multiple=True,
-    help="Only records of this kind: accepted, delivered, done, joined, refused … May be repeated.",
+    help="Only records of this kind: accepted, delivered, surfaced, done, joined, refused … May be repeated.",
 )
 @click.option("--since", metavar="WHEN", help='Not before: "10m" for ten minutes ago, or 2026-11-23T00:00:00.')
 @click.option("--until", metavar="WHEN", help="Not after; as --since.")

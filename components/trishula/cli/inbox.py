@@ -42,14 +42,24 @@ _PURGE_S = 120.0
     default="0s",
     help='How long to wait for a first message to take, such as "5s", at most 60s (a bare number counts as seconds).',
 )
+@click.option(
+    "--surface",
+    is_flag=True,
+    help="What is printed goes into a model's context: put that on record once it is flushed.",
+)
 @json_option
 @click.pass_obj
 @click.pass_context
-def inbox(ctx: click.Context, state: State, follow: bool, peek: bool, limit: int | None, wait_s: float) -> None:
+def inbox(
+    ctx: click.Context, state: State, follow: bool, peek: bool, limit: int | None, wait_s: float, surface: bool
+) -> None:
     """Print the messages that wait for you, and acknowledge each once it is printed.
 
     An empty answer is a proof: it says how many messages wait or are with somebody else. A running agent takes its
     messages itself; then this command refuses. With --json each message is a line of its own.
+
+    --surface is for a hook whose output a model reads: then "trishula why" and the sender know that it did. A wake
+    proves nothing, so leave it out where the output goes elsewhere.
 
     --peek only looks, also at what a running agent has and has not acknowledged yet. With --json its lines have the
     message, its state and its attempts.
@@ -58,22 +68,27 @@ def inbox(ctx: click.Context, state: State, follow: bool, peek: bool, limit: int
     Examples:
       trishula inbox --peek
       trishula inbox --follow --json | while read line; do …
+      trishula inbox --max 20 --surface
     """
     if ctx.invoked_subcommand is not None:
         return
     if peek and follow:
         raise click.UsageError("--peek leaves the messages in the mailbox, and --follow takes them out: choose one")
+    if peek and surface:
+        raise click.UsageError("--peek takes no message, and --surface is of messages that were taken: choose one")
     if peek and wait_s:
         raise click.UsageError("--peek shows what is there now, and --wait waits for a message to take: choose one")
     if peek:
         _look(state, limit)
         return
     with state.bus() as bus:
+        if surface:
+            bus.declare_model()
         taken = 0
         while True:
             room = _PAGE if limit is None else min(_PAGE, limit - taken)
             fetched = bus.fetch(max=room, wait_s=_POLL_S if follow else (0.0 if taken else wait_s))
-            _print(state, bus, fetched)
+            _print(state, bus, fetched, surface=surface)
             taken += len(fetched.deliveries)
             if limit is not None and taken >= limit:
                 break
@@ -140,7 +155,7 @@ def _look(state: State, limit: int | None) -> None:
         _print_ending(state, f"{looked} looked at", told["pending"], told["in_flight"], told["high_water"])
 
 
-def _print(state: State, bus: Bus, fetched: Fetched) -> None:
+def _print(state: State, bus: Bus, fetched: Fetched, *, surface: bool) -> None:
     for delivery in fetched.deliveries:
         if state.json:
             state.line({"message": delivery.message.to_wire(), "attempt": delivery.attempt, "token": delivery.token})
@@ -149,6 +164,8 @@ def _print(state: State, bus: Bus, fetched: Fetched) -> None:
     # Printed and flushed before it is acknowledged: a broken pipe loses nothing.
     if sys.stdout is not None:
         sys.stdout.flush()
+    if fetched.deliveries and surface:
+        bus.surfaced([delivery.token for delivery in fetched.deliveries])
     if fetched.deliveries:
         bus.ack([delivery.token for delivery in fetched.deliveries])
 

@@ -45,7 +45,7 @@ def mailboxes(ctx: click.Context, state: State, agent: str | None, limit: int) -
 
     The numbers are those of the node that you ask. Linked nodes all hold an agent's messages: where an agent takes them
     at another node, "waiting" counts what it is handling there too, so don't add up what several nodes say. Messages to
-    a capability are shown by the one node that hands them out.
+    a capability are shown by the one node that hands them out. "unread": with an agent whose model has not read them.
 
     \b
     Examples:
@@ -136,13 +136,19 @@ def _table(found: list[dict[str, Any]], node: object) -> Table:
         table.add_row(
             plain(box.get("address", "?")),
             str(box.get("pending")),
-            str(box.get("in_flight")),
+            _handled(box),
             show_bytes(int(box.get("bytes", 0))) if _depth(box) else NOTHING,
             NOTHING if oldest_at is None else _age(oldest_at),
             _taken_by(box, node),
             ", ".join(f"{plain(one.get('agent'))} {one.get('messages')}" for one in box.get("senders", ())) or NOTHING,
         )
     return table
+
+
+def _handled(box: dict[str, Any]) -> str:
+    """How many are out; of those with a model how many it has not read."""
+    unread = box.get("unread")
+    return str(box.get("in_flight")) + (f" ({unread} unread)" if unread else "")
 
 
 def _age(at: int) -> str:

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["timeline", "why"]
 
-_COLOURS = {"done": "green", "dead": "red", "expired": "red", "cancelled": "yellow", "returned": "yellow"}
+_COLOURS = {
+    "surfaced": "green",
+    "done": "green",
+    "dead": "red",
+    "expired": "red",
+    "cancelled": "yellow",
+    "returned": "yellow",
+}
 #: What every record has, or what the heading says already.
 _NOT_SHOWN = frozenset({"seq", "at", "kind", "from", "to", "id", "type", "sha256", "digest"})
 
@@ -28,6 +35,8 @@ _NOT_SHOWN = frozenset({"seq", "at", "kind", "from", "to", "id", "type", "sha256
 @click.pass_obj
 def why(state: State, message_id: str, sender: str | None) -> None:
     """Tell the life of the message ID: accepted, delivered, done, with times.
+
+    Where the recipient is a model, it tells when the message was put into the model's context, if that was proven.
 
     You may ask about messages that you sent or received; an operator about all.
 
@@ -68,6 +77,8 @@ def timeline(told: dict[str, Any]) -> RenderableType:
             kind = plain(event.get("kind", "?"))
             table.add_row(local_time(at), span, Text(kind, style=_COLOURS.get(kind, "cyan")), facts_of(event, without))
             before = before if at is None else at
+        if (reached := _reached_model(life)) is not None:
+            heading.append(f"\n{reached}", style="dim")
         if life.get("warning") is not None:
             heading.append(f"\n{plain(life['warning'])}", style="yellow")
         parts += [heading, table]
@@ -75,6 +86,21 @@ def timeline(told: dict[str, Any]) -> RenderableType:
         text = f"{plain(one.get('reason'))}: its records after {one.get('held')} are not here"
         parts.append(Text(text, style="yellow"))
     return Group(*parts) if parts else Text("no message")
+
+
+def _reached_model(life: dict[str, Any]) -> str | None:
+    """When a model first had it in its context; ``None`` if none had, or the node is of a release that doesn't tell."""
+    at = life.get("surfaced_at")
+    if not isinstance(at, int):
+        return None
+    events = life.get("events", ())
+    mine: dict[str, Any] = next((one for one in events if one.get("kind") == "surfaced" and _here_at(one) == at), {})
+    whose = f"{plain(mine['to'])}'s model" if "to" in mine else "a model"
+    # By the attempt that it was: it may have been delivered again since.
+    delivered = [one for one in events if one.get("kind") == "delivered" and one.get("attempt") == mine.get("attempt")]
+    before = _here_at(delivered[-1]) if delivered else None
+    after = "" if before is None else f", {_span(before, at)} after it was delivered"
+    return f"reached {whose} at {local_time(at)}{after}"
 
 
 def _here_at(event: dict[str, Any]) -> int | None:

@@ -101,7 +101,7 @@ class Dispatcher:
         # Deliveries that wait until the file is there; None: they need not.
         self._held: list[Delivery] | None = None
         self._leases = Leases(engine, clock, self._inbox)
-        self._jobs = Jobs(clock.seconds, self._leases.promise)
+        self._jobs = Jobs(clock.seconds, self._leases.promise, self._leases.surfaced)
         self._lanes = Lanes(self._run, self._check_idle, clock.seconds)
         self._stopping = False
         self._idle: Pending[None] | None = None

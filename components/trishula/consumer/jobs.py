@@ -86,13 +86,20 @@ class Jobs:
     Args:
         seconds: the clock for spans.
         extend: what ``working`` of a handler's delivery does.
+        surface: what its ``surfaced`` does.
     """
 
-    def __init__(self, seconds: Callable[[], float], extend: Callable[[Message, float], Pending[Any]]) -> None:
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        extend: Callable[[Message, float], Pending[Any]],
+        surface: Callable[[Message], Pending[bool]],
+    ) -> None:
         #: Where it is noted what has begun; ``None``: nowhere.
         self.begun: Begun | None = None
         self._seconds = seconds
         self._extend = extend
+        self._surface = surface
         self._running: dict[Key, Job] = {}
         self._live: set[Job] = set()
         # The handler that the loop's thread has called and that has not come back, with its message.
@@ -110,7 +117,7 @@ class Jobs:
     ) -> Any:
         """Have a handler begin; that it has is noted before, until it ends. Takes, returns and raises what it does."""
         message = delivery.message
-        current = CurrentDelivery(delivery, self._extend)
+        current = CurrentDelivery(delivery, self._extend, self._surface)
         begun = self.begun
         note = 0 if begun is None else begun.begin(message.sender or "", message.id)
         making = tracing.active()

@@ -42,6 +42,8 @@ class Leases:
         self._inbox = inbox
         # Until when a handler said that it works.
         self._promises: dict[Key, float] = {}
+        # What a handler has put into a model's context.
+        self._surfaced: set[Key] = set()
         self._seen_at_last_tick: set[Key] = set()
 
     @property
@@ -72,8 +74,18 @@ class Leases:
         # Without a session now: its next delivery is extended.
         return resolved(None) if token is None else self._engine.working(token, for_s)
 
+    def surfaced(self, message: Message) -> Pending[bool]:
+        """The handler of ``message`` has put it into a model's context; whether a node has that on record."""
+        key = key_of(message)
+        self._surfaced.add(key)
+        token = self._inbox.token(*key)
+        # Without a session now: it is said when the message is delivered again.
+        return resolved(False) if token is None else _first_of(self._engine.settling.surfaced([token]))
+
     def keep_promise(self, message: Message) -> None:
         """A message whose handler runs was delivered again, on a session that knows of no promise."""
+        if key_of(message) in self._surfaced:
+            self.surfaced(message).when_done(_log_refusal)
         left_s = self._promises.get(key_of(message), 0.0) - self._clock.seconds()
         if left_s > 0:
             self.promise(message, left_s).when_done(_log_refusal)
@@ -81,6 +93,7 @@ class Leases:
     def ended(self, message: Message) -> None:
         """Its handler is through."""
         self._promises.pop(key_of(message), None)
+        self._surfaced.discard(key_of(message))
 
     def _lease_s(self) -> float:
         attached = self._engine.member.attached
@@ -90,3 +103,16 @@ class Leases:
 def _log_refusal(pending: Pending[Any]) -> None:
     if pending.error is not None:
         _log.info("A lease could not be extended: %s", pending.error)
+
+
+def _first_of(every: Pending[list[bool]]) -> Pending[bool]:
+    first: Pending[bool] = Pending()
+
+    def answered(pending: Pending[list[bool]]) -> None:
+        if pending.error is not None:
+            first.reject(pending.error)
+        else:
+            first.resolve(pending.result()[0])
+
+    every.when_done(answered)
+    return first

@@ -11,6 +11,7 @@ that a message comes again; the iteration knows the last of those that it was th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -19,9 +20,12 @@ from trishula.contract.deliveries import Delivery, Fetched
 from trishula.contract.message import Message
 from trishula.errors import BusUnreachable, NodeStopping, OutcomeUnknown
 from trishula.messaging.engine import Engine
+from trishula.runtime.pending import Pending
 from trishula.runtime.waiting import sleep
 
 __all__ = ["Messages", "SyncMessages"]
+
+_log = logging.getLogger("trishula")
 
 #: How long one fetch waits, in seconds, where there is no end to the waiting.
 _TURN_S = 30.0
@@ -59,6 +63,11 @@ class Messages:
         delivery, self._delivery = self._delivery, None
         if delivery is not None:
             self._be_done(delivery)
+
+    def surfaced(self) -> None:
+        """Say that the message in hand was put into a model's context; see :meth:`trishula.client.Client.surfaced`."""
+        if self._delivery is not None:
+            self._engine.settling.surfaced([self._delivery.token]).when_done(_passed_over)
 
     def nack(self, reason: str, *, requeue: bool = True) -> None:
         """Give the message in hand back, for another attempt or (``requeue=False``) to the dead letters, and go on.
@@ -129,6 +138,12 @@ class Messages:
         self.leave()
 
 
+def _passed_over(pending: Pending[list[bool]]) -> None:
+    """Nobody waits for it; what comes again is said again."""
+    if pending.error is not None:
+        _log.info("It could not be told that a message reached a model: %s", pending.error)
+
+
 class SyncMessages:
     """The messages of a mailbox, for ``for``; see the module's docstring.
 
@@ -156,6 +171,10 @@ class SyncMessages:
     def ack(self) -> None:
         """See :meth:`Messages.ack`."""
         self._soon(self._messages.ack)
+
+    def surfaced(self) -> None:
+        """See :meth:`Messages.surfaced`."""
+        self._soon(self._messages.surfaced)
 
     def nack(self, reason: str, *, requeue: bool = True) -> None:
         """See :meth:`Messages.nack`."""

@@ -82,6 +82,8 @@ class MessageStatus(msgspec.Struct, frozen=True, kw_only=True):
         accepted_at: since when a node has it.
         delivered_at: when it was delivered last.
         settled_at: when it came to its end.
+        surfaced_at: when it was first put into a model's context; ``None`` if it was not, or the node is of a release
+            that doesn't tell.
         attempts: how often it was delivered.
         recipients: of a broadcast: each recipient's state.
     """
@@ -93,6 +95,7 @@ class MessageStatus(msgspec.Struct, frozen=True, kw_only=True):
     accepted_at: datetime | None = None
     delivered_at: datetime | None = None
     settled_at: datetime | None = None
+    surfaced_at: datetime | None = None
     attempts: int = 0
     recipients: dict[str, str] = msgspec.field(default_factory=dict)
 
@@ -169,6 +172,7 @@ _DATES = {
     "progress_at",
     "settled_at",
     "since",
+    "surfaced_at",
 }
 #: What Python or a reader would take for something else.
 _NAMES = {"from": "sender", "to": "recipient", "bytes": "size_bytes"}

@@ -69,11 +69,17 @@ class CurrentDelivery:
         traceparent: the trace context of what is sent on account of it; ``None`` if its message has none.
     """
 
-    __slots__ = ("_delivery", "_extend", "cancelled", "traceparent")
+    __slots__ = ("_delivery", "_extend", "_surface", "cancelled", "traceparent")
 
-    def __init__(self, delivery: Delivery, extend: Callable[[Message, float], Pending[Any]]) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        extend: Callable[[Message, float], Pending[Any]],
+        surface: Callable[[Message], Pending[bool]],
+    ) -> None:
         self._delivery = delivery
         self._extend = extend
+        self._surface = surface
         self.cancelled = False
         self.traceparent = delivery.message.traceparent
 
@@ -103,6 +109,15 @@ class CurrentDelivery:
         """
         return self._extend(self._delivery.message, for_s)
 
+    def surfaced(self) -> Pending[bool]:
+        """Say that the message was put into a model's context; the outcome says whether that is on record.
+
+        For handlers that ask a model: a handler that runs says nothing of what a model has read. Say it when the prompt
+        with the message has gone to the model. If the session is lost meanwhile, it is said again on the next one. In a
+        thread: ``agent.from_thread(current_delivery().surfaced)``.
+        """
+        return self._surface(self._delivery.message)
+
 
 #: The delivery whose handler runs.
 running: ContextVar[CurrentDelivery | None] = ContextVar("trishula_delivery", default=None)
@@ -112,7 +127,8 @@ def current_delivery() -> CurrentDelivery | None:
     """The delivery that the calling handler handles; ``None`` outside of handlers and in a live RPC.
 
     ``attempt`` tells a handler whether an earlier run may have begun, ``message`` tells a procedure who called,
-    ``working`` says how long it will take, ``cancelled`` whether its sender has cancelled it.
+    ``working`` says how long it will take, ``surfaced`` that a model has it, ``cancelled`` whether its sender has
+    cancelled it.
     """
     return running.get()
 

@@ -103,6 +103,13 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     Gives back: ``requeue`` true for another attempt after a pause, false for the dead letters. May be repeated: yes.
 ``mailbox.working(token, for_s)`` → ``{lease_until_at}``
     Extends the lease of a long job. May be repeated: yes.
+``mailbox.surfaced([token…])`` → ``[true | false…]``
+    These messages were put into a model's context: by the model's own tool call that returned them, or by a hook that
+    has printed them to it; never because somebody was woken. ``true``: the message was delivered to the caller by that
+    token, and that its model has it is on disk (the first time counts). It settles nothing. A session that has called
+    this, with an empty list too, is one behind which a model reads: what is delivered to it and is not surfaced within
+    ``delivery.surface_within`` of the node, where that is set, is told as unread. May be repeated: yes. (A node of the
+    release before doesn't have it, and answers as to any call that is not allowed.)
 ``mailbox.fetch({max?, wait_s?, instance?, epoch?, position?, run?})`` → ``{deliveries, epoch, high_water, pending,
 in_flight, epoch_changed?}``
     The pull form; ``run`` as in ``attach``. ``pending`` + ``in_flight`` = 0 proves an empty mailbox. May be repeated:
@@ -116,7 +123,8 @@ high_water, pending, in_flight}``
     is out is shown too (``state`` ``delivered``). ``after`` leads to the next page, at the same node and in the same
     ``epoch``. May be repeated: yes.
 ``mailbox.status([id…])`` → ``{id: {state, …}}``
-    Of messages the caller sent or received. May be repeated: yes.
+    Of messages the caller sent or received. ``surfaced_at`` (ms): when a model first had it, or null; ``state`` doesn't
+    tell that, because clients of before take a state that they don't know for an end. May be repeated: yes.
 ``mailbox.answer(id)`` → ``{state, message?}``
     Of a COMMAND that the caller's agent sent, whichever instance of it did: where it stands, and the RESULT or ERROR
     that answers it, if there is one and its body is kept. So a COMMAND that is repeated by another process, and is a
@@ -144,7 +152,8 @@ Topics:
     message that is larger.
 ``agent.<agent>.receipts`` (node → sender)
     One argument: ``[{id, to, state, at, …}…]``: later news of sent messages. ``state`` is ``delivered``, a final state,
-    or ``copies``: the message is on ``copies`` nodes now.
+    ``copies``: the message is on ``copies`` nodes now, ``surfaced``: it was put into a model's context, or ``unread``:
+    it was delivered, and the model has not had it in time. Pass over what you don't know.
 ``agent.<agent>.topic.<name>``
     The agent's own topics: it alone publishes, any agent may subscribe.
 ``event.agent`` / ``event.node`` / ``event.fallback`` (node → all)
@@ -178,11 +187,12 @@ was open for an agent and its instances is dead, as it is when the agent goes fr
 that is open from it, in whichever mailbox. ``dry_run``: only how many are open. May be repeated: yes.
 
 ``node.mailboxes({agent?, limit?}?)`` → ``[{address, pending, in_flight, bytes, oldest_at, consumer, senders, able?,
-able_at?}…]``, the deepest first, at most ``limit`` (100): what is open, or consumed, at the node that is asked;
-``agent``: of one agent and its instances, or of ``capability:NAME``. ``consumer`` = ``{session, agent, instance?, node,
-since, host?, busy_until?, by: "attach" | "fetch"}``, or null if nobody takes from it; ``senders`` = ``[{agent,
-messages}…]``, the five that have the most there. Of a capability: ``able``, agents here that serve it and are present,
-and ``able_at``, nodes elsewhere that have some. The numbers are the node's own: of a mailbox that is consumed at
+able_at?, unread?}…]``, the deepest first, at most ``limit`` (100): what is open, or consumed, at the node that is
+asked; ``agent``: of one agent and its instances, or of ``capability:NAME``. ``consumer`` = ``{session, agent,
+instance?, node, since, host?, busy_until?, by: "attach" | "fetch"}``, or null if nobody takes from it; ``senders`` =
+``[{agent, messages}…]``, the five that have the most there. Of a capability: ``able``, agents here that serve it and
+are present, and ``able_at``, nodes elsewhere that have some. ``unread``: how many of those in flight are with a session
+behind which a model reads, and not in its context. The numbers are the node's own: of a mailbox that is consumed at
 another node (``consumer.node``; ``session`` and ``since`` are null then), ``pending`` has what is being handled there
 too. So don't add up what several nodes say. ``node.peek(address, {max?, after?}?)`` → as ``mailbox.peek``, and
 ``node``: looks at any mailbox and takes nothing. May be repeated: yes. (Caller: an operator. A node of the release
@@ -304,6 +314,7 @@ MAILBOX_ATTACH = "trishula.mailbox.attach"
 MAILBOX_ACK = "trishula.mailbox.ack"
 MAILBOX_NACK = "trishula.mailbox.nack"
 MAILBOX_WORKING = "trishula.mailbox.working"
+MAILBOX_SURFACED = "trishula.mailbox.surfaced"
 MAILBOX_FETCH = "trishula.mailbox.fetch"
 MAILBOX_PEEK = "trishula.mailbox.peek"
 MAILBOX_STATUS = "trishula.mailbox.status"

@@ -1,8 +1,11 @@
-"""Acks and nacks, gathered: all of one turn travel in one call each.
+"""Acks, nacks and what surfaced, gathered: all of one turn travel in one call each, what surfaced first.
 
 They belong to the session whose tokens they carry. Deliveries may come before everything is set up on it, and what is
 acknowledged of them then waits until it is. When the session goes, they are dropped: the node delivers again what was
 not acknowledged, and the next node may use the same tokens for other messages.
+
+That a message surfaced (was put into a model's context) is news for whoever watches the bus, and settles nothing. A
+node of the release before doesn't take the word: it is asked once a session, that is logged, and all goes on.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ from functools import partial
 from typing import Any
 
 from trishula.contract.texts import LINE_RULE, is_line, show_value
-from trishula.contract.uris import MAILBOX_ACK, MAILBOX_NACK
-from trishula.errors import ArgumentInvalid, BusUnreachable
+from trishula.contract.uris import MAILBOX_ACK, MAILBOX_NACK, MAILBOX_SURFACED
+from trishula.errors import ArgumentInvalid, BusUnreachable, NotAllowed, ProcedureUnknown
 from trishula.messaging.second_road import SecondRoad, is_of_second_road
 from trishula.runtime.pending import Pending, rejected, resolved
 from trishula.session.transport import AnswerLate, Link, LinkLost
@@ -76,13 +79,16 @@ class Settling:
         self.second_road: SecondRoad | None = None
         self._acks = _Gathered(MAILBOX_ACK)
         self._nacks = _Gathered(MAILBOX_NACK)
+        self._surfacings = _Gathered(MAILBOX_SURFACED)
+        # Whether a model reads what comes here, whether the session's node was told, and whether it takes no such word.
+        self._has_model = self._is_declared = self._is_unheard = False
         self._flying = 0
         self._session = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits or is under way."""
-        return not (self._acks.items or self._nacks.items or self._flying)
+        return not (self._acks.items or self._nacks.items or self._surfacings.items or self._flying)
 
     def ack(self, token: str) -> None:
         """Acknowledge, and wait for nothing."""
@@ -106,6 +112,41 @@ class Settling:
     def ack_all(self, tokens: Sequence[str]) -> Pending[list[bool]]:
         """Acknowledge, and wait for the answer."""
         return self._add(self._acks, list(tokens))
+
+    def surfaced(self, tokens: Sequence[str]) -> Pending[list[bool]]:
+        """Messages were put into a model's context; the answer says for each whether that is on record."""
+        if any(is_of_second_road(token) for token in tokens):
+            return self._surfaced_of_node(tokens)
+        self._has_model = True
+        if self._is_unheard:
+            return resolved([False] * len(tokens))
+        return self._add(self._surfacings, list(tokens))
+
+    def _surfaced_of_node(self, tokens: Sequence[str]) -> Pending[list[bool]]:
+        """As :meth:`surfaced`, where some came by the second road: no node has delivered those, and none notes them."""
+        places = [at for at, token in enumerate(tokens) if not is_of_second_road(token)]
+        if not places:
+            return resolved([False] * len(tokens))
+        outcome: Pending[list[bool]] = Pending()
+
+        def answered(pending: Pending[list[bool]]) -> None:
+            if pending.error is not None:
+                outcome.reject(pending.error)
+                return
+            found = dict(zip(places, pending.result(), strict=True))
+            outcome.resolve([found.get(at, False) for at in range(len(tokens))])
+
+        self.surfaced([tokens[at] for at in places]).when_done(answered)
+        return outcome
+
+    def declare_model(self) -> None:
+        """A model reads what comes here: on this session, and on each later one."""
+        self._has_model = True
+        self._wake()
+
+    def moved(self) -> None:
+        """There is another session now, at another node."""
+        self._is_declared = self._is_unheard = False
 
     def nack_all(self, tokens: Sequence[str], reason: str, requeue: bool) -> Pending[list[bool]]:
         """Give back, and wait for the answer.
@@ -133,7 +174,13 @@ class Settling:
 
     def flush(self, link: Link) -> None:
         """Send what was gathered."""
-        for gathered in (self._acks, self._nacks):
+        if self._has_model and not self._is_declared:
+            self._is_declared = True
+            if not self._surfacings.items:
+                link.call(MAILBOX_SURFACED, [[]], timeout_s=_TIMEOUT_S).when_done(
+                    lambda pending: self._heard(MAILBOX_SURFACED, pending.error) and None
+                )
+        for gathered in (self._surfacings, self._acks, self._nacks):
             if gathered.items:
                 items, waiting = gathered.take()
                 self._send(link, gathered.uri, items, waiting)
@@ -147,8 +194,10 @@ class Settling:
         def answered(index: int, pending: Pending[Any]) -> None:
             nonlocal left
             left -= 1
-            error = pending.error
-            if error is None:
+            error = self._heard(uri, pending.error)
+            if error is None and pending.error is not None:
+                answers[index] = [False] * len(parts[index])
+            elif error is None:
                 answers[index] = pending.result()
             else:
                 _fail(waiting, error)
@@ -171,11 +220,21 @@ class Settling:
         for index, part in enumerate(parts):
             link.call(uri, [part], timeout_s=_TIMEOUT_S).when_done(partial(answered, index))
 
+    def _heard(self, uri: str, error: BaseException | None) -> BaseException | None:
+        """The fault of a call, if it is one: a node of the release before takes no word of what surfaced."""
+        if uri != MAILBOX_SURFACED or not isinstance(error, NotAllowed | ProcedureUnknown):
+            return error
+        if not self._is_unheard:
+            self._is_unheard = True
+            _log.warning("This node doesn't note what reaches a model (%s): update the node to have that proof", uri)
+        return None
+
     def disconnected(self) -> None:
         """The session is gone, and its tokens with it."""
         self._session += 1
+        self.moved()
         self._flying = 0
-        for gathered in (self._acks, self._nacks):
+        for gathered in (self._acks, self._nacks, self._surfacings):
             _, waiting = gathered.take()
             _fail(waiting, _gone())
         self._emptied()

@@ -216,6 +216,7 @@ class Engine:
             self._file.commit()
         # Tokens of the old node mean nothing to the new one.
         self.settling.flush(old)
+        self.settling.moved()
         if self.sending.is_flying:
             self.sending.disconnected()
 

@@ -67,6 +67,7 @@ _NODE_SERVES_AGENTS = frozenset(
         uris.MAILBOX_ACK,
         uris.MAILBOX_NACK,
         uris.MAILBOX_WORKING,
+        uris.MAILBOX_SURFACED,
         uris.MAILBOX_FETCH,
         uris.MAILBOX_PEEK,
         uris.MAILBOX_STATUS,

@@ -44,6 +44,7 @@ class Audit:
         missing: the nodes of whose journals there may be more than is here, see :meth:`Peering.missing`.
         ahead_ms: by how much the clock of a node is ahead of this one's; ``None`` if that isn't known.
         warning: of a capability: what to say if nobody who is present has it.
+        unread: of a message's position: what to say if a model has not had it in time.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Audit:
         missing: Callable[[], list[dict[str, Any]]],
         ahead_ms: Callable[[str], int | None],
         warning: Callable[[str], str | None],
+        unread: Callable[[int], str | None],
     ) -> None:
         self._node = node
         self._store = store
         self._endings = endings
         self._missing = missing
         self._warning = warning
+        self._unread = unread
         self._records = ToldRecords(node, store, ahead_ms)
         self._search = JournalSearch(node, store, self._records, missing)
         #: See :meth:`.ToldRecords.follow_clock`.
@@ -124,11 +127,12 @@ class Audit:
         events.sort(key=lambda event: ((event["node"], event["seq"]) != (node or self._node, sequence), here_at(event)))
         by_here = {event["at"]: here_at(event) for event in events}
         waits = message.state is State.OPEN and is_capability(message.recipient)
-        warning = self._warning(message.recipient) if waits else None
+        warning = (self._warning(message.recipient) if waits else None) or self._unread(message.position)
         return {
             **_state(message),
             "delivered_at": by_here.get(message.delivered_at, message.delivered_at),
             "settled_at": by_here.get(message.settled_at, message.settled_at),
+            "surfaced_at": by_here.get(message.surfaced_at, message.surfaced_at),
             **({} if warning is None else {"warning": warning}),
             "id": message.id,
             "type": message.type,
@@ -151,7 +155,7 @@ class Audit:
                 facts[_ONE_EACH[name]] = of_each[position]
         for one in listed:
             if isinstance(one, list) and one[0] == position:
-                if record.kind == "delivered":
+                if record.kind in ("delivered", "surfaced"):
                     facts["attempt"] = one[1]
                 else:
                     facts["failures"], facts["due_at"] = one[1], one[2]
@@ -209,5 +213,6 @@ def _state(message: StoredMessage) -> dict[str, Any]:
         "accepted_at": message.accepted_at,
         "delivered_at": message.delivered_at,
         "settled_at": message.settled_at,
+        "surfaced_at": message.surfaced_at,
         "attempts": message.attempts,
     }

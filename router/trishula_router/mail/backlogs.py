@@ -51,6 +51,8 @@ class Backlogs:
         delivery: who waits for them otherwise.
         elsewhere: see :data:`Elsewhere`.
         entry_of: what the directory tells of an agent.
+        unread: how many messages that a mailbox's holders have are not in the context of the model that reads them;
+            ``None`` where no model does.
         able: the agents here that are present and serve a capability, and the nodes elsewhere that have some.
         clock: timers, and spans.
         now: the wall clock in ms.
@@ -67,6 +69,7 @@ class Backlogs:
         elsewhere: Elsewhere,
         entry_of: Callable[[str], Mapping[str, Any]],
         able: Callable[[str], tuple[Sequence[str], Sequence[str]]],
+        unread: Callable[[Mailbox], int | None],
         clock: Clock,
         now: Callable[[], int],
     ) -> None:
@@ -78,6 +81,7 @@ class Backlogs:
         self._elsewhere = elsewhere
         self._entry_of = entry_of
         self._able = able
+        self._unread = unread
         self._clock = clock
         self._now = now
 
@@ -89,9 +93,9 @@ class Backlogs:
             limit: at most so many.
 
         Returns:
-            ``{address, pending, in_flight, bytes, oldest_at, consumer, senders, able?, able_at?}`` each. ``oldest_at``
-            (ms) is when the oldest of them was accepted, of those that came first in each urgency; ``None`` if
-            nothing is open.
+            ``{address, pending, in_flight, bytes, oldest_at, consumer, senders, able?, able_at?, unread?}`` each.
+            ``oldest_at`` (ms) is when the oldest of them was accepted, of those that came first in each urgency;
+            ``None`` if nothing is open.
         """
         chosen = self._chosen(agent, limit)
         oldest = await self._store.oldest([box.address for box in chosen if not box.is_empty])
@@ -138,7 +142,8 @@ class Backlogs:
         if is_capability(box.address):
             here, nodes = self._able(box.address)
             told |= {"able": list(here[:_NAMES_TOLD]), "able_at": list(nodes)}
-        return told
+        unread = self._unread(box)
+        return told if unread is None else {**told, "unread": unread}
 
     def _consumer(self, address: str) -> dict[str, Any] | None:
         if is_capability(address):

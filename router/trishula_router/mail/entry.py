@@ -68,6 +68,8 @@ class Entry:
         crashes: how often its agent's process ended while its handler ran, since this node has it in memory.
         losses: how often a session was lost with it, and nobody could say what that meant; likewise.
         accepted_at: when a node accepted it, by this node's clock.
+        surfaced_at: when it was first put into a model's context.
+        unread_since_s: since when a session behind which a model reads has it unread, in seconds of the clock.
     """
 
     position: int
@@ -89,6 +91,8 @@ class Entry:
     crashes: int = 0
     losses: int = 0
     accepted_at: int = 0
+    surfaced_at: int | None = None
+    unread_since_s: float | None = None
 
     @property
     def is_suspect(self) -> bool:
@@ -134,6 +138,7 @@ class Entry:
             arrival=stored.arrival,
             keeper=stored.keeper,
             accepted_at=stored.accepted_at,
+            surfaced_at=stored.surfaced_at,
         )
 
     @classmethod

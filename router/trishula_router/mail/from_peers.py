@@ -88,6 +88,12 @@ class Inflow:
             News(m.sender, m.id, m.recipient, m.state_word, min(now, (m.settled_at or now) - ahead_ms), reason)
             for m, reason in copied.settled
         )
+        for message in copied.surfaced:
+            self._mailroom.surfaced(message.position, message.surfaced_at)
+        self._tell(
+            News(m.sender, m.id, m.recipient, "surfaced", min(now, (m.surfaced_at or now) - ahead_ms))
+            for m in copied.surfaced
+        )
 
 
 def _wire_of(entry: Entry, extract: Extract) -> dict[str, Any] | None:

@@ -279,6 +279,12 @@ class Mailroom:
             return None
         return lease if attempt in (None, lease.entry.attempts) else None
 
+    def surfaced(self, position: int, at: int | None) -> None:
+        """A message was put into a model's context at another node, at an instant (ms)."""
+        lease = self.leases.get(position)
+        if lease is not None and lease.entry.surfaced_at is None:
+            lease.entry.surfaced_at = at
+
     def release(self, agent: str, position: int, attempt: int | None = None) -> Entry | None:
         """Take a message that the agent has out of its window, to settle it or give it back; ``None`` if it has not."""
         lease = self.lease_of(agent, position, attempt)

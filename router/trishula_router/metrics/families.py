@@ -90,6 +90,16 @@ def _all() -> Iterator[Family]:
         "histogram",
         "From when a message was accepted to when it was done: end to end.",
     )
+    yield Family(
+        "trishula_message_surfaced_delay_seconds",
+        "histogram",
+        "From when a message was accepted to when it was first put into a model's context: time to context.",
+    )
+    yield Family(
+        "trishula_messages_unread",
+        "gauge",
+        "Messages that an agent has and its model has not read within delivery.surface_within; 0 without that option.",
+    )
     yield Family("trishula_messages_duplicate_total", "counter", "Messages that were sent again under their id.")
     yield Family("trishula_messages_redelivered_total", "counter", "Messages that went out again.")
     yield Family(

@@ -48,6 +48,8 @@ def _of_messages(node: Node) -> Iterator[Sample]:
     yield "trishula_message_accept_duration_seconds", (), node.intake.waits
     yield "trishula_message_delivery_delay_seconds", (), node.delivery.lender.waits
     yield "trishula_message_done_delay_seconds", (), node.settlement.lifetimes
+    yield "trishula_message_surfaced_delay_seconds", (), node.surfacing.delays
+    yield "trishula_messages_unread", (), sum(node.surfacing.unread().values())
     yield "trishula_messages_duplicate_total", (), node.intake.duplicates
     yield "trishula_messages_redelivered_total", (), node.delivery.lender.repeated
     for state in State:

@@ -43,6 +43,8 @@ class DeliveryPolicy:
             longer than ``backoff_cap``.
         default_ttl_ms: how long a message without ``ttl_ms`` is tried.
         instance_grace_s: how long an instance's mailbox outlives its session.
+        surface_within_s: how long a delivered message may be with an agent that has a model, until the model has read
+            it; 0 if nobody minds.
     """
 
     window: int
@@ -52,6 +54,7 @@ class DeliveryPolicy:
     default_ttl_ms: int
     instance_grace_s: float
     window_bytes: int = 4 * 1024 * 1024
+    surface_within_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +193,10 @@ def _parse_delivery(section: Section, window_bytes: int) -> DeliveryPolicy:
         section.fault("backoff_cap", section.shown("backoff_cap", "5m"), "it must be at least delivery.backoff_first")
     ttl_s = section.duration_s("default_ttl", "7d", "1s", "3650d")
     grace_s = section.duration_s("instance_grace", "5m", "0s", "7d")
+    surface_s = section.duration_s("surface_within", "0s", "0s", "7d")
     section.close()
     backoff = Backoff(first_s=first_s, factor=2.0, cap_s=cap_s)
-    return DeliveryPolicy(window, lease_s, max_attempts, backoff, round(ttl_s * 1000), grace_s, window_bytes)
+    return DeliveryPolicy(window, lease_s, max_attempts, backoff, round(ttl_s * 1000), grace_s, window_bytes, surface_s)
 
 
 def _parse_presence(section: Section) -> PresencePolicy:

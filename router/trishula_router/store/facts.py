@@ -45,6 +45,7 @@ __all__ = [
     "RestoredFacts",
     "ReturnedFacts",
     "SettledFacts",
+    "SurfacedFacts",
     "TakenOverFacts",
     "TokenFacts",
     "read_facts",
@@ -163,6 +164,17 @@ class AcceptedFacts(Facts, frozen=True, gc=False):
 
 class DeliveredFacts(Facts, frozen=True, gc=False):
     """Messages were handed out: (position, attempt) each, to an agent's session."""
+
+    messages: Attempts
+    to: str | None = None
+    session: int | None = None
+
+
+class SurfacedFacts(Facts, frozen=True, gc=False):
+    """Messages were put into a model's context: (position, attempt) each, by an agent's session. Only the first counts.
+
+    Nodes of earlier releases copy the record and pass over it.
+    """
 
     messages: Attempts
     to: str | None = None
@@ -317,6 +329,7 @@ FACTS: Mapping[Kind, type[Facts]] = {
     Kind.REFUSED: RefusedFacts,
     Kind.ACCEPTED: AcceptedFacts,
     Kind.DELIVERED: DeliveredFacts,
+    Kind.SURFACED: SurfacedFacts,
     Kind.RETURNED: ReturnedFacts,
     Kind.DONE: SettledFacts,
     Kind.DEAD: SettledFacts,

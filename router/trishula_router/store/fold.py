@@ -12,6 +12,7 @@ the store writes it, all in one transaction. So both stores fold alike, and SQLi
 * Instants that are counted with here (when a message was accepted, when it expires) are put into this node's clock; by
   how much the clock of the node that handed out the run is ahead of it, the caller knows. Those in records stay as they
   were written.
+* Of several surfacings the earliest counts, by the clocks of whoever wrote them.
 * States add up as :mod:`.standing` says; of attempts and failures the maximum counts. When a message is due again and
   when retention deletes its body is each node's own matter, and so is nothing of it copied.
 
@@ -250,6 +251,8 @@ class _Fold:
         row.is_changed = True
         if telling.attempt:
             self._deliver(row, record, telling)
+        elif telling.surfaced:
+            self._surface(row, record)
         elif telling.hop:
             self._claim(row, telling.hop, telling.keeper)
             self._trace(row, record.position)
@@ -273,6 +276,12 @@ class _Fold:
         self._trace(row, row.delivered)
         row.attempts, row.delivered, row.delivered_at = telling.attempt, record.position, record.at
         row.holder = telling.holder if is_capability(row.recipient) else None
+
+    def _surface(self, row: Row, record: Record) -> None:
+        row.has_surfaced = row.has_surfaced or row.surfaced_at is None
+        # The earliest counts: whichever journal comes first.
+        row.surfaced_at = record.at if row.surfaced_at is None else min(row.surfaced_at, record.at)
+        self._trace(row, record.position)
 
     def _claim(self, row: Row, hop: int, keeper: str) -> None:
         """A node claims to be a message's keeper."""

@@ -38,6 +38,7 @@ class Row:
         was: its standing before this run; -1 if it is new.
         reason: why it was settled in this run.
         former: its keeper before this run, if that is known to be another one: in a tuple, because it may be ``None``.
+        has_surfaced: whether its first surfacing is told in this run.
     """
 
     position: int
@@ -66,10 +67,12 @@ class Row:
     digest: str = ""
     use: int = 0
     reply_to: str | None = None
+    surfaced_at: int | None = None
     was: int = -1
     reason: str | None = None
     is_changed: bool = False
     former: tuple[str | None] | None = None
+    has_surfaced: bool = False
 
     def message(self) -> StoredMessage:
         """It as the rules see it."""
@@ -97,6 +100,7 @@ class Row:
             self.digest,
             self.use,
             self.reply_to,
+            self.surfaced_at,
         )
 
 
@@ -160,4 +164,5 @@ class Changes:
             elif is_open and not was_open:
                 reopened.append(row.message())
         arrived = [row.message() for row in self.new if state_of(row.standing)[0] is State.OPEN]
-        return Copied(sequence, arrived, settled, reopened, moved)
+        surfaced = [row.message() for row in self.changed if row.has_surfaced]
+        return Copied(sequence, arrived, settled, reopened, moved, surfaced)

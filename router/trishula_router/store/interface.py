@@ -12,6 +12,7 @@ Promises, held by ``tests/contract/test_store.py``:
   one under that key is not stored. What is equal, and for how long, is said in :mod:`.identity`.
 * After an ``append`` that failed, those of the same agent that were called before it was answered fail too: what an
   agent sends reaches its mailboxes in order or not at all, and what to do about it is for the rules to say.
+* ``surface`` counts the first surfacing of a message, and of linked stores the earliest by the writers' clocks.
 * ``settle`` never unsettles; ``done`` overrides ``dead``, ``expired`` and ``cancelled`` and nothing else overrides.
 * ``replay`` alone opens what was settled, and only dead letters whose body is there.
 * Each verb that changes something appends its record to the journal in the same transaction.
@@ -61,6 +62,7 @@ class Copied(msgspec.Struct, frozen=True):
         settled: messages that were open here and are final now, with the reason.
         reopened: dead letters that were replayed elsewhere.
         moved: messages that were open here, also those that are settled now, and have another keeper; with the former.
+        surfaced: messages of before that were first put into a model's context.
     """
 
     sequence: int
@@ -68,6 +70,7 @@ class Copied(msgspec.Struct, frozen=True):
     settled: list[tuple[StoredMessage, str | None]]
     reopened: list[StoredMessage]
     moved: list[tuple[StoredMessage, str | None]] = []
+    surfaced: list[StoredMessage] = []
 
 
 class Forgotten(msgspec.Struct, frozen=True, gc=False):
@@ -164,6 +167,13 @@ class Store(Protocol):
 
         May wait for the next verb of another kind, because nothing is lost with it: a message whose delivery was not
         on record is delivered again, and its receiver remembers its id.
+        """
+
+    def surface(self, surfacings: Attempts, holder: str, session: int | None, at: int) -> Deferred[list[int]]:
+        """Note that messages were put into a model's context, (position, attempt) each, by an agent's session.
+
+        The first surfacing of a message counts, whatever its state; there is no record of a further one. The answer has
+        the positions of those for which this is the first.
         """
 
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:

@@ -56,6 +56,7 @@ class Kind(StrEnum):
     REFUSED = "refused"
     ACCEPTED = "accepted"
     DELIVERED = "delivered"
+    SURFACED = "surfaced"
     RETURNED = "returned"
     DONE = "done"
     DEAD = "dead"

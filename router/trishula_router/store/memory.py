@@ -13,7 +13,15 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 
 from trishula.contract.addresses import is_capability
-from trishula_router.store.facts import Attempts, ClockSetFacts, DeliveredFacts, Facts, PurgedFacts, write_facts
+from trishula_router.store.facts import (
+    Attempts,
+    ClockSetFacts,
+    DeliveredFacts,
+    Facts,
+    PurgedFacts,
+    SurfacedFacts,
+    write_facts,
+)
 from trishula_router.store.fold import fold, joined
 from trishula_router.store.identity import Ids, Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import PROOF, Copied, Forgotten
@@ -114,6 +122,18 @@ class MemoryStore(MemoryReads):
             if is_capability(self._messages[position].recipient):
                 self._change(position, holder=holder)
         return succeed(None)
+
+    def surface(self, surfacings: Attempts, holder: str, session: int | None, at: int) -> Deferred[list[int]]:
+        first = {
+            position: attempt
+            for position, attempt in sorted(dict(surfacings).items())
+            if position in self._messages and self._messages[position].surfaced_at is None
+        }
+        if first:
+            self._record(Kind.SURFACED, SurfacedFacts(list(first.items()), holder, session), at)
+        for position in first:
+            self._change(position, surfaced_at=at)
+        return succeed(list(first))
 
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         self._record(Kind.RETURNED, returned_facts(returns, reason), at)

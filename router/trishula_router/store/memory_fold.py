@@ -89,6 +89,7 @@ class MemoryShelf:
             digest=message.digest,
             use=message.use,
             reply_to=message.reply_to,
+            surfaced_at=message.surfaced_at,
             was=standing,
         )
 

@@ -155,6 +155,7 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
         digest: see :mod:`.identity`; "" if nobody knows.
         use: how often its id was used by others before, and forgotten.
         reply_to: the id of the message that it answers, if that is known.
+        surfaced_at: when it was first put into a model's context, ``None`` before.
     """
 
     position: int
@@ -180,6 +181,7 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     digest: str = ""
     use: int = 0
     reply_to: str | None = None
+    surfaced_at: int | None = None
 
     @property
     def is_kept_here(self) -> bool:

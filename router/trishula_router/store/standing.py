@@ -26,6 +26,7 @@ from trishula_router.store.facts import (
     ReplayedFacts,
     ReturnedFacts,
     SettledFacts,
+    SurfacedFacts,
     read_facts,
 )
 from trishula_router.store.journal import Kind
@@ -57,6 +58,7 @@ class Telling(NamedTuple):
         reason: why it was settled.
         hop: how often it has been handed over then; 0 if nothing is told of that.
         keeper: the node that it was handed to.
+        surfaced: whether it was put into a model's context then.
     """
 
     position: int
@@ -68,6 +70,7 @@ class Telling(NamedTuple):
     reason: str | None = None
     hop: int = 0
     keeper: str = ""
+    surfaced: bool = False
 
 
 def standing_of(state: State, life: int) -> int:
@@ -100,6 +103,13 @@ def _delivered(kind: str, facts: bytes) -> list[Telling]:
     if told is None:
         return []
     return [Telling(position, attempt=attempt, holder=told.to) for position, attempt in told.messages]
+
+
+def _surfaced(kind: str, facts: bytes) -> list[Telling]:
+    told = read_facts(facts, SurfacedFacts)
+    if told is None:
+        return []
+    return [Telling(position, surfaced=True) for position, _ in told.messages]
 
 
 def _returned(kind: str, facts: bytes) -> list[Telling]:
@@ -152,6 +162,7 @@ def _purged(kind: str, facts: bytes) -> list[Telling]:
 
 _READERS: dict[str, Callable[[str, bytes], list[Telling]]] = {
     str(Kind.DELIVERED): _delivered,
+    str(Kind.SURFACED): _surfaced,
     str(Kind.RETURNED): _returned,
     str(Kind.HANDED): _handed,
     str(Kind.REPLAYED): _replayed,

@@ -326,12 +326,17 @@ def read_list(raw: object, path: str, limit: int) -> list[Any]:
 
 def read_tokens(raw: object, path: str, limit: int, epoch: str) -> list[int]:
     """The positions that a list of tokens names: which attempt it was makes no difference to what is done."""
+    return [position for position, _ in read_deliveries(raw, path, limit, epoch)]
+
+
+def read_deliveries(raw: object, path: str, limit: int, epoch: str) -> list[tuple[int, int]]:
+    """The positions and the attempts that a list of tokens names."""
     items = read_list(raw, path, limit)
     found = [token_in(item, epoch) for item in items]
     if None in found:
         index = found.index(None)
         raise no_token(items[index], f"{path}[{index}]")
-    return [token[0] for token in found if token is not None]
+    return [token for token in found if token is not None]
 
 
 def read_positions(raw: object, path: str, limit: int) -> list[int]:

@@ -27,6 +27,7 @@ from trishula_router.verbs.audit_options import QueryOptions, WhyOptions
 from trishula_router.verbs.evidence import EvidenceVerbs
 from trishula_router.verbs.fallback import FallbackVerbs
 from trishula_router.verbs.node_questions import NodeQuestions
+from trishula_router.verbs.surfacing import SurfacingVerbs
 
 if TYPE_CHECKING:
     # Its type alone: the node knows nothing of what is asked of it by name.
@@ -79,6 +80,7 @@ class Procedures:
             **NodeQuestions(self._node).by_uri(),
             **FallbackVerbs(self._node).by_uri(),
             **EvidenceVerbs(self._node).by_uri(),
+            **SurfacingVerbs(self._node).by_uri(),
         }
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:

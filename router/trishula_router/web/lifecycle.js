@@ -10,6 +10,7 @@ const TONES = { accepted: "quiet", delivered: "busy", done: "good", dead: "bad",
 const STEPS = {
   accepted: "on disk, and the sender was told so",
   delivered: "given to the agent",
+  surfaced: "a model has it in its context",
   returned: "given back, to be tried again",
   handed: "handed to another node",
   done: "the agent has dealt with it",
@@ -89,6 +90,9 @@ function told(life, now) {
       element("span", {}, `${life.type} from ${life.from} to ${life.to}`),
       element("span", { class: "faint" }, `${bytes(life.bytes)} · priority ${life.priority} · attempts ${life.attempts}`),
     ),
+    Number.isFinite(life.surfaced_at)
+      ? element("p", { class: "faint" }, `A model had it ${latency(Math.max(0, life.surfaced_at - life.accepted_at))} after it was accepted.`)
+      : null,
     life.warning ? element("p", { class: "fault" }, life.warning) : null,
     steps(life.events, now),
     life.answer ? [element("h4", {}, `Answer: ${life.answer.type}`), element("pre", {}, json(life.answer.payload))] : null,

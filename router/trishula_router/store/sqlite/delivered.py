@@ -1,13 +1,14 @@
-"""What a delivery changes in the rows of messages; the record of it is the appender's."""
+"""What a delivery, and a surfacing, change in the rows of messages; the record of it is the appender's."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 
-from trishula_router.store.sqlite.statements import as_list
+from trishula_router.store.sqlite.statements import as_list, insert
 
-__all__ = ["mark_delivered"]
+__all__ = ["mark_delivered", "mark_surfaced"]
 
 
 def mark_delivered(connection: sqlite3.Connection, deliveries: Sequence[tuple[int, int]], record: int) -> None:
@@ -33,3 +34,29 @@ def mark_delivered(connection: sqlite3.Connection, deliveries: Sequence[tuple[in
             "UPDATE message SET attempts = ?, delivered = ? WHERE position IN (SELECT value FROM json_each(?))",
             (attempt, record, listed),
         )
+
+
+def mark_surfaced(
+    connection: sqlite3.Connection, surfacings: Sequence[tuple[int, int]], record: int, at: int
+) -> list[tuple[int, int]]:
+    """Write down that messages were put into a model's context; returns those for which this is the first time.
+
+    Args:
+        connection: the writer's.
+        surfacings: (position, attempt) each.
+        record: the position of the record that will tell of it, which is in the message's trace.
+        at: now.
+    """
+    by_position = dict(surfacings)
+    new = connection.execute(
+        "SELECT json_group_array(position) FROM message WHERE surfaced_at IS NULL"
+        " AND position IN (SELECT value FROM json_each(?))",
+        (as_list(by_position),),
+    ).fetchone()[0]
+    first = [(position, by_position[position]) for position in sorted(json.loads(new))]
+    if first:
+        connection.execute(
+            "UPDATE message SET surfaced_at = ? WHERE position IN (SELECT value FROM json_each(?))", (at, new)
+        )
+        insert(connection, "trace", [(position, record) for position, _ in first])
+    return first

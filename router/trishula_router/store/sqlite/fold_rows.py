@@ -43,7 +43,8 @@ _ROWS = (
     " m.expires_at, m.by_deadline, m.size_bytes, m.arrival, m.body, m.state, m.life, m.attempts, m.failures, m.due_at,"
     " m.delivered, d.at, m.settled, s.at,"
     " CASE WHEN m.recipient LIKE 'capability:%' AND json_valid(CAST(d.facts AS TEXT))"
-    f" THEN json_extract(CAST(d.facts AS TEXT), '{HOLDER_PATH}') END, m.keeper, m.hop, m.digest, m.use, m.reply_to))"
+    f" THEN json_extract(CAST(d.facts AS TEXT), '{HOLDER_PATH}') END, m.keeper, m.hop, m.digest, m.use, m.reply_to,"
+    " m.surfaced_at))"
     " FROM json_each(?) AS it JOIN message AS m ON m.position = it.value"
     " LEFT JOIN journal AS d ON d.position = m.delivered LEFT JOIN journal AS s ON s.position = m.settled"
 )
@@ -51,13 +52,13 @@ _ROWS = (
 _NEW = (
     "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body, by_deadline,"
     " arrival, attempts, failures, due_at, state, life, delivered, settled, keeper, hop, digest, use,"
-    " reply_to)"
+    " reply_to, surfaced_at)"
 )
 _CHANGE = (
     "UPDATE message SET expires_at = new.value ->> 1, by_deadline = new.value ->> 2, body = new.value ->> 3,"
     " attempts = new.value ->> 4, failures = new.value ->> 5, due_at = new.value ->> 6, state = new.value ->> 7,"
     " life = new.value ->> 8, delivered = new.value ->> 9, settled = new.value ->> 10, keeper = new.value ->> 11,"
-    " hop = new.value ->> 12"
+    " hop = new.value ->> 12, surfaced_at = new.value ->> 13"
     " FROM json_each(?) AS new WHERE message.position = new.value ->> 0"
 )
 _TRACE = "INSERT OR IGNORE INTO trace SELECT value ->> 0, value ->> 1 FROM json_each(?)"
@@ -108,7 +109,7 @@ class SqliteShelf:
 def _row(*values: Any) -> Row:
     position, sender, id_, recipient, kind, priority, accepted_at, expires_at, by_deadline, size, arrival = values[:11]
     body, state, life, attempts, failures, due_at, delivered, delivered_at, settled, settled_at = values[11:21]
-    holder, keeper, hop, digest, use, reply_to = values[21:]
+    holder, keeper, hop, digest, use, reply_to, surfaced_at = values[21:]
     standing = standing_of(State(state), life)
     return Row(
         position,
@@ -137,6 +138,7 @@ def _row(*values: Any) -> Row:
         digest,
         use,
         reply_to,
+        surfaced_at,
         standing,
     )
 
@@ -198,6 +200,7 @@ def _new(row: Row) -> tuple[object, ...]:
         row.digest,
         row.use,
         row.reply_to,
+        row.surfaced_at,
     )
 
 
@@ -215,4 +218,5 @@ def _changed(row: Row) -> tuple[object, ...]:
         row.settled,
         row.keeper,
         row.hop,
+        row.surfaced_at,
     )

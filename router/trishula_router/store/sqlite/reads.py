@@ -44,7 +44,7 @@ _MESSAGE = f"""
            m.attempts, m.failures, m.due_at, m.state, d.at, s.at, m.by_deadline,
            CASE WHEN m.recipient LIKE 'capability:%' AND json_valid(CAST(d.facts AS TEXT))
                 THEN json_extract(CAST(d.facts AS TEXT), '{HOLDER_PATH}') END,
-           m.arrival, m.keeper, m.hop, m.digest, m.use, m.reply_to
+           m.arrival, m.keeper, m.hop, m.digest, m.use, m.reply_to, m.surfaced_at
     FROM message AS m
     LEFT JOIN journal AS d ON d.position = m.delivered
     LEFT JOIN journal AS s ON s.position = m.settled

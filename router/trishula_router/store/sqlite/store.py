@@ -30,7 +30,7 @@ from trishula_router.store.revoked import revocations_in
 from trishula_router.store.runs import Extract, JournalForked, Origin
 from trishula_router.store.sqlite import dead_letters, fold_rows, reads
 from trishula_router.store.sqlite.appender import Appender, remember
-from trishula_router.store.sqlite.delivered import mark_delivered
+from trishula_router.store.sqlite.delivered import mark_delivered, mark_surfaced
 from trishula_router.store.sqlite.handing_over import hand_over, hops_of
 from trishula_router.store.sqlite.holding import Hold
 from trishula_router.store.sqlite.old_bodies import BATCH_BYTES, delete_bodies, forgettable
@@ -145,6 +145,16 @@ class SqliteStore(Questions):
             mark_delivered(connection, deliveries, record)
 
         return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
+
+    def surface(self, surfacings: Attempts, holder: str, session: int | None, at: int) -> Deferred[list[int]]:
+        def job(connection: sqlite3.Connection) -> list[int]:
+            # The record lists what it changed alone, as that of a settlement.
+            first = mark_surfaced(connection, surfacings, self._chain.sequence + 1, at)
+            if first:
+                self._record(connection, at, Kind.SURFACED, told.SurfacedFacts(first, holder, session))
+            return [position for position, _ in first]
+
+        return self._writer.submit(job, patience_s=SETTLE_PATIENCE_S, draws=False)
 
     def give_back(self, returns: Sequence[Return], reason: str, at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
