@@ -41,6 +41,7 @@ __all__ = [
     "InstanceUnknown",
     "InstancesExceeded",
     "KeyUnknown",
+    "LoopQuarantined",
     "MailboxBusy",
     "MailboxFull",
     "MessageCancelled",
@@ -317,6 +318,16 @@ class RateLimited(TrishulaError):
 
     uri = "trishula.error.rate_limited"
     temporary = True
+
+
+class LoopQuarantined(TrishulaError):
+    """The message goes on with a conversation of agents that answered each other without an end.
+
+    What to do: don't answer. An operator looks at the conversation (``trishula loop list``), and lets it go on with
+    ``trishula loop release ID``, or raises ``limits.conversation_hops``.
+    """
+
+    uri = "trishula.error.loop_quarantined"
 
 
 class ConnectionsExceeded(TrishulaError):

@@ -80,6 +80,7 @@ async def facts_of(services: Services, certificate_ends_at: Callable[[], int | N
         visitors=frozenset(name for name in names if services.principals.is_visitor(name)),
         mailboxes=mailboxes,
         dead_letters=dead_letters,
+        loops=services.conversations.told(),
         unread=services.surfacing.unread(),
         certificate_ends_at=certificate_ends_at(),
         is_store_read=is_store_read,

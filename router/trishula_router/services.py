@@ -42,6 +42,7 @@ from trishula_router.clocks.timeline import Timeline
 from trishula_router.fallback import Fallback
 from trishula_router.mail.audit import Audit
 from trishula_router.mail.backlogs import Backlogs
+from trishula_router.mail.conversations import Conversations
 from trishula_router.mail.dead_letters import DeadLetters
 from trishula_router.mail.delivery import Delivery
 from trishula_router.mail.delivery_token import token_of
@@ -208,11 +209,14 @@ class Services:
             clock=clock,
             now=now,
         )
+        within_ms = round(config.limits.conversation_within_s * 1000)
+        self.conversations = Conversations(config.limits.conversation_hops, within_ms)
         inflow = Inflow(
             self.mailroom,
             is_consumed=self.consumers.is_consumed,
             tell=router.tell,
             recalls=self.recalls,
+            conversations=self.conversations,
             now=now,
         )
 
@@ -271,6 +275,7 @@ class Services:
             warning=self.neighbourhood.warning,
             check_answer=self.recalls.check,
             replies=replies,
+            conversations=self.conversations,
             mode=self.fallback.mode,
             now_s=clock.seconds,
             refused=self.refusals.refused,

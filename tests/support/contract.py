@@ -449,6 +449,14 @@ PROCEDURES = (
         _keys("node", "maintenance"),
         for_operators=True,
     ),
+    Procedure(uris.NODE_LOOPS, (), 0, _each(lambda one: isinstance(one, dict)), for_operators=True),
+    Procedure(
+        uris.ADMIN_LOOP_RELEASE,
+        (Param("id", good=ids, rule=is_id, plain="plain"),),
+        1,
+        lambda answer: isinstance(answer, int),
+        for_operators=True,
+    ),
     Procedure(uris.NODE_ALERTS, (), 0, lambda answer: isinstance(answer, dict), for_operators=True),
     Procedure(uris.NODE_ALERT_TEST, (), 0, _each(lambda one: isinstance(one, dict)), for_operators=True),
     Procedure(

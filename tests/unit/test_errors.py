@@ -41,6 +41,11 @@ TABLE = {
     ),
     "IdReused": ("id_reused", False, "The sender's agent has used that id already, for another message."),
     "MessageUnknown": ("message_unknown", False, "No message of that id is in the caller's mailbox."),
+    "LoopQuarantined": (
+        "loop_quarantined",
+        False,
+        "The message goes on with a conversation of agents that answered each other without an end.",
+    ),
     "MailboxBusy": (
         "mailbox_busy",
         False,

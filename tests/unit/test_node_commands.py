@@ -404,7 +404,8 @@ def test_node_check_prints_all_faults_of_all_files_at_once(tmp_path: Path) -> No
         "broadcast_at_once, connections, connection_queue, agent_queue, queues, strangers, "
         "strangers_per_address, handshake, subscriptions, registrations, calls, call_wait, instances, "
         "fetches, retained, retained_bytes, ttl, "
-        "mailbox_share, store_share, urgent_room, open_messages, open_capabilities",
+        "mailbox_share, store_share, urgent_room, open_messages, open_capabilities, conversation_hops, "
+        "conversation_within, hourly_messages, hourly_bytes",
     ]
     assert lines[3].startswith(f"{broken}: crossbar check: ")
     assert lines[4:] == [

@@ -213,7 +213,8 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         "connections, connection_queue, agent_queue, queues, strangers, strangers_per_address, handshake, "
         "subscriptions, registrations, calls, call_wait, instances, fetches, retained, "
         "retained_bytes, ttl, "
-        "mailbox_share, store_share, urgent_room, open_messages, open_capabilities",
+        "mailbox_share, store_share, urgent_room, open_messages, open_capabilities, conversation_hops, "
+        "conversation_within, hourly_messages, hourly_bytes",
         "extra.delivery.window is true; it must be a whole number from 1 to 65536",
         'extra.delivery.lease is "60"; it must be a duration with its unit, such as "250ms", "30s", "5m", "2h" or "7d"',
         "extra.delivery.max_attempts is 2.5; it must be a whole number from 1 to 1000",

@@ -25,6 +25,9 @@ MEANT = {
     "messages": (Client, AsyncClient, Bus),
     "nack": (Client, AsyncClient, Bus),
     "working": (Client, AsyncClient, Bus),
+    # A handler says it of the message that it has: current_delivery().surfaced().
+    "declare_model": (Client, AsyncClient, Bus),
+    "surfaced": (Client, AsyncClient, Bus),
     # Who is connected as whom; an agent's address is its name.
     "address": (Client, AsyncClient, Bus),
     "url": (Client, AsyncClient, Bus),

@@ -61,6 +61,7 @@ OWN_COMMANDS = {
     "mcp": "trishula.front_door.command",
     "setup": "trishula.front_door.setup_command",
     "nudge": "trishula.front_door.nudge_command",
+    "loop": "loop",
     "files": "files",
     "fallback": "fallback",
     "report": "report",

@@ -198,6 +198,13 @@ too. So don't add up what several nodes say. ``node.peek(address, {max?, after?}
 ``node``: looks at any mailbox and takes nothing. May be repeated: yes. (Caller: an operator. A node of the release
 before has neither.)
 
+Conversations without an end (caller: an operator): a message whose ``reply_to`` names another is a hop further than
+that one, unless it is the RESULT or ERROR that answers a COMMAND. What goes on with a conversation of more hops than
+the node allows in a time is refused for good, as ``trishula.error.loop_quarantined``. ``node.loops()`` → ``[{id, from,
+agents, hops, since, quarantined_at, refused}…]``: those that are stopped at the node that is asked, by their first
+message; ``admin.loop_release(id)`` → how many conversations that began with that id go on. May be repeated: yes. (A
+node of the release before has neither, and refuses nothing.)
+
 Alerts (caller: an operator): ``node.alerts()`` → ``{node, roads: [{road, waiting, fault}…], conditions: [{kind, about,
 sentence, since, notified}…]}``: what is wrong at the node that is asked, and who is told; ``since`` (ms) is null before
 the node has noticed by itself. ``node.alert_test()`` → ``[{road, ok, detail}…]``: sends a test alert by each road,
@@ -340,6 +347,7 @@ AUDIT_PREFIX = "trishula.audit."
 NODE_STATUS = "trishula.node.status"
 NODE_MAILBOXES = "trishula.node.mailboxes"
 NODE_PEEK = "trishula.node.peek"
+NODE_LOOPS = "trishula.node.loops"
 NODE_ALERTS = "trishula.node.alerts"
 NODE_ALERT_TEST = "trishula.node.alert_test"
 NODE_READY = "trishula.node.ready"
@@ -350,6 +358,7 @@ ADMIN_DEAD_LIST = "trishula.admin.dead.list"
 ADMIN_DEAD_SHOW = "trishula.admin.dead.show"
 ADMIN_DEAD_REPLAY = "trishula.admin.dead.replay"
 ADMIN_DEAD_PURGE = "trishula.admin.dead.purge"
+ADMIN_LOOP_RELEASE = "trishula.admin.loop_release"
 ADMIN_MAILBOX_PURGE = "trishula.admin.mailbox.purge"
 ADMIN_FALLBACK = "trishula.admin.fallback"
 ADMIN_MAINTENANCE = "trishula.admin.maintenance"

@@ -9,6 +9,7 @@ Policy: facts go in, conditions come out. The kinds:
 ``agent_away``   an agent that was there once is away for long
 ``backlog``      a mailbox is deep, or its oldest message old
 ``dead_letters`` there are dead letters
+``loop``         agents answer each other without an end; about the first message of it
 ``unread``       an agent has messages, and its model has not read them in time; about the agent
 ``certificate``  the node's certificate ends soon
 ================ ====================================================================================================
@@ -73,6 +74,7 @@ class Facts:
         mailboxes: as ``trishula.node.mailboxes`` tells them.
         dead_letters: how many there are.
         is_store_read: whether the store told of both; where it fails, or hangs, they are empty.
+        loops: as ``trishula.node.loops`` tells them.
         unread: how many messages each agent's model has not had in time.
         certificate_ends_at: when the node's certificate ends, in ms; ``None`` without one.
     """
@@ -85,6 +87,7 @@ class Facts:
     visitors: frozenset[str] = field(default_factory=frozenset)
     mailboxes: Sequence[Mapping[str, Any]] = ()
     dead_letters: int = 0
+    loops: Sequence[Mapping[str, Any]] = ()
     unread: Mapping[str, int] = field(default_factory=dict)
     certificate_ends_at: int | None = None
     is_store_read: bool = True
@@ -118,7 +121,7 @@ def find_conditions(facts: Facts, options: AlertOptions, node: str, now: int) ->
             how_many = "is 1 dead letter" if facts.dead_letters == 1 else f"are {facts.dead_letters} dead letters"
             what = f"there {how_many}; see trishula dead list, then replay or purge them"
             found.append(Condition("dead_letters", "", what))
-    found += _unread(facts)
+    found += [*_loops(facts), *_unread(facts)]
     if facts.certificate_ends_at is not None and facts.certificate_ends_at - now <= options.certificate_s * 1000:
         days = (facts.certificate_ends_at - now) / 86_400_000
         when = f"ends in {days:.1f} days" if days > 0 else f"ended {-days:.1f} days ago"
@@ -173,6 +176,15 @@ def _mailboxes(facts: Facts, options: AlertOptions, now: int) -> list[Condition]
         if open_messages > options.backlog_messages or age_s > options.backlog_age_s:
             what = f"{open_messages:,} messages are open for {box['address']}, the oldest since {_span(age_s)}"
             found.append(Condition("backlog", str(box["address"]), f"{what}; see trishula mailboxes"))
+    return _at_most(found)
+
+
+def _loops(facts: Facts) -> list[Condition]:
+    found = []
+    for one in facts.loops:
+        who = " and ".join(map(str, one["agents"]))
+        what = f"{who} answered each other {one['hops']} times, and their conversation is stopped"
+        found.append(Condition("loop", str(one["id"]), f"{what}; trishula loop release {one['id']} has it go on"))
     return _at_most(found)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from trishula_router.mail.conversations import Conversations
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.outlet import News
@@ -31,6 +32,7 @@ class Inflow:
         is_consumed: whether the messages of an address go out to somebody here.
         tell: takes news for senders.
         recalls: tells who has a message that is cancelled.
+        conversations: follows who answers whom.
         now: the wall clock in ms.
     """
 
@@ -41,12 +43,14 @@ class Inflow:
         is_consumed: Callable[[str], bool],
         tell: Callable[[Iterable[News]], None],
         recalls: Recalls,
+        conversations: Conversations,
         now: Callable[[], int],
     ) -> None:
         self._mailroom = mailroom
         self._is_consumed = is_consumed
         self._tell = tell
         self._recalls = recalls
+        self._conversations = conversations
         self._now = now
 
     def absorb(self, copied: Copied, extract: Extract, ahead_ms: int) -> None:
@@ -61,6 +65,7 @@ class Inflow:
             # First, because what was settled as well is looked for where it is now.
             self._mailroom.move(message, former)
             self._mailroom.has_room(message.recipient)
+        self._conversations.copied(copied.arrived, self._now())
         new = [*copied.arrived, *copied.reopened]
         for message in new:
             # Whatever the mailbox holds: the node that accepted it has applied the limits.

@@ -19,6 +19,8 @@ from trishula.contract.message import Message, parse
 from trishula.contract.units import show_duration
 from trishula.errors import MessageInvalid, SenderFalse, TrishulaError
 from trishula_router.clocks.sender_clock import SenderClock
+from trishula_router.mail.budgets import Budgets
+from trishula_router.mail.conversations import Conversations
 from trishula_router.mail.receipts import Receipts
 from trishula_router.mail.recipients import Recipients
 from trishula_router.mail.replies import Pledge, Replies
@@ -61,6 +63,8 @@ class Inspection:
         limits: sizes.
         check_answer: refuses the answer to a COMMAND that was cancelled.
         replies: told of an answer that was pledged and isn't taken.
+        conversations: knows which have no end.
+        now_s: the clock of the budgets.
         default_ttl_ms: of a message that names none.
     """
 
@@ -73,6 +77,8 @@ class Inspection:
         *,
         check_answer: Callable[[Message], None],
         replies: Replies,
+        conversations: Conversations,
+        now_s: Callable[[], float],
         default_ttl_ms: int,
     ) -> None:
         self._room = room
@@ -81,6 +87,9 @@ class Inspection:
         self._limits = limits
         self._check_answer = check_answer
         self._answering = replies
+        self._conversations = conversations
+        self._budgets = Budgets(limits.hourly_messages, limits.hourly_bytes)
+        self._now_s = now_s
         self._default_ttl_ms = default_ttl_ms
 
     def read(self, agent: str, raw: object, index: int, copies: int | None, now: int) -> Message:
@@ -153,6 +162,9 @@ class Inspection:
     def _admitted(
         self, agent: str, message: Message, index: int, now: int, clock: SenderClock, pledge: Pledge | None
     ) -> Admitted:
+        sender = str(message.sender)
+        if pledge is None:
+            self._conversations.check(sender, message.to, message.reply_to, index, now)
         wire = message.to_wire()
         wire["accepted_at"] = now
         deadline_at = message.deadline_at
@@ -163,10 +175,12 @@ class Inspection:
         expires_at = now + (self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms)
         by_deadline = deadline_at is not None and deadline_at < expires_at
         envelope = _to_json(wire)
-        assert message.sender is not None
-        taken, missed = self._room.take(message.sender, recipients, len(envelope), message.priority)
+        self._budgets.admit(agent, len(envelope), self._now_s(), is_answer=pledge is not None)
+        taken, missed = self._room.take(sender, recipients, len(envelope), message.priority)
+        if pledge is None:
+            self._conversations.note(sender, message.id, message.to, message.reply_to, now)
         draft = Draft(
-            message.sender,
+            sender,
             message.id,
             taken,
             message.type,

@@ -32,6 +32,7 @@ from trishula.contract.message import Message
 from trishula.errors import (
     AnswerEarly,
     AnswerRefused,
+    LoopQuarantined,
     MessageUnknown,
     NodeFailed,
     RecipientForbidden,
@@ -43,6 +44,7 @@ from trishula.errors import (
 from trishula_router.bus_mode import BusMode
 from trishula_router.clocks.sender_clock import SenderClock
 from trishula_router.histogram import FAST_S, Histogram
+from trishula_router.mail.conversations import Conversations
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.inspection import Admitted, Inspection
 from trishula_router.mail.lines import Line
@@ -76,6 +78,7 @@ class Intake:
         warning: of a capability: what to say if nobody who is present has it.
         check_answer: refuses the answer to a COMMAND that was cancelled.
         replies: who may answer what.
+        conversations: knows which have no end.
         mode: the bus's, in which messages may be refused.
         now_s: the clock of the rates.
         refused: told of refusals that tell of a wrong-doer: (agent, error, sentence, ``now_s``).
@@ -101,6 +104,7 @@ class Intake:
         warning: Callable[[str], str | None],
         check_answer: Callable[[Message], None],
         replies: Replies,
+        conversations: Conversations,
         mode: BusMode,
         now_s: Callable[[], float],
         refused: Callable[[str, type[TrishulaError], str, float], None],
@@ -131,6 +135,8 @@ class Intake:
             limits,
             check_answer=check_answer,
             replies=replies,
+            conversations=conversations,
+            now_s=now_s,
             default_ttl_ms=default_ttl_ms,
         )
         self._lines: dict[int, Line] = {}
@@ -379,7 +385,7 @@ class Intake:
 
     def _refuse(self, agent: str, raw: object, error: TrishulaError) -> dict[str, Any]:
         fields = raw if isinstance(raw, dict) else {}
-        if isinstance(error, SenderFalse | RecipientForbidden | AnswerRefused | AnswerEarly):
+        if isinstance(error, SenderFalse | RecipientForbidden | AnswerRefused | AnswerEarly | LoopQuarantined):
             self._refused(agent, type(error), error.sentence, self._now_s())
         return self._receipts.refusal(fields.get("id"), error)
 

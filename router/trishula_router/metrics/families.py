@@ -100,6 +100,9 @@ def _all() -> Iterator[Family]:
         "gauge",
         "Messages that an agent has and its model has not read within delivery.surface_within; 0 without that option.",
     )
+    yield Family(
+        "trishula_conversations_quarantined", "gauge", "Conversations that were stopped because they had no end."
+    )
     yield Family("trishula_messages_duplicate_total", "counter", "Messages that were sent again under their id.")
     yield Family("trishula_messages_redelivered_total", "counter", "Messages that went out again.")
     yield Family(

@@ -57,6 +57,11 @@ class Limits:
             only; it is shared likewise. Of the store's file and its disk the same part, at most 64 MiB, is kept too.
         open_messages: how many messages of one agent may be unsettled, over all mailboxes.
         open_capabilities: to how many capabilities one agent may have messages unsettled.
+        conversation_hops: how many answers to answers a conversation may have within ``conversation_within``; 0 for any
+            number. One that has more is quarantined.
+        conversation_within_s: the span in which they are counted.
+        hourly_messages: how many messages one agent may send within an hour; 0 for any number.
+        hourly_bytes: how large they may be together; 0 for any size.
     """
 
     payload_bytes: int
@@ -98,6 +103,12 @@ class Limits:
     # The first 2,048 of each mailbox are in memory, some 400 bytes each.
     open_messages: int = 200_000
     open_capabilities: int = 128
+    # Models that answer each other at once take some ten seconds a turn, and programs a millisecond; people who wait
+    # for either have long had enough.
+    conversation_hops: int = 200
+    conversation_within_s: float = 3600.0
+    hourly_messages: int = 0
+    hourly_bytes: int = 0
 
 
 def parse_limits(section: Section) -> Limits:
@@ -137,6 +148,10 @@ def parse_limits(section: Section) -> Limits:
         urgent_room=section.part("urgent_room", 0.1, 0.0, 0.5),
         open_messages=section.count("open_messages", 200_000, 1, 10_000_000),
         open_capabilities=section.count("open_capabilities", 128, 1, 1_000_000),
+        conversation_hops=section.count("conversation_hops", 200, 0, 1_000_000),
+        conversation_within_s=section.duration_s("conversation_within", "1h", "1s", "30d"),
+        hourly_messages=section.count("hourly_messages", 0, 0, 1_000_000_000),
+        hourly_bytes=section.size_bytes("hourly_bytes", "0 B", "0 B", "1024 GiB"),
     )
     if limits.burst < limits.rate_per_s / 10:
         # After a refusal an agent waits 100 ms; with less it would never reach its rate.

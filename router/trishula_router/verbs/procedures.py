@@ -26,6 +26,7 @@ from trishula_router.verbs import arguments
 from trishula_router.verbs.audit_options import QueryOptions, WhyOptions
 from trishula_router.verbs.evidence import EvidenceVerbs
 from trishula_router.verbs.fallback import FallbackVerbs
+from trishula_router.verbs.loops import LoopVerbs
 from trishula_router.verbs.node_questions import NodeQuestions
 from trishula_router.verbs.surfacing import SurfacingVerbs
 
@@ -81,6 +82,7 @@ class Procedures:
             **FallbackVerbs(self._node).by_uri(),
             **EvidenceVerbs(self._node).by_uri(),
             **SurfacingVerbs(self._node).by_uri(),
+            **LoopVerbs(self._node).by_uri(),
         }
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
