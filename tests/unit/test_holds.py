@@ -157,6 +157,28 @@ def test_a_session_that_left_leaves_nothing(dc: Session) -> None:
 # -- the head ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_call_that_the_store_refuses_after_that_time_does_not_begin_another_line(dc: Session) -> None:
+    dc.offer("a", 0.0, refuse="a")
+    late = dc.turn()
+    assert dc.offer("b", 1.0, turn=late) == ""
+    assert dc.offer("u", 1.0, priority=1, turn=late) == "u"
+    # The client waits for that call before it offers anything again.
+    late.refused(Place(1, "agni", "u", 1), FULL, PATIENCE_S + 1.0)
+    late.answered(PATIENCE_S + 1.0)
+    assert dc.offer("a", PATIENCE_S + 1.5) == "a"
+    assert dc.offer("bu", PATIENCE_S + 1.5) == "bu"
+
+
+def test_calls_that_come_after_that_time_keep_nobody_out(dc: Session) -> None:
+    dc.offer("a", 0.0, refuse="a")
+    early, late = dc.turn(), dc.turn()
+    assert dc.offer("b", PATIENCE_S - 0.5, turn=early) == ""
+    assert dc.offer("c", PATIENCE_S + 0.5, turn=late) == ""
+    assert dc.refusal("c", PATIENCE_S + 0.5).retry_after_s == 0.001
+    early.answered(PATIENCE_S + 1.0)
+    assert dc.offer("d", PATIENCE_S + 1.0) == "d"
+
+
 def test_what_the_store_refuses_late_stands_where_it_was_sent(dc: Session) -> None:
     first = dc.turn()
     assert dc.offer("ab", 0.0, turn=first) == "ab"

@@ -26,7 +26,7 @@ Policy only: every verb takes ``now_s``, of any clock.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trishula.contract.addresses import BROADCAST, Address, is_capability, is_message_id
@@ -85,6 +85,7 @@ class _Hold:
         error: why the head was refused.
         retry_s: how long its client is told to wait.
         told_s: when it was told; ``None``: the call is not answered yet.
+        unanswered: calls with refused messages that came while it lasted, by their numbers.
     """
 
     heads: dict[int, tuple[int, str]]
@@ -92,6 +93,7 @@ class _Hold:
     error: TrishulaError
     retry_s: float
     told_s: float | None = None
+    unanswered: set[int] = field(default_factory=set)
 
     @property
     def head(self) -> str:
@@ -103,7 +105,10 @@ class _Hold:
 
     def is_over(self, now_s: float) -> bool:
         # Set back, a clock must not keep anybody out for longer than was said.
-        return self.told_s is not None and (now_s < self.told_s or self.left_s(now_s) <= 0.0)
+        is_late = self.told_s is not None and (now_s < self.told_s or self.left_s(now_s) <= 0.0)
+        # A client offers the head when all its calls to that recipient are answered. Of one of them the store may take
+        # its time, and then refuse what would become another hold, with another head.
+        return is_late and not self.unanswered
 
 
 class Holds:
@@ -155,7 +160,7 @@ class Turn:
             return
         # Who retries as told comes together with the head; who gave that up comes too early once.
         retry_s = (now_s if hold.told_s is None else hold.told_s) + hold.retry_s - now_s
-        left_s = retry_s if retry_s > 0.0 else hold.left_s(now_s)
+        left_s = retry_s if retry_s > 0.0 else max(hold.left_s(now_s), 0.001)
         raise type(hold.error)(
             f"the message {message_id} to {to} waits behind {hold.head}, which this node refused for now: "
             f"{hold.error.sentence}; offer {hold.head} first, or, if it was given up, try again in {left_s:.3g} s",
@@ -179,8 +184,13 @@ class Turn:
         if hold is None or hold.is_over(now_s) or hold.head == place.id:
             self._holds.pop(place.to, None)
             self._make_room(now_s)
-            self._holds[place.to] = _Hold({self._number: refused}, place.priority, error, retry_s)
+            self._holds[place.to] = _Hold(
+                {self._number: refused}, place.priority, error, retry_s, unanswered={self._number}
+            )
             return
+        if hold.left_s(now_s) > 0.0:
+            # Not after that, or one call after the other would keep a sender out who has given the head up.
+            hold.unanswered.add(self._number)
         hold.priority = min(hold.priority, place.priority)
         # What the store refused is told last, and may stand before what was refused at once.
         hold.heads[self._number] = min(refused, hold.heads.get(self._number, refused))
@@ -216,5 +226,7 @@ class Turn:
         """The client is told, of all that was refused."""
         for to in self._refused:
             hold = self._holds.get(to)
-            if hold is not None and min(hold.heads) == self._number:
-                hold.told_s = now_s
+            if hold is not None:
+                hold.unanswered.discard(self._number)
+                if min(hold.heads) == self._number:
+                    hold.told_s = now_s
