@@ -82,7 +82,8 @@ def test_what_a_store_held_before_its_upgrade_counts(tmp_path: Path, agni: Peer)
     subject.close()
     with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         connection.executescript(
-            "ALTER TABLE message DROP COLUMN surfaced_at; DROP INDEX mode_record; PRAGMA user_version = 5;"
+            "DROP TABLE base; DROP TABLE held; ALTER TABLE message DROP COLUMN surfaced_at; DROP INDEX mode_record;"
+            " PRAGMA user_version = 5;"
         )
     again = InSqlite(tmp_path, node="here")
     assert words(again) == [(FAR + 1, "before the upgrade")]

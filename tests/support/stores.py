@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
+from trishula_router.store.bases import Base, Dropped
 from trishula_router.store.commits import Commits
-from trishula_router.store.facts import Attempts, Facts
+from trishula_router.store.facts import ArchivedFacts, Attempts, Facts
 from trishula_router.store.interface import Condition, Copied, Forgotten, History, Store, Verdict
 from trishula_router.store.journal import Kind, Record
 from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
@@ -195,6 +196,9 @@ class HeldStore:
     def place(self, position: int) -> tuple[str, int]:
         return self.inner.place(position)
 
+    def base(self) -> Base:
+        return self.inner.base()
+
     def on_advance(self, tell: Callable[[], None]) -> None:
         self.inner.on_advance(tell)
 
@@ -246,6 +250,18 @@ class HeldStore:
 
     def dead_letters(self, after: int, limit: int, agent: str | None = None) -> Deferred[list[DeadLetter]]:
         return self._ask(self._reads, "dead_letters", lambda: self.inner.dead_letters(after, limit, agent))
+
+    def archived(self, facts: ArchivedFacts, at: int) -> Deferred[Base]:
+        return self._ask(self._writes, "archived", lambda: self.inner.archived(facts, at))
+
+    def cut(self, limit: int) -> Deferred[Base]:
+        return self._ask(self._writes, "cut", lambda: self.inner.cut(limit))
+
+    def let_go(self, after: int, limit: int) -> Deferred[int]:
+        return self._ask(self._writes, "let_go", lambda: self.inner.let_go(after, limit))
+
+    def drop(self, after: int, limit: int, *, ids_since: int, at: int) -> Deferred[Dropped]:
+        return self._ask(self._writes, "drop", lambda: self.inner.drop(after, limit, ids_since=ids_since, at=at))
 
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         return self._ask(self._writes, "note", lambda: self.inner.note(kind, facts, at))

@@ -71,6 +71,10 @@ class InSqlite(Subject):
 
     def reopen(self) -> None:
         self.close()
+        self.reopen_closed()
+
+    def reopen_closed(self) -> None:
+        """Open what was closed."""
         self.store = open_sqlite(self.directory, self.calls, **{**self._options, "epoch": "another"})
 
     def close(self) -> None:

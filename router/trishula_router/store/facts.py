@@ -26,6 +26,7 @@ __all__ = [
     "POSITION_LISTS",
     "REASON_PATH",
     "AcceptedFacts",
+    "ArchivedFacts",
     "Attempts",
     "ClockSetFacts",
     "DeliveredFacts",
@@ -318,6 +319,27 @@ class GrantsFacts(Facts, frozen=True, gc=False):
     reason: str | None = None
 
 
+class ArchivedFacts(Facts, frozen=True, gc=False):
+    """Records went into an archive segment, and are cut from the store from here on; see :mod:`.bases`.
+
+    Attributes:
+        first, last: the sequences of the first and the last of them.
+        previous: the digest before the first, in hexadecimal.
+        digest: the digest of the last, in hexadecimal.
+        records: how many there are.
+        file: the segment's name.
+        sha256: of the whole file, in hexadecimal.
+    """
+
+    first: int
+    last: int
+    previous: str
+    digest: str
+    records: int
+    file: str
+    sha256: str
+
+
 #: Each kind of record → what its facts are.
 FACTS: Mapping[Kind, type[Facts]] = {
     Kind.NODE_STARTED: NodeStartedFacts,
@@ -344,6 +366,7 @@ FACTS: Mapping[Kind, type[Facts]] = {
     Kind.MODE: ModeFacts,
     Kind.TOKEN: TokenFacts,
     Kind.GRANTS: GrantsFacts,
+    Kind.ARCHIVED: ArchivedFacts,
 }
 
 #: Made once: records are written for each message.

@@ -71,6 +71,7 @@ class Kind(StrEnum):
     MODE = "mode"
     TOKEN = "token"
     GRANTS = "grants"
+    ARCHIVED = "archived"
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

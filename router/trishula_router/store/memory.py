@@ -25,9 +25,9 @@ from trishula_router.store.facts import (
 from trishula_router.store.fold import fold, joined
 from trishula_router.store.identity import Ids, Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import PROOF, Copied, Forgotten
-from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, Kind, Record, digest_of
+from trishula_router.store.journal import ORIGIN_SHIFT, Kind, Record, digest_of
 from trishula_router.store.keepers import keeper_as_stored
-from trishula_router.store.memory_reads import MemoryReads
+from trishula_router.store.memory_cutting import MemoryCutting
 from trishula_router.store.messages import Accepted, Draft, Return, State, StoredMessage
 from trishula_router.store.origins import End
 from trishula_router.store.revoked import revocations_in
@@ -38,7 +38,7 @@ from trishula_router.store.telling import accepted_facts, handed_facts, replayed
 __all__ = ["MemoryStore"]
 
 
-class MemoryStore(MemoryReads):
+class MemoryStore(MemoryCutting):
     """Implements :class:`trishula_router.store.interface.Store`.
 
     Args:
@@ -60,8 +60,8 @@ class MemoryStore(MemoryReads):
             tell()
 
     def _record(self, kind: Kind, facts: object, at: int) -> int:
-        position = len(self._journal) + 1
-        previous = self._journal[-1].digest if self._journal else GENESIS
+        newest, previous = self._shelf.own_end
+        position = newest + 1
         encoded = write_facts(facts)
         self._journal.append(
             Record(position, at, kind.value, encoded, digest_of(previous, position, at, kind.value, encoded))
@@ -234,16 +234,15 @@ class MemoryStore(MemoryReads):
 
     def _copy(self, node: str, extract: Extract, ahead_ms: int) -> Copied:
         if extract.epoch == self._epoch:
-            newest = self._journal[-1].digest if self._journal else GENESIS
-            if joined(extract, node, End(len(self._journal), newest)):
-                missing = len(self._journal) + 1
-                raise JournalForked(node, extract.epoch, missing, "is missing from the node's own journal")
-            return Copied(len(self._journal), [], [], [])
+            own = self._shelf.own_end
+            if joined(extract, node, own):
+                raise JournalForked(node, extract.epoch, own.sequence + 1, "is missing from the node's own journal")
+            return Copied(own.sequence, [], [], [])
         number = self._tails.learn(node, extract).number
         end = self._tails.end_of(number)
         fresh = joined(extract, node, end)
         if fresh:
-            newest_arrival = len(self._journal) + self._tails.copied
+            newest_arrival = self.high_water + self._tails.copied
             changes = fold(self._shelf, self._tails.numbering, number, newest_arrival, fresh, extract, ahead_ms)
             self._shelf.write(number, changes)
             self._notes.update(changes.notes)

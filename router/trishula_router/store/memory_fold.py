@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trishula.contract.addresses import agent_of
+from trishula_router.store.bases import Base
 from trishula_router.store.fold_changes import Changes, Identity, RecipientKey, Row
 from trishula_router.store.identity import Key
-from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
+from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
 from trishula_router.store.keepers import claim
 from trishula_router.store.messages import State, StoredMessage
-from trishula_router.store.origins import Numbering
+from trishula_router.store.origins import End, Numbering
 from trishula_router.store.runs import Extract, Origin, Particulars
 from trishula_router.store.standing import standing_of, state_of, tellings
 
@@ -31,6 +32,8 @@ class MemoryShelf:
         resolved: positions of messages by those of their aliases.
         alias_bodies: what other nodes accepted as the same message, by alias; see :mod:`.fold`.
         waiting: early records, by the position of the message that they tell of.
+        base: where the own journal begins.
+        held: records of the own journal before that.
     """
 
     messages: dict[int, StoredMessage] = field(default_factory=dict)
@@ -42,6 +45,14 @@ class MemoryShelf:
     resolved: dict[int, int] = field(default_factory=dict)
     alias_bodies: dict[int, bytes] = field(default_factory=dict)
     waiting: dict[int, list[Record]] = field(default_factory=dict)
+    base: Base = field(default_factory=Base)
+    held: list[Record] = field(default_factory=list)
+
+    @property
+    def own_end(self) -> End:
+        """The newest record of the own journal."""
+        own = self.journals[0]
+        return End(own[-1].position, own[-1].digest) if own else End(self.base.sequence, self.base.digest)
 
     def with_keys(self, keys: Iterable[RecipientKey]) -> Mapping[RecipientKey, Sequence[Identity]]:
         """See :meth:`trishula_router.store.fold_changes.Shelf.with_keys`."""
@@ -134,9 +145,11 @@ class MemoryShelf:
     def run(self, origin: Origin, numbering: Numbering, after: int, limit: int, limit_bytes: int) -> Extract:
         """See :meth:`trishula_router.store.interface.Store.extract`."""
         journal = self.journals.get(origin.number, [])
+        base = Base() if origin.number else self.base
+        skipped = after - base.sequence
         records: list[Record] = []
         size, key = 0, None
-        for record in journal[after:]:
+        for record in journal[skipped:] if skipped >= 0 else ():
             message = self._accepted_by(record)
             before, key = key, message and (message.sender, message.id, message.use, message.digest)
             shares = key is not None and key == before
@@ -167,7 +180,7 @@ class MemoryShelf:
         return Extract(
             origin.epoch,
             after + 1,
-            GENESIS if after == 0 else journal[after - 1].digest if after <= len(journal) else b"",
+            base.digest if skipped == 0 else journal[skipped - 1].digest if 0 < skipped <= len(journal) else b"",
             [(record.at, record.kind, record.facts, record.digest) for record in records],
             messages,
             bodies,

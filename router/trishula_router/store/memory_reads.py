@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, succeed
 
+from trishula_router.store.bases import Base
 from trishula_router.store.commits import Commits
 from trishula_router.store.interface import Condition, History, Verdict
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, verify
@@ -48,14 +49,17 @@ class MemoryReads:
 
     @property
     def high_water(self) -> int:
-        return len(self._journal)
+        return self._shelf.own_end.sequence
 
     @property
     def commits(self) -> Commits:
         return self._commits
 
     def origins(self) -> list[Origin]:
-        return [Origin(0, "", self._epoch, len(self._journal)), *self._tails.durable]
+        return [Origin(0, "", self._epoch, self.high_water), *self._tails.durable]
+
+    def base(self) -> Base:
+        return self._shelf.base
 
     def place(self, position: int) -> tuple[str, int]:
         number = position >> ORIGIN_SHIFT
@@ -137,7 +141,8 @@ class MemoryReads:
     def _shown(self, origin: int | None) -> list[Record]:
         journals = self._shelf.journals
         chosen = sorted(journals) if origin is None else [origin]
-        records = [record for number in chosen for record in journals.get(number, [])]
+        held = self._shelf.held if 0 in chosen else []
+        records = [*held, *(record for number in chosen for record in journals.get(number, []))]
         return translated(records, self._tails.numbering, self._shelf.aliases)
 
     def _tells_of(self, record: Record, position: int) -> bool:
@@ -173,10 +178,16 @@ class MemoryReads:
     def verify(self) -> Deferred[Verdict]:
         names = {origin.number: origin.node for origin in self.origins()}
         journals = self._shelf.journals
-        damages = [damage for number, journal in journals.items() for damage in verify(journal, node=names[number])]
+        bases = {0: self._shelf.base}
+        damages = [
+            damage
+            for number, journal in journals.items()
+            for base in [bases.get(number, Base())]
+            for damage in verify(journal, base.digest, base.sequence, names[number])
+        ]
         damages += [
             Damage(record.position, damage)
-            for journal in journals.values()
+            for journal in (self._shelf.held, *journals.values())
             for record in journal
             if record.kind == Kind.ACCEPTED
             and (damage := body_damage(record, self._bodies.get(record.position))) is not None

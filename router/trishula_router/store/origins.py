@@ -10,11 +10,12 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
+from trishula_router.store.bases import Base
 from trishula_router.store.facts import write_facts
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, digest_of
 from trishula_router.store.runs import Extract, Fresh, Origin
 
-__all__ = ["Chain", "End", "Learned", "Numbering", "Tails", "position_in", "read_numbering"]
+__all__ = ["Chain", "End", "Learned", "Numbering", "Tails", "position_in", "read_base", "read_numbering"]
 
 _NEWEST = "SELECT position, digest FROM journal WHERE position BETWEEN ? AND ? ORDER BY position DESC LIMIT 1"
 
@@ -37,33 +38,50 @@ def _read_end(connection: sqlite3.Connection, origin: int) -> End:
     return End(position & SEQUENCE_MASK, digest)
 
 
+def read_base(connection: sqlite3.Connection, origin: int = 0) -> Base:
+    """Where the records of an origin begin; also in a backup of the time before journals were cut."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'base'").fetchone():
+        return Base()
+    found = connection.execute("SELECT sequence, digest, until FROM base WHERE origin = ?", (origin,)).fetchone()
+    return Base(*found) if found else Base()
+
+
 class Chain:
-    """The end of the node's own chain, as the writer's transaction sees it.
+    """Both ends of the node's own chain, as the writer's transaction sees them.
 
     Attributes:
-        durable: the end as of the last commit.
+        base: where it begins.
+        durable: its newest end as of the last commit.
+        durable_base: where it begins as of the last commit.
         collects: whether somebody takes what is written: see :meth:`keep` and :meth:`take`.
     """
 
     def __init__(self) -> None:
         self.sequence, self.digest = End()
         self.durable = End()
+        self.base = self.durable_base = Base()
         self.collects = False
         self._pending: list[Fresh] = []
         self._fresh: list[Fresh] = []
 
     def reload(self, connection: sqlite3.Connection) -> None:
-        """Take the end from the file."""
-        self.sequence, self.digest = self.durable = _read_end(connection, 0)
+        """Take both ends from the file."""
+        self.base = self.durable_base = read_base(connection)
+        end = _read_end(connection, 0)
+        # Before the base there may be records that are held.
+        self.durable = max(end, End(self.base.sequence, self.base.digest), key=lambda one: one.sequence)
+        self.sequence, self.digest = self.durable
 
     def commit(self) -> None:
         self.durable = End(self.sequence, self.digest)
+        self.durable_base = self.base
         if self._pending:
             self._fresh += self._pending
             self._pending = []
 
     def rollback(self) -> None:
         self.sequence, self.digest = self.durable
+        self.base = self.durable_base
         self._pending = []
 
     def keep(self, fresh: Fresh) -> None:

@@ -22,11 +22,12 @@ from typing import Any
 
 import msgspec
 
+from trishula_router.store.bases import Base
 from trishula_router.store.facts import AcceptedFacts
 from trishula_router.store.interface import Verdict
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, ChainCheck, Damage, Kind, Record, follow
 from trishula_router.store.messages import State
-from trishula_router.store.origins import Numbering, position_in, read_numbering
+from trishula_router.store.origins import Numbering, position_in, read_base, read_numbering
 from trishula_router.store.sqlite.check_sums import Sums
 from trishula_router.store.sqlite.damage import Unreadable, is_damage, read_all
 from trishula_router.store.telling import body_damage, message_damage
@@ -77,9 +78,12 @@ class _Check:
         self._progress = progress
         self._damages: list[Damage] = []
         self._numbering = self._read_numbering()
+        #: Where each origin begins.
+        self._bases = {number: self._read_base(number) for number in (0, *sorted(self._numbering.names))}
         #: The newest sequence of each origin.
-        self._lasts = {number: self._find_last(number) for number in (0, *sorted(self._numbering.names))}
-        self._sums = Sums(self._lasts, self._numbering)
+        self._lasts = {number: self._find_last(number) for number in self._bases}
+        begins = {number: base.sequence for number, base in self._bases.items()}
+        self._sums = Sums(self._lasts, self._numbering, begins)
         #: Records that are damaged, missing or unreadable: what they told can't be held against anybody.
         self._doubted: set[int] = set()
         self._tell_in = 0
@@ -102,6 +106,15 @@ class _Check:
             self._damages.append(Damage(0, f"whose the copied journals are can't be read ({error})"))
             return Numbering("")
 
+    def _read_base(self, number: int) -> Base:
+        try:
+            return read_base(self._connection, number)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self._damages.append(Damage(0, f"where the journal begins can't be read ({error})"))
+            return Base()
+
     def _find_last(self, number: int) -> int:
         last = 0
         for table in ("journal", "message"):
@@ -117,7 +130,7 @@ class _Check:
                 last = max(last, (found or 0) & SEQUENCE_MASK)
         # A damaged page may claim any position.
         pages: int = self._connection.execute("PRAGMA page_count").fetchone()[0]
-        return min(last, pages * 200 + 1000)
+        return min(last, self._bases[number].sequence + pages * 200 + 1000)
 
     def _rows(self, number: int, select: str, key: str) -> Iterator[tuple[Any, ...] | Unreadable]:
         """All rows of a table, origin by origin; ``number`` is the pass."""
@@ -155,10 +168,15 @@ class _Check:
         return count
 
     def _check_chain(self, origin: int) -> int:
-        count, last = 0, self._lasts[origin]
-        chain = ChainCheck(node=self._numbering.names[origin][0] if origin else "")
+        count, last, base = 0, self._lasts[origin], self._bases[origin]
+        node = self._numbering.names[origin][0] if origin else ""
+        chain = ChainCheck(base.digest, base.sequence, node)
         for row in self._rows_of(origin, 0, _JOURNAL, "position"):
             sequence = row[0] & SEQUENCE_MASK
+            if sequence <= base.sequence:
+                # Held where the records around it were cut: its neighbours don't prove it, its message must fit it.
+                count += self._see_held(row)
+                continue
             if isinstance(row, Unreadable):
                 # Behind the last one that can be read there may be nothing at all.
                 if sequence < last or chain.sequence == sequence - 1:
@@ -179,6 +197,17 @@ class _Check:
             # A damaged one may tell nonsense, and then what it tells is in doubt.
             self._sums.add(record)
         return count
+
+    def _see_held(self, row: tuple[Any, ...] | Unreadable) -> int:
+        if isinstance(row, Unreadable):
+            if self._is_held(row.position):
+                self._doubt(row.position, f"{self._record(row.position)} can't be read ({row.why})")
+            return 0
+        self._sums.add(Record(*row))
+        return 1
+
+    def _is_held(self, position: int) -> bool:
+        return self._connection.execute("SELECT 1 FROM held WHERE record = ?", (position,)).fetchone() is not None
 
     def _doubt(self, position: int, what: str) -> None:
         self._doubted.add(position)

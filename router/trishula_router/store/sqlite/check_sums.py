@@ -27,23 +27,57 @@ def _byte(standing: int) -> int:
     return _PURGED if life == PURGED_LIFE else min(_MOST, standing + 1)
 
 
+class _Bytes:
+    """A byte for each sequence of a journal: of those behind its base, and of single ones before that.
+
+    Args:
+        base, last: behind the one, up to the other.
+    """
+
+    def __init__(self, base: int, last: int) -> None:
+        self._base = base
+        self._last = max(base, last)
+        self._behind = bytearray(self._last - base + 1)
+        self._before: dict[int, int] = {}
+
+    def __contains__(self, sequence: int) -> bool:
+        return 0 < sequence <= self._last
+
+    def __getitem__(self, sequence: int) -> int:
+        return self._behind[sequence - self._base] if sequence > self._base else self._before.get(sequence, 0)
+
+    def __setitem__(self, sequence: int, byte: int) -> None:
+        if sequence > self._base:
+            self._behind[sequence - self._base] = byte
+        else:
+            self._before[sequence] = byte
+
+    def where(self, byte: int) -> Iterator[int]:
+        """The sequences that have a byte."""
+        yield from sorted(sequence for sequence, one in self._before.items() if one == byte)
+        for place, one in enumerate(self._behind):
+            if one == byte:
+                yield self._base + place
+
+
 class Sums:
     """Reads records, the own journal first, and tells whether rows are what they add up to.
 
     Args:
         lasts: the newest sequence of each origin.
         numbering: of the store.
+        begins: up to which sequence each origin was cut; before that there are single records.
     """
 
-    def __init__(self, lasts: Mapping[int, int], numbering: Numbering) -> None:
+    def __init__(self, lasts: Mapping[int, int], numbering: Numbering, begins: Mapping[int, int]) -> None:
         self._numbering = numbering
-        self._standings = {number: bytearray(last + 1) for number, last in lasts.items()}
-        self._rows = {number: bytearray(last + 1) for number, last in lasts.items()}
+        self._standings = {number: _Bytes(begins.get(number, 0), last) for number, last in lasts.items()}
+        self._rows = {number: _Bytes(begins.get(number, 0), last) for number, last in lasts.items()}
         self._claims: dict[int, tuple[int, str]] = {}
 
     def _holds(self, position: int) -> bool:
         number, sequence = position >> ORIGIN_SHIFT, position & SEQUENCE_MASK
-        return number in self._rows and 0 < sequence < len(self._rows[number])
+        return number in self._rows and sequence in self._rows[number]
 
     def add(self, record: Record) -> None:
         """A record of some journal."""
@@ -114,9 +148,8 @@ class Sums:
     def missing(self) -> Iterator[int]:
         """Positions of accepted messages that have no row."""
         for number, rows in self._rows.items():
-            for sequence, mark in enumerate(rows):
-                if mark == _ACCEPTED:
-                    yield position_in(number, sequence)
+            for sequence in rows.where(_ACCEPTED):
+                yield position_in(number, sequence)
 
     def difference(self, position: int, state: int, life: int) -> int:
         """How a row compares with what its records add up to: 0 it is that, below 0 it is less, above 0 more."""

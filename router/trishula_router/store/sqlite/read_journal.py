@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of
-from trishula_router.store.origins import position_in, read_numbering
+from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Record, digest_of
+from trishula_router.store.origins import position_in, read_base, read_numbering
 from trishula_router.store.sqlite.damage import is_damage
 from trishula_router.store.sqlite.statements import as_list
 from trishula_router.store.translating import translated
@@ -33,9 +33,15 @@ def record_at(connection: sqlite3.Connection, position: int) -> Record | None:
 
 
 def is_whole(connection: sqlite3.Connection, record: Record) -> bool:
-    """Whether the record is the one that the chain has there."""
+    """Whether the record is the one that the chain has there.
+
+    Of one that is held where those around it were cut the chain doesn't tell any more: it counts as whole.
+    """
     before, sequence = record_at(connection, record.position - 1), record.position & SEQUENCE_MASK
-    previous = GENESIS if sequence == 1 else None if before is None else before.digest
+    base = read_base(connection, record.position >> ORIGIN_SHIFT)
+    if sequence <= base.sequence:
+        return True
+    previous = base.digest if sequence == base.sequence + 1 else None if before is None else before.digest
     stated = None if previous is None else digest_of(previous, sequence, record.at, record.kind, record.facts)
     return stated == record.digest
 

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import msgspec
 
 from trishula.contract.message import DEFAULT_TTL_MS
-from trishula_router.store.journal import GENESIS, SEQUENCE_MASK, Kind
+from trishula_router.store.journal import SEQUENCE_MASK, Kind
 from trishula_router.store.keepers import claim
 from trishula_router.store.messages import State
-from trishula_router.store.origins import Numbering, position_in
+from trishula_router.store.origins import Numbering, position_in, read_base
 from trishula_router.store.runs import Extract, Origin, Particulars
 from trishula_router.store.sqlite.damage import is_damage
 from trishula_router.store.sqlite.statements import as_list
@@ -88,9 +88,9 @@ def read_run(
     """See :meth:`trishula_router.store.interface.Store.extract`."""
     number = origin.number
     begin, end = position_in(number, after), position_in(number, origin.sequence)
-    found = connection.execute(_DIGEST, (begin,)).fetchone() if after else (GENESIS,)
+    found = _digest_at(connection, number, after)
     rows = [] if found is None else _cut(_read(connection, begin, end, limit), limit_bytes)
-    if not rows:
+    if not rows or found is None:
         return Extract(origin.epoch, after + 1, found[0] if found else b"", [], {}, {}, {}, numbering.of(number))
     messages, envelopes = _messages(connection, numbering, rows)
     revived, renewed = _replayed(connection, numbering, number, rows)
@@ -105,6 +105,15 @@ def read_run(
         numbering.of(number),
         renewed,
     )
+
+
+def _digest_at(connection: sqlite3.Connection, number: int, after: int) -> tuple[bytes] | None:
+    """The digest that a run behind a sequence is chained to; ``None`` if that was cut, or is not here yet."""
+    base = read_base(connection, number)
+    if after <= base.sequence:
+        return (base.digest,) if after == base.sequence else None
+    found: tuple[bytes] | None = connection.execute(_DIGEST, (position_in(number, after),)).fetchone()
+    return found
 
 
 def _messages(

@@ -19,8 +19,9 @@ from twisted.logger import Logger
 from trishula.contract.addresses import agent_of
 from trishula_router.store import facts as told
 from trishula_router.store import keepers, telling
+from trishula_router.store.bases import Base, Dropped, checked_end
 from trishula_router.store.commits import Commits
-from trishula_router.store.facts import Attempts, Facts
+from trishula_router.store.facts import ArchivedFacts, Attempts, Facts
 from trishula_router.store.fold import fold, joined
 from trishula_router.store.interface import PROOF, Condition, Copied, Forgotten
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind
@@ -28,7 +29,7 @@ from trishula_router.store.messages import Accepted, Draft, Return, State, Store
 from trishula_router.store.origins import End, Tails, read_numbering
 from trishula_router.store.revoked import revocations_in
 from trishula_router.store.runs import Extract, JournalForked, Origin
-from trishula_router.store.sqlite import dead_letters, fold_rows, reads
+from trishula_router.store.sqlite import cutting, dead_letters, fold_rows, reads
 from trishula_router.store.sqlite.appender import Appender, remember
 from trishula_router.store.sqlite.delivered import mark_delivered, mark_surfaced
 from trishula_router.store.sqlite.handing_over import hand_over, hops_of
@@ -74,6 +75,7 @@ class SqliteStore(Questions):
         # commit and its news the mailboxes lack what the journal has.
         self._high_water = self._chain.durable.sequence
         self._others = self._tails.durable
+        self._base = self._chain.durable_base
         self._whereabouts = Whereabouts(file, self._tell_whereabouts)
         self._commits = Commits(self._high_water)
         upkeep = Upkeep(file, space, self._whereabouts, time.monotonic, self._commits)
@@ -101,6 +103,9 @@ class SqliteStore(Questions):
         node = next((origin.node for origin in self._others if origin.number == number), "")
         return node, position & SEQUENCE_MASK
 
+    def base(self) -> Base:
+        return self._base
+
     def on_advance(self, tell: Callable[[], None]) -> None:
         self._advances.append(tell)
         # Whoever hears of records is going to ask for them.
@@ -112,7 +117,7 @@ class SqliteStore(Questions):
 
     def _tell_reactor(self, answer: Callable[[], None]) -> None:
         """Hand the answers of a transaction over, and then its newest position; on the writer's thread."""
-        newest, others = self._chain.durable.sequence, self._tails.durable
+        newest, others, base = self._chain.durable.sequence, self._tails.durable, self._chain.durable_base
         fresh = self._chain.take()
         self._commits.reached(newest)
 
@@ -120,6 +125,7 @@ class SqliteStore(Questions):
             # The answers of a copy are told where its records belong.
             has_grown = newest > self._high_water or others is not self._others
             self._others = others
+            self._base = base
             answer()
             self._recent.add(fresh)
             self._high_water = newest
@@ -240,6 +246,32 @@ class SqliteStore(Questions):
             return Forgotten(found.after, len(found.bodies), found.size_bytes, fullness)
 
         return self._writer.submit(job)
+
+    def archived(self, facts: ArchivedFacts, at: int) -> Deferred[Base]:
+        def job(connection: sqlite3.Connection) -> Base:
+            chain = self._chain
+            digest = connection.execute("SELECT digest FROM journal WHERE position = ?", (facts.last,)).fetchone()
+            until = checked_end(chain.base, facts, chain.sequence, digest and digest[0])
+            self._record(connection, at, Kind.ARCHIVED, facts)
+            chain.base = cutting.begin(connection, chain.base, until)
+            return chain.base
+
+        return self._writer.submit(job)
+
+    def cut(self, limit: int) -> Deferred[Base]:
+        def job(connection: sqlite3.Connection) -> Base:
+            self._chain.base = cutting.cut(connection, self._chain.base, limit)
+            return self._chain.base
+
+        return self._writer.submit(job)
+
+    def let_go(self, after: int, limit: int) -> Deferred[int]:
+        return self._writer.submit(lambda connection: cutting.let_go(connection, self._chain.base, after, limit))
+
+    def drop(self, after: int, limit: int, *, ids_since: int, at: int) -> Deferred[Dropped]:
+        return self._writer.submit(
+            lambda connection: cutting.drop(connection, self._chain.base, after, limit, ids_since, at)
+        )
 
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,133 @@
+"""Cutting a journal in SQLite, as plain functions of a connection: which records go, and which are held.
+
+A step reads what the next records tell of (the message that one accepts, those that another one lists), and holds the
+records of messages that still need them; the others it deletes, and moves the base, all in one transaction of some
+milliseconds. What is held is looked at again and again (:func:`let_go`), message by message: a record may be held by
+several. The row of a message stays when its records go: it makes a repeat a repeat, and tells what became of it, until
+its id may be forgotten (:func:`drop`).
+
+Ids are remembered by these rows, and not in a table of their own: then everything that asks for a message by its id
+(repeats, answers, states) works before and after a cut alike.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from trishula_router.store.bases import Base, Dropped
+from trishula_router.store.journal import ORIGIN_SHIFT
+from trishula_router.store.messages import State
+from trishula_router.store.sqlite.statements import as_list
+
+__all__ = ["begin", "cut", "drop", "let_go"]
+
+#: Whether a message's records are still needed where all of them up to ``:until`` are archived.
+_IS_NEEDED = (
+    "(m.state = 0 OR coalesce(m.settled, 0) > :until OR EXISTS (SELECT 1 FROM body AS b WHERE b.position = m.body))"
+)
+#: What is held of a message stays together, until all of it is let go.
+_IS_HELD = "EXISTS (SELECT 1 FROM held AS h WHERE h.message = m.position)"
+#: Of the own journal alone: positions in its facts are what they are here. A damaged record lists nothing.
+_HOLD = f"""
+    INSERT OR IGNORE INTO held
+    SELECT m.position, m.position FROM message AS m
+    WHERE m.position > :base AND m.position <= :end AND {_IS_NEEDED}
+    UNION ALL
+    SELECT m.position, j.position
+    FROM (
+        SELECT position, CASE WHEN json_valid(CAST(facts AS TEXT)) THEN CAST(facts AS TEXT) ELSE '{{}}' END AS facts
+        FROM journal WHERE position > :base AND position <= :end AND kind != 'accepted'
+    ) AS j, json_each(j.facts, '$.messages') AS it
+    JOIN message AS m ON m.position = CASE it.type WHEN 'array' THEN it.value ->> 0 ELSE it.value END
+    WHERE {_IS_NEEDED} OR {_IS_HELD}
+"""
+_NEWEST_MODE = (
+    f"(SELECT max(position) FROM journal INDEXED BY mode_record WHERE kind = 'mode' AND position < {1 << ORIGIN_SHIFT})"
+)
+_DELETE = (
+    "DELETE FROM journal WHERE position > :base AND position <= :end"
+    " AND position NOT IN (SELECT record FROM held WHERE record > :base AND record <= :end)"
+    f" AND NOT (kind = 'mode' AND position IS {_NEWEST_MODE})"
+)
+#: A word on the mode that was the newest when it was passed.
+_DELETE_MODES = (
+    f"DELETE FROM journal INDEXED BY mode_record WHERE kind = 'mode' AND position <= :end AND position < {_NEWEST_MODE}"
+)
+_MOVE = "INSERT OR REPLACE INTO base VALUES (0, ?, ?, ?)"
+
+_HELD = "SELECT DISTINCT message FROM held WHERE message > ? ORDER BY message LIMIT ?"
+_NEEDED = (
+    f"SELECT m.position FROM message AS m WHERE m.position IN (SELECT value FROM json_each(:listed)) AND {_IS_NEEDED}"
+)
+_DELETE_HELD = (
+    "DELETE FROM journal WHERE position IN (SELECT value FROM json_each(?)) AND position <= ?"
+    " AND NOT EXISTS (SELECT 1 FROM held WHERE held.record = journal.position)"
+)
+
+_ROWS = (
+    "SELECT position, accepted_at, expires_at, state,"
+    " EXISTS (SELECT 1 FROM held WHERE held.message = message.position)"
+    " FROM message WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
+)
+
+
+def begin(connection: sqlite3.Connection, base: Base, until: int) -> Base:
+    """Records up to ``until`` are archived: from now on they are cut."""
+    begun = base._replace(until=until)
+    connection.execute(_MOVE, begun)
+    return begun
+
+
+def cut(connection: sqlite3.Connection, base: Base, limit: int) -> Base:
+    """See :meth:`trishula_router.store.interface.Store.cut`."""
+    end = min(base.sequence + limit, base.until)
+    if end <= base.sequence:
+        return base
+    (digest,) = connection.execute("SELECT digest FROM journal WHERE position = ?", (end,)).fetchone()
+    span = {"base": base.sequence, "end": end}
+    connection.execute(_HOLD, {**span, "until": base.until})
+    connection.execute(_DELETE, span)
+    connection.execute(_DELETE_MODES, {"end": end})
+    moved = Base(end, digest, base.until)
+    connection.execute(_MOVE, moved)
+    return moved
+
+
+def let_go(connection: sqlite3.Connection, base: Base, after: int, limit: int) -> int:
+    """See :meth:`trishula_router.store.interface.Store.let_go`."""
+    looked_at = [message for (message,) in connection.execute(_HELD, (after, limit)).fetchall()]
+    if not looked_at:
+        return 0
+    listed = as_list(looked_at)
+    needed = {message for (message,) in connection.execute(_NEEDED, {"listed": listed, "until": base.sequence})}
+    free = as_list(message for message in looked_at if message not in needed)
+    records = connection.execute(
+        "SELECT DISTINCT record FROM held WHERE message IN (SELECT value FROM json_each(?))", (free,)
+    ).fetchall()
+    if records:
+        connection.execute("DELETE FROM held WHERE message IN (SELECT value FROM json_each(?))", (free,))
+        connection.execute(_DELETE_HELD, (as_list(record for (record,) in records), base.sequence))
+    return looked_at[-1] if len(looked_at) == limit else 0
+
+
+def drop(connection: sqlite3.Connection, base: Base, after: int, limit: int, ids_since: int, at: int) -> Dropped:
+    """See :meth:`trishula_router.store.interface.Store.drop`."""
+    rows = connection.execute(_ROWS, (after, base.sequence, limit)).fetchall()
+    gone: list[int] = []
+    for position, accepted_at, expires_at, state, is_held in rows:
+        if ids_since <= accepted_at <= at:
+            # So are all behind it; one that a clock accepted that was ahead says nothing of them.
+            return Dropped(0, _drop(connection, gone))
+        if state != State.OPEN and not is_held and accepted_at < ids_since and expires_at <= at:
+            gone.append(position)
+    return Dropped(rows[-1][0] if len(rows) == limit else 0, _drop(connection, gone))
+
+
+def _drop(connection: sqlite3.Connection, positions: list[int]) -> int:
+    if positions:
+        for statement in (
+            "DELETE FROM trace WHERE message IN (SELECT value FROM json_each(?))",
+            "DELETE FROM message WHERE position IN (SELECT value FROM json_each(?))",
+        ):
+            connection.execute(statement, (as_list(positions),))
+    return len(positions)
