@@ -56,6 +56,7 @@ from trishula_router.client_ips import ip_in
 from trishula_router.clocks.machine import boot_id, say_stepped, steady_ms, wall_clock_ms
 from trishula_router.clocks.timeline import NOTE, Timeline
 from trishula_router.endpoints import running
+from trishula_router.equipment import equip
 from trishula_router.failure_file import write_failure
 from trishula_router.health.readiness import Readiness
 from trishula_router.mail.outlet import News
@@ -69,7 +70,6 @@ from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE
 from trishula_router.settings.faults import ConfigError
 from trishula_router.settings.options import parse_options
 from trishula_router.store.interface import StoreError
-from trishula_router.store.sqlite.objectives_file import ObjectivesFile
 from trishula_router.store.sqlite.opening import open_store
 from trishula_router.upstream.direct_authorizer import Authorize
 from trishula_router.upstream.direct_calls import Serve
@@ -182,9 +182,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             random=random.random,
             version=version(),
         )
-        node.send_alert = Roads(config.alerts, config.state_dir, reactor.callFromThread).send_in_thread
-        node.book_file = ObjectivesFile(config.state_dir, reactor.callFromThread)
-        node.crossbar_dir = base
+        equip(node, reactor.callFromThread, base)
         await node.start()
         self._node = node
         stop = lambda: Deferred.fromCoroutine(node.stop())  # noqa: E731

@@ -1,8 +1,8 @@
 """Housekeeping: what a node does by the clock, and not because somebody asks.
 
 A *tick*, a few times a second, ends leases and pauses that are over and tells who came and went. Slower rounds look for
-messages whose time is over, for bodies that nobody needs any more, and keep when agents were there last. A round that
-fails is logged, and the next one comes all the same.
+messages whose time is over, for bodies and records that nobody needs at hand any more, and keep when agents were there
+last. A round that fails is logged, and the next one comes all the same.
 """
 
 from __future__ import annotations
@@ -132,6 +132,7 @@ class Housekeeping:
     async def _forget(self) -> None:
         self._services.forget_retained()
         await self._services.retention.round()
+        await self._services.archiver.round(self._services.retention.fullness)
 
     async def _expire(self) -> None:
         self._services.refusals.flush(self._services.clock.seconds())

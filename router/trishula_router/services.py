@@ -35,6 +35,7 @@ from trishula_router.agents.sessions import Sessions
 from trishula_router.agents.takeovers import Takeovers
 from trishula_router.agents.token_uses import TokenUses
 from trishula_router.alerts.notifier import Notifier, Send
+from trishula_router.archiving.archiver import archiver_of
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
 from trishula_router.clocks.timekeeper import Timekeeper
@@ -109,6 +110,7 @@ class Services:
     recorder: Recorder  # likewise
     book_file: BookFile = NoBookFile()  # the edge puts a file here
     crossbar_dir: Path | None = None  # likewise, where the node's key is
+    send_alert: Send | None = None  # likewise, sends an alert by a road; without it nobody is told
 
     def __init__(
         self,
@@ -292,6 +294,7 @@ class Services:
             lambda address: self.neighbourhood.consumer_of(Address.parse(address)) is not None,
         )
         self.retention = Retention(store, config.retention, now, self.timekeeper.earlier)
+        self.archiver = archiver_of(config, store, now, self.timekeeper.earlier)
         self.peeking = Peeking(store)
         self.backlogs = Backlogs(
             config.node,
@@ -314,12 +317,11 @@ class Services:
             ahead_ms=self.peering.clocks.ahead_ms,
             warning=self.neighbourhood.warning,
             unread=self.surfacing.warning,
+            archived_in=self.archiver.segments.name_of,
         )
         self.dead_letters = DeadLetters(
             store, self.settlement, lambda address: self.addressing.reach(address) == address, config.limits.ttl_ms
         )
-        #: Sends an alert by a road; without it nobody is told. The edge puts it here.
-        self.send_alert: Send | None = None
         self._tell_of_sessions()
 
     def _tell_of_sessions(self) -> None:

@@ -44,11 +44,12 @@ class _Questions:
 
     Attributes:
         bodies_gone: how often a node said of a message that its body is gone, so that nobody knows what it was about.
+        archived_to: up to this record the node's journal is in its archive alone, and is not searched.
     """
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self.bodies_gone = 0
+        self.bodies_gone = self.archived_to = 0
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """The node's answer.
@@ -68,6 +69,7 @@ class _Questions:
                 f"by {' and '.join(newer)} yet; update it, or leave that out"
             ) from error
         self.bodies_gone += int(told.get("bodies_gone", 0))
+        self.archived_to = max(self.archived_to, int(told.get("archived_to", 0)))
         return told
 
 
@@ -199,6 +201,7 @@ def query(
         value: dict[str, Any] = {"records": found.records, "more": found.more}
         value |= {"missing": found.missing} if node == _ALL_NODES else {"after": found.after}
         value |= {"bodies_gone": questions.bodies_gone} if questions.bodies_gone else {}
+        value |= {"archived_to": questions.archived_to} if questions.archived_to else {}
         state.line(value)
     elif not all_of_them:
         show = printer(state, form, with_node=node == _ALL_NODES)
@@ -206,6 +209,12 @@ def query(
             show(record)
     _tell_more(state, found, from_oldest=from_oldest and node != _ALL_NODES)
     _tell_missing(state, found.missing)
+    if questions.archived_to:
+        state.note(
+            f"the node's records up to {questions.archived_to} are in its archive alone and were not searched; see: "
+            "trishula journal find",
+            style="yellow",
+        )
     if questions.bodies_gone:
         state.note(
             "the bodies of some messages are deleted: nobody knows what they were about, and they are left out",

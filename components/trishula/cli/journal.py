@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from trishula.cli.journal_verify import verify
 from trishula.cli.known import ask_newer
 from trishula.cli.state import State, json_option
 from trishula.cli.usage import Group
-from trishula.cli.words import NOTHING, plain
+from trishula.cli.values import Duration
+from trishula.cli.words import NOTHING, local_time, plain
 from trishula.contract import uris
 from trishula.contract.units import show_bytes, show_duration
-from trishula.errors import TrishulaError
+from trishula.errors import MessageUnknown, TrishulaError
 
 if TYPE_CHECKING:
     from trishula.cli.tables import Table
@@ -23,6 +27,8 @@ __all__ = ["journal"]
 _DAY_H = 24
 #: The check of a node's readiness that has the figures of its store.
 _CHECK = "disk"
+#: How long a node may take for one segment.
+_ARCHIVE_S = 600.0
 
 
 @click.group(cls=Group)
@@ -61,10 +67,101 @@ def status(state: State) -> None:
     not_reached = {url: one.sentence for url, one in faults.items()}
     state.show({"nodes": list(told.values()), "not_reached": not_reached}, lambda: _table(told))
     for name, node in told.items():
+        for sentence in _about_archive(node):
+            state.note(f"{plain(name)}: {plain(sentence)}")
         if node["reason"]:
             state.note(f"{plain(name)}: {plain(node['reason'])}", "yellow")
     for url, sentence in not_reached.items():
         state.note(f"{plain(url)} is not among them: {plain(sentence)}", "yellow")
+
+
+@journal.command()
+@click.option(
+    "--older-than",
+    "older_than_s",
+    type=Duration(least_s=10.0, most_s=3650 * 86_400.0),
+    help="Archive records that are older than this, such as 7d (default: the node's retention.records).",
+)
+@click.option("--dry-run", is_flag=True, help="Only say which records it would archive next.")
+@json_option
+@click.pass_obj
+def archive(state: State, older_than_s: float | None, dry_run: bool) -> None:
+    """Move old records out of the store of a node into its archive, at once (operators).
+
+    A node does so by itself, when records are older than retention.records or its store is fuller than retention.early.
+    The segments are in archive/ of its state directory: gzip, a line of JSON for each record, signed by the node.
+
+    \b
+    Examples:
+      trishula journal archive --dry-run
+      trishula journal archive --older-than 7d
+    """
+    options: dict[str, Any] = {} if older_than_s is None else {"older_than_s": older_than_s}
+    with state.bus() as bus:
+        if dry_run:
+            done = [ask_newer(bus, uris.ADMIN_ARCHIVE, {**options, "dry_run": True}, timeout_s=_ARCHIVE_S)]
+        else:
+            done = []
+            while not done or done[-1]["records"]:
+                done.append(ask_newer(bus, uris.ADMIN_ARCHIVE, options, timeout_s=_ARCHIVE_S))
+    state.show(
+        [one for one in done if one["records"]], lambda: "\n".join(_said(one, dry_run) for one in done[:-1] or done)
+    )
+
+
+def _said(one: dict[str, Any], dry_run: bool) -> str:
+    node = plain(one["node"])
+    if not one["records"]:
+        return f"{node}: no record is so old"
+    which = f"records {one['first']} to {one['last']}"
+    times = f"{local_time(one['first_at'], 'seconds')} to {local_time(one['last_at'], 'seconds')}"
+    if dry_run:
+        return f"{node}: {which} ({times}) would go into the next segment"
+    return f"{node}: {which} ({times}) are in {plain(one['file'])}, and no more in the store"
+
+
+@journal.command()
+@click.argument("message_id", metavar="ID")
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@json_option
+@click.pass_obj
+def find(state: State, message_id: str, folder: Path) -> None:
+    """Find the records of message ID in an archive: a FOLDER with segments, on this machine.
+
+    It reads the segments from the oldest on, without a node. The archive of a node is archive/EPOCH in its state
+    directory.
+
+    \b
+    Examples:
+      trishula journal find 7d1f0c.1 /var/lib/trishula/archive/8c1f5a90b2d4e6f7
+    """
+    from trishula.evidence.archive import SegmentDamaged
+    from trishula.evidence.finding import find_message
+
+    try:
+        found = [msgspec.structs.asdict(one) for one in find_message(folder, message_id)]
+    except (SegmentDamaged, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    if not found:
+        raise MessageUnknown(
+            f"no segment in {folder} has a record of a message {message_id}; check the id and the folder"
+        )
+    state.show(found, lambda: _found_table(found))
+
+
+def _found_table(found: list[dict[str, Any]]) -> Table:
+    from trishula.cli.tables import Table
+
+    table = Table("Time", "Record", "What", "Details", "Segment")
+    for one in found:
+        facts = {
+            key: value for key, value in one["facts"].items() if key not in ("messages", "bodies", "sha256", "digest")
+        }
+        told = " ".join(f"{key}={value}" for key, value in facts.items())
+        table.add_row(
+            local_time(one["at"]), str(one["sequence"]), plain(one["kind"]), plain(told), plain(one["segment"])
+        )
+    return table
 
 
 def _figures(status: dict[str, Any], ready: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +181,24 @@ def _figures(status: dict[str, Any], ready: dict[str, Any]) -> dict[str, Any]:
         "growth_bytes_per_day": None if growth_per_h is None else growth_per_h * _DAY_H,
         "full_in_h": check.get("full_in_h"),
         "reason": check.get("reason", ""),
+        # A node of an earlier release has no archive.
+        "archive": status.get("archive"),
     }
+
+
+def _about_archive(node: dict[str, Any]) -> Iterator[str]:
+    """What the archive of a node has, and why it has nothing."""
+    archive = node["archive"] or {}
+    if archive.get("base"):
+        segments = archive["segments"]
+        yield (
+            f"records up to {archive['base']} are in {segments} archive segment{'s' * (segments != 1)}, "
+            f"{show_bytes(archive['bytes'])}"
+        )
+    for said in (archive.get("refusal"), archive.get("fault")):
+        # A fault is in the reason of the check already, if the node told it there.
+        if said and said != node["reason"]:
+            yield said
 
 
 def _table(told: dict[str, dict[str, Any]]) -> Table:

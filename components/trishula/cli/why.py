@@ -79,6 +79,8 @@ def timeline(told: dict[str, Any]) -> RenderableType:
             before = before if at is None else at
         if (reached := _reached_model(life)) is not None:
             heading.append(f"\n{reached}", style="dim")
+        if life.get("archived") is not None:
+            heading.append(f"\n{plain(life['archived'])}", style="yellow")
         if life.get("warning") is not None:
             heading.append(f"\n{plain(life['warning'])}", style="yellow")
         parts += [heading, table]

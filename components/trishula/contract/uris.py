@@ -227,6 +227,13 @@ release before doesn't tell it); ``triggers`` = ``[{trigger, reason}…]``: what
 again with ``since`` behind the last one. Minutes are kept for a day, hours for 100 days; steps of hours are made of
 hours. May be repeated: yes.
 
+The archive of a journal (caller: an operator): ``admin.archive({older_than_s?, dry_run?}?)`` → ``{node, records, first,
+last, first_at, last_at, file}``: the oldest records that were written before the last ``older_than_s`` seconds
+(``retention.records``), as many as one segment has, are in the segment ``file`` of the node's state directory then, and
+no more in its store; with ``dry_run`` it says only which they would be, and ``file`` is null. ``records`` is 0, and the
+others are 0 or null, if none is so old; ask again until it is. A linked node refuses. May be repeated: yes. (A node of
+the release before doesn't have it.)
+
 Planned maintenance (caller: an operator): ``admin.maintenance("start", {for_s?, reason?}?)`` and
 ``admin.maintenance("end")`` → ``{node, maintenance: {begin, until, reason, by} | null}``: for ``for_s`` (1800) the node
 may be down, and that counts for no objective. Another ``start`` sets a new end. ``null``: none was under way. May be
@@ -266,15 +273,16 @@ tell ``sent_at`` alone. A broadcast is not for observers.
 
 Records of a journal (caller: an operator, or an observer): ``audit.query({agent?, with?, id?, type?, outcome?,
 procedure?, subject?, kind?, kinds?, since?, until?, node?, after?, limit?}?)`` → ``{records, more, after, looked,
-bodies_gone?, missing?}``: those that fit all that is given, oldest first. ``agent`` and ``with`` are in the record, or
-sent or got a message that it tells of; with both, the one and the other. ``type`` is a message's; ``outcome`` is what
-became of it (``done``, ``dead``, ``expired``, ``cancelled``), or ``refused``: the records of refusals. ``procedure`` is
-the whole name, ``subject`` a part of the text, both of messages whose bodies are still there (``bodies_gone``: of how
-many they were not) and not for observers. ``kinds`` is a list, ``kind`` one. Instants are ms, by the clock of whoever
-wrote the record; ``until`` is not within. ``node`` names another node, ``*`` all. A node looks at so many
-records (``looked``) at most: with ``more``, go on with ``after``, whether there were any or not. May be repeated: yes.
-(A node of the release before knows neither ``with``, ``type``, ``outcome``, ``procedure``, ``subject`` nor ``kinds``,
-and refuses them with ``trishula.error.key_unknown``.)
+bodies_gone?, archived_to?, missing?}``: those that fit all that is given, oldest first. ``agent`` and ``with`` are in
+the record, or sent or got a message that it tells of; with both, the one and the other. ``type`` is a message's;
+``outcome`` is what became of it (``done``, ``dead``, ``expired``, ``cancelled``), or ``refused``: the records of
+refusals. ``procedure`` is the whole name, ``subject`` a part of the text, both of messages whose bodies are still there
+(``bodies_gone``: of how many they were not) and not for observers. ``kinds`` is a list, ``kind`` one. Instants are ms,
+by the clock of whoever wrote the record; ``until`` is not within. ``archived_to``: up to this record the journal of the
+node is in its archive alone, and not searched. ``node`` names another node, ``*`` all. A node looks at so many records
+(``looked``) at most: with ``more``, go on with ``after``, whether there were any or not. May be repeated: yes. (A node
+of the release before knows neither ``with``, ``type``, ``outcome``, ``procedure``, ``subject`` nor ``kinds``, and
+refuses them with ``trishula.error.key_unknown``.)
 
 Records as evidence (caller: an operator): ``audit.records({node?, after?, limit?, bodies?}?)`` → ``{node, origin,
 epoch, key, previous, records, signature, high_water, bodies?}``: those of one journal behind ``after``, none left out,
@@ -361,6 +369,7 @@ ADMIN_DEAD_PURGE = "trishula.admin.dead.purge"
 ADMIN_LOOP_RELEASE = "trishula.admin.loop_release"
 ADMIN_MAILBOX_PURGE = "trishula.admin.mailbox.purge"
 ADMIN_FALLBACK = "trishula.admin.fallback"
+ADMIN_ARCHIVE = "trishula.admin.archive"
 ADMIN_MAINTENANCE = "trishula.admin.maintenance"
 ADMIN_PREFIX = "trishula.admin."
 PEER_PREFIX = "trishula.peer."

@@ -80,6 +80,11 @@ def store_lines(known: dict[str, Any]) -> list[str]:
         line += f"of limits.store, {show_bytes(store['free_bytes'])} left on the disk"
         line += f" and {show_bytes(store['reserve_bytes'])} kept back for acks"
     lines = [f"{line}, journal at {known['high_water']}"]
+    archive = known.get("archive") or {}
+    if archive.get("base"):
+        lines[0] += f", up to {archive['base']} in {archive['segments']} archive segments"
+    if archive.get("fault"):
+        lines.append(f"archive: {plain(archive['fault'])}")
     if store.get("fault"):
         lines.append(f"store out of use: {store['fault']}")
     if store.get("shortage"):

@@ -106,7 +106,12 @@ def _against_age(trial: Trial, now_s: float, what: str) -> str:
 
 
 def disk_check(
-    condition: Condition, full_in_s: float | None, shrinks_per_s: float | None, *, was_short: bool = False
+    condition: Condition,
+    full_in_s: float | None,
+    shrinks_per_s: float | None,
+    *,
+    was_short: bool = False,
+    archive_fault: str | None = None,
 ) -> Check:
     """Whether there is room, and will be.
 
@@ -116,6 +121,7 @@ def disk_check(
         shrinks_per_s: by how many bytes a second its room shrinks; ``None`` if that isn't known.
         was_short: whether there was too little room at the last look. Then it takes more room to be well again: a
             node at the edge would send its agents away and take them back with each message.
+        archive_fault: why old records can't go into the archive, so that the store grows.
     """
     room_bytes = condition.room_bytes
     # Of what is used and what is left for messages.
@@ -129,7 +135,7 @@ def disk_check(
         "growth_bytes_per_h": None if shrinks_per_s is None else round(shrinks_per_s * 3600),
     }
     if room_bytes is None:
-        return Check("disk", True, figures=figures)
+        return Check("disk", True, archive_fault or "", degraded=archive_fault is not None, figures=figures)
     margin = _AGAIN if was_short else 1.0
     least = margin * min(_LEAST_BYTES, _LEAST_SHARE * (condition.used_bytes + max(0, room_bytes)))
     way_out = "free some space on its disk, raise limits.store, or have agents work off what waits"
@@ -143,7 +149,7 @@ def disk_check(
         forecast = "" if full_in_s is None else f", and will be full in {show_duration(full_in_s)} at the present pace"
         reason = f"the store is {fullness:.0%} full{forecast}; {way_out}"
         return Check("disk", True, reason, degraded=True, figures=figures)
-    return Check("disk", True, figures=figures)
+    return Check("disk", True, archive_fault or "", degraded=archive_fault is not None, figures=figures)
 
 
 def clock_check(gap_ms: int, peers_ahead_ms: dict[str, int], peers: int) -> Check:

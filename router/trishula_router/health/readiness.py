@@ -67,7 +67,13 @@ class Readiness:
         condition, peers = node.store.condition(), node.peering.told()
         yield checks.running_check(is_stopping=node.is_stopping, is_held_back=node.delivery.is_held_back)
         yield checks.store_check(condition, self.canaries.proof, now_s)
-        disk = checks.disk_check(condition, self.growth.full_in_s(), self.growth.per_s(), was_short=self._is_short)
+        disk = checks.disk_check(
+            condition,
+            None if node.archiver.makes_room(node.retention.fullness) else self.growth.full_in_s(),
+            self.growth.per_s(),
+            was_short=self._is_short,
+            archive_fault=node.archiver.fault,
+        )
         self._is_short = not disk.ok
         yield disk
         yield peer_check(peers, self._behind.look(peers, now_s))

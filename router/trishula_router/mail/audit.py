@@ -25,7 +25,7 @@ from trishula_router.mail.mailroom import is_party
 from trishula_router.mail.told_records import ToldRecords, here_at
 from trishula_router.store.identity import Key, key_of, latest_use
 from trishula_router.store.interface import History, Store, Verdict
-from trishula_router.store.journal import SEQUENCE_MASK, Record
+from trishula_router.store.journal import SEQUENCE_MASK, Record, is_own
 from trishula_router.store.messages import State, StoredMessage
 
 __all__ = ["Audit", "told_verification"]
@@ -45,6 +45,7 @@ class Audit:
         ahead_ms: by how much the clock of a node is ahead of this one's; ``None`` if that isn't known.
         warning: of a capability: what to say if nobody who is present has it.
         unread: of a message's position: what to say if a model has not had it in time.
+        archived_in: the archive segment that has a record of this node's, if one has it.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Audit:
         ahead_ms: Callable[[str], int | None],
         warning: Callable[[str], str | None],
         unread: Callable[[int], str | None],
+        archived_in: Callable[[int], str | None] = lambda position: None,
     ) -> None:
         self._node = node
         self._store = store
@@ -64,6 +66,7 @@ class Audit:
         self._missing = missing
         self._warning = warning
         self._unread = unread
+        self._archived_in = archived_in
         self._records = ToldRecords(node, store, ahead_ms)
         self._search = JournalSearch(node, store, self._records, missing)
         #: See :meth:`.ToldRecords.follow_clock`.
@@ -114,10 +117,25 @@ class Audit:
         ]
         if not lives:
             raise MessageUnknown(
-                f"there is no message {message_id} that {agent} sent or received at this node; check the id, or ask as "
-                "an operator"
+                f"there is no message {message_id} that {agent} sent or received at this node{self._before_base()}; "
+                "check the id, or ask as an operator"
             )
         return {"messages": [self._life(history) for history in lives], "missing": self._missing()}
+
+    def _before_base(self) -> str:
+        """What this node's store doesn't tell, because it is in its archive alone."""
+        base = self._store.base().sequence
+        if not base:
+            return ""
+        return f" in what its store has (its records up to {base} are in its archive; see: trishula journal find)"
+
+    def _archived(self, message: StoredMessage) -> dict[str, str]:
+        """Where the records of a message are if they are here no more."""
+        if not is_own(message.position) or message.position > self._store.base().sequence:
+            return {}
+        name = self._archived_in(message.position)
+        where = "that was deleted, as retention.archive says" if name is None else name
+        return {"archived": f"its first records are in the archive segment {where}"}
 
     def _life(self, history: History) -> dict[str, Any]:
         message = history.message
@@ -134,6 +152,11 @@ class Audit:
             "settled_at": by_here.get(message.settled_at, message.settled_at),
             "surfaced_at": by_here.get(message.surfaced_at, message.surfaced_at),
             **({} if warning is None else {"warning": warning}),
+            **(
+                {}
+                if any(record.position == message.position for record in history.records)
+                else self._archived(message)
+            ),
             "id": message.id,
             "type": message.type,
             "priority": message.priority,

@@ -115,9 +115,22 @@ class JournalSearch:
                     f"{', '.join(sorted(_KINDS))}"
                 )
         if options.node == ALL_NODES:
-            return {**await self._query_all(options), "missing": self._missing()}
-        answer = await self._query_one(options, self._newest_of(options.node), _Looked())
+            return {**await self._query_all(options), **await self._archived(options), "missing": self._missing()}
+        number = self._newest_of(options.node)
+        answer = await self._query_one(options, number, _Looked())
+        if not number:
+            answer = {**answer, **await self._archived(options)}
         return answer if options.node is None else {**answer, "missing": self._missing()}
+
+    async def _archived(self, options: Query) -> dict[str, int]:
+        """Up to which record this node's journal is in its archive alone, if the question is about any of those."""
+        base = self._store.base().sequence
+        if options.after >= base:
+            return {}
+        first = await self._store.records(after=base, limit=1)
+        if options.since is not None and first and options.since > first[0].at:
+            return {}
+        return {"archived_to": base}
 
     def _newest_of(self, node: str | None) -> int:
         """The number of the journal that a node writes, or wrote last as far as this one knows."""

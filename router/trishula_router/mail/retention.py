@@ -1,16 +1,17 @@
 """Retention: how long a node keeps the bodies of messages that are settled.
 
-A message has three parts in the store. Its *records* in the journal stay for good, and so does its *row*: they tell
-what became of it. For ``retention.ids``, and until its time to live is over, its row also makes a repeat of it a
-repeat; that is asked when a message comes (:mod:`trishula_router.store.identity`), and nothing is deleted for it. Its
-*body* is needed until it is settled, and is kept a while longer for whoever asks: ``retention.bodies`` for what is
-done, expired or cancelled, ``retention.dead`` for dead letters: so long they can be shown and replayed. The accepted
-record's SHA-256 still proves what a deleted body was. Open messages are never touched.
+A message has three parts in the store. Its *records* in the journal tell what became of it; they go into the archive
+after ``retention.records``, see :mod:`trishula_router.archiving`. Its *row* tells where it stands, and makes a repeat
+of it a repeat (:mod:`trishula_router.store.identity`): it stays for ``retention.ids``, until its time to live is over,
+and until its records are archived. Its *body* is needed until it is settled, and is kept a while longer for whoever
+asks: ``retention.bodies`` for what is done, expired or cancelled, ``retention.dead`` for dead letters: so long they can
+be shown and replayed. The accepted record's SHA-256 still proves what a deleted body was. Open messages are never
+touched.
 
 When the store is nearly as large as ``limits.store`` allows, room for new messages is worth more than bodies that
 nobody needs: then those of settled messages go at once, the oldest first; dead letters keep their time.
 
-Deleted bodies leave free pages in the file, which are filled before the file grows; it doesn't shrink.
+Deleted bodies leave free pages in the file, which are filled before the file grows.
 
 Work is done in small steps, each a transaction of its own, so that sends and acks come in between. :class:`Retention`
 decides what is old enough; the store finds it.
@@ -61,6 +62,10 @@ class Retention:
         self._earlier = earlier
         self._after = 0
         self._is_tight = False
+        # Records go early from there on, and are held for bodies: so bodies go by then, too.
+        self._tight = min(_TIGHT, policy.early)
+        #: How much of what the store may take it took at the last look.
+        self.fullness = 0.0
 
     async def round(self) -> int:
         """Go on where the last round ended; returns how many bodies were deleted.
@@ -83,7 +88,8 @@ class Retention:
                 count += done.bodies
                 size_bytes += done.size_bytes
                 self._after = done.after
-                self._is_tight = done.fullness >= _TIGHT
+                self.fullness = done.fullness
+                self._is_tight = done.fullness >= self._tight
                 if not done.after:
                     break
         except (StorageFull, StorageFailed):

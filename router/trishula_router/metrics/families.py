@@ -191,6 +191,13 @@ def _all() -> Iterator[Family]:
     yield Family("trishula_disk_free_bytes", "gauge", "What is left on the store's disk.")
     yield Family("trishula_store_ok", "gauge", "1 if the store takes messages, 0 if it is full or out of use.")
     yield Family("trishula_journal_records", "gauge", "The position of the newest record of the node's own journal.")
+    yield Family(
+        "trishula_journal_base", "gauge", "Up to this position the journal's records are in the archive alone."
+    )
+    yield Family(
+        "trishula_archive_ok", "gauge", "Whether the node can move old records into its archive (1) or not (0)."
+    )
+    yield Family("trishula_archive_bytes", "gauge", "What the node's archive takes on its disk.")
     # -- peers
     yield Family("trishula_peer_info", "gauge", "Always 1; which version a peer says it runs.", ("peer", "version"))
     yield Family("trishula_peer_up", "gauge", "1 if the peer is in reach, else 0.", ("peer",))

@@ -99,6 +99,9 @@ def _of_store(node: Node) -> Iterator[Sample]:
         yield "trishula_disk_free_bytes", (), condition.free_bytes
     yield "trishula_store_ok", (), condition.shortage is None and condition.fault is None
     yield "trishula_journal_records", (), node.store.high_water
+    yield "trishula_journal_base", (), node.store.base().sequence
+    yield "trishula_archive_ok", (), node.archiver.fault is None
+    yield "trishula_archive_bytes", (), node.archiver.told()["bytes"]
 
 
 def _of_peers(node: Node) -> Iterator[Sample]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
+from trishula.contract.units import parse_duration_s
 from trishula.homes import expanded
 from trishula.runtime.backoff import Backoff
 from trishula_router.client_ips import PROXY_RULE, is_network
@@ -72,18 +73,24 @@ class PresencePolicy:
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """How long the bodies of settled messages are kept, and their ids known; their records and rows stay.
+    """How long what is kept of settled messages is kept: bodies, ids, and the records in the journal.
 
     Attributes:
         bodies_ms: how long the payload of a message that is done, expired or cancelled is kept; its records stay.
         dead_ms: the same of dead letters: so long they can be shown and replayed.
         ids_ms: how long after its acceptance a message's id is known, so that another message under it is a repeat, or
             refused; never less than the message's own time to live.
+        records_ms: how long a record stays in the store; then it goes into the archive.
+        early: from this share of the store on the oldest records go before their time; 1.0 is never.
+        archive_ms: how long a segment of the archive is kept; ``None`` is for ever.
     """
 
     bodies_ms: int = 7 * 86_400_000
     dead_ms: int = 30 * 86_400_000
     ids_ms: int = 30 * 86_400_000
+    records_ms: int = 90 * 86_400_000
+    early: float = 0.7
+    archive_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +229,32 @@ def _parse_retention(section: Section, default_ttl_s: float) -> RetentionPolicy:
             # A sender may offer a message again as long as it can be delivered, and must find it there.
             section.fault("ids", section.shown("ids", "30d"), "it must be at least as long as delivery.default_ttl")
         ids_s = default_ttl_s
+    records_s = section.duration_s("records", "90d", "1s", "3650d")
+    early = section.part("early", 0.7, 0.1, 1.0)
+    kept = section.text("archive", "keep", _ARCHIVE_RULE, lambda text: _archive_ms(text) != _NO_SPAN)
     section.close()
-    return RetentionPolicy(round(bodies_s * 1000), round(dead_s * 1000), round(ids_s * 1000))
+    return RetentionPolicy(
+        round(bodies_s * 1000),
+        round(dead_s * 1000),
+        round(ids_s * 1000),
+        round(records_s * 1000),
+        early,
+        _archive_ms(kept),
+    )
+
+
+_ARCHIVE_RULE = '"keep" (for ever), "none", or a span such as "3650d"'
+_NO_SPAN = -1
+
+
+def _archive_ms(text: str) -> int | None:
+    """How long segments are kept; ``None`` is for ever, and :data:`_NO_SPAN` says that the text tells nothing."""
+    if text in ("keep", "none"):
+        return None if text == "keep" else 0
+    try:
+        return round(parse_duration_s(text) * 1000)
+    except ValueError:
+        return _NO_SPAN
 
 
 def _agree_on_ttl(

@@ -1,7 +1,7 @@
 """What operators ask a node about itself: how it is, what waits in its mailboxes, and what is in one of them.
 
 These are procedures like those of :mod:`.procedures`, kept apart because none of them changes anything in the mail; one
-sends a test to whoever is told of alerts, and one declares planned maintenance.
+sends a test to whoever is told of alerts, one declares planned maintenance, and one archives old records.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from trishula.contract.texts import one_line, show_value
 from trishula.errors import ArgumentInvalid
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.verbs import arguments
+from trishula_router.verbs.archive_options import ArchiveOptions
 from trishula_router.verbs.objective_options import MaintenanceOptions, ObjectivesOptions
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ __all__ = ["NodeQuestions"]
 
 
 class NodeQuestions:
-    """The procedures ``node.*`` of one node, and ``admin.maintenance``.
+    """The procedures ``node.*`` of one node, ``admin.maintenance`` and ``admin.archive``.
 
     Args:
         node: whose services they ask.
@@ -47,6 +48,7 @@ class NodeQuestions:
             uris.NODE_ALERTS: self._alerts,
             uris.NODE_OBJECTIVES: self._objectives,
             uris.ADMIN_MAINTENANCE: self._maintenance,
+            uris.ADMIN_ARCHIVE: self._archive,
             uris.NODE_ALERT_TEST: self._alert_test,
         }
 
@@ -82,6 +84,14 @@ class NodeQuestions:
         ended = recorder.end_maintenance()
         told = None if ended is None else msgspec.structs.asdict(ended)
         return {"node": self._node.config.node, "maintenance": told}
+
+    async def _archive(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        (raw,) = arguments.read_positional(args, "archive", 0, 1)
+        options = arguments.read(ArchiveOptions, raw, "options")
+        older_than_ms = None if options.older_than_s is None else round(options.older_than_s * 1000)
+        archiver = self._node.archiver
+        done = await (archiver.plan(older_than_ms) if options.dry_run else archiver.archive(older_than_ms))
+        return {"node": self._node.config.node, **msgspec.structs.asdict(done)}
 
     async def _alert_test(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
         arguments.read_positional(args, "alert_test", 0, 0)
@@ -123,6 +133,7 @@ class NodeQuestions:
             "refused": {**self._node.quotas.told(), **self._node.room.told()},
             "store_bytes": store.size_bytes,
             "store": msgspec.structs.asdict(store),
+            "archive": self._node.archiver.told(),
             "fallback": self._node.fallback.mode.told(),
             "agents_file_fault": self._node.principals.fault,
             "serve_unwritten": list(self._node.principals.unwritten),

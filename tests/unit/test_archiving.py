@@ -1,0 +1,341 @@
+"""The archiver: what it moves into segments and when, what is there after a crash at each step, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from twisted.internet.defer import Deferred, fail
+
+from tests.support.stores import result_of
+from tests.support.subjects import InMemory, draft
+from trishula.errors import NodeFailed
+from trishula.evidence.archive import Archive
+from trishula.evidence.chain import GENESIS
+from trishula.evidence.checking import check_file
+from trishula.evidence.finding import find_message
+from trishula.evidence.signing import SigningKey
+from trishula_router.archiving import archiver as archiving
+from trishula_router.archiving.archiver import Archiver
+from trishula_router.archiving.due import SEGMENT_RECORDS, Due, due
+from trishula_router.archiving.segments import Segments
+from trishula_router.settings.options import RetentionPolicy
+from trishula_router.store.facts import LeftFacts
+from trishula_router.store.interface import Store
+from trishula_router.store.journal import Kind, verify
+from trishula_router.store.messages import State
+
+T = TypeVar("T")
+
+DAY_MS = 86_400_000
+NOW = 1_800_000_000_000
+KEY = SigningKey(bytes(32))
+
+
+def archiver_on(store: Store, state_dir: Path, **options: Any) -> Archiver:
+    peers = options.pop("peers", ())
+    segments = Segments(state_dir, "single", store.epoch)
+    segments.key = KEY
+    now = options.pop("now", NOW)
+    policy = RetentionPolicy(**options)
+    return Archiver(store, segments, policy, now=lambda: now, earlier=lambda instant: instant, peers=peers)
+
+
+def run(work: Any) -> Any:
+    return result_of(Deferred.fromCoroutine(work))
+
+
+def note(store: Store, count: int, at: int) -> None:
+    for _ in range(count):
+        result_of(store.note(Kind.LEFT, LeftFacts("agni", 7), at))
+
+
+def life(store: Store, message_id: str, at: int) -> int:
+    """A message that is done, without its body."""
+    (accepted,) = result_of(store.append([draft(message_id)], at))
+    result_of(store.settle(accepted.positions, State.DONE, None, at + 5))
+    result_of(store.forget(0, 1000, before=at + 6, dead_before=0, at=at + 6))
+    return accepted.positions[0]
+
+
+@pytest.fixture
+def store() -> Store:
+    return InMemory().store
+
+
+def is_whole(store: Store, state_dir: Path) -> bool:
+    """Whether the chain leads from the first record to the newest, by the files and the store alone."""
+    end, digest = 0, GENESIS
+    for _, checked in Archive(state_dir / "archive" / store.epoch).check([KEY.public]):
+        assert checked.ok, checked.findings
+        assert checked.first == end + 1
+        end, digest = checked.end, checked.digest
+    base = store.base()
+    assert end >= base.sequence
+    records = result_of(store.records(after=base.sequence, limit=100_000))
+    if end == base.sequence:
+        assert digest == base.digest
+    assert not result_of(store.verify()).damages
+    return verify(records, base.digest, base.sequence) == []
+
+
+# -- when --------------------------------------------------------------------------------------------------------------
+
+
+def test_by_age_a_whole_segment_goes_or_a_day_is_over() -> None:
+    what = due(RetentionPolicy(records_ms=10 * DAY_MS), NOW, 0.5, lambda instant: instant)
+    assert what == Due(NOW - 10 * DAY_MS, SEGMENT_RECORDS, NOW - 11 * DAY_MS)
+    assert what.takes(NOW - 10 * DAY_MS - 1, NOW) and not what.takes(NOW - 10 * DAY_MS, NOW)
+    # A clock that was wrong must not keep the journal for years.
+    assert what.takes(NOW + 1, NOW)
+
+
+def test_a_store_that_is_too_full_gives_the_oldest_early() -> None:
+    policy = RetentionPolicy(early=0.6)
+    assert due(policy, NOW, 0.59, lambda instant: instant).before == NOW - 90 * DAY_MS
+    assert due(policy, NOW, 0.6, lambda instant: instant).before == NOW - 10_000
+
+
+def test_nothing_is_archived_that_is_not_old_enough(store: Store, tmp_path: Path) -> None:
+    note(store, 3, NOW - 90 * DAY_MS - 1)
+    archiver = archiver_on(store, tmp_path)
+    run(archiver.round(0.1))
+    assert (store.base().sequence, (tmp_path / "archive").exists()) == (0, False)
+
+
+def test_a_quiet_node_archives_once_a_day(store: Store, tmp_path: Path) -> None:
+    note(store, 1, NOW - 91 * DAY_MS - 1)
+    note(store, 2, NOW - 90 * DAY_MS - 1)
+    note(store, 1, NOW - 90 * DAY_MS)
+    run(archiver_on(store, tmp_path).round(0.1))
+    assert store.base().sequence == 3
+    assert is_whole(store, tmp_path)
+
+
+def test_a_full_segment_goes_at_once(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiving, "SEGMENT_RECORDS", 4)
+    note(store, 9, NOW - 90 * DAY_MS - 1)
+    archiver = archiver_on(store, tmp_path)
+    what = Due(NOW - 90 * DAY_MS, 4, NOW - 91 * DAY_MS)
+    for base in (4, 8, 8):
+        run(archiver._once(what))
+        assert store.base().sequence == base
+    assert [segment.last for segment in archiver.segments.archive.segments()] == [4, 8]
+    assert is_whole(store, tmp_path)
+
+
+def test_early_the_newest_stay(store: Store, tmp_path: Path) -> None:
+    note(store, 1200, NOW - 20_000)
+    note(store, 5, NOW - 5_000)
+    archiver = archiver_on(store, tmp_path)
+    run(archiver.round(0.69))
+    assert store.base().sequence == 0
+    run(archiver.round(0.7))
+    assert store.base().sequence == 1200
+    assert is_whole(store, tmp_path)
+
+
+def test_while_it_makes_room_nothing_is_foretold_by_growth(store: Store, tmp_path: Path) -> None:
+    archiver = archiver_on(store, tmp_path)
+    assert archiver.makes_room(0.69)
+    assert not archiver.makes_room(0.7)
+    assert not archiver_on(store, tmp_path, early=1.0).makes_room(0.1)
+    assert not archiver_on(store, tmp_path, peers=("rushabdev",)).makes_room(0.1)
+    archiver.fault = "the disk is gone"
+    assert not archiver.makes_room(0.1)
+
+
+# -- what --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_segment_has_what_the_journal_had_and_is_signed(store: Store, tmp_path: Path) -> None:
+    old = life(store, "m1", NOW - 100 * DAY_MS)
+    before = result_of(store.records(after=0, limit=10))
+    archiver = archiver_on(store, tmp_path)
+    run(archiver.round(0.1))
+    (segment,) = archiver.segments.archive.segments()
+    assert segment.path.stat().st_mode & 0o777 == 0o600
+    lines = list(archiver.segments.archive.read())
+    assert [(one.sequence, one.at, one.kind, one.facts.encode(), one.digest) for one in lines] == [
+        (one.position, one.at, one.kind, one.facts, one.digest.hex()) for one in before
+    ]
+    checked = check_file(segment.path, [KEY.public])
+    assert (checked.ok, checked.key_is_known, checked.proven_to) == (True, True, 3)
+    assert archiver.segments.name_of(old) == f"archive/epoch-1/{segment.path.name}"
+    assert archiver.told() == {
+        "base": 3,
+        "segments": 1,
+        "bytes": segment.path.stat().st_size,
+        "fault": None,
+        "refusal": None,
+    }
+    # Its id is over, so its row is gone; the archive tells of it.
+    assert result_of(store.with_ids(["m1"])) == []
+    found = list(find_message(segment.path.parent, "m1"))
+    assert [one.kind for one in found] == ["accepted", "done", "forgotten"]
+    assert list(find_message(segment.path.parent, "m")) == []
+
+
+def test_what_waits_stays_and_goes_when_it_is_over(store: Store, tmp_path: Path) -> None:
+    (waits,) = result_of(store.append([draft("waits")], NOW - 100 * DAY_MS))
+    note(store, 3, NOW - 100 * DAY_MS)
+    archiver = archiver_on(store, tmp_path)
+    run(archiver.round(0.1))
+    assert store.base().sequence == 4
+    assert [one.id for one in result_of(store.head("agni", (0, 0), 10))] == ["waits"]
+    assert [one.kind for one in result_of(store.records(after=0, limit=10))] == ["accepted", "archived"]
+    result_of(store.settle(waits.positions, State.DONE, None, NOW - 99 * DAY_MS))
+    result_of(store.forget(0, 10, before=NOW, dead_before=0, at=NOW))
+    later = archiver_on(store, tmp_path, now=NOW + 100 * DAY_MS)
+    run(later.round(0.1))
+    run(later.round(0.1))
+    assert [one.kind for one in result_of(store.records(after=0, limit=10))] == ["archived"]
+    assert result_of(store.with_ids(["waits"])) == []
+    assert is_whole(store, tmp_path)
+
+
+def test_segments_are_deleted_by_the_option_alone(store: Store, tmp_path: Path) -> None:
+    note(store, 3, NOW - 100 * DAY_MS)
+    keeping = archiver_on(store, tmp_path)
+    run(keeping.round(0.1))
+    run(archiver_on(store, tmp_path, now=2**52).round(0.1))
+    assert len(keeping.segments.archive.segments()) == 2
+    gone = archiver_on(store, tmp_path, archive_ms=0, now=2**52)
+    run(gone.round(0.1))
+    assert gone.segments.archive.segments() == []
+    assert gone.fault is None
+    assert gone.told()["segments"] == 0
+
+
+def test_a_linked_node_refuses_in_a_sentence(store: Store, tmp_path: Path) -> None:
+    note(store, 3, NOW - 100 * DAY_MS)
+    archiver = archiver_on(store, tmp_path, peers=("rushabdev",))
+    run(archiver.round(1.0))
+    assert store.base().sequence == 0
+    assert "linked nodes don't cut their journals yet" in archiver.told()["refusal"]
+    with pytest.raises(NodeFailed, match="linked nodes don't cut their journals yet"):
+        run(archiver.archive(None))
+
+
+def test_at_once_and_what_that_would_be(store: Store, tmp_path: Path) -> None:
+    note(store, 3, NOW - 2 * DAY_MS)
+    note(store, 1, NOW)
+    archiver = archiver_on(store, tmp_path)
+    assert run(archiver.archive(None)).records == 0
+    planned = run(archiver.plan(DAY_MS))
+    assert (planned.records, planned.first, planned.last, planned.file) == (3, 1, 3, None)
+    assert store.base().sequence == 0
+    done = run(archiver.archive(DAY_MS))
+    assert (done.records, done.first_at, done.last_at) == (3, NOW - 2 * DAY_MS, NOW - 2 * DAY_MS)
+    assert (tmp_path / str(done.file)).is_file()
+    assert run(archiver.archive(DAY_MS)).records == 0
+
+
+# -- faults and crashes ------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_takes_nothing_is_told_of_and_the_store_stays(store: Store, tmp_path: Path) -> None:
+    note(store, 3, NOW - 100 * DAY_MS)
+    (tmp_path / "archive").write_text("no folder")
+    archiver = archiver_on(store, tmp_path)
+    run(archiver.round(0.1))
+    assert archiver.fault is not None and "can't be written" in archiver.fault
+    assert store.base().sequence == 0
+    with pytest.raises(NodeFailed, match="can't be written"):
+        run(archiver.archive(None))
+    (tmp_path / "archive").unlink()
+    run(archiver.round(0.1))
+    assert archiver.told()["fault"] is None
+    assert store.base().sequence == 3
+
+
+def test_a_segment_of_another_journal_is_set_aside(store: Store, tmp_path: Path) -> None:
+    other = InMemory().store
+    note(other, 4, NOW - 100 * DAY_MS)
+    run(archiver_on(other, tmp_path).round(0.1))
+    note(store, 3, NOW - 100 * DAY_MS)
+    archiver = archiver_on(store, tmp_path)
+    run(archiver.round(0.1))
+    (segment,) = archiver.segments.archive.segments()
+    assert segment.last == 3
+    assert [path.suffix for path in sorted(segment.path.parent.iterdir())] == [".gz", ".unused"]
+    assert is_whole(store, tmp_path)
+
+
+class Crash(BaseException):
+    """The process is gone at this point."""
+
+
+class Crashing:
+    """A store, and a thread, that end the process before or behind the n-th step."""
+
+    def __init__(self, store: Store, at: int) -> None:
+        self._store = store
+        self._left = at
+
+    def step(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise Crash
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name not in ("archived", "cut", "let_go", "drop"):
+            return found
+
+        def stepping(*args: Any, **options: Any) -> Any:
+            self.step()
+            done = found(*args, **options)
+            try:
+                self.step()
+            except Crash as crash:
+                return fail(crash)
+            return done
+
+        return stepping
+
+    def in_thread(self, work: Callable[[], T]) -> Deferred[T]:
+        self.step()
+        done = result_of_call(work)
+        self.step()
+        return done
+
+
+def result_of_call(work: Callable[[], T]) -> Deferred[T]:
+    return archiving._at_once(work)
+
+
+def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiving, "_PAGE", 4)
+    monkeypatch.setattr(archiving, "_STEP", 3)
+    at = 0
+    while True:
+        at += 1
+        store, state_dir = InMemory().store, tmp_path / str(at)
+        for number in range(4):
+            life(store, f"m{number}", NOW - 100 * DAY_MS)
+        (waits,) = result_of(store.append([draft("waits")], NOW - 100 * DAY_MS))
+        written = [(one.position, one.digest) for one in result_of(store.records(after=0, limit=100))]
+        crashing = Crashing(store, at)
+        archiver = archiver_on(crashing, state_dir)
+        archiver.in_thread = crashing.in_thread
+        try:
+            run(archiver.round(0.1))
+            break
+        except Crash:
+            pass
+        again = archiver_on(store, state_dir)
+        run(again.round(0.1))
+        run(again.round(0.1))
+        assert again.fault is None
+        assert store.base().sequence == len(written)
+        archived = [(one.sequence, bytes.fromhex(one.digest)) for one in again.segments.archive.read()]
+        assert archived == written
+        assert is_whole(store, state_dir)
+        assert [one.id for one in result_of(store.head("agni", (0, 0), 10))] == ["waits"]
+        assert result_of(store.bodies(waits.positions)) == {waits.positions[0]: b"{}"}
+        assert not list((state_dir / "archive" / "epoch-1").glob("*.unused"))
+        assert not list((state_dir / "archive" / "epoch-1").glob(".*"))
+    assert at > 20
