@@ -51,7 +51,6 @@ from trishula.runtime.surroundings import use_monotonic_timers
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError
 from trishula_router.agents.principals import Principals
-from trishula_router.alerts.roads import Roads
 from trishula_router.client_ips import ip_in
 from trishula_router.clocks.machine import boot_id, say_stepped, steady_ms, wall_clock_ms
 from trishula_router.clocks.timeline import NOTE, Timeline

@@ -35,7 +35,7 @@ def equip(node: Node, call_in_reactor: Callable[[Callable[[], None]], None], cro
     """
     config = node.config
     node.send_alert = Roads(config.alerts, config.state_dir, call_in_reactor).send_in_thread
-    node.keeping = ObjectivesFile(config.state_dir, call_in_reactor)
+    node.book_file = ObjectivesFile(config.state_dir, call_in_reactor)
     node.crossbar_dir = crossbar_dir
     node.archiver.in_thread = _in_thread
     try:
