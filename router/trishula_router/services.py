@@ -138,12 +138,10 @@ class Services:
         self.started_at = now()
         self.measures = Measures(clock.seconds)
         self.is_stopping = False
-        #: What the edge knows of the connections to this node, for ``node.status``.
-        self.connections: Callable[[], Mapping[str, int]] = dict
+        self.connections: Callable[[], Mapping[str, int]] = dict  # as the edge knows them, for ``node.status``
         #: Whether the node can serve, as ``trishula.node.ready`` tells it; the edge puts its checks here.
         self.ready: Callable[[], Mapping[str, Any]] = self._ready_unchecked
-        #: Drops the retained events of agents that are gone.
-        self.forget_retained: Callable[[], object] = lambda: None
+        self.forget_retained: Callable[[], object] = lambda: None  # drops the retained events of agents that are gone
         self.last_seen = LastSeen(store)
         self.sessions = Sessions()
         self.admission = Admission(principals, self.sessions, config.limits.connections)
@@ -392,7 +390,6 @@ class Services:
         return node, epoch, sequence
 
     def _ready_unchecked(self) -> dict[str, Any]:
-        """Of a node without checks, such as one in memory."""
         return {"ready": not self.is_stopping, "node": self.config.node, "version": self.version, "checks": []}
 
     def note(self, kind: Kind, facts: Facts) -> None:
