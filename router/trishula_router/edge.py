@@ -335,9 +335,9 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         if not self._direct_events.send(topic, session, deliveries):
             self._publish(topic, deliveries, [session])
 
-    def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:
-        """Tell one session what it has and was cancelled."""
-        self._publish(uris.inbox_of(address), [], [session], {"cancelled": cancelled})
+    def inform(self, address: Address, session: int, told: Mapping[str, Any]) -> None:
+        """Tell one session something that is no delivery."""
+        self._publish(uris.inbox_of(address), [], [session], dict(told))
 
     def tell(self, news: Iterable[News]) -> None:
         """Tell senders that listen."""

@@ -57,18 +57,18 @@ class Housekeeping:
     def start(self) -> None:
         """Begin the rounds."""
         self._beat_due_s = self._services.clock.seconds() + TICK_S
-        self._every(TICK_S, self._beat)
-        self._every(TICK_S, self._tick)
-        self._every(EXPIRY_ROUND_S, self._expire)
-        self._every(RETENTION_ROUND_S, self._forget)
-        self._every(SEEN_ROUND_S, self._remember_all)
+        self.every(TICK_S, self._beat)
+        self.every(TICK_S, self._tick)
+        self.every(EXPIRY_ROUND_S, self._expire)
+        self.every(RETENTION_ROUND_S, self._forget)
+        self.every(SEEN_ROUND_S, self._remember_all)
         step_ms = self._services.config.objectives.step_ms
-        self._every(look_s(step_ms), self._services.recorder.look)
-        self._every(step_ms / 1000, self._services.recorder.step)
+        self.every(look_s(step_ms), self._services.recorder.look)
+        self.every(step_ms / 1000, self._services.recorder.step)
         # What was long before the start is known by then, and need not wait for a minute.
         self.later(FIRST_STEP_S, lambda: run(self._services.recorder.step()))
         if self._services.notifier.is_on:
-            self._every(ALERT_ROUND_S, self._services.notifier.round)
+            self.every(ALERT_ROUND_S, self._services.notifier.round)
 
     def later(self, delay_s: float, work: Callable[..., object], *args: object) -> None:
         """Do something once, unless the node stops before."""
@@ -84,7 +84,7 @@ class Housekeeping:
         self._services.last_seen.keep(self._services.directory.memory())
         self._services.timekeeper.remember()
 
-    def _every(self, period_s: float, work: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> None:
+    def every(self, period_s: float, work: Callable[[], Coroutine[Deferred[Any], Any, None]]) -> None:
         """Do work again and again; a round that fails is logged, and the next one comes all the same."""
         slot = len(self._timers)
 

@@ -67,6 +67,8 @@ class NodeCounts:
             "refused": sum(services.intake.receipts.refused.values()),
             "joins": services.measures.joins,
             "reconnects": services.measures.comings.reconnects,
+            "canaries": services.canaries.answered + services.canaries.lost,
+            "canaries_lost": services.canaries.lost,
         }
 
     def take_spans(self) -> dict[str, dict[int, int]]:
@@ -76,6 +78,7 @@ class NodeCounts:
             "done_ms": services.settlement.spans.take(),
             "connect_ms": services.measures.connects.take(),
             "failover_ms": services.measures.comings.failovers.take(),
+            "canary_ms": services.canaries.spans.take(),
         }
 
     def missing(self) -> dict[str, int]:

@@ -26,6 +26,7 @@ from trishula.errors import (
 )
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.alerting import notifier_of
+from trishula_router.canary_rounds import LOOK_S, CanaryRounds
 from trishula_router.housekeeping import Housekeeping
 from trishula_router.measuring import last_record_at, recorder_of
 from trishula_router.services import CATCHING_UP, Services
@@ -75,6 +76,8 @@ class Node(Services):
         self.recorder.begin(lived_until)
         self._housekeeping = Housekeeping(self)
         self._housekeeping.start()
+        self.canary_rounds = CanaryRounds(self)
+        self._housekeeping.every(LOOK_S, self.canary_rounds.look)
         if self.config.peers:
             # What was done elsewhere while this node was away is not to be delivered again, if that can be known soon.
             self.delivery.hold_back(CATCHING_UP)

@@ -66,6 +66,7 @@ from trishula_router.mail.room import Room
 from trishula_router.mail.settlement import Settlement
 from trishula_router.mail.surfacing import Surfacing
 from trishula_router.measures import Measures
+from trishula_router.objectives.canaries import Canaries
 from trishula_router.objectives.recorder import BookFile, NoBookFile, Recorder
 from trishula_router.peers.elsewhere import Elsewhere
 from trishula_router.peers.journal_exchange import Peering
@@ -137,6 +138,7 @@ class Services:
         self.random = random
         self.started_at = now()
         self.measures = Measures(clock.seconds)
+        self.canaries = Canaries(config.objectives.canaries, f"{self.started_at:x}")
         self.is_stopping = False
         self.connections: Callable[[], Mapping[str, int]] = dict  # as the edge knows them, for ``node.status``
         #: Whether the node can serve, as ``trishula.node.ready`` tells it; the edge puts its checks here.
@@ -181,7 +183,7 @@ class Services:
         self.mailroom = Mailroom()
         self.consumers = Consumers(self.sessions, config.delivery.window_bytes)
         self.recalls = Recalls(
-            self.mailroom, router.recall, lambda entry: token_of(entry.position, entry.attempts, store.epoch)
+            self.mailroom, router.inform, lambda entry: token_of(entry.position, entry.attempts, store.epoch)
         )
         self.settlement = Settlement(
             self.mailroom,

@@ -58,13 +58,17 @@ class Outlet:
     announced: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     closed: list[tuple[int, str, str]] = field(default_factory=list)
     recalled: list[tuple[str, int, list[dict[str, Any]]]] = field(default_factory=list)
+    canaries: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)
     posted: list[tuple[str, str, bytes]] = field(default_factory=list)
 
     def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
         self.pushed.append((str(address), session, deliveries))
 
-    def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:
-        self.recalled.append((str(address), session, cancelled))
+    def inform(self, address: Address, session: int, told: Mapping[str, Any]) -> None:
+        if "cancelled" in told:
+            self.recalled.append((str(address), session, told["cancelled"]))
+        else:
+            self.canaries.append((str(address), session, told["canary"]))
 
     def tell(self, news: Iterable[News]) -> None:
         self.news.extend(news)

@@ -97,6 +97,25 @@ def test_several_nodes_are_one_bus(capsys: pytest.CaptureFixture[str]) -> None:
     assert told["verdicts"]["availability"]["24h"]["value"] == 1.0
 
 
+def test_canaries_are_told_and_pairs_between_which_they_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    pair = {"road": "live", "canaries": 60, "p50_ms": 1}
+    pairs = [{"from": HOSTILE, "to": "agni", "lost": 2, "p99_ms": 7, **pair}]
+    pairs += [{"from": f"slow{number}", "to": "agni", "lost": 0, "p99_ms": 800, **pair} for number in range(6)]
+    pairs += [{"from": "fine", "to": "agni", "lost": 0, "p99_ms": 3, **pair}]
+    hour = Totals(canaries=480, canaries_lost=2, watched_s=3600.0, up_s=3600.0)
+    hour.canary_ms.add(2.0, 478)
+    told = answer()
+    told["windows"]["1h"] = hour.as_map()
+    code, out, err = Nodes(p1={**told, "canaries": pairs}, p2=answer("rushabdev")).slo(capsys)
+    words = " ".join(err.split())
+    assert code == 0 and "\x1b" not in out + err
+    assert "canaries between agents in the last hour: 480, 2 lost; one way p50 2" in words
+    assert "dc to agni: 2 of 60 lost, p99 7 ms" in words and "and 2 more pairs, which --json has" in words
+    assert "fine" not in words
+    _, out, _ = Nodes(p1={**told, "canaries": pairs}).slo(capsys, "--json")
+    assert [one["node"] for one in json.loads(out)["canaries"]] == ["agni"] * 8
+
+
 def test_one_url_that_leads_to_the_same_node_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = Nodes(p1=answer(), p2=answer()).slo(capsys, "--json")
     assert json.loads(out)["windows"]["30d"]["done"] == 5000

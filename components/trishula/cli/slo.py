@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from trishula.cli.tables import Table
     from trishula.watching.bus_objectives import BusObjectives
     from trishula.watching.objectives import Verdict
+    from trishula.watching.totals import Totals
 
 __all__ = ["slo"]
 
 #: With less of the budget of 30 days left, it is a warning.
 _LITTLE_LEFT = 0.1
+#: Pairs that are told of.
+_MOST_PAIRS = 5
 _BUDGET_WINDOW, _DAY_WINDOW = "30d", "24h"
 
 
@@ -38,8 +41,8 @@ def slo(ctx: click.Context) -> None:
 
     For each objective: its target, the figure now (of the shortest window in which something was measured), what is
     left of the error budget of 30 days, and the burn rate in each window: 1 uses the budget up just when the window is
-    over. All nodes that the URL or the profile names are asked and taken together; the bus is down while all of them
-    are.
+    over. Below it: what canaries between agents came to. All nodes that the URL or the profile names are asked and
+    taken together; the bus is down while all of them are.
 
     It ends as trishula check does: 0 (kept), 1 (an objective was missed in the last 24 h, little of a budget is left,
     or the triggers want the fallback), 2 (a budget of 30 days is used up, or no node can be reached), 3 (it could not
@@ -72,6 +75,9 @@ def _show(state: State) -> Level:
         {**merged.as_map(), "state": level.word, "not_reached": {url: one.sentence for url, one in faults.items()}},
         lambda: _table(merged),
     )
+    hour = merged.totals["1h"]
+    if hour.canaries:
+        state.note(_of_canaries(hour))
     for sentence in _remarks(merged):
         state.note(sentence, "yellow")
     for url, fault in faults.items():
@@ -142,9 +148,24 @@ def _burn(verdict: Verdict) -> str:
     return f"{verdict.burn:.2g}" if verdict.burn < 100 else f"{verdict.burn:.0f}"
 
 
+def _of_canaries(hour: Totals) -> str:
+    """What the canaries of an hour came to."""
+    p50, p99 = (_figure("p99", hour.canary_ms.quantile(part)) for part in (0.5, 0.99))
+    lost = f"{hour.canaries_lost:,} lost" if hour.canaries_lost else "none lost"
+    return f"canaries between agents in the last hour: {hour.canaries:,}, {lost}; one way p50 {p50}, p99 {p99}"
+
+
 def _remarks(merged: BusObjectives) -> Iterator[str]:
     for one in merged.triggers:
         yield f"{plain(one['node'])} wants the fallback: {plain(one['reason'])}"
+    bad = [one for one in merged.canaries if one["lost"] or (one["p99_ms"] or 0) > merged.targets.p99_ms]
+    for one in bad[:_MOST_PAIRS]:
+        yield (
+            f"canaries from {plain(one['from'])} to {plain(one['to'])}: {one['lost']} of {one['canaries']} lost, "
+            f"p99 {_figure('p99', one['p99_ms'])}"
+        )
+    if len(bad) > _MOST_PAIRS:
+        yield f"and {len(bad) - _MOST_PAIRS} more pairs, which --json has"
     for one in merged.maintenance[-3:]:
         yield (
             f"maintenance of {plain(one['node'])} from {local_time(one['begin'], 'seconds')} until "

@@ -76,8 +76,8 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     COMMAND to a capability that its sender serves, and that is open and not known to have been given to it, is refused
     for now, as ``trishula.error.answer_early``: another node may know. If a COMMAND went to two, one after the other,
     the first answer counts. What names no COMMAND that the node knows is mail like any other.
-``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?, run?, after?, begun?, host?})`` →
-``{node, epoch, high_water, lease_s, limits, epoch_changed?, fallback?}``
+``mailbox.attach({instance?, capabilities?, window?, heartbeat_s?, epoch?, position?, run?, after?, begun?, host?,
+canaries?})`` → ``{node, epoch, high_water, lease_s, limits, epoch_changed?, fallback?}``
     Starts pushing to the inbox topic of the address; subscribe to that first. ``lease_s``: how long a delivery waits
     for its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
     ``trishula.error.taken_over``. ``capabilities``, of the agent's own session: what it announces; if its ``serve``
@@ -95,7 +95,8 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     without records, may lose a session with a message 20 times (4 for each attempt); then it is dead. ``host``, a line
     for people: where the client runs; whoever is taken over is told it, and it is in the journal. Of processes that
     take a mailbox over from each other, the one that has it after two takeovers within a minute keeps it; the others'
-    ``attach`` is refused as ``taken_over``, until nobody has tried for a while.
+    ``attach`` is refused as ``taken_over``, until nobody has tried for a while. ``canaries``, of the agent's own
+    session: true if the client answers canaries (``mailbox.canary``); a node of the release before refuses the key.
 ``mailbox.ack([token…])`` → ``[true | false…]``
     ``true``: the message is done (also when it already was). ``false``: no such message in the caller's mailboxes.
     May be repeated: yes.
@@ -135,6 +136,12 @@ high_water, pending, in_flight}``
     may stop. An answer that comes all the same is refused as ``trishula.error.message_cancelled``. May be repeated:
     yes.
 
+``mailbox.canary({id})`` → ``true | false``
+    Sends a canary, or says that it has come: whichever it is, a client that attached with ``canaries`` calls it once
+    with the ``id`` of each canary that it is told of on its inbox topic. A canary is no message: it is in no mailbox,
+    no journal and no quota, and a client shows it to nobody. ``false``: the node did not ask this session for it, or
+    waits no longer. May be repeated: yes. (A node of the release before does not have it, and tells of none.)
+
 A message ``to`` ``capability:<name>`` goes to exactly one present agent that announced it with ``attach``, and is
 granted to serve it, the least loaded first; it waits if there is none, and moves on if that one fails or is gone before
 it acks. Whoever holds it acks it and answers it. Order between such messages is not promised. A sender's grants must
@@ -147,7 +154,8 @@ Topics:
 ``agent.<agent>.inbox[.<instance>]`` (node → agent)
     One argument: ``[delivery…]``, delivery = ``{message, attempt, token}``. An event may have a second argument,
     ``{cancelled: [{from, id, token}…]}``, and no deliveries then: these were delivered, and their senders have
-    cancelled them since. They need no ack, and an ack would make them done.
+    cancelled them since. They need no ack, and an ack would make them done. Or ``{canary: {id, to | from}}``: send it,
+    or say that it has come, by ``mailbox.canary``. Pass over keys that you don't know.
     A WebSocket message with an event, and the answer to a ``fetch`` or ``peek``, has less than 1 MiB, unless it is one
     message that is larger.
 ``agent.<agent>.receipts`` (node → sender)
@@ -211,21 +219,22 @@ the node has noticed by itself. ``node.alert_test()`` → ``[{road, ok, detail}�
 once. May be repeated: yes. (A node of the release before has neither.)
 
 Objectives (caller: an operator, or an observer): ``node.objectives({windows?, since?, until?, step_s?}?)`` → ``{node,
-now, targets, verdicts, windows, watched_since, outages, maintenance, triggers, series?, more?}``: what the node
-promises, and how it keeps it. ``windows`` is a list of ``5m``, ``1h``, ``24h``, ``7d`` and ``30d``, all of them by
+now, targets, verdicts, windows, watched_since, outages, maintenance, triggers, canaries, series?, more?}``: what the
+node promises, and how it keeps it. ``windows`` is a list of ``5m``, ``1h``, ``24h``, ``7d`` and ``30d``, all of them by
 default. ``targets`` = ``{availability, p50, p99, loss, failover, connect, reconnects}``: parts of 1, ms, and a number
 for each agent and day; ``verdicts`` = ``{objective: {window: {value, budget, burn, proven}}}``: the figure, which part
 of the error budget is left, and how fast it is used (1: just used up when the window is over), each null where nothing
 was measured; ``proven``: so much was measured that one bad case alone doesn't use the budget up. ``windows`` =
 ``{window: totals}``, totals = ``{watched_s, up_s, planned_s, present_s, accepted, done, dead, expired, cancelled,
-refused, joins, reconnects, delivery_ms, done_ms, failover_ms, connect_ms}`` without what is 0; the last four are
-sketches of durations in ms (DDSketch, 1 %) as bytes in base64. Totals of several nodes add up. ``outages`` = ``[[from,
-until]…]``, in ms, and ``maintenance`` = ``[{begin, until, reason, by}…]``: since the longest window's begin, or
-``since`` if that is earlier, but no more than since ``watched_since``, from when on the node knows (a node of the
-release before doesn't tell it); ``triggers`` = ``[{trigger, reason}…]``: what fires now. With ``since`` the answer has
-``series`` = ``[{at, step_s, …totals}…]`` too, the oldest first, and in ``more`` whether there are further ones: ask
-again with ``since`` behind the last one. Minutes are kept for a day, hours for 100 days; steps of hours are made of
-hours. May be repeated: yes.
+refused, joins, reconnects, canaries, canaries_lost, delivery_ms, done_ms, failover_ms, connect_ms, canary_ms}`` without
+what is 0; the last five are sketches of durations in ms (DDSketch, 1 %) as bytes in base64. Totals of several nodes add
+up. ``outages`` = ``[[from, until]…]``, in ms, and ``maintenance`` = ``[{begin, until, reason, by}…]``: since the
+longest window's begin, or ``since`` if that is earlier, but no more than since ``watched_since``, from when on the node
+knows (a node of the release before doesn't tell it); ``triggers`` = ``[{trigger, reason}…]``: what fires now.
+``canaries`` = ``[{from, to, road: "live", canaries, lost, p50_ms, p99_ms}…]``: the last 60 of each pair of agents at
+this node, of the 200 pairs that lost most or were slowest. With ``since`` the answer has ``series`` = ``[{at, step_s,
+…totals}…]`` too, the oldest first, and in ``more`` whether there are further ones: ask again with ``since`` behind the
+last one. Minutes are kept for a day, hours for 100 days; steps of hours are made of hours. May be repeated: yes.
 
 The archive of a journal (caller: an operator): ``admin.archive({older_than_s?, dry_run?}?)`` → ``{node, records, first,
 last, first_at, last_at, file}``: the oldest records that were written before the last ``older_than_s`` seconds
@@ -335,6 +344,7 @@ MAILBOX_PEEK = "trishula.mailbox.peek"
 MAILBOX_STATUS = "trishula.mailbox.status"
 MAILBOX_ANSWER = "trishula.mailbox.answer"
 MAILBOX_CANCEL = "trishula.mailbox.cancel"
+MAILBOX_CANARY = "trishula.mailbox.canary"
 
 DIRECTORY_LIST = "trishula.directory.list"
 DIRECTORY_GET = "trishula.directory.get"

@@ -15,7 +15,7 @@ import msgspec
 from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import Delivery, Fetched, Unreadable, read_deliveries
 from trishula.contract.message import Message
-from trishula.contract.uris import MAILBOX_FETCH
+from trishula.contract.uris import MAILBOX_CANARY, MAILBOX_FETCH
 from trishula.errors import KeyUnknown
 from trishula.messaging.acks import Settling
 from trishula.messaging.pending_calls import Calls
@@ -29,6 +29,8 @@ _log = logging.getLogger("trishula")
 _FETCH_GRACE_S = 10.0
 #: Answers that are known again when they come by the other road.
 _ANSWERS = 4096
+#: After that a node has given a canary up.
+_CANARY_S = 10.0
 
 Receiver = Callable[[list[Delivery]], object]
 
@@ -56,6 +58,7 @@ class Receiving:
         """An event on the inbox topic: deliveries, or what was cancelled of them."""
         if more is not None:
             self._recall(more)
+            self._answer_canary(more)
         deliveries, unreadable = read_deliveries(raw)
         self._refuse(unreadable)
         self.take(deliveries)
@@ -93,6 +96,14 @@ class Receiving:
         for one in cancelled if recalled is not None and isinstance(cancelled, list) else ():
             if recalled is not None and isinstance(one, Mapping):
                 recalled(str(one.get("from")), str(one.get("id")))
+
+    def _answer_canary(self, more: object) -> None:
+        """The node looks whether agents reach each other; see ``trishula.mailbox.canary``. No handler hears of it."""
+        canary = more.get("canary") if isinstance(more, Mapping) else None
+        link = self._member.link
+        if isinstance(canary, Mapping) and link is not None:
+            # Nobody waits for the answer: what the node doesn't hear in time, it counts as lost.
+            link.call(MAILBOX_CANARY, [{"id": canary.get("id")}], timeout_s=_CANARY_S).when_done(lambda _: None)
 
     async def fetch(
         self, request: Callable[..., Awaitable[Any]], max: int, wait_s: float, instance: str | None

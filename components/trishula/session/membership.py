@@ -232,8 +232,11 @@ class Membership:
 
     async def _ask_to_attach(self, link: Link, details: dict[str, Any], life: dict[str, Any]) -> object:
         known = self.stores.told(link.url)
+        # A script comes and goes: whether it is in reach says nothing.
+        canaries = {"canaries": True} if self.address.instance is None else {}
         # Nodes of former releases refuse what they don't know; without it their answers say enough.
-        for more in ({**known, **life}, known) if known else (life,):
+        offers = [{**known, **life, **canaries}, {**known, **life}, known]
+        for more in (one for place, one in enumerate(offers) if one and one not in offers[:place]):
             try:
                 return await link.call(MAILBOX_ATTACH, [{**details, **more}], timeout_s=_SET_UP_TIMEOUT_S)
             except KeyUnknown:

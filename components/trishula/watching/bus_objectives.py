@@ -31,6 +31,7 @@ class BusObjectives:
         verdicts: of each objective, by window.
         maintenance: what was declared, each with the ``node``.
         triggers: what fires, each with the ``node``.
+        canaries: each pair's last ones, each with the ``node``; those with losses first, then the slowest.
     """
 
     nodes: list[str]
@@ -39,6 +40,7 @@ class BusObjectives:
     verdicts: dict[str, dict[str, Verdict]]
     maintenance: list[dict[str, Any]] = field(default_factory=list)
     triggers: list[dict[str, Any]] = field(default_factory=list)
+    canaries: list[dict[str, Any]] = field(default_factory=list)
 
     def as_map(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -52,6 +54,7 @@ class BusObjectives:
             "windows": {window: totals.as_map() for window, totals in self.totals.items()},
             "maintenance": self.maintenance,
             "triggers": self.triggers,
+            "canaries": self.canaries,
         }
 
 
@@ -80,6 +83,11 @@ def merge(answers: Sequence[Answer]) -> BusObjectives:
         verdicts,
         [{"node": answer["node"], **one} for answer in answers for one in answer.get("maintenance", ())],
         [{"node": answer["node"], **one} for answer in answers for one in answer.get("triggers", ())],
+        sorted(
+            # A node of the release before tells none.
+            ({"node": answer["node"], **one} for answer in answers for one in answer.get("canaries", ())),
+            key=lambda one: (-one["lost"], -(one["p99_ms"] or 0)),
+        ),
     )
 
 

@@ -15,8 +15,19 @@ __all__ = ["COUNTS", "SKETCHES", "SPANS", "Totals"]
 
 #: The fields of :class:`Totals`, by their kinds.
 SPANS = ("watched_s", "up_s", "planned_s", "present_s")
-COUNTS = ("accepted", "done", "dead", "expired", "cancelled", "refused", "joins", "reconnects")
-SKETCHES = ("delivery_ms", "done_ms", "failover_ms", "connect_ms")
+COUNTS = (
+    "accepted",
+    "done",
+    "dead",
+    "expired",
+    "cancelled",
+    "refused",
+    "joins",
+    "reconnects",
+    "canaries",
+    "canaries_lost",
+)
+SKETCHES = ("delivery_ms", "done_ms", "failover_ms", "connect_ms", "canary_ms")
 
 
 @dataclass(slots=True)
@@ -33,11 +44,14 @@ class Totals:
         refused: messages that were refused.
         joins: clients that joined.
         reconnects: how often an agent that was there before attached to its mailbox again.
+        canaries: canaries between agents that were answered, or lost.
+        canaries_lost: those that were lost.
         delivery_ms: how long messages took from their acceptance until they were handed to an agent that was attached
             by then already.
         done_ms: how long messages took from their acceptance until they were done.
         failover_ms: how long agents whose node was gone were nowhere, until they attached at another one.
         connect_ms: how long clients took from the proof of their identity until their first call.
+        canary_ms: how long canaries took from one agent to another.
     """
 
     watched_s: float = 0.0
@@ -52,10 +66,13 @@ class Totals:
     refused: int = 0
     joins: int = 0
     reconnects: int = 0
+    canaries: int = 0
+    canaries_lost: int = 0
     delivery_ms: Sketch = field(default_factory=Sketch)
     done_ms: Sketch = field(default_factory=Sketch)
     failover_ms: Sketch = field(default_factory=Sketch)
     connect_ms: Sketch = field(default_factory=Sketch)
+    canary_ms: Sketch = field(default_factory=Sketch)
 
     def add(self, other: Totals) -> None:
         """Count all that another stretch of time, or another node, has."""

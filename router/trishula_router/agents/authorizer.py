@@ -73,6 +73,7 @@ _NODE_SERVES_AGENTS = frozenset(
         uris.MAILBOX_STATUS,
         uris.MAILBOX_ANSWER,
         uris.MAILBOX_CANCEL,
+        uris.MAILBOX_CANARY,
         uris.DIRECTORY_LIST,
         uris.DIRECTORY_GET,
         uris.DIRECTORY_FIND,

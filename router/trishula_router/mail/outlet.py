@@ -1,11 +1,11 @@
 """The outlet: what a node says to clients of its own accord.
 
-Deliveries and recalls go to consumers, and news to senders that listen. Each of them may get lost on the way.
+Deliveries, recalls and canaries go to consumers, and news to senders that listen. Each of them may get lost on the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,8 +33,8 @@ class Outlet(Protocol):
     def push(self, address: Address, session: int, deliveries: list[dict[str, Any]]) -> None:
         """Send deliveries to a consumer; they may get lost on the way."""
 
-    def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:
-        """Tell a consumer what it has and was cancelled; that may get lost on the way."""
+    def inform(self, address: Address, session: int, told: Mapping[str, Any]) -> None:
+        """Tell a consumer something that is no delivery; it may get lost on the way."""
 
     def tell(self, news: Iterable[News]) -> None:
         """Tell senders, if they listen."""

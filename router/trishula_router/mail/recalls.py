@@ -33,14 +33,14 @@ class Recalls:
 
     Args:
         mailroom: what is out.
-        tell: tells a session: (address, session, what was cancelled).
+        tell: tells a session something: (address, session, what).
         token: the token of a message's latest delivery.
     """
 
     def __init__(
         self,
         mailroom: Mailroom,
-        tell: Callable[[Address, int, list[dict[str, Any]]], None],
+        tell: Callable[[Address, int, dict[str, Any]], None],
         token: Callable[[Entry], str],
     ) -> None:
         self._mailroom = mailroom
@@ -69,7 +69,7 @@ class Recalls:
             told = {"from": entry.sender, "id": entry.id, "token": self._token(entry)}
             by_session.setdefault((holder, session), []).append(told)
         for (holder, session), told_all in by_session.items():
-            self._tell(Address.parse(holder), session, told_all)
+            self._tell(Address.parse(holder), session, {"cancelled": told_all})
 
     def check(self, answer: Message) -> None:
         """Refuse the answer to a COMMAND that its sender has cancelled.

@@ -73,6 +73,19 @@ def _all() -> Iterator[Family]:
         "When the certificate ends that the node shows to agents, in seconds since the epoch; nothing without TLS.",
     )
     yield Family("trishula_agents_file_ok", "gauge", "1 if the file of agents could be read when it changed, else 0.")
+    # -- canaries
+    yield Family(
+        "trishula_canaries_total",
+        "counter",
+        "Canaries between agents of this node, by the road they took (live) and by outcome (answered, lost).",
+        ("road", "outcome"),
+    )
+    yield Family(
+        "trishula_canary_one_way_seconds",
+        "histogram",
+        "How long canaries took from one agent to another, the node's commit included.",
+        ("road",),
+    )
     # -- messages
     yield Family(
         "trishula_message_accept_duration_seconds",

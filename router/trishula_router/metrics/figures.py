@@ -28,6 +28,7 @@ def read(node: Node) -> Iterator[Sample]:
     yield from _of_sessions(node)
     yield from _of_store(node)
     yield from _of_peers(node)
+    yield from _of_canaries(node)
 
 
 def _of_node(node: Node) -> Iterator[Sample]:
@@ -122,6 +123,13 @@ def _of_peers(node: Node) -> Iterator[Sample]:
             yield "trishula_peer_clock_ahead_seconds", (name,), peer["clock_ahead_ms"] / 1000
     for (name, event), count in node.links.counts.items():
         yield "trishula_link_events_total", (name, event), count
+
+
+def _of_canaries(node: Node) -> Iterator[Sample]:
+    canaries = node.canaries
+    yield "trishula_canaries_total", ("live", "answered"), canaries.answered
+    yield "trishula_canaries_total", ("live", "lost"), canaries.lost
+    yield "trishula_canary_one_way_seconds", ("live",), canaries.times
 
 
 def of_certificate(ends_at: int | None) -> Iterator[Sample]:

@@ -34,6 +34,7 @@ class ObjectiveOptions(Objectives):
         uptime_window_s: 5 % of so long the node may be down until ``uptime`` fires.
         loss_window_s: 1 % of so long a time's messages may be lost until ``loss`` fires.
         away_ms: for how long an agent may be away until ``away`` fires.
+        canaries: how many canaries are sent between agents in a minute at most; 0 for none.
     """
 
     triggers_off: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class ObjectiveOptions(Objectives):
     uptime_window_s: float = 86_400.0
     loss_window_s: float = 3600.0
     away_ms: int = 3_600_000
+    canaries: int = 30
 
 
 def parse_objectives(section: Section) -> ObjectiveOptions:
@@ -64,6 +66,7 @@ def parse_objectives(section: Section) -> ObjectiveOptions:
         uptime_window_s=section.duration_s("uptime_window", "24h", "10s", "30d"),
         loss_window_s=section.duration_s("loss_window", "1h", "10s", "30d"),
         away_ms=round(section.duration_s("away", "1h", "1s", "23h") * 1000),
+        canaries=section.count("canaries", 30, 0, 60),
     )
     section.close()
     return options

@@ -70,7 +70,8 @@ class NodeQuestions:
         (raw,) = arguments.read_positional(args, "objectives", 0, 1)
         options = arguments.read(ObjectivesOptions, raw, "options")
         windows = None if options.windows is None else tuple(dict.fromkeys(options.windows))
-        return await self._node.recorder.told(windows, options.since, options.until, options.step_s)
+        told = await self._node.recorder.told(windows, options.since, options.until, options.step_s)
+        return {**told, "canaries": self._node.canaries.told()}
 
     async def _maintenance(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         word, raw = arguments.read_positional(args, "maintenance", 1, 2)

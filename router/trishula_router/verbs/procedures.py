@@ -25,6 +25,7 @@ from trishula_router.store.journal import Kind
 from trishula_router.verbs import arguments
 from trishula_router.verbs.audit_options import QueryOptions, WhyOptions
 from trishula_router.verbs.evidence import EvidenceVerbs
+from trishula_router.verbs.canaries import CanaryVerbs
 from trishula_router.verbs.fallback import FallbackVerbs
 from trishula_router.verbs.loops import LoopVerbs
 from trishula_router.verbs.node_questions import NodeQuestions
@@ -83,6 +84,7 @@ class Procedures:
             **EvidenceVerbs(self._node).by_uri(),
             **SurfacingVerbs(self._node).by_uri(),
             **LoopVerbs(self._node).by_uri(),
+            **CanaryVerbs(self._node).by_uri(),
         }
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
@@ -136,6 +138,7 @@ class Procedures:
             heartbeat_s=options.heartbeat_s,
         )
         if options.instance is None:
+            self._node.canaries.announced(caller.agent, caller.session, knows=options.canaries)
             taken = self._node.neighbourhood.taken_at(address)
             lost_at = None if taken is None else taken[1]
             self._node.measures.comings.attached(
