@@ -15,6 +15,7 @@ from trishula.client import Client
 from trishula.contract import uris
 from trishula.contract.deliveries import Delivery
 from trishula.errors import ArgumentInvalid, KeyUnknown
+from trishula.runtime.pending import start
 from trishula.watching.totals import Totals
 from trishula_router.agents.file import AgentRecord
 from trishula_router.metrics.figures import read
@@ -201,7 +202,7 @@ class Attached:
         timers: Any = self.clock
         self.client = Client(settings("dc"), instance=instance, around=surroundings(timers), connection=self.connection)
         self.client.attach(self.got.extend)
-        self.client.start()
+        start(self.client.start())
 
     def join(self, *refused: set[str]) -> FakeLink:
         """Join a node that doesn't know some keys of ``attach``: one set of keys that it refuses for each attempt."""
@@ -232,7 +233,7 @@ def test_a_node_that_goes_meanwhile_ends_nothing() -> None:
     link = one.join()
     link.refusing[uris.MAILBOX_CANARY] = KeyUnknown("it is another node now")
     link.topics["trishula.agent.dc.inbox"]([], {"canary": {"id": "c-1", "to": "agni"}})
-    assert one.client.is_connected
+    assert one.client.is_ready
 
 
 def test_a_node_of_the_release_before_is_told_all_else_as_before() -> None:
