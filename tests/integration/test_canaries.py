@@ -62,4 +62,4 @@ async def test_agents_answer_canaries_that_nobody_else_sees(tmp_path: Path) -> N
     assert {one["kind"] for one in records} <= {"node_started", "token", "grants", "joined", "left"}
     assert totals.accepted == totals.done == 0
     assert all(one["pending"] == one["in_flight"] == 0 for one in mailboxes)
-    assert scraped["trishula_canaries_total", "live", "answered"] >= 2
+    assert scraped["trishula_canaries_total", "answered", "live"] >= 2

@@ -253,10 +253,10 @@ class World:
         if link is not None:
             link.event(uris.inbox_of(address), _copied(deliveries))
 
-    def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:
+    def inform(self, address: Address, session: int, told: Mapping[str, Any]) -> None:
         link = self.sessions.get(session)
         if link is not None:
-            link.event(uris.inbox_of(address), [], _copied({"cancelled": cancelled}))
+            link.event(uris.inbox_of(address), [], _copied(dict(told)))
 
     def tell(self, news: Iterable[News]) -> None:
         """Senders of this world don't listen."""

