@@ -142,7 +142,10 @@ def test_it_registers_its_procedures_before_it_takes_messages(setup: Setup) -> N
         ("register", ["trishula.agent.agni._ping"]),
         ("subscribe", [uris.EVENT_NODE]),
         ("subscribe", [INBOX]),
-        (uris.MAILBOX_ATTACH, [{"capabilities": ["host"], "window": 8, "heartbeat_s": 10.0, **PROCESS}]),
+        (
+            uris.MAILBOX_ATTACH,
+            [{"capabilities": ["host"], "window": 8, "heartbeat_s": 10.0, **PROCESS, "canaries": True}],
+        ),
     ]
 
 
