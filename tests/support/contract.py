@@ -303,6 +303,12 @@ PROCEDURES = (
         _UNKNOWN,
     ),
     Procedure(uris.MAILBOX_CANCEL, (_IDS,), 1, _each(_is_bool)),
+    Procedure(
+        uris.MAILBOX_CANARY,
+        (Param("canary", (Field("id", ids, text(1, 128), required=True, plain="c-1"),)),),
+        1,
+        _is_bool,
+    ),
     Procedure(uris.DIRECTORY_LIST, (), 0, _each(_IS_ENTRY)),
     Procedure(
         uris.DIRECTORY_GET,

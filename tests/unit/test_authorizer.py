@@ -51,6 +51,7 @@ ALLOWED = [
     ("agni", "agent", "call", uris.MAILBOX_STATUS),
     ("agni", "agent", "call", uris.MAILBOX_ANSWER),
     ("agni", "agent", "call", uris.MAILBOX_CANCEL),
+    ("agni", "agent", "call", uris.MAILBOX_CANARY),
     ("agni", "agent", "call", uris.DIRECTORY_LIST),
     ("agni", "agent", "call", uris.DIRECTORY_GET),
     ("agni", "agent", "call", uris.DIRECTORY_FIND),
