@@ -140,7 +140,7 @@ class Services:
         self.measures = Measures(clock.seconds)
         self.canaries = Canaries(config.objectives.canaries, f"{self.started_at:x}")
         self.is_stopping = False
-        self.connections: Callable[[], Mapping[str, int]] = dict  # as the edge knows them, for ``node.status``
+        self.connections: Callable[[], Mapping[str, int]] = dict  #: to this node, for ``node.status``; the edge counts
         #: Whether the node can serve, as ``trishula.node.ready`` tells it; the edge puts its checks here.
         self.ready: Callable[[], Mapping[str, Any]] = self._ready_unchecked
         self.forget_retained: Callable[[], object] = lambda: None  # drops the retained events of agents that are gone

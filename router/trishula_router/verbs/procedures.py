@@ -40,6 +40,10 @@ __all__ = [
 ]
 
 
+#: Verbs of one subject each, with a module of their own.
+_FURTHER = (NodeQuestions, FallbackVerbs, EvidenceVerbs, SurfacingVerbs, LoopVerbs, CanaryVerbs)
+
+
 class Procedures:
     """The procedures of one node.
 
@@ -79,12 +83,7 @@ class Procedures:
             uris.ADMIN_DEAD_REPLAY: self._dead_replay,
             uris.ADMIN_DEAD_PURGE: self._dead_purge,
             uris.ADMIN_MAILBOX_PURGE: self._mailbox_purge,
-            **NodeQuestions(self._node).by_uri(),
-            **FallbackVerbs(self._node).by_uri(),
-            **EvidenceVerbs(self._node).by_uri(),
-            **SurfacingVerbs(self._node).by_uri(),
-            **LoopVerbs(self._node).by_uri(),
-            **CanaryVerbs(self._node).by_uri(),
+            **{uri: verb for verbs in _FURTHER for uri, verb in verbs(self._node).by_uri().items()},
         }
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
