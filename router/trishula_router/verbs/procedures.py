@@ -24,8 +24,8 @@ from trishula_router.store.facts import TakenOverFacts
 from trishula_router.store.journal import Kind
 from trishula_router.verbs import arguments
 from trishula_router.verbs.audit_options import QueryOptions, WhyOptions
-from trishula_router.verbs.evidence import EvidenceVerbs
 from trishula_router.verbs.canaries import CanaryVerbs
+from trishula_router.verbs.evidence import EvidenceVerbs
 from trishula_router.verbs.fallback import FallbackVerbs
 from trishula_router.verbs.loops import LoopVerbs
 from trishula_router.verbs.node_questions import NodeQuestions
