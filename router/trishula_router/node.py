@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -47,6 +48,8 @@ CATCH_UP_PATIENCE_S = 1.5
 class Node(Services):
     """A node: its services, and what comes to them from outside."""
 
+    #: Where the key is with which the node signs; the edge says it. A node in memory has none.
+    crossbar_dir: Path | None = None
     _housekeeping: Housekeeping | None = None
 
     async def start(self) -> None:

@@ -7,7 +7,6 @@ runs by the clock is in :mod:`trishula_router.housekeeping`, and what comes from
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from twisted.logger import Logger
@@ -110,7 +109,6 @@ class Services:
     notifier: Notifier  # from the start of the node on
     recorder: Recorder  # likewise
     book_file: BookFile = NoBookFile()  # the edge puts a file here
-    crossbar_dir: Path | None = None  # likewise, where the node's key is
     send_alert: Send | None = None  # likewise, sends an alert by a road; without it nobody is told
 
     def __init__(
