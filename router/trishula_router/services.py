@@ -139,8 +139,7 @@ class Services:
         self.canaries = Canaries(config.objectives.canaries, f"{self.started_at:x}")
         self.is_stopping = False
         self.connections: Callable[[], Mapping[str, int]] = dict  #: to this node, for ``node.status``; the edge counts
-        #: Whether the node can serve, as ``trishula.node.ready`` tells it; the edge puts its checks here.
-        self.ready: Callable[[], Mapping[str, Any]] = self._ready_unchecked
+        self.ready: Callable[[], Mapping[str, Any]] = self._ready_unchecked  # the edge puts its checks here
         self.forget_retained: Callable[[], object] = lambda: None  # drops the retained events of agents that are gone
         self.last_seen = LastSeen(store)
         self.sessions = Sessions()

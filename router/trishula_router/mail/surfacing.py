@@ -137,7 +137,7 @@ class Surfacing:
 
     def unread_in(self, box: Mailbox) -> int | None:
         """How many messages of a mailbox a model's session has and the model has not; ``None`` if it has none."""
-        leases = [self._mailroom.leases.get(position) for position in box.held]
+        leases = [self._mailroom.leases.get(position) for position in box.in_flight]
         read = [lease.entry for lease in leases if lease is not None and lease.session in self._readers]
         return sum(entry.surfaced_at is None for entry in read) if read else None
 

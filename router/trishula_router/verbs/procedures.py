@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 
-#: Verbs of one subject each, with a module of their own.
 _FURTHER = (NodeQuestions, FallbackVerbs, EvidenceVerbs, SurfacingVerbs, LoopVerbs, CanaryVerbs)
 
 
