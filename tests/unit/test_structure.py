@@ -302,6 +302,7 @@ SHELLS = {
     "components/trishula/session/carrying.py": "Autobahn",
     "components/trishula/session/connection.py": "Autobahn",
     "components/trishula/runtime/loops.py": "drives Twisted by a loop",
+    "components/trishula/front_door/web_server.py": "gives its doors their clock",
     "components/trishula/testing/memory_bus.py": "begins at the wall clock's time, and waits for what is real",
     "components/trishula/contract/spelling.py": "writes UUIDs, and makes none",
     "components/trishula/runtime/surroundings.py": "the agent side's clocks, timers and chance, for everybody else",
@@ -409,12 +410,18 @@ def test_setup_cfg_lists_every_package() -> None:
     assert listed == there
 
 
+#: What imports the SDK of MCP.
+BESIDE_CROSSBAR = {f"{AGENT_SIDE}/front_door/{name}.py" for name in ("server", "web_server")}
+
+
 @pytest.mark.parametrize("path", [path for path in EVERYWHERE if not path.startswith("config/")])
 def test_all_names_what_is_there(path: str) -> None:
     inner = Path(path).relative_to(Path(path).parts[0]).with_suffix("")
     name = ".".join(inner.parts).removesuffix(".__init__")
     if name.endswith("__main__"):
         pytest.skip("running it is what it is for")
+    if path in BESIDE_CROSSBAR:
+        pytest.skip("its library can't be installed beside Crossbar; tests/integration/test_front_door.py runs it")
     module = importlib.import_module(name)
     exported = getattr(module, "__all__", [])
     assert [each for each in exported if not hasattr(module, each)] == []
@@ -447,7 +454,7 @@ def distribution_of(module: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"), [(AGENT_SIDE, ("cli", "agents", "files", "report", "otel")), (NODE_SIDE, ("router",))]
+    ("folder", "extras"), [(AGENT_SIDE, ("cli", "agents", "files", "report", "otel", "mcp")), (NODE_SIDE, ("router",))]
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     ours = {"trishula", "trishula_router", "__future__"}
@@ -459,7 +466,8 @@ def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> N
 
 def test_an_agent_needs_no_tools() -> None:
     # What sums up a bus's figures is of the tools and of the node; no agent imports it.
-    tools = (f"{AGENT_SIDE}/cli/", f"{AGENT_SIDE}/agents/", f"{AGENT_SIDE}/watching/sketches.py")
+    names = ("cli/", "front_door/", "agents/", "watching/sketches.py")
+    tools = tuple(f"{AGENT_SIDE}/{name}" for name in names)
     outside = [path for path in sources(AGENT_SIDE) if not path.startswith(tools)]
     imported = {distribution_of(name) for path in outside for name, _ in imports_of(path)}
     extras = {canonicalize_name(name) for name in imported} & (declared("cli", "agents") - declared())

@@ -55,6 +55,7 @@ MEANT = {
     "activity": (Client,),
     "attach": (Client,),
     "attached": (Client,),
+    "beat": (Client,),
     "drained": (Client,),
     "end": (Client,),
     "forward": (Client,),

@@ -8,7 +8,7 @@ import socket
 
 import click
 
-from trishula.cli.state import State
+from trishula.cli.state import State, json_option
 from trishula.distribution import INSTALL_MCP
 from trishula.token_file import owner_of
 
@@ -43,6 +43,7 @@ __all__ = ["mcp"]
     metavar="NAME",
     help="With --http: a host name of a proxy with TLS before us, by which clients call; may be repeated.",
 )
+@json_option
 @click.pass_obj
 def mcp(state: State, ack: str, letters: int, http: str | None, names: tuple[str, ...]) -> None:
     """Serve the bus to a model, as a server of MCP over standard input and output.
@@ -56,6 +57,7 @@ def mcp(state: State, ack: str, letters: int, http: str | None, names: tuple[str
 
     \b
     Examples:
+      trishula mcp
       claude mcp add trishula --env TRISHULA_PROFILE=scout -- trishula mcp
       trishula --profile scout mcp --ack shown
       trishula --url ws://127.0.0.1:8765/ws mcp --http 8790
@@ -89,7 +91,11 @@ def mcp(state: State, ack: str, letters: int, http: str | None, names: tuple[str
     load(url=state.url, profile=state.profile, agent="nobody", token="nobody.nothing")
     with _listen(address) as listening:
         host, port = listening.getsockname()[:2]
-        click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}")
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
+        if state.json:
+            state.line({"url": url})
+        else:
+            click.echo(url)
         over_http(listening, names, opened_by)
 
 

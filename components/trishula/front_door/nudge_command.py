@@ -5,11 +5,10 @@ from __future__ import annotations
 import select
 import sys
 import time
-from typing import get_args
 
 import click
 
-from trishula.cli.state import State
+from trishula.cli.state import State, json_option
 from trishula.contract.uris import MAILBOX_PEEK
 from trishula.errors import TrishulaError
 from trishula.front_door.nudges import EVENTS, FORMS, Event, Form, as_hook, is_repeated, pointer
@@ -33,6 +32,7 @@ _LOOKED_AT = 20
 )
 @click.option("--event", type=click.Choice(EVENTS), default="prompt", show_default=True, help="What it is run at.")
 @click.option("--follow", "-f", is_flag=True, help="Stay, and print a line each time that more mail waits.")
+@json_option
 @click.pass_obj
 def nudge(state: State, form: Form, event: Event, follow: bool) -> None:
     """Print one line if mail waits for you: how many messages, and from whom.
@@ -42,22 +42,23 @@ def nudge(state: State, form: Form, event: Event, follow: bool) -> None:
 
     \b
     Examples:
+      trishula nudge
       trishula --profile scout nudge --for claude-code --event stop
       trishula --profile scout nudge --follow
     """
-    assert form in get_args(Form)
-    assert event in get_args(Event)
     if follow:
         _follow(state)
         return
     if event == "stop" and is_repeated(_told()):
         return
     try:
-        text = _look(state, event)[0]
+        text, waiting = _look(state, event)
     except TrishulaError as error:
         click.echo(f"trishula: {error.sentence}", err=True)
         return
-    if text:
+    if state.json:
+        state.line({"waiting": waiting, "text": text})
+    elif text:
         click.echo(as_hook(text, form, event))
 
 
@@ -85,7 +86,10 @@ def _follow(state: State) -> None:
                 time.sleep(_POLL_S)
                 continue
             if page["pending"] > before:
-                click.echo(pointer(page["messages"], page["pending"]))
-                sys.stdout.flush()
+                text = pointer(page["messages"], page["pending"])
+                if state.json:
+                    state.line({"waiting": page["pending"], "text": text})
+                else:
+                    click.echo(text)
             before = page["pending"]
             time.sleep(_POLL_S)

@@ -34,13 +34,15 @@ __all__ = ["setup"]
 @json_option
 @click.pass_obj
 def setup(state: State, client: str, directory: Path, no_hooks: bool, check: bool, remove: bool) -> int | None:
-    """Connect a coding agent to the bus: write trishula mcp, and hooks that say when mail waits, into its files.
+    """Connect a coding agent to the bus: write what it needs into its files.
 
-    Which agent it becomes is said by the profile. Everything else in the files stays as it is; a file that can't be
-    read is not touched. generic prints the lines for a client that is not in the list.
+    These are the server trishula mcp, and hooks that say when mail waits. Which agent it becomes is said by the
+    profile. Everything else in the files stays as it is; a file that can't be read is not touched. generic prints the
+    lines for a client that is not in the list.
 
     \b
     Examples:
+      trishula setup claude-code
       trishula --profile scout setup claude-code
       trishula --profile scout setup claude-code --check
       trishula setup claude-code --remove
