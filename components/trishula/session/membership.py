@@ -66,8 +66,7 @@ class Membership:
         self.address = address
         self.attached: Attached | None = None
         self.attachment: Attachment | None = None
-        #: How often to beat without being attached; ``None``: not at all.
-        self.beats_s: float | None = None
+        self.beats_s: float | None = None  # how often to beat without being attached
         #: How much the node takes, as the latest that we attached to told it.
         self.limits = UNTOLD
         self.activity = Activity(around.now_ms)
@@ -232,8 +231,7 @@ class Membership:
 
     async def _ask_to_attach(self, link: Link, details: dict[str, Any], life: dict[str, Any]) -> object:
         known = self.stores.told(link.url)
-        # A script comes and goes: whether it is in reach says nothing.
-        canaries = {"canaries": True} if self.address.instance is None else {}
+        canaries = {} if self.address.instance else {"canaries": True}  # whether a script is in reach says nothing
         # Nodes of former releases refuse what they don't know; without it their answers say enough.
         offers = [{**known, **life, **canaries}, {**known, **life}, known]
         for more in (one for place, one in enumerate(offers) if one and one not in offers[:place]):
