@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.support.archiving_run import NOW, archive
+from tests.support.node import ROOT, environment
 from tests.support.subjects import InSqlite, append, draft
 from trishula.evidence.archive import Archive
 from trishula.evidence.chain import GENESIS
@@ -37,7 +38,8 @@ def test_killed_at_any_step_it_goes_on(tmp_path: Path) -> None:
     while True:
         state_dir = tmp_path / str(killed)
         shutil.copytree(before, state_dir)
-        ended = subprocess.run([sys.executable, "-m", "tests.support.archiving_run", str(state_dir), str(killed + 1)])
+        command = [sys.executable, "-m", "tests.support.archiving_run", str(state_dir), str(killed + 1)]
+        ended = subprocess.run(command, cwd=ROOT, env=environment())
         if ended.returncode == 0:
             break
         assert ended.returncode == -signal.SIGKILL
