@@ -116,9 +116,9 @@ class Audit:
             if (operator or is_party(agent, history.message)) and sender in (None, history.message.sender)
         ]
         if not lives:
+            known, more = ("", "") if operator else (f" that {agent} sent or received", ", or ask as an operator")
             raise MessageUnknown(
-                f"there is no message {message_id} that {agent} sent or received at this node{self._before_base()}; "
-                "check the id, or ask as an operator"
+                f"there is no message {message_id}{known} at this node{self._before_base()}; check the id{more}"
             )
         return {"messages": [self._life(history) for history in lives], "missing": self._missing()}
 
@@ -127,7 +127,7 @@ class Audit:
         base = self._store.base().sequence
         if not base:
             return ""
-        return f" in what its store has (its records up to {base} are in its archive; see: trishula journal find)"
+        return f", whose records up to {base} are in its archive alone (see: trishula journal find)"
 
     def _archived(self, message: StoredMessage) -> dict[str, str]:
         """Where the records of a message are if they are here no more."""

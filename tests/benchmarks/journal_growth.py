@@ -1,0 +1,205 @@
+# ruff: noqa: T201  # a script that prints
+"""Whether a small store lasts: many messages through the store of a node by itself, which moves old records away.
+
+::
+
+    .venv/bin/python -m tests.benchmarks.journal_growth                                # 1,000,000 messages, 256 MiB
+    .venv/bin/python -m tests.benchmarks.journal_growth --messages 40000 --limit 24
+
+It is the real store, retention and archiver, in one process, without the router and without agents: each message is
+accepted, delivered, done, its body is forgotten, its records are archived and cut, and its id is forgotten. For each
+quarter of the messages it prints what the file takes and what a message cost the processor, and in the end how long the
+store takes to open, to tell the life of a message, and how long the longest commit was that somebody waited for.
+
+Time on the processor, and not how fast it was: that depends on whoever else is on the machine. No test; a short form
+of it, which looks at the bounds alone, is in ``tests/contract/test_journal_growth.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from tests.support.stores import ReactorQueue, open_sqlite
+from trishula_router.archiving.archiver import Archiver
+from trishula_router.archiving.segments import Segments
+from trishula_router.mail.retention import Retention
+from trishula_router.settings.options import RetentionPolicy
+from trishula_router.store.interface import Store
+from trishula_router.store.messages import Draft, State
+
+__all__ = ["Figures", "grow"]
+
+_T = TypeVar("_T")
+
+_MIB = 1024 * 1024
+#: Messages in a call: what agents that are busy send and acknowledge at a time.
+_BATCH = 32
+#: A message each so many microseconds, by the clock that the store is told: 200 a second.
+_STEP_US = 5_000
+#: Batches between two rounds of the housekeeping.
+_ROUND_EACH = 100
+
+
+class Figures(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        quarters: of each quarter of the messages: (bytes of the file, µs of the processor a message).
+        file_bytes: how large the file became.
+        archived: records in the archive.
+        archive_bytes: what the archive takes.
+        open_s, why_s: how long it took to open the store, and to tell the life of a message.
+        waited_s: how long the longest wait for a commit was.
+    """
+
+    quarters: list[tuple[int, float]]
+    file_bytes: int
+    archived: int
+    archive_bytes: int
+    open_s: float
+    why_s: float
+    waited_s: float
+
+
+class _Threads:
+    """Has work done by a thread, as the edge of a node does."""
+
+    def __init__(self, calls: ReactorQueue) -> None:
+        self._calls = calls
+
+    def __call__(self, work: Callable[[], _T]) -> Deferred[_T]:
+        done: Deferred[_T] = Deferred()
+
+        def run() -> None:
+            try:
+                outcome: Any = work()
+            except Exception:
+                outcome = Failure()  # type: ignore[no-untyped-call]
+            self._calls.call(lambda: done.callback(outcome))
+
+        threading.Thread(target=run, daemon=True).start()
+        return done
+
+
+class _Run:
+    def __init__(self, directory: Path, messages: int, limit_bytes: int, ids_ms: int) -> None:
+        self.messages = messages
+        self.now_us = 1_800_000_000_000_000
+        self.calls = ReactorQueue()
+        self.directory = directory
+        self.store: Store = open_sqlite(directory, self.calls, limit_bytes=limit_bytes)
+        policy = RetentionPolicy(bodies_ms=60_000, ids_ms=ids_ms)
+        self.retention = Retention(self.store, policy, self.now)
+        segments = Segments(directory, "single", self.store.epoch)
+        self.archiver = Archiver(self.store, segments, policy, now=self.now, earlier=lambda instant: instant, peers=())
+        self.archiver.in_thread = _Threads(self.calls)
+        self.waited_s = 0.0
+        self._sent = 0
+        self._round: Deferred[None] | None = None
+
+    def now(self) -> int:
+        return self.now_us // 1000
+
+    def wait(self, work: Deferred[_T]) -> _T:
+        began = time.monotonic()
+        done = self.calls.wait(work, 120.0)
+        self.waited_s = max(self.waited_s, time.monotonic() - began)
+        return done
+
+    def batch(self) -> None:
+        drafts = [
+            Draft(
+                "dc",
+                f"7d1f0c2a9b3e4f50.{self._sent + number:012d}",
+                ("agni",),
+                "COMMAND",
+                3,
+                self.now() + 10_000,
+                b'{"x":"%064d"}' % (self._sent + number),
+                digest="0" * 32,
+            )
+            for number in range(_BATCH)
+        ]
+        self._sent += len(drafts)
+        accepted = self.wait(self.store.append(drafts, self.now()))
+        positions = [one.positions[0] for one in accepted]
+        # As in a node: nobody waits for the record of a delivery.
+        delivered = self.store.deliver([(position, 1) for position in positions], "agni", 7, self.now())
+        self.wait(self.store.settle(positions, State.DONE, None, self.now()))
+        self.wait(delivered)
+        self.now_us += len(drafts) * _STEP_US
+
+    def housekeep(self) -> None:
+        if self._round is None or self._round.called:
+            self._round = Deferred.fromCoroutine(self._rounds())
+
+    async def _rounds(self) -> None:
+        await self.retention.round()
+        await self.archiver.round(self.retention.fullness)
+
+    def finish(self) -> None:
+        if self._round is not None:
+            self.calls.wait(self._round, 300.0)
+        self.calls.wait(self.store.close(), 60.0)
+
+
+def grow(directory: Path, messages: int, limit_bytes: int, ids_ms: int = 20_000) -> Figures:
+    """Run it.
+
+    Args:
+        directory: for the store and the archive.
+        messages: how many.
+        limit_bytes: of the store.
+        ids_ms: how long ids are known, by the clock that the store is told.
+    """
+    run = _Run(directory, messages, limit_bytes, ids_ms)
+    file = directory / "node.sqlite"
+    quarters, before = [], time.process_time()
+    for number in range(1, messages // _BATCH + 1):
+        run.batch()
+        if number % _ROUND_EACH == 0:
+            run.housekeep()
+        if number % max(1, messages // _BATCH // 4) == 0:
+            spent, before = time.process_time() - before, time.process_time()
+            quarters.append((file.stat().st_size, spent / (messages / 4) * 1e6))
+    run.finish()
+    told = run.archiver.told()
+    assert told["fault"] is None, told["fault"]
+    began = time.monotonic()
+    store = open_sqlite(directory, run.calls, limit_bytes=limit_bytes)
+    open_s = time.monotonic() - began
+    began = time.monotonic()
+    run.calls.wait(store.history(f"7d1f0c2a9b3e4f50.{messages // _BATCH * _BATCH - 5:012d}"))
+    why_s = time.monotonic() - began
+    assert not run.calls.wait(store.verify(), 600.0).damages
+    run.calls.wait(store.close())
+    return Figures(quarters, file.stat().st_size, told["base"], told["bytes"], open_s, why_s, run.waited_s)
+
+
+def main() -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--limit", type=int, default=256, help="of the store, in MiB")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="trishula-growth-") as directory:
+        figures = grow(Path(directory), given.messages, given.limit * _MIB)
+    for number, (size_bytes, cost_us) in enumerate(figures.quarters, 1):
+        print(f"quarter {number}: file {size_bytes / _MIB:.0f} MiB, {cost_us:.1f} µs a message")
+    print(
+        f"{figures.archived} records in an archive of {figures.archive_bytes / _MIB:.0f} MiB; opened in "
+        f"{figures.open_s:.2f} s, a life told in {figures.why_s * 1000:.1f} ms, longest wait {figures.waited_s:.2f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
