@@ -82,7 +82,8 @@ async def talk(count: int) -> dict[str, Any]:
         )
         rest = [(await said(one, "inbox", wait_s=2))[0] for one in (agni, dc)]
         status = (await said(agni, "status", message_ids=[f"a{number}" for number in range(count)]))[0]
-    return {"shown": shown, "rest": rest, "done": status.count(": done, ")}
+    surfaced = status.count("in a model's context since")
+    return {"shown": shown, "rest": rest, "done": status.count(": done, "), "surfaced": surfaced}
 
 
 async def be_killed() -> dict[str, Any]:

@@ -96,6 +96,7 @@ def test_two_models_converse_through_a_node_that_is_killed(node: NodeProcess, sc
     assert Counter(found["shown"]["dc"]) == Counter(f"a{number}" for number in range(count))
     assert Counter(found["shown"]["agni"]) == Counter(f"d{number}" for number in range(count))
     assert found["done"] == count
+    assert found["surfaced"] == count
     for rest in found["rest"]:
         assert rest.startswith("No new message: 0 wait on the node")
 

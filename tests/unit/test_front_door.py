@@ -196,6 +196,8 @@ async def test_a_message_is_taken_once_and_done_when_the_model_says_so() -> None
         again = await dc.inbox()
         assert again.startswith("No new message: 0 wait")
         assert "Open in your hands (1): hi." in again
+        assert "hi: delivered, from agni to dc" in await agni.status(["hi"])
+        assert "in a model's context since" in await agni.status(["hi"])
         assert "| hello" in await dc.read("hi")
         assert await dc.ack(["hi"]) == "hi: done."
         assert bus.state("hi") == "done"
@@ -279,12 +281,35 @@ async def test_a_session_that_ends_gives_its_messages_to_the_next_one() -> None:
             assert "attempt 2: you may have seen it before" in await dc.inbox()
 
 
+def surfaced_in(bus: MemoryBus, message_id: str) -> int:
+    return sum(event["kind"] == "surfaced" for event in bus.why(message_id)["messages"][0]["events"])
+
+
+@in_loop
+async def test_each_message_is_surfaced_once_and_only_when_the_model_asked_for_it() -> None:
+    async with testing.bus(agents=["dc", "agni"]) as bus, at_the_door(bus, "dc") as dc:
+        await bus.client("agni").send("dc", payload="x", id="m")
+        await dc.who_am_i()
+        await dc.call("agents", {})
+        assert surfaced_in(bus, "m") == 0
+        await dc.inbox()
+        await bus.settle()
+        assert surfaced_in(bus, "m") == 1
+        await bus.disconnect("dc")
+        await bus.advance(seconds=60)
+        await dc.inbox()
+        await dc.read("m")
+        await dc.ack(["m"])
+        assert surfaced_in(bus, "m") == 1
+
+
 @in_loop
 async def test_shown_is_done_where_that_was_wished() -> None:
     async with testing.bus(agents=["dc", "agni"]) as bus, at_the_door(bus, "dc", acks_what_it_shows=True) as dc:
         await bus.client("agni").send("dc", payload="x", id="m")
         assert "These messages are acknowledged" in await dc.inbox()
         assert bus.state("m") == "done"
+        assert surfaced_in(bus, "m") == 1
 
 
 @in_loop

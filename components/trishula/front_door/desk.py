@@ -30,13 +30,15 @@ class Held:
         message: the message.
         attempt: how often it was delivered.
         is_open: whether the model has seen it.
-        is_surfaced: whether the node was told that the model has.
+        is_surfaced: whether it is on record at the node that the model has.
+        told_by: the token by which the node was told so, or asked to note it.
     """
 
     message: Message
     attempt: int
     is_open: bool = False
     is_surfaced: bool = False
+    told_by: str | None = None
 
     @property
     def key(self) -> Key:

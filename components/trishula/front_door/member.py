@@ -11,9 +11,10 @@ got lost is acknowledged again and not shown again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -97,6 +98,7 @@ class Member:
         # Tokens of one node mean nothing to the other, so it stays where it is.
         self.client = Client(replace(settings, failback_s=None), around=around, connection=connection, observer=self)
         self.client.beat()
+        self.client.declare_model()
         self._memory = Memory(settings, state, around)
         self.desk = Desk(self._memory.ids)
         self._fetching: Pending[Any] | None = None
@@ -150,6 +152,7 @@ class Member:
         while not self._is_over:
             await sleep(self.clock, _TICK_S)
             if self.client.is_ready:
+                self._tell_surfaced()
                 for token in self.desk.tokens():
                     self.client.working(token, _LEASE_S).when_done(lambda pending: pending.error)
             self._memory.ids.forget(self._around.now_ms())
@@ -233,6 +236,7 @@ class Member:
         for delivery in taken.foreign:
             reason = f"{self.client.address.agent} has got another message of this sender under that id"
             self.client.nack_soon(delivery.token, reason, requeue=False)
+        self._tell_surfaced()
 
     def take_turn(self, state: TurnState, doing: str | None, for_s: float) -> None:
         """The model begins or ends a turn; others see until when it is busy, and with what."""
@@ -248,6 +252,11 @@ class Member:
 
     async def done(self, held: Held) -> bool:
         """The model is through with a message; whether the node knows already. If not, it will be told."""
+        if held.is_open and self.client.is_ready and (token := self._untold(held)) is not None:
+            # First: what is done has no further stages.
+            held.told_by = token
+            with contextlib.suppress(TrishulaError):
+                await self.client.surfaced([token])
         tokens = self.desk.done(held, self._around.now_ms())
         self._memory.commit()
         if tokens and self.client.is_ready:
@@ -295,8 +304,29 @@ class Member:
         self.desk.give_back(held)
 
     def surfaced(self, shown: Iterable[Held]) -> None:
-        """Messages were put before the model."""
+        """Messages are put before the model by the result that this turn of the loop returns."""
         self.desk.show(shown)
+        # Behind it: what was not returned was not shown.
+        self.clock.callLater(0, self._tell_surfaced)
+
+    def _tell_surfaced(self) -> None:
+        """Have the node note what the model has; what can't be told now is told by the next token."""
+        told = [(held, token) for held in self.desk.open if (token := self._untold(held)) is not None]
+        if told and self.client.is_ready:
+            for held, token in told:
+                held.told_by = token
+            noted = self.client.surfaced([token for _, token in told])
+            noted.when_done(partial(_note_surfaced, [held for held, _ in told]))
+
+    def _untold(self, held: Held) -> str | None:
+        token = self.desk.token(held)
+        return None if held.is_surfaced or token == held.told_by else token
+
+
+def _note_surfaced(told: Sequence[Held], pending: Pending[list[bool]]) -> None:
+    if pending.error is None:
+        for held, is_noted in zip(told, pending.result(), strict=True):
+            held.is_surfaced = is_noted
 
 
 def _log_failure(message_id: str, pending: Pending[Any]) -> None:

@@ -106,6 +106,8 @@ def states_told(states: Mapping[str, MessageStatus], asked: Sequence[str]) -> st
             line += f", {one.attempts} attempts"
         at = one.settled_at or one.delivered_at or one.accepted_at
         line += f", since {_instant(at)}"
+        if one.surfaced_at is not None:
+            line += f"; in a model's context since {_instant(one.surfaced_at)}"
         if one.recipients:
             line += "; " + ", ".join(f"{plain(to)}: {state}" for to, state in list(one.recipients.items())[:50])
         lines.append(line)
