@@ -252,11 +252,9 @@ class Member:
 
     async def done(self, held: Held) -> bool:
         """The model is through with a message; whether the node knows already. If not, it will be told."""
-        if held.is_open and self.client.is_ready and (token := self._untold(held)) is not None:
+        if held.is_open and not held.is_surfaced:
             # First: what is done has no further stages.
-            held.told_by = token
-            with contextlib.suppress(TrishulaError):
-                await self.client.surfaced([token])
+            await self._surface(held)
         tokens = self.desk.done(held, self._around.now_ms())
         self._memory.commit()
         if tokens and self.client.is_ready:
@@ -266,6 +264,18 @@ class Member:
             except TrishulaError as error:
                 _log.info("The ack of %s failed, and is said again by its id: %s", held.message.id, error)
         return await self._ack_by_id(held.message)
+
+    async def _surface(self, held: Held) -> None:
+        """Have the node note that the model has it; a node that was lost delivers it again, with a new token."""
+        for is_again in (False, True):
+            if self.desk.token(held) is None:
+                await self._fetched(MOST_HELD, 1.0, ANSWER_S)
+            held.told_by = token = self.desk.token(held)
+            if token is None or (is_again and not self.client.is_ready):
+                return
+            with contextlib.suppress(TrishulaError):
+                (held.is_surfaced,) = await self.client.surfaced([token])
+                return
 
     async def done_unseen(self, message: Message) -> None:
         """A message that still lies in our mailbox came to us by another road: the answer to a question."""
