@@ -375,6 +375,25 @@ PROCEDURES = (
         for_operators=True,
     ),
     Procedure(
+        uris.AUDIT_RECORDS,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field("node", texts, or_none(is_text)),
+                    # What is behind the newest record is refused, and how many there are is not known here.
+                    Field("after", st.just(0), lambda value: None if _POSITION(value) else False),
+                    Field("limit", st.integers(1, 20), integer(1, 1000)),
+                    Field("bodies", st.booleans(), _is_bool),
+                ),
+            ),
+        ),
+        0,
+        _keys("node", "origin", "epoch", "key", "previous", "records", "signature", "high_water"),
+        _NODE_UNKNOWN,
+        for_operators=True,
+    ),
+    Procedure(
         uris.AUDIT_WHY,
         (
             Param("id", good=ids, rule=like(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}"), plain="plain"),
@@ -453,6 +472,21 @@ PROCEDURES = (
         ),
         1,
         _keys("node", "maintenance"),
+        for_operators=True,
+    ),
+    Procedure(
+        uris.ADMIN_ARCHIVE,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field("older_than_s", st.just(86_400), or_none(number(10, 3650 * 86_400))),
+                    Field("dry_run", st.booleans(), _is_bool),
+                ),
+            ),
+        ),
+        0,
+        _keys("node", "records", "first", "last", "first_at", "last_at", "file"),
         for_operators=True,
     ),
     Procedure(uris.NODE_LOOPS, (), 0, _each(lambda one: isinstance(one, dict)), for_operators=True),

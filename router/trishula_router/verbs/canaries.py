@@ -10,6 +10,7 @@ import msgspec
 from trishula.contract import uris
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.verbs import arguments
+from trishula_router.verbs.scalars import TEXT
 
 if TYPE_CHECKING:
     # Its type alone, as in procedures.
@@ -21,7 +22,7 @@ __all__ = ["CanaryVerbs"]
 class CanaryAnswer(arguments.Options, frozen=True, kw_only=True):
     """``mailbox.canary``: which one."""
 
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=TEXT)]
     RULES: ClassVar[Mapping[str, str]] = {"id": "the id of a canary, as the node told it"}
 
 
