@@ -87,6 +87,10 @@ def test_old_records_go_into_an_archive_and_are_found_there(node: NodeProcess) -
     assert told(node, "node", "verify", "--state", str(node.state_dir))["ok"]
     answer = told(node, "audit", "query", "--after", "0")
     assert answer["archived_to"] == status["archive"]["base"]
+    # An export goes through both, the archive and the store.
+    export = node.state_dir.parent / "audit.jsonl.gz"
+    assert told(node, "audit", "export", "--out", str(export))["first"] == 1
+    assert told(node, "audit", "verify", str(export))["ok"]
     # What is forgotten is a new message.
     exchange(node, "m1")
     node.kill()

@@ -15,9 +15,11 @@ import msgspec
 from trishula.contract import uris
 from trishula.contract.texts import show_value
 from trishula.errors import ArgumentInvalid, NodeFailed, NodeUnknown
+from trishula.evidence.archive import SegmentDamaged
 from trishula.evidence.chain import ChainCheck
 from trishula.evidence.signing import SigningKey, statement
 from trishula_router.agents.callers import Caller, Verb
+from trishula_router.archiving.reading import ArchiveReader, NotArchived
 from trishula_router.settings.node_key import KeyUnusable, read_signing_key
 from trishula_router.store.runs import Extract, Origin
 from trishula_router.verbs import arguments
@@ -59,6 +61,7 @@ class EvidenceVerbs:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._key: SigningKey | None = None
+        self._reader: ArchiveReader | None = None
 
     def by_uri(self) -> dict[str, Verb]:
         """It, by its URI."""
@@ -72,15 +75,31 @@ class EvidenceVerbs:
             raise ArgumentInvalid(
                 f"options.after is {options.after}, and the newest record of that journal here is {origin.sequence}"
             )
+        if not origin.number and options.after < self._node.store.base().sequence:
+            return self._page(origin, options, await self._archived(origin.epoch, options))
         extract = await self._node.store.extract(
             origin.number, options.after, limit=options.limit, limit_bytes=_PAGE_BYTES
         )
         if not extract.records and options.after < origin.sequence:
             raise NodeFailed(
-                f"record {options.after + 1} can't be read out of the store: it is in the archive, or damaged; "
-                "`trishula audit verify` tells"
+                f"record {options.after + 1} can't be read out of the store, which is damaged; `trishula audit verify` "
+                "tells"
             )
         return self._page(origin, options, extract)
+
+    async def _archived(self, epoch: str, options: RecordsOptions) -> Extract:
+        """What the store has no more; there are no bodies of it."""
+        archiver = self._node.archiver
+        reader = self._reader = self._reader or ArchiveReader(archiver.segments.archive)
+        try:
+            page = await archiver.in_thread(lambda: reader.page(options.after, options.limit, _PAGE_BYTES))
+        except (NotArchived, SegmentDamaged, OSError) as error:
+            base = self._node.store.base().sequence
+            raise NodeFailed(
+                f"the records up to {base} are in the archive alone, and {error}; put the segment back, or export what "
+                "is behind it (--since)"
+            ) from None
+        return Extract(epoch, options.after + 1, page.previous, page.records, {}, {}, {}, {})
 
     def _page(self, origin: Origin, options: RecordsOptions, extract: Extract) -> dict[str, Any]:
         # More than the limit come where a broadcast would be cut in two; the caller asked for an end.
