@@ -17,8 +17,8 @@ from trishula.contract import uris
 from trishula.errors import TrishulaError
 from trishula.tools.temporary_node import ToolFailed
 from trishula_drill.processes import NodeProcess
-from trishula_router.agents.file import AgentRecord, update_agents
-from trishula_router.agents.tokens import TokenRecord, digest_of, new_token, with_new_token
+from trishula_router.agents.file import AgentEntry, update_agents
+from trishula_router.agents.tokens import TokenEntry, digest_of, new_token, with_new_token
 from trishula_router.commands.state_dir import agents_file_of
 from trishula_router.settings.crossbar_config import Json, options_of, render_config
 from trishula_router.settings.linked_configs import Member, linked_configs
@@ -69,8 +69,8 @@ def make_tokens(
         state.mkdir(mode=0o700, exist_ok=True)
         with update_agents(agents_file_of(state)) as agents:
             for name, token in made.items():
-                record = agents.get(name, AgentRecord(serve=tuple(serve.get(name, ()))))
-                kept, _ = with_new_token(record.tokens, TokenRecord(digest_of(token), now_s, None, None), now_s)
+                record = agents.get(name, AgentEntry(serve=tuple(serve.get(name, ()))))
+                kept, _ = with_new_token(record.tokens, TokenEntry(digest_of(token), now_s, None, None), now_s)
                 agents[name] = replace(record, tokens=kept, operator=name == operator)
     return made
 

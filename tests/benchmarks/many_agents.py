@@ -357,14 +357,14 @@ def register(state_dir: Path, size: int) -> Path:
     """Register the agents at once, as so many ``trishula token new`` would; the file with their tokens."""
     import secrets
 
-    from trishula_router.agents.file import AgentRecord, update_agents
-    from trishula_router.agents.tokens import TokenRecord, digest_of, new_token
+    from trishula_router.agents.file import AgentEntry, update_agents
+    from trishula_router.agents.tokens import TokenEntry, digest_of, new_token
 
     tokens = {name_of(index): new_token(name_of(index), secrets.token_urlsafe) for index in range(size)}
     state_dir.mkdir(mode=0o700)
     with update_agents(state_dir / "agents.json") as agents:
         for name, token in tokens.items():
-            agents[name] = AgentRecord(tokens=(TokenRecord(digest_of(token), time.time()),))
+            agents[name] = AgentEntry(tokens=(TokenEntry(digest_of(token), time.time()),))
     path = state_dir.parent / "tokens.json"
     path.write_text(json.dumps(tokens))
     return path

@@ -20,8 +20,8 @@ from tests.support.loops import in_own_loop
 from tests.support.node import NodeProcess
 from trishula import testing
 from trishula.contract import uris
-from trishula_router.agents.file import AgentRecord, update_agents
-from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.agents.file import AgentEntry, update_agents
+from trishula_router.agents.tokens import TokenEntry, digest_of
 
 pytestmark = pytest.mark.node
 
@@ -133,8 +133,8 @@ def real_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]
         for number in range(SETS):
             for short, grants in GRANTS.items():
                 name = f"{short}{number}"
-                token = TokenRecord(digest_of(token_of(name)), 0.0)
-                known[name] = AgentRecord(grants.operator, grants.send, grants.call, (token,), grants.serve)
+                token = TokenEntry(digest_of(token_of(name)), 0.0)
+                known[name] = AgentEntry(grants.operator, grants.send, grants.call, (token,), grants.serve)
     with NodeProcess(state, config=file) as node:
         yield node
 

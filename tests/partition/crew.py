@@ -35,8 +35,8 @@ from trishula_drill.history import Event, History, Receipted, Sent, read_all
 from trishula_drill.processes import ClientProcess
 from trishula_drill.stage import OPERATOR
 from trishula_drill.worker import Role, Task
-from trishula_router.agents.file import AgentRecord, update_agents
-from trishula_router.agents.tokens import TokenRecord, digest_of, new_token
+from trishula_router.agents.file import AgentEntry, update_agents
+from trishula_router.agents.tokens import TokenEntry, digest_of, new_token
 from trishula_router.commands.state_dir import agents_file_of
 from trishula_router.store.sqlite.connection import FILE_NAME
 from trishula_router.store.sqlite.files import back_up
@@ -85,8 +85,8 @@ def register(cluster: Cluster, names: Iterable[str]) -> None:
     for node in cluster.nodes.values():
         with update_agents(agents_file_of(node.state_dir)) as agents:
             for name, token in cluster.tokens.items():
-                known = TokenRecord(digest_of(token), time.time(), None, None)
-                agents[name] = AgentRecord(tokens=(known,), operator=name == OPERATOR)
+                known = TokenEntry(digest_of(token), time.time(), None, None)
+                agents[name] = AgentEntry(tokens=(known,), operator=name == OPERATOR)
 
 
 class Crew:

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
 from trishula.contract import uris
-from trishula_router.agents.file import AgentRecord
+from trishula_router.agents.file import AgentEntry
 from trishula_router.store.memory import MemoryStore
 
 AGENTS = ("agni", "dc", "rushabdev")
@@ -125,7 +125,7 @@ def of_book(record: dict[str, Any], asked: dict[str, Any], messages: dict[int, d
 @settings(max_examples=150)
 def test_answers_are_those_of_the_book(steps: list[Any], questions: list[dict[str, Any]], limit: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        registered = {**dict.fromkeys(AGENTS, AgentRecord()), "boss": AgentRecord(operator=True)}
+        registered = {**dict.fromkeys(AGENTS, AgentEntry()), "boss": AgentEntry(operator=True)}
         rig = Rig(Path(folder), MemoryStore("epoch-1"), Clock(), agents=registered).start()
         book = Book(rig)
         for step in steps:

@@ -23,7 +23,7 @@ from trishula.errors import StorageFailed, StorageFull
 from trishula_drill.autopsy import examine
 from trishula_drill.checker import Verdict, check
 from trishula_drill.history import Ended, Event
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.agents.principals import Principals
 from trishula_router.store.messages import State
 
@@ -42,7 +42,7 @@ PATIENCE_S = 120.0
 def principals(tmp_path_factory: pytest.TempPathFactory) -> Principals:
     file = tmp_path_factory.mktemp("agents") / "agents.json"
     with update_agents(file) as known:
-        known.update({name: AgentRecord() for name in NAMES})
+        known.update({name: AgentEntry() for name in NAMES})
     return Principals(file)
 
 

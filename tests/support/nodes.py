@@ -15,7 +15,7 @@ from trishula.contract import uris
 from trishula.contract.addresses import Address
 from trishula.runtime.backoff import Backoff
 from trishula_router.agents.callers import Caller
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.agents.principals import Principals
 from trishula_router.clocks.timeline import Timeline
 from trishula_router.mail.outlet import News
@@ -118,7 +118,7 @@ class Rig:
         store: Store,
         clock: Clock,
         *,
-        agents: Mapping[str, AgentRecord] | Iterable[str] = ("agni", "dc", "rushabdev"),
+        agents: Mapping[str, AgentEntry] | Iterable[str] = ("agni", "dc", "rushabdev"),
         policy: DeliveryPolicy = POLICY,
         limits: Limits = LIMITS,
         name: str = "single",
@@ -131,7 +131,7 @@ class Rig:
         self.store = store
         self.outlet = Outlet()
         self.agents_file = directory / "agents.json"
-        records = agents if isinstance(agents, Mapping) else {name: AgentRecord() for name in agents}
+        records = agents if isinstance(agents, Mapping) else {name: AgentEntry() for name in agents}
         with update_agents(self.agents_file) as known:
             known.clear()
             known.update(records)

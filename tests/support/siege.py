@@ -20,8 +20,8 @@ from tests.support.rules import AGENTS
 from trishula.contract import uris
 from trishula.contract.addresses import Address
 from trishula.errors import wire_errors
-from trishula_router.agents.file import AgentRecord, update_agents
-from trishula_router.agents.tokens import TokenRecord, digest_of, new_token
+from trishula_router.agents.file import AgentEntry, update_agents
+from trishula_router.agents.tokens import TokenEntry, digest_of, new_token
 
 __all__ = [
     "ATTACKERS",
@@ -135,8 +135,8 @@ def register(agents_file: Path) -> dict[str, str]:
     with update_agents(agents_file) as agents:
         for name in (*AGENTS, "friend", "anna", "ben", *(f"op_{name}" for name in ATTACKERS.values())):
             made[name] = new_token(name, secrets.token_urlsafe)
-            record = TokenRecord(digest_of(made[name]), time.time(), None, None)
-            agents[name] = AgentRecord(operator=name.startswith("op_"), tokens=(record,))
+            record = TokenEntry(digest_of(made[name]), time.time(), None, None)
+            agents[name] = AgentEntry(operator=name.startswith("op_"), tokens=(record,))
     return made
 
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from trishula_router.store.bases import Base, Dropped
 from trishula_router.store.commits import Commits
 from trishula_router.store.facts import ArchivedFacts, Attempts, Facts
-from trishula_router.store.interface import Condition, Copied, Forgotten, History, Store, Verdict
+from trishula_router.store.interface import Condition, Copied, Forgotten, History, Store, Verification
 from trishula_router.store.journal import Kind, Record
 from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
 from trishula_router.store.runs import Extract, Origin
@@ -335,7 +335,7 @@ class HeldStore:
     def modes(self) -> Deferred[list[Record]]:
         return self._ask(self._reads, "modes", self.inner.modes)
 
-    def verify(self) -> Deferred[Verdict]:
+    def verify(self) -> Deferred[Verification]:
         return self._ask(self._reads, "verify", self.inner.verify)
 
     def condition(self) -> Condition:

@@ -12,10 +12,10 @@ from tests.support.nodes import LIMITS, Rig
 from trishula.contract import uris
 from trishula.errors import ConnectionsExceeded, TokenInvalid
 from trishula_router.agents.admission import Admission
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.agents.principals import Principals
 from trishula_router.agents.sessions import Sessions
-from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.agents.tokens import TokenEntry, digest_of
 from trishula_router.realm import AGENT_ROLE
 from trishula_router.store.memory import MemoryStore
 
@@ -31,16 +31,16 @@ OBSERVES = (
 )
 
 
-def write(path: Path, *tokens: TokenRecord) -> None:
+def write(path: Path, *tokens: TokenEntry) -> None:
     with update_agents(path) as known:
         known.clear()
-        known.update({"agni": AgentRecord(tokens=tokens), "dc": AgentRecord()})
+        known.update({"agni": AgentEntry(tokens=tokens), "dc": AgentEntry()})
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "agents.json"
-    write(path, TokenRecord(DIGEST, 0.0, expires_at=1000.0))
+    write(path, TokenEntry(DIGEST, 0.0, expires_at=1000.0))
     return path
 
 
@@ -77,7 +77,7 @@ def test_a_session_with_a_valid_token_stays(path: Path) -> None:
 def test_a_token_that_was_removed_ends_its_session_once(path: Path) -> None:
     principals = Principals(path)
     doorway = here(principals)
-    write(path, TokenRecord(digest_of("agni.other"), 0.0))
+    write(path, TokenEntry(digest_of("agni.other"), 0.0))
     assert principals.reload_if_changed()
     assert doorway.ended(1.0) == [(1, REVOKED)]
     assert doorway.ended(2.0) == []
@@ -146,7 +146,7 @@ def join(rig: Rig, session: int) -> None:
 
 
 def test_a_node_ends_the_sessions_of_a_revoked_token_within_a_second(tmp_path: Path) -> None:
-    agents = {"agni": AgentRecord(tokens=(TokenRecord(DIGEST, 0.0),)), "dc": AgentRecord()}
+    agents = {"agni": AgentEntry(tokens=(TokenEntry(DIGEST, 0.0),)), "dc": AgentEntry()}
     rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
     for session in (11, 12):
         join(rig, session)
@@ -162,7 +162,7 @@ def test_a_node_ends_the_sessions_of_a_revoked_token_within_a_second(tmp_path: P
 
 
 def test_a_node_refuses_one_connection_too_many(tmp_path: Path) -> None:
-    agents = {"agni": AgentRecord(tokens=(TokenRecord(DIGEST, 0.0),))}
+    agents = {"agni": AgentEntry(tokens=(TokenEntry(DIGEST, 0.0),))}
     limits = replace(LIMITS, connections=2)
     rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents, limits=limits).start()
     for session in (1, 2):
@@ -190,7 +190,7 @@ def test_who_may_stay_is_asked_once_and_again_when_the_file_changes_or_a_token_e
     for now_s in range(1, 999):
         assert doorway.ended(float(now_s)) == []
     assert asked == ["agni"]
-    write(path, TokenRecord(DIGEST, 0.0, expires_at=1000.0), TokenRecord(digest_of("agni.other"), 0.0))
+    write(path, TokenEntry(DIGEST, 0.0, expires_at=1000.0), TokenEntry(digest_of("agni.other"), 0.0))
     principals.reload_if_changed()
     assert doorway.ended(999.0) == []
     assert asked == ["agni"] * 2
@@ -212,7 +212,7 @@ def test_a_session_that_joined_with_a_token_removed_in_that_moment_is_ended(path
 
 def test_an_agent_that_becomes_an_observer_gets_no_more_mail_by_the_session_that_it_had(tmp_path: Path) -> None:
     """What a session takes from its mailbox and hears of topics is asked for once, when it still was an agent's."""
-    agents = {"agni": AgentRecord(tokens=(TokenRecord(DIGEST, 0.0),)), "dc": AgentRecord()}
+    agents = {"agni": AgentEntry(tokens=(TokenEntry(DIGEST, 0.0),)), "dc": AgentEntry()}
     rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
     join(rig, 11)
     rig.call(11, uris.MAILBOX_ATTACH, {})

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from tests.support.nodes import START_MS, Rig
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, MessageUnknown, NotAllowed
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.store.memory import MemoryStore
 
 
@@ -145,12 +145,12 @@ def test_the_journal_says_which_operator_replayed_and_purged(rig: Rig) -> None:
 def test_an_operator_may_ask_about_all_as_long_as_it_is_one(rig: Rig) -> None:
     rig.send(rig.join("dc"), {"id": "m1", "to": "agni"})
     with update_agents(rig.agents_file) as agents:
-        agents["rushabdev"] = AgentRecord(operator=True)
+        agents["rushabdev"] = AgentEntry(operator=True)
     rig.advance(0.25)
     boss = rig.join("rushabdev", operator=True)
     assert len(rig.call(boss, uris.AUDIT_WHY, "m1")["messages"]) == 1
     with update_agents(rig.agents_file) as agents:
-        agents["rushabdev"] = AgentRecord()
+        agents["rushabdev"] = AgentEntry()
     rig.advance(0.25)
     with pytest.raises(MessageUnknown):
         rig.call(boss, uris.AUDIT_WHY, "m1")
@@ -235,7 +235,7 @@ def test_a_question_looks_at_so_many_records_and_says_where_to_go_on(rig: Rig, m
 
 
 def test_an_observer_learns_nothing_of_what_bodies_say(tmp_path: Path) -> None:
-    agents = {"wallboard": AgentRecord(observer=True), "dc": AgentRecord(), "agni": AgentRecord()}
+    agents = {"wallboard": AgentEntry(observer=True), "dc": AgentEntry(), "agni": AgentEntry()}
     rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
     rig.send(rig.join("dc"), {"id": "m1", "to": "agni", "subject": "Deploy it"})
     wallboard = rig.join("wallboard")

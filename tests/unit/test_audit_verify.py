@@ -10,14 +10,14 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
 from trishula.contract import uris
-from trishula_router.store.interface import Verdict
+from trishula_router.store.interface import Verification
 from trishula_router.store.journal import Damage
 from trishula_router.store.memory import MemoryStore
 
 
 def verified(rig: Rig, monkeypatch: pytest.MonkeyPatch, *damages: Damage) -> dict[str, object]:
-    def verify(self: MemoryStore) -> Deferred[Verdict]:
-        return succeed(Verdict(50, 20, damages))
+    def verify(self: MemoryStore) -> Deferred[Verification]:
+        return succeed(Verification(50, 20, damages))
 
     monkeypatch.setattr(MemoryStore, "verify", verify)
     told: dict[str, object] = rig.call(rig.join("office", operator=True), uris.AUDIT_VERIFY)

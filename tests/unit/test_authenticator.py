@@ -9,16 +9,16 @@ import pytest
 from trishula.contract import uris
 from trishula.errors import NotAllowed, TokenInvalid, TokenMissing, TrishulaError
 from trishula_router.agents.authenticator import Authenticator
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.agents.principals import Principals
-from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.agents.tokens import TokenEntry, digest_of
 
 NOW_S = 1_770_000_000.0
 
 
 def add(path: Path, name: str, operator: bool = False) -> None:
     with update_agents(path) as agents:
-        agents[name] = AgentRecord(operator, tokens=(TokenRecord(digest_of(f"{name}.secret"), NOW_S),))
+        agents[name] = AgentEntry(operator, tokens=(TokenEntry(digest_of(f"{name}.secret"), NOW_S),))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from trishula import errors
 from trishula.contract import uris
 from trishula.contract.addresses import Address
 from trishula_router.agents.authorizer import ACTIONS, OBSERVERS_ASK, Authorizer, Denial
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.agents.principals import Principals
 from trishula_router.realm import LINK_ROLE
 
@@ -24,11 +24,11 @@ FORWARDED = {"forward_for": [{"session": 1, "authid": "agni", "authrole": "opera
 def principals(tmp_path: Path) -> Principals:
     path = tmp_path / "agents.json"
     with update_agents(path) as agents:
-        agents["agni"] = AgentRecord()
-        agents["rushabdev"] = AgentRecord(call=("agni.host_report",))
-        agents["dc"] = AgentRecord(operator=True)
-        agents["wall"] = AgentRecord(observer=True)
-        agents["both"] = AgentRecord(observer=True, operator=True)
+        agents["agni"] = AgentEntry()
+        agents["rushabdev"] = AgentEntry(call=("agni.host_report",))
+        agents["dc"] = AgentEntry(operator=True)
+        agents["wall"] = AgentEntry(observer=True)
+        agents["both"] = AgentEntry(observer=True, operator=True)
     return Principals(path)
 
 

@@ -14,12 +14,12 @@ from tests.support.pair import Nodes
 from tests.support.stores import HeldStore, result_of
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, KeyUnknown
-from trishula_router.agents.file import AgentRecord
+from trishula_router.agents.file import AgentEntry
 from trishula_router.mail import backlogs
 from trishula_router.mail.shares import Shares
 from trishula_router.store.memory import MemoryStore
 
-AGENTS = {"agni": AgentRecord(serve=("deploy",)), "dc": AgentRecord(), "rushabdev": AgentRecord()}
+AGENTS = {"agni": AgentEntry(serve=("deploy",)), "dc": AgentEntry(), "rushabdev": AgentEntry()}
 
 
 @pytest.fixture

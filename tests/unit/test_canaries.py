@@ -17,7 +17,7 @@ from trishula.contract.deliveries import Delivery
 from trishula.errors import ArgumentInvalid, KeyUnknown
 from trishula.runtime.pending import start
 from trishula.watching.totals import Totals
-from trishula_router.agents.file import AgentRecord
+from trishula_router.agents.file import AgentEntry
 from trishula_router.metrics.figures import read
 from trishula_router.objectives.canaries import PATIENCE_S, Canaries
 from trishula_router.store.memory import MemoryStore
@@ -122,7 +122,7 @@ def test_only_who_was_asked_is_heard_and_once() -> None:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
-    agents = {name: AgentRecord() for name in ("agni", "dc", "old", "boss")}
+    agents = {name: AgentEntry() for name in ("agni", "dc", "old", "boss")}
     return Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
 
 
@@ -168,7 +168,7 @@ def test_a_session_that_does_not_know_them_takes_the_place_of_one_that_does(rig:
 
 
 def test_an_agent_is_asked_for_none_to_whom_it_may_not_send(tmp_path: Path) -> None:
-    agents = {"agni": AgentRecord(send=("dc",)), "dc": AgentRecord(send=()), "old": AgentRecord(send=("old",))}
+    agents = {"agni": AgentEntry(send=("dc",)), "dc": AgentEntry(send=()), "old": AgentEntry(send=("old",))}
     rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
     for agent in agents:
         rig.attach(rig.join(agent), canaries=True)

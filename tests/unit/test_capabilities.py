@@ -15,7 +15,7 @@ from tests.support.stores import HeldStore
 from trishula.contract import uris
 from trishula.errors import MessageUnknown
 from trishula_router.agents.consumers import Consumer
-from trishula_router.agents.file import AgentRecord
+from trishula_router.agents.file import AgentEntry
 from trishula_router.mail import mailroom as mailroom_module
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.sharing import Candidate, share_out
@@ -292,7 +292,7 @@ def test_the_assignment_is_in_the_journal_and_in_its_life(rig: Rig, dc: int) -> 
 
 
 def test_its_holder_may_answer_without_a_grant(tmp_path: Path, store: HeldStore) -> None:
-    agents = {"agni": AgentRecord(send=()), "dc": AgentRecord(), "rushabdev": AgentRecord(send=())}
+    agents = {"agni": AgentEntry(send=()), "dc": AgentEntry(), "rushabdev": AgentEntry(send=())}
     rig = Rig(tmp_path, store, Clock(), agents=agents).start()
     dc, agni = rig.join("dc"), able(rig, "agni")
     send(rig, dc, "c1", type="COMMAND")
@@ -314,7 +314,7 @@ def test_an_ack_message_of_its_holder_settles_it(rig: Rig, dc: int) -> None:
     ("send_grants", "passes"), [(("*",), True), ((DEPLOY,), True), (("agni",), False), (("capability:other",), False)]
 )
 def test_grants(tmp_path: Path, store: HeldStore, send_grants: tuple[str, ...], passes: bool) -> None:
-    agents = {"agni": AgentRecord(), "dc": AgentRecord(send=send_grants)}
+    agents = {"agni": AgentEntry(), "dc": AgentEntry(send=send_grants)}
     rig = Rig(tmp_path, store, Clock(), agents=agents).start()
     (receipt,) = send(rig, rig.join("dc"), "m1")
     if passes:

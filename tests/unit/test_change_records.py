@@ -17,13 +17,13 @@ from trishula.errors import StorageFull
 from trishula_router.agents import file as file_module
 from trishula_router.agents.change_notes import Author, Note, done_notes, notes_file_of, read_notes, write_note
 from trishula_router.agents.changes import Change, Outline, Revoked, changes_between
-from trishula_router.agents.file import AgentRecord, stamp_of, update_agents
-from trishula_router.agents.tokens import TokenRecord
+from trishula_router.agents.file import AgentEntry, stamp_of, update_agents
+from trishula_router.agents.tokens import TokenEntry
 from trishula_router.store.facts import TokenFacts
 from trishula_router.store.journal import Kind
 from trishula_router.store.memory import MemoryStore
 
-OLD, NEW = TokenRecord("a" * 64, 1.0), TokenRecord("b" * 64, 2.0)
+OLD, NEW = TokenEntry("a" * 64, 1.0), TokenEntry("b" * 64, 2.0)
 ROOT = Author("root", START_MS, "a laptop was lost")
 AGENT = "agent; send *; call *; serve what no other is granted"
 OPERATOR = AGENT.replace("agent", "operator", 1)
@@ -99,21 +99,21 @@ def store() -> MemoryStore:
     return MemoryStore("e1")
 
 
-AGENTS = {"agni": AgentRecord(tokens=(OLD,)), "boss": AgentRecord(operator=True)}
+AGENTS = {"agni": AgentEntry(tokens=(OLD,)), "boss": AgentEntry(operator=True)}
 
 
-def start(directory: Path, store: MemoryStore, clock: Clock, agents: dict[str, AgentRecord] | None = None) -> Rig:
+def start(directory: Path, store: MemoryStore, clock: Clock, agents: dict[str, AgentEntry] | None = None) -> Rig:
     return Rig(directory, store, clock, agents=AGENTS if agents is None else agents).start()
 
 
-def change(rig: Rig, edit: Callable[[dict[str, AgentRecord]], None], who: Author | None = None) -> None:
+def change(rig: Rig, edit: Callable[[dict[str, AgentEntry]], None], who: Author | None = None) -> None:
     with update_agents(rig.agents_file, who=who) as agents:
         edit(agents)
 
 
-def have(name: str, **what: Any) -> Callable[[dict[str, AgentRecord]], None]:
-    def edit(agents: dict[str, AgentRecord]) -> None:
-        agents[name] = replace(agents.get(name, AgentRecord()), **what)
+def have(name: str, **what: Any) -> Callable[[dict[str, AgentEntry]], None]:
+    def edit(agents: dict[str, AgentEntry]) -> None:
+        agents[name] = replace(agents.get(name, AgentEntry()), **what)
 
     return edit
 
@@ -179,25 +179,25 @@ def test_a_restart_writes_nothing_twice_and_what_changed_meanwhile(
     rig.advance(0.25)
     (made,) = on_record(rig)
     rig.crash()
-    records = {**AGENTS, "agni": AgentRecord(tokens=(OLD, NEW))}
+    records = {**AGENTS, "agni": AgentEntry(tokens=(OLD, NEW))}
     again = start(tmp_path, store, clock, records)
     again.advance(1)
     assert on_record(again) == [made]
     again.crash()
     change(again, have("agni", tokens=(NEW,)), ROOT)
-    third = start(tmp_path, store, clock, {**AGENTS, "agni": AgentRecord(tokens=(NEW,))})
+    third = start(tmp_path, store, clock, {**AGENTS, "agni": AgentEntry(tokens=(NEW,))})
     revoked = {"agent": "agni", "what": "revoked", "token": "aaaaaaaa", "by": "root", "reason": "a laptop was lost"}
     assert on_record(third) == [made, revoked]
     third.crash()
-    assert on_record(start(tmp_path, store, clock, {**AGENTS, "agni": AgentRecord(tokens=(NEW,))})) == [made, revoked]
+    assert on_record(start(tmp_path, store, clock, {**AGENTS, "agni": AgentEntry(tokens=(NEW,))})) == [made, revoked]
 
 
 def test_what_commands_did_before_the_first_start_is_on_record(
     tmp_path: Path, store: MemoryStore, clock: Clock
 ) -> None:
-    rig = Rig(tmp_path, store, clock, agents={"boss": AgentRecord(operator=True)})
+    rig = Rig(tmp_path, store, clock, agents={"boss": AgentEntry(operator=True)})
     change(rig, have("agni", tokens=(OLD,)), ROOT)
-    started = start(tmp_path, store, clock, {"boss": AgentRecord(operator=True), "agni": AgentRecord(tokens=(OLD,))})
+    started = start(tmp_path, store, clock, {"boss": AgentEntry(operator=True), "agni": AgentEntry(tokens=(OLD,))})
     by = {"by": "root", "reason": "a laptop was lost"}
     assert on_record(started) == [
         {"agent": "agni", "before": None, "after": AGENT, **by},
@@ -315,11 +315,11 @@ def test_what_is_revoked_everywhere_is_written_once_and_heeded(
     ]
     assert everywhere(rig) == expected
     # An old file that is put in place brings nothing back.
-    change(rig, have("agni", tokens=(OLD, TokenRecord("c" * 64, 8.9), TokenRecord("d" * 64, 9.0))))
+    change(rig, have("agni", tokens=(OLD, TokenEntry("c" * 64, 8.9), TokenEntry("d" * 64, 9.0))))
     rig.advance(0.25)
     assert valid(rig) == ["d" * 64]
     rig.crash()
-    records = {**AGENTS, "agni": AgentRecord(tokens=(OLD, TokenRecord("d" * 64, 9.0)))}
+    records = {**AGENTS, "agni": AgentEntry(tokens=(OLD, TokenEntry("d" * 64, 9.0)))}
     again = start(tmp_path, store, clock, records)
     again.advance(1)
     assert (everywhere(again), valid(again)) == (expected, ["d" * 64])

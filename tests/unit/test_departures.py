@@ -14,7 +14,7 @@ from tests.support.pair import Nodes
 from tests.support.stores import HeldStore, result_of
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, StorageFull
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.store.memory import MemoryStore
 from trishula_router.store.messages import State
 from trishula_router.store.sqlite.files import mail_of as mail_in_store
@@ -96,7 +96,7 @@ def test_one_that_comes_back_at_once_loses_nothing(rig: Rig) -> None:
     rig.send(dc, {"id": "m1", "to": "agni"})
     without(rig, "agni")
     with update_agents(rig.agents_file) as agents:
-        agents["agni"] = AgentRecord()
+        agents["agni"] = AgentEntry()
     rig.advance(0.5)
     assert rig.states(dc, "m1") == {"m1": "accepted"}
 

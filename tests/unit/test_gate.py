@@ -13,16 +13,16 @@ from tests.support.nodes import Rig
 from tests.support.stores import result_of
 from trishula.contract import uris
 from trishula.errors import TokenInvalid
-from trishula_router.agents.file import AgentRecord
+from trishula_router.agents.file import AgentEntry
 from trishula_router.agents.gate import Gate
-from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.agents.tokens import TokenEntry, digest_of
 from trishula_router.store.facts import TokenFacts, write_facts
 from trishula_router.store.journal import Kind
 from trishula_router.store.memory import MemoryStore
 from trishula_router.store.revoked import revocations_in
 
 TOKEN = "agni.secret"
-AGENTS = {"agni": AgentRecord(tokens=(TokenRecord(digest_of(TOKEN), 1.0),))}
+AGENTS = {"agni": AgentEntry(tokens=(TokenEntry(digest_of(TOKEN), 1.0),))}
 
 
 def come(rig: Rig) -> Deferred[Any]:

@@ -16,7 +16,7 @@ from tests.support.nodes import START_MS, Rig
 from trishula.contract import uris
 from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import Author
-from trishula_router.agents.file import AgentRecord, read_agents, update_agents
+from trishula_router.agents.file import AgentEntry, read_agents, update_agents
 from trishula_router.agents.grants import TimedGrant, covers_all
 from trishula_router.agents.text import parse_agents, render_agents
 from trishula_router.commands import token
@@ -28,8 +28,8 @@ MOVE = TimedGrant("call", "dc.restart", START_S + 60, "the move")
 AGENT = "agent; send *; call {}; serve what no other is granted"
 
 
-def guarded(*timed: TimedGrant, **more: Any) -> AgentRecord:
-    return AgentRecord(**{"call": ("dc.report",), "timed": timed, **more})
+def guarded(*timed: TimedGrant, **more: Any) -> AgentEntry:
+    return AgentEntry(**{"call": ("dc.report",), "timed": timed, **more})
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ def test_the_file_says_them_in_the_lists_and_is_read_back() -> None:
 
 def test_a_file_without_them_is_written_as_ever() -> None:
     """A node of an earlier release refuses what it doesn't know."""
-    written = json.loads(render_agents({"agni": AgentRecord(serve=())}))["agents"]["agni"]
+    written = json.loads(render_agents({"agni": AgentEntry(serve=())}))["agents"]["agni"]
     assert list(written) == ["operator", "send", "call", "serve", "tokens"]
 
 
@@ -112,8 +112,8 @@ def store() -> MemoryStore:
     return MemoryStore("e1")
 
 
-def start(directory: Path, store: MemoryStore, clock: Clock, agni: AgentRecord) -> Rig:
-    return Rig(directory, store, clock, agents={"agni": agni, "dc": AgentRecord(), "boss": AgentRecord(operator=True)})
+def start(directory: Path, store: MemoryStore, clock: Clock, agni: AgentEntry) -> Rig:
+    return Rig(directory, store, clock, agents={"agni": agni, "dc": AgentEntry(), "boss": AgentEntry(operator=True)})
 
 
 def on_record(rig: Rig) -> list[tuple[Any, ...]]:

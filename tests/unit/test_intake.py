@@ -16,7 +16,7 @@ from tests.support.nodes import LIMITS, START_MS, Rig
 from tests.support.stores import HeldStore, result_of
 from trishula.contract import uris
 from trishula.errors import StorageFailed, StorageFull
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.settings.limits import Limits
 from trishula_router.store.interface import Condition
 from trishula_router.store.memory import MemoryStore
@@ -301,7 +301,7 @@ def test_too_large(make: MakeRig) -> None:
 
 
 def test_a_forbidden_recipient(make: MakeRig) -> None:
-    rig = make(agents={"dc": AgentRecord(send=("agni",)), "agni": AgentRecord(), "rushabdev": AgentRecord()})
+    rig = make(agents={"dc": AgentEntry(send=("agni",)), "agni": AgentEntry(), "rushabdev": AgentEntry()})
     session = rig.join("dc")
     good, bad, all_of_them, self_sent = rig.send(
         session,
@@ -325,7 +325,7 @@ def test_a_forbidden_recipient(make: MakeRig) -> None:
 
 @pytest.mark.parametrize("wrong", [{"to": "agni", "from": "agni"}, {"to": "rushabdev"}])
 def test_a_refusal_that_tells_of_a_wrong_doer_is_in_the_journal(make: MakeRig, wrong: dict[str, str]) -> None:
-    rig = make(agents={"dc": AgentRecord(send=("agni",)), "agni": AgentRecord(), "rushabdev": AgentRecord()})
+    rig = make(agents={"dc": AgentEntry(send=("agni",)), "agni": AgentEntry(), "rushabdev": AgentEntry()})
     session = rig.join("dc")
     (receipt,) = rig.send(session, {"id": "x", **wrong})
     (record,) = rig.call(rig.join("dc", operator=True), uris.AUDIT_QUERY, {"kind": "refused"})["records"]
@@ -632,7 +632,7 @@ def test_an_ack_message_the_store_refuses_is_refused(rig: Rig, store: HeldStore,
 @pytest.fixture
 def shy(make: MakeRig) -> Rig:
     """agni may send to nobody."""
-    return make(agents={"agni": AgentRecord(send=()), "dc": AgentRecord(), "rushabdev": AgentRecord()})
+    return make(agents={"agni": AgentEntry(send=()), "dc": AgentEntry(), "rushabdev": AgentEntry()})
 
 
 def asked(rig: Rig, message_id: str = "c1", **fields: Any) -> int:

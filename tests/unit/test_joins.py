@@ -12,10 +12,10 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
 from trishula.errors import NodeBusy, retry_after_in
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.agents.joins import Joins
 from trishula_router.agents.sessions import Session
-from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.agents.tokens import TokenEntry, digest_of
 from trishula_router.store.memory import MemoryStore
 
 
@@ -162,7 +162,7 @@ def test_a_node_refuses_who_finds_no_room_and_counts_no_session_of_it(tmp_path: 
     rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock()).start()
     token = "agni.secret"
     with update_agents(rig.agents_file) as agents:
-        agents["agni"] = AgentRecord(tokens=(TokenRecord(digest_of(token), 0.0),))
+        agents["agni"] = AgentEntry(tokens=(TokenEntry(digest_of(token), 0.0),))
     rig.advance(0.5)
     first, *_ = full(rig.node.joins, rig.clock.seconds())
     for _ in range(200):

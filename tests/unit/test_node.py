@@ -22,7 +22,7 @@ from trishula.errors import (
     StorageFull,
     TrishulaError,
 )
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.mail.mailroom import Leases
 from trishula_router.store.memory import MemoryStore
 
@@ -119,7 +119,7 @@ def test_a_round_that_fails_does_not_end_the_housekeeping(
 def test_the_agents_file_is_read_again_when_it_changes(rig: Rig) -> None:
     dc = rig.join("dc")
     with update_agents(rig.agents_file) as agents:
-        agents["newcomer"] = AgentRecord()
+        agents["newcomer"] = AgentEntry()
     rig.advance(0.5)
     assert rig.send(dc, {"id": "m1", "to": "newcomer"})[0]["status"] == "accepted"
 

@@ -161,17 +161,17 @@ def test_latency_is_judged_by_the_part_that_is_too_slow() -> None:
     totals.delivery_ms.add(150.0, 30)
     p99 = judge("p99", Objectives(), totals, 3600.0)
     assert p99.value == pytest.approx(150, rel=0.01)
-    assert p99.burn == pytest.approx(3.0) and not p99.is_kept
-    assert judge("p50", Objectives(), totals, 3600.0).is_kept
+    assert p99.burn == pytest.approx(3.0) and not p99.is_met
+    assert judge("p50", Objectives(), totals, 3600.0).is_met
 
 
 def test_a_single_case_proves_nothing() -> None:
     totals = Totals()
     totals.connect_ms.add(900.0)
     verdict = judge("connect", Objectives(), totals, 3600.0)
-    assert (verdict.is_proven, verdict.is_kept) == (False, True)
+    assert (verdict.is_proven, verdict.is_met) == (False, True)
     totals.connect_ms.add(900.0)
-    assert not judge("connect", Objectives(), totals, 3600.0).is_kept
+    assert not judge("connect", Objectives(), totals, 3600.0).is_met
 
 
 def test_loss_is_what_ended_unhandled_but_was_not_cancelled() -> None:
@@ -188,7 +188,7 @@ def test_reconnects_are_for_each_agent_and_day() -> None:
 def test_nothing_measured_is_nothing_missed() -> None:
     for name in NAMES:
         verdict = judge(name, Objectives(), Totals(), 300.0)
-        assert (verdict.value, verdict.burn, verdict.is_kept) == (None, None, True)
+        assert (verdict.value, verdict.burn, verdict.is_met) == (None, None, True)
 
 
 def test_totals_travel_and_what_is_none_is_refused() -> None:

@@ -12,7 +12,7 @@ from tests.support.nodes import Rig
 from tests.support.stores import result_of
 from trishula.contract import uris
 from trishula.errors import NotAllowed, RecipientForbidden
-from trishula_router.agents.file import AgentRecord
+from trishula_router.agents.file import AgentEntry
 from trishula_router.alerting import facts_of
 from trishula_router.metrics import mailboxes
 from trishula_router.store.memory import MemoryStore
@@ -20,15 +20,15 @@ from trishula_router.store.memory import MemoryStore
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
-    agents = {"wall": AgentRecord(observer=True), "both": AgentRecord(observer=True, operator=True)}
+    agents = {"wall": AgentEntry(observer=True), "both": AgentEntry(observer=True, operator=True)}
     return Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
 
 
 def test_a_message_to_an_observer_is_refused_and_one_to_an_operator_that_observes_is_not(tmp_path: Path) -> None:
     agents = {
-        "wall": AgentRecord(observer=True),
-        "both": AgentRecord(observer=True, operator=True),
-        "dc": AgentRecord(send=("*",)),
+        "wall": AgentEntry(observer=True),
+        "both": AgentEntry(observer=True, operator=True),
+        "dc": AgentEntry(send=("*",)),
     }
     rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
     dc = rig.join("dc")
@@ -59,7 +59,7 @@ def test_an_observer_gives_signs_of_life_and_an_operator_says_what_it_likes(rig:
 
 
 def test_who_comes_to_look_and_goes_is_missed_by_nobody(tmp_path: Path) -> None:
-    roles = {"wall": AgentRecord(observer=True), "boss": AgentRecord(operator=True), "dc": AgentRecord()}
+    roles = {"wall": AgentEntry(observer=True), "boss": AgentEntry(operator=True), "dc": AgentEntry()}
     rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=roles).start()
     for name, record in roles.items():
         rig.leave(rig.join(name, operator=record.operator))

@@ -15,7 +15,7 @@ from tests.support.stores import result_of
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, CopiesUnavailable, MailboxBusy, NodeUnknown, TakenOver
 from trishula.session.carrying import Road
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.node import CATCH_UP_PATIENCE_S
 from trishula_router.peers.copies import COPIES_PATIENCE_S
 from trishula_router.peers.journal_exchange import HELLO_PERIOD_S, PRESENCE, ROAD_BYTES
@@ -825,7 +825,7 @@ def test_peers_tell_what_they_run_and_whether_their_agents_are_the_same(two: Nod
     (status,) = here.node.peering.told()
     assert (status["version"], status["agents_differ"]) == ("0", False)
     with update_agents(there.agents_file) as agents:
-        agents["eve"] = AgentRecord()
+        agents["eve"] = AgentEntry()
     there.node.principals.reload_if_changed()
     two.advance(1.0)
     assert [rig.node.peering.told()[0]["agents_differ"] for rig in (here, there)] == [True, True]

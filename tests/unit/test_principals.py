@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from trishula.errors import TokenInvalid, TokenMissing, TrishulaError
-from trishula_router.agents.file import AgentRecord, AgentsFileError, read_agents, update_agents
+from trishula_router.agents.file import AgentEntry, AgentsFileError, read_agents, update_agents
 from trishula_router.agents.principals import Principal, Principals
 from trishula_router.agents.text import parse_agents, render_agents
-from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.agents.tokens import TokenEntry, digest_of
 from trishula_router.settings.faults import ConfigError
 
 NOW_S = 1_770_000_000.0
@@ -26,12 +26,12 @@ def write(path: Path, text: str, mode: int = 0o600) -> None:
     path.chmod(mode)
 
 
-def write_agents(path: Path, agents: dict[str, AgentRecord]) -> None:
+def write_agents(path: Path, agents: dict[str, AgentEntry]) -> None:
     write(path, render_agents(agents))
 
 
-def with_token(expires_at: float | None = None, not_before: float | None = None) -> AgentRecord:
-    return AgentRecord(tokens=(TokenRecord(digest_of(TOKEN), NOW_S, not_before, expires_at),))
+def with_token(expires_at: float | None = None, not_before: float | None = None) -> AgentEntry:
+    return AgentEntry(tokens=(TokenEntry(digest_of(TOKEN), NOW_S, not_before, expires_at),))
 
 
 # -- serving -----------------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_what_an_agent_may_call(call: tuple[str, ...], agent: str, procedure: st
 
 def test_what_is_written_is_read_back_and_holds_no_token(tmp_path: Path) -> None:
     path = tmp_path / "agents.json"
-    record = AgentRecord(True, ("dc", "broadcast"), ("dc.report",), with_token(NOW_S + 1.5, NOW_S).tokens)
+    record = AgentEntry(True, ("dc", "broadcast"), ("dc.report",), with_token(NOW_S + 1.5, NOW_S).tokens)
     with update_agents(path) as agents:
         assert agents == {}
         agents["agni"] = record
@@ -145,14 +145,14 @@ def test_what_is_written_is_read_back_and_holds_no_token(tmp_path: Path) -> None
 
 
 def test_an_entry_written_by_hand_needs_nothing_but_a_name() -> None:
-    assert parse_agents({"agents": {"agni": {}}}) == {"agni": AgentRecord(False, ("*",), ("*",), ())}
+    assert parse_agents({"agents": {"agni": {}}}) == {"agni": AgentEntry(False, ("*",), ("*",), ())}
 
 
 def test_instants_may_be_iso_8601_or_seconds() -> None:
     sha256 = "0" * 64
     for instant in (1770681720, 1770681720.0, "2026-02-10T00:02:00Z", "2026-02-10T01:02:00+01:00"):
         agents = parse_agents({"agents": {"agni": {"tokens": [{"sha256": sha256, "created_at": instant}]}}})
-        assert agents["agni"].tokens == (TokenRecord(sha256, 1770681720.0),)
+        assert agents["agni"].tokens == (TokenEntry(sha256, 1770681720.0),)
 
 
 def test_all_faults_of_the_file_are_told_at_once_and_no_token_that_was_pasted_into_it() -> None:
@@ -321,10 +321,10 @@ def test_the_mark_of_an_editor_at_the_beginning_is_no_fault(tmp_path: Path, enco
 
 def test_a_failed_change_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "agents.json"
-    write_agents(path, {"agni": AgentRecord()})
+    write_agents(path, {"agni": AgentEntry()})
     before = path.read_text()
     with pytest.raises(RuntimeError, match="on the way"), update_agents(path) as agents:
-        agents["dc"] = AgentRecord()
+        agents["dc"] = AgentEntry()
         raise RuntimeError("on the way")
     assert path.read_text() == before
 
@@ -333,10 +333,10 @@ def test_changes_of_many_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "agents.json"
     program = (
         "import sys; from pathlib import Path\n"
-        "from trishula_router.agents.file import AgentRecord, update_agents\n"
+        "from trishula_router.agents.file import AgentEntry, update_agents\n"
         "for index in range(10):\n"
         "    with update_agents(Path(sys.argv[1])) as agents:\n"
-        "        agents[f'{sys.argv[2]}{index}'] = AgentRecord()\n"
+        "        agents[f'{sys.argv[2]}{index}'] = AgentEntry()\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     writers = [
@@ -355,7 +355,7 @@ def test_a_node_starts_without_a_file_and_notices_when_one_comes(tmp_path: Path)
     assert principals.names() == () and principals.get("agni") is None
     assert principals.reload_if_changed() is False
     with update_agents(path) as agents:
-        agents["agni"] = AgentRecord(operator=True)
+        agents["agni"] = AgentEntry(operator=True)
     assert principals.reload_if_changed() is True
     assert principals.names() == ("agni",)
     assert principals.get("agni") == Principal("agni", True, ("*",), ("*",))
@@ -366,13 +366,13 @@ def test_an_agent_that_was_made_a_moment_ago_is_known(tmp_path: Path) -> None:
     path = tmp_path / "agents.json"
     principals = Principals(path)
     assert principals.get("agni") is None
-    write_agents(path, {"agni": AgentRecord()})
+    write_agents(path, {"agni": AgentEntry()})
     assert principals.get("agni") == Principal("agni", False, ("*",), ("*",))
 
 
 def test_a_rewritten_file_that_says_the_same_is_no_change(tmp_path: Path) -> None:
     path = tmp_path / "agents.json"
-    write_agents(path, {"agni": AgentRecord()})
+    write_agents(path, {"agni": AgentEntry()})
     principals = Principals(path)
     with update_agents(path):
         pass
@@ -391,7 +391,7 @@ def test_a_broken_edit_keeps_the_last_good_state_and_says_what_is_wrong_until_it
     assert principals.reload_if_changed() is False
     assert str(principals.fault) == f"the file of agents {path} is gone; the node goes on with what it said last"
     assert principals.names() == ("agni",)
-    write_agents(path, {"agni": with_token(), "dc": AgentRecord()})
+    write_agents(path, {"agni": with_token(), "dc": AgentEntry()})
     assert principals.reload_if_changed() is True
     assert principals.fault is None
     assert principals.names() == ("agni", "dc")
@@ -418,9 +418,9 @@ def test_a_node_that_is_started_with_a_broken_file_goes_on_with_the_last_good_on
     tmp_path: Path, kept: Path, broken: str | None, mode: int, why: str
 ) -> None:
     path = tmp_path / "agents.json"
-    write_agents(path, {"agni": AgentRecord()})
+    write_agents(path, {"agni": AgentEntry()})
     assert Principals(path, kept).fault is None
-    write_agents(path, {"agni": with_token(), "dc": AgentRecord(operator=True)})
+    write_agents(path, {"agni": with_token(), "dc": AgentEntry(operator=True)})
     running = Principals(path, kept)
     write_agents(path, {"agni": with_token()})
     assert running.reload_if_changed() is True
@@ -432,7 +432,7 @@ def test_a_node_that_is_started_with_a_broken_file_goes_on_with_the_last_good_on
     assert why in fault and str(kept) in fault
     assert started.reload_if_changed() is False and started.fault == fault
     # And it is a mended file's turn at once.
-    write_agents(path, {"dc": AgentRecord()})
+    write_agents(path, {"dc": AgentEntry()})
     assert started.reload_if_changed() is True
     assert started.names() == ("dc",)
     assert Principals(path, kept).fault is None
@@ -455,7 +455,7 @@ def test_a_token_that_a_command_takes_away_while_no_node_runs_is_not_in_the_copy
     write_agents(path, {"agni": with_token()})
     Principals(path, kept)
     with update_agents(path, kept) as agents:
-        agents["agni"] = AgentRecord()
+        agents["agni"] = AgentEntry()
     write(path, "{ oh no")
     started = Principals(path, kept)
     assert said(started, "agni", TOKEN)[0] is TokenInvalid
@@ -473,7 +473,7 @@ def test_without_a_good_copy_a_broken_file_stops_the_start(tmp_path: Path, kept:
 
 def test_a_copy_that_cannot_be_written_is_told_and_ends_nothing(tmp_path: Path) -> None:
     path = tmp_path / "agents.json"
-    write_agents(path, {"agni": AgentRecord()})
+    write_agents(path, {"agni": AgentEntry()})
     principals = Principals(path, tmp_path / "nowhere" / "agents.json.good")
     assert principals.names() == ("agni",)
     assert str(principals.fault) == (
@@ -493,7 +493,7 @@ def said(principals: Principals, name: str, ticket: object, now_s: float = NOW_S
 
 def test_a_right_token_opens_and_every_wrong_one_has_its_sentence(tmp_path: Path) -> None:
     path = tmp_path / "agents.json"
-    write_agents(path, {"agni": with_token(), "dc": AgentRecord()})
+    write_agents(path, {"agni": with_token(), "dc": AgentEntry()})
     principals = Principals(path)
     assert principals.check_token("agni", TOKEN, NOW_S) == Principal("agni", False, ("*",), ("*",))
     wrong = "the token of {0} is wrong or revoked; make a new one with `trishula token new {0}` on the node"
@@ -558,18 +558,18 @@ def test_the_shown_json_is_plain(tmp_path: Path) -> None:
 
 def test_a_broadcast_is_for_all_but_observers(tmp_path: Path) -> None:
     path = tmp_path / "agents.json"
-    write_agents(path, {"agni": AgentRecord(), "boss": AgentRecord(operator=True, observer=True)})
+    write_agents(path, {"agni": AgentEntry(), "boss": AgentEntry(operator=True, observer=True)})
     principals = Principals(path)
     assert principals.audience() == ("agni", "boss")
-    write_agents(path, {"agni": AgentRecord(), "dc": AgentRecord(), "wall": AgentRecord(observer=True)})
+    write_agents(path, {"agni": AgentEntry(), "dc": AgentEntry(), "wall": AgentEntry(observer=True)})
     principals.reload_if_changed()
     assert principals.names() == ("agni", "dc", "wall")
     assert principals.audience() == ("agni", "dc")
 
 
 def test_a_file_without_observers_reads_as_before_and_one_with_them_comes_back() -> None:
-    assert "observer" not in render_agents({"dc": AgentRecord()})
-    both = {"dc": AgentRecord(), "wall": AgentRecord(observer=True)}
+    assert "observer" not in render_agents({"dc": AgentEntry()})
+    both = {"dc": AgentEntry(), "wall": AgentEntry(observer=True)}
     read = parse_agents(json.loads(render_agents(both)))
     assert {name: record.observer for name, record in read.items()} == {"dc": False, "wall": True}
     with pytest.raises(ConfigError, match=r"agents\.dc\.observer is 1; it must be true or false"):

@@ -12,16 +12,16 @@ from twisted.internet.task import Clock
 from tests.support.nodes import Rig
 from trishula.contract import uris
 from trishula.errors import CapabilityForbidden
-from trishula_router.agents.file import AgentRecord, update_agents
+from trishula_router.agents.file import AgentEntry, update_agents
 from trishula_router.agents.serving import grant_command
 from trishula_router.store.memory import MemoryStore
 
 DEPLOY = "capability:deploy"
 AGENTS = {
-    "agni": AgentRecord(serve=("deploy", "host")),
-    "dc": AgentRecord(serve=()),
-    "old": AgentRecord(),
-    "older": AgentRecord(),
+    "agni": AgentEntry(serve=("deploy", "host")),
+    "dc": AgentEntry(serve=()),
+    "old": AgentEntry(),
+    "older": AgentEntry(),
 }
 
 

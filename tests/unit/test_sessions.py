@@ -13,9 +13,9 @@ from tests.support.nodes import Rig
 from tests.support.stores import HeldStore, result_of
 from trishula.contract import uris
 from trishula_router.agents import sessions as sessions_module
-from trishula_router.agents.file import AgentRecord
+from trishula_router.agents.file import AgentEntry
 from trishula_router.agents.sessions import Session, Sessions, Stage
-from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.agents.tokens import TokenEntry, digest_of
 from trishula_router.store.journal import Kind
 from trishula_router.store.memory import MemoryStore
 
@@ -120,7 +120,7 @@ def records(rig: Rig) -> list[tuple[str, Any]]:
 
 
 def test_a_first_call_that_overtakes_the_news_joins_its_session_with_all_that_is_known(tmp_path: Path) -> None:
-    agents = {"agni": AgentRecord(tokens=(TokenRecord(digest_of(TOKEN), 0.0),))}
+    agents = {"agni": AgentEntry(tokens=(TokenEntry(digest_of(TOKEN), 0.0),))}
     rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents=agents).start()
     rig.node.door.authenticate(
         "trishula", "agni", {"ticket": TOKEN, "session": 77, "transport": {"peer": "tcp4:192.0.2.7:1"}}

@@ -15,8 +15,8 @@ from tests.support.stores import HeldStore, result_of
 from trishula.contract import uris
 from trishula.errors import StorageFailed
 from trishula.runtime.clock import BELIEVED_AFTER_MS, SteadyClock
-from trishula_router.agents.file import AgentRecord, update_agents
-from trishula_router.agents.tokens import TokenRecord
+from trishula_router.agents.file import AgentEntry, update_agents
+from trishula_router.agents.tokens import TokenEntry
 from trishula_router.clocks.timeline import NOTE, Timeline
 from trishula_router.store.memory import MemoryStore
 
@@ -58,7 +58,7 @@ class Machine:
             steady_ms=lambda: (self.clock.seconds() - self._steady_began_s) * 1000,
             stepped=lambda gap_ms: None,
         )
-        agents = {name: AgentRecord() for name in ("agni", "dc", "rushabdev")}
+        agents = {name: AgentEntry() for name in ("agni", "dc", "rushabdev")}
         return Rig(self.directory, self.store, self.clock, agents=agents, timeline=timeline).start()
 
 
@@ -174,9 +174,9 @@ def test_tokens_end_by_the_new_time(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.set_by_ms = -50 * YEAR_MS
     rig = machine.node()
-    token = TokenRecord("0" * 64, created_at=0.0, expires_at=(START_MS + 30_000) / 1000)
+    token = TokenEntry("0" * 64, created_at=0.0, expires_at=(START_MS + 30_000) / 1000)
     with update_agents(rig.agents_file) as agents:
-        agents["dc"] = AgentRecord(tokens=(token,))
+        agents["dc"] = AgentEntry(tokens=(token,))
     rig.advance(1.0)
     rig.node.admission.admit("dc", 77, "0" * 64, rig.clock.seconds())
     rig.join("dc", session=77)

@@ -18,7 +18,7 @@ from trishula_router.agents.change_notes import notes_file_of, read_notes
 from trishula_router.agents.file import read_agents, update_agents
 from trishula_router.agents.revoking import PeerReached, Reached, reached_file_of
 from trishula_router.agents.token_uses import USED, Use, kind_of_place
-from trishula_router.agents.tokens import TokenRecord, digest_of, rotated
+from trishula_router.agents.tokens import TokenEntry, digest_of, rotated
 from trishula_router.commands import token
 from trishula_router.store.facts import TokenFacts
 from trishula_router.store.journal import Kind
@@ -40,7 +40,7 @@ def state(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def tokens_of(state: Path, name: str = "agni") -> tuple[TokenRecord, ...]:
+def tokens_of(state: Path, name: str = "agni") -> tuple[TokenEntry, ...]:
     return read_agents(state / "agents.json")[name].tokens
 
 
@@ -51,7 +51,7 @@ def ids_of(state: Path, name: str = "agni") -> list[str]:
 def made_at(state: Path, *instants_s: float) -> None:
     """Have agni's tokens be made at these instants."""
     with update_agents(state / "agents.json") as agents:
-        tokens = tuple(TokenRecord(digest_of(f"agni.{at}"), at) for at in instants_s)
+        tokens = tuple(TokenEntry(digest_of(f"agni.{at}"), at) for at in instants_s)
         agents["agni"] = replace(agents["agni"], tokens=tokens)
 
 
@@ -72,7 +72,7 @@ def made_at(state: Path, *instants_s: float) -> None:
 def test_the_old_token_ends_after_the_overlap_and_never_later_than_it_would(
     expires_at: float | None, overlap_s: float, ends: list[float | None]
 ) -> None:
-    old, new = TokenRecord("a" * 64, 1.0, None, expires_at), TokenRecord("b" * 64, 1000.0)
+    old, new = TokenEntry("a" * 64, 1.0, None, expires_at), TokenEntry("b" * 64, 1000.0)
     assert [one.expires_at for one in rotated((old,), new, 1000.0, overlap_s)] == ends
 
 
@@ -211,7 +211,7 @@ def test_what_can_not_be_is_a_sentence_and_changes_nothing(
 
 def test_a_prefix_that_means_no_token_or_two(state: Path) -> None:
     with update_agents(state / "agents.json") as agents:
-        pair = tuple(TokenRecord("abcd" + letter * 60, 1.0) for letter in "12")
+        pair = tuple(TokenEntry("abcd" + letter * 60, 1.0) for letter in "12")
         agents["agni"] = replace(agents["agni"], tokens=pair)
     done = run(state, "revoke", "agni", "--token", "abcd", "--reason", "x")
     assert (done.exit_code, "2 tokens of agni begin with abcd; give more digits" in done.stderr) == (Exit.USAGE, True)

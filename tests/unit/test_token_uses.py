@@ -12,9 +12,9 @@ from tests.support.nodes import START_MS, Rig
 from tests.support.stores import result_of
 from trishula.contract import uris
 from trishula.errors import TokenInvalid
-from trishula_router.agents.file import AgentRecord
+from trishula_router.agents.file import AgentEntry
 from trishula_router.agents.token_uses import USED, Use, read_uses
-from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.agents.tokens import TokenEntry, digest_of
 from trishula_router.store.memory import MemoryStore
 
 TOKEN = "agni.secret"
@@ -33,7 +33,7 @@ def come(rig: Rig, session: int, token: str = TOKEN) -> None:
 
 def test_a_use_lasts_as_long_as_its_session(tmp_path: Path) -> None:
     store, clock = MemoryStore("e1"), Clock()
-    agents = {"agni": AgentRecord(tokens=(TokenRecord(digest_of(TOKEN), 1.0),))}
+    agents = {"agni": AgentEntry(tokens=(TokenEntry(digest_of(TOKEN), 1.0),))}
     rig = Rig(tmp_path, store, clock, agents=agents).start()
     with pytest.raises(TokenInvalid):
         come(rig, 1, "agni.wrong")

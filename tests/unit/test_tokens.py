@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 
-from trishula_router.agents.tokens import TokenRecord, digest_of, find_token, new_token, owner_of, with_new_token
+from trishula_router.agents.tokens import TokenEntry, digest_of, find_token, new_token, owner_of, with_new_token
 
 
 def test_a_token_is_its_owners_name_and_at_least_160_random_bits() -> None:
@@ -23,7 +23,7 @@ def test_a_token_is_its_owners_name_and_at_least_160_random_bits() -> None:
 
 
 def test_only_the_hash_of_the_whole_token_finds_it() -> None:
-    records = [TokenRecord(digest_of(f"agni.{text}"), 0.0) for text in ("one", "two")]
+    records = [TokenEntry(digest_of(f"agni.{text}"), 0.0) for text in ("one", "two")]
     assert find_token(records, "agni.two") == records[1]
     assert find_token(records, "dc.two") is None
     assert find_token(records, "two") is None
@@ -32,22 +32,22 @@ def test_only_the_hash_of_the_whole_token_finds_it() -> None:
 
 
 def test_a_token_is_valid_from_not_before_until_just_before_its_end() -> None:
-    token = TokenRecord("", 0.0, not_before=100.0, expires_at=200.0)
+    token = TokenEntry("", 0.0, not_before=100.0, expires_at=200.0)
     told = [(token.is_early(now), token.is_over(now)) for now in (99.9, 100.0, 199.9, 200.0)]
     assert told == [(True, False), (False, False), (False, False), (False, True)]
-    assert not TokenRecord("", 0.0).is_early(0.0)
-    assert not TokenRecord("", 0.0).is_over(0.0)
+    assert not TokenEntry("", 0.0).is_early(0.0)
+    assert not TokenEntry("", 0.0).is_over(0.0)
 
 
 def test_a_second_token_leaves_the_first_one_valid_and_a_third_ends_the_oldest() -> None:
-    first, second, third = (TokenRecord(text * 64, float(at)) for at, text in enumerate("abc"))
+    first, second, third = (TokenEntry(text * 64, float(at)) for at, text in enumerate("abc"))
     assert with_new_token((), first, 10.0) == ((first,), 0)
     assert with_new_token((first,), second, 10.0) == ((first, second), 0)
     assert with_new_token((second, first), third, 10.0) == ((second, third), 1)
 
 
 def test_an_expired_token_makes_room_without_costing_a_valid_one() -> None:
-    expired = TokenRecord("a" * 64, 0.0, expires_at=5.0)
-    coming = TokenRecord("b" * 64, 1.0, not_before=50.0)
-    new = TokenRecord("c" * 64, 2.0)
+    expired = TokenEntry("a" * 64, 0.0, expires_at=5.0)
+    coming = TokenEntry("b" * 64, 1.0, not_before=50.0)
+    new = TokenEntry("c" * 64, 2.0)
     assert with_new_token((expired, coming), new, 10.0) == ((coming, new), 0)

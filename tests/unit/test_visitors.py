@@ -13,8 +13,8 @@ from twisted.web.http_headers import Headers
 
 from tests.support.nodes import Rig
 from tests.support.stores import result_of
-from trishula_router.agents.file import AgentRecord
-from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.agents.file import AgentEntry
+from trishula_router.agents.tokens import TokenEntry, digest_of
 from trishula_router.endpoints import running
 from trishula_router.endpoints.metrics import MetricsPage
 from trishula_router.endpoints.visitors import why_stranger
@@ -60,9 +60,9 @@ class Request:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
-    boss = AgentRecord(operator=True, tokens=(TokenRecord(digest_of(RIGHT), 0.0),))
-    wall = AgentRecord(observer=True, tokens=(TokenRecord(digest_of(OBSERVERS), 0.0),))
-    agent = AgentRecord(tokens=(TokenRecord(digest_of(AGENTS), 0.0),))
+    boss = AgentEntry(operator=True, tokens=(TokenEntry(digest_of(RIGHT), 0.0),))
+    wall = AgentEntry(observer=True, tokens=(TokenEntry(digest_of(OBSERVERS), 0.0),))
+    agent = AgentEntry(tokens=(TokenEntry(digest_of(AGENTS), 0.0),))
     return Rig(tmp_path, MemoryStore("epoch-1"), Clock(), agents={"boss": boss, "wall": wall, "dc": agent}).start()
 
 

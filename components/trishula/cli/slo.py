@@ -106,7 +106,7 @@ def _level(merged: BusObjectives) -> Level:
             continue
         if month.budget <= 0:
             return Level.CRITICAL
-        if month.budget < _LITTLE_LEFT or not day.is_kept:
+        if month.budget < _LITTLE_LEFT or not day.is_met:
             level = Level.WARNING
     return level
 

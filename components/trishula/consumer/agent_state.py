@@ -36,7 +36,7 @@ from trishula.settings import Settings
 if TYPE_CHECKING:
     from trishula.messaging.agent_file import AgentFile, Saved
 
-__all__ = ["Keeping", "directory_of"]
+__all__ = ["OwnFile", "directory_of"]
 
 _log = logging.getLogger("trishula")
 
@@ -60,7 +60,7 @@ def directory_of(
     return (None if directory is None else directory / agent), is_named
 
 
-class Keeping:
+class OwnFile:
     """The file of one agent that runs.
 
     Args:

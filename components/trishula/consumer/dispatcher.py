@@ -63,7 +63,7 @@ from trishula.contract.message import Message
 from trishula.contract.receipts import Receipt
 from trishula.contract.texts import legible, one_line
 from trishula.errors import ArgumentInvalid, TrishulaError
-from trishula.messaging.deduplication import Inbox, Remembered, Verdict, content_of
+from trishula.messaging.deduplication import Inbox, Remembered, Treatment, content_of
 from trishula.messaging.engine import Engine
 from trishula.messaging.second_road import is_of_second_road
 from trishula.runtime.pending import Pending, rejected, resolved
@@ -145,12 +145,12 @@ class Dispatcher:
         inbox = self._inbox
         for delivery in deliveries:
             message = delivery.message
-            verdict = inbox.admit(message.sender or "", message.id, delivery.token, content_of(message))
-            if verdict is Verdict.HANDLED:
+            treatment = inbox.admit(message.sender or "", message.id, delivery.token, content_of(message))
+            if treatment is Treatment.HANDLED:
                 self._engine.settling.ack(delivery.token)
-            elif verdict is Verdict.RUNNING:
+            elif treatment is Treatment.RUNNING:
                 self._leases.keep_promise(message)
-            elif verdict is Verdict.FOREIGN:
+            elif treatment is Treatment.FOREIGN:
                 self._refuse(delivery)
             else:
                 if self._stopping:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from trishula.consumer.agent_state import Keeping
+from trishula.consumer.agent_state import OwnFile
 from trishula.consumer.dispatcher import Dispatcher
 from trishula.consumer.handlers import Handler
 from trishula.consumer.routes import Routes
@@ -91,7 +91,7 @@ class Run:
         self._name = settings.agent
         self._part = part
         self._around = around
-        self._keeping: Keeping | None = Keeping(settings, state, around)
+        self._keeping: OwnFile | None = OwnFile(settings, state, around)
         self.engine = engine = Engine(settings, around=around, connection=connection, observer=self)
         # A step of the wall clock would have it forget what it has handled.
         steady_ms = SteadyClock(around.now_ms, lambda: around.clock.seconds() * 1000, lambda _: None)
@@ -156,7 +156,7 @@ class Run:
         for topic, on_event in heard.items():
             self.engine.live.subscribe(topic, on_event)
 
-    async def _join(self, timeout_s: float | None, keeping: Keeping, dispatcher: Dispatcher) -> None:
+    async def _join(self, timeout_s: float | None, keeping: OwnFile, dispatcher: Dispatcher) -> None:
         """Join, or come into fallback, whichever is first; then joining goes on beside what the agent does."""
         if not self.roads.has_folder or keeping.waits:
             await self._join_a_node(timeout_s, keeping, dispatcher)
@@ -177,7 +177,7 @@ class Run:
         self.roads.fallen_back.when_done(came)
         await within(self._around.clock, first, timeout_s, lambda: self.engine.member.unreachable(timeout_s))
 
-    async def _join_a_node(self, timeout_s: float | None, keeping: Keeping, dispatcher: Dispatcher) -> None:
+    async def _join_a_node(self, timeout_s: float | None, keeping: OwnFile, dispatcher: Dispatcher) -> None:
         waited = keeping.waits
         await self.engine.start(timeout_s)
         await keeping.joined(self.engine, dispatcher)

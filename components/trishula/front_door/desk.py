@@ -15,7 +15,7 @@ from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import Delivery
 from trishula.contract.message import Message
 from trishula.errors import MessageUnknown
-from trishula.messaging.deduplication import Inbox, Verdict, content_of
+from trishula.messaging.deduplication import Inbox, Treatment, content_of
 
 __all__ = ["Desk", "Held", "Taken"]
 
@@ -80,12 +80,12 @@ class Desk:
         taken = Taken()
         for delivery in deliveries:
             message = delivery.message
-            verdict = self._memory.admit(message.sender or "", message.id, delivery.token, content_of(message))
-            if verdict is Verdict.HANDLED:
+            treatment = self._memory.admit(message.sender or "", message.id, delivery.token, content_of(message))
+            if treatment is Treatment.HANDLED:
                 taken.again.append(delivery.token)
-            elif verdict is Verdict.FOREIGN:
+            elif treatment is Treatment.FOREIGN:
                 taken.foreign.append(delivery)
-            elif verdict is Verdict.RUN:
+            elif treatment is Treatment.RUN:
                 held = Held(message, delivery.attempt)
                 self._held[held.key] = held
                 taken.fresh += 1

@@ -39,7 +39,7 @@ from trishula.contract.addresses import agent_of
 from trishula.contract.message import DEFAULT_TTL_MS, Message
 from trishula.messaging.second_road import is_of_second_road
 
-__all__ = ["Inbox", "InboxFile", "Remembered", "Verdict", "content_of"]
+__all__ = ["Inbox", "InboxFile", "Remembered", "Treatment", "content_of"]
 
 #: (agent, id, when it was handled in ms, its content or ``None`` if that is not known)
 Remembered = tuple[str, str, int, int | None]
@@ -52,7 +52,7 @@ def content_of(message: Message) -> int:
     return zlib.crc32(_encode((message.type, message.to, message.procedure, message.payload)))
 
 
-class Verdict(Enum):
+class Treatment(Enum):
     """What to do with a delivery."""
 
     RUN = "run"
@@ -115,7 +115,7 @@ class Inbox:
         self._running.setdefault(key, [])
         self._answered.add(key)
 
-    def admit(self, sender: str, message_id: str, token: str, content: int | None = None) -> Verdict:
+    def admit(self, sender: str, message_id: str, token: str, content: int | None = None) -> Treatment:
         """A delivery came; after ``RUN`` tell :meth:`handled` or :meth:`failed`.
 
         Args:
@@ -127,15 +127,15 @@ class Inbox:
         tokens = self._running.get(key)
         if tokens is not None:
             if _differ(self._contents.get(key), content):
-                return Verdict.FOREIGN
+                return Treatment.FOREIGN
             tokens.append(token)
-            return Verdict.RUNNING
+            return Treatment.RUNNING
         known = self._handled.get(key[0])
         if known is not None and message_id in known:
-            return Verdict.FOREIGN if _differ(known[message_id][1], content) else Verdict.HANDLED
+            return Treatment.FOREIGN if _differ(known[message_id][1], content) else Treatment.HANDLED
         self._running[key] = [token]
         self._contents[key] = content
-        return Verdict.RUN
+        return Treatment.RUN
 
     def answered(self, sender: str, message_id: str, now_ms: int) -> None:
         """The handler is through and its reply is on its way: in the file they are handled together, from now on."""

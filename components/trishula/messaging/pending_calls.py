@@ -44,7 +44,7 @@ class _Open:
     answer: Pending[Any]
     sent: bool = False
     # What came as the answer for a capability, and the node has not said to be it.
-    claimed: Message | None = None
+    unvouched: Message | None = None
 
     @property
     def to_anybody(self) -> bool:
@@ -99,7 +99,7 @@ class Calls:
     def found(self, message: Message, *, is_ours: bool) -> None:
         """The node had the answer to a call already; ``is_ours``: it comes from our own mailbox as well."""
         call = self._open.get(message.reply_to or "")
-        if call is not None and call.claimed is not None and call.claimed.id == message.id:
+        if call is not None and call.unvouched is not None and call.unvouched.id == message.id:
             # It came before.
             is_ours = False
         if self._answered(message, is_vouched=True) and is_ours and message.reply_to is not None:
@@ -109,8 +109,8 @@ class Calls:
     def trust(self, message_id: str) -> None:
         """The node, one of an earlier release, can't say what is the answer."""
         call = self._open.get(message_id)
-        if call is not None and call.claimed is not None:
-            self._answered(call.claimed, is_vouched=True)
+        if call is not None and call.unvouched is not None:
+            self._answered(call.unvouched, is_vouched=True)
 
     def ended(self, message_id: str, state: str) -> None:
         """The COMMAND came to its end, and was not answered."""
@@ -149,7 +149,7 @@ class Calls:
         if call.to_anybody and not is_vouched:
             # If it was given up, whoever asks again under its id is told by the node.
             if message.reply_to in self._open:
-                call.claimed = message
+                call.unvouched = message
                 self.on_unsure(message.reply_to)
             return True
         if message.type == "RESULT":

@@ -14,8 +14,8 @@ from trishula.testing.network import Router
 from trishula.testing.turned_clock import LifeClock, TurnedClock
 from trishula_router.agents.file import update_agents
 from trishula_router.agents.principals import Principals
-from trishula_router.agents.text import AgentRecord
-from trishula_router.agents.tokens import TokenRecord, digest_of
+from trishula_router.agents.text import AgentEntry
+from trishula_router.agents.tokens import TokenEntry, digest_of
 from trishula_router.node import Node
 from trishula_router.settings.faults import ConfigError
 from trishula_router.settings.options import NodeConfig, parse_options
@@ -89,8 +89,8 @@ class MemoryNode:
         self.tokens = {name: f"{name}.of-a-bus-in-memory" for name in agents}
         with update_agents(config.agents_file) as known:
             for name, grants in agents.items():
-                token = TokenRecord(digest_of(self.tokens[name]), now_ms() / 1000)
-                known[name] = AgentRecord(grants.operator, grants.send, grants.call, (token,), grants.serve)
+                token = TokenEntry(digest_of(self.tokens[name]), now_ms() / 1000)
+                known[name] = AgentEntry(grants.operator, grants.send, grants.call, (token,), grants.serve)
 
     @property
     def node(self) -> Node | None:

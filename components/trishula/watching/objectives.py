@@ -102,7 +102,7 @@ class Verdict:
     is_proven: bool = True
 
     @property
-    def is_kept(self) -> bool:
+    def is_met(self) -> bool:
         """Whether the objective is kept, as far as that is proven."""
         return self.burn is None or self.burn <= 1.0 or not self.is_proven
 

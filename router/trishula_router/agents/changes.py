@@ -22,8 +22,8 @@ from typing import Literal
 import msgspec
 
 from trishula_router.agents.grants import ANYBODY
-from trishula_router.agents.text import AgentRecord
-from trishula_router.agents.tokens import TokenRecord
+from trishula_router.agents.text import AgentEntry
+from trishula_router.agents.tokens import TokenEntry
 
 __all__ = ["Change", "Outline", "Revoked", "What", "changes_between", "first_end_ms", "outline_of", "short_id"]
 
@@ -80,12 +80,12 @@ class Revoked(msgspec.Struct, frozen=True, omit_defaults=True):
     tokens: list[str] = []
 
 
-def short_id(token: TokenRecord) -> str:
+def short_id(token: TokenEntry) -> str:
     """Enough of a token's hash to tell tokens apart, and to name one: its first eight hexadecimal digits."""
     return token.sha256[:8]
 
 
-def outline_of(record: AgentRecord, now_ms: int) -> Outline:
+def outline_of(record: AgentEntry, now_ms: int) -> Outline:
     """What is told of an agent as the file has it."""
     ends = {
         short_id(token): None if token.expires_at is None else round(token.expires_at * 1000) for token in record.tokens
@@ -98,7 +98,7 @@ def outline_of(record: AgentRecord, now_ms: int) -> Outline:
     return Outline(_grants_of(record, now_s), ends, over, then, changes_at)
 
 
-def _grants_of(record: AgentRecord, now_s: float) -> str:
+def _grants_of(record: AgentEntry, now_s: float) -> str:
     def listed(act: str) -> str:
         timed = [str(one) for one in record.timed if one.act == act and not one.is_over(now_s)]
         return " ".join([*record.lasting(act), *timed]) or "nothing"

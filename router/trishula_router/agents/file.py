@@ -33,13 +33,13 @@ from msgspec.structs import replace
 from trishula.runtime.file_lock import FileLock
 from trishula_router.agents.change_notes import Author, Stamp, finish_notes, mark_done, notes_file_of, write_note
 from trishula_router.agents.changes import Outline, changes_between, outline_of
-from trishula_router.agents.text import AgentRecord, parse_agents, render_agents
+from trishula_router.agents.text import AgentEntry, parse_agents, render_agents
 from trishula_router.settings.faults import ConfigError
 from trishula_router.store.json_text import NotJson, parse_json
 
 __all__ = [
     "KEPT_FILE",
-    "AgentRecord",
+    "AgentEntry",
     "AgentsFileError",
     "Stamp",
     "keep_agents",
@@ -57,7 +57,7 @@ class AgentsFileError(Exception):
     """The file of agents can't be used; the text says why and what to do."""
 
 
-def read_agents(path: Path) -> dict[str, AgentRecord]:
+def read_agents(path: Path) -> dict[str, AgentEntry]:
     """What the file says; nobody, if there is no file: a node starts before its first token is made.
 
     Raises:
@@ -86,7 +86,7 @@ def read_agents(path: Path) -> dict[str, AgentRecord]:
         raise AgentsFileError("\n".join(f"{path}: {fault.sentence}" for fault in error.faults)) from None
 
 
-def load_agents(path: Path, kept: Path | None) -> tuple[dict[str, AgentRecord], str | None]:
+def load_agents(path: Path, kept: Path | None) -> tuple[dict[str, AgentEntry], str | None]:
     """What holds when a node starts: what the file says, or what its copy says if the file is broken or gone.
 
     Args:
@@ -118,7 +118,7 @@ def load_agents(path: Path, kept: Path | None) -> tuple[dict[str, AgentRecord], 
     )
 
 
-def keep_agents(kept: Path, agents: Mapping[str, AgentRecord]) -> None:
+def keep_agents(kept: Path, agents: Mapping[str, AgentEntry]) -> None:
     """Write the copy, unless it says that already.
 
     Raises:
@@ -147,7 +147,7 @@ def stamp_of(path: Path) -> Stamp:
 
 
 @contextlib.contextmanager
-def update_agents(path: Path, kept: Path | None = None, who: Author | None = None) -> Iterator[dict[str, AgentRecord]]:
+def update_agents(path: Path, kept: Path | None = None, who: Author | None = None) -> Iterator[dict[str, AgentEntry]]:
     """Change the file: yields what it says, to be changed in place; writes it if the block ends without an error.
 
     Args:
@@ -194,11 +194,11 @@ def update_agents(path: Path, kept: Path | None = None, who: Author | None = Non
         lock.release()
 
 
-def _outlines(agents: Mapping[str, AgentRecord], now_ms: int) -> dict[str, Outline]:
+def _outlines(agents: Mapping[str, AgentEntry], now_ms: int) -> dict[str, Outline]:
     return {name: outline_of(record, now_ms) for name, record in agents.items()}
 
 
-def _digests(agents: Mapping[str, AgentRecord]) -> set[str]:
+def _digests(agents: Mapping[str, AgentEntry]) -> set[str]:
     return {token.sha256 for record in agents.values() for token in record.tokens}
 
 

@@ -23,8 +23,8 @@ from trishula_router.agents.change_notes import Stamp
 from trishula_router.agents.file import AgentsFileError, keep_agents, load_agents, read_agents, stamp_of
 from trishula_router.agents.grants import TimedGrant, covers_name, held, next_end_s
 from trishula_router.agents.revocations import Revocations
-from trishula_router.agents.text import ANYBODY, AgentRecord, render_agents
-from trishula_router.agents.tokens import TokenRecord, find_token, owner_of
+from trishula_router.agents.text import ANYBODY, AgentEntry, render_agents
+from trishula_router.agents.tokens import TokenEntry, find_token, owner_of
 from trishula_router.realm import AGENT_ROLE, OPERATOR_ROLE
 
 __all__ = ["Principal", "Principals"]
@@ -100,7 +100,7 @@ class Principals:
     """
 
     def __init__(
-        self, path: Path | None, kept: Path | None = None, *, records: Mapping[str, AgentRecord] = MappingProxyType({})
+        self, path: Path | None, kept: Path | None = None, *, records: Mapping[str, AgentEntry] = MappingProxyType({})
     ) -> None:
         self._path = path
         self._kept = kept
@@ -110,7 +110,7 @@ class Principals:
         self.fault: str | None = None
         if path is not None:
             records, self.fault = load_agents(path, kept)
-        self._records: Mapping[str, AgentRecord] = records
+        self._records: Mapping[str, AgentEntry] = records
         self._revocations = Revocations()
         # The same without the tokens that are revoked everywhere.
         self._valid = self._records
@@ -130,7 +130,7 @@ class Principals:
         return self._path
 
     @property
-    def records(self) -> Mapping[str, AgentRecord]:
+    def records(self) -> Mapping[str, AgentEntry]:
         """Each agent as the file has it, with tokens also if they are revoked everywhere."""
         return self._records
 
@@ -245,8 +245,8 @@ class Principals:
             self._valid = self._without_revoked()
             self.version += 1
 
-    def _without_revoked(self) -> Mapping[str, AgentRecord]:
-        def left(name: str, record: AgentRecord) -> AgentRecord:
+    def _without_revoked(self) -> Mapping[str, AgentEntry]:
+        def left(name: str, record: AgentEntry) -> AgentEntry:
             kept = tuple(one for one in record.tokens if self._revocations.of(name, one) is None)
             return record if len(kept) == len(record.tokens) else replace(record, tokens=kept)
 
@@ -320,12 +320,12 @@ class Principals:
         return float("inf") if token is None or token.expires_at is None else token.expires_at
 
 
-def _with_digest(record: AgentRecord, digest: str | None) -> TokenRecord | None:
+def _with_digest(record: AgentEntry, digest: str | None) -> TokenEntry | None:
     return next((token for token in record.tokens if token.sha256 == digest), None)
 
 
-def _principals_of(records: Mapping[str, AgentRecord], now_s: float) -> dict[str, Principal]:
-    def now(record: AgentRecord, act: str) -> tuple[str, ...]:
+def _principals_of(records: Mapping[str, AgentEntry], now_s: float) -> dict[str, Principal]:
+    def now(record: AgentEntry, act: str) -> tuple[str, ...]:
         return held(record.lasting(act), record.timed, act, now_s)
 
     granted = frozenset(grant for record in records.values() for grant in now(record, "serve"))
@@ -348,7 +348,7 @@ def _audience_of(principals: Mapping[str, Principal]) -> tuple[str, ...]:
     return tuple(name for name, principal in principals.items() if not principal.only_looks)
 
 
-def _digest_of(records: Mapping[str, AgentRecord]) -> str:
+def _digest_of(records: Mapping[str, AgentEntry]) -> str:
     return hashlib.sha256(render_agents(records).encode()).hexdigest()[:32]
 
 

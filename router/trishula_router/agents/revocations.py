@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trishula_router.agents.tokens import TokenRecord
+from trishula_router.agents.tokens import TokenEntry
 from trishula_router.store.revoked import EVERY_AGENT, Revocation, read_revocation
 
 __all__ = ["Revocations"]
@@ -42,7 +42,7 @@ class Revocations:
                 is_new = True
         return is_new
 
-    def of(self, agent: str, token: TokenRecord) -> Revocation | None:
+    def of(self, agent: str, token: TokenEntry) -> Revocation | None:
         """What took a token of an agent away, if anything did."""
         found = self._of_tokens.get(token.sha256)
         if found is not None:
@@ -59,6 +59,6 @@ class Revocations:
         return max(reach, default=0) / 1000
 
 
-def _made_at(token: TokenRecord) -> int:
+def _made_at(token: TokenEntry) -> int:
     """When it was made, ms."""
     return round(token.created_at * 1000)

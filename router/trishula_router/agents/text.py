@@ -18,11 +18,11 @@ from trishula.contract.addresses import AGENT_RULE, BROADCAST, CAPABILITY_RULE, 
 from trishula.contract.texts import LINE_RULE, is_line
 from trishula_router.agents.grants import ACTS, ANYBODY, TimedGrant
 from trishula_router.agents.procedure_names import is_procedure_name, is_topic_name
-from trishula_router.agents.tokens import TokenRecord
+from trishula_router.agents.tokens import TokenEntry
 from trishula_router.settings.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
 from trishula_router.store.json_text import keys_twice
 
-__all__ = ["ANYBODY", "AgentRecord", "grant_rule", "is_servable", "parse_agents", "render_agents"]
+__all__ = ["ANYBODY", "AgentEntry", "grant_rule", "is_servable", "parse_agents", "render_agents"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 #: The year 10000, in seconds since the epoch: no calendar of Python's goes further.
@@ -30,7 +30,7 @@ _END_OF_TIME_S = 253_402_300_800
 
 
 @dataclass(frozen=True, slots=True)
-class AgentRecord:
+class AgentEntry:
     """One agent, as the file has it.
 
     Attributes:
@@ -48,7 +48,7 @@ class AgentRecord:
     operator: bool = False
     send: tuple[str, ...] = (ANYBODY,)
     call: tuple[str, ...] = (ANYBODY,)
-    tokens: tuple[TokenRecord, ...] = ()
+    tokens: tuple[TokenEntry, ...] = ()
     serve: tuple[str, ...] | None = None
     observer: bool = False
     subscribe: tuple[str, ...] = (ANYBODY,)
@@ -59,7 +59,7 @@ class AgentRecord:
         return {"send": self.send, "call": self.call, "serve": self.serve or (), "subscribe": self.subscribe}[act]
 
 
-def render_agents(agents: Mapping[str, AgentRecord]) -> str:
+def render_agents(agents: Mapping[str, AgentEntry]) -> str:
     """The file's text: sorted and indented, because people read and edit it."""
     raw = {
         "agents": {
@@ -87,7 +87,7 @@ def render_agents(agents: Mapping[str, AgentRecord]) -> str:
     return json.dumps(raw, indent=2) + "\n"
 
 
-def _show_grants(record: AgentRecord, act: str) -> list[object]:
+def _show_grants(record: AgentEntry, act: str) -> list[object]:
     timed = [
         {"grant": one.grant, "until": _show_instant(one.until), "reason": one.reason}
         for one in record.timed
@@ -102,7 +102,7 @@ def _show_instant(instant_s: float | None) -> str | None:
     return datetime.fromtimestamp(instant_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def parse_agents(raw: object) -> dict[str, AgentRecord]:
+def parse_agents(raw: object) -> dict[str, AgentEntry]:
     """Check what the file says.
 
     Raises:
@@ -112,7 +112,7 @@ def parse_agents(raw: object) -> dict[str, AgentRecord]:
     top = _Map(raw, "the file", "", faults)
     listed = _Map(top.take("agents", MISSING), "agents", "agents", faults)
     top.close()
-    agents: dict[str, AgentRecord] = {}
+    agents: dict[str, AgentEntry] = {}
     for name in listed.names():
         if not is_agent_name(name):
             faults.append(Fault("agents", name, f"it is no agent's name: that is {AGENT_RULE}"))
@@ -151,7 +151,7 @@ class _Map:
                 )
 
 
-def _parse_agent(raw: object, path: str, faults: list[Fault]) -> AgentRecord:
+def _parse_agent(raw: object, path: str, faults: list[Fault]) -> AgentEntry:
     entry = _Map(raw, path, path, faults)
     operator = entry.take("operator", False)
     if not isinstance(operator, bool):
@@ -170,7 +170,7 @@ def _parse_agent(raw: object, path: str, faults: list[Fault]) -> AgentRecord:
         listed = []
     tokens = [_parse_token(item, f"{path}.tokens[{index}]", faults) for index, item in enumerate(listed)]
     entry.close()
-    return AgentRecord(
+    return AgentEntry(
         operator is True,
         lasting["send"] or (),
         lasting["call"] or (),
@@ -250,7 +250,7 @@ _RULES: dict[str, tuple[Callable[[str], bool], str]] = {
 }
 
 
-def _parse_token(raw: object, path: str, faults: list[Fault]) -> TokenRecord:
+def _parse_token(raw: object, path: str, faults: list[Fault]) -> TokenEntry:
     entry = _Map(raw, path, path, faults)
     sha256 = entry.take("sha256", MISSING)
     if not isinstance(sha256, str) or _SHA256.match(sha256) is None:
@@ -263,7 +263,7 @@ def _parse_token(raw: object, path: str, faults: list[Fault]) -> TokenRecord:
     not_before = _parse_instant(entry.take("not_before", None), f"{path}.not_before", faults)
     expires_at = _parse_instant(entry.take("expires_at", None), f"{path}.expires_at", faults)
     entry.close()
-    return TokenRecord(sha256, created_at or 0.0, not_before, expires_at)
+    return TokenEntry(sha256, created_at or 0.0, not_before, expires_at)
 
 
 def _parse_instant(raw: object, path: str, faults: list[Fault]) -> float | None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 __all__ = [
     "MAX_VALID",
     "SECRET_BYTES",
-    "TokenRecord",
+    "TokenEntry",
     "digest_of",
     "find_token",
     "new_token",
@@ -35,7 +35,7 @@ SECRET_BYTES = 24
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRecord:
+class TokenEntry:
     """What is kept of a token. Instants are in seconds since the epoch.
 
     Attributes:
@@ -79,13 +79,13 @@ def digest_of(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def find_token(records: Iterable[TokenRecord], token: str) -> TokenRecord | None:
+def find_token(records: Iterable[TokenEntry], token: str) -> TokenEntry | None:
     """The record of ``token``, valid or not.
 
     All records are compared, each in constant time: the time it takes tells nothing about what is stored.
     """
     digest = digest_of(token)
-    found: TokenRecord | None = None
+    found: TokenEntry | None = None
     for record in records:
         if hmac.compare_digest(record.sha256, digest):
             found = record
@@ -93,8 +93,8 @@ def find_token(records: Iterable[TokenRecord], token: str) -> TokenRecord | None
 
 
 def with_new_token(
-    records: tuple[TokenRecord, ...], new: TokenRecord, now_s: float
-) -> tuple[tuple[TokenRecord, ...], int]:
+    records: tuple[TokenEntry, ...], new: TokenEntry, now_s: float
+) -> tuple[tuple[TokenEntry, ...], int]:
     """The agent's tokens after ``new`` came, and how many valid ones had to go for it.
 
     Expired ones are dropped: the file stays as small as what it means. One whose time has not come counts as valid,
@@ -106,9 +106,7 @@ def with_new_token(
     return (*alive[surplus:], new), surplus
 
 
-def rotated(
-    records: tuple[TokenRecord, ...], new: TokenRecord, now_s: float, overlap_s: float
-) -> tuple[TokenRecord, ...]:
+def rotated(records: tuple[TokenEntry, ...], new: TokenEntry, now_s: float, overlap_s: float) -> tuple[TokenEntry, ...]:
     """The agent's tokens after ``new`` took the place of all others, which hold beside it for ``overlap_s``.
 
     An old token that would end before that ends as planned; without an overlap the old ones are gone.

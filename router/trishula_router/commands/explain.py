@@ -24,7 +24,7 @@ from trishula_router.agents.file import AgentsFileError
 from trishula_router.agents.grants import ACTS
 from trishula_router.agents.principals import Principal, Principals
 from trishula_router.agents.serving import Serving
-from trishula_router.agents.text import ANYBODY, AgentRecord
+from trishula_router.agents.text import ANYBODY, AgentEntry
 from trishula_router.commands.state_dir import CommandFailed, agents_file_of
 from trishula_router.commands.token_words import no_agent, shown_here
 from trishula_router.mail.recipients import Recipients
@@ -113,9 +113,7 @@ def explain(state_dir: Path, name: str, *, as_json: bool) -> None:
         _say(refusal.sentence, "      ")
 
 
-def _grants(
-    name: str, record: AgentRecord, lines: Mapping[tuple[str | int, ...], int], now_s: float
-) -> Iterator[Grant]:
+def _grants(name: str, record: AgentEntry, lines: Mapping[tuple[str | int, ...], int], now_s: float) -> Iterator[Grant]:
     for act in ACTS:
         # In the order of the file, which may mix both kinds.
         listed = [at for at in lines if at[:3] == ("agents", name, act) and len(at) == 4]

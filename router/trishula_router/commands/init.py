@@ -22,9 +22,9 @@ import click
 from trishula.cli.state import json_option
 from trishula.errors import FolderUnusable
 from trishula.exit_codes import Exit
-from trishula_router.agents.file import AgentRecord, AgentsFileError, read_agents, update_agents
+from trishula_router.agents.file import AgentEntry, AgentsFileError, read_agents, update_agents
 from trishula_router.agents.text import ANYBODY
-from trishula_router.agents.tokens import TokenRecord, digest_of, new_token
+from trishula_router.agents.tokens import TokenEntry, digest_of, new_token
 from trishula_router.cluster.authority import Pair, issue, new_authority
 from trishula_router.cluster.file_keys import add_file_keys
 from trishula_router.cluster.next_steps import Step, readme, steps
@@ -305,10 +305,10 @@ class _Work:
             return
         token = file.read_text().strip() if file.exists() else new_token(agent, secrets.token_urlsafe)
         now_s = time.time()
-        record = AgentRecord(
+        record = AgentEntry(
             serve=(ANYBODY,),
             operator=agent == self.plan.operator,
-            tokens=(TokenRecord(digest_of(token), now_s, None, None),),
+            tokens=(TokenEntry(digest_of(token), now_s, None, None),),
         )
         # One that another node knows keeps what is known of it there.
         record = next((known[agent] for known in records.values() if agent in known), record)

@@ -26,7 +26,7 @@ from trishula_router.privacy import NotPrivate, check_directory, keep_private
 
 if TYPE_CHECKING:
     from trishula_router.agents.change_notes import Author
-    from trishula_router.agents.text import AgentRecord
+    from trishula_router.agents.text import AgentEntry
     from trishula_router.store.sqlite.holding import Holder
 
 __all__ = [
@@ -194,7 +194,7 @@ def agents_file_of(state_dir: Path) -> Path:
 
 def agents_to_change(
     state_dir: Path, path: Path, who: Author, *, dry_run: bool = False
-) -> AbstractContextManager[dict[str, AgentRecord]]:
+) -> AbstractContextManager[dict[str, AgentEntry]]:
     """The agents of that state's file, to be changed in place; with ``dry_run`` nothing of that is written.
 
     Raises:

@@ -31,7 +31,7 @@ from trishula_router.commands.state_dir import (
 )
 
 if TYPE_CHECKING:
-    from trishula_router.store.interface import Verdict
+    from trishula_router.store.interface import Verification
     from trishula_router.store.sqlite.check import Progress
 
 __all__ = ["backup", "reseed", "restore", "verify"]
@@ -204,7 +204,9 @@ def _progress(shell: State, what: str) -> Iterator[Progress]:
         yield lambda done: shown.update(task, completed=done)
 
 
-def _tell(shell: State, verification: Verdict, facts: dict[str, Any], before: str, *, failing: bool = True) -> None:
+def _tell(
+    shell: State, verification: Verification, facts: dict[str, Any], before: str, *, failing: bool = True
+) -> None:
     """Print what a verification found; end with :attr:`Exit.FAILED` if that is damage."""
     from trishula_router.mail.audit import told_verification
 

@@ -17,7 +17,7 @@ from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import author
 from trishula_router.agents.file import AgentsFileError
 from trishula_router.agents.grants import ACTS, TimedGrant
-from trishula_router.agents.text import ANYBODY, AgentRecord, grant_rule, is_servable
+from trishula_router.agents.text import ANYBODY, AgentEntry, grant_rule, is_servable
 from trishula_router.commands.state_dir import (
     CommandFailed,
     agents_file_of,
@@ -150,14 +150,14 @@ def _check(name: str, asked: dict[str, tuple[str, ...]], until_s: float | None) 
 
 
 def _changed(
-    record: AgentRecord,
+    record: AgentEntry,
     act: str,
     more: tuple[str, ...],
     less: tuple[str, ...],
     until_s: float | None,
     reason: str | None,
     now_s: float,
-) -> AgentRecord:
+) -> AgentEntry:
     if not more and not less:
         return record
     # Granted anew, a grant holds as it is granted now.
@@ -177,7 +177,7 @@ def _changed(
     return dataclasses.replace(record, **changes)
 
 
-def grants_told(record: AgentRecord) -> dict[str, Any]:
+def grants_told(record: AgentEntry) -> dict[str, Any]:
     """The grants of an agent, for ``--json``."""
     return {
         **{act: list(record.lasting(act)) for act in ACTS},
@@ -186,7 +186,7 @@ def grants_told(record: AgentRecord) -> dict[str, Any]:
     }
 
 
-def timed_told(record: AgentRecord, now_s: float) -> Iterable[str]:
+def timed_told(record: AgentEntry, now_s: float) -> Iterable[str]:
     """The grants that end or have a reason, a line each."""
     for one in record.timed:
         end = "" if one.until is None else f" until {shown_here(one.until)}"

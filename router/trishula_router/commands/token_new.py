@@ -16,8 +16,8 @@ from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import author
 from trishula_router.agents.changes import short_id
-from trishula_router.agents.file import AgentRecord, AgentsFileError
-from trishula_router.agents.tokens import TokenRecord, digest_of, new_token, with_new_token
+from trishula_router.agents.file import AgentEntry, AgentsFileError
+from trishula_router.agents.tokens import TokenEntry, digest_of, new_token, with_new_token
 from trishula_router.commands.state_dir import (
     CommandFailed,
     agents_file_of,
@@ -121,11 +121,11 @@ def new_command(
     revocations = revocations_of(state_dir)
     # Also where a revocation came from a node whose clock is ahead.
     made_s = max(now_s, revocations.good_from_s(name))
-    new = TokenRecord(digest_of(made), made_s, valid_from, expires_at)
+    new = TokenEntry(digest_of(made), made_s, valid_from, expires_at)
     with TokenFile(token_file) as file:
         try:
             with agents_to_change(state_dir, path, who) as agents:
-                fresh = AgentRecord(send=(), call=(), serve=()) if observer else AgentRecord(serve=())
+                fresh = AgentEntry(send=(), call=(), serve=()) if observer else AgentEntry(serve=())
                 record = agents.get(name, fresh)
                 is_new = name not in agents
                 there = [one for one in record.tokens if revocations.of(name, one) is None]
@@ -207,7 +207,7 @@ def _warn_of_a_new_place(state_dir: Path) -> str | None:
     )
 
 
-def _too_many(name: str, path: Path, tokens: tuple[TokenRecord, ...], now_s: float) -> str:
+def _too_many(name: str, path: Path, tokens: tuple[TokenEntry, ...], now_s: float) -> str:
     alive = [f"{short_id(token)} made {shown_here(token.created_at)}" for token in tokens if not token.is_over(now_s)]
     return (
         f"{name} has {len(alive)} valid tokens in {path}, {', '.join(alive)}: a further one would end the oldest, and "

@@ -17,8 +17,8 @@ from trishula.cli.values import Duration
 from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import author
 from trishula_router.agents.changes import Revoked, short_id
-from trishula_router.agents.file import AgentRecord, AgentsFileError
-from trishula_router.agents.tokens import TokenRecord
+from trishula_router.agents.file import AgentEntry, AgentsFileError
+from trishula_router.agents.tokens import TokenEntry
 from trishula_router.commands.state_dir import (
     CommandFailed,
     agents_file_of,
@@ -136,8 +136,8 @@ def revoke_command(
 
 
 def _say(
-    ended: Mapping[str, list[TokenRecord]],
-    agents: Mapping[str, AgentRecord],
+    ended: Mapping[str, list[TokenEntry]],
+    agents: Mapping[str, AgentEntry],
     name: str | None,
     path: Path,
     now_s: float,
@@ -156,7 +156,7 @@ def _say(
 
 def _which(
     name: str | None, prefix: str | None, before: str | None, every: bool, now_s: float
-) -> tuple[Callable[[TokenRecord], bool], float | None]:
+) -> tuple[Callable[[TokenEntry], bool], float | None]:
     """Whether a token is meant; and, if all are that were made before an instant, that instant.
 
     Raises:
@@ -178,7 +178,7 @@ def _which(
     return lambda token: token.sha256.startswith(wanted), None
 
 
-def _check_prefix(name: str, prefix: str, record: AgentRecord, found: list[TokenRecord]) -> None:
+def _check_prefix(name: str, prefix: str, record: AgentEntry, found: list[TokenEntry]) -> None:
     """Refuse a prefix that means no token, or more than one.
 
     Raises:
@@ -191,12 +191,12 @@ def _check_prefix(name: str, prefix: str, record: AgentRecord, found: list[Token
         raise CommandFailed(f"{len(found)} tokens of {name} begin with {prefix}; give more digits", Exit.USAGE)
 
 
-def _left(record: AgentRecord, ended: Iterable[TokenRecord], now_s: float) -> int:
+def _left(record: AgentEntry, ended: Iterable[TokenEntry], now_s: float) -> int:
     return sum(one not in ended and not one.is_over(now_s) for one in record.tokens)
 
 
 def _told(
-    ended: Mapping[str, list[TokenRecord]], agents: Mapping[str, AgentRecord], now_s: float
+    ended: Mapping[str, list[TokenEntry]], agents: Mapping[str, AgentEntry], now_s: float
 ) -> list[dict[str, object]]:
     return [
         {
@@ -211,7 +211,7 @@ def _told(
 
 
 def _lines(
-    ended: Mapping[str, list[TokenRecord]], agents: Mapping[str, AgentRecord], now_s: float, done: str
+    ended: Mapping[str, list[TokenEntry]], agents: Mapping[str, AgentEntry], now_s: float, done: str
 ) -> Iterable[str]:
     for agent, meant in ended.items():
         left = _left(agents[agent], meant, now_s)

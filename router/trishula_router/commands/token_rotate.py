@@ -16,7 +16,7 @@ from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import author
 from trishula_router.agents.changes import short_id
 from trishula_router.agents.file import AgentsFileError
-from trishula_router.agents.tokens import MAX_VALID, TokenRecord, digest_of, new_token, rotated
+from trishula_router.agents.tokens import MAX_VALID, TokenEntry, digest_of, new_token, rotated
 from trishula_router.commands.state_dir import (
     CommandFailed,
     agents_file_of,
@@ -92,7 +92,7 @@ def rotate_command(
     revocations = revocations_of(state_dir)
     # Also where a revocation came from a node whose clock is ahead.
     made_s = max(now_s, revocations.good_from_s(name))
-    new = TokenRecord(digest_of(made), made_s, None, None if expires_in_s is None else now_s + expires_in_s)
+    new = TokenEntry(digest_of(made), made_s, None, None if expires_in_s is None else now_s + expires_in_s)
     with TokenFile(None if dry_run else token_file) as file:
         try:
             if not path.exists():
@@ -135,7 +135,7 @@ def rotate_command(
             click.echo(sentence, err=True)
 
 
-def _too_many(name: str, old: list[TokenRecord]) -> str:
+def _too_many(name: str, old: list[TokenEntry]) -> str:
     there = ", ".join(
         f"{short_id(one)} ({'for ever' if one.expires_at is None else f'until {shown_here(one.expires_at)}'})"
         for one in old

@@ -12,7 +12,7 @@ from trishula.cli.words import local_time
 from trishula.contract.texts import LINE_RULE, is_line
 from trishula.contract.units import parse_duration_s
 from trishula_router.agents.changes import short_id
-from trishula_router.agents.tokens import TokenRecord
+from trishula_router.agents.tokens import TokenEntry
 from trishula_router.commands.state_dir import peers_of
 from trishula_router.store.revoked import Revocation
 
@@ -101,7 +101,7 @@ def instant_s(text: str | None, option: str, now_s: float, *, sign: int) -> floa
     return instant
 
 
-def describe(record: TokenRecord, now_s: float, revoked: Revocation | None = None) -> dict[str, str | None]:
+def describe(record: TokenEntry, now_s: float, revoked: Revocation | None = None) -> dict[str, str | None]:
     state = "expired" if record.is_over(now_s) else "not yet valid" if record.is_early(now_s) else "valid"
     if revoked is not None:
         state = "revoked"

@@ -34,7 +34,7 @@ from trishula.contract.addresses import Address
 from trishula.errors import NodeFailed
 from trishula_router.agents.callers import Caller
 from trishula_router.agents.principals import Principals
-from trishula_router.agents.text import AgentRecord
+from trishula_router.agents.text import AgentEntry
 from trishula_router.mail.outlet import News
 from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE
@@ -68,7 +68,7 @@ async def send_canary(node: Node, number: int, prove: Callable[[str], Awaitable[
     lane = Node(
         replace(node.config, peers=()),
         _Store(node.store.epoch, node.config.node, prove),
-        Principals(None, records={_AGENT: AgentRecord()}),
+        Principals(None, records={_AGENT: AgentEntry()}),
         router,
         clock=node.clock,
         now=node.now,

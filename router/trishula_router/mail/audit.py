@@ -24,7 +24,7 @@ from trishula_router.mail.journal_search import JournalSearch
 from trishula_router.mail.mailroom import is_party
 from trishula_router.mail.told_records import ToldRecords, here_at
 from trishula_router.store.identity import Key, key_of, latest_use
-from trishula_router.store.interface import History, Store, Verdict
+from trishula_router.store.interface import History, Store, Verification
 from trishula_router.store.journal import SEQUENCE_MASK, Record, is_own
 from trishula_router.store.messages import State, StoredMessage
 
@@ -197,16 +197,16 @@ class Audit:
         return told
 
 
-def told_verification(verdict: Verdict) -> dict[str, Any]:
+def told_verification(verification: Verification) -> dict[str, Any]:
     """A check's outcome as it is told: of each damage the record's number, a sentence, and whose message it hit."""
     return {
-        "records": verdict.records,
-        "bodies": verdict.bodies,
-        "ok": not verdict.damages,
+        "records": verification.records,
+        "bodies": verification.bodies,
+        "ok": not verification.damages,
         "damaged": [
             {"seq": damage.position & SEQUENCE_MASK, "what": damage.what}
             | ({} if damage.id is None else {"id": damage.id, "from": damage.sender})
-            for damage in verdict.damages
+            for damage in verification.damages
         ],
     }
 

@@ -44,7 +44,7 @@ __all__ = [
     "History",
     "Store",
     "StoreError",
-    "Verdict",
+    "Verification",
 ]
 
 
@@ -124,7 +124,7 @@ class History(msgspec.Struct, frozen=True):
     records: tuple[Record, ...]
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verification(msgspec.Struct, frozen=True):
     """The outcome of a check of the whole store."""
 
     records: int
@@ -388,7 +388,7 @@ class Store(Protocol):
             limit_bytes: how large facts and bodies together; the first record may be larger.
         """
 
-    def verify(self) -> Deferred[Verdict]:
+    def verify(self) -> Deferred[Verification]:
         """Check the chain, and every message and body against it; what is unreadable is a damage, not a fault."""
 
     def condition(self) -> Condition:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from trishula_router.store.bases import Base
 from trishula_router.store.commits import Commits
-from trishula_router.store.interface import Condition, History, Verdict
+from trishula_router.store.interface import Condition, History, Verification
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Damage, Kind, Record, verify
 from trishula_router.store.memory_fold import MemoryShelf
 from trishula_router.store.messages import DeadLetter, MailboxSize, OpenSize, State, StoredMessage, mailbox_of, payer_of
@@ -175,7 +175,7 @@ class MemoryReads:
         newest = {record.position >> ORIGIN_SHIFT: record for record in self._shown(None) if record.kind == Kind.MODE}
         return succeed([newest[number] for number in sorted(newest)])
 
-    def verify(self) -> Deferred[Verdict]:
+    def verify(self) -> Deferred[Verification]:
         names = {origin.number: origin.node for origin in self.origins()}
         journals = self._shelf.journals
         bases = {0: self._shelf.base}
@@ -192,7 +192,7 @@ class MemoryReads:
             if record.kind == Kind.ACCEPTED
             and (damage := body_damage(record, self._bodies.get(record.position))) is not None
         ]
-        return succeed(Verdict(sum(map(len, journals.values())), len(self._bodies), tuple(damages)))
+        return succeed(Verification(sum(map(len, journals.values())), len(self._bodies), tuple(damages)))
 
     def _is_letter(self, position: int) -> bool:
         message = self._messages.get(position)

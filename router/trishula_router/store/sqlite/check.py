@@ -24,7 +24,7 @@ import msgspec
 
 from trishula_router.store.bases import Base
 from trishula_router.store.facts import AcceptedFacts
-from trishula_router.store.interface import Verdict
+from trishula_router.store.interface import Verification
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, ChainCheck, Damage, Kind, Record, follow
 from trishula_router.store.messages import State
 from trishula_router.store.origins import Numbering, position_in, read_base, read_numbering
@@ -53,7 +53,7 @@ _PASSES = 4
 _TELL_EVERY = 200
 
 
-def check_store(connection: sqlite3.Connection, progress: Progress = lambda _: None) -> Verdict:
+def check_store(connection: sqlite3.Connection, progress: Progress = lambda _: None) -> Verification:
     """Check everything; what can't be read is a damage, not a fault.
 
     Args:
@@ -88,14 +88,14 @@ class _Check:
         self._doubted: set[int] = set()
         self._tell_in = 0
 
-    def run(self) -> Verdict:
+    def run(self) -> Verification:
         records = self._check_journal()
         self._check_messages()
         bodies = self._check_bodies()
         self._check_missing_bodies()
         self._check_file()
         self._progress(1.0)
-        return Verdict(records, bodies, tuple(self._named(damage) for damage in dict.fromkeys(self._damages)))
+        return Verification(records, bodies, tuple(self._named(damage) for damage in dict.fromkeys(self._damages)))
 
     def _read_numbering(self) -> Numbering:
         try:

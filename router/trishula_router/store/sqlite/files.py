@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from trishula_router.store.facts import RestoredFacts, write_facts
-from trishula_router.store.interface import StoreError, Verdict
+from trishula_router.store.interface import StoreError, Verification
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, Kind, digest_of
 from trishula_router.store.sqlite.check import Progress, check_store
 from trishula_router.store.sqlite.connection import FILE_NAME, opening_fault
@@ -53,7 +53,7 @@ def schema_of(file: Path) -> int | None:
     return version
 
 
-def verify_file(file: Path, progress: Progress = _nothing) -> Verdict:
+def verify_file(file: Path, progress: Progress = _nothing) -> Verification:
     """Check a store's file; see :func:`~trishula_router.store.sqlite.check.check_store`.
 
     Raises:
@@ -91,11 +91,11 @@ def remembered_in(file: Path, prefix: str) -> dict[str, str]:
         return remembered(connection, prefix)
 
 
-def back_up(file: Path, target: Path, progress: Progress = _nothing) -> Verdict:
+def back_up(file: Path, target: Path, progress: Progress = _nothing) -> Verification:
     """Copy a store into one file, and check the copy.
 
     The copy appears under its name when it is whole and on the disk; a file of that name is never written over. What
-    is damaged in the store is damaged in the copy; the verdict tells.
+    is damaged in the store is damaged in the copy; the verification tells.
 
     Raises:
         StoreError: as :func:`verify_file`, or the copy can't be written.
@@ -110,11 +110,11 @@ def back_up(file: Path, target: Path, progress: Progress = _nothing) -> Verdict:
     try:
         with _reading(file) as source:
             _copy(source, part, lambda done: progress(done / 2))
-        verdict = verify_file(part, lambda done: progress(0.5 + done / 2))
+        verification = verify_file(part, lambda done: progress(0.5 + done / 2))
         _publish(part, target)
     finally:
         part.unlink(missing_ok=True)
-    return verdict
+    return verification
 
 
 def restore(
@@ -126,7 +126,7 @@ def restore(
     kept_as: str,
     allow_damage: bool = False,
     progress: Progress = _nothing,
-) -> tuple[Verdict, Path | None]:
+) -> tuple[Verification, Path | None]:
     """Put a copy of a backup in the place of the store of a state directory that no node runs on.
 
     The store that was there is kept. Until the very last step nothing is changed; a crash before it leaves the old
@@ -155,11 +155,11 @@ def restore(
         with _reading(file) as source:
             _copy(source, part, lambda done: progress(done / 2))
         _begin_epoch(part, new_epoch(), at)
-        verdict = verify_file(part, lambda done: progress(0.5 + done / 2))
-        if verdict.damages and not allow_damage:
+        verification = verify_file(part, lambda done: progress(0.5 + done / 2))
+        if verification.damages and not allow_damage:
             raise StoreError(
-                f"the backup {file} is damaged ({verdict.damages[0].what}), so the store stays as it is; take an older "
-                "backup, or let it be restored with its damage by --damaged"
+                f"the backup {file} is damaged ({verification.damages[0].what}), so the store stays as it is; take an "
+                "older backup, or let it be restored with its damage by --damaged"
             )
         kept = _set_aside(here, state_dir / kept_as)
         os.replace(part, here)
@@ -168,7 +168,7 @@ def restore(
         raise StoreError(f"the state directory {state_dir} can't be written: {error.strerror or error}") from None
     finally:
         part.unlink(missing_ok=True)
-    return verdict, kept
+    return verification, kept
 
 
 def set_aside(state_dir: Path, kept_as: str) -> Path | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, succeed
 
 from trishula.errors import StorageFailed
-from trishula_router.store.interface import History, Verdict
+from trishula_router.store.interface import History, Verification
 from trishula_router.store.journal import Record
 from trishula_router.store.messages import DeadLetter, MailboxSize, StoredMessage
 from trishula_router.store.sqlite import dead_letters, read_bodies, read_journal, reads
@@ -100,7 +100,7 @@ class Questions:
     def modes(self) -> Deferred[list[Record]]:
         return self._reader.submit(read_journal.modes)
 
-    def verify(self) -> Deferred[Verdict]:
+    def verify(self) -> Deferred[Verification]:
         if self._checker is None:
             self._checker = Writer(connect(self._file), None, self._call_in_reactor)
         return self._checker.submit(lambda connection: check_store(connection, self._go_on))
