@@ -40,8 +40,8 @@ log = Logger()
 #: Of the limits that a node has if its operator names none.
 _MOST_VALUES = values_for(1024 * 1024, 1024)
 #: What a client may say while it has no session: HELLO, ABORT, AUTHENTICATE, by WAMP's numbers.
-_HELLO = 1
-_GREETINGS = frozenset({_HELLO, 3, 5})
+_HELLO, _ABORT = 1, 3
+_GREETINGS = frozenset({_HELLO, _ABORT, 5})
 #: While a frame of more than so many bytes is read and handled, no garbage is collected.
 _LARGE_BYTES = 64 * 1024
 #: So much of the reason is logged: it quotes what the client sent.
@@ -210,6 +210,9 @@ def _hand_over(connection: Any, message: Any, protocol_error: type[Exception]) -
     if message.MESSAGE_TYPE == _HELLO and session._session_id is not None:
         # Crossbar writes a line into the log and goes on.
         raise protocol_error("a HELLO came though the session has joined")
+    if message.MESSAGE_TYPE == _ABORT and session._router is not None and session._session_details is None:
+        # Crossbar tells its router a second time that a session left, whose details it has no more.
+        raise protocol_error("an ABORT came though the session is over")
     try:
         session.onMessage(message)
     except protocol_error:
