@@ -24,7 +24,7 @@ __all__ = ["setup"]
 
 
 @click.command()
-@click.argument("client", type=click.Choice([*CLIENTS, "generic"]))
+@click.argument("client", type=click.Choice([*CLIENTS, "generic"]), metavar="CLIENT")
 @click.option(
     "--directory", type=click.Path(file_okay=False, path_type=Path), default=".", help="The project (default: here)."
 )
@@ -36,9 +36,10 @@ __all__ = ["setup"]
 def setup(state: State, client: str, directory: Path, no_hooks: bool, check: bool, remove: bool) -> int | None:
     """Connect a coding agent to the bus: write what it needs into its files.
 
-    These are the server trishula mcp, and hooks that say when mail waits. Which agent it becomes is said by the
-    profile. Everything else in the files stays as it is; a file that can't be read is not touched. generic prints the
-    lines for a client that is not in the list.
+    CLIENT is claude-code, codex, gemini, cursor or opencode; generic prints the lines for any other client of MCP.
+
+    What is written are the server trishula mcp, and hooks that say when mail waits. The profile says which agent the
+    client becomes. Everything else in the files stays as it is; a file that can't be read is not touched.
 
     \b
     Examples:
