@@ -62,6 +62,7 @@ OWN_COMMANDS = {
     "setup": "trishula.front_door.setup_command",
     "nudge": "trishula.front_door.nudge_command",
     "loop": "loop",
+    "key": "key",
     "files": "files",
     "fallback": "fallback",
     "report": "report",
