@@ -105,6 +105,29 @@ def test_ids_of_others_are_not_mixed_up(talk: Talk) -> None:
     assert talk.guard.told() == []
 
 
+def test_two_who_loop_below_a_question_to_all_leave_others_their_answers(talk: Talk) -> None:
+    question = talk.say("boss", "broadcast", None)
+    last = talk.ping_pong(HOPS, "agni", "boss", after=question)
+    with pytest.raises(LoopQuarantined, match="a conversation of agni and boss that"):
+        talk.ping_pong(1, "agni", "boss", after=last)
+    answer = talk.say("rush", "boss", question)
+    talk.say("boss", "rush", answer)
+    assert [told["agents"] for told in talk.guard.told()] == [["agni", "boss"]]
+    assert talk.guard.release(question) == 1
+
+
+def test_nobody_stops_a_conversation_of_others(talk: Talk) -> None:
+    first = talk.say("agni", "dc", None)
+    answer = talk.say("dc", "agni", first)
+    # It has never seen these messages, and can guess what they are called.
+    for guessed in (first, answer):
+        last = guessed
+        for _ in range(3 * HOPS):
+            last = talk.say("rush", "agni", last)
+    talk.ping_pong(HOPS - 1, "agni", "dc", after=answer)
+    assert talk.guard.told() == []
+
+
 def test_instances_are_their_agent(talk: Talk) -> None:
     last = talk.ping_pong(HOPS + 1, "agni/1", "dc/2")
     with pytest.raises(LoopQuarantined, match="a conversation of agni and dc that"):

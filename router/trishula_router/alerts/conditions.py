@@ -180,12 +180,14 @@ def _mailboxes(facts: Facts, options: AlertOptions, now: int) -> list[Condition]
 
 
 def _loops(facts: Facts) -> list[Condition]:
-    found = []
+    # Below one question several pairs may go on for ever; one release has all of them go on.
+    found: dict[str, Condition] = {}
     for one in facts.loops:
         who = " and ".join(map(str, one["agents"]))
         what = f"{who} answered each other {one['hops']} times, and their conversation is stopped"
-        found.append(Condition("loop", str(one["id"]), f"{what}; trishula loop release {one['id']} has it go on"))
-    return _at_most(found)
+        sentence = f"{what}; trishula loop release {one['id']} has it go on"
+        found.setdefault(str(one["id"]), Condition("loop", str(one["id"]), sentence))
+    return _at_most(list(found.values()))
 
 
 def _unread(facts: Facts) -> list[Condition]:

@@ -6,6 +6,9 @@ another one is one *hop* further than that. More than ``limits.conversation_hops
 ``limits.conversation_within`` is a loop: the conversation is *quarantined*, each further message of it is refused for
 good, and operators are told, one of whom may let it go on.
 
+A loop is one of two agents: below a question to all, two who can't end must not keep a third one from its answer. And
+who answers a message that it never got is in no conversation of others, or it could bring theirs to its end.
+
 Hops are counted over ``within`` from a conversation's first hop on, then anew: a long talk is no loop, a fast one is.
 A RESULT or an ERROR that answers a COMMAND ends a hop and is none, so that procedures which call each other come home
 whatever happens, and no caller waits for ever. What names nothing that it answers is in no conversation: how much an
@@ -21,10 +24,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from trishula.contract.addresses import agent_of
+from trishula.contract.addresses import BROADCAST, agent_of
 from trishula.contract.units import show_duration
 from trishula.errors import LoopQuarantined
 from trishula_router.store.messages import StoredMessage
@@ -38,15 +41,25 @@ _MOST_LOOPS = 1000
 
 #: (agent, id) of a message.
 _Key = tuple[str, str]
+#: Two agents, in the order of their names.
+_Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Hop:
-    """Where a message stands: in which conversation, named by its first message, and how far; ``since`` in ms."""
+    """Where a message stands.
+
+    Attributes:
+        root: the first message of its conversation.
+        hops: how far it is from that.
+        since: when these were first counted (ms).
+        to: the agent that got it; ``""`` if several did, or nobody can say which.
+    """
 
     root: _Key
     hops: int
     since: int
+    to: str = ""
 
 
 @dataclass(slots=True)
@@ -73,7 +86,8 @@ class Conversations:
         self._within_ms = within_ms
         # By id, then by agent: an id is its agent's own, and mostly no other agent has it.
         self._hops: OrderedDict[str, dict[str, _Hop]] = OrderedDict()
-        self._loops: dict[_Key, _Loop] = {}
+        # By the first message, and by who of those in the conversation can't end.
+        self._loops: dict[tuple[_Key, _Pair], _Loop] = {}
 
     def check(self, sender: str, to: str, reply_to: str | None, index: int, now: int) -> None:
         """Look whether a message that is offered goes on with a loop.
@@ -90,13 +104,12 @@ class Conversations:
         """
         if reply_to is None or not self._most_hops:
             return
-        hop = self._hop(to, reply_to, now)
-        loop = self._loops.get(hop.root)
+        hop, pair = self._hop(sender, to, reply_to, now), _pair(sender, to)
+        loop = self._loops.get((hop.root, pair))
         if loop is None and hop.hops > self._most_hops:
             if len(self._loops) >= _MOST_LOOPS:
                 del self._loops[next(iter(self._loops))]
-            first, second = sorted((agent_of(sender), agent_of(to)))
-            loop = self._loops[hop.root] = _Loop((first, second), self._most_hops, hop.since, now)
+            loop = self._loops[hop.root, pair] = _Loop(pair, self._most_hops, hop.since, now)
         if loop is None:
             return
         loop.refused += 1
@@ -111,8 +124,12 @@ class Conversations:
         """A message was accepted, here or at another node."""
         if reply_to is None or not self._most_hops:
             return
-        hop = self._hop(to, reply_to, now)
-        self._hops.setdefault(message_id, {})[agent_of(sender)] = hop
+        hop, own = self._hop(sender, to, reply_to, now), self._hops.setdefault(message_id, {})
+        before = own.get(agent_of(sender))
+        if before is not None and before.to != hop.to:
+            # One copy of several.
+            hop = replace(hop, to="")
+        own[agent_of(sender)] = hop
         self._hops.move_to_end(message_id)
         if len(self._hops) > _REMEMBERED:
             self._hops.popitem(last=False)
@@ -124,16 +141,17 @@ class Conversations:
             if message.type not in ("RESULT", "ERROR"):
                 self.note(message.sender, message.id, message.recipient, message.reply_to, now)
 
-    def _hop(self, to: str, reply_to: str, now: int) -> _Hop:
+    def _hop(self, sender: str, to: str, reply_to: str, now: int) -> _Hop:
         """Where the answer to a message stands."""
-        known = self._hops.get(reply_to, {})
+        known, agent = self._hops.get(reply_to, {}), _one_agent(to)
         # In a round of three an answer goes to the next one, not back.
-        before = known.get(agent_of(to)) or (next(iter(known.values())) if len(known) == 1 else None)
-        if before is None:
-            return _Hop((agent_of(to), reply_to), 1, now)
-        if not 0 <= now - before.since <= self._within_ms and before.root not in self._loops:
-            return _Hop(before.root, 1, now)
-        return _Hop(before.root, before.hops + 1, before.since)
+        before = known.get(agent) or (next(iter(known.values())) if len(known) == 1 else None)
+        if before is None or before.to not in ("", agent_of(sender)):
+            return _Hop((agent, reply_to), 1, now, agent)
+        is_over = not 0 <= now - before.since <= self._within_ms
+        if is_over and (before.root, _pair(sender, to)) not in self._loops:
+            return _Hop(before.root, 1, now, agent)
+        return _Hop(before.root, before.hops + 1, before.since, agent)
 
     def told(self) -> list[dict[str, Any]]:
         """The conversations that are quarantined, the oldest first, as operators are told."""
@@ -147,17 +165,28 @@ class Conversations:
                 "quarantined_at": loop.at,
                 "refused": loop.refused,
             }
-            for (agent, message_id), loop in self._loops.items()
+            for ((agent, message_id), _), loop in self._loops.items()
         ]
 
     def release(self, message_id: str) -> int:
-        """Let the conversations that a message of that id began go on, as if they began now; how many there were."""
-        roots = [root for root in self._loops if root[1] == message_id]
-        for root in roots:
-            del self._loops[root]
+        """Let the conversations that a message of that id began go on, as if they began now; how many were loops."""
+        found = [key for key in self._loops if key[0][1] == message_id]
+        for key in found:
+            del self._loops[key]
+        roots = {root for root, _ in found}
         for known in self._hops.values() if roots else ():
             for agent, hop in known.items():
                 if hop.root in roots:
                     # Long ago: the next hop is the first one.
-                    known[agent] = _Hop(hop.root, 0, hop.since - self._within_ms - 1)
-        return len(roots)
+                    known[agent] = replace(hop, hops=0, since=hop.since - self._within_ms - 1)
+        return len(found)
+
+
+def _one_agent(to: str) -> str:
+    """The agent that an address names; ``""`` of a broadcast or a capability."""
+    return "" if to == BROADCAST or ":" in to else agent_of(to)
+
+
+def _pair(sender: str, to: str) -> _Pair:
+    first, second = sorted((agent_of(sender), agent_of(to)))
+    return first, second
