@@ -1,7 +1,8 @@
 """The doors of a front door that serves several models: one for each token, opened by its first request.
 
 Who brings a token gets the door of its agent, whichever session of MCP it is in: a client may open a new session for
-each request. A door is closed when nobody came for a while; what was in hand there is delivered again.
+each request. A door is closed when nobody came for a while; what was in hand there is delivered again. Tokens that no
+node has said yes to yet have places of their own, few: whoever makes up tokens closes no model's door.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ _IDLE_S = 900.0
 _HOLDING_S = 4 * 3600.0
 #: How many there are at most; the one that was quiet for longest is closed for the next.
 _MOST = 500
+#: How many may wait for a node's yes at a time, and for how long.
+_MOST_JOINING = 40
 _JOIN_S = 10.0
 
 
@@ -30,6 +33,16 @@ class _Door:
     tools: Tools
     joined: Pending[None]
     used_s: float
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a node has let its agent in."""
+        return self.joined.done and self.joined.error is None
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it opens nothing (any more): a token that is none, or that was revoked."""
+        return (self.joined.error if self.joined.done else None) or self.tools.member.client.end
 
 
 class Doors:
@@ -53,33 +66,41 @@ class Doors:
 
         Raises:
             TokenInvalid: it is no token, or the node refuses it.
-            BusUnreachable: no node says whether it is one.
+            BusUnreachable: no node says whether it is one, or as many as may ask are asking.
         """
         if owner_of(token) is None:
             raise TokenInvalid("the bearer token is no token of an agent: it must look like NAME.SECRET")
         await self._sweep()
         door = self._doors.get(token)
         if door is None:
+            if sum(not door.is_open for door in self._doors.values()) >= _MOST_JOINING:
+                raise BusUnreachable(f"{_MOST_JOINING} others are joining just now; try again")
             tools = self._opened(token)
             door = self._doors[token] = _Door(tools, tools.member.start(), self._seconds())
         door.used_s = self._seconds()
-        if await ended_within(door.tools.member.clock, door.joined, _JOIN_S):
-            # Before it has joined, and ever after: a token that was revoked opens nothing.
-            error = door.joined.error or door.tools.member.client.end
-            if error is not None:
-                await self._close(token)
-                raise error if isinstance(error, TrishulaError) else BusUnreachable(str(error))
-            return door.tools
-        raise BusUnreachable(f"no node let the agent {owner_of(token)} join within {_JOIN_S:g} s; try again")
+        if not await ended_within(door.tools.member.clock, door.joined, _JOIN_S):
+            raise BusUnreachable(f"no node let the agent {owner_of(token)} join within {_JOIN_S:g} s; try again")
+        # Before it has joined, and ever after.
+        if (error := door.error) is not None:
+            await self._close(token)
+            raise error if isinstance(error, TrishulaError) else BusUnreachable(str(error))
+        await self._make_room(token)
+        return door.tools
 
     async def _sweep(self) -> None:
         now_s = self._seconds()
         for token, door in list(self._doors.items()):
-            limit_s = _HOLDING_S if len(door.tools.member.desk) else _IDLE_S
-            if now_s - door.used_s > limit_s:
+            limit_s = _JOIN_S
+            if door.is_open:
+                limit_s = _HOLDING_S if len(door.tools.member.desk) else _IDLE_S
+            # An error that nobody waited for: its client had gone.
+            if now_s - door.used_s > limit_s or door.error is not None:
                 await self._close(token)
-        while len(self._doors) >= _MOST:
-            await self._close(min(self._doors, key=lambda token: self._doors[token].used_s))
+
+    async def _make_room(self, for_token: str) -> None:
+        while sum(door.is_open for door in self._doors.values()) > _MOST:
+            others = [token for token, door in self._doors.items() if door.is_open and token != for_token]
+            await self._close(min(others, key=lambda token: self._doors[token].used_s))
 
     async def _close(self, token: str) -> None:
         door = self._doors.pop(token, None)

@@ -10,16 +10,16 @@ name must be one that was said (``Host``), so that no page of a browser on this 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 
 from trishula.errors import TokenInvalid, TrishulaError
+from trishula.front_door.body_limit import App, BodyLimit, Receive, Scope, Send, answer
 from trishula.front_door.doors import Doors
 from trishula.front_door.server import Calling, make_server
 from trishula.front_door.tools import Tools
@@ -29,11 +29,6 @@ __all__ = ["over_http"]
 
 PATH = "/mcp"
 _LEAVING_S = 3
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def over_http(listening: socket.socket, names: Sequence[str], opened: Callable[[str], Tools]) -> None:
@@ -64,7 +59,7 @@ async def _serve(listening: socket.socket, names: Sequence[str], opened: Callabl
         streamable_http_path=PATH, stateless_http=True, transport_security=security
     )
     config = uvicorn.Config(
-        _Gate(app, doors),
+        _Gate(BodyLimit(app), doors),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=_LEAVING_S,
@@ -119,7 +114,4 @@ def _bearer(header: str) -> str | None:
 
 
 async def _refuse(send: Send, status: int, sentence: str) -> None:
-    more = [(b"www-authenticate", b"Bearer")] if status == 401 else [(b"retry-after", b"2")]
-    headers = [(b"content-type", b"application/json"), *more]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps({"error": sentence}).encode()})
+    await answer(send, status, sentence, (b"www-authenticate", b"Bearer") if status == 401 else (b"retry-after", b"2"))
