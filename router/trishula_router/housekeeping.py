@@ -30,6 +30,8 @@ log = Logger()
 
 #: Leases and pauses are looked at so often; they are seconds long, so this is fine enough and costs nothing.
 TICK_S = 0.25
+#: The journal is made fast to search so often, some thousands of records at a time.
+ZONES_ROUND_S = 0.25
 #: Messages that nobody asks for are looked at so often whether their time is over.
 EXPIRY_ROUND_S = 10.0
 #: Bodies that nobody needs any more are looked for so often; a sender whom a full store refused comes again after 5 s.
@@ -59,6 +61,7 @@ class Housekeeping:
         self._beat_due_s = self._services.clock.seconds() + TICK_S
         self.every(TICK_S, self._beat)
         self.every(TICK_S, self._tick)
+        self.every(ZONES_ROUND_S, self._gather_zones)
         self.every(EXPIRY_ROUND_S, self._expire)
         self.every(RETENTION_ROUND_S, self._forget)
         self.every(SEEN_ROUND_S, self._remember_all)
@@ -133,6 +136,9 @@ class Housekeeping:
         self._services.forget_retained()
         await self._services.retention.round()
         await self._services.archiver.round(self._services.retention.fullness)
+
+    async def _gather_zones(self) -> None:
+        await self._services.store.zones.step()
 
     async def _expire(self) -> None:
         self._services.refusals.flush(self._services.clock.seconds())

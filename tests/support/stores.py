@@ -22,6 +22,7 @@ from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxS
 from trishula_router.store.runs import Extract, Origin
 from trishula_router.store.sqlite.opening import open_store
 from trishula_router.store.sqlite.store import SqliteStore
+from trishula_router.store.zones import Zones
 
 __all__ = ["HeldStore", "ReactorQueue", "open_sqlite", "result_of"]
 
@@ -190,6 +191,10 @@ class HeldStore:
     def commits(self) -> Commits:
         return self.inner.commits
 
+    @property
+    def zones(self) -> Zones:
+        return self.inner.zones
+
     def origins(self) -> list[Origin]:
         return self.inner.origins()
 
@@ -325,11 +330,14 @@ class HeldStore:
         since: int | None = None,
         until: int | None = None,
         origin: int | None = 0,
+        end: int | None = None,
     ) -> Deferred[list[Record]]:
         return self._ask(
             self._reads,
             "records",
-            lambda: self.inner.records(after=after, limit=limit, kind=kind, since=since, until=until, origin=origin),
+            lambda: self.inner.records(
+                after=after, limit=limit, kind=kind, since=since, until=until, origin=origin, end=end
+            ),
         )
 
     def modes(self) -> Deferred[list[Record]]:

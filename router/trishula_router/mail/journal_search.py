@@ -7,6 +7,7 @@ keeps the store's reader from others for long.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ import msgspec
 from trishula.contract.texts import show_value
 from trishula.errors import ArgumentInvalid, NodeUnknown
 from trishula_router.mail.record_filter import Asked, RecordFilter, read_heading
+from trishula_router.mail.sought import sought_by
 from trishula_router.mail.told_records import ToldRecords, here_at
 from trishula_router.store.interface import Store
 from trishula_router.store.journal import SEQUENCE_MASK, Kind, Record
@@ -162,23 +164,36 @@ class JournalSearch:
 
     async def _query_one(self, options: Query, number: int, looked: _Looked) -> dict[str, Any]:
         found: list[dict[str, Any]] = []
-        after, most = position_in(number, options.after), looked.records + _LOOK_LIMIT
+        after, end, most = position_in(number, options.after), position_in(number, SEQUENCE_MASK), looked.records
+        most += _LOOK_LIMIT
         asked = RecordFilter(options)
         kinds = [*options.kinds, *(() if options.kind is None else (options.kind,))]
-        more = True
-        while more and looked.records < most and len(found) < options.limit:
+        sought = await sought_by(options, kinds, options.since, options.until, self._store)
+        stretches: deque[tuple[int, int]] = deque()
+        upto = after
+        while looked.records < most and len(found) < options.limit:
+            if not stretches:
+                if upto == end:
+                    break
+                # Nothing between them fits.
+                after = upto
+                likely = await self._store.zones.likely(sought, after, end)
+                stretches.extend(likely.stretches)
+                upto = likely.upto
+                continue
+            begin, last = stretches[0]
             page = await self._store.records(
-                after=after,
+                after=max(after, begin),
                 limit=_PAGE,
                 kind=kinds or None,
                 since=options.since,
                 until=options.until,
                 origin=number,
+                end=last,
             )
-            more = len(page) == _PAGE
+            looked.records += len(page)
             for record, facts in await self._fitting(page, asked, looked):
                 if len(found) == options.limit:
-                    more = True
                     break
                 told = self._records.told(record, facts)
                 # By its position other records list a message.
@@ -186,7 +201,9 @@ class JournalSearch:
                 after = record.position
             else:
                 after = page[-1].position if page else after
-            looked.records += len(page)
+                if len(page) < _PAGE:
+                    stretches.popleft()
+        more = bool(stretches) or upto != end
         return {"records": found, "more": more, "after": after & SEQUENCE_MASK, **looked.told()}
 
     async def _fitting(

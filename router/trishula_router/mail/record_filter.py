@@ -25,10 +25,10 @@ from trishula_router.store.facts import POSITION_LISTS
 from trishula_router.store.journal import Kind
 from trishula_router.store.messages import StoredMessage
 
-__all__ = ["Asked", "Heading", "RecordFilter", "positions_in", "read_heading"]
+__all__ = ["REFUSED", "Asked", "Heading", "RecordFilter", "positions_in", "read_heading"]
 
 #: An outcome that no message has: who is refused has accepted nothing.
-_REFUSED = "refused"
+REFUSED = "refused"
 
 
 class Asked(Protocol):
@@ -99,7 +99,7 @@ class RecordFilter:
     def fits_by_itself(self, kind: str, facts: Mapping[str, Any]) -> bool:
         """Whether a record is all that is asked for, without the messages that it tells of."""
         asked = self._asked
-        if self.asks_for_headings or (asked.outcome is not None and (asked.outcome, kind) != (_REFUSED, Kind.REFUSED)):
+        if self.asks_for_headings or (asked.outcome is not None and (asked.outcome, kind) != (REFUSED, Kind.REFUSED)):
             return False
         if asked.id is not None and facts.get("id") != asked.id:
             return False

@@ -36,6 +36,7 @@ from trishula_router.store.facts import ArchivedFacts, Attempts, Facts
 from trishula_router.store.journal import Damage, Kind, Record
 from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
 from trishula_router.store.runs import Extract, Origin
+from trishula_router.store.zones import Zones
 
 __all__ = [
     "Condition",
@@ -147,6 +148,10 @@ class Store(Protocol):
     def commits(self) -> Commits:
         """What it counts of its commits."""
 
+    @property
+    def zones(self) -> Zones:
+        """Where to look for records that a question asks for."""
+
     def origins(self) -> list[Origin]:
         """The journals held here, the own one first; as of the last commit that the caller's thread was told of."""
 
@@ -203,15 +208,12 @@ class Store(Protocol):
     def replay(self, revived: Mapping[int, int], at: int, by: str | None = None) -> Deferred[list[StoredMessage]]:
         """Put dead letters back into their mailboxes, with no failures, to expire at the given instants (ms).
 
-        What is not a dead letter (any more) is left alone; the answer has those that are open now. The record says
-        ``by`` which operator.
+        What is not a dead letter (any more) is left alone; the answer has those that are open now. ``by`` is the
+        operator who wants it.
         """
 
     def purge(self, positions: Sequence[int], at: int, by: str | None = None) -> Deferred[list[int]]:
-        """Delete the bodies of dead letters; the answer has the positions of those that were some.
-
-        The record says ``by`` which operator.
-        """
+        """Delete the bodies of dead letters; the answer has the positions of those that were some; ``by`` as before."""
 
     def forget(self, after: int, limit: int, *, before: int, dead_before: int, at: int) -> Deferred[Forgotten]:
         """Delete bodies of messages that are settled at all their recipients; of ``limit`` bodies behind ``after``.
@@ -248,7 +250,7 @@ class Store(Protocol):
             limit: how many messages for which records are held to look at.
 
         Returns:
-            where to go on; 0 if there are no further ones.
+            where to go on; 0 at the end.
         """
 
     def drop(self, after: int, limit: int, *, ids_since: int, at: int) -> Deferred[Dropped]:
@@ -315,7 +317,7 @@ class Store(Protocol):
     def head(self, recipient: str, after: tuple[int, int], limit: int) -> Deferred[list[StoredMessage]]:
         """The next open messages of an address behind ``after``, in order of delivery: by (priority, arrival).
 
-        Of those to a capability only what this node keeps, see :func:`mailbox_of`.
+        Of those to a capability only what this node keeps.
         """
 
     def at_positions(self, positions: Sequence[int]) -> Deferred[dict[int, StoredMessage]]:
@@ -332,8 +334,8 @@ class Store(Protocol):
     def oldest(self, mailboxes: Sequence[str]) -> Deferred[dict[str, int]]:
         """When the oldest open message of each mailbox was accepted (ms); mailboxes without any are left out.
 
-        Looked at is what came first here of each priority: where a peer's messages came late, one of them may be older.
-        Of those to a capability only what this node keeps counts.
+        Looked at is what came first here of each priority: of a peer's that came late one may be older. Of those to a
+        capability only what this node keeps counts.
         """
 
     def expired(self, now: int, limit: int) -> Deferred[list[int]]:
@@ -366,8 +368,9 @@ class Store(Protocol):
         since: int | None = None,
         until: int | None = None,
         origin: int | None = 0,
+        end: int | None = None,
     ) -> Deferred[list[Record]]:
-        """Records behind a position, in order of position: of the own journal, of another, or (``None``) of all.
+        """Records behind a position, up to ``end``, in order: of the own journal, of another, or (``None``) of all.
 
         They are of one kind, of one of several, or of any. With ``since`` (ms) a store may leave out what was written
         before a record that tells an instant before it: then the writer's clock was ahead, and has been set back since.
@@ -384,7 +387,7 @@ class Store(Protocol):
         Args:
             number: of the origin; 0 is the own journal.
             after: the sequence of the record before the run.
-            limit: how many records at most; records of one broadcast come together, so it may be exceeded by them.
+            limit: how many records at most, but for those of one broadcast, which come together.
             limit_bytes: how large facts and bodies together; the first record may be larger.
         """
 

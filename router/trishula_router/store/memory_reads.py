@@ -20,6 +20,7 @@ from trishula_router.store.runs import Extract, Origin
 from trishula_router.store.standing import tellings
 from trishula_router.store.telling import body_damage
 from trishula_router.store.translating import translated
+from trishula_router.store.zones import NoZones, Zones
 
 __all__ = ["MemoryReads"]
 
@@ -42,6 +43,7 @@ class MemoryReads:
         self._reasons = self._shelf.reasons
         self._notes: dict[str, str] = {}
         self._commits = Commits()
+        self.zones: Zones = NoZones()
 
     @property
     def epoch(self) -> str:
@@ -159,12 +161,14 @@ class MemoryReads:
         since: int | None = None,
         until: int | None = None,
         origin: int | None = 0,
+        end: int | None = None,
     ) -> Deferred[list[Record]]:
         kinds = [kind] if isinstance(kind, str) else kind
         found = [
             record
             for record in self._shown(origin)
             if record.position > after
+            and (end is None or record.position <= end)
             and (kinds is None or record.kind in kinds)
             and (since is None or record.at >= since)
             and (until is None or record.at < until)

@@ -84,6 +84,7 @@ class Questions:
         since: int | None = None,
         until: int | None = None,
         origin: int | None = 0,
+        end: int | None = None,
     ) -> Deferred[list[Record]]:
         return self._reader.submit(
             lambda connection: read_journal.records(
@@ -94,6 +95,7 @@ class Questions:
                 since=since,
                 until=until,
                 origin=origin,
+                end=end,
             )
         )
 

@@ -55,12 +55,11 @@ def records(
     since: int | None,
     until: int | None,
     origin: int | None,
+    end: int | None = None,
 ) -> list[Record]:
     """See :meth:`trishula_router.store.interface.Store.records`."""
-    after, end = (
-        max(after, position_in(origin or 0, 0)),
-        2**63 - 1 if origin is None else position_in(origin, SEQUENCE_MASK),
-    )
+    last = 2**63 - 1 if origin is None else position_in(origin, SEQUENCE_MASK)
+    after, end = max(after, position_in(origin or 0, 0)), last if end is None else min(last, end)
     if since is not None and origin is not None:
         after = max(after, _before_instant(connection, after, end, since - LATE_MS))
     return shown(

@@ -42,6 +42,7 @@ from trishula_router.store.sqlite.space import Space
 from trishula_router.store.sqlite.statements import as_list, insert
 from trishula_router.store.sqlite.upkeep import Upkeep, Whereabouts
 from trishula_router.store.sqlite.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
+from trishula_router.store.sqlite.zone_index import ZoneIndex
 
 __all__ = ["SqliteStore"]
 
@@ -82,6 +83,7 @@ class SqliteStore(Questions):
         self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
         self._advances: list[Callable[[], None]] = []
         self._recent = Recent(self._epoch, time.monotonic)
+        self.zones = ZoneIndex(file, self._epoch, self.origins, call_in_reactor)
 
     @property
     def epoch(self) -> str:
@@ -357,7 +359,8 @@ class SqliteStore(Questions):
         return msgspec.structs.replace(self._space.condition(), fault=self._whereabouts.fault)
 
     def close(self) -> Deferred[None]:
-        closed = self._end_questions().addCallback(lambda _: self._writer.close())
+        closed = self.zones.close().addCallback(lambda _: self._end_questions())
+        closed.addCallback(lambda _: self._writer.close())
 
         def release(outcome: Any) -> Any:
             self._hold.release()

@@ -1,0 +1,148 @@
+"""The terms of a zone, as plain functions of connections to a store and to the file of its zones.
+
+See :mod:`.zone_index` for when they are gathered, and :mod:`trishula_router.store.zones` for what they are.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from trishula_router.store.facts import HOLDER_PATH
+from trishula_router.store.journal import Kind
+from trishula_router.store.messages import State
+from trishula_router.store.sqlite.read_journal import shown
+from trishula_router.store.sqlite.statements import as_list
+from trishula_router.store.zones import (
+    ZONE_SHIFT,
+    about_id,
+    forgetting,
+    of_kind,
+    of_type,
+    parties_terms,
+    with_outcome,
+    zone_of,
+)
+
+__all__ = ["drop_cut", "gather_zone"]
+
+#: So many zones whose records may be gone are worth going through the terms.
+_WORTH_DROPPING = 2000
+
+_HOLDER = (
+    "CASE WHEN m.recipient LIKE 'capability:%' THEN (SELECT json_extract(CAST(d.facts AS TEXT), '"
+    + HOLDER_PATH
+    + "') FROM journal AS d WHERE d.position = m.delivered AND json_valid(CAST(d.facts AS TEXT))) END"
+)
+#: What messages are, and which zones have their records; most messages of a zone are alike.
+_MESSAGES = f"""
+    SELECT DISTINCT m.sender, m.recipient, {_HOLDER}, m.type, m.state,
+        m.position >> {ZONE_SHIFT}, m.delivered >> {ZONE_SHIFT}, m.settled >> {ZONE_SHIFT}
+    FROM message AS m WHERE m.position IN (SELECT value FROM json_each(?))
+"""
+_TRACES = f"""
+    SELECT DISTINCT m.sender, m.recipient, {_HOLDER}, m.type, m.state, t.position >> {ZONE_SHIFT}
+    FROM trace AS t JOIN message AS m ON m.position = t.message WHERE t.message IN (SELECT value FROM json_each(?))
+"""
+
+
+class _Named(msgspec.Struct, gc=False):
+    """What any record may name."""
+
+    agent: Any = None
+    sender: Any = msgspec.field(name="from", default=None)
+    to: Any = None
+    by: Any = None
+    id: Any = None
+    type: Any = None
+    messages: Any = ()
+    bodies: Any = ()
+
+
+_read_named = msgspec.json.Decoder(_Named).decode
+
+
+def gather_zone(store: sqlite3.Connection, index: sqlite3.Connection, zone: int) -> None:
+    """Gather the terms of one zone, and add those of its messages to all zones that tell of them."""
+    span = (zone << ZONE_SHIFT, ((zone + 1) << ZONE_SHIFT) - 1)
+    records = shown(
+        store,
+        store.execute(
+            "SELECT position, at, kind, facts, digest FROM journal WHERE position BETWEEN ? AND ? ORDER BY position",
+            span,
+        ),
+    )
+    if not records:
+        return
+    aliases = dict(store.execute("SELECT position, message FROM alias WHERE position BETWEEN ? AND ?", span).fetchall())
+    here: set[str] = set()
+    messages: set[int] = set()
+    # Most records of a zone name the same agents.
+    parties: set[tuple[Any, ...]] = set()
+    for record in records:
+        here.add(of_kind(record.kind))
+        try:
+            named = _read_named(record.facts)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        parties.add(_texts(named.agent, named.sender, named.to, named.by))
+        if isinstance(named.type, str):
+            here.add(of_type(named.type))
+        if record.kind == Kind.ACCEPTED:
+            messages.add(aliases.get(record.position, record.position))
+        if isinstance(named.id, str) and (record.kind != Kind.ACCEPTED or record.position in aliases):
+            here.add(about_id(named.id))
+        messages.update(_positions(named.messages))
+        forgotten = _positions(named.bodies)
+        messages.update(forgotten)
+        here.update(forgetting(zone_of(position)) for position in forgotten)
+    for names in parties:
+        here.update(parties_terms(names))
+    terms = {(term, zone) for term in here}
+    listed = as_list(messages)
+    for sender, recipient, holder, kind, state, *zones in [
+        *store.execute(_MESSAGES, (listed,)),
+        *store.execute(_TRACES, (listed,)),
+    ]:
+        of_message = [*parties_terms(_texts(sender, recipient, holder)), of_type(kind)]
+        if state != State.OPEN:
+            of_message.append(with_outcome(State(state).name.lower()))
+        terms.update((term, one) for one in {zone, *zones} if one is not None for term in of_message)
+    index.executemany("INSERT OR IGNORE INTO term VALUES (?, ?)", sorted(terms))
+    at = [record.at for record in records]
+    index.execute("INSERT OR REPLACE INTO zone VALUES (?, ?, ?)", (zone, min(at), max(at)))
+
+
+def _texts(*values: Any) -> tuple[str, ...]:
+    return tuple(value for value in values if isinstance(value, str))
+
+
+def _positions(listed: Any) -> list[int]:
+    if not isinstance(listed, list | tuple):
+        return []
+    alone = (one[0] if isinstance(one, list) and one else one for one in listed)
+    return [one for one in alone if isinstance(one, int)]
+
+
+def drop_cut(store: sqlite3.Connection, index: sqlite3.Connection, number: int, first: int) -> None:
+    """Drop the terms of zones that were cut from a journal."""
+    base = store.execute("SELECT sequence FROM base WHERE origin = ?", (number,)).fetchone()
+    if base is None:
+        return
+    end = first + zone_of(base[0])
+    zones = [zone for (zone,) in index.execute("SELECT zone FROM zone WHERE zone >= ? AND zone < ?", (first, end))]
+    if len(zones) < _WORTH_DROPPING:
+        return
+    # Some records are held behind the cut, and their zones with them.
+    held = {
+        zone
+        for (zone,) in store.execute(
+            f"SELECT DISTINCT position >> {ZONE_SHIFT} FROM journal WHERE position >= ? AND position < ?",
+            (first << ZONE_SHIFT, end << ZONE_SHIFT),
+        )
+    }
+    gone = as_list(zone for zone in zones if zone not in held)
+    index.execute("DELETE FROM term WHERE zone IN (SELECT value FROM json_each(?))", (gone,))
+    index.execute("DELETE FROM zone WHERE zone IN (SELECT value FROM json_each(?))", (gone,))
