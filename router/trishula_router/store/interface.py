@@ -245,12 +245,8 @@ class Store(Protocol):
     def let_go(self, after: int, limit: int) -> Deferred[int]:
         """Delete records that were held when the journal was cut and are needed no more.
 
-        Args:
-            after: the position of a message; 0 to begin.
-            limit: how many messages for which records are held to look at.
-
-        Returns:
-            where to go on; 0 at the end.
+        Looked at are ``limit`` messages for which records are held, behind the one at a position (0 to begin). The
+        answer says where to go on; 0 at the end.
         """
 
     def drop(self, after: int, limit: int, *, ids_since: int, at: int) -> Deferred[Dropped]:

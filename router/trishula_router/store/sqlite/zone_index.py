@@ -2,12 +2,12 @@
 
 The file can be deleted at any time: it is made of the store, in steps, by a thread of its own that reads the store as
 every other reader does. So an older store needs no change, a backup needs no copy of it, and whoever is without it (a
-full disk, a damaged file) gets the same answers, slower. It is never behind the answers either: what has no terms yet
-is read.
+full disk, a damaged file) gets the same answers, slower.
 
 A step takes the next full zones of each journal. Of the messages that a zone's records tell of it adds the terms to all
 zones that have records of them, as the store's rows tell which: then an earlier record is found by what became of its
-message.
+message. What the newest records tell, which fill no zone yet, is added before a question is answered; while many zones
+have no terms yet, as those of an older store, everything is read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["ZONES_FILE_NAME", "ZoneIndex"]
 
 log = Logger()
 
-ZONES_FILE_NAME = "node-zones.sqlite"
+ZONES_FILE_NAME = "node.zones.sqlite"
 
 #: Zones a step: some 20 ms of work, after which the thread rests.
 _STEP_ZONES = 16
@@ -94,8 +94,14 @@ class ZoneIndex:
         everything = Likely([(after, end)], end)
         if sought.is_anything or self._is_lost:
             return succeed(everything)
-        found = self._on_thread(lambda connection: _likely(connection, sought, after, end))
-        return found.addErrback(self._lost, everything)
+
+        def job(connection: sqlite3.Connection) -> Likely:
+            # The newest records may tell what became of messages of long before.
+            if self._gather(connection, with_end=True) == _STEP_ZONES:
+                return everything
+            return _likely(connection, sought, after, end)
+
+        return self._on_thread(job).addErrback(self._lost, everything)
 
     def step(self) -> Deferred[int]:
         full = sum(zone_of(origin.sequence + 1) for origin in self._origins())
@@ -126,7 +132,7 @@ class ZoneIndex:
             try:
                 connection = _open(self._file.with_name(ZONES_FILE_NAME), self._epoch)
                 self._store = connect(self._file)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 self._is_lost = True
                 log.warn(_WITHOUT, why=error)
                 return Deferred.fromCoroutine(_failed(error))
@@ -153,7 +159,8 @@ class ZoneIndex:
             self._has_told = False
             log.info("searches of the journal are fast now")
 
-    def _gather(self, index: sqlite3.Connection) -> int:
+    def _gather(self, index: sqlite3.Connection, *, with_end: bool = False) -> int:
+        """Gather the next full zones; with the records behind them too what they tell of the messages of before."""
         store = self._store
         assert store is not None
         count = 0
@@ -174,6 +181,8 @@ class ZoneIndex:
                 gather_zone(store, index, zone)
                 zone += 1
                 count += 1
+            if with_end and count < _STEP_ZONES:
+                gather_zone(store, index, zone, is_full=False)
             index.execute("INSERT OR REPLACE INTO gathered VALUES (?, ?)", (number, zone))
             drop_cut(store, index, number, zone_of(begin))
         return count

@@ -64,7 +64,7 @@ class _Named(msgspec.Struct, gc=False):
 _read_named = msgspec.json.Decoder(_Named).decode
 
 
-def gather_zone(store: sqlite3.Connection, index: sqlite3.Connection, zone: int) -> None:
+def gather_zone(store: sqlite3.Connection, index: sqlite3.Connection, zone: int, *, is_full: bool = True) -> None:
     """Gather the terms of one zone, and add those of its messages to all zones that tell of them."""
     span = (zone << ZONE_SHIFT, ((zone + 1) << ZONE_SHIFT) - 1)
     records = shown(
@@ -111,8 +111,9 @@ def gather_zone(store: sqlite3.Connection, index: sqlite3.Connection, zone: int)
             of_message.append(with_outcome(State(state).name.lower()))
         terms.update((term, one) for one in {zone, *zones} if one is not None for term in of_message)
     index.executemany("INSERT OR IGNORE INTO term VALUES (?, ?)", sorted(terms))
-    at = [record.at for record in records]
-    index.execute("INSERT OR REPLACE INTO zone VALUES (?, ?, ?)", (zone, min(at), max(at)))
+    if is_full:
+        at = [record.at for record in records]
+        index.execute("INSERT OR REPLACE INTO zone VALUES (?, ?, ?)", (zone, min(at), max(at)))
 
 
 def _texts(*values: Any) -> tuple[str, ...]:
