@@ -31,6 +31,8 @@ _PAGE = 2000
 _KINDS = frozenset(map(str, Kind))
 #: Records looked at for one question; then the answer says where to go on.
 _LOOK_LIMIT = 50_000
+#: What was found by then is told: who asks sees the first records soon, and goes on.
+_SOON = 8_000
 
 #: Bodies read from the store at a time.
 _BODIES_BYTES = 4 * 1024 * 1024
@@ -164,14 +166,14 @@ class JournalSearch:
 
     async def _query_one(self, options: Query, number: int, looked: _Looked) -> dict[str, Any]:
         found: list[dict[str, Any]] = []
-        after, end, most = position_in(number, options.after), position_in(number, SEQUENCE_MASK), looked.records
-        most += _LOOK_LIMIT
+        after, end = position_in(number, options.after), position_in(number, SEQUENCE_MASK)
+        soon, most = looked.records + _SOON, looked.records + _LOOK_LIMIT
         asked = RecordFilter(options)
         kinds = [*options.kinds, *(() if options.kind is None else (options.kind,))]
         sought = await sought_by(options, kinds, options.since, options.until, self._store)
         stretches: deque[tuple[int, int]] = deque()
         upto = after
-        while looked.records < most and len(found) < options.limit:
+        while looked.records < (soon if found else most) and len(found) < options.limit:
             if not stretches:
                 if upto == end:
                     break

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from trishula_router.store.facts import HOLDER_PATH
-from trishula_router.store.journal import Kind
 from trishula_router.store.messages import State
 from trishula_router.store.sqlite.read_journal import shown
 from trishula_router.store.sqlite.statements import as_list
@@ -36,16 +35,28 @@ _HOLDER = (
     + HOLDER_PATH
     + "') FROM journal AS d WHERE d.position = m.delivered AND json_valid(CAST(d.facts AS TEXT))) END"
 )
-#: What messages are, and which zones have their records; most messages of a zone are alike.
-_MESSAGES = f"""
+#: What messages are, and which zones have their records; most messages of a zone are alike. Those that were accepted in
+#: a span, and those that are listed.
+_MESSAGE = f"""
     SELECT DISTINCT m.sender, m.recipient, {_HOLDER}, m.type, m.state,
-        m.position >> {ZONE_SHIFT}, m.delivered >> {ZONE_SHIFT}, m.settled >> {ZONE_SHIFT}
-    FROM message AS m WHERE m.position IN (SELECT value FROM json_each(?))
+        m.position >> {ZONE_SHIFT}, m.delivered >> {ZONE_SHIFT}, m.settled >> {ZONE_SHIFT} FROM message AS m
 """
-_TRACES = f"""
+_TRACE = f"""
     SELECT DISTINCT m.sender, m.recipient, {_HOLDER}, m.type, m.state, t.position >> {ZONE_SHIFT}
-    FROM trace AS t JOIN message AS m ON m.position = t.message WHERE t.message IN (SELECT value FROM json_each(?))
+    FROM trace AS t JOIN message AS m ON m.position = t.message
 """
+_IN_SPAN = (f"{_MESSAGE} WHERE m.position BETWEEN ? AND ?", f"{_TRACE} WHERE t.message BETWEEN ? AND ?")
+_LISTED = (
+    f"{_MESSAGE} WHERE m.position IN (SELECT value FROM json_each(?))",
+    f"{_TRACE} WHERE t.message IN (SELECT value FROM json_each(?))",
+)
+
+_SPAN = "FROM journal WHERE position BETWEEN ? AND ?"
+#: Of what a message's row tells as well the facts need not be read.
+_OTHERS = (
+    f"SELECT position, at, kind, facts, digest {_SPAN}"
+    " AND (kind != 'accepted' OR NOT EXISTS (SELECT 1 FROM message AS m WHERE m.position = journal.position))"
+)
 
 
 class _Named(msgspec.Struct, gc=False):
@@ -67,53 +78,39 @@ _read_named = msgspec.json.Decoder(_Named).decode
 def gather_zone(store: sqlite3.Connection, index: sqlite3.Connection, zone: int, *, is_full: bool = True) -> None:
     """Gather the terms of one zone, and add those of its messages to all zones that tell of them."""
     span = (zone << ZONE_SHIFT, ((zone + 1) << ZONE_SHIFT) - 1)
-    records = shown(
-        store,
-        store.execute(
-            "SELECT position, at, kind, facts, digest FROM journal WHERE position BETWEEN ? AND ? ORDER BY position",
-            span,
-        ),
-    )
-    if not records:
+    first_at, last_at = store.execute(f"SELECT min(at), max(at) {_SPAN}", span).fetchone()
+    if first_at is None:
         return
+    here = {of_kind(kind) for (kind,) in store.execute(f"SELECT DISTINCT kind {_SPAN}", span)}
     aliases = dict(store.execute("SELECT position, message FROM alias WHERE position BETWEEN ? AND ?", span).fetchall())
-    here: set[str] = set()
-    messages: set[int] = set()
-    # Most records of a zone name the same agents.
-    parties: set[tuple[Any, ...]] = set()
-    for record in records:
-        here.add(of_kind(record.kind))
+    listed: set[int] = set(aliases.values())
+    for record in shown(store, store.execute(_OTHERS, span)):
         try:
             named = _read_named(record.facts)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
-        parties.add(_texts(named.agent, named.sender, named.to, named.by))
-        if isinstance(named.type, str):
-            here.add(of_type(named.type))
-        if record.kind == Kind.ACCEPTED:
-            messages.add(aliases.get(record.position, record.position))
-        if isinstance(named.id, str) and (record.kind != Kind.ACCEPTED or record.position in aliases):
-            here.add(about_id(named.id))
-        messages.update(_positions(named.messages))
+        here.update(parties_terms(_texts(named.agent, named.sender, named.to, named.by)))
+        here.update(map(of_type, _texts(named.type)))
+        here.update(map(about_id, _texts(named.id)))
+        listed.update(_positions(named.messages))
         forgotten = _positions(named.bodies)
-        messages.update(forgotten)
+        listed.update(forgotten)
         here.update(forgetting(zone_of(position)) for position in forgotten)
-    for names in parties:
-        here.update(parties_terms(names))
     terms = {(term, zone) for term in here}
-    listed = as_list(messages)
-    for sender, recipient, holder, kind, state, *zones in [
-        *store.execute(_MESSAGES, (listed,)),
-        *store.execute(_TRACES, (listed,)),
-    ]:
+    told: dict[tuple[Any, ...], set[int | None]] = {}
+    among = as_list(listed)
+    for statements, parameters in ((_IN_SPAN, span), (_LISTED, (among,))):
+        for statement in statements:
+            for sender, recipient, holder, kind, state, *zones in store.execute(statement, parameters):
+                told.setdefault((sender, recipient, holder, kind, state), {zone}).update(zones)
+    for (sender, recipient, holder, kind, state), in_zones in told.items():
         of_message = [*parties_terms(_texts(sender, recipient, holder)), of_type(kind)]
         if state != State.OPEN:
             of_message.append(with_outcome(State(state).name.lower()))
-        terms.update((term, one) for one in {zone, *zones} if one is not None for term in of_message)
+        terms.update((term, one) for one in in_zones if one is not None for term in of_message)
     index.executemany("INSERT OR IGNORE INTO term VALUES (?, ?)", sorted(terms))
     if is_full:
-        at = [record.at for record in records]
-        index.execute("INSERT OR REPLACE INTO zone VALUES (?, ?, ?)", (zone, min(at), max(at)))
+        index.execute("INSERT OR REPLACE INTO zone VALUES (?, ?, ?)", (zone, first_at, last_at))
 
 
 def _texts(*values: Any) -> tuple[str, ...]:
