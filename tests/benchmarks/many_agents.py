@@ -13,6 +13,7 @@ agents must leave the node something of it, and in life they are elsewhere. Prin
 ``join``        from the first connection until all are ready, and how many sessions were lost meanwhile
 ``idle``        of one core, by the node's router worker, while the agents do nothing but beat
 ``load``        one way from ``send()`` to the receiver at some 300 messages a second, and the worker's time for one
+``one each``    messages a second while each agent sends its next message when it has the receipt of the one before
 ``broadcast``   from ``send()`` until the last agent has it (median), and the worker's time for one delivery
 ``burst``       the same for broadcasts that are sent at once: ten, or as many as a node takes at once of one agent
 ``back``        after ``kill -9`` of the node: from the instant at which the new one is ready until all agents are, and
@@ -36,6 +37,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ import psutil
 from tests.support.node import NodeProcess, environment
 
 SIZES = (100, 300, 1000, 2000)
+MEASURED = ("join", "idle", "load", "one each", "broadcast", "burst", "back")
 #: Enough to keep each process's own turns short, few enough to leave the node its core.
 PROCESSES = 2
 LOAD_PER_S = 300.0
@@ -138,6 +141,10 @@ class Crowd:
             self._lost, self._failed, self._heard, self._latencies_s = [], Counter(), 0, []
         elif word == "load":
             self._send_at(float(rest[0]), time.monotonic() + float(rest[1]))
+        elif word == "each":
+            until_s = time.monotonic() + float(rest[0])
+            for client in self.clients:
+                self._send_next(client, until_s)
         elif word == "latencies":
             told["latencies_s"] = self._latencies_s
         elif word == "broadcast":
@@ -152,6 +159,12 @@ class Crowd:
             to = name_of(int(self._random() * self._total))
             sender.send(to, payload={"kind": "load", "at": time.monotonic(), "text": "x" * 200})
             self._reactor.callLater(1.0 / rate, self._send_at, rate, until_s)
+
+    def _send_next(self, client: Any, until_s: float) -> None:
+        if time.monotonic() < until_s:
+            to = name_of(int(self._random() * self._total))
+            sent = client.send(to, payload={"kind": "each", "text": "x" * 200})
+            sent.when_done(lambda _: self._send_next(client, until_s))
 
 
 class _Watch:
@@ -276,13 +289,18 @@ class Run:
     def _memory(self) -> float:
         return float(psutil.Process(self._node.worker_pid()).memory_info().rss) / 1024**2
 
-    def all(self) -> None:
-        self._tell("join", self._join())
-        self._tell("idle", self._idle())
-        self._tell("load", self._load())
-        self._tell("broadcast", self._broadcasts(BROADCASTS, 1))
-        self._tell("burst", self._broadcasts(1, max(1, min(BURST, AT_ONCE // self._size))))
-        self._tell("back", self._crash())
+    def measure(self, what: str) -> None:
+        """Measure one of :data:`MEASURED`, and print it."""
+        found = {
+            "join": self._join,
+            "idle": self._idle,
+            "load": self._load,
+            "one each": self._one_each,
+            "broadcast": partial(self._broadcasts, BROADCASTS, 1),
+            "burst": partial(self._broadcasts, 1, max(1, min(BURST, AT_ONCE // self._size))),
+            "back": self._crash,
+        }[what]()
+        self._tell(what, found)
 
     def _tell(self, what: str, found: str) -> None:
         print(f"{self._size:>6,} agents  {what:<10} {found}", flush=True)
@@ -311,6 +329,15 @@ class Run:
             f"p50 {_quantile(latencies_ms, 0.5):.1f} ms, p99 {_quantile(latencies_ms, 0.99):.1f} ms of "
             f"{len(latencies_ms)} messages; {each_ms:.2f} ms of the worker for each, the idle cost in it"
         )
+
+    def _one_each(self) -> str:
+        self._ask("forget")
+        before_s = self._cpu_s()
+        self._ask(f"each {self._seconds}")
+        time.sleep(self._seconds)
+        heard = sum(one["heard"] for one in self._ask("state"))
+        used_s = self._cpu_s() - before_s
+        return f"{heard / self._seconds:,.0f} messages/s; {used_s * 1e6 / max(1, heard):,.0f} µs of the worker for each"
 
     def _broadcasts(self, times: int, at_once: int) -> str:
         took_s, used_s, due = [], 0.0, at_once * (self._size - 1)
@@ -383,6 +410,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", type=int, action="append", help="how many; may be given several times")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--only", nargs="+", choices=MEASURED, help="what to measure beside the join")
     parser.add_argument("--live", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.live:
@@ -393,7 +421,9 @@ def main() -> None:
         with node_for(size) as (node, tokens_file), contextlib.ExitStack() as cleanup:
             run = Run(node, size, tokens_file, options.seconds)
             cleanup.callback(run.end)
-            run.all()
+            for what in MEASURED:
+                if what == "join" or not options.only or what in options.only:
+                    run.measure(what)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Base:
 
     onConnect = onOpen = send = sendFrame = sendData = sendCloseFrame = onPong = method
     onFrameBegin = dataReceived = connectionLost = onMessage = consumeData = processData = method
+    sendMessage = _dataReceived = method
 
 
 def crossbar(base: Any) -> Any:
@@ -110,7 +111,7 @@ class Socket:
 
     def __init__(self, takes: int | Exception, waiting: bytes = b"") -> None:
         self.dataBuffer, self._tempDataBuffer = waiting, list[bytes]()
-        self.disconnecting = False
+        self.connected, self.disconnecting = True, False
         self.at_once = b""
         self.later = b""
         self._takes = takes
@@ -144,6 +145,25 @@ def test_other_transports_write_as_they_do() -> None:
     written: list[bytes] = []
     write_soon(SimpleNamespace(write=written.append), b"pong")
     assert written == [b"pong"]
+
+
+def test_of_the_frames_of_a_turn_the_first_small_one_is_written_at_once() -> None:
+    _, made, clock = guard(Base)
+    connection = made()
+    connection.transport = socket = Socket(100_000)
+    connection.write_out(bytes(20_000))
+    assert (len(socket.at_once), len(socket.later)) == (0, 20_000)
+    socket.later = b""
+    connection.write_out(b"a")
+    connection.write_out(b"b")
+    assert (socket.at_once, socket.later) == (b"a", b"b")
+    clock.advance(0.002)
+    connection.write_out(b"c")
+    assert (socket.at_once, socket.later) == (b"ac", b"b")
+    clock.advance(0.002)
+    socket.connected = False
+    connection.write_out(b"d")
+    assert (socket.at_once, socket.later) == (b"ac", b"bd")
 
 
 class Wrapper:

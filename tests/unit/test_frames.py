@@ -82,6 +82,7 @@ def autobahn(**other: Any) -> Any:
     names: dict[str, Any] = {
         "_dumps": lambda value, use_binary_hex_encoding=False: json.dumps(value, ensure_ascii=False),
         "_loads": lambda text, **options: ("with", options),
+        "_packb": msgpack.packb,
         "_unpackb": msgpack.unpackb,
         "_msgpack": msgpack,
         "_cbor_loads": cbor2.loads,
@@ -229,9 +230,43 @@ def test_a_lone_surrogate_goes_out_as_an_escape() -> None:
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        -1,
+        2**63,
+        2**64 - 1,
+        0.5,
+        "ä",
+        b"\xff",
+        "x" * 70_000,
+        [[], {}],
+        {"a": {1: (2, 3)}, b"b": bytearray(b"c")},
+    ],
+)
+def test_messagepack_goes_out_as_the_library_writes_it(value: object) -> None:
+    serializer = autobahn()
+    assert guard_frames(type("Guarded", (Connection,), {}), serializer)
+    assert serializer._packb([value]) == msgpack.packb([value])
+
+
+@pytest.mark.parametrize("value", [2**64, "\ud800", object()])
+def test_what_can_not_be_written_is_refused_in_the_librarys_words(value: object) -> None:
+    serializer = autobahn()
+    assert guard_frames(type("Guarded", (Connection,), {}), serializer)
+    with pytest.raises(Exception) as refused:  # whatever the library raises
+        msgpack.packb([value])
+    with pytest.raises(type(refused.value)) as ours:
+        serializer._packb([value])
+    assert str(ours.value) == str(refused.value)
+
+
+@pytest.mark.parametrize(
     "other",
     [
         {"_dumps": None},
+        {"_packb": None},
         {"_cbor_loads": lambda data: data},
         {"_loads": None},
         {"_unpackb": None},

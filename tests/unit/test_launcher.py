@@ -84,9 +84,9 @@ def test_the_worker_gives_large_blocks_back_unless_the_environment_says_otherwis
     program.write_text(worker_program().replace("-m trishula_router.launcher", f"-c '{show}'"))
     program.chmod(0o700)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    for said, threshold in (({}, "131072"), ({"MALLOC_MMAP_THRESHOLD_": "4096"}, "4096")):
+    for said, threshold in (({}, "2097152"), ({"MALLOC_MMAP_THRESHOLD_": "4096"}, "4096")):
         done = subprocess.run([program], capture_output=True, text=True, env={**clean, **said})
-        assert done.stdout.strip() == f"['2', '{threshold}', '1048576']"
+        assert done.stdout.strip() == f"['2', '{threshold}', '8388608']"
 
 
 @pytest.mark.parametrize(("soft", "hard", "then"), [(256, 4096, 4096), (256, 12_000, 12_000), (4096, 4096, 4096)])

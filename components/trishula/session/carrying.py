@@ -21,6 +21,7 @@ from trishula.session.pulse import Pulse, PulseStep
 __all__ = ["Carrying", "Road"]
 
 _CONTINUATION_TEXT_BINARY = (0, 1, 2)
+_BINARY = 2
 _CLOSE = 8
 
 
@@ -67,7 +68,7 @@ class Carrying:
         """
         self._seconds = seconds
         self.pulse = Pulse(quiet_s, patience_s, seconds())
-        self.outflow = Outflow(self.transport.write, self.sendPing, os.urandom)
+        self.outflow = Outflow(self.write_out, self.sendPing, os.urandom)
         self.autoFragmentSize = self.outflow.frame_bytes
         return self.pulse
 
@@ -107,7 +108,8 @@ class Carrying:
         """Bytes came: the peer lives, whatever they are."""
         if self.pulse is not None:
             self.pulse.heard_s = self._seconds()
-        super().dataReceived(data)  # type: ignore[misc]
+        # What Autobahn's own does before that is to put together a line for the log, whether it is written or not.
+        self._dataReceived(data)
 
     def onPong(self, payload: bytes) -> None:
         """An answer: to one of our marks, perhaps."""
@@ -115,6 +117,15 @@ class Carrying:
         if self.outflow is not None:
             self.outflow.answered(payload, self._seconds())
             self.autoFragmentSize = self.outflow.frame_bytes
+
+    def write_out(self, data: bytes) -> None:
+        """Hand bytes to the socket."""
+        self.transport.write(data)
+
+    def send_data_frame(self, frame: bytes) -> None:
+        """Send a frame of data that is made already."""
+        self._opcode = _BINARY
+        self.sendData(frame)
 
     def sendFrame(self, opcode: int, *args: Any, **options: Any) -> None:
         """Remember what kind of frame :meth:`sendData` gets; nothing comes between the two."""
@@ -131,6 +142,10 @@ class Carrying:
             if opcode == _CLOSE:
                 self.outflow.flush()
         super().sendData(data, *args, **options)  # type: ignore[misc]
+
+    def _dataReceived(self, data: bytes) -> None:
+        """Autobahn's."""
+        super()._dataReceived(data)  # type: ignore[misc]
 
     def connectionLost(self, *args: Any) -> None:
         """What waits has nobody to wait for."""

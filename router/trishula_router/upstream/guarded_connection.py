@@ -21,6 +21,7 @@ from trishula_router.upstream.crossbar_parts import has
 from trishula_router.upstream.fair_share import TurnTaking, Weighed
 from trishula_router.upstream.incoming import GREETING_BYTES, Incoming
 from trishula_router.upstream.own_pages import own_origins
+from trishula_router.upstream.short_frames import ShortFrames
 from trishula_router.upstream.strangers import Step
 from trishula_router.upstream.turns import Turns
 
@@ -35,6 +36,9 @@ _POLICY_VIOLATION = 1008
 #: The first byte of a ping and of a pong, the bit of the second one that says "masked", what a masked frame has before
 #: its payload, and how much payload a control frame may have.
 _PING, _PONG, _MASKED, _PING_BYTES, _CONTROL_BYTES = 0x89, 0x8A, 0x80, 6, 125
+#: So small frames are written at once, but no two within so long.
+_WRITTEN_SOON_BYTES = 16 * 1024
+_WRITTEN_SOON_S = 0.001
 #: What a connection reads that is no WebSocket yet.
 _NOTHING_YET = object()
 
@@ -45,7 +49,7 @@ def write_soon(transport: Any, data: bytes) -> None:
     Only to a socket: what TLS hasn't itself is the socket's beneath it, so that the bytes would go out unencrypted.
     """
     is_socket = hasattr(type(transport), "writeSomeData") and getattr(transport, "_tempDataBuffer", None) == []
-    if is_socket and not transport.dataBuffer and not transport.disconnecting:
+    if is_socket and transport.connected and not transport.dataBuffer and not transport.disconnecting:
         sent = transport.writeSomeData(data)
         if isinstance(sent, int) and sent == len(data):
             return
@@ -79,7 +83,8 @@ def guard_connections(connections: Connections, turns: Turns, crossbar_protocol:
     factory = getattr(crossbar_protocol, "WampWebSocketServerFactory", None)
     base = getattr(factory, "protocol", None)
     needed = ["onConnect", "onOpen", "send", "sendFrame", "sendData", "sendCloseFrame", "onPong", "onFrameBegin"]
-    needed += ["dataReceived", "connectionLost", "onMessage", "consumeData", "processData"]
+    needed += ["dataReceived", "connectionLost", "onMessage", "consumeData", "processData", "sendMessage"]
+    needed += ["_dataReceived"]
     if not has(base, verbs=needed):
         return False
     build = site.buildProtocol
@@ -97,7 +102,7 @@ def guard_connections(connections: Connections, turns: Turns, crossbar_protocol:
 
 
 def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
-    class Connection(TurnTaking, Weighed, Incoming, Carrying, base):  # type: ignore[misc]
+    class Connection(ShortFrames, TurnTaking, Weighed, Incoming, Carrying, base):  # type: ignore[misc]
         """Crossbar's connection, looked after."""
 
         turns = its_turns
@@ -111,6 +116,7 @@ def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
         client_ip: str | None = None
         _stranger_bytes = _STRANGER_BYTES
         is_refused = False
+        _written_s = float("-inf")
         _configured_origins: Any = ()
 
         @property
@@ -165,6 +171,15 @@ def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
                 return
             super().dataReceived(data)
 
+        def write_out(self, data: bytes) -> None:
+            # What follows in the same turn is gathered by Twisted: one call of the kernel for all of it.
+            now_s = connections.seconds()
+            if len(data) <= _WRITTEN_SOON_BYTES and now_s - self._written_s > _WRITTEN_SOON_S:
+                self._written_s = now_s
+                write_soon(self.transport, data)
+            else:
+                self.transport.write(data)
+
         def sendData(self, data: bytes, *args: Any, **options: Any) -> None:
             super().sendData(data, *args, **options)
             if self.outflow is not None:
@@ -174,7 +189,8 @@ def _class_of(base: Any, connections: Connections, its_turns: Turns) -> Any:
             # While it closes, which takes up to a second, Crossbar's router believes in it, and would take an error for
             # one of whoever published or called.
             if self.state == self.STATE_OPEN:
-                super().send(msg)
+                if not self.send_message(msg):
+                    super().send(msg)
                 if self._stranger_bytes:
                     connections.answered(self, msg)
 
