@@ -144,6 +144,7 @@ def test_frames_of_strangers_and_those_that_are_too_large_go_autobahns_way() -> 
         {"_is_stranger": True},
         {"_session": SimpleNamespace(_session_id=None)},
         {"maxFramePayloadSize": 4},
+        {"maxMessagePayloadSize": 4},
         {"logFrames": True},
         {"_perMessageCompress": object()},
     ):

@@ -57,6 +57,7 @@ class Carrying:
     # Of Autobahn.
     transport: Any
     factory: Any
+    _dataReceived: Callable[[bytes], None]
 
     def carry(self, seconds: Callable[[], float], quiet_s: float, patience_s: float) -> Pulse:
         """Begin; returns the pulse, which is felt from now on.
@@ -142,10 +143,6 @@ class Carrying:
             if opcode == _CLOSE:
                 self.outflow.flush()
         super().sendData(data, *args, **options)  # type: ignore[misc]
-
-    def _dataReceived(self, data: bytes) -> None:
-        """Autobahn's."""
-        super()._dataReceived(data)  # type: ignore[misc]
 
     def connectionLost(self, *args: Any) -> None:
         """What waits has nobody to wait for."""

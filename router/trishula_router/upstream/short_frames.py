@@ -71,8 +71,7 @@ class ShortFrames:
         ours: Any = self
         if ours.current_frame is None and not ours.inside_message and self._is_plain() and not ours._is_stranger:
             found = unframed(self.data)
-            most = ours.maxFramePayloadSize
-            if found is not None and self._session._session_id is not None and not 0 < most < len(found[0]):
+            if found is not None and self._session._session_id is not None and self._may_take(len(found[0])):
                 payload, size_bytes = found
                 self.data = self.data[size_bytes:]
                 counted = ours.trafficStats
@@ -107,6 +106,12 @@ class ShortFrames:
         counted.outgoingOctetsWebSocketLevel += len(payload)
         ours.send_data_frame(framed(payload, is_binary))
         return True
+
+    def _may_take(self, size_bytes: int) -> bool:
+        """Whether a message of that size is within what the operator set: of frames, and of messages."""
+        ours: Any = self
+        limits = (ours.maxFramePayloadSize, ours.maxMessagePayloadSize)
+        return not any(0 < most < size_bytes for most in limits)
 
     def _is_plain(self) -> bool:
         """Whether nobody wants to see frames, or changes them."""
