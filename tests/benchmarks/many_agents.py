@@ -291,7 +291,7 @@ class Run:
 
     def measure(self, what: str) -> None:
         """Measure one of :data:`MEASURED`, and print it."""
-        found = {
+        ways: dict[str, Callable[[], str]] = {
             "join": self._join,
             "idle": self._idle,
             "load": self._load,
@@ -299,8 +299,8 @@ class Run:
             "broadcast": partial(self._broadcasts, BROADCASTS, 1),
             "burst": partial(self._broadcasts, 1, max(1, min(BURST, AT_ONCE // self._size))),
             "back": self._crash,
-        }[what]()
-        self._tell(what, found)
+        }
+        self._tell(what, ways[what]())
 
     def _tell(self, what: str, found: str) -> None:
         print(f"{self._size:>6,} agents  {what:<10} {found}", flush=True)

@@ -70,7 +70,7 @@ class Kept(WebSocketServerProtocol):  # type: ignore[misc]  # Autobahn is untype
 
     def begin(self) -> Kept:
         self.factory = WebSocketServerFactory()
-        self.transport = StringTransport()
+        self.transport = StringTransport()  # type: ignore[no-untyped-call]
         self._connectionMade()
         self.openHandshakeTimeoutCall.cancel()
         self.state, self._perMessageCompress, self.websocket_version = self.STATE_OPEN, None, 13
