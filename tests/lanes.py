@@ -1,10 +1,9 @@
-"""``make test``: the whole suite in two lanes side by side, so that it takes as long as its slower half.
+"""``make test``: the whole suite in three lanes side by side, so that it takes as long as its longest lane.
 
-The tests with real nodes mostly wait, for reconnects and time limits; the others compute. One lane runs tests with real
-nodes all the time. The other one computes first, at a lower priority so that it takes only the processor time that
-nodes leave, and then runs the rest of the tests with nodes (pytest-xdist would spread all over its workers: tests that
-compute would then disturb what real nodes are measured by). What the second lane says is printed as each of its stages
-has ended, and the verdicts come last.
+The tests with real nodes mostly wait, for reconnects and time limits, so two lanes of them fit beside each other on two
+cores. The third lane computes, at a lower priority so that it takes only the processor time that nodes leave
+(pytest-xdist would spread all over its workers: tests that compute would then disturb what real nodes are measured by).
+What the first lane says is printed as it is said, what each other lane says when it has ended; the verdicts come last.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Lane:
     """Tests that one pytest runs.
 
     Attributes:
@@ -35,11 +34,12 @@ class Stage:
     nice: int = 0
 
 
+#: They start real nodes, agents and proxies.
+SERVING = Lane(("tests/integration",))
+#: They do too; with what operators have around them, and on hosts of their own.
+OPERATING = Lane(("tests/operating", "tests/checker", "tests/partition"))
 #: They compute, and start no node; the number is for nice.
-COMPUTING = Stage(("tests/unit", "tests/contract", "tests/property", "tests/simulation"), 10)
-#: They start real nodes, agents, proxies, hosts; the last ones what operators have around them.
-SERVING = Stage(("tests/integration", "tests/partition"))
-OPERATING = Stage(("tests/operating", "tests/checker"))
+COMPUTING = Lane(("tests/unit", "tests/contract", "tests/property", "tests/simulation"), 10)
 
 #: What a run that is to end may take for the end of its test and its fixtures.
 _ENDS_WITHIN_S = 60.0
@@ -49,15 +49,15 @@ class Run:
     """One pytest, and what it says.
 
     Args:
-        stage: what it runs.
+        lane: what it runs.
     """
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the run is there
         self._shown = 0
         # Unbuffered, because the log is read while it grows.
-        command = ["nice", "-n", str(stage.nice), sys.executable, "-u", "-m", "pytest", *stage.paths]
+        command = ["nice", "-n", str(lane.nice), sys.executable, "-u", "-m", "pytest", *lane.paths]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=self._output, stderr=subprocess.STDOUT)
 
     @property
@@ -77,7 +77,7 @@ class Run:
         size = os.fstat(self._output.fileno()).st_size
         lines = os.pread(self._output.fileno(), 1 << 16, max(0, size - (1 << 16))).decode(errors="replace").splitlines()
         last = next((line.strip("= ") for line in reversed(lines) if line.strip()), "said nothing")
-        return f"{', '.join(self.stage.paths)}: exit status {self.process.returncode}: {last}"
+        return f"{', '.join(self.lane.paths)}: exit status {self.process.returncode}: {last}"
 
     def end(self) -> None:
         """End it before its time, as Ctrl-C does: at SIGTERM only the reactor ends, and each further test fails."""
@@ -94,49 +94,30 @@ class Run:
             self.process.wait()
 
 
-class Lane:
-    """Stages that run one after the other, also behind one that failed.
-
-    Args:
-        stages: in their order.
-    """
-
-    def __init__(self, *stages: Stage) -> None:
-        self._to_come = list(stages)
-        self.runs = [Run(self._to_come.pop(0))]
-
-    def goes_on(self) -> bool:
-        """Begin the next stage if one has ended; whether there is anything to wait for."""
-        if self.runs[-1].is_over and self._to_come:
-            self.runs.append(Run(self._to_come.pop(0)))
-        return not self.runs[-1].is_over
-
-
 def main() -> int:
-    """Run both lanes; the exit status is that of the first run that failed, else 0."""
+    """Run all lanes; the exit status is that of the first one that failed, else 0."""
     begun_s = time.monotonic()
     # A simulated history that fails can be run again by it, and by its own seed.
     os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(2**32)))
     print(f"PYTHONHASHSEED={os.environ['PYTHONHASHSEED']}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    serving, other = lanes = Lane(SERVING), Lane(COMPUTING, OPERATING)
+    first, *others = runs = [Run(lane) for lane in (SERVING, OPERATING, COMPUTING)]
     try:
-        while [lane for lane in lanes if lane.goes_on()]:
+        while not all(run.is_over for run in runs):
             time.sleep(0.5)
-            serving.runs[-1].show()
-            for run in other.runs:
+            first.show()
+            for run in others:
                 if run.is_over:
                     run.show()
     except KeyboardInterrupt:
         # The terminal has told the runs too.
-        for lane in lanes:
-            lane.runs[-1].wait()
+        for run in runs:
+            run.wait()
         raise
     except BaseException:
-        for lane in lanes:
-            lane.runs[-1].end()
+        for run in runs:
+            run.end()
         raise
-    runs = [run for lane in lanes for run in lane.runs]
     for run in runs:
         run.show()
     for run in runs:

@@ -1,4 +1,4 @@
-"""The two lanes of ``make test``: what each stage says is told, and whatever ends the whole ends both."""
+"""The lanes of ``make test``: what each one says is told, and whatever ends the whole ends all."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.lanes import COMPUTING, OPERATING, ROOT, SERVING, Lane, Run, Stage
+from tests.lanes import COMPUTING, OPERATING, ROOT, SERVING, Lane, Run
 
 GENEROUS_S = 60.0
 
 
-def test_each_folder_of_tests_is_in_one_stage() -> None:
+def test_each_folder_of_tests_is_in_one_lane() -> None:
     folders = [f"tests/{path.name}" for path in sorted((ROOT / "tests").iterdir()) if any(path.glob("test_*.py"))]
     assert sorted([*COMPUTING.paths, *SERVING.paths, *OPERATING.paths]) == folders
 
 
-def stage(folder: Path) -> Stage:
-    return Stage((str(folder), "--rootdir", str(folder), "-p", "no:cacheprovider"))
+def lane(folder: Path) -> Lane:
+    return Lane((str(folder), "--rootdir", str(folder), "-p", "no:cacheprovider"))
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_run_tells_how_it_ended(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], body: str, status: int, said: str
 ) -> None:
     (tmp_path / "test_it.py").write_text(f"def test_it():\n    {body}\n")
-    run = Run(stage(tmp_path))
+    run = Run(lane(tmp_path))
     run.wait()
     assert f": exit status {status}: {said}" in run.verdict()
     run.show()
@@ -46,7 +46,7 @@ def test_a_run_that_is_ended_leaves_its_test_and_nothing_else(tmp_path: Path) ->
         "    finally:\n"
         f"        pathlib.Path({str(left)!r}).touch()\n"
     )
-    run = Run(stage(tmp_path))
+    run = Run(lane(tmp_path))
     deadline_s = time.monotonic() + GENEROUS_S
     while not begun.exists():
         assert time.monotonic() < deadline_s, run.verdict()
@@ -55,16 +55,3 @@ def test_a_run_that_is_ended_leaves_its_test_and_nothing_else(tmp_path: Path) ->
     assert run.is_over
     assert left.exists()
     assert ": exit status 2: " in run.verdict()
-
-
-def test_a_lane_begins_its_next_stage_when_one_has_ended_also_badly(tmp_path: Path) -> None:
-    for name, body in (("first", "assert False"), ("second", "assert True")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "test_it.py").write_text(f"def test_it():\n    {body}\n")
-    lane = Lane(stage(tmp_path / "first"), stage(tmp_path / "second"))
-    deadline_s = time.monotonic() + GENEROUS_S
-    while lane.goes_on():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
-    assert [run.process.returncode for run in lane.runs] == [1, 0]
-    assert not lane.goes_on()
