@@ -232,6 +232,6 @@ def test_zones_that_were_cut_are_dropped(here: InSqlite, monkeypatch: pytest.Mon
     here.do(lambda store: store.cut(5000))
     append(here, *(Draft("dc", f"n{it}", ("agni",), "STATUS", 3, 10**9, b"{}") for it in range(600)))
     gather(here)
-    index = here.store.zones
+    index = here.store._zones
     rows = here.calls.wait(index._on_thread(lambda connection: connection.execute("SELECT zone FROM zone").fetchall()))
     assert min(zone for (zone,) in rows) >= 5

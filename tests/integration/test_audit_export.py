@@ -123,6 +123,52 @@ def test_a_part_of_it(operator: Operator) -> None:
     assert checked["bodies"] == 0
 
 
+def test_a_selection(operator: Operator) -> None:
+    whole = [json.loads(line) for line in lines_of(operator.directory / "whole.jsonl.gz")]
+    records = {line["sequence"]: line for line in whole if line["line"] == "record"}
+    kinds = {"joined", "left"}
+    told = json.loads(
+        operator.run(
+            "office",
+            *("audit", "export", "--kind", "joined", "--kind", "left", "--agent", "dc", "--out", "some.gz", "--json"),
+        )
+    )
+    chosen = [json.loads(line) for line in lines_of(operator.directory / "some.gz")]
+    expected = [
+        sequence
+        for sequence, line in records.items()
+        if line["kind"] in kinds and json.loads(line["facts"])["agent"] == "dc"
+    ]
+    found = [line["sequence"] for line in chosen if line["line"] == "record"]
+    assert found == expected
+    assert len(found) >= 2
+    assert all(line == records[line["sequence"]] for line in chosen if line["line"] == "record")
+    assert told["records"] == len(found)
+    checked = operator.check("some.gz", "--key", f"single={operator.key}")
+    assert checked["left_out"] == told["left_out"] > MESSAGES
+    assert [sequence for first, last in checked["proven"] for sequence in range(first, last + 1)] == found
+    said = " ".join(operator.run(None, "audit", "verify", "some.gz").split())
+    assert f"not proven: which of the {told['left_out']} records that are left out belong here" in said
+
+
+def test_a_selection_of_nothing(operator: Operator) -> None:
+    said = operator.run("office", "audit", "export", "--kind", "purged", "--out", "none.gz", code=Exit.FAILED)
+    assert "no record of that time fits" in said
+    assert not (operator.directory / "none.gz").exists()
+
+
+def test_a_selection_that_was_tampered_with(operator: Operator) -> None:
+    operator.run("office", "audit", "export", "--agent", "agni", "--kind", "accepted", "--out", "agni.gz")
+    lines = lines_of(operator.directory / "agni.gz")
+    change(lines)
+    (operator.directory / "changed.gz").write_bytes((operator.directory / "agni.gz").read_bytes())
+    pack(operator.directory / "changed.gz", lines)
+    assert ("changed", 50) in [
+        (one["what"], one["sequence"])
+        for one in operator.check("changed.gz", "--key", f"single={operator.key}", code=Exit.FAILED)["findings"]
+    ]
+
+
 def test_a_reader_without_our_code(operator: Operator) -> None:
     """The program of the how-to, as it stands there."""
     page = Path(__file__).resolve().parents[2] / "deploy/docs/howto/hand-an-audit-on.rst"

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from trishula.cli.audit_selection import pages_of_selection, runs_of
 from trishula.cli.evidence import progress_of
 from trishula.cli.known import ask_newer
 from trishula.cli.newest import PAGE, end_of, newest
@@ -21,6 +23,7 @@ from trishula.cli.state import State, json_option
 from trishula.cli.values import instant_ms
 from trishula.cli.words import local_time, plain
 from trishula.contract import uris
+from trishula.contract.message import MAIL_TYPES
 from trishula.errors import NodeFailed
 from trishula.evidence.bodies import ACCEPTED, stated_sum
 from trishula.evidence.lines import Foot, Head, NoBody
@@ -38,6 +41,11 @@ _ASK_S = 60.0
 @click.option("--since", metavar="WHEN", help='Not before: "10m" for ten minutes ago, or 2026-11-23T00:00:00.')
 @click.option("--until", metavar="WHEN", help="Not after; as --since.")
 @click.option("--node", metavar="NAME", help="The journal of another node, from its copy here.")
+@click.option("--agent", metavar="NAME", help="Only records of this agent, and of messages it sent or got.")
+@click.option("--with", "peer", metavar="NAME", help="Only what is between --agent and this agent, or concerns it.")
+@click.option("--id", "message_id", metavar="ID", help="Only records of this message.")
+@click.option("--type", "message_type", type=click.Choice(MAIL_TYPES), help="Only of messages of this type.")
+@click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only records of this kind. May be repeated.")
 @click.option("--bodies", is_flag=True, help="With the messages themselves, as far as the node still has them.")
 @click.option(
     "--out",
@@ -48,17 +56,32 @@ _ASK_S = 60.0
 )
 @json_option
 @click.pass_obj
-def export(state: State, since: str | None, until: str | None, node: str | None, bodies: bool, out: Path) -> None:
+def export(
+    state: State,
+    since: str | None,
+    until: str | None,
+    node: str | None,
+    agent: str | None,
+    peer: str | None,
+    message_id: str | None,
+    message_type: str | None,
+    kinds: tuple[str, ...],
+    bodies: bool,
+    out: Path,
+) -> None:
     """Write all records of a time into a file that anybody can check, without a node.
 
-    `trishula audit verify FILE` checks it. The node signs what it hands out. Nothing is left out between the first
-    record and the last one: what is left out can't be checked. Without --bodies no message is in it, only what happened
-    to it and the checksum of what it was.
+    `trishula audit verify FILE` checks it. The node signs what it hands out. Without --bodies no message is in it, only
+    what happened to it and the checksum of what it was.
+
+    With --agent, --with, --id, --type or --kind the other records are left out. What is there is proven all the same;
+    that nothing else fits is your word, which the check says, too.
 
     \b
     Examples:
       trishula audit export --since 7d --out week.jsonl.gz
       trishula audit export --since 2026-11-01 --until 2026-12-01 --bodies --out november.jsonl.gz
+      trishula audit export --since 7d --agent agni --with dc --out between.jsonl.gz
     """
     now_ms = int(time.time() * 1000)
     span = {"since": instant_ms(since, "--since", now_ms), "until": instant_ms(until, "--until", now_ms), "node": node}
@@ -75,14 +98,26 @@ def export(state: State, since: str | None, until: str | None, node: str | None,
         if node is not None:
             options["node"] = node
 
-        def ask(after: int) -> dict[str, Any]:
-            question = {**options, "after": after, "limit": min(PAGE, last - after)}
+        def ask(after: int, limit: int = PAGE) -> dict[str, Any]:
+            question = {**options, "after": after, "limit": min(limit, last - after)}
             answer: dict[str, Any] = ask_newer(bus, uris.AUDIT_RECORDS, question, timeout_s=_ASK_S)
             return answer
 
+        only = {
+            key: value
+            for key, value in {
+                "agent": agent,
+                "with": peer,
+                "id": message_id,
+                "type": message_type,
+                "kinds": list(kinds) or None,
+            }.items()
+            if value is not None
+        }
+        runs = _selected(bus, {**asked, **only}, first, last) if only else None
         with progress_of(state, out.name) as progress:
             try:
-                head, foot = _export(ask, first, last, out, now_ms, progress, bodies=bodies)
+                head, foot = _export(ask, first, last, out, now_ms, progress, runs, bodies=bodies)
             except OSError as error:
                 raise click.ClickException(f"{out} can't be written: {error.strerror}") from None
     told = {
@@ -91,6 +126,7 @@ def export(state: State, since: str | None, until: str | None, node: str | None,
         "journal": head.origin,
         "key": head.key,
         "records": foot.count,
+        "left_out": foot.last - head.first + 1 - foot.count,
         "first": head.first,
         "last": foot.last,
         "first_at": foot.first_at,
@@ -103,9 +139,10 @@ def export(state: State, since: str | None, until: str | None, node: str | None,
 
 
 def _in_words(told: dict[str, Any]) -> str:
+    left_out = f", {told['left_out']} others left out" if told["left_out"] else ""
     return (
         f"{told['records']} records of the journal of {plain(told['journal'])} ({told['first']} to {told['last']}, "
-        f"{local_time(told['first_at'])} to {local_time(told['last_at'])}) are in {plain(told['file'])}\n"
+        f"{local_time(told['first_at'])} to {local_time(told['last_at'])}{left_out}) are in {plain(told['file'])}\n"
         f"signed by the node {plain(told['node'])}; give its public key by another road: {told['key']}"
     )
 
@@ -130,23 +167,48 @@ def _range(bus: Bus, asked: dict[str, Any], node: str | None) -> tuple[int, int]
     return (first, int(found[-1]["seq"])) if first and found else (1, 0)
 
 
+def _selected(bus: Bus, asked: dict[str, Any], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """The records that fit, as runs; the first of them has been asked for.
+
+    Raises:
+        click.ClickException: none fits, or some of those to be searched are in the archive alone.
+        KeyUnknown: the node is of an earlier release, and can't search by that.
+    """
+
+    def ask(options: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = bus.request(uris.AUDIT_QUERY, options, timeout=_ASK_S)
+        if (archived_to := int(answer.get("archived_to", 0))) >= first:
+            raise click.ClickException(
+                f"the records up to {archived_to} are in the node's archive alone, where a selection can't be made; "
+                "export the whole time, or begin behind them (--since)"
+            )
+        return answer
+
+    runs = runs_of(ask, asked, first, last)
+    begun = next(runs, None)
+    if begun is None:
+        raise click.ClickException("no record of that time fits, so there is nothing to export")
+    return chain([begun], runs)
+
+
 def _export(
-    ask: Callable[[int], dict[str, Any]],
+    ask: Callable[..., dict[str, Any]],
     first: int,
     last: int,
     out: Path,
     now_ms: int,
     progress: Callable[[float], None],
+    runs: Iterator[tuple[int, int]] | None,
     *,
     bodies: bool,
 ) -> tuple[Head, Foot]:
-    """Put a file together of pages.
+    """Put a file together of pages: of all, or of ``runs`` of records.
 
     Raises:
         NodeFailed: what the node hands out is no chain.
         OSError: the file can't be written.
     """
-    page = ask(first - 1)
+    page = ask(first - 1, PAGE if runs is None else 1)
     head = Head(
         kind="export",
         node=str(page["node"]),
@@ -160,19 +222,25 @@ def _export(
     )
     try:
         with new_segment(out.absolute().parent, out.name, head) as writer:
-            beside = _Bodies()
-            while True:
-                _add(writer, page, beside if bodies else None)
+            beside = _Bodies() if bodies else None
+
+            def add(page: dict[str, Any]) -> None:
+                if (page["node"], page["origin"], page["epoch"]) != (head.node, head.origin, head.epoch):
+                    raise NodeFailed(
+                        "while it was exported the node's store was put back from a backup; export it again"
+                    )
+                _add(writer, page, beside)
                 progress((writer.sequence - first + 1) / (last - first + 1))
+
+            if runs is not None:
+                return head, writer.finish(pages_of_selection(ask, runs, last, writer, add))
+            while True:
+                add(page)
                 if writer.sequence >= last:
                     break
                 if head.key:
                     writer.checkpoint(str(page["signature"]))
                 page = ask(writer.sequence)
-                if (page["node"], page["origin"], page["epoch"]) != (head.node, head.origin, head.epoch):
-                    raise NodeFailed(
-                        "while it was exported the node's store was put back from a backup; export it again"
-                    )
                 if not page["records"]:
                     raise NodeFailed(f"the node has no record behind {writer.sequence} any more; export it again")
             return head, writer.finish(str(page["signature"]))

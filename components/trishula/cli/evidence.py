@@ -188,6 +188,16 @@ def _what_is_there(checked: Checked) -> str:
 
 
 def _what_is_proven(checked: Checked) -> str:
+    said = _what_is_signed(checked)
+    if checked.omitted:
+        said += (
+            f"\nnot proven: which of the {checked.omitted} records that are left out belong here; that is the word of "
+            "whoever made the file"
+        )
+    return said
+
+
+def _what_is_signed(checked: Checked) -> str:
     assert checked.head is not None
     if not checked.head.key:
         return "nothing is signed: the records fit each other, and anybody may have made them"

@@ -43,7 +43,6 @@ class MemoryReads:
         self._reasons = self._shelf.reasons
         self._notes: dict[str, str] = {}
         self._commits = Commits()
-        self.zones: Zones = NoZones()
 
     @property
     def epoch(self) -> str:
@@ -56,6 +55,10 @@ class MemoryReads:
     @property
     def commits(self) -> Commits:
         return self._commits
+
+    @property
+    def zones(self) -> Zones:
+        return NoZones()
 
     def origins(self) -> list[Origin]:
         return [Origin(0, "", self._epoch, self.high_water), *self._tails.durable]

@@ -43,6 +43,7 @@ from trishula_router.store.sqlite.statements import as_list, insert
 from trishula_router.store.sqlite.upkeep import Upkeep, Whereabouts
 from trishula_router.store.sqlite.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
 from trishula_router.store.sqlite.zone_index import ZoneIndex
+from trishula_router.store.zones import Zones
 
 __all__ = ["SqliteStore"]
 
@@ -83,7 +84,7 @@ class SqliteStore(Questions):
         self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
         self._advances: list[Callable[[], None]] = []
         self._recent = Recent(self._epoch, time.monotonic)
-        self.zones = ZoneIndex(file, self._epoch, self.origins, call_in_reactor)
+        self._zones = ZoneIndex(file, self._epoch, self.origins, call_in_reactor)
 
     @property
     def epoch(self) -> str:
@@ -96,6 +97,10 @@ class SqliteStore(Questions):
     @property
     def commits(self) -> Commits:
         return self._commits
+
+    @property
+    def zones(self) -> Zones:
+        return self._zones
 
     def origins(self) -> list[Origin]:
         return [Origin(0, "", self._epoch, self._high_water), *self._others]
@@ -359,7 +364,7 @@ class SqliteStore(Questions):
         return msgspec.structs.replace(self._space.condition(), fault=self._whereabouts.fault)
 
     def close(self) -> Deferred[None]:
-        closed = self.zones.close().addCallback(lambda _: self._end_questions())
+        closed = self._zones.close().addCallback(lambda _: self._end_questions())
         closed.addCallback(lambda _: self._writer.close())
 
         def release(outcome: Any) -> Any:
