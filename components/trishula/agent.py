@@ -43,6 +43,7 @@ from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.contract.uris import topic_named
 from trishula.errors import TrishulaError
 from trishula.files.mode_policy import Mode
+from trishula.key_settings import GivenKeys
 from trishula.messaging.engine import Engine
 from trishula.runtime.forks import check_process
 from trishula.runtime.pending import Pending, resolved, start
@@ -78,6 +79,10 @@ class Agent(Declared, Verbs):
             :mod:`trishula.consumer.agent_state`.
         files: a folder for messages as files, as a second road while no node is there (:mod:`trishula.files.road`); by
             the settings if absent.
+        key_file: its own key, by which it signs what it sends.
+        trusted_keys: the file with the keys of others, whose signatures count: a handler reads ``message.signed_by``.
+        require_signature: ``True``, or types of messages, such as ``["COMMAND"]``: without a good signature these are
+            refused, and no handler sees them; see :mod:`trishula.messaging.verifying`.
     """
 
     def __init__(
@@ -94,12 +99,29 @@ class Agent(Declared, Verbs):
         proxy: str | None = None,
         state: str | os.PathLike[str] | bool | None = None,
         files: str | os.PathLike[str] | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        trusted_keys: str | os.PathLike[str] | None = None,
+        require_signature: bool | Iterable[str] | None = None,
     ) -> None:
         if not is_agent_name(name):
             raise ValueError(f"{name!r} can't be an agent's name: it is {AGENT_RULE}")
         self.name = name
+        # By themselves for the bus of trishula.testing, which has settings of its own.
+        self._given_keys: GivenKeys = {
+            "key_file": key_file,
+            "trusted_keys": trusted_keys,
+            "require_signature": require_signature,
+        }
         self._load = partial(
-            load, url=url, agent=name, token=token, profile=profile, ca_file=ca_file, proxy=proxy, files=files
+            load,
+            url=url,
+            agent=name,
+            token=token,
+            profile=profile,
+            ca_file=ca_file,
+            proxy=proxy,
+            files=files,
+            **self._given_keys,
         )
         self._state = state
         self._routes = Routes(name)

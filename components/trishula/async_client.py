@@ -34,6 +34,7 @@ from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus
 from trishula.contract.deliveries import Fetched
 from trishula.contract.message import MailType
 from trishula.contract.receipts import Receipt
+from trishula.key_settings import GivenKeys
 from trishula.runtime.pending import start
 from trishula.runtime.surroundings import Surroundings, real
 from trishula.send_options import CallOptions, SendOptions
@@ -54,6 +55,7 @@ class AsyncClient:
     Args:
         url, agent, token, profile, ca_file, proxy: as for :func:`trishula.settings.load`.
         timeout: how long to try to join, and how long ``send`` waits for its receipt, in seconds.
+        keys: ``key_file``, ``trusted_keys`` and ``require_signature``, as for :func:`trishula.settings.load`.
     """
 
     def __init__(
@@ -66,8 +68,11 @@ class AsyncClient:
         ca_file: str | os.PathLike[str] | None = None,
         proxy: str | None = None,
         timeout: float = 10.0,
+        **keys: Unpack[GivenKeys],
     ) -> None:
-        self._load = partial(load, url=url, agent=agent, token=token, profile=profile, ca_file=ca_file, proxy=proxy)
+        self._load = partial(
+            load, url=url, agent=agent, token=token, profile=profile, ca_file=ca_file, proxy=proxy, **keys
+        )
         self._timeout_s = timeout
         self._client: Client | None = None
         self._unfetched: Unfetched | None = None

@@ -14,6 +14,7 @@ from typing import Any
 from trishula.consumer.messages import Messages
 from trishula.contract.addresses import Address
 from trishula.contract.deliveries import Delivery, Fetched
+from trishula.contract.message import Message
 from trishula.contract.receipts import Receipt
 from trishula.contract.uris import topic_named
 from trishula.errors import TrishulaError
@@ -273,6 +274,13 @@ class Client(Verbs):
     def working(self, token: str, for_s: float) -> Pending[Any]:
         """Extend the lease of a long job to ``for_s`` seconds from now; the word has left this process on return."""
         return self._engine.working(token, for_s)
+
+    def verified(self, message: Message, signature: str | None) -> Message | None:
+        """A message that a node was asked for, with what came of its signature; ``None`` if it must not be taken.
+
+        What is delivered and fetched has been looked at already.
+        """
+        return self._engine.receiving.answer(message, signature)
 
     # -- live topics and procedures ------------------------------------------------------------------------------------
 

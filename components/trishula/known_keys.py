@@ -59,6 +59,10 @@ class KnownKeys:
         self._read_if_changed()
         return list(self._keys.get(agent, ()))
 
+    def held(self, agent: str) -> list[bytes]:
+        """An agent's keys as they were read last, whatever the file says now."""
+        return list(self._keys.get(agent, ()))
+
     def agents(self) -> dict[str, list[bytes]]:
         """All of them; errors as :meth:`of`."""
         self._read_if_changed()

@@ -17,6 +17,9 @@ PROFILE_KEYS: Mapping[str, str] = {
     "proxy": "``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``off``",
     "files": "a folder for the agent's messages as files, while no node is there; relative to the profile",
     "files_unsigned": "agents whose files are taken without a signature, in a list",
+    "key_file": "the agent's own key, by which it signs what it sends; relative to the profile",
+    "trusted_keys": "the file with the keys of others, whose signatures count; relative to the profile",
+    "require_signature": "``true``, or a list of the types of messages that are taken only with a good signature",
     "fallback_after": "how long no node must have been there before messages go to files as well",
 }
 
@@ -31,6 +34,10 @@ VARIABLES: Mapping[str, str] = {
     "TRISHULA_FILES": "the same as ``files`` of the profile, and before it",
     "TRISHULA_FILES_UNSIGNED": "the same as ``files_unsigned`` of the profile, and before it; with commas between",
     "TRISHULA_FALLBACK_AFTER": "the same as ``fallback_after`` of the profile, and before it",
+    "TRISHULA_KEY_FILE": "the same as ``key_file`` of the profile, and before it",
+    "TRISHULA_TRUSTED_KEYS": "the same as ``trusted_keys`` of the profile, and before it",
+    "TRISHULA_REQUIRE_SIGNATURE": "the same as ``require_signature`` of the profile, and before it: ``true``, or types "
+    "with commas between",
     "TRISHULA_PROFILE": "the profile: a file's path, or ``NAME`` for ``~/.config/trishula/NAME.toml``",
     "TRISHULA_AGENT_STATE": "the directory below which agents keep their files; ``~/.local/state/trishula`` without it",
     "TRISHULA_STATE": "a node's state directory, where neither ``--state`` nor the configuration names one",

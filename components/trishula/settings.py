@@ -15,6 +15,9 @@ if it exists; a bare word ``NAME`` means ``~/.config/trishula/NAME.toml``::
     files = "mail"                    # optional: a folder for messages as files; also TRISHULA_FILES
     files_unsigned = ["mac"]          # optional: whose files there need no signature; also TRISHULA_FILES_UNSIGNED
     fallback_after = "2s"             # optional: when the folder is used; also TRISHULA_FALLBACK_AFTER
+    key_file = "dc.key"               # optional: the key that signs what is sent; also TRISHULA_KEY_FILE
+    trusted_keys = "trusted.json"     # optional: whose signatures count; also TRISHULA_TRUSTED_KEYS
+    require_signature = ["COMMAND"]   # optional: what is taken only signed; also TRISHULA_REQUIRE_SIGNATURE
     proxy = "http://proxy:3128"       # optional: the proxy on the way there, or "off"; also TRISHULA_PROXY
 
 Without ``proxy`` the variables ``HTTPS_PROXY`` and ``NO_PROXY`` hold, as :mod:`trishula.proxies` says.
@@ -23,8 +26,7 @@ Without ``proxy`` the variables ``HTTPS_PROXY`` and ``NO_PROXY`` hold, as :mod:`
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -32,13 +34,24 @@ from urllib.parse import urlsplit, urlunsplit
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.contract.units import parse_duration_s
 from trishula.contract.uris import DEFAULT_PORT, WEBSOCKET_PATH
-from trishula.errors import TokenMissing, TrishulaError
-from trishula.homes import expanded, home_directory
+from trishula.errors import TokenMissing
+from trishula.homes import home_directory
+from trishula.key_settings import KeySettings, key_settings
 from trishula.option_names import PROFILE_KEYS, VARIABLES
+from trishula.profile_file import SettingsInvalid, expanded_from, first, profile_path, read_profile
 from trishula.proxies import DIRECT, Proxies, Proxy, parse_proxy
-from trishula.token_file import looks_like_a_token, owner_of, read_token
+from trishula.token_file import looks_like_a_token, owner_of
 
-__all__ = ["DEFAULT_URL", "PROFILE_KEYS", "VARIABLES", "Settings", "SettingsInvalid", "load", "parse_urls"]
+__all__ = [
+    "DEFAULT_URL",
+    "PROFILE_KEYS",
+    "VARIABLES",
+    "Settings",
+    "SettingsInvalid",
+    "given_keys",
+    "load",
+    "parse_urls",
+]
 
 DEFAULT_URL = f"ws://127.0.0.1:{DEFAULT_PORT}/{WEBSOCKET_PATH}"
 
@@ -49,8 +62,7 @@ DEFAULT_FAILBACK_S = 30.0
 DEFAULT_FALLBACK_AFTER_S = 2.0
 
 
-class SettingsInvalid(TrishulaError):
-    """An argument, a variable or the profile file says something that can't be used."""
+_NO_KEYS = KeySettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,7 @@ class Settings:
         files: the folder for messages as files; ``None`` if there is none.
         files_unsigned: agents whose files are taken without a signature.
         fallback_after_s: how long no node must have been there before messages go to files as well.
+        keys: the agent's own key, whose keys it knows, and what it takes unsigned.
     """
 
     urls: tuple[str, ...]
@@ -82,6 +95,7 @@ class Settings:
     files: Path | None = None
     files_unsigned: tuple[str, ...] = ()
     fallback_after_s: float = DEFAULT_FALLBACK_AFTER_S
+    keys: KeySettings = _NO_KEYS
 
 
 def load(
@@ -93,6 +107,9 @@ def load(
     ca_file: str | os.PathLike[str] | None = None,
     proxy: str | None = None,
     files: str | os.PathLike[str] | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+    trusted_keys: str | os.PathLike[str] | None = None,
+    require_signature: bool | Iterable[str] | None = None,
     environ: Mapping[str, str] | None = None,
     home: Path | None = None,
 ) -> Settings:
@@ -106,6 +123,9 @@ def load(
         ca_file: PEM certificates of the authorities that sign the nodes' certificates, in place of the system's.
         proxy: ``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``"off"``.
         files: a folder for the agent's messages as files.
+        key_file: the agent's own key, by which it signs what it sends.
+        trusted_keys: the file with the keys of others, whose signatures count.
+        require_signature: ``True``, or the types of messages that are taken only with a good signature.
         environ: the environment; the process's own if absent.
         home: the home directory; the user's if absent. Who has none has no profile either, unless it is named by
             its path.
@@ -115,25 +135,31 @@ def load(
         TokenMissing: there is no token anywhere.
     """
     environ = os.environ if environ is None else environ
-    path, named_by = _profile_path(profile, environ, home_directory() if home is None else home)
-    from_file = {} if path is None else _read_profile(path, named_by)
+    wanted = (
+        require_signature
+        if require_signature is None or isinstance(require_signature, bool)
+        else list(require_signature)
+    )
+    given = {"key_file": key_file, "trusted_keys": trusted_keys, "require_signature": wanted}
+    path, named_by = profile_path(profile, environ, home_directory() if home is None else home)
+    from_file = {} if path is None else read_profile(path, named_by)
 
-    found_url, url_from = _first(
+    found_url, url_from = first(
         (url, "the argument url"),
         (environ.get("TRISHULA_URL"), "TRISHULA_URL"),
         (from_file.get("url"), f"url in {path}"),
     )
-    found_token, token_from = _first(
+    found_token, token_from = first(
         (token, "the argument token"),
         (environ.get("TRISHULA_TOKEN"), "TRISHULA_TOKEN"),
         (from_file.get("token"), f"the profile {path}"),
     )
-    found_agent, agent_from = _first(
+    found_agent, agent_from = first(
         (agent, "the argument agent"),
         (environ.get("TRISHULA_AGENT"), "TRISHULA_AGENT"),
         (from_file.get("agent"), f"agent in {path}"),
     )
-    found_failback, failback_from = _first(
+    found_failback, failback_from = first(
         (environ.get("TRISHULA_FAILBACK"), "TRISHULA_FAILBACK"),
         (from_file.get("failback"), f"failback in {path}"),
     )
@@ -154,26 +180,26 @@ def load(
         raise SettingsInvalid(
             f"{agent_from} is {agent_text!r}, and {token_from} gives a token of {name!r}: an agent uses its own token"
         )
-    found_ca_file, ca_file_from = _first(
+    found_ca_file, ca_file_from = first(
         (ca_file, "the argument ca_file"),
         (environ.get("TRISHULA_CA_FILE"), "TRISHULA_CA_FILE"),
         (from_file.get("ca_file"), f"ca_file in {path}"),
     )
-    found_proxy, proxy_from = _first(
+    found_proxy, proxy_from = first(
         (proxy, "the argument proxy"),
         (environ.get("TRISHULA_PROXY"), "TRISHULA_PROXY"),
         (from_file.get("proxy"), f"proxy in {path}"),
     )
-    found_files, files_from = _first(
+    found_files, files_from = first(
         (files, "the argument files"),
         (environ.get("TRISHULA_FILES"), "TRISHULA_FILES"),
         (from_file.get("files"), f"files in {path}"),
     )
-    found_unsigned, unsigned_from = _first(
+    found_unsigned, unsigned_from = first(
         (environ.get("TRISHULA_FILES_UNSIGNED"), "TRISHULA_FILES_UNSIGNED"),
         (from_file.get("files_unsigned"), f"files_unsigned in {path}"),
     )
-    found_after, after_from = _first(
+    found_after, after_from = first(
         (environ.get("TRISHULA_FALLBACK_AFTER"), "TRISHULA_FALLBACK_AFTER"),
         (from_file.get("fallback_after"), f"fallback_after in {path}"),
     )
@@ -189,7 +215,30 @@ def load(
         None if found_files is None else _folder(found_files, files_from),
         _agents(found_unsigned, unsigned_from),
         _fallback_after_s(found_after, after_from),
+        _keys(given, environ, from_file, path),
     )
+
+
+def given_keys(**given: object) -> KeySettings:
+    """The settings of keys by arguments alone, as :func:`load` takes them; errors as there."""
+    none = dict.fromkeys(("key_file", "trusted_keys", "require_signature"))
+    return _keys({**none, **given}, {}, {}, None)
+
+
+def _keys(
+    given: Mapping[str, object], environ: Mapping[str, str], from_file: Mapping[str, object], path: Path | None
+) -> KeySettings:
+    def found(name: str, variable: str) -> tuple[object, str]:
+        return first(
+            (given[name], f"the argument {name}"),
+            (environ.get(variable), variable),
+            (from_file.get(name), f"{name} in {path}"),
+        )
+
+    try:
+        return key_settings(found, expanded_from)
+    except ValueError as error:
+        raise SettingsInvalid(str(error)) from None
 
 
 def parse_urls(value: object, source: str) -> tuple[str, ...]:
@@ -262,7 +311,7 @@ def _fallback_after_s(value: object, source: str) -> float:
 def _folder(value: object, source: str) -> Path:
     if not isinstance(value, str | os.PathLike):
         raise SettingsInvalid(f"{source} must be the path of a folder")
-    return _expanded(os.fspath(value), source)
+    return expanded_from(os.fspath(value), source)
 
 
 def _agents(value: object, source: str) -> tuple[str, ...]:
@@ -277,7 +326,7 @@ def _agents(value: object, source: str) -> tuple[str, ...]:
 def _ca_file(value: object, source: str) -> Path:
     if not isinstance(value, str | os.PathLike):
         raise SettingsInvalid(f"{source} must be the path of a file with PEM certificates")
-    path = _expanded(os.fspath(value), source)
+    path = expanded_from(os.fspath(value), source)
     # Late: few programs have one.
     import ssl
 
@@ -324,70 +373,3 @@ def _owner(token: str, source: str) -> str:
     if name is None:
         raise SettingsInvalid(f"the token from {source} is no token: it must look like NAME.SECRET")
     return name
-
-
-def _first(*candidates: tuple[object, str]) -> tuple[object, str]:
-    """The first value that is there; an empty variable counts as absent, as shells make it."""
-    for value, source in candidates:
-        if value is not None and value != "":
-            return value, source
-    return None, ""
-
-
-def _profile_path(
-    argument: str | None, environ: Mapping[str, str], home: Path | None
-) -> tuple[Path | None, str | None]:
-    folder = None if home is None else home / ".config" / "trishula"
-    named, source = _first((argument, "the argument profile"), (environ.get("TRISHULA_PROFILE"), "TRISHULA_PROFILE"))
-    if named is None:
-        return (None if folder is None else folder / "profile.toml"), None
-    text = str(named)
-    if looks_like_a_token(text):
-        raise SettingsInvalid(
-            f"{source} seems to hold a token (it is not shown); it must be the name of a profile or the path of one"
-        )
-    if "/" not in text and not text.endswith(".toml"):
-        if folder is None:
-            raise SettingsInvalid(
-                f"{source} names the profile {text!r} below the home directory, and there is none; give the profile's "
-                "path"
-            )
-        return folder / f"{text}.toml", source
-    return _expanded(text, source), source
-
-
-def _expanded(path: str, source: str) -> Path:
-    try:
-        return expanded(path)
-    except ValueError as error:
-        raise SettingsInvalid(f"{source} can't be used: {error}") from None
-
-
-def _read_profile(path: Path, named_by: str | None) -> dict[str, object]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        if named_by is None:
-            return {}
-        raise SettingsInvalid(f"{named_by} names the profile {path}, and there is no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsInvalid(f"the profile {path} can't be read: {error}") from None
-    for key in values:
-        if key not in PROFILE_KEYS:
-            raise SettingsInvalid(
-                f"the profile {path} has the unknown key {key!r}; the known keys are {', '.join(PROFILE_KEYS)}"
-            )
-    if isinstance(values.get("ca_file"), str):
-        values["ca_file"] = path.parent / _expanded(str(values["ca_file"]), f"ca_file of the profile {path}")
-    if isinstance(values.get("files"), str):
-        values["files"] = path.parent / _expanded(str(values["files"]), f"files of the profile {path}")
-    if "token_file" in values:
-        if "token" in values:
-            raise SettingsInvalid(f"the profile {path} has both token and token_file; leave one out")
-        token_path = path.parent / _expanded(str(values.pop("token_file")), f"token_file of the profile {path}")
-        try:
-            values["token"] = read_token(token_path)
-        except ValueError as error:
-            raise SettingsInvalid(f"token_file of the profile {path} can't be used: {error}") from None
-        values["token_file"] = token_path
-    return values

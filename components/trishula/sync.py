@@ -43,6 +43,7 @@ from trishula.contract.deliveries import Fetched
 from trishula.contract.message import MailType
 from trishula.contract.receipts import Receipt
 from trishula.errors import OutcomeUnknown, TrishulaError
+from trishula.key_settings import GivenKeys
 from trishula.runtime.forks import check_process, check_reactor
 from trishula.runtime.surroundings import use_monotonic_timers
 from trishula.send_options import CallOptions, SendOptions
@@ -68,12 +69,14 @@ def connect(
     ca_file: str | os.PathLike[str] | None = None,
     proxy: str | None = None,
     timeout: float = 10.0,
+    **keys: Unpack[GivenKeys],
 ) -> Bus:
     """Join the bus.
 
     Args:
         url, agent, token, profile, ca_file, proxy: as for :func:`trishula.settings.load`.
         timeout: how long to try, and how long ``send`` waits for its receipt, in seconds.
+        keys: ``key_file``, ``trusted_keys`` and ``require_signature``, as for :func:`trishula.settings.load`.
 
     Raises:
         SettingsInvalid, TokenMissing: the settings are wrong.
@@ -81,7 +84,8 @@ def connect(
         BusUnreachable: no node could be joined in time.
     """
     _start_reactor()
-    bus = Bus(AsyncClient(url, agent, token, profile=profile, ca_file=ca_file, proxy=proxy, timeout=timeout), timeout)
+    client = AsyncClient(url, agent, token, profile=profile, ca_file=ca_file, proxy=proxy, timeout=timeout, **keys)
+    bus = Bus(client, timeout)
     bus.start()
     return bus
 

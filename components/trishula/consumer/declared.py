@@ -27,7 +27,9 @@ class Declared:
     def _runs(self) -> bool:
         raise NotImplementedError
 
-    def procedure(self, name: str | None = None, *, thread: bool = False) -> Callable[[F], F]:
+    def procedure(
+        self, name: str | None = None, *, thread: bool = False, require_signature: bool = False
+    ) -> Callable[[F], F]:
         """Offer a function as a procedure: by live RPC, and by COMMANDs that name it.
 
         Its return value must be JSON and becomes the RESULT; what it raises becomes the ERROR.
@@ -35,15 +37,23 @@ class Declared:
         Args:
             name: if not the function's own.
             thread: run it in a thread, because it blocks.
+            require_signature: run it only by COMMANDs that their senders have signed, and never by live RPC.
         """
 
         def decorate(function: F) -> F:
-            self.add_procedure(function, name=name, thread=thread)
+            self.add_procedure(function, name=name, thread=thread, require_signature=require_signature)
             return function
 
         return decorate
 
-    def add_procedure(self, function: Callable[..., Any], *, name: str | None = None, thread: bool = False) -> None:
+    def add_procedure(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        thread: bool = False,
+        require_signature: bool = False,
+    ) -> None:
         """:meth:`procedure` without the decorator."""
         chosen = name or function.__name__
         procedure_of(self.name, chosen)
@@ -51,10 +61,17 @@ class Declared:
             raise ValueError(f"{self.name} has a procedure {chosen} already")
         if self._runs:
             raise RuntimeError(f"{self.name} runs already; procedures are added before")
-        self._routes.procedures[chosen] = Handler(function, name=chosen, thread=thread)
+        self._routes.procedures[chosen] = Handler(
+            function, name=chosen, thread=thread, requires_signature=require_signature
+        )
 
     def on(
-        self, *types: MailType, subject: str | None = None, thread: bool = False, ordered: bool = True
+        self,
+        *types: MailType,
+        subject: str | None = None,
+        thread: bool = False,
+        ordered: bool = True,
+        require_signature: bool = False,
     ) -> Callable[[F], F]:
         """Handle messages of these types; the function takes the :class:`~trishula.contract.message.Message`.
 
@@ -70,6 +87,7 @@ class Declared:
                 ``"deploy.*"``.
             thread: run it in a thread, because it blocks.
             ordered: one message of a sender at a time, in order; ``False`` to begin with each as it comes.
+            require_signature: refuse those of these messages that their senders have not signed by a known key.
 
         Raises:
             ValueError: there is no such type, the pattern is none, or another handler takes all of it.
@@ -78,7 +96,14 @@ class Declared:
         self._routes.check(types, pattern)
 
         def decorate(function: F) -> F:
-            self._routes.add(types, pattern, Handler(function, name=function.__name__, thread=thread, ordered=ordered))
+            handler = Handler(
+                function,
+                name=function.__name__,
+                thread=thread,
+                ordered=ordered,
+                requires_signature=require_signature,
+            )
+            self._routes.add(types, pattern, handler)
             return function
 
         return decorate

@@ -59,8 +59,9 @@ from trishula.consumer.signatures import arguments_of
 from trishula.consumer.unhandled import Unhandled
 from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import Delivery
-from trishula.contract.message import Message
+from trishula.contract.message import DEFAULT_TTL_MS, Message
 from trishula.contract.receipts import Receipt
+from trishula.contract.signed import SLACK_MS
 from trishula.contract.texts import legible, one_line
 from trishula.errors import ArgumentInvalid, TrishulaError
 from trishula.messaging.deduplication import Inbox, Remembered, Treatment, content_of
@@ -96,7 +97,8 @@ class Dispatcher:
         self._engine = engine
         self._clock = clock
         self._now_ms = now_ms
-        self._inbox = Inbox()
+        # As long as a signature may count: nobody can bring a signed message back.
+        self._inbox = Inbox(age_ms=DEFAULT_TTL_MS + SLACK_MS)
         self._replies = Replies(engine, self._inbox, now_ms, self._handled, self._check_idle)
         # Deliveries that wait until the file is there; None: they need not.
         self._held: list[Delivery] | None = None
@@ -156,6 +158,8 @@ class Dispatcher:
                 if self._stopping:
                     # Neither acknowledged nor given back: our leaving returns it without counting an attempt.
                     inbox.failed(message.sender or "", message.id)
+                elif (reason := self._routes.unsigned(message)) is not None:
+                    self._give_back(delivery, reason, requeue=False)
                 elif message.type == "COMMAND":
                     self._command(delivery)
                 else:
@@ -165,10 +169,8 @@ class Dispatcher:
 
     def _refuse(self, delivery: Delivery) -> None:
         """Give back for good what would be taken for another message: its sender is told."""
-        message = delivery.message
-        reason = (
-            f"{self._engine.address.agent} has got another message of {agent_of(message.sender or '')} under that id"
-        )
+        message, whose = delivery.message, self._engine.address.agent
+        reason = f"{whose} has got another message of {agent_of(message.sender or '')} under that id"
         what = "The %s %s from %s is refused: %s"
         _log.warning(what, message.type, message.id, message.sender, reason, extra=facts_of(message))
         self._engine.settling.nack(delivery.token, reason, False)

@@ -48,15 +48,25 @@ class Handler:
     Attributes:
         name: how errors call it.
         ordered: whether messages of one sender are given to it one after the other.
+        requires_signature: whether it takes only messages that are signed by their senders.
     """
 
-    __slots__ = ("_function", "_signature", "_thread", "name", "ordered")
+    __slots__ = ("_function", "_signature", "_thread", "name", "ordered", "requires_signature")
 
-    def __init__(self, function: Callable[..., Any], *, name: str, thread: bool = False, ordered: bool = True) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        thread: bool = False,
+        ordered: bool = True,
+        requires_signature: bool = False,
+    ) -> None:
         if thread and inspect.iscoroutinefunction(function):
             raise ValueError(f"{name} is async: it can't run in a thread, and need not")
         self.name = name
         self.ordered = ordered
+        self.requires_signature = requires_signature
         self._function = function
         self._thread = thread
         self._signature = Signature(function, name)

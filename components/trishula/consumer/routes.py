@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from trishula.consumer.handlers import Handler
 from trishula.contract.message import MAIL_TYPES, SIGNAL_TYPES, SUBJECT_LENGTH, Message
+from trishula.contract.signed import SIGNATURE_REFUSED
 from trishula.contract.texts import LINE_RULE, is_line, show_value
 from trishula.errors import ProcedureUnknown
 
@@ -96,6 +97,23 @@ class Routes:
                 if pattern.fits(message.subject):
                     return handler
         return self._by_type.get(message.type)
+
+    def unsigned(self, message: Message) -> str | None:
+        """Why a message must not be handled, because its handler takes signed ones alone; ``None`` if it may be."""
+        if message.signed_by is not None:
+            return None
+        handler = self.procedure_of(message) or self.handler_of(message)
+        if handler is None or not handler.requires_signature:
+            return None
+        fault = message.signature_fault or "nobody looks at signatures here"
+        return f"{SIGNATURE_REFUSED}: {handler.name} of {self._whose} takes signed messages alone, and {fault}"
+
+    @property
+    def requires_signatures(self) -> bool:
+        """Whether there are handlers that take signed messages alone."""
+        patterned = (handler for found in self._by_subject.values() for _, handler in found)
+        handlers = (*self.procedures.values(), *self._by_type.values(), *patterned)
+        return any(handler.requires_signature for handler in handlers)
 
     def sorts(self, type: str) -> bool:
         """Whether there are handlers of the type that look at subjects."""

@@ -19,16 +19,16 @@ from trishula.consumer.dispatcher import Dispatcher
 from trishula.consumer.handlers import Handler
 from trishula.consumer.routes import Routes
 from trishula.contract.uris import EVENT_FALLBACK
-from trishula.errors import TrishulaError
+from trishula.errors import NotAllowed, TrishulaError
 from trishula.files.mode_policy import Mode
 from trishula.files.road import Roads
 from trishula.messaging.engine import Engine
 from trishula.runtime.clock import SteadyClock
-from trishula.runtime.pending import Pending, start
+from trishula.runtime.pending import Pending, rejected, start
 from trishula.runtime.surroundings import Surroundings
 from trishula.runtime.waiting import within
-from trishula.session.transport import Connection
-from trishula.settings import Settings
+from trishula.session.transport import Connection, Endpoint
+from trishula.settings import Settings, SettingsInvalid
 
 __all__ = ["Part", "Run"]
 
@@ -89,6 +89,12 @@ class Run:
         over: Pending[None],
     ) -> None:
         self._name = settings.agent
+        self._required = settings.keys.require_signature
+        if part.routes.requires_signatures and settings.keys.trusted_keys is None:
+            raise SettingsInvalid(
+                f"handlers of {self._name} take signed messages alone, and nothing says whose keys count: name a file "
+                "in trusted_keys or TRISHULA_TRUSTED_KEYS, and write keys into it with 'trishula key trust'"
+            )
         self._part = part
         self._around = around
         self._keeping: OwnFile | None = OwnFile(settings, state, around)
@@ -112,7 +118,7 @@ class Run:
         if dispatcher is None or keeping is None:
             raise RuntimeError("a run begins once")
         for name, handler in part.routes.procedures.items():
-            engine.live.register(name, dispatcher.endpoint(handler))
+            engine.live.register(name, self._endpoint(name, handler, dispatcher))
         self._hear(part.topics)
         engine.attach(
             dispatcher.take,
@@ -140,6 +146,16 @@ class Run:
             raise
         dispatcher.watch(self._name, self._around.ask_loop)
         _begin_all(part.on_start)
+
+    def _endpoint(self, name: str, handler: Handler, dispatcher: Dispatcher) -> Endpoint:
+        if not handler.requires_signature and "COMMAND" not in self._required:
+            return dispatcher.endpoint(handler)
+
+        def refuse(*_: object) -> Pending[Any]:
+            # A live call has no signature, so a node could make one up.
+            return rejected(NotAllowed(f"{self._name} runs {name} by signed COMMANDs alone: use call, not rpc"))
+
+        return refuse
 
     def _hear(self, topics: Iterable[tuple[str, Callable[..., object]]]) -> None:
         """Subscribe to the topics of the agent, and to the mode of the bus if there is a second road."""

@@ -25,11 +25,13 @@ class Delivery(msgspec.Struct, frozen=True):
         attempt: how often it has been delivered, this time included: more than 1 means that an earlier run may have
             begun (in another process, or in one that died).
         token: what to acknowledge it with; it means nothing but to the node that gave it.
+        signature: its sender's, as :mod:`trishula.contract.signed` has it; nobody has looked at it yet.
     """
 
     message: Message
     attempt: int
     token: str
+    signature: str | None = None
 
 
 class Fetched(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ __all__ = [
     "MailType",
     "Message",
     "MessageType",
+    "ReceivedMessage",
     "check",
     "parse",
     "with_whole_numbers",
@@ -99,6 +100,16 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     traceparent: _Short | None = None
     accepted_at: _Instant | None = None
 
+    @property
+    def signed_by(self) -> str | None:
+        """The agent whose signature this process has verified; see :class:`ReceivedMessage`."""
+        return None
+
+    @property
+    def signature_fault(self) -> str | None:
+        """Why it counts as signed by nobody, for people; ``None`` where nobody looked."""
+        return None
+
     def __post_init__(self) -> None:
         # Each message has one, and a pattern costs msgspec as much as all else that it looks at.
         if not _is_id(self.id):
@@ -110,6 +121,26 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         # omit_defaults would leave out what every reader needs to see.
         wire["payload"] = self.payload
         wire["priority"] = self.priority
+        return wire
+
+
+class ReceivedMessage(Message, frozen=True):
+    """A message whose signature was looked at by who received it. None of this travels.
+
+    Attributes:
+        signed_by: the agent of ``sender``, if its signature is good by a key that is known here as its own.
+        signature_fault: why not, in words that continue "the message …"; ``None`` if it is good.
+    """
+
+    # Fields in place of what is constant where nobody looked: a node can't set what it doesn't send.
+    signed_by: str | None = None
+    signature_fault: str | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """See :meth:`Message.to_wire`."""
+        wire = Message.to_wire(self)
+        wire.pop("signed_by", None)
+        wire.pop("signature_fault", None)
         return wire
 
 

@@ -138,7 +138,7 @@ class Filing:
         def write() -> None:
             for entry in entries:
                 try:
-                    self._folder.write(entry.message, entry.number, now_ms)
+                    self._folder.write(entry.message, entry.number, now_ms, entry.signature)
                 except FileInvalid as error:
                     _log.error(
                         "The message %s to %s can't be a file, and waits for a node: %s", entry.id, entry.to, error

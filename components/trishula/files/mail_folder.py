@@ -23,7 +23,15 @@ from trishula.errors import FileInvalid
 from trishula.files.expiry import expired
 from trishula.files.folder import OUTBOX, Folder
 from trishula.files.signature import KEYS_FILE, FileKey, KnownKeys, verify
-from trishula.files.v1 import Names, decode_v1, encode_v1, file_name_of
+from trishula.files.v1 import (
+    Names,
+    encode_v1,
+    file_name_of,
+    from_v1,
+    message_signature_in,
+    read_map,
+    with_message_signature,
+)
 
 __all__ = ["Arrived", "MailFolder"]
 
@@ -41,11 +49,13 @@ class Arrived:
         name: its file.
         message: the message.
         is_again: an earlier run of the agent had the file in its hands, and may have begun with it.
+        signature: the message's own, at which nobody has looked.
     """
 
     name: str
     message: Message
     is_again: bool
+    signature: str | None = None
 
 
 class MailFolder:
@@ -90,13 +100,14 @@ class MailFolder:
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
-    def write(self, encoded: bytes, number: int, now_ms: int) -> bool:
+    def write(self, encoded: bytes, number: int, now_ms: int, signature: str | None = None) -> bool:
         """Put a message of this agent into the outbox, signed; it is on the disk on return.
 
         Args:
             encoded: the message as it travels to a node, in MessagePack, without ``from``.
             number: its place in the order of sending; becomes its ``seq`` if it has none.
             now_ms: the wall clock.
+            signature: the message's; that of the file is another one.
 
         Returns:
             ``False`` if it has expired already, so that nothing was written.
@@ -110,7 +121,8 @@ class MailFolder:
             return False
         if message.seq is None:
             message = msgspec.structs.replace(message, seq=number)
-        signed = self._key.sign(json.loads(encode_v1(message, self._names)))
+        found = with_message_signature(json.loads(encode_v1(message, self._names)), signature)
+        signed = self._key.sign(found)
         data = json.dumps(signed, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n"
         self._folder.write_outbox(file_name_of(message.id, self._agent), data)
         return True
@@ -139,7 +151,8 @@ class MailFolder:
             if data is None:
                 continue
             try:
-                arrived.append(Arrived(name, self._judged(data, now_ms), name in self._in_hand_before))
+                message, signature = self._judged(data, now_ms)
+                arrived.append(Arrived(name, message, name in self._in_hand_before, signature))
             except FileInvalid as error:
                 self._folder.reject(name, str(error))
         if arrived:
@@ -162,15 +175,16 @@ class MailFolder:
         """Whether files are there that may still be written to: another scan should come soon."""
         return self._folder.is_changing
 
-    def _judged(self, data: bytes, now_ms: int) -> Message:
-        """The message of a file.
+    def _judged(self, data: bytes, now_ms: int) -> tuple[Message, str | None]:
+        """The message of a file, and its own signature.
 
         Raises:
             FileInvalid: why it is rejected.
         """
         if len(data) > _LARGEST_BYTES:
             raise FileInvalid(f"the file has more than {_LARGEST_BYTES} bytes, which no message has")
-        message = decode_v1(data, self._names)
+        found = read_map(data)
+        message = from_v1(found, self._names)
         sender = agent_of(message.sender or "")
         if not sender:
             raise FileInvalid(f"the message {message.id} doesn't say who it is from")
@@ -189,7 +203,7 @@ class MailFolder:
         late = expired(message, now_ms)
         if late is not None:
             raise FileInvalid(late)
-        return message
+        return message, message_signature_in(found)
 
     def _is_signed(self, data: bytes, keys: Sequence[bytes]) -> bool:
         return bool(keys) and verify(json.loads(data.decode("utf-8-sig")), keys)

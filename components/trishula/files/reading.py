@@ -140,7 +140,7 @@ class Reading:
             key = agent_of(message.sender or ""), message.id
             # An earlier run may have begun it: many short handlers run between two writings of the agent's file.
             attempt = 1 + failures + (one.is_again or key in self._begun_before)
-            self._take([Delivery(message, attempt, PREFIX + one.name)])
+            self._take([Delivery(message, attempt, PREFIX + one.name, one.signature)])
 
     # -- what becomes of a file ----------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ key            taken                                              written
 ``signature``  passed over here                                   by :mod:`trishula.files.signature`
 =============  =================================================  ==================================================
 
+A message that its sender has signed (:mod:`trishula.contract.signed`) has that signature in ``trishula``, too.
+
 What our message has no word for, other keys, a type that is none of ours, a subject of many lines, makes the payload a
 map ``{"v1": {…}, "body": …}``: the first has those keys as they stood, the second what was ``body``.
 """
@@ -55,7 +57,18 @@ from trishula.files.instants import read_instant, show_instant
 from trishula.files.message_names import file_name_of
 from trishula.files.names import Names
 
-__all__ = ["MOST_FILE_BYTES", "Names", "decode_v1", "encode_v1", "file_name_of", "from_v1", "read_map", "to_v1"]
+__all__ = [
+    "MOST_FILE_BYTES",
+    "Names",
+    "decode_v1",
+    "encode_v1",
+    "file_name_of",
+    "from_v1",
+    "message_signature_in",
+    "read_map",
+    "to_v1",
+    "with_message_signature",
+]
 
 #: A payload may have 1 MiB, unless an operator says otherwise; a larger file is no message of anybody's.
 MOST_FILE_BYTES = 16 * 1024 * 1024
@@ -161,6 +174,18 @@ def from_v1(found: Mapping[str, Any], names: Names) -> Message:
     return message
 
 
+def with_message_signature(found: dict[str, Any], signature: str | None) -> dict[str, Any]:
+    """A v1 map with the signature that the message has, which is another one than that of the file."""
+    return found if signature is None else {**found, OURS: {**found.get(OURS, {}), SIGNATURE: signature}}
+
+
+def message_signature_in(found: Mapping[str, Any]) -> str | None:
+    """The signature of the message in a v1 map, if it has one."""
+    ours = found.get(OURS)
+    signature = ours.get(SIGNATURE) if isinstance(ours, dict) else None
+    return signature if isinstance(signature, str) else None
+
+
 def _plainly(wire: Mapping[str, Any], names: Names) -> dict[str, Any]:
     """What v1 can say of a message."""
     return {
@@ -199,7 +224,7 @@ def _read(found: Mapping[str, Any], names: Names) -> dict[str, Any]:
     }
     body = found.get(_BODY)
     wire["payload"] = {_V1: kept, _BODY: body} if kept else body
-    wire |= ours or {}
+    wire |= {key: value for key, value in (ours or {}).items() if key != SIGNATURE}
     return {key: value for key, value in wire.items() if value is not None}
 
 

@@ -152,6 +152,9 @@ async def _told(member: Member, message_id: str) -> Answered:
     raw = await member.client.request(MAILBOX_ANSWER, message_id, timeout=ANSWER_S)
     try:
         wire = raw.get("message")
-        return Answered(None if wire is None else msgspec.convert(wire, Message), str(raw.get("state", "")))
+        message = None if wire is None else msgspec.convert(wire, Message)
+        if message is not None:
+            message = member.client.verified(message, raw.get("signature"))
+        return Answered(message, str(raw.get("state", "")))
     except (AttributeError, msgspec.ValidationError) as fault:
         raise TrishulaError(f"the node's answer on {message_id} can't be read: {fault}") from None

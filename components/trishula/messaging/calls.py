@@ -62,6 +62,7 @@ class _Answer(msgspec.Struct):
 
     state: str
     message: Message | None = None
+    signature: str | None = None
 
 
 @dataclass(slots=True)
@@ -87,6 +88,7 @@ class Asking:
         send: sends the COMMAND, with the options of :meth:`trishula.verbs.Verbs.send`.
         hear: makes sure that news of sent messages reach the calls.
         has_inbox: whether an answer could reach us.
+        verified: an answer that the node told, or ``None`` if its signature is not good, and must be.
         address: ours.
     """
 
@@ -99,6 +101,7 @@ class Asking:
         send: Callable[..., Pending[Receipt]],
         hear: Callable[[], object],
         has_inbox: Callable[[], bool],
+        verified: Callable[[Message, str | None], Message | None],
         address: str,
     ) -> None:
         self._clock = clock
@@ -108,6 +111,7 @@ class Asking:
         self._send = send
         self._hear = hear
         self._has_inbox = has_inbox
+        self._verified = verified
         self._address = address
         self._earlier: dict[str, _Earlier] = {}
         calls.on_unsure = self._look_for
@@ -213,7 +217,10 @@ class Asking:
                 answer = _Answer("")
             earlier.state = answer.state
             if answer.message is not None:
-                self._calls.found(answer.message, is_ours=answer.message.to == self._address)
+                message = self._verified(answer.message, answer.signature)
+                if message is not None:
+                    self._calls.found(message, is_ours=message.to == self._address)
+                # What is refused once is no better the next time: the wait ends by its time limit.
                 return
             if answer.state in _ENDS_UNANSWERED:
                 self._calls.ended(message_id, answer.state)

@@ -36,6 +36,7 @@ from trishula.messaging.draining import Drain
 from trishula.messaging.entries import Limits
 from trishula.messaging.live import Live
 from trishula.messaging.news import News
+from trishula.messaging.own_keys import signing, verifier_of
 from trishula.messaging.pending_calls import Calls
 from trishula.messaging.receiver import Receiving
 from trishula.messaging.second_road import SecondRoad, is_of_second_road
@@ -112,6 +113,7 @@ class Engine:
         self._release: Callable[[], None] | None = None
         self.member = Membership(settings, self.address, self, around=around, connection=connection, observer=observer)
         self.receiving = Receiving(self._calls, self.settling, self.member)
+        self.receiving.verifier = verifier_of(settings, self.address, around.now_ms)
         self.live = Live(self.member, self.address.agent)
         self.sending = Sending(
             around,
@@ -122,6 +124,7 @@ class Engine:
             wake=self._wake,
             under_replicated=lambda: self._news.hear_of_copies(),
             emptied=self._drain.emptied,
+            sign=signing(settings, str(self.address)),
         )
         self._news = News(self.address.agent, self.member, self.live, self._calls, self.sending.replication_news)
         self.asking = Asking(
@@ -132,6 +135,7 @@ class Engine:
             self.send,
             self._news.hear,
             lambda: self.receiving.receiver is not None,
+            self.receiving.answer,
             str(self.address),
         )
 
@@ -370,6 +374,8 @@ class Engine:
     ) -> Pending[Attached | None]:
         """See :meth:`trishula.client.Client.attach`."""
         self.receiving.receiver = on_delivery
+        if self.receiving.verifier is not None:
+            self.receiving.verifier.capabilities = capabilities = tuple(capabilities)
         self.receiving.recalled = on_cancelled
         return self.member.attach(Attachment(self.receiving.pushed, tuple(capabilities), window, heartbeat_s))
 

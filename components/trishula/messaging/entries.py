@@ -56,11 +56,12 @@ class Entry:
         offers: how often a node may have seen it.
         denials: after how many of these the node said that it doesn't have it.
         suspicion: whether it may be what ended sessions; ``None`` if it has ended none.
+        signature: its signature; ``None`` if it has none.
     """
 
     __slots__ = (
         "copies", "denials", "done", "enough", "held", "id", "is_dated", "is_reply", "message", "nodes", "number",
-        "offers", "refusal", "refusals", "size_bytes", "suspicion", "to",
+        "offers", "refusal", "refusals", "signature", "size_bytes", "suspicion", "to",
     )  # fmt: skip
 
     def __init__(
@@ -75,7 +76,9 @@ class Entry:
         held: Callable[[TrishulaError], object] | None = None,
         is_dated: bool = False,
         is_reply: bool = False,
+        signature: str | None = None,
     ) -> None:
+        self.signature = signature
         self.id = message_id
         self.to = to
         self.message = message

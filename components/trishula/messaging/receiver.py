@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import Delivery, Fetched, Unreadable, read_deliveries
 from trishula.contract.message import Message
+from trishula.contract.signed import SIGNATURE_REFUSED
 from trishula.contract.uris import MAILBOX_CANARY, MAILBOX_FETCH
 from trishula.errors import KeyUnknown
 from trishula.messaging.acks import Settling
 from trishula.messaging.pending_calls import Calls
 from trishula.session.membership import Membership
+
+if TYPE_CHECKING:
+    # Who looks at no signature doesn't load what does.
+    from trishula.messaging.verifying import Refused, Verifier
 
 __all__ = ["Receiving"]
 
@@ -43,12 +48,14 @@ class Receiving:
         recalled: told of each message that was delivered and that its sender has cancelled since: (sender, id).
         answers: the newest answers to our calls, by agent and id, where a second road brings each of them again;
             ``None`` where there is none.
+        verifier: looks at signatures; ``None``: nobody does.
     """
 
     def __init__(self, calls: Calls, settling: Settling, member: Membership) -> None:
         self.receiver: Receiver | None = None
         self.recalled: Callable[[str, str], object] | None = None
         self.answers: dict[tuple[str, str], None] | None = None
+        self.verifier: Verifier | None = None
         self._calls = calls
         self._settling = settling
         self._member = member
@@ -65,6 +72,7 @@ class Receiving:
 
     def take(self, deliveries: list[Delivery]) -> None:
         """Deliveries came, by whichever road."""
+        deliveries = self._verified(deliveries)
         calls = self._calls
         if calls.is_busy or self.answers:
             others = []
@@ -143,13 +151,41 @@ class Receiving:
         fields: dict[str, Any] = raw if isinstance(raw, dict) else {}
         deliveries, unreadable = read_deliveries(fields.get("deliveries"))
         self._refuse(unreadable)
-        return msgspec.convert({**fields, "deliveries": deliveries}, Fetched)
+        fetched = msgspec.convert({**fields, "deliveries": []}, Fetched)
+        return msgspec.structs.replace(fetched, deliveries=self._verified(deliveries))
+
+    def _verified(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Those that may be handled, as far as that is a question of signatures; the others go back for good."""
+        if self.verifier is None:
+            return deliveries
+        good, refused = self.verifier.sorted(deliveries)
+        for token, one in refused:
+            _log_refused(one)
+            self._settling.nack(token, f"{SIGNATURE_REFUSED}: {one.reason}", False)
+        return good
+
+    def answer(self, message: Message, signature: str | None) -> Message | None:
+        """An answer that the node was asked for; ``None`` if it has no good signature, and must have one."""
+        if self.verifier is None:
+            return message
+        judged = self.verifier.judged(message, signature)
+        if isinstance(judged, Message):
+            return judged
+        _log_refused(judged)
+        return None
 
     def _refuse(self, unreadable: list[Unreadable]) -> None:
         for fault in unreadable:
             _log.error("A delivery can't be read and is refused: %s", fault.reason)
             if fault.token:
                 self._settling.nack(fault.token, f"the receiver can't read it: {fault.reason}", False)
+
+
+def _log_refused(refused: Refused) -> None:
+    message = refused.message
+    what = "The %s %s from %s is refused: %s"
+    facts = {"message_id": message.id, "peer": message.sender}
+    _log.warning(what, message.type, message.id, message.sender, refused.reason, extra=facts)
 
 
 def _url_of(member: Membership) -> str | None:

@@ -57,6 +57,7 @@ class Sending:
         wake: called when there is something to flush.
         under_replicated: called when messages have fewer copies than needed, so that news of them are wanted.
         emptied: called when no message is without a receipt any more.
+        sign: the signature of an encoded message; ``None`` for none.
 
     Attributes:
         replication_news: learns what becomes of such messages.
@@ -74,11 +75,13 @@ class Sending:
         wake: Callable[[], None],
         under_replicated: Callable[[], None],
         emptied: Callable[[], None],
+        sign: Callable[[bytes], str | None] = lambda _: None,
     ) -> None:
         self._around = around
         self._clock = around.clock
         self._member = member
         self._sender = sender
+        self._sign = sign
         self._wake = wake
         self._under_replicated = under_replicated
         self._outbox = Outbox(
@@ -91,7 +94,8 @@ class Sending:
         self.refused_for_now: Callable[[TrishulaError], object] = lambda _: None
         self.replication_news = ReplicationNews(self._outbox, wake)
         self._is_in_file = False
-        #: The session of a node that doesn't take what our clock says.
+        #: The session of a node that takes no signatures, and of one that doesn't take what our clock says.
+        self._unsigned: Link | None = None
         self._undated: Link | None = None
         self._retrying: Timer | None = None
         self._retrying_at_s = 0.0
@@ -145,6 +149,7 @@ class Sending:
                 held=held,
                 is_dated=wire.get("deadline_at") is not None,
                 is_reply=is_reply,
+                signature=self._sign(message),
             )
             self._outbox.add(entry)
         except TrishulaError as error:
@@ -244,6 +249,8 @@ class Sending:
         if link is not self._undated and any(entry.is_dated for entry in batch.entries):
             # What our clock says, so that the node understands the deadlines: one of the two may be wrong.
             options["sent_at"] = self._around.now_ms()
+        if link is not self._unsigned and any(entry.signature for entry in batch.entries):
+            options["signatures"] = [entry.signature for entry in batch.entries]
         args: list[Any] = [messages, options] if options else [messages]
         link.call(uris.MAILBOX_SEND, args, timeout_s=_TIMEOUT_S).when_done(
             lambda pending: self._offered(link, batch, pending)
@@ -253,8 +260,12 @@ class Sending:
         error = pending.error
         now_s = self._clock.seconds()
         if isinstance(error, KeyUnknown) and link is not self._undated:
-            # A node of the first release; it took nothing of this call.
-            self._undated = link
+            # A node of an earlier release, or of the first one; it took nothing of this call.
+            if link is self._unsigned:
+                self._undated = link
+            self._unsigned = link
+            if batch.entries[0].signature:
+                _log.warning("The node takes no signatures: who requires them refuses what goes there")
             self._offer(link, batch)
             return
         if error is None:
@@ -326,6 +337,7 @@ class Sending:
             enough=self._enough(saved.copies),
             is_dated=wire.get("deadline_at") is not None,
             is_reply=True,
+            signature=self._sign(message),
         )
         self._outbox.restore(entry, saved.number)
 

@@ -11,10 +11,11 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from trishula.agent import Agent
 from trishula.async_client import AsyncClient
+from trishula.key_settings import GivenKeys
 from trishula.runtime.loops import loop_runs
 from trishula.sync import Bus
 from trishula.testing.handovers import Handed, Letter
@@ -64,16 +65,16 @@ class BlockingMemoryBus:
 
     # -- who takes part ------------------------------------------------------------------------------------------------
 
-    def client(self, agent: str) -> Bus:
+    def client(self, agent: str, **keys: Unpack[GivenKeys]) -> Bus:
         """See :meth:`MemoryBus.client`; its verbs wait, as those of :func:`trishula.connect` do."""
-        client = self.wait(self._joined, agent)
+        client = self.wait(self._joined, agent, **keys)
         found = self._clients.get(agent)
         if found is None or not found.is_of(client):
             found = self._clients[agent] = _BlockingClient(client, self.wait)
         return found
 
-    async def _joined(self, agent: str) -> AsyncClient:
-        return self.bus.client(agent)
+    async def _joined(self, agent: str, **keys: Unpack[GivenKeys]) -> AsyncClient:
+        return self.bus.client(agent, **keys)
 
     @contextlib.contextmanager
     def run(self, agent: Agent) -> Iterator[BlockingRunning]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
@@ -19,10 +19,11 @@ from trishula.agent import Agent
 from trishula.async_client import AsyncClient
 from trishula.contract.message import Message
 from trishula.errors import BusUnreachable
+from trishula.key_settings import GivenKeys
 from trishula.runtime.pending import Pending, start
 from trishula.runtime.surroundings import Surroundings
 from trishula.session.transport import Connection
-from trishula.settings import Settings
+from trishula.settings import Settings, given_keys
 from trishula.testing.handovers import Handed, Handovers, Letter
 from trishula.testing.memory_node import Grants, MemoryNode, options_of
 from trishula.testing.network import Router
@@ -87,10 +88,14 @@ class MemoryBus:
 
     # -- who takes part ------------------------------------------------------------------------------------------------
 
-    def client(self, agent: str) -> AsyncClient:
+    def client(self, agent: str, **keys: Unpack[GivenKeys]) -> AsyncClient:
         """A program of an agent, such as a script, that has joined; the same one each time for the same agent.
 
         Its address is an instance of the agent (``dc/…``). ``fetch()`` takes from the agent's own mailbox.
+
+        Args:
+            agent: whose program it is.
+            keys: ``key_file``, ``trusted_keys`` and ``require_signature``, as :class:`~trishula.agent.Agent` has them.
 
         Raises:
             ValueError: the bus has no agent of that name.
@@ -99,7 +104,7 @@ class MemoryBus:
         """
         found = self._clients.get(agent)
         if found is None or found.is_closed:
-            settings, around = self._settings(agent), self._around(LifeClock(self.clock))
+            settings, around = self._settings(agent, **keys), self._around(LifeClock(self.clock))
             found = _MemoryClient(settings, around, Wire(self._router, settings, around))
             self._join(start(found.start()))
             self._clients[agent] = found
@@ -126,14 +131,14 @@ class MemoryBus:
             raise BusUnreachable("the node of this bus can't be reached: it is stopped, or the agent is cut off")
         joined.result()
 
-    def _settings(self, agent: str) -> Settings:
+    def _settings(self, agent: str, **keys: Unpack[GivenKeys]) -> Settings:
         token = self._node.tokens.get(agent)
         if token is None:
             raise ValueError(
                 f"this bus has no agent {agent!r}: it was made with {', '.join(self._node.tokens)}; name it in "
                 "trishula.testing.bus(agents=[…])"
             )
-        return Settings((URL,), agent, token)
+        return Settings((URL,), agent, token, keys=given_keys(**keys))
 
     def _around(self, clock: LifeClock) -> Surroundings:
         return Surroundings(clock, self._now_ms, lambda: 0.5, self._word, host="a test")
@@ -306,7 +311,7 @@ class Running:
             TrishulaError: the node refuses it.
         """
         bus, agent = self._bus, self.agent
-        settings = bus._settings(agent.name)
+        settings = bus._settings(agent.name, **agent._given_keys)
         clock = LifeClock(bus.clock)
         around = bus._around(clock)
         wire = Wire(bus._router, settings, around)

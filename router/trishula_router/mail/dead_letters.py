@@ -22,6 +22,7 @@ from trishula_router.mail.entry import Entry
 from trishula_router.mail.settlement import Settlement
 from trishula_router.store.interface import Store
 from trishula_router.store.messages import DeadLetter, State
+from trishula_router.store.signed_bodies import split_signature
 
 __all__ = ["DeadLetters"]
 
@@ -65,13 +66,14 @@ class DeadLetters:
                 "or purged is none any more"
             )
         bodies = await self._store.bodies([position])
-        message = None
+        message: dict[str, Any] | None = None
+        beside: dict[str, Any] = {}
         if position in bodies:
             try:
-                message = msgspec.json.decode(bodies[position])
+                message, beside = split_signature(msgspec.json.decode(bodies[position]))
             except msgspec.DecodeError:
                 log.warn("the body of dead letter {position} is damaged", position=position)
-        return {**_told(found[0]), "message": message}
+        return {**_told(found[0]), "message": message, **beside}
 
     async def replay(self, positions: Sequence[int], now: int, by: str) -> list[bool]:
         """Put dead letters back into their mailboxes; for each, whether it is there now."""

@@ -18,7 +18,7 @@ from trishula.contract.addresses import agent_of, is_nodes_own
 from trishula.contract.message import Message, parse
 from trishula.contract.units import show_duration
 from trishula.errors import MessageInvalid, SenderFalse, TrishulaError
-from trishula_router.clocks.sender_clock import SenderClock
+from trishula_router.mail.batch import Batch
 from trishula_router.mail.budgets import Budgets
 from trishula_router.mail.conversations import Conversations
 from trishula_router.mail.receipts import Receipts
@@ -129,9 +129,9 @@ class Inspection:
         self,
         agent: str,
         message: Message,
+        batch: Batch,
         index: int,
         now: int,
-        clock: SenderClock,
         pledge: Pledge | None,
     ) -> Admitted:
         """What to store of a message that was read, its place in the mailboxes reserved.
@@ -139,9 +139,9 @@ class Inspection:
         Args:
             agent: the session's authid.
             message: that was read.
+            batch: the request.
             index: its place in the request.
             now: ms.
-            clock: the sender's.
             pledge: of an answer; withdrawn if the message is refused.
 
         Raises:
@@ -153,14 +153,14 @@ class Inspection:
                 f"({show_duration(self._limits.ttl_ms / 1000)}, limits.ttl): give it a shorter time to live, or none"
             )
         try:
-            return self._admitted(agent, message, index, now, clock, pledge)
+            return self._admitted(agent, message, batch, index, now, pledge)
         except TrishulaError:
             if pledge is not None:
                 self._answering.withdrawn(pledge)
             raise
 
     def _admitted(
-        self, agent: str, message: Message, index: int, now: int, clock: SenderClock, pledge: Pledge | None
+        self, agent: str, message: Message, batch: Batch, index: int, now: int, pledge: Pledge | None
     ) -> Admitted:
         sender = str(message.sender)
         if pledge is None:
@@ -169,7 +169,7 @@ class Inspection:
         wire["accepted_at"] = now
         deadline_at = message.deadline_at
         if deadline_at is not None:
-            wire["deadline_at"] = deadline_at = clock.here(deadline_at)
+            wire["deadline_at"] = deadline_at = batch.clock.here(deadline_at)
         as_answer = pledge is not None and pledge.to_asker
         recipients = self._recipients.find(agent, message, index, as_answer=as_answer)
         expires_at = now + (self._default_ttl_ms if message.ttl_ms is None else message.ttl_ms)
@@ -190,5 +190,9 @@ class Inspection:
             by_deadline,
             content_digest(wire),
             message.reply_to,
+            batch.signature(index),
         )
+        if draft.signature:
+            # As it is read back.
+            wire["signature"] = draft.signature
         return Admitted(index, wire, draft, missed, pledge)

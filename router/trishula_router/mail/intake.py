@@ -42,8 +42,8 @@ from trishula.errors import (
     TrishulaError,
 )
 from trishula_router.bus_mode import BusMode
-from trishula_router.clocks.sender_clock import SenderClock
 from trishula_router.histogram import FAST_S, Histogram
+from trishula_router.mail.batch import Batch
 from trishula_router.mail.conversations import Conversations
 from trishula_router.mail.entry import Entry
 from trishula_router.mail.inspection import Admitted, Inspection
@@ -147,37 +147,31 @@ class Intake:
         self,
         agent: str,
         session: int,
-        raws: Sequence[object],
-        *,
-        copies: int | None,
+        batch: Batch,
         now: int,
-        clock: SenderClock,
-        beat: Callable[[int | None], None],
     ) -> list[dict[str, Any]]:
         """Accept or refuse each message.
 
         Args:
             agent: the session's authid.
             session: in whose order the messages are.
-            raws: the messages as they came.
-            copies: on how many nodes the sender insists; ``None``: on as many as are usual and can be had.
+            batch: the messages.
             now: ms.
-            clock: the sender's.
-            beat: takes a heartbeat of the session, with the time that its clock showed, if it told one.
 
         Returns:
             the receipts, in order.
         """
+        raws = batch.raws
         line = self._lines.get(session)
         if line is None and not self._answering.unclear(agent, raws):
             # Nothing is awaited before the messages are on their way, so that calls keep their order.
-            return await self._send(agent, session, raws, copies, now, clock, beat, {}, _nothing)
+            return await self._send(agent, session, batch, now, {}, _nothing)
         line = self._lines.setdefault(session, Line())
         leave = await line.enter()
         try:
             with self._answering.looking():
                 judgements = await self._judge(agent, raws)
-                return await self._send(agent, session, raws, copies, now, clock, beat, judgements, leave)
+                return await self._send(agent, session, batch, now, judgements, leave)
         finally:
             leave()
             if line.is_idle:
@@ -197,14 +191,12 @@ class Intake:
         self,
         agent: str,
         session: int,
-        raws: Sequence[object],
-        copies: int | None,
+        batch: Batch,
         now: int,
-        clock: SenderClock,
-        beat: Callable[[int | None], None],
         judgements: Mapping[int, Judgement],
         on_its_way: Callable[[], None],
     ) -> list[dict[str, Any]]:
+        raws, copies = batch.raws, batch.copies
         receipts: list[dict[str, Any]] = [{}] * len(raws)
         checked: list[Admitted] = []
         acks: list[tuple[int, Message]] = []
@@ -220,7 +212,7 @@ class Intake:
                 if message.type == "HEARTBEAT":
                     # A time that the node put in says nothing of the agent's clock.
                     own = isinstance(raw, dict) and raw.get("timestamp") is not None
-                    beat(message.timestamp if own else None)
+                    batch.beat(message.timestamp if own else None)
                     receipts[index] = self._receipts.of(message.id, "accepted", self._store.high_water, copies=0)
                 elif message.type == "ACK":
                     acks.append((index, message))
@@ -231,7 +223,7 @@ class Intake:
                     pledge = self._answering.pledge(agent, message, index, judgements) if answers else None
                     if self._mode.refuses and pledge is None:
                         raise self._mode.refusal(index)
-                    checked.append(self._inspection.admit(agent, message, index, now, clock, pledge))
+                    checked.append(self._inspection.admit(agent, message, batch, index, now, pledge))
                     turn.passed(message.to, message.id)
                     del refused[index]
             except TrishulaError as error:

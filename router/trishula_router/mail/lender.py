@@ -20,6 +20,7 @@ from trishula_router.mail.entry import Entry
 from trishula_router.mail.mailroom import Lease, Mailroom
 from trishula_router.spans import Spans
 from trishula_router.store.interface import Store
+from trishula_router.store.signed_bodies import split_signature
 
 __all__ = ["Lender"]
 
@@ -84,7 +85,8 @@ class Lender:
                 self.repeated += 1
             leases[entry.position] = Lease(entry, session, consumer, until_s, run=run)
             token = token_of(entry.position, entry.attempts, epoch)
-            deliveries.append({"message": entry.wire, "attempt": entry.attempts, "token": token})
+            message, beside = split_signature(entry.wire or {})
+            deliveries.append({"message": message, "attempt": entry.attempts, "token": token, **beside})
             self._mailroom.forget_body(entry)
         if consumer is not None:
             consumer.in_flight += len(entries)

@@ -20,6 +20,7 @@ from trishula.errors import MessageUnknown
 from trishula_router.mail.replies import Replies
 from trishula_router.store.identity import latest_use
 from trishula_router.store.interface import Store
+from trishula_router.store.signed_bodies import split_signature
 
 __all__ = ["Outcomes"]
 
@@ -40,7 +41,8 @@ class Outcomes:
         """Where a COMMAND of an agent stands, and its answer.
 
         Returns:
-            ``{"state": …, "message": …}``; no ``message`` if there is no answer, or its body is not kept any more.
+            ``{"state": …, "message": …, "signature": …}``; no ``message`` if there is no answer, or its body is not
+            kept any more, and no ``signature`` if nobody signed it.
 
         Raises:
             MessageUnknown: the agent sent no such COMMAND.
@@ -62,5 +64,6 @@ class Outcomes:
         if answers:
             body = (await self._store.bodies([answers[0].position])).get(answers[0].position)
             if body is not None:
-                told["message"] = msgspec.json.decode(body)
+                told["message"], beside = split_signature(msgspec.json.decode(body))
+                told.update(beside)
         return told

@@ -15,6 +15,7 @@ import msgspec
 from trishula_router.mail.mailbox import BEFORE_ALL
 from trishula_router.mail.parcels import ROOM_BYTES, parcels
 from trishula_router.store.interface import Store
+from trishula_router.store.signed_bodies import split_signature
 
 __all__ = ["Peeking"]
 
@@ -42,14 +43,14 @@ class Peeking:
             shown += 1
         page = found[:shown]
         bodies = await self._store.bodies([message.position for message in page])
-        wires = [msgspec.json.decode(bodies.get(message.position, b"null")) for message in page]
+        wires = [msgspec.json.decode(bodies.get(message.position, b"{}")) for message in page]
         # The answer is one frame.
         shown = next(iter(parcels([(one.size_bytes, wire) for one, wire in zip(page, wires, strict=True)])), 0)
         page = page[:shown]
         messages = [
-            {"message": wire, "state": message.state_word, "attempts": message.attempts}
-            for message, wire in zip(page, wires[:shown], strict=True)
-            if wire is not None
+            {"message": wire, "state": message.state_word, "attempts": message.attempts, **beside}
+            for message, (wire, beside) in zip(page, map(split_signature, wires[:shown]), strict=True)
+            if wire
         ]
         last = (page[-1].priority, page[-1].arrival) if page else after or BEFORE_ALL
         return {"messages": messages, "more": len(found) > shown, "after": list(last)}

@@ -17,6 +17,7 @@ from itertools import zip_longest
 
 from twisted.internet.defer import Deferred
 
+from trishula.contract.signed import SIGNATURE_REFUSED
 from trishula.errors import MessageUnknown, StorageFailed, StorageFull
 from trishula_router.agents.lives import Life
 from trishula_router.background import run
@@ -55,6 +56,7 @@ class Settlement:
         settled: how many messages this node brought to each final state.
         lifetimes: how many seconds after it was accepted each message was done.
         spans: the same in ms, to be taken.
+        signatures_refused: how many messages were given back for want of a good signature.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Settlement:
         self._replaying: set[int] = set()
         self.settled: Counter[State] = Counter()
         self.lifetimes = Histogram(SLOW_S)
+        self.signatures_refused = 0
         self.spans = Spans()
         # No lease runs out before, see take_back_overdue.
         self._none_overdue_before_s = 0.0
@@ -215,6 +218,7 @@ class Settlement:
             entry = self._mailroom.release(agent, position, attempt)
             outcome.append(entry is not None)
             if entry is not None:
+                self.signatures_refused += reason.startswith(SIGNATURE_REFUSED)
                 together.setdefault((reason, requeue), []).append(entry)
         # All are begun before the first is waited for: what waits for the store at the same time shares its commit.
         begun = [

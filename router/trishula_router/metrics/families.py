@@ -116,6 +116,11 @@ def _all() -> Iterator[Family]:
     yield Family(
         "trishula_conversations_quarantined", "gauge", "Conversations that were stopped because they had no end."
     )
+    yield Family(
+        "trishula_signatures_refused_total",
+        "counter",
+        "Messages that their receivers refused because no good signature of the sender was there.",
+    )
     yield Family("trishula_messages_duplicate_total", "counter", "Messages that were sent again under their id.")
     yield Family("trishula_messages_redelivered_total", "counter", "Messages that went out again.")
     yield Family(

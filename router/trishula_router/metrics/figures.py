@@ -52,6 +52,7 @@ def _of_messages(node: Node) -> Iterator[Sample]:
     yield "trishula_message_surfaced_delay_seconds", (), node.surfacing.delays
     yield "trishula_messages_unread", (), sum(node.surfacing.unread().values())
     yield "trishula_conversations_quarantined", (), len(node.conversations.told())
+    yield "trishula_signatures_refused_total", (), node.settlement.signatures_refused
     yield "trishula_messages_duplicate_total", (), node.intake.duplicates
     yield "trishula_messages_redelivered_total", (), node.delivery.lender.repeated
     for state in State:

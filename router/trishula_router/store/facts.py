@@ -147,8 +147,8 @@ class RefusedFacts(Facts, frozen=True, gc=False):
 class AcceptedFacts(Facts, frozen=True, gc=False):
     """A message was accepted for one recipient. ``sha256`` is of the envelope, in hexadecimal.
 
-    The last three are :class:`~trishula_router.store.messages.StoredMessage`'s; older nodes neither write nor read
-    them.
+    The next three are :class:`~trishula_router.store.messages.StoredMessage`'s, and ``signature`` is the sender's, as
+    :mod:`trishula.contract.signed` has it; older nodes neither write nor read them.
     """
 
     sender: str = msgspec.field(name="from")
@@ -161,6 +161,7 @@ class AcceptedFacts(Facts, frozen=True, gc=False):
     digest: str = ""
     use: int = 0
     reply_to: str | None = None
+    signature: str = ""
 
 
 class DeliveredFacts(Facts, frozen=True, gc=False):

@@ -5,6 +5,7 @@ As in SQLite (``reads.py`` there), what is asked is apart from what changes.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, succeed
@@ -17,6 +18,7 @@ from trishula_router.store.memory_fold import MemoryShelf
 from trishula_router.store.messages import DeadLetter, MailboxSize, OpenSize, State, StoredMessage, mailbox_of, payer_of
 from trishula_router.store.origins import Tails
 from trishula_router.store.runs import Extract, Origin
+from trishula_router.store.signed_bodies import with_signature
 from trishula_router.store.standing import tellings
 from trishula_router.store.telling import body_damage
 from trishula_router.store.translating import translated
@@ -82,7 +84,13 @@ class MemoryReads:
         return succeed(waiting[:limit])
 
     def bodies(self, positions: Sequence[int]) -> Deferred[dict[int, bytes]]:
-        return succeed({position: self._bodies[position] for position in positions if position in self._bodies})
+        found = {position: self._bodies[position] for position in positions if position in self._bodies}
+        return succeed({position: with_signature(body, self._facts_at(position)) for position, body in found.items()})
+
+    def _facts_at(self, position: int) -> bytes | None:
+        journal = self._shelf.journals.get(position >> ORIGIN_SHIFT, [])
+        at = bisect_left(journal, position, key=lambda record: record.position)
+        return journal[at].facts if at < len(journal) and journal[at].position == position else None
 
     def open_mailboxes(self) -> Deferred[dict[str, MailboxSize]]:
         found: dict[str, dict[str, OpenSize]] = {}

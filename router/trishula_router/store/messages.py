@@ -78,6 +78,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         by_deadline: whether ``expires_at`` is the message's own deadline, not the end of its time to live.
         digest: tells it from other messages under its key, see :mod:`.identity`; "" if nothing does.
         reply_to: the id of the message that it answers.
+        signature: its sender's, as it came; "" if there is none.
     """
 
     sender: str
@@ -90,6 +91,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     by_deadline: bool = False
     digest: str = ""
     reply_to: str | None = None
+    signature: str = ""
 
 
 class Earlier(msgspec.Struct, frozen=True, gc=False):

@@ -49,6 +49,7 @@ def accepted_facts(draft: Draft, recipient: str, use: int = 0) -> AcceptedFacts:
         draft.digest,
         use,
         draft.reply_to,
+        draft.signature,
     )
 
 
@@ -109,10 +110,10 @@ def message_damage(record: Record, stored: AcceptedFacts) -> str | None:
 
     Args:
         record: its accepted record.
-        stored: the row, with the checksum left empty.
+        stored: the row, which has neither checksum nor signature.
     """
     facts = read_accepted(record)
-    if facts is None or msgspec.structs.replace(facts, sha256="") == stored:
+    if facts is None or msgspec.structs.replace(facts, sha256="", signature="") == stored:
         return None
     return f"message {facts.id} from {facts.sender} (record {record.position}) is not the one that was accepted"
 

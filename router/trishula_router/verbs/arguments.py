@@ -7,13 +7,14 @@ Each option map is a struct with its rules beside it. :func:`read` converts what
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
 from trishula.contract.addresses import ID_RULE, INSTANCE_RULE, is_message_id
 from trishula.contract.message import with_whole_numbers
+from trishula.contract.signed import SIGNATURE_PATTERN, SIGNATURE_RULE
 from trishula.contract.texts import LINE, LINE_RULE, show_value
 from trishula.errors import ArgumentInvalid, KeyUnknown
 from trishula_router.mail.delivery_token import no_token, token_in
@@ -68,11 +69,16 @@ Options = _Options
 
 
 class SendOptions(_Options, frozen=True, kw_only=True):
-    """``mailbox.send``: on how many nodes the sender insists, and what its clock says."""
+    """``mailbox.send``: on how many nodes the sender insists, what its clock says, and the messages' signatures."""
 
     copies: Annotated[int, msgspec.Meta(ge=1, le=2)] | None = None
     sent_at: Instant | None = None
-    RULES: ClassVar[Mapping[str, str]] = {"copies": "1 or 2", "sent_at": INSTANT_RULE + ", the sender's clock"}
+    signatures: list[Annotated[str, msgspec.Meta(pattern=SIGNATURE_PATTERN)] | None] = []
+    RULES: ClassVar[Mapping[str, str]] = {
+        "copies": "1 or 2",
+        "sent_at": INSTANT_RULE + ", the sender's clock",
+        "signatures": f"a list with one entry for each message: {SIGNATURE_RULE}",
+    }
 
 
 class AttachOptions(_Options, frozen=True, kw_only=True):
@@ -324,6 +330,20 @@ def read_list(raw: object, path: str, limit: int) -> list[Any]:
     if len(raw) > limit:
         raise ArgumentInvalid(f"{path} has {len(raw)} items; it must have at most {limit}: split the call")
     return list(raw)
+
+
+def read_signatures(said: SendOptions, messages: Sequence[object]) -> list[str | None]:
+    """The signature of each message, ``None`` for one that has none; nothing if none has.
+
+    Raises:
+        ArgumentInvalid: there are more or fewer than messages.
+    """
+    if said.signatures and len(said.signatures) != len(messages):
+        raise ArgumentInvalid(
+            f"options.signatures has {len(said.signatures)} entries for {len(messages)} messages; it must have one for "
+            "each, null for one without"
+        )
+    return said.signatures
 
 
 def read_tokens(raw: object, path: str, limit: int, epoch: str) -> list[int]:

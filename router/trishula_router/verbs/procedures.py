@@ -18,6 +18,7 @@ from trishula_router.agents.callers import Caller, Verb
 from trishula_router.agents.lives import Life
 from trishula_router.agents.quotas import Quota
 from trishula_router.clocks.sender_clock import SenderClock
+from trishula_router.mail.batch import Batch
 from trishula_router.mail.delivery_token import read_token
 from trishula_router.peers.presence_exchange import taken_over
 from trishula_router.store.facts import TakenOverFacts
@@ -86,8 +87,8 @@ class Procedures:
         }
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
-        raws, options = arguments.read_positional(args, "send", 1, 2)
-        batch = arguments.read_list(raws, "messages", self._node.config.limits.batch_messages)
+        raw, options = arguments.read_positional(args, "send", 1, 2)
+        raws = arguments.read_list(raw, "messages", self._node.config.limits.batch_messages)
         said = arguments.read(arguments.SendOptions, options, "options")
         now = self._node.now()
         session = self._node.sessions[caller.session]
@@ -96,15 +97,10 @@ class Procedures:
         def beat(sent_at: int | None) -> None:
             self._node.directory.beat(session, self._node.now(), sent_at=sent_at)
 
-        return await self._node.intake.send(
-            caller.agent,
-            caller.session,
-            batch,
-            copies=said.copies,
-            now=now,
-            clock=SenderClock(now, said.sent_at, measured_ms, batch),
-            beat=beat,
-        )
+        signatures = arguments.read_signatures(said, raws)
+        clock = SenderClock(now, said.sent_at, measured_ms, raws)
+        batch = Batch(raws, signatures, said.copies, clock, beat)
+        return await self._node.intake.send(caller.agent, caller.session, batch, now)
 
     async def _attach(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "attach", 0, 1)

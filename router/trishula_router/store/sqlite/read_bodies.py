@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from trishula_router.store.signed_bodies import with_signature
 from trishula_router.store.sqlite.damage import is_damage
 from trishula_router.store.sqlite.read_journal import is_whole, record_at
 from trishula_router.store.sqlite.statements import as_list
@@ -28,7 +29,7 @@ def bodies(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int
             raise
         found = dict.fromkeys(positions, (b"", None))
     return {
-        position: body
+        position: with_signature(body, facts)
         for position, (envelope, facts) in found.items()
         if (body := envelope if is_proven(facts, envelope) else _one_body(connection, position)) is not None
     }
@@ -61,7 +62,7 @@ def _one_body(connection: sqlite3.Connection, position: int) -> bytes | None:
         return None
     record = record_at(connection, position)
     if record is not None and is_proven(record.facts, envelope):
-        return envelope
+        return with_signature(envelope, record.facts)
     if record is not None and is_whole(connection, record):
         return None
     # The damage is in the record, so it proves nothing either way; it hit nothing else, so the body is as it was.

@@ -1,0 +1,146 @@
+"""Signatures of messages on their way in: whether a message is of who it says, whatever the node says.
+
+A signature is good if it is of a key that the receiver's own file (:mod:`trishula.known_keys`) has for the sender's
+agent, over what came, to this recipient, and its time is not over. A node can't make such a message, can't change one,
+can't hand one on to somebody else, and can't bring one back later than its receiver remembers ids: the signed time to
+live ends with that memory.
+
+What is required (``require_signature``) and has no good signature is *refused*: it goes back for good, as a dead letter
+with the reason, and its sender gets an ERROR. No handler sees it. What is not required is delivered, and says by
+``signed_by`` and ``signature_fault`` what came of it.
+
+One thing is never signed and always taken: an ERROR by which the node itself tells that a message ended unhandled,
+under an id that nobody else may use (``node:…``). A node that lies so tells no more than one that loses the message.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import msgspec
+
+from trishula.contract.addresses import BROADCAST, Address, agent_of, is_capability, is_nodes_own
+from trishula.contract.deliveries import Delivery
+from trishula.contract.message import DEFAULT_TTL_MS, Message, ReceivedMessage
+from trishula.contract.signed import SLACK_MS, key_id, read_signature, statement
+from trishula.errors import TrishulaError
+from trishula.key_file import is_signed
+from trishula.known_keys import KnownKeys
+from trishula.settings import SettingsInvalid
+
+__all__ = ["Refused", "Verifier"]
+
+_log = logging.getLogger("trishula")
+
+_COMMAND = "trishula key trust"
+_FIELDS = Message.__struct_fields__
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A message that must not be handled, and why."""
+
+    message: Message
+    reason: str
+
+
+class Verifier:
+    """See the module's docstring.
+
+    Args:
+        trusted_keys: the file of keys.
+        required: the types of messages that are taken only with a good signature.
+        address: the receiver's.
+        now_ms: the wall clock.
+
+    Attributes:
+        capabilities: what the receiver has announced.
+
+    Raises:
+        SettingsInvalid: the file can't be used.
+    """
+
+    def __init__(
+        self, trusted_keys: Path, required: Collection[str], address: Address, now_ms: Callable[[], int]
+    ) -> None:
+        self._known = KnownKeys(trusted_keys, SettingsInvalid, _COMMAND)
+        # Said at the start rather than with the first message.
+        self._known.agents()
+        self._required = frozenset(required)
+        self._address = address
+        self._now_ms = now_ms
+        self.capabilities: Collection[str] = ()
+
+    def judged(self, message: Message, signature: str | None) -> Message | Refused:
+        """A message with what came of its signature, or why it must not be handled."""
+        fault = self._fault(message, signature)
+        if fault is not None and message.type in self._required and not _is_word_of_node(message):
+            return Refused(message, f"{self._address} takes no {message.type} without a good signature, and {fault}")
+        signed_by = agent_of(message.sender or "") if fault is None else None
+        fields = {name: getattr(message, name) for name in _FIELDS}
+        return ReceivedMessage(**fields, signed_by=signed_by, signature_fault=fault)
+
+    def sorted(self, deliveries: list[Delivery]) -> tuple[list[Delivery], list[tuple[str, Refused]]]:
+        """Those that may be handled, and of the others the tokens."""
+        good: list[Delivery] = []
+        refused: list[tuple[str, Refused]] = []
+        for delivery in deliveries:
+            judged = self.judged(delivery.message, delivery.signature)
+            if isinstance(judged, Refused):
+                refused.append((delivery.token, judged))
+            else:
+                good.append(msgspec.structs.replace(delivery, message=judged))
+        return good, refused
+
+    def _fault(self, message: Message, text: str | None) -> str | None:
+        """Why a message counts as signed by nobody; ``None`` if it is signed by its sender."""
+        sender = agent_of(message.sender or "")
+        if text is None:
+            return "this one is not signed"
+        signature = read_signature(text)
+        if signature is None:
+            return "the signature of this one is of a form that is not known here"
+        keys = [key for key in self._keys_of(sender) if key_id(key.hex()) == signature.key]
+        if not keys:
+            return (
+                f"this one is signed by the key {signature.key}…, which is no key of {sender} that is known here: if "
+                f"it is one, make it known with '{_COMMAND} {sender} KEY'"
+            )
+        wire = message.to_wire()
+        try:
+            signed = statement(wire, sender=message.sender or "", deadline_at=signature.deadline_at)
+        except (KeyError, ValueError):
+            signed = b""
+        if not any(is_signed(key, signed, signature.value) for key in keys):
+            return f"the signature of this one is not {sender}'s over what came: it was changed or made up on the way"
+        if not self._is_for_us(message.to):
+            return f"this one was signed for {message.to}"
+        return self._lateness(message, signature.deadline_at)
+
+    def _keys_of(self, agent: str) -> list[bytes]:
+        try:
+            return self._known.of(agent)
+        except TrishulaError as error:
+            # Somebody edits it: what was known holds on.
+            _log.error("The keys that are known are not read again: %s", error)
+            return self._known.held(agent)
+
+    def _is_for_us(self, to: str) -> bool:
+        if to == BROADCAST:
+            return True
+        if is_capability(to):
+            return Address.parse(to).capability in self.capabilities
+        return agent_of(to) == self._address.agent
+
+    def _lateness(self, message: Message, deadline_at: int | None) -> str | None:
+        ends_at = (message.timestamp or 0) + (DEFAULT_TTL_MS if message.ttl_ms is None else message.ttl_ms)
+        if deadline_at is not None:
+            ends_at = min(ends_at, deadline_at)
+        if self._now_ms() <= ends_at + SLACK_MS:
+            return None
+        return "the time to live that was signed with this one is over: somebody has kept it back, or replays it"
+
+
+def _is_word_of_node(message: Message) -> bool:
+    return message.type == "ERROR" and is_nodes_own(message.id)

@@ -1,0 +1,177 @@
+"""Signed messages on the bus in memory: who is believed, and what becomes of what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trishula
+from tests.support.loops import in_own_loop
+from trishula import testing
+from trishula.key_file import new_key_file
+from trishula.known_keys import KnownKeys
+from trishula.settings import SettingsInvalid
+from trishula.testing.memory_bus import MemoryBus
+from trishula_router.node import Node
+
+
+@dataclass
+class Keys:
+    """Two agents with a key each, and the file in which each knows the other's."""
+
+    agni: Path
+    dc: Path
+    trusted: Path
+
+    def public(self, name: str) -> bytes:
+        from trishula.key_file import read_key_file
+
+        return bytes.fromhex(read_key_file(getattr(self, name)).public)
+
+
+def known(path: Path) -> KnownKeys:
+    return KnownKeys(path, SettingsInvalid, "trishula key trust")
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    found = Keys(tmp_path / "agni.key", tmp_path / "dc.key", tmp_path / "trusted.json")
+    for name in ("agni", "dc"):
+        public = new_key_file(getattr(found, name)).public
+        known(found.trusted).trust(name, bytes.fromhex(public))
+    return found
+
+
+class Guard:
+    """An agent that says what reached its handlers."""
+
+    def __init__(self, keys: Keys, require_signature: bool | Iterable[str] | None = True) -> None:
+        self.agent = agent = trishula.Agent(
+            "agni", key_file=keys.agni, trusted_keys=keys.trusted, require_signature=require_signature
+        )
+        self.heard: list[tuple[object, str | None]] = []
+
+        @agent.procedure()
+        async def restart(service: str) -> str:
+            delivery = trishula.current_delivery()
+            by = None if delivery is None else delivery.message.signed_by
+            self.heard.append((service, by))
+            return f"{service} restarted"
+
+        @agent.on("STATUS", "ERROR")
+        async def heard(message: trishula.Message) -> None:
+            self.heard.append((message.payload, message.signed_by))
+
+
+def node_of(bus: MemoryBus) -> Node:
+    node = bus._node.node
+    assert node is not None
+    return node
+
+
+def metric(bus: MemoryBus) -> int:
+    return node_of(bus).settlement.signatures_refused
+
+
+def test_a_signed_command_runs_and_its_answer_is_signed(keys: Keys) -> None:
+    async def main() -> None:
+        guard = Guard(keys)
+        async with testing.bus(agents=["agni", "dc"]) as bus, bus.run(guard.agent):
+            dc = bus.client("dc", key_file=keys.dc, trusted_keys=keys.trusted, require_signature=True)
+            assert await dc.call("agni", "restart", "nginx") == "nginx restarted"
+            assert guard.heard == [("nginx", "dc")]
+            await dc.send("agni", payload={"at": 1.0, "big": 2**53 - 1, "é": "e\u0301"}, deadline_at=2**50)
+            await bus.idle()
+            assert guard.heard[1:] == [({"at": 1.0, "big": 2**53 - 1, "é": "e\u0301"}, "dc")]
+            assert metric(bus) == 0
+
+    in_own_loop(main)
+
+
+@pytest.mark.parametrize("kind", ["COMMAND", "STATUS"])
+def test_an_unsigned_message_never_reaches_a_handler_and_its_sender_hears_why(keys: Keys, kind: Any) -> None:
+    async def main() -> None:
+        guard = Guard(keys)
+        async with testing.bus(agents=["agni", "dc"]) as bus, bus.run(guard.agent):
+            dc = bus.client("dc")
+            receipt = await dc.send("agni", type=kind, procedure="restart" if kind == "COMMAND" else None, payload={})
+            await bus.idle()
+            assert guard.heard == []
+            [letter] = bus.dead_letters("agni")
+            reason = f"signature refused: agni takes no {kind} without a good signature, and this one is not signed"
+            assert (letter.message.id, letter.reason) == (receipt.id, reason)
+            fetched = await dc.fetch(instance=str(dc.address.instance))
+            assert [one.message.payload["reason"] for one in fetched.deliveries] == [reason]
+            assert metric(bus) == 1
+
+    in_own_loop(main)
+
+
+def test_a_call_without_a_key_ends_with_the_reason(keys: Keys) -> None:
+    async def main() -> None:
+        guard = Guard(keys, ["COMMAND"])
+        async with testing.bus(agents=["agni", "dc"]) as bus, bus.run(guard.agent):
+            dc = bus.client("dc")
+            with pytest.raises(trishula.TrishulaError, match="agni takes no COMMAND without a good signature"):
+                await dc.call("agni", "restart", "nginx")
+            with pytest.raises(trishula.TrishulaError, match="agni runs restart by signed COMMANDs alone: use call"):
+                await dc.rpc("agni", "restart", "nginx")
+            await dc.send("agni", payload="that is no COMMAND")
+            await bus.idle()
+            assert guard.heard == [("that is no COMMAND", None)]
+
+    in_own_loop(main)
+
+
+def test_the_key_of_a_stranger_and_one_that_is_not_known_yet_count_for_nothing(keys: Keys, tmp_path: Path) -> None:
+    async def main() -> None:
+        guard = Guard(keys)
+        new = tmp_path / "new.key"
+        public = new_key_file(new).public
+        async with testing.bus(agents=["agni", "dc"]) as bus, bus.run(guard.agent):
+            dc = bus.client("dc", key_file=new)
+            await dc.send("agni", payload="with a new key")
+            await bus.idle()
+            [letter] = bus.dead_letters("agni")
+            assert f"signed by the key {public[:16]}…, which is no key of dc that is known here" in letter.reason
+            assert "make it known with 'trishula key trust dc KEY'" in letter.reason
+            # Both count from now on, without a restart.
+            known(keys.trusted).trust("dc", bytes.fromhex(public))
+            await dc.send("agni", payload="with a key that is known now")
+            await bus.idle()
+            assert guard.heard == [("with a key that is known now", "dc")]
+            known(keys.trusted).forget("dc", bytes.fromhex(public))
+            await dc.send("agni", payload="with a key that is withdrawn")
+            await bus.idle()
+            assert len(guard.heard) == 1
+
+    in_own_loop(main)
+
+
+def test_what_a_node_changes_is_refused(keys: Keys) -> None:
+    # The node holds what it likes: here each key of a message is changed on its way out.
+    changes: dict[str, Any] = {
+        "type": "ERROR", "id": "another", "from": "dc/x", "to": "broadcast", "timestamp": 1, "payload": "no",
+        "priority": 1, "reply_to": "another", "subject": "another", "ttl_ms": 5,
+    }  # fmt: skip
+
+    async def main() -> None:
+        for key, value in changes.items():
+            guard = Guard(keys)
+            async with testing.bus(agents=["agni", "dc"]) as bus:
+                dc = bus.client("dc", key_file=keys.dc)
+                await dc.send("agni", payload="as it was", subject="as it was")
+                [entry] = node_of(bus).mailroom.mailbox("agni")._waiting.values()
+                assert entry.wire is not None
+                entry.wire[key] = value
+                async with bus.run(guard.agent):
+                    await bus.idle()
+                    assert guard.heard == [], key
+                    [letter] = bus.dead_letters("agni")
+                    assert "it was changed or made up on the way" in letter.reason
+
+    in_own_loop(main)
