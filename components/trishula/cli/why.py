@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +10,10 @@ import click
 from trishula.cli.state import State, json_option
 from trishula.cli.words import facts_of, local_time, plain
 from trishula.contract import uris
+from trishula.contract.addresses import agent_of
+from trishula.contract.signed import key_id, read_signature
 from trishula.contract.units import show_duration
+from trishula.errors import TrishulaError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,7 +29,7 @@ _COLOURS = {
     "returned": "yellow",
 }
 #: What every record has, or what the heading says already.
-_NOT_SHOWN = frozenset({"seq", "at", "kind", "from", "to", "id", "type", "sha256", "digest"})
+_NOT_SHOWN = frozenset({"seq", "at", "kind", "from", "to", "id", "type", "sha256", "digest", "signature"})
 
 
 @click.command()
@@ -48,11 +52,16 @@ def why(state: State, message_id: str, sender: str | None) -> None:
     with state.bus(looks_only=True) as bus:
         args = [message_id] if sender is None else [message_id, {"from": sender}]
         told = bus.request(uris.AUDIT_WHY, *args)
-    state.show(told, lambda: timeline(told))
+    state.show(told, lambda: timeline(told, _known(state)))
 
 
-def timeline(told: dict[str, Any]) -> RenderableType:
-    """The lives in an answer of ``audit.why``, one table each."""
+def timeline(told: dict[str, Any], known: Callable[[str], Iterable[bytes]] | None = None) -> RenderableType:
+    """The lives in an answer of ``audit.why``, one table each.
+
+    Args:
+        told: the answer.
+        known: the keys of an agent that count here; ``None``: nobody says whose keys count.
+    """
     from rich.console import Group
     from rich.text import Text
 
@@ -77,6 +86,8 @@ def timeline(told: dict[str, Any]) -> RenderableType:
             kind = plain(event.get("kind", "?"))
             table.add_row(local_time(at), span, Text(kind, style=_COLOURS.get(kind, "cyan")), facts_of(event, without))
             before = before if at is None else at
+        if (signed := _signed(life, known)) is not None:
+            heading.append(f"\n{signed}", style="dim")
         if (reached := _reached_model(life)) is not None:
             heading.append(f"\n{reached}", style="dim")
         if life.get("archived") is not None:
@@ -88,6 +99,35 @@ def timeline(told: dict[str, Any]) -> RenderableType:
         text = f"{plain(one.get('reason'))}: its records after {one.get('held')} are not here"
         parts.append(Text(text, style="yellow"))
     return Group(*parts) if parts else Text("no message")
+
+
+def _known(state: State) -> Callable[[str], Iterable[bytes]] | None:
+    from trishula.known_keys import KnownKeys
+    from trishula.settings import SettingsInvalid, load
+
+    try:
+        trusted = load(url=state.url, profile=state.profile).keys.trusted_keys
+    except TrishulaError:
+        # Whoever could ask without has told what there is to tell.
+        return None
+    return None if trusted is None else KnownKeys(trusted, SettingsInvalid, "trishula key trust").of
+
+
+def _signed(life: dict[str, Any], known: Callable[[str], Iterable[bytes]] | None) -> str | None:
+    """By which key a message is signed, and whether that key counts here; ``None`` if it is not signed.
+
+    Only its receiver has looked at the signature: what came of it, the end of the message tells.
+    """
+    accepted = [event for event in life.get("events", ()) if event.get("kind") == "accepted"]
+    signature = read_signature(accepted[0].get("signature")) if accepted else None
+    if signature is None:
+        return None
+    sender = agent_of(str(life.get("from")))
+    words = f"signed by the key {signature.key}…"
+    if known is None:
+        return words
+    counts = any(key_id(key.hex()) == signature.key for key in known(sender))
+    return f"{words}, {'a' if counts else 'which is no'} key of {plain(sender)} that is trusted here"
 
 
 def _reached_model(life: dict[str, Any]) -> str | None:

@@ -47,7 +47,7 @@ with ``…outcome_unknown``), ``…fetches_exceeded``, ``…instances_exceeded``
 
 Mailbox (caller: any agent; each acts only for its own mailboxes):
 
-``mailbox.send([message…], {copies?, sent_at?})`` → ``[receipt…]``
+``mailbox.send([message…], {copies?, sent_at?, signatures?})`` → ``[receipt…]``
     In order; a refused message does not refuse its neighbours. receipt = ``{id, status: "accepted" | "duplicate" |
     "refused", node, seq, copies, error?, detail?, retry_after_s?, missed?, warning?}``. It is answered when the
     messages are on disk.
@@ -63,6 +63,8 @@ Mailbox (caller: any agent; each acts only for its own mailboxes):
     ``sent_at``: what the sender's clock says at this call. A message's ``deadline_at`` is by the sender's clock, and
     the node puts it into its own, by ``sent_at``, or else by what the session's beats have shown, or else by the newest
     ``timestamp`` of the call, which can only make it later; a node of the first release refuses ``sent_at``.
+    ``signatures``: one for each message, ``null`` for none, as :mod:`trishula.contract.signed` has them. The node looks
+    at none: they are kept with the messages, and their recipients get them. A node of the release before refuses it.
     Order: what a session sends to one recipient with one urgency reaches its mailbox in the order of the calls, and
     within a call in that of the list. When the node refuses a message for now (a refusal with ``retry_after_s``), it
     refuses what the session sends to that ``to`` after it too, with the same ``error``, unless it is more urgent or a
@@ -126,7 +128,7 @@ high_water, pending, in_flight}``
 ``mailbox.status([id…])`` → ``{id: {state, …}}``
     Of messages the caller sent or received. ``surfaced_at`` (ms): when a model first had it, or null; ``state`` doesn't
     tell that, because clients of before take a state that they don't know for an end. May be repeated: yes.
-``mailbox.answer(id)`` → ``{state, message?}``
+``mailbox.answer(id)`` → ``{state, message?, signature?}``
     Of a COMMAND that the caller's agent sent, whichever instance of it did: where it stands, and the RESULT or ERROR
     that answers it, if there is one and its body is kept. So a COMMAND that is repeated by another process, and is a
     ``duplicate``, gets its answer all the same: ask until it is there. Who asked a capability believes no other answer
@@ -152,7 +154,7 @@ on.
 Topics:
 
 ``agent.<agent>.inbox[.<instance>]`` (node → agent)
-    One argument: ``[delivery…]``, delivery = ``{message, attempt, token}``. An event may have a second argument,
+    One argument: ``[delivery…]``, delivery = ``{message, attempt, token, signature?}``. An event may have a second one,
     ``{cancelled: [{from, id, token}…]}``, and no deliveries then: these were delivered, and their senders have
     cancelled them since. They need no ack, and an ack would make them done. Or ``{canary: {id, to | from}}``: send it,
     or say that it has come, by ``mailbox.canary``. Pass over keys that you don't know.
