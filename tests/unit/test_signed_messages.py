@@ -7,16 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import trishula
 from tests.support.loops import in_own_loop
 from trishula import testing
+from trishula.consumer.dispatcher import Dispatcher
+from trishula.consumer.routes import Routes
+from trishula.contract.message import DEFAULT_TTL_MS
+from trishula.contract.signed import SLACK_MS
 from trishula.key_file import new_key_file
 from trishula.known_keys import KnownKeys
+from trishula.messaging.signing import Signer
 from trishula.settings import SettingsInvalid
 from trishula.testing.memory_bus import MemoryBus
+from trishula.testing.turned_clock import LifeClock
 from trishula_router.node import Node
+from trishula_router.verbs.procedures import Procedures
 
 
 @dataclass
@@ -175,3 +183,144 @@ def test_what_a_node_changes_is_refused(keys: Keys) -> None:
                     assert "it was changed or made up on the way" in letter.reason
 
     in_own_loop(main)
+
+
+def test_what_is_handed_to_somebody_else_or_brought_back_is_refused(keys: Keys) -> None:
+    async def main() -> None:
+        guard = Guard(keys)
+        async with testing.bus(agents=["agni", "dc", "boss"]) as bus:
+            dc = bus.client("dc", key_file=keys.dc)
+            first = await dc.send("boss", payload="for boss")
+            second = await dc.send("agni", payload="an hour ago", ttl_ms=3_600_000)
+            third = await dc.send("agni", payload="for later", deadline_at=round(bus.now.timestamp() * 1000) + 1000)
+            room = node_of(bus).mailroom
+            [entry] = room.mailbox("boss")._waiting.values()
+            held = [one.wire for one in room.mailbox("agni")._waiting.values()]
+            # What a node makes of it that wants them to run all the same.
+            for wire in held:
+                assert wire is not None
+                wire.pop("deadline_at", None)
+            await dc.cancel(second.id, third.id)
+            letters = {"for boss": entry.wire, "an hour ago": held[0], "for later": held[1]}
+            async with bus.run(guard.agent):
+                await bus.advance(hours=2.1)
+                for wire in letters.values():
+                    assert wire is not None
+                    message = {key: value for key, value in wire.items() if key != "signature"}
+                    delivery = {"message": message, "attempt": 1, "token": "1.1.x", "signature": wire["signature"]}
+                    agni = guard.agent.client._beneath()
+                    agni.receiving.pushed([delivery])
+                await bus.idle()
+                assert guard.heard == []
+            assert {first.status, second.status, third.status} == {"accepted"}
+
+    in_own_loop(main)
+
+
+def test_a_message_that_comes_again_runs_once(keys: Keys) -> None:
+    async def main() -> None:
+        guard = Guard(keys)
+        async with testing.bus(agents=["agni", "dc"]) as bus, bus.run(guard.agent):
+            dc = bus.client("dc", key_file=keys.dc)
+            await dc.send("agni", payload="once", ttl_ms=3_600_000)
+            await bus.idle()
+            [handed] = bus.deliveries("agni")
+            delivery = {"message": handed.message.to_wire(), "attempt": 1, "token": "9.1.x"}
+            agni = guard.agent.client._beneath()
+            signature = Signer(keys.dc, "").signature_of(msgspec.msgpack.encode(delivery["message"]))
+            agni.receiving.pushed([{**delivery, "signature": signature}])
+            await bus.idle()
+            assert guard.heard == [("once", "dc")]
+            # Ids are remembered as long as a signature with the usual time to live counts.
+            dispatcher = Dispatcher(agni, Routes("agni"), LifeClock(bus.clock), lambda: 0)
+            assert dispatcher._inbox._age_ms == DEFAULT_TTL_MS + SLACK_MS
+
+    in_own_loop(main)
+
+
+def test_the_word_of_a_node_is_taken_as_such_and_no_other_type(keys: Keys) -> None:
+    async def main() -> None:
+        guard = Guard(keys)
+        async with testing.bus(agents=["agni", "dc"]) as bus, bus.run(guard.agent):
+            agni = guard.agent.client._beneath()
+            for kind in ("ERROR", "STATUS"):
+                message = {"type": kind, "id": "node:n:e:1:dead", "from": "dc", "to": "agni", "payload": kind}
+                agni.receiving.pushed([{"message": message, "attempt": 1, "token": "9.1.x"}])
+            await bus.idle()
+            assert guard.heard == [("ERROR", None)]
+
+    in_own_loop(main)
+
+
+def test_one_handler_may_ask_for_signatures_where_others_do_not(keys: Keys) -> None:
+    async def main() -> None:
+        guard = Guard(keys, None)
+        agent = guard.agent
+
+        @agent.procedure(require_signature=True)
+        async def deploy() -> str:
+            return "deployed"
+
+        @agent.on("STATUS", subject="deploy.*", require_signature=True)
+        async def told(message: trishula.Message) -> None:
+            guard.heard.append(("told", message.signed_by))
+
+        async with testing.bus(agents=["agni", "dc"]) as bus, bus.run(agent):
+            dc = bus.client("dc")
+            assert await dc.call("agni", "restart", "nginx") == "nginx restarted"
+            assert await dc.rpc("agni", "restart", "nginx") == "nginx restarted"
+            with pytest.raises(trishula.TrishulaError, match="deploy of agni takes signed messages alone, and"):
+                await dc.call("agni", "deploy")
+            with pytest.raises(trishula.TrishulaError, match="agni runs deploy by signed COMMANDs alone"):
+                await dc.rpc("agni", "deploy")
+            await dc.send("agni", subject="deploy.eu")
+            await bus.idle()
+            assert guard.heard == [("nginx", None), ("nginx", None)]
+            await dc.stop()
+            signing = bus.client("dc", key_file=keys.dc)
+            assert await signing.call("agni", "deploy") == "deployed"
+            await signing.send("agni", subject="deploy.eu")
+            await bus.idle()
+            assert guard.heard[2:] == [("told", "dc")]
+
+    in_own_loop(main)
+
+
+def test_handlers_that_ask_for_signatures_need_to_know_whose(keys: Keys) -> None:
+    async def main() -> None:
+        agent = trishula.Agent("agni")
+        agent.on("STATUS", require_signature=True)(lambda message: None)
+        async with testing.bus(agents=["agni"]) as bus:
+            with pytest.raises(SettingsInvalid, match="nothing says whose keys count: name a file in trusted_keys"):
+                async with bus.run(agent):
+                    pass
+
+    in_own_loop(main)
+
+
+def test_a_node_of_the_release_before_gets_no_signatures(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    send = Procedures._send
+    asked: list[set[str]] = []
+
+    async def before(self: Procedures, caller: Any, args: tuple[Any, ...]) -> Any:
+        asked.append(set(args[1] if len(args) > 1 else {}))
+        if "signatures" in asked[-1]:
+            raise trishula.KeyUnknown('options has the unknown key "signatures"; the known keys are copies, sent_at')
+        return await send(self, caller, args)
+
+    monkeypatch.setattr(Procedures, "_send", before)
+
+    async def main() -> None:
+        guard = Guard(keys, None)
+        async with testing.bus(agents=["agni", "dc"]) as bus, bus.run(guard.agent):
+            dc = bus.client("dc", key_file=keys.dc)
+            for number in (1, 2):
+                await dc.send("agni", payload=number, deadline_at=2**50)
+            await bus.idle()
+            assert guard.heard == [(1, None), (2, None)]
+
+    in_own_loop(main)
+    assert asked == [{"signatures", "sent_at"}, {"sent_at"}, {"sent_at"}]
+    assert "The node takes no signatures: who requires them refuses what goes there" in caplog.text

@@ -67,6 +67,7 @@ MEANT = {
     "register": (Client,),
     "settings": (Client,),
     "unconfirmed": (Client,),
+    "verified": (Client,),
 }
 #: Whose arguments differ, and why.
 ARGUMENTS_DIFFER = {

@@ -140,10 +140,7 @@ class Sending:
                 raise self._member.end
             message = _encoded(wire, self._member.limits, path)
             entry = Entry(
-                wire["id"],
-                wire["to"],
-                message,
-                done,
+                *(wire["id"], wire["to"], message, done),
                 copies=copies,
                 enough=self._enough(copies),
                 held=held,
@@ -249,23 +246,26 @@ class Sending:
         if link is not self._undated and any(entry.is_dated for entry in batch.entries):
             # What our clock says, so that the node understands the deadlines: one of the two may be wrong.
             options["sent_at"] = self._around.now_ms()
-        if link is not self._unsigned and any(entry.signature for entry in batch.entries):
+        if self._is_signed(link, batch):
             options["signatures"] = [entry.signature for entry in batch.entries]
         args: list[Any] = [messages, options] if options else [messages]
         link.call(uris.MAILBOX_SEND, args, timeout_s=_TIMEOUT_S).when_done(
             lambda pending: self._offered(link, batch, pending)
         )
 
+    def _is_signed(self, link: Link, batch: Batch) -> bool:
+        return link is not self._unsigned and any(entry.signature for entry in batch.entries)
+
     def _offered(self, link: Link, batch: Batch, pending: Pending[Any]) -> None:
         error = pending.error
         now_s = self._clock.seconds()
         if isinstance(error, KeyUnknown) and link is not self._undated:
             # A node of an earlier release, or of the first one; it took nothing of this call.
-            if link is self._unsigned:
-                self._undated = link
-            self._unsigned = link
-            if batch.entries[0].signature:
+            if self._is_signed(link, batch):
+                self._unsigned = link
                 _log.warning("The node takes no signatures: who requires them refuses what goes there")
+            else:
+                self._undated = link
             self._offer(link, batch)
             return
         if error is None:
