@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trishula_router.objectives.automatic import Automatic, Word
+from trishula_router.objectives.canaries import LINK, LIVE
 from trishula_router.objectives.recorder import Recorder
 from trishula_router.objectives.triggers import Triggers
 from trishula_router.services import Services
@@ -58,6 +59,7 @@ class NodeCounts:
     def figures(self) -> dict[str, int]:
         services = self._services
         settled = services.settlement.settled
+        live, link = services.canaries.roads[LIVE], services.canaries.roads[LINK]
         return {
             "accepted": services.intake.accepted,
             "done": settled[State.DONE],
@@ -67,8 +69,10 @@ class NodeCounts:
             "refused": sum(services.intake.receipts.refused.values()),
             "joins": services.measures.joins,
             "reconnects": services.measures.comings.reconnects,
-            "canaries": services.canaries.answered + services.canaries.lost,
-            "canaries_lost": services.canaries.lost,
+            "canaries": live.answered + live.lost,
+            "canaries_lost": live.lost,
+            "link_canaries": link.answered + link.lost,
+            "link_canaries_lost": link.lost,
         }
 
     def take_spans(self) -> dict[str, dict[int, int]]:
@@ -78,7 +82,8 @@ class NodeCounts:
             "done_ms": services.settlement.spans.take(),
             "connect_ms": services.measures.connects.take(),
             "failover_ms": services.measures.comings.failovers.take(),
-            "canary_ms": services.canaries.spans.take(),
+            "canary_ms": services.canaries.roads[LIVE].spans.take(),
+            "link_canary_ms": services.canaries.roads[LINK].spans.take(),
         }
 
     def missing(self) -> dict[str, int]:

@@ -80,6 +80,7 @@ class Node(Services):
         self._housekeeping = Housekeeping(self)
         self._housekeeping.start()
         self.canary_rounds = CanaryRounds(self)
+        self.listener.canary, self.neighbourhood.knowing = self.canary_rounds.receive, self.canary_rounds.knowing
         self._housekeeping.every(LOOK_S, self.canary_rounds.look)
         if self.config.peers:
             # What was done elsewhere while this node was away is not to be delivered again, if that can be known soon.

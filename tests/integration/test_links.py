@@ -23,8 +23,11 @@ from tests.support.certificates import make_certificate
 from tests.support.cluster import Cluster
 from tests.support.plain import JoinRefused, PlainClient, Refused, join
 from tests.support.reactor import on_reactor
+from tests.support.scraped import Scraped
 from tests.support.tls import TlsFront
+from tests.support.web import ask
 from trishula.contract import uris
+from trishula.contract.addresses import Address
 from trishula.errors import OutcomeUnknown
 from trishula.runtime.backoff import Backoff
 from trishula.session.trust import trust_in
@@ -310,6 +313,35 @@ async def test_an_agent_that_moves_registers_at_once_and_is_found_there_by_all(l
             await third.register(uri, lambda details: "third")
             assert await at_dc.call(uri) == "third"
         await reached(lambda: at_dc.call(uri), "new")
+
+
+@on_reactor
+async def test_a_canary_goes_over_the_link_and_its_answer_comes_back(linked: Linked) -> None:
+    async with linked.agent("alpha", "agni") as alpha, linked.agent("beta", "rushabdev") as beta:
+        told: list[dict[str, Any]] = []
+
+        async def attach(client: PlainClient, agent: str) -> None:
+            def hear(*args: Any, details: Any) -> None:
+                if len(args) > 1 and "canary" in args[1]:
+                    told.append(args[1]["canary"])
+                    client.begin_call(uris.MAILBOX_CANARY, {"id": args[1]["canary"]["id"]})
+
+            await client.subscribe(uris.inbox_of(Address(agent)), hear)
+            await client.call(uris.MAILBOX_ATTACH, {"canaries": True})
+
+        await attach(alpha, "alpha")
+        await attach(beta, "beta")
+
+        def answered(node: str) -> float:
+            scraped = Scraped(ask(linked.cluster[node], "/metrics").body)
+            return scraped["trishula_canaries_total", "answered", "link"]
+
+        await until(lambda: len(told) >= 4)
+        await until(lambda: answered("agni") == answered("rushabdev") == 1)
+        assert {(one.get("from"), one.get("to")) for one in told} == {
+            *((None, "beta"), ("alpha", None)),
+            *((None, "alpha"), ("beta", None)),
+        }
 
 
 @on_reactor

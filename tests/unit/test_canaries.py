@@ -19,7 +19,7 @@ from trishula.runtime.pending import start
 from trishula.watching.totals import Totals
 from trishula_router.agents.file import AgentEntry
 from trishula_router.metrics.figures import read
-from trishula_router.objectives.canaries import PATIENCE_S, Canaries
+from trishula_router.objectives.canaries import LINK, LIVE, PATIENCE_S, Canaries, Place
 from trishula_router.store.memory import MemoryStore
 
 # -- whose turn it is --------------------------------------------------------------------------------------------------
@@ -28,25 +28,31 @@ from trishula_router.store.memory import MemoryStore
 class Bus:
     """Agents that all answer, each way in ten milliseconds."""
 
-    def __init__(self, count: int, per_minute: int = 30) -> None:
+    def __init__(self, count: int, per_minute: int = 30, elsewhere: int = 0) -> None:
         self.canaries = Canaries(per_minute, "run")
         self.consumers = {f"agent{number:03}": number for number in range(count)}
         for agent, session in self.consumers.items():
             self.canaries.announced(agent, session, knows=True)
+        self.elsewhere: dict[str, Place] = {f"other{number:03}": ("far", 7) for number in range(elsewhere)}
         self.now_s = 0.0
         self.flown: list[tuple[str, str]] = []
 
     def passes(self, seconds: int, *, answers: bool = True) -> None:
         for _ in range(seconds):
             self.now_s += 1
-            self.canaries.look(self.consumers, self.now_s)
-            flight = self.canaries.next(self.consumers, lambda sender, to: True, self.now_s)
+            self.canaries.look(self.consumers, self.elsewhere, self.now_s)
+            flight = self.canaries.next(self.consumers, self.elsewhere, lambda sender, to: True, self.now_s)
             if flight is None:
                 continue
             self.flown.append((flight.sender, flight.recipient))
             if answers:
                 assert self.canaries.heard(flight.id, flight.sessions[0], self.now_s + 0.010) is flight
-                self.canaries.handed(flight, self.now_s + 0.013)
+                self.canaries.handed(flight, self.now_s + 0.013, 1000)
+                if flight.peer is not None:
+                    assert self.canaries.answered(
+                        "far", flight.id, way_ms=4, kept_s=0.020, took_s=0.010, now_s=self.now_s + 0.043
+                    )
+                    continue
                 assert self.canaries.heard(flight.id, flight.sessions[1], self.now_s + 0.023) is flight
 
 
@@ -86,9 +92,9 @@ def test_one_that_nobody_answers_is_lost() -> None:
     bus = Bus(2)
     bus.passes(1, answers=False)
     bus.passes(round(PATIENCE_S))
-    assert bus.canaries.lost == 0
+    assert bus.canaries.roads[LIVE].lost == 0
     bus.passes(2, answers=False)
-    assert bus.canaries.lost == 1
+    assert bus.canaries.roads[LIVE].lost == 1
     assert [(one["from"], one["lost"], one["p50_ms"]) for one in bus.canaries.told()] == [("agent000", 1, None)]
 
 
@@ -100,12 +106,12 @@ def test_one_whose_agent_left_or_came_again_says_nothing() -> None:
         if session is not None:
             bus.consumers["agent001"] = session
         bus.passes(round(PATIENCE_S) + 2, answers=False)
-        assert (bus.canaries.lost, bus.canaries.told(), len(bus.flown)) == (0, [], 1)
+        assert (bus.canaries.roads[LIVE].lost, bus.canaries.told(), len(bus.flown)) == (0, [], 1)
 
 
 def test_only_who_was_asked_is_heard_and_once() -> None:
     bus = Bus(2)
-    flight = bus.canaries.next(bus.consumers, lambda sender, to: True, 0.0)
+    flight = bus.canaries.next(bus.consumers, {}, lambda sender, to: True, 0.0)
     assert flight is not None
     assert bus.canaries.heard("run-9", flight.sessions[0], 0.1) is None
     assert bus.canaries.heard(flight.id, flight.sessions[1], 0.1) is None
@@ -114,7 +120,40 @@ def test_only_who_was_asked_is_heard_and_once() -> None:
     bus.canaries.handed(flight, 0.2)
     assert bus.canaries.heard(flight.id, flight.sessions[1], 0.3) is flight
     assert bus.canaries.heard(flight.id, flight.sessions[1], 0.4) is None
-    assert bus.canaries.answered == 1
+    assert bus.canaries.roads[LIVE].answered == 1
+
+
+def test_pairs_over_a_link_have_their_turn_each_minute_as_well() -> None:
+    bus = Bus(2, elsewhere=2)
+    bus.passes(600)
+    counts = Counter(bus.flown)
+    assert len(counts) == 2 * 3 and set(counts.values()) == {10}
+    tally = bus.canaries.roads[LINK]
+    assert (tally.answered, bus.canaries.roads[LIVE].answered) == (40, 20)
+    # Half of the sender's way, the disk's part, what the clocks tell of the link, and half of the recipient's way.
+    assert {one["p50_ms"] for one in bus.canaries.told() if one["road"] == "link"} == {5 + 3 + 4 + 10}
+
+
+def test_of_a_large_bus_agents_elsewhere_have_turns_among_the_others() -> None:
+    bus = Bus(20, per_minute=60, elsewhere=20)
+    bus.passes(40 * 6)
+    roads = Counter("link" if to.startswith("other") else "live" for _, to in bus.flown)
+    assert abs(roads["link"] - roads["live"]) <= 20
+    bus.passes(39 * 20 * 2)
+    assert set(bus.flown) == {(a, b) for a in bus.consumers for b in (*bus.consumers, *bus.elsewhere) if a != b}
+
+
+@pytest.mark.parametrize(("way_ms", "found_ms"), [(None, 5), (4, 4), (-30, 0), (5000, 10)])
+def test_what_clocks_say_of_a_link_is_within_its_round_trip(way_ms: int | None, found_ms: int) -> None:
+    bus = Bus(1, elsewhere=1)
+    flight = bus.canaries.next(bus.consumers, bus.elsewhere, lambda sender, to: True, 0.0)
+    assert flight is not None and bus.canaries.heard(flight.id, 0, 0.0) is flight
+    bus.canaries.handed(flight, 0.0, 1)
+    assert not bus.canaries.answered("near", flight.id, way_ms=4, kept_s=0.0, took_s=0.0, now_s=0.01)
+    assert bus.canaries.heard(flight.id, 7, 0.01) is None
+    assert bus.canaries.answered("far", flight.id, way_ms=way_ms, kept_s=0.0, took_s=0.0, now_s=0.01)
+    assert not bus.canaries.answered("far", flight.id, way_ms=way_ms, kept_s=0.0, took_s=0.0, now_s=0.01)
+    assert bus.canaries.told()[0]["p50_ms"] == found_ms
 
 
 # -- a node ------------------------------------------------------------------------------------------------------------
@@ -156,6 +195,8 @@ def test_a_canary_leaves_no_trace_but_in_the_objectives(rig: Rig) -> None:
     assert {(one["from"], one["to"]) for one in answer["canaries"]} == {("agni", "dc"), ("dc", "agni")}
     samples = {(name, labels): value for name, labels, value in read(rig.node)}
     assert samples["trishula_canaries_total", ("live", "answered")] == 5
+    assert (hour.link_canaries, samples["trishula_canaries_total", ("link", "answered")]) == (0, 0)
+    assert answer["canaries_unmeasured"] == []
 
 
 def test_a_session_that_does_not_know_them_takes_the_place_of_one_that_does(rig: Rig) -> None:

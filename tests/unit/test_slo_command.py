@@ -109,11 +109,29 @@ def test_canaries_are_told_and_pairs_between_which_they_fail(capsys: pytest.Capt
     code, out, err = Nodes(p1={**told, "canaries": pairs}, p2=answer("rushabdev")).slo(capsys)
     words = " ".join(err.split())
     assert code == 0 and "\x1b" not in out + err
-    assert "canaries between agents in the last hour: 480, 2 lost; one way p50 1.99 ms" in words
+    assert "canaries between agents of a node in the last hour: 480, 2 lost; one way p50 1.99 ms" in words
     assert "dc to agni: 2 of 60 lost, p99 7" in words and "and 2 more pairs, which --json has" in words
     assert "fine" not in words
     _, out, _ = Nodes(p1={**told, "canaries": pairs}).slo(capsys, "--json")
     assert [one["node"] for one in json.loads(out)["canaries"]] == ["agni"] * 8
+
+
+def test_canaries_over_links_are_told_apart_and_a_peer_of_before_is_not_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hour = Totals(link_canaries=60, link_canaries_lost=1, watched_s=3600.0, up_s=3600.0)
+    hour.link_canary_ms.add(4.0, 59)
+    told = answer()
+    told["windows"]["1h"] = hour.as_map()
+    # Both ends tell of their own; a node of the release before tells nothing.
+    nodes = Nodes(p1=told, p2={**answer("rushabdev"), "canaries_unmeasured": [HOSTILE]}, p3=answer("old"))
+    code, out, err = nodes.slo(capsys)
+    words = " ".join(err.split())
+    assert code == 0 and "\x1b" not in out + err
+    assert "canaries over links between nodes in the last hour: 60, 1 lost; one way p50 4" in words
+    assert "canaries from rushabdev to" in words and "not measured" in words and "0, none lost" not in words
+    _, out, _ = nodes.slo(capsys, "--json")
+    assert json.loads(out)["canaries_unmeasured"] == [{"node": "rushabdev", "peer": HOSTILE}]
 
 
 def test_one_url_that_leads_to_the_same_node_counts_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,8 +76,8 @@ def _show(state: State) -> Level:
         lambda: _table(merged),
     )
     hour = merged.totals["1h"]
-    if hour.canaries:
-        state.note(_of_canaries(hour))
+    for sentence in _of_canaries(hour, merged):
+        state.note(sentence)
     for sentence in _remarks(merged):
         state.note(sentence, "yellow")
     for url, fault in faults.items():
@@ -148,11 +148,22 @@ def _burn(verdict: Verdict) -> str:
     return f"{verdict.burn:.2g}" if verdict.burn < 100 else f"{verdict.burn:.0f}"
 
 
-def _of_canaries(hour: Totals) -> str:
-    """What the canaries of an hour came to."""
-    p50, p99 = (_figure("p99", hour.canary_ms.quantile(part)) for part in (0.5, 0.99))
-    lost = f"{hour.canaries_lost:,} lost" if hour.canaries_lost else "none lost"
-    return f"canaries between agents in the last hour: {hour.canaries:,}, {lost}; one way p50 {p50}, p99 {p99}"
+def _of_canaries(hour: Totals, merged: BusObjectives) -> Iterator[str]:
+    """What the canaries of an hour came to, by the road they took."""
+    roads = (
+        ("between agents of a node", hour.canaries, hour.canaries_lost, hour.canary_ms),
+        ("over links between nodes", hour.link_canaries, hour.link_canaries_lost, hour.link_canary_ms),
+    )
+    for road, count, lost, sketch in roads:
+        if count:
+            p50, p99 = (_figure("p99", sketch.quantile(part)) for part in (0.5, 0.99))
+            told = f"{lost:,} lost" if lost else "none lost"
+            yield f"canaries {road} in the last hour: {count:,}, {told}; one way p50 {p50}, p99 {p99}"
+    for one in merged.canaries_unmeasured:
+        yield (
+            f"canaries from {plain(one['node'])} to {plain(one['peer'])}: not measured; {plain(one['peer'])} runs a "
+            "release that knows none over links"
+        )
 
 
 def _remarks(merged: BusObjectives) -> Iterator[str]:

@@ -170,7 +170,7 @@ Topics:
     Joins and leaves; links, ``{node, peer, state: "up" | "down", at}``; changes of the bus's mode as they reach each
     node, ``{node, mode, sends, reason, by, since}`` (see below).
 
-``peer.<node>.hello`` / ``.journal`` / ``.presence`` (node → node)
+``peer.<node>.hello`` / ``.journal`` / ``.presence`` / ``.canary`` (node → node)
     What linked nodes tell each other; no client may listen or speak there.
 
 Calls to agents: ``agent.<agent>.<procedure>``: registered by that agent, callable by whoever its grants allow.
@@ -221,22 +221,25 @@ the node has noticed by itself. ``node.alert_test()`` → ``[{road, ok, detail}�
 once. May be repeated: yes. (A node of the release before has neither.)
 
 Objectives (caller: an operator, or an observer): ``node.objectives({windows?, since?, until?, step_s?}?)`` → ``{node,
-now, targets, verdicts, windows, watched_since, outages, maintenance, triggers, canaries, series?, more?}``: what the
-node promises, and how it keeps it. ``windows`` is a list of ``5m``, ``1h``, ``24h``, ``7d`` and ``30d``, all of them by
-default. ``targets`` = ``{availability, p50, p99, loss, failover, connect, reconnects}``: parts of 1, ms, and a number
-for each agent and day; ``verdicts`` = ``{objective: {window: {value, budget, burn, proven}}}``: the figure, which part
-of the error budget is left, and how fast it is used (1: just used up when the window is over), each null where nothing
-was measured; ``proven``: so much was measured that one bad case alone doesn't use the budget up. ``windows`` =
-``{window: totals}``, totals = ``{watched_s, up_s, planned_s, present_s, accepted, done, dead, expired, cancelled,
-refused, joins, reconnects, canaries, canaries_lost, delivery_ms, done_ms, failover_ms, connect_ms, canary_ms}`` without
-what is 0; the last five are sketches of durations in ms (DDSketch, 1 %) as bytes in base64. Totals of several nodes add
-up. ``outages`` = ``[[from, until]…]``, in ms, and ``maintenance`` = ``[{begin, until, reason, by}…]``: since the
-longest window's begin, or ``since`` if that is earlier, but no more than since ``watched_since``, from when on the node
-knows (a node of the release before doesn't tell it); ``triggers`` = ``[{trigger, reason}…]``: what fires now.
-``canaries`` = ``[{from, to, road: "live", canaries, lost, p50_ms, p99_ms}…]``: the last 60 of each pair of agents at
-this node, of the 200 pairs that lost most or were slowest. With ``since`` the answer has ``series`` = ``[{at, step_s,
-…totals}…]`` too, the oldest first, and in ``more`` whether there are further ones: ask again with ``since`` behind the
-last one. Minutes are kept for a day, hours for 100 days; steps of hours are made of hours. May be repeated: yes.
+now, targets, verdicts, windows, watched_since, outages, maintenance, triggers, canaries, canaries_unmeasured, series?,
+more?}``: what the node promises, and how it keeps it. ``windows`` is a list of ``5m``, ``1h``, ``24h``, ``7d`` and
+``30d``, all of them by default. ``targets`` = ``{availability, p50, p99, loss, failover, connect, reconnects}``: parts
+of 1, ms, and a number for each agent and day; ``verdicts`` = ``{objective: {window: {value, budget, burn, proven}}}``:
+the figure, which part of the error budget is left, and how fast it is used (1: just used up when the window is over),
+each null where nothing was measured; ``proven``: so much was measured that one bad case alone doesn't use the budget
+up. ``windows`` = ``{window: totals}``, totals = ``{watched_s, up_s, planned_s, present_s, accepted, done, dead,
+expired, cancelled, refused, joins, reconnects, canaries, canaries_lost, link_canaries, link_canaries_lost, delivery_ms,
+done_ms, failover_ms, connect_ms, canary_ms, link_canary_ms}`` without what is 0; the last six are sketches of durations
+in ms (DDSketch, 1 %) as bytes in base64. Totals of several nodes add up. ``outages`` = ``[[from, until]…]``, in ms, and
+``maintenance`` = ``[{begin, until, reason, by}…]``: since the longest window's begin, or ``since`` if that is earlier,
+but no more than since ``watched_since``, from when on the node knows (a node of the release before doesn't tell it);
+``triggers`` = ``[{trigger, reason}…]``: what fires now. ``canaries`` = ``[{from, to, road: "live" | "link", canaries,
+lost, p50_ms, p99_ms}…]``: the last 60 of each pair whose first agent is at this node, of the 200 pairs that lost most
+or were slowest; ``link`` is the road to an agent at a linked node. ``canaries_unmeasured`` = ``[peer…]``: to whose
+agents none are sent, because the peer is of an earlier release (a node of the release before doesn't tell it). With
+``since`` the answer has ``series`` = ``[{at, step_s, …totals}…]`` too, the oldest first, and in ``more`` whether there
+are further ones: ask again with ``since`` behind the last one. Minutes are kept for a day, hours for 100 days; steps of
+hours are made of hours. May be repeated: yes.
 
 The archive of a journal (caller: an operator): ``admin.archive({older_than_s?, dry_run?}?)`` → ``{node, records, first,
 last, first_at, last_at, file}``: the oldest records that were written before the last ``older_than_s`` seconds

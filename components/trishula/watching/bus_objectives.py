@@ -32,6 +32,7 @@ class BusObjectives:
         maintenance: what was declared, each with the ``node``.
         triggers: what fires, each with the ``node``.
         canaries: each pair's last ones, each with the ``node``; those with losses first, then the slowest.
+        canaries_unmeasured: ``{node, peer}`` of each link over which none are sent, because the peer knows none.
     """
 
     nodes: list[str]
@@ -41,6 +42,7 @@ class BusObjectives:
     maintenance: list[dict[str, Any]] = field(default_factory=list)
     triggers: list[dict[str, Any]] = field(default_factory=list)
     canaries: list[dict[str, Any]] = field(default_factory=list)
+    canaries_unmeasured: list[dict[str, Any]] = field(default_factory=list)
 
     def as_map(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -55,6 +57,7 @@ class BusObjectives:
             "maintenance": self.maintenance,
             "triggers": self.triggers,
             "canaries": self.canaries,
+            "canaries_unmeasured": self.canaries_unmeasured,
         }
 
 
@@ -88,6 +91,11 @@ def merge(answers: Sequence[Answer]) -> BusObjectives:
             ({"node": answer["node"], **one} for answer in answers for one in answer.get("canaries", ())),
             key=lambda one: (-one["lost"], -(one["p99_ms"] or 0)),
         ),
+        [
+            {"node": answer["node"], "peer": peer}
+            for answer in answers
+            for peer in answer.get("canaries_unmeasured", ())
+        ],
     )
 
 

@@ -26,8 +26,10 @@ COUNTS = (
     "reconnects",
     "canaries",
     "canaries_lost",
+    "link_canaries",
+    "link_canaries_lost",
 )
-SKETCHES = ("delivery_ms", "done_ms", "failover_ms", "connect_ms", "canary_ms")
+SKETCHES = ("delivery_ms", "done_ms", "failover_ms", "connect_ms", "canary_ms", "link_canary_ms")
 
 
 @dataclass(slots=True)
@@ -44,14 +46,17 @@ class Totals:
         refused: messages that were refused.
         joins: clients that joined.
         reconnects: how often an agent that was there before attached to its mailbox again.
-        canaries: canaries between agents that were answered, or lost.
+        canaries: canaries between agents of one node that were answered, or lost.
         canaries_lost: those that were lost.
+        link_canaries: canaries to agents of linked nodes that were answered, or lost; counted at the sender's node.
+        link_canaries_lost: those that were lost.
         delivery_ms: how long messages took from their acceptance until they were handed to an agent that was attached
             by then already.
         done_ms: how long messages took from their acceptance until they were done.
         failover_ms: how long agents whose node was gone were nowhere, until they attached at another one.
         connect_ms: how long clients took from the proof of their identity until their first call.
-        canary_ms: how long canaries took from one agent to another.
+        canary_ms: how long canaries took from one agent of a node to another.
+        link_canary_ms: how long canaries took to agents of linked nodes.
     """
 
     watched_s: float = 0.0
@@ -68,11 +73,14 @@ class Totals:
     reconnects: int = 0
     canaries: int = 0
     canaries_lost: int = 0
+    link_canaries: int = 0
+    link_canaries_lost: int = 0
     delivery_ms: Sketch = field(default_factory=Sketch)
     done_ms: Sketch = field(default_factory=Sketch)
     failover_ms: Sketch = field(default_factory=Sketch)
     connect_ms: Sketch = field(default_factory=Sketch)
     canary_ms: Sketch = field(default_factory=Sketch)
+    link_canary_ms: Sketch = field(default_factory=Sketch)
 
     def add(self, other: Totals) -> None:
         """Count all that another stretch of time, or another node, has."""

@@ -77,13 +77,14 @@ def _all() -> Iterator[Family]:
     yield Family(
         "trishula_canaries_total",
         "counter",
-        "Canaries between agents of this node, by the road they took (live) and by outcome (answered, lost).",
+        "Canaries of agents of this node, by the road they took (live, or link to an agent of a linked node) and by "
+        "outcome (answered, lost).",
         ("road", "outcome"),
     )
     yield Family(
         "trishula_canary_one_way_seconds",
         "histogram",
-        "How long canaries took from one agent to another, the node's commit included.",
+        "How long canaries took from one agent to another, the commit of the sender's node included.",
         ("road",),
     )
     # -- messages

@@ -127,10 +127,10 @@ def _of_peers(node: Node) -> Iterator[Sample]:
 
 
 def _of_canaries(node: Node) -> Iterator[Sample]:
-    canaries = node.canaries
-    yield "trishula_canaries_total", ("live", "answered"), canaries.answered
-    yield "trishula_canaries_total", ("live", "lost"), canaries.lost
-    yield "trishula_canary_one_way_seconds", ("live",), canaries.times
+    for road, tally in node.canaries.roads.items():
+        yield "trishula_canaries_total", (road, "answered"), tally.answered
+        yield "trishula_canaries_total", (road, "lost"), tally.lost
+        yield "trishula_canary_one_way_seconds", (road,), tally.times
 
 
 def of_certificate(ends_at: int | None) -> Iterator[Sample]:

@@ -13,7 +13,7 @@ import msgspec
 from trishula.errors import NotAllowed, TrishulaError
 from trishula_router.clocks.clock import Clock
 from trishula_router.peers.belief import Unbelievable
-from trishula_router.peers.journal_exchange import HELLO, JOURNAL, PRESENCE, Peering
+from trishula_router.peers.journal_exchange import CANARY, HELLO, JOURNAL, PRESENCE, Peering
 from trishula_router.peers.latest_words import LatestWords
 from trishula_router.peers.outlines import excess_of_journal
 from trishula_router.peers.presence_exchange import Neighbourhood
@@ -24,6 +24,7 @@ __all__ = ["Listener"]
 _HELLO_BYTES = 512 * 1024
 _PRESENCE_BYTES = 1024 * 1024
 _PER_AGENT_BYTES = 4096
+_CANARY_BYTES = 4096
 
 
 class Listener:
@@ -47,6 +48,8 @@ class Listener:
         clock: Clock,
         worked_s: Callable[[], float],
     ) -> None:
+        #: Takes canaries and their answers: (peer, text); the node puts its own here as it starts.
+        self.canary: Callable[[str, bytes], None] = lambda peer, text: None
         self._peering = peering
         self._neighbourhood = neighbourhood
         self._names = names
@@ -66,9 +69,10 @@ class Listener:
         self._presences.forget(peer)
 
     def _take(self, kind: str, text: bytes, peer: str) -> None:
-        hear = {HELLO: self._peering.receive_hello, JOURNAL: self._peering.receive_journal}
+        hear = {HELLO: self._peering.receive_hello, JOURNAL: self._peering.receive_journal, CANARY: self.canary}
         # To read what is larger would keep everybody else waiting. A run of records has what messages have.
-        most = {HELLO: _HELLO_BYTES, PRESENCE: _PRESENCE_BYTES + _PER_AGENT_BYTES * len(self._names())}
+        presence_bytes = _PRESENCE_BYTES + _PER_AGENT_BYTES * len(self._names())
+        most = {HELLO: _HELLO_BYTES, PRESENCE: presence_bytes, CANARY: _CANARY_BYTES}
         try:
             if len(text) > most.get(kind, len(text)):
                 raise Unbelievable(f"it has {len(text)} bytes, and at most {most[kind]} mean anything")

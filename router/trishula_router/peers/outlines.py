@@ -14,7 +14,7 @@ __all__ = ["excess_of_journal", "excess_of_presence"]
 
 #: So much is believed of a node: mailboxes that it delivers, processes that consume them; instances, which are only
 #: looked up; agents, beside twice as many as are registered here; and of each the capabilities that an attach may have.
-_MOST_TOLD = {"claims": 10_000, "holders": 10_000, "instances": 50_000}
+_MOST_TOLD = {"claims": 10_000, "holders": 10_000, "canaries": 10_000, "instances": 50_000}
 _MOST_AGENTS = 1000
 _CAPABILITIES_OF_AGENT = 256
 #: Of a run: four times the records that nodes put into one. One record may tell of many messages that were replayed.
@@ -36,6 +36,7 @@ class _Presence(msgspec.Struct):
     instances: msgspec.Raw
     capabilities: msgspec.Raw = _NO_LIST
     holders: msgspec.Raw = _NO_MAP
+    canaries: msgspec.Raw = _NO_LIST
 
 
 class _Run(msgspec.Struct):

@@ -104,6 +104,8 @@ class Neighbourhood:
         self._note = note
         self._clock = clock
         self._now = now
+        #: The agents here whose clients answer canaries; the node puts its own here as it starts.
+        self.knowing: Callable[[], list[str]] = list
         self._neighbours = Neighbours(node)
         self._round: Timer | None = None
         self._soon: Timer | None = None
@@ -152,6 +154,7 @@ class Neighbourhood:
                 for name in self._consumers.addresses()
                 if (life := self._consumers.life_of(Address.parse(name))) is not None
             },
+            self.knowing(),
         )
         text = msgspec.msgpack.encode(presence)
         for peer in self._peers:
@@ -280,6 +283,15 @@ class Neighbourhood:
         """What is known of the process that consumes a mailbox at another node in reach."""
         holder = self._neighbours.holder_of(str(address))
         return None if holder is None else Life(holder[0], host=holder[1])
+
+    def canary_places(self) -> dict[str, tuple[str, int]]:
+        """The agents at other nodes whose clients answer canaries, and where; none of those that are here as well."""
+        places = self._neighbours.canary_places(self._now())
+        return {name: place for name, place in places.items() if not self._consumers.is_consumed(name)}
+
+    def without_canaries(self) -> list[str]:
+        """The nodes in reach that take no canaries, for they are of an older version."""
+        return self._neighbours.without_canaries()
 
     def has_instance(self, address: str) -> bool:
         """Whether an instance is with another node, as far as this one has heard."""

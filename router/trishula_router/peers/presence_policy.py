@@ -39,6 +39,8 @@ class Presence(msgspec.Struct, frozen=True):
         instances: the instances that are with it.
         capabilities: those of the agents that it can deliver to now. A node that tells none, because it is of an older
             version, is handed no message.
+        canaries: the agents that it delivers to whose clients answer canaries; ``None`` if it is of an older version,
+            which takes none.
         holders: of the mailboxes that it delivers, the run of the client's process, and where that runs, if it told.
         sent_at: when this was said, ms, by the speaker's clock, as all instants in it are; 0 if it is of an older
             version.
@@ -51,6 +53,7 @@ class Presence(msgspec.Struct, frozen=True):
     capabilities: list[str] = []
     sent_at: int = 0
     holders: dict[str, tuple[str, str | None]] = {}
+    canaries: list[str] | None = None
 
 
 @dataclass(slots=True)
@@ -160,6 +163,29 @@ class Neighbours:
             if one.away_since is None and capability in one.presence.capabilities
         ]
 
+    def canary_places(self, now: int) -> dict[str, tuple[str, int]]:
+        """The agents at other nodes whose clients answer canaries: each one's node, and the claim of its session.
+
+        An agent whose node is out of reach is there until another node tells that it is with it, for a day at most.
+        """
+        places: dict[str, tuple[str, int]] = {}
+        found = [(one.away_since is None, one) for one in self._neighbours.values()]
+        consumed = {name for is_there, one in found if is_there for name in one.presence.claims}
+        for is_there, one in found:
+            if not is_there and now - (one.away_since or 0) > _AWAY_MS:
+                continue
+            for name in one.presence.canaries or ():
+                claim = one.presence.claims.get(name)
+                if claim is not None and "/" not in name and (is_there or name not in consumed):
+                    places[name] = max((one.presence.node, claim), places.get(name, ("", -1)), key=lambda it: it[1])
+        return places
+
+    def without_canaries(self) -> list[str]:
+        """The nodes in reach that take no canaries, for they are of an older version."""
+        return sorted(
+            name for name, one in self._neighbours.items() if one.away_since is None and one.presence.canaries is None
+        )
+
     def has_instance(self, address: str) -> bool:
         """Whether an instance is with another node, or was when that was last heard of."""
         return any(address in one.instances for one in self._neighbours.values())
@@ -207,6 +233,8 @@ class Neighbours:
         return {**entry, "presence": "stale", "since": one.away_since, "reason": reason}
 
 
+#: For so long an agent is looked for at a node that is out of reach.
+_AWAY_MS = 86_400_000
 _MOST = 2**53
 #: A mailbox goes to the newest claim, which is an instant. No clock is so far ahead.
 _CLAIMS_AHEAD_MS = 10 * 366 * 86_400_000

@@ -71,7 +71,7 @@ class NodeQuestions:
         options = arguments.read(ObjectivesOptions, raw, "options")
         windows = None if options.windows is None else tuple(dict.fromkeys(options.windows))
         told = await self._node.recorder.told(windows, options.since, options.until, options.step_s)
-        return {**told, "canaries": self._node.canaries.told()}
+        return {**told, **self._node.canary_rounds.told()}
 
     async def _maintenance(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         word, raw = arguments.read_positional(args, "maintenance", 1, 2)
