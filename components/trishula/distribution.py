@@ -13,6 +13,7 @@ from importlib import metadata
 
 __all__ = [
     "DISTRIBUTION",
+    "INSTALL_A2A",
     "INSTALL_AGENTS",
     "INSTALL_CLI",
     "INSTALL_FILES",
@@ -29,6 +30,8 @@ DISTRIBUTION = "trishula-bus"
 INSTALL_CLI = f"pip install '{DISTRIBUTION}[cli]' (in a checkout: pip install '.[cli]')"
 INSTALL_FILES = f"pip install '{DISTRIBUTION}[files]' (in a checkout: pip install '.[files]')"
 INSTALL_MCP = f"pip install '{DISTRIBUTION}[mcp]' (in a checkout: pip install '.[mcp]'), without [router] beside it"
+#: The door for agents of other makers.
+INSTALL_A2A = f"pip install '{DISTRIBUTION}[a2a]' (in a checkout: pip install '.[a2a]'), without [router] beside it"
 INSTALL_AGENTS = f"pip install '{DISTRIBUTION}[agents]' (in a checkout: pip install '.[agents]')"
 #: How a node's machine gets what it needs.
 INSTALL_NODE = f"pip install '{DISTRIBUTION}[router]' (in a checkout: pip install '.[router]')"

@@ -104,11 +104,14 @@ def test_autobahn_is_behind_a_wall_on_either_side() -> None:
     assert breaches([path for path in EVERYWHERE if path not in walls], "autobahn") == []
 
 
-def test_sqlite_is_in_the_store_and_in_one_file_of_the_client() -> None:
+#: An agent's file, and the door's.
+SQLITE = {f"{AGENT_SIDE}/messaging/agent_file.py", f"{AGENT_SIDE}/a2a_door/ledger.py"}
+
+
+def test_sqlite_is_in_the_store_and_in_two_files_of_the_agent_side() -> None:
     outside = [path for path in EVERYWHERE if not path.startswith(f"{NODE_SIDE}/store/")]
     places = {found.partition(":")[0] for found in breaches(outside, "sqlite3")}
-    assert len(places) <= 1
-    assert all(place.startswith(f"{AGENT_SIDE}/") for place in places)
+    assert places == SQLITE
 
 
 # -- rooms -------------------------------------------------------------------------------------------------------------
@@ -129,6 +132,7 @@ FLOORS = (
     "trishula.reports",
     "trishula.cli",
     "trishula.front_door",
+    "trishula.a2a_door",
     "trishula.agents",
     "trishula_router.store",
     "trishula_router.settings",
@@ -410,8 +414,11 @@ def test_setup_cfg_lists_every_package() -> None:
     assert listed == there
 
 
-#: What imports the SDK of MCP.
-BESIDE_CROSSBAR = {f"{AGENT_SIDE}/front_door/{name}.py" for name in ("server", "web_server")}
+#: What imports the SDK of MCP or of A2A.
+BESIDE_CROSSBAR = {f"{AGENT_SIDE}/front_door/{name}.py" for name in ("server", "web_server")} | {
+    f"{AGENT_SIDE}/a2a_door/{name}.py"
+    for name in ("handler", "keys", "remote", "service", "standing", "web_server", "webhooks")
+}
 
 
 @pytest.mark.parametrize("path", [path for path in EVERYWHERE if not path.startswith("config/")])
@@ -421,7 +428,7 @@ def test_all_names_what_is_there(path: str) -> None:
     if name.endswith("__main__"):
         pytest.skip("running it is what it is for")
     if path in BESIDE_CROSSBAR:
-        pytest.skip("its library can't be installed beside Crossbar; tests/integration/test_front_door.py runs it")
+        pytest.skip("its library can't be installed beside Crossbar; test_front_door.py and test_a2a_door.py run it")
     module = importlib.import_module(name)
     exported = getattr(module, "__all__", [])
     assert [each for each in exported if not hasattr(module, each)] == []
@@ -443,18 +450,24 @@ def declared(*extras: str) -> set[str]:
     return {canonicalize_name(Requirement(line).name) for line in lines}
 
 
+#: Packages whose distribution has another name.
+OTHERWISE_CALLED = {"OpenSSL": "pyopenssl", "a2a": "a2a-sdk", "google": "protobuf", "jwt": "pyjwt"}
+
+
 def distribution_of(module: str) -> str:
-    """What is to be installed for it: zope is a name that many distributions share, and OpenSSL is called otherwise."""
-    if module.partition(".")[0] == "OpenSSL":
-        return "pyopenssl"
+    """What is to be installed for it: zope is a name that many distributions share."""
     if module.startswith("opentelemetry."):
         # Its other packages come with these two, whose parts they are.
         return "opentelemetry-exporter-otlp-proto-http" if ".otlp." in module else "opentelemetry-sdk"
+    first = module.partition(".")[0]
+    if first in OTHERWISE_CALLED:
+        return OTHERWISE_CALLED[first]
     return ".".join(module.split(".")[: 2 if module.startswith("zope.") else 1])
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"), [(AGENT_SIDE, ("cli", "agents", "files", "report", "otel", "mcp")), (NODE_SIDE, ("router",))]
+    ("folder", "extras"),
+    [(AGENT_SIDE, ("cli", "agents", "files", "report", "otel", "mcp", "a2a")), (NODE_SIDE, ("router",))],
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     ours = {"trishula", "trishula_router", "__future__"}
@@ -466,7 +479,7 @@ def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> N
 
 def test_an_agent_needs_no_tools() -> None:
     # What sums up a bus's figures is of the tools and of the node; no agent imports it.
-    names = ("cli/", "front_door/", "agents/", "watching/sketches.py")
+    names = ("cli/", "front_door/", "a2a_door/", "agents/", "watching/sketches.py")
     tools = tuple(f"{AGENT_SIDE}/{name}" for name in names)
     outside = [path for path in sources(AGENT_SIDE) if not path.startswith(tools)]
     imported = {distribution_of(name) for path in outside for name, _ in imports_of(path)}
@@ -484,7 +497,14 @@ def test_entry_points_can_be_imported() -> None:
 
 # -- the lock ----------------------------------------------------------------------------------------------------------
 
-LOCKS = {"agent": (), "router": ("router",), "dev": ("router", "dev"), "examples": ("examples",), "mcp": ("mcp",)}
+LOCKS = {
+    "agent": (),
+    "router": ("router",),
+    "dev": ("router", "dev"),
+    "examples": ("examples",),
+    "mcp": ("mcp",),
+    "a2a": ("a2a",),
+}
 
 
 def locked(name: str) -> dict[str, str]:

@@ -59,6 +59,7 @@ OWN_COMMANDS = {
     "doctor": "doctor",
     "alert": "alert",
     "mcp": "trishula.front_door.command",
+    "a2a": "trishula.a2a_door.command",
     "setup": "trishula.front_door.setup_command",
     "nudge": "trishula.front_door.nudge_command",
     "loop": "loop",

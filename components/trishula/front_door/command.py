@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
-import socket
 
 import click
 
+from trishula.cli.listening import address_of, listen
 from trishula.cli.state import State, json_option
 from trishula.distribution import INSTALL_MCP
 from trishula.token_file import owner_of
@@ -64,7 +63,7 @@ def mcp(state: State, ack: str, letters: int, http: str | None, names: tuple[str
     """
     if names and http is None:
         raise click.UsageError("--host-name is about --http: give both, or neither")
-    address = None if http is None else _address(http)
+    address = None if http is None else address_of(http, "--http", "--host-name")
     if importlib.util.find_spec("mcp") is None:
         raise click.ClickException(f"the front door needs the SDK of MCP, which is not installed; run: {INSTALL_MCP}")
     # Late: they import Twisted, Autobahn and pydantic.
@@ -89,7 +88,7 @@ def mcp(state: State, ack: str, letters: int, http: str | None, names: tuple[str
 
     # As above: said now, and not to the first client.
     load(url=state.url, profile=state.profile, agent="nobody", token="nobody.nothing")
-    with _listen(address) as listening:
+    with listen(address) as listening:
         host, port = listening.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
         if state.json:
@@ -97,31 +96,3 @@ def mcp(state: State, ack: str, letters: int, http: str | None, names: tuple[str
         else:
             click.echo(url)
         over_http(listening, names, opened_by)
-
-
-def _address(text: str) -> tuple[str, int]:
-    """Where to listen: on this machine only, for tokens must not travel in the clear."""
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    rule = f"--http is {text!r}; it must be PORT or HOST:PORT, with a port from 0 to 65535"
-    try:
-        number = int(port)
-        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
-    except ValueError:
-        raise click.UsageError(rule) from None
-    if not 0 <= number <= 65535:
-        raise click.UsageError(rule)
-    if not address.is_loopback:
-        raise click.UsageError(
-            f"--http is {text!r}: tokens would travel in the clear; listen on 127.0.0.1, and have a proxy with TLS "
-            "before it, named by --host-name"
-        )
-    return str(address), number
-
-
-def _listen(address: tuple[str, int]) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    try:
-        return socket.create_server(address, family=family)
-    except OSError as error:
-        raise click.ClickException(f"can't listen on {address[0]} port {address[1]}: {error.strerror}") from None

@@ -1,0 +1,166 @@
+"""Notifications to webhooks: each is tried until it is taken, signed, to an address that was looked at.
+
+A webhook gets its notifications one after the other. What it does not take with a 2xx is tried again, after a second at
+first and after an hour at last, for two days; a webhook that says 410 gets nothing more. Redirects are not followed,
+and no proxy of the environment is used: either would lead somewhere else than to the address that was looked at.
+Each outcome is in the log and in the door's file (``trishula a2a tasks ID``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from trishula.a2a_door.keys import DoorKey
+from trishula.a2a_door.ledger import Ledger
+from trishula.a2a_door.owed import Hook, Push
+from trishula.a2a_door.targets import Networks, Target, choose_address, target_of
+from trishula.errors import ArgumentInvalid
+
+__all__ = ["SIGNATURE_HEADER", "Webhooks", "retry_ms"]
+
+_log = logging.getLogger("trishula")
+
+SIGNATURE_HEADER = "X-Trishula-Signature"
+_TIMEOUT_S = 10.0
+_MOST_AT_ONCE = 16
+_FIRST_MS, _LAST_MS, _GIVE_UP_MS = 1_000, 3_600_000, 2 * 24 * 3_600_000
+_IDLE_S = 30.0
+
+
+def retry_ms(push: Push, now_ms: int, chance: float) -> int | None:
+    """When to try a notification again after one more attempt failed; ``None``: it is given up."""
+    if now_ms - push.created_ms >= _GIVE_UP_MS:
+        return None
+    pause_ms: int = min(_FIRST_MS << min(push.attempts, 20), _LAST_MS)
+    return now_ms + round(pause_ms * (0.75 + 0.5 * chance))
+
+
+class Webhooks:
+    """See the module's docstring.
+
+    Args:
+        ledger: what is owed.
+        key: signs.
+        allowed: networks that are not public, and to which notifications may go all the same.
+        body: a notification, from the number of the event and its task: A2A's ``StreamResponse``.
+        now_ms: the wall clock.
+        chance: a number in [0, 1).
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        key: DoorKey,
+        allowed: Networks,
+        body: Callable[[str, int], dict[str, Any] | None],
+        now_ms: Callable[[], int],
+        chance: Callable[[], float],
+    ) -> None:
+        self._owed = ledger.owed
+        self._key = key
+        self._allowed = allowed
+        self._body = body
+        self._now_ms = now_ms
+        self._chance = chance
+        self._awoken = asyncio.Event()
+        self._client = httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False, follow_redirects=False)
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._awoken.set()
+
+    async def check(self, url: str) -> None:
+        """Whether notifications may go there, as far as that can be told now.
+
+        Raises:
+            ArgumentInvalid: they may not.
+        """
+        await self._address_of(target_of(url))
+
+    async def run(self) -> None:
+        """Send what is owed, until this is cancelled."""
+        try:
+            while True:
+                self._awoken.clear()
+                due = self._owed.due(self._now_ms(), _MOST_AT_ONCE)
+                await asyncio.gather(*map(self._attempt, due))
+                if not due:
+                    await self._rest()
+        finally:
+            await self._client.aclose()
+
+    async def _rest(self) -> None:
+        next_ms = self._owed.next_due_ms()
+        rest_s = _IDLE_S if next_ms is None else min(max((next_ms - self._now_ms()) / 1000, 0.02), _IDLE_S)
+        try:
+            await asyncio.wait_for(self._awoken.wait(), rest_s)
+        except TimeoutError:
+            return
+
+    async def _attempt(self, push: Push) -> None:
+        hook = next((one for one in self._owed.hooks(push.task) if one.id == push.hook), None)
+        body = self._body(push.task, push.event)
+        if hook is None or body is None:
+            self._owed.note(push, None, self._now_ms(), "there is nothing to tell any more")
+            return
+        try:
+            status = await self._post(hook, push, json.dumps(body).encode())
+            outcome = f"HTTP {status}"
+        except (ArgumentInvalid, OSError, httpx.HTTPError) as error:
+            status, outcome = (
+                0,
+                str(error) if isinstance(error, ArgumentInvalid) else f"{type(error).__name__}: {error}",
+            )
+        now_ms = self._now_ms()
+        is_taken = 200 <= status < 300
+        due_ms = None if is_taken or status == 410 else retry_ms(push, now_ms, self._chance())
+        self._owed.note(push, due_ms, now_ms, outcome)
+        what = f"Notification {push.event} of the task {push.task} to {hook.config.get('url')}"
+        if is_taken:
+            _log.info("%s: taken at attempt %d (%s)", what, push.attempts + 1, outcome)
+        elif due_ms is None:
+            _log.warning("%s: given up after %d attempts: %s", what, push.attempts + 1, outcome)
+        else:
+            _log.info("%s: attempt %d failed, the next in %d ms: %s", what, push.attempts + 1, due_ms - now_ms, outcome)
+
+    async def _post(self, hook: Hook, push: Push, body: bytes) -> int:
+        url = str(hook.config.get("url", ""))
+        target = target_of(url)
+        address = await self._address_of(target)
+        host = f"[{address}]" if ":" in address else address
+        proof = self._key.proof(body, url, push.task, f"{push.task}.{push.hook}.{push.event}", self._now_ms() // 1000)
+        headers = {
+            "Host": target.authority,
+            "Content-Type": "application/a2a+json",
+            SIGNATURE_HEADER: proof,
+            "Authorization": f"Bearer {proof}",
+        }
+        if token := hook.config.get("token"):
+            headers["X-A2A-Notification-Token"] = token
+        said = hook.config.get("authentication") or {}
+        if said.get("scheme") and said.get("credentials"):
+            headers["Authorization"] = f"{said['scheme']} {said['credentials']}"
+        request = self._client.build_request(
+            "POST", f"{target.scheme}://{host}:{target.port}{target.path}", headers=headers, content=body
+        )
+        # The certificate must be the name's, and not the address's.
+        request.extensions["sni_hostname"] = target.host
+        answer = await self._client.send(request, stream=True)
+        # What it says beside its status is of no use, and may have no end.
+        await answer.aclose()
+        return int(answer.status_code)
+
+    async def _address_of(self, target: Target) -> str:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise ArgumentInvalid(f"the webhook's host {target.host} can't be resolved") from None
+        return choose_address(target, [str(one[4][0]) for one in found], self._allowed)
