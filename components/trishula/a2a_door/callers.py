@@ -31,6 +31,8 @@ _log = logging.getLogger("trishula")
 _IDLE_S = 900.0
 #: How many there are at most; of those without work the one that was quiet for longest makes room.
 _MOST = 500
+#: How many that nobody knows yet may wait for a node's yes at a time: tokens that somebody made up keep nobody out.
+_MOST_JOINING = 40
 _JOIN_S = 10.0
 
 
@@ -51,6 +53,11 @@ class Caller:
     client: Client
     joined: Pending[None]
     used_s: float
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether a node has let it in."""
+        return self.joined.done and self.joined.error is None
 
 
 class Callers:
@@ -82,20 +89,21 @@ class Callers:
 
         Raises:
             TokenInvalid: it is no token, or the node refuses it.
-            BusUnreachable: no node says whether it is one.
+            BusUnreachable: no node says whether it is one, or as many as may ask are asking.
         """
         if owner_of(token) is None:
             raise TokenInvalid("the bearer token is no token of an agent: it must look like NAME.SECRET")
         caller = self._by_token.get(token)
         if caller is None:
-            await self._make_room()
-            # Another request may have made it meanwhile.
-            caller = self._by_token.get(token) or self._open(token)
+            if sum(not one.has_joined for one in self._by_token.values()) >= _MOST_JOINING:
+                raise BusUnreachable(f"{_MOST_JOINING} others are joining just now; try again")
+            caller = self._open(token)
         caller.used_s = self._around.clock.seconds()
         if await ended_within(self._around.clock, caller.joined, _JOIN_S):
             # Before it has joined, and ever after: a token that was revoked opens nothing.
             error = caller.joined.error or caller.client.end
             if error is None:
+                await self._make_room(caller)
                 return caller
             await self._close(token)
             raise error if isinstance(error, TrishulaError) else BusUnreachable(str(error))
@@ -136,18 +144,18 @@ class Callers:
             self._news(name, ids)
 
     async def sweep(self) -> None:
-        """Let those go that were quiet for long and have no work."""
+        """Let those go that were quiet for long and have no work, and those that nobody waits for to join."""
         now_s = self._around.clock.seconds()
         for token, caller in list(self._by_token.items()):
-            if now_s - caller.used_s > _IDLE_S and not self._has_work(caller.name):
+            limit_s = _IDLE_S if caller.has_joined else 2 * _JOIN_S
+            if now_s - caller.used_s > limit_s and not self._has_work(caller.name):
                 await self._close(token)
 
-    async def _make_room(self) -> None:
-        idle = [one for one in self._by_token.values() if not self._has_work(one.name)]
-        if len(self._by_token) >= _MOST:
-            if not idle:
-                raise BusUnreachable(f"the door has work for {_MOST} callers, and takes no further one now; try again")
-            await self._close(min(idle, key=lambda one: one.used_s).token)
+    async def _make_room(self, for_whom: Caller) -> None:
+        while sum(one.has_joined for one in self._by_token.values()) > _MOST:
+            others = [one for one in self._by_token.values() if one.has_joined and one is not for_whom]
+            idle = [one for one in others if not self._has_work(one.name)]
+            await self._close(min(idle or others, key=lambda one: one.used_s).token)
 
     async def _close(self, token: str) -> None:
         caller = self._by_token.pop(token, None)
