@@ -45,7 +45,7 @@ VARIABLES: Mapping[str, str] = {
     "TRISHULA_LOG_LEVEL": "from which level on their logs have lines: ``error``, ``warning``, ``info`` or ``debug``",
     "TRISHULA_TRACES": "``on`` has agents make spans for OpenTelemetry, ``off`` not even where "
     "``OTEL_EXPORTER_OTLP_ENDPOINT`` is set",
-    "TRISHULA_A2A_BEARER": "what ``trishula a2a agent`` shows as its bearer token at the other side",
+    "TRISHULA_REMOTE_BEARER": "what ``trishula a2a agent`` shows as its bearer token at the other side",
     "TRISHULA_DEBUG": "with any value, a bug of the command line itself is shown with its traceback",
     "TRISHULA_TARGETS": "the file of the sample agent *agni*; else ``~/.config/trishula/agni.toml``",
     "TRISHULA_CHECKS": "the file of the sample agent *rushabdev*; else ``~/.config/trishula/rushabdev.toml``",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["a2a"]
 
 #: The variable of the secret for the other side: an option would stand in the list of processes.
-BEARER = "TRISHULA_A2A_BEARER"
+BEARER = "TRISHULA_REMOTE_BEARER"
 _STATE = click.option(
     "--state",
     "directory",
@@ -133,9 +133,9 @@ def serve(
 @json_option
 @click.pass_obj
 def tasks(state: State, task_id: str | None, directory: Path | None) -> None:
-    """Show the door's tasks, the latest first; or one with its events and what became of its notifications.
+    """Show the door's tasks, the latest first; or one, with its events.
 
-    It reads the door's file, so it runs on the door's machine, also while the door does not. A task's id is that of its
+    With TASK it also shows what became of each notification to a webhook. It reads the door's file, so it runs on the door's machine, also while the door does not. A task's id is that of its
     COMMAND: trishula why ID tells the rest.
 
     \b
@@ -222,10 +222,10 @@ def _table(rows: list[TaskRow]) -> Table:
 @_STATE
 @click.pass_obj
 def agent(state: State, url: str, name: str, directory: Path | None) -> None:
-    """Stand for an agent of A2A on the bus: a COMMAND to NAME becomes a task at URL, and its end the answer.
+    """Stand for an agent of A2A on the bus.
 
-    URL is where the other side's card is, without /.well-known/agent-card.json. What it wants as a bearer token is
-    taken from TRISHULA_A2A_BEARER. Which COMMAND is which task is on disk: nothing is given twice when this process or
+    A COMMAND to NAME becomes a task at URL, and its end the answer. URL is where the other side's card is, without /.well-known/agent-card.json. What it wants as a bearer token is
+    taken from TRISHULA_REMOTE_BEARER. Which COMMAND is which task is on disk: nothing is given twice when this process or
     the other side is killed. It runs until it is told to stop.
 
     \b
