@@ -220,13 +220,15 @@ def _table(rows: list[TaskRow]) -> Table:
 @click.argument("url", metavar="URL")
 @click.option("--as", "name", required=True, metavar="NAME", help="The agent of the bus that stands for it.")
 @_STATE
+@json_option
 @click.pass_obj
 def agent(state: State, url: str, name: str, directory: Path | None) -> None:
     """Stand for an agent of A2A on the bus.
 
-    A COMMAND to NAME becomes a task at URL, and its end the answer. URL is where the other side's card is, without /.well-known/agent-card.json. What it wants as a bearer token is
-    taken from TRISHULA_REMOTE_BEARER. Which COMMAND is which task is on disk: nothing is given twice when this process or
-    the other side is killed. It runs until it is told to stop.
+    A COMMAND to NAME becomes a task at URL, and its end the answer. URL is where the other side's card is, without
+    /.well-known/agent-card.json. What it wants as a bearer token is taken from TRISHULA_REMOTE_BEARER. Which COMMAND is
+    which task is on disk: nothing is given twice when this process or the other side is killed. It runs until it is
+    told to stop.
 
     \b
     Examples:
