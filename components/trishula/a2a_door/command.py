@@ -135,8 +135,8 @@ def serve(
 def tasks(state: State, task_id: str | None, directory: Path | None) -> None:
     """Show the door's tasks, the latest first; or one, with its events.
 
-    With TASK it also shows what became of each notification to a webhook. It reads the door's file, so it runs on the door's machine, also while the door does not. A task's id is that of its
-    COMMAND: trishula why ID tells the rest.
+    With TASK it also shows what became of each notification to a webhook. It reads the door's file, so it runs on the
+    door's machine, also while the door does not. A task's id is that of its COMMAND: trishula why ID tells the rest.
 
     \b
     Examples:
