@@ -413,8 +413,8 @@ def handled(directory: Path, far: Far, *commands: Message, known: Sequence[Erran
 
     async def main() -> None:
         ledger = Ledger.open(directory)
-        for one in known:
-            ledger.errands.note(one, 1)
+        for errand in known:
+            ledger.errands.note(errand, 1)
         for one in commands:
             try:
                 answers.append(await Envoy(far, "https://far.example", ledger.errands, lambda: 1).handle(one))
