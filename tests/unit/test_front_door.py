@@ -106,14 +106,14 @@ def delivery(message_id: str, token: str, text: object = "x", sender: str = "agn
 def test_what_comes_again_is_not_shown_again() -> None:
     desk = Desk(Inbox())
     assert desk.take([delivery("a", "t1")]).fresh == 1
-    (held,) = desk.waiting
-    desk.show([held])
+    (item,) = desk.waiting
+    desk.show([item])
     desk.link_lost()
     assert desk.misses_tokens
     assert desk.take([delivery("a", "t2")]).fresh == 0
     assert desk.waiting == []
     assert desk.tokens() == ["t2"]
-    assert desk.done(held, 1) == ["t2"]
+    assert desk.done(item, 1) == ["t2"]
     assert desk.take([delivery("a", "t3")]).again == ["t3"]
     assert [one.token for one in desk.take([delivery("a", "t4", "another")]).foreign] == ["t4"]
 
@@ -130,7 +130,7 @@ def test_what_was_not_shown_goes_with_its_session_and_comes_anew() -> None:
 def test_urgent_mail_is_shown_first_and_the_rest_in_its_order() -> None:
     desk = Desk(Inbox())
     desk.take([delivery("a", "1"), delivery("b", "2", priority=5), delivery("c", "3", priority=1), delivery("d", "4")])
-    assert [held.message.id for held in desk.waiting] == ["c", "a", "d", "b"]
+    assert [item.message.id for item in desk.waiting] == ["c", "a", "d", "b"]
 
 
 def test_an_id_that_two_senders_use_needs_the_sender() -> None:

@@ -117,11 +117,11 @@ async def wait_for_answer(member: Member, message_id: str, agent: str | None, wa
     pause_s, told, error = _FIRST_PAUSE_S, Answered(None, ""), None
     tells = True
     while True:
-        held = member.desk.answer_to(message_id, agent)
-        if held is not None:
-            member.surfaced([held])
-            await member.done(held)
-            return Answered(held.message, "done")
+        item = member.desk.answer_to(message_id, agent)
+        if item is not None:
+            member.surfaced([item])
+            await member.done(item)
+            return Answered(item.message, "done")
         if tells:
             try:
                 told, error = await _told(member, message_id), None

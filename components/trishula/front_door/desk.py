@@ -17,13 +17,13 @@ from trishula.contract.message import Message
 from trishula.errors import MessageUnknown
 from trishula.messaging.deduplication import Inbox, Treatment, content_of
 
-__all__ = ["Desk", "Held", "Taken"]
+__all__ = ["Desk", "InHand", "Taken"]
 
 Key = tuple[str, str]
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class InHand:
     """A message in hand.
 
     Attributes:
@@ -70,10 +70,10 @@ class Desk:
 
     def __init__(self, memory: Inbox) -> None:
         self._memory = memory
-        self._held: dict[Key, Held] = {}
+        self._in_hand: dict[Key, InHand] = {}
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._in_hand)
 
     def take(self, deliveries: Sequence[Delivery]) -> Taken:
         """Deliveries came."""
@@ -86,35 +86,35 @@ class Desk:
             elif treatment is Treatment.FOREIGN:
                 taken.foreign.append(delivery)
             elif treatment is Treatment.RUN:
-                held = Held(message, delivery.attempt)
-                self._held[held.key] = held
+                item = InHand(message, delivery.attempt)
+                self._in_hand[item.key] = item
                 taken.fresh += 1
         return taken
 
     @property
-    def waiting(self) -> list[Held]:
+    def waiting(self) -> list[InHand]:
         """Those that the model has not seen, the most urgent first, else in the order of their arrival."""
-        return sorted((one for one in self._held.values() if not one.is_open), key=lambda one: one.message.priority)
+        return sorted((one for one in self._in_hand.values() if not one.is_open), key=lambda one: one.message.priority)
 
     @property
-    def open(self) -> list[Held]:
+    def open(self) -> list[InHand]:
         """Those that the model has seen and is not through with, in the order of their arrival."""
-        return [one for one in self._held.values() if one.is_open]
+        return [one for one in self._in_hand.values() if one.is_open]
 
     def tokens(self) -> list[str]:
         """The newest token of each that has one."""
         return [token for _, token in self._memory.running()]
 
-    def token(self, held: Held) -> str | None:
+    def token(self, item: InHand) -> str | None:
         """The newest token of one; ``None`` if its session is gone."""
-        return self._memory.token(*held.key)
+        return self._memory.token(*item.key)
 
     @property
     def misses_tokens(self) -> bool:
         """Whether there are open ones whose session is gone: the node will deliver them again."""
         return any(self.token(one) is None for one in self.open)
 
-    def find(self, message_id: str, sender: str | None = None) -> Held:
+    def find(self, message_id: str, sender: str | None = None) -> InHand:
         """The one in hand that has this id.
 
         Raises:
@@ -122,7 +122,7 @@ class Desk:
         """
         found = [
             one
-            for (agent, known_id), one in self._held.items()
+            for (agent, known_id), one in self._in_hand.items()
             if known_id == message_id and (sender is None or agent == agent_of(sender))
         ]
         if len(found) == 1:
@@ -135,41 +135,41 @@ class Desk:
             "shows what there is, and status says what became of it"
         )
 
-    def answer_to(self, message_id: str, agent: str | None = None) -> Held | None:
+    def answer_to(self, message_id: str, agent: str | None = None) -> InHand | None:
         """The answer to a COMMAND of ours that is in hand and was not shown, if there is one.
 
         Args:
             message_id: the COMMAND's.
             agent: who was asked, and nobody else can answer; ``None`` if that is for the node to say.
         """
-        for held in self.waiting:
-            message = held.message
+        for item in self.waiting:
+            message = item.message
             is_answer = message.reply_to == message_id and message.type in ("RESULT", "ERROR")
-            if is_answer and (agent is None or message.sender is None or held.key[0] == agent):
-                return held
+            if is_answer and (agent is None or message.sender is None or item.key[0] == agent):
+                return item
         return None
 
-    def show(self, shown: Iterable[Held]) -> None:
+    def show(self, shown: Iterable[InHand]) -> None:
         """These are before the model."""
-        for held in shown:
-            held.is_open = True
+        for item in shown:
+            item.is_open = True
 
-    def done(self, held: Held, now_ms: int) -> list[str]:
+    def done(self, item: InHand, now_ms: int) -> list[str]:
         """The model is through with one; the tokens to acknowledge."""
-        self._held.pop(held.key, None)
-        return self._memory.handled(*held.key, now_ms)
+        self._in_hand.pop(item.key, None)
+        return self._memory.handled(*item.key, now_ms)
 
     def note_done(self, message: Message, now_ms: int) -> None:
         """One that never was in hand is done: it came to us by another road than the mailbox."""
         self._memory.handled(message.sender or "", message.id, now_ms)
 
-    def give_back(self, held: Held) -> list[str]:
+    def give_back(self, item: InHand) -> list[str]:
         """The model won't do one; the tokens to give back."""
-        self._held.pop(held.key, None)
-        return self._memory.failed(*held.key)
+        self._in_hand.pop(item.key, None)
+        return self._memory.failed(*item.key)
 
     def link_lost(self) -> None:
         """The session is gone: what the model has seen stays, what it hasn't is fetched anew, in its order."""
         self._memory.link_lost()
-        for held in self.waiting:
-            self.give_back(held)
+        for item in self.waiting:
+            self.give_back(item)

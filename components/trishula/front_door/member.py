@@ -24,7 +24,7 @@ from trishula.contract.addresses import is_nodes_own
 from trishula.contract.message import Message
 from trishula.contract.uris import MAILBOX_PEEK
 from trishula.errors import BusUnreachable, OutcomeUnknown, TrishulaError
-from trishula.front_door.desk import Desk, Held
+from trishula.front_door.desk import Desk, InHand
 from trishula.front_door.keeping import Memory
 from trishula.front_door.turns import Head, TurnState, head_of, progress_of
 from trishula.runtime.pending import Pending, start
@@ -38,7 +38,7 @@ __all__ = ["Counts", "Member"]
 _log = logging.getLogger("trishula")
 
 #: How many messages a model has in hand at most; more than a few dozen nobody keeps track of.
-MOST_HELD = 64
+MOST_IN_HAND = 64
 #: One long poll; a node allows up to a minute.
 _POLL_S = 30.0
 #: A lease is 60 s unless a node says otherwise; it is extended to that, four times as often.
@@ -131,8 +131,8 @@ class Member:
 
     def joined(self, url: str) -> None:
         if self.desk.misses_tokens:
-            # What the model has is delivered again: it is held for it, and not for another session.
-            self._fetch(MOST_HELD, 0.0)
+            # What the model has is delivered again: for it, and not for another session.
+            self._fetch(MOST_IN_HAND, 0.0)
 
     def lost(self, url: str, error: TrishulaError) -> None:
         _log.warning("The node at %s is lost: %s; joining anew", url, error)
@@ -171,7 +171,7 @@ class Member:
             BusUnreachable, OutcomeUnknown: nothing is here, and no node says that there is nothing.
         """
         until_s = self.clock.seconds() + wait_s
-        room = max(0, min(most, MOST_HELD - len(self.desk)))
+        room = max(0, min(most, MOST_IN_HAND - len(self.desk)))
         error = await self._fetched(room, 0.0, ANSWER_S) if room and self._fetching is None else None
         while room and not self.desk.waiting and (left_s := until_s - self.clock.seconds()) > 0:
             if isinstance(error, BusUnreachable | OutcomeUnknown) and self.client.end is None:
@@ -250,38 +250,38 @@ class Member:
 
     # -- settling them -------------------------------------------------------------------------------------------------
 
-    async def done(self, held: Held) -> bool:
+    async def done(self, item: InHand) -> bool:
         """The model is through with a message; whether the node knows already. If not, it will be told."""
-        if held.is_open and not held.is_surfaced:
+        if item.is_open and not item.is_surfaced:
             # First: what is done has no further stages.
-            await self._surface(held)
-        tokens = self.desk.done(held, self._around.now_ms())
+            await self._surface(item)
+        tokens = self.desk.done(item, self._around.now_ms())
         self._memory.commit()
         if tokens and self.client.is_ready:
             try:
                 if any(await self.client.ack(tokens)):
                     return True
             except TrishulaError as error:
-                _log.info("The ack of %s failed, and is said again by its id: %s", held.message.id, error)
-        return await self._ack_by_id(held.message)
+                _log.info("The ack of %s failed, and is said again by its id: %s", item.message.id, error)
+        return await self._ack_by_id(item.message)
 
-    async def _surface(self, held: Held) -> None:
+    async def _surface(self, item: InHand) -> None:
         """Have the node note that the model has it; a node that was lost delivers it again, with a new token."""
         for is_again in (False, True):
-            if self.desk.token(held) is None:
-                await self._fetched(MOST_HELD, 1.0, ANSWER_S)
-            held.told_by = token = self.desk.token(held)
+            if self.desk.token(item) is None:
+                await self._fetched(MOST_IN_HAND, 1.0, ANSWER_S)
+            item.told_by = token = self.desk.token(item)
             if token is None or (is_again and not self.client.is_ready):
                 return
             with contextlib.suppress(TrishulaError):
-                (held.is_surfaced,) = await self.client.surfaced([token])
+                (item.is_surfaced,) = await self.client.surfaced([token])
                 return
 
     async def done_unseen(self, message: Message) -> None:
         """A message that still lies in our mailbox came to us by another road: the answer to a question."""
-        held = next((one for one in self.desk.waiting if one.message.id == message.id), None)
-        if held is not None and held.message.sender == message.sender:
-            await self.done(held)
+        item = next((one for one in self.desk.waiting if one.message.id == message.id), None)
+        if item is not None and item.message.sender == message.sender:
+            await self.done(item)
             return
         self.desk.note_done(message, self._around.now_ms())
         self._memory.commit()
@@ -295,25 +295,25 @@ class Member:
         acked.when_done(partial(_log_failure, message.id))
         return await ended_within(self.clock, acked, _ACK_S) and acked.error is None
 
-    async def give_back(self, held: Held, reason: str, requeue: bool) -> None:
+    async def give_back(self, item: InHand, reason: str, requeue: bool) -> None:
         """The model won't do a message: it is delivered again, or goes to the dead letters.
 
         Raises:
             ArgumentInvalid: the reason is none.
             BusUnreachable: no node can be told now.
         """
-        if self.desk.token(held) is None:
+        if self.desk.token(item) is None:
             # A node that was lost delivers it again, with a new token.
-            await self._fetched(MOST_HELD, 1.0, ANSWER_S)
-        token = self.desk.token(held)
+            await self._fetched(MOST_IN_HAND, 1.0, ANSWER_S)
+        token = self.desk.token(item)
         if token is None:
             raise BusUnreachable(
-                f"the message {held.message.id} can't be given back now: the node that delivered it is gone; try again"
+                f"the message {item.message.id} can't be given back now: the node that delivered it is gone; try again"
             )
         await self.client.nack([token], reason, requeue=requeue)
-        self.desk.give_back(held)
+        self.desk.give_back(item)
 
-    def surfaced(self, shown: Iterable[Held]) -> None:
+    def surfaced(self, shown: Iterable[InHand]) -> None:
         """Messages are put before the model by the result that this turn of the loop returns."""
         self.desk.show(shown)
         # Behind it: what was not returned was not shown.
@@ -321,22 +321,22 @@ class Member:
 
     def _tell_surfaced(self) -> None:
         """Have the node note what the model has; what can't be told now is told by the next token."""
-        told = [(held, token) for held in self.desk.open if (token := self._untold(held)) is not None]
+        told = [(item, token) for item in self.desk.open if (token := self._untold(item)) is not None]
         if told and self.client.is_ready:
-            for held, token in told:
-                held.told_by = token
+            for item, token in told:
+                item.told_by = token
             noted = self.client.surfaced([token for _, token in told])
-            noted.when_done(partial(_note_surfaced, [held for held, _ in told]))
+            noted.when_done(partial(_note_surfaced, [item for item, _ in told]))
 
-    def _untold(self, held: Held) -> str | None:
-        token = self.desk.token(held)
-        return None if held.is_surfaced or token == held.told_by else token
+    def _untold(self, item: InHand) -> str | None:
+        token = self.desk.token(item)
+        return None if item.is_surfaced or token == item.told_by else token
 
 
-def _note_surfaced(told: Sequence[Held], pending: Pending[list[bool]]) -> None:
+def _note_surfaced(told: Sequence[InHand], pending: Pending[list[bool]]) -> None:
     if pending.error is None:
-        for held, is_noted in zip(told, pending.result(), strict=True):
-            held.is_surfaced = is_noted
+        for item, is_noted in zip(told, pending.result(), strict=True):
+            item.is_surfaced = is_noted
 
 
 def _log_failure(message_id: str, pending: Pending[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trishula.front_door.desk import Held
+from trishula.front_door.desk import InHand
 from trishula.front_door.framing import NOTE, digested, framed
 from trishula.front_door.turns import LOW
 
@@ -14,26 +14,26 @@ __all__ = ["paged"]
 _MESSAGE_LETTERS = 6_000
 
 
-def paged(waiting: Sequence[Held], letters: int) -> tuple[list[str], list[Held]]:
+def paged(waiting: Sequence[InHand], letters: int) -> tuple[list[str], list[InHand]]:
     """The parts of a page, and which messages are on it.
 
     Args:
         waiting: what is to be shown, the most urgent first; at least the first one is.
         letters: how many characters there is room for.
     """
-    pages, shown, left = [NOTE], list[Held](), letters
+    pages, shown, left = [NOTE], list[InHand](), letters
     is_digest = False
-    for held in waiting:
-        if held.message.priority >= LOW:
-            page = digested(held.message)
+    for item in waiting:
+        if item.message.priority >= LOW:
+            page = digested(item.message)
         else:
-            page = framed(held.message, held.attempt, letters=min(_MESSAGE_LETTERS, letters // 2))
+            page = framed(item.message, item.attempt, letters=min(_MESSAGE_LETTERS, letters // 2))
         if shown and len(page) > left:
             break
-        if held.message.priority >= LOW and not is_digest:
+        if item.message.priority >= LOW and not is_digest:
             is_digest = True
             pages.append("--- of low priority, only their first words (read shows one whole) ---")
         left -= len(page)
         pages.append(page)
-        shown.append(held)
+        shown.append(item)
     return pages, shown

@@ -20,9 +20,9 @@ from trishula.contract.texts import one_line
 from trishula.errors import ArgumentInvalid, IdReused, InstanceUnknown
 from trishula.front_door.arguments import LONGEST_WAIT_S, Data, FromAgent, MessageId, OwnId, Priority, Text
 from trishula.front_door.asking import Question, ask
-from trishula.front_door.desk import Held
+from trishula.front_door.desk import InHand
 from trishula.front_door.framing import ASK_PROCEDURE, NOTE, framed
-from trishula.front_door.member import ANSWER_S, MOST_HELD, Member
+from trishula.front_door.member import ANSWER_S, MOST_IN_HAND, Member
 from trishula.front_door.pages import paged
 from trishula.front_door.turns import TurnState, announcement
 from trishula.front_door.wording import (
@@ -159,8 +159,8 @@ class Tools:
     ) -> str:
         """Answer a message that is open in your hands, and settle it: it is done when the answer is on disk."""
         member = self.member
-        held = member.desk.find(message_id, from_agent)
-        message = held.message
+        item = member.desk.find(message_id, from_agent)
+        message = item.message
         if message.sender is None:
             raise ArgumentInvalid(f"the message {message_id} is the node's own, which takes no answer: ack it")
         content = _content(text, data)
@@ -175,7 +175,7 @@ class Tools:
             said = await self._answer(message, agent_of(message.sender), kind, content)
         except IdReused:
             said = f"{message_id} was answered before, with other words; its sender keeps the first answer."
-        return f"{said} {await self._settled(held)}"
+        return f"{said} {await self._settled(item)}"
 
     async def _answer(self, message: Message, to: str, kind: MailType, content: object) -> str:
         receipt = await self.member.client.send(
@@ -244,7 +244,7 @@ class Tools:
 
     async def inbox(
         self,
-        most: Annotated[int, Meta(description="How many messages to take.", ge=1, le=MOST_HELD)] = 10,
+        most: Annotated[int, Meta(description="How many messages to take.", ge=1, le=MOST_IN_HAND)] = 10,
         wait_s: Annotated[
             float, Meta(description="How long to wait for a first one if there is none.", ge=0, le=LONGEST_WAIT_S)
         ] = 0.0,
@@ -263,8 +263,8 @@ class Tools:
         member.surfaced(shown)
         more = counts.pending + len(waiting) - len(shown)
         if self._acks:
-            for held in shown:
-                await self._settled(held)
+            for item in shown:
+                await self._settled(item)
             pages.append("These messages are acknowledged: they were shown.")
         elif open_before:
             pages.append(open_told(member.desk.open))
@@ -287,10 +287,10 @@ class Tools:
         from_agent: FromAgent = None,
     ) -> str:
         """Show a message that is open in your hands again, or the next part of a long one."""
-        held = self.member.desk.find(message_id, from_agent)
-        if not held.is_open:
+        item = self.member.desk.find(message_id, from_agent)
+        if not item.is_open:
             raise ArgumentInvalid(f"{message_id} was not shown yet: call inbox")
-        return f"{NOTE}\n{framed(held.message, held.attempt, begin=begin, letters=self._letters - 1000)}"
+        return f"{NOTE}\n{framed(item.message, item.attempt, begin=begin, letters=self._letters - 1000)}"
 
     async def ack(
         self,
@@ -299,7 +299,7 @@ class Tools:
     ) -> str:
         """Settle messages that you have dealt with and that need no answer: they are done, and never come again."""
         found = [self.member.desk.find(message_id, from_agent) for message_id in message_ids]
-        return "\n".join([f"{held.message.id}: {await self._settled(held)}" for held in found])
+        return "\n".join([f"{item.message.id}: {await self._settled(item)}" for item in found])
 
     async def nack(
         self,
@@ -309,14 +309,14 @@ class Tools:
         from_agent: FromAgent = None,
     ) -> str:
         """Give back a message that you can't deal with: for another attempt later, or for good."""
-        held = self.member.desk.find(message_id, from_agent)
-        await self.member.give_back(held, one_line(reason)[:1000], requeue)
+        item = self.member.desk.find(message_id, from_agent)
+        await self.member.give_back(item, one_line(reason)[:1000], requeue)
         return f"{message_id} is given back; it " + (
             "comes again after a pause." if requeue else "is a dead letter now."
         )
 
-    async def _settled(self, held: Held) -> str:
-        if await self.member.done(held):
+    async def _settled(self, item: InHand) -> str:
+        if await self.member.done(item):
             return "done."
         return "done here; the node will be told as soon as it can be reached, and the message is not shown again."
 

@@ -14,7 +14,7 @@ from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus
 from trishula.contract.receipts import Receipt
 from trishula.errors import TrishulaError
 from trishula.front_door.asking import Answered
-from trishula.front_door.desk import Held
+from trishula.front_door.desk import InHand
 from trishula.front_door.framing import quoted
 from trishula.front_door.member import Counts
 
@@ -49,9 +49,9 @@ def receipt_told(receipt: Receipt, to: str) -> str:
     return said
 
 
-def empty_told(counts: Counts, held: int) -> str:
+def empty_told(counts: Counts, in_hand: int) -> str:
     """That nothing is there to show, with the proof."""
-    elsewhere = max(0, counts.in_flight - held)
+    elsewhere = max(0, counts.in_flight - in_hand)
     if counts.pending == 0 and elsewhere == 0:
         return f"No new message: 0 wait on the node, as of its record {counts.high_water}."
     parts = []
@@ -62,13 +62,13 @@ def empty_told(counts: Counts, held: int) -> str:
     return f"No new message now; {' and '.join(parts)} (record {counts.high_water})."
 
 
-def open_told(held: Sequence[Held]) -> str:
+def open_told(in_hand: Sequence[InHand]) -> str:
     """What the model has in hand; empty if nothing."""
-    if not held:
+    if not in_hand:
         return ""
-    ids = ", ".join(one.message.id for one in held[:_MOST_NAMED])
-    more = "" if len(held) <= _MOST_NAMED else f" and {len(held) - _MOST_NAMED} more"
-    return f"Open in your hands ({len(held)}): {ids}{more}. Settle each by ack, reply or nack."
+    ids = ", ".join(one.message.id for one in in_hand[:_MOST_NAMED])
+    more = "" if len(in_hand) <= _MOST_NAMED else f" and {len(in_hand) - _MOST_NAMED} more"
+    return f"Open in your hands ({len(in_hand)}): {ids}{more}. Settle each by ack, reply or nack."
 
 
 def agents_told(found: Sequence[AgentInfo], most: int) -> str:
