@@ -41,6 +41,10 @@ __all__ = [
     "InstanceUnknown",
     "InstancesExceeded",
     "KeyUnknown",
+    "LeaseTaken",
+    "LeaseUnknown",
+    "LeaseUnsure",
+    "LeasesExceeded",
     "LoopQuarantined",
     "MailboxBusy",
     "MailboxFull",
@@ -328,6 +332,43 @@ class LoopQuarantined(TrishulaError):
     """
 
     uri = "trishula.error.loop_quarantined"
+
+
+class LeaseTaken(TrishulaError):
+    """Others have what was to be leased, and did not give it back in time.
+
+    What to do: work on something else, wait longer, or ask those whom the sentence names.
+    """
+
+    temporary = True
+
+
+class LeaseUnknown(TrishulaError):
+    """The agent has no such work lease: it was released, lost or never claimed.
+
+    What to do: stop the work that it was for, and claim it anew.
+    """
+
+    uri = "trishula.error.lease_unknown"
+
+
+class LeaseUnsure(TrishulaError):
+    """A work lease was to be sure, and not all linked nodes can be reached to confirm it.
+
+    What to do: try again, or do without ``sure``: the lease is provisional then.
+    """
+
+    uri = "trishula.error.lease_unsure"
+    temporary = True
+
+
+class LeasesExceeded(TrishulaError):
+    """The agent has as many work leases and waiting claims as it may have.
+
+    What to do: release some (``trishula lease list --mine``), or claim a pattern that covers several.
+    """
+
+    uri = "trishula.error.leases_exceeded"
 
 
 class ConnectionsExceeded(TrishulaError):

@@ -32,6 +32,8 @@ log = Logger()
 TICK_S = 0.25
 #: The journal is made fast to search so often, some thousands of records at a time.
 ZONES_ROUND_S = 0.25
+#: Work leases stay for seconds at least.
+LEASE_ROUND_S = 0.5
 #: Messages that nobody asks for are looked at so often whether their time is over.
 EXPIRY_ROUND_S = 10.0
 #: Bodies that nobody needs any more are looked for so often; a sender whom a full store refused comes again after 5 s.
@@ -62,6 +64,7 @@ class Housekeeping:
         self.every(TICK_S, self._beat)
         self.every(TICK_S, self._tick)
         self.every(ZONES_ROUND_S, self._gather_zones)
+        self.every(LEASE_ROUND_S, self._services.leases.rounds.round)
         self.every(EXPIRY_ROUND_S, self._expire)
         self.every(RETENTION_ROUND_S, self._forget)
         self.every(SEEN_ROUND_S, self._remember_all)

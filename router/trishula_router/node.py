@@ -31,6 +31,7 @@ from trishula_router.canary_rounds import LOOK_S, CanaryRounds
 from trishula_router.housekeeping import Housekeeping
 from trishula_router.measuring import last_record_at, recorder_of
 from trishula_router.services import CATCHING_UP, Services
+from trishula_router.session_news import tell_of_sessions
 from trishula_router.store.facts import NodeStartedFacts, NodeStoppedFacts
 from trishula_router.store.journal import Kind
 
@@ -54,6 +55,7 @@ class Node(Services):
 
     async def start(self) -> None:
         """Take over what the store holds, and begin to work."""
+        tell_of_sessions(self)
         sizes = await self.store.open_mailboxes()
         lived_until = await last_record_at(self.store)
         self.mailroom.load(sizes)
@@ -65,6 +67,7 @@ class Node(Services):
         await self.fallback.begin()
         self.principals.heed_time(self.now() / 1000)
         await self.revoking.begin()
+        await self.leases.rounds.begin()
         await self.departures.begin()
         self.timekeeper.remember()
         facts = NodeStartedFacts(self.config.node, self.version, os.getpid())

@@ -7,6 +7,7 @@ runs by the clock is in :mod:`trishula_router.housekeeping`, and what comes from
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from twisted.logger import Logger
@@ -29,7 +30,6 @@ from trishula_router.agents.quotas import Quotas
 from trishula_router.agents.refused_joins import RefusedJoins
 from trishula_router.agents.revoking import Revoking
 from trishula_router.agents.serving import Serving
-from trishula_router.agents.session_records import SessionRecords
 from trishula_router.agents.sessions import Sessions
 from trishula_router.agents.takeovers import Takeovers
 from trishula_router.agents.token_uses import TokenUses
@@ -40,6 +40,7 @@ from trishula_router.clocks.clock import Clock
 from trishula_router.clocks.timekeeper import Timekeeper
 from trishula_router.clocks.timeline import Timeline
 from trishula_router.fallback import Fallback
+from trishula_router.leases.service import lease_service
 from trishula_router.mail.audit import Audit
 from trishula_router.mail.backlogs import Backlogs
 from trishula_router.mail.conversations import Conversations
@@ -55,6 +56,7 @@ from trishula_router.mail.mailroom import Mailroom
 from trishula_router.mail.notices import Notices
 from trishula_router.mail.outcomes import Outcomes
 from trishula_router.mail.peek import Peeking
+from trishula_router.mail.places import place_of
 from trishula_router.mail.rates import Rates, Refusals
 from trishula_router.mail.recalls import Recalls
 from trishula_router.mail.receipts import Receipts
@@ -78,7 +80,7 @@ from trishula_router.router import Router
 from trishula_router.settings.options import NodeConfig
 from trishula_router.store.facts import Facts
 from trishula_router.store.interface import Copied, Store
-from trishula_router.store.journal import ORIGIN_SHIFT, Kind, is_own
+from trishula_router.store.journal import Kind
 from trishula_router.store.runs import Extract
 from trishula_router.token_bucket import Rate
 
@@ -182,6 +184,7 @@ class Services:
         self.recalls = Recalls(
             self.mailroom, router.inform, lambda entry: token_of(entry.position, entry.attempts, store.epoch)
         )
+        place = partial(place_of, store, config.node)
         self.settlement = Settlement(
             self.mailroom,
             store,
@@ -190,7 +193,7 @@ class Services:
             now=now,
             random=random,
             tell=router.tell,
-            notices=Notices(config.node, self._accepted_at, config.delivery.default_ttl_ms, self.addressing.reach),
+            notices=Notices(config.node, place, config.delivery.default_ttl_ms, self.addressing.reach),
         )
         self.surfacing = Surfacing(
             self.mailroom, store, config.delivery.surface_within_s, clock=clock, now=now, tell=router.tell
@@ -221,8 +224,8 @@ class Services:
 
         def absorb(copy: Copied, extract: Extract, ahead_ms: int) -> None:
             inflow.absorb(copy, extract, ahead_ms)
-            self.fallback.copied(copy, extract)
-            self.revoking.copied(copy, extract)
+            for follower in (self.fallback, self.revoking, self.leases.rounds):
+                follower.copied(copy, extract)
 
         self.peering = Peering(
             config.node,
@@ -251,6 +254,17 @@ class Services:
             note=self.note,
             clock=clock,
             now=now,
+        )
+        self.leases = lease_service(
+            config,
+            store,
+            self.sessions,
+            self.peering,
+            self.neighbourhood,
+            self.mailroom,
+            self.addressing.reach,
+            clock,
+            now,
         )
         self.elsewhere = Elsewhere(self.directory, self.neighbourhood, self.peering, now)
         self.listener = Listener(
@@ -319,27 +333,6 @@ class Services:
         self.dead_letters = DeadLetters(
             store, self.settlement, lambda address: self.addressing.reach(address) == address, config.limits.ttl_ms
         )
-        self._tell_of_sessions()
-
-    def _tell_of_sessions(self) -> None:
-        """Who is told when a session joins, and when it is gone, in that order."""
-        records = SessionRecords(self.note)
-        joined, left = self.sessions.when_joined, self.sessions.when_left
-        joined(self.measures.joined)
-        joined(self.admission.joined)
-        joined(self.directory.joined)
-        joined(records.joined)
-        joined(lambda session: self.neighbourhood.joined(session.agent))
-        left(self.joins.left)
-        left(self.directory.left)
-        # First, or what it had would be pushed to it again.
-        left(self.consumers.left)
-        left(lambda session: self.delivery.session_left(session.number))
-        left(lambda session: self.surfacing.left(session.number))
-        left(lambda session: self.intake.holds.left(session.number))
-        left(lambda session: self.instances.left(session, self.clock.seconds()))
-        left(records.left)
-        left(lambda session: self.tell_presence())
 
     def close_session(self, session: int, uri: str, sentence: str) -> None:
         """End a client's session; the news that it is gone comes by itself."""
@@ -379,14 +372,6 @@ class Services:
         gone = [entry["agent"] for entry in changed if entry["presence"] == "offline"]
         if gone and not self.is_stopping:
             self.last_seen.keep(self.directory.memory(gone))
-
-    def _accepted_at(self, position: int) -> tuple[str, str, int]:
-        """Where a message was accepted: (node, epoch of its store, sequence)."""
-        if is_own(position):
-            return self.config.node, self.store.epoch, position
-        node, sequence = self.store.place(position)
-        epoch = next(one.epoch for one in self.store.origins() if one.number == position >> ORIGIN_SHIFT)
-        return node, epoch, sequence
 
     def _ready_unchecked(self) -> dict[str, Any]:
         return {"ready": not self.is_stopping, "node": self.config.node, "version": self.version, "checks": []}

@@ -192,6 +192,21 @@ def _is_bool(one: Any) -> bool:
 _IS_ENTRY = _keys("agent", "presence", "since", "node", "capabilities")
 _IS_LETTER = _keys("seq", "from", "id", "to", "type", "reason", "failures", "attempts", "dead_at", "bytes")
 _IS_MODE = _keys("node", "mode", "sends", "reason", "by", "since")
+_IS_LEASE = _keys("id", "state", "scope", "holder", "shared", "fence", "provisional", "ttl_s", "claimed_at", "node")
+_scopes = st.sampled_from(["task:a", "role:b", "path:src/**", "path:web:*.py", "task:\u00e4"])
+
+
+def _is_scope(value: Any) -> bool | None:
+    """Written once more; of others that begin like a scope it is open here, and tried in the tests of scopes."""
+    if not isinstance(value, str) or len(value) > 500 or value.partition(":")[0] not in ("task", "role", "path"):
+        return False
+    return True if value in ("task:a", "role:b", "path:src/**", "path:web:*.py", "task:\u00e4") else None
+
+
+def _is_lease_id(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 500
+
+
 WAIT = Field("wait_s", st.floats(0, LONG_WAIT_S), number(0, 60))
 _OPTIONS = "options"
 _UNKNOWN = frozenset({"message_unknown"})
@@ -488,6 +503,69 @@ PROCEDURES = (
         0,
         _keys("node", "records", "first", "last", "first_at", "last_at", "file"),
         for_operators=True,
+    ),
+    Procedure(
+        uris.LEASE_CLAIM,
+        (
+            Param("scope", good=_scopes, rule=_is_scope, plain="task:plain"),
+            Param(
+                _OPTIONS,
+                (
+                    Field("shared", st.booleans(), _is_bool),
+                    Field("note", st.just("renames"), line(0, 200)),
+                    Field("ttl_s", st.integers(1, 60), number(1, 30 * 86_400)),
+                    Field("wait_s", st.just(LONG_WAIT_S), number(0, 60)),
+                    Field("queue", st.just(False), _is_bool),
+                    Field("sure", st.booleans(), _is_bool),
+                    Field("take_over", st.booleans(), _is_bool),
+                ),
+            ),
+        ),
+        1,
+        _IS_LEASE,
+        states=frozenset({"leases_exceeded", "lease_unsure"}),
+    ),
+    Procedure(
+        uris.LEASE_RENEW,
+        (
+            Param("lease", good=texts.filter(bool), rule=_is_lease_id, plain="plain"),
+            Param(_OPTIONS, (Field("ttl_s", st.integers(1, 60), or_none(number(1, 30 * 86_400))),)),
+        ),
+        1,
+        _IS_LEASE,
+        states=frozenset({"lease_unknown"}),
+    ),
+    Procedure(
+        uris.LEASE_RELEASE,
+        (Param("lease", good=texts.filter(bool), rule=_is_lease_id, plain="plain"),),
+        1,
+        _IS_LEASE,
+        states=frozenset({"lease_unknown"}),
+    ),
+    Procedure(
+        uris.LEASE_LIST,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field("scope", _scopes, lambda v: None if _is_scope(v) else v is None),
+                    Field("mine", st.booleans(), _is_bool),
+                ),
+            ),
+        ),
+        0,
+        _each(_IS_LEASE),
+    ),
+    Procedure(
+        uris.ADMIN_LEASE_RELEASE,
+        (
+            Param("lease", good=texts.filter(bool), rule=_is_lease_id, plain="plain"),
+            Param(_OPTIONS, (Field("reason", st.just("the demo begins"), line(1, 400), required=True, plain="why"),)),
+        ),
+        2,
+        _IS_LEASE,
+        for_operators=True,
+        states=frozenset({"lease_unknown"}),
     ),
     Procedure(uris.NODE_LOOPS, (), 0, _each(lambda one: isinstance(one, dict)), for_operators=True),
     Procedure(

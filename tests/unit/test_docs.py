@@ -28,6 +28,9 @@ README = (ROOT / "README.rst").read_text(encoding="utf-8")
 #: What processes of ours tell each other; nobody else sets them.
 INNER_VARIABLES = {
     "TRISHULA_FAILURE_FILE",
+    # Set for the command of trishula lease run, whose help has them; nothing reads them.
+    "TRISHULA_FENCE",
+    "TRISHULA_LEASE",
     "TRISHULA_LOG_FILE",
     "TRISHULA_LOG_JOURNAL",
     "TRISHULA_LOG_NODE",

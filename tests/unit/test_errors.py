@@ -41,6 +41,21 @@ TABLE = {
     ),
     "IdReused": ("id_reused", False, "The sender's agent has used that id already, for another message."),
     "MessageUnknown": ("message_unknown", False, "No message of that id is in the caller's mailbox."),
+    "LeaseUnknown": (
+        "lease_unknown",
+        False,
+        "The agent has no such work lease: it was released, lost or never claimed.",
+    ),
+    "LeaseUnsure": (
+        "lease_unsure",
+        True,
+        "A work lease was to be sure, and not all linked nodes can be reached to confirm it.",
+    ),
+    "LeasesExceeded": (
+        "leases_exceeded",
+        False,
+        "The agent has as many work leases and waiting claims as it may have.",
+    ),
     "LoopQuarantined": (
         "loop_quarantined",
         False,

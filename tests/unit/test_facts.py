@@ -49,6 +49,10 @@ WRITTEN: list[tuple[told.Facts, bytes]] = [
         told.ArchivedFacts(1, 3, "00", "ab", 3, "1-3.jsonl.gz", "cd"),
         b'{"first":1,"last":3,"previous":"00","digest":"ab","records":3,"file":"1-3.jsonl.gz","sha256":"cd"}',
     ),
+    (
+        told.LeaseFacts("ended", "agni-1", 7, "agni", by="dc", reason="released"),
+        b'{"what":"ended","lease":"agni-1","stamp":7,"node":"agni","by":"dc","reason":"released"}',
+    ),
 ]
 
 

@@ -215,6 +215,25 @@ agents, hops, since, quarantined_at, refused}…]``: those that are stopped at t
 message; ``admin.loop_release(id)`` → how many conversations that began with that id go on. May be repeated: yes. (A
 node of the release before has neither, and refuses nothing.)
 
+Work leases (caller: any agent): who works on what. ``lease.claim(scope, {shared?, note?, ttl_s?, wait_s?, queue?,
+sure?, take_over?}?)`` → lease = ``{id, state: "granted" | "waiting" | "refused", scope, holder, shared, fence,
+provisional, ttl_s, claimed_at, node, note, before?, blockers?}``. ``scope`` is ``task:NAME``, ``role:NAME``,
+``path:PATTERN`` or ``path:TREE:PATTERN``; :mod:`trishula.contract.scopes` says when two overlap. What overlaps is
+granted to one agent at a time, unless all of those ``shared`` it. ``fence`` is an integer, higher for each grant, over
+restarts and failovers: what the lease guards can refuse a lower one than it has seen. A lease stays as long as its
+holder has a session at any node, and ``ttl_s`` (120; 1 to 2,592,000) longer. ``wait_s`` (0 to 60): how long the call
+waits for its turn; with ``queue`` the claim waits on afterwards, and its holder gets a STATUS message when it is
+granted: ``payload`` = ``{event: "granted" | "ended", lease, message}``, from the node (its id begins with ``node:``).
+It gets one as well when a lease ends that it did not release. ``before``: how many others wait before it; ``blockers``:
+``[{id, scope, holder, note}…]``. ``provisional``: not all linked nodes have confirmed it, so one that can't be reached
+may have granted the same; when they meet, the earlier grant stays. ``sure``: what can't be confirmed is refused for now
+(``trishula.error.lease_unsure``). ``take_over``: leases in its way whose ``node`` can't be reached, and whose holder
+isn't here, end. Claimed again, a lease is renewed, and a claim keeps its place. ``lease.renew(id, {ttl_s?}?)`` → lease;
+``lease.release(id)`` → what it was (``trishula.error.lease_unknown`` if the caller has none); in place of an id each
+takes a scope that the caller claimed; ``lease.list({scope?, mine?}?)`` → ``[lease…]``, also for observers;
+``admin.lease_release(id, {reason})`` → what it was (caller: an operator). All but the releases may be repeated. (A node
+of the release before has none of them.)
+
 Alerts (caller: an operator): ``node.alerts()`` → ``{node, roads: [{road, waiting, fault}…], conditions: [{kind, about,
 sentence, since, notified}…]}``: what is wrong at the node that is asked, and who is told; ``since`` (ms) is null before
 the node has noticed by itself. ``node.alert_test()`` → ``[{road, ok, detail}…]``: sends a test alert by each road,
@@ -356,6 +375,11 @@ DIRECTORY_GET = "trishula.directory.get"
 DIRECTORY_FIND = "trishula.directory.find"
 DIRECTORY_BEAT = "trishula.directory.beat"
 
+LEASE_CLAIM = "trishula.lease.claim"
+LEASE_RENEW = "trishula.lease.renew"
+LEASE_RELEASE = "trishula.lease.release"
+LEASE_LIST = "trishula.lease.list"
+
 EVENT_AGENT = "trishula.event.agent"
 EVENT_NODE = "trishula.event.node"
 EVENT_FALLBACK = "trishula.event.fallback"
@@ -381,6 +405,7 @@ ADMIN_DEAD_LIST = "trishula.admin.dead.list"
 ADMIN_DEAD_SHOW = "trishula.admin.dead.show"
 ADMIN_DEAD_REPLAY = "trishula.admin.dead.replay"
 ADMIN_DEAD_PURGE = "trishula.admin.dead.purge"
+ADMIN_LEASE_RELEASE = "trishula.admin.lease_release"
 ADMIN_LOOP_RELEASE = "trishula.admin.loop_release"
 ADMIN_MAILBOX_PURGE = "trishula.admin.mailbox.purge"
 ADMIN_FALLBACK = "trishula.admin.fallback"

@@ -5,7 +5,8 @@ What is not allowed by a line below is denied. Policy lives in :meth:`Authorizer
 ==============================================  ==========  ==============================================
 URI                                             action      who
 ==============================================  ==========  ==============================================
-``mailbox.*``, ``directory.*``, ``audit.why``   call        every agent (the services look at whose message)
+``mailbox.*``, ``directory.*``, ``lease.*``,    call        every agent (the services look at whose message or
+``audit.why``                                               lease)
 other ``audit.*``, ``node.*``, ``admin.*``      call        operators
 ``agent.<a>.<procedure>``                       register    ``<a>``
 ``agent.<a>.<procedure>``                       call        ``<a>``, and whom its grants let
@@ -78,6 +79,10 @@ _NODE_SERVES_AGENTS = frozenset(
         uris.DIRECTORY_GET,
         uris.DIRECTORY_FIND,
         uris.DIRECTORY_BEAT,
+        uris.LEASE_CLAIM,
+        uris.LEASE_RENEW,
+        uris.LEASE_RELEASE,
+        uris.LEASE_LIST,
         # Of a message that the caller neither sent nor received, the service itself says nothing.
         uris.AUDIT_WHY,
     }
@@ -91,6 +96,7 @@ OBSERVERS_ASK = frozenset(
         uris.DIRECTORY_GET,
         uris.DIRECTORY_FIND,
         uris.DIRECTORY_BEAT,
+        uris.LEASE_LIST,
         uris.AUDIT_QUERY,
         uris.AUDIT_WHY,
         uris.NODE_STATUS,

@@ -293,6 +293,10 @@ class Neighbourhood:
         """The nodes in reach that take no canaries, for they are of an older version."""
         return self._neighbours.without_canaries()
 
+    def is_elsewhere(self, agent: str) -> bool:
+        """Whether an agent has a session at another node in reach."""
+        return self._neighbours.elsewhere(agent, None, self._now()) is not None
+
     def has_instance(self, address: str) -> bool:
         """Whether an instance is with another node, as far as this one has heard."""
         return self._neighbours.has_instance(address)

@@ -18,7 +18,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from trishula.contract.texts import LINE
+from trishula_router.store.facts_base import Facts
 from trishula_router.store.journal import Kind
+from trishula_router.store.lease_facts import LeaseFacts
 
 __all__ = [
     "FACTS",
@@ -35,6 +37,7 @@ __all__ = [
     "GrantsFacts",
     "HandedFacts",
     "JoinedFacts",
+    "LeaseFacts",
     "LeftFacts",
     "LinkFacts",
     "ModeFacts",
@@ -65,10 +68,6 @@ REASON_PATH = "$.reason"
 
 #: Deliveries: (position, attempt) each.
 Attempts = Sequence[tuple[int, int]]
-
-
-class Facts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a record tells, besides its instant and its kind. A field at its default is not written."""
 
 
 class NodeStartedFacts(Facts, frozen=True, gc=False):
@@ -201,7 +200,7 @@ class SettledFacts(Facts, frozen=True, gc=False):
 
     messages: Sequence[int]
     reason: str | None = None
-    lives: list[int] = []
+    lives: list[int] = msgspec.field(default_factory=list)
 
 
 class ReplayedFacts(Facts, frozen=True, gc=False):
@@ -215,8 +214,8 @@ class ReplayedFacts(Facts, frozen=True, gc=False):
     """
 
     messages: list[int]
-    lives: list[int] = []
-    expires_at: list[int] = []
+    lives: list[int] = msgspec.field(default_factory=list)
+    expires_at: list[int] = msgspec.field(default_factory=list)
     by: str | None = None
 
 
@@ -368,6 +367,7 @@ FACTS: Mapping[Kind, type[Facts]] = {
     Kind.TOKEN: TokenFacts,
     Kind.GRANTS: GrantsFacts,
     Kind.ARCHIVED: ArchivedFacts,
+    Kind.LEASE: LeaseFacts,
 }
 
 #: Made once: records are written for each message.

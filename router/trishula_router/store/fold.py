@@ -31,8 +31,8 @@ from trishula_router.store.identity import is_one_message
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record, digest_of
 from trishula_router.store.keepers import claim, keeper_as_stored
 from trishula_router.store.messages import State
+from trishula_router.store.noted import notes_in
 from trishula_router.store.origins import End, Numbering, position_in
-from trishula_router.store.revoked import revocations_in
 from trishula_router.store.runs import Extract, JournalForked, Particulars
 from trishula_router.store.standing import PURGED_LIFE, Telling, standing_of, state_of, tellings
 from trishula_router.store.telling import read_accepted
@@ -130,7 +130,7 @@ class _Fold:
         for record in self._records:
             if record.kind != Kind.ACCEPTED:
                 told += self._told_by(record)
-                self._changes.notes.update(revocations_in(record.kind, record.at, record.facts))
+                self._changes.notes.update(notes_in(record.kind, record.at, record.facts))
             elif (facts := read_accepted(record)) is not None:
                 accepted.append((record, facts))
         self._take_in(accepted)

@@ -267,12 +267,12 @@ class Store(Protocol):
         Records ``mode`` and ``token`` wait for nothing, and may draw on what is kept back for acks: an operator who
         stops all sends may do so because the disk is full, and a stolen token must not stay good for that.
 
-        What a record ``token`` revokes everywhere is remembered with it; :meth:`copy` does the same. See
-        :mod:`.revoked`.
+        Records ``lease`` wait for nothing either. What a record says that must be known when it is long cut is
+        remembered with it; :meth:`copy` does the same. See :mod:`.noted`.
         """
 
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
-        """Keep short texts by key, each in place of the one before; no record tells of it.
+        """Keep short texts by key, each in place of the one before, or of an empty text none; no record tells of it.
 
         May wait for the next verb, like :meth:`deliver`.
         """

@@ -72,6 +72,7 @@ class Kind(StrEnum):
     TOKEN = "token"
     GRANTS = "grants"
     ARCHIVED = "archived"
+    LEASE = "lease"
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

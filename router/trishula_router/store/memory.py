@@ -29,8 +29,8 @@ from trishula_router.store.journal import ORIGIN_SHIFT, Kind, Record, digest_of
 from trishula_router.store.keepers import keeper_as_stored
 from trishula_router.store.memory_cutting import MemoryCutting
 from trishula_router.store.messages import Accepted, Draft, Return, State, StoredMessage
+from trishula_router.store.noted import notes_in
 from trishula_router.store.origins import End
-from trishula_router.store.revoked import revocations_in
 from trishula_router.store.runs import Extract, JournalForked
 from trishula_router.store.standing import PURGED_LIFE
 from trishula_router.store.telling import accepted_facts, handed_facts, replayed_facts, returned_facts, settled_facts
@@ -256,11 +256,13 @@ class MemoryStore(MemoryCutting):
 
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(kind, facts, at)
-        self._notes.update(revocations_in(kind, at, self._journal[-1].facts))
+        self._notes.update(notes_in(kind, at, self._journal[-1].facts))
         return succeed(None)
 
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
         self._notes.update(notes)
+        for key in [key for key, text in notes.items() if not text]:
+            del self._notes[key]
         return succeed(None)
 
     def prove(self, text: str) -> Deferred[str]:

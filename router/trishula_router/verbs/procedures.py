@@ -28,6 +28,7 @@ from trishula_router.verbs.audit_options import QueryOptions, WhyOptions
 from trishula_router.verbs.canaries import CanaryVerbs
 from trishula_router.verbs.evidence import EvidenceVerbs
 from trishula_router.verbs.fallback import FallbackVerbs
+from trishula_router.verbs.leases import LeaseVerbs
 from trishula_router.verbs.loops import LoopVerbs
 from trishula_router.verbs.node_questions import NodeQuestions
 from trishula_router.verbs.surfacing import SurfacingVerbs
@@ -36,12 +37,10 @@ if TYPE_CHECKING:
     # Its type alone: the node knows nothing of what is asked of it by name.
     from trishula_router.node import Node
 
-__all__ = [
-    "Procedures",
-]
+__all__ = ["Procedures"]
 
 
-_FURTHER = (NodeQuestions, FallbackVerbs, EvidenceVerbs, SurfacingVerbs, LoopVerbs, CanaryVerbs)
+_FURTHER = (NodeQuestions, FallbackVerbs, EvidenceVerbs, SurfacingVerbs, LoopVerbs, CanaryVerbs, LeaseVerbs)
 
 
 class Procedures:

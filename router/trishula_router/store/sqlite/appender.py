@@ -100,8 +100,9 @@ class Appender:
 
 
 def remember(connection: sqlite3.Connection, notes: Mapping[str, str]) -> None:
-    """Keep short texts by key, each in place of the one before."""
+    """Keep short texts by key, each in place of the one before; an empty one in no place at all."""
     connection.executemany(
         "INSERT INTO property VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        list(notes.items()),
+        [note for note in notes.items() if note[1]],
     )
+    connection.executemany("DELETE FROM property WHERE key = ?", [(key,) for key, text in notes.items() if not text])

@@ -26,8 +26,8 @@ from trishula_router.store.fold import fold, joined
 from trishula_router.store.interface import PROOF, Condition, Copied, Forgotten
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind
 from trishula_router.store.messages import Accepted, Draft, Return, State, StoredMessage
+from trishula_router.store.noted import NOTED, notes_in
 from trishula_router.store.origins import End, Tails, read_numbering
-from trishula_router.store.revoked import revocations_in
 from trishula_router.store.runs import Extract, JournalForked, Origin
 from trishula_router.store.sqlite import cutting, dead_letters, fold_rows, reads
 from trishula_router.store.sqlite.appender import Appender, remember
@@ -283,12 +283,13 @@ class SqliteStore(Questions):
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
             self._record(connection, at, kind, facts)
-            if kind is Kind.TOKEN:
-                remember(connection, revocations_in(kind, at, told.write_facts(facts)))
+            if kind in NOTED:
+                remember(connection, notes_in(kind, at, told.write_facts(facts)))
 
         # What nobody waits for doesn't use up what acks need; an operator's word, on the mode or on a token, may.
         is_word = kind in (Kind.MODE, Kind.TOKEN)
-        return self._writer.submit(job, patience_s=0.0 if is_word else NOTE_PATIENCE_S, draws=is_word)
+        is_awaited = is_word or kind is Kind.LEASE
+        return self._writer.submit(job, patience_s=0.0 if is_awaited else NOTE_PATIENCE_S, draws=is_word)
 
     def remember(self, notes: Mapping[str, str]) -> Deferred[None]:
         return self._writer.submit(

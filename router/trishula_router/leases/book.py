@@ -1,0 +1,189 @@
+"""The book: which work leases there are and who waits for which, as all records ``lease`` that a node holds add up.
+
+The order in which records come makes no difference: what ended stays ended, what was granted waits no more, of two
+words about who looks after a lease the one with the higher stamp counts. So nodes that hold the same journals have the
+same book.
+
+A *stamp* is the wall clock's ms, or one more than the highest stamp known, whichever is more. So each is higher than
+all that its writer knew of, over restarts and failovers, and where a record was lost with a disk the clock still makes
+those that follow higher. The stamp of a grant is its *fencing token*.
+
+Two leases are *rivals* if they are about the same (:meth:`.Scope.overlaps`), not both shared, and of two agents. An
+agent's own sessions share what it has.
+
+Policy only: no I/O, and no clock but ``now`` (ms).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trishula.contract.addresses import Address, agent_of
+from trishula.contract.scopes import Scope
+from trishula.errors import ArgumentInvalid
+from trishula_router.store.lease_facts import LeaseFacts
+
+__all__ = ["Book", "Lease"]
+
+#: The end of a lease whose grant has not come is remembered for so long.
+_REMEMBERED_MS = 7 * 86_400_000
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """A lease, or a claim that waits for one.
+
+    Attributes:
+        id: its name.
+        scope: what it is about.
+        holder: whose it is, an address.
+        shared: whether others may share it.
+        note: what for.
+        ttl_ms: for how long it stays when its holder is gone.
+        order: of two that wait the one with the lower one is first.
+        keeper: the node that looks after it: it ends the lease when the holder is gone, or grants it.
+        kept_by: the stamp of the word that says so.
+        fence: the fencing token; 0 while it waits.
+        confirmed: whether all linked nodes had it before anything that speaks against it.
+    """
+
+    id: str
+    scope: Scope
+    holder: str
+    shared: bool
+    note: str
+    ttl_ms: int
+    order: int
+    keeper: str
+    kept_by: int
+    fence: int = 0
+    confirmed: bool = False
+
+    @property
+    def agent(self) -> str:
+        """The agent whose it is."""
+        return agent_of(self.holder)
+
+    def is_rival(self, agent: str, scope: Scope, *, shared: bool) -> bool:
+        """Whether it keeps an agent from having a scope, if it is granted."""
+        return self.agent != agent and not (self.shared and shared) and self.scope.overlaps(scope)
+
+
+class Book:
+    """See the module's docstring."""
+
+    def __init__(self) -> None:
+        self._leases: dict[str, Lease] = {}
+        # With the stamp of the end, also of those that were never heard of.
+        self._ended: dict[str, int] = {}
+        # Words about leases that were not heard of yet.
+        self._early: dict[str, list[LeaseFacts]] = {}
+        self._highest = 0
+
+    def stamp(self, now: int) -> int:
+        """A stamp for a record that is written now."""
+        self._highest = max(now, self._highest + 1)
+        return self._highest
+
+    def fold(self, facts: LeaseFacts) -> Lease | None:
+        """Take a record into account; the lease it is about, if it is known and anything changed."""
+        self._highest = max(self._highest, facts.stamp)
+        lease = self._leases.get(facts.lease)
+        if facts.what == "ended":
+            if facts.lease in self._ended:
+                return None
+            self._ended[facts.lease] = facts.stamp
+            self._early.pop(facts.lease, None)
+            return self._leases.pop(facts.lease, None)
+        if facts.lease in self._ended:
+            return None
+        if facts.what in ("waiting", "granted"):
+            return self._claimed(lease, facts)
+        if lease is None:
+            self._early.setdefault(facts.lease, []).append(facts)
+            return None
+        if facts.what == "confirmed":
+            lease.confirmed = True
+        elif facts.stamp > lease.kept_by:
+            lease.keeper, lease.kept_by, lease.ttl_ms = facts.node, facts.stamp, facts.ttl_ms
+        return lease
+
+    def _claimed(self, lease: Lease | None, facts: LeaseFacts) -> Lease | None:
+        is_new = lease is None
+        if lease is None:
+            try:
+                scope, holder = Scope.parse(facts.scope), str(Address.parse(facts.holder))
+            except (ArgumentInvalid, ValueError):
+                # A newer node knows more kinds of scopes.
+                return None
+            order = facts.order or facts.stamp
+            lease = Lease(
+                facts.lease, scope, holder, facts.shared, facts.note, facts.ttl_ms, order, facts.node, facts.stamp
+            )
+            self._leases[lease.id] = lease
+        if facts.what == "granted":
+            lease.fence = max(lease.fence, facts.stamp)
+            if facts.stamp > lease.kept_by:
+                lease.keeper, lease.kept_by, lease.ttl_ms = facts.node, facts.stamp, facts.ttl_ms
+        if is_new:
+            for early in self._early.pop(lease.id, ()):
+                self.fold(early)
+        return lease
+
+    def undo(self, lease: Lease, *, was_waiting: bool) -> None:
+        """A claim or a grant could not be written after all."""
+        if was_waiting:
+            lease.fence = 0
+        else:
+            self._leases.pop(lease.id, None)
+
+    def unfit(self, now: int) -> list[str]:
+        """Ids of leases that ended long ago, which nothing more is heard of; they are forgotten."""
+        gone = [id for id, stamp in self._ended.items() if stamp < now - _REMEMBERED_MS]
+        gone += [id for id, early in self._early.items() if all(one.stamp < now - _REMEMBERED_MS for one in early)]
+        for id in gone:
+            self._ended.pop(id, None)
+            self._early.pop(id, None)
+        return gone
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def get(self, lease_id: str) -> Lease | None:
+        """A lease, or a claim that waits."""
+        return self._leases.get(lease_id)
+
+    def all(self) -> list[Lease]:
+        """Those that are granted, and then those that wait, each in their order."""
+        return sorted(self._leases.values(), key=lambda one: (not one.fence, one.order, one.id))
+
+    def waiting(self) -> list[Lease]:
+        """Those that wait, in their order."""
+        return [one for one in self.all() if not one.fence]
+
+    def of(self, agent: str) -> list[Lease]:
+        """Those of an agent."""
+        return [one for one in self.all() if one.agent == agent]
+
+    def against(self, agent: str, scope: Scope, *, shared: bool, claim: Lease | None = None) -> list[Lease]:
+        """What keeps an agent from having a scope now: what is granted to others, and what others wait for longer.
+
+        Args:
+            agent: who would have it.
+            scope: what.
+            shared: whether others could share it.
+            claim: the claim, if it waits already.
+        """
+        return [
+            one
+            for one in self.all()
+            if one.is_rival(agent, scope, shared=shared)
+            and (one.fence or claim is None or (one.order, one.id) < (claim.order, claim.id))
+        ]
+
+    def rivals(self, lease: Lease) -> list[Lease]:
+        """What was granted to others though this one was, at nodes that didn't know of each other's grant."""
+        return [
+            one
+            for one in self._leases.values()
+            if one is not lease and one.fence and one.is_rival(lease.agent, lease.scope, shared=lease.shared)
+        ]

@@ -1,0 +1,23 @@
+"""What a store remembers of records in the transaction that makes them durable.
+
+Who holds a record has told its peers so, and may be killed in that moment, or cut the record from its journal years
+later: what it means must be known all the same.
+
+Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from trishula_router.store.journal import Kind
+from trishula_router.store.lease_facts import lease_notes
+from trishula_router.store.revoked import revocations_in
+
+__all__ = ["NOTED", "notes_in"]
+
+#: The kinds of which anything is remembered.
+NOTED = (Kind.TOKEN, Kind.LEASE)
+
+
+def notes_in(kind: str, at: int, facts: bytes) -> dict[str, str]:
+    """What is to be remembered of a record; nothing of most."""
+    return lease_notes(facts) if kind == Kind.LEASE else revocations_in(kind, at, facts)
