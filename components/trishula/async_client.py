@@ -42,6 +42,7 @@ from trishula.session.transport import Connection
 from trishula.settings import Settings, load
 from trishula.verbs import Presence, Verbs
 from trishula.vocabulary import documented_by
+from trishula.work_lease import WorkLease
 
 __all__ = ["AsyncClient", "Onlooker"]
 
@@ -276,6 +277,22 @@ class AsyncClient:
     @documented_by(Client.working)
     async def working(self, token: str, for_s: float) -> Any:
         return await self.client.working(token, for_s)
+
+    @documented_by(Verbs.lease)
+    def lease(
+        self,
+        scope: str,
+        *,
+        shared: bool = False,
+        ttl: float = 120.0,
+        timeout: float | None = None,
+        note: str = "",
+        sure: bool = False,
+        take_over: bool = False,
+    ) -> WorkLease:
+        return self.client.lease(
+            scope, shared=shared, ttl=ttl, timeout=timeout, note=note, sure=sure, take_over=take_over
+        )
 
     @documented_by(Verbs.publish)
     async def publish(self, topic_name: str, *args: Any) -> None:

@@ -49,6 +49,7 @@ from trishula.runtime.surroundings import use_monotonic_timers
 from trishula.send_options import CallOptions, SendOptions
 from trishula.verbs import Presence, Verbs
 from trishula.vocabulary import documented_by, renamed
+from trishula.work_lease import BlockingLease
 
 __all__ = ["Bus", "connect", "look"]
 
@@ -330,6 +331,23 @@ class Bus:
     @documented_by(Client.working)
     def working(self, token: str, for_s: float) -> Any:
         return self._wait(10.0, self._client.working, token, for_s)
+
+    @documented_by(Verbs.lease, """Here: ``with bus.lease("path:src/**") as lease:``.""")
+    def lease(
+        self,
+        scope: str,
+        *,
+        shared: bool = False,
+        ttl: float = 120.0,
+        timeout: float | None = None,
+        note: str = "",
+        sure: bool = False,
+        take_over: bool = False,
+    ) -> BlockingLease:
+        lease = self._client.lease(
+            scope, shared=shared, ttl=ttl, timeout=timeout, note=note, sure=sure, take_over=take_over
+        )
+        return BlockingLease(lease, self._wait, timeout)
 
     @documented_by(Verbs.publish)
     def publish(self, topic_name: str, *args: Any) -> None:

@@ -19,6 +19,7 @@ from trishula.messaging.engine import Engine
 from trishula.runtime.pending import Pending, start
 from trishula.send_options import CallOptions, SendOptions
 from trishula.vocabulary import renamed
+from trishula.work_lease import WorkLease
 
 __all__ = ["Presence", "Verbs"]
 
@@ -248,6 +249,47 @@ class Verbs:
         """
         more = [] if sender is None else [{"from": sender}]
         return self._told(history_in, timeout, uris.AUDIT_WHY, message_id, *more)
+
+    # -- work leases -------------------------------------------------------------------------------------------------
+
+    def lease(
+        self,
+        scope: str,
+        *,
+        shared: bool = False,
+        ttl: float = 120.0,
+        timeout: float | None = None,
+        note: str = "",
+        sure: bool = False,
+        take_over: bool = False,
+    ) -> WorkLease:
+        """Work on something while nobody else does: ``async with agent.lease("path:src/**") as lease:``.
+
+        Entering waits for it, and leaving gives it back; :class:`trishula.work_lease.WorkLease` has the errors, and
+        the fencing token as ``lease.fence``.
+
+        Args:
+            scope: ``task:NAME``, ``role:NAME``, ``path:PATTERN`` or ``path:TREE:PATTERN``; see
+                :mod:`trishula.contract.scopes`.
+            shared: whether others may share it who say so too.
+            ttl: for how many seconds it stays when our agent has no session any more.
+            timeout: how long to wait for it, in seconds; as long as it takes if absent.
+            note: what for, in one line that others see.
+            sure: whether a lease that not all linked nodes have confirmed is none.
+            take_over: whether to end leases in its way whose node can't be reached.
+        """
+        engine = self._beneath()
+        return WorkLease(
+            self.request,
+            scope,
+            shared=shared,
+            ttl=ttl,
+            timeout=timeout,
+            note=note,
+            sure=sure,
+            take_over=take_over,
+            seconds=engine.clock.seconds,
+        )
 
     def _told(self, read: Callable[[object], T], timeout: float, uri: str, *args: Any) -> Pending[T]:
         async def asked() -> T:

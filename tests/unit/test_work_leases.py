@@ -285,6 +285,32 @@ def test_of_two_claims_at_once_at_two_nodes_one_alone_is_granted(tmp_path: Path,
     assert at_both(nodes) == [("granted", "path:src", granted["holder"], False)]
 
 
+def test_a_grant_gives_way_that_became_durable_behind_the_copy_of_another_one(tmp_path: Path) -> None:
+    slow = HeldStore(MemoryStore("epoch-r"))
+    # Its stamps are the lower ones, and don't help it: the other node has been told that there is no rival.
+    nodes = Nodes(tmp_path, {"agni": MemoryStore("epoch-a"), "rushabdev": slow}, aheads_ms={"rushabdev": -5000})
+    nodes.advance(2)
+    dc, agni = nodes.rigs["agni"].join("dc"), nodes.rigs["rushabdev"].join("agni")
+    nodes.settle()
+    slow.holding = True
+    first = nodes.rigs["agni"].begin(dc, uris.LEASE_CLAIM, "path:src")
+    nodes.settle()
+    second = nodes.rigs["rushabdev"].begin(agni, uris.LEASE_CLAIM, "path:src")
+    assert slow.waiting[0] == "copy" and "note" in slow.waiting
+    slow.let_write(1)
+    # That the first one is confirmed is not known there yet.
+    nodes.lose_journals()
+    nodes.settle()
+    assert result_of(first)["provisional"] is False
+    slow.holding = False
+    slow.let_all()
+    nodes.advance(2)
+    assert result_of(second)["state"] == "refused"
+    nodes.heal()
+    nodes.advance(5)
+    assert at_both(nodes) == [("granted", "path:src", "dc", False)]
+
+
 def test_with_the_link_down_what_is_granted_is_provisional_and_what_was_granted_stands(nodes: Nodes) -> None:
     dc, agni = nodes.rigs["agni"].join("dc"), nodes.rigs["rushabdev"].join("agni")
     claims(nodes, ("agni", dc, {"ttl_s": 10}))

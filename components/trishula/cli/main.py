@@ -64,6 +64,7 @@ OWN_COMMANDS = {
     "nudge": "trishula.front_door.nudge_command",
     "loop": "loop",
     "key": "key",
+    "lease": "lease",
     "files": "files",
     "fallback": "fallback",
     "report": "report",

@@ -37,9 +37,9 @@ def _arguments(verb: Any) -> str:
                     said += f" From {note.ge:g} to {note.le:g}."
         if parameter.default is inspect.Parameter.empty:
             said += " Required."
-        elif parameter.default is not None:
+        elif parameter.default not in (None, ""):
             said += f" By default ``{_shown(parameter.default)}``."
-        rows.append((f"``{parameter.name}``", said))
+        rows.append((f"``{parameter.name}``", said.replace("*", r"\*")))
     return list_table(("Argument", "Meaning"), rows, (20, 80)) if rows else ""
 
 

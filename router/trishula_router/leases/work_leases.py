@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from trishula.contract.addresses import agent_of
 from trishula.contract.scopes import Scope
+from trishula.contract.texts import show_value
 from trishula.errors import LeasesExceeded, LeaseUnknown, LeaseUnsure
 from trishula_router.clocks.clock import Clock
 from trishula_router.leases.book import Book, Lease
@@ -210,7 +211,8 @@ class WorkLeases:
         lease = self._book.get(lease_id)
         if lease is None:
             raise LeaseUnknown(
-                f"there is no work lease {lease_id} at the node {self._ledger.node}; see trishula lease list"
+                f"there is no work lease {show_value(lease_id)} at the node {self._ledger.node}; those that there are "
+                "shows: trishula lease list"
             )
         told = self.told(lease)
         await self._ledger.end(lease, by, reason)
@@ -222,7 +224,8 @@ class WorkLeases:
         lease = found[0] if found else None
         if lease is None:
             raise LeaseUnknown(
-                f"{agent} has no work lease {lease_id}: it was released, lost or never claimed; claim it anew"
+                f"{agent} has no work lease {show_value(lease_id)}: it was released, lost or never claimed; claim it "
+                "anew"
             )
         return lease
 
