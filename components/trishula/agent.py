@@ -79,7 +79,7 @@ class Agent(Declared, Verbs):
             :mod:`trishula.consumer.agent_state`.
         files: a folder for messages as files, as a second road while no node is there (:mod:`trishula.files.road`); by
             the settings if absent.
-        key_file: its own key, by which it signs what it sends.
+        key_file: its own key, by which it signs what it sends, and joins if it has no token.
         trusted_keys: the file with the keys of others, whose signatures count: a handler reads ``message.signed_by``.
         require_signature: ``True``, or types of messages, such as ``["COMMAND"]``: without a good signature these are
             refused, and no handler sees them; see :mod:`trishula.messaging.verifying`.

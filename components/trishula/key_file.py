@@ -5,6 +5,9 @@ One file serves whatever an agent proves by a key: who wrote a message, and who 
 
 The pair that signs files of the second road (:mod:`trishula.files.signature`) is made of the agent's token instead. It
 can't stand in here: a token is shown to the node at each join, so a malicious node could sign with what it makes.
+
+What opens a connection is a signature of 32 bytes that the node chooses (:mod:`trishula.contract.key_challenge`). So
+whatever else the key signs is longer, or begins with words of its own that are: no node can have a message signed.
 """
 
 from __future__ import annotations
@@ -12,14 +15,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
+
+from trishula.contract import signing_key
 
 __all__ = ["AgentKey", "is_signed", "new_key_file", "read_key_file"]
 
@@ -55,11 +60,7 @@ class AgentKey:
 
 def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
     """Whether that is the signature of a text by the owner of a public key (32 bytes)."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, text)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+    return signing_key.is_signed(public.hex(), text, signature.hex())
 
 
 def new_key_file(path: Path) -> AgentKey:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from trishula.contract.message import MAIL_TYPES
+from trishula.token_file import looks_like_a_token
 
 __all__ = ["REQUIRE_RULE", "GivenKeys", "KeySettings", "key_settings", "read_required"]
 
@@ -29,7 +30,8 @@ class KeySettings:
     """See the module's docstring.
 
     Attributes:
-        key_file: the agent's own key, by which it signs what it sends; ``None``: it signs nothing.
+        key_file: the agent's own key, by which it signs what it sends, and joins if it has no token; ``None``: it has
+            none.
         trusted_keys: the file with the keys of others; ``None``: no signature is looked at.
         require_signature: the types of messages that are taken only with a good signature.
     """
@@ -76,6 +78,8 @@ def key_settings(found: Callable[[str, str], tuple[object, str]], expanded: Call
         value, source = found(name, f"TRISHULA_{name.upper()}")
         if value is not None and not isinstance(value, str | os.PathLike):
             raise ValueError(f"{source} must be the path of a file")
+        if value is not None and looks_like_a_token(os.fspath(value)):
+            raise ValueError(f"{source} seems to hold a token (it is not shown); it must be the path of a file")
         paths[name] = None if value is None else expanded(os.fspath(value), source)
         if name == "key_file" and (path := paths[name]) is not None:
             _check_key_file(path, source)

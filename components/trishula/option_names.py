@@ -9,7 +9,7 @@ __all__ = ["PROFILE_KEYS", "VARIABLES"]
 #: What a profile file may say, and what it means.
 PROFILE_KEYS: Mapping[str, str] = {
     "url": "a node's URL, or a list of them in order of preference; a bare ``ws://HOST:PORT`` means its path ``/ws``",
-    "agent": "the agent's name; may be left out, for the token has it",
+    "agent": "the agent's name; may be left out where there is a token, which has it",
     "token": "the agent's token",
     "token_file": "the file that holds the token, read again at each join; a relative path is relative to the profile",
     "failback": "how long a better node must have been there again before an agent goes back to it, or ``off``",
@@ -17,7 +17,8 @@ PROFILE_KEYS: Mapping[str, str] = {
     "proxy": "``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``off``",
     "files": "a folder for the agent's messages as files, while no node is there; relative to the profile",
     "files_unsigned": "agents whose files are taken without a signature, in a list",
-    "key_file": "the agent's own key, by which it signs what it sends; relative to the profile",
+    "key_file": "the agent's own key, by which it signs what it sends, and joins if it has no token; relative to the "
+    "profile",
     "trusted_keys": "the file with the keys of others, whose signatures count; relative to the profile",
     "require_signature": "``true``, or a list of the types of messages that are taken only with a good signature",
     "fallback_after": "how long no node must have been there before messages go to files as well",

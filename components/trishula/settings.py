@@ -1,21 +1,23 @@
-"""Where the bus is and who we are: URLs, agent and token, from arguments, the environment or a profile file.
+"""Where the bus is and who we are: URLs, agent, token or key, from arguments, the environment or a profile file.
 
 Order, for each value on its own: the argument; the variable ``TRISHULA_URL`` (comma-separated nodes, in order of
-preference), ``TRISHULA_AGENT``, ``TRISHULA_TOKEN``; the profile file. The agent's name may be left out everywhere, for
-a token is ``name.secret``.
+preference), ``TRISHULA_AGENT``, ``TRISHULA_TOKEN``, ``TRISHULA_KEY_FILE``; the profile file. The agent's name may be
+left out where there is a token, for that is ``name.secret``. Who has a token joins with it, and who has a key alone
+joins with the key: then nothing secret is sent.
 
 The profile is a TOML file: the path in ``TRISHULA_PROFILE`` (or the argument), else ``~/.config/trishula/profile.toml``
 if it exists; a bare word ``NAME`` means ``~/.config/trishula/NAME.toml``::
 
     url = ["wss://agni.example:8765/ws", "wss://rushabdev.example:8765/ws"]
-    agent = "dc"                      # optional
+    agent = "dc"                      # optional where there is a token
     token_file = "dc.token"           # or token = "dc.…"; a relative path is relative to the profile. Read at each join
     failback = "30s"                  # optional: when to go back to the first node, or "off"; also TRISHULA_FAILBACK
     ca_file = "office-ca.pem"         # optional: who signs the nodes' certificates; also TRISHULA_CA_FILE
     files = "mail"                    # optional: a folder for messages as files; also TRISHULA_FILES
     files_unsigned = ["mac"]          # optional: whose files there need no signature; also TRISHULA_FILES_UNSIGNED
     fallback_after = "2s"             # optional: when the folder is used; also TRISHULA_FALLBACK_AFTER
-    key_file = "dc.key"               # optional: the key that signs what is sent; also TRISHULA_KEY_FILE
+    key_file = "dc.key"               # optional: signs what is sent; who has no token joins with it, and gives agent;
+                                      # also TRISHULA_KEY_FILE
     trusted_keys = "trusted.json"     # optional: whose signatures count; also TRISHULA_TRUSTED_KEYS
     require_signature = ["COMMAND"]   # optional: what is taken only signed; also TRISHULA_REQUIRE_SIGNATURE
     proxy = "http://proxy:3128"       # optional: the proxy on the way there, or "off"; also TRISHULA_PROXY
@@ -29,6 +31,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
@@ -41,6 +44,9 @@ from trishula.option_names import PROFILE_KEYS, VARIABLES
 from trishula.profile_file import SettingsInvalid, expanded_from, first, profile_path, read_profile
 from trishula.proxies import DIRECT, Proxies, Proxy, parse_proxy
 from trishula.token_file import looks_like_a_token, owner_of
+
+if TYPE_CHECKING:
+    from trishula.key_file import AgentKey
 
 __all__ = [
     "DEFAULT_URL",
@@ -72,7 +78,7 @@ class Settings:
     Attributes:
         urls: WebSocket URLs of the nodes, in order of preference.
         agent: the agent's name, which is its WAMP ``authid``.
-        token: its secret; never shown.
+        token: its secret; never shown. Empty if it joins with a key alone.
         token_file: the file that the token came from, which is read again at each join; ``None`` if it came from none.
         failback_s: how long a node that stands before ours in ``urls`` must have been there before we go back to it;
             ``None`` to stay where we are as long as that node is there.
@@ -83,6 +89,7 @@ class Settings:
         files_unsigned: agents whose files are taken without a signature.
         fallback_after_s: how long no node must have been there before messages go to files as well.
         keys: the agent's own key, whose keys it knows, and what it takes unsigned.
+        key: the own key, if it joins with that, because it has no token.
     """
 
     urls: tuple[str, ...]
@@ -96,6 +103,12 @@ class Settings:
     files_unsigned: tuple[str, ...] = ()
     fallback_after_s: float = DEFAULT_FALLBACK_AFTER_S
     keys: KeySettings = _NO_KEYS
+    key: AgentKey | None = None
+
+    @property
+    def secret(self) -> str:
+        """What nobody but this agent has, ``name.secret``: what it signs files with may be derived from that."""
+        return self.token if self.key is None else f"{self.agent}.{self.key.seed().hex()}"
 
 
 def load(
@@ -123,7 +136,7 @@ def load(
         ca_file: PEM certificates of the authorities that sign the nodes' certificates, in place of the system's.
         proxy: ``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``"off"``.
         files: a folder for the agent's messages as files.
-        key_file: the agent's own key, by which it signs what it sends.
+        key_file: the agent's own key, by which it signs what it sends, and joins if it has no token.
         trusted_keys: the file with the keys of others, whose signatures count.
         require_signature: ``True``, or the types of messages that are taken only with a good signature.
         environ: the environment; the process's own if absent.
@@ -132,7 +145,7 @@ def load(
 
     Raises:
         SettingsInvalid: a value breaks its rule; the sentence says which and where it came from.
-        TokenMissing: there is no token anywhere.
+        TokenMissing: there is neither a token nor a key anywhere.
     """
     environ = os.environ if environ is None else environ
     wanted = (
@@ -144,69 +157,58 @@ def load(
     path, named_by = profile_path(profile, environ, home_directory() if home is None else home)
     from_file = {} if path is None else read_profile(path, named_by)
 
-    found_url, url_from = first(
-        (url, "the argument url"),
-        (environ.get("TRISHULA_URL"), "TRISHULA_URL"),
-        (from_file.get("url"), f"url in {path}"),
-    )
+    def found(key: str, argument: object = None) -> tuple[object, str]:
+        variable = f"TRISHULA_{key.upper()}"
+        return first(
+            (argument, f"the argument {key}"),
+            (environ.get(variable), variable),
+            (from_file.get(key), f"{key} in {path}"),
+        )
+
+    found_url, url_from = found("url", url)
+    found_agent, agent_from = found("agent", agent)
+    found_failback, failback_from = found("failback")
     found_token, token_from = first(
         (token, "the argument token"),
         (environ.get("TRISHULA_TOKEN"), "TRISHULA_TOKEN"),
         (from_file.get("token"), f"the profile {path}"),
     )
-    found_agent, agent_from = first(
-        (agent, "the argument agent"),
-        (environ.get("TRISHULA_AGENT"), "TRISHULA_AGENT"),
-        (from_file.get("agent"), f"agent in {path}"),
-    )
-    found_failback, failback_from = first(
-        (environ.get("TRISHULA_FAILBACK"), "TRISHULA_FAILBACK"),
-        (from_file.get("failback"), f"failback in {path}"),
-    )
+    keys = _keys(given, environ, from_file, path)
     urls = (DEFAULT_URL,) if found_url is None else parse_urls(found_url, url_from)
-    if found_token is None:
+    if found_token is None and keys.key_file is None:
         raise TokenMissing(
             "there is no token: give the argument token, set TRISHULA_TOKEN, or write token or token_file into "
             f"{path or 'a profile file'}; an operator makes one with 'trishula token new NAME'"
         )
-    if not isinstance(found_token, str):
-        raise SettingsInvalid(f"{token_from} must give the token as a string")
-    # The mark is what an editor put before the text of a variable's file.
-    token_text = found_token.removeprefix("\ufeff").strip()
-    name, agent_text = _owner(token_text, token_from), found_agent if found_agent is not None else None
-    if agent_text is not None and not is_agent_name(agent_text):
-        raise SettingsInvalid(f"{agent_from} is {agent_text!r}; an agent's name is {AGENT_RULE}")
-    if agent_text is not None and agent_text != name:
+    if found_agent is not None and not is_agent_name(found_agent):
+        raise SettingsInvalid(f"{agent_from} is {found_agent!r}; an agent's name is {AGENT_RULE}")
+    token_text, key, name = "", None, found_agent
+    if found_token is not None:
+        if not isinstance(found_token, str):
+            raise SettingsInvalid(f"{token_from} must give the token as a string")
+        # The mark is what an editor put before the text of a variable's file.
+        token_text = found_token.removeprefix("\ufeff").strip()
+        name = _owner(token_text, token_from)
+    elif keys.key_file is not None:
+        key = _key_in(keys.key_file)
+    if name is None:
         raise SettingsInvalid(
-            f"{agent_from} is {agent_text!r}, and {token_from} gives a token of {name!r}: an agent uses its own token"
+            f"{keys.key_file} holds a key, which doesn't say whose it is: give the argument agent, set TRISHULA_AGENT, "
+            f"or write agent into {path or 'a profile file'}"
         )
-    found_ca_file, ca_file_from = first(
-        (ca_file, "the argument ca_file"),
-        (environ.get("TRISHULA_CA_FILE"), "TRISHULA_CA_FILE"),
-        (from_file.get("ca_file"), f"ca_file in {path}"),
-    )
-    found_proxy, proxy_from = first(
-        (proxy, "the argument proxy"),
-        (environ.get("TRISHULA_PROXY"), "TRISHULA_PROXY"),
-        (from_file.get("proxy"), f"proxy in {path}"),
-    )
-    found_files, files_from = first(
-        (files, "the argument files"),
-        (environ.get("TRISHULA_FILES"), "TRISHULA_FILES"),
-        (from_file.get("files"), f"files in {path}"),
-    )
-    found_unsigned, unsigned_from = first(
-        (environ.get("TRISHULA_FILES_UNSIGNED"), "TRISHULA_FILES_UNSIGNED"),
-        (from_file.get("files_unsigned"), f"files_unsigned in {path}"),
-    )
-    found_after, after_from = first(
-        (environ.get("TRISHULA_FALLBACK_AFTER"), "TRISHULA_FALLBACK_AFTER"),
-        (from_file.get("fallback_after"), f"fallback_after in {path}"),
-    )
-    token_file = from_file.get("token_file") if token_text == from_file.get("token") else None
+    if found_agent is not None and found_agent != name:
+        raise SettingsInvalid(
+            f"{agent_from} is {found_agent!r}, and {token_from} gives a token of {name!r}: an agent uses its own token"
+        )
+    found_ca_file, ca_file_from = found("ca_file", ca_file)
+    found_proxy, proxy_from = found("proxy", proxy)
+    found_files, files_from = found("files", files)
+    found_unsigned, unsigned_from = found("files_unsigned")
+    found_after, after_from = found("fallback_after")
+    token_file = from_file.get("token_file") if token_text and token_text == from_file.get("token") else None
     return Settings(
         urls,
-        name,
+        str(name),
         token_text,
         _failback_s(found_failback, failback_from),
         token_file if isinstance(token_file, Path) else None,
@@ -215,7 +217,8 @@ def load(
         None if found_files is None else _folder(found_files, files_from),
         _agents(found_unsigned, unsigned_from),
         _fallback_after_s(found_after, after_from),
-        _keys(given, environ, from_file, path),
+        keys,
+        key,
     )
 
 
@@ -337,6 +340,16 @@ def _ca_file(value: object, source: str) -> Path:
     except OSError as error:
         raise SettingsInvalid(f"{source} names {path}, which can't be read: {error.strerror}") from None
     return path
+
+
+def _key_in(path: Path) -> AgentKey:
+    # Late: who joins with a token needs no cryptography.
+    from trishula.key_file import read_key_file
+
+    try:
+        return read_key_file(path)
+    except ValueError as error:
+        raise SettingsInvalid(str(error)) from None
 
 
 def _proxies(value: object, source: str, environ: Mapping[str, str], urls: Sequence[str]) -> Proxies:

@@ -202,6 +202,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             self,
             node,
             served,
+            authenticate=self._authenticate,
             is_denied=self._is_denied,
             against_second=self._against_second,
             new_nonce=_new_nonce,

@@ -89,7 +89,7 @@ class _Session(ApplicationSession):  # type: ignore[misc]
         self.join(realm, methods, authid, authextra=extra)
 
     def onChallenge(self, challenge: Any) -> object:
-        return self._ticket
+        return self._ticket(challenge) if callable(self._ticket) else self._ticket
 
     def onJoin(self, details: Any) -> None:
         self.joined.callback(details)
@@ -221,7 +221,7 @@ async def join(
     """Join a node.
 
     Args:
-        url, authid, ticket, serializer, methods, realm, authextra: how.
+        url, authid, ticket, serializer, methods, realm, authextra: how; a ticket may be made of the challenge.
         frame_limit_bytes: it closes at a larger WebSocket message, as libraries of other languages do; 0: at none.
 
     Raises:

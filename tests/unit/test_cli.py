@@ -165,7 +165,7 @@ def test_where_json_goes(trishula: Trishula, args: tuple[str, ...], example: str
         (("dead", "shwo", "1"), "there is no command 'shwo'; did you mean show? (try 'trishula dead --help')"),
         (
             ("token", "x"),
-            "there is no command 'x'; there are grant, list, new, revoke, rotate (try 'trishula token --help')",
+            "there is no command 'x'; there are grant, key, list, new, revoke, rotate (try 'trishula token --help')",
         ),
         (("dead", "show", "x"), "NUMBER is 'x'; it must be a whole number from 1 on (try 'trishula dead show --help')"),
         (("send", "a", "--priority", "9"), "--priority is '9'; it must be a whole number from 1 to 5 (try "),

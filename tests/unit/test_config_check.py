@@ -151,7 +151,7 @@ ONE_FAULT: list[tuple[str, Callable[[Json], None], str]] = [
     (
         "anonymous",
         put(f"{TRANSPORT}.paths.ws.auth", "anonymous", {"type": "static", "role": "agent"}),
-        f"{TRANSPORT}.paths.ws.auth.anonymous: it must go: agents join with tickets alone",
+        f"{TRANSPORT}.paths.ws.auth.anonymous: it must go: agents join with tickets or keys alone",
     ),
     (
         "no auth",

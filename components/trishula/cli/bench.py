@@ -91,8 +91,8 @@ def bench(
     )
     if at_most and plan.connections > window:
         raise click.UsageError(f"--window {window} can't be shared by {plan.connections} connections: each needs one")
-    with _bus(state) as (url, token, where), _progress(state, plan) as on_progress:
-        figures = measure(plan, url=url, token=token, on_progress=on_progress)
+    with _bus(state) as (who, where), _progress(state, plan) as on_progress:
+        figures = measure(plan, **who, on_progress=on_progress)
     value = {**asdict(figures), "plan": asdict(plan), "bus": where, "machine": _machine()}
     state.show(value, lambda: _render(figures, plan, where))
     if not figures.is_clean:
@@ -105,14 +105,16 @@ class _Loss(click.ClickException):
 
 
 @contextlib.contextmanager
-def _bus(state: State) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Where to measure, with which token, and what to say about it."""
+def _bus(state: State) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """Where to measure and as whom, and what to say about it."""
     profile = state.named_profile
     if state.url or os.environ.get("TRISHULA_URL") or profile or os.environ.get("TRISHULA_PROFILE"):
         from trishula.settings import load
 
         settings = load(url=state.url, profile=profile)
-        yield ",".join(settings.urls), settings.token, {"url": list(settings.urls), "own": False}
+        key_file = "" if settings.keys.key_file is None else str(settings.keys.key_file)
+        who = {"url": ",".join(settings.urls), "agent": settings.agent, "token": settings.token, "key_file": key_file}
+        yield who, {"url": list(settings.urls), "own": False}
         return
     from trishula.tools.temporary_node import ThrowawayNode
 
@@ -124,7 +126,8 @@ def _bus(state: State) -> Iterator[tuple[str, str, dict[str, Any]]]:
                 "set TMPDIR to a directory on a disk",
                 err=True,
             )
-        yield node.url, node.token(_AGENT), {"url": [node.url], "own": True, "filesystem": filesystem}
+        who = {"url": node.url, "token": node.token(_AGENT)}
+        yield who, {"url": [node.url], "own": True, "filesystem": filesystem}
 
 
 @contextlib.contextmanager

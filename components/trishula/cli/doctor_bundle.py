@@ -74,6 +74,8 @@ def write_bundle(
 
 def _secrets_of(settings: Settings) -> list[str]:
     secrets = [settings.token, settings.token.partition(".")[2]]
+    if settings.key is not None:
+        secrets.append(settings.key.seed().hex())
     for name in ("TRISHULA_TOKEN", "TRISHULA_PROXY", "HTTPS_PROXY", "https_proxy"):
         secrets.append(os.environ.get(name, ""))
     for proxy in (settings.proxies.own, settings.proxies.shared):

@@ -18,7 +18,8 @@ __all__ = ["key", "trust"]
 def key(state: State) -> None:
     """Print the key that others verify this agent's files with; it is no secret.
 
-    It is made from the agent's token: a new token is a new key, which others have to trust too.
+    It is made from the agent's token, or from the key that it joins with: a new one of these is a new key here, which
+    others have to trust too.
 
     \b
     Examples:
@@ -30,7 +31,7 @@ def key(state: State) -> None:
     from trishula.settings import load
 
     settings = load(url=state.url, profile=state.profile)
-    public = FileKey.from_token(settings.token).public.hex()
+    public = FileKey.from_token(settings.secret).public.hex()
     state.show({"agent": settings.agent, "key": public}, lambda: f"{settings.agent} {public}")
 
 

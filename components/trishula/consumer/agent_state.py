@@ -71,7 +71,7 @@ class OwnFile:
 
     def __init__(self, settings: Settings, state: str | os.PathLike[str] | bool | None, around: Surroundings) -> None:
         self._agent = settings.agent
-        self._bus = hashlib.sha256(f"bus of {settings.token}".encode()).hexdigest()[:16]
+        self._bus = hashlib.sha256(f"bus of {settings.secret}".encode()).hexdigest()[:16]
         self._around = around
         self._file: AgentFile | None = None
         self._begun: Begun | None = None

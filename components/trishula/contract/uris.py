@@ -1,9 +1,10 @@
 """The wire contract: every WAMP URI of TRISHULA 2, who may use it, with what, and whether a repeat is safe.
 
 Realm :data:`REALM`; WebSocket path ``/ws`` (subprotocols ``wamp.2.msgpack``, ``wamp.2.json``, ``wamp.2.cbor``); default
-port 8765; authentication ``ticket`` with ``authid`` = the agent's name and the ticket = its token. Any WAMP client in
-any language can take part. Arguments are positional; maps are by name and an unknown key is refused; times on the wire
-are integer milliseconds since the epoch (``…_at``), spans are seconds (``…_s``). Where an integer is asked for, a whole
+port 8765; authentication ``ticket`` with ``authid`` = the agent's name and the ticket = its token, or ``cryptosign``
+with ``authextra.pubkey`` = the agent's public key (:mod:`trishula.contract.key_challenge`). Any WAMP client in any
+language can take part. Arguments are positional; maps are by name and an unknown key is refused; times on the wire are
+integer milliseconds since the epoch (``…_at``), spans are seconds (``…_s``). Where an integer is asked for, a whole
 number may come as a float (``60000.0``), as Go, Lua and JavaScript send it.
 
 A payload is any JSON value, whatever the serializer: maps with string keys, lists, strings that don't begin with
@@ -26,9 +27,9 @@ A node that very many join at the same time takes some of them later: it answers
 ``trishula.error.node_busy``, and the ABORT's ``message`` ends "try again in N s". It may be tried again at once, and is
 more likely to succeed then, or a little after it.
 
-After wrong tokens a node looks for some time at none that comes under the same name from the same address: it answers
-with ABORT ``trishula.error.rate_limited``, and the ``message`` ends "try again in N s" too (20 at most). A connection
-has one try: behind an ABORT nothing is read, and it is closed.
+After wrong tokens, or keys, a node looks for some time at none that comes under the same name from the same address: it
+answers with ABORT ``trishula.error.rate_limited``, and the ``message`` ends "try again in N s" too (20 at most). A
+connection has one try: behind an ABORT nothing is read, and it is closed.
 
 A WebSocket library answers pings by itself, and must: a node pings a client that has said nothing for 2.5 s and ends
 the connection after 2 s more without a byte; behind each stretch of a large message it sends a ping (12 bytes), and

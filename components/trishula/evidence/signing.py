@@ -14,16 +14,11 @@ Nothing here does I/O.
 
 from __future__ import annotations
 
-import re
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from trishula.contract.signing_key import SigningKey, is_public_key, is_signed
 
 __all__ = ["SigningKey", "is_public_key", "is_signed", "statement"]
 
 _USE = "trishula: digest of a journal's record, 1"
-_KEY = re.compile(r"[0-9a-f]{64}\Z")
-_SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
 
 
 def statement(node: str, origin: str, epoch: str, sequence: int, digest: bytes) -> bytes:
@@ -38,41 +33,3 @@ def statement(node: str, origin: str, epoch: str, sequence: int, digest: bytes) 
     """
     # Names and epochs have no line breaks, so it can be read one way.
     return "\n".join((_USE, node, origin, epoch, str(sequence), digest.hex())).encode()
-
-
-class SigningKey:
-    """A node's pair of keys; the private half can't be got out of it, nor into a log.
-
-    Args:
-        seed: the private key, 32 bytes.
-
-    Attributes:
-        public: the public key, 64 hexadecimal digits.
-    """
-
-    def __init__(self, seed: bytes) -> None:
-        self._private = Ed25519PrivateKey.from_private_bytes(seed)
-        self.public = self._private.public_key().public_bytes_raw().hex()
-
-    def __repr__(self) -> str:
-        return f"<SigningKey of {self.public}>"
-
-    def sign(self, text: bytes) -> str:
-        """The signature, 128 hexadecimal digits."""
-        return self._private.sign(text).hex()
-
-
-def is_public_key(value: object) -> bool:
-    """Whether it has the shape of a public key: 64 hexadecimal digits in lower case."""
-    return isinstance(value, str) and _KEY.match(value) is not None
-
-
-def is_signed(key: str, text: bytes, signature: str) -> bool:
-    """Whether that is the key's signature of the text."""
-    if not is_public_key(key) or _SIGNATURE.match(signature) is None:
-        return False
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(signature), text)
-    except (InvalidSignature, ValueError):
-        return False
-    return True

@@ -76,7 +76,7 @@ class Roads:
         self._folder: MailFolder | None = None
         if settings.files is not None:
             self._folder = folder = MailFolder(
-                settings.files, settings.agent, settings.token, settings.files_unsigned, seconds=clock.seconds
+                settings.files, settings.agent, settings.secret, settings.files_unsigned, seconds=clock.seconds
             )
             self._errands = errands = Errands(around.in_thread)
             self._filing = Filing(engine.sending, folder, errands, clock, around.now_ms, self._complain)

@@ -68,7 +68,7 @@ class Memory:
             file.vanish()
             _log.warning("What is done is remembered only as long as this process lives: %s", error)
             return
-        bus = hashlib.sha256(f"bus of {settings.token}".encode()).hexdigest()[:16]
+        bus = hashlib.sha256(f"bus of {settings.secret}".encode()).hexdigest()[:16]
         handled = saved.handled
         if saved.bus != bus:
             # Another bus may use the same ids for other messages.

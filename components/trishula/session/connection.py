@@ -3,7 +3,7 @@
 The wall is four modules: this one, the :mod:`.web_socket`, the :mod:`.wamp_link` that is made of a joined session, and
 the :mod:`.wamp_errors`.
 
-A connection joins one node by WebSocket and ticket, and makes a :class:`~trishula.session.transport.Link` of the
+A connection joins one node by WebSocket and token, or key, and makes a :class:`~trishula.session.transport.Link` of the
 session; which node of the list, when, and when anew is :mod:`trishula.session.joining`'s affair. What Autobahn does by
 default and we don't want, with our answer:
 
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from autobahn.twisted.wamp import ApplicationSession
@@ -41,10 +41,12 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from trishula.contract.key_challenge import CHANNEL
 from trishula.contract.uris import REALM
 from trishula.errors import BusUnreachable, TrishulaError
 from trishula.runtime.backoff import Backoff
 from trishula.runtime.surroundings import Clock, Surroundings, Timer
+from trishula.session.identity import Proof
 from trishula.session.joining import Attempt, Joining, Owner
 from trishula.session.reconnect_policy import DEFAULT_BACKOFF
 from trishula.session.transport import Ending
@@ -54,7 +56,9 @@ from trishula.session.wamp_errors import error_of_leaving
 from trishula.session.wamp_link import ATTEMPT_TIMEOUT_S, WampLink
 from trishula.session.web_socket import LEAVE_TIMEOUT_S, OPTIONS, JsonFrames, MsgPackFrames, Timers, WebSocket
 from trishula.settings import Settings
-from trishula.token_file import CurrentToken
+
+if TYPE_CHECKING:
+    from trishula.key_file import AgentKey
 
 __all__ = ["WampConnection"]
 
@@ -72,20 +76,20 @@ class WampConnection(Joining):
     def __init__(self, settings: Settings, around: Surroundings, *, backoff: Backoff = DEFAULT_BACKOFF) -> None:
         super().__init__(settings.urls, around, failback_s=settings.failback_s, backoff=backoff)
         self._settings = settings
-        self._token = CurrentToken(settings.agent, settings.token, settings.token_file)
+        self._proof = Proof(settings)
 
     def attempt_at(self, url: str) -> Attempt:
-        return _Attempt(url, self._settings, self._token, self._clock, self)
+        return _Attempt(url, self._settings, self._proof, self._clock, self)
 
 
 class _Attempt:
     """One try to join one node, and the session that came of it, until its socket is closed."""
 
-    def __init__(self, url: str, settings: Settings, token: CurrentToken, clock: Clock, owner: Owner) -> None:
+    def __init__(self, url: str, settings: Settings, proof: Proof, clock: Clock, owner: Owner) -> None:
         self.url = url
         self._link: WampLink | None = None
         self._settings = settings
-        self._token = token
+        self._proof = proof
         self._clock = clock
         self._owner = owner
         self._connecting: Deferred[Any] | None = None
@@ -242,7 +246,7 @@ class _Attempt:
         self._end(self._reason or BusUnreachable(f"the connection to {self.url} ended: {reason}"))
 
     def _make_session(self) -> _Session:
-        self._session = _Session(self._settings.agent, self._token, self)
+        self._session = _Session(self._settings.agent, self._proof, self)
         return self._session
 
     def _connected(self, protocol: Any) -> None:
@@ -291,11 +295,12 @@ class _Attempt:
 class _Session(ApplicationSession):  # type: ignore[misc]  # Autobahn is untyped
     """Autobahn's session with its habits overridden."""
 
-    def __init__(self, agent: str, token: CurrentToken, attempt: _Attempt) -> None:
+    def __init__(self, agent: str, proof: Proof, attempt: _Attempt) -> None:
         super().__init__(ComponentConfig(realm=REALM))
         self._agent = agent
-        self._token = token
+        self._proof = proof
         self._attempt = attempt
+        self._key: AgentKey | None = None
 
     def onConnect(self) -> None:
         self._attempt.session_connected(self)
@@ -304,10 +309,21 @@ class _Session(ApplicationSession):  # type: ignore[misc]  # Autobahn is untyped
         """Ask to be let in."""
         # If it closes at this moment, its end is all that there is to tell.
         with contextlib.suppress(TransportLost):
-            self.join(REALM, authmethods=["ticket"], authid=self._agent)
+            self._key = self._proof.key()
+            extra = None if self._key is None else self._proof.hello(self._key, self._channel())
+            self.join(REALM, authmethods=self._proof.methods, authid=self._agent, authextra=extra)
 
-    def onChallenge(self, challenge: object) -> str:
-        return self._token.now()
+    def _channel(self) -> bytes | None:
+        """The id of our TLS channel; ``None`` without TLS."""
+        found = (self._transport.transport_details.channel_id or {}).get(CHANNEL)
+        return found if isinstance(found, bytes) else None
+
+    def onChallenge(self, challenge: Any) -> str:
+        try:
+            return self._proof.answer(challenge.method, challenge.extra, self._key, self._channel())
+        except ValueError as error:
+            # Autobahn logs another one with a traceback.
+            raise ApplicationError(ApplicationError.AUTHENTICATION_FAILED, str(error)) from None
 
     def onJoin(self, details: object) -> None:
         self._attempt.session_joined(self)

@@ -18,6 +18,7 @@ from trishula.errors import (
     PayloadNotJson,
     ProcedureUnknown,
     RemoteError,
+    TokenInvalid,
     TrishulaError,
     from_wire,
     retry_after_in,
@@ -83,6 +84,12 @@ def heard_by_caller(uri: str, error: BaseException) -> TrishulaError:
 
 def error_of_leaving(url: str, reason: str, sentence: str | None) -> TrishulaError:
     """Why a session ended, or was not let in: our own errors typed, everything else as "not reachable now"."""
+    if reason == ApplicationError.NO_AUTH_METHOD:
+        # Tokens are taken everywhere.
+        return TokenInvalid(
+            f"the node at {url} takes no keys: it is of an earlier release, or its configuration has no cryptosign "
+            "beside ticket in paths.ws.auth; join it with a token"
+        )
     error = from_wire(reason, sentence or reason, {"retry_after_s": retry_after_in(sentence or "")})
     if isinstance(error, RemoteError):
         return BusUnreachable(f"the node at {url} ended the session: {sentence or reason} ({reason})")

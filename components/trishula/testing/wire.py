@@ -10,6 +10,7 @@ from trishula.session.transport import Connection
 from trishula.settings import Settings
 from trishula.testing.network import Router
 from trishula.testing.session import URL, JoinedBy, Session
+from trishula_router.agents.key_proofs import KeyProof
 
 __all__ = ["Wire"]
 
@@ -61,7 +62,10 @@ class _Attempt:
             return
         number = router.number()
         try:
-            who = node.door.authenticate(uris.REALM, agent, {"ticket": self._settings.token, "session": number})
+            # As everything in memory it has no wire to listen on: what is proved is that it has the key.
+            key, ticket = self._settings.key, self._settings.token
+            shown = {"ticket": ticket} if key is None else {"proof": KeyProof(key.public, is_good=True)}
+            who = node.door.authenticate(uris.REALM, agent, {**shown, "session": number})
         except TrishulaError as error:
             details = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}
             self.ended(from_wire(error.uri or "", error.sentence, details))

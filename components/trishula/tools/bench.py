@@ -147,18 +147,28 @@ def describe_durability(copies: int) -> str:
     )
 
 
-def measure(plan: Plan, *, url: str, token: str, on_progress: Callable[[int, int], object] | None = None) -> Figures:
+def measure(
+    plan: Plan,
+    *,
+    url: str,
+    token: str,
+    key_file: str = "",
+    agent: str = "",
+    on_progress: Callable[[int, int], object] | None = None,
+) -> Figures:
     """Run the bench against a bus.
 
     Args:
         url: the node's address, or several with commas between.
-        token: of the agent that both sides are instances of.
+        token: of the agent that both sides are instances of; empty if it has a key alone.
+        key_file: the file of its key, if it has no token.
+        agent: its name, then.
         on_progress: told (messages sent, messages received) several times a second.
 
     Raises:
         ToolFailed: a worker failed; the sentence says why.
     """
-    agent = token.partition(".")[0]
+    agent = agent or token.partition(".")[0]
     word = f"bench{secrets.token_hex(3)}"
     nodes = url.split(",")
     if plan.apart and len(nodes) < 2:
@@ -166,6 +176,8 @@ def measure(plan: Plan, *, url: str, token: str, on_progress: Callable[[int, int
     at_sender, at_receiver = nodes[:2] if plan.apart else (url, url)
     common: dict[str, Any] = {
         "token": token,
+        "key_file": key_file,
+        "agent": agent,
         "to": f"{agent}/{word}",
         "instance": word,
         "connections": plan.connections,

@@ -48,6 +48,7 @@ class Task(msgspec.Struct, frozen=True):
         window: messages without a receipt, over all connections; at the receiver, without an ack.
         size_bytes: of the payload, about.
         copies: what the sender asks for; ``None``: what is usual.
+        token, key_file, agent: what it joins with, and as whom; see :func:`trishula.settings.load`.
     """
 
     role: Literal["send", "receive"]
@@ -62,6 +63,8 @@ class Task(msgspec.Struct, frozen=True):
     warm_up_s: float
     size_bytes: int
     copies: int | None = None
+    key_file: str = ""
+    agent: str = ""
 
 
 class Result(msgspec.Struct):
@@ -126,7 +129,9 @@ class Worker:
         from trishula.client import Client
         from trishula.settings import load
 
-        client = Client(load(url=self.task.url, token=self.task.token, environ={}), instance=instance)
+        task = self.task
+        settings = load(url=task.url, agent=task.agent, token=task.token, key_file=task.key_file, environ={})
+        client = Client(settings, instance=instance)
         await self.attach(client)
         before = time.monotonic()
         await client.start(timeout=15.0)

@@ -150,7 +150,9 @@ class ChangeRecords:
             by, reason = "", None
         there = (after if change.agent in after else before)[change.agent]
         until = there.tokens.get(change.token) if change.what in ("new", "rotated") else None
-        self._note(Kind.TOKEN, TokenFacts(change.agent, change.what or "", change.token, by, reason, until))
+        is_key = change.token in there.keys
+        facts = TokenFacts(change.agent, change.what or "", change.token, by, reason, until, is_key=is_key)
+        self._note(Kind.TOKEN, facts)
 
 
 def _note_of(change: Change, notes: Sequence[Note]) -> Note | None:
@@ -180,7 +182,9 @@ def _revoked_by(note: Note, before: Mapping[str, Outline]) -> list[TokenFacts]:
     for digest in revoked.tokens:
         token = digest[:8]
         agent = owners.get(token, revoked.agent)
-        records.append(TokenFacts(agent, "revoked", token, note.by, note.reason, sha256=digest, everywhere=True))
+        is_key = agent in before and token in before[agent].keys
+        facts = TokenFacts(agent, "revoked", token, note.by, note.reason, sha256=digest, everywhere=True, is_key=is_key)
+        records.append(facts)
     if revoked.before is not None:
         facts = TokenFacts(revoked.agent, "revoked", "", note.by, note.reason, before=revoked.before, everywhere=True)
         records.append(facts)

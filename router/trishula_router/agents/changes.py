@@ -39,6 +39,7 @@ class Outline(msgspec.Struct, frozen=True):
         over: the short ids of those tokens whose end has come.
         then: what ``grants`` will be when the next of them ends, then the next but one, and so on.
         changes_at: when that next one ends, ms; ``None``: none does.
+        keys: the short ids of those tokens that are keys.
     """
 
     grants: str
@@ -46,6 +47,7 @@ class Outline(msgspec.Struct, frozen=True):
     over: list[str] = []
     then: list[str] = []
     changes_at: int | None = None
+    keys: list[str] = []
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,7 +97,8 @@ def outline_of(record: AgentEntry, now_ms: int) -> Outline:
     instants = sorted({one.until for one in record.timed if one.until is not None and one.until > now_s})
     then = [_grants_of(record, instant) for instant in instants]
     changes_at = round(instants[0] * 1000) if instants else None
-    return Outline(_grants_of(record, now_s), ends, over, then, changes_at)
+    keys = [short_id(token) for token in record.tokens if token.kind == "key"]
+    return Outline(_grants_of(record, now_s), ends, over, then, changes_at, keys)
 
 
 def _grants_of(record: AgentEntry, now_s: float) -> str:

@@ -1,8 +1,8 @@
 """The door: what a client passes on its way to a session.
 
-Too many wrong tokens have it wait (:mod:`.guesses`), its token says who it is (:mod:`.authenticator`), its agent has
-so many sessions at most (:mod:`.admission`), and not too many come at once (:mod:`.joins`). Whoever is refused is noted
-(:mod:`.refused_joins`). Whoever shows a token and doesn't join, as over HTTP, has its token looked at just so.
+Too many wrong tokens have it wait (:mod:`.guesses`), its token or key says who it is (:mod:`.authenticator`), its agent
+has so many sessions at most (:mod:`.admission`), and not too many come at once (:mod:`.joins`). Whoever is refused is
+noted (:mod:`.refused_joins`). Whoever shows a token and doesn't join, as over HTTP, has its token looked at just so.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from trishula_router.agents.admission import Admission
 from trishula_router.agents.authenticator import Authenticator
 from trishula_router.agents.guesses import Guesses
 from trishula_router.agents.joins import Joins
+from trishula_router.agents.key_proofs import KeyProof
 from trishula_router.agents.principals import Principal, Principals
 from trishula_router.agents.refused_joins import RefusedJoins
 from trishula_router.agents.sessions import Sessions
-from trishula_router.agents.tokens import digest_of, owner_of
+from trishula_router.agents.tokens import digest_of, digest_of_key, owner_of
 from trishula_router.client_ips import ip_in, site_of
 
 __all__ = ["Door"]
@@ -79,7 +80,8 @@ class Door:
 
     def _admit(self, realm: object, authid: object, details: Mapping[str, Any], peer: str | None) -> dict[str, str]:
         ticket, now_s, now = details.get("ticket"), self._now_s(), self._now() / 1000
-        digest = digest_of(ticket) if isinstance(ticket, str) else None
+        proof = details.get("proof")
+        digest = _digest_in(ticket, proof)
         answer = self._looked_at(
             peer,
             _name_in(authid, ticket),
@@ -87,6 +89,7 @@ class Door:
             lambda: self._authenticator.authenticate(realm, authid, details, now),
         )
         session = self._admission.admit(answer["authid"], details["session"], digest, now_s, peer)
+        session.by_key = proof is not None
         try:
             self._joins.begin(session, now_s)
         except NodeBusy:
@@ -149,6 +152,13 @@ class Door:
     def refused(self, client_ip: str | None, agent: str | None, error: str, sentence: str) -> None:
         """A client was refused before it had a session; also by the router itself, then without a name."""
         self._refused_joins.refused(client_ip, agent, error, sentence, self._now_s())
+
+
+def _digest_in(ticket: object, proof: object) -> str | None:
+    """Of what a client shows; a public key that it has not proved to have is nothing that it has."""
+    if isinstance(proof, KeyProof):
+        return digest_of_key(proof.public_key) if proof.is_good and proof.public_key else None
+    return digest_of(ticket) if isinstance(ticket, str) else None
 
 
 def _name_in(authid: object, ticket: object) -> str | None:

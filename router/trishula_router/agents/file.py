@@ -1,4 +1,4 @@
-"""The file of agents: who may join, with what grants, and the hashes of their tokens.
+"""The file of agents: who may join, with what grants, and the hashes of their tokens, or their public keys.
 
 ``<state>/agents.json``, mode 0600, is made and changed by ``trishula token`` and may be edited by hand::
 
@@ -7,7 +7,8 @@
                          "call": ["dc", "rushabdev.uptime"],   // what: "*", an agent, or an agent.procedure
                          "serve": ["deploy", "host"],   // which capabilities it may announce: "*", or their names
                          "tokens": [{"sha256": "9f86…", "created_at": "2026-02-10T00:02:00Z",
-                                     "not_before": null, "expires_at": null}]}}}
+                                     "not_before": null, "expires_at": null},
+                                    {"ed25519": "3b6a…", "created_at": "2026-02-11T00:02:00Z"}]}}}
 
 Writers hold the lock of ``agents.json.lock`` (:mod:`trishula.runtime.file_lock`) while they read, change and write, and
 wait for it as long as it takes, so that two commands at once lose nothing. The file is replaced by a rename: a reader

@@ -5,15 +5,14 @@ stamp and reads it again when it changed: a new token works without a restart, a
 somebody broke while editing it does not lock everybody out: the last good state stays, also over a restart, because a
 copy of it is kept; and :attr:`Principals.fault` says what is wrong until it is mended.
 
-Policy: :meth:`Principal.may_send`, :meth:`Principal.may_call`, :meth:`Principal.may_serve`,
-:meth:`Principal.may_subscribe`, :meth:`Principals.check_token`.
+Policy: :meth:`Principals.check_token`, :meth:`Principals.check_key`; what each may is in :mod:`.principal`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -21,66 +20,14 @@ from types import MappingProxyType
 from trishula.errors import TokenInvalid, TokenMissing
 from trishula_router.agents.change_notes import Stamp
 from trishula_router.agents.file import AgentsFileError, keep_agents, load_agents, read_agents, stamp_of
-from trishula_router.agents.grants import TimedGrant, covers_name, held, next_end_s
+from trishula_router.agents.grants import TimedGrant, next_end_s
+from trishula_router.agents.key_proofs import KeyProof
+from trishula_router.agents.principal import Principal, audience_of, principals_of
 from trishula_router.agents.revocations import Revocations
-from trishula_router.agents.text import ANYBODY, AgentEntry, render_agents
-from trishula_router.agents.tokens import TokenEntry, find_token, owner_of
-from trishula_router.realm import AGENT_ROLE, OPERATOR_ROLE
+from trishula_router.agents.text import AgentEntry, render_agents
+from trishula_router.agents.tokens import TokenEntry, find_key, find_token, owner_of
 
 __all__ = ["Principal", "Principals"]
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """An agent, with its grants.
-
-    Attributes:
-        name: its name, which is its authid.
-        operator: whether it may ask about everybody's messages, and administer the node.
-        send: to whom it may send: ``"*"``, ``"broadcast"``, agents or capabilities (``"capability:deploy"``).
-        call: what it may call: ``"*"``, an agent, or ``agent.procedure``.
-        serve: which capabilities it may announce: ``"*"``, or their names; ``None``: what nobody else is granted.
-        foreign: the capabilities that others are granted by name, if ``serve`` is ``None``.
-        observer: whether it may ask how everybody's messages stand, and see none of them.
-        subscribe: whose topics it may hear: ``"*"``, an agent, or ``agent.topic``.
-    """
-
-    name: str
-    operator: bool
-    send: tuple[str, ...]
-    call: tuple[str, ...]
-    serve: tuple[str, ...] | None = None
-    foreign: Set[str] = frozenset()
-    observer: bool = False
-    subscribe: tuple[str, ...] = (ANYBODY,)
-
-    @property
-    def role(self) -> str:
-        """Its role in the realm."""
-        return OPERATOR_ROLE if self.operator else AGENT_ROLE
-
-    @property
-    def only_looks(self) -> bool:
-        """Whether it is an observer, and no operator, who may look at everything."""
-        return self.observer and not self.operator
-
-    def may_send(self, to: str) -> bool:
-        """Whether it may send to an agent (or to ``broadcast``, or to a capability); always to itself."""
-        return to == self.name or ANYBODY in self.send or to in self.send
-
-    def may_call(self, agent: str, procedure: str) -> bool:
-        """Whether it may call that procedure of that agent; always its own."""
-        return agent == self.name or covers_name(self.call, agent, procedure)
-
-    def may_subscribe(self, agent: str, topic: str) -> bool:
-        """Whether it may hear that topic of that agent; always its own."""
-        return agent == self.name or covers_name(self.subscribe, agent, topic)
-
-    def may_serve(self, capability: str) -> bool:
-        """Whether it may announce a capability, and be handed messages to it."""
-        if self.serve is None:
-            return capability not in self.foreign
-        return ANYBODY in self.serve or capability in self.serve
 
 
 class Principals:
@@ -118,6 +65,8 @@ class Principals:
         self._now_s, self._next_end_s = 0.0, float("inf")
         self._principals: Mapping[str, Principal] = {}
         self._audience: tuple[str, ...] = ()
+        # The digests of all keys that the file has had: of a session's digest they tell what it is of.
+        self._keys: set[str] = set()
         self._derive()
         # Of which version it is.
         self._digest = self.version, _digest_of(self._records)
@@ -214,8 +163,9 @@ class Principals:
 
     def _derive(self) -> None:
         """Who may do what, from the records and the time."""
-        self._principals = _principals_of(self._records, self._now_s)
-        self._audience = _audience_of(self._principals)
+        self._keys |= {one.sha256 for record in self._records.values() for one in record.tokens if one.ed25519}
+        self._principals = principals_of(self._records, self._now_s)
+        self._audience = audience_of(self._principals)
         timed = (one for record in self._records.values() for one in record.timed)
         self._next_end_s = next_end_s(timed, self._now_s)
 
@@ -284,14 +234,52 @@ class Principals:
             raise TokenInvalid(
                 f"the token of {name} is wrong or revoked; make a new one with `trishula token new {name}` on the node"
             )
-        if token.is_early(now_s):
-            raise TokenInvalid(f"the token of {name} is not valid before {_show_instant(token.not_before)}")
-        if token.is_over(now_s):
-            raise TokenInvalid(
-                f"the token of {name} expired at {_show_instant(token.expires_at)}; "
-                f"make a new one with `trishula token new {name}` on the node"
-            )
+        _check_time(name, token, now_s)
         return principal
+
+    def check_key(self, name: str | None, proof: KeyProof, now_s: float) -> Principal:
+        """The agent, if that proves a valid key of it.
+
+        As with tokens, whoever has the right key is told everything, and whoever hasn't nothing. Who has proved a key
+        that is known may know whose it is.
+
+        Args:
+            name: who it says it is; ``None``: whoever the key says.
+            proof: what it has signed.
+            now_s: the wall clock.
+
+        Raises:
+            TokenMissing: there is no public key.
+            TokenInvalid: it proves nothing, or the key is unknown, another agent's, not valid yet or not any more.
+        """
+        whose = f"of {name}" if name else "of this client"
+        if proof.public_key is None:
+            raise TokenMissing(
+                f"the HELLO {whose} asks for cryptosign without a public key; authextra.pubkey must be 64 hexadecimal "
+                "digits in lower case"
+            )
+        if not proof.is_good:
+            raise TokenInvalid(
+                f"what came as the signature {whose} is none of its key over this connection's challenge; a signature "
+                "is good once, on the connection that it was made for"
+            )
+        owner, key = self._owner_of(proof.public_key)
+        if name and owner and owner != name:
+            raise TokenInvalid(f"the key is another agent's than {name}'s; use the one made for {name}")
+        principal = self._principals.get(owner or "")
+        if key is None or principal is None:
+            raise TokenInvalid(
+                f"the key {whose} is unknown here or was revoked; an operator of the node adds one with `trishula "
+                f"token new {name or 'NAME'} --public-key {proof.public_key}`"
+            )
+        _check_time(principal.name, key, now_s)
+        return principal
+
+    def _owner_of(self, public_key: str) -> tuple[str | None, TokenEntry | None]:
+        for name, record in self._valid.items():
+            if (found := find_key(record.tokens, public_key)) is not None:
+                return name, found
+        return None, None
 
     def reason_to_leave(self, name: str, digest: str | None, now_s: float) -> str | None:
         """Why a session of an agent may not stay, or ``None``.
@@ -308,9 +296,10 @@ class Principals:
         if digest is None or (token is not None and not token.is_over(now_s)):
             return None
         what = "was revoked" if token is None else f"expired at {_show_instant(token.expires_at)}"
+        kind = "key" if digest in self._keys else "token"
         return (
-            f"the token of {name} that this session joined with {what}, so the session was ended; make a new one with "
-            f"`trishula token new {name}` on the node"
+            f"the {kind} of {name} that this session joined with {what}, so the session was ended; make a new one with "
+            f"{_how_to_renew(kind, name)}"
         )
 
     def expiry_of(self, name: str, digest: str | None) -> float:
@@ -324,28 +313,20 @@ def _with_digest(record: AgentEntry, digest: str | None) -> TokenEntry | None:
     return next((token for token in record.tokens if token.sha256 == digest), None)
 
 
-def _principals_of(records: Mapping[str, AgentEntry], now_s: float) -> dict[str, Principal]:
-    def now(record: AgentEntry, act: str) -> tuple[str, ...]:
-        return held(record.lasting(act), record.timed, act, now_s)
-
-    granted = frozenset(grant for record in records.values() for grant in now(record, "serve"))
-    return {
-        name: Principal(
-            name,
-            record.operator,
-            now(record, "send"),
-            now(record, "call"),
-            None if record.serve is None else now(record, "serve"),
-            granted,
-            record.observer,
-            now(record, "subscribe"),
+def _check_time(name: str, token: TokenEntry, now_s: float) -> None:
+    if token.is_early(now_s):
+        raise TokenInvalid(f"the {token.kind} of {name} is not valid before {_show_instant(token.not_before)}")
+    if token.is_over(now_s):
+        raise TokenInvalid(
+            f"the {token.kind} of {name} expired at {_show_instant(token.expires_at)}; make a new one with "
+            f"{_how_to_renew(token.kind, name)}"
         )
-        for name, record in sorted(records.items())
-    }
 
 
-def _audience_of(principals: Mapping[str, Principal]) -> tuple[str, ...]:
-    return tuple(name for name, principal in principals.items() if not principal.only_looks)
+def _how_to_renew(kind: str, name: str) -> str:
+    if kind == "key":
+        return f"`trishula token key {name}` on the agent's machine"
+    return f"`trishula token new {name}` on the node"
 
 
 def _digest_of(records: Mapping[str, AgentEntry]) -> str:

@@ -23,7 +23,8 @@ class SessionRecords:
 
     def joined(self, session: Session) -> None:
         """A session joined."""
-        self._note(Kind.JOINED, JoinedFacts(session.agent, session.number, session.role, session.client_ip))
+        key = session.token_digest[:8] if session.by_key and session.token_digest else ""
+        self._note(Kind.JOINED, JoinedFacts(session.agent, session.number, session.role, session.client_ip, key))
 
     def left(self, session: Session) -> None:
         """A session is gone."""

@@ -53,7 +53,8 @@ class Session:
         stage: how far it is.
         role: as what it joined; empty until it has.
         client_ip: where it comes from; ``None`` if that is not known.
-        token_digest: of the token that it proved its identity with; ``None`` if that is not known.
+        token_digest: of the token or key that it proved its identity with; ``None`` if that is not known.
+        by_key: whether that is a key.
         was_observer: whether its agent was an observer when it came.
         hears: what it could subscribe to so far: its agent's ``subscribe`` grants.
         authenticated_s: when its client proved who it is, by the clock for spans.
@@ -73,6 +74,7 @@ class Session:
     role: str = ""
     client_ip: str | None = None
     token_digest: str | None = None
+    by_key: bool = False
     was_observer: bool = False
     hears: tuple[str, ...] = ()
     authenticated_s: float = 0.0

@@ -10,15 +10,16 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from trishula.contract.addresses import AGENT_RULE, BROADCAST, CAPABILITY_RULE, Address, is_agent_name, is_capability
+from trishula.contract.signing_key import is_sound_key
 from trishula.contract.texts import LINE_RULE, is_line
 from trishula_router.agents.grants import ACTS, ANYBODY, TimedGrant
 from trishula_router.agents.procedure_names import is_procedure_name, is_topic_name
-from trishula_router.agents.tokens import TokenEntry
+from trishula_router.agents.tokens import TokenEntry, key_entry
 from trishula_router.settings.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
 from trishula_router.store.json_text import keys_twice
 
@@ -39,7 +40,7 @@ class AgentEntry:
         call: whose procedures it may call.
         serve: which capabilities it may announce; ``None`` if the record says nothing of it, because it was written by
             an earlier release: then those that no other record names.
-        tokens: what it may join with.
+        tokens: what it may join with, tokens and keys.
         observer: whether it may ask how everybody's messages stand, and see none of them.
         subscribe: whose topics it may hear.
         timed: those of its grants that end or have a reason, of every act.
@@ -73,7 +74,7 @@ def render_agents(agents: Mapping[str, AgentEntry]) -> str:
                 **({} if (heard := _show_grants(record, "subscribe")) == [ANYBODY] else {"subscribe": heard}),
                 "tokens": [
                     {
-                        "sha256": token.sha256,
+                        **({"sha256": token.sha256} if token.ed25519 is None else {"ed25519": token.ed25519}),
                         "created_at": _show_instant(token.created_at),
                         "not_before": _show_instant(token.not_before),
                         "expires_at": _show_instant(token.expires_at),
@@ -118,9 +119,20 @@ def parse_agents(raw: object) -> dict[str, AgentEntry]:
             faults.append(Fault("agents", name, f"it is no agent's name: that is {AGENT_RULE}"))
             continue
         agents[name] = _parse_agent(listed.take(name, {}), f"agents.{name}", faults)
+    faults += _shared_keys(agents)
     if faults:
         raise ConfigError(tuple(faults))
     return agents
+
+
+def _shared_keys(agents: Mapping[str, AgentEntry]) -> Iterator[Fault]:
+    """A key says who somebody is, so it is one agent's, and stands there once."""
+    seen: dict[str, str] = {}
+    for name, record in agents.items():
+        for index, token in enumerate(record.tokens):
+            at = f"agents.{name}.tokens[{index}].ed25519"
+            if token.ed25519 is not None and seen.setdefault(token.ed25519, at) != at:
+                yield Fault(at, token.ed25519, f"it must be another key than {seen[token.ed25519]}")
 
 
 class _Map:
@@ -252,18 +264,25 @@ _RULES: dict[str, tuple[Callable[[str], bool], str]] = {
 
 def _parse_token(raw: object, path: str, faults: list[Fault]) -> TokenEntry:
     entry = _Map(raw, path, path, faults)
-    sha256 = entry.take("sha256", MISSING)
-    if not isinstance(sha256, str) or _SHA256.match(sha256) is None:
+    sha256, public_key = entry.take("sha256", MISSING), entry.take("ed25519", MISSING)
+    if public_key is not MISSING and sha256 is not MISSING:
+        faults.append(Fault(f"{path}.ed25519", WHOLE, "it must go, or sha256 must: an entry is a key or a token"))
+    elif public_key is not MISSING and not is_sound_key(public_key):
+        # Not shown: it might be the private one.
+        rule = "it must be a public key, 64 hexadecimal digits in lower case, as `trishula token key` prints it"
+        faults.append(Fault(f"{path}.ed25519", "…", rule))
+    elif public_key is MISSING and (not isinstance(sha256, str) or _SHA256.match(sha256) is None):
         # The value is not shown: it might be a token that somebody pasted where its hash belongs.
         faults.append(
             Fault(f"{path}.sha256", MISSING if sha256 is MISSING else "…", "it must be 64 hexadecimal digits")
         )
-        sha256 = ""
-    created_at = _parse_instant(entry.take("created_at", 0), f"{path}.created_at", faults)
+    created_at = _parse_instant(entry.take("created_at", 0), f"{path}.created_at", faults) or 0.0
     not_before = _parse_instant(entry.take("not_before", None), f"{path}.not_before", faults)
     expires_at = _parse_instant(entry.take("expires_at", None), f"{path}.expires_at", faults)
     entry.close()
-    return TokenEntry(sha256, created_at or 0.0, not_before, expires_at)
+    if is_sound_key(public_key):
+        return key_entry(str(public_key), created_at, not_before, expires_at)
+    return TokenEntry(str(sha256), created_at, not_before, expires_at)
 
 
 def _parse_instant(raw: object, path: str, faults: list[Fault]) -> float | None:

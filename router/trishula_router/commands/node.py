@@ -200,7 +200,8 @@ def _local_status(state_dir: Path) -> dict[str, Any]:
 
 def _ask(shell: State, url: str) -> dict[str, Any]:
     """What the node says of itself; nothing if there is no token to ask with."""
-    if not (os.environ.get("TRISHULA_TOKEN") or shell.profile or os.environ.get("TRISHULA_PROFILE")):
+    named = ("TRISHULA_TOKEN", "TRISHULA_KEY_FILE", "TRISHULA_PROFILE")
+    if not (shell.profile or any(os.environ.get(one) for one in named)):
         return {}
     shell.url = url
     with shell.bus(looks_only=True) as bus:

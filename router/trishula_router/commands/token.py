@@ -1,7 +1,8 @@
 """``trishula token``: who may join the node.
 
-The commands change ``agents.json`` in the state directory and nothing else, so that they work before the node is
-started as well as while it runs: the node notices the change by itself. Each command is in a module of its own.
+But for ``key``, which is for an agent's machine, the commands change ``agents.json`` in the state directory and nothing
+else, so that they work before the node is started as well as while it runs: it notices the change by itself. Each
+command is in a module of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import click
 from trishula.cli.usage import Group
 from trishula_router.commands.state_dir import keep_files_private
 from trishula_router.commands.token_grants import grant_command
+from trishula_router.commands.token_key import key_command
 from trishula_router.commands.token_list import list_command
 from trishula_router.commands.token_new import new_command
 from trishula_router.commands.token_revoke import revoke_command
@@ -22,11 +24,12 @@ __all__ = ["token"]
 @click.group(cls=Group)
 @click.pass_context
 def token(ctx: click.Context) -> None:
-    """Make, list, replace and end the tokens with which agents join a node."""
+    """Make, list, replace and end the tokens and keys with which agents join a node."""
     keep_files_private(ctx)
 
 
 token.add_command(new_command)
+token.add_command(key_command)
 token.add_command(grant_command)
 token.add_command(list_command)
 token.add_command(rotate_command)

@@ -28,9 +28,9 @@ __all__ = ["list_command"]
 def list_command(ctx: click.Context, state: Path | None) -> None:
     """List who may join the node, with grants, and the ages and uses of tokens.
 
-    The tokens themselves are nowhere: the node keeps their hashes. Each is named by the first digits of its hash, which
-    trishula token revoke takes, and comes with when it was used last here, to a minute, and from what kind of place.
-    One that was revoked at a linked node is "revoked", whatever this node's file says.
+    The tokens themselves are nowhere: the node keeps their hashes, and the public halves of keys. Each is named by the
+    first digits of its hash, which trishula token revoke takes, and comes with when it was used last here, to a minute,
+    and from what kind of place. One that was revoked at a linked node is "revoked", whatever this node's file says.
 
     \b
     Examples:
@@ -81,7 +81,8 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
             use = uses.get(item.sha256)
             used = ", never used here" if use is None else f", used {shown_here(use.at / 1000)} from {use.place}"
             gone = "" if revoked is None else f", by {revoked.by}{_because(revoked.reason)}"
-            click.echo(f"  {fact['id']}  {fact['state']}  made {shown_here(item.created_at)}{since}{until}{used}{gone}")
+            made = f"{'made' if item.ed25519 is None else 'a key, added'} {shown_here(item.created_at)}"
+            click.echo(f"  {fact['id']}  {fact['state']}  {made}{since}{until}{used}{gone}")
 
 
 def _use_told(use: Use | None) -> dict[str, str | None]:

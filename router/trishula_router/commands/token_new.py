@@ -1,11 +1,10 @@
-"""``trishula token new``: a token for an agent, which is registered if it is new."""
+"""``trishula token new``: a token or a key for an agent, which is registered if it is new."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-import secrets
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import author
 from trishula_router.agents.changes import short_id
 from trishula_router.agents.file import AgentEntry, AgentsFileError
-from trishula_router.agents.tokens import TokenEntry, digest_of, new_token, with_new_token
+from trishula_router.agents.tokens import TokenEntry, with_new_token
 from trishula_router.commands.state_dir import (
     CommandFailed,
     agents_file_of,
@@ -26,6 +25,7 @@ from trishula_router.commands.state_dir import (
     open_state_dir,
     speaks_json,
 )
+from trishula_router.commands.token_entry import made_entry, public_key_option, refuse_known_key, takes_no_keys
 from trishula_router.commands.token_file import TokenFile, write_option
 from trishula_router.commands.token_grants import check_capabilities, with_more
 from trishula_router.commands.token_reach import revocations_of
@@ -68,6 +68,7 @@ __all__ = ["new_command"]
     is_flag=True,
     help="If the agent has two valid tokens, end the older one, and the sessions that joined with it.",
 )
+@public_key_option
 @write_option
 @reason_option
 @json_option
@@ -82,6 +83,7 @@ def new_command(
     expires_in_s: float | None,
     not_before: str | None,
     replace: bool,
+    public_key: str | None,
     token_file: Path | None,
     reason: str | None,
 ) -> None:
@@ -95,7 +97,10 @@ def new_command(
     handed out before the old one goes. A third is refused, because the older one would have to end: with --replace it
     does, and with it the sessions that joined with it; to have the old one end by itself, see trishula token rotate.
     --expires-in counts from --not-before, if that is given. With --json: an object with agent, agents_file, and token
-    (or token_file, with --write).
+    (or token_file, with --write; public_key, with --public-key).
+
+    With --public-key no token is made: the agent joins with the key that trishula token key made on its machine. Of
+    the two valid tokens each may be a key.
 
     \b
     Examples:
@@ -103,6 +108,7 @@ def new_command(
       trishula token new agni --serve host --expires-in 30d
       trishula token new admin --operator --write admin.token
       trishula token new wallboard --observer
+      trishula token new dc --public-key 3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29
       trishula token new guest --not-before 2026-12-01T08:00:00 --expires-in 1d
     """
     if not is_agent_name(name):
@@ -117,14 +123,14 @@ def new_command(
     warning = _warn_of_a_new_place(state_dir)
     open_state_dir(state_dir)
     path = agents_file_of(state_dir)
-    made = new_token(name, secrets.token_urlsafe)
     revocations = revocations_of(state_dir)
     # Also where a revocation came from a node whose clock is ahead.
     made_s = max(now_s, revocations.good_from_s(name))
-    new = TokenEntry(digest_of(made), made_s, valid_from, expires_at)
+    made, new = made_entry(name, public_key, token_file, made_s, valid_from, expires_at)
     with TokenFile(token_file) as file:
         try:
             with agents_to_change(state_dir, path, who) as agents:
+                refuse_known_key(agents, new, revocations)
                 fresh = AgentEntry(send=(), call=(), serve=()) if observer else AgentEntry(serve=())
                 record = agents.get(name, fresh)
                 is_new = name not in agents
@@ -140,7 +146,8 @@ def new_command(
                     observer=record.observer if observer is None else observer,
                     serve=with_more(record.serve, serve),
                 )
-                file.write(made)
+                if made is not None:
+                    file.write(made)
         except AgentsFileError as error:
             raise CommandFailed(str(error), Exit.CONFIG) from None
         file.put_in_place()
@@ -148,18 +155,25 @@ def new_command(
         click.echo(warning, err=True)
     for token in ended:
         click.echo(
-            f"the token {short_id(token)} of {name} is not valid any more, and the sessions that joined with it end",
+            f"the {token.kind} {short_id(token)} of {name} is not valid any more, and the sessions that joined with it "
+            "end",
             err=True,
         )
     waiting, dead = _mail_from_before(state_dir, name) if is_new else (0, 0)
     if speaks_json(ctx):
-        where: dict[str, str | int] = {"token": made} if token_file is None else {"token_file": str(token_file)}
+        where: dict[str, str | int] = {"token_file": str(token_file)} if token_file is not None else {}
+        if token_file is None:
+            where["public_key" if made is None else "token"] = public_key or made or ""
         if waiting or dead:
             where.update(waiting=waiting, dead=dead)
         click.echo(json.dumps({"agent": name, "agents_file": str(path), **where}))
         return
-    done = f"the agent {name} is registered in {path}" if is_new else f"the agent {name} has a new token in {path}"
-    if token_file is None:
+    done = f"the agent {name} is registered in {path}" if is_new else f"the agent {name} has a new {new.kind} in {path}"
+    if made is None:
+        click.echo(f"{done}. It joins with its key {short_id(new)}", err=True)
+        if (warning := takes_no_keys(state_dir)) is not None:
+            click.echo(warning, err=True)
+    elif token_file is None:
         click.echo(made)
         click.echo(
             f"{done}. Its token stands above, and is shown this one time: keep it, and use it with: export "

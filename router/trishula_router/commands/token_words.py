@@ -107,6 +107,8 @@ def describe(record: TokenEntry, now_s: float, revoked: Revocation | None = None
         state = "revoked"
     return {
         "id": short_id(record),
+        "kind": record.kind,
+        "public_key": record.ed25519,
         "state": state,
         "created_at": shown(record.created_at),
         "not_before": shown(record.not_before),

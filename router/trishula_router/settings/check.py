@@ -6,9 +6,9 @@
 What our promises depend on, and is therefore refused if it is otherwise:
 
 - one router worker embeds our component, in our realm, in the role ``node``;
-- agents get in by a ticket that our authenticator checks, and by nothing else: no path without authentication, no
-  further method, no web service that calls or publishes for whoever asks; peers come in by their keys, at a path of
-  their own (:mod:`trishula_router.settings.check_links`);
+- agents get in by a ticket, or a key, that our authenticator checks, and by nothing else: no path without
+  authentication, no further method, no web service that calls or publishes for whoever asks; peers come in by their
+  keys, at a path of their own (:mod:`trishula_router.settings.check_links`);
 - what they do is asked of our authorizer, each time; the one static role is ``node``;
 - the transport is ``web``: ``universal`` leaves Nagle's algorithm on, which costs 22.8 ms one way;
 - what is said beyond this machine goes over TLS, unless the operator says that the network is to be trusted;
@@ -48,6 +48,8 @@ _ENVELOPE_BYTES = 64 * 1024
 _WAYS_AROUND = ("caller", "publisher", "webhook", "longpoll")
 #: What a node reads within bounds; see decoding.py.
 _SERIALIZERS = ("msgpack", "json", "cbor")
+#: How agents may prove who they are.
+_METHODS = ("ticket", "cryptosign")
 _AUTHENTICATOR = {
     "type": "dynamic",
     "authenticator": uris.AUTHENTICATE,
@@ -316,12 +318,20 @@ class _Check:
         if auth is None:
             return
         for method in auth:
-            if method != "ticket":
-                self.fault(f"{path}.auth.{method}", WHOLE, "it must go: agents join with tickets alone")
-        ticket = self._map(auth.get("ticket", MISSING), f"{path}.auth.ticket")
-        if ticket is not None:
+            if method not in _METHODS:
+                self.fault(f"{path}.auth.{method}", WHOLE, "it must go: agents join with tickets or keys alone")
+        for method in _METHODS:
+            # A configuration of an earlier release has no cryptosign: its node takes tokens alone.
+            if method == "cryptosign" and method not in auth:
+                continue
+            entry, at = self._map(auth.get(method, MISSING), f"{path}.auth.{method}"), f"{path}.auth.{method}"
+            if entry is None:
+                continue
             for key, value in _AUTHENTICATOR.items():
-                self._equal(ticket, key, value, f"{path}.auth.ticket")
+                self._equal(entry, key, value, at)
+            for key in entry if method == "cryptosign" else ():
+                if key not in _AUTHENTICATOR:
+                    self.fault(f"{at}.{key}", WHOLE, "it must go: whose key is whose stands in the file of agents")
 
     # -- small helpers -------------------------------------------------------------------------------------------------
 

@@ -120,7 +120,8 @@ def effective_config(
 ) -> Json:
     """The configuration to run with; the argument stays as it is.
 
-    It has the paths of :data:`ENDPOINTS`, so that a configuration of a release that had none needs no edit.
+    It has the paths of :data:`ENDPOINTS`, and takes keys where it takes tickets, so that a configuration of a release
+    that had none of these needs no edit.
 
     Args:
         config: a checked configuration.
@@ -151,6 +152,9 @@ def effective_config(
             options["pythonpath"] = [str((base / path).absolute()) for path in options["pythonpath"]]
         for transport in worker.get("transports", []):
             for service in transport.get("paths", {}).values():
+                auth = service.get("auth", {})
+                if "ticket" in auth:
+                    auth.setdefault("cryptosign", dict(auth["ticket"]))
                 if "directory" in service:
                     service["directory"] = str((base / service["directory"]).absolute())
     return result

@@ -92,12 +92,21 @@ class RestoredFacts(Facts, frozen=True, gc=False):
 
 
 class JoinedFacts(Facts, frozen=True, gc=False):
-    """A session joined. ``address`` is where it came from; see :mod:`trishula_router.client_ips`."""
+    """A session joined.
+
+    Attributes:
+        agent: whose.
+        session: its number.
+        role: as what.
+        address: where it came from; see :mod:`trishula_router.client_ips`.
+        key: the short id of the key by which it proved who it is; empty: it was a token.
+    """
 
     agent: str
     session: int
     role: str
     address: str | None = None
+    key: str = ""
 
 
 class LeftFacts(Facts, frozen=True, gc=False):
@@ -293,6 +302,7 @@ class TokenFacts(Facts, frozen=True, gc=False):
         before: all tokens that the agent has anywhere, made before this instant (ms), are revoked; then there is no
             ``token``, and ``agent`` may be ``*``: every agent.
         everywhere: whether all linked nodes heed it; see :mod:`.revoked`.
+        is_key: whether it is a key in the place of a token.
     """
 
     agent: str
@@ -304,6 +314,7 @@ class TokenFacts(Facts, frozen=True, gc=False):
     sha256: str = ""
     before: int | None = None
     everywhere: bool = False
+    is_key: bool = False
 
 
 class GrantsFacts(Facts, frozen=True, gc=False):

@@ -23,8 +23,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from trishula.contract.signing_key import is_signed
 
 __all__ = ["CHANNEL", "CONNECTOR", "LISTENER", "Ends", "channel_between", "is_nonce"]
 
@@ -35,7 +34,6 @@ CHANNEL = "tls-unique"
 _NO_TLS, _TO_PROXY = "no TLS", "TLS up to a proxy"
 _USE = "trishula: proof of a linked node, 1"
 _NONCE = re.compile(r"[0-9a-f]{64}\Z")
-_SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
 
 
 def is_nonce(value: object) -> bool:
@@ -86,11 +84,5 @@ class Ends:
 
     def is_signed(self, part: str, signature: object) -> bool:
         """Whether that is the signature of the end with that part, in hexadecimal digits."""
-        if not isinstance(signature, str) or _SIGNATURE.match(signature) is None:
-            return False
         key = self.listener_key if part == LISTENER else self.connector_key
-        try:
-            Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(signature), self.text(part))
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+        return isinstance(signature, str) and is_signed(key, self.text(part), signature)

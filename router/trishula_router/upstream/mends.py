@@ -9,6 +9,7 @@ mend                        what it is there for
 ==========================  ===========================================================================================
 :mod:`.link_offer`          links to peers carry what a node has, and make way for each other
 :mod:`.link_keys`           who makes a link proves the key of its node
+:mod:`.agent_keys`          an agent proves its key, and a stranger learns nothing of anybody's
 :mod:`.link_client`         this node's own links, in the place of Crossbar's
 :mod:`.direct_authorizer`   permissions are asked for without a call
 :mod:`.answers`             only who was asked answers a call
@@ -53,6 +54,7 @@ from trishula_router.mail.sweeping import Sweeper
 from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, OPERATOR_ROLE
 from trishula_router.settings.certificates import said
+from trishula_router.upstream.agent_keys import Authenticate, guard_agent_keys
 from trishula_router.upstream.answers import guard_answers
 from trishula_router.upstream.asking import Asking
 from trishula_router.upstream.connections import Connections, accept_few
@@ -90,9 +92,10 @@ class Mends:
         session: the node's own session in the router, which leads into the router.
         node: the node.
         served: what answers each of the node's procedures.
+        authenticate: says whose session a client gets.
         is_denied: whether a session may not call a procedure.
         against_second: why a further link of a peer is refused.
-        new_nonce: makes what a peer has to sign.
+        new_nonce: makes what a peer, or an agent with a key, has to sign.
         sweeper: told of what passed.
     """
 
@@ -102,6 +105,7 @@ class Mends:
         node: Node,
         served: Mapping[str, Serve],
         *,
+        authenticate: Authenticate,
         is_denied: Callable[[Mapping[str, object], str, Mapping[str, object]], bool],
         against_second: Callable[[str], str | None],
         new_nonce: Callable[[], str],
@@ -110,6 +114,7 @@ class Mends:
         self._session = session
         self._node = node
         self._served = served
+        self._authenticate = authenticate
         self._is_denied = is_denied
         self._against_second = against_second
         self._new_nonce = new_nonce
@@ -139,6 +144,8 @@ class Mends:
             await offer_names(self._session)
             guard_peers(config.node, node.links, self._new_nonce, self._against_second)
             self.made_links = install(config.node, node.links, random.random, self._new_nonce, node.link_lost)
+        # Behind guard_peers, whose way it keeps.
+        guard_agent_keys(self._authenticate, self._new_nonce)
         if not answer_directly(transport, roles, authorizer):
             log.warn("this Crossbar is built otherwise than expected, so it asks for permissions by the longer way")
         is_guarded = guard_answers(transport, ProtocolError, forwards=(LINK_ROLE,), forged=node.answer_forged)
