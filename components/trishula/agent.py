@@ -79,7 +79,8 @@ class Agent(Declared, Verbs):
             :mod:`trishula.consumer.agent_state`.
         files: a folder for messages as files, as a second road while no node is there (:mod:`trishula.files.road`); by
             the settings if absent.
-        key_file: its own key, by which it signs what it sends, and joins if it has no token.
+        key_file: its own key, by which it signs what it sends, reads what is encrypted for it, and joins if it has no
+            token; or several: it signs and joins by the first.
         trusted_keys: the file with the keys of others, whose signatures count: a handler reads ``message.signed_by``.
         require_signature: ``True``, or types of messages, such as ``["COMMAND"]``: without a good signature these are
             refused, and no handler sees them; see :mod:`trishula.messaging.verifying`.
@@ -99,7 +100,7 @@ class Agent(Declared, Verbs):
         proxy: str | None = None,
         state: str | os.PathLike[str] | bool | None = None,
         files: str | os.PathLike[str] | None = None,
-        key_file: str | os.PathLike[str] | None = None,
+        key_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         trusted_keys: str | os.PathLike[str] | None = None,
         require_signature: bool | Iterable[str] | None = None,
     ) -> None:

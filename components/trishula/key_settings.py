@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -20,7 +20,7 @@ _ALL, _NONE = ("true", "all", "on"), ("false", "none", "off")
 class GivenKeys(TypedDict, total=False):
     """Keys as arguments: those of :func:`trishula.settings.load`, which says what each means."""
 
-    key_file: str | os.PathLike[str] | None
+    key_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
     trusted_keys: str | os.PathLike[str] | None
     require_signature: bool | Iterable[str] | None
 
@@ -30,15 +30,20 @@ class KeySettings:
     """See the module's docstring.
 
     Attributes:
-        key_file: the agent's own key, by which it signs what it sends, and joins if it has no token; ``None``: it has
-            none.
+        key_files: the agent's own keys: by the first one it signs what it sends, and joins if it has no token; it reads
+            what is encrypted for any. Empty: it has none.
         trusted_keys: the file with the keys of others; ``None``: no signature is looked at.
         require_signature: the types of messages that are taken only with a good signature.
     """
 
-    key_file: Path | None = None
+    key_files: tuple[Path, ...] = ()
     trusted_keys: Path | None = None
     require_signature: frozenset[str] = frozenset()
+
+    @property
+    def key_file(self) -> Path | None:
+        """The first of the agent's own keys."""
+        return self.key_files[0] if self.key_files else None
 
 
 def read_required(value: object) -> frozenset[str]:
@@ -73,27 +78,32 @@ def key_settings(found: Callable[[str, str], tuple[object, str]], expanded: Call
     Raises:
         ValueError: one can't be used; the sentence says which, and why.
     """
-    paths: dict[str, Path | None] = {}
-    for name in ("key_file", "trusted_keys"):
-        value, source = found(name, f"TRISHULA_{name.upper()}")
-        if value is not None and not isinstance(value, str | os.PathLike):
-            raise ValueError(f"{source} must be the path of a file")
-        if value is not None and looks_like_a_token(os.fspath(value)):
-            raise ValueError(f"{source} seems to hold a token (it is not shown); it must be the path of a file")
-        paths[name] = None if value is None else expanded(os.fspath(value), source)
-        if name == "key_file" and (path := paths[name]) is not None:
-            _check_key_file(path, source)
+    value, source = found("key_file", "TRISHULA_KEY_FILE")
+    listed = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    key_files = tuple(_path(one, source, expanded) for one in listed)
+    for path in key_files:
+        _check_key_file(path, source)
+    value, source = found("trusted_keys", "TRISHULA_TRUSTED_KEYS")
+    trusted = None if value is None else _path(value, source, expanded)
     value, source = found("require_signature", "TRISHULA_REQUIRE_SIGNATURE")
     try:
         required = read_required(value)
     except ValueError as error:
         raise ValueError(f"{source} is {value!r}; {error}") from None
-    if required and paths["trusted_keys"] is None:
+    if required and trusted is None:
         raise ValueError(
             f"{source} asks for signatures, and nothing says whose keys count: name a file in trusted_keys or "
             "TRISHULA_TRUSTED_KEYS, and write keys into it with 'trishula key trust'"
         )
-    return KeySettings(paths["key_file"], paths["trusted_keys"], required)
+    return KeySettings(key_files, trusted, required)
+
+
+def _path(value: object, source: str, expanded: Callable[[str, str], Path]) -> Path:
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{source} must be the path of a file")
+    if looks_like_a_token(os.fspath(value)):
+        raise ValueError(f"{source} seems to hold a token (it is not shown); it must be the path of a file")
+    return expanded(os.fspath(value), source)
 
 
 def _check_key_file(path: Path, source: str) -> None:

@@ -18,7 +18,7 @@ PROFILE_KEYS: Mapping[str, str] = {
     "files": "a folder for the agent's messages as files, while no node is there; relative to the profile",
     "files_unsigned": "agents whose files are taken without a signature, in a list",
     "key_file": "the agent's own key, by which it signs what it sends, and joins if it has no token; relative to the "
-    "profile",
+    "profile. Or a list: it signs and joins by the first one",
     "trusted_keys": "the file with the keys of others, whose signatures count; relative to the profile",
     "require_signature": "``true``, or a list of the types of messages that are taken only with a good signature",
     "fallback_after": "how long no node must have been there before messages go to files as well",

@@ -87,8 +87,11 @@ def read_profile(path: Path, named_by: str | None) -> dict[str, object]:
                 f"the profile {path} has the unknown key {key!r}; the known keys are {', '.join(PROFILE_KEYS)}"
             )
     for key in _PATHS:
-        if isinstance(values.get(key), str):
-            values[key] = path.parent / expanded_from(str(values[key]), f"{key} of the profile {path}")
+        value, source = values.get(key), f"{key} of the profile {path}"
+        if isinstance(value, str):
+            values[key] = path.parent / expanded_from(value, source)
+        elif isinstance(value, list):
+            values[key] = [path.parent / expanded_from(str(one), source) for one in value]
     if "token_file" in values:
         if "token" in values:
             raise SettingsInvalid(f"the profile {path} has both token and token_file; leave one out")

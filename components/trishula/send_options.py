@@ -18,6 +18,7 @@ class _Common(TypedDict, total=False):
     deadline_at: int | None
     traceparent: str | None
     copies: int | None
+    encrypt: bool
     on_refused: Callable[[TrishulaError], object] | None
 
 

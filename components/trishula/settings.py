@@ -120,7 +120,7 @@ def load(
     ca_file: str | os.PathLike[str] | None = None,
     proxy: str | None = None,
     files: str | os.PathLike[str] | None = None,
-    key_file: str | os.PathLike[str] | None = None,
+    key_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     trusted_keys: str | os.PathLike[str] | None = None,
     require_signature: bool | Iterable[str] | None = None,
     environ: Mapping[str, str] | None = None,
@@ -136,7 +136,8 @@ def load(
         ca_file: PEM certificates of the authorities that sign the nodes' certificates, in place of the system's.
         proxy: ``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``"off"``.
         files: a folder for the agent's messages as files.
-        key_file: the agent's own key, by which it signs what it sends, and joins if it has no token.
+        key_file: the agent's own key, by which it signs what it sends, and joins if it has no token; or several, of
+            which the first one counts for both.
         trusted_keys: the file with the keys of others, whose signatures count.
         require_signature: ``True``, or the types of messages that are taken only with a good signature.
         environ: the environment; the process's own if absent.

@@ -68,9 +68,12 @@ class Verbs:
                 outbox keeps a message that was sent with this option, and offers it to the other node as well.
             reply_to, procedure, subject, ttl_ms, deadline_at, traceparent: see
                 :class:`trishula.contract.message.Message`.
+            encrypt: have only the recipient read the payload (:mod:`trishula.contract.encrypted`): whose key must be
+                known here, and ours there. All else stays readable. Not to ``broadcast`` or ``capability:…``.
             on_refused: told each time that a node refuses it for now; it waits, and is offered again.
 
         Raises:
+            ArgumentInvalid: it can't be encrypted.
             MessageInvalid, PayloadNotJson, PayloadTooLarge: it is neither stored nor sent.
             MessageSetAside: it can't be sent without the session's end.
             TrishulaError: the node's refusal; of one for now the latest, if there was no other answer in time.

@@ -240,7 +240,11 @@ SEND_FAULTS: list[tuple[list[Any], str, str]] = [
     ([[], {}, 3], "argument_invalid", "send was called with 3 positional arguments; it takes 1 to 2"),
     ([{"id": "x"}], "argument_invalid", 'messages is {"id":"x"}; it must be a list'),
     ([[], {"copies": 3}], "argument_invalid", "options.copies is 3; it must be 1 or 2"),
-    ([[], {"copy": 1}], "key_unknown", 'options has the unknown key "copy"; the known keys are copies, sent_at'),
+    (
+        [[], {"copy": 1}],
+        "key_unknown",
+        'options has the unknown key "copy"; the known keys are copies, sent_at, sig',
+    ),
     ([[], [1]], "argument_invalid", "options is [1]; it must be a map"),
     ([[None] * 1025], "argument_invalid", "messages has 1025 items; it must have at most 1024: split the call"),
 ]

@@ -67,7 +67,7 @@ def test_the_profile_names_keys_beside_it(tmp_path: Path, capsys: pytest.Capture
         'token = "dc.secret"\nkey_file = "dc.key"\ntrusted_keys = "trusted.json"\nrequire_signature = ["COMMAND"]\n'
     )
     keys = load(profile=str(profile), environ={}).keys
-    assert (keys.key_file, keys.trusted_keys) == (tmp_path / "dc.key", tmp_path / "trusted.json")
+    assert (keys.key_files, keys.trusted_keys) == ((tmp_path / "dc.key",), tmp_path / "trusted.json")
     assert keys.require_signature == {"COMMAND"}
     environ = {"TRISHULA_REQUIRE_SIGNATURE": "off", "TRISHULA_KEY_FILE": ""}
     assert load(profile=str(profile), environ=environ).keys.require_signature == frozenset()

@@ -30,6 +30,7 @@ __all__ = ["call"]
     type=DURATION,
     help='How long the node tries to deliver it, such as "2h" (default: --timeout + 30s).',
 )
+@click.option("--encrypt", is_flag=True, help="Let nobody else read the arguments and the answer; needs keys.")
 @click.option("--live", is_flag=True, help="Call the connected agent directly: faster, and nothing is stored.")
 @json_option
 @click.pass_obj
@@ -43,6 +44,7 @@ def call(
     timeout: float,
     message_id: str | None,
     ttl_s: float | None,
+    encrypt: bool,
     live: bool,
 ) -> None:
     """Run PROCEDURE of AGENT and print the result.
@@ -70,7 +72,9 @@ def call(
         kwargs = {**kwargs, **named}
     if live and (message_id is not None or ttl_s is not None):
         raise click.UsageError("--live stores nothing, so it has neither --id nor --ttl; leave them out")
-    options = {"id": message_id, "ttl_ms": milliseconds(ttl_s)}
+    if live and encrypt:
+        raise click.UsageError("--live makes no message, so there is nothing to --encrypt; leave one of them out")
+    options = {"id": message_id, "ttl_ms": milliseconds(ttl_s), "encrypt": encrypt or None}
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     with state.bus(timeout) as bus:
         if live:

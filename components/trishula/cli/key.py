@@ -161,7 +161,8 @@ def _own(state: State, name: str) -> Path:
     """The file that the settings of this command line name."""
     from trishula.settings import load
 
-    found: Path | None = getattr(load(url=state.url, profile=state.profile).keys, name)
+    keys = load(url=state.url, profile=state.profile).keys
+    found = keys.trusted_keys if name == "trusted_keys" else next(iter(keys.key_files), None)
     if found is None:
         raise click.UsageError(
             f"no file is given, and neither your profile has {name} nor TRISHULA_{name.upper()} is set: name the file"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trishula.cli.words import local_time, paragraphs, plain
+from trishula.contract.encrypted import encrypted_for
 from trishula.contract.message import Message
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def text_of(message: Message, attempts: int, *, is_out: bool = False, most_lette
         text.append(f"  ({plain(', '.join(notes))})", style="dim")
     if message.subject is not None:
         text.append(f"\n  {plain(message.subject)}", style="bold")
-    if message.payload is not None and most_letters is None:
+    if (reader := encrypted_for(message.payload)) is not None:
+        text.append(f"\n  encrypted for {plain(reader)}", style="dim")
+    elif message.payload is not None and most_letters is None:
         text.append(f"\n  {paragraphs(message.payload, '  ')}")
     elif message.payload is not None:
         line = plain(message.payload)

@@ -91,6 +91,7 @@ class _Waiting:
 @click.option("--subject", metavar="TEXT", help="One line for people.")
 @click.option("--ttl", "ttl_s", type=DURATION, help='How long the node tries to deliver it, such as "2h" (default 7d).')
 @click.option("--copies", type=click.IntRange(1, 2), help="On how many nodes it must be on disk.")
+@click.option("--encrypt", is_flag=True, help="Let nobody but TO read the payload; both must know each other's key.")
 @click.option("--wait", is_flag=True, help="Wait until the recipient has handled it.")
 @click.option("--timeout", type=DURATION, default="10s", show_default=True, help="How long to wait for the node.")
 @click.option("--wait-timeout", type=DURATION, default="60s", show_default=True, help="How long --wait waits.")
@@ -109,6 +110,7 @@ def send(
     subject: str | None,
     ttl_s: float | None,
     copies: int | None,
+    encrypt: bool,
     wait: bool,
     timeout: float,
     wait_timeout: float,
@@ -142,6 +144,7 @@ def send(
         "subject": subject,
         "ttl_ms": milliseconds(ttl_s),
         "copies": copies,
+        "encrypt": encrypt or None,
     }
     with state.bus(timeout) as bus:
         with _Waiting(timeout, is_silent=state.json) as waiting:

@@ -29,7 +29,7 @@ _COLOURS = {
     "returned": "yellow",
 }
 #: What every record has, or what the heading says already.
-_NOT_SHOWN = frozenset({"seq", "at", "kind", "from", "to", "id", "type", "sha256", "digest", "signature"})
+_NOT_SHOWN = frozenset({"seq", "at", "kind", "from", "to", "id", "type", "sha256", "digest", "signature", "encrypted"})
 
 
 @click.command()
@@ -88,6 +88,8 @@ def timeline(told: dict[str, Any], known: Callable[[str], Iterable[bytes]] | Non
             before = before if at is None else at
         if (signed := _signed(life, known)) is not None:
             heading.append(f"\n{signed}", style="dim")
+        if any(event.get("encrypted") for event in life.get("events", ())):
+            heading.append(f"\nencrypted for {plain(life.get('to'))}", style="dim")
         if (reached := _reached_model(life)) is not None:
             heading.append(f"\n{reached}", style="dim")
         if life.get("archived") is not None:

@@ -49,7 +49,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trishula.consumer.handlers import LATER, Handler
-from trishula.consumer.jobs import Jobs, Key, facts_of, key_of, log_fault
+from trishula.consumer.jobs import Jobs, Key, facts_of, key_of, log_fault, told_of
 from trishula.consumer.lanes import Lanes
 from trishula.consumer.leases import Leases
 from trishula.consumer.loop_watch import Watch
@@ -223,7 +223,7 @@ class Dispatcher:
             message = delivery.message
             facts = facts_of(message)
             _log.warning("%s %s from %s: %s", message.type, message.id, message.sender, error, extra=facts)
-            self._give_back(delivery, str(error), requeue=False)
+            self._give_back(delivery, "its payload doesn't fit" if message.encrypted else str(error), requeue=False)
             return None
         try:
             outcome = self._jobs.start(handler, delivery, args, {}, at_once)
@@ -287,7 +287,7 @@ class Dispatcher:
             return
         if not self._stopping:
             log_fault(handler, error, delivery.message)
-        self._give_back(delivery, f"{handler.name} raised {type(error).__name__}: {error}")
+        self._give_back(delivery, f"{handler.name} raised {told_of(error, delivery.message)}")
 
     def _give_back(self, delivery: Delivery, reason: str, *, requeue: bool = True) -> None:
         for token in self._inbox.failed(*key_of(delivery.message)):

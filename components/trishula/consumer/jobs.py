@@ -24,7 +24,7 @@ from trishula.errors import TrishulaError
 from trishula.runtime.pending import Pending
 from trishula.session.begun import Begun
 
-__all__ = ["Job", "Jobs", "Key", "described", "facts_of", "key_of", "log_fault"]
+__all__ = ["Job", "Jobs", "Key", "described", "facts_of", "key_of", "log_fault", "told_of"]
 
 _log = logging.getLogger("trishula")
 
@@ -42,6 +42,11 @@ def described(handler: Handler, message: Message | None) -> str:
     if message is None:
         return f"{handler.name} (a live call)"
     return f"{handler.name} ({message.type} {message.id} from {message.sender})"
+
+
+def told_of(error: BaseException, message: Message) -> str:
+    """What the node is told of an error: of an encrypted message none of the words, which may repeat what is in it."""
+    return type(error).__name__ if message.encrypted else f"{type(error).__name__}: {error}"
 
 
 def log_fault(handler: Handler | None, error: BaseException | None, message: Message | None) -> None:

@@ -87,25 +87,29 @@ class Replies:
         if making is not None:
             span = making.replying(wire, command)
             wire["traceparent"] = span.traceparent
-            self._post(wire)
+            self._post(wire, command.encrypted)
             span.end(None)
             return
         if (traceparent := self._engine.carried(command.traceparent)) is not None:
             wire["traceparent"] = traceparent
-        self._post(wire)
+        self._post(wire, command.encrypted)
 
-    def _post(self, wire: dict[str, Any]) -> None:
+    def _post(self, wire: dict[str, Any], encrypt: bool = False) -> None:
+        # Who encrypts what is to be done, doesn't want everybody to read what came of it.
         caller, command_id = wire["to"], wire["reply_to"]
         if self._engine.reply(
-            wire, lambda outcome: self._replied(wire, outcome), lambda _: self._delayed(caller, command_id)
+            wire,
+            lambda outcome: self._replied(wire, outcome, encrypt),
+            lambda _: self._delayed(caller, command_id),
+            encrypt=encrypt,
         ):
             # In the same turn, so in the same transaction.
             self._inbox.answered(caller, command_id, self._now_ms())
 
-    def _replied(self, wire: dict[str, Any], outcome: Receipt | TrishulaError) -> None:
+    def _replied(self, wire: dict[str, Any], outcome: Receipt | TrishulaError, encrypt: bool = False) -> None:
         caller, command_id = wire["to"], wire["reply_to"]
         if isinstance(outcome, PayloadNotJson | PayloadTooLarge) and wire["type"] == "RESULT":
-            self._post({**wire, "type": "ERROR", "payload": _described(outcome)})
+            self._post({**wire, "type": "ERROR", "payload": _described(outcome)}, encrypt)
             return
         if isinstance(outcome, BusUnreachable | OutcomeUnknown):
             # We are leaving: it stays unacknowledged. With a file the reply goes out when we run again; without one

@@ -106,6 +106,11 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         return None
 
     @property
+    def encrypted(self) -> bool:
+        """Whether its payload came encrypted, and this process has decrypted it."""
+        return False
+
+    @property
     def signature_fault(self) -> str | None:
         """Why it counts as signed by nobody, for people; ``None`` where nobody looked."""
         return None
@@ -129,18 +134,20 @@ class ReceivedMessage(Message, frozen=True):
 
     Attributes:
         signed_by: the agent of ``sender``, if its signature is good by a key that is known here as its own.
-        signature_fault: why not, in words that continue "the message …"; ``None`` if it is good.
+        signature_fault: why not, in words; ``None`` if it is good.
+        encrypted: whether its payload came encrypted, for us.
     """
 
     # Fields in place of what is constant where nobody looked: a node can't set what it doesn't send.
     signed_by: str | None = None
     signature_fault: str | None = None
+    encrypted: bool = False
 
     def to_wire(self) -> dict[str, Any]:
         """See :meth:`Message.to_wire`."""
         wire = Message.to_wire(self)
-        wire.pop("signed_by", None)
-        wire.pop("signature_fault", None)
+        for key in ("signed_by", "signature_fault", "encrypted"):
+            wire.pop(key, None)
         return wire
 
 

@@ -36,7 +36,7 @@ from trishula.messaging.draining import Drain
 from trishula.messaging.entries import Limits
 from trishula.messaging.live import Live
 from trishula.messaging.news import News
-from trishula.messaging.own_keys import signing, verifier_of
+from trishula.messaging.own_keys import encrypting, signing, verifier_of
 from trishula.messaging.pending_calls import Calls
 from trishula.messaging.receiver import Receiving
 from trishula.messaging.second_road import SecondRoad, is_of_second_road
@@ -113,6 +113,7 @@ class Engine:
         self._release: Callable[[], None] | None = None
         self.member = Membership(settings, self.address, self, around=around, connection=connection, observer=observer)
         self.receiving = Receiving(self._calls, self.settling, self.member)
+        self._encrypt = encrypting(settings, str(self.address))
         self.receiving.verifier = verifier_of(settings, self.address, around.now_ms)
         self.live = Live(self.member, self.address.agent)
         self.sending = Sending(
@@ -162,7 +163,7 @@ class Engine:
         return None if self.member.attached is None else self.member.attached.node
 
     def beat_soon(self) -> None:
-        """Tell it now, so that it has left this process when a handler blocks next."""
+        """Tell it now: it has left this process when a handler blocks next."""
         self.member.heartbeat.tell()
 
     async def start(self, timeout_s: float | None = None) -> None:
@@ -179,7 +180,7 @@ class Engine:
         await self.member.start(timeout_s)
 
     async def stop(self) -> None:
-        """Leave cleanly. What has no receipt fails: as unknown where a node may have it, else as not sent."""
+        """See :meth:`trishula.client.Client.stop`."""
         await self.member.stop()
         self._let_go()
 
@@ -257,6 +258,7 @@ class Engine:
         deadline_at: int | None = None,
         traceparent: str | None = None,
         copies: int | None = None,
+        encrypt: bool = False,
         on_refused: Callable[[TrishulaError], object] | None = None,
     ) -> Pending[Receipt]:
         """See :meth:`trishula.verbs.Verbs.send`."""
@@ -275,6 +277,10 @@ class Engine:
             wire["ttl_ms"] = ttl_ms
         if deadline_at is not None:
             wire["deadline_at"] = deadline_at
+        if encrypt:
+            wire["id"] = id or self.sending.new_id()
+            if (fault := self._encrypt(wire, self.member.limits.payload_bytes)) is not None:
+                return rejected(fault)
         span = None
         if traceparent is None:
             traceparent, span = tracing.carry_on(wire, running.get(), self._around.word)
@@ -301,12 +307,17 @@ class Engine:
 
     # -- for agents ----------------------------------------------------------------------------------------------------
 
-    def reply(self, wire: dict[str, Any], done: Done, held: Callable[[TrishulaError], object]) -> bool:
+    def reply(
+        self, wire: dict[str, Any], done: Done, held: Callable[[TrishulaError], object], *, encrypt: bool = False
+    ) -> bool:
         """Send the answer to a COMMAND, also if the outbox is full; whether it is on its way.
 
         ``held`` is called when it was refused for now, so that its way may be long.
         """
         wire.setdefault("timestamp", self._around.now_ms())
+        if encrypt and (fault := self._encrypt(wire := dict(wire), self.member.limits.payload_bytes)) is not None:
+            done(fault)
+            return False
         return self.sending.post(wire, done, held=held, is_reply=True)
 
     def keep_in(self, file: AgentFile, saved: Saved, done_of: Callable[[dict[str, Any]], Done]) -> None:
@@ -345,8 +356,7 @@ class Engine:
 
     def _wake(self) -> None:
         """Flush at the end of this turn."""
-        goes_somewhere = self.member.link is not None or self._file is not None or self._second_road is not None
-        if self._flushing is None and goes_somewhere:
+        if self._flushing is None and (self.member.link or self._file or self._second_road) is not None:
             self._flushing = self.clock.callLater(0, self._flush)
 
     def _flush(self) -> None:

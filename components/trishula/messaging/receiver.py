@@ -14,8 +14,8 @@ import msgspec
 
 from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import Delivery, Fetched, Unreadable, read_deliveries
+from trishula.contract.encrypted import encrypted_for, no_key_for
 from trishula.contract.message import Message
-from trishula.contract.signed import SIGNATURE_REFUSED
 from trishula.contract.uris import MAILBOX_CANARY, MAILBOX_FETCH
 from trishula.errors import KeyUnknown
 from trishula.messaging.acks import Settling
@@ -24,7 +24,7 @@ from trishula.session.membership import Membership
 
 if TYPE_CHECKING:
     # Who looks at no signature doesn't load what does.
-    from trishula.messaging.verifying import Refused, Verifier
+    from trishula.messaging.verifying import Verifier
 
 __all__ = ["Receiving"]
 
@@ -157,12 +157,21 @@ class Receiving:
     def _verified(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Those that may be handled, as far as that is a question of signatures; the others go back for good."""
         if self.verifier is None:
-            return deliveries
+            return self._readable(deliveries)
         good, refused = self.verifier.sorted(deliveries)
         for token, one in refused:
-            _log_refused(one)
-            self._settling.nack(token, f"{SIGNATURE_REFUSED}: {one.reason}", False)
+            _log_refused(one.message, one.reason)
+            self._settling.nack(token, one.reason, one.requeue)
         return good
+
+    def _readable(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Those that are not encrypted: there is no key here, and another process of the agent may have one."""
+        closed = [one for one in deliveries if encrypted_for(one.message.payload) is not None]
+        for one in closed:
+            reason = no_key_for(self._member.settings.agent)
+            _log_refused(one.message, reason)
+            self._settling.nack(one.token, reason, True)
+        return [one for one in deliveries if one not in closed] if closed else deliveries
 
     def answer(self, message: Message, signature: str | None) -> Message | None:
         """An answer that the node was asked for; ``None`` if it has no good signature, and must have one."""
@@ -171,7 +180,7 @@ class Receiving:
         judged = self.verifier.judged(message, signature)
         if isinstance(judged, Message):
             return judged
-        _log_refused(judged)
+        _log_refused(judged.message, judged.reason)
         return None
 
     def _refuse(self, unreadable: list[Unreadable]) -> None:
@@ -181,11 +190,10 @@ class Receiving:
                 self._settling.nack(fault.token, f"the receiver can't read it: {fault.reason}", False)
 
 
-def _log_refused(refused: Refused) -> None:
-    message = refused.message
+def _log_refused(message: Message, reason: str) -> None:
     what = "The %s %s from %s is refused: %s"
     facts = {"message_id": message.id, "peer": message.sender}
-    _log.warning(what, message.type, message.id, message.sender, refused.reason, extra=facts)
+    _log.warning(what, message.type, message.id, message.sender, reason, extra=facts)
 
 
 def _url_of(member: Membership) -> str | None:

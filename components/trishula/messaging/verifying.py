@@ -23,11 +23,13 @@ import msgspec
 
 from trishula.contract.addresses import BROADCAST, Address, agent_of, is_capability, is_nodes_own
 from trishula.contract.deliveries import Delivery
+from trishula.contract.encrypted import NOT_DECRYPTED, encrypted_for, no_key_for
 from trishula.contract.message import DEFAULT_TTL_MS, Message, ReceivedMessage
-from trishula.contract.signed import SLACK_MS, key_id, read_signature, statement
+from trishula.contract.signed import SIGNATURE_REFUSED, SLACK_MS, key_id, read_signature, statement
 from trishula.errors import TrishulaError
 from trishula.key_file import is_signed
 from trishula.known_keys import KnownKeys
+from trishula.messaging.boxes import Boxes
 from trishula.settings import SettingsInvalid
 
 __all__ = ["Refused", "Verifier"]
@@ -39,10 +41,17 @@ _FIELDS = Message.__struct_fields__
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A message that must not be handled, and why."""
+    """A message that must not be handled.
+
+    Attributes:
+        message: the message.
+        reason: why.
+        requeue: whether it may be another time: for want of a key, which somebody may give us.
+    """
 
     message: Message
     reason: str
+    requeue: bool = False
 
 
 class Verifier:
@@ -53,6 +62,7 @@ class Verifier:
         required: the types of messages that are taken only with a good signature.
         address: the receiver's.
         now_ms: the wall clock.
+        boxes: opens what is encrypted for us; ``None``: nobody can.
 
     Attributes:
         capabilities: what the receiver has announced.
@@ -62,7 +72,12 @@ class Verifier:
     """
 
     def __init__(
-        self, trusted_keys: Path, required: Collection[str], address: Address, now_ms: Callable[[], int]
+        self,
+        trusted_keys: Path,
+        required: Collection[str],
+        address: Address,
+        now_ms: Callable[[], int],
+        boxes: Boxes | None = None,
     ) -> None:
         self._known = KnownKeys(trusted_keys, SettingsInvalid, _COMMAND)
         # Said at the start rather than with the first message.
@@ -70,16 +85,33 @@ class Verifier:
         self._required = frozenset(required)
         self._address = address
         self._now_ms = now_ms
+        self._boxes = boxes
         self.capabilities: Collection[str] = ()
 
     def judged(self, message: Message, signature: str | None) -> Message | Refused:
         """A message with what came of its signature, or why it must not be handled."""
         fault = self._fault(message, signature)
         if fault is not None and message.type in self._required and not _is_word_of_node(message):
-            return Refused(message, f"{self._address} takes no {message.type} without a good signature, and {fault}")
+            words = f"{self._address} takes no {message.type} without a good signature, and {fault}"
+            return Refused(message, f"{SIGNATURE_REFUSED}: {words}")
+        if encrypted_for(message.payload) is not None:
+            return self._opened(message, fault)
         signed_by = agent_of(message.sender or "") if fault is None else None
         fields = {name: getattr(message, name) for name in _FIELDS}
         return ReceivedMessage(**fields, signed_by=signed_by, signature_fault=fault)
+
+    def _opened(self, message: Message, fault: str | None) -> Message | Refused:
+        """An encrypted message, decrypted. Whose it is only the signature says for sure, so one must be there."""
+        if fault is not None:
+            return Refused(message, f"{SIGNATURE_REFUSED}: an encrypted message must be signed, and {fault}")
+        if self._boxes is None:
+            return Refused(message, no_key_for(self._address), requeue=True)
+        try:
+            payload = self._boxes.opened(message)
+        except ValueError as error:
+            return Refused(message, f"{NOT_DECRYPTED}: {error}", requeue=True)
+        fields = {name: getattr(message, name) for name in _FIELDS} | {"payload": payload}
+        return ReceivedMessage(**fields, signed_by=agent_of(message.sender or ""), encrypted=True)
 
     def sorted(self, deliveries: list[Delivery]) -> tuple[list[Delivery], list[tuple[str, Refused]]]:
         """Those that may be handled, and of the others the tokens."""

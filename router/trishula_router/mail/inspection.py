@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from trishula.contract.addresses import agent_of, is_nodes_own
+from trishula.contract.encrypted import encrypted_for
 from trishula.contract.message import Message, parse
 from trishula.contract.units import show_duration
 from trishula.errors import MessageInvalid, SenderFalse, TrishulaError
@@ -191,6 +192,7 @@ class Inspection:
             content_digest(wire),
             message.reply_to,
             batch.signature(index),
+            encrypted_for(message.payload) is not None,
         )
         if draft.signature:
             # As it is read back.

@@ -156,7 +156,8 @@ class AcceptedFacts(Facts, frozen=True, gc=False):
     """A message was accepted for one recipient. ``sha256`` is of the envelope, in hexadecimal.
 
     The next three are :class:`~trishula_router.store.messages.StoredMessage`'s, and ``signature`` is the sender's, as
-    :mod:`trishula.contract.signed` has it; older nodes neither write nor read them.
+    :mod:`trishula.contract.signed` has it; ``encrypted`` says that the payload is. Older nodes neither write nor read
+    them.
     """
 
     sender: str = msgspec.field(name="from")
@@ -170,6 +171,7 @@ class AcceptedFacts(Facts, frozen=True, gc=False):
     use: int = 0
     reply_to: str | None = None
     signature: str = ""
+    encrypted: bool = False
 
 
 class DeliveredFacts(Facts, frozen=True, gc=False):

@@ -79,6 +79,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         digest: tells it from other messages under its key, see :mod:`.identity`; "" if nothing does.
         reply_to: the id of the message that it answers.
         signature: its sender's, as it came; "" if there is none.
+        encrypted: whether its payload is for its recipient's eyes alone.
     """
 
     sender: str
@@ -92,6 +93,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     digest: str = ""
     reply_to: str | None = None
     signature: str = ""
+    encrypted: bool = False
 
 
 class Earlier(msgspec.Struct, frozen=True, gc=False):

@@ -50,6 +50,7 @@ def accepted_facts(draft: Draft, recipient: str, use: int = 0) -> AcceptedFacts:
         use,
         draft.reply_to,
         draft.signature,
+        draft.encrypted,
     )
 
 
@@ -110,10 +111,10 @@ def message_damage(record: Record, stored: AcceptedFacts) -> str | None:
 
     Args:
         record: its accepted record.
-        stored: the row, which has neither checksum nor signature.
+        stored: the row, which has neither checksum nor signature, nor says that it is encrypted.
     """
     facts = read_accepted(record)
-    if facts is None or msgspec.structs.replace(facts, sha256="", signature="") == stored:
+    if facts is None or msgspec.structs.replace(facts, sha256="", signature="", encrypted=False) == stored:
         return None
     return f"message {facts.id} from {facts.sender} (record {record.position}) is not the one that was accepted"
 

@@ -1,0 +1,121 @@
+"""Payloads that only their recipient reads: closed on their way out, and opened on their way in.
+
+Whose key a box is closed for says the file of trusted keys: of several keys of an agent the one that was trusted last.
+A box is opened only in a message that its sender has signed (:mod:`trishula.messaging.verifying`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trishula.contract.addresses import BROADCAST, agent_of, is_capability
+from trishula.contract.encrypted import INFO, Box, around, read_box
+from trishula.contract.message import Message
+from trishula.contract.payload import pack
+from trishula.contract.signed import key_id
+from trishula.errors import ArgumentInvalid
+from trishula.hpke import BoxSpoilt, ephemeral_of, open_box, private_of, public_of, seal_box
+from trishula.key_file import AgentKey, read_key_file
+from trishula.known_keys import KnownKeys
+from trishula.settings import SettingsInvalid
+
+__all__ = ["Boxes"]
+
+# A map whose keys come in another order is the same one, and has to be in the same box.
+_to_json = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Boxes:
+    """Closes and opens the boxes of one address.
+
+    Args:
+        key_files: the agent's keys; it closes with the first one, and opens with each.
+        trusted_keys: the file of others' keys.
+        address: ours.
+
+    Raises:
+        SettingsInvalid: a file can't be used.
+    """
+
+    def __init__(self, key_files: Sequence[Path], trusted_keys: Path, address: str) -> None:
+        try:
+            self._keys: list[AgentKey] = [read_key_file(path) for path in key_files]
+        except ValueError as error:
+            raise SettingsInvalid(str(error)) from None
+        self._known = KnownKeys(trusted_keys, SettingsInvalid, "trishula key trust")
+        self._address = address
+
+    def seal(self, wire: Mapping[str, Any], limit_bytes: int) -> dict[str, str]:
+        """The payload of a message, in a box.
+
+        Args:
+            wire: the message, with its id.
+            limit_bytes: the most that the payload's JSON may have.
+
+        Raises:
+            ArgumentInvalid: it has no one recipient, or none whose key is known.
+            PayloadNotJson, PayloadTooLarge: the payload is none.
+        """
+        to = wire["to"]
+        if not isinstance(to, str) or to == BROADCAST or is_capability(to):
+            raise ArgumentInvalid(
+                f"a message to {to} can't be encrypted, because a box has one reader whose key is known: send to each "
+                "agent by itself"
+            )
+        recipient = agent_of(to)
+        keys = self._known.of(recipient)
+        if not keys:
+            raise ArgumentInvalid(
+                f"a message to {to} can't be encrypted, because no key of {recipient} is known here: make it known "
+                f"with 'trishula key trust {recipient} KEY', where KEY is what 'trishula key show' prints there"
+            )
+        packed = pack(wire.get("payload"), path="message.payload", limit_bytes=limit_bytes)
+        plaintext = _to_json(msgspec.msgpack.decode(packed))
+        own, aad = self._keys[0], around(wire, wire.get("from") or self._address)
+        try:
+            theirs = public_of(keys[-1])
+            enc, ciphertext = seal_box(
+                plaintext,
+                sender=private_of(own.seed()),
+                recipient=theirs,
+                ephemeral=ephemeral_of(own.seed(), theirs, aad, plaintext),
+                info=INFO,
+                aad=aad,
+            )
+        except ValueError:
+            raise ArgumentInvalid(f"what is known as the key {keys[-1].hex()} of {recipient} is none") from None
+        return Box(key_id(own.public), key_id(keys[-1].hex()), enc, ciphertext).payload(to)
+
+    def opened(self, message: Message) -> Any:
+        """The payload that was in the box of a message.
+
+        Raises:
+            ValueError: it can't be opened; the sentence says why.
+        """
+        box = read_box(message.payload)
+        if box is None:
+            raise ValueError("it is encrypted in a way that is not known here")
+        own = [key for key in self._keys if key_id(key.public) == box.recipient]
+        if not own:
+            raise ValueError(f"it is encrypted for the key {box.recipient}…, which {self._address} doesn't have")
+        sender = agent_of(message.sender or "")
+        aad = around({"type": message.type, "id": message.id, "to": message.to}, message.sender or "")
+        for public in self._known.of(sender):
+            if key_id(public.hex()) == box.sender:
+                try:
+                    opened = open_box(
+                        box.ephemeral,
+                        box.ciphertext,
+                        sender=public_of(public),
+                        recipient=private_of(own[0].seed()),
+                        info=INFO,
+                        aad=aad,
+                    )
+                    return msgspec.json.decode(opened)
+                except (BoxSpoilt, ValueError):
+                    continue
+        raise ValueError(f"its box was not closed by a key of {sender} that is known here, or not for this message")
