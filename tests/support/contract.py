@@ -418,6 +418,23 @@ PROCEDURES = (
         _keys("messages"),
         _UNKNOWN,
     ),
+    Procedure(
+        uris.AUDIT_REDACT,
+        (
+            Param("id", good=ids, rule=like(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}"), plain="plain"),
+            Param(
+                _OPTIONS,
+                (
+                    Field("reason", lines, line(1, 500), required=True, plain="because"),
+                    Field("from", texts, or_none(is_text)),
+                ),
+            ),
+        ),
+        2,
+        _keys("redacted", "already", "messages", "at", "by", "reason"),
+        _UNKNOWN,
+        for_operators=True,
+    ),
     Procedure(uris.AUDIT_VERIFY, (), 0, _keys("records", "bodies", "ok", "damaged"), for_operators=True),
     Procedure(uris.NODE_STATUS, (), 0, _keys("node", "pid", "epoch", "high_water"), for_operators=True),
     Procedure(uris.NODE_READY, (), 0, _keys("ready", "node", "version", "checks"), for_operators=True),

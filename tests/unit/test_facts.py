@@ -45,6 +45,7 @@ WRITTEN: list[tuple[told.Facts, bytes]] = [
         told.GrantsFacts("agni", None, "agent; send *", "edited by hand"),
         b'{"agent":"agni","before":null,"after":"agent; send *","by":"edited by hand"}',
     ),
+    (told.RedactedFacts([1], "office", "a name"), b'{"messages":[1],"by":"office","reason":"a name"}'),
     (
         told.ArchivedFacts(1, 3, "00", "ab", 3, "1-3.jsonl.gz", "cd"),
         b'{"first":1,"last":3,"previous":"00","digest":"ab","records":3,"file":"1-3.jsonl.gz","sha256":"cd"}',

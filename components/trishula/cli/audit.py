@@ -9,6 +9,7 @@ import click
 
 from trishula.cli.audit_export import export
 from trishula.cli.audit_query import query
+from trishula.cli.audit_redact import redact
 from trishula.cli.evidence import KEYS, as_told, check_with_progress, in_words, read_keys
 from trishula.cli.state import State, json_option
 from trishula.cli.usage import Group
@@ -29,6 +30,7 @@ def audit() -> None:
 
 audit.add_command(query)
 audit.add_command(export)
+audit.add_command(redact)
 
 
 @audit.command()

@@ -27,6 +27,7 @@ _COLOURS = {
     "expired": "red",
     "cancelled": "yellow",
     "returned": "yellow",
+    "redacted": "yellow",
 }
 #: What every record has, or what the heading says already.
 _NOT_SHOWN = frozenset({"seq", "at", "kind", "from", "to", "id", "type", "sha256", "digest", "signature", "encrypted"})
@@ -92,6 +93,8 @@ def timeline(told: dict[str, Any], known: Callable[[str], Iterable[bytes]] | Non
             heading.append(f"\nencrypted for {plain(life.get('to'))}", style="dim")
         if (reached := _reached_model(life)) is not None:
             heading.append(f"\n{reached}", style="dim")
+        if (redacted := _redacted(life)) is not None:
+            heading.append(f"\n{redacted}", style="yellow")
         if life.get("archived") is not None:
             heading.append(f"\n{plain(life['archived'])}", style="yellow")
         if life.get("warning") is not None:
@@ -145,6 +148,17 @@ def _reached_model(life: dict[str, Any]) -> str | None:
     before = _here_at(delivered[-1]) if delivered else None
     after = "" if before is None else f", {_span(before, at)} after it was delivered"
     return f"reached {whose} at {local_time(at)}{after}"
+
+
+def _redacted(life: dict[str, Any]) -> str | None:
+    """Who had its payload deleted, and why; ``None`` if nobody had."""
+    event = next((one for one in life.get("events", ()) if one.get("kind") == "redacted"), None)
+    if event is None:
+        return None
+    return (
+        f"payload redacted at {local_time(_here_at(event))} by {plain(event.get('by'))} because: "
+        f"{plain(event.get('reason'))}"
+    )
 
 
 def _here_at(event: dict[str, Any]) -> int | None:

@@ -327,6 +327,12 @@ far as the node still has them; each belongs to the records whose facts state it
 are hexadecimal; key and signature are empty at a node without a key. May be repeated: yes. (A node of the release
 before doesn't have it.)
 
+Redaction (caller: an operator): ``audit.redact(id, {reason, from?})`` → ``{redacted, already, messages, at, by,
+reason}``: deletes the payload of a settled message, here and at all linked nodes, when they copy the record that says
+so. ``redacted`` says whether a payload was deleted now, ``already`` whether it was redacted before, of ``messages``
+recipients; ``at``, ``by`` and ``reason`` are those of the first time. May be repeated: yes. (A node of the release
+before doesn't have it, and, if it is linked, copies the record and keeps its payload.)
+
 This module holds every URI; nothing else in the project spells one out (a test looks).
 """
 
@@ -390,6 +396,7 @@ AUDIT_QUERY = "trishula.audit.query"
 AUDIT_WHY = "trishula.audit.why"
 AUDIT_VERIFY = "trishula.audit.verify"
 AUDIT_RECORDS = "trishula.audit.records"
+AUDIT_REDACT = "trishula.audit.redact"
 AUDIT_PREFIX = "trishula.audit."
 
 NODE_STATUS = "trishula.node.status"

@@ -44,6 +44,7 @@ __all__ = [
     "NodeStartedFacts",
     "NodeStoppedFacts",
     "PurgedFacts",
+    "RedactedFacts",
     "RefusedFacts",
     "ReplayedFacts",
     "RestoredFacts",
@@ -353,6 +354,17 @@ class ArchivedFacts(Facts, frozen=True, gc=False):
     sha256: str
 
 
+class RedactedFacts(Facts, frozen=True, gc=False):
+    """An operator had the payloads of messages deleted; see :mod:`trishula_router.mail.redaction`.
+
+    Nodes of earlier releases copy the record and pass over it: they keep what they have.
+    """
+
+    messages: Sequence[int]
+    by: str
+    reason: str
+
+
 #: Each kind of record → what its facts are.
 FACTS: Mapping[Kind, type[Facts]] = {
     Kind.NODE_STARTED: NodeStartedFacts,
@@ -381,6 +393,7 @@ FACTS: Mapping[Kind, type[Facts]] = {
     Kind.GRANTS: GrantsFacts,
     Kind.ARCHIVED: ArchivedFacts,
     Kind.LEASE: LeaseFacts,
+    Kind.REDACTED: RedactedFacts,
 }
 
 #: Made once: records are written for each message.

@@ -253,6 +253,9 @@ class _Fold:
             self._deliver(row, record, telling)
         elif telling.surfaced:
             self._surface(row, record)
+        elif telling.redacted:
+            self._changes.purged.append(row.position)
+            self._trace(row, record.position)
         elif telling.hop:
             self._claim(row, telling.hop, telling.keeper)
             self._trace(row, record.position)

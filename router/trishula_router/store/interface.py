@@ -264,8 +264,9 @@ class Store(Protocol):
 
         A plain map stands for facts that no type has, such as a newer node's.
 
-        Records ``mode`` and ``token`` wait for nothing, and may draw on what is kept back for acks: an operator who
-        stops all sends may do so because the disk is full, and a stolen token must not stay good for that.
+        Records ``mode``, ``token`` and ``redacted`` wait for nothing, and may draw on what is kept back for acks: an
+        operator who stops all sends may do so because the disk is full, and a stolen token must not stay good for that.
+        With a record ``redacted`` go the bodies of the messages that it lists.
 
         Records ``lease`` wait for nothing either. What a record says that must be known when it is long cut is
         remembered with it; :meth:`copy` does the same. See :mod:`.noted`.

@@ -73,6 +73,7 @@ class Kind(StrEnum):
     GRANTS = "grants"
     ARCHIVED = "archived"
     LEASE = "lease"
+    REDACTED = "redacted"
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

@@ -19,6 +19,7 @@ from trishula_router.store.facts import (
     DeliveredFacts,
     Facts,
     PurgedFacts,
+    RedactedFacts,
     SurfacedFacts,
     write_facts,
 )
@@ -256,6 +257,8 @@ class MemoryStore(MemoryCutting):
 
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(kind, facts, at)
+        for position in facts.messages if isinstance(facts, RedactedFacts) else ():
+            self._shelf.forget(position)
         self._notes.update(notes_in(kind, at, self._journal[-1].facts))
         return succeed(None)
 

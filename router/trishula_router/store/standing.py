@@ -23,6 +23,7 @@ from trishula_router.store.facts import (
     DeliveredFacts,
     HandedFacts,
     PurgedFacts,
+    RedactedFacts,
     ReplayedFacts,
     ReturnedFacts,
     SettledFacts,
@@ -59,6 +60,7 @@ class Telling(NamedTuple):
         hop: how often it has been handed over then; 0 if nothing is told of that.
         keeper: the node that it was handed to.
         surfaced: whether it was put into a model's context then.
+        redacted: whether its body was deleted then.
     """
 
     position: int
@@ -71,6 +73,7 @@ class Telling(NamedTuple):
     hop: int = 0
     keeper: str = ""
     surfaced: bool = False
+    redacted: bool = False
 
 
 def standing_of(state: State, life: int) -> int:
@@ -160,6 +163,13 @@ def _purged(kind: str, facts: bytes) -> list[Telling]:
     return [Telling(position, standing_of(State.DEAD, PURGED_LIFE)) for position in told.messages]
 
 
+def _redacted(kind: str, facts: bytes) -> list[Telling]:
+    told = read_facts(facts, RedactedFacts)
+    if told is None:
+        return []
+    return [Telling(position, redacted=True) for position in told.messages]
+
+
 _READERS: dict[str, Callable[[str, bytes], list[Telling]]] = {
     str(Kind.DELIVERED): _delivered,
     str(Kind.SURFACED): _surfaced,
@@ -167,5 +177,6 @@ _READERS: dict[str, Callable[[str, bytes], list[Telling]]] = {
     str(Kind.HANDED): _handed,
     str(Kind.REPLAYED): _replayed,
     str(Kind.PURGED): _purged,
+    str(Kind.REDACTED): _redacted,
     **dict.fromkeys(_FINAL, _settled),
 }

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import msgspec
 
 from trishula.contract import uris
-from trishula.contract.texts import show_value
+from trishula.contract.texts import LINE, show_value
 from trishula.errors import ArgumentInvalid, NodeFailed, NodeUnknown
 from trishula.evidence.archive import SegmentDamaged
 from trishula.evidence.chain import ChainCheck
 from trishula.evidence.signing import SigningKey, statement
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.archiving.reading import ArchiveReader, NotArchived
+from trishula_router.mail.redaction import Redaction
 from trishula_router.settings.node_key import KeyUnusable, read_signing_key
 from trishula_router.store.runs import Extract, Origin
 from trishula_router.verbs import arguments
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     # Its type alone, as in procedures.
     from trishula_router.node import Node
 
-__all__ = ["EvidenceVerbs", "RecordsOptions"]
+__all__ = ["EvidenceVerbs", "RecordsOptions", "RedactOptions"]
 
 #: Facts and bodies of a page: one answer is one WebSocket message.
 _PAGE_BYTES = 1024 * 1024
@@ -51,8 +52,19 @@ class RecordsOptions(Options, frozen=True, kw_only=True):
     }
 
 
+class RedactOptions(Options, frozen=True, kw_only=True):
+    """``audit.redact``."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500, pattern=LINE)]
+    sender: Text | None = msgspec.field(name="from", default=None)
+    RULES: ClassVar[Mapping[str, str]] = {
+        "reason": "why, one line of 1 to 500 characters",
+        "from": "the sender's address",
+    }
+
+
 class EvidenceVerbs:
-    """The procedure ``audit.records`` of one node.
+    """The procedures ``audit.records`` and ``audit.redact`` of one node.
 
     Args:
         node: whose journals they are.
@@ -60,12 +72,19 @@ class EvidenceVerbs:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._redaction = Redaction(node.store, node.now)
         self._key: SigningKey | None = None
         self._reader: ArchiveReader | None = None
 
     def by_uri(self) -> dict[str, Verb]:
-        """It, by its URI."""
-        return {uris.AUDIT_RECORDS: self._records}
+        """Both of them, by their URIs."""
+        return {uris.AUDIT_RECORDS: self._records, uris.AUDIT_REDACT: self._redact}
+
+    async def _redact(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
+        message_id, raw = arguments.read_positional(args, "redact", 2, 2)
+        options = arguments.read(RedactOptions, raw, "options")
+        (checked,) = arguments.read_ids([message_id], "id", 1)
+        return await self._redaction.redact(checked, options.sender, options.reason, caller.agent)
 
     async def _records(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "records", 0, 1)

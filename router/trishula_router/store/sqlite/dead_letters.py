@@ -15,7 +15,7 @@ from trishula_router.store.sqlite import reads
 from trishula_router.store.sqlite.statements import as_list, insert
 from trishula_router.store.standing import PURGED_LIFE
 
-__all__ = ["dead_letters", "drop_bodies", "letters_among", "lives", "purge", "replay"]
+__all__ = ["dead_letters", "drop_bodies", "letters_among", "lives", "purge", "redact", "replay"]
 
 
 _IS_LETTER = "m.state = 2 AND m.body != 0 AND EXISTS (SELECT 1 FROM body AS b WHERE b.position = m.body)"
@@ -92,8 +92,18 @@ def purge(connection: sqlite3.Connection, letters: Sequence[int], record: int) -
     )
 
 
+def redact(connection: sqlite3.Connection, messages: Sequence[int], record: int) -> None:
+    """Delete the bodies of messages, whatever became of them."""
+    insert(connection, "trace", [(position, record) for position in messages])
+    drop_bodies(connection, messages)
+
+
 def drop_bodies(connection: sqlite3.Connection, positions: Sequence[int]) -> None:
-    """Delete the bodies of messages; recipients of one broadcast share theirs, so it may have to stay."""
+    """Delete the bodies of messages; recipients of one broadcast share theirs, so it may have to stay.
+
+    Somebody wanted them to be gone, so the file's bytes are overwritten, and not only free for others.
+    """
+    connection.execute("PRAGMA secure_delete = ON")
     listed = as_list(positions)
     bodies = connection.execute(
         "SELECT DISTINCT m.body FROM message AS m JOIN json_each(:them) AS it ON it.value = m.position"
@@ -112,3 +122,5 @@ def drop_bodies(connection: sqlite3.Connection, positions: Sequence[int]) -> Non
     connection.execute(
         "DELETE FROM body WHERE position IN (SELECT value FROM json_each(?))", (as_list(body for (body,) in bodies),)
     )
+    # Retention deletes far more, and in no hurry.
+    connection.execute("PRAGMA secure_delete = OFF")

@@ -282,12 +282,14 @@ class SqliteStore(Questions):
 
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
-            self._record(connection, at, kind, facts)
+            record = self._record(connection, at, kind, facts)
+            if isinstance(facts, told.RedactedFacts):
+                dead_letters.redact(connection, facts.messages, record)
             if kind in NOTED:
                 remember(connection, notes_in(kind, at, told.write_facts(facts)))
 
         # What nobody waits for doesn't use up what acks need; an operator's word, on the mode or on a token, may.
-        is_word = kind in (Kind.MODE, Kind.TOKEN)
+        is_word = kind in (Kind.MODE, Kind.TOKEN, Kind.REDACTED)
         is_awaited = is_word or kind is Kind.LEASE
         return self._writer.submit(job, patience_s=0.0 if is_awaited else NOTE_PATIENCE_S, draws=is_word)
 
