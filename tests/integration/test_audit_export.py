@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,69 @@ def test_keys_that_are_none(operator: Operator) -> None:
     assert "is no public key (64 hexadecimal digits" in said
     said = operator.run(None, "audit", "verify", "whole.jsonl.gz", "--key", f"agni={operator.key}", code=Exit.USAGE)
     assert "is signed by the node single, and no --key is of that node" in " ".join(said.split())
+
+
+def mirrored(*files: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_mirror_has_each_record_and_goes_on_where_it_was(operator: Operator) -> None:
+    out = operator.directory / "mirror.jsonl"
+    operator.run("office", "audit", "mirror", "--out", str(out), "--once")
+    first = mirrored(out)
+    assert [record["seq"] for record in first] == list(range(1, len(first) + 1))
+    assert len(first) > MESSAGES
+    whole = [json.loads(line) for line in lines_of(operator.directory / "whole.jsonl.gz")]
+    records = {line["sequence"]: line for line in whole if line["line"] == "record"}
+    for record in first[: len(records)]:
+        line = records[record["seq"]]
+        assert (record["at"], record["kind"], record["digest"]) == (line["at"], line["kind"], line["digest"])
+        assert json.loads(line["facts"]).items() <= record.items()
+    # A crash right behind a page's lines, and within one more.
+    position = out.with_name("mirror.jsonl.position")
+    position.write_text(json.dumps({**json.loads(position.read_text()), "sequence": 5, "digest": first[4]["digest"]}))
+    with out.open("a", encoding="utf-8") as file:
+        file.write('{"seq":')
+    operator.run("office", "audit", "mirror", "--out", str(out), "--once")
+    again = mirrored(out)
+    assert again[: len(first)] == first
+    assert [record["seq"] for record in again[len(first) :]][:3] == [6, 7, 8]
+    assert again[len(first) : len(first) * 2 - 5] == first[5:]
+
+
+def test_a_mirror_follows_and_opens_what_was_renamed_anew(operator: Operator) -> None:
+    out, older = operator.directory / "followed.jsonl", operator.directory / "followed.jsonl.1"
+    settings = {"TRISHULA_URL": operator.node.url, "TRISHULA_TOKEN": operator.node.tokens["office"]}
+    command = [sys.executable, "-m", "trishula.cli.main", "audit", "mirror", "--out", str(out)]
+    newest = int(
+        json.loads(operator.node.command("node", "status", "--state", str(operator.node.state_dir), "--json"))[
+            "high_water"
+        ]
+    )
+
+    def wait_for(sequence: int, *files: Path) -> None:
+        deadline = time.monotonic() + 60
+        while not all(map(Path.exists, files)) or max((one["seq"] for one in mirrored(*files)), default=0) < sequence:
+            assert time.monotonic() < deadline, "it never came"
+            time.sleep(0.1)
+
+    with subprocess.Popen(command, env=environment(**settings), stderr=subprocess.PIPE) as process:
+        wait_for(newest, out)
+        out.rename(older)
+        operator.run("dc", "send", "agni", "--type", "STATUS", "hello")
+        wait_for(newest + 1, older, out)
+        process.kill()
+    operator.run("office", "audit", "mirror", "--out", str(out), "--once")
+    found = [record["seq"] for record in mirrored(older, out)]
+    assert sorted(set(found)) == list(range(1, max(found) + 1))
+
+
+def test_who_may_mirror(operator: Operator) -> None:
+    for who in ("dc", "auditor"):
+        operator.run(who, "audit", "mirror", "--out", "none.jsonl", "--once", code=Exit.FORBIDDEN)
+    assert not (operator.directory / "none.jsonl").exists()
+    said = operator.run("office", "audit", "mirror", "--out", "nowhere/none.jsonl", "--once", code=Exit.USAGE)
+    assert "there is no folder" in said
 
 
 def place_of(lines: list[bytes], start: bytes) -> int:

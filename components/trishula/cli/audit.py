@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trishula.cli.audit_export import export
+from trishula.cli.audit_mirror import mirror
 from trishula.cli.audit_query import query
 from trishula.cli.audit_redact import redact
 from trishula.cli.evidence import KEYS, as_told, check_with_progress, in_words, read_keys
@@ -31,6 +32,7 @@ def audit() -> None:
 audit.add_command(query)
 audit.add_command(export)
 audit.add_command(redact)
+audit.add_command(mirror)
 
 
 @audit.command()
