@@ -105,7 +105,7 @@ def test_a_record_is_one_line_whatever_it_says() -> None:
     assert not any(char in text for char in "\x1b\x85\u2028")
     told = json.loads(text)
     # No fact takes the place of what the node says of the record.
-    assert (told["seq"], told["node"], told["detail"]) == (1, "agni", json.loads(hostile)["detail"])
+    assert (told["seq"], told["node"], told["facts"]) == (1, "agni", json.loads(hostile))
     assert (place.sequence, place.digest) == (1, told["digest"])
 
 

@@ -144,7 +144,7 @@ def lines_of_page(page: dict[str, Any], digest: str | None) -> tuple[bytes, Plac
             raise NodeFailed(f"record {sequence} doesn't match its digest; nothing behind it is mirrored")
         before = stated
         record = {"node": page["origin"], "epoch": page["epoch"], "seq": sequence, "at": at, "kind": kind}
-        # As in questions to the journal the facts stand beside them; none has such a key.
-        lines.append(as_json({**json.loads(facts), **record, "digest": stated}))
+        # Facts have an "epoch" and a "digest" of their own.
+        lines.append(as_json({**record, "facts": json.loads(facts), "digest": stated}))
     text = "".join(f"{line}\n" for line in lines)
     return text.encode("utf-8", "backslashreplace"), Place(str(page["epoch"]), sequence, before)

@@ -1,8 +1,8 @@
 """The file that an audit is mirrored into: lines at its end, and beside it up to which record they go.
 
-At least once: a page of lines is written and fsynced first, and its position then; after a crash between the two the page
-is written again. What a crash left of a line is cut off before. The file is opened anew when it was renamed or removed,
-as ``logrotate`` does, so no signal is needed; a file that was truncated in its place is written on from its new end.
+At least once: a page of lines is written and fsynced first, and its position then; after a crash between the two the
+page is written again. What a crash left of a line is cut off before. The file is opened anew when it was renamed or
+removed, as ``logrotate`` does, so no signal is needed; one that was truncated in its place is written on from its end.
 """
 
 from __future__ import annotations
