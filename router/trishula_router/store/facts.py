@@ -10,6 +10,8 @@ What is shown to people keeps such keys too, so :mod:`.translating` and the audi
 the lists of messages in a map are here.
 """
 
+# Long because: each kind of record has its type here, beside the one list that says which.
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
