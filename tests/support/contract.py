@@ -309,6 +309,16 @@ PROCEDURES = (
         0,
         _keys("messages", "more", "after", "epoch", "high_water", "pending", "in_flight"),
     ),
+    Procedure(
+        uris.MAILBOX_THREAD,
+        (
+            Param("id", good=ids, rule=is_id, plain="plain"),
+            Param(_OPTIONS, (Field("max", st.integers(1, 200), integer(1, 200)),)),
+        ),
+        1,
+        _keys("messages", "left_out"),
+        _UNKNOWN,
+    ),
     Procedure(uris.MAILBOX_STATUS, (_IDS,), 1, lambda answer: isinstance(answer, dict)),
     Procedure(
         uris.MAILBOX_ANSWER,

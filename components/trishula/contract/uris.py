@@ -126,6 +126,11 @@ high_water, pending, in_flight}``
     Looks at the caller's mailbox in order of delivery and takes nothing: no lease, no attempt, no news to senders. What
     is out is shown too (``state`` ``delivered``). ``after`` leads to the next page, at the same node and in the same
     ``epoch``. May be repeated: yes.
+``mailbox.thread(id, {max?}?)`` → ``{messages: [{message, state}…], left_out}``
+    What a message of the caller's belongs to: what it answers (``reply_to``), what that answers, and the answers to any
+    of these; the ``max`` (50; 1 to 200) newest, the oldest of them first. Only what the caller sent, or was handed;
+    takes nothing. ``left_out``: how many more there are, bodies that are gone included. May be repeated: yes. (A node
+    of the release before doesn't have it.)
 ``mailbox.status([id…])`` → ``{id: {state, …}}``
     Of messages the caller sent or received. ``surfaced_at`` (ms): when a model first had it, or null; ``state`` doesn't
     tell that, because clients of before take a state that they don't know for an end. May be repeated: yes.
@@ -372,6 +377,7 @@ MAILBOX_WORKING = "trishula.mailbox.working"
 MAILBOX_SURFACED = "trishula.mailbox.surfaced"
 MAILBOX_FETCH = "trishula.mailbox.fetch"
 MAILBOX_PEEK = "trishula.mailbox.peek"
+MAILBOX_THREAD = "trishula.mailbox.thread"
 MAILBOX_STATUS = "trishula.mailbox.status"
 MAILBOX_ANSWER = "trishula.mailbox.answer"
 MAILBOX_CANCEL = "trishula.mailbox.cancel"

@@ -22,6 +22,7 @@ from trishula.front_door.arguments import LONGEST_WAIT_S, Data, FromAgent, Messa
 from trishula.front_door.asking import Question, ask
 from trishula.front_door.desk import InHand
 from trishula.front_door.framing import ASK_PROCEDURE, NOTE, framed
+from trishula.front_door.history_tools import HISTORY_READS, HISTORY_TOOLS, HistoryTools
 from trishula.front_door.lease_tools import LEASE_TOOLS, LeaseTools
 from trishula.front_door.member import ANSWER_S, MOST_IN_HAND, Member
 from trishula.front_door.pages import paged
@@ -60,7 +61,7 @@ RESULT_LETTERS = 20_000
 _HOUR_S = 3600
 
 
-class Tools(LeaseTools):
+class Tools(LeaseTools, HistoryTools):
     """See the module's docstring.
 
     Args:
@@ -376,11 +377,12 @@ TOOLS = (
     "why",
     "turn",
     *LEASE_TOOLS,
+    *HISTORY_TOOLS,
 )
 #: Those that show what waits, so that it need not be announced beside.
 _SHOWS_MAIL = frozenset({"inbox", "wait_for_message", "who_am_i"})
 #: Those that change nothing, so that a client need not ask its user.
-READS_ONLY = frozenset({"who_am_i", "agents", "read", "status", "why", "leases"})
+READS_ONLY = frozenset({"who_am_i", "agents", "read", "status", "why", "leases", *HISTORY_READS})
 
 
 def _content(text: str | None, data: object) -> object:

@@ -25,22 +25,13 @@ from trishula_router.store.facts import TakenOverFacts
 from trishula_router.store.journal import Kind
 from trishula_router.verbs import arguments
 from trishula_router.verbs.audit_options import QueryOptions, WhyOptions
-from trishula_router.verbs.canaries import CanaryVerbs
-from trishula_router.verbs.evidence import EvidenceVerbs
-from trishula_router.verbs.fallback import FallbackVerbs
-from trishula_router.verbs.leases import LeaseVerbs
-from trishula_router.verbs.loops import LoopVerbs
-from trishula_router.verbs.node_questions import NodeQuestions
-from trishula_router.verbs.surfacing import SurfacingVerbs
+from trishula_router.verbs.further import FURTHER
 
 if TYPE_CHECKING:
     # Its type alone: the node knows nothing of what is asked of it by name.
     from trishula_router.node import Node
 
 __all__ = ["Procedures"]
-
-
-_FURTHER = (NodeQuestions, FallbackVerbs, EvidenceVerbs, SurfacingVerbs, LoopVerbs, CanaryVerbs, LeaseVerbs)
 
 
 class Procedures:
@@ -82,7 +73,7 @@ class Procedures:
             uris.ADMIN_DEAD_REPLAY: self._dead_replay,
             uris.ADMIN_DEAD_PURGE: self._dead_purge,
             uris.ADMIN_MAILBOX_PURGE: self._mailbox_purge,
-            **{uri: verb for verbs in _FURTHER for uri, verb in verbs(self._node).by_uri().items()},
+            **{uri: verb for verbs in FURTHER for uri, verb in verbs(self._node).by_uri().items()},
         }
 
     async def _send(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:

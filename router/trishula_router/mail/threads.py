@@ -1,0 +1,84 @@
+"""Threads: the messages that a message belongs to, by what answers what.
+
+A thread is a message, what it answers, what that answers, and all answers to any of these. Somebody who asks sees what
+they sent and what was handed to them, and nothing of others: what still waits for them comes by their mailbox, which
+says that it came. A thread is found over the messages that the asker may see, so one that leads over a message between
+others ends there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trishula.errors import MessageUnknown
+from trishula_router.mail.mailroom import is_of, is_party
+from trishula_router.mail.parcels import parcels
+from trishula_router.store.interface import Store
+from trishula_router.store.messages import State, StoredMessage
+from trishula_router.store.signed_bodies import split_signature
+
+__all__ = ["MOST_MESSAGES", "Threads"]
+
+#: Of one thread; a conversation that is longer is told from its newest messages.
+MOST_MESSAGES = 200
+#: Answers to answers that are followed; a conversation with more is quarantined long before.
+_MOST_HOPS = 500
+
+
+class Threads:
+    """Answers from the store.
+
+    Args:
+        store: what there is.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def of(self, agent: str, message_id: str, limit: int) -> dict[str, Any]:
+        """The thread of a message, as far as the agent may see it: its newest messages, the oldest first.
+
+        Raises:
+            MessageUnknown: the agent neither sent nor got a message of that id.
+        """
+        found = {one.position: one for one in await self._store.with_ids([message_id]) if _may_see(agent, one)}
+        if not found:
+            raise MessageUnknown(
+                f"there is no message {message_id} that {agent} sent, or that was handed to {agent}; check the id"
+            )
+        fresh, asked = list(found.values()), {message_id}
+        for _ in range(_MOST_HOPS):
+            before = {one.reply_to for one in fresh if one.reply_to is not None} - asked
+            ids = sorted({one.id for one in fresh})
+            met = [*await self._store.answers(ids), *(await self._store.with_ids(sorted(before)) if before else ())]
+            asked |= before
+            fresh = [one for one in met if one.position not in found and _may_see(agent, one)]
+            if not fresh:
+                break
+            found.update({one.position: one for one in fresh})
+        ordered = sorted(found.values(), key=lambda one: (one.accepted_at, one.arrival))
+        return await self._told(ordered, limit)
+
+    async def _told(self, ordered: list[StoredMessage], limit: int) -> dict[str, Any]:
+        page = ordered[-limit:]
+        bodies = await self._store.bodies([one.position for one in page])
+        wires = [msgspec.json.decode(bodies.get(one.position, b"{}")) for one in page]
+        # The answer is one frame; the newest are what matters.
+        sizes = [(one.size_bytes, wire) for one, wire in zip(page, wires, strict=True)]
+        shown = next(iter(parcels(sizes[::-1])), 0)
+        messages = [
+            {"message": wire, "state": one.state_word, **beside}
+            for one, (wire, beside) in zip(
+                page[len(page) - shown :], map(split_signature, wires[len(page) - shown :]), strict=True
+            )
+            if wire
+        ]
+        return {"messages": messages, "left_out": len(ordered) - len(messages)}
+
+
+def _may_see(agent: str, stored: StoredMessage) -> bool:
+    if is_of(agent, stored.sender):
+        return True
+    return is_party(agent, stored) and (stored.state is not State.OPEN or stored.delivered_at is not None)
