@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 
 from trishula.cli.main import run
 from trishula.errors import FolderUnusable
+from trishula.files import tree
 from trishula.files.history import History, read_history
 from trishula.files.importing import Importing, ImportOutcome
 from trishula.files.names import Names
+from trishula.files.seen import Seen
 from trishula.files.tree import Found, walk
 
 
@@ -209,9 +212,34 @@ def test_a_tree_may_be_deeper_than_functions_can_be(tmp_path: Path) -> None:
     assert found.path == "d/" * 1100 + "1.json" and found.data == a_file()
 
 
+def test_a_large_directory_is_listed_in_parts_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "_AT_ONCE", 3)
+    for number in range(10):
+        put(tmp_path, f"{number}.json", b"{}")
+        put(tmp_path, f"below/{number}.json", b"{}")
+    paths = [found.path for found in walk(tmp_path)]
+    assert paths == [*(f"{number}.json" for number in range(10)), *(f"below/{number}.json" for number in range(10))]
+    files = walk(tmp_path)
+    assert [next(files).path for _ in range(11)][-1] == "below/0.json"
+    shutil.rmtree(tmp_path / "below")
+    # What was listed is told, and that it can't be read any more.
+    assert [found.why_not is None for found in files] == [False, False]
+
+
+def test_what_an_import_has_seen_needs_room() -> None:
+    seen = Seen()
+    seen.put(("dc", "1"), "00ff")
+    seen.put(("dc", "2"), "01", "odd\udcff.json")
+    assert (seen.get(("dc", "1")), seen.get(("agni", "1"))) == (("00ff", None), None)
+    assert seen.get(("dc", "2")) == ("01", "odd\\udcff.json")
+    seen._base.close()
+    with pytest.raises(FolderUnusable, match="SQLITE_TMPDIR"):
+        seen.put(("dc", "3"), "00")
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["mac", "dc", "agni"]), st.sampled_from("xy"))))
 def test_what_goes_in_comes_out(files: list[tuple[str, str, str]]) -> None:
-    work = Importing({}, Names(), "2026-02-10T00:00:00Z", "ann@hub")
+    work = Importing(Seen(), Names(), "2026-02-10T00:00:00Z", "ann@hub")
     found = [
         Found(f"{number}.json", a_file(id=name, body=body, **{"from": sender}))
         for number, (name, sender, body) in enumerate(files)
@@ -224,7 +252,10 @@ def test_what_goes_in_comes_out(files: list[tuple[str, str, str]]) -> None:
         == len({("dc" if s == "mac" else s, name) for name, s, _ in files})
     )
     # Whatever is a copy says what its first says.
-    again = Importing({line.key: line.digest for line in lines}, Names(), "2026-02-10T00:00:00Z", "ann@hub")
+    seen = Seen()
+    for line in lines:
+        seen.put(line.key, line.digest)
+    again = Importing(seen, Names(), "2026-02-10T00:00:00Z", "ann@hub")
     assert [again.judge(one) for one in found] == [None] * len(found)
     assert again.counts[ImportOutcome.ODD] == work.counts[ImportOutcome.ODD]
     assert again.counts[ImportOutcome.KNOWN] == len(lines)
@@ -247,13 +278,13 @@ def test_a_disk_that_takes_nothing_leaves_the_history_as_it_was(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    (line,) = (Importing({}, Names(), "2026-02-10", "ann@hub").judge(Found("1.json", a_file())),)
+    (line,) = (Importing(Seen(), Names(), "2026-02-10", "ann@hub").judge(Found("1.json", a_file())),)
     assert line is not None
     with History(tmp_path / "h") as history:
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             with pytest.raises(FolderUnusable, match="No space left"):
                 history.add([line])
-        assert (list(read_history(tmp_path / "h")), history.known) == ([], {})
+        assert list(read_history(tmp_path / "h")) == []
         history.add([line])
     assert list(read_history(tmp_path / "h")) == [line]

@@ -104,11 +104,11 @@ def test_autobahn_is_behind_a_wall_on_either_side() -> None:
     assert breaches([path for path in EVERYWHERE if path not in walls], "autobahn") == []
 
 
-#: An agent's file, and the door's.
-SQLITE = {f"{AGENT_SIDE}/messaging/agent_file.py", f"{AGENT_SIDE}/a2a_door/ledger.py"}
+#: An agent's file, the door's, and what an import sees, which is too much for its memory.
+SQLITE = {f"{AGENT_SIDE}/{name}.py" for name in ("messaging/agent_file", "a2a_door/ledger", "files/seen")}
 
 
-def test_sqlite_is_in_the_store_and_in_two_files_of_the_agent_side() -> None:
+def test_sqlite_is_in_the_store_and_in_three_files_of_the_agent_side() -> None:
     outside = [path for path in EVERYWHERE if not path.startswith(f"{NODE_SIDE}/store/")]
     places = {found.partition(":")[0] for found in breaches(outside, "sqlite3")}
     assert places == SQLITE

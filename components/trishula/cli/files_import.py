@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +23,15 @@ from trishula.homes import home_directory, state_directory
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from trishula.files.history import Line
+    from trishula.files.history import History, Line
     from trishula.files.importing import Importing
     from trishula.files.names import Names
+    from trishula.files.tree import Found
 
 __all__ = ["history", "import_"]
 
-#: Messages that are written to the disk together.
-_AT_ONCE = 500
+#: Messages that are written to the disk together, and the bytes of their files.
+_AT_ONCE, _BYTES_AT_ONCE = 500, 8 * 1024 * 1024
 _FILE = "v1-history.jsonl"
 
 _into_option = click.option(
@@ -62,6 +63,7 @@ def import_(state: State, directory: Path, into: Path | None, names: Names, dry_
     from trishula.errors import FolderUnusable
     from trishula.files.history import History, read_history
     from trishula.files.importing import Importing
+    from trishula.files.seen import Seen
     from trishula.files.tree import walk
 
     path = into or _usual_file()
@@ -72,26 +74,35 @@ def import_(state: State, directory: Path, into: Path | None, names: Names, dry_
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     by = f"{_user()}@{socket.gethostname()}"
     try:
-        if dry_run:
-            work = Importing({line.key: line.digest for line in read_history(path)}, names, at, by)
-            for found in walk(directory):
-                work.judge(found)
-        else:
-            with History(path) as kept:
-                work = Importing(kept.known, names, at, by)
-                lines: list[Line] = []
+        with Seen() as seen:
+            work = Importing(seen, names, at, by)
+            if dry_run:
+                for line in read_history(path):
+                    seen.put(line.key, line.digest)
                 for found in walk(directory):
-                    line = work.judge(found)
-                    if line is not None:
-                        lines.append(line)
-                    if len(lines) >= _AT_ONCE:
-                        kept.add(lines)
-                        lines = []
-                kept.add(lines)
+                    work.judge(found)
+            else:
+                with History(path, seen.put) as kept:
+                    _take(work, walk(directory), kept)
     except OSError as error:
         raise FolderUnusable(f"{directory} can't be listed: {error.strerror}") from None
     show = "trishula files history" if into is None else f"trishula files history --into {shlex.quote(str(path))}"
     state.show(_told(work, directory, path, dry_run), lambda: _report(work, path, show, dry_run))
+
+
+def _take(work: Importing, files: Iterable[Found], kept: History) -> None:
+    """Put into a history what it gets of these files, a few megabytes at a time."""
+    lines: list[Line] = []
+    size_bytes = 0
+    for found in files:
+        line = work.judge(found)
+        if line is not None:
+            lines.append(line)
+            size_bytes += len(found.data)
+        if len(lines) >= _AT_ONCE or size_bytes >= _BYTES_AT_ONCE:
+            kept.add(lines)
+            lines, size_bytes = [], 0
+    kept.add(lines)
 
 
 def _told(work: Importing, directory: Path, path: Path, dry_run: bool) -> dict[str, Any]:

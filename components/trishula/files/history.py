@@ -20,7 +20,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -114,17 +114,15 @@ def _line_of(text: bytes) -> Line:
 class History:
     """A history that is added to, by one process at a time; a context.
 
-    Attributes:
-        known: the digest of each message that is in it.
-
     Args:
         path: the file, which need not be there.
+        known: told of each message that is in it: (its sender and id, its digest).
 
     Raises:
         FolderUnusable: it can't be read or written, another import has it, or it is no history.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known: Callable[[Key, str], object] = lambda key, digest: None) -> None:
         self._path = path
         self._lock: FileLock | None = None
         with self._usable():
@@ -134,7 +132,8 @@ class History:
             except FileHeld:
                 raise FolderUnusable(f"another import adds to {path} now; begin again when it has ended") from None
         try:
-            self.known: dict[Key, str] = {line.key: line.digest for line in read_history(path)}
+            for line in read_history(path):
+                known(line.key, line.digest)
             with self._usable():
                 is_new = not path.exists()
                 # Mail is its owner's alone.
@@ -163,7 +162,6 @@ class History:
             with contextlib.suppress(OSError):
                 self._file.truncate(end)
             raise FolderUnusable(f"the history {self._path} can't be written: {error.strerror}") from None
-        self.known.update((line.key, line.digest) for line in added)
 
     def _cut_half_a_line(self) -> None:
         # In pieces from the end: a line may be as long as a message.

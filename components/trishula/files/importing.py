@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trishula.contract.addresses import is_message_id
 from trishula.errors import FileInvalid
 from trishula.files.history import Key, Line, digest_of
 from trishula.files.names import Names
+from trishula.files.seen import Seen
 from trishula.files.tree import Found
 from trishula.files.v1 import from_v1, read_map
 
@@ -63,15 +63,14 @@ class Importing:
         noted: the files that are taken, with something that was set for them.
 
     Args:
-        known: the digest of each message that the history has.
+        seen: what the history has; what the import sees comes to it.
         names: how v1 called the agents.
         at: the instant of the import, ISO 8601.
         by: who imports.
     """
 
-    def __init__(self, known: Mapping[Key, str], names: Names, at: str, by: str) -> None:
-        self._before = dict(known)
-        self._seen: dict[Key, tuple[str, str]] = {}
+    def __init__(self, seen: Seen, names: Names, at: str, by: str) -> None:
+        self._seen = seen
         self._names = names
         self._at, self._by = at, by
         self.counts = dict.fromkeys(ImportOutcome, 0)
@@ -107,17 +106,16 @@ class Importing:
             notes.append("timestamp is missing; the message has no time")
         message = from_v1(raw, self._names)
         digest, key = digest_of(message), (str(message.sender), message.id)
-        if key in self._seen:
-            first, path = self._seen[key]
+        before = self._seen.get(key)
+        if before is not None:
+            first, path = before
             if first != digest:
-                raise FileInvalid(_another(key, path))
-            return ImportOutcome.COPY, None
-        if key in self._before:
-            if self._before[key] != digest:
-                raise FileInvalid(_another(key, "the history"))
-            self._seen[key] = digest, found.path
+                raise FileInvalid(_another(key, path or "the history"))
+            if path is not None:
+                return ImportOutcome.COPY, None
+        self._seen.put(key, digest, found.path)
+        if before is not None:
             return ImportOutcome.KNOWN, None
-        self._seen[key] = digest, found.path
         self.noted.extend(Odd(found.path, note) for note in notes)
         sha256 = hashlib.sha256(found.data).hexdigest()
         line = Line(message.to_wire(), found.path, sha256, digest, self._at, self._by, tuple(notes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import stat
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from trishula.files.v1 import MOST_FILE_BYTES
 
 __all__ = ["Found", "walk"]
 
+#: Entries of a directory that are in memory at a time; it is read again for the next ones.
+_AT_ONCE = 20_000
 _SENTENCES = {
     Kind.TEMPORARY: "its name is that of a half-made file or of a tool's own; rename it to <id>.json if it is whole",
     Kind.CONFLICT: "its name is that of a second version (a conflict copy or a backup); rename the one that is meant",
@@ -61,8 +64,27 @@ def walk(root: Path) -> Iterator[Found]:
 
 
 def _entries(directory: bytes) -> Iterator[os.DirEntry[bytes]]:
+    """The entries in the order of their names; a directory of any size takes the memory of ``_AT_ONCE`` of them."""
+    first = _next_entries(directory, b"")
+    return _all_entries(directory, first)
+
+
+def _all_entries(directory: bytes, entries: list[os.DirEntry[bytes]]) -> Iterator[os.DirEntry[bytes]]:
+    while entries:
+        yield from entries
+        if len(entries) < _AT_ONCE:
+            return
+        try:
+            entries = _next_entries(directory, entries[-1].name)
+        except FileNotFoundError:
+            # Somebody deleted it meanwhile, and what was in it with it.
+            return
+
+
+def _next_entries(directory: bytes, after: bytes) -> list[os.DirEntry[bytes]]:
     with os.scandir(directory) as found:
-        return iter(sorted(found, key=lambda entry: entry.name))
+        behind = (entry for entry in found if entry.name > after)
+        return heapq.nsmallest(_AT_ONCE, behind, key=lambda entry: entry.name)
 
 
 def _found(path: bytes, name: str) -> Found:
