@@ -1,18 +1,20 @@
 """The rounds of canaries: sends what :mod:`trishula_router.objectives.canaries` has due, and hears the answers.
 
-A client is asked on the inbox topic of its agent, by an event without deliveries, and answers by a call. Linked nodes
-hand canaries to each other, and bring back the answers, on the peers' topic ``canary``.
+A client is asked on the inbox topic of its agent, by an event without deliveries, and answers by a call; for one by
+files, when it has written the file. Linked nodes hand canaries to each other, and bring back the answers, on the peers'
+topic ``canary``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
 from trishula.contract.addresses import Address
 from trishula.contract.texts import is_line
-from trishula_router.objectives.canaries import PATIENCE_S, Flight
+from trishula_router.objectives.canaries import FILES, LIVE, PATIENCE_S, Flight
 from trishula_router.objectives.visiting import Visits
 from trishula_router.peers.belief import Unbelievable
 from trishula_router.peers.journal_exchange import CANARY
@@ -58,19 +60,30 @@ class CanaryRounds:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._policy = services.canaries
+        self._policy, self._files = services.canaries, services.file_canaries
         self._visits = Visits(f"{services.started_at:x}")
 
     async def look(self) -> None:
-        """Send the one that is due, and give up those that nobody answered."""
+        """Send those that are due, one by each kind of road, and give up those that nobody answered."""
         services, now_s = self._services, self._services.clock.seconds()
         consumers, elsewhere = self._consumers(), services.neighbourhood.canary_places()
         self._policy.look(consumers, elsewhere, now_s)
+        self._files.look(consumers, {}, now_s)
         if services.is_stopping or services.fallback.mode.refuses:
             return
         flight = self._policy.next(consumers, elsewhere, self._may_send, now_s)
         if flight is not None:
             self._push(flight.sender, flight.sessions[0], {"id": flight.id, "to": flight.recipient})
+        flight = self._files.next(consumers, {}, self._may_send, now_s)
+        if flight is not None:
+            file = {"id": flight.id, "to": flight.recipient, "road": FILES}
+            self._push(flight.sender, flight.sessions[0], file)
+
+    def announced(self, agent: str, session: int, roads: bool | Collection[str]) -> None:
+        """A session attached to an agent's mailbox, and says by which roads it answers canaries; ``True``: live."""
+        known = {LIVE} if roads is True else set(roads or ())
+        self._policy.announced(agent, session, knows=LIVE in known)
+        self._files.announced(agent, session, knows=FILES in known)
 
     def knowing(self) -> list[str]:
         """The agents here whose clients answer canaries."""
@@ -78,7 +91,8 @@ class CanaryRounds:
 
     def told(self) -> dict[str, Any]:
         """For ``node.objectives``: the canaries of each pair, and the peers to which none are sent."""
-        return {"canaries": self._policy.told(), "canaries_unmeasured": self._services.neighbourhood.without_canaries()}
+        told = [*self._policy.told(), *self._files.told()]
+        return {"canaries": told, "canaries_unmeasured": self._services.neighbourhood.without_canaries()}
 
     def _consumers(self) -> dict[str, int]:
         return {one.address: one.session for one in self._services.consumers.all() if "/" not in one.address}
@@ -98,6 +112,12 @@ class CanaryRounds:
                 services.config.node, visit.canary, arrived_at=visit.arrived_at, kept_s=kept_s, took_s=kept_s / 2
             )
             self._post(visit.peer, word)
+            return True
+        file = self._files.heard(canary, session, services.clock.seconds())
+        if file is not None:
+            if file.leg == "held":
+                # It is in the outbox; nobody but who carries files has to do with it now.
+                self._files.handed(file, services.clock.seconds())
             return True
         flight = self._policy.heard(canary, session, services.clock.seconds())
         if flight is not None and flight.leg == "held":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trishula_router.objectives.automatic import Automatic, Word
-from trishula_router.objectives.canaries import LINK, LIVE
+from trishula_router.objectives.canaries import FILES, LINK, LIVE
 from trishula_router.objectives.recorder import Recorder
 from trishula_router.objectives.triggers import Triggers
 from trishula_router.services import Services
@@ -60,6 +60,7 @@ class NodeCounts:
         services = self._services
         settled = services.settlement.settled
         live, link = services.canaries.roads[LIVE], services.canaries.roads[LINK]
+        files = services.file_canaries.roads[FILES]
         return {
             "accepted": services.intake.accepted,
             "done": settled[State.DONE],
@@ -73,6 +74,8 @@ class NodeCounts:
             "canaries_lost": live.lost,
             "link_canaries": link.answered + link.lost,
             "link_canaries_lost": link.lost,
+            "file_canaries": files.answered + files.lost,
+            "file_canaries_lost": files.lost,
         }
 
     def take_spans(self) -> dict[str, dict[int, int]]:
@@ -84,6 +87,7 @@ class NodeCounts:
             "failover_ms": services.measures.comings.failovers.take(),
             "canary_ms": services.canaries.roads[LIVE].spans.take(),
             "link_canary_ms": services.canaries.roads[LINK].spans.take(),
+            "file_canary_ms": services.file_canaries.roads[FILES].spans.take(),
         }
 
     def missing(self) -> dict[str, int]:

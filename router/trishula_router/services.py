@@ -67,7 +67,7 @@ from trishula_router.mail.room import Room
 from trishula_router.mail.settlement import Settlement
 from trishula_router.mail.surfacing import Surfacing
 from trishula_router.measures import Measures
-from trishula_router.objectives.canaries import Canaries
+from trishula_router.objectives.canaries import canaries_of
 from trishula_router.objectives.recorder import BookFile, NoBookFile, Recorder
 from trishula_router.peers.elsewhere import Elsewhere
 from trishula_router.peers.journal_exchange import Peering
@@ -138,7 +138,7 @@ class Services:
         self.random = random
         self.started_at = now()
         self.measures = Measures(clock.seconds)
-        self.canaries = Canaries(config.objectives.canaries, f"{self.started_at:x}")
+        self.canaries, self.file_canaries = canaries_of(config.objectives.canaries, f"{self.started_at:x}")
         self.is_stopping = False
         self.connections: Callable[[], Mapping[str, int]] = dict  #: to this node, for ``node.status``; the edge counts
         self.ready: Callable[[], Mapping[str, Any]] = self._ready_unchecked  # the edge puts its checks here

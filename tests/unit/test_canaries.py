@@ -260,7 +260,7 @@ class Attached:
 def test_a_client_answers_a_canary_and_shows_it_to_nobody() -> None:
     one = Attached()
     link = one.join()
-    assert link.args_of(uris.MAILBOX_ATTACH)[-1][0]["canaries"] is True
+    assert link.args_of(uris.MAILBOX_ATTACH)[-1][0]["canaries"] == ["live"]
     topic = link.topics["trishula.agent.dc.inbox"]
     topic([], {"canary": {"id": "c-1", "to": "agni"}})
     topic([], {"canary": {"id": "c-2", "from": "agni"}, "of a later release": 1})

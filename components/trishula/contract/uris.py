@@ -99,7 +99,8 @@ canaries?})`` → ``{node, epoch, high_water, lease_s, limits, epoch_changed?, f
     for people: where the client runs; whoever is taken over is told it, and it is in the journal. Of processes that
     take a mailbox over from each other, the one that has it after two takeovers within a minute keeps it; the others'
     ``attach`` is refused as ``taken_over``, until nobody has tried for a while. ``canaries``, of the agent's own
-    session: true if the client answers canaries (``mailbox.canary``); a node of the release before refuses the key.
+    session: the roads by which the client answers canaries (``mailbox.canary``), a list of ``live`` and ``files``;
+    true for ``live`` alone. A node of the release before refuses the key.
 ``mailbox.ack([token…])`` → ``[true | false…]``
     ``true``: the message is done (also when it already was). ``false``: no such message in the caller's mailboxes.
     May be repeated: yes.
@@ -163,7 +164,9 @@ Topics:
     One argument: ``[delivery…]``, delivery = ``{message, attempt, token, signature?}``. An event may have a second one,
     ``{cancelled: [{from, id, token}…]}``, and no deliveries then: these were delivered, and their senders have
     cancelled them since. They need no ack, and an ack would make them done. Or ``{canary: {id, to | from}}``: send it,
-    or say that it has come, by ``mailbox.canary``. Pass over keys that you don't know.
+    or say that it has come, by ``mailbox.canary``; with ``road: "files"`` write it as a file for ``to`` first, as
+    ``files/canary_files.py`` does, and whoever reads the file calls ``mailbox.canary`` as well. Pass over keys that you
+    don't know.
     A WebSocket message with an event, and the answer to a ``fetch`` or ``peek``, has less than 1 MiB, unless it is one
     message that is larger.
 ``agent.<agent>.receipts`` (node → sender)
@@ -253,18 +256,19 @@ of 1, ms, and a number for each agent and day; ``verdicts`` = ``{objective: {win
 the figure, which part of the error budget is left, and how fast it is used (1: just used up when the window is over),
 each null where nothing was measured; ``proven``: so much was measured that one bad case alone doesn't use the budget
 up. ``windows`` = ``{window: totals}``, totals = ``{watched_s, up_s, planned_s, present_s, accepted, done, dead,
-expired, cancelled, refused, joins, reconnects, canaries, canaries_lost, link_canaries, link_canaries_lost, delivery_ms,
-done_ms, failover_ms, connect_ms, canary_ms, link_canary_ms}`` without what is 0; the last six are sketches of durations
-in ms (DDSketch, 1 %) as bytes in base64. Totals of several nodes add up. ``outages`` = ``[[from, until]…]``, in ms, and
-``maintenance`` = ``[{begin, until, reason, by}…]``: since the longest window's begin, or ``since`` if that is earlier,
-but no more than since ``watched_since``, from when on the node knows (a node of the release before doesn't tell it);
-``triggers`` = ``[{trigger, reason}…]``: what fires now. ``canaries`` = ``[{from, to, road: "live" | "link", canaries,
-lost, p50_ms, p99_ms}…]``: the last 60 of each pair whose first agent is at this node, of the 200 pairs that lost most
-or were slowest; ``link`` is the road to an agent at a linked node. ``canaries_unmeasured`` = ``[peer…]``: to whose
-agents none are sent, because the peer is of an earlier release (a node of the release before doesn't tell it). With
-``since`` the answer has ``series`` = ``[{at, step_s, …totals}…]`` too, the oldest first, and in ``more`` whether there
-are further ones: ask again with ``since`` behind the last one. Minutes are kept for a day, hours for 100 days; steps of
-hours are made of hours. May be repeated: yes.
+expired, cancelled, refused, joins, reconnects, canaries, canaries_lost, link_canaries, link_canaries_lost,
+file_canaries, file_canaries_lost, delivery_ms, done_ms, failover_ms, connect_ms, canary_ms, link_canary_ms,
+file_canary_ms}`` without what is 0; the last seven are sketches of durations in ms (DDSketch, 1 %) as bytes in base64.
+Totals of several nodes add up. ``outages`` = ``[[from, until]…]``, in ms, and ``maintenance`` = ``[{begin, until,
+reason, by}…]``: since the longest window's begin, or ``since`` if that is earlier, but no more than since
+``watched_since``, from when on the node knows (a node of the release before doesn't tell it); ``triggers`` =
+``[{trigger, reason}…]``: what fires now. ``canaries`` = ``[{from, to, road: "live" | "link" | "files", canaries, lost,
+p50_ms, p99_ms}…]``: the last 60 of each pair whose first agent is at this node, of the 200 pairs that lost most or were
+slowest; ``files`` is the road between folders, ``link`` the one to an agent at a linked node. ``canaries_unmeasured`` =
+``[peer…]``: to whose agents none are sent, because the peer is of an earlier release (a node of the release before
+doesn't tell it). With ``since`` the answer has ``series`` = ``[{at, step_s, …totals}…]`` too, the oldest first, and in
+``more`` whether there are further ones: ask again with ``since`` behind the last one. Minutes are kept for a day, hours
+for 100 days; steps of hours are made of hours. May be repeated: yes.
 
 The archive of a journal (caller: an operator): ``admin.archive({older_than_s?, dry_run?}?)`` → ``{node, records, first,
 last, first_at, last_at, file}``: the oldest records that were written before the last ``older_than_s`` seconds

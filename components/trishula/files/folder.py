@@ -292,6 +292,16 @@ class Folder:
             self._forget(name)
             return f"{ARCHIVE}/{day}/{chosen}"
 
+    def remove(self, name: str) -> None:
+        """Remove a file that is nobody's message; one that is gone is no error.
+
+        Raises:
+            FolderUnusable: it can't be removed.
+        """
+        with usable(self.root):
+            self._path(name).unlink(missing_ok=True)
+            self._forget(name)
+
     def prune(self, before: date) -> int:
         """Remove the days of the archive that are older; how many files went.
 

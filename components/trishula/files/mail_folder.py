@@ -20,6 +20,7 @@ from trishula.contract.addresses import BROADCAST, agent_of
 from trishula.contract.message import DEFAULT_PAYLOAD_LIMIT_BYTES, MAIL_TYPES, Message
 from trishula.contract.texts import one_line, show_value
 from trishula.errors import FileInvalid
+from trishula.files.canary_files import FileCanaries
 from trishula.files.expiry import expired
 from trishula.files.folder import OUTBOX, Folder
 from trishula.files.signature import KEYS_FILE, FileKey, KnownKeys, verify
@@ -83,6 +84,7 @@ class MailFolder:
         self._folder = Folder(directory, seconds=seconds)
         self._key = FileKey.from_token(token)
         self._known = KnownKeys(directory / KEYS_FILE)
+        self.canaries = FileCanaries(self._folder, agent, self._key)
         self._unsigned = frozenset(unsigned)
         self._names = Names()
         self._in_hand = directory / ".in-hand"
@@ -97,6 +99,7 @@ class MailFolder:
         self._folder.prepare()
         with contextlib.suppress(OSError, ValueError, TypeError):
             self._in_hand_before = frozenset(json.loads(self._in_hand.read_bytes()))
+        self.canaries.sweep()
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
@@ -148,7 +151,7 @@ class MailFolder:
         names = [name for name in self._folder.scan_inbox() if name not in known]
         for name in names[:_AT_ONCE]:
             data = self._folder.read(name, _LARGEST_BYTES)
-            if data is None:
+            if data is None or self.canaries.took(name, data, self._keys_of):
                 continue
             try:
                 message, signature = self._judged(data, now_ms)
@@ -204,6 +207,9 @@ class MailFolder:
         if late is not None:
             raise FileInvalid(late)
         return message, message_signature_in(found)
+
+    def _keys_of(self, sender: str) -> Sequence[bytes]:
+        return self._known.of(sender)
 
     def _is_signed(self, data: bytes, keys: Sequence[bytes]) -> bool:
         return bool(keys) and verify(json.loads(data.decode("utf-8-sig")), keys)

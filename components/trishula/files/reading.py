@@ -75,6 +75,8 @@ class Reading:
         self._scans = False
         self._is_over = False
         self._is_live = False
+        #: Told of each canary that came, by its id.
+        self.canary_came: Callable[[str], object] = lambda canary: None
         self._timer: Timer | None = None
 
     def begin(self, begun_before: Iterable[tuple[str, str]]) -> None:
@@ -123,6 +125,8 @@ class Reading:
             raise outcome.error
         else:
             arrived = outcome.result()
+            for canary in self._folder.canaries.take():
+                self.canary_came(canary)
             for one in arrived:
                 self._failures[one.name] = 0
                 self._arrived[one.name] = one

@@ -63,6 +63,7 @@ class Roads:
         self._agent = settings.agent
         self._engine = engine
         self._clock = clock = around.clock
+        self._now_ms = around.now_ms
         self._changed = changed
         self._directory = settings.files
         self._policy = ModePolicy(
@@ -113,6 +114,9 @@ class Roads:
             return
         self._folder.prepare()
         self._engine.open_second_road(self)
+        self._engine.member.canaries = ["live", "files"]
+        self._engine.receiving.file_canary = self._write_canary
+        self._reading.canary_came = self._engine.receiving.tell_of_canary
         self._engine.sending.refused_for_now = self._refused
         self._set_timer()
 
@@ -204,6 +208,22 @@ class Roads:
             if before is Mode.FALLBACK:
                 self._filing.end()
         self._changed(mode)
+
+    def _write_canary(self, canary: str, to: str) -> None:
+        folder, now_ms = self._folder, self._now_ms()
+        if folder is None or self._is_over:
+            return
+
+        def written(outcome: Pending[None]) -> None:
+            if isinstance(outcome.error, TrishulaError):
+                # It is not sent, and so lost; who can't write files has no second road.
+                self._complain(outcome.error)
+            elif outcome.error is not None:
+                raise outcome.error
+            else:
+                self._engine.receiving.tell_of_canary(canary)
+
+        self._errands.do(lambda: folder.canaries.write(canary, to, now_ms), written)
 
     def _complain(self, error: TrishulaError) -> None:
         now_s = self._clock.seconds()

@@ -48,6 +48,7 @@ class Receiving:
         recalled: told of each message that was delivered and that its sender has cancelled since: (sender, id).
         answers: the newest answers to our calls, by agent and id, where a second road brings each of them again;
             ``None`` where there is none.
+        file_canary: writes a canary as a file: (its id, to whom); ``None`` without a folder.
         verifier: looks at signatures; ``None``: nobody does.
     """
 
@@ -56,6 +57,7 @@ class Receiving:
         self.recalled: Callable[[str, str], object] | None = None
         self.answers: dict[tuple[str, str], None] | None = None
         self.verifier: Verifier | None = None
+        self.file_canary: Callable[[str, str], object] | None = None
         self._calls = calls
         self._settling = settling
         self._member = member
@@ -108,10 +110,19 @@ class Receiving:
     def _answer_canary(self, more: object) -> None:
         """The node looks whether agents reach each other; see ``trishula.mailbox.canary``. No handler hears of it."""
         canary = more.get("canary") if isinstance(more, Mapping) else None
+        if not isinstance(canary, Mapping):
+            return
+        if canary.get("road") != "files":
+            self.tell_of_canary(canary.get("id"))
+        elif self.file_canary is not None and isinstance(canary.get("id"), str) and isinstance(canary.get("to"), str):
+            self.file_canary(canary["id"], canary["to"])
+
+    def tell_of_canary(self, canary: object) -> None:
+        """A canary is sent, or has come; by its id."""
         link = self._member.link
-        if isinstance(canary, Mapping) and link is not None:
+        if link is not None:
             # Nobody waits for the answer: what the node doesn't hear in time, it counts as lost.
-            link.call(MAILBOX_CANARY, [{"id": canary.get("id")}], timeout_s=_CANARY_S).when_done(lambda _: None)
+            link.call(MAILBOX_CANARY, [{"id": canary}], timeout_s=_CANARY_S).when_done(lambda _: None)
 
     async def fetch(
         self, request: Callable[..., Awaitable[Any]], max: int, wait_s: float, instance: str | None

@@ -75,6 +75,7 @@ class Membership:
         #: What this run of the process has begun, and what the one before it had; ``None`` without a file for it.
         self.begun: Begun | None = None
         self.run = around.word(8)
+        self.canaries = ["live"]  # the roads by which canaries are answered
         #: Whoever was given tokens by ``fetch`` brings them back some time, and they mean something to one node only.
         self.stays = False
         self._user = user
@@ -87,11 +88,10 @@ class Membership:
         self._session: Link | None = None
         # A link to move to, until it is the session.
         self._offered: Link | None = None
-        self._ready = False
+        self._ready = self._was_ready = False
         self._end: TrishulaError | None = None
         self._last_fault: TrishulaError | None = None
         self._waiting: list[Pending[None]] = []
-        self._was_ready = False
         # The nodes that don't let us serve what we announce, and those that could not be reached meanwhile.
         self._forbidden_at: set[str] = set()
         self._missed: set[str] = set()
@@ -231,7 +231,7 @@ class Membership:
 
     async def _ask_to_attach(self, link: Link, details: dict[str, Any], life: dict[str, Any]) -> object:
         known = self.stores.told(link.url)
-        canaries = {} if self.address.instance else {"canaries": True}  # whether a script is in reach says nothing
+        canaries = {} if self.address.instance else {"canaries": self.canaries}  # a script's reach says nothing
         # Nodes of former releases refuse what they don't know; without it their answers say enough.
         offers = [{**known, **life, **canaries}, {**known, **life}, known]
         for more in (one for place, one in enumerate(offers) if one and one not in offers[:place]):

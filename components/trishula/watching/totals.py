@@ -28,8 +28,10 @@ COUNTS = (
     "canaries_lost",
     "link_canaries",
     "link_canaries_lost",
+    "file_canaries",
+    "file_canaries_lost",
 )
-SKETCHES = ("delivery_ms", "done_ms", "failover_ms", "connect_ms", "canary_ms", "link_canary_ms")
+SKETCHES = ("delivery_ms", "done_ms", "failover_ms", "connect_ms", "canary_ms", "link_canary_ms", "file_canary_ms")
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Totals:
         canaries_lost: those that were lost.
         link_canaries: canaries to agents of linked nodes that were answered, or lost; counted at the sender's node.
         link_canaries_lost: those that were lost.
+        file_canaries: canaries by files between agents of one node that were answered, or lost.
+        file_canaries_lost: those that were lost.
         delivery_ms: how long messages took from their acceptance until they were handed to an agent that was attached
             by then already.
         done_ms: how long messages took from their acceptance until they were done.
@@ -57,6 +61,7 @@ class Totals:
         connect_ms: how long clients took from the proof of their identity until their first call.
         canary_ms: how long canaries took from one agent of a node to another.
         link_canary_ms: how long canaries took to agents of linked nodes.
+        file_canary_ms: how long canaries took by files, until the recipient had read them.
     """
 
     watched_s: float = 0.0
@@ -75,12 +80,15 @@ class Totals:
     canaries_lost: int = 0
     link_canaries: int = 0
     link_canaries_lost: int = 0
+    file_canaries: int = 0
+    file_canaries_lost: int = 0
     delivery_ms: Sketch = field(default_factory=Sketch)
     done_ms: Sketch = field(default_factory=Sketch)
     failover_ms: Sketch = field(default_factory=Sketch)
     connect_ms: Sketch = field(default_factory=Sketch)
     canary_ms: Sketch = field(default_factory=Sketch)
     link_canary_ms: Sketch = field(default_factory=Sketch)
+    file_canary_ms: Sketch = field(default_factory=Sketch)
 
     def add(self, other: Totals) -> None:
         """Count all that another stretch of time, or another node, has."""

@@ -77,8 +77,8 @@ def _all() -> Iterator[Family]:
     yield Family(
         "trishula_canaries_total",
         "counter",
-        "Canaries of agents of this node, by the road they took (live, or link to an agent of a linked node) and by "
-        "outcome (answered, lost).",
+        "Canaries of agents of this node, by the road they took (live, link to an agent of a linked node, or files "
+        "between folders) and by outcome (answered, lost).",
         ("road", "outcome"),
     )
     yield Family(

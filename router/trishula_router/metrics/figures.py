@@ -127,7 +127,7 @@ def _of_peers(node: Node) -> Iterator[Sample]:
 
 
 def _of_canaries(node: Node) -> Iterator[Sample]:
-    for road, tally in node.canaries.roads.items():
+    for road, tally in {**node.canaries.roads, **node.file_canaries.roads}.items():
         yield "trishula_canaries_total", (road, "answered"), tally.answered
         yield "trishula_canaries_total", (road, "lost"), tally.lost
         yield "trishula_canary_one_way_seconds", (road,), tally.times

@@ -7,8 +7,13 @@ the second agent, which answers, or to the linked node where that agent is, whic
 answer back (:mod:`.visiting`). A canary that is not answered within :data:`PATIENCE_S` is lost. So who sits behind a
 link that is down loses canaries until it is found elsewhere.
 
-How long it took one way is half of each client's round trip and all of the disk's part. Over a link, it is by what the
-link showed of the two nodes' clocks, and within the round trip; where that isn't known, half of the round trip.
+By files (:data:`FILES`) canaries go between agents of this node that have a folder: the client of the first one writes
+a file into its outbox, says so, and whoever carries files brings it to the second one's inbox. That takes as long as
+somebody's rsync takes, so the patience is longer.
+
+How long it took one way is half of each client's round trip and all of the disk's part; by files, from when the file
+was written. Over a link, it is by what the link showed of the two nodes' clocks, and within the round trip; where that
+isn't known, half of the round trip.
 
 Each canary is counted once, at the node of its sender. Each pair of agents has its turn once a minute if the node may
 send as many; of a larger bus one pair after the other has, so that each agent has many turns before a pair has its
@@ -23,16 +28,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trishula.watching.quantiles import spread_of
-from trishula_router.histogram import FAST_S, Histogram
+from trishula_router.histogram import FAST_S, SLOW_S, Histogram
 from trishula_router.spans import Spans
 
-__all__ = ["LINK", "LIVE", "PATIENCE_S", "ROADS", "Canaries", "Flight", "Place", "RoadTally"]
+__all__ = [
+    "FILES",
+    "FILES_PATIENCE_S",
+    "LINK",
+    "LIVE",
+    "PATIENCE_S",
+    "Canaries",
+    "Flight",
+    "Place",
+    "RoadTally",
+    "canaries_of",
+]
 
-#: The roads: between two agents of this node, and to one of a linked node.
-LIVE, LINK = "live", "link"
-ROADS = (LIVE, LINK)
-#: One that is not answered by then is lost.
-PATIENCE_S = 10.0
+#: The roads: between two agents of this node, to one of a linked node, and by files between two of this node.
+LIVE, LINK, FILES = "live", "link", "files"
+#: One that is not answered by then is lost; files are carried once a minute, say, in two steps.
+PATIENCE_S, FILES_PATIENCE_S = 10.0, 300.0
 #: A pair's last canaries that are remembered, and the pairs whose are: the ones of last.
 _OUTCOMES, _PAIRS = 60, 1000
 #: So many pairs are told.
@@ -54,6 +69,7 @@ class Flight:
         sessions: theirs; of a recipient elsewhere what its node tells its sessions apart by.
         began_s: when the leg under way began.
         asked_s: when it was asked for.
+        road: which one it takes.
         peer: the linked node where the recipient is; ``None`` if it is here.
         took_s: how long the way took so far.
         leg: ``asked``, ``held`` or ``handed``.
@@ -66,15 +82,11 @@ class Flight:
     sessions: tuple[int, int]
     began_s: float
     asked_s: float
+    road: str = LIVE
     peer: str | None = None
     took_s: float = 0.0
     leg: str = "asked"
     sent_at: int = 0
-
-    @property
-    def road(self) -> str:
-        """Which road it takes."""
-        return LIVE if self.peer is None else LINK
 
 
 @dataclass(slots=True)
@@ -106,14 +118,18 @@ class Canaries:
     Args:
         per_minute: how many are sent at most; 0 for none.
         run: names the node's run, so that no id comes twice.
+        by_files: whether they go by files, and not by the node.
 
     Attributes:
         roads: what became of those of each road.
     """
 
-    def __init__(self, per_minute: int, run: str) -> None:
+    def __init__(self, per_minute: int, run: str, *, by_files: bool = False) -> None:
         self.per_minute = per_minute
-        self.roads = {road: RoadTally() for road in ROADS}
+        slow = {FILES: RoadTally(times=Histogram(SLOW_S))}
+        self.roads = slow if by_files else {LIVE: RoadTally(), LINK: RoadTally()}
+        self._by_files = by_files
+        self._patience_s = FILES_PATIENCE_S if by_files else PATIENCE_S
         self._run, self._count = run, 0
         #: Agent → its session that knows canaries.
         self._sessions: dict[str, int] = {}
@@ -166,7 +182,8 @@ class Canaries:
                 peer, session = elsewhere.get(recipient, (None, self._sessions.get(recipient, 0)))
                 self._count += 1
                 sessions = self._sessions[sender], session
-                flight = Flight(f"{self._run}-{self._count}", sender, recipient, sessions, now_s, now_s, peer)
+                road = FILES if self._by_files else LIVE if peer is None else LINK
+                flight = Flight(f"{self._run}-{self._count}", sender, recipient, sessions, now_s, now_s, road, peer)
                 self._flights[flight.id] = flight
                 return flight
         return None
@@ -195,7 +212,10 @@ class Canaries:
             return None
         if flight.leg == "handed" and flight.peer is not None:
             return None
-        flight.took_s += (now_s - flight.began_s) / 2
+        if not self._by_files:
+            flight.took_s += (now_s - flight.began_s) / 2
+        elif flight.leg == "handed":
+            flight.took_s = now_s - flight.began_s
         flight.began_s = now_s
         if flight.leg == "asked":
             flight.leg = "held"
@@ -246,7 +266,7 @@ class Canaries:
 
     def look(self, consumers: Mapping[str, int], elsewhere: Mapping[str, Place], now_s: float) -> None:
         """Give up what is overdue: it is lost, unless one of its two agents has left or come again meanwhile."""
-        for flight in [one for one in self._flights.values() if now_s - one.asked_s > PATIENCE_S]:
+        for flight in [one for one in self._flights.values() if now_s - one.asked_s > self._patience_s]:
             del self._flights[flight.id]
             sender, recipient = flight.sessions
             if flight.peer is None:
@@ -282,3 +302,8 @@ class Canaries:
             )
         found.sort(key=lambda one: (-one["lost"], -(one["p99_ms"] or 0), one["from"], one["to"]))
         return found[:_TOLD]
+
+
+def canaries_of(per_minute: int, run: str) -> tuple[Canaries, Canaries]:
+    """A node's canaries: those that go by the node, and those that go by files; so many a minute of each."""
+    return Canaries(per_minute, run), Canaries(per_minute, f"{run}-f", by_files=True)

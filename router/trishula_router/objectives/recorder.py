@@ -31,7 +31,7 @@ _LOOK_S = 1.0
 _LOOKS = 4
 #: The first time that they are kept and the triggers look, after the node's start.
 FIRST_STEP_S = 3.0
-#: The most buckets in one answer: with six sketches each of some hundred bytes, it stays below the frames' limit.
+#: The most buckets in one answer: with seven sketches each of some hundred bytes, it stays below the frames' limit.
 _MOST_BUCKETS = 300
 
 

@@ -94,13 +94,13 @@ class AttachOptions(_Options, frozen=True, kw_only=True):
     after: _Word | None = None
     begun: Annotated[list[tuple[_Word, _Word]], msgspec.Meta(max_length=WINDOW_LIMIT)] = []
     host: _Line | None = None
-    canaries: bool = False
+    canaries: bool | Annotated[list[_Word], msgspec.Meta(max_length=16)] = False
     RULES: ClassVar[Mapping[str, str]] = {
         "instance": INSTANCE_RULE,
         "run": _WORD_RULE + ", which names this run of the client's process",
         "after": _WORD_RULE + ", the run before this one",
         "begun": f"a list of at most {WINDOW_LIMIT} pairs: a sender's address and the id of a message",
-        "canaries": "true or false: whether the client answers canaries",
+        "canaries": "true or false: whether the client answers canaries; or at most 16 words: by which roads",
         "host": "one line of 1 to 200 characters: where the client runs, for people",
         "capabilities": "a list of at most 256 names: a lower-case letter, then up to 62 of a-z, 0-9, '_', '.' and '-'",
         "window": f"an integer from 1 to {WINDOW_LIMIT}",

@@ -122,7 +122,7 @@ class Procedures:
             heartbeat_s=options.heartbeat_s,
         )
         if options.instance is None:
-            self._node.canaries.announced(caller.agent, caller.session, knows=options.canaries)
+            self._node.canary_rounds.announced(caller.agent, caller.session, options.canaries)
             taken = self._node.neighbourhood.taken_at(address)
             lost_at = None if taken is None else taken[1]
             self._node.measures.comings.attached(
