@@ -144,7 +144,7 @@ def test_it_registers_its_procedures_before_it_takes_messages(setup: Setup) -> N
         ("subscribe", [INBOX]),
         (
             uris.MAILBOX_ATTACH,
-            [{"capabilities": ["host"], "window": 8, "heartbeat_s": 10.0, **PROCESS, "canaries": True}],
+            [{"capabilities": ["host"], "window": 8, "heartbeat_s": 10.0, **PROCESS, "canaries": ["live"]}],
         ),
     ]
 
