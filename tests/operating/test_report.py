@@ -121,6 +121,7 @@ def test_the_figures_are_those_of_the_journals(cluster: Cluster) -> None:
 
 def test_a_killed_node_its_link_and_who_moved_are_in_it(cluster: Cluster) -> None:
     report = json.loads(run(cluster, "report", "--since", "1h", "--json"))
+    assert [one["road"] for one in report["canaries"]] == ["live", "link", "files"]
     nodes = {node["node"]: node for node in report["nodes"]}
     started = [record["at"] for record in journal(cluster, "agni") if record["kind"] == "node_started"]
     assert (nodes["agni"]["crashes"], nodes["rushabdev"]["crashes"]) == (1, 0)

@@ -14,8 +14,10 @@ from trishula.reports.page import as_html, as_markdown
 from trishula.reports.reading import records_since
 from trishula.reports.summary import Report, Summary, step_for
 from trishula.watching.availability import NodeTime
+from trishula.watching.canary_roads import canary_roads
 from trishula.watching.outages import common, length_ms, united, within
 from trishula.watching.quantiles import spread_of
+from trishula.watching.totals import Totals
 
 HOUR = 3_600_000
 SINCE, UNTIL = 1_000 * HOUR, 1_010 * HOUR
@@ -334,6 +336,21 @@ def test_a_table_that_is_cut_says_so() -> None:
     page = as_html(report, {})
     assert '<td class="more" colspan="9">and 9 more, which the JSON form has</td>' in page
     assert '<th scope="col" class="number">accepted</th>' in page
+
+
+def test_canaries_are_told_by_road_and_none_is_not_measured() -> None:
+    totals = Totals(link_canaries=20, link_canaries_lost=3)
+    totals.link_canary_ms.add(4.0, 17)
+    two = Totals.sum([totals, totals])
+    report = {**report_of(), "canaries": [one.as_map() for one in canary_roads(two)]}
+    assert report["canaries"][1] == {"road": "link", "canaries": 40, "lost": 6, "p50_ms": 4, "p99_ms": 4}
+    rows = {title: rows for title, _, rows in words.tables(report)}["Canaries"]
+    assert rows == [
+        ("live", "not measured", "–", "–", "–"),
+        ("link", "40", "6", "4 ms", "4 ms"),
+        ("files", "not measured", "–", "–", "–"),
+    ]
+    assert "not measured" in as_html(report, {}) and "not measured" in as_markdown(report)
 
 
 def test_long_names_have_room() -> None:

@@ -26,7 +26,7 @@ _FORMS = (".html", ".md", ".json", ".png")
 _PLOTTED = (".html", ".png")
 #: A page of records of a large store.
 _ASK_S = 120.0
-_WEEK_S = 7 * 86_400
+_WEEK_S, _SHORT_STEP_S, _DAY_MS = 7 * 86_400, 300, 86_400_000
 
 
 @click.command()
@@ -87,10 +87,16 @@ def _made(state: State, begin: int, end: int, now_ms: int) -> Report:
     from trishula.reports.reading import records_since
     from trishula.reports.summary import Summary
     from trishula.watching.availability import told_time
+    from trishula.watching.canary_roads import canary_roads
+    from trishula.watching.totals import Totals
 
     missing: list[dict[str, Any]] = []
-    # What each knows of its time; the window is for nodes that don't say yet since when. Of the series nothing is used.
-    answers, _ = ask_each_node(state, uris.NODE_OBJECTIVES, {"windows": ["30d"], "since": begin, "step_s": _WEEK_S})
+    # What each knows of its time; the window is for nodes that don't say yet since when. Of a short span the series is
+    # of minutes: of the hour in which it begins, a part is in it.
+    step_s = _SHORT_STEP_S if end - begin <= _DAY_MS else _WEEK_S
+    question = {"windows": ["30d"], "since": begin, "until": end, "step_s": step_s}
+    answers, _ = ask_each_node(state, uris.NODE_OBJECTIVES, question)
+    counted = Totals.sum(Totals.of_map(one) for answer in answers.values() for one in answer.get("series", ()))
     with state.bus(looks_only=True) as bus:
         status = bus.request(uris.NODE_STATUS)
 
@@ -107,7 +113,8 @@ def _made(state: State, begin: int, end: int, now_ms: int) -> Report:
                 if count % 10_000 == 0:
                     shown.update(f"reading the journals: {count:,} records")
         # Of the store as it is when all is read.
-        return summary.report(bus.request(uris.NODE_STATUS), now_ms, missing)
+        found = summary.report(bus.request(uris.NODE_STATUS), now_ms, missing)
+    return {**found, "canaries": [road.as_map() for road in canary_roads(counted)]}
 
 
 def _in_form(found: Report, form: str) -> bytes:

@@ -151,16 +151,13 @@ def _burn(verdict: Verdict) -> str:
 
 def _of_canaries(hour: Totals, merged: BusObjectives) -> Iterator[str]:
     """What the canaries of an hour came to, by the road they took."""
-    roads = (
-        ("between agents of a node", hour.canaries, hour.canaries_lost, hour.canary_ms),
-        ("over links between nodes", hour.link_canaries, hour.link_canaries_lost, hour.link_canary_ms),
-        ("by files between folders", hour.file_canaries, hour.file_canaries_lost, hour.file_canary_ms),
-    )
-    for road, count, lost, sketch in roads:
-        if count:
-            p50, p99 = (_figure("p99", sketch.quantile(part)) for part in (0.5, 0.99))
-            told = f"{lost:,} lost" if lost else "none lost"
-            yield f"canaries {road} in the last hour: {count:,}, {told}; one way p50 {p50}, p99 {p99}"
+    from trishula.watching.canary_roads import canary_roads
+
+    for road in canary_roads(hour):
+        if road.canaries:
+            p50, p99 = (_figure("p99", road.one_way_ms.quantile(part)) for part in (0.5, 0.99))
+            lost = f"{road.lost:,} lost" if road.lost else "none lost"
+            yield f"canaries {road.words} in the last hour: {road.canaries:,}, {lost}; one way p50 {p50}, p99 {p99}"
     for one in merged.canaries_unmeasured:
         yield (
             f"canaries from {plain(one['node'])} to {plain(one['peer'])}: not measured; {plain(one['peer'])} runs a "

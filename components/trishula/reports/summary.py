@@ -23,6 +23,8 @@
 ``incidents``  ``[{kind, about, from, until, detail}…]``; ``until`` is ``null`` of what goes on
 ``capacity``   ``{per_day, store_bytes, limit_bytes, bytes_per_message, days_left}``: how long the store of the node
                lasts at the span's rate; ``null`` for what isn't known
+``canaries``   ``[{road, canaries, lost, p50_ms, p99_ms}…]``: what nodes counted of canaries, by the road they took;
+               the command adds it, for no journal tells of canaries
 ``missing``    nodes of which newer records are not here: ``[{node, reason, …}…]``
 =============  =======================================================================================================
 

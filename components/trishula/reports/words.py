@@ -165,6 +165,26 @@ def tables(report: Report) -> list[Table]:
             ),
         ),
         (
+            "Canaries",
+            ("road", "sent", "lost", "one way p50", "one way p99"),
+            _rows(
+                (
+                    one["road"],
+                    *(
+                        (
+                            f"{one['canaries']:,}",
+                            f"{one['lost']:,}",
+                            milliseconds(one["p50_ms"]),
+                            milliseconds(one["p99_ms"]),
+                        )
+                        if one["canaries"]
+                        else ("not measured", "–", "–", "–")
+                    ),
+                )
+                for one in report.get("canaries", ())
+            ),
+        ),
+        (
             "Capacity",
             ("messages a day", "store", "limit", "bytes a message", "lasts"),
             _rows(
