@@ -31,6 +31,8 @@ from trishula_router.store.origins import End, Tails, read_numbering
 from trishula_router.store.runs import Extract, JournalForked, Origin
 from trishula_router.store.sqlite import cutting, dead_letters, fold_rows, reads
 from trishula_router.store.sqlite.appender import Appender, remember
+from trishula_router.store.sqlite.checkpoints import Checkpoints, Plan
+from trishula_router.store.sqlite.connection import connect
 from trishula_router.store.sqlite.delivered import mark_delivered, mark_surfaced
 from trishula_router.store.sqlite.handing_over import hand_over, hops_of
 from trishula_router.store.sqlite.holding import Hold
@@ -38,7 +40,7 @@ from trishula_router.store.sqlite.old_bodies import BATCH_BYTES, delete_bodies, 
 from trishula_router.store.sqlite.questions import Questions
 from trishula_router.store.sqlite.read_runs import read_run
 from trishula_router.store.sqlite.recent_runs import Recent
-from trishula_router.store.sqlite.space import Space
+from trishula_router.store.sqlite.space import PAGE_BYTES, Space
 from trishula_router.store.sqlite.statements import as_list, insert
 from trishula_router.store.sqlite.upkeep import Upkeep, Whereabouts
 from trishula_router.store.sqlite.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
@@ -80,7 +82,9 @@ class SqliteStore(Questions):
         self._base = self._chain.durable_base
         self._whereabouts = Whereabouts(file, self._tell_whereabouts)
         self._commits = Commits(self._high_water)
-        upkeep = Upkeep(file, space, self._whereabouts, time.monotonic, self._commits)
+        checkpoints = Checkpoints(connect(file), Plan(space.log_bytes // PAGE_BYTES, PAGE_BYTES))
+        checkpoints.take_over(writes)
+        upkeep = Upkeep(file, space, self._whereabouts, time.monotonic, self._commits, checkpoints)
         self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
         self._advances: list[Callable[[], None]] = []
         self._recent = Recent(self._epoch, time.monotonic)

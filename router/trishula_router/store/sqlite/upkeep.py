@@ -1,7 +1,7 @@
 """Upkeep: what the writer sees to between transactions, so that there is ground for the next one.
 
-* The write-ahead log stays as long as :mod:`.space` allows. SQLite moves it into the file by itself, but neither while
-  somebody reads nor when the disk has no room for what the file grows by; then the log grows.
+* The write-ahead log stays as long as :mod:`.space` allows. It is moved into the file as :mod:`.checkpoints` says, but
+  neither while somebody reads nor when the disk has no room for what the file grows by; then the log grows.
 * When a verb found no room, the log gives back what it took, and for verbs that may draw on the reserve so does the
   ballast.
 * The file is where it was. A file that was deleted or moved is still open: SQLite writes and syncs on, and all of it is
@@ -19,6 +19,7 @@ from pathlib import Path
 from trishula.errors import StorageFailed
 from trishula_router.store.commits import Commits
 from trishula_router.store.sqlite.ballast import BITE_BYTES
+from trishula_router.store.sqlite.checkpoints import Checkpoints
 from trishula_router.store.sqlite.space import Space
 
 __all__ = ["Upkeep", "Whereabouts"]
@@ -89,10 +90,17 @@ class Upkeep:
         whereabouts: of its files.
         seconds: a clock.
         commits: takes how long each commit took.
+        checkpoints: moves the log.
     """
 
     def __init__(
-        self, file: Path, space: Space, whereabouts: Whereabouts, seconds: Callable[[], float], commits: Commits
+        self,
+        file: Path,
+        space: Space,
+        whereabouts: Whereabouts,
+        seconds: Callable[[], float],
+        commits: Commits,
+        checkpoints: Checkpoints,
     ) -> None:
         self._log = Path(f"{file}-wal")
         self._space = space
@@ -101,6 +109,7 @@ class Upkeep:
         self._next_try_s = 0.0
         self._checked_s: float | None = None
         self._commits = commits
+        self._checkpoints = checkpoints
 
     @property
     def is_lost(self) -> bool:
@@ -118,12 +127,13 @@ class Upkeep:
         self._whereabouts.check()
         self._checked_s = self._seconds()
 
-    def tend(self, connection: sqlite3.Connection) -> None:
-        """Count the commit that was, and shorten a log that readers have kept from being begun anew."""
+    def tend(self, connection: sqlite3.Connection, size_bytes: int) -> None:
+        """Count the commit that was, move the log, and shorten one that readers have kept from being begun anew."""
         if self._checked_s is not None:
             # Without it the transaction only read, and nothing was synced.
             self._commits.times.observe(self._seconds() - self._checked_s)
             self._checked_s = None
+            self._checkpoints.wrote(connection, size_bytes)
         if self._log_size() <= self._space.log_most_bytes or self._seconds() < self._next_try_s:
             return
         self._next_try_s = self._seconds() + _LONG_LOG_PERIOD_S
@@ -145,12 +155,17 @@ class Upkeep:
             self._empty_log(connection)
         return has_given_up or self._log_size() < before
 
+    def close(self) -> None:
+        """End what runs beside the writer."""
+        self._checkpoints.close()
+
     def _empty_log(self, connection: sqlite3.Connection) -> None:
         try:
             patience_ms = connection.execute("PRAGMA busy_timeout").fetchone()[0]
             connection.execute(f"PRAGMA busy_timeout = {_READERS_PATIENCE_MS}")
             try:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                with self._checkpoints.excluded():
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
                 connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
         except sqlite3.Error:

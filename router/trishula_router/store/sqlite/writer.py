@@ -99,8 +99,11 @@ class Ground(Protocol):
     def check(self) -> None:
         """Before each commit: raise ``StorageFailed`` if what is written would not be there after a restart."""
 
-    def tend(self, connection: sqlite3.Connection) -> None:
-        """After each commit."""
+    def tend(self, connection: sqlite3.Connection, size_bytes: int) -> None:
+        """After each commit; ``size_bytes``: of the bodies that were written."""
+
+    def close(self) -> None:
+        """Before the connection is closed."""
 
     def make_room(self, connection: sqlite3.Connection, *, draws: bool) -> bool:
         """After a transaction that found no room; whether to try again. ``draws``: also from the reserve."""
@@ -274,6 +277,8 @@ class Writer:
     def _work(self) -> None:
         while (group := self._next_group()) is not None:
             self._call_in_reactor(partial(self._answer, group, self._run(group), self._failures))
+        if self._ground is not None:
+            self._ground.close()
         self._connection.close()
 
     def _answer(self, jobs: list[_Job], results: list[Any], failures: int) -> None:
@@ -364,7 +369,7 @@ class Writer:
         if self._tail is not None:
             self._tail.commit()
         if self._ground is not None:
-            self._ground.tend(self._connection)
+            self._ground.tend(self._connection, sum(job.size_bytes for job in group))
         return results
 
     def _note_fault(self, error: Exception | None) -> None:
