@@ -1,7 +1,8 @@
 """The store on disk: one SQLite file in WAL mode, fsynced at every commit, written by one thread.
 
 Durability: ``synchronous=FULL`` makes SQLite sync the write-ahead log at each COMMIT, so a Deferred that fired stands
-for bytes on the disk. Reads run on a second thread with a connection of their own and never wait for the writer.
+for bytes on the disk. Reads run on a second thread with a connection of their own and never wait for the writer, and on
+a third one the log is moved into the file (:mod:`.checkpoints`).
 """
 
 from __future__ import annotations
