@@ -23,6 +23,8 @@ from tests.support.reactor import on_reactor
 from tests.support.sessions import joined, session
 from trishula.contract import uris
 from trishula.contract.addresses import Address
+from trishula.contract.signed import Signature, key_id, statement
+from trishula.key_file import AgentKey
 from trishula.testing import Grants
 
 pytestmark = pytest.mark.node
@@ -243,7 +245,7 @@ SEND_FAULTS: list[tuple[list[Any], str, str]] = [
     (
         [[], {"copy": 1}],
         "key_unknown",
-        'options has the unknown key "copy"; the known keys are copies, sent_at, sig',
+        'options has the unknown key "copy"; the known keys are copies, sent_at, signatures',
     ),
     ([[], [1]], "argument_invalid", "options is [1]; it must be a map"),
     ([[None] * 1025], "argument_invalid", "messages has 1025 items; it must have at most 1024: split the call"),
@@ -289,6 +291,36 @@ async def test_bad_arguments_of_send(node: Node, serializer: str) -> None:
         for args, error, sentence in SEND_FAULTS:
             assert await refusal(dc.call(uris.MAILBOX_SEND, *args)) == (error, sentence)
         assert await send(dc) == []
+
+
+@on_reactor
+async def test_what_is_signed_is_the_same_whoever_writes_it(node: Node, serializer: str) -> None:
+    key = AgentKey(bytes(range(32)))
+    payload = {
+        "z": [1.0, -0.0, 1e21, 2.5e-7, 2**53 - 1, -(2**53) + 1, 12345678901234567000.0],
+        "\u00e9": "e\u0301", "\ue000": 1, "\U0001f600": True, "a": {"b": None, "\u007f": "\u2028\"\\/\n"},
+    }  # fmt: skip
+    deadline_at = int(time.time() * 1000) + 86_400_000
+    sent_at = deadline_at - 90_000_000
+    message = status("agni", payload=payload, timestamp=sent_at, subject="na\u00efve", deadline_at=deadline_at)
+    signed = statement(message, sender="dc", deadline_at=deadline_at)
+    signature = str(Signature(key_id(key.public), deadline_at, key.sign(signed)))
+    async with session(node, "dc", serializer) as dc:
+        await send(dc, message, signatures=[signature])
+    found: list[dict[str, Any]] = []
+    for reads in [serializer] if serializer == "memory" else ["json", "cbor", "msgpack"]:
+        async with session(node, "agni", reads) as agni:
+            found += (await agni.call(uris.MAILBOX_PEEK))["messages"]
+    async with session(node, "agni", serializer) as agni:
+        fetched = (await agni.call(uris.MAILBOX_FETCH))["deliveries"]
+        await agni.call(uris.MAILBOX_ACK, [one["token"] for one in fetched])
+    found = [one for one in (*found, *fetched) if one["message"]["id"] == message["id"]]
+    assert len(found) == (2 if serializer == "memory" else 4)
+    for one in found:
+        assert one["signature"] == signature
+        # The node puts it into its own time.
+        assert one["message"]["deadline_at"] != deadline_at
+        assert statement(one["message"], sender=one["message"]["from"], deadline_at=deadline_at) == signed
 
 
 @on_reactor
