@@ -44,12 +44,13 @@ $(VENV)/.dev-installed: deploy/lock/dev.txt setup.cfg pyproject.toml | $(BIN)/py
 	@touch $@ $(VENV)/.run-installed
 
 # Programs that Crossbar's requirements can't live with (it asks for an idna of 2017): what an agents' machine has, and the
-# libraries of deploy/examples; the same with the SDK of MCP, and with that of A2A.
-BESIDE := $(VENV)-examples/.installed $(VENV)-mcp/.installed $(VENV)-a2a/.installed
+# libraries of deploy/examples; the same with the SDK of MCP, with that
+# of A2A, and with frameworks of agents. Not compiled beforehand: most of what they bring is never imported.
+BESIDE := $(VENV)-examples/.installed $(VENV)-mcp/.installed $(VENV)-a2a/.installed $(VENV)-frameworks/.installed
 $(BESIDE): $(VENV)-%/.installed: deploy/lock/%.txt | $(BIN)/python
 	@echo "Installing what is tested beside Crossbar from deploy/lock/$*.txt into $(VENV)-$*"
 	@"$(PYTHON)" -m venv "$(VENV)-$*"
-	@$(VENV)-$*/bin/python -m pip --disable-pip-version-check -qq install --no-deps --require-hashes --requirement deploy/lock/$*.txt
+	@$(VENV)-$*/bin/python -m pip --disable-pip-version-check -qq install --no-compile --no-deps --require-hashes --requirement deploy/lock/$*.txt
 	@touch $@
 
 .PHONY: venv
@@ -113,6 +114,7 @@ lock: ## Make deploy/lock/ again with the newest versions that setup.cfg allows
 	$(COMPILE) --extra examples --output-file deploy/lock/examples.txt setup.cfg
 	$(COMPILE) --extra mcp --output-file deploy/lock/mcp.txt setup.cfg
 	$(COMPILE) --extra a2a --output-file deploy/lock/a2a.txt setup.cfg
+	$(COMPILE) --extra frameworks --output-file deploy/lock/frameworks.txt setup.cfg
 	echo 'numpy>=2.1' > build/numpy.in
 	$(COMPILE) --output-file build/numpy.txt build/numpy.in
 	for lock in router dev; do { \
@@ -121,6 +123,6 @@ lock: ## Make deploy/lock/ again with the newest versions that setup.cfg allows
 
 .PHONY: clean
 clean: ## Remove what was built and cached, and the environment
-	rm -rf $(VENV) $(VENV)-examples $(VENV)-mcp $(VENV)-a2a build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-examples $(VENV)-mcp $(VENV)-a2a $(VENV)-frameworks build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf components/*.egg-info router/*.egg-info *.egg-info

@@ -6,18 +6,23 @@ makes; the node and the agent are ours.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import trishula
+from tests.support.loops import in_own_loop
 from tests.support.node import ROOT, NodeProcess, environment
+from trishula.contract import uris
+from trishula.errors import CallFailed
 
 pytestmark = pytest.mark.node
 
@@ -69,6 +74,7 @@ class Stage:
         self._python = python
         self._door: subprocess.Popen[str] | None = None
         self._worker: subprocess.Popen[str] | None = None
+        self._envoys: list[subprocess.Popen[str]] = []
         self._errors = (directory / "errors").open("a")
 
     def _around(self, **more: str) -> dict[str, str]:
@@ -109,10 +115,31 @@ class Stage:
                 stderr=self._errors,
                 text=True,
             )
-            until = time.monotonic() + 30
-            while "worker has joined" not in self.errors():
-                assert time.monotonic() < until, self.errors()
-                time.sleep(0.05)
+            self.until(lambda: "worker has joined" in self.errors())
+
+    def start_envoy(self) -> subprocess.Popen[str]:
+        """The agent planner of the bus, which stands for the agent worker behind the door."""
+        command = [str(self._python), "-m", "trishula.cli.main", "a2a", "agent", f"{self.url}/agents/worker"]
+        envoy = subprocess.Popen(
+            [*command, "--as", "planner"],
+            env=self._around(
+                TRISHULA_TOKEN=self.node.tokens["planner"], TRISHULA_REMOTE_BEARER=self.node.tokens["partner"]
+            ),
+            stderr=self._errors,
+            text=True,
+        )
+        self._envoys.append(envoy)
+        return envoy
+
+    def log_has(self, count: int) -> None:
+        """Wait until the worker has begun so many tasks."""
+        self.until(lambda: self.log.exists() and len(self.log.read_text().splitlines()) >= count)
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        until = time.monotonic() + 30
+        while not is_so():
+            assert time.monotonic() < until, self.errors()
+            time.sleep(0.05)
 
     def wake(self) -> None:
         self.start_worker()
@@ -175,7 +202,7 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in (self._door, self._worker):
+        for process in (*self._envoys, self._door, self._worker):
             if process is not None:
                 process.terminate()
                 process.wait(20)
@@ -192,6 +219,7 @@ def populate(node: NodeProcess) -> None:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     with NodeProcess(tmp_path_factory.mktemp("a2a") / "state") as node:
         populate(node)
+        node.token("planner")
         node.token("stranger")
         node.command(
             "token", "grant", "stranger", "--no-send", "*", "--send", "partner", "--state", str(node.state_dir)
@@ -258,7 +286,7 @@ def test_the_protocol_is_spoken_and_mistakes_are_sentences(stage: Stage) -> None
     assert [one["id"] for one in card["skills"]] == ["message", "add"]
     assert found["again"] == 304
     assert found["signed"] == 1
-    assert found["agents"] == ["partner", "stranger", "worker"]
+    assert found["agents"] == ["partner", "planner", "stranger", "worker"]
     assert found["statuses"] == {
         "nobody": 404,
         "no token": 401,
@@ -281,3 +309,35 @@ def test_the_protocol_is_spoken_and_mistakes_are_sentences(stage: Stage) -> None
     assert "is not on the public internet" in errors["metadata"]
     assert errors["forbidden"].startswith("UnsupportedOperationError")
     assert "Traceback" not in stage.errors()
+
+
+def test_a_command_to_an_agent_of_a2a_is_one_task_though_its_envoy_is_killed(stage: Stage) -> None:
+    stage.start_worker()
+    envoy = stage.start_envoy()
+
+    async def play() -> None:
+        nonlocal envoy
+        async with trishula.AsyncClient(url=stage.node.url, token=stage.node.tokens["partner"], timeout=30) as bus:
+            await bus.send("planner", type="COMMAND", payload="slow", id="outgoing")
+            stage.log_has(1)
+            envoy.kill()
+            envoy.wait()
+            envoy = stage.start_envoy()
+            stage.gate.touch()
+            while not (await bus.status("outgoing"))["outgoing"].is_settled:
+                await asyncio.sleep(0.05)
+            answer = (await bus.request(uris.MAILBOX_ANSWER, "outgoing"))["message"]
+            assert (answer["type"], answer["payload"]) == ("RESULT", "did slow")
+            with pytest.raises(CallFailed, match="is failed: the disk is full"):
+                await bus.call("planner", "fail", "x", timeout=30)
+            stage.gate.unlink()
+            await bus.send("planner", type="COMMAND", payload="slow", id="taken-back")
+            stage.log_has(2)
+            assert await bus.cancel("taken-back") == [True]
+
+    in_own_loop(play)
+    try:
+        stage.until(lambda: sorted(one["state"] for one in stage.record()) == ["canceled", "completed", "failed"])
+    finally:
+        print(stage.record(), stage.errors())
+    assert len(stage.log.read_text().splitlines()) == 2

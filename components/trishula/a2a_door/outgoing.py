@@ -117,6 +117,7 @@ class Envoy:
         self._where = where
         self._errands = errands
         self._now_ms = now_ms
+        self._cancelling: set[asyncio.Future[None]] = set()
 
     async def handle(self, command: Message) -> object:
         """Have a COMMAND done; its answer.
@@ -124,15 +125,17 @@ class Envoy:
         Raises:
             CallFailed: it was not done; the sentence says what the other side said.
         """
+        delivery = current_delivery()
         errand = await self._under_way(command)
         if isinstance(errand, Outcome):
             return self._answer(errand)
         try:
             outcome = await self._ended(errand)
         except asyncio.CancelledError:
-            delivery = current_delivery()
+            # Also when this process leaves: then the task goes on there, and is asked for by the next one.
             if delivery is not None and delivery.cancelled:
-                await asyncio.shield(self._cancel(errand.task))
+                self._cancelling.add(canceling := asyncio.ensure_future(self._cancel(errand.task)))
+                canceling.add_done_callback(self._cancelling.discard)
             raise
         if outcome.state in _ASKS_BACK:
             self._errands.note(

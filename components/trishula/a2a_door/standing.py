@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from trishula.a2a_door.ledger import Ledger
 from trishula.a2a_door.outgoing import Envoy
 from trishula.a2a_door.remote import RemoteAgent, check_url
 from trishula.agent import Agent
+from trishula.consumer import process
 from trishula.contract.message import Message
 from trishula.runtime.surroundings import real
 
@@ -34,6 +36,7 @@ def stand(url: str, name: str, bearer: str | None, directory: Path, *, nodes: st
         TrishulaError: as :meth:`trishula.agent.Agent.serve`.
     """
     check_url(url, bearer)
+    process.set_up_logging(name, os.environ)
     ledger = Ledger.open(directory)
     try:
         standing = Agent(name, url=nodes, profile=profile)

@@ -1,0 +1,75 @@
+"""The examples of frameworks on a real node, each with a scripted model and without a network.
+
+The frameworks can't be installed beside Crossbar, so they run in an environment of their own; ``make venv`` makes it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import trishula
+from tests.support.loops import in_own_loop
+from tests.support.node import ROOT, NodeProcess, environment
+
+pytestmark = pytest.mark.node
+
+PEER = """
+from trishula import Agent
+agent = Agent("dc", state=False)
+
+@agent.procedure()
+def disk() -> str:
+    return "91 % full"
+
+agent.run()
+"""
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    with NodeProcess(tmp_path_factory.mktemp("frameworks") / "state") as node:
+        for name in ("helper", "dc"):
+            node.token(name)
+        yield node
+
+
+@pytest.mark.parametrize("example", ["pydantic_ai_helper", "openai_agents_helper", "langgraph_helper"])
+def test_an_agent_of_a_framework_asks_the_bus_and_answers_it(example: str, node: NodeProcess, tmp_path: Path) -> None:
+    prefix = Path(sys.prefix)
+    python = prefix.with_name(f"{prefix.name}-frameworks") / "bin" / "python"
+    assert python.exists(), f"there is no {python}: make venv makes it"
+
+    def around(name: str) -> dict[str, str]:
+        return environment(
+            TRISHULA_URL=node.url, TRISHULA_TOKEN=node.tokens[name], TRISHULA_AGENT_STATE=str(tmp_path / "agents")
+        )
+
+    found: list[object] = []
+
+    async def ask() -> None:
+        async with trishula.AsyncClient(url=node.url, token=node.tokens["dc"], timeout=30) as bus:
+            found.append(await bus.call_with("helper", "answer", ["How is the disk?"], timeout=60, id=example))
+            # The example said so, when the model had the question.
+            found.append((await bus.status(example))[example].surfaced_at is not None)
+
+    with (tmp_path / "errors").open("w") as errors:
+        helper = subprocess.Popen(
+            [str(python), "-m", "tests.integration.scripted_models", example],
+            cwd=ROOT,
+            env=around("helper"),
+            stdout=errors,
+            stderr=errors,
+        )
+        peer = subprocess.Popen([sys.executable, "-c", PEER], env=around("dc"), stdout=errors, stderr=errors)
+        try:
+            in_own_loop(ask)
+        finally:
+            for process in (helper, peer):
+                process.terminate()
+                process.wait(20)
+    assert found == ["I heard: 91 % full", True], (tmp_path / "errors").read_text()
