@@ -336,8 +336,5 @@ def test_a_command_to_an_agent_of_a2a_is_one_task_though_its_envoy_is_killed(sta
             assert await bus.cancel("taken-back") == [True]
 
     in_own_loop(play)
-    try:
-        stage.until(lambda: sorted(one["state"] for one in stage.record()) == ["canceled", "completed", "failed"])
-    finally:
-        print(stage.record(), stage.errors())
+    stage.until(lambda: sorted(one["state"] for one in stage.record()) == ["canceled", "completed", "failed"])
     assert len(stage.log.read_text().splitlines()) == 2

@@ -504,6 +504,7 @@ LOCKS = {
     "examples": ("examples",),
     "mcp": ("mcp",),
     "a2a": ("a2a",),
+    "frameworks": ("frameworks",),
 }
 
 
