@@ -100,6 +100,8 @@ def test_a_file_of_toml_keeps_its_comments(project: Path) -> None:
     own = tomllib.loads(text)["mcp_servers"]["trishula"]
     assert own["args"] == ["mcp"]
     assert own["env"] == {"TRISHULA_PROFILE": "scout"}
+    # Its first turn waits for the tools.
+    assert own["required"] is True and own["startup_timeout_sec"] == 60
     assert setup("codex") == 0
     assert path.read_text() == text
     assert setup("codex", "--check") == 0

@@ -38,6 +38,11 @@ def _standard(launch: Launch) -> dict[str, Any]:
     return {"command": launch.program, "args": ["mcp"], "env": {"TRISHULA_PROFILE": launch.profile}}
 
 
+def _codex(launch: Launch) -> dict[str, Any]:
+    # Else its first turn begins without the tools while the server starts, and with "codex exec" there is no other one.
+    return {**_standard(launch), "required": True, "startup_timeout_sec": 60}
+
+
 def _opencode(launch: Launch) -> dict[str, Any]:
     return {
         "type": "local",
@@ -88,7 +93,7 @@ CLIENTS: Mapping[str, CodingClient] = {
             hooks=".claude/settings.json",
             events={"SessionStart": "start", "UserPromptSubmit": "prompt", "Stop": "stop"},
         ),
-        CodingClient("codex", "~/.codex/config.toml", key="mcp_servers"),
+        CodingClient("codex", "~/.codex/config.toml", key="mcp_servers", entry=_codex),
         CodingClient(
             "gemini",
             ".gemini/settings.json",
