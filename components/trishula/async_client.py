@@ -126,6 +126,8 @@ class AsyncClient:
                 if client.is_ready:
                     await start(client.drained(_DRAIN_S))
             finally:
+                if self._unfetched is not None:
+                    self._unfetched.close()
                 # Also if whoever waits is cancelled meanwhile: the session would stay.
                 await start(client.stop())
 

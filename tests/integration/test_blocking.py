@@ -202,3 +202,29 @@ async def test_an_agent_that_is_told_to_leave_says_what_it_waits_for(node: NodeP
             assert what in agni.log_line("can't stop what runs in a thread")
             agni.go_on()
             assert agni.process.wait(GENEROUS_S) == 0
+
+
+LATE_SCRIPT = """
+import trishula
+
+with trishula.connect() as bus:
+    print(bus.address, flush=True)
+    input()
+    for message in bus.messages(wait_s=5, instance=bus.address.instance):
+        print(message.payload, flush=True)
+"""
+
+
+@on_reactor
+async def test_what_waits_in_a_script_until_it_asks_is_no_failure(node: NodeProcess) -> None:
+    with Program(node, LATE_SCRIPT) as program:
+        assert program.process.stdout is not None
+        script = program.process.stdout.readline().strip()
+        async with client_of(node) as dc:
+            receipt = await dc.send(script, payload="still here")
+            # As long as all its attempts would have lasted.
+            await sleep(real().clock, 12 * LEASE_S)
+            (told,) = (await dc.why(receipt.id)).lives
+            assert (told.state, told.attempts) == ("delivered", 1)
+            program.go_on()
+            program.hears("still here")

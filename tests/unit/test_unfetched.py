@@ -60,6 +60,7 @@ class Script:
 def script(clock: Clock) -> Iterator[Script]:
     one = Script(clock)
     yield one
+    one.unfetched.close()
     start(one.client.stop())
 
 
@@ -87,6 +88,36 @@ def test_what_waits_here_is_pending_and_not_in_flight(script: Script) -> None:
     script.counts["in_flight"] = 3
     first = script.fetch(limit=1).result()
     assert ([one.token for one in first.deliveries], first.pending, first.in_flight) == (["agni.a.1"], 2, 1)
+
+
+def test_what_waits_here_keeps_its_lease_until_it_is_fetched(script: Script) -> None:
+    script.push("a")
+    script.push("b", attempt=2)
+    script.clock.pump([5.0] * 60)
+    extended = script.link.args_of(uris.MAILBOX_WORKING)
+    assert {tuple(one) for one in extended} == {("agni.a.1", 60.0), ("agni.b.2", 60.0)}
+    assert len(extended) == 60
+    assert taken(script.fetch(limit=1)) == ["agni.a.1"]
+    script.clock.pump([5.0] * 4)
+    assert {one[0] for one in script.link.args_of(uris.MAILBOX_WORKING)[60:]} == {"agni.b.2"}
+    assert taken(script.fetch()) == ["agni.b.2"]
+    script.clock.pump([5.0] * 60)
+    assert len(script.link.args_of(uris.MAILBOX_WORKING)) == 62
+
+
+def test_what_a_lost_session_had_is_nothing_to_extend_and_comes_again(script: Script) -> None:
+    script.push("a")
+    script.connection.lose()
+    script.clock.pump([5.0] * 10)
+    script.link = script.join()
+    script.push("a", attempt=2)
+    script.clock.pump([5.0] * 2)
+    assert script.link.args_of(uris.MAILBOX_WORKING) == [["agni.a.2", 60.0]]
+    script.unfetched.close()
+    script.clock.pump([5.0] * 10)
+    script.push("b")
+    script.clock.pump([5.0] * 10)
+    assert len(script.link.args_of(uris.MAILBOX_WORKING)) == 1
 
 
 def test_without_a_node_nothing_is_called_empty(script: Script) -> None:

@@ -17,14 +17,20 @@ from trishula.messaging.engine import Engine
 from trishula.runtime.pending import Pending, resolved
 from trishula.runtime.surroundings import Clock
 
-__all__ = ["Leases"]
+__all__ = ["TICK_S", "Leases", "lease_s_of"]
 
 _log = logging.getLogger("trishula")
 
 #: A node's default, if it doesn't say.
 _LEASE_S = 60.0
 #: A job is noticed at the first tick and extended at the next; with a short lease they are a quarter of it apart.
-_TICK_S = 10.0
+TICK_S = 10.0
+
+
+def lease_s_of(engine: Engine) -> float:
+    """How long a delivery waits for its ack, as the node of the session says, or mostly says."""
+    attached = engine.member.attached
+    return (attached.lease_s if attached is not None else None) or _LEASE_S
 
 
 class Leases:
@@ -49,13 +55,13 @@ class Leases:
     @property
     def tick_s(self) -> float:
         """How often :meth:`tick` is to be called while there is something in hand."""
-        return min(_TICK_S, self._lease_s() / 4)
+        return min(TICK_S, lease_s_of(self._engine) / 4)
 
     def tick(self) -> bool:
         """Extend what has been in hand for a whole tick; whether there is anything in hand."""
         now = dict(self._inbox.running())
         now_s = self._clock.seconds()
-        extension_s = self._lease_s()
+        extension_s = lease_s_of(self._engine)
         for key in sorted(self._seen_at_last_tick & now.keys()):
             # A promise is longer: this would shorten it.
             if self._promises.get(key, 0.0) - now_s < extension_s:
@@ -94,10 +100,6 @@ class Leases:
         """Its handler is through."""
         self._promises.pop(key_of(message), None)
         self._surfaced.discard(key_of(message))
-
-    def _lease_s(self) -> float:
-        attached = self._engine.member.attached
-        return (attached.lease_s if attached is not None else None) or _LEASE_S
 
 
 def _log_refusal(pending: Pending[Any]) -> None:

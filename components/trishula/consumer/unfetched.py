@@ -5,6 +5,9 @@ is here is only half of the truth: the node may have more (what was given back w
 was fetched is under a lease until it is acknowledged). So an empty answer is one that the node has confirmed: the
 counts of :meth:`Unfetched.fetch` are the node's.
 
+A script may fetch once an hour. What waits here has its lease extended as long as the script lives: nobody has failed
+at it, so it must neither become a dead letter nor count as an attempt that failed.
+
 All of it belongs to the reactor's thread.
 """
 
@@ -13,12 +16,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from trishula.consumer.leases import TICK_S, lease_s_of
 from trishula.contract.deliveries import Delivery, Fetched
 from trishula.contract.uris import MAILBOX_PEEK
 from trishula.errors import TrishulaError
 from trishula.messaging.engine import Engine
 from trishula.runtime.pending import Pending
-from trishula.runtime.surroundings import Clock
+from trishula.runtime.surroundings import Clock, Timer
 
 __all__ = ["ASK_TIMEOUT_S", "Unfetched"]
 
@@ -41,6 +45,8 @@ class Unfetched:
         self._clock = clock
         self._arrived: deque[Delivery] = deque()
         self._arrival: Pending[None] | None = None
+        self._timer: Timer | None = None
+        self._is_over = False
 
     def take(self, deliveries: list[Delivery]) -> None:
         """The node pushed these."""
@@ -53,6 +59,7 @@ class Unfetched:
                 self._engine.settling.nack(delivery.token, reason, False)
             else:
                 self._arrived.append(delivery)
+        self._watch()
         arrival, self._arrival = self._arrival, None
         if arrival is not None:
             arrival.resolve(None)
@@ -78,6 +85,24 @@ class Unfetched:
         # What waits here is out for the node, and pending for the script.
         pending, in_flight = int(counts["pending"]) + left, max(int(counts["in_flight"]) - left, len(taken))
         return Fetched(taken, str(counts["epoch"]), int(counts["high_water"]), pending, in_flight)
+
+    def close(self) -> None:
+        """Keep nothing any longer; what is here is delivered again, to whoever is next."""
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _watch(self) -> None:
+        if self._arrived and self._timer is None and not self._is_over:
+            self._timer = self._clock.callLater(min(TICK_S, lease_s_of(self._engine) / 4), self._extend)
+
+    def _extend(self) -> None:
+        self._timer = None
+        for delivery in self._arrived:
+            # A token of a session that is gone is refused, and its message comes again with another one.
+            self._engine.working(delivery.token, lease_s_of(self._engine)).when_done(lambda asked: asked.error)
+        self._watch()
 
     async def _next_arrival(self, timeout_s: float) -> None:
         # Several threads may wait, and all of them hear of it: whoever finds nothing goes on to wait.
