@@ -14,6 +14,8 @@ PROFILE_KEYS: Mapping[str, str] = {
     "token_file": "the file that holds the token, read again at each join; a relative path is relative to the profile",
     "failback": "how long a better node must have been there again before an agent goes back to it, or ``off``",
     "ca_file": "PEM certificates of the authorities that sign the nodes' certificates, in place of the system's",
+    "client_certificate": "PEM with a certificate and its key, for a node, or a proxy before it, that asks clients for "
+    "one; relative to the profile",
     "proxy": "``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``off``",
     "files": "a folder for the agent's messages as files, while no node is there; relative to the profile",
     "files_unsigned": "agents whose files are taken without a signature, in a list",
@@ -31,6 +33,7 @@ VARIABLES: Mapping[str, str] = {
     "TRISHULA_AGENT": "the agent's name; before ``agent`` of the profile",
     "TRISHULA_FAILBACK": "the same as ``failback`` of the profile, and before it",
     "TRISHULA_CA_FILE": "the same as ``ca_file`` of the profile, and before it",
+    "TRISHULA_CLIENT_CERTIFICATE": "the same as ``client_certificate`` of the profile, and before it",
     "TRISHULA_PROXY": "the same as ``proxy`` of the profile, and before it; ``HTTPS_PROXY`` and ``NO_PROXY`` come last",
     "TRISHULA_FILES": "the same as ``files`` of the profile, and before it",
     "TRISHULA_FILES_UNSIGNED": "the same as ``files_unsigned`` of the profile, and before it; with commas between",

@@ -15,7 +15,7 @@ __all__ = ["SettingsInvalid", "expanded_from", "first", "profile_path", "read_pr
 
 
 #: A relative one is relative to the profile.
-_PATHS = ("ca_file", "files", "key_file", "trusted_keys")
+_PATHS = ("ca_file", "client_certificate", "files", "key_file", "trusted_keys")
 
 
 class SettingsInvalid(TrishulaError):

@@ -13,6 +13,7 @@ if it exists; a bare word ``NAME`` means ``~/.config/trishula/NAME.toml``::
     token_file = "dc.token"           # or token = "dc.…"; a relative path is relative to the profile. Read at each join
     failback = "30s"                  # optional: when to go back to the first node, or "off"; also TRISHULA_FAILBACK
     ca_file = "office-ca.pem"         # optional: who signs the nodes' certificates; also TRISHULA_CA_FILE
+    client_certificate = "dc.pem"     # optional: what TLS shows of us, if asked; also TRISHULA_CLIENT_CERTIFICATE
     files = "mail"                    # optional: a folder for messages as files; also TRISHULA_FILES
     files_unsigned = ["mac"]          # optional: whose files there need no signature; also TRISHULA_FILES_UNSIGNED
     fallback_after = "2s"             # optional: when the folder is used; also TRISHULA_FALLBACK_AFTER
@@ -43,6 +44,7 @@ from trishula.key_settings import KeySettings, key_settings
 from trishula.option_names import PROFILE_KEYS, VARIABLES
 from trishula.profile_file import SettingsInvalid, expanded_from, first, profile_path, read_profile
 from trishula.proxies import DIRECT, Proxies, Proxy, parse_proxy
+from trishula.tls_settings import read_ca_file, read_client_certificate
 from trishula.token_file import looks_like_a_token, owner_of
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ class Settings:
             ``None`` to stay where we are as long as that node is there.
         ca_file: PEM certificates of the authorities that sign the nodes' certificates; ``None``: those that the system
             trusts.
+        client_certificate: PEM with a certificate and its key, which a node, or a proxy before it, is shown in TLS.
         proxies: which proxy leads to which node.
         files: the folder for messages as files; ``None`` if there is none.
         files_unsigned: agents whose files are taken without a signature.
@@ -104,6 +107,7 @@ class Settings:
     fallback_after_s: float = DEFAULT_FALLBACK_AFTER_S
     keys: KeySettings = _NO_KEYS
     key: AgentKey | None = None
+    client_certificate: Path | None = None
 
     @property
     def secret(self) -> str:
@@ -120,6 +124,7 @@ def load(
     ca_file: str | os.PathLike[str] | None = None,
     proxy: str | None = None,
     files: str | os.PathLike[str] | None = None,
+    client_certificate: str | os.PathLike[str] | None = None,
     key_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     trusted_keys: str | os.PathLike[str] | None = None,
     require_signature: bool | Iterable[str] | None = None,
@@ -136,6 +141,7 @@ def load(
         ca_file: PEM certificates of the authorities that sign the nodes' certificates, in place of the system's.
         proxy: ``http://[USER:PASSWORD@]HOST:PORT``, through which the nodes are reached, or ``"off"``.
         files: a folder for the agent's messages as files.
+        client_certificate: PEM with a certificate and its key, for who asks for one in TLS.
         key_file: the agent's own key, by which it signs what it sends, and joins if it has no token; or several, of
             which the first one counts for both.
         trusted_keys: the file with the keys of others, whose signatures count.
@@ -202,6 +208,7 @@ def load(
             f"{agent_from} is {found_agent!r}, and {token_from} gives a token of {name!r}: an agent uses its own token"
         )
     found_ca_file, ca_file_from = found("ca_file", ca_file)
+    found_shown, shown_from = found("client_certificate", client_certificate)
     found_proxy, proxy_from = found("proxy", proxy)
     found_files, files_from = found("files", files)
     found_unsigned, unsigned_from = found("files_unsigned")
@@ -213,13 +220,14 @@ def load(
         token_text,
         _failback_s(found_failback, failback_from),
         token_file if isinstance(token_file, Path) else None,
-        None if found_ca_file is None else _ca_file(found_ca_file, ca_file_from),
+        None if found_ca_file is None else read_ca_file(found_ca_file, ca_file_from),
         _proxies(found_proxy, proxy_from, environ, urls),
         None if found_files is None else _folder(found_files, files_from),
         _agents(found_unsigned, unsigned_from),
         _fallback_after_s(found_after, after_from),
         keys,
         key,
+        None if found_shown is None else read_client_certificate(found_shown, shown_from),
     )
 
 
@@ -325,22 +333,6 @@ def _agents(value: object, source: str) -> tuple[str, ...]:
     if not isinstance(names, Sequence) or not all(isinstance(one, str) and is_agent_name(one) for one in names):
         raise SettingsInvalid(f"{source} is {value!r}; it must be a list of agents, each {AGENT_RULE}")
     return tuple(names)
-
-
-def _ca_file(value: object, source: str) -> Path:
-    if not isinstance(value, str | os.PathLike):
-        raise SettingsInvalid(f"{source} must be the path of a file with PEM certificates")
-    path = expanded_from(os.fspath(value), source)
-    # Late: few programs have one.
-    import ssl
-
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
-        raise SettingsInvalid(f"{source} names {path}, which holds no certificates in PEM") from None
-    except OSError as error:
-        raise SettingsInvalid(f"{source} names {path}, which can't be read: {error.strerror}") from None
-    return path
 
 
 def _key_in(path: Path) -> AgentKey:

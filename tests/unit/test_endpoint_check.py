@@ -208,8 +208,8 @@ def test_key_and_certificate_may_be_in_one_file(tmp_path: Path) -> None:
         (
             {"ca_certificates": ["root.crt"]},
             [
-                "ca_certificates: it must go: with it only clients that show a certificate get in, and agents show "
-                "tokens"
+                "ca_certificates: it must go: who starts this node, and asks whether it is well, shows no certificate; "
+                "have nginx before it ask agents for theirs (deploy/docs/howto/mutual-tls.rst)"
             ],
         ),
         ({"ciphers": 7}, ["ciphers is 7; it must be a string"]),

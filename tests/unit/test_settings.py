@@ -164,7 +164,8 @@ def test_faults_of_the_profile(tmp_path: Path) -> None:
     path = write_profile(tmp_path, "tokn = 'dc.s'\n")
     assert refusal(tmp_path) == (
         f"the profile {path} has the unknown key 'tokn'; the known keys are url, agent, token, token_file, failback, "
-        "ca_file, proxy, files, files_unsigned, key_file, trusted_keys, require_signature, fallback_after"
+        "ca_file, client_certificate, proxy, files, files_unsigned, key_file, trusted_keys, require_signature, "
+        "fallback_after"
     )
     path.write_text("token = 'dc.s'\ntoken_file = 'x'\n")
     assert refusal(tmp_path) == f"the profile {path} has both token and token_file; leave one out"

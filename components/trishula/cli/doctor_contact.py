@@ -104,6 +104,8 @@ def _prepared(
         return line, contact
     try:
         trusted = ssl.create_default_context(cafile=None if settings is None else settings.ca_file)
+        if settings is not None and settings.client_certificate is not None:
+            trusted.load_cert_chain(settings.client_certificate, password=lambda: "")
         secured = trusted.wrap_socket(line, server_hostname=contact.host)
     except ssl.SSLCertVerificationError as error:
         return None, replace(contact, tls_code=error.verify_code, tls_error=error.verify_message)

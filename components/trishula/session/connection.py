@@ -50,7 +50,7 @@ from trishula.session.identity import Proof
 from trishula.session.joining import Attempt, Joining, Owner
 from trishula.session.reconnect_policy import DEFAULT_BACKOFF
 from trishula.session.transport import Ending
-from trishula.session.trust import trust_in, why_not_trusted
+from trishula.session.trust import shown_by, trust_in, why_not_trusted
 from trishula.session.tunnel import ProxyRefused, Tunnel
 from trishula.session.wamp_errors import error_of_leaving
 from trishula.session.wamp_link import ATTEMPT_TIMEOUT_S, WampLink
@@ -134,7 +134,13 @@ class _Attempt:
                 self._clock.callLater(0, self._end, why)
                 return
             try:
-                options = optionsForClientTLS(host, trusted)
+                shown = shown_by(self._settings.client_certificate)
+            except (OSError, ValueError) as error:
+                name = f"client_certificate {self._settings.client_certificate}"
+                self._clock.callLater(0, self._end, BusUnreachable(f"{self.url} can't be shown {name}: {error}"))
+                return
+            try:
+                options = optionsForClientTLS(host, trusted, **shown)
             except UnicodeError as error:
                 why = BusUnreachable(f"{self.url} has a host that no certificate can name: {error}")
                 self._clock.callLater(0, self._end, why)

@@ -1,4 +1,4 @@
-"""Whose word on a node's certificate counts, and why a certificate is not trusted."""
+"""Whose word on a node's certificate counts, why a certificate is not trusted, and what TLS shows of us."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromCertificates
 
-__all__ = ["trust_in", "why_not_trusted"]
+__all__ = ["shown_by", "trust_in", "why_not_trusted"]
 
 #: What OpenSSL calls what it finds (``X509_V_ERR_…``).
 _NOT_YET, _ENDED = 9, 10
@@ -30,6 +30,25 @@ def trust_in(ca_file: Path | None) -> Any:
     found = load_pem_x509_certificates(ca_file.read_bytes())
     certificates = [Certificate.loadPEM(one.public_bytes(Encoding.PEM)) for one in found]
     return trustRootFromCertificates(certificates)  # type: ignore[no-untyped-call]
+
+
+def shown_by(client_certificate: Path | None) -> dict[str, Any]:
+    """What TLS is to show of us if it is asked, as options of Twisted's: the file as it is now, without one nothing.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it holds no certificate with its key.
+    """
+    if client_certificate is None:
+        return {}
+    text = client_certificate.read_bytes()
+    chain = load_pem_x509_certificates(text)[1:]
+    try:
+        shown: Any = PrivateCertificate.loadPEM(text)  # type: ignore[no-untyped-call]
+    except SSL.Error:
+        raise ValueError("it holds no key in PEM") from None
+    more = [Certificate.loadPEM(one.public_bytes(Encoding.PEM)).original for one in chain]
+    return {"clientCertificate": shown, **({"extraCertificateOptions": {"extraCertChain": more}} if more else {})}
 
 
 def why_not_trusted(handle: Any, ca_file: Path | None) -> str | None:

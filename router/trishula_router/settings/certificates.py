@@ -42,7 +42,10 @@ def check_tls(tls: object, path: str, base: Path, *, for_agents: bool) -> Iterat
         if key not in _KEYS:
             yield Fault(f"{path}.{key}", tls[key], f"it is an unknown key; the known keys are {', '.join(_KEYS)}")
     if for_agents and "ca_certificates" in tls:
-        rule = "it must go: with it only clients that show a certificate get in, and agents show tokens"
+        rule = (
+            "it must go: who starts this node, and asks whether it is well, shows no certificate; have nginx before it "
+            "ask agents for theirs (deploy/docs/howto/mutual-tls.rst)"
+        )
         yield Fault(f"{path}.ca_certificates", WHOLE, rule)
     key, key_fault = _read_key(tls.get("key", MISSING), base)
     if key_fault is not None:
