@@ -192,10 +192,10 @@ def judge_clock(status: Facts, entries: Sequence[Facts], bounds: Bounds) -> Outc
     """How far the clocks of the machine, of peers and of agents that are there are from the node's (``bounds``: s)."""
     seen = {"machine": ("the node's machine", status.get("clock_gap_ms"))}
     for peer in status.get("peers") or ():
-        seen[f"peer {peer.get('node')}"] = (f"the node {_name(peer.get('node'))}", peer.get("clock_ahead_ms"))
+        seen[f"peer {_name(peer.get('node'))}"] = (f"the node {_name(peer.get('node'))}", peer.get("clock_ahead_ms"))
     for entry in entries:
         if entry.get("presence") in ("online", "busy"):
-            seen[f"agent {entry['agent']}"] = (f"the agent {_name(entry['agent'])}", entry.get("clock_skew_ms"))
+            seen[f"agent {_name(entry['agent'])}"] = (f"the agent {_name(entry['agent'])}", entry.get("clock_skew_ms"))
     faults, levels, figures = [], [Level.OK], []
     for whose, (words, ahead_ms) in seen.items():
         if ahead_ms is None:

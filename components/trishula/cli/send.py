@@ -183,7 +183,7 @@ def _outcome(bus: Bus, message_id: str, timeout_s: float) -> dict[str, Any]:
             return told
         left_s = until_s - time.monotonic()
         if left_s <= 0:
-            where = "is unknown there" if told is None else f"is {told['state']}"
+            where = "is unknown there" if told is None else f"is {plain(told['state'])}"
             raise OutcomeUnknown(
                 f"after {show_duration(timeout_s)} the message {message_id} {where}; it stays on its way: "
                 f"ask with trishula why {message_id}",

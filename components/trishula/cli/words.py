@@ -10,18 +10,16 @@ UTC (``Z`` for UTC itself), such as ``2026-11-28T16:48:02.352+01:00``. Options t
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TextIO
 
+from trishula.contract.texts import UNSEEN
 from trishula.contract.units import show_bytes, show_duration
 
 __all__ = ["NOTHING", "as_json", "fact_of", "facts_of", "is_unicode", "local_time", "paragraphs", "plain"]
 
-#: What terminals obey, or readers take for the end of a line, and JSON doesn't escape.
-_PASSES_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
 #: Stands where there is no value.
 NOTHING = "–"
 
@@ -55,7 +53,7 @@ def as_json(value: object, stream: TextIO | None = None) -> str:
     """
     text = json.dumps(value, ensure_ascii=not is_unicode(sys.stdout if stream is None else stream))
     # They are in strings only, where an escape means the same.
-    return _PASSES_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def is_unicode(stream: TextIO | None) -> bool:

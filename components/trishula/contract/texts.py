@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-__all__ = ["LINE", "LINE_RULE", "REASON_LENGTH", "is_line", "legible", "one_line", "show_value"]
+__all__ = ["LINE", "LINE_RULE", "REASON_LENGTH", "UNSEEN", "is_line", "legible", "one_line", "show_value"]
 
 #: One line of text, as a pattern. Control characters and line breaks of every kind would let a sender forge what stands
 #: around the line, wherever a person or a model reads it. A lone surrogate is no text.
@@ -18,7 +18,12 @@ LINE_RULE = "one line without control characters"
 REASON_LENGTH = 1000
 
 _LINE = re.compile(LINE)
-_NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+#: What stands between a reader and the line as it is: what is no line, and characters that nobody sees and that turn
+#: the order of others around, or hide words from people and not from models.
+UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+    "\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 
 
 def is_line(text: object) -> bool:
@@ -27,8 +32,8 @@ def is_line(text: object) -> bool:
 
 
 def one_line(text: str) -> str:
-    """A text as one line without control characters: they become their escapes."""
-    return _NO_LINE.sub(lambda found: ascii(found[0])[1:-1], text)
+    """A text as one line for people: control characters, and others that nobody sees, become their escapes."""
+    return UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def legible(text: str) -> str:

@@ -11,7 +11,7 @@ import click
 
 from trishula.cli.state import State, json_option
 from trishula.cli.usage import Group
-from trishula.cli.words import local_time
+from trishula.cli.words import local_time, plain
 from trishula.contract import uris
 from trishula.contract.units import show_duration
 from trishula.errors import TrishulaError
@@ -213,34 +213,39 @@ def _ask(shell: State, url: str) -> dict[str, Any]:
             return status
 
 
+def _say(line: str) -> None:
+    """A line of the node's: texts of agents and of other nodes are in it."""
+    click.echo(plain(line))
+
+
 def _show_status(known: dict[str, Any]) -> None:
     started = local_time(known.get("started_at"), "seconds")
     where = known["url"] or "the address that its Crossbar configuration names"
-    click.echo(f"{known.get('node', 'a node')} listens on {where} since {started}")
+    _say(f"{known.get('node', 'a node')} listens on {where} since {started}")
     if "state" in known:
-        click.echo(f"  state {known['state']}, worker process {known.get('pid')}, epoch {known.get('epoch')}")
+        _say(f"  state {known['state']}, worker process {known.get('pid')}, epoch {known.get('epoch')}")
     if "pending" in known:
-        click.echo(f"  agents: {known['agents']} registered, {known['present']} there")
-        click.echo(f"  messages: {known['pending']} waiting, {known['in_flight']} being handled")
+        _say(f"  agents: {known['agents']} registered, {known['present']} there")
+        _say(f"  messages: {known['pending']} waiting, {known['in_flight']} being handled")
         if known.get("connections"):
-            click.echo(f"  connections: {_connections_line(known['connections'])}")
+            _say(f"  connections: {_connections_line(known['connections'])}")
         # A node of an older version tells nothing of it.
         if refused := [
             f"{count} {what.replace('_', ' ')}" for what, count in known.get("refused", {}).items() if count
         ]:
-            click.echo(f"  refused, because there were enough: {', '.join(refused)}")
+            _say(f"  refused, because there were enough: {', '.join(refused)}")
         for line in (*fallback_lines(known), *store_lines(known), *grant_lines(known)):
-            click.echo(f"  {line}")
+            _say(f"  {line}")
         for peer in known.get("peers", ()):
-            click.echo(f"  peer {peer_line(peer)}")
+            _say(f"  peer {peer_line(peer)}")
             for line in link_lines(peer):
-                click.echo(f"    {line}")
+                _say(f"    {line}")
         for line in (*_clock_lines(known), *_readiness_lines(known)):
-            click.echo(f"  {line}")
+            _say(f"  {line}")
         if known.get("agents_file_fault"):
-            click.echo(f"  agents file: {known['agents_file_fault']}")
+            _say(f"  agents file: {known['agents_file_fault']}")
         if known.get("serve_unwritten"):
-            click.echo(
+            _say(
                 f"  agents file: it doesn't say what {', '.join(known['serve_unwritten'])} may serve, so they may "
                 "announce what no other agent is granted; write it down with: trishula token grant NAME --serve "
                 "CAPABILITY"
