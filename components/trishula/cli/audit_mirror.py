@@ -17,7 +17,7 @@ import click
 from trishula.cli.known import ask_newer
 from trishula.cli.mirror_file import MirrorFile, Place, PositionUnreadable
 from trishula.cli.newest import PAGE
-from trishula.cli.state import State
+from trishula.cli.state import State, json_option
 from trishula.cli.words import as_json, plain
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
@@ -45,9 +45,12 @@ _RETRY_S = 5.0
 )
 @click.option("--node", metavar="NAME", help="The journal of another node, from its copy here.")
 @click.option("--once", is_flag=True, help="End when all records are there, and not wait for more.")
+@json_option
 @click.pass_obj
 def mirror(state: State, out: Path, node: str | None, once: bool) -> None:
-    """Write each record of a node's journal into FILE, a line of JSON each, for a log collector (operators only).
+    """Write each record of a node's journal into a file, for a log collector.
+
+    A line of JSON each; it takes an operator's token.
 
     It goes on where it was, after whatever end: each record is there at least once, in order, and its "seq" and
     "digest" tell those that are there twice. Without --once it stays, waits for a node that is away and for room on the
@@ -70,6 +73,7 @@ def mirror(state: State, out: Path, node: str | None, once: bool) -> None:
         try:
             with state.bus() as bus:
                 _follow(bus, file, node, once, lambda sentence: state.note(sentence, style="yellow"))
+            _tell(state, out, file.place)
             return
         except (TrishulaError, OSError) as error:
             if once or (isinstance(error, TrishulaError) and not error.temporary):
@@ -83,6 +87,11 @@ def mirror(state: State, out: Path, node: str | None, once: bool) -> None:
             said = sentence
         file.close()
         time.sleep(_RETRY_S)
+
+
+def _tell(state: State, out: Path, place: Place | None) -> None:
+    told = {"file": str(out), "last": 0 if place is None else place.sequence, "epoch": place and place.epoch}
+    state.show(told, lambda: f"{plain(str(out))} has all records up to {told['last']}")
 
 
 def _follow(bus: Bus, file: MirrorFile, node: str | None, once: bool, say: Callable[[str], None]) -> None:
