@@ -273,8 +273,9 @@ def _fact_in(node: ast.AST) -> str | None:
     if isinstance(node, ast.Call):
         if _name_of(node.func) in FILTERS:
             return None
-        if _name_of(node.func) == "get" and node.args and isinstance(node.args[0], ast.Constant):
-            return str(node.args[0].value)
+        if _name_of(node.func) == "get" and node.args:
+            # What is looked up by a fact is a word of ours.
+            return str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else None
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
         return node.slice.value
     if isinstance(node, ast.Compare):
