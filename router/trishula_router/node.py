@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Coroutine, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ class Node(Services):
     crossbar_dir: Path | None = None
     _housekeeping: Housekeeping | None = None
 
+    @cached_property
+    def canary_rounds(self) -> CanaryRounds:
+        """Canaries between agents; also of a node that is never started, which clients attach to all the same."""
+        return CanaryRounds(self)
+
     async def start(self) -> None:
         """Take over what the store holds, and begin to work."""
         tell_of_sessions(self)
@@ -82,7 +88,6 @@ class Node(Services):
         self.recorder.begin(lived_until)
         self._housekeeping = Housekeeping(self)
         self._housekeeping.start()
-        self.canary_rounds = CanaryRounds(self)
         self.listener.canary, self.neighbourhood.knowing = self.canary_rounds.receive, self.canary_rounds.knowing
         self._housekeeping.every(LOOK_S, self.canary_rounds.look)
         if self.config.peers:
