@@ -184,6 +184,18 @@ class Stage:
             process.kill()
             process.wait()
 
+    def mail_of(self, name: str) -> str:
+        """What lies in a mailbox."""
+        done = subprocess.run(
+            [sys.executable, "-m", "trishula.cli.main", "inbox", "--peek", "--json"],
+            capture_output=True,
+            text=True,
+            env=self._around(TRISHULA_TOKEN=self.node.tokens[name]),
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def record(self, *arguments: str) -> Any:
         """What ``trishula a2a tasks`` tells, beside a door that runs."""
         command = [sys.executable, "-m", "trishula.cli.main", "a2a", "tasks", *arguments, "--json"]
@@ -251,6 +263,8 @@ def test_no_task_is_lost_or_done_twice_when_the_node_and_the_door_are_killed(mor
     assert found["answers"] == [[f"did job {number}"] for number in range(count)]
     assert Counter(stage.log.read_text().split("\n")) == Counter(["", *(f"partner {one}" for one in found["ids"])])
     assert "was used for another message" in found["reused"]
+    # The answers are in the door's file, so they lie in the caller's mailbox no more.
+    stage.until(lambda: stage.mail_of("partner") == "")
     assert (sum(found["pages"]), found["total"], found["pages"][0]) == (count, count, 7)
 
 

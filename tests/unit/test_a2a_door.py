@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,8 +22,10 @@ from trishula.a2a_door.owed import Hook
 from trishula.a2a_door.parts import is_task_id, order_of, parts_of, task_id_of, text_of
 from trishula.a2a_door.shapes import stream_response_of, task_of
 from trishula.a2a_door.targets import choose_address, networks_of, target_of
+from trishula.contract.deliveries import CurrentDelivery, Delivery, running
 from trishula.contract.message import Message
 from trishula.errors import ArgumentInvalid, CallFailed, MessageExpired, StateBusy, StateUnusable
+from trishula.runtime.pending import resolved
 from trishula_router.mail.entry import Dead, Entry, after_crash, after_failure, after_lost_session
 from trishula_router.store.messages import Return
 
@@ -461,3 +464,34 @@ def test_a_question_comes_back_and_its_answer_goes_on_with_the_task(tmp_path: Pa
 def test_a_task_that_fails_elsewhere_fails_here(tmp_path: Path) -> None:
     (sentence,) = handled(tmp_path, Far(told("failed", {"text": "no disk"})), command())
     assert "is failed: no disk" in str(sentence)
+
+
+def test_a_task_that_is_being_given_when_its_command_is_cancelled_is_canceled(tmp_path: Path) -> None:
+    far = Far(told("completed"))
+
+    async def main() -> None:
+        ledger = Ledger.open(tmp_path)
+        there, go_on = asyncio.Event(), asyncio.Event()
+        give = far.give
+
+        async def slowly(message: Any) -> Outcome:
+            there.set()
+            await go_on.wait()
+            return await give(message)
+
+        far.give = slowly  # type: ignore[method-assign]
+        delivery = CurrentDelivery(Delivery(command(), 1, "t"), lambda *_: resolved(None), lambda *_: resolved(True))
+        running.set(delivery)
+        handling = asyncio.ensure_future(Envoy(far, "https://far.example", ledger.errands, lambda: 1).handle(command()))
+        await there.wait()
+        delivery.cancelled = True
+        handling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await handling
+        go_on.set()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        ledger.close()
+
+    in_own_loop(main)
+    assert (len(far.given), far.canceled) == (1, ["far-1"])

@@ -31,6 +31,8 @@ _log = logging.getLogger("trishula")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 #: How often a task is asked about: quickly at first, for most are short.
 _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.1, 5.0
+#: How long a task that is being given, and is cancelled meanwhile, may take to be there.
+_TAKE_BACK_S = 30.0
 _ASKS_BACK = ("input-required", "auth-required")
 
 
@@ -117,7 +119,7 @@ class Envoy:
         self._where = where
         self._errands = errands
         self._now_ms = now_ms
-        self._cancelling: set[asyncio.Future[None]] = set()
+        self._taking_back: set[asyncio.Future[None]] = set()
 
     async def handle(self, command: Message) -> object:
         """Have a COMMAND done; its answer.
@@ -126,16 +128,20 @@ class Envoy:
             CallFailed: it was not done; the sentence says what the other side said.
         """
         delivery = current_delivery()
-        errand = await self._under_way(command)
-        if isinstance(errand, Outcome):
-            return self._answer(errand)
+        # By itself: a task that is being given when its COMMAND is cancelled must be known, to be canceled.
+        giving = asyncio.ensure_future(self._under_way(command))
         try:
+            errand = await asyncio.shield(giving)
+            if isinstance(errand, Outcome):
+                return self._answer(errand)
             outcome = await self._ended(errand)
         except asyncio.CancelledError:
             # Also when this process leaves: then the task goes on there, and is asked for by the next one.
             if delivery is not None and delivery.cancelled:
-                self._cancelling.add(canceling := asyncio.ensure_future(self._cancel(errand.task)))
-                canceling.add_done_callback(self._cancelling.discard)
+                self._taking_back.add(taking := asyncio.ensure_future(self._take_back(giving)))
+                taking.add_done_callback(self._taking_back.discard)
+            else:
+                giving.cancel()
             raise
         if outcome.state in _ASKS_BACK:
             self._errands.note(
@@ -182,11 +188,13 @@ class Envoy:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    async def _cancel(self, task: str) -> None:
+    async def _take_back(self, giving: asyncio.Future[Errand | Outcome]) -> None:
         try:
-            await self._remote.cancel(task)
-        except (RemoteUnreachable, CallFailed) as error:
-            _log.warning("The task %s at %s can't be canceled: %s", task, self._where, error)
+            errand = await asyncio.wait_for(giving, _TAKE_BACK_S)
+            if isinstance(errand, Errand):
+                await self._remote.cancel(errand.task)
+        except (RemoteUnreachable, CallFailed, TimeoutError) as error:
+            _log.warning("A task at %s that nobody wants any more can't be canceled: %s", self._where, error)
 
     def _answer(self, outcome: Outcome) -> object:
         if outcome.state == "completed":

@@ -9,6 +9,7 @@ Each outcome is in the log and in the door's file (``trishula a2a tasks ID``).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -29,7 +30,9 @@ _log = logging.getLogger("trishula")
 
 SIGNATURE_HEADER = "X-Trishula-Signature"
 _TIMEOUT_S = 10.0
-_MOST_AT_ONCE = 16
+_MOST_AT_ONCE = 64
+#: How long to rest while those that are due are under way already.
+_LEAST_S = 0.25
 _FIRST_MS, _LAST_MS, _GIVE_UP_MS = 1_000, 3_600_000, 2 * 24 * 3_600_000
 _IDLE_S = 30.0
 
@@ -70,6 +73,7 @@ class Webhooks:
         self._now_ms = now_ms
         self._chance = chance
         self._awoken = asyncio.Event()
+        self._under_way: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._client = httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False, follow_redirects=False)
 
     def wake(self) -> None:
@@ -89,20 +93,33 @@ class Webhooks:
         try:
             while True:
                 self._awoken.clear()
-                due = self._owed.due(self._now_ms(), _MOST_AT_ONCE)
-                await asyncio.gather(*map(self._attempt, due))
-                if not due:
-                    await self._rest()
+                for push in self._owed.due(self._now_ms(), 2 * _MOST_AT_ONCE):
+                    if (push.task, push.hook) not in self._under_way and len(self._under_way) < _MOST_AT_ONCE:
+                        self._begin(push)
+                await self._rest()
         finally:
+            for attempt in self._under_way.values():
+                attempt.cancel()
             await self._client.aclose()
+
+    def _begin(self, push: Push) -> None:
+        """An attempt by itself: a webhook that takes its time keeps no other one waiting."""
+        key = push.task, push.hook
+        attempt = self._under_way[key] = asyncio.ensure_future(self._attempt(push))
+
+        def over(done: asyncio.Future[None]) -> None:
+            del self._under_way[key]
+            self._awoken.set()
+            if not done.cancelled() and (error := done.exception()) is not None:
+                _log.error("A notification of the task %s failed", push.task, exc_info=error)
+
+        attempt.add_done_callback(over)
 
     async def _rest(self) -> None:
         next_ms = self._owed.next_due_ms()
-        rest_s = _IDLE_S if next_ms is None else min(max((next_ms - self._now_ms()) / 1000, 0.02), _IDLE_S)
-        try:
+        rest_s = _IDLE_S if next_ms is None else min(max((next_ms - self._now_ms()) / 1000, _LEAST_S), _IDLE_S)
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._awoken.wait(), rest_s)
-        except TimeoutError:
-            return
 
     async def _attempt(self, push: Push) -> None:
         hook = next((one for one in self._owed.hooks(push.task) if one.id == push.hook), None)
@@ -111,7 +128,8 @@ class Webhooks:
             self._owed.note(push, None, self._now_ms(), "there is nothing to tell any more")
             return
         try:
-            status = await self._post(hook, push, json.dumps(body).encode())
+            async with asyncio.timeout(_TIMEOUT_S):
+                status = await self._post(hook, push, json.dumps(body).encode())
             outcome = f"HTTP {status}"
         except (ArgumentInvalid, OSError, httpx.HTTPError) as error:
             status, outcome = (
