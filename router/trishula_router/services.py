@@ -305,7 +305,7 @@ class Services:
             lambda address: self.neighbourhood.consumer_of(Address.parse(address)) is not None,
         )
         self.retention = Retention(store, config.retention, now, self.timekeeper.earlier)
-        self.archiver = archiver_of(config, store, now, self.timekeeper.earlier)
+        self.archiver = archiver_of(config, store, now, self.timekeeper.earlier, self.peering.replication)
         self.peeking = Peeking(store)
         self.backlogs = Backlogs(
             config.node,

@@ -32,6 +32,7 @@ from tests.support.stores import ReactorQueue, open_sqlite
 from trishula_router.archiving.archiver import Archiver
 from trishula_router.archiving.segments import Segments
 from trishula_router.mail.retention import Retention
+from trishula_router.peers.journal_policy import Replication
 from trishula_router.settings.options import RetentionPolicy
 from trishula_router.store.interface import Store
 from trishula_router.store.messages import Draft, State
@@ -100,7 +101,9 @@ class _Run:
         policy = RetentionPolicy(bodies_ms=60_000, ids_ms=ids_ms)
         self.retention = Retention(self.store, policy, self.now)
         segments = Segments(directory, "single", self.store.epoch)
-        self.archiver = Archiver(self.store, segments, policy, now=self.now, earlier=lambda instant: instant, peers=())
+        self.archiver = Archiver(
+            self.store, segments, policy, now=self.now, earlier=lambda instant: instant, holders=Replication("", ())
+        )
         self.archiver.in_thread = _Threads(self.calls)
         self.waited_s = 0.0
         self._sent = 0

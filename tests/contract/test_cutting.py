@@ -14,6 +14,7 @@ from trishula_router.store.bases import Base, Dropped, NotArchivable
 from trishula_router.store.facts import ArchivedFacts, LeftFacts, ModeFacts
 from trishula_router.store.journal import Kind, Record, digest_of, verify
 from trishula_router.store.messages import Accepted, Return, State
+from trishula_router.store.runs import Rest
 from trishula_router.store.sqlite.connection import FILE_NAME
 
 
@@ -345,12 +346,14 @@ def test_one_segment_is_cut_before_the_next_one_is_archived(subject: Subject) ->
         subject.do(lambda store: store.archived(facts, 500))
 
 
-def test_what_was_cut_is_handed_to_nobody_and_what_follows_is(subject: Subject) -> None:
+@pytest.mark.parametrize("after", [0, 2])
+def test_of_what_was_cut_is_told_that_it_was_and_what_follows_is_handed_out(subject: Subject, after: int) -> None:
     note(subject, 5)
     archive(subject, 3)
     cut(subject)
-    assert subject.do(lambda store: store.extract(0, 0, limit=10, limit_bytes=10_000)).records == []
-    assert subject.do(lambda store: store.extract(0, 2, limit=10, limit_bytes=10_000)).records == []
+    run = subject.do(lambda store: store.extract(0, after, limit=10, limit_bytes=10_000))
+    assert (run.records, run.rest) == ([], Rest([], 3, subject.store.base().digest, 3))
+    assert run.last == 3
     run = subject.do(lambda store: store.extract(0, 3, limit=10, limit_bytes=10_000))
     assert (run.first, run.previous, len(run.records)) == (4, subject.store.base().digest, 3)
 

@@ -18,6 +18,7 @@ from tests.support.stores import ReactorQueue, open_sqlite
 from trishula_router.archiving import archiver as archiving
 from trishula_router.archiving.archiver import Archiver
 from trishula_router.archiving.segments import Segments
+from trishula_router.peers.journal_policy import Replication
 from trishula_router.settings.options import RetentionPolicy
 
 _T = TypeVar("_T")
@@ -65,7 +66,9 @@ def archive(state_dir: Path, at: int = 0) -> Archiver:
     killing = _Killing(store, at)
     segments = Segments(state_dir, "single", store.epoch)
     policy = RetentionPolicy()
-    archiver = Archiver(killing, segments, policy, now=lambda: NOW, earlier=lambda instant: instant, peers=())
+    archiver = Archiver(
+        killing, segments, policy, now=lambda: NOW, earlier=lambda instant: instant, holders=Replication("", ())
+    )
     archiver.in_thread = killing.in_thread
     calls.wait(Deferred.fromCoroutine(archiver.round(0.1)))
     calls.wait(store.close())

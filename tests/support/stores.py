@@ -201,8 +201,8 @@ class HeldStore:
     def place(self, position: int) -> tuple[str, int]:
         return self.inner.place(position)
 
-    def base(self) -> Base:
-        return self.inner.base()
+    def base(self, number: int = 0) -> Base:
+        return self.inner.base(number)
 
     def on_advance(self, tell: Callable[[], None]) -> None:
         self.inner.on_advance(tell)
@@ -261,6 +261,9 @@ class HeldStore:
 
     def cut(self, limit: int) -> Deferred[Base]:
         return self._ask(self._writes, "cut", lambda: self.inner.cut(limit))
+
+    def cut_copy(self, number: int, until: int, limit: int) -> Deferred[Base]:
+        return self._ask(self._writes, "cut_copy", lambda: self.inner.cut_copy(number, until, limit))
 
     def let_go(self, after: int, limit: int) -> Deferred[int]:
         return self._ask(self._writes, "let_go", lambda: self.inner.let_go(after, limit))

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred, fail
 
 from tests.support.stores import result_of
-from tests.support.subjects import InMemory, draft
+from tests.support.subjects import InMemory, Peer, draft
 from trishula.errors import NodeFailed
 from trishula.evidence.archive import Archive
 from trishula.evidence.chain import GENESIS
@@ -21,6 +21,7 @@ from trishula_router.archiving import archiver as archiving
 from trishula_router.archiving.archiver import Archiver
 from trishula_router.archiving.due import SEGMENT_RECORDS, Due, due
 from trishula_router.archiving.segments import Segments
+from trishula_router.peers.journal_policy import Replication
 from trishula_router.settings.options import RetentionPolicy
 from trishula_router.store.facts import LeftFacts
 from trishula_router.store.interface import Store
@@ -35,12 +36,12 @@ KEY = SigningKey(bytes(32))
 
 
 def archiver_on(store: Store, state_dir: Path, **options: Any) -> Archiver:
-    peers = options.pop("peers", ())
+    holders = options.pop("holders", Replication(store.epoch, ()))
     segments = Segments(state_dir, "single", store.epoch)
     segments.key = KEY
     now = options.pop("now", NOW)
     policy = RetentionPolicy(**options)
-    return Archiver(store, segments, policy, now=lambda: now, earlier=lambda instant: instant, peers=peers)
+    return Archiver(store, segments, policy, now=lambda: now, earlier=lambda instant: instant, holders=holders)
 
 
 def run(work: Any) -> Any:
@@ -142,7 +143,6 @@ def test_while_it_makes_room_nothing_is_foretold_by_growth(store: Store, tmp_pat
     assert archiver.makes_room(0.69)
     assert not archiver.makes_room(0.7)
     assert not archiver_on(store, tmp_path, early=1.0).makes_room(0.1)
-    assert not archiver_on(store, tmp_path, peers=("rushabdev",)).makes_room(0.1)
     archiver.fault = "the disk is gone"
     assert not archiver.makes_room(0.1)
 
@@ -169,7 +169,7 @@ def test_a_segment_has_what_the_journal_had_and_is_signed(store: Store, tmp_path
         "segments": 1,
         "bytes": segment.path.stat().st_size,
         "fault": None,
-        "refusal": None,
+        "holds_back": None,
     }
     # Its id is over, so its row is gone; the archive tells of it.
     assert result_of(store.with_ids(["m1"])) == []
@@ -209,14 +209,69 @@ def test_segments_are_deleted_by_the_option_alone(store: Store, tmp_path: Path) 
     assert gone.told()["segments"] == 0
 
 
-def test_a_linked_node_refuses_in_a_sentence(store: Store, tmp_path: Path) -> None:
-    note(store, 3, NOW - 100 * DAY_MS)
-    archiver = archiver_on(store, tmp_path, peers=("rushabdev",))
+def test_a_linked_node_cuts_what_all_its_peers_have_acknowledged(store: Store, tmp_path: Path) -> None:
+    note(store, 5, NOW - 100 * DAY_MS)
+    holders = Replication(store.epoch, ("dc", "rushabdev"))
+    archiver = archiver_on(store, tmp_path, holders=holders)
+
+    def heard(name: str, held: int, epoch: str = "their-epoch") -> None:
+        holders.heard(name, f"{epoch}-of-{name}", {store.epoch: held}, store.high_water, 0.0)
+
+    heard("dc", 5)
+    # The other one was not heard of since the start, whatever it acknowledged before.
     run(archiver.round(1.0))
     assert store.base().sequence == 0
-    assert "linked nodes don't cut their journals yet" in archiver.told()["refusal"]
-    with pytest.raises(NodeFailed, match="linked nodes don't cut their journals yet"):
-        run(archiver.archive(None))
+    assert archiver.told()["holds_back"] == (
+        "rushabdev has not told that it holds the records behind 0 of this node's journal, so these stay in the store; "
+        "when that is full, sends are refused; have it come back, or take it out of the peers"
+    )
+    assert not archiver.makes_room(0.1)
+    assert run(archiver.plan(None)).records == 0
+    heard("rushabdev", 3)
+    run(archiver.round(1.0))
+    assert store.base().sequence == 3
+    assert "rushabdev has not told that it holds the records behind 3 " in archiver.told()["holds_back"]
+    # It comes back with an empty disk.
+    holders.lost("rushabdev")
+    heard("rushabdev", 0, "new")
+    run(archiver.round(1.0))
+    assert store.base().sequence == 3
+    heard("dc", 6)
+    heard("rushabdev", 6, "new")
+    run(archiver.round(0.1))
+    assert store.base().sequence == 5
+    assert archiver.told()["holds_back"] is None
+    assert archiver.makes_room(0.1)
+    assert is_whole(store, tmp_path)
+
+
+def test_a_copy_is_cut_as_far_as_its_writer_has_archived_it_and_others_hold_it(store: Store, tmp_path: Path) -> None:
+    source = Peer("dc")
+    note(source.store, 6, NOW - 100 * DAY_MS)
+    result_of(store.copy("dc", result_of(source.store.extract(0, 0, limit=10, limit_bytes=10_000))))
+    holders = Replication(store.epoch, ("dc", "rushabdev"))
+    archiver = archiver_on(store, tmp_path, holders=holders)
+    holders.heard("dc", source.store.epoch, {}, 0, 0.0)
+    holders.heard("rushabdev", "another", {source.store.epoch: 2}, 0, 0.0)
+    run(archiver.round(0.1))
+    assert store.base(1).sequence == 0
+    holders.peers["dc"].base = 4
+    run(archiver.round(0.1))
+    assert store.base(1).sequence == 2
+    holders.heard("rushabdev", "another", {source.store.epoch: 6}, 0, 0.0)
+    run(archiver.round(0.1))
+    assert store.base(1).sequence == 4
+    assert [origin.base for origin in store.origins()] == [0, 4]
+
+
+def test_ids_of_linked_nodes_are_not_dropped(store: Store, tmp_path: Path) -> None:
+    source = Peer("dc")
+    note(source.store, 1, NOW - 100 * DAY_MS)
+    result_of(store.copy("dc", result_of(source.store.extract(0, 0, limit=10, limit_bytes=10_000))))
+    life(store, "m1", NOW - 100 * DAY_MS)
+    run(archiver_on(store, tmp_path).round(0.1))
+    assert store.base().sequence == 3
+    assert [one.id for one in result_of(store.with_ids(["m1"]))] == ["m1"]
 
 
 def test_at_once_and_what_that_would_be(store: Store, tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def _about_archive(node: dict[str, Any]) -> Iterator[str]:
             f"records up to {archive['base']} are in {segments} archive segment{'s' * (segments != 1)}, "
             f"{show_bytes(archive['bytes'])}"
         )
-    for said in (archive.get("refusal"), archive.get("fault")):
+    for said in (archive.get("holds_back"), archive.get("refusal"), archive.get("fault")):
         # A fault is in the reason of the check already, if the node told it there.
         if said and said != node["reason"]:
             yield said

@@ -150,6 +150,8 @@ class Revoking:
             # What lies behind a gap is not held, and comes again.
             if kind == Kind.TOKEN and extract.first + index <= copy.sequence:
                 self._principals.revoke(revocations_in(kind, at, facts))
+        if extract.rest is not None:
+            self._principals.revoke(extract.rest.notes)
 
     def look(self) -> None:
         """Try again what failed, and say how far the latest has got: to be called a few times a second."""

@@ -11,6 +11,10 @@ The order, and what a crash behind each step leaves:
    to.
 
 So each record is at every moment in the store, in a segment on disk, or in both.
+
+Of a linked node, records go once all its peers have told that they hold them: a peer that was away comes back to where
+it was. What peers acknowledged isn't kept over a restart; none of it is cut until they tell it again. A node cuts its
+copy of a peer's journal as far as that peer has archived it, and all others hold it: see :mod:`.copies`.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from twisted.logger import Logger
 
 from trishula.errors import NodeFailed, StorageFailed, StorageFull
 from trishula.evidence.writing import ChainBroken
+from trishula_router.archiving.copies import Holders, cut_copies, held_by_all, lacking
 from trishula_router.archiving.due import SEGMENT_RECORDS, Due, due
 from trishula_router.archiving.segments import Contents, Segments, SegmentUnusable
 from trishula_router.settings.options import NodeConfig, RetentionPolicy
@@ -90,11 +95,12 @@ class Archiver:
         policy: what is kept, and for how long.
         now: the wall clock in ms.
         earlier: what the clock told at an instant of the past; see :meth:`.Timeline.earlier`.
-        peers: the names of the nodes that this one is linked with.
+        holders: what the nodes that this one is linked with hold.
 
     Attributes:
         in_thread: has files written; the edge puts a thread here.
         fault: why the journal can't be cut, and what to do; ``None`` while it can.
+        holds_back: which peers keep records that are due in the store, and what comes of it; ``None`` if none does.
     """
 
     def __init__(
@@ -105,32 +111,22 @@ class Archiver:
         *,
         now: Callable[[], int],
         earlier: Callable[[int], int],
-        peers: tuple[str, ...],
+        holders: Holders,
     ) -> None:
         self.segments = segments
         self.in_thread: InThread = _at_once
         self.fault: str | None = None
+        self.holds_back: str | None = None
         self._store = store
         self._policy = policy
         self._now = now
         self._earlier = earlier
-        self._peers = peers
+        self._holders = holders
         self._lock = DeferredLock()
         self._has_looked = False
         self._held_after = 0
         self._drop_after = 0
         self._contents = Contents(0, 0, 0, 0)
-
-    @property
-    def refusal(self) -> str | None:
-        """Why this node cuts no journal at all; ``None`` if it does."""
-        # Its peers may still need what it would cut, and it holds their journals as well.
-        if self._peers or len(self._store.origins()) > 1:
-            return (
-                "this node is, or was, linked with others, and linked nodes don't cut their journals yet; watch "
-                "limits.store"
-            )
-        return None
 
     def makes_room(self, fullness: float) -> bool:
         """Whether the store will be given room before it is full, so that by its growth alone nothing can be foretold.
@@ -138,7 +134,7 @@ class Archiver:
         Args:
             fullness: as that of :meth:`round`.
         """
-        return self.refusal is None and self.fault is None and fullness < self._policy.early < 1.0
+        return self.holds_back is None and self.fault is None and fullness < self._policy.early < 1.0
 
     async def round(self, fullness: float) -> None:
         """Cut what is due.
@@ -146,7 +142,7 @@ class Archiver:
         Args:
             fullness: how much of what the store may take it takes: 1.0 is all.
         """
-        if self.refusal is None and not self._lock.locked:
+        if not self._lock.locked:
             await self._run(lambda: self._once(due(self._policy, self._now(), fullness, self._earlier)))
 
     async def archive(self, older_than_ms: int | None) -> Archived:
@@ -155,8 +151,6 @@ class Archiver:
         Raises:
             NodeFailed: it can't be done; the sentence says why.
         """
-        if self.refusal is not None:
-            raise NodeFailed(f"the journal is not cut: {self.refusal}")
         what = self._older_than(older_than_ms)
         try:
             done: Archived = await self._lock.run(lambda: Deferred.fromCoroutine(self._once(what)))
@@ -166,8 +160,6 @@ class Archiver:
 
     async def plan(self, older_than_ms: int | None) -> Archived:
         """What :meth:`archive` would do, of as many records as a segment has."""
-        if self.refusal is not None:
-            raise NodeFailed(f"the journal is not cut: {self.refusal}")
         return await self._walk(self._older_than(older_than_ms), self._store.base(), None)
 
     def _older_than(self, span_ms: int | None) -> Due:
@@ -182,7 +174,7 @@ class Archiver:
             "segments": self._contents.segments,
             "bytes": self._contents.size_bytes,
             "fault": self.fault,
-            "refusal": self.refusal,
+            "holds_back": self.holds_back,
         }
 
     # -- one segment ---------------------------------------------------------------------------------------------------
@@ -221,6 +213,8 @@ class Archiver:
         if self._store.base().is_behind:
             await self._go_on()
         done = await self._archive(what)
+        self.holds_back = await self._held_back(what)
+        await cut_copies(self._store, self._holders, _STEP, _STEPS_A_ROUND)
         await self._let_go()
         await self._drop()
         if done.records or self._policy.archive_ms is not None:
@@ -280,22 +274,35 @@ class Archiver:
         return msgspec.structs.replace(found, file=await self.in_thread(lambda: self.segments.name_of(facts.last)))
 
     async def _is_worth_it(self, what: Due, base: Base) -> bool:
-        now = self._now()
+        now, bound = self._now(), held_by_all(self._holders, self._store.high_water)
         for distance, takes in ((1, what.is_overdue), (min(what.records, SEGMENT_RECORDS), what.takes)):
             found = await self._store.records(after=base.sequence + distance - 1, limit=1)
-            if found and takes(found[0].at, now):
+            if found and takes(found[0].at, now) and found[0].position <= bound:
                 return True
         return False
 
+    async def _held_back(self, what: Due) -> str | None:
+        """Why records stay that are due."""
+        after = max(self._store.base().sequence, held_by_all(self._holders, self._store.high_water))
+        found = await self._store.records(after=after, limit=1)
+        names = lacking(self._holders, after + 1)
+        if not names or not found or not what.takes(found[0].at, self._now()):
+            return None
+        return (
+            f"{', '.join(names)} has not told that it holds the records behind {after} of this node's journal, so "
+            "these stay in the store; when that is full, sends are refused; have it come back, or take it out of the "
+            "peers"
+        )
+
     async def _walk(self, what: Due, base: Base, into: Segments | None) -> Archived:
         """Go through the records that are taken, and write them."""
-        now, last, count = self._now(), base.sequence, 0
+        now, last, count, bound = self._now(), base.sequence, 0, held_by_all(self._holders, self._store.high_water)
         first_at = last_at = None
         while count < SEGMENT_RECORDS:
             page = await self._store.records(after=last, limit=min(_PAGE, SEGMENT_RECORDS - count))
             taken = []
             for record in page:
-                if not what.takes(record.at, now):
+                if not what.takes(record.at, now) or record.position > bound:
                     break
                 taken.append(record)
             if taken and into is not None:
@@ -320,6 +327,9 @@ class Archiver:
                 return
 
     async def _drop(self) -> None:
+        if len(self._store.origins()) > 1:
+            # Another node may still know the id: it would take the next message under it for the old one, that is done.
+            return
         now = self._now()
         ids_since = self._earlier(now - self._policy.ids_ms)
         for _ in range(_STEPS_A_ROUND):
@@ -336,7 +346,9 @@ class Archiver:
             log.info("the archive segment {name} was deleted, as retention.archive says", name=name)
 
 
-def archiver_of(config: NodeConfig, store: Store, now: Callable[[], int], earlier: Callable[[int], int]) -> Archiver:
+def archiver_of(
+    config: NodeConfig, store: Store, now: Callable[[], int], earlier: Callable[[int], int], holders: Holders
+) -> Archiver:
     """The archiver of a node, with its archive in the state directory."""
     segments = Segments(config.state_dir, config.node, store.epoch)
-    return Archiver(store, segments, config.retention, now=now, earlier=earlier, peers=config.peers)
+    return Archiver(store, segments, config.retention, now=now, earlier=earlier, holders=holders)

@@ -72,7 +72,7 @@ class Readiness:
             None if node.archiver.makes_room(node.retention.fullness) else self.growth.full_in_s(),
             self.growth.per_s(),
             was_short=self._is_short,
-            archive_fault=node.archiver.fault,
+            archive_fault=node.archiver.fault or node.archiver.holds_back,
         )
         self._is_short = not disk.ok
         yield disk

@@ -25,7 +25,7 @@ from trishula_router.mail.mailroom import is_party
 from trishula_router.mail.told_records import ToldRecords, here_at
 from trishula_router.store.identity import Key, key_of, latest_use
 from trishula_router.store.interface import History, Store, Verification
-from trishula_router.store.journal import SEQUENCE_MASK, Record, is_own
+from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Record, is_own
 from trishula_router.store.messages import State, StoredMessage
 
 __all__ = ["Audit", "told_verification"]
@@ -131,8 +131,11 @@ class Audit:
 
     def _archived(self, message: StoredMessage) -> dict[str, str]:
         """Where the records of a message are if they are here no more."""
-        if not is_own(message.position) or message.position > self._store.base().sequence:
+        node, sequence = self._store.place(message.position)
+        if sequence > self._store.base(message.position >> ORIGIN_SHIFT).sequence:
             return {}
+        if not is_own(message.position):
+            return {"archived": f"its first records are in the archive of {node}: ask there"}
         name = self._archived_in(message.position)
         where = "that was deleted, as retention.archive says" if name is None else name
         return {"archived": f"its first records are in the archive segment {where}"}

@@ -41,6 +41,9 @@ class Hello(msgspec.Struct):
     agents: str = ""
     # Whether it heeds revocations (:mod:`trishula_router.store.revoked`), and not only holds them.
     revokes: bool = False
+    # Up to which record its journal is in its archive. An older version tells none, and can't copy a journal that
+    # begins so, with a run of what is left of that (store.runs.Rest).
+    base: int = -1
 
 
 class Journal(msgspec.Struct):
@@ -71,7 +74,7 @@ class Belief:
             return f"it speaks as {hello.node[:_EPOCH_LETTERS]}"
         if len(hello.held) > _MOST_JOURNALS or any(len(epoch) > _EPOCH_LETTERS for epoch in (hello.epoch, *hello.held)):
             return "it names more journals, or longer epochs, than there are"
-        numbers = (hello.sent_at, hello.mark, hello.echo, hello.echo_age_ms, *hello.held.values())
+        numbers = (hello.base + 1, hello.sent_at, hello.mark, hello.echo, hello.echo_age_ms, *hello.held.values())
         if any(not 0 <= number < _MOST for number in numbers):
             return "it has numbers that count nothing"
         if any(len(word) > _EPOCH_LETTERS or not is_line(word) for word in (hello.version, hello.agents)):
@@ -79,6 +82,11 @@ class Belief:
         others = {one.epoch: one.name for one in self.others(peer) if one.is_up}
         owner = self._node if hello.epoch == self._store.epoch else others.get(hello.epoch)
         return None if owner is None else f"its epoch {hello.epoch} is that of {owner}"
+
+    def heed(self, peer: str, hello: Hello) -> None:
+        """Keep what a peer can do, and where its journal begins."""
+        known = self._replication.peers[peer]
+        known.revokes, known.takes_bases, known.base = hello.revokes, hello.base >= 0, max(0, hello.base)
 
     def others(self, peer: str) -> list[Peer]:
         """The other peers."""
@@ -89,6 +97,9 @@ class Belief:
         if journal.node != peer:
             return f"it speaks as {journal.node[:_EPOCH_LETTERS]}"
         epoch, first = journal.extract.epoch, journal.extract.first
+        rest = journal.extract.rest
+        if rest is not None and not first <= rest.last <= rest.until < _MOST:
+            return "it tells what is left of records that it names in no order"
         if not 0 < first < _MOST or not epoch or len(epoch) > _EPOCH_LETTERS or not 0 <= journal.sent_at < _MOST:
             return "it has numbers that count nothing"
         if epoch == self._store.epoch:

@@ -178,6 +178,7 @@ class Peering:
                 *self.clocks.echo(name, steady_ms),
                 *self.about(),
                 True,
+                self._store.base().sequence,
             )
             self._post(name, HELLO, msgspec.msgpack.encode(hello))
         self._missed.clear()
@@ -216,7 +217,7 @@ class Peering:
 
         def send(extract: Extract) -> None:
             self._extracting.discard(name)
-            if not extract.records or self._stopped:
+            if self._stopped or not (extract.records or extract.rest):
                 return
             if settings != self._settings:
                 # Its instants are by the clock as it was.
@@ -225,8 +226,7 @@ class Peering:
             journal = Journal(self._node, self._writer_of(run.origin), extract, self._now())
             text = msgspec.msgpack.encode(journal)
             self._post(name, JOURNAL, text)
-            last = extract.first + len(extract.records) - 1
-            self.replication.sent(name, run, last, self._clock.seconds(), size_bytes=len(text))
+            self.replication.sent(name, run, extract.last, self._clock.seconds(), size_bytes=len(text))
             self._pump(name)
 
         def fail(failure: Any) -> None:
@@ -279,7 +279,7 @@ class Peering:
             self._clear(name)
         now_s = self._clock.seconds()
         self._about_peers[name] = hello.version, hello.agents
-        self.replication.peers[name].revokes = hello.revokes
+        self._belief.heed(name, hello)
         self.clocks.heard(
             name,
             sent_at=hello.sent_at,
@@ -328,7 +328,7 @@ class Peering:
         if any(one.is_up and one.epoch == journal.extract.epoch for one in self._belief.others(peer)):
             # Its writer is there, and brings it itself.
             return
-        expected, last = journal.extract.first, journal.extract.first + len(journal.extract.records) - 1
+        expected, last = journal.extract.first, journal.extract.last
         ahead_ms = ahead_of(journal.sent_at, self._now())
         self.replication.sent_us(journal.node, journal.extract.epoch, last, self._clock.seconds())
 

@@ -93,6 +93,8 @@ class Peer:
             Where records never stop coming, a peer that is milliseconds behind never has all that there is now.
         waits_for: the sequence of our journal that it must hold before senders wait for it (again).
         revokes: whether it heeds revocations; ``True`` until it was heard of.
+        takes_bases: whether it takes a journal whose begin is in an archive alone; see :class:`.store.runs.Rest`.
+        base: up to which record its own journal is in its archive.
     """
 
     name: str
@@ -103,6 +105,8 @@ class Peer:
     mark: tuple[int, float] | None = None
     waits_for: int = 0
     revokes: bool = True
+    takes_bases: bool = False
+    base: int = 0
     journals: dict[str, _Progress] = field(default_factory=dict)
 
 
@@ -241,6 +245,9 @@ class Replication:
             if progress.durable >= origin.sequence:
                 progress.passing = False
             if progress.sent >= origin.sequence or not progress.has_room:
+                continue
+            if progress.sent < origin.base and not peer.takes_bases:
+                # It would find the gaps in what is left of the journal, and take that for another one.
                 continue
             if origin.number and not progress.passing and waited_s < PASS_ON_AFTER_S:
                 continue

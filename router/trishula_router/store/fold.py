@@ -25,21 +25,23 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from trishula.contract.addresses import agent_of, is_capability
+from trishula_router.store.bases import Base
 from trishula_router.store.facts import AcceptedFacts
 from trishula_router.store.fold_changes import Changes, Identity, Row, Shelf
 from trishula_router.store.identity import is_one_message
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record, digest_of
 from trishula_router.store.keepers import claim, keeper_as_stored
 from trishula_router.store.messages import State
-from trishula_router.store.noted import notes_in
+from trishula_router.store.noted import handed_on, notes_in
 from trishula_router.store.origins import End, Numbering, position_in
-from trishula_router.store.runs import Extract, JournalForked, Particulars
+from trishula_router.store.runs import Extract, JournalCut, JournalForked, Particulars
 from trishula_router.store.standing import PURGED_LIFE, Telling, standing_of, state_of, tellings
 from trishula_router.store.telling import read_accepted
 
 __all__ = ["fold", "joined"]
 
 _PURGED = standing_of(State.DEAD, PURGED_LIFE)
+_NO_BASE = Base()
 
 
 class _Told(NamedTuple):
@@ -48,14 +50,24 @@ class _Told(NamedTuple):
     message: int
 
 
-def joined(extract: Extract, node: str, end: End) -> list[tuple[int, int, str, bytes, bytes]] | None:
+def joined(
+    extract: Extract, node: str, end: End, base: Base = _NO_BASE
+) -> list[tuple[int, int, str, bytes, bytes]] | None:
     """The records of a run behind the end of what is held, with their sequences; ``None`` if there is a gap.
+
+    Args:
+        extract: the run.
+        node: whose journal it is.
+        end: of what is held of it.
+        base: where that begins.
 
     Raises:
         JournalForked: one of them doesn't continue the chain.
     """
     if extract.first > end.sequence + 1:
         return None
+    if extract.rest is not None:
+        return _left(extract, node, end, base)
 
     def forked(sequence: int, why: str) -> JournalForked:
         return JournalForked(node, extract.epoch, sequence, why)
@@ -73,6 +85,21 @@ def joined(extract: Extract, node: str, end: End) -> list[tuple[int, int, str, b
         fresh.append((sequence, at, kind, facts, digest))
         previous = digest
     return fresh
+
+
+def _left(extract: Extract, node: str, end: End, base: Base) -> list[tuple[int, int, str, bytes, bytes]]:
+    """The same of a run of what is left of records that were cut."""
+    rest = extract.rest
+    if rest is None or rest.last <= end.sequence:
+        return []
+    if end.sequence and not base.is_behind:
+        # Of a message that is open here, its end may be among what is missing: it would be delivered once more.
+        raise JournalCut(node, extract.epoch, end.sequence + 1, rest.last)
+    steps = [end.sequence, *rest.sequences]
+    in_order = all(one < other for one, other in zip(steps, rest.sequences, strict=False))
+    if len(rest.sequences) != len(extract.records) or not in_order or steps[-1] > rest.last:
+        raise JournalForked(node, extract.epoch, extract.first, "is told out of order")
+    return [(sequence, *record) for sequence, record in zip(rest.sequences, extract.records, strict=True)]
 
 
 def fold(
@@ -95,7 +122,10 @@ def fold(
         extract: the run.
         ahead_ms: see :meth:`~trishula_router.store.interface.Store.copy`.
     """
-    return _Fold(shelf, numbering, number, arrival, fresh, extract, ahead_ms).run()
+    changes = _Fold(shelf, numbering, number, arrival, fresh, extract, ahead_ms).run() if fresh else Changes([])
+    if extract.rest is not None:
+        changes.notes.update(handed_on(extract.rest.notes, numbering.node_of(number)))
+    return changes
 
 
 class _Fold:

@@ -30,9 +30,9 @@ from typing import Any, Protocol
 import msgspec
 from twisted.internet.defer import Deferred
 
-from trishula_router.store.bases import Base, Dropped
 from trishula_router.store.commits import Commits
-from trishula_router.store.facts import ArchivedFacts, Attempts, Facts
+from trishula_router.store.cuttable import Cuttable
+from trishula_router.store.facts import Attempts, Facts
 from trishula_router.store.journal import Damage, Kind, Record
 from trishula_router.store.messages import Accepted, DeadLetter, Draft, MailboxSize, Return, State, StoredMessage
 from trishula_router.store.runs import Extract, Origin
@@ -133,7 +133,7 @@ class Verification(msgspec.Struct, frozen=True):
     damages: tuple[Damage, ...]
 
 
-class Store(Protocol):
+class Store(Cuttable, Protocol):
     """What a node keeps. All instants are ms since the epoch; nothing here reads a clock."""
 
     @property
@@ -157,9 +157,6 @@ class Store(Protocol):
 
     def place(self, position: int) -> tuple[str, int]:
         """Whose record is at a position: (node, sequence in its journal); the node is "" for the own one."""
-
-    def base(self) -> Base:
-        """Where the own journal begins; as of the last commit that the caller's thread was told of."""
 
     def on_advance(self, tell: Callable[[], None]) -> None:
         """Have something called, in the caller's thread, whenever a journal held here has grown."""
@@ -223,39 +220,6 @@ class Store(Protocol):
             limit: how many bodies to look at.
             before: those that were settled before this instant (ms) can go.
             dead_before: the same for dead letters.
-            at: now.
-        """
-
-    def archived(self, facts: ArchivedFacts, at: int) -> Deferred[Base]:
-        """Append the record that the own journal's next records are in an archive segment: :meth:`cut` may cut them.
-
-        It may draw on what is kept back for acks, because it leads to more room.
-
-        Raises:
-            NotArchivable: the segment is not that of the journal's next records.
-        """
-
-    def cut(self, limit: int) -> Deferred[Base]:
-        """Delete the next ``limit`` of the own journal's records that are archived, but for those that are held.
-
-        One transaction, which the base moves in. Held are the records of messages that are open, have their body, or
-        were settled behind what is archived, and the newest word on the bus's mode.
-        """
-
-    def let_go(self, after: int, limit: int) -> Deferred[int]:
-        """Delete records that were held when the journal was cut and are needed no more.
-
-        Looked at are ``limit`` messages for which records are held, behind the one at a position (0 to begin). The
-        answer says where to go on; 0 at the end.
-        """
-
-    def drop(self, after: int, limit: int, *, ids_since: int, at: int) -> Deferred[Dropped]:
-        """Delete messages whose records were cut, and whose ids may be forgotten; of ``limit`` behind a position.
-
-        Args:
-            after: a position; 0 to begin.
-            limit: how many to look at.
-            ids_since: ids of messages that were accepted before this instant (ms) may be forgotten.
             at: now.
         """
 

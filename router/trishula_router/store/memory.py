@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 
 from trishula.contract.addresses import is_capability
+from trishula_router.store.bases import Base
 from trishula_router.store.facts import (
     Attempts,
     ClockSetFacts,
@@ -241,19 +242,22 @@ class MemoryStore(MemoryCutting):
             return Copied(own.sequence, [], [], [])
         number = self._tails.learn(node, extract).number
         end = self._tails.end_of(number)
-        fresh = joined(extract, node, end)
-        if fresh:
+        rest = extract.rest
+        fresh = joined(extract, node, end, self._shelf.base_of(number))
+        if fresh or (fresh is not None and rest and rest.last > end.sequence):
             newest_arrival = self.high_water + self._tails.copied
             changes = fold(self._shelf, self._tails.numbering, number, newest_arrival, fresh, extract, ahead_ms)
-            self._shelf.write(number, changes)
+            self._shelf.write(number, changes, are_held=rest is not None)
             self._notes.update(changes.notes)
-            end = End(fresh[-1][0], fresh[-1][4])
+            end = End(rest.last, rest.digest) if rest else End(fresh[-1][0], fresh[-1][4])
+            if rest:
+                self._shelf.bases[number] = Base(rest.last, rest.digest, max(rest.last, rest.until))
             self._tails.move(number, end)
+            self._tails.commit()
+            self._advance()
+            return changes.copied(end.sequence)
         self._tails.commit()
-        if not fresh:
-            return Copied(end.sequence, [], [], [])
-        self._advance()
-        return changes.copied(end.sequence)
+        return Copied(end.sequence, [], [], [])
 
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         self._record(kind, facts, at)

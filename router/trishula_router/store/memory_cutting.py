@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from trishula_router.store.bases import Base, Dropped, NotArchivable, checked_end
 from trishula_router.store.facts import ArchivedFacts
 from trishula_router.store.identity import key_of
-from trishula_router.store.journal import Kind, Record, is_own
+from trishula_router.store.journal import ORIGIN_SHIFT, Kind, Record, is_own
 from trishula_router.store.memory_reads import MemoryReads
 from trishula_router.store.messages import State
 from trishula_router.store.standing import tellings
@@ -52,23 +52,44 @@ class MemoryCutting(MemoryReads):
             self._keep_held(base.until)
         return succeed(shelf.base)
 
+    def cut_copy(self, number: int, until: int, limit: int) -> Deferred[Base]:
+        shelf, base, journal = self._shelf, self._shelf.base_of(number), self._shelf.journals.get(number, [])
+        gone = journal[: max(0, min(base.sequence + limit, until) - base.sequence)]
+        if gone and not base.is_behind:
+            shelf.held += gone
+            del journal[: len(gone)]
+            end = base.sequence + len(gone)
+            base = shelf.bases[number] = Base(end, gone[-1].digest, end)
+            self._keep_held(shelf.base.sequence)
+        return succeed(base)
+
     def let_go(self, after: int, limit: int) -> Deferred[int]:
         self._keep_held(self._shelf.base.sequence)
         return succeed(0)
 
     def _keep_held(self, until: int) -> None:
         """Of the records before the base keep those that a message still needs, and the newest word on the mode."""
-        newest = [record for record in (*self._shelf.held, *self._journal) if record.kind == Kind.MODE][-1:]
+        modes = [one for one in (*self._shelf.held, *self._journal) if one.kind == Kind.MODE]
+        newest = [one for one in modes if is_own(one.position)][-1:] + [
+            one for one in modes if not is_own(one.position)
+        ]
+        early = [record for waiting in self._shelf.waiting.values() for record in waiting]
         kept: list[Record] = []
         for record in self._shelf.held:
-            if record in newest or any(self._needs_records(position, until) for position in self._told(record)):
+            if (
+                record in newest
+                or record in early
+                or any(self._needs_records(position, until) for position in self._told(record))
+            ):
                 kept.append(record)
                 continue
             for position in self._told(record):
-                if position in self._messages:
-                    # The records told when that was.
-                    gone = replace(self._messages[position], delivered_at=None, settled_at=None)
-                    self._messages[position] = gone
+                message = self._messages.get(position)
+                # The record told when that was.
+                if message is not None and message.delivered_at == record.at:
+                    message = self._messages[position] = replace(message, delivered_at=None)
+                if message is not None and message.settled_at == record.at:
+                    self._messages[position] = replace(message, settled_at=None)
         self._shelf.held[:] = kept
 
     def _needs_records(self, position: int, until: int) -> bool:
@@ -100,9 +121,13 @@ class MemoryCutting(MemoryReads):
         return succeed(Dropped(looked_at[-1] if len(looked_at) == limit else 0, dropped))
 
     def _told(self, record: Record) -> list[int]:
-        if record.kind == Kind.ACCEPTED:
-            return [record.position]
-        return [telling.position for telling in tellings(record.kind, record.facts)]
+        told, resolved = [record.position], self._shelf.resolved
+        if record.kind != Kind.ACCEPTED:
+            # Positions in facts are what they are at the node that wrote them.
+            number, translate = record.position >> ORIGIN_SHIFT, self._tails.numbering.translate
+            of = (translate(number, telling.position) for telling in tellings(record.kind, record.facts))
+            told = [position for position in of if position is not None]
+        return [resolved.get(position, position) for position in told]
 
     def _drop(self, position: int) -> None:
         key = key_of(self._messages.pop(position))

@@ -12,8 +12,9 @@ from trishula_router.store.identity import Key
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
 from trishula_router.store.keepers import claim
 from trishula_router.store.messages import State, StoredMessage
-from trishula_router.store.origins import End, Numbering
-from trishula_router.store.runs import Extract, Origin, Particulars
+from trishula_router.store.noted import handed_on
+from trishula_router.store.origins import End, Numbering, position_in
+from trishula_router.store.runs import Extract, Origin, Particulars, Rest
 from trishula_router.store.standing import standing_of, state_of, tellings
 
 __all__ = ["MemoryShelf"]
@@ -33,7 +34,9 @@ class MemoryShelf:
         alias_bodies: what other nodes accepted as the same message, by alias; see :mod:`.fold`.
         waiting: early records, by the position of the message that they tell of.
         base: where the own journal begins.
-        held: records of the own journal before that.
+        bases: where those of others begin that were cut.
+        held: records before that, of all journals.
+        notes: what is remembered.
     """
 
     messages: dict[int, StoredMessage] = field(default_factory=dict)
@@ -46,13 +49,19 @@ class MemoryShelf:
     alias_bodies: dict[int, bytes] = field(default_factory=dict)
     waiting: dict[int, list[Record]] = field(default_factory=dict)
     base: Base = field(default_factory=Base)
+    bases: dict[int, Base] = field(default_factory=dict)
     held: list[Record] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def own_end(self) -> End:
         """The newest record of the own journal."""
         own = self.journals[0]
         return End(own[-1].position, own[-1].digest) if own else End(self.base.sequence, self.base.digest)
+
+    def base_of(self, number: int) -> Base:
+        """Where a journal begins."""
+        return self.bases.get(number, Base()) if number else self.base
 
     def with_keys(self, keys: Iterable[RecipientKey]) -> Mapping[RecipientKey, Sequence[Identity]]:
         """See :meth:`trishula_router.store.fold_changes.Shelf.with_keys`."""
@@ -108,10 +117,14 @@ class MemoryShelf:
         """See :meth:`trishula_router.store.fold_changes.Shelf.early`."""
         return [(position, record) for position in positions for record in self.waiting.get(position, ())]
 
-    def write(self, number: int, changes: Changes) -> None:
-        """Do what the fold decided."""
+    def write(self, number: int, changes: Changes, *, are_held: bool = False) -> None:
+        """Do what the fold decided; ``are_held``: the records are before the base of their journal."""
         journal = self.journals.setdefault(number, [])
-        journal += changes.records
+        if are_held:
+            self.held += changes.records
+        else:
+            journal += changes.records
+        written = {record.position: record for record in changes.records}
         for row in changes.new:
             key = agent_of(row.sender), row.id
             self.by_key[key] = (*self.by_key.get(key, ()), row.position)
@@ -124,7 +137,7 @@ class MemoryShelf:
                 self.reasons[row.position] = row.reason
         self.resolved.update(changes.aliases)
         for position, record in changes.early:
-            self.waiting.setdefault(position, []).append(journal[(record & SEQUENCE_MASK) - 1])
+            self.waiting.setdefault(position, []).append(written[record])
         for position in changes.late:
             del self.waiting[position]
         for alias, place in changes.alias_bodies.items():
@@ -145,7 +158,9 @@ class MemoryShelf:
     def run(self, origin: Origin, numbering: Numbering, after: int, limit: int, limit_bytes: int) -> Extract:
         """See :meth:`trishula_router.store.interface.Store.extract`."""
         journal = self.journals.get(origin.number, [])
-        base = Base() if origin.number else self.base
+        base = self.base_of(origin.number)
+        if after < base.sequence:
+            return self._rest(origin, numbering, base, after)
         skipped = after - base.sequence
         records: list[Record] = []
         size, key = 0, None
@@ -157,6 +172,49 @@ class MemoryShelf:
             if records and not shares and (len(records) >= limit or size > limit_bytes):
                 break
             records.append(record)
+        messages, bodies = self._told_with(numbering, records)
+        renewed = self._renewed(numbering, records)
+        return Extract(
+            origin.epoch,
+            after + 1,
+            base.digest if skipped == 0 else journal[skipped - 1].digest if 0 < skipped <= len(journal) else b"",
+            [(record.at, record.kind, record.facts, record.digest) for record in records],
+            messages,
+            bodies,
+            {
+                there: self.bodies[one.position]
+                for there, one in renewed.items()
+                if one.state is State.OPEN and one.position in self.bodies
+            },
+            numbering.of(origin.number),
+            {there: one.expires_at for there, one in renewed.items()},
+        )
+
+    def _rest(self, origin: Origin, numbering: Numbering, base: Base, after: int) -> Extract:
+        begin, end = position_in(origin.number, after), position_in(origin.number, base.sequence)
+        records = sorted(
+            (one for one in self.held if begin < one.position <= end and one.kind in (Kind.ACCEPTED, Kind.MODE)),
+            key=lambda one: one.position,
+        )
+        messages, bodies = self._told_with(numbering, records)
+        notes = handed_on(self.notes, numbering.node_of(origin.number))
+        return Extract(
+            origin.epoch,
+            after + 1,
+            b"",
+            [(record.at, record.kind, record.facts, record.digest) for record in records],
+            messages,
+            bodies,
+            {},
+            numbering.of(origin.number),
+            rest=Rest(
+                [one.position & SEQUENCE_MASK for one in records], base.sequence, base.digest, base.sequence, notes
+            ),
+        )
+
+    def _told_with(
+        self, numbering: Numbering, records: Sequence[Record]
+    ) -> tuple[dict[int, Particulars], dict[int, bytes]]:
         messages: dict[int, Particulars] = {}
         bodies: dict[int, bytes] = {}
         for record in records:
@@ -176,22 +234,7 @@ class MemoryShelf:
                     claim(numbering, message.position, message.keeper, message.hop)[1] if message.hop else "",
                     0 if message.accepted_at == record.at else message.accepted_at,
                 )
-        renewed = self._renewed(numbering, records)
-        return Extract(
-            origin.epoch,
-            after + 1,
-            base.digest if skipped == 0 else journal[skipped - 1].digest if 0 < skipped <= len(journal) else b"",
-            [(record.at, record.kind, record.facts, record.digest) for record in records],
-            messages,
-            bodies,
-            {
-                there: self.bodies[one.position]
-                for there, one in renewed.items()
-                if one.state is State.OPEN and one.position in self.bodies
-            },
-            numbering.of(origin.number),
-            {there: one.expires_at for there, one in renewed.items()},
-        )
+        return messages, bodies
 
     def _accepted_by(self, record: Record) -> StoredMessage | None:
         if record.kind != Kind.ACCEPTED:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 
 from trishula_router.store.bases import Base
@@ -43,7 +44,7 @@ class MemoryReads:
         self._messages = self._shelf.messages
         self._bodies = self._shelf.bodies
         self._reasons = self._shelf.reasons
-        self._notes: dict[str, str] = {}
+        self._notes = self._shelf.notes
         self._commits = Commits()
 
     @property
@@ -63,10 +64,15 @@ class MemoryReads:
         return NoZones()
 
     def origins(self) -> list[Origin]:
-        return [Origin(0, "", self._epoch, self.high_water), *self._tails.durable]
+        bases = self._shelf.bases
+        others = (
+            msgspec.structs.replace(one, base=bases[one.number].sequence) if one.number in bases else one
+            for one in self._tails.durable
+        )
+        return [Origin(0, "", self._epoch, self.high_water, self._shelf.base.sequence), *others]
 
-    def base(self) -> Base:
-        return self._shelf.base
+    def base(self, number: int = 0) -> Base:
+        return self._shelf.base_of(number)
 
     def place(self, position: int) -> tuple[str, int]:
         number = position >> ORIGIN_SHIFT
@@ -154,7 +160,7 @@ class MemoryReads:
     def _shown(self, origin: int | None) -> list[Record]:
         journals = self._shelf.journals
         chosen = sorted(journals) if origin is None else [origin]
-        held = self._shelf.held if 0 in chosen else []
+        held = [one for one in self._shelf.held if one.position >> ORIGIN_SHIFT in chosen]
         records = [*held, *(record for number in chosen for record in journals.get(number, []))]
         return translated(records, self._tails.numbering, self._shelf.aliases)
 
@@ -193,11 +199,10 @@ class MemoryReads:
     def verify(self) -> Deferred[Verification]:
         names = {origin.number: origin.node for origin in self.origins()}
         journals = self._shelf.journals
-        bases = {0: self._shelf.base}
         damages = [
             damage
             for number, journal in journals.items()
-            for base in [bases.get(number, Base())]
+            for base in [self._shelf.base_of(number)]
             for damage in verify(journal, base.digest, base.sequence, names[number])
         ]
         damages += [

@@ -8,11 +8,13 @@ Nothing here does I/O.
 
 from __future__ import annotations
 
-from trishula_router.store.journal import Kind
-from trishula_router.store.lease_facts import lease_notes
-from trishula_router.store.revoked import revocations_in
+from collections.abc import Mapping
 
-__all__ = ["NOTED", "notes_in"]
+from trishula_router.store.journal import Kind
+from trishula_router.store.lease_facts import LEASES, lease_notes
+from trishula_router.store.revoked import REVOKED, revocations_in
+
+__all__ = ["NOTED", "handed_on", "notes_in"]
 
 #: The kinds of which anything is remembered.
 NOTED = (Kind.TOKEN, Kind.LEASE)
@@ -21,3 +23,16 @@ NOTED = (Kind.TOKEN, Kind.LEASE)
 def notes_in(kind: str, at: int, facts: bytes) -> dict[str, str]:
     """What is to be remembered of a record; nothing of most."""
     return lease_notes(facts) if kind == Kind.LEASE else revocations_in(kind, at, facts)
+
+
+def handed_on(notes: Mapping[str, str], node: str) -> dict[str, str]:
+    """What of that belongs to records of a node's journal that were cut, for a store that never had them.
+
+    Of leases only what that node wrote: of what another one wrote the store may have newer words, from its journal.
+    """
+    revoked = (f"{REVOKED}token:", f"{REVOKED}before:")
+    return {
+        key: text
+        for key, text in notes.items()
+        if key.startswith(revoked) or (key.startswith(LEASES) and key.endswith(f":{node}"))
+    }

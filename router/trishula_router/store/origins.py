@@ -35,7 +35,10 @@ class End(NamedTuple):
 def _read_end(connection: sqlite3.Connection, origin: int) -> End:
     span = position_in(origin, 0), position_in(origin, SEQUENCE_MASK)
     position, digest = connection.execute(_NEWEST, span).fetchone() or (0, GENESIS)
-    return End(position & SEQUENCE_MASK, digest)
+    base = read_base(connection, origin)
+    # Before the base there may be records that are held.
+    ends = End(position & SEQUENCE_MASK, digest), End(base.sequence, base.digest)
+    return max(ends, key=lambda one: one.sequence)
 
 
 def read_base(connection: sqlite3.Connection, origin: int = 0) -> Base:
@@ -67,9 +70,7 @@ class Chain:
     def reload(self, connection: sqlite3.Connection) -> None:
         """Take both ends from the file."""
         self.base = self.durable_base = read_base(connection)
-        end = _read_end(connection, 0)
-        # Before the base there may be records that are held.
-        self.durable = max(end, End(self.base.sequence, self.base.digest), key=lambda one: one.sequence)
+        self.durable = _read_end(connection, 0)
         self.sequence, self.digest = self.durable
 
     def commit(self) -> None:
@@ -206,6 +207,7 @@ class Tails:
         numbering: see :class:`Numbering`.
         copied: how many records of others are held.
         durable: the origins but the own one, as of the last commit.
+        durable_bases: where their journals begin, as of the last commit; of those that were cut.
     """
 
     def __init__(self, epoch: str, node: str = "") -> None:
@@ -214,14 +216,17 @@ class Tails:
         self.numbering = Numbering(epoch, node)
         self.copied = 0
         self.durable: tuple[Origin, ...] = ()
+        self.durable_bases: dict[int, Base] = {}
         self._ends: dict[int, End] = {}
-        self._kept: tuple[Numbering, dict[int, End]] | None = None
+        self._bases: dict[int, Base] = {}
+        self._kept: tuple[Numbering, dict[int, End], dict[int, Base]] | None = None
 
     def reload(self, connection: sqlite3.Connection) -> None:
         """Take everything from the file."""
         self.own.reload(connection)
         self.numbering = read_numbering(connection, self._node)
         self._ends = {number: _read_end(connection, number) for number in self.numbering.names}
+        self._bases = {number: read_base(connection, number) for number in self.numbering.names}
         self._publish()
 
     def commit(self) -> None:
@@ -232,24 +237,34 @@ class Tails:
     def rollback(self) -> None:
         self.own.rollback()
         if self._kept is not None:
-            self.numbering, self._ends = self._kept
+            self.numbering, self._ends, self._bases = self._kept
             self._publish()
 
     def _publish(self) -> None:
         self._kept = None
         self.copied = sum(end.sequence for end in self._ends.values())
+        self.durable_bases = dict(self._bases)
         self.durable = tuple(
-            Origin(number, node, epoch, self.end_of(number).sequence)
+            Origin(number, node, epoch, self.end_of(number).sequence, self.base_of(number).sequence)
             for number, (node, epoch) in self.numbering.names.items()
         )
 
     def _keep(self) -> None:
         if self._kept is None:
-            self._kept = self.numbering.copy(), dict(self._ends)
+            self._kept = self.numbering.copy(), dict(self._ends), dict(self._bases)
 
     def end_of(self, number: int) -> End:
         """The end of another's chain."""
         return self._ends.get(number, End())
+
+    def base_of(self, number: int) -> Base:
+        """Where another's journal begins."""
+        return self._bases.get(number, Base())
+
+    def rebase(self, number: int, base: Base) -> None:
+        """It begins elsewhere now."""
+        self._keep()
+        self._bases[number] = base
 
     def learn(self, node: str, extract: Extract) -> Learned:
         """Give the origin of a run its number, and keep what its numbers mean."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-__all__ = ["Extract", "JournalForked", "Origin", "Particulars", "Fresh"]
+__all__ = ["Extract", "Fresh", "JournalCut", "JournalForked", "Origin", "Particulars", "Rest"]
 
 
 class JournalForked(Exception):
@@ -34,6 +34,25 @@ class JournalForked(Exception):
         )
 
 
+class JournalCut(JournalForked):
+    """What is missing here of a journal was cut where it comes from.
+
+    Args:
+        node, epoch: whose journal it is.
+        sequence: of the first record that is missing.
+        last: up to which it was cut.
+    """
+
+    def __init__(self, node: str, epoch: str, sequence: int, last: int) -> None:
+        super().__init__(node, epoch, sequence, "was cut")
+        self.args = (
+            f"records {sequence} to {last} of node {node} (epoch {epoch}) are in its archive alone, and this node "
+            "lacks them: it was away, or its store was put back to a backup, while they were cut. Nothing is lost, and "
+            "nothing more is copied: stop this node, move its store (node.sqlite) away, and start it; it begins anew "
+            "with what its peers hold",
+        )
+
+
 class Origin(msgspec.Struct, frozen=True):
     """One journal that the store holds.
 
@@ -42,12 +61,14 @@ class Origin(msgspec.Struct, frozen=True):
         node: whose it is; "" for the own one, because the store doesn't know its node's name.
         epoch: of the store that it was written in.
         sequence: of its newest durable record here; 0 if it was only heard of.
+        base: up to here its records were cut here.
     """
 
     number: int
     node: str
     epoch: str
     sequence: int
+    base: int = 0
 
 
 class Particulars(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -76,6 +97,27 @@ class Particulars(msgspec.Struct, frozen=True, array_like=True, gc=False):
     accepted_at: int = 0
 
 
+class Rest(msgspec.Struct, frozen=True):
+    """What makes a run one of what is left of records that were cut: whoever holds none of them can begin behind them.
+
+    The records around those of the run are in the archive of the node that wrote them, and in no store. So the chain
+    proves none of the run: who copies it believes the node that hands it out, as that node's word on its base.
+
+    Attributes:
+        sequences: of the run's records.
+        last: up to here the run tells what is left; the next one begins behind it.
+        digest: of the record there, to which the next one is chained.
+        until: the base of the store that hands it out: from there on the records are without gaps.
+        notes: what records that were cut revoked everywhere, see :mod:`.revoked`.
+    """
+
+    sequences: list[int]
+    last: int
+    digest: bytes
+    until: int
+    notes: dict[str, str] = {}
+
+
 class Extract(msgspec.Struct, frozen=True):
     """A run of one journal's records without gaps, with all that another store needs to copy them.
 
@@ -91,6 +133,7 @@ class Extract(msgspec.Struct, frozen=True):
         origins: the origin's numbering of other journals: number → (node, epoch).
         renewed: when messages that were replayed expire, by position in the origin's numbering; ms, by the clock of the
             node that hands out the run. A node of an older version tells none.
+        rest: if it is a run of what is left of records that were cut: then it has gaps.
     """
 
     epoch: str
@@ -102,6 +145,12 @@ class Extract(msgspec.Struct, frozen=True):
     revived: dict[int, bytes]
     origins: dict[int, tuple[str, str]]
     renewed: dict[int, int] = {}
+    rest: Rest | None = None
+
+    @property
+    def last(self) -> int:
+        """The sequence up to which whoever copies it holds the journal."""
+        return self.first + len(self.records) - 1 if self.rest is None else self.rest.last
 
 
 class Fresh(NamedTuple):

@@ -99,6 +99,11 @@ class EvidenceVerbs:
         extract = await self._node.store.extract(
             origin.number, options.after, limit=options.limit, limit_bytes=_PAGE_BYTES
         )
+        if extract.rest is not None:
+            raise NodeFailed(
+                f"the records up to {extract.rest.until} of that journal are in the archive of {origin.node} alone; "
+                "ask there, or for those behind them"
+            )
         if not extract.records and options.after < origin.sequence:
             raise NodeFailed(
                 f"record {options.after + 1} can't be read out of the store, which is damaged; `trishula audit verify` "

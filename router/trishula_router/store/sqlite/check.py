@@ -237,7 +237,7 @@ class _Check:
             if what is None and not self._state_is(position, state, life, settled):
                 word = State(state).name.lower() if state in tuple(State) else str(state)
                 what = f"message {message_id} from {sender} ({self._record(position)}) is not {word}, as its row says"
-            if what is None and not (self._doubted or self._sums.keeps(position, keeper, hop)):
+            if what is None and not (self._doubted or self._sums.keeps(position, keeper, hop) or self._lacks(position)):
                 what = f"message {message_id} from {sender} ({self._record(position)}) is not kept by whom its row says"
             if what is not None:
                 self._damages.append(Damage(position, what))
@@ -250,8 +250,17 @@ class _Check:
         if difference == 0 or (difference > 0 and settled is None and position >> ORIGIN_SHIFT):
             # A message that came here settled is ahead of the records that tell of it.
             return True
+        if difference > 0 and settled is not None and self._is_cut(settled):
+            return True
         # The record that made it so can't be read: its row is all there is to tell.
         return settled in self._doubted or (settled is None and bool(self._doubted))
+
+    def _lacks(self, position: int) -> bool:
+        """Whether records of another journal than its own, that told of a message, may have been cut."""
+        return any(base.sequence and number != position >> ORIGIN_SHIFT for number, base in self._bases.items())
+
+    def _is_cut(self, position: int) -> bool:
+        return position & SEQUENCE_MASK <= self._bases.get(position >> ORIGIN_SHIFT, Base()).sequence
 
     def _check_bodies(self) -> int:
         count = 0

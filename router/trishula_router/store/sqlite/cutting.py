@@ -13,17 +13,22 @@ Ids are remembered by these rows, and not in a table of their own: then everythi
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
 from trishula_router.store.bases import Base, Dropped
-from trishula_router.store.journal import ORIGIN_SHIFT
+from trishula_router.store.journal import ORIGIN_SHIFT, Kind
 from trishula_router.store.messages import State
+from trishula_router.store.origins import Numbering, position_in
 from trishula_router.store.sqlite.statements import as_list
+from trishula_router.store.standing import tellings
 
-__all__ = ["begin", "cut", "drop", "let_go"]
+__all__ = ["begin", "cut", "cut_copy", "drop", "let_go", "take_over"]
 
-#: Whether a message's records are still needed where all of them up to ``:until`` are archived.
+#: Whether a message's records are still needed where all of the own journal up to ``:until`` are archived. Whether
+#: another node that tells of its end has archived its records says nothing of them.
 _IS_NEEDED = (
-    "(m.state = 0 OR coalesce(m.settled, 0) > :until OR EXISTS (SELECT 1 FROM body AS b WHERE b.position = m.body))"
+    f"(m.state = 0 OR (m.settled > :until AND m.settled < {1 << ORIGIN_SHIFT})"
+    " OR EXISTS (SELECT 1 FROM body AS b WHERE b.position = m.body))"
 )
 #: What is held of a message stays together, until all of it is let go.
 _IS_HELD = "EXISTS (SELECT 1 FROM held AS h WHERE h.message = m.position)"
@@ -54,14 +59,29 @@ _DELETE_MODES = (
     f"DELETE FROM journal INDEXED BY mode_record WHERE kind = 'mode' AND position <= :end AND position < {_NEWEST_MODE}"
 )
 _MOVE = "INSERT OR REPLACE INTO base VALUES (0, ?, ?, ?)"
+_MOVE_COPY = "INSERT OR REPLACE INTO base VALUES (?, ?, ?, ?)"
 
 _HELD = "SELECT DISTINCT message FROM held WHERE message > ? ORDER BY message LIMIT ?"
 _NEEDED = (
     f"SELECT m.position FROM message AS m WHERE m.position IN (SELECT value FROM json_each(:listed)) AND {_IS_NEEDED}"
 )
 _DELETE_HELD = (
-    "DELETE FROM journal WHERE position IN (SELECT value FROM json_each(?)) AND position <= ?"
+    "DELETE FROM journal WHERE position IN (SELECT value FROM json_each(?))"
+    f" AND (position <= ? OR position >= {1 << ORIGIN_SHIFT})"
     " AND NOT EXISTS (SELECT 1 FROM held WHERE held.record = journal.position)"
+)
+
+#: Of another's journal: [a message, a record of it] each.
+_HOLD_COPY = (
+    "INSERT OR IGNORE INTO held SELECT m.position, it.value ->> 1 FROM json_each(:told) AS it JOIN message AS m"
+    " ON m.position = coalesce((SELECT a.message FROM alias AS a WHERE a.position = it.value ->> 0), it.value ->> 0)"
+    f" WHERE {_IS_NEEDED} OR {_IS_HELD}"
+)
+_DELETE_COPY = (
+    "DELETE FROM journal WHERE position > :base AND position <= :end AND kind != 'mode'"
+    " AND position NOT IN (SELECT record FROM held WHERE record > :base AND record <= :end)"
+    " AND position NOT IN (SELECT e.record FROM early AS e WHERE e.message IN"
+    " (SELECT value ->> 0 FROM json_each(:told)))"
 )
 
 _ROWS = (
@@ -91,6 +111,39 @@ def cut(connection: sqlite3.Connection, base: Base, limit: int) -> Base:
     moved = Base(end, digest, base.until)
     connection.execute(_MOVE, moved)
     return moved
+
+
+def cut_copy(
+    connection: sqlite3.Connection, own: Base, numbering: Numbering, number: int, base: Base, end: int
+) -> Base:
+    """Cut the journal of another node up to a sequence; where it begins then. ``own``: where the own one begins."""
+    span = {"base": position_in(number, base.sequence), "end": position_in(number, end)}
+    rows = connection.execute(
+        "SELECT position, kind, facts, digest FROM journal WHERE position > :base AND position <= :end"
+        " ORDER BY position",
+        span,
+    ).fetchall()
+    told: list[tuple[int, int]] = []
+    for position, kind, facts, _ in rows:
+        if kind == Kind.ACCEPTED:
+            told.append((position, position))
+            continue
+        # Positions in its facts are what they are at the node that wrote it.
+        of = (numbering.translate(number, telling.position) for telling in tellings(kind, facts))
+        told += [(message, position) for message in of if message is not None]
+    listed = {**span, "told": as_list(told)}
+    connection.execute(_HOLD_COPY, {"told": listed["told"], "until": own.sequence})
+    connection.execute(_DELETE_COPY, listed)
+    moved = Base(end, rows[-1][3], end)
+    connection.execute(_MOVE_COPY, (number, *moved))
+    return moved
+
+
+def take_over(connection: sqlite3.Connection, own: Base, number: int, base: Base, accepted: Iterable[int]) -> None:
+    """Have a copied journal begin where whoever handed it out has it begin; ``accepted``: records of before."""
+    connection.execute(_MOVE_COPY, (number, *base))
+    told = as_list((record, record) for record in accepted)
+    connection.execute(_HOLD_COPY, {"told": told, "until": own.sequence})
 
 
 def let_go(connection: sqlite3.Connection, base: Base, after: int, limit: int) -> int:

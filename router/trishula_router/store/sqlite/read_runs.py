@@ -14,11 +14,13 @@ from typing import NamedTuple
 import msgspec
 
 from trishula.contract.message import DEFAULT_TTL_MS
+from trishula_router.store.bases import Base
 from trishula_router.store.journal import SEQUENCE_MASK, Kind
 from trishula_router.store.keepers import claim
 from trishula_router.store.messages import State
+from trishula_router.store.noted import handed_on
 from trishula_router.store.origins import Numbering, position_in, read_base
-from trishula_router.store.runs import Extract, Origin, Particulars
+from trishula_router.store.runs import Extract, Origin, Particulars, Rest
 from trishula_router.store.sqlite.damage import is_damage
 from trishula_router.store.sqlite.statements import as_list
 from trishula_router.store.standing import state_of, tellings
@@ -50,6 +52,8 @@ _REVIVED = """
 """
 _DIGEST = "SELECT digest FROM journal WHERE position = ?"
 
+#: The kinds that are told of the records before the base: the others changed messages, whose state is told with them.
+_LEFT = (Kind.ACCEPTED, Kind.MODE)
 #: Recipients of a broadcast that are read at a time to complete it.
 _MORE = 64
 
@@ -86,7 +90,9 @@ def read_run(
     limit_bytes: int,
 ) -> Extract:
     """See :meth:`trishula_router.store.interface.Store.extract`."""
-    number = origin.number
+    number, base = origin.number, read_base(connection, origin.number)
+    if after < base.sequence:
+        return _read_rest(connection, numbering, origin, base, after, limit, limit_bytes)
     begin, end = position_in(number, after), position_in(number, origin.sequence)
     found = _digest_at(connection, number, after)
     rows = [] if found is None else _cut(_read(connection, begin, end, limit), limit_bytes)
@@ -104,6 +110,47 @@ def read_run(
         revived,
         numbering.of(number),
         renewed,
+    )
+
+
+def _read_rest(
+    connection: sqlite3.Connection,
+    numbering: Numbering,
+    origin: Origin,
+    base: Base,
+    after: int,
+    limit: int,
+    limit_bytes: int,
+) -> Extract:
+    """What is left of the records before the base: those of messages that are open or dead letters, and modes."""
+    number = origin.number
+    begin, end = position_in(number, after), position_in(number, base.sequence)
+    found = _cut(_read_some(connection, begin, end, limit), limit_bytes)
+    is_last = len(found) < limit and not _read_some(connection, found[-1].position if found else begin, end, 1)
+    last, digest = (
+        (base.sequence, base.digest)
+        if is_last
+        else (found[-1].position & SEQUENCE_MASK, bytes.fromhex(found[-1].digest))
+    )
+    rows = [row for row in found if row.kind in _LEFT]
+    messages, envelopes = _messages(connection, numbering, rows)
+    notes = dict(connection.execute("SELECT key, value FROM property WHERE key LIKE '%:%'").fetchall())
+    return Extract(
+        origin.epoch,
+        after + 1,
+        b"",
+        [(row.at, row.kind, row.facts.encode(), bytes.fromhex(row.digest)) for row in rows],
+        messages,
+        envelopes,
+        {},
+        numbering.of(origin.number),
+        rest=Rest(
+            [row.position & SEQUENCE_MASK for row in rows],
+            last,
+            digest,
+            base.sequence,
+            handed_on(notes, numbering.node_of(number)),
+        ),
     )
 
 

@@ -80,7 +80,7 @@ class SqliteStore(Questions):
         # commit and its news the mailboxes lack what the journal has.
         self._high_water = self._chain.durable.sequence
         self._others = self._tails.durable
-        self._base = self._chain.durable_base
+        self._base, self._bases = self._chain.durable_base, self._tails.durable_bases
         self._whereabouts = Whereabouts(file, self._tell_whereabouts)
         self._commits = Commits(self._high_water)
         checkpoints = Checkpoints(connect(file), Plan(space.log_bytes // PAGE_BYTES, PAGE_BYTES))
@@ -108,15 +108,15 @@ class SqliteStore(Questions):
         return self._zones
 
     def origins(self) -> list[Origin]:
-        return [Origin(0, "", self._epoch, self._high_water), *self._others]
+        return [Origin(0, "", self._epoch, self._high_water, self._base.sequence), *self._others]
 
     def place(self, position: int) -> tuple[str, int]:
         number = position >> ORIGIN_SHIFT
         node = next((origin.node for origin in self._others if origin.number == number), "")
         return node, position & SEQUENCE_MASK
 
-    def base(self) -> Base:
-        return self._base
+    def base(self, number: int = 0) -> Base:
+        return self._bases.get(number, Base()) if number else self._base
 
     def on_advance(self, tell: Callable[[], None]) -> None:
         self._advances.append(tell)
@@ -130,6 +130,7 @@ class SqliteStore(Questions):
     def _tell_reactor(self, answer: Callable[[], None]) -> None:
         """Hand the answers of a transaction over, and then its newest position; on the writer's thread."""
         newest, others, base = self._chain.durable.sequence, self._tails.durable, self._chain.durable_base
+        bases = self._tails.durable_bases
         fresh = self._chain.take()
         self._commits.reached(newest)
 
@@ -137,7 +138,7 @@ class SqliteStore(Questions):
             # The answers of a copy are told where its records belong.
             has_grown = newest > self._high_water or others is not self._others
             self._others = others
-            self._base = base
+            self._base, self._bases = base, bases
             answer()
             self._recent.add(fresh)
             self._high_water = newest
@@ -277,6 +278,17 @@ class SqliteStore(Questions):
 
         return self._writer.submit(job)
 
+    def cut_copy(self, number: int, until: int, limit: int) -> Deferred[Base]:
+        def job(connection: sqlite3.Connection) -> Base:
+            tails, base = self._tails, self._tails.base_of(number)
+            end = min(base.sequence + limit, until, tails.end_of(number).sequence)
+            if end > base.sequence and not base.is_behind:
+                base = cutting.cut_copy(connection, tails.own.base, tails.numbering, number, base, end)
+                tails.rebase(number, base)
+            return base
+
+        return self._writer.submit(job)
+
     def let_go(self, after: int, limit: int) -> Deferred[int]:
         return self._writer.submit(lambda connection: cutting.let_go(connection, self._chain.base, after, limit))
 
@@ -328,16 +340,23 @@ class SqliteStore(Questions):
                 return Copied(own.sequence, [], [], [])
             learned = self._tails.learn(node, extract)
             fold_rows.write_learned(connection, learned)
-            end = self._tails.end_of(learned.number)
-            fresh = joined(extract, node, end)
-            if not fresh:
+            end, rest = self._tails.end_of(learned.number), extract.rest
+            fresh = joined(extract, node, end, self._tails.base_of(learned.number))
+            if not fresh and (fresh is None or rest is None or rest.last <= end.sequence):
                 return Copied(end.sequence, [], [], [])
             newest = self._chain.sequence + self._tails.copied
             here, numbering = fold_rows.SqliteShelf(connection), self._tails.numbering
             changes = fold(here, numbering, learned.number, newest, fresh, extract, ahead_ms)
             self._space.claim_copies(connection, changes.new, changes.bodies.values())
             fold_rows.write(connection, changes)
-            end = End(fresh[-1][0], fresh[-1][4])
+            if rest is None:
+                end = End(fresh[-1][0], fresh[-1][4])
+            else:
+                end = End(rest.last, rest.digest)
+                base = Base(rest.last, rest.digest, max(rest.last, rest.until))
+                records = [record.position for record in changes.records if record.kind == Kind.ACCEPTED]
+                cutting.take_over(connection, self._chain.base, learned.number, base, records)
+                self._tails.rebase(learned.number, base)
             self._tails.move(learned.number, end)
             return changes.copied(end.sequence)
 
