@@ -77,7 +77,7 @@ def test_old_records_go_into_an_archive_and_are_found_there(node: NodeProcess) -
     (status,) = told(node, "journal", "status")["nodes"]
     assert status["archive"]["segments"] == 1
     assert status["archive"]["base"] > 6
-    assert (status["archive"]["fault"], status["archive"]["refusal"]) == (None, None)
+    assert (status["archive"]["fault"], status["archive"]["holds_back"]) == (None, None)
     (folder,) = (node.state_dir / "archive").iterdir()
     found = told(node, "journal", "find", "m2", str(folder))
     assert [one["kind"] for one in found][:2] == ["accepted", "delivered"]

@@ -8,10 +8,17 @@ from typing import Any
 from trishula.contract.units import show_duration
 from trishula_router.agents.revoking import PeerReached
 from trishula_router.clocks.peer_clocks import PeerClocks
-from trishula_router.peers.journal_policy import Replication
+from trishula_router.peers.journal_policy import Lag, Peer, Replication
 from trishula_router.store.interface import Store
 
-__all__ = ["clock_warning", "reached", "told"]
+__all__ = ["CANT_COPY", "clock_warning", "reached", "told"]
+
+
+#: Of a peer that holds less of this node's journal than what was cut.
+CANT_COPY = (
+    "{name} lacks records that are in this node's archive alone, and is of a release that can't go on behind them: "
+    "update it"
+)
 
 
 def told(
@@ -52,7 +59,7 @@ def told(
                 "lag_s": None if lag.seconds is None else round(lag.seconds, 3),
                 "copied": copied.get(peer.epoch or "", 0),
                 "to_copy_records": replication.lacks(name, copied),
-                "fault": faults.get(name),
+                "fault": faults.get(name) or (CANT_COPY.format(name=name) if _cant_copy(peer, lag, store) else None),
                 "version": version or None,
                 "agents_differ": agents != about[1] if agents and about[1] else None,
                 "clock_ahead_ms": ahead_ms,
@@ -60,6 +67,10 @@ def told(
             }
         )
     return states
+
+
+def _cant_copy(peer: Peer, lag: Lag, store: Store) -> bool:
+    return peer.is_up and not peer.takes_bases and lag.durable < store.base().sequence
 
 
 def clock_warning(name: str, ahead_ms: int) -> str:
