@@ -88,8 +88,8 @@ class Linked:
             work = [one for one in found if hash_of(one.id) % 5 or number % 4 == 0]
             self.do(self.stores[name].deliver([(one.position, 1) for one in work], "agni", 7, _OLD))
             self.do(self.stores[name].settle([one.position for one in work], State.DONE, None, _OLD))
-            for one in work:
-                self._log("done", one.id)
+            for message in work:
+                self._log("done", message.id)
             self.exchange()
         for name in NAMES:
             self.do(self.stores[name].forget(0, 1000, before=NOW, dead_before=0, at=NOW))

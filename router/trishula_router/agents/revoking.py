@@ -151,7 +151,8 @@ class Revoking:
             if kind == Kind.TOKEN and extract.first + index <= copy.sequence:
                 self._principals.revoke(revocations_in(kind, at, facts))
         if extract.rest is not None:
-            self._principals.revoke(extract.rest.notes)
+            told = {key: text for key, text in extract.rest.notes.items() if key.startswith(REVOKED) and key != _READ}
+            self._principals.revoke(told)
 
     def look(self) -> None:
         """Try again what failed, and say how far the latest has got: to be called a few times a second."""

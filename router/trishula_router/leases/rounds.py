@@ -85,6 +85,12 @@ class LeaseRounds:
     def copied(self, copy: Copied, extract: Extract) -> None:
         """Follow what was copied of another node's journal."""
         is_news = False
+        for key, note in extract.rest.notes.items() if extract.rest is not None else ():
+            # What is left of records that were cut.
+            told = read_lease(note.encode()) if key.startswith(LEASES) else None
+            if told is not None:
+                self._ledger.book.fold(told)
+                is_news = True
         for index, (_, kind, text, _) in enumerate(extract.records):
             # What lies behind a gap is not held, and comes again.
             if kind != Kind.LEASE or extract.first + index > copy.sequence or (facts := read_lease(text)) is None:

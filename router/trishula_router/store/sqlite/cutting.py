@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from trishula_router.store.bases import Base, Dropped
-from trishula_router.store.journal import ORIGIN_SHIFT, Kind
+from trishula_router.store.journal import ORIGIN_SHIFT, Kind, Record
 from trishula_router.store.messages import State
 from trishula_router.store.origins import Numbering, position_in
 from trishula_router.store.sqlite.statements import as_list
@@ -139,10 +139,10 @@ def cut_copy(
     return moved
 
 
-def take_over(connection: sqlite3.Connection, own: Base, number: int, base: Base, accepted: Iterable[int]) -> None:
-    """Have a copied journal begin where whoever handed it out has it begin; ``accepted``: records of before."""
+def take_over(connection: sqlite3.Connection, own: Base, number: int, base: Base, left: Iterable[Record]) -> None:
+    """Have a copied journal begin where whoever handed it out has it begin; ``left``: records of before."""
     connection.execute(_MOVE_COPY, (number, *base))
-    told = as_list((record, record) for record in accepted)
+    told = as_list((record.position, record.position) for record in left if record.kind == Kind.ACCEPTED)
     connection.execute(_HOLD_COPY, {"told": told, "until": own.sequence})
 
 

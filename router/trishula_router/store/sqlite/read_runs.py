@@ -134,7 +134,8 @@ def _read_rest(
     )
     rows = [row for row in found if row.kind in _LEFT]
     messages, envelopes = _messages(connection, numbering, rows)
-    notes = dict(connection.execute("SELECT key, value FROM property WHERE key LIKE '%:%'").fetchall())
+    remembered = dict(connection.execute("SELECT key, value FROM property WHERE key LIKE '%:%'").fetchall())
+    notes = handed_on(remembered, numbering.node_of(number))
     return Extract(
         origin.epoch,
         after + 1,
@@ -149,7 +150,7 @@ def _read_rest(
             last,
             digest,
             base.sequence,
-            handed_on(notes, numbering.node_of(number)),
+            notes,
         ),
     )
 

@@ -349,13 +349,10 @@ class SqliteStore(Questions):
             changes = fold(here, numbering, learned.number, newest, fresh, extract, ahead_ms)
             self._space.claim_copies(connection, changes.new, changes.bodies.values())
             fold_rows.write(connection, changes)
-            if rest is None:
-                end = End(fresh[-1][0], fresh[-1][4])
-            else:
-                end = End(rest.last, rest.digest)
-                base = Base(rest.last, rest.digest, max(rest.last, rest.until))
-                records = [record.position for record in changes.records if record.kind == Kind.ACCEPTED]
-                cutting.take_over(connection, self._chain.base, learned.number, base, records)
+            end = End(fresh[-1][0], fresh[-1][4]) if rest is None else End(rest.last, rest.digest)
+            if rest is not None:
+                base = Base(*end, max(rest.last, rest.until))
+                cutting.take_over(connection, self._chain.base, learned.number, base, changes.records)
                 self._tails.rebase(learned.number, base)
             self._tails.move(learned.number, end)
             return changes.copied(end.sequence)
