@@ -518,7 +518,7 @@ class NodeStopping(TrishulaError):
 
 
 class TokenMissing(TrishulaError):
-    """The client tried to join without a token.
+    """The client tried to join without a token, and without a key.
 
     What to do: set ``TRISHULA_TOKEN``, or name the token in a profile; ``trishula token new NAME`` makes one.
     """
@@ -527,9 +527,10 @@ class TokenMissing(TrishulaError):
 
 
 class TokenInvalid(TrishulaError):
-    """The token is wrong, expired, revoked or another agent's.
+    """The token, or the key, is wrong, expired, revoked or another agent's.
 
-    What to do: take the agent's own, newest token; an operator makes one with ``trishula token new NAME``.
+    What to do: take the agent's own, newest one; an operator makes a token, or adds a key, with ``trishula token new
+    NAME``.
     """
 
     uri = "trishula.error.token_invalid"

@@ -155,8 +155,8 @@ TABLE = {
     ),
     "NodeUnknown": ("node_unknown", False, "A question about a node of which nothing is known here."),
     "NodeStopping": ("node_stopping", True, "The node is shutting down and accepts nothing more."),
-    "TokenMissing": ("token_missing", False, "The client tried to join without a token."),
-    "TokenInvalid": ("token_invalid", False, "The token is wrong, expired, revoked or another agent's."),
+    "TokenMissing": ("token_missing", False, "The client tried to join without a token, and without a key."),
+    "TokenInvalid": ("token_invalid", False, "The token, or the key, is wrong, expired, revoked or another agent's."),
     "TakenOver": (
         "taken_over",
         False,

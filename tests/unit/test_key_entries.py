@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.earlier import earlier_release
 from tests.support.keys import Pair
 from trishula.contract.signing_key import is_sound_key
 from trishula.errors import TokenInvalid
+from trishula.session.wamp_errors import error_of_leaving
 from trishula_router.agents.changes import changes_between, outline_of
 from trishula_router.agents.file import AgentsFileError, read_agents, update_agents
 from trishula_router.agents.key_proofs import KeyProof, proof_of
@@ -183,3 +188,48 @@ def test_a_key_with_which_one_signature_does_for_many_texts_is_none(key: str, pa
         for text in range(32):
             assert not proof_of(key, bytes([text]) * 32, signature).is_good
     assert "it must be a public key" in edit(path, {"ed25519": key})
+
+
+EARLIER_NODE = """
+import sys
+from pathlib import Path
+from trishula.errors import TokenInvalid
+from trishula_router.agents.file import AgentsFileError, read_agents, update_agents
+from trishula_router.agents.principals import Principals
+
+file, kept, public = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+principals = Principals(file, kept)
+file.write_text(sys.argv[4])
+assert not principals.reload_if_changed()
+print(principals.fault)
+principals.check_token("agni", "agni.secret", 1_770_000_000.0)
+for ticket in (public, f"agni.{public}", f"agni.ed25519:{public}"):
+    try:
+        principals.check_token("agni", ticket, 1_770_000_000.0)
+    except TokenInvalid:
+        continue
+    print("LET IN")
+print(Principals(file, kept).names())
+"""
+
+
+def test_an_earlier_node_refuses_a_file_with_a_key_and_lets_nobody_in_by_one(path: Path, tmp_path: Path) -> None:
+    # As it is when an operator copies the file to a linked node that is not upgraded yet.
+    with_key = path.read_text()
+    with update_agents(path) as agents:
+        agents["agni"] = AgentEntry(tokens=(TokenEntry(digest_of("agni.secret"), NOW_S),), serve=())
+        agents["dc"] = AgentEntry(operator=True, serve=())
+    sources = earlier_release(tmp_path / "earlier")
+    line = [sys.executable, "-c", EARLIER_NODE, str(path), str(tmp_path / "kept"), ONE.public, with_key]
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": sources}, timeout=60.0)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    assert "agents.agni.tokens[1].ed25519" in said and "it is an unknown key" in said
+    assert "the node goes on with what it said last" in said and "LET IN" not in said
+    assert said.rstrip().endswith("('agni', 'dc')")
+
+
+def test_a_client_with_a_key_is_told_that_an_earlier_node_takes_none() -> None:
+    error = error_of_leaving("ws://agni:8765/ws", "wamp.error.no_auth_method", "cannot authenticate [2] using any of …")
+    assert isinstance(error, TokenInvalid)
+    assert error.sentence.startswith("the node at ws://agni:8765/ws takes no keys: it is of an earlier release, or its")

@@ -180,7 +180,9 @@ def _all() -> Iterator[Family]:
     yield Family("trishula_sessions", "gauge", "Connections that have joined, those of links included.")
     yield Family("trishula_strangers", "gauge", "Connections that have not joined.")
     yield Family("trishula_strangers_ended_total", "counter", "Connections that were ended because they did not join.")
-    yield Family("trishula_joins_refused_total", "counter", "Joins that were refused: wrong tokens, too many sessions.")
+    yield Family(
+        "trishula_joins_refused_total", "counter", "Joins that were refused: wrong tokens or keys, too many sessions."
+    )
     yield Family("trishula_slow_readers_ended_total", "counter", "Connections ended because they read too slowly.")
     yield Family("trishula_outgoing_queue_bytes", "gauge", "What waits in memory for connections to take it.")
     yield Family(
