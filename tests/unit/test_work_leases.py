@@ -215,6 +215,22 @@ def test_what_could_not_be_written_was_not_granted(rig: Rig, store: HeldStore) -
     assert claim(rig, agni)["state"] == "granted"
 
 
+def test_what_can_not_be_ended_now_is_ended_later(rig: Rig, store: HeldStore) -> None:
+    dc, agni = rig.join("dc"), rig.join("agni")
+    told = claim(rig, dc, ttl_s=2)
+    store.fail_next("note", StorageFull("full"))
+    with pytest.raises(StorageFull):
+        rig.call(dc, uris.LEASE_RELEASE, told["id"])
+    assert claim(rig, agni)["state"] == "refused"
+    rig.leave(dc)
+    rig.advance(1)
+    store.fail_next("note", StorageFull("full"), StorageFull("full"))
+    rig.advance(1.25)
+    assert listed(rig, agni) == [("granted", "path:src", "dc")]
+    rig.advance(3)
+    assert listed(rig, agni) == []
+
+
 def test_an_agent_has_so_many_at_most(rig: Rig) -> None:
     dc = rig.join("dc")
     for number in range(200):

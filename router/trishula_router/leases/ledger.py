@@ -1,7 +1,7 @@
 """The ledger: writes what becomes of leases into the journal and into the book, and says who is to be told.
 
-What is decided is in the book at once, so that the next claim is judged by it; it is answered when it is durable. What
-can't be written is taken out of the book again.
+What is granted is in the book at once, so that the next claim is judged by it; it is answered when it is durable. What
+can't be written is taken out of the book again. What ends is in the book until that is durable.
 """
 
 from __future__ import annotations
@@ -146,10 +146,13 @@ class Ledger:
         """End a lease, or withdraw a claim.
 
         Raises:
-            StorageFull, StorageFailed: it has not ended, as far as this node's next run knows.
+            StorageFull, StorageFailed: it has not ended.
         """
-        stamp = self.book.stamp(self._now())
-        await self._write(LeaseFacts("ended", lease.id, stamp, self.node, by=by, reason=reason[:500]))
+        facts = LeaseFacts("ended", lease.id, self.book.stamp(self._now()), self.node, by=by, reason=reason[:500])
+        # First: the other nodes would go on with what has ended here alone.
+        await self._store.note(Kind.LEASE, facts, self._now())
+        if (ended := self.book.fold(facts)) is not None:
+            self.when_ended(ended, facts.by, facts.reason)
 
     async def give_way(self, lease: Lease, rival: Lease) -> None:
         """End a grant that another node's speaks against."""
@@ -165,8 +168,6 @@ class Ledger:
             if facts.what in ("waiting", "granted") and lease is not None:
                 self.book.undo(lease, was_waiting=known is not None)
             raise
-        if facts.what == "ended" and known is not None:
-            self.when_ended(known, facts.by, facts.reason)
 
     def _facts(self, what: _What, lease: Lease, stamp: int) -> LeaseFacts:
         return LeaseFacts(

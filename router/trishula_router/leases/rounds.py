@@ -15,12 +15,14 @@ Whose turn it is: that of the first claim that nothing speaks against. The node 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from trishula.errors import StorageFailed, StorageFull
 from trishula_router.background import log_fault
 from trishula_router.leases.agreement import Agreement
 from trishula_router.leases.book import Lease
@@ -110,6 +112,15 @@ class LeaseRounds:
     async def round(self) -> None:
         """End what nobody is there for, confirm what can be, give claims their turn: to be called twice a second."""
         self._ledger.look_confirmed()
+        # What can't be written now, for which the store has said why, is tried again in the next round.
+        with contextlib.suppress(StorageFull, StorageFailed):
+            await self._look_after()
+            await self._look()
+            if self._now() - self._swept_at >= _SWEEP_MS:
+                self._swept_at = self._now()
+                await self._sweep()
+
+    async def _look_after(self) -> None:
         for lease in self._ledger.book.all():
             if self._is_kept_here(lease):
                 away_s = self._presence.away_s(lease)
@@ -118,10 +129,6 @@ class LeaseRounds:
                     await self._ledger.end(lease, f"node:{self._ledger.node}", reason)
             elif self._presence.is_here(lease) and not self._presence.reaches(lease.keeper):
                 await self._ledger.renew(lease, lease.ttl_ms)
-        await self._look()
-        if self._now() - self._swept_at >= _SWEEP_MS:
-            self._swept_at = self._now()
-            await self._sweep()
 
     def _is_kept_here(self, lease: Lease) -> bool:
         # A node that is no peer any more will not come back for it.
