@@ -83,7 +83,13 @@ def test_it_says_for_whom_it_is_encrypted(keys: Keys) -> None:
             [shown] = (await bus.client("agni").request(uris.MAILBOX_PEEK))["messages"]
             assert shown["message"]["payload"]["encrypted_for"] == "agni"
             text = str(text_of(msgspec.convert(shown["message"], Message), 0))
-            assert text.endswith("encrypted for agni")
+            assert text.endswith("encrypted for agni") and "signed" not in text
+            agni = bus.client("agni", key_file=keys.agni, trusted_keys=keys.trusted)
+            await agni.stop()
+            agni = bus.client("agni", key_file=keys.agni, trusted_keys=keys.trusted)
+            [taken] = (await agni.fetch()).deliveries
+            text = str(text_of(taken.message, 1))
+            assert "(signed, and encrypted on its way)" in text and text.endswith("secret")
 
     in_own_loop(main)
 

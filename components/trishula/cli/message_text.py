@@ -42,6 +42,8 @@ def text_of(message: Message, attempts: int, *, is_out: bool = False, most_lette
         notes.append(f"answers {message.reply_to}")
     if is_out:
         notes.append("delivered and not acknowledged")
+    if message.signed_by is not None:
+        notes.append("signed, and encrypted on its way" if message.encrypted else "signed")
     if attempts > 1:
         notes.append(f"attempt {attempts}")
     if notes:
