@@ -8,6 +8,7 @@ import json
 import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -282,6 +283,23 @@ def test_a_node_speaks_what_is_configured_and_nothing_else(node: NodeProcess, na
     assert answer.startswith("HTTP/1.1 400 ")
     assert ".batched" not in answer
     assert "wamp.2.json" in answer
+
+
+def test_a_bomb_of_deflate_is_no_frame(node: NodeProcess) -> None:
+    """Nothing is unpacked: the extension is not agreed to, and a frame that is packed all the same ends its session."""
+    with Others(node) as others, RawClient(node.url) as client:
+        asked = client.request().replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+        client.socket.sendall(asked)
+        answer = client.socket.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert b"extensions" not in answer.lower()
+        packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        bomb = packer.compress(bytes(12 * MIB)) + packer.flush(zlib.Z_SYNC_FLUSH)[:-4]
+        assert len(bomb) < 16_000
+        # Final, text, and the bit that says "packed"; masked with zeros.
+        client.socket.sendall(b"\xc1\xfe" + struct.pack("!H", len(bomb)) + bytes(4) + bomb)
+        assert client.is_closed_within(PATIENCE_S)
+        others.check(8 * MIB)
 
 
 def test_unfinished_messages_of_strangers_are_not_kept(node: NodeProcess) -> None:
