@@ -69,8 +69,8 @@ ROWS: tuple[Row, ...] = (
     _denied(
         "HELLO",
         "authmethods",
-        "Others than ``ticket`` are not offered to agents",
-        ["anonymous", "cryptosign"],
+        "Others than ``ticket`` and ``cryptosign`` are not offered to agents",
+        ["anonymous", "scram"],
         "refused wamp.error.no_auth_method: ",
     ),
     *_ignored("HELLO", _TOKEN_DECIDES, authextra={"authrole": "operator", "x_cb_node": "a", "x_cb_pid": 1}),
