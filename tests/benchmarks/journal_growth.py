@@ -5,11 +5,13 @@
 
     .venv/bin/python -m tests.benchmarks.journal_growth                                # 1,000,000 messages, 256 MiB
     .venv/bin/python -m tests.benchmarks.journal_growth --messages 40000 --limit 24
+    .venv/bin/python -m tests.benchmarks.journal_growth --messages 20000000 --limit 1024 --parts 20 --dir /var/tmp
 
 It is the real store, retention and archiver, in one process, without the router and without agents: each message is
 accepted, delivered, done, its body is forgotten, its records are archived and cut, and its id is forgotten. For each
-quarter of the messages it prints what the file takes and what a message cost the processor, and in the end how long the
-store takes to open, to tell the life of a message, and how long the longest commit was that somebody waited for.
+part of them (a quarter, unless ``--parts`` says otherwise) it prints what the file takes and what a message cost
+the processor, and in the end how long the store takes to open, to tell the life of a message, and how long the longest
+commit was that somebody waited for.
 
 Time on the processor, and not how fast it was: that depends on whoever else is on the machine. No test; a short form
 of it, which looks at the bounds alone, is in ``tests/contract/test_journal_growth.py``.
@@ -54,7 +56,7 @@ class Figures(NamedTuple):
     """What came of it.
 
     Attributes:
-        quarters: of each quarter of the messages: (bytes of the file, µs of the processor a message).
+        parts: of each part of the messages: (bytes of the file, µs of the processor a message).
         file_bytes: how large the file became.
         archived: records in the archive.
         archive_bytes: what the archive takes.
@@ -62,7 +64,7 @@ class Figures(NamedTuple):
         waited_s: how long the longest wait for a commit was.
     """
 
-    quarters: list[tuple[int, float]]
+    parts: list[tuple[int, float]]
     file_bytes: int
     archived: int
     archive_bytes: int
@@ -155,7 +157,7 @@ class _Run:
         self.calls.wait(self.store.close(), 60.0)
 
 
-def grow(directory: Path, messages: int, limit_bytes: int, ids_ms: int = 20_000) -> Figures:
+def grow(directory: Path, messages: int, limit_bytes: int, ids_ms: int = 20_000, parts: int = 4) -> Figures:
     """Run it.
 
     Args:
@@ -163,17 +165,18 @@ def grow(directory: Path, messages: int, limit_bytes: int, ids_ms: int = 20_000)
         messages: how many.
         limit_bytes: of the store.
         ids_ms: how long ids are known, by the clock that the store is told.
+        parts: how many there are figures of.
     """
     run = _Run(directory, messages, limit_bytes, ids_ms)
     file = directory / "node.sqlite"
-    quarters, before = [], time.process_time()
+    told_of, before = [], time.process_time()
     for number in range(1, messages // _BATCH + 1):
         run.batch()
         if number % _ROUND_EACH == 0:
             run.housekeep()
-        if number % max(1, messages // _BATCH // 4) == 0:
+        if number % max(1, messages // _BATCH // parts) == 0:
             spent, before = time.process_time() - before, time.process_time()
-            quarters.append((file.stat().st_size, spent / (messages / 4) * 1e6))
+            told_of.append((file.stat().st_size, spent / (messages / parts) * 1e6))
     run.finish()
     told = run.archiver.told()
     assert told["fault"] is None, told["fault"]
@@ -185,7 +188,7 @@ def grow(directory: Path, messages: int, limit_bytes: int, ids_ms: int = 20_000)
     why_s = time.monotonic() - began
     assert not run.calls.wait(store.verify(), 600.0).damages
     run.calls.wait(store.close())
-    return Figures(quarters, file.stat().st_size, told["base"], told["bytes"], open_s, why_s, run.waited_s)
+    return Figures(told_of, file.stat().st_size, told["base"], told["bytes"], open_s, why_s, run.waited_s)
 
 
 def main() -> None:
@@ -193,11 +196,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--limit", type=int, default=256, help="of the store, in MiB")
+    parser.add_argument("--parts", type=int, default=4, help="how many parts of the messages there are figures of")
+    parser.add_argument("--dir", type=Path, help="where the store and its archive are made, and deleted at the end")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="trishula-growth-") as directory:
-        figures = grow(Path(directory), given.messages, given.limit * _MIB)
-    for number, (size_bytes, cost_us) in enumerate(figures.quarters, 1):
-        print(f"quarter {number}: file {size_bytes / _MIB:.0f} MiB, {cost_us:.1f} µs a message")
+    with tempfile.TemporaryDirectory(prefix="trishula-growth-", dir=given.dir) as directory:
+        figures = grow(Path(directory), given.messages, given.limit * _MIB, parts=given.parts)
+    for number, (size_bytes, cost_us) in enumerate(figures.parts, 1):
+        print(f"part {number}: file {size_bytes / _MIB:.0f} MiB, {cost_us:.1f} µs a message")
     print(
         f"{figures.archived} records in an archive of {figures.archive_bytes / _MIB:.0f} MiB; opened in "
         f"{figures.open_s:.2f} s, a life told in {figures.why_s * 1000:.1f} ms, longest wait {figures.waited_s:.2f} s"
