@@ -180,6 +180,11 @@ def test_loss_is_what_ended_unhandled_but_was_not_cancelled() -> None:
     assert loss.burn == pytest.approx(5.0) and loss.budget == pytest.approx(-4.0)
 
 
+def test_one_reconnect_in_a_bus_of_an_hour_uses_no_budget_up() -> None:
+    first, second = (judge("reconnects", Objectives(), Totals(reconnects=n, present_s=200.0), 86_400.0) for n in (1, 2))
+    assert (first.is_met, first.is_proven) == (True, False) and (second.is_met, second.is_proven) == (False, True)
+
+
 def test_reconnects_are_for_each_agent_and_day() -> None:
     verdict = judge("reconnects", Objectives(), Totals(reconnects=6, present_s=2 * 43_200.0), 86_400.0)
     assert verdict.value == pytest.approx(6.0) and verdict.burn == pytest.approx(0.25)

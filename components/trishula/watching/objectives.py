@@ -139,8 +139,11 @@ def judge(name: str, targets: Objectives, totals: Totals, window_s: float) -> Ve
         if totals.present_s <= 0:
             return _NOTHING
         # Of less than an hour, one reconnect would be counted for hundreds a day.
-        value = totals.reconnects / (max(totals.present_s, 3600.0) / _DAY_S)
-        return Verdict(value, 1.0 - value / target, value / target)
+        days = max(totals.present_s, 3600.0) / _DAY_S
+        value = totals.reconnects / days
+        # An agent of a young bus whose node was restarted once is no used-up budget.
+        is_proven = target * days > 1.0 or totals.reconnects > 1
+        return Verdict(value, 1.0 - value / target, value / target, is_proven)
     sketch_name, part = _QUANTILES[name]
     sketch = getattr(totals, sketch_name)
     found = _of_parts(sketch.above(target), sketch.count, 1.0 - part)
