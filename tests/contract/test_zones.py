@@ -19,7 +19,7 @@ from trishula_router.store.interface import Store
 from trishula_router.store.journal import Kind
 from trishula_router.store.messages import Draft, Return, State
 from trishula_router.store.sqlite import zone_terms
-from trishula_router.store.sqlite.zone_index import ZONES_FILE_NAME
+from trishula_router.store.sqlite.space import ZONES_FILE_NAME
 from trishula_router.store.zones import NoZones
 from trishula_router.verbs.audit_options import QueryOptions
 

@@ -18,8 +18,9 @@ Two bounds, and the nearer one counts:
 * *On the disk*. What is written goes into the write-ahead log first, and from there into the file, so for a while the
   disk has it twice. Counted as taken is what the file is still to grow by (*owed*: without that no checkpoint is
   possible, and without checkpoints the log grows until nothing is), and what the log may still grow by up to its bound.
-  The bound goes by the size of the disk: on one of 20 MB a log of 16 MiB leaves no room for anything. A part of the
-  reserve lies on the disk as a ballast, so that nobody else can take it: see :mod:`.ballast`.
+  The bound goes by the size of the disk: on one of 20 MB a log of 16 MiB leaves no room for anything. The log of the
+  zones beside the store (:mod:`.zone_index`) counts alike: it goes at a clean end, and what it leaves is no room for
+  sends. A part of the reserve lies on the disk as a ballast, so that nobody else can take it: see :mod:`.ballast`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from trishula_router.store.interface import Condition
 from trishula_router.store.messages import URGENT, Draft
 from trishula_router.store.sqlite.ballast import Ballast
 
-__all__ = ["PAGE_BYTES", "Space", "storage_full"]
+__all__ = ["PAGE_BYTES", "ZONES_FILE_NAME", "Space", "storage_full"]
+
+ZONES_FILE_NAME = "node.zones.sqlite"
 
 PAGE_BYTES = 4096
 
@@ -100,6 +103,7 @@ class Space:
     ) -> None:
         self._file = file
         self._log = file.with_name(file.name + "-wal")
+        self._zones_log = file.with_name(ZONES_FILE_NAME + "-wal")
         self._directory = file.parent
         self._limit_bytes = limit_bytes
         self._say = say
@@ -182,6 +186,8 @@ class Space:
         owed = max(0, pages * page - _size(self._file))
         self._log_growth = max(0, self.log_most_bytes - _size(self._log))
         # What it just gave up for a transaction is not taken back before that is written.
+        # Nobody reads that log while it is written, so it is longer than its bound by one transaction at most.
+        owed += max(0, 2 * self.log_bytes - _size(self._zones_log))
         unneeded = _disk(self._directory)[1] - self._margin - owed - self._log_growth
         self.ballast.hold(min(reserve, _BALLAST_MOST * self._base), unneeded)
         self._spare = _disk(self._directory)[1] - self._margin

@@ -89,7 +89,7 @@ class SqliteStore(Questions):
         self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
         self._advances: list[Callable[[], None]] = []
         self._recent = Recent(self._epoch, time.monotonic)
-        self._zones = ZoneIndex(file, self._epoch, self.origins, call_in_reactor)
+        self._zones = ZoneIndex(file, self._epoch, self.origins, call_in_reactor, space.log_bytes)
 
     @property
     def epoch(self) -> str:

@@ -23,16 +23,15 @@ from twisted.logger import Logger
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK
 from trishula_router.store.runs import Origin
 from trishula_router.store.sqlite.connection import connect
+from trishula_router.store.sqlite.space import PAGE_BYTES, ZONES_FILE_NAME
 from trishula_router.store.sqlite.statements import as_list
 from trishula_router.store.sqlite.writer import Writer
 from trishula_router.store.sqlite.zone_terms import drop_cut, gather_zone
 from trishula_router.store.zones import ZONE_SHIFT, Likely, Sought, zone_of
 
-__all__ = ["ZONES_FILE_NAME", "ZoneIndex"]
+__all__ = ["ZoneIndex"]
 
 log = Logger()
-
-ZONES_FILE_NAME = "node.zones.sqlite"
 
 #: Zones a step: some 20 ms of work, after which the thread rests.
 _STEP_ZONES = 16
@@ -70,6 +69,7 @@ class ZoneIndex:
         epoch: of the store.
         origins: the journals that it holds, as far as the reactor's thread knows.
         call_in_reactor: hands a function over to the reactor's thread.
+        log_bytes: how long the write-ahead log is when it is moved into the file.
     """
 
     def __init__(
@@ -78,8 +78,10 @@ class ZoneIndex:
         epoch: str,
         origins: Callable[[], list[Origin]],
         call_in_reactor: Callable[[Callable[[], None]], None],
+        log_bytes: int,
     ) -> None:
         self._file = file
+        self._log_bytes = log_bytes
         self._epoch = epoch
         self._origins = origins
         self._call_in_reactor = call_in_reactor
@@ -131,6 +133,7 @@ class ZoneIndex:
             # Not before it is needed: commands open stores too.
             try:
                 connection = _open(self._file.with_name(ZONES_FILE_NAME), self._epoch)
+                connection.execute(f"PRAGMA wal_autocheckpoint = {self._log_bytes // PAGE_BYTES}")
                 self._store = connect(self._file)
             except (sqlite3.Error, OSError) as error:
                 self._is_lost = True
