@@ -83,9 +83,9 @@ def put_hooks() -> None:
         for _ in batch.entries:
             reached("offered")
 
-    def confirmed(replies: Replies, wire: dict[str, Any], outcome: Any) -> None:
+    def confirmed(replies: Replies, wire: dict[str, Any], *more: Any) -> None:
         reached("confirmed")
-        replied(replies, wire, outcome)
+        replied(replies, wire, *more)
 
     def flushing(engine: Engine) -> None:
         acks = len(engine.settling._acks.items)
