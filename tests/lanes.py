@@ -33,11 +33,17 @@ class Lane:
     paths: tuple[str, ...]
     nice: int = 0
 
+    @property
+    def name(self) -> str:
+        """What it is called in the verdict."""
+        return ", ".join(path for path in self.paths if not path.endswith(".py")) or "tests/integration"
 
-#: They start real nodes, agents and proxies.
-SERVING = Lane(("tests/integration",))
+
+_INTEGRATION = sorted(f"tests/integration/{file.name}" for file in (ROOT / "tests" / "integration").glob("test_*.py"))
+#: They start real nodes, agents and proxies; every third file is in the next lane, so that both take as long.
+SERVING = Lane(tuple(file for number, file in enumerate(_INTEGRATION) if number % 3 != 2))
 #: They do too; with what operators have around them, and on hosts of their own.
-OPERATING = Lane(("tests/operating", "tests/checker", "tests/partition"))
+OPERATING = Lane(("tests/operating", "tests/checker", "tests/partition", *_INTEGRATION[2::3]))
 #: They compute, and start no node; the number is for nice.
 COMPUTING = Lane(("tests/unit", "tests/contract", "tests/property", "tests/simulation"), 10)
 
@@ -77,7 +83,7 @@ class Run:
         size = os.fstat(self._output.fileno()).st_size
         lines = os.pread(self._output.fileno(), 1 << 16, max(0, size - (1 << 16))).decode(errors="replace").splitlines()
         last = next((line.strip("= ") for line in reversed(lines) if line.strip()), "said nothing")
-        return f"{', '.join(self.lane.paths)}: exit status {self.process.returncode}: {last}"
+        return f"{self.lane.name}: exit status {self.process.returncode}: {last}"
 
     def end(self) -> None:
         """End it before its time, as Ctrl-C does: at SIGTERM only the reactor ends, and each further test fails."""
