@@ -49,7 +49,9 @@ T = TypeVar("T")
 
 # -- the interface -----------------------------------------------------------------------------------------------------
 
-VERBS = sorted(name for name, value in vars(Store).items() if not name.startswith("_") and inspect.isfunction(value))
+#: What the protocol has, with what it takes over of others.
+OWN = {name: value for base in Store.__mro__ for name, value in vars(base).items() if not name.startswith("_")}
+VERBS = sorted(name for name, value in OWN.items() if inspect.isfunction(value))
 
 
 @pytest.mark.parametrize("implementation", [MemoryStore, SqliteStore])
@@ -60,7 +62,7 @@ def test_signatures_are_the_protocols(implementation: type, verb: str) -> None:
 
 @pytest.mark.parametrize("implementation", [MemoryStore, SqliteStore])
 def test_nothing_but_the_protocol_is_public(implementation: type) -> None:
-    properties = {name for name, value in vars(Store).items() if isinstance(value, property)}
+    properties = {name for name, value in OWN.items() if isinstance(value, property)}
     public = {name for name in dir(implementation) if not name.startswith("_")}
     assert public == {*VERBS, *properties}
 
