@@ -32,22 +32,8 @@ __all__ = ["AgentKey", "is_signed", "new_key_file", "read_key_file"]
 _MOST_BYTES = 16 * 1024
 
 
-class AgentKey:
-    """A pair of keys; the private half can't get into a log.
-
-    Args:
-        seed: the private key, 32 bytes.
-
-    Attributes:
-        public: the public key, 64 hexadecimal digits.
-    """
-
-    def __init__(self, seed: bytes) -> None:
-        self._private = Ed25519PrivateKey.from_private_bytes(seed)
-        self.public = self._private.public_key().public_bytes_raw().hex()
-
-    def __repr__(self) -> str:
-        return f"<AgentKey {self.public}>"
+class AgentKey(signing_key.KeyPair):
+    """An agent's own."""
 
     def sign(self, text: bytes) -> bytes:
         """The signature, 64 bytes; the same each time."""

@@ -21,8 +21,10 @@ Nothing here does I/O.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 from trishula.contract.texts import show_value
 from trishula.errors import ArgumentInvalid
@@ -49,6 +51,7 @@ class _Wild(Enum):
 
 
 _Segment = tuple[str | _Wild, ...] | _Wild
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,41 +119,39 @@ def _segment(text: str) -> _Segment:
 
 
 def _share_a_path(one: tuple[_Segment, ...], other: tuple[_Segment, ...]) -> bool:
-    """Whether two patterns have a path in common: both are walked at once, from the end, as far as each can go."""
-    width = len(other)
-    # Whether one[i:] and other[j:] have one in common, for the i that is looked at and the one behind it.
-    behind = [False] * (width + 1)
-    for i in range(len(one), -1, -1):
-        here = [False] * (width + 1)
-        for j in range(width, -1, -1):
-            if i == len(one) and j == width:
-                here[j] = True
-            elif i < len(one) and one[i] is _Wild.DEEP:
-                here[j] = behind[j] or (j < width and here[j + 1])
-            elif j < width and other[j] is _Wild.DEEP:
-                here[j] = here[j + 1] or (i < len(one) and behind[j])
-            elif i < len(one) and j < width:
-                here[j] = behind[j + 1] and _share_a_name(one[i], other[j])
-        behind = here
-    return behind[0]
+    """Whether two patterns have a path in common."""
+    return _have_common(one, other, _Wild.DEEP, _share_a_name)
 
 
 def _share_a_name(one: _Segment, other: _Segment) -> bool:
-    """Whether two segments have a name in common, in the same way."""
+    """Whether two segments have a name in common."""
     assert isinstance(one, tuple) and isinstance(other, tuple)
+    return _have_common(one, other, _Wild.ANY, lambda a, b: a is _Wild.ONE or b is _Wild.ONE or a == b)
+
+
+def _have_common(
+    one: Sequence[_Part], other: Sequence[_Part], many: _Wild, alike: Callable[[_Part, _Part], bool]
+) -> bool:
+    """Whether two patterns have something in common: both are walked at once, from the end, as far as each can go.
+
+    Args:
+        one, other: their parts.
+        many: the part that stands for any number of parts.
+        alike: whether two other parts have something in common.
+    """
     width = len(other)
+    # Whether one[i:] and other[j:] have something in common, for the i that is looked at and the one behind it.
     behind = [False] * (width + 1)
     for i in range(len(one), -1, -1):
         here = [False] * (width + 1)
         for j in range(width, -1, -1):
             if i == len(one) and j == width:
                 here[j] = True
-            elif i < len(one) and one[i] is _Wild.ANY:
+            elif i < len(one) and one[i] is many:
                 here[j] = behind[j] or (j < width and here[j + 1])
-            elif j < width and other[j] is _Wild.ANY:
+            elif j < width and other[j] is many:
                 here[j] = here[j + 1] or (i < len(one) and behind[j])
             elif i < len(one) and j < width:
-                same = one[i] is _Wild.ONE or other[j] is _Wild.ONE or one[i] == other[j]
-                here[j] = same and behind[j + 1]
+                here[j] = behind[j + 1] and alike(one[i], other[j])
         behind = here
     return behind[0]

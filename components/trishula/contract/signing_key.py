@@ -7,7 +7,7 @@ import re
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["SigningKey", "is_public_key", "is_signed", "is_sound_key"]
+__all__ = ["KeyPair", "SigningKey", "is_public_key", "is_signed", "is_sound_key"]
 
 _KEY = re.compile(r"[0-9a-f]{64}\Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
@@ -27,8 +27,8 @@ _SMALL_ORDER = frozenset(
 )
 
 
-class SigningKey:
-    """A pair of keys, a node's or an agent's; the private half can't be got out of it, nor into a log.
+class KeyPair:
+    """A pair of keys; the private half can't get into a log.
 
     Args:
         seed: the private key, 32 bytes.
@@ -42,7 +42,11 @@ class SigningKey:
         self.public = self._private.public_key().public_bytes_raw().hex()
 
     def __repr__(self) -> str:
-        return f"<SigningKey of {self.public}>"
+        return f"<{type(self).__name__} {self.public}>"
+
+
+class SigningKey(KeyPair):
+    """A node's, whose signatures travel as text."""
 
     def sign(self, text: bytes) -> str:
         """The signature, 128 hexadecimal digits."""
