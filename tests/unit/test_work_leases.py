@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.task import Clock
@@ -14,9 +14,13 @@ from tests.support.pair import Nodes
 from tests.support.stores import HeldStore, result_of
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, LeasesExceeded, LeaseUnknown, LeaseUnsure, StorageFull
+from trishula_router.leases.agreement import Agreement
 from trishula_router.leases.book import Book
+from trishula_router.peers.journal_policy import Replication
+from trishula_router.store.interface import Store
 from trishula_router.store.lease_facts import LeaseFacts
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.runs import Origin
 
 
 @pytest.fixture
@@ -154,6 +158,21 @@ def test_a_holder_that_says_nothing_for_long_keeps_its_lease_and_one_that_is_gon
     ((event, sentence),) = letters(rig, again) or [("", "")]
     # The node where it was gone from tells it when it is back.
     assert event == "ended" and "dc has had no session for" in sentence
+
+
+def test_a_holder_is_there_while_any_session_speaks_for_it(rig: Rig) -> None:
+    one, other, agni = rig.join("dc"), rig.join("dc"), rig.join("agni")
+    for session in (one, other):
+        rig.fetch(session, instance="7f")
+    claim(rig, one, ttl_s=30)
+    # For another one last, and for the first one all the same.
+    rig.fetch(other, instance="8a")
+    rig.leave(one)
+    rig.advance(300)
+    assert listed(rig, agni) == [("granted", "path:src", "dc/7f")]
+    rig.leave(other)
+    rig.advance(33)
+    assert listed(rig, agni) == []
 
 
 def test_a_holder_that_comes_back_in_time_keeps_its_lease(rig: Rig) -> None:
@@ -439,3 +458,34 @@ def test_what_a_newer_node_leases_is_passed_over() -> None:
     book = Book()
     assert book.fold(facts("granted", 1, scope="gpu:0")) is None
     assert book.all() == []
+
+
+class Known:
+    """What the store of a node holds of its own journal, and of another node's."""
+
+    high_water = 10
+
+    def __init__(self) -> None:
+        self.other = 0
+
+    def origins(self) -> list[Origin]:
+        return [Origin(0, "", "epoch-a", 10), Origin(1, "rushabdev", "epoch-r", self.other)]
+
+
+def test_a_grant_is_confirmed_when_the_other_node_has_it_and_this_one_all_that_was_there_by_then() -> None:
+    store, replication, book = Known(), Replication("epoch-a", ["rushabdev"]), Book()
+    agreement = Agreement("agni", cast(Store, store), replication, book)
+    book.fold(LeaseFacts("granted", "one", 5, "agni", holder="dc", scope="path:src", ttl_ms=1000, order=5))
+    lease = book.get("one")
+    assert lease is not None and agreement.written(lease) is None
+    replication.heard("rushabdev", "epoch-r", {"epoch-a": 9, "epoch-r": 7}, 10, 0.0)
+    store.other = 7
+    assert agreement.confirmed() == []
+    replication.heard("rushabdev", "epoch-r", {"epoch-a": 10, "epoch-r": 8}, 10, 0.0)
+    # Its record 8 may be a rival.
+    assert agreement.confirmed() == []
+    # What it writes from now on knows of this grant.
+    replication.heard("rushabdev", "epoch-r", {"epoch-a": 10, "epoch-r": 20}, 10, 0.0)
+    assert agreement.confirmed() == []
+    store.other = 8
+    assert agreement.confirmed() == [lease]
