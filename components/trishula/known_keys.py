@@ -9,6 +9,7 @@ second road (:mod:`trishula.files.signature`), and who signs messages.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.errors import TrishulaError
 
 __all__ = ["KEY_BYTES", "KnownKeys", "is_key"]
+
+_log = logging.getLogger("trishula")
 
 KEY_BYTES = 32
 
@@ -60,7 +63,12 @@ class KnownKeys:
         return list(self._keys.get(agent, ()))
 
     def held(self, agent: str) -> list[bytes]:
-        """An agent's keys as they were read last, whatever the file says now."""
+        """An agent's keys; where the file can't be read now, as it was read last, and the log says so."""
+        try:
+            self._read_if_changed()
+        except TrishulaError as error:
+            # Somebody edits it: what was known holds on.
+            _log.error("The keys that are known are not read again: %s", error)
         return list(self._keys.get(agent, ()))
 
     def agents(self) -> dict[str, list[bytes]]:

@@ -18,10 +18,16 @@ from tests.unit.test_signed_messages import Keys, keys, known, node_of
 from trishula import testing
 from trishula.cli.message_text import text_of
 from trishula.contract import uris
-from trishula.contract.encrypted import encrypted_for, read_box
+from trishula.contract.addresses import Address
+from trishula.contract.deliveries import Delivery
+from trishula.contract.encrypted import INFO, Box, around, encrypted_for, read_box
 from trishula.contract.message import Message
-from trishula.key_file import new_key_file
+from trishula.contract.signed import key_id
+from trishula.hpke import ephemeral_of, private_of, public_of, seal_box
+from trishula.key_file import new_key_file, read_key_file
 from trishula.messaging.boxes import Boxes
+from trishula.messaging.signing import Signer
+from trishula.messaging.verifying import Verifier
 
 __all__ = ["keys"]
 
@@ -215,6 +221,104 @@ def test_the_form_of_boxes() -> None:
         payload: dict[str, Any] = {"encrypted_for": "agni", "box": text}
         assert encrypted_for(payload) == "agni"
         assert read_box(payload) is None
+
+
+def in_box(keys: Keys, plaintext: bytes, id: str) -> dict[str, Any]:
+    """A message of dc's to agni whose box holds any bytes, signed, as it is delivered."""
+    wire: dict[str, Any] = {"type": "STATUS", "id": id, "to": "agni", "from": "dc", "timestamp": now_ms()}
+    dc, theirs = read_key_file(keys.dc), keys.public("agni")
+    aad = around(wire, "dc")
+    enc, ciphertext = seal_box(
+        plaintext,
+        sender=private_of(dc.seed()),
+        recipient=public_of(theirs),
+        ephemeral=ephemeral_of(dc.seed(), public_of(theirs), aad, plaintext),
+        info=INFO,
+        aad=aad,
+    )
+    wire["payload"] = Box(key_id(dc.public), key_id(theirs.hex()), enc, ciphertext).payload("agni")
+    return delivered(keys, wire)
+
+
+def delivered(keys: Keys, wire: dict[str, Any]) -> dict[str, Any]:
+    signature = Signer(keys.dc, "dc").signature_of(msgspec.msgpack.encode(wire))
+    return {"message": wire, "attempt": 1, "token": wire["id"], "signature": signature}
+
+
+def now_ms() -> int:
+    return 1_800_000_000_000
+
+
+def sorted_by_agni(keys: Keys, *raw: dict[str, Any]) -> tuple[list[Any], list[tuple[str, str]]]:
+    """The payloads that agni's handlers would get, and what is refused: by which token, and why."""
+    boxes = Boxes([keys.agni], keys.trusted, "agni")
+    verifier = Verifier(keys.trusted, ("STATUS",), Address("agni"), now_ms, boxes)
+    good, refused = verifier.sorted([msgspec.convert(one, Delivery) for one in raw])
+    return [one.message.payload for one in good], [(token, one.reason) for token, one in refused]
+
+
+@pytest.mark.parametrize(
+    "plaintext",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b"[" * 101 + b"]" * 101,
+        b"[9007199254740992]",
+        b"{",
+        b"NaN",
+        b'"\\u0000x"',
+        b"\xff",
+    ],
+)
+def test_what_is_no_payload_is_none_in_a_box_either_and_takes_nothing_else_along(keys: Keys, plaintext: bytes) -> None:
+    plain = delivered(keys, {"type": "STATUS", "id": "m", "to": "agni", "from": "dc", "timestamp": now_ms()})
+    deepest = b"[" * 100 + b"]" * 100
+    heard, refused = sorted_by_agni(keys, in_box(keys, plaintext, "bad"), plain, in_box(keys, deepest, "deepest"))
+    assert heard == [None, json.loads(deepest)]
+    assert refused == [("bad", "not decrypted: what dc has put into its box is no payload")]
+
+
+def test_a_message_that_ends_its_judge_with_an_error_takes_nothing_else_along(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def opened(self: Boxes, message: Message) -> Any:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(Boxes, "opened", opened)
+    plain = delivered(keys, {"type": "STATUS", "id": "m", "to": "agni", "from": "dc", "timestamp": now_ms()})
+    heard, refused = sorted_by_agni(keys, in_box(keys, b"1", "bad"), plain)
+    assert (heard, refused) == ([None], [("bad", "signature refused: judging it ended with KeyError")])
+    assert "The STATUS bad from dc can't be judged" in caplog.text
+
+
+def test_a_payload_of_any_depth_under_a_signature_is_refused_alone(keys: Keys) -> None:
+    deep: Any = 1.5
+    for _ in range(5000):
+        deep = [deep]
+    plain = delivered(keys, {"type": "STATUS", "id": "m", "to": "agni", "from": "dc", "timestamp": now_ms()})
+    changed = {**plain, "message": {**plain["message"], "payload": None}, "token": "bad"}
+    delivery = msgspec.convert(changed, Delivery)
+    deepened = msgspec.structs.replace(delivery, message=msgspec.structs.replace(delivery.message, payload=deep))
+    verifier = Verifier(keys.trusted, ("STATUS",), Address("agni"), now_ms, None)
+    good, [(token, refused)] = verifier.sorted([deepened, msgspec.convert(plain, Delivery)])
+    assert len(good) == 1 and token == "bad" and "it was changed or made up on the way" in refused.reason
+
+
+def test_what_is_encrypted_is_read_on_while_somebody_edits_the_file_of_keys(
+    keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        reader = Reader(keys)
+        async with testing.bus(agents=["agni", "dc"]) as bus, bus.run(reader.agent):
+            trusted = keys.trusted.with_name("of_dc.json")
+            trusted.write_text(keys.trusted.read_text())
+            dc = bus.client("dc", key_file=keys.dc, trusted_keys=trusted)
+            keys.trusted.write_text("{")
+            await dc.send("agni", payload="secret", encrypt=True)
+            await bus.idle()
+            assert reader.heard == [("secret", True, "dc")]
+        assert "is no JSON" in caplog.text
+
+    in_own_loop(main)
 
 
 @pytest.fixture(scope="module")

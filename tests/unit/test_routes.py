@@ -117,3 +117,14 @@ def test_a_wrong_decorator_is_refused_where_it_is_written() -> None:
 
     with pytest.raises(ValueError, match=r"^subject is "):
         agent.on("STATUS", subject="")
+
+
+def test_a_procedure_counts_in_commands_alone() -> None:
+    # A node may put the name of one that takes unsigned COMMANDs into whatever it makes up.
+    routes = Routes("agni")
+    routes.procedures["add"] = handler("add")
+    routes.add(["STATUS", "COMMAND"], None, Handler(lambda message: None, name="told", requires_signature=True))
+    forged = message("STATUS", procedure="add")
+    assert routes.procedure_of(forged) is None
+    assert "told of agni takes signed messages alone" in (routes.unsigned(forged) or "")
+    assert routes.unsigned(message("COMMAND", procedure="add")) is None

@@ -81,7 +81,10 @@ class Routes:
 
     def procedure_of(self, message: Message) -> Handler | None:
         """The procedure that a COMMAND names, if it is one of the agent's."""
-        return None if message.procedure is None else self.procedures.get(message.procedure)
+        if message.type != "COMMAND" or message.procedure is None:
+            # A procedure that another message names is only a word in it.
+            return None
+        return self.procedures.get(message.procedure)
 
     def unknown(self, message: Message) -> ProcedureUnknown:
         """What is answered to a COMMAND that nothing takes."""

@@ -6,6 +6,7 @@ A box is opened only in a message that its sender has signed (:mod:`trishula.mes
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from trishula.contract.encrypted import INFO, Box, around, read_box
 from trishula.contract.message import Message
 from trishula.contract.payload import pack
 from trishula.contract.signed import key_id
-from trishula.errors import ArgumentInvalid
+from trishula.errors import ArgumentInvalid, PayloadNotJson
 from trishula.hpke import BoxSpoilt, ephemeral_of, open_box, private_of, public_of, seal_box
 from trishula.key_file import AgentKey, read_key_file
 from trishula.known_keys import KnownKeys
@@ -47,6 +48,8 @@ class Boxes:
         except ValueError as error:
             raise SettingsInvalid(str(error)) from None
         self._known = KnownKeys(trusted_keys, SettingsInvalid, "trishula key trust")
+        # Said at the start, and known from then on, whatever becomes of the file.
+        self._known.agents()
         self._address = address
 
     def seal(self, wire: Mapping[str, Any], limit_bytes: int) -> dict[str, str]:
@@ -67,6 +70,7 @@ class Boxes:
                 "agent by itself"
             )
         recipient = agent_of(to)
+        # Not as it was read last: a key may just have been taken out.
         keys = self._known.of(recipient)
         if not keys:
             raise ArgumentInvalid(
@@ -104,7 +108,7 @@ class Boxes:
             raise ValueError(f"it is encrypted for the key {box.recipient}…, which {self._address} doesn't have")
         sender = agent_of(message.sender or "")
         aad = around({"type": message.type, "id": message.id, "to": message.to}, message.sender or "")
-        for public in self._known.of(sender):
+        for public in self._known.held(sender):
             if key_id(public.hex()) == box.sender:
                 try:
                     opened = open_box(
@@ -115,7 +119,18 @@ class Boxes:
                         info=INFO,
                         aad=aad,
                     )
-                    return msgspec.json.decode(opened)
                 except (BoxSpoilt, ValueError):
                     continue
+                return _payload_in(opened, sender)
         raise ValueError(f"its box was not closed by a key of {sender} that is known here, or not for this message")
+
+
+def _payload_in(plaintext: bytes, sender: str) -> Any:
+    try:
+        payload = msgspec.json.decode(plaintext)
+        # No node could look at it. How long it may be, the box that it came in has shown.
+        pack(payload, path="its payload", limit_bytes=sys.maxsize)
+    except (ValueError, RecursionError, PayloadNotJson):
+        # Without the place in it: a node reads why a message was refused.
+        raise ValueError(f"what {sender} has put into its box is no payload") from None
+    return payload

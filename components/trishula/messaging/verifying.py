@@ -26,7 +26,6 @@ from trishula.contract.deliveries import Delivery
 from trishula.contract.encrypted import NOT_DECRYPTED, encrypted_for, no_key_for
 from trishula.contract.message import DEFAULT_TTL_MS, Message, ReceivedMessage
 from trishula.contract.signed import SIGNATURE_REFUSED, SLACK_MS, key_id, read_signature, statement
-from trishula.errors import TrishulaError
 from trishula.key_file import is_signed
 from trishula.known_keys import KnownKeys
 from trishula.messaging.boxes import Boxes
@@ -90,6 +89,14 @@ class Verifier:
 
     def judged(self, message: Message, signature: str | None) -> Message | Refused:
         """A message with what came of its signature, or why it must not be handled."""
+        try:
+            return self._judged(message, signature)
+        except Exception as error:
+            # Whatever somebody has made up: what came with it is judged all the same.
+            _log.exception("The %s %s from %s can't be judged", message.type, message.id, message.sender)
+            return Refused(message, f"{SIGNATURE_REFUSED}: judging it ended with {type(error).__name__}", requeue=True)
+
+    def _judged(self, message: Message, signature: str | None) -> Message | Refused:
         fault = self._fault(message, signature)
         if fault is not None and message.type in self._required and not _is_word_of_node(message):
             words = f"{self._address} takes no {message.type} without a good signature, and {fault}"
@@ -133,30 +140,21 @@ class Verifier:
         signature = read_signature(text)
         if signature is None:
             return "the signature of this one is of a form that is not known here"
-        keys = [key for key in self._keys_of(sender) if key_id(key.hex()) == signature.key]
+        keys = [key for key in self._known.held(sender) if key_id(key.hex()) == signature.key]
         if not keys:
             return (
                 f"this one is signed by the key {signature.key}…, which is no key of {sender} that is known here: if "
                 f"it is one, make it known with '{_COMMAND} {sender} KEY'"
             )
-        wire = message.to_wire()
         try:
-            signed = statement(wire, sender=message.sender or "", deadline_at=signature.deadline_at)
-        except (KeyError, ValueError):
+            signed = statement(message.to_wire(), sender=message.sender or "", deadline_at=signature.deadline_at)
+        except (KeyError, ValueError, RecursionError):
             signed = b""
         if not any(is_signed(key, signed, signature.value) for key in keys):
             return f"the signature of this one is not {sender}'s over what came: it was changed or made up on the way"
         if not self._is_for_us(message.to):
             return f"this one was signed for {message.to}"
         return self._lateness(message, signature.deadline_at)
-
-    def _keys_of(self, agent: str) -> list[bytes]:
-        try:
-            return self._known.of(agent)
-        except TrishulaError as error:
-            # Somebody edits it: what was known holds on.
-            _log.error("The keys that are known are not read again: %s", error)
-            return self._known.held(agent)
 
     def _is_for_us(self, to: str) -> bool:
         if to == BROADCAST:
