@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
-from trishula.contract.key_challenge import CHANNEL, what_to_sign
+from trishula.contract.key_challenge import BINDING, CHANNEL, what_to_sign
 from trishula.key_file import AgentKey, new_key_file
 from trishula.session.identity import Proof, answer_to
 from trishula.settings import Settings, SettingsInvalid, load
@@ -31,12 +32,12 @@ def is_answer(answer: str, text: bytes) -> bool:
     [
         (False, None, None, None, True),
         (False, None, None, OURS, True),  # a client without TLS ids, such as one in a browser
-        (True, OURS, CHANNEL, OURS, True),
+        (True, OURS, BINDING, OURS, True),
         (True, OURS, None, None, True),  # its TLS ends at a proxy
-        (True, OURS, CHANNEL, ANOTHER, False),  # in the middle, passing on every byte
+        (True, OURS, BINDING, ANOTHER, False),  # in the middle, passing on every byte
         (True, OURS, None, ANOTHER, False),  # in the middle, saying that the node sees no TLS
         (False, OURS, None, ANOTHER, False),  # in the middle, asking the node for no binding
-        (False, OURS, CHANNEL, ANOTHER, False),
+        (False, OURS, BINDING, ANOTHER, False),
     ],
 )
 def test_who_stands_in_the_middle_of_tls_can_not_pass_a_challenge_on(
@@ -44,6 +45,33 @@ def test_who_stands_in_the_middle_of_tls_can_not_pass_a_challenge_on(
 ) -> None:
     answer = answer_to({"challenge": NONCE.hex(), "channel_binding": binding}, KEY, seen_by_client)
     assert is_answer(answer, what_to_sign(NONCE, asked=asked, channel=seen_by_node)) is is_good
+
+
+def xor(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("binding", [BINDING, CHANNEL, None])
+def test_no_challenge_that_the_middle_makes_up_gets_it_what_the_node_wants_signed(
+    asked: bool, binding: str | None
+) -> None:
+    # It chooses what it asks the node for, and what it tells the agent, and knows the channels to both.
+    wanted = what_to_sign(NONCE, asked=asked, channel=ANOTHER)
+    to_proxy = hashlib.sha256(b"trishula: TLS up to a proxy").digest()
+    made_up = [NONCE, wanted]
+    for channel in (OURS, ANOTHER, to_proxy, xor(OURS, ANOTHER)):
+        made_up += [xor(NONCE, channel), xor(wanted, channel)]
+    for challenge in made_up:
+        answer = answer_to({"challenge": challenge.hex(), "channel_binding": binding}, KEY, OURS)
+        assert not is_answer(answer, wanted)
+        # Nor is it what any node signs for, that tells of no binding.
+        assert bytes.fromhex(answer[128:]) != challenge
+
+
+def test_the_id_of_a_channel_has_32_bytes() -> None:
+    with pytest.raises(ValueError, match="the id of a TLS channel has 32 bytes, and not 12"):
+        what_to_sign(NONCE, asked=True, channel=b"tls-finished")
 
 
 @pytest.mark.parametrize("extra", [None, [], {}, {"challenge": 7}, {"challenge": "ab"}, {"challenge": "x" * 64}])

@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trishula.contract.key_challenge import CHANNEL, what_to_sign
+from trishula.contract.key_challenge import BINDING, what_to_sign
 from trishula.settings import Settings
 from trishula.token_file import CurrentToken
 
@@ -68,7 +68,7 @@ class Proof:
             key: to join with.
             channel: the id of our TLS channel; ``None`` without TLS.
         """
-        return {"pubkey": key.public, "channel_binding": None if channel is None else CHANNEL}
+        return {"pubkey": key.public, "channel_binding": None if channel is None else BINDING}
 
     def answer(self, method: str, extra: object, key: AgentKey | None, channel: bytes | None) -> str:
         """What to answer to a CHALLENGE.
@@ -99,6 +99,6 @@ def answer_to(extra: object, key: AgentKey, channel: bytes | None) -> str:
     challenge = told.get("challenge")
     if not isinstance(challenge, str):
         raise ValueError("the node's challenge is none")
-    seen = channel if told.get("channel_binding") == CHANNEL else None
+    seen = channel if told.get("channel_binding") == BINDING else None
     text = what_to_sign(bytes.fromhex(challenge), asked=channel is not None, channel=seen)
     return key.sign(text).hex() + text.hex()

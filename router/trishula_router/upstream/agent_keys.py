@@ -18,7 +18,7 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import Challenge, Deny
 from twisted.internet.defer import Deferred
 
-from trishula.contract.key_challenge import CHANNEL, what_to_sign
+from trishula.contract.key_challenge import BINDING, what_to_sign
 from trishula.contract.signing_key import is_public_key
 from trishula_router.agents.key_proofs import KeyProof, proof_of
 
@@ -49,9 +49,10 @@ def guard_agent_keys(authenticate: Authenticate, new_nonce: Callable[[], str]) -
             self._realm, self._authid, self._key = realm, details.authid, extra.get("pubkey")
             if not is_public_key(self._key):
                 return self._decide(KeyProof(None))
-            nonce, asked = new_nonce(), extra.get("channel_binding") == CHANNEL
+            # Another binding is none: who signs by it what nobody asked for is refused with a sentence, and on record.
+            nonce, asked = new_nonce(), extra.get("channel_binding") == BINDING
             self._text = what_to_sign(bytes.fromhex(nonce), asked=asked, channel=self._channel_id)
-            binding = CHANNEL if asked and self._channel_id is not None else None
+            binding = BINDING if asked and self._channel_id is not None else None
             return Challenge(self.AUTHMETHOD, {"challenge": nonce, "channel_binding": binding})
 
         def authenticate(self, signature: str) -> Any:
