@@ -183,6 +183,9 @@ class Checkpoints:
             self._copied_version = _version(self._connection) if is_copied else None
         except sqlite3.Error:
             self._is_version_stale = True
+            # Perhaps before the checkpoint began: the step would stay due, and be tried again without a pause.
+            with self._wake:
+                self._plan.begins()
 
     def _checkpoint(self, connection: sqlite3.Connection, *, by_writer: bool) -> bool:
         """Copy what can be copied; whether that is all there was."""
