@@ -245,6 +245,35 @@ def test_a_linked_node_cuts_what_all_its_peers_have_acknowledged(store: Store, t
     assert is_whole(store, tmp_path)
 
 
+def test_what_was_archived_before_a_restart_is_cut_once_peers_have_told_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note(store, 5, NOW - 100 * DAY_MS)
+
+    def killed(limit: int) -> Any:
+        raise RuntimeError
+
+    holders = Replication(store.epoch, ("dc",))
+    holders.heard("dc", "e2", {store.epoch: 5}, store.high_water, 0.0)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(store, "cut", killed)
+        run(archiver_on(store, tmp_path, holders=holders).archive(0))
+    assert (store.base().sequence, store.base().until) == (0, 5)
+    holders = Replication(store.epoch, ("dc",))
+    archiver = archiver_on(store, tmp_path, holders=holders)
+    note(store, 5, NOW - 100 * DAY_MS)
+    # A peer may have lost its disk meanwhile; and nothing further is archived before this is cut.
+    for held in (0, 3):
+        holders.heard("dc", "e2", {store.epoch: held} if held else {}, store.high_water, 0.0)
+        assert run(archiver.archive(-1)).records == 0
+        assert (store.base().sequence, store.base().until) == (0, 5)
+        assert f"dc has not told that it holds the records behind {held} " in archiver.told()["holds_back"]
+    holders.heard("dc", "e2", {store.epoch: store.high_water}, store.high_water, 0.0)
+    run(archiver.round(0.1))
+    assert (store.base().sequence, archiver.told()["holds_back"], archiver.fault) == (5, None, None)
+    assert is_whole(store, tmp_path)
+
+
 def test_a_copy_is_cut_as_far_as_its_writer_has_archived_it_and_others_hold_it(store: Store, tmp_path: Path) -> None:
     source = Peer("dc")
     note(source.store, 6, NOW - 100 * DAY_MS)

@@ -6,7 +6,7 @@ The order, and what a crash behind each step leaves:
    nobody began to rely on: at the next start it is taken up as if it had just been written if it has what the journal
    has, and else set aside.
 2. The store appends the record ``archived``. A crash leaves a base that is behind (:attr:`.Base.is_behind`): the next
-   round looks whether the segment is there, and goes on.
+   round looks whether the segment is there, and goes on once all peers have told again that they hold its records.
 3. The records go, some at a time, so that sends and acks come in between. A crash leaves the base where it was moved
    to.
 
@@ -212,7 +212,8 @@ class Archiver:
             self._contents = await self.in_thread(self.segments.contents)
         if self._store.base().is_behind:
             await self._go_on()
-        done = await self._archive(what)
+        # One segment is cut before the next is written: what peers don't hold any more waits for them.
+        done = Archived() if self._store.base().is_behind else await self._archive(what)
         self.holds_back = await self._held_back(what)
         await cut_copies(self._store, self._holders, _STEP, _STEPS_A_ROUND)
         await self._let_go()
@@ -266,10 +267,11 @@ class Archiver:
         await self._store.archived(facts, self._now())
         await self._cut()
         log.info(
-            "records {first} to {last} of the journal are in the archive segment {file}, and cut from the store",
+            "records {first} to {last} of the journal are in the archive segment {file}, and {cut} from the store",
             first=facts.first,
             last=facts.last,
             file=facts.file,
+            cut="to be cut" if self._store.base().is_behind else "cut",
         )
         return msgspec.structs.replace(found, file=await self.in_thread(lambda: self.segments.name_of(facts.last)))
 
@@ -283,10 +285,11 @@ class Archiver:
 
     async def _held_back(self, what: Due) -> str | None:
         """Why records stay that are due."""
-        after = max(self._store.base().sequence, held_by_all(self._holders, self._store.high_water))
+        base = self._store.base()
+        after = max(base.sequence, held_by_all(self._holders, self._store.high_water))
         found = await self._store.records(after=after, limit=1)
         names = lacking(self._holders, after + 1)
-        if not names or not found or not what.takes(found[0].at, self._now()):
+        if not names or not found or not (base.is_behind or what.takes(found[0].at, self._now())):
             return None
         return (
             f"{', '.join(names)} has not told that it holds the records behind {after} of this node's journal, so "
@@ -315,8 +318,11 @@ class Archiver:
         return Archived(count, base.sequence + 1 if count else 0, last if count else 0, first_at, last_at)
 
     async def _cut(self) -> None:
-        while (await self._store.cut(_STEP)).is_behind:
-            pass
+        """Cut what is archived, if all peers hold it by what they told since this node's start."""
+        until = self._store.base().until
+        while held_by_all(self._holders, self._store.high_water) >= until:
+            if not (await self._store.cut(_STEP)).is_behind:
+                return
 
     # -- what a cut leaves ---------------------------------------------------------------------------------------------
 
