@@ -266,6 +266,11 @@ def test_answers_are_found_by_what_they_answer(subject: Subject, agni: Peer) -> 
     found = subject.do(lambda store: store.answers(["c1"]))
     assert [(it.id, it.reply_to) for it in found] == [("r1", "c1"), ("r2", "c1")]
     assert subject.do(lambda store: store.answers(["c3"])) == []
+    both = ["c1", "c2"]
+    assert [it.id for it in subject.do(lambda store: store.answers(both))] == ["r1", "r2", "r3"]
+    assert [it.id for it in subject.do(lambda store: store.answers(both, limit=2))] == ["r2", "r3"]
+    last = subject.do(lambda store: store.answers(both))[-1].position
+    assert [it.id for it in subject.do(lambda store: store.answers(both, before=last, limit=1))] == ["r2"]
 
 
 def test_who_was_ever_given_a_message_is_told(subject: Subject, agni: Peer) -> None:

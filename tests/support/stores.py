@@ -307,8 +307,10 @@ class HeldStore:
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         return self._ask(self._reads, "with_ids", lambda: self.inner.with_ids(ids))
 
-    def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
-        return self._ask(self._reads, "answers", lambda: self.inner.answers(ids))
+    def answers(
+        self, ids: Sequence[str], *, before: int | None = None, limit: int | None = None
+    ) -> Deferred[list[StoredMessage]]:
+        return self._ask(self._reads, "answers", lambda: self.inner.answers(ids, before=before, limit=limit))
 
     def holders(self, positions: Sequence[int]) -> Deferred[dict[int, set[str]]]:
         return self._ask(self._reads, "holders", lambda: self.inner.holders(positions))

@@ -130,8 +130,8 @@ high_water, pending, in_flight}``
 ``mailbox.thread(id, {max?}?)`` → ``{messages: [{message, state}…], left_out}``
     What a message of the caller's belongs to: what it answers (``reply_to``), what that answers, and the answers to any
     of these; the ``max`` (50; 1 to 200) newest, the oldest of them first. Only what the caller sent, or was handed;
-    takes nothing. ``left_out``: how many more there are, bodies that are gone included. May be repeated: yes. (A node
-    of the release before doesn't have it.)
+    takes nothing. ``left_out``: how many more there are, bodies that are gone included; of a thread of more than 5,000
+    the node looks at the newest. May be repeated: yes. (A node of the release before doesn't have it.)
 ``mailbox.status([id…])`` → ``{id: {state, …}}``
     Of messages the caller sent or received. ``surfaced_at`` (ms): when a model first had it, or null; ``state`` doesn't
     tell that, because clients of before take a state that they don't know for an end. May be repeated: yes.

@@ -2,8 +2,11 @@
 
 A thread is a message, what it answers, what that answers, and all answers to any of these. Somebody who asks sees what
 they sent and what was handed to them, and nothing of others: what still waits for them comes by their mailbox, which
-says that it came. A thread is found over the messages that the asker may see, so one that leads over a message between
-others ends there.
+says that it came, and what ended before it was handed to them (cancelled, expired) is never theirs. A thread is found
+over the messages that the asker may see, so one that leads over a message between others ends there.
+
+What one question may take is bounded, whatever the store has: so many answers are looked at, so many of them are kept,
+and bodies are read of what one frame has room for.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import msgspec
 
 from trishula.errors import MessageUnknown
 from trishula_router.mail.mailroom import is_of, is_party
-from trishula_router.mail.parcels import parcels
+from trishula_router.mail.parcels import ROOM_BYTES, parcels
 from trishula_router.store.interface import Store
 from trishula_router.store.messages import State, StoredMessage
 from trishula_router.store.signed_bodies import split_signature
@@ -25,6 +28,10 @@ __all__ = ["MOST_MESSAGES", "Threads"]
 MOST_MESSAGES = 200
 #: Answers to answers that are followed; a conversation with more is quarantined long before.
 _MOST_HOPS = 500
+#: Answers that are read at a time; and how many of them one question looks at: others' may have the same ids.
+_PAGE, _MOST_LOOKED_AT = 500, 20_000
+#: Messages of a thread that are kept while it is sought; what is behind them is neither shown nor counted.
+_MOST_FOUND = 5_000
 
 
 class Threads:
@@ -48,21 +55,35 @@ class Threads:
             raise MessageUnknown(
                 f"there is no message {message_id} that {agent} sent, or that was handed to {agent}; check the id"
             )
-        fresh, asked = list(found.values()), {message_id}
+        fresh, asked, look = list(found.values()), {message_id}, _Look()
         for _ in range(_MOST_HOPS):
             before = {one.reply_to for one in fresh if one.reply_to is not None} - asked
             ids = sorted({one.id for one in fresh})
-            met = [*await self._store.answers(ids), *(await self._store.with_ids(sorted(before)) if before else ())]
+            met = await self._answers(agent, ids, look, _MOST_FOUND - len(found))
+            met += [one for one in await self._store.with_ids(sorted(before)) if _may_see(agent, one)] if before else []
             asked |= before
-            fresh = [one for one in met if one.position not in found and _may_see(agent, one)]
+            fresh = [one for one in met if one.position not in found]
             if not fresh:
                 break
             found.update({one.position: one for one in fresh})
         ordered = sorted(found.values(), key=lambda one: (one.accepted_at, one.arrival))
         return await self._told(ordered, limit)
 
+    async def _answers(self, agent: str, ids: list[str], look: _Look, room: int) -> list[StoredMessage]:
+        """The last answers to messages, of those that the agent may see, as far as there is room and a look is free."""
+        seen: list[StoredMessage] = []
+        before = None
+        while look.left > 0 and len(seen) < room:
+            page = await self._store.answers(ids, before=before, limit=_PAGE)
+            look.left -= len(page)
+            seen += [one for one in page if _may_see(agent, one)]
+            if len(page) < _PAGE:
+                break
+            before = page[0].position
+        return seen
+
     async def _told(self, ordered: list[StoredMessage], limit: int) -> dict[str, Any]:
-        page = ordered[-limit:]
+        page = _that_fit(ordered[-limit:])
         bodies = await self._store.bodies([one.position for one in page])
         wires = [msgspec.json.decode(bodies.get(one.position, b"{}")) for one in page]
         # The answer is one frame; the newest are what matters.
@@ -78,7 +99,25 @@ class Threads:
         return {"messages": messages, "left_out": len(ordered) - len(messages)}
 
 
+class _Look:
+    """How many answers a question may still look at."""
+
+    def __init__(self) -> None:
+        self.left = _MOST_LOOKED_AT
+
+
+def _that_fit(messages: list[StoredMessage]) -> list[StoredMessage]:
+    """The newest messages whose JSON one frame can take, but the newest one in any case."""
+    size = 0
+    for count, one in enumerate(reversed(messages)):
+        size += one.size_bytes
+        if count and size > ROOM_BYTES:
+            return messages[-count:]
+    return messages
+
+
 def _may_see(agent: str, stored: StoredMessage) -> bool:
     if is_of(agent, stored.sender):
         return True
-    return is_party(agent, stored) and (stored.state is not State.OPEN or stored.delivered_at is not None)
+    # Done elsewhere, by a record of before the base there, its deliveries are not known here.
+    return is_party(agent, stored) and (stored.attempts > 0 or stored.state is State.DONE)

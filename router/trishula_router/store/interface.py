@@ -311,8 +311,13 @@ class Store(Cuttable, Protocol):
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         """Messages by id, of all senders and recipients: the caller filters by who asks."""
 
-    def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
-        """Messages by the id that they answer, of all senders and recipients, in order of position."""
+    def answers(
+        self, ids: Sequence[str], *, before: int | None = None, limit: int | None = None
+    ) -> Deferred[list[StoredMessage]]:
+        """Messages by the id that they answer, of all senders and recipients, in order of position.
+
+        With ``limit`` the last so many of them; with ``before`` of those before that position.
+        """
 
     def holders(self, positions: Sequence[int]) -> Deferred[dict[int, set[str]]]:
         """The addresses that messages were ever delivered to, by position, as far as records here tell."""

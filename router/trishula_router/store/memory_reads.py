@@ -132,9 +132,16 @@ class MemoryReads:
         wanted = set(ids)
         return succeed([message for message in self._messages.values() if message.id in wanted])
 
-    def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
+    def answers(
+        self, ids: Sequence[str], *, before: int | None = None, limit: int | None = None
+    ) -> Deferred[list[StoredMessage]]:
         wanted = set(ids)
-        return succeed([message for _, message in sorted(self._messages.items()) if message.reply_to in wanted])
+        found = [
+            message
+            for position, message in sorted(self._messages.items())
+            if message.reply_to in wanted and (before is None or position < before)
+        ]
+        return succeed(found if limit is None else found[-limit:])
 
     def holders(self, positions: Sequence[int]) -> Deferred[dict[int, set[str]]]:
         told = [

@@ -66,8 +66,10 @@ class Questions:
     def with_ids(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
         return self._reader.submit(lambda connection: reads.with_ids(connection, ids))
 
-    def answers(self, ids: Sequence[str]) -> Deferred[list[StoredMessage]]:
-        return self._reader.submit(lambda connection: reads.answers(connection, ids))
+    def answers(
+        self, ids: Sequence[str], *, before: int | None = None, limit: int | None = None
+    ) -> Deferred[list[StoredMessage]]:
+        return self._reader.submit(lambda connection: reads.answers(connection, ids, before, limit))
 
     def holders(self, positions: Sequence[int]) -> Deferred[dict[int, set[str]]]:
         return self._reader.submit(lambda connection: reads.holders(connection, positions))

@@ -39,6 +39,9 @@ __all__ = [
     "with_ids",
 ]
 
+#: No position is as large.
+_BEHIND_ALL = 2**63 - 1
+
 _MESSAGE = f"""
     SELECT m.position, m.sender, m.id, m.recipient, m.type, m.priority, m.accepted_at, m.expires_at, m.size_bytes,
            m.attempts, m.failures, m.due_at, m.state, d.at, s.at, m.by_deadline,
@@ -274,14 +277,23 @@ def with_ids(connection: sqlite3.Connection, ids: Sequence[str]) -> list[StoredM
     return _in_order(connection, "SELECT position FROM message WHERE id IN (SELECT value FROM json_each(?))", ids)
 
 
-def answers(connection: sqlite3.Connection, ids: Sequence[str]) -> list[StoredMessage]:
+def answers(
+    connection: sqlite3.Connection, ids: Sequence[str], before: int | None, limit: int | None
+) -> list[StoredMessage]:
     """See :meth:`trishula_router.store.interface.Store.answers`."""
-    return _in_order(connection, "SELECT position FROM message WHERE reply_to IN (SELECT value FROM json_each(?))", ids)
+    return _in_order(
+        connection,
+        "SELECT position FROM message WHERE reply_to IN (SELECT value FROM json_each(?)) AND position < ?"
+        " ORDER BY position DESC LIMIT ?",
+        ids,
+        _BEHIND_ALL if before is None else before,
+        -1 if limit is None else limit,
+    )
 
 
-def _in_order(connection: sqlite3.Connection, positions: str, ids: Sequence[str]) -> list[StoredMessage]:
+def _in_order(connection: sqlite3.Connection, positions: str, ids: Sequence[str], *further: int) -> list[StoredMessage]:
     # All of that is in an index, so damaged rows are named too.
-    named = [position for (position,) in connection.execute(positions, (as_list(ids),))]
+    named = [position for (position,) in connection.execute(positions, (as_list(ids), *further))]
     return sorted(_listed(connection, named), key=lambda message: message.position) if named else []
 
 
