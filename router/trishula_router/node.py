@@ -59,9 +59,11 @@ class Node(Services):
         """Canaries between agents; also of a node that is never started, which clients attach to all the same."""
         return CanaryRounds(self)
 
+    def _built(self) -> None:
+        tell_of_sessions(self)
+
     async def start(self) -> None:
         """Take over what the store holds, and begin to work."""
-        tell_of_sessions(self)
         sizes = await self.store.open_mailboxes()
         lived_until = await last_record_at(self.store)
         self.mailroom.load(sizes)

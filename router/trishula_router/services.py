@@ -333,6 +333,10 @@ class Services:
         self.dead_letters = DeadLetters(
             store, self.settlement, lambda address: self.addressing.reach(address) == address, config.limits.ttl_ms
         )
+        self._built()
+
+    def _built(self) -> None:
+        """All parts are there."""
 
     def close_session(self, session: int, uri: str, sentence: str) -> None:
         """End a client's session; the news that it is gone comes by itself."""

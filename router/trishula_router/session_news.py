@@ -9,7 +9,10 @@ __all__ = ["tell_of_sessions"]
 
 
 def tell_of_sessions(services: Services) -> None:
-    """Have them told, as long as the node runs."""
+    """Have them told, as soon as there is a node, and not at a start: a node that is never started has sessions too.
+
+    The message that a node sends to itself goes through such a one, and failed with a KeyError while a start did this.
+    """
     records = SessionRecords(services.note)
     joined, left = services.sessions.when_joined, services.sessions.when_left
     joined(services.measures.joined)

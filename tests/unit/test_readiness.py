@@ -227,3 +227,16 @@ def test_two_bursts_that_two_probes_happen_to_meet_are_not_one_that_lasted(
         rig.advance(1.5 if records > 1000 else 60)
         if records > 1000:
             assert against(readiness) == {}
+
+
+def test_a_node_that_is_never_started_serves_its_sessions_all_the_same(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, MemoryStore("epoch-1"), Clock())
+    dc = rig.join("dc")
+    # What a start alone would do is missing where nobody starts it: for the node's message to itself, say.
+    rig.attach(dc)
+    assert [
+        receipt["status"]
+        for receipt in rig.call(dc, uris.MAILBOX_SEND, [{"type": "STATUS", "id": "a", "to": "agni"}], None)
+    ] == ["accepted"]
+    rig.leave(dc)
+    assert rig.node.consumers.all() == []

@@ -38,7 +38,6 @@ from trishula_router.agents.text import AgentEntry
 from trishula_router.mail.outlet import News
 from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE
-from trishula_router.session_news import tell_of_sessions
 from trishula_router.store.memory import MemoryStore
 from trishula_router.store.messages import Accepted, Draft
 from trishula_router.verbs.procedures import Procedures
@@ -77,8 +76,7 @@ async def send_canary(node: Node, number: int, prove: Callable[[str], Awaitable[
         random=lambda: 0.5,
         version=node.version,
     )
-    # All that a start does for sessions; the rest of it would write into the journal.
-    tell_of_sessions(lane)
+    # It is never started: that would write into the journal.
     verbs, caller = Procedures(lane).by_uri(), Caller(_SESSION, _AGENT, AGENT_ROLE)
     message_id = f"canary-{number}"
     lane.session_joined(_AGENT, _SESSION, AGENT_ROLE)
