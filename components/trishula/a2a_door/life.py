@@ -96,7 +96,8 @@ def _failed(answer: Message) -> Event:
         # Expired, or a dead letter: given back for good, or tried in vain.
         is_refused = error != MessageExpired.uri and bool(reason) and _IN_VAIN.match(reason) is None
     else:
-        is_refused = error in _REFUSALS
+        # An agent may send any value here.
+        is_refused = isinstance(error, str) and error in _REFUSALS
     said = payload.get("message")
     parts = parts_of(said if isinstance(said, str) and said else answer.payload)
     return _ended("rejected" if is_refused else "failed", parts=parts)

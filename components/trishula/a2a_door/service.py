@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
@@ -19,6 +18,7 @@ from trishula.a2a_door.ledger import Ledger
 from trishula.a2a_door.shapes import stream_response_of
 from trishula.a2a_door.targets import Networks
 from trishula.a2a_door.tasks import Tasks
+from trishula.a2a_door.upkeep import repeat
 from trishula.a2a_door.webhooks import Webhooks
 from trishula.client import Client
 from trishula.errors import TrishulaError
@@ -86,14 +86,15 @@ class Service:
         self.tasks.serve(self.callers)
         self._agents: dict[str, tuple[str, ...]] = {}
         self._agents_s: float | None = None
+        self._forgotten_s = around.clock.seconds()
         self._works: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Service:
         joining = start(self._own.start())
         joining.when_done(lambda pending: pending.error)
         self.tasks.resume()
-        for work in (self.webhooks.run(), self._keep()):
-            self._work(work)
+        self._work(self.webhooks.run())
+        self._work(repeat(_SWEEP_S, self.tasks.sweep, self.callers.sweep, self._forget))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -147,16 +148,10 @@ class Service:
     def _news(self, name: str, ids: list[str]) -> None:
         self._work(self.tasks.look(name, ids or None))
 
-    async def _keep(self) -> None:
-        forgotten_s = self._clock.seconds()
-        while True:
-            await asyncio.sleep(_SWEEP_S)
-            with contextlib.suppress(TrishulaError):
-                await self.tasks.sweep()
-                await self.callers.sweep()
-            if self._clock.seconds() - forgotten_s > _FORGET_S:
-                forgotten_s = self._clock.seconds()
-                self.tasks.forget()
+    async def _forget(self) -> None:
+        if self._clock.seconds() - self._forgotten_s > _FORGET_S:
+            self._forgotten_s = self._clock.seconds()
+            self.tasks.forget()
 
     def _work(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)

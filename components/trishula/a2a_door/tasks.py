@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -59,6 +60,7 @@ class Tasks:
         self._noted = noted
         self._callers: Callers | None = None
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._failing: set[str] = set()
         self._asking: dict[str, asyncio.Lock] = {}
         self._beginning: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -216,11 +218,28 @@ class Tasks:
                 batch = rows[start : start + _BATCH]
                 states = await caller.client.status(*(row.id for row in batch), timeout=_ASK_S)
                 for row in batch:
-                    await self._judge(caller, row, states.get(row.id))
+                    with self._alone(row.id):
+                        await self._judge(caller, row, states.get(row.id))
             for row in self.ledger.unacked(caller.name):
-                await self._ack(caller, row)
+                with self._alone(row.id):
+                    await self._ack(caller, row)
             if not self.ledger.has_work(caller.name):
                 self.ledger.forget_caller(caller.name)
+
+    @contextmanager
+    def _alone(self, task_id: str) -> Iterator[None]:
+        """What goes wrong with one task keeps no other one waiting; it is logged once, and tried again each time."""
+        try:
+            yield
+        except TrishulaError:
+            # The node's word about all of them.
+            raise
+        except Exception:
+            if task_id not in self._failing:
+                self._failing.add(task_id)
+                _log.exception("What became of the task %s can't be noted; it is tried again", task_id)
+        else:
+            self._failing.discard(task_id)
 
     async def _judge(self, caller: Caller, row: TaskRow, status: MessageStatus | None) -> None:
         if status is None:
@@ -307,6 +326,9 @@ class Tasks:
                 await self.refresh(caller, ids)
             except TrishulaError as error:
                 _log.info("What became of the tasks of %s is asked again later: %s", name, error)
+            except Exception:
+                # Of the door's file, say: the next caller's tasks are looked at all the same.
+                _log.exception("What became of the tasks of %s is asked again later", name)
 
 
 async def _outcome(pending: Any) -> Any:

@@ -4,6 +4,9 @@ It is kept in a file like an agent's (:mod:`trishula.messaging.agent_file`), in 
 agent's, so that a program that runs as the same agent has its file to itself. One process at a time has it. A second
 front door of the same agent, or one that has no place for a file, remembers as long as it lives: then a message whose
 acknowledgement was lost together with the process is shown once more, and says that it may have been seen.
+
+The file is opened once a node has let the agent in. Before that the agent is a claim of whoever brings a token, and a
+made-up token must neither make files nor touch those of the agent that it names.
 """
 
 from __future__ import annotations
@@ -45,20 +48,35 @@ class Memory:
 
     def __init__(self, settings: Settings, state: str | os.PathLike[str] | bool | None, around: Surroundings) -> None:
         self.ids = Inbox()
+        self._bus = hashlib.sha256(f"bus of {settings.secret}".encode()).hexdigest()[:16]
+        self._around = around
         self._file: AgentFile | None = None
-        if state is False:
-            return
-        place = None if state is True else state
-        directory, _ = directory_of(settings.agent, place, os.environ, home_directory())
-        if directory is not None:
-            self._open(directory / _FOLDER, settings, around)
+        self._directory: Path | None = None
+        if state is not False:
+            place = None if state is True else state
+            directory, _ = directory_of(settings.agent, place, os.environ, home_directory())
+            self._directory = None if directory is None else directory / _FOLDER
 
-    def _open(self, directory: Path, settings: Settings, around: Surroundings) -> None:
+    def joined(self, url: str, epoch: str) -> None:
+        """A node has let the agent in: read the file, if that was not done yet.
+
+        Args:
+            url: the node's.
+            epoch: names the node's store, by which a bus is known again when the token was changed.
+        """
+        directory, self._directory = self._directory, None
+        if directory is not None:
+            self._open(directory, epoch)
+        if self._file is not None:
+            self._file.note_node(url, epoch, 0)
+            self._file.commit()
+
+    def _open(self, directory: Path, epoch: str) -> None:
         # Late: what keeps no file doesn't load SQLite.
         from trishula.messaging.agent_file import AgentFile
 
         try:
-            file = AgentFile.open(directory, around)
+            file = AgentFile.open(directory, self._around)
         except (StateBusy, StateUnusable, OSError) as error:
             _log.warning("What is done is remembered only as long as this process lives: %s", error)
             return
@@ -68,18 +86,17 @@ class Memory:
             file.vanish()
             _log.warning("What is done is remembered only as long as this process lives: %s", error)
             return
-        bus = hashlib.sha256(f"bus of {settings.secret}".encode()).hexdigest()[:16]
         handled = saved.handled
-        if saved.bus != bus:
-            # Another bus may use the same ids for other messages.
-            for agent, message_id, _, _ in handled:
-                file.forget(agent, message_id)
-            handled = []
-            file.note_bus(bus)
+        if saved.bus != self._bus:
+            if epoch not in {known for known, _ in saved.nodes.values()}:
+                # Another bus may use the same ids for other messages.
+                for agent, message_id, _, _ in handled:
+                    file.forget(agent, message_id)
+                handled = []
+            file.note_bus(self._bus)
         self._file = file
         self.ids.restore(file, handled)
-        self.ids.forget(around.now_ms())
-        file.commit()
+        self.ids.forget(self._around.now_ms())
 
     def commit(self) -> None:
         """Have what was noted outlive the process."""

@@ -130,6 +130,7 @@ class Member:
     # What the client tells (trishula.session.attachment.Observer).
 
     def joined(self, url: str) -> None:
+        self._remember_in_file(url)
         if self.desk.misses_tokens:
             # What the model has is delivered again: for it, and not for another session.
             self._fetch(MOST_IN_HAND, 0.0)
@@ -139,6 +140,7 @@ class Member:
         self.desk.link_lost()
 
     def moved(self, old: str, url: str) -> None:
+        self._remember_in_file(url)
         self.desk.link_lost()
 
     def unreachable(self, error: TrishulaError, now_s: float) -> None:
@@ -146,6 +148,10 @@ class Member:
 
     def ended(self, error: TrishulaError) -> None:
         _log.error("%s is off the bus: %s", self.client.address.agent, error)
+
+    def _remember_in_file(self, url: str) -> None:
+        if (attached := self.client.attached) is not None:
+            self._memory.joined(url, attached.epoch)
 
     async def _keep(self) -> None:
         """Extend what is in hand; forget what is too old."""

@@ -1,0 +1,157 @@
+"""Tasks between the bus and the door's file, with a node that says what it is told to say."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.loops import in_own_loop
+from trishula.a2a_door.callers import Caller
+from trishula.a2a_door.ledger import Ledger
+from trishula.a2a_door.tasks import Tasks
+from trishula.a2a_door.upkeep import repeat
+from trishula.contract.answers import MessageStatus
+from trishula.errors import BusUnreachable
+from trishula.runtime.pending import Pending, resolved
+
+
+class Node:
+    """A caller's session; what a node says is in ``states`` and ``answers``."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.send_error: Exception | None = None
+        self.states: dict[str, str] = {}
+        self.answers: dict[str, Any] = {}
+        self.is_ready = True
+        self.end = None
+
+    async def send(self, to: str, *, id: str, **more: Any) -> None:
+        self.sent.append(id)
+        if self.send_error is not None:
+            raise self.send_error
+
+    async def status(self, *ids: str, timeout: float) -> dict[str, MessageStatus]:
+        return {
+            one: MessageStatus(id=one, state=self.states[one], sender="partner", recipient="agni")
+            for one in ids
+            if one in self.states
+        }
+
+    async def request(self, uri: str, task_id: str, timeout: float) -> dict[str, Any]:
+        return {"message": self.answers.get(task_id)}
+
+    def forward(self, ack: Any) -> Pending[None]:
+        return resolved(None)
+
+
+class Door:
+    """Tasks with one caller."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.node = Node()
+        self.ledger = ledger
+        self.now_ms = 1_000_000
+        self.tasks = Tasks(ledger, lambda: self.now_ms, lambda: None)
+        self.caller = Caller("partner", "partner.s", self.node, resolved(None), 0.0)  # type: ignore[arg-type]
+        self.tasks.serve(self)  # type: ignore[arg-type]
+
+    def named(self, name: str) -> Caller:
+        return self.caller
+
+    def refused(self) -> list[tuple[str, str]]:
+        return []
+
+    async def given(self, message_id: str, text: str = "x") -> str:
+        message = {"messageId": message_id, "parts": [{"text": text}]}
+        return (await self.tasks.begin(self.caller, "agni", message)).id
+
+    def state(self, task_id: str) -> str:
+        row = self.ledger.task(task_id)
+        return "gone" if row is None else row.state
+
+
+def at_the_door(directory: Path, scene: Callable[[Door], Coroutine[Any, Any, None]]) -> None:
+    """Play a scene with a door, in a loop of its own."""
+
+    async def main() -> None:
+        ledger = Ledger.open(directory)
+        try:
+            await scene(Door(ledger))
+        finally:
+            ledger.close()
+
+    in_own_loop(main)
+
+
+def error_of(task_id: str, error: object) -> dict[str, Any]:
+    payload = {"error": error, "message": "no"}
+    return {"type": "ERROR", "id": f"r-{task_id}", "from": "agni", "to": "partner", "timestamp": 1, "payload": payload}
+
+
+@pytest.mark.parametrize("error", [["a"], {"a": 1}, None, 7])
+def test_an_answer_with_any_error_at_all_ends_its_task(tmp_path: Path, error: object) -> None:
+    async def scene(door: Door) -> None:
+        task = await door.given("m")
+        door.node.states[task], door.node.answers[task] = "done", error_of(task, error)
+        await door.tasks.sweep()
+        assert door.state(task) == "failed"
+
+    at_the_door(tmp_path, scene)
+
+
+def test_a_task_that_cannot_be_judged_keeps_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(door: Door) -> None:
+        bad, good = await door.given("m1"), await door.given("m2")
+        for task in (bad, good):
+            door.node.states[task], door.node.answers[task] = "done", error_of(task, "ValueError")
+        noted = door.ledger.note
+
+        def note(task_id: str, *more: Any) -> None:
+            if task_id == bad:
+                raise RuntimeError("the disk is full")
+            noted(task_id, *more)
+
+        monkeypatch.setattr(door.ledger, "note", note)
+        for _ in range(3):
+            await door.tasks.sweep()
+        assert (door.state(bad), door.state(good)) == ("submitted", "failed")
+        # Once, and not at each sweep.
+        assert caplog.text.count("Traceback") == 1
+        monkeypatch.undo()
+        await door.tasks.sweep()
+        assert door.state(bad) == "failed"
+
+    at_the_door(tmp_path, scene)
+
+
+def test_upkeep_goes_on_whatever_becomes_of_its_works(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "trishula")
+    done: list[str] = []
+
+    async def fails() -> None:
+        done.append("fails")
+        raise (ValueError("a bug") if len(done) < 3 else BusUnreachable("away"))
+
+    async def works() -> None:
+        done.append("works")
+
+    async def main() -> None:
+        keeping = asyncio.ensure_future(repeat(0.0, fails, works))
+        while len(done) < 4:
+            await asyncio.sleep(0)
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await keeping
+
+    in_own_loop(main)
+    assert done[:4] == ["fails", "works", "fails", "works"]
+    assert caplog.text.count("Traceback") == 1
+    assert "away" in caplog.text
