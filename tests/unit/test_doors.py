@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.loops import in_own_loop
 from trishula import testing
-from trishula.errors import BusUnreachable, TokenInvalid
+from trishula.errors import BusUnreachable, RateLimited, TokenInvalid, TrishulaError
 from trishula.front_door import doors as doors_module
 from trishula.front_door.doors import Doors
 from trishula.front_door.member import Member
@@ -83,6 +83,23 @@ def test_made_up_tokens_close_no_door(monkeypatch: pytest.MonkeyPatch) -> None:
             there.now_s += 11.0
             assert await there.doors.of("dc.secret") is real[0]
             assert len(there.doors) == 2
+
+    in_own_loop(main)
+
+
+def test_a_node_that_is_asked_too_often_lets_the_places_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors_module, "_MOST_JOINING", 1)
+
+    async def main() -> None:
+        async with hall("dc") as there:
+            asking = await there.knock("ghost.1")
+            (door,) = there.doors._doors.values()
+            door.tools.member.unreachable(RateLimited("too many wrong tokens came from there"), 0.0)
+            await there.doors.of("dc.secret")
+            assert len(there.doors) == 1
+            await there.bus.advance(seconds=11)
+            with pytest.raises(TrishulaError):
+                await asking
 
     in_own_loop(main)
 

@@ -280,6 +280,19 @@ async def test_the_next_process_knows_what_was_done_though_the_ack_was_lost(tmp_
 
 
 @in_loop
+async def test_a_token_that_no_node_has_said_yes_to_touches_no_file(tmp_path: Path) -> None:
+    async with testing.bus(agents=["dc"]) as bus:
+        member = member_on(bus, "dc", tmp_path)
+        with bus.cut_off("dc"):
+            member.start()
+            await bus.advance(seconds=9)
+            assert list(tmp_path.iterdir()) == []
+        await bus.advance(minutes=1)
+        assert [one.name for one in tmp_path.iterdir()] == ["dc"]
+        await member.stop()
+
+
+@in_loop
 async def test_a_session_that_ends_gives_its_messages_to_the_next_one() -> None:
     async with testing.bus(agents=["dc", "agni"]) as bus:
         await bus.client("agni").send("dc", payload="x", id="m")

@@ -17,7 +17,7 @@ from typing import Any
 
 from trishula.client import Client
 from trishula.contract.uris import receipts_of
-from trishula.errors import BusUnreachable, TokenInvalid, TrishulaError
+from trishula.errors import BusUnreachable, RateLimited, TokenInvalid, TrishulaError
 from trishula.runtime.pending import Pending, start
 from trishula.runtime.surroundings import Surroundings
 from trishula.runtime.waiting import ended_within
@@ -31,7 +31,8 @@ _log = logging.getLogger("trishula")
 _IDLE_S = 900.0
 #: How many there are at most; of those without work the one that was quiet for longest makes room.
 _MOST = 500
-#: How many that nobody knows yet may wait for a node's yes at a time: tokens that somebody made up keep nobody out.
+#: How many that nobody knows yet may wait for a node's yes at a time. A made-up token gives its place back as soon as
+#: the node has said no, or that too many wrong ones came; as long as no node answers, nobody could join.
 _MOST_JOINING = 40
 _JOIN_S = 10.0
 
@@ -46,6 +47,7 @@ class Caller:
         client: its session.
         joined: whether it has joined, or why it can't.
         used_s: when it came last.
+        is_resumed: whether the door joined for it by a token that it kept, before it came.
     """
 
     name: str
@@ -53,11 +55,17 @@ class Caller:
     client: Client
     joined: Pending[None]
     used_s: float
+    is_resumed: bool = False
 
     @property
     def has_joined(self) -> bool:
         """Whether a node has let it in."""
         return self.joined.done and self.joined.error is None
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it opens nothing (any more): its token is none, or was revoked."""
+        return self.joined.error or self.client.end
 
 
 class Callers:
@@ -95,24 +103,25 @@ class Callers:
             raise TokenInvalid("the bearer token is no token of an agent: it must look like NAME.SECRET")
         caller = self._by_token.get(token)
         if caller is None:
-            if sum(not one.has_joined for one in self._by_token.values()) >= _MOST_JOINING:
+            unknown = [one for one in self._by_token.values() if not one.joined.done and not one.is_resumed]
+            if len(unknown) >= _MOST_JOINING:
                 raise BusUnreachable(f"{_MOST_JOINING} others are joining just now; try again")
             caller = self._open(token)
         caller.used_s = self._around.clock.seconds()
         if await ended_within(self._around.clock, caller.joined, _JOIN_S):
             # Before it has joined, and ever after: a token that was revoked opens nothing.
-            error = caller.joined.error or caller.client.end
+            error = caller.error
             if error is None:
                 await self._make_room(caller)
                 return caller
-            await self._close(token)
+            await self._close(caller)
             raise error if isinstance(error, TrishulaError) else BusUnreachable(str(error))
         raise BusUnreachable(f"no node let the agent {caller.name} join within {_JOIN_S:g} s; try again")
 
     def resume(self, token: str) -> None:
         """Join for a caller with work, before it comes."""
         if owner_of(token) is not None and token not in self._by_token:
-            self._open(token)
+            self._open(token).is_resumed = True
 
     def named(self, name: str) -> Caller | None:
         """One that has joined under this name and has a node."""
@@ -125,7 +134,9 @@ class Callers:
 
     def _open(self, token: str) -> Caller:
         settings = self._settings(token)
-        observer = _Observer(settings.agent, lambda: self._news(settings.agent, []))
+        observer = _Observer(
+            settings.agent, lambda: self._news(settings.agent, []), lambda error: self._not_joined(token, error)
+        )
         client = Client(replace(settings, failback_s=None), around=self._around, observer=observer)
         client.beat()
         client.subscribe(receipts_of(settings.agent), lambda *told: self._told(settings.agent, told)).when_done(
@@ -137,6 +148,12 @@ class Callers:
         self._by_token[token] = caller
         return caller
 
+    def _not_joined(self, token: str, error: TrishulaError) -> None:
+        caller = self._by_token.get(token)
+        if caller is not None and not caller.is_resumed and isinstance(error, RateLimited):
+            # Too many wrong tokens came from here. This one may be right, but whoever brought it must come again.
+            caller.joined.reject(error)
+
     def _told(self, name: str, told: tuple[Any, ...]) -> None:
         reports = told[0] if told and isinstance(told[0], list) else []
         ids = [str(one["id"]) for one in reports if isinstance(one, dict) and "id" in one]
@@ -144,36 +161,44 @@ class Callers:
             self._news(name, ids)
 
     async def sweep(self) -> None:
-        """Let those go that were quiet for long and have no work, and those that nobody waits for to join."""
+        """Let those go that the node refused, that were quiet for long and have no work, or don't get to join.
+
+        Work is of a name, and anybody can write a name before a secret: it spares who has joined, and who the door
+        itself joins for.
+        """
         now_s = self._around.clock.seconds()
-        for token, caller in list(self._by_token.items()):
+        for caller in list(self._by_token.values()):
             limit_s = _IDLE_S if caller.has_joined else 2 * _JOIN_S
-            if now_s - caller.used_s > limit_s and not self._has_work(caller.name):
-                await self._close(token)
+            is_known = caller.has_joined or caller.is_resumed
+            is_spared = now_s - caller.used_s <= limit_s or (is_known and self._has_work(caller.name))
+            if caller.error is not None or not is_spared:
+                await self._close(caller)
 
     async def _make_room(self, for_whom: Caller) -> None:
         while sum(one.has_joined for one in self._by_token.values()) > _MOST:
             others = [one for one in self._by_token.values() if one.has_joined and one is not for_whom]
             idle = [one for one in others if not self._has_work(one.name)]
-            await self._close(min(idle or others, key=lambda one: one.used_s).token)
+            await self._close(min(idle or others, key=lambda one: one.used_s))
 
-    async def _close(self, token: str) -> None:
-        caller = self._by_token.pop(token, None)
-        if caller is not None:
-            await start(caller.client.stop())
+    async def _close(self, caller: Caller) -> None:
+        # Whoever waited for it may come late, when its token has a new session.
+        if self._by_token.get(caller.token) is caller:
+            del self._by_token[caller.token]
+        await start(caller.client.stop())
 
     async def close(self) -> None:
         """Let all of them go."""
-        for token in list(self._by_token):
-            await self._close(token)
+        for caller in list(self._by_token.values()):
+            await self._close(caller)
 
 
 class _Observer:
     """What a client tells (trishula.session.attachment.Observer)."""
 
-    def __init__(self, name: str, joined: Callable[[], object]) -> None:
+    def __init__(self, name: str, joined: Callable[[], object], not_joined: Callable[[TrishulaError], object]) -> None:
         self._name = name
         self._joined = joined
+        self._not_joined = not_joined
 
     def joined(self, url: str) -> None:
         self._joined()
@@ -186,6 +211,7 @@ class _Observer:
 
     def unreachable(self, error: TrishulaError, now_s: float) -> None:
         _log.info("The bus can't be joined for %s: %s", self._name, error)
+        self._not_joined(error)
 
     def ended(self, error: TrishulaError) -> None:
         _log.info("%s is off the bus: %s", self._name, error)

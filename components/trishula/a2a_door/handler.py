@@ -36,6 +36,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message as Proto
 
 from trishula.a2a_door.callers import Caller
+from trishula.a2a_door.gate import CALLER
 from trishula.a2a_door.ledger import TaskRow
 from trishula.a2a_door.life import Event
 from trishula.a2a_door.owed import Hook
@@ -45,10 +46,7 @@ from trishula.a2a_door.tasks import Tasks
 from trishula.a2a_door.webhooks import Webhooks
 from trishula.errors import CapabilityForbidden, NotAllowed, RecipientForbidden, TrishulaError
 
-__all__ = ["CALLER", "AgentHandler"]
-
-#: Under this name the caller is in the state of a call.
-CALLER = "caller"
+__all__ = ["AgentHandler"]
 
 _MOST_HOOKS = 10
 _MOST_STREAMS = 64

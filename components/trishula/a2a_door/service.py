@@ -94,6 +94,7 @@ class Service:
         joining.when_done(lambda pending: pending.error)
         self.tasks.resume()
         self._work(self.webhooks.run())
+        # In this order: the callers' own sweep lets those go that the node refuses, and the tasks' sweep asks for them.
         self._work(repeat(_SWEEP_S, self.tasks.sweep, self.callers.sweep, self._forget))
         return self
 

@@ -16,12 +16,8 @@ it is taken on this machine only, unless a proxy that speaks TLS stands before. 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import logging
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import uvicorn
 from a2a.server.context import ServerCallContext
@@ -33,23 +29,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from trishula.a2a_door.callers import Caller
-from trishula.a2a_door.handler import CALLER, AgentHandler
+from trishula.a2a_door.gate import CALLER, Gate
+from trishula.a2a_door.handler import AgentHandler
 from trishula.a2a_door.service import Service
-from trishula.errors import TokenInvalid, TrishulaError
+from trishula.errors import TrishulaError
+from trishula.front_door.body_limit import MOST_CONNECTIONS, App, Receive, Scope, Send, answer
 
 __all__ = ["over_http"]
 
-#: What is left of a node's own limit of 1 MiB when the message is wrapped, and some room for base64 and JSON-RPC.
-MOST_BYTES = 2 * 1024 * 1024
 _LEAVING_S = 3
-
-_log = logging.getLogger("trishula")
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def over_http(listening: socket.socket, hosts: Sequence[str], opened: Callable[[], Service]) -> None:
@@ -71,12 +59,13 @@ async def _serve(listening: socket.socket, hosts: Sequence[str], opened: Callabl
         Route("/.well-known/jwks.json", lambda _: JSONResponse(service.key.jwks)),
         Mount("/agents/{agent}", app=agents),
     ]
-    app = Starlette(routes=routes, middleware=[Middleware(_Gate, service=service, hosts=frozenset(hosts))])
+    app = Starlette(routes=routes, middleware=[Middleware(Gate, caller=service.callers.of, hosts=frozenset(hosts))])
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         lifespan="off",
+        limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=_LEAVING_S,
         server_header=False,
     )
@@ -103,10 +92,10 @@ class _Agents:
         try:
             capabilities = (await self._service.agents()).get(name)
         except TrishulaError as error:
-            await _refuse(send, 503, error.sentence)
+            await answer(send, 503, error.sentence, (b"retry-after", b"2"))
             return
         if capabilities is None:
-            await _refuse(send, 404, f"there is no agent {name} at this door")
+            await answer(send, 404, f"there is no agent {name} at this door")
             return
         known = self._apps.get(name)
         if known is None or known[0] != capabilities:
@@ -135,82 +124,3 @@ class _WithCaller(DefaultServerCallContextBuilder):
         context.state["headers"].pop("authorization", None)
         context.state[CALLER] = request.scope[CALLER]
         return context
-
-
-class _Gate:
-    """Nobody passes without a token, but to what is open to all."""
-
-    def __init__(self, app: App, service: Service, hosts: frozenset[str]) -> None:
-        self._app = app
-        self._service = service
-        self._hosts = hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if headers.get(b"host", "").lower() not in self._hosts:
-            await _refuse(send, 421, "this door is not known by that host name; name it by --public-url")
-            return
-        if b"origin" in headers:
-            await _refuse(send, 403, "this door is for agents, and not for pages of browsers")
-            return
-        if not _is_open(scope["path"]):
-            try:
-                scope[CALLER] = await self._caller(headers.get(b"authorization", ""))
-            except TokenInvalid as error:
-                await _refuse(send, 401, error.sentence)
-                return
-            except TrishulaError as error:
-                await _refuse(send, 503, error.sentence)
-                return
-        body = await _read(receive)
-        if body is None:
-            await _refuse(send, 413, f"a request may have {MOST_BYTES} bytes; send large things by their URL")
-            return
-        await self._app(scope, _replayed(body, receive), send)
-
-    async def _caller(self, header: str) -> Caller:
-        kind, _, token = header.partition(" ")
-        if kind.lower() != "bearer" or not token.strip():
-            raise TokenInvalid("send the agent's token as a header: Authorization: Bearer NAME.SECRET")
-        return await self._service.callers.of(token.strip())
-
-
-def _is_open(path: str) -> bool:
-    return path == "/agents" or "/.well-known/" in path
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The body of a request; ``None`` if it is too large, or the client is gone."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        body += message.get("body", b"")
-        if len(body) > MOST_BYTES:
-            return None
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    said = False
-
-    async def heard() -> MutableMapping[str, Any]:
-        nonlocal said
-        if said:
-            return await receive()
-        said = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return heard
-
-
-async def _refuse(send: Send, status: int, sentence: str) -> None:
-    more = {401: [(b"www-authenticate", b"Bearer")], 503: [(b"retry-after", b"2")]}.get(status, [])
-    headers = [(b"content-type", b"application/json"), *more]
-    with contextlib.suppress(OSError):
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps({"error": sentence}).encode()})

@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-__all__ = ["LARGEST_BYTES", "App", "BodyLimit", "Receive", "Scope", "Send", "answer"]
+__all__ = ["LARGEST_BYTES", "MOST_CONNECTIONS", "App", "BodyLimit", "Receive", "Scope", "Send", "answer"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -16,6 +16,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: A message has 8 MiB at most, and may be twice as long where JSON writes its characters as escapes.
 LARGEST_BYTES = 17 * 1024 * 1024
+#: How many connections a server has at a time; those beyond are answered with 503, so that it keeps file descriptors
+#: for the nodes and its own files.
+MOST_CONNECTIONS = 1000
 
 
 class BodyLimit:

@@ -30,6 +30,7 @@ _JOIN_S = 10.0
 
 @dataclass(slots=True)
 class _Door:
+    token: str
     tools: Tools
     joined: Pending[None]
     used_s: float
@@ -41,8 +42,8 @@ class _Door:
 
     @property
     def error(self) -> BaseException | None:
-        """Why it opens nothing (any more): a token that is none, or that was revoked."""
-        return (self.joined.error if self.joined.done else None) or self.tools.member.client.end
+        """Why it opens nothing (any more): its token is none, or was revoked, or too many wrong ones came from here."""
+        return self.joined.error or self.tools.member.client.end or (None if self.is_open else self.tools.member.denial)
 
 
 class Doors:
@@ -73,41 +74,42 @@ class Doors:
         await self._sweep()
         door = self._doors.get(token)
         if door is None:
-            if sum(not door.is_open for door in self._doors.values()) >= _MOST_JOINING:
+            if sum(not door.joined.done for door in self._doors.values()) >= _MOST_JOINING:
                 raise BusUnreachable(f"{_MOST_JOINING} others are joining just now; try again")
             tools = self._opened(token)
-            door = self._doors[token] = _Door(tools, tools.member.start(), self._seconds())
+            door = self._doors[token] = _Door(token, tools, tools.member.start(), self._seconds())
         door.used_s = self._seconds()
         if not await ended_within(door.tools.member.clock, door.joined, _JOIN_S):
             raise BusUnreachable(f"no node let the agent {owner_of(token)} join within {_JOIN_S:g} s; try again")
         # Before it has joined, and ever after.
         if (error := door.error) is not None:
-            await self._close(token)
+            await self._close(door)
             raise error if isinstance(error, TrishulaError) else BusUnreachable(str(error))
         await self._make_room(token)
         return door.tools
 
     async def _sweep(self) -> None:
         now_s = self._seconds()
-        for token, door in list(self._doors.items()):
+        for door in list(self._doors.values()):
             limit_s = _JOIN_S
             if door.is_open:
                 limit_s = _HOLDING_S if len(door.tools.member.desk) else _IDLE_S
             # An error that nobody waited for: its client had gone.
             if now_s - door.used_s > limit_s or door.error is not None:
-                await self._close(token)
+                await self._close(door)
 
     async def _make_room(self, for_token: str) -> None:
         while sum(door.is_open for door in self._doors.values()) > _MOST:
-            others = [token for token, door in self._doors.items() if door.is_open and token != for_token]
-            await self._close(min(others, key=lambda token: self._doors[token].used_s))
+            others = [door for door in self._doors.values() if door.is_open and door.token != for_token]
+            await self._close(min(others, key=lambda door: door.used_s))
 
-    async def _close(self, token: str) -> None:
-        door = self._doors.pop(token, None)
-        if door is not None:
-            await start(door.tools.member.stop())
+    async def _close(self, door: _Door) -> None:
+        # Whoever waited for it may come late, when its token has a new door.
+        if self._doors.get(door.token) is door:
+            del self._doors[door.token]
+        await start(door.tools.member.stop())
 
     async def close(self) -> None:
         """Close all of them."""
-        for token in list(self._doors):
-            await self._close(token)
+        for door in list(self._doors.values()):
+            await self._close(door)

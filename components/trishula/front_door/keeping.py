@@ -57,21 +57,13 @@ class Memory:
             directory, _ = directory_of(settings.agent, place, os.environ, home_directory())
             self._directory = None if directory is None else directory / _FOLDER
 
-    def joined(self, url: str, epoch: str) -> None:
-        """A node has let the agent in: read the file, if that was not done yet.
-
-        Args:
-            url: the node's.
-            epoch: names the node's store, by which a bus is known again when the token was changed.
-        """
+    def joined(self) -> None:
+        """A node has let the agent in: read the file, if that was not done yet."""
         directory, self._directory = self._directory, None
         if directory is not None:
-            self._open(directory, epoch)
-        if self._file is not None:
-            self._file.note_node(url, epoch, 0)
-            self._file.commit()
+            self._open(directory)
 
-    def _open(self, directory: Path, epoch: str) -> None:
+    def _open(self, directory: Path) -> None:
         # Late: what keeps no file doesn't load SQLite.
         from trishula.messaging.agent_file import AgentFile
 
@@ -88,15 +80,16 @@ class Memory:
             return
         handled = saved.handled
         if saved.bus != self._bus:
-            if epoch not in {known for known, _ in saved.nodes.values()}:
-                # Another bus may use the same ids for other messages.
-                for agent, message_id, _, _ in handled:
-                    file.forget(agent, message_id)
-                handled = []
+            # Another bus may use the same ids for other messages. A new token of the same bus looks like one: what
+            # would tell them apart is the node's answer to an attach, and a front door attaches to no mailbox.
+            for agent, message_id, _, _ in handled:
+                file.forget(agent, message_id)
+            handled = []
             file.note_bus(self._bus)
         self._file = file
         self.ids.restore(file, handled)
         self.ids.forget(self._around.now_ms())
+        file.commit()
 
     def commit(self) -> None:
         """Have what was noted outlive the process."""
@@ -104,6 +97,7 @@ class Memory:
             self._file.commit()
 
     async def close(self) -> None:
-        """Let the file go."""
+        """Let the file go, for good."""
+        self._directory = None
         if self._file is not None:
             await self._file.close()

@@ -23,7 +23,7 @@ from trishula.client import Client
 from trishula.contract.addresses import is_nodes_own
 from trishula.contract.message import Message
 from trishula.contract.uris import MAILBOX_PEEK
-from trishula.errors import BusUnreachable, OutcomeUnknown, TrishulaError
+from trishula.errors import BusUnreachable, OutcomeUnknown, RateLimited, TrishulaError
 from trishula.front_door.desk import Desk, InHand
 from trishula.front_door.keeping import Memory
 from trishula.front_door.turns import Head, TurnState, head_of, progress_of
@@ -83,6 +83,7 @@ class Member:
         client: the agent on the bus.
         desk: the mail in hand.
         turn: whether the model is in a turn.
+        denial: why a node doesn't even look at the token: too many wrong ones came from here. ``None`` since it joined.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Member:
         self._is_over = False
         self._looked_s: float | None = None
         self.turn: TurnState = "closed"
+        self.denial: RateLimited | None = None
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -130,7 +132,8 @@ class Member:
     # What the client tells (trishula.session.attachment.Observer).
 
     def joined(self, url: str) -> None:
-        self._remember_in_file(url)
+        self.denial = None
+        self._memory.joined()
         if self.desk.misses_tokens:
             # What the model has is delivered again: for it, and not for another session.
             self._fetch(MOST_IN_HAND, 0.0)
@@ -140,18 +143,14 @@ class Member:
         self.desk.link_lost()
 
     def moved(self, old: str, url: str) -> None:
-        self._remember_in_file(url)
         self.desk.link_lost()
 
     def unreachable(self, error: TrishulaError, now_s: float) -> None:
         _log.info("The bus can't be joined: %s", error)
+        self.denial = error if isinstance(error, RateLimited) else None
 
     def ended(self, error: TrishulaError) -> None:
         _log.error("%s is off the bus: %s", self.client.address.agent, error)
-
-    def _remember_in_file(self, url: str) -> None:
-        if (attached := self.client.attached) is not None:
-            self._memory.joined(url, attached.epoch)
 
     async def _keep(self) -> None:
         """Extend what is in hand; forget what is too old."""

@@ -19,7 +19,7 @@ import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 
 from trishula.errors import TokenInvalid, TrishulaError
-from trishula.front_door.body_limit import App, BodyLimit, Receive, Scope, Send, answer
+from trishula.front_door.body_limit import MOST_CONNECTIONS, App, BodyLimit, Receive, Scope, Send, answer
 from trishula.front_door.doors import Doors
 from trishula.front_door.server import Calling, make_server
 from trishula.front_door.tools import Tools
@@ -62,6 +62,7 @@ async def _serve(listening: socket.socket, names: Sequence[str], opened: Callabl
         _Gate(BodyLimit(app), doors),
         log_level="warning",
         access_log=False,
+        limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=_LEAVING_S,
         server_header=False,
     )
