@@ -203,6 +203,12 @@ def _is_scope(value: Any) -> bool | None:
     return True if value in ("task:a", "role:b", "path:src/**", "path:web:*.py", "task:\u00e4") else None
 
 
+def _is_search_place(value: Any) -> bool | None:
+    if value is None or value == "agni:01234567:7":
+        return True
+    return None if like(r"[!-~]{1,16384}")(value) else False
+
+
 def _is_lease_id(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 500
 
@@ -318,6 +324,28 @@ PROCEDURES = (
         1,
         _keys("messages", "left_out"),
         _UNKNOWN,
+    ),
+    Procedure(
+        uris.MAILBOX_SEARCH,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field("words", st.lists(lines, max_size=3), list_of(text(1, 200), 16)),
+                    Field("with", texts, or_none(is_text)),
+                    Field("thread", ids, or_none(is_id)),
+                    Field("since", instants, _INSTANT),
+                    Field("until", instants, _INSTANT),
+                    Field("encrypted", st.booleans(), _is_bool),
+                    # Which places there are is the node's to know.
+                    Field("after", st.just("agni:01234567:7"), _is_search_place),
+                    Field("max", st.integers(1, 100), integer(1, 100)),
+                ),
+            ),
+        ),
+        0,
+        _keys("messages", "more", "looked", "encrypted", "without_body"),
+        _UNKNOWN | {"argument_invalid"},
     ),
     Procedure(uris.MAILBOX_STATUS, (_IDS,), 1, lambda answer: isinstance(answer, dict)),
     Procedure(

@@ -72,6 +72,7 @@ _NODE_SERVES_AGENTS = frozenset(
         uris.MAILBOX_FETCH,
         uris.MAILBOX_PEEK,
         uris.MAILBOX_THREAD,
+        uris.MAILBOX_SEARCH,
         uris.MAILBOX_STATUS,
         uris.MAILBOX_ANSWER,
         uris.MAILBOX_CANCEL,

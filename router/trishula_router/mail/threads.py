@@ -22,7 +22,7 @@ from trishula_router.store.interface import Store
 from trishula_router.store.messages import State, StoredMessage
 from trishula_router.store.signed_bodies import split_signature
 
-__all__ = ["MOST_MESSAGES", "Threads"]
+__all__ = ["MOST_MESSAGES", "Threads", "may_see"]
 
 #: Of one thread; a conversation that is longer is told from its newest messages.
 MOST_MESSAGES = 200
@@ -50,7 +50,11 @@ class Threads:
         Raises:
             MessageUnknown: the agent neither sent nor got a message of that id.
         """
-        found = {one.position: one for one in await self._store.with_ids([message_id]) if _may_see(agent, one)}
+        return await self._told(await self.members(agent, message_id), limit)
+
+    async def members(self, agent: str, message_id: str) -> list[StoredMessage]:
+        """All messages of a thread, as far as one question looks, and the agent may see; as :meth:`of`."""
+        found = {one.position: one for one in await self._store.with_ids([message_id]) if may_see(agent, one)}
         if not found:
             raise MessageUnknown(
                 f"there is no message {message_id} that {agent} sent, or that was handed to {agent}; check the id"
@@ -60,14 +64,13 @@ class Threads:
             before = {one.reply_to for one in fresh if one.reply_to is not None} - asked
             ids = sorted({one.id for one in fresh})
             met = await self._answers(agent, ids, look, _MOST_FOUND - len(found))
-            met += [one for one in await self._store.with_ids(sorted(before)) if _may_see(agent, one)] if before else []
+            met += [one for one in await self._store.with_ids(sorted(before)) if may_see(agent, one)] if before else []
             asked |= before
             fresh = [one for one in met if one.position not in found]
             if not fresh:
                 break
             found.update({one.position: one for one in fresh})
-        ordered = sorted(found.values(), key=lambda one: (one.accepted_at, one.arrival))
-        return await self._told(ordered, limit)
+        return sorted(found.values(), key=lambda one: (one.accepted_at, one.arrival))
 
     async def _answers(self, agent: str, ids: list[str], look: _Look, room: int) -> list[StoredMessage]:
         """The last answers to messages, of those that the agent may see, as far as there is room and a look is free."""
@@ -76,7 +79,7 @@ class Threads:
         while look.left > 0 and len(seen) < room:
             page = await self._store.answers(ids, before=before, limit=_PAGE)
             look.left -= len(page)
-            seen += [one for one in page if _may_see(agent, one)]
+            seen += [one for one in page if may_see(agent, one)]
             if len(page) < _PAGE:
                 break
             before = page[0].position
@@ -116,7 +119,8 @@ def _that_fit(messages: list[StoredMessage]) -> list[StoredMessage]:
     return messages
 
 
-def _may_see(agent: str, stored: StoredMessage) -> bool:
+def may_see(agent: str, stored: StoredMessage) -> bool:
+    """Whether an agent may read a message again: it sent it, or was handed it."""
     if is_of(agent, stored.sender):
         return True
     # Done elsewhere, by a record of before the base there, its deliveries are not known here.

@@ -7,6 +7,7 @@ from trishula_router.verbs.evidence import EvidenceVerbs
 from trishula_router.verbs.fallback import FallbackVerbs
 from trishula_router.verbs.leases import LeaseVerbs
 from trishula_router.verbs.loops import LoopVerbs
+from trishula_router.verbs.message_search import MessageSearchVerbs
 from trishula_router.verbs.node_questions import NodeQuestions
 from trishula_router.verbs.surfacing import SurfacingVerbs
 from trishula_router.verbs.threads import ThreadVerbs
@@ -22,4 +23,5 @@ FURTHER = (
     CanaryVerbs,
     LeaseVerbs,
     ThreadVerbs,
+    MessageSearchVerbs,
 )
