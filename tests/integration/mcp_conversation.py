@@ -17,6 +17,7 @@ import httpx2
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
 
 _HEADING = re.compile(r"^=== message (\S+) from (\S+) \(the bus vouches for the sender\) ===$", re.MULTILINE)
 
@@ -32,6 +33,15 @@ async def said(client: Client, tool: str, **arguments: Any) -> tuple[str, bool]:
     """What a tool says, and whether that is an error."""
     result = await client.call_tool(tool, arguments)
     return "\n".join(getattr(block, "text", "") for block in result.content), bool(result.is_error)
+
+
+async def read(client: Client, uri: str) -> str:
+    """What a resource says, or why there is none."""
+    try:
+        (content,) = (await client.read_resource(uri)).contents
+    except MCPError as error:
+        return f"error: {error}"
+    return str(getattr(content, "text", ""))
 
 
 def tell_test(line: str) -> None:
@@ -120,6 +130,11 @@ async def look_around() -> dict[str, Any]:
             "question": question,
             "replied": replied,
             "answer": await asking,
+            "found again": (await said(dc, "search", words="why", agent="agni"))[0],
+            "resources": [str(one.uri) for one in (await dc.list_resources()).resources],
+            "templates": [one.uri_template for one in (await dc.list_resource_templates()).resource_templates],
+            "resource": await read(dc, f"trishula://message/{_HEADING.findall(question)[0][0]}"),
+            "no resource": await read(dc, "trishula://message/never-seen"),
             "mistakes": [
                 await said(agni, "send", to="nobody", text="x"),
                 await said(agni, "send", to="dc", text="x", priority=9),
@@ -143,6 +158,7 @@ async def over_http() -> dict[str, Any]:
                 waiting = asyncio.create_task(said(dc, "wait_for_message", wait_s=30))
                 await until_accepted(agni, "dc", f"over-{mode}")
                 found[f"shown {mode}"] = (await waiting)[0]
+                found[f"read {mode}"] = [await read(dc, "trishula://inbox"), await read(agni, "trishula://inbox")]
         # Another session of the same model: what is open is open there as well.
         async with Client(streamable_http_client(url, http_client=other)) as dc:
             found["open"] = (await said(dc, "inbox"))[0]

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from tests.support.node import ROOT, NodeProcess, environment
+from trishula.front_door.framing import NOTE
 from trishula.front_door.tools import INSTRUCTIONS, TOOLS
 
 pytestmark = pytest.mark.node
@@ -133,6 +134,12 @@ def test_a_client_is_told_all_it_needs_and_mistakes_are_sentences(scene: Scene) 
     assert "| why?" in found["question"]
     assert found["replied"].endswith("done.")
     assert "\n| because\n" in found["answer"][0]
+    assert "| why?" in found["found again"] and found["found again"].startswith(NOTE)
+    assert found["resources"] == ["trishula://inbox", "trishula://agents"]
+    assert found["templates"] == ["trishula://message/{id}", "trishula://thread/{id}"]
+    assert "\n| why?\n" in found["resource"] and found["resource"].startswith(NOTE)
+    assert found["no resource"].startswith("error: ")
+    assert "there is no message never-seen that you" in found["no resource"]
     (nobody, _), (priority, _), (unseen, _) = found["mistakes"]
     assert [is_error for _, is_error in found["mistakes"]] == [True] * 3
     assert "there is no agent" in nobody or "nobody" in nobody
@@ -167,6 +174,9 @@ def test_models_of_both_eras_share_a_server_over_http(
     for mode in ("legacy", "2026-07-28"):
         assert found[f"me {mode}"].startswith("You are the agent agni, joined at ws://")
         assert f"| this is over-{mode}" in found[f"shown {mode}"]
+        holding, other = found[f"read {mode}"]
+        # Each reads its own.
+        assert f"over-{mode}" in holding and f"over-{mode}" not in other
     assert found["version 2026-07-28"] == "2026-07-28"
     assert found["version legacy"] != "2026-07-28"
     assert "Open in your hands (2): over-legacy, over-2026-07-28." in found["open"]

@@ -333,6 +333,7 @@ PROCEDURES = (
                 (
                     Field("words", st.lists(lines, max_size=3), list_of(text(1, 200), 16)),
                     Field("with", texts, or_none(is_text)),
+                    Field("id", ids, or_none(is_id)),
                     Field("thread", ids, or_none(is_id)),
                     Field("since", instants, _INSTANT),
                     Field("until", instants, _INSTANT),

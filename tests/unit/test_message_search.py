@@ -54,7 +54,7 @@ def say(rig: Rig, sender: int, to: int, agent: str, message_id: str, payload: An
 def test_it_finds_by_words_peer_thread_and_time(rig: Rig) -> None:
     dc, agni, boss = rig.join("dc"), rig.join("agni"), rig.join("rushabdev")
     say(rig, dc, agni, "agni", "a", "The DISK of the build server is full", subject="Straße 7")
-    say(rig, agni, dc, "dc", "b", {"deleted": ["/var/log \"old\"\n", 7]}, reply_to="a")
+    say(rig, agni, dc, "dc", "b", {"deleted": ['/var/log "old"\n', 7]}, reply_to="a")
     say(rig, dc, boss, "rushabdev", "c", "the disk is empty again")
     at = START_MS + 2000
     assert search(rig, dc, "disk") == ["c", "a"]
@@ -64,6 +64,7 @@ def test_it_finds_by_words_peer_thread_and_time(rig: Rig) -> None:
     assert search(rig, dc, "disk", **{"with": "rushabdev"}) == ["c"]
     assert search(rig, dc, thread="b") == search(rig, agni, thread="a") == ["b", "a"]
     assert search(rig, dc, "disk", thread="b") == ["a"]
+    assert search(rig, dc, id="b") == ["b"] and search(rig, dc, "disk", id="b") == search(rig, agni, id="c") == []
     assert search(rig, dc, since=at) == ["c"] and search(rig, dc, until=at) == ["b", "a"]
     assert search(rig, dc, "nothing like it") == []
     assert ask(rig, dc, "disk", max=1)["messages"][0]["state"] == "delivered"

@@ -132,18 +132,18 @@ high_water, pending, in_flight}``
     of these; the ``max`` (50; 1 to 200) newest, the oldest of them first. Only what the caller sent, or was handed;
     takes nothing. ``left_out``: how many more there are, bodies that are gone included; of a thread of more than 5,000
     the node looks at the newest. May be repeated: yes. (A node of the release before doesn't have it.)
-``mailbox.search({words?, with?, thread?, since?, until?, encrypted?, after?, max?}?)`` → ``{messages: [{message, state,
-signature?}…], more, looked, encrypted, without_body}``
-    Messages that the caller sent, or was handed, the newest first, at most ``max`` (20; 1 to 100). ``words``: at most 16
-    texts, each of which stands in the subject, the procedure or the payload, in upper or lower case (of a payload that
-    is no text its JSON is searched); ``with``: between the caller and that agent; ``thread``: in the thread of that id;
-    ``since``, ``until`` (ms): accepted then. One call looks at 16,384 records and reads 2 MiB of messages at most; if
-    ``more`` is not null there may be others, and the same question with that as ``after`` goes on there, at another
-    node too. So a call may have found nothing, and there is more. ``looked``: how many records it looked at;
-    ``without_body``: messages whose bodies are gone. ``encrypted``: how many payloads the node couldn't read, of
-    messages that the words don't fit otherwise; with ``encrypted`` true they are among ``messages``, for the caller to
-    look into. What was cut from the journal is not found. May be repeated: yes. (A node of the release before doesn't
-    have it.)
+``mailbox.search({words?, with?, id?, thread?, since?, until?, encrypted?, after?, max?}?)`` → ``{messages: [{message,
+state, signature?}…], more, looked, encrypted, without_body}``
+    Messages that the caller sent, or was handed, the newest first, at most ``max`` (20; 1 to 100). ``words``: at
+    most 16 texts, each of which stands in the subject, the procedure or the payload, in upper or lower case (of a
+    payload that is no text its JSON is searched); ``with``: between the caller and that agent; ``id``: of that id;
+    ``thread``: in the thread of that id; ``since``, ``until`` (ms): accepted then. One call looks at 16,384 records
+    and reads 2 MiB of messages at most; if ``more`` is not null there may be others, and the same question with
+    that as ``after`` goes on there, at another node too. So a call may have found nothing, and there is more.
+    ``looked``: how many records it looked at; ``without_body``: messages whose bodies are gone. ``encrypted``: how
+    many payloads the node couldn't read, of messages that the words don't fit otherwise; with ``encrypted`` true
+    they are among ``messages``, for the caller to look into. What was cut from the journal is not found. May be
+    repeated: yes. (A node of the release before doesn't have it.)
 ``mailbox.status([id…])`` → ``{id: {state, …}}``
     Of messages the caller sent or received. ``surfaced_at`` (ms): when a model first had it, or null; ``state`` doesn't
     tell that, because clients of before take a state that they don't know for an end. May be repeated: yes.

@@ -96,6 +96,7 @@ class Member:
     ) -> None:
         self._around = around = around or real()
         self.clock = around.clock
+        self.now_ms = around.now_ms
         # Tokens of one node mean nothing to the other, so it stays where it is.
         self.client = Client(replace(settings, failback_s=None), around=around, connection=connection, observer=self)
         self.client.beat()

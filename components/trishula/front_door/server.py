@@ -9,23 +9,26 @@ that the model reads: a :class:`~trishula.errors.TrishulaError` as its sentence,
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import ToolAnnotations
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
+from mcp.types import Resource, ResourceTemplate, ToolAnnotations
 from msgspec import Meta
 from pydantic import Field
 
 from trishula import distribution
-from trishula.errors import TrishulaError
+from trishula.errors import ArgumentInvalid, MessageUnknown, TrishulaError
+from trishula.front_door.resources import RESOURCES, TEMPLATES, read_resource
 from trishula.front_door.tools import INSTRUCTIONS, READS_ONLY, TOOLS, Tools
 from trishula.front_door.wording import error_told
 
 __all__ = ["Calling", "make_server", "over_stdio"]
 
+_TEXT = "text/plain"
 #: What a tool is told of its call; it leads to the tools of whoever calls.
 Calling: TypeAlias = "Context[Tools, Any]"
 
@@ -59,7 +62,8 @@ def make_server(
         of: the tools of whoever calls.
         life: what the server's lifespan does.
     """
-    server: MCPServer[Tools] = MCPServer(
+    server: MCPServer[Tools] = _Server(
+        of,
         "trishula",
         title="TRISHULA: the bus between agents",
         instructions=INSTRUCTIONS,
@@ -78,6 +82,35 @@ def make_server(
             structured_output=False,
         )
     return server
+
+
+class _Server(MCPServer[Tools]):
+    """A server whose resources are the caller's: the SDK's own functions for resources without a template aren't told
+    who calls.
+    """
+
+    def __init__(self, of: Callable[[Calling], Awaitable[Tools]], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._of = of
+
+    async def list_resources(self) -> list[Resource]:
+        return [Resource(uri=one.uri, name=one.name, description=one.description, mime_type=_TEXT) for one in RESOURCES]
+
+    async def list_resource_templates(self) -> list[ResourceTemplate]:
+        return [
+            ResourceTemplate(uri_template=one.uri, name=one.name, description=one.description, mime_type=_TEXT)
+            for one in TEMPLATES
+        ]
+
+    async def read_resource(self, uri: Any, context: Calling | None = None) -> Iterable[ReadResourceContents]:
+        try:
+            if context is None:
+                raise ArgumentInvalid("nobody says whose resources these are")
+            return [ReadResourceContents(await read_resource(await self._of(context), str(uri)), mime_type=_TEXT)]
+        except (ArgumentInvalid, MessageUnknown) as error:
+            raise ResourceNotFoundError(error_told(error)) from None
+        except TrishulaError as error:
+            raise ResourceError(error_told(error)) from None
 
 
 def _tool(name: str, of: Callable[[Calling], Awaitable[Tools]]) -> Callable[..., Awaitable[str]]:

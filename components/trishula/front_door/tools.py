@@ -26,6 +26,7 @@ from trishula.front_door.history_tools import HISTORY_READS, HISTORY_TOOLS, Hist
 from trishula.front_door.lease_tools import LEASE_TOOLS, LeaseTools
 from trishula.front_door.member import ANSWER_S, MOST_IN_HAND, Member
 from trishula.front_door.pages import paged
+from trishula.front_door.search_tools import SEARCH_TOOLS, SearchTools
 from trishula.front_door.turns import TurnState, announcement
 from trishula.front_door.wording import (
     agents_told,
@@ -61,7 +62,7 @@ RESULT_LETTERS = 20_000
 _HOUR_S = 3600
 
 
-class Tools(LeaseTools, HistoryTools):
+class Tools(LeaseTools, HistoryTools, SearchTools):
     """See the module's docstring.
 
     Args:
@@ -73,12 +74,13 @@ class Tools(LeaseTools, HistoryTools):
 
     Attributes:
         member: the same membership.
+        letters: as above.
     """
 
     def __init__(self, member: Member, *, acks_what_it_shows: bool = False, letters: int = RESULT_LETTERS) -> None:
         self.member = member
         self._acks = acks_what_it_shows
-        self._letters = letters
+        self.letters = self._letters = letters
 
     async def __aenter__(self) -> Tools:
         self.member.start()
@@ -377,12 +379,13 @@ TOOLS = (
     "why",
     "turn",
     *LEASE_TOOLS,
+    *SEARCH_TOOLS,
     *HISTORY_TOOLS,
 )
 #: Those that show what waits, so that it need not be announced beside.
 _SHOWS_MAIL = frozenset({"inbox", "wait_for_message", "who_am_i"})
 #: Those that change nothing, so that a client need not ask its user.
-READS_ONLY = frozenset({"who_am_i", "agents", "read", "status", "why", "leases", *HISTORY_READS})
+READS_ONLY = frozenset({"who_am_i", "agents", "read", "status", "why", "leases", *SEARCH_TOOLS, *HISTORY_READS})
 
 
 def _content(text: str | None, data: object) -> object:

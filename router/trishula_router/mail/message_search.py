@@ -54,6 +54,9 @@ class Searched(Protocol):
     def peer(self) -> str | None: ...
 
     @property
+    def id(self) -> str | None: ...
+
+    @property
     def thread(self) -> str | None: ...
 
     @property
@@ -123,7 +126,9 @@ class MessageSearch:
         """
         source: _Source
         if asked.thread is not None:
-            source = _InThread(await self._threads.members(agent, asked.thread), asked.after)
+            source = _Known(await self._threads.members(agent, asked.thread), asked.after)
+        elif asked.id is not None:
+            source = _Known(await self._store.with_ids([asked.id]), asked.after)
         else:
             source = _InJournals(self._node, self._store, agent, asked)
         found = _Found(asked)
@@ -200,19 +205,20 @@ class _Found:
 def _fits(agent: str, message: StoredMessage, asked: Searched) -> bool:
     return (
         may_see(agent, message)
+        and (asked.id is None or asked.id == message.id)
         and (asked.peer is None or is_party(asked.peer, message))
         and (asked.since is None or message.accepted_at >= asked.since)
         and (asked.until is None or message.accepted_at < asked.until)
     )
 
 
-class _InThread:
-    """The messages of a thread."""
+class _Known:
+    """Messages that are known without a search: those of a thread, or of an id; the oldest first."""
 
     def __init__(self, members: Sequence[StoredMessage], after: str | None) -> None:
         begin = len(members)
         if after is not None:
-            if not after.startswith(_OF_THREAD):
+            if not after.startswith(_OF_KNOWN):
                 raise _no_place(after)
             begin = next((at for at, one in enumerate(members) if _place_of(one) == after), 0)
         self._left = list(members[:begin][::-1])
@@ -236,8 +242,8 @@ class _InThread:
 
 
 def _place_of(message: StoredMessage) -> str:
-    """In its thread; the same at each node."""
-    return f"{_OF_THREAD}{message.accepted_at}:{message.id}"
+    """In a thread; the same at each node."""
+    return f"{_OF_KNOWN}{message.accepted_at}:{message.id}"
 
 
 class _InJournals:
@@ -363,8 +369,8 @@ def _newest(walks: Sequence[_Walk]) -> Iterator[tuple[_Walk, Record]]:
             return
 
 
-#: So begins a place in a thread; no node is called that.
-_OF_THREAD = "*:"
+#: So begins a place among messages that are known; no node is called that.
+_OF_KNOWN = "*:"
 #: As much of an epoch as tells it from others, as in tokens.
 _EPOCH = 8
 
@@ -373,7 +379,13 @@ def _read_places(after: str) -> dict[str, int]:
     places = {}
     for one in after.split(","):
         name, _, sequence = one.rpartition(":")
-        if after.startswith(_OF_THREAD) or not name or not sequence.isascii() or not sequence.isdigit() or len(sequence) > 19:
+        if (
+            after.startswith(_OF_KNOWN)
+            or not name
+            or not sequence.isascii()
+            or not sequence.isdigit()
+            or len(sequence) > 19
+        ):
             raise _no_place(after)
         places[name] = int(sequence)
     return places

@@ -32,6 +32,7 @@ class SearchOptions(arguments.Options, frozen=True, kw_only=True):
 
     words: Annotated[tuple[_Word, ...], msgspec.Meta(max_length=_MOST_WORDS)] = ()
     peer: Text | None = msgspec.field(name="with", default=None)
+    id: Text | None = None
     thread: Text | None = None
     since: Instant | None = None
     until: Instant | None = None
@@ -41,6 +42,7 @@ class SearchOptions(arguments.Options, frozen=True, kw_only=True):
     RULES: ClassVar[Mapping[str, str]] = {
         "words": f"a list of at most {_MOST_WORDS} texts of 1 to 200 characters",
         "with": "the name of an agent: what is between you and it",
+        "id": ID_RULE,
         "thread": ID_RULE,
         "since": INSTANT_RULE,
         "until": INSTANT_RULE,
@@ -67,6 +69,7 @@ class MessageSearchVerbs:
     async def _searched(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "search", 0, 1)
         options = arguments.read(SearchOptions, raw, "options")
-        if options.thread is not None:
-            arguments.read_ids([options.thread], "options.thread", 1)
+        for key, value in (("id", options.id), ("thread", options.thread)):
+            if value is not None:
+                arguments.read_ids([value], f"options.{key}", 1)
         return await self._search.of(caller.agent, options)
