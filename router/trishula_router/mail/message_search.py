@@ -132,9 +132,10 @@ class MessageSearch:
         else:
             source = _InJournals(self._node, self._store, agent, asked)
         found = _Found(asked)
-        while not found.is_full and (ahead := await source.ahead()):
+        while not found.is_full() and (ahead := await source.ahead()):
             fitting = [message for message in ahead if _fits(agent, message, asked)]
-            run, read_bytes = [], found.read_bytes
+            run: list[StoredMessage] = []
+            read_bytes = found.read_bytes
             for message in fitting:
                 read_bytes += message.size_bytes
                 if read_bytes > READ_BYTES and (run or found.read_bytes):
@@ -142,7 +143,7 @@ class MessageSearch:
                 run.append(message)
             bodies = await self._store.bodies([message.position for message in run])
             for message in run:
-                if found.is_full or not found.take(message, bodies.get(message.position)):
+                if found.is_full() or not found.take(message, bodies.get(message.position)):
                     break
                 source.passed(message)
             else:
@@ -164,7 +165,6 @@ class _Found:
         self.read_bytes = 0
         self._encrypted = self._without_body = 0
 
-    @property
     def is_full(self) -> bool:
         return len(self._messages) >= self._asked.max or self.read_bytes >= READ_BYTES
 
