@@ -137,7 +137,7 @@ state, signature?}…], more, looked, encrypted, without_body}``
     Messages that the caller sent, or was handed, the newest first, at most ``max`` (20; 1 to 100). ``words``: at
     most 16 texts, each of which stands in the subject, the procedure or the payload, in upper or lower case (of a
     payload that is no text its JSON is searched); ``with``: between the caller and that agent; ``id``: of that id;
-    ``thread``: in the thread of that id; ``since``, ``until`` (ms): accepted then. One call looks at 16,384 records
+    ``thread``: in the thread of that id; ``since``, ``until`` (ms): accepted then. One call looks at 8,192 records
     and reads 2 MiB of messages at most; if ``more`` is not null there may be others, and the same question with
     that as ``after`` goes on there, at another node too. So a call may have found nothing, and there is more.
     ``looked``: how many records it looked at; ``without_body``: messages whose bodies are gone. ``encrypted``: how

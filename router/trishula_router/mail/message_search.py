@@ -33,7 +33,7 @@ from trishula_router.store.zones import ZONE_RECORDS, Sought, of_kind, of_pair, 
 __all__ = ["MessageSearch", "Searched"]
 
 #: Records of all kinds that one question looks at, in the zones that may have some that fit.
-LOOKED_AT = 16_384
+LOOKED_AT = 8_192
 #: Bodies that one question reads; the first one may be larger.
 READ_BYTES = 2 * 1024 * 1024
 #: Records of which the rows are looked up at a time.
