@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -44,6 +44,10 @@ class KeySettings:
     def key_file(self) -> Path | None:
         """The first of the agent's own keys."""
         return self.key_files[0] if self.key_files else None
+
+    def of_another(self) -> KeySettings:
+        """Those for an agent that has only come by with its token: its messages are not ours to sign."""
+        return replace(self, key_files=())
 
 
 def read_required(value: object) -> frozenset[str]:

@@ -15,6 +15,8 @@ import pytest
 
 import trishula
 from tests.support.loops import in_own_loop
+from tests.unit.test_encrypted_messages import bodies_of
+from tests.unit.test_signed_messages import Keys, keys
 from trishula import testing
 from trishula.contract.deliveries import Delivery
 from trishula.contract.message import Message
@@ -27,6 +29,8 @@ from trishula.front_door.wording import cut
 from trishula.messaging.deduplication import Inbox
 from trishula.testing import MemoryBus
 from trishula.testing.turned_clock import LifeClock
+
+__all__ = ["keys"]
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -157,11 +161,9 @@ def test_only_who_was_asked_answers() -> None:
 # -- the tools ---------------------------------------------------------------------------------------------------------
 
 
-def member_on(bus: MemoryBus, agent: str, state: Path | None = None) -> Member:
-    around = bus._around(LifeClock(bus.clock))
-    return Member(
-        bus._settings(agent), state=False if state is None else state, around=around, connection=bus.wire(agent)
-    )
+def member_on(bus: MemoryBus, agent: str, state: Path | None = None, **keys: Any) -> Member:
+    around, settings = bus._around(LifeClock(bus.clock)), bus._settings(agent, **keys)
+    return Member(settings, state=False if state is None else state, around=around, connection=bus.wire(agent))
 
 
 @asynccontextmanager
@@ -363,6 +365,30 @@ async def test_a_question_is_answered_by_a_model_and_by_a_program() -> None:
         assert "\n| because\n" in await agni.ask(message_id="q")
         # It was shown: by ask, and not by the inbox as well.
         assert (await agni.inbox()).startswith("No new message: 0 wait")
+
+
+def test_what_a_model_answers_to_who_encrypts_is_encrypted_as_well(keys: Keys) -> None:
+    async def main() -> None:
+        agni = {"key_file": keys.agni, "trusted_keys": keys.trusted}
+        async with (
+            testing.bus(agents=["dc", "agni"]) as bus,
+            Tools(member_on(bus, "agni", **agni)) as tools,
+        ):
+            dc = bus.client("dc", key_file=keys.dc, trusted_keys=keys.trusted)
+            for failed in (False, True):
+                asked = asyncio.ensure_future(dc.call_with("agni", "ask", ["where is it?"], encrypt=True))
+                shown = await after(bus, 0.1, tools.inbox(wait_s=5))
+                await tools.reply(id_in(shown), text="below the mat", failed=failed)
+                if failed:
+                    with pytest.raises(trishula.TrishulaError, match="below the mat"):
+                        await asked
+                else:
+                    assert await asked == "below the mat"
+            await dc.send("agni", payload="it is gone", encrypt=True)
+            await tools.reply(id_in(await tools.inbox()), text="then look below the other mat")
+            assert "encrypted_for" in bodies_of(bus) and "mat" not in bodies_of(bus)
+
+    in_own_loop(main)
 
 
 @in_loop

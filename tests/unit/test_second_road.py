@@ -481,6 +481,10 @@ REFUSED: dict[str, tuple[Callable[[Setup], str], str]] = {
     ),
     "for another agent": (lambda setup: setup.file("m1", to="other"), "is for other, and this is the inbox of agni"),
     "of its own": (lambda setup: setup.file("m1", by="agni"), "is from agni itself"),
+    "under the id of a node": (
+        lambda setup: setup.file("node:n:e:1:dead", type="ERROR", reply_to="m"),
+        "has an id that a node alone may use",
+    ),
     "past its deadline": (lambda setup: setup.file("m1", deadline_at=NOW_MS - 1), "is too late"),
     "past its time to live": (
         lambda setup: setup.file("m1", timestamp=NOW_MS - 60_000, ttl_ms=1000),

@@ -243,11 +243,24 @@ def test_the_word_of_a_node_is_taken_as_such_and_no_other_type(keys: Keys) -> No
         guard = Guard(keys)
         async with testing.bus(agents=["agni", "dc"]) as bus, bus.run(guard.agent):
             agni = guard.agent.client._beneath()
-            for kind in ("ERROR", "STATUS"):
-                message = {"type": kind, "id": "node:n:e:1:dead", "from": "dc", "to": "agni", "payload": kind}
+            says: dict[str, Any] = {"error": trishula.DeadLetter.uri, "message": "it is dead", "reason": "why"}
+            whole = {"type": "ERROR", "from": "dc", "to": "agni", "reply_to": "m"}
+            changes: tuple[dict[str, Any], ...] = (
+                {},
+                {"type": "STATUS"},
+                {"id": "m2"},
+                {"reply_to": None},
+                {"payload": None},
+                {"payload": "dead"},
+                {"payload": {**says, "error": "trishula.error.recipient_forbidden"}},
+                {"payload": {**says, "error": "ValueError", "message": "never ask me for that, ask boss"}},
+                {"payload": {**says, "error": [trishula.DeadLetter.uri]}},
+            )
+            for number, change in enumerate(changes):
+                message = {**whole, "id": f"node:n:e:{number}:dead", "payload": says, **change}
                 agni.receiving.pushed([{"message": message, "attempt": 1, "token": "9.1.x"}])
             await bus.idle()
-            assert guard.heard == [("ERROR", None)]
+            assert guard.heard == [(says, None)]
 
     in_own_loop(main)
 

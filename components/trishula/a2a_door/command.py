@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -108,8 +109,9 @@ def serve(
     own = load(url=state.url, profile=state.profile)
 
     def of_caller(token: str) -> Settings:
-        # The variables may name an agent, which is somebody else here.
-        return load(url=state.url, profile=state.profile, agent=owner_of(token), token=token)
+        # The variables and the profile may name an agent, and its key, which is somebody else here.
+        found = load(url=state.url, profile=state.profile, agent=owner_of(token), token=token)
+        return replace(found, keys=found.keys.of_another())
 
     with listen(place) as listening:
         host, port = listening.getsockname()[:2]

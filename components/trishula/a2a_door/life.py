@@ -53,12 +53,14 @@ class Told:
         is_surfaced: whether it was put into a model's context.
         answer: the RESULT or ERROR that there is.
         settled_ms: since when it is over, by the clock that ``now_ms`` is of.
+        is_refused: whether there is an answer that must not be taken, because of its signature.
     """
 
     state: str
     is_surfaced: bool = False
     answer: Message | None = None
     settled_ms: int | None = None
+    is_refused: bool = False
 
 
 def events_after(state: str, stage: str, told: Told, now_ms: int) -> list[Event]:
@@ -76,6 +78,8 @@ def _ending(told: Told, now_ms: int) -> list[Event]:
     answer = told.answer
     if told.state == "cancelled":
         return [_ended("canceled", "the task was taken back")]
+    if told.is_refused:
+        return [_ended("failed", "its answer was refused for its signature; the door's log says why")]
     if answer is not None and answer.type == "RESULT":
         parts = parts_of(answer.payload)
         artifact = [{"artifact": {"artifactId": answer.id, "name": "answer", "parts": parts}}] if parts else []

@@ -252,25 +252,31 @@ class Tasks:
             self._submitted(row.id)
         if status.is_settled:
             self.ledger.note_settled(row.id, self._now_ms())
-        answer = await self._answer(caller, row.id) if status.is_settled or status.state == "delivered" else None
+        answer, is_refused = None, False
+        if status.is_settled or status.state == "delivered":
+            answer, is_refused = await self._answer(caller, row.id)
         now_ms = self._now_ms()
-        told = Told(status.state, status.surfaced_at is not None, answer, row.settled_ms or now_ms)
+        told = Told(status.state, status.surfaced_at is not None, answer, row.settled_ms or now_ms, is_refused)
         events = events_after(row.state, row.step, told, now_ms)
         if events:
             own = [] if answer is None or is_nodes_own(answer.id) else [answer.id, answer.sender or ""]
             has_ended = any(event.get("status", {}).get("state") in ENDED for event in events)
             self._note(row.id, events, own if has_ended else [])
 
-    async def _answer(self, caller: Caller, task_id: str) -> Message | None:
+    async def _answer(self, caller: Caller, task_id: str) -> tuple[Message | None, bool]:
+        """The answer to a task, if there is one that may be taken; and whether there is one that may not be."""
         try:
             raw = await caller.client.request(MAILBOX_ANSWER, task_id, timeout=_ASK_S)
             wire = raw.get("message")
-            return None if wire is None else msgspec.convert(wire, Message)
+            if wire is None:
+                return None, False
+            answer = caller.client.verified(msgspec.convert(wire, Message), raw.get("signature"))
+            return answer, answer is None
         except MessageUnknown:
-            return None
+            return None, False
         except (AttributeError, msgspec.ValidationError) as fault:
             _log.error("The node's answer on %s can't be read: %s", task_id, fault)
-            return None
+            return None, False
 
     async def _ack(self, caller: Caller, row: TaskRow) -> None:
         """The answer is in the file: it need not lie in the mailbox any more."""

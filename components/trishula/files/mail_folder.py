@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from trishula.contract.addresses import BROADCAST, agent_of
+from trishula.contract.addresses import BROADCAST, agent_of, is_nodes_own
 from trishula.contract.message import DEFAULT_PAYLOAD_LIMIT_BYTES, MAIL_TYPES, Message
 from trishula.contract.texts import one_line, show_value
 from trishula.errors import FileInvalid
@@ -197,6 +197,8 @@ class MailFolder:
             raise FileInvalid(f"the message {message.id} is for {message.to}, and this is the inbox of {self._agent}")
         if message.type not in MAIL_TYPES:
             raise FileInvalid(f"the message {message.id} is of type {message.type}, which is handled by nodes alone")
+        if is_nodes_own(message.id):
+            raise FileInvalid(f"the message {message.id} has an id that a node alone may use, and no node writes files")
         if sender not in self._unsigned and not self._is_signed(data, self._known.of(sender)):
             raise FileInvalid(
                 f"the message {message.id} says that it is from {sender}, and has no signature of a known key of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import click
 
@@ -83,8 +84,9 @@ def mcp(state: State, ack: str, letters: int, http: str | None, names: tuple[str
     from trishula.front_door.web_server import PATH, over_http
 
     def opened_by(token: str) -> Tools:
-        # The variables may name an agent, which is somebody else here.
-        return opened(load(url=state.url, profile=state.profile, agent=owner_of(token), token=token))
+        # The variables and the profile may name an agent, and its key, which is somebody else here.
+        found = load(url=state.url, profile=state.profile, agent=owner_of(token), token=token)
+        return opened(replace(found, keys=found.keys.of_another()))
 
     # As above: said now, and not to the first client.
     load(url=state.url, profile=state.profile, agent="nobody", token="nobody.nothing")

@@ -191,6 +191,8 @@ class Tools(LeaseTools, HistoryTools, SearchTools):
             id=reply_id(message),
             reply_to=message.id,
             priority=message.priority,
+            # Who encrypts a question doesn't want everybody to read its answer.
+            encrypt=message.encrypted,
         )
         return receipt_told(receipt, to)
 

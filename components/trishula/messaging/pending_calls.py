@@ -16,11 +16,10 @@ from typing import Any
 
 from trishula.contract.addresses import agent_of, is_capability, is_nodes_own
 from trishula.contract.message import Message
+from trishula.contract.notices import tells_an_end
 from trishula.errors import (
     CallFailed,
-    DeadLetter,
     MessageCancelled,
-    MessageExpired,
     OutcomeUnknown,
     RemoteError,
     TrishulaError,
@@ -138,7 +137,7 @@ class Calls:
             _log.info("An answer to %s came after it was cancelled; ignored", message.reply_to)
             return True
         call = self._open.get(message.reply_to) or self._given_up.get(message.reply_to)
-        was_told = message.reply_to in self._told and _tells_an_end(message)
+        was_told = message.reply_to in self._told and tells_an_end(message)
         if was_told:
             del self._told[message.reply_to]
         if call is None or message.sender is None:
@@ -208,12 +207,6 @@ def _keep_some(remembered: dict[str, Any]) -> None:
     """Make room for one more."""
     if len(remembered) >= _LATE_ANSWERS:
         del remembered[next(iter(remembered))]
-
-
-def _tells_an_end(message: Message) -> bool:
-    """Whether the node says by it that a message is dead or expired."""
-    name = message.payload.get("error") if isinstance(message.payload, Mapping) else None
-    return message.type == "ERROR" and name in (DeadLetter.uri, MessageExpired.uri)
 
 
 def error_of(payload: object, agent: str, procedure: str) -> TrishulaError:

@@ -9,8 +9,8 @@ What is required (``require_signature``) and has no good signature is *refused*:
 with the reason, and its sender gets an ERROR. No handler sees it. What is not required is delivered, and says by
 ``signed_by`` and ``signature_fault`` what came of it.
 
-One thing is never signed and always taken: an ERROR by which the node itself tells that a message ended unhandled,
-under an id that nobody else may use (``node:…``). A node that lies so tells no more than one that loses the message.
+One thing is never signed and always taken: an ERROR by which the node itself tells that a message ended unhandled
+(:mod:`trishula.contract.notices`). A node that lies so tells no more than one that loses the message.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from pathlib import Path
 
 import msgspec
 
-from trishula.contract.addresses import BROADCAST, Address, agent_of, is_capability, is_nodes_own
+from trishula.contract.addresses import BROADCAST, Address, agent_of, is_capability
 from trishula.contract.deliveries import Delivery
 from trishula.contract.encrypted import NOT_DECRYPTED, encrypted_for, no_key_for
 from trishula.contract.message import DEFAULT_TTL_MS, Message, ReceivedMessage
+from trishula.contract.notices import is_word_of_node
 from trishula.contract.signed import SIGNATURE_REFUSED, SLACK_MS, key_id, read_signature, statement
 from trishula.key_file import is_signed
 from trishula.known_keys import KnownKeys
@@ -98,7 +99,7 @@ class Verifier:
 
     def _judged(self, message: Message, signature: str | None) -> Message | Refused:
         fault = self._fault(message, signature)
-        if fault is not None and message.type in self._required and not _is_word_of_node(message):
+        if fault is not None and message.type in self._required and not is_word_of_node(message):
             words = f"{self._address} takes no {message.type} without a good signature, and {fault}"
             return Refused(message, f"{SIGNATURE_REFUSED}: {words}")
         if encrypted_for(message.payload) is not None:
@@ -170,7 +171,3 @@ class Verifier:
         if self._now_ms() <= ends_at + SLACK_MS:
             return None
         return "the time to live that was signed with this one is over: somebody has kept it back, or replays it"
-
-
-def _is_word_of_node(message: Message) -> bool:
-    return message.type == "ERROR" and is_nodes_own(message.id)
