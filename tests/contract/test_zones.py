@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from tests.support.logs import Logged, logged
 from tests.support.stores import open_sqlite
 from tests.support.subjects import InSqlite, Peer, append, copy, one
+from trishula_router.health.checks import store_check
+from trishula_router.health.trial import Trial
 from trishula_router.mail.journal_search import JournalSearch
 from trishula_router.mail.told_records import ToldRecords
 from trishula_router.store.facts import ArchivedFacts, JoinedFacts, RefusedFacts
@@ -22,6 +25,8 @@ from trishula_router.store.sqlite import zone_terms
 from trishula_router.store.sqlite.space import ZONES_FILE_NAME
 from trishula_router.store.zones import NoZones
 from trishula_router.verbs.audit_options import QueryOptions
+
+__all__ = ["logged"]
 
 AGENTS = ("agni", "dc", "rushabdev/7f3a", "rare", "rare/1")
 WORK = "capability:work"
@@ -218,6 +223,36 @@ def test_without_a_file_every_question_is_answered_all_the_same(tmp_path: Path, 
     one(here, "m1", "rare")
     assert [record["id"] for record in answer(here, here.store, agent="rare")[0]] == ["m1"]
     assert here.calls.wait(here.store.zones.step()) == 0
+
+
+@pytest.mark.parametrize("when", ["at the opening", "later", "full"])
+def test_an_index_that_fails_is_told_as_what_it_is(tmp_path: Path, here: InSqlite, logged: Logged, when: str) -> None:
+    one(here, "m1", "rare")
+    if when == "at the opening":
+        (tmp_path / ZONES_FILE_NAME).mkdir()
+    else:
+        assert here.calls.wait(here.store.zones.step()) == 0
+        broken = "DROP TABLE term" if when == "later" else "PRAGMA max_page_count = 1"
+        thread = here.store._zones._thread
+        assert thread is not None
+        here.calls.wait(thread.submit(lambda connection: connection.execute(broken)))
+        if when == "full":
+            append(here, *(Draft("dc", f"n{it}", (f"a{it}",), "STATUS", 3, 10**9, b"{}") for it in range(2000)))
+    assert [record["id"] for record in answer(here, here.store, agent="rare")[0]] == ["m1"]
+    assert here.calls.wait(here.store.zones.step()) == 0
+    condition = here.store.condition()
+    told = " ".join([*logged.sentences("warn"), *logged.sentences("error")])
+    for text in (told, str(condition.index_fault)):
+        assert ZONES_FILE_NAME in text and "nothing is lost" in text and "slower" in text
+    # Who reads that the store failed stops the node.
+    assert condition.fault is None and "the store" not in told and "its store" not in told
+    check = store_check(condition, Trial(), 0.0)
+    assert not check.degraded, "what is wrong with the store itself comes first"
+    proof = Trial()
+    proof.begin(0.0)
+    proof.passed(0.0)
+    check = store_check(condition, proof, 1.0)
+    assert check.ok and check.degraded and ZONES_FILE_NAME in check.reason
 
 
 def test_zones_that_were_cut_are_dropped(here: InSqlite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,9 @@ def store_check(condition: Condition, proof: Trial, now_s: float) -> Check:
         "fsync_s_ago": None if age_s is None else round(age_s, 3),
         "fsync_s": None if proof.took_s is None else round(proof.took_s, 6),
     }
-    return Check("store", not (why := _against_store(condition, proof, now_s)), why, figures=figures)
+    why = _against_store(condition, proof, now_s)
+    is_slow = not why and condition.index_fault is not None
+    return Check("store", not why, why or condition.index_fault or "", degraded=is_slow, figures=figures)
 
 
 def _against_store(condition: Condition, proof: Trial, now_s: float) -> str:

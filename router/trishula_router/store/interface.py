@@ -104,6 +104,7 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
         reserve_bytes: what is kept back on the disk for acks.
         shortage: why sends are refused for want of room, and what to do; ``None`` while they are not.
         fault: why nothing can be written, and what to do; ``None`` while it can.
+        index_fault: why searches of the journal are slow, and what to do; ``None`` while they are not. Nothing is lost.
         room_bytes: how much it can still take for messages, within its limit and on its disk; below 0 it lacks so much.
             As of the last time that it was measured, every few seconds; ``None`` without such a limit.
     """
@@ -116,6 +117,7 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
     shortage: str | None = None
     fault: str | None = None
     room_bytes: int | None = None
+    index_fault: str | None = None
 
 
 class History(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
@@ -385,7 +385,7 @@ class SqliteStore(Questions):
         )
 
     def condition(self) -> Condition:
-        return msgspec.structs.replace(self._space.condition(), fault=self._whereabouts.fault)
+        return replace(self._space.condition(), fault=self._whereabouts.fault, index_fault=self._zones.fault)
 
     def close(self) -> Deferred[None]:
         closed = self._zones.close().addCallback(lambda _: self._end_questions())

@@ -44,17 +44,14 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trishula.errors import StorageFailed, StorageFull
-from trishula_router.store.sqlite.space import storage_full
+from trishula_router.store.sqlite.faults import log_fault, storage_error
 
-__all__ = ["NOTE_PATIENCE_S", "SETTLE_PATIENCE_S", "Ground", "Tail", "Writer", "storage_error"]
+__all__ = ["NOTE_PATIENCE_S", "SETTLE_PATIENCE_S", "Ground", "Tail", "Writer"]
 
 T = TypeVar("T")
-
-log = Logger()
 
 #: For records that nobody waits for and that change no message's state: long enough for the ack of a live agent to
 #: arrive and take the record of its delivery along, short enough that the journal tells of it while one still looks.
@@ -109,17 +106,6 @@ class Ground(Protocol):
         """After a transaction that found no room; whether to try again. ``draws``: also from the reserve."""
 
 
-#: Codes by which SQLite tells that it found no room for the file it maps into memory: a full disk, by another name.
-_NO_ROOM = (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP)
-
-
-def storage_error(error: sqlite3.Error) -> StorageFull | StorageFailed:
-    """What SQLite says, as what a sender is told."""
-    if "full" in str(error) or getattr(error, "sqlite_errorcode", 0) in _NO_ROOM:
-        return storage_full()
-    return StorageFailed(f"the node can't use its store ({error}); see the node's log", retry_after_s=5.0)
-
-
 def _lacks_room(error: Exception) -> bool:
     return isinstance(error, sqlite3.Error) and isinstance(storage_error(error), StorageFull)
 
@@ -167,6 +153,7 @@ class Writer:
             and there is nothing to commit.
         call_in_reactor: hands a function over to the reactor's thread.
         ground: what a thread that writes sees to between its transactions.
+        on_fault: told in the reactor's thread why the file fails now (``None``: it works again), and why it did before.
     """
 
     def __init__(
@@ -175,7 +162,9 @@ class Writer:
         tail: Tail | None,
         call_in_reactor: Callable[[Callable[[], None]], None],
         ground: Ground | None = None,
+        on_fault: Callable[[str | None, str | None], None] | None = None,
     ) -> None:
+        self._on_fault = on_fault or log_fault
         self._connection = connection
         self._tail = tail
         self._ground = ground
@@ -373,15 +362,12 @@ class Writer:
         return results
 
     def _note_fault(self, error: Exception | None) -> None:
-        """Log when the store begins to fail and when it works again, not each of a thousand refusals between."""
+        """Tell when the file begins to fail and when it works again, not each of a thousand refusals between."""
         text = None if error is None or not isinstance(error, sqlite3.Error) else str(error)
         if text == self._fault or (error is not None and text is None):
             return
         before, self._fault = self._fault, text
-        if text is None:
-            self._call_in_reactor(lambda: log.warn("the store works again; it failed with: {fault}", fault=before))
-        else:
-            self._call_in_reactor(lambda: log.error("the store failed: {fault}", fault=text))
+        self._call_in_reactor(lambda: self._on_fault(text, before))
 
 
 def _failure(error: Exception) -> Failure:

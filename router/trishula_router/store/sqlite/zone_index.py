@@ -87,14 +87,16 @@ class ZoneIndex:
         self._call_in_reactor = call_in_reactor
         self._thread: Writer | None = None
         self._store: sqlite3.Connection | None = None
-        self._is_lost = False
+        #: Why it is given up until the next start, what that means and what to do; ``None`` while it is used.
+        self.fault: str | None = None
+        self._why: str | None = None
         self._has_told = False
         #: How many zones were full when none was left to gather.
         self._gathered = -1
 
     def likely(self, sought: Sought, after: int, end: int) -> Deferred[Likely]:
         everything = Likely([(after, end)], end)
-        if sought.is_anything or self._is_lost:
+        if sought.is_anything or self.fault is not None:
             return succeed(everything)
 
         def job(connection: sqlite3.Connection) -> Likely:
@@ -107,7 +109,7 @@ class ZoneIndex:
 
     def step(self) -> Deferred[int]:
         full = sum(zone_of(origin.sequence + 1) for origin in self._origins())
-        if self._is_lost or full == self._gathered:
+        if self.fault is not None or full == self._gathered:
             return succeed(0)
 
         def gathered(count: int) -> int:
@@ -136,17 +138,23 @@ class ZoneIndex:
                 connection.execute(f"PRAGMA wal_autocheckpoint = {self._log_bytes // PAGE_BYTES}")
                 self._store = connect(self._file)
             except (sqlite3.Error, OSError) as error:
-                self._is_lost = True
-                log.warn(_WITHOUT, why=error)
+                self._give_up(str(error))
                 return Deferred.fromCoroutine(_failed(error))
-            self._thread = Writer(connection, _Nothing(), self._call_in_reactor)
+            self._thread = Writer(connection, _Nothing(), self._call_in_reactor, on_fault=self._noted)
         return self._thread.submit(job)
 
+    def _noted(self, why: str | None, before: str | None) -> None:
+        # What senders would be told of the store's file is wrong of this one: nothing is refused for its sake.
+        self._why = why or self._why
+
     def _lost(self, failure: Any, instead: Any) -> Any:
-        if not self._is_lost:
-            self._is_lost = True
-            log.warn(_WITHOUT, why=failure.getErrorMessage())
+        self._give_up(self._why or failure.getErrorMessage())
         return instead
+
+    def _give_up(self, why: str) -> None:
+        if self.fault is None:
+            self.fault = _WITHOUT.format(why=why)
+            log.warn("{fault}", fault=self.fault)
 
     def _tell(self, count: int) -> None:
         if count == _STEP_ZONES and not self._has_told:
@@ -192,8 +200,9 @@ class ZoneIndex:
 
 
 _WITHOUT = (
-    "the node is without what makes searches of its journal fast ({why}): they are answered all the same, slower; "
-    f"delete {ZONES_FILE_NAME} in its state directory, and the node makes it anew when it starts"
+    f"{ZONES_FILE_NAME} in the state directory can't be used ({{why}}): it only makes searches of the journal fast, so "
+    "nothing is lost and no message waits for it, and audit query, why and report are answered slower; delete it, and "
+    "restart the node, which makes it anew"
 )
 
 
