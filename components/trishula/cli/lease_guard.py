@@ -137,7 +137,7 @@ def against(paths: list[str], tree: str, agent: str, found: list[dict[str, Any]]
     leases = []
     for one in found:
         try:
-            scope = Scope.parse(one["scope"])
+            scope = Scope.of_record(str(one["scope"]))
         except ArgumentInvalid:
             # A newer node knows more kinds.
             continue

@@ -15,28 +15,38 @@ too, ``?`` for one character, and a segment ``**`` for any number of segments, n
 matches and all that is below: ``src`` covers ``src/a.py``, so a directory needs no ``/**``. There is no way to write a
 ``*`` or ``?`` that stands for itself; ``?`` covers both. Upper and lower case differ.
 
+Whoever claims something has it compared with all that others have, so a scope has 200 characters and 32 segments at
+most. Releases before took 500 and any number: what they granted is still read (:meth:`Scope.of_record`).
+
 Nothing here does I/O.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
+from itertools import takewhile
 from typing import TypeVar
 
 from trishula.contract.texts import show_value
 from trishula.errors import ArgumentInvalid
 
-__all__ = ["MOST_LETTERS", "SCOPE_RULE", "Scope"]
+__all__ = ["MOST_LETTERS", "MOST_SEGMENTS", "SCOPE_RULE", "Scope"]
 
 #: A pattern is compared with each of the others, segment by segment.
-MOST_LETTERS = 500
+MOST_LETTERS = 200
+MOST_SEGMENTS = 32
 SCOPE_RULE = (
-    "task:NAME, role:NAME, path:PATTERN or path:TREE:PATTERN of at most 500 characters in one line; a PATTERN is a "
-    "relative path without empty segments, . and .., such as src/**/*.py"
+    "task:NAME, role:NAME, path:PATTERN or path:TREE:PATTERN of at most 200 characters in one line; a PATTERN is a "
+    "relative path of at most 32 segments, none of them empty, . or .., such as src/**/*.py"
 )
+#: Of what releases before granted.
+_MOST_RECORDED = 500
+#: How many comparisons of two patterns are remembered; each takes some 200 bytes.
+_REMEMBERED = 16_384
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}\Z")
 _TREE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -50,7 +60,8 @@ class _Wild(Enum):
     DEEP = "**"
 
 
-_Segment = tuple[str | _Wild, ...] | _Wild
+# Without wildcards, its text.
+_Segment = str | tuple[str | _Wild, ...] | _Wild
 _Part = TypeVar("_Part")
 
 
@@ -65,9 +76,12 @@ class Scope:
     """
 
     text: str
-    kind: str
-    name: str
-    _segments: tuple[_Segment, ...] = ()
+    # All else follows from the text.
+    kind: str = field(compare=False)
+    name: str = field(compare=False)
+    _segments: tuple[_Segment, ...] = field(default=(), compare=False)
+    # The directories that it names before anything else.
+    _head: str = field(default="", compare=False)
 
     @classmethod
     def parse(cls, text: object, path: str = "scope") -> Scope:
@@ -81,21 +95,45 @@ class Scope:
             ArgumentInvalid: it is none.
         """
         found = _parse(text) if isinstance(text, str) and len(text) <= MOST_LETTERS else None
-        if found is None:
+        # The last one stands for what is below.
+        if found is None or len(found._segments) > MOST_SEGMENTS + 1:
             raise ArgumentInvalid(f"{path} is {show_value(text)}; it must be {SCOPE_RULE}")
+        return found
+
+    @classmethod
+    def of_record(cls, text: str) -> Scope:
+        """Read the scope of a lease that there is: a node of before may have granted a longer one.
+
+        To pass over it would have two agents work on the same.
+
+        Raises:
+            ArgumentInvalid: it is none.
+        """
+        found = _parse(text) if len(text) <= _MOST_RECORDED else None
+        if found is None:
+            raise ArgumentInvalid(f"scope is {show_value(text)}; it must be {SCOPE_RULE}")
         return found
 
     def overlaps(self, other: Scope) -> bool:
         """Whether there could be something that both are about."""
         if (self.kind, self.name) != (other.kind, other.name):
             return False
-        return self.kind != "path" or _share_a_path(self._segments, other._segments)
+        if self.kind != "path":
+            return True
+        # Most pairs differ there.
+        is_apart = not self._head.startswith(other._head) and not other._head.startswith(self._head)
+        return not is_apart and _overlap(self, other)
 
     def covers(self, path: str, tree: str = "") -> bool:
         """Whether it is about a file, by its path from the root of its tree, with ``/`` between the segments."""
         if (self.kind, self.name) != ("path", tree):
             return False
-        return _share_a_path(self._segments, tuple(tuple(segment) for segment in path.split("/")))
+        return _share_a_path(self._segments, tuple(path.split("/")))
+
+
+@lru_cache(_REMEMBERED)
+def _overlap(one: Scope, other: Scope) -> bool:
+    return _share_a_path(one._segments, other._segments)
 
 
 def _parse(text: str) -> Scope | None:
@@ -109,49 +147,81 @@ def _parse(text: str) -> Scope | None:
     if any(segment in ("", ".", "..") for segment in written):
         return None
     # All that is below is covered too.
-    return Scope(text, kind, tree, (*map(_segment, written), _Wild.DEEP))
+    # One ** stands for what several in a row do.
+    kept = [one for one, then in zip(written, [*written[1:], "**"], strict=True) if one != "**" or then != "**"]
+    segments = (*map(_segment, kept), _Wild.DEEP)
+    head = "".join(f"{segment}/" for segment in takewhile(lambda one: isinstance(one, str), segments))
+    return Scope(text, kind, tree, segments, head)
 
 
 def _segment(text: str) -> _Segment:
     if text == "**":
         return _Wild.DEEP
+    if "*" not in text and "?" not in text:
+        return text
+    # A run of stars stands for what one does.
+    text = re.sub(r"\*+", "*", text)
     return tuple(_Wild.ANY if char == "*" else _Wild.ONE if char == "?" else char for char in text)
 
 
 def _share_a_path(one: tuple[_Segment, ...], other: tuple[_Segment, ...]) -> bool:
     """Whether two patterns have a path in common."""
-    return _have_common(one, other, _Wild.DEEP, _share_a_name)
+
+    def alike(segment: _Segment, reached: int) -> int:
+        return sum(1 << at for at in _places(reached) if _share_a_name(segment, other[at]))
+
+    return _have_common(one, len(other), _places_of(other, _Wild.DEEP), _Wild.DEEP, alike)
 
 
 def _share_a_name(one: _Segment, other: _Segment) -> bool:
     """Whether two segments have a name in common."""
-    assert isinstance(one, tuple) and isinstance(other, tuple)
-    return _have_common(one, other, _Wild.ANY, lambda a, b: a is _Wild.ONE or b is _Wild.ONE or a == b)
+    if one == other or (_Wild.ANY,) in (one, other):
+        return True
+    if isinstance(one, str) and isinstance(other, str):
+        return False
+    assert isinstance(one, str | tuple) and isinstance(other, str | tuple)
+    everywhere, many = (1 << len(other)) - 1, _places_of(other, _Wild.ANY)
+    by_char: dict[str | _Wild, int] = {_Wild.ONE: everywhere ^ many}
+    for at, char in enumerate(other):
+        by_char[char] = by_char.get(char, 0) | 1 << at
+    any_one = _places_of(other, _Wild.ONE)
+    return _have_common(one, len(other), many, _Wild.ANY, lambda char, _: by_char.get(char, 0) | any_one)
 
 
-def _have_common(
-    one: Sequence[_Part], other: Sequence[_Part], many: _Wild, alike: Callable[[_Part, _Part], bool]
-) -> bool:
-    """Whether two patterns have something in common: both are walked at once, from the end, as far as each can go.
+def _have_common(one: Sequence[_Part], width: int, manys: int, many: _Wild, alike: Callable[[_Part, int], int]) -> bool:
+    """Whether two patterns have something in common: one is walked along, with all places of the other that fit so far.
+
+    A set of places is an integer that has their bits. So most pairs are told apart at the first parts that differ, and
+    the worst ones, of stars and letters in turn, by some arithmetic a letter. A table of both would need a step for
+    each pair of letters, and one agent can have the node compare thousands of patterns.
 
     Args:
-        one, other: their parts.
+        one: the parts of the one; no two ``many`` follow each other, nor do they in the other.
+        width: how many parts the other has.
+        manys: the places of the other where ``many`` is.
         many: the part that stands for any number of parts.
-        alike: whether two other parts have something in common.
+        alike: given a part of the one and places of the other that are reached: at which it and the other's part have
+            something in common. What it says of other places is not used.
     """
-    width = len(other)
-    # Whether one[i:] and other[j:] have something in common, for the i that is looked at and the one behind it.
-    behind = [False] * (width + 1)
-    for i in range(len(one), -1, -1):
-        here = [False] * (width + 1)
-        for j in range(width, -1, -1):
-            if i == len(one) and j == width:
-                here[j] = True
-            elif i < len(one) and one[i] is many:
-                here[j] = behind[j] or (j < width and here[j + 1])
-            elif j < width and other[j] is many:
-                here[j] = here[j + 1] or (i < len(one) and behind[j])
-            elif i < len(one) and j < width:
-                here[j] = behind[j + 1] and alike(one[i], other[j])
-        behind = here
-    return behind[0]
+    others = (1 << width) - 1 - manys
+    places = 1 | (manys & 1) << 1
+    for part in one:
+        if part is many:
+            # All that follows in the other can be what this part stands for.
+            places = (1 << (width + 1)) - (places & -places)
+        else:
+            places = (places & manys) | (alike(part, places & others) & places & others) << 1
+            places |= (places & manys) << 1
+        if not places:
+            return False
+    return bool(places >> width)
+
+
+def _places(places: int) -> Iterator[int]:
+    while places:
+        yield (places & -places).bit_length() - 1
+        places &= places - 1
+
+
+def _places_of(parts: Sequence[object], part: _Wild) -> int:
+    return sum(1 << at for at, one in enumerate(parts) if one is part)

@@ -79,6 +79,8 @@ class Book:
         # Words about leases that were not heard of yet.
         self._early: dict[str, list[LeaseFacts]] = {}
         self._highest = 0
+        #: How often anything changed: whose turn it is need be looked at no more often.
+        self.changes = 0
 
     def stamp(self, now: int) -> int:
         """A stamp for a record that is written now."""
@@ -88,6 +90,7 @@ class Book:
     def fold(self, facts: LeaseFacts) -> Lease | None:
         """Take a record into account; the lease it is about, if it is known and anything changed."""
         self._highest = max(self._highest, facts.stamp)
+        self.changes += 1
         lease = self._leases.get(facts.lease)
         if facts.what == "ended":
             if facts.lease in self._ended:
@@ -112,7 +115,7 @@ class Book:
         is_new = lease is None
         if lease is None:
             try:
-                scope, holder = Scope.parse(facts.scope), str(Address.parse(facts.holder))
+                scope, holder = Scope.of_record(facts.scope), str(Address.parse(facts.holder))
             except (ArgumentInvalid, ValueError):
                 # A newer node knows more kinds of scopes.
                 return None
@@ -132,6 +135,7 @@ class Book:
 
     def undo(self, lease: Lease, *, was_waiting: bool) -> None:
         """A claim or a grant could not be written after all."""
+        self.changes += 1
         if was_waiting:
             lease.fence = 0
         else:
@@ -154,7 +158,7 @@ class Book:
 
     def all(self) -> list[Lease]:
         """Those that are granted, and then those that wait, each in their order."""
-        return sorted(self._leases.values(), key=lambda one: (not one.fence, one.order, one.id))
+        return sorted(self._leases.values(), key=_order)
 
     def waiting(self) -> list[Lease]:
         """Those that wait, in their order."""
@@ -173,12 +177,22 @@ class Book:
             shared: whether others could share it.
             claim: the claim, if it waits already.
         """
-        return [
-            one
-            for one in self.all()
-            if one.is_rival(agent, scope, shared=shared)
-            and (one.fence or claim is None or (one.order, one.id) < (claim.order, claim.id))
-        ]
+        found = [one for one in self._leases.values() if _is_before(one, claim)]
+        return sorted((one for one in found if one.is_rival(agent, scope, shared=shared)), key=_order)
+
+    def bar(self, claim: Lease, known: Lease | None) -> Lease | None:
+        """One of those that keep a claim that waits from being granted; ``None``: it can be granted.
+
+        Args:
+            claim: the claim.
+            known: what was found the last time. While it is there, nothing need be compared.
+        """
+        if known is not None and self._leases.get(known.id) is known and _is_before(known, claim):
+            return known
+        for one in self._leases.values():
+            if _is_before(one, claim) and one.is_rival(claim.agent, claim.scope, shared=claim.shared):
+                return one
+        return None
 
     def rivals(self, lease: Lease) -> list[Lease]:
         """What was granted to others though this one was, at nodes that didn't know of each other's grant."""
@@ -187,3 +201,11 @@ class Book:
             for one in self._leases.values()
             if one is not lease and one.fence and one.is_rival(lease.agent, lease.scope, shared=lease.shared)
         ]
+
+
+def _order(lease: Lease) -> tuple[bool, int, str]:
+    return not lease.fence, lease.order, lease.id
+
+
+def _is_before(lease: Lease, claim: Lease | None) -> bool:
+    return bool(lease.fence) or claim is None or (lease.order, lease.id) < (claim.order, claim.id)

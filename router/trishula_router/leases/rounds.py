@@ -75,6 +75,8 @@ class LeaseRounds:
         self._now = now
         self._swept_at = 0
         self._is_looking = False
+        # What the last look was about: it finds the same until that changes.
+        self._looked: tuple[int, list[str]] | None = None
         ledger.when_ended = self._ended
 
     async def begin(self) -> None:
@@ -138,17 +140,31 @@ class LeaseRounds:
         """What gives way gives way; then whoever has waited longest gets what is free."""
         if self._is_looking:
             return
+        waiting = self._ledger.book.waiting()
+        here = [claim.id for claim in waiting if self._presence.is_here(claim)]
+        if self._looked == (self._ledger.book.changes, here):
+            return
         self._is_looking = True
+        self._looked = self._ledger.book.changes, here
         try:
             for lease, rival in self._agreement.yielding():
                 await self._ledger.give_way(lease, rival)
-            for claim in self._ledger.book.waiting():
-                against = self._ledger.book.against(claim.agent, claim.scope, shared=claim.shared, claim=claim)
-                is_under_way = self._ledger.is_granting(claim)
-                if not against and not is_under_way and self._presence.is_here(claim):
+            for claim in waiting:
+                if self._may_have_turn(claim) and not self._leases.is_barred(claim):
                     await self._give_turn(claim)
+        except BaseException:
+            # What could not be written is tried again.
+            self._looked = None
+            raise
         finally:
             self._is_looking = False
+
+    def _may_have_turn(self, claim: Lease) -> bool:
+        # While others were written it may have been granted or withdrawn.
+        there = self._ledger.book.get(claim.id)
+        return (
+            there is claim and not claim.fence and not self._ledger.is_granting(claim) and self._presence.is_here(claim)
+        )
 
     async def _give_turn(self, claim: Lease) -> None:
         if not await self._ledger.grant(claim):

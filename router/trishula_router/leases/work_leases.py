@@ -74,6 +74,8 @@ class WorkLeases:
         # Calls that wait for the turn of a claim.
         self._calls: dict[str, list[Deferred[None]]] = {}
         self._renewed_s: dict[str, float] = {}
+        # By the id of a claim that waits, one of those that keep it waiting.
+        self._bars: dict[str, Lease] = {}
 
     @property
     def _book(self) -> Book:
@@ -126,6 +128,13 @@ class WorkLeases:
     def _against(self, lease: Lease) -> list[Lease]:
         waits = self._book.get(lease.id)
         return self._book.against(lease.agent, lease.scope, shared=lease.shared, claim=waits)
+
+    def is_barred(self, claim: Lease) -> bool:
+        """Whether anything keeps a claim that waits from being granted."""
+        bar = self._book.bar(claim, self._bars.pop(claim.id, None))
+        if bar is not None:
+            self._bars[claim.id] = bar
+        return bar is not None
 
     def _is_granted(self, lease: Lease) -> bool:
         there = self._book.get(lease.id)
@@ -232,6 +241,7 @@ class WorkLeases:
     def forget(self, lease: Lease) -> None:
         """It ended."""
         self._renewed_s.pop(lease.id, None)
+        self._bars.pop(lease.id, None)
 
     def list(self, scope: Scope | None = None, agent: str | None = None) -> builtins.list[dict[str, Any]]:
         """Those that are granted, and then the claims that wait, as they travel."""
