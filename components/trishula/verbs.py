@@ -291,6 +291,7 @@ class Verbs:
             note=note,
             sure=sure,
             take_over=take_over,
+            use=engine.sending.new_id(),
             seconds=engine.clock.seconds,
         )
 

@@ -8,6 +8,10 @@
 
 The node keeps the lease for as long as the agent has a session, and ``ttl`` seconds longer: so it survives a restart of
 the node, a failover and a model that thinks for an hour, and is handed over when the agent has died.
+
+What an agent has leased its handlers and scripts share. Each ``async with`` is a *use* of the lease: leaving ends the
+lease only if nobody else of the agent uses it, and if the agent doesn't keep it, as ``trishula lease claim`` and a
+model's tools do.
 :mod:`trishula.contract.scopes` says what can be leased and what overlaps.
 """
 
@@ -59,6 +63,7 @@ class WorkLease:
         note: what for, in one line that others see.
         sure: whether a provisional lease is none.
         take_over: whether to end leases in its way whose node can't be reached.
+        use: a name that no other use of a lease has.
         seconds: the clock for spans.
 
     Attributes:
@@ -78,10 +83,12 @@ class WorkLease:
         note: str,
         sure: bool,
         take_over: bool,
+        use: str,
         seconds: Callable[[], float],
     ) -> None:
         self._request = request
         self._scope = scope
+        self._use = {"use": use}
         self._options = {"shared": shared, "ttl_s": ttl, "note": note, "sure": sure, "take_over": take_over}
         self._timeout_s = timeout
         self._seconds = seconds
@@ -101,7 +108,7 @@ class WorkLease:
         try:
             while True:
                 wait_s = max(0.0, min(_ONE_WAIT_S, until_s - self._seconds()))
-                options = {**self._options, "wait_s": wait_s, "queue": wait_s > 0}
+                options = {**self._options, **self._use, "wait_s": wait_s, "queue": wait_s > 0}
                 timeout_s = wait_s + _ANSWER_S
                 told = self._take(await self._request(uris.LEASE_CLAIM, self._scope, options, timeout=timeout_s))
                 if told.state == "granted":
@@ -122,7 +129,7 @@ class WorkLease:
     async def _withdraw(self) -> None:
         # It was refused, or ends by itself when our session does.
         with contextlib.suppress(TrishulaError):
-            await self._request(uris.LEASE_RELEASE, self._scope, timeout=_ANSWER_S)
+            await self._request(uris.LEASE_RELEASE, self._scope, self._use, timeout=_ANSWER_S)
 
     async def renew(self, ttl: float | None = None) -> None:
         """Make sure that we still have it, and perhaps for how many seconds it is to stay without us.
@@ -133,17 +140,17 @@ class WorkLease:
             LeaseUnknown: it is lost: stop what it was for.
             TrishulaError: as :meth:`claim`.
         """
-        options = {} if ttl is None else {"ttl_s": ttl}
+        options = self._use if ttl is None else {**self._use, "ttl_s": ttl}
         self._take(await self._request(uris.LEASE_RENEW, self.id, options, timeout=_ANSWER_S))
 
     async def release(self) -> None:
-        """Give it back; leaving ``async with`` does it.
+        """Give it back; leaving ``async with`` does it. It stays while others of the agent use it.
 
         Raises:
             LeaseUnknown: it was lost meanwhile, and somebody else may have worked on the same.
             TrishulaError: as :meth:`claim`.
         """
-        await self._request(uris.LEASE_RELEASE, self.id, timeout=_ANSWER_S)
+        await self._request(uris.LEASE_RELEASE, self.id, self._use, timeout=_ANSWER_S)
 
     async def __aenter__(self) -> WorkLease:
         return await self.claim()

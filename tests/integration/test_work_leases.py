@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,56 @@ def test_agents_scripts_and_a_model_take_turns(node: NodeProcess) -> None:
             assert await agni.request(uris.LEASE_LIST) == []
             with pytest.raises(LeaseUnknown):
                 await theirs.renew()
+
+    in_own_loop(main)
+
+
+def test_handlers_and_scripts_of_an_agent_leave_each_other_what_they_share(node: NodeProcess) -> None:
+    async def main() -> None:
+        async with agent(node, "agni") as agni:
+            first, second = agni.lease("path:src"), agni.lease("path:src")
+            async with second:
+                async with first:
+                    assert first.id == second.id
+                await second.renew()
+                # A script's command, too; and no claim of it lowers the ttl.
+                assert (await asyncio.to_thread(lease, node, "agni", "run", "path:src", "--", "true")).returncode == 0
+                await second.renew()
+                (told,) = await agni.request(uris.LEASE_LIST)
+                assert told["ttl_s"] == 120.0
+            assert await agni.request(uris.LEASE_LIST) == []
+            kept = await asyncio.to_thread(lease, node, "agni", "claim", "path:src", "--wait", "1")
+            assert kept.returncode == 0, kept.stderr
+            async with agni.lease("path:src"):
+                pass
+            assert len(await agni.request(uris.LEASE_LIST)) == 1
+            await agni.request(uris.LEASE_RELEASE, "path:src")
+
+    in_own_loop(main)
+
+
+def test_who_stops_waiting_has_withdrawn_its_claim(node: NodeProcess) -> None:
+    async def main() -> None:
+        around = environment(TRISHULA_URL=node.url, TRISHULA_TOKEN=node.tokens["agni"])
+        door = Member(load(url=node.url, token=node.tokens["agni"]), state=False)
+        async with agent(node, "dc") as dc, Tools(door) as tools, dc.lease("role:editor"):
+
+            async def waiting(count: int) -> None:
+                for _ in range(100):
+                    if sum(one["state"] == "waiting" for one in await dc.request(uris.LEASE_LIST)) == count:
+                        return
+                    await asyncio.sleep(0.1)
+                raise AssertionError(await dc.request(uris.LEASE_LIST))
+
+            asked = asyncio.ensure_future(tools.call("lease_claim", {"scope": "role:editor", "wait_s": 50}))
+            await waiting(1)
+            asked.cancel()
+            await waiting(0)
+            command = [*TRISHULA, "lease", "claim", "role:editor", "--wait", "300"]
+            with subprocess.Popen(command, env=around, stderr=subprocess.DEVNULL) as script:
+                await waiting(1)
+                script.send_signal(signal.SIGINT)
+                await waiting(0)
 
     in_own_loop(main)
 

@@ -574,26 +574,36 @@ PROCEDURES = (
                     Field("queue", st.just(False), _is_bool),
                     Field("sure", st.booleans(), _is_bool),
                     Field("take_over", st.booleans(), _is_bool),
+                    Field("use", st.just("renames"), line(0, 100)),
                 ),
             ),
         ),
         1,
         _IS_LEASE,
-        states=frozenset({"leases_exceeded", "lease_unsure"}),
+        states=frozenset({"leases_exceeded", "lease_unsure", "rate_limited"}),
     ),
     Procedure(
         uris.LEASE_RENEW,
         (
             Param("lease", good=texts.filter(bool), rule=_is_lease_id, plain="plain"),
-            Param(_OPTIONS, (Field("ttl_s", st.integers(1, 60), or_none(number(1, 30 * 86_400))),)),
+            Param(
+                _OPTIONS,
+                (
+                    Field("ttl_s", st.integers(1, 60), or_none(number(1, 30 * 86_400))),
+                    Field("use", st.just("renames"), line(0, 100)),
+                ),
+            ),
         ),
         1,
         _IS_LEASE,
-        states=frozenset({"lease_unknown"}),
+        states=frozenset({"lease_unknown", "rate_limited"}),
     ),
     Procedure(
         uris.LEASE_RELEASE,
-        (Param("lease", good=texts.filter(bool), rule=_is_lease_id, plain="plain"),),
+        (
+            Param("lease", good=texts.filter(bool), rule=_is_lease_id, plain="plain"),
+            Param(_OPTIONS, (Field("use", st.just("renames"), line(0, 100)),)),
+        ),
         1,
         _IS_LEASE,
         states=frozenset({"lease_unknown"}),
@@ -611,6 +621,7 @@ PROCEDURES = (
         ),
         0,
         _each(_IS_LEASE),
+        states=frozenset({"rate_limited"}),
     ),
     Procedure(
         uris.ADMIN_LEASE_RELEASE,

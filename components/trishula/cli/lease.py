@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import click
 
@@ -14,7 +16,7 @@ from trishula.cli.usage import Group
 from trishula.cli.words import local_time, plain
 from trishula.contract import uris
 from trishula.contract.texts import is_line
-from trishula.errors import LeaseTaken
+from trishula.errors import LeaseTaken, TrishulaError
 from trishula.work_lease import blockers_told
 
 if TYPE_CHECKING:
@@ -80,8 +82,12 @@ def claim(
       trishula lease claim role:release-manager --wait 60 --ttl 3600
     """
     options = {"shared": shared, "note": _line(note, "--note"), "sure": sure, "take_over": take_over, "ttl_s": ttl}
+    use = {"use": uuid4().hex}
     with state.bus(looks_only=True) as bus:
-        told = _claimed(bus, scope, options, wait)
+        if wait > 0:
+            # Whoever stops waiting has withdrawn the claim, and nothing that the agent had before.
+            _claimed(bus, scope, {**options, **use}, wait)
+        told = _claimed(bus, scope, options, 0.0)
     state.show(told, lambda: _granted(told))
     if told["provisional"]:
         state.note("it is provisional: a linked node can't be reached, and may have granted the same", "yellow")
@@ -104,24 +110,25 @@ def run(
 ) -> None:
     """Run a COMMAND while you have a SCOPE, and give it back afterwards.
 
-    It ends with the COMMAND's exit code. The COMMAND finds the lease's id in TRISHULA_LEASE, and its fencing token in
-    TRISHULA_FENCE.
+    What your agent has claimed before it keeps. The exit code is that of the COMMAND, which finds the lease's id in
+    TRISHULA_LEASE, and its fencing token in TRISHULA_FENCE.
 
     \b
     Examples:
       trishula lease run task:deploy --wait 300 -- ./deploy.sh
     """
     state: State = ctx.obj
+    use = {"use": uuid4().hex}
     options = {"shared": shared, "note": _line(note, "--note"), "sure": sure, "take_over": take_over, "ttl_s": 30.0}
     with state.bus(looks_only=True) as bus:
-        told = _claimed(bus, scope, options, wait)
+        told = _claimed(bus, scope, {**options, **use}, wait)
         try:
             # Its fence is what a guarded place is to be shown.
             code = subprocess.run(command, env=_environment(told), check=False).returncode
         except OSError as error:
             raise click.ClickException(f"{command[0]} can't be run: {error.strerror}") from None
         finally:
-            ask_newer(bus, uris.LEASE_RELEASE, told["id"])
+            ask_newer(bus, uris.LEASE_RELEASE, told["id"], use)
     ctx.exit(code if code >= 0 else 128 - code)
 
 
@@ -132,15 +139,22 @@ def _environment(told: dict[str, Any]) -> dict[str, str]:
 
 
 def _claimed(bus: Any, scope: str, options: dict[str, Any], wait_s: float) -> dict[str, Any]:
-    while True:
-        once_s = min(wait_s, _ONE_WAIT_S)
-        wait_s -= once_s
-        asked = {**options, "wait_s": once_s, "queue": wait_s > 0}
-        told: dict[str, Any] = ask_newer(bus, uris.LEASE_CLAIM, scope, asked, timeout_s=once_s + _ANSWER_S)
-        if told["state"] == "granted":
-            return told
-        if wait_s <= 0:
-            raise LeaseTaken(f"{plain(scope)} is not to be had: {plain(blockers_told(told.get('blockers') or []))}")
+    try:
+        while True:
+            once_s = min(wait_s, _ONE_WAIT_S)
+            wait_s -= once_s
+            asked = {**options, "wait_s": once_s, "queue": wait_s > 0}
+            told: dict[str, Any] = ask_newer(bus, uris.LEASE_CLAIM, scope, asked, timeout_s=once_s + _ANSWER_S)
+            if told["state"] == "granted":
+                return told
+            if wait_s <= 0:
+                blockers = plain(blockers_told(told.get("blockers") or []))
+                raise LeaseTaken(f"{plain(scope)} is not to be had: {blockers}")
+    except KeyboardInterrupt:
+        if "use" in options:
+            with contextlib.suppress(TrishulaError):
+                ask_newer(bus, uris.LEASE_RELEASE, scope, {"use": options["use"]})
+        raise
 
 
 @lease.command()

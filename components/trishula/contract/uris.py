@@ -237,7 +237,7 @@ message; ``admin.loop_release(id)`` → how many conversations that began with t
 node of the release before has neither, and refuses nothing.)
 
 Work leases (caller: any agent): who works on what. ``lease.claim(scope, {shared?, note?, ttl_s?, wait_s?, queue?,
-sure?, take_over?}?)`` → lease = ``{id, state: "granted" | "waiting" | "refused", scope, holder, shared, fence,
+sure?, take_over?, use?}?)`` → lease = ``{id, state: "granted" | "waiting" | "refused", scope, holder, shared, fence,
 provisional, ttl_s, claimed_at, node, note, before?, blockers?}``. ``scope`` is ``task:NAME``, ``role:NAME``,
 ``path:PATTERN`` or ``path:TREE:PATTERN``; :mod:`trishula.contract.scopes` says when two overlap. What overlaps is
 granted to one agent at a time, unless all of those ``shared`` it. ``fence`` is an integer, higher for each grant, over
@@ -248,12 +248,16 @@ granted: ``payload`` = ``{event: "granted" | "ended", lease, message}``, from th
 It gets one as well when a lease ends that it did not release. ``before``: how many others wait before it; ``blockers``:
 ``[{id, scope, holder, note}…]``. ``provisional``: not all linked nodes have confirmed it, so one that can't be reached
 may have granted the same; when they meet, the earlier grant stays. ``sure``: what can't be confirmed is refused for now
-(``trishula.error.lease_unsure``). ``take_over``: leases in its way whose ``node`` can't be reached, and whose holder
-isn't here, end. Claimed again, a lease is renewed, and a claim keeps its place. ``lease.renew(id, {ttl_s?}?)`` → lease;
-``lease.release(id)`` → what it was (``trishula.error.lease_unknown`` if the caller has none); in place of an id each
-takes a scope that the caller claimed; ``lease.list({scope?, mine?}?)`` → ``[lease…]``, also for observers;
-``admin.lease_release(id, {reason})`` → what it was (caller: an operator). All but the releases may be repeated. (A node
-of the release before has none of them.)
+(``trishula.error.lease_unsure``). ``take_over``: leases in its way whose ``node`` can't be reached, and whose holder is
+at no node in reach, end. Claimed again, a lease is renewed, its ``ttl_s`` is not lowered, and a claim keeps its place.
+Whoever waits without a session for 15 s lets others pass. ``use`` (at most 100 characters): the lease is wanted for one
+of several uses by the agent, and the agent doesn't keep it for that. ``lease.renew(id, {ttl_s?, use?}?)`` → lease;
+``lease.release(id, {use?}?)`` → what it was, and ``ended`` (``trishula.error.lease_unknown`` if the caller has none):
+with ``use`` it ends if the agent neither keeps it nor has other uses of it whose session is there, without in any case;
+in place of an id each takes a scope that the caller claimed, if that is one lease alone; ``lease.list({scope?,
+mine?}?)`` → ``[lease…]``, also for observers; ``admin.lease_release(id, {reason})`` → what it was (caller: an
+operator). All but the releases may be repeated. An agent claims, renews and lists 5 times a second, 200 at once
+(``trishula.error.rate_limited``). (A node of the release before has none of them.)
 
 Alerts (caller: an operator): ``node.alerts()`` → ``{node, roads: [{road, waiting, fault}…], conditions: [{kind, about,
 sentence, since, notified}…]}``: what is wrong at the node that is asked, and who is told; ``since`` (ms) is null before

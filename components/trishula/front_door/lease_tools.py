@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +11,7 @@ from msgspec import Meta
 
 from trishula.cli.words import plain
 from trishula.contract import uris
+from trishula.errors import TrishulaError
 from trishula.front_door.arguments import LONGEST_WAIT_S
 from trishula.front_door.framing import quoted
 from trishula.work_lease import blockers_told
@@ -56,14 +59,29 @@ class LeaseTools:
 
         It stays yours while your session lives, however long you think. Give it back with lease_release.
         """
-        left_s = wait_s
-        while True:
-            once_s = min(left_s, _ONE_WAIT_S)
-            left_s -= once_s
-            options = {"note": note, "shared": shared, "wait_s": once_s, "queue": queue or left_s > 0}
-            told = await self.member.client.request(uris.LEASE_CLAIM, scope, options, timeout=once_s + _ANSWER_S)
-            if told["state"] == "granted" or left_s <= 0:
+        options = {"note": note, "shared": shared, "queue": queue}
+        if wait_s > 0:
+            told = await self._waited(scope, options, wait_s)
+            if told["state"] == "refused":
                 return _claimed(told)
+        return _claimed(await self.member.client.request(uris.LEASE_CLAIM, scope, options, timeout=_ANSWER_S))
+
+    async def _waited(self, scope: str, options: Mapping[str, Any], left_s: float) -> dict[str, Any]:
+        """Wait for it by a use of its own: a call that the model gave up on takes back its claim, and nothing else."""
+        use = {"use": self.member.client.new_id()}
+        request = self.member.client.request
+        try:
+            while True:
+                once_s = min(left_s, _ONE_WAIT_S)
+                left_s -= once_s
+                asked = {**options, **use, "wait_s": once_s, "queue": options["queue"] or left_s > 0}
+                told: dict[str, Any] = await request(uris.LEASE_CLAIM, scope, asked, timeout=once_s + _ANSWER_S)
+                if told["state"] == "granted" or left_s <= 0:
+                    return told
+        except asyncio.CancelledError:
+            with contextlib.suppress(TrishulaError):
+                await request(uris.LEASE_RELEASE, scope, use, timeout=_ANSWER_S)
+            raise
 
     async def lease_release(self, scope: Scope) -> str:
         """Give back what you claimed, or claim it no more."""

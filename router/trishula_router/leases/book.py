@@ -16,6 +16,7 @@ Policy only: no I/O, and no clock but ``now`` (ms).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trishula.contract.addresses import Address, agent_of
@@ -45,6 +46,7 @@ class Lease:
         kept_by: the stamp of the word that says so.
         fence: the fencing token; 0 while it waits.
         confirmed: whether all linked nodes had it before anything that speaks against it.
+        kept: whether it stays until its agent gives it back, whoever of the agent uses it (:mod:`.uses`).
     """
 
     id: str
@@ -58,6 +60,7 @@ class Lease:
     kept_by: int
     fence: int = 0
     confirmed: bool = False
+    kept: bool = False
 
     @property
     def agent(self) -> str:
@@ -109,6 +112,7 @@ class Book:
             lease.confirmed = True
         elif facts.stamp > lease.kept_by:
             lease.keeper, lease.kept_by, lease.ttl_ms = facts.node, facts.stamp, facts.ttl_ms
+        lease.kept = lease.kept or facts.kept
         return lease
 
     def _claimed(self, lease: Lease | None, facts: LeaseFacts) -> Lease | None:
@@ -124,6 +128,7 @@ class Book:
                 facts.lease, scope, holder, facts.shared, facts.note, facts.ttl_ms, order, facts.node, facts.stamp
             )
             self._leases[lease.id] = lease
+        lease.kept = lease.kept or facts.kept
         if facts.what == "granted":
             lease.fence = max(lease.fence, facts.stamp)
             if facts.stamp > lease.kept_by:
@@ -168,7 +173,15 @@ class Book:
         """Those of an agent."""
         return [one for one in self.all() if one.agent == agent]
 
-    def against(self, agent: str, scope: Scope, *, shared: bool, claim: Lease | None = None) -> list[Lease]:
+    def against(
+        self,
+        agent: str,
+        scope: Scope,
+        *,
+        shared: bool,
+        claim: Lease | None = None,
+        counts: Callable[[Lease], bool] = lambda one: True,
+    ) -> list[Lease]:
         """What keeps an agent from having a scope now: what is granted to others, and what others wait for longer.
 
         Args:
@@ -176,21 +189,28 @@ class Book:
             scope: what.
             shared: whether others could share it.
             claim: the claim, if it waits already.
+            counts: whether another claim that waits keeps its place.
         """
         found = [one for one in self._leases.values() if _is_before(one, claim)]
-        return sorted((one for one in found if one.is_rival(agent, scope, shared=shared)), key=_order)
+        found = [one for one in found if one.is_rival(agent, scope, shared=shared) and (one.fence or counts(one))]
+        return sorted(found, key=_order)
 
-    def bar(self, claim: Lease, known: Lease | None) -> Lease | None:
+    def bar(self, claim: Lease, known: Lease | None, counts: Callable[[Lease], bool]) -> Lease | None:
         """One of those that keep a claim that waits from being granted; ``None``: it can be granted.
 
         Args:
             claim: the claim.
             known: what was found the last time. While it is there, nothing need be compared.
+            counts: whether another claim that waits keeps its place.
         """
-        if known is not None and self._leases.get(known.id) is known and _is_before(known, claim):
+
+        def bars(one: Lease) -> bool:
+            return _is_before(one, claim) and (one.fence > 0 or counts(one))
+
+        if known is not None and self._leases.get(known.id) is known and bars(known):
             return known
         for one in self._leases.values():
-            if _is_before(one, claim) and one.is_rival(claim.agent, claim.scope, shared=claim.shared):
+            if one.is_rival(claim.agent, claim.scope, shared=claim.shared) and bars(one):
                 return one
         return None
 

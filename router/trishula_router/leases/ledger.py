@@ -1,7 +1,8 @@
 """The ledger: writes what becomes of leases into the journal and into the book, and says who is to be told.
 
 What is granted is in the book at once, so that the next claim is judged by it; it is answered when it is durable. What
-can't be written is taken out of the book again. What ends is in the book until that is durable.
+can't be written is taken out of the book again. What ends is in the book until that is durable, so that nobody else is
+granted it before; to its holder it is gone from the first.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class Ledger:
         self.when_ended: Callable[[Lease, str, str], None] = lambda lease, by, reason: None
         # Claims whose grant is on its way to the disk and to the other nodes; who waits for the outcome.
         self._granting: dict[str, list[Deferred[None]]] = {}
+        # The same for those whose end is on its way to the disk.
+        self._ending: dict[str, list[Deferred[None]]] = {}
 
     def new(self, **facts: Any) -> Lease:
         """A claim that nobody knows of yet; the arguments are those of :class:`.Lease` that a client gives."""
@@ -94,15 +97,20 @@ class Ledger:
                 waiter.callback(None)
 
     async def settled(self, lease: Lease) -> None:
-        """Wait until a grant that is under way is through."""
-        if (waiters := self._granting.get(lease.id)) is not None:
-            turn: Deferred[None] = Deferred()
-            waiters.append(turn)
-            await turn
+        """Wait until a grant or an end that is under way is through."""
+        for under_way in (self._granting, self._ending):
+            if (waiters := under_way.get(lease.id)) is not None:
+                turn: Deferred[None] = Deferred()
+                waiters.append(turn)
+                await turn
 
-    def is_granting(self, lease: Lease) -> bool:
-        """Whether a grant is under way."""
-        return lease.id in self._granting
+    def is_settled(self, lease: Lease) -> bool:
+        """Whether neither a grant nor an end is under way."""
+        return lease.id not in self._granting and lease.id not in self._ending
+
+    def is_gone(self, lease: Lease) -> bool:
+        """Whether it has ended, as far as its holder is concerned."""
+        return lease.id in self._ending or self.book.get(lease.id) is None
 
     async def _grant(self, lease: Lease) -> bool:
         await self._write(self._facts("granted", lease, self.book.stamp(self._now())))
@@ -133,14 +141,14 @@ class Ledger:
             self._store.note(Kind.LEASE, facts, self._now()).addErrback(_passed_over)
         return lease is not None and lease.confirmed
 
-    async def renew(self, lease: Lease, ttl_ms: int) -> None:
-        """Note that its holder is there, and at this node.
+    async def renew(self, lease: Lease, ttl_ms: int, *, kept: bool = False) -> None:
+        """Note that its holder is there, and at this node; and perhaps that it is kept.
 
         Raises:
             StorageFull, StorageFailed: it was not noted.
         """
         stamp = self.book.stamp(self._now())
-        await self._write(LeaseFacts("renewed", lease.id, stamp, self.node, ttl_ms=ttl_ms))
+        await self._write(LeaseFacts("renewed", lease.id, stamp, self.node, ttl_ms=ttl_ms, kept=kept or lease.kept))
 
     async def end(self, lease: Lease, by: str, reason: str) -> None:
         """End a lease, or withdraw a claim.
@@ -148,11 +156,20 @@ class Ledger:
         Raises:
             StorageFull, StorageFailed: it has not ended.
         """
+        while lease.id in self._ending:
+            await self.settled(lease)
+            if self.book.get(lease.id) is None:
+                return
+        self._ending[lease.id] = []
         facts = LeaseFacts("ended", lease.id, self.book.stamp(self._now()), self.node, by=by, reason=reason[:500])
-        # First: the other nodes would go on with what has ended here alone.
-        await self._store.note(Kind.LEASE, facts, self._now())
-        if (ended := self.book.fold(facts)) is not None:
-            self.when_ended(ended, facts.by, facts.reason)
+        try:
+            # First: the other nodes would go on with what has ended here alone.
+            await self._store.note(Kind.LEASE, facts, self._now())
+            if (ended := self.book.fold(facts)) is not None:
+                self.when_ended(ended, facts.by, facts.reason)
+        finally:
+            for waiter in self._ending.pop(lease.id):
+                waiter.callback(None)
 
     async def give_way(self, lease: Lease, rival: Lease) -> None:
         """End a grant that another node's speaks against."""
@@ -181,6 +198,7 @@ class Ledger:
             note=lease.note,
             ttl_ms=lease.ttl_ms,
             order=lease.order,
+            kept=lease.kept,
         )
 
 

@@ -15,6 +15,9 @@ from trishula_router.leases.book import Lease
 
 __all__ = ["Presence"]
 
+#: A claim that waits keeps its place for so long without its holder: time enough for a client to connect again.
+_PLACE_S = 15.0
+
 
 class Presence:
     """See the module's docstring.
@@ -48,8 +51,7 @@ class Presence:
 
     def is_here(self, lease: Lease) -> bool:
         """Whether the holder is at this node."""
-        session = self._sessions.get(self._claimed_by.get(lease.id, 0))
-        if session is not None and session.stays:
+        if self.is_session(self._claimed_by.get(lease.id, 0)):
             return True
         address = Address.parse(lease.holder)
         return any(
@@ -57,10 +59,23 @@ class Presence:
             for one in self._sessions.of_agent(address.agent)
         )
 
+    def is_there(self, lease: Lease) -> bool:
+        """Whether the holder is at this node, or at one in reach."""
+        return self.is_here(lease) or self._is_elsewhere(Address.parse(lease.holder))
+
+    def has_place(self, claim: Lease) -> bool:
+        """Whether a claim that waits keeps its place: nobody need wait for who is gone, and perhaps for days."""
+        return self.away_s(claim) < _PLACE_S
+
+    def is_session(self, session: int) -> bool:
+        """Whether a session is at this node."""
+        found = self._sessions.get(session)
+        return found is not None and found.stays
+
     def away_s(self, lease: Lease) -> float:
         """For how long the holder has been nowhere; 0 while it is there."""
         now_s = self._now_s()
-        if self.is_here(lease) or self._is_elsewhere(Address.parse(lease.holder)):
+        if self.is_there(lease):
             self._seen_s[lease.id] = now_s
         return now_s - self._seen_s.setdefault(lease.id, now_s)
 

@@ -76,7 +76,7 @@ class LeaseRounds:
         self._swept_at = 0
         self._is_looking = False
         # What the last look was about: it finds the same until that changes.
-        self._looked: tuple[int, list[str]] | None = None
+        self._looked: tuple[int, list[tuple[str, bool, bool]]] | None = None
         ledger.when_ended = self._ended
 
     async def begin(self) -> None:
@@ -126,7 +126,7 @@ class LeaseRounds:
         for lease in self._ledger.book.all():
             if self._is_kept_here(lease):
                 away_s = self._presence.away_s(lease)
-                if away_s * 1000 >= lease.ttl_ms and not self._ledger.is_granting(lease):
+                if away_s * 1000 >= lease.ttl_ms and self._ledger.is_settled(lease):
                     reason = f"{lease.holder} has had no session for {away_s:.0f} s"
                     await self._ledger.end(lease, f"node:{self._ledger.node}", reason)
             elif self._presence.is_here(lease) and not self._presence.reaches(lease.keeper):
@@ -141,11 +141,11 @@ class LeaseRounds:
         if self._is_looking:
             return
         waiting = self._ledger.book.waiting()
-        here = [claim.id for claim in waiting if self._presence.is_here(claim)]
-        if self._looked == (self._ledger.book.changes, here):
+        who = [(claim.id, self._presence.is_here(claim), self._presence.has_place(claim)) for claim in waiting]
+        if self._looked == (self._ledger.book.changes, who):
             return
         self._is_looking = True
-        self._looked = self._ledger.book.changes, here
+        self._looked = self._ledger.book.changes, who
         try:
             for lease, rival in self._agreement.yielding():
                 await self._ledger.give_way(lease, rival)
@@ -162,9 +162,7 @@ class LeaseRounds:
     def _may_have_turn(self, claim: Lease) -> bool:
         # While others were written it may have been granted or withdrawn.
         there = self._ledger.book.get(claim.id)
-        return (
-            there is claim and not claim.fence and not self._ledger.is_granting(claim) and self._presence.is_here(claim)
-        )
+        return there is claim and not claim.fence and self._ledger.is_settled(claim) and self._presence.is_here(claim)
 
     async def _give_turn(self, claim: Lease) -> None:
         if not await self._ledger.grant(claim):

@@ -15,6 +15,7 @@ from trishula_router.leases.book import Book
 from trishula_router.leases.ledger import Ledger
 from trishula_router.leases.letters import Letters
 from trishula_router.leases.presence import Presence
+from trishula_router.leases.rates import LeaseRates
 from trishula_router.leases.rounds import LeaseRounds
 from trishula_router.leases.work_leases import WorkLeases
 from trishula_router.mail.mailroom import Mailroom
@@ -32,10 +33,12 @@ class LeaseService:
 
     Attributes:
         work_leases: what agents ask.
+        rates: how often they may.
         rounds: what happens without that.
     """
 
     work_leases: WorkLeases
+    rates: LeaseRates
     rounds: LeaseRounds
 
 
@@ -84,4 +87,5 @@ def lease_service(
     ledger = Ledger(config.node, store, agreement, book, secure=secure, clock=clock, now=now)
     leases = WorkLeases(ledger, presence, clock)
     letters = Letters(config.node, store, mailroom, reach, config.delivery.default_ttl_ms, now)
-    return LeaseService(leases, LeaseRounds(ledger, agreement, presence, leases, store, tell=letters.tell, now=now))
+    rounds = LeaseRounds(ledger, agreement, presence, leases, store, tell=letters.tell, now=now)
+    return LeaseService(leases, LeaseRates(), rounds)

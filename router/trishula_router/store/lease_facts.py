@@ -40,6 +40,7 @@ class LeaseFacts(Facts, frozen=True, gc=False):
         note: what for, in the holder's words.
         ttl_ms: for how long it stays when the holder is gone; of what is waiting, granted and renewed.
         order: of what is granted, the stamp of the claim.
+        kept: of what is waiting, granted and renewed: it stays until the agent gives it back, whoever of it uses it.
         by: who ended it: an agent, or a node as ``node:NAME``.
         reason: why.
     """
@@ -56,6 +57,7 @@ class LeaseFacts(Facts, frozen=True, gc=False):
     order: Annotated[int, msgspec.Meta(ge=0, le=_MOST_STAMP)] = 0
     by: _Line = ""
     reason: _Line = ""
+    kept: bool = False
 
 
 def read_lease(facts: bytes) -> LeaseFacts | None:

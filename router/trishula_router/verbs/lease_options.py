@@ -10,10 +10,12 @@ import msgspec
 from trishula.contract.texts import LINE, LINE_RULE
 from trishula_router.verbs.arguments import Options
 
-__all__ = ["ClaimOptions", "ForceOptions", "ListOptions", "RenewOptions"]
+__all__ = ["ClaimOptions", "ForceOptions", "ListOptions", "ReleaseOptions", "RenewOptions"]
 
 _LONGEST_TTL_S = 30 * 86_400
 _TTL = Annotated[float, msgspec.Meta(ge=1, le=_LONGEST_TTL_S)]
+_Use = Annotated[str, msgspec.Meta(max_length=100, pattern=LINE)]
+_USE_RULE = f"a string of at most 100 characters, {LINE_RULE}: which of several uses of a lease by one agent"
 _TTL_RULE = f"a number of seconds from 1 to {_LONGEST_TTL_S}"
 
 
@@ -27,6 +29,7 @@ class ClaimOptions(Options, frozen=True, kw_only=True):
     queue: bool = False
     sure: bool = False
     take_over: bool = False
+    use: _Use = ""
     RULES: ClassVar[Mapping[str, str]] = {
         "shared": "true or false: whether others may share it",
         "note": f"a string of at most 200 characters, {LINE_RULE}: what for",
@@ -35,6 +38,7 @@ class ClaimOptions(Options, frozen=True, kw_only=True):
         "queue": "true or false: whether the claim waits on afterwards",
         "sure": "true or false: whether a provisional lease is none",
         "take_over": "true or false: whether to end leases whose node can't be reached",
+        "use": _USE_RULE,
     }
 
 
@@ -42,7 +46,15 @@ class RenewOptions(Options, frozen=True, kw_only=True):
     """``lease.renew``."""
 
     ttl_s: _TTL | None = None
-    RULES: ClassVar[Mapping[str, str]] = {"ttl_s": _TTL_RULE + ", instead of what it was"}
+    use: _Use = ""
+    RULES: ClassVar[Mapping[str, str]] = {"ttl_s": _TTL_RULE + ", instead of what it was", "use": _USE_RULE}
+
+
+class ReleaseOptions(Options, frozen=True, kw_only=True):
+    """``lease.release``."""
+
+    use: _Use = ""
+    RULES: ClassVar[Mapping[str, str]] = {"use": _USE_RULE}
 
 
 class ListOptions(Options, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from trishula.errors import ArgumentInvalid
 from trishula_router.agents.callers import Caller, Verb
 from trishula_router.leases.work_leases import Claim
 from trishula_router.verbs import arguments
-from trishula_router.verbs.lease_options import ClaimOptions, ForceOptions, ListOptions, RenewOptions
+from trishula_router.verbs.lease_options import ClaimOptions, ForceOptions, ListOptions, ReleaseOptions, RenewOptions
 
 if TYPE_CHECKING:
     # Its type alone, as in procedures.
@@ -44,6 +44,7 @@ class LeaseVerbs:
     async def _claim(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         scope, raw = arguments.read_positional(args, "lease.claim", 1, 2)
         options = arguments.read(ClaimOptions, raw, "options")
+        self._admit(caller)
         instance = self._node.sessions[caller.session].instance
         claim = Claim(
             str(Address(caller.agent, instance)),
@@ -56,29 +57,37 @@ class LeaseVerbs:
             queue=options.queue,
             sure=options.sure,
             take_over=options.take_over,
+            use=options.use,
         )
         return await self._node.leases.work_leases.claim(claim)
 
     async def _renew(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         lease_id, raw = arguments.read_positional(args, "lease.renew", 1, 2)
         options = arguments.read(RenewOptions, raw, "options")
+        self._admit(caller)
         ttl_ms = None if options.ttl_s is None else round(options.ttl_s * 1000)
-        return await self._node.leases.work_leases.renew(caller.agent, caller.session, _id(lease_id), ttl_ms)
+        leases = self._node.leases.work_leases
+        return await leases.renew(caller.agent, caller.session, _id(lease_id), ttl_ms, options.use)
 
     async def _release(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
-        (lease_id,) = arguments.read_positional(args, "lease.release", 1, 1)
-        return await self._node.leases.work_leases.release(caller.agent, _id(lease_id))
+        lease_id, raw = arguments.read_positional(args, "lease.release", 1, 2)
+        options = arguments.read(ReleaseOptions, raw, "options")
+        return await self._node.leases.work_leases.release(caller.agent, _id(lease_id), options.use)
 
     async def _list(self, caller: Caller, args: tuple[Any, ...]) -> list[dict[str, Any]]:
         (raw,) = arguments.read_positional(args, "lease.list", 0, 1)
         options = arguments.read(ListOptions, raw, "options")
         scope = None if options.scope is None else Scope.parse(options.scope, "options.scope")
+        self._admit(caller)
         return self._node.leases.work_leases.list(scope, caller.agent if options.mine else None)
 
     async def _force(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         lease_id, raw = arguments.read_positional(args, "lease_release", 2, 2)
         options = arguments.read(ForceOptions, raw, "options")
         return await self._node.leases.work_leases.force(caller.agent, _id(lease_id), options.reason)
+
+    def _admit(self, caller: Caller) -> None:
+        self._node.leases.rates.admit(caller.agent, self._node.clock.seconds())
 
 
 def _id(raw: object) -> str:
