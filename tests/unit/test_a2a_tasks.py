@@ -16,6 +16,7 @@ from trishula.a2a_door.ledger import Ledger
 from trishula.a2a_door.tasks import Tasks
 from trishula.a2a_door.upkeep import repeat
 from trishula.contract.answers import MessageStatus
+from trishula.contract.message import Message
 from trishula.errors import BusUnreachable
 from trishula.runtime.pending import Pending, resolved
 
@@ -45,6 +46,9 @@ class Node:
 
     async def request(self, uri: str, task_id: str, timeout: float) -> dict[str, Any]:
         return {"message": self.answers.get(task_id)}
+
+    def verified(self, message: Message, signature: str | None) -> Message:
+        return message
 
     def forward(self, ack: Any) -> Pending[None]:
         return resolved(None)
