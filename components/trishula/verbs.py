@@ -69,7 +69,8 @@ class Verbs:
             reply_to, procedure, subject, ttl_ms, deadline_at, traceparent: see
                 :class:`trishula.contract.message.Message`.
             encrypt: have only the recipient read the payload (:mod:`trishula.contract.encrypted`): whose key must be
-                known here, and ours there. All else stays readable. Not to ``broadcast`` or ``capability:…``.
+                known here, and ours there. All else stays readable. Not to ``broadcast`` or ``capability:…``. A call
+                takes an answer only if that is encrypted as well, or an ERROR that is signed.
             on_refused: told each time that a node refuses it for now; it waits, and is offered again.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -77,6 +78,80 @@ def test_arguments_and_answers_are_read_by_the_two_alone(keys: Keys) -> None:
             assert life["events"][0]["encrypted"] is True
             assert await dc.call("agni", "open_door", "0000") == {"opened with": "0000"}
             assert "0000" in bodies_of(bus)
+
+    in_own_loop(main)
+
+
+@pytest.mark.parametrize(
+    ("payload", "more", "outcome"),
+    [
+        ("made up", {"type": "RESULT"}, "is not encrypted: anybody may have made it up, and it is not taken"),
+        (
+            {"error": "ValueError", "message": "made up"},
+            {"type": "ERROR"},
+            "is not encrypted: anybody may have made it",
+        ),
+        ({"error": "ValueError", "message": "in the clear"}, {"type": "ERROR", "by": "agni"}, "in the clear"),
+        ("in the clear", {"type": "RESULT", "by": "agni"}, "is not encrypted: anybody may have made it up"),
+        (
+            {"error": trishula.DeadLetter.uri, "message": "it is a dead letter"},
+            {"type": "ERROR", "id": "node:n:e:1:dead"},
+            "it is a dead letter",
+        ),
+    ],
+)
+def test_an_answer_in_the_clear_to_what_was_encrypted_is_not_taken(
+    keys: Keys, payload: Any, more: dict[str, str], outcome: str
+) -> None:
+    # What a node makes up that wants to be believed; dc asks for signatures of nothing.
+    async def main() -> None:
+        async with testing.bus(agents=["agni", "dc"]) as bus:
+            dc = bus.client("dc", key_file=keys.dc, trusted_keys=keys.trusted)
+            calling = asyncio.ensure_future(dc.call_with("agni", "open_door", ["1"], id="c", encrypt=True))
+            await bus.idle()
+            wire = {"id": "a", "from": "agni", "to": str(dc.address), "reply_to": "c", "payload": payload, **more}
+            wire["timestamp"] = round(bus.now.timestamp() * 1000)
+            signature = None
+            if wire.pop("by", None):
+                signature = Signer(keys.agni, "agni").signature_of(msgspec.msgpack.encode(wire))
+            delivery = {"message": wire, "attempt": 1, "token": "9.x", "signature": signature}
+            assert dc._client is not None
+            dc._client._beneath().receiving.pushed([delivery])
+            with pytest.raises(trishula.TrishulaError, match=outcome):
+                await asyncio.wait_for(calling, 5)
+
+    in_own_loop(main)
+
+
+def test_an_answer_that_can_not_be_encrypted_ends_its_call_and_says_nothing(
+    keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    trusted = keys.trusted.with_name("of_agni.json")
+    trusted.write_text(keys.trusted.read_text())
+
+    async def main() -> None:
+        reader = Reader(keys, trusted_keys=trusted)
+
+        @reader.agent.procedure()
+        async def forgets(how: str) -> str:
+            if how == "distrust":
+                known(trusted).forget("dc", keys.public("dc"))
+            else:
+                trusted.write_text("{")
+            if how == "fail":
+                raise ValueError("the secret is 4711")
+            return "the secret is 4711"
+
+        async with testing.bus(agents=["agni", "dc"]) as bus, bus.run(reader.agent):
+            dc = bus.client("dc", key_file=keys.dc, trusted_keys=keys.trusted)
+            for how in ("distrust", "break", "fail"):
+                trusted.write_text(keys.trusted.read_text())
+                with pytest.raises(trishula.CallFailed, match="its answer could not be encrypted"):
+                    await dc.call_with("agni", "forgets", [how], id=how, encrypt=True)
+                await bus.idle()
+                assert bus.state(how) == "done"
+            assert "4711" not in bodies_of(bus)
+        assert "can't be encrypted" in caplog.text
 
     in_own_loop(main)
 

@@ -15,11 +15,14 @@ from tests.support.loops import in_own_loop
 from trishula import testing
 from trishula.consumer.dispatcher import Dispatcher
 from trishula.consumer.routes import Routes
-from trishula.contract.message import DEFAULT_TTL_MS
-from trishula.contract.signed import SLACK_MS
+from trishula.contract.addresses import Address
+from trishula.contract.message import DEFAULT_TTL_MS, Message
+from trishula.contract.signed import MEMORY_MS, SLACK_MS
 from trishula.key_file import new_key_file
 from trishula.known_keys import KnownKeys
+from trishula.messaging import verifying
 from trishula.messaging.signing import Signer
+from trishula.messaging.verifying import Refused, Verifier
 from trishula.settings import SettingsInvalid
 from trishula.testing.memory_bus import MemoryBus
 from trishula.testing.turned_clock import LifeClock
@@ -163,7 +166,7 @@ def test_the_key_of_a_stranger_and_one_that_is_not_known_yet_count_for_nothing(k
 def test_what_a_node_changes_is_refused(keys: Keys) -> None:
     # The node holds what it likes: here each key of a message is changed on its way out.
     changes: dict[str, Any] = {
-        "type": "ERROR", "id": "another", "from": "dc/x", "to": "broadcast", "timestamp": 1, "payload": "no",
+        "type": "ERROR", "id": "another", "from": "dc/x", "to": "broadcast", "timestamp": None, "payload": "no",
         "priority": 1, "reply_to": "another", "subject": "another", "ttl_ms": 5,
     }  # fmt: skip
 
@@ -175,7 +178,7 @@ def test_what_a_node_changes_is_refused(keys: Keys) -> None:
                 await dc.send("agni", payload="as it was", subject="as it was")
                 [entry] = node_of(bus).mailroom.mailbox("agni")._waiting.values()
                 assert entry.wire is not None
-                entry.wire[key] = value
+                entry.wire[key] = entry.wire["timestamp"] + 1 if key == "timestamp" else value
                 async with bus.run(guard.agent):
                     await bus.idle()
                     assert guard.heard == [], key
@@ -217,6 +220,79 @@ def test_what_is_handed_to_somebody_else_or_brought_back_is_refused(keys: Keys) 
     in_own_loop(main)
 
 
+NOW_MS = 1_800_000_000_000
+
+
+def judged(keys: Keys, at: str | None = "agni", **fields: Any) -> str | None:
+    """Why agni (or its instance) refuses a message that dc has signed; ``None`` if it is taken as dc's."""
+    wire = {"type": "STATUS", "id": "m", "to": "agni", "from": "dc", "timestamp": NOW_MS, **fields}
+    own = Address.parse(at or "agni")
+    verifier = Verifier(keys.trusted, ["STATUS"], own, lambda: NOW_MS)
+    verifier.capabilities = ["deploy"]
+    signature = Signer(keys.dc, "dc").signature_of(msgspec.msgpack.encode(wire))
+    found = verifier.judged(msgspec.convert(wire, Message), signature, None if at is None else own)
+    assert isinstance(found, Refused) or found.signed_by == "dc"
+    return found.reason if isinstance(found, Refused) else None
+
+
+@pytest.mark.parametrize(
+    ("at", "to", "is_taken"),
+    [
+        ("agni", "agni", True),
+        ("agni", "broadcast", True),
+        ("agni", "capability:deploy", True),
+        ("agni", "capability:erase", False),
+        ("agni", "boss", False),
+        ("agni", "agni/7f3a", False),
+        ("agni/7f3a", "agni/7f3a", True),
+        ("agni/7f3a", "agni", True),
+        ("agni/7f3a", "agni/0000", False),
+        # What the node is asked for may be to another process of the agent.
+        (None, "agni/7f3a", True),
+        (None, "boss/7f3a", False),
+    ],
+)
+def test_a_message_counts_for_the_address_that_it_was_signed_for(
+    keys: Keys, at: str | None, to: str, is_taken: bool
+) -> None:
+    reason = judged(keys, at, to=to)
+    assert (reason is None) if is_taken else reason is not None and reason.endswith(f"and this one is for {to}")
+
+
+_DAY_MS = 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "ttl_ms", "why"),
+    [
+        (NOW_MS - DEFAULT_TTL_MS - SLACK_MS, None, None),
+        (NOW_MS - DEFAULT_TTL_MS - SLACK_MS - 1, None, "is over"),
+        # The memory of ids is over by then, whatever the sender wants.
+        (NOW_MS - DEFAULT_TTL_MS - SLACK_MS, 30 * _DAY_MS, None),
+        (NOW_MS - DEFAULT_TTL_MS - SLACK_MS - 1, 30 * _DAY_MS, "is over"),
+        (NOW_MS + SLACK_MS, None, None),
+        (NOW_MS + SLACK_MS + 1, 1, "dated more than an hour ahead"),
+        (2**53 - 1, 1, "dated more than an hour ahead"),
+    ],
+)
+def test_no_signature_counts_for_longer_than_ids_are_remembered(
+    keys: Keys, sent_at: int, ttl_ms: int | None, why: str | None
+) -> None:
+    fields: dict[str, Any] = {"timestamp": sent_at, "ttl_ms": ttl_ms}
+    reason = judged(keys, **fields)
+    assert (reason is None) if why is None else why in str(reason)
+
+
+def test_a_replay_costs_its_receiver_no_look_at_the_payload(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def statement(*_: Any, **__: Any) -> bytes:
+        raise AssertionError("it was looked at")
+
+    monkeypatch.setattr(verifying, "statement", statement)
+    assert "is over" in str(judged(keys, timestamp=1))
+    assert "is for boss" in str(judged(keys, to="boss"))
+    assert "AssertionError" in str(judged(keys))
+
+
 def test_a_message_that_comes_again_runs_once(keys: Keys) -> None:
     async def main() -> None:
         guard = Guard(keys)
@@ -233,7 +309,7 @@ def test_a_message_that_comes_again_runs_once(keys: Keys) -> None:
             assert guard.heard == [("once", "dc")]
             # Ids are remembered as long as a signature with the usual time to live counts.
             dispatcher = Dispatcher(agni, Routes("agni"), LifeClock(bus.clock), lambda: 0)
-            assert dispatcher._inbox._age_ms == DEFAULT_TTL_MS + SLACK_MS
+            assert dispatcher._inbox._age_ms == MEMORY_MS == DEFAULT_TTL_MS + 2 * SLACK_MS
 
     in_own_loop(main)
 

@@ -59,9 +59,9 @@ from trishula.consumer.signatures import arguments_of
 from trishula.consumer.unhandled import Unhandled
 from trishula.contract.addresses import agent_of
 from trishula.contract.deliveries import Delivery
-from trishula.contract.message import DEFAULT_TTL_MS, Message
+from trishula.contract.message import Message
 from trishula.contract.receipts import Receipt
-from trishula.contract.signed import SLACK_MS
+from trishula.contract.signed import MEMORY_MS
 from trishula.contract.texts import legible, one_line
 from trishula.errors import ArgumentInvalid, TrishulaError
 from trishula.messaging.deduplication import Inbox, Remembered, Treatment, content_of
@@ -98,7 +98,7 @@ class Dispatcher:
         self._clock = clock
         self._now_ms = now_ms
         # As long as a signature may count: nobody can bring a signed message back.
-        self._inbox = Inbox(age_ms=DEFAULT_TTL_MS + SLACK_MS)
+        self._inbox = Inbox(age_ms=MEMORY_MS)
         self._replies = Replies(engine, self._inbox, now_ms, self._handled, self._check_idle)
         # Deliveries that wait until the file is there; None: they need not.
         self._held: list[Delivery] | None = None

@@ -12,12 +12,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from trishula import tracing
+from trishula.contract.encrypted import encrypted_for
 from trishula.contract.message import DEFAULT_PRIORITY, Message
 from trishula.contract.payload import error_data
 from trishula.contract.receipts import Receipt
 from trishula.contract.texts import legible
 from trishula.errors import (
+    ArgumentInvalid,
     BusUnreachable,
+    CallFailed,
     IdReused,
     MessageCancelled,
     OutcomeUnknown,
@@ -28,6 +31,7 @@ from trishula.errors import (
 )
 from trishula.messaging.deduplication import Inbox
 from trishula.messaging.engine import Engine
+from trishula.settings import SettingsInvalid
 
 if TYPE_CHECKING:
     # An agent without a file doesn't load SQLite.
@@ -36,6 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["Replies", "reply_id"]
 
 _log = logging.getLogger("trishula")
+
+#: What becomes of an answer that has to be encrypted, and can't be.
+_NOT_ENCRYPTED = (ArgumentInvalid, SettingsInvalid, PayloadNotJson, PayloadTooLarge)
+_UNTOLD = "its answer could not be encrypted; the log of the agent that was asked says why"
 
 
 class Replies:
@@ -111,6 +119,11 @@ class Replies:
         if isinstance(outcome, PayloadNotJson | PayloadTooLarge) and wire["type"] == "RESULT":
             self._post({**wire, "type": "ERROR", "payload": _described(outcome)}, encrypt)
             return
+        if encrypt and isinstance(outcome, _NOT_ENCRYPTED):
+            # Its caller would wait for nothing: it hears that there is an answer, and nothing of it.
+            _log.warning("The %s to %s (for %s) can't be encrypted: %s", wire["type"], caller, command_id, outcome)
+            self._post({**wire, "type": "ERROR", "payload": _described(CallFailed(_UNTOLD))})
+            return
         if isinstance(outcome, BusUnreachable | OutcomeUnknown):
             # We are leaving: it stays unacknowledged. With a file the reply goes out when we run again; without one
             # whoever gets the COMMAND next answers with the same id.
@@ -143,7 +156,7 @@ class Replies:
         if command_id is not None and wire["id"] == _reply_id(caller, command_id):
             # Its COMMAND is not acknowledged yet; what is delivered of it meanwhile waits for the reply's receipt.
             self._inbox.resume(caller, command_id)
-            return lambda outcome: self._replied(wire, outcome)
+            return lambda outcome: self._replied(wire, outcome, encrypted_for(wire.get("payload")) is not None)
         return lambda outcome: _log_outcome(wire, outcome)
 
 

@@ -44,9 +44,10 @@ from typing import Any
 import msgspec
 
 from trishula.contract.canonical import canonical
-from trishula.contract.message import DEFAULT_PRIORITY
+from trishula.contract.message import DEFAULT_PRIORITY, DEFAULT_TTL_MS
 
 __all__ = [
+    "MEMORY_MS",
     "SIGNATURE_PATTERN",
     "SIGNATURE_REFUSED",
     "SIGNATURE_RULE",
@@ -69,6 +70,8 @@ SIGNATURE_RULE = "a signature, '1.KEY.DEADLINE.VALUE', or null"
 SIGNATURE_REFUSED = "signature refused"
 #: Two clocks may differ by so much before the time of what was signed counts as over.
 SLACK_MS = 3_600_000
+#: How long a receiver remembers ids, so that nothing signed comes back to it: dated an hour ahead, an hour too late.
+MEMORY_MS = DEFAULT_TTL_MS + 2 * SLACK_MS
 _is_signature = re.compile(SIGNATURE_PATTERN).match
 
 

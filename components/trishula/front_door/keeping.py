@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trishula.consumer.agent_state import directory_of
+from trishula.contract.signed import MEMORY_MS
 from trishula.errors import StateBusy, StateUnusable
 from trishula.homes import home_directory
 from trishula.messaging.deduplication import Inbox
@@ -47,7 +48,7 @@ class Memory:
     """
 
     def __init__(self, settings: Settings, state: str | os.PathLike[str] | bool | None, around: Surroundings) -> None:
-        self.ids = Inbox()
+        self.ids = Inbox(age_ms=MEMORY_MS)
         self._bus = hashlib.sha256(f"bus of {settings.secret}".encode()).hexdigest()[:16]
         self._around = around
         self._file: AgentFile | None = None

@@ -146,7 +146,7 @@ class Asking:
         if message_id is None:
             message_id = self._sending.new_id()
         on_warning = options.pop("on_warning", None)
-        answer = self._calls.open(message_id, agent, procedure)
+        answer = self._calls.open(message_id, agent, procedure, encrypted=bool(options.get("encrypt")))
         if answer.done:
             return answer.result()
         started_s = self._clock.seconds()

@@ -16,7 +16,7 @@ from typing import Any
 
 from trishula.contract.addresses import agent_of, is_capability, is_nodes_own
 from trishula.contract.message import Message
-from trishula.contract.notices import tells_an_end
+from trishula.contract.notices import is_word_of_node, tells_an_end
 from trishula.errors import (
     CallFailed,
     MessageCancelled,
@@ -41,6 +41,8 @@ class _Open:
     agent: str
     procedure: str
     answer: Pending[Any]
+    # Whether the COMMAND went out encrypted.
+    encrypted: bool = False
     sent: bool = False
     # What came as the answer for a capability, and the node has not said to be it.
     unvouched: Message | None = None
@@ -75,9 +77,9 @@ class Calls:
         """Whether any delivery could be an answer."""
         return bool(self._open or self._given_up or self._told or self._found or self._cancelled)
 
-    def open(self, message_id: str, agent: str, procedure: str) -> Pending[Any]:
+    def open(self, message_id: str, agent: str, procedure: str, *, encrypted: bool = False) -> Pending[Any]:
         """A call begins; the outcome is there at once if it came late for an earlier call of that id."""
-        call = self._given_up.pop(message_id, None) or _Open(agent, procedure, Pending())
+        call = self._given_up.pop(message_id, None) or _Open(agent, procedure, Pending(), encrypted)
         if not call.answer.done:
             self._open[message_id] = call
         return call.answer
@@ -151,7 +153,16 @@ class Calls:
                 call.unvouched = message
                 self.on_unsure(message.reply_to)
             return True
-        if message.type == "RESULT":
+        if call.encrypted and _is_made_up(message):
+            call.answer.reject(
+                OutcomeUnknown(
+                    f"{call.agent} was asked {call.procedure} ({message.reply_to}) by an encrypted COMMAND, and the "
+                    f"answer is not encrypted: anybody may have made it up, and it is not taken; {call.procedure} may "
+                    "have run",
+                    message_id=message.reply_to,
+                )
+            )
+        elif message.type == "RESULT":
             call.answer.resolve(message.payload)
         else:
             call.answer.reject(error_of(message.payload, call.agent, call.procedure))
@@ -207,6 +218,15 @@ def _keep_some(remembered: dict[str, Any]) -> None:
     """Make room for one more."""
     if len(remembered) >= _LATE_ANSWERS:
         del remembered[next(iter(remembered))]
+
+
+def _is_made_up(message: Message) -> bool:
+    """Whether an answer to an encrypted COMMAND may be anybody's: neither encrypted, nor a signed ERROR, nor the word
+    of a node.
+    """
+    if message.encrypted or is_word_of_node(message):
+        return False
+    return message.type == "RESULT" or message.signed_by is None
 
 
 def error_of(payload: object, agent: str, procedure: str) -> TrishulaError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trishula.contract.addresses import agent_of
+from trishula.contract.addresses import Address, agent_of
 from trishula.contract.deliveries import Delivery, Fetched, Unreadable, read_deliveries
 from trishula.contract.encrypted import encrypted_for, no_key_for
 from trishula.contract.message import Message
@@ -163,13 +163,14 @@ class Receiving:
         deliveries, unreadable = read_deliveries(fields.get("deliveries"))
         self._refuse(unreadable)
         fetched = msgspec.convert({**fields, "deliveries": []}, Fetched)
-        return msgspec.structs.replace(fetched, deliveries=self._verified(deliveries))
+        at = None if instance is None else Address(self._member.settings.agent, instance)
+        return msgspec.structs.replace(fetched, deliveries=self._verified(deliveries, at))
 
-    def _verified(self, deliveries: list[Delivery]) -> list[Delivery]:
+    def _verified(self, deliveries: list[Delivery], at: Address | None = None) -> list[Delivery]:
         """Those that may be handled, as far as that is a question of signatures; the others go back for good."""
         if self.verifier is None:
             return self._readable(deliveries)
-        good, refused = self.verifier.sorted(deliveries)
+        good, refused = self.verifier.sorted(deliveries, at)
         for token, one in refused:
             _log_refused(one.message, one.reason)
             self._settling.nack(token, one.reason, one.requeue)

@@ -2,8 +2,10 @@
 
 A signature is good if it is of a key that the receiver's own file (:mod:`trishula.known_keys`) has for the sender's
 agent, over what came, to this recipient, and its time is not over. A node can't make such a message, can't change one,
-can't hand one on to somebody else, and can't bring one back later than its receiver remembers ids: the signed time to
-live ends with that memory.
+can't hand one on to somebody else or to another instance, and can't bring one back when its receiver forgets its id by
+age: no signature counts for longer. The memory is bounded by count as well, whoever sends
+(:mod:`trishula.messaging.deduplication`): who makes up some ten thousand messages in a sender's name can bring one of
+that sender back within its time to live.
 
 What is required (``require_signature``) and has no good signature is *refused*: it goes back for good, as a dead letter
 with the reason, and its sender gets an ERROR. No handler sees it. What is not required is delivered, and says by
@@ -21,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from trishula.contract.addresses import BROADCAST, Address, agent_of, is_capability
+from trishula.contract.addresses import BROADCAST, Address, agent_of
 from trishula.contract.deliveries import Delivery
 from trishula.contract.encrypted import NOT_DECRYPTED, encrypted_for, no_key_for
 from trishula.contract.message import DEFAULT_TTL_MS, Message, ReceivedMessage
@@ -88,17 +90,23 @@ class Verifier:
         self._boxes = boxes
         self.capabilities: Collection[str] = ()
 
-    def judged(self, message: Message, signature: str | None) -> Message | Refused:
-        """A message with what came of its signature, or why it must not be handled."""
+    def judged(self, message: Message, signature: str | None, at: Address | None = None) -> Message | Refused:
+        """A message with what came of its signature, or why it must not be handled.
+
+        Args:
+            message: the message.
+            signature: its signature.
+            at: the address that it was delivered to; ``None``: the node was asked for it, and it may be to any of ours.
+        """
         try:
-            return self._judged(message, signature)
+            return self._judged(message, signature, at)
         except Exception as error:
             # Whatever somebody has made up: what came with it is judged all the same.
             _log.exception("The %s %s from %s can't be judged", message.type, message.id, message.sender)
             return Refused(message, f"{SIGNATURE_REFUSED}: judging it ended with {type(error).__name__}", requeue=True)
 
-    def _judged(self, message: Message, signature: str | None) -> Message | Refused:
-        fault = self._fault(message, signature)
+    def _judged(self, message: Message, signature: str | None, at: Address | None) -> Message | Refused:
+        fault = self._fault(message, signature, at)
         if fault is not None and message.type in self._required and not is_word_of_node(message):
             words = f"{self._address} takes no {message.type} without a good signature, and {fault}"
             return Refused(message, f"{SIGNATURE_REFUSED}: {words}")
@@ -121,19 +129,21 @@ class Verifier:
         fields = {name: getattr(message, name) for name in _FIELDS} | {"payload": payload}
         return ReceivedMessage(**fields, signed_by=agent_of(message.sender or ""), encrypted=True)
 
-    def sorted(self, deliveries: list[Delivery]) -> tuple[list[Delivery], list[tuple[str, Refused]]]:
-        """Those that may be handled, and of the others the tokens."""
+    def sorted(
+        self, deliveries: list[Delivery], at: Address | None = None
+    ) -> tuple[list[Delivery], list[tuple[str, Refused]]]:
+        """Those that may be handled, and of the others the tokens; ``at``: where they came, if not at our address."""
         good: list[Delivery] = []
         refused: list[tuple[str, Refused]] = []
         for delivery in deliveries:
-            judged = self.judged(delivery.message, delivery.signature)
+            judged = self.judged(delivery.message, delivery.signature, at or self._address)
             if isinstance(judged, Refused):
                 refused.append((delivery.token, judged))
             else:
                 good.append(msgspec.structs.replace(delivery, message=judged))
         return good, refused
 
-    def _fault(self, message: Message, text: str | None) -> str | None:
+    def _fault(self, message: Message, text: str | None, at: Address | None) -> str | None:
         """Why a message counts as signed by nobody; ``None`` if it is signed by its sender."""
         sender = agent_of(message.sender or "")
         if text is None:
@@ -147,27 +157,35 @@ class Verifier:
                 f"this one is signed by the key {signature.key}…, which is no key of {sender} that is known here: if "
                 f"it is one, make it known with '{_COMMAND} {sender} KEY'"
             )
+        # Before what costs: whoever replays doesn't have us read a MiB for it.
+        if not self._is_for_us(message.to, at):
+            return f"this one is for {message.to}"
+        if (lateness := self._lateness(message, signature.deadline_at)) is not None:
+            return lateness
         try:
             signed = statement(message.to_wire(), sender=message.sender or "", deadline_at=signature.deadline_at)
         except (KeyError, ValueError, RecursionError):
             signed = b""
-        if not any(is_signed(key, signed, signature.value) for key in keys):
-            return f"the signature of this one is not {sender}'s over what came: it was changed or made up on the way"
-        if not self._is_for_us(message.to):
-            return f"this one was signed for {message.to}"
-        return self._lateness(message, signature.deadline_at)
+        if any(is_signed(key, signed, signature.value) for key in keys):
+            return None
+        return f"the signature of this one is not {sender}'s over what came: it was changed or made up on the way"
 
-    def _is_for_us(self, to: str) -> bool:
+    def _is_for_us(self, to: str, at: Address | None) -> bool:
         if to == BROADCAST:
             return True
-        if is_capability(to):
-            return Address.parse(to).capability in self.capabilities
-        return agent_of(to) == self._address.agent
+        found = Address.parse(to)
+        if found.capability is not None:
+            return found.capability in self.capabilities
+        return found.agent == self._address.agent and (at is None or found.instance in (None, at.instance))
 
     def _lateness(self, message: Message, deadline_at: int | None) -> str | None:
-        ends_at = (message.timestamp or 0) + (DEFAULT_TTL_MS if message.ttl_ms is None else message.ttl_ms)
+        sent_at, now_ms = message.timestamp or 0, self._now_ms()
+        if sent_at > now_ms + SLACK_MS:
+            return "this one is dated more than an hour ahead of the clock here, and could be brought back for longer"
+        # A longer time to live outlives the memory of ids.
+        ends_at = sent_at + min(DEFAULT_TTL_MS if message.ttl_ms is None else message.ttl_ms, DEFAULT_TTL_MS)
         if deadline_at is not None:
             ends_at = min(ends_at, deadline_at)
-        if self._now_ms() <= ends_at + SLACK_MS:
+        if now_ms <= ends_at + SLACK_MS:
             return None
         return "the time to live that was signed with this one is over: somebody has kept it back, or replays it"
