@@ -9,6 +9,10 @@ written by then. Two nodes that grant rivals at once can't both be confirmed:
 * Of two that had both become durable before either was known at the other node, the one with the higher stamp gives
   way; that is what happens when nodes that were apart meet again.
 
+A node can't see which of the two it was at the other one. If both rules had their way at once, neither would stay. So a
+grant with an older rival at a node in reach is not confirmed, and gives way only when that rival is confirmed, or has
+not given way itself within :data:`YIELD_AFTER_S`.
+
 A node that can't be reached confirms nothing, and keeps nobody from working: what is granted meanwhile stays
 provisional. Nodes without peers confirm at once.
 
@@ -21,7 +25,10 @@ from trishula_router.leases.book import Book, Lease
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.store.interface import Store
 
-__all__ = ["Agreement"]
+__all__ = ["YIELD_AFTER_S", "Agreement"]
+
+#: A node in reach that gives way says so within milliseconds.
+YIELD_AFTER_S = 0.5
 
 
 class Agreement:
@@ -42,6 +49,8 @@ class Agreement:
         # By the id of a lease that is not confirmed: the sequence that its record has at most, and of each node that
         # holds the record, how long that one's journal was by then.
         self._marks: dict[str, tuple[int, dict[str, int]]] = {}
+        # Since when those have been known to have an older rival.
+        self._opposed_s: dict[str, float] = {}
 
     @property
     def is_alone(self) -> bool:
@@ -63,6 +72,8 @@ class Agreement:
             lease = self._book.get(lease_id)
             if lease is None or lease.confirmed:
                 del self._marks[lease_id]
+                continue
+            if self._older(lease):
                 continue
             held = held or {origin.epoch: origin.sequence for origin in self._store.origins()}
             if self._is_known(*self._marks[lease_id], held):
@@ -89,14 +100,29 @@ class Agreement:
             if lease.fence and not lease.confirmed and lease.keeper == self._node:
                 self._marks[lease.id] = self._store.high_water, {}
 
-    def yielding(self) -> list[tuple[Lease, Lease]]:
+    def yielding(self, now_s: float) -> list[tuple[Lease, Lease]]:
         """The grants of this node that give way now, each with the rival that it gives way to."""
-        found = []
+        found, opposed_s = [], {}
         for lease_id in self._marks:
             lease = self._book.get(lease_id)
-            if lease is None or lease.confirmed:
+            if lease is None or lease.confirmed or not (older := self._older(lease)):
                 continue
-            rivals = self._book.rivals(lease)
-            if older := [one for one in rivals if one.confirmed or (one.fence, one.id) < (lease.fence, lease.id)]:
-                found.append((lease, older[0]))
+            since_s = opposed_s[lease_id] = self._opposed_s.get(lease_id, now_s)
+            settled = [one for one in older if one.confirmed or not self._is_in_reach(one.keeper)]
+            if settled or now_s - since_s >= YIELD_AFTER_S:
+                found.append((lease, (settled or older)[0]))
+        self._opposed_s = opposed_s
         return found
+
+    @property
+    def is_opposed(self) -> bool:
+        """Whether a grant of this node will have to give way in a moment, if its rival doesn't."""
+        return bool(self._opposed_s)
+
+    def _older(self, lease: Lease) -> list[Lease]:
+        rivals = self._book.rivals(lease)
+        return [one for one in rivals if one.confirmed or (one.fence, one.id) < (lease.fence, lease.id)]
+
+    def _is_in_reach(self, node: str) -> bool:
+        peer = self._replication.peers.get(node)
+        return peer is not None and peer.is_up

@@ -53,6 +53,7 @@ class LeaseRounds:
         store: remembers them over restarts.
         tell: tells a holder by a message: (what, lease, the lease as it travels, a sentence).
         now: the wall clock in ms.
+        now_s: the clock for spans.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class LeaseRounds:
         *,
         tell: Callable[[str, Lease, dict[str, Any], str], Awaitable[None]],
         now: Callable[[], int],
+        now_s: Callable[[], float],
     ) -> None:
         self._ledger = ledger
         self._agreement = agreement
@@ -73,6 +75,7 @@ class LeaseRounds:
         self._store = store
         self._tell = tell
         self._now = now
+        self._now_s = now_s
         self._swept_at = 0
         self._is_looking = False
         # What the last look was about: it finds the same until that changes.
@@ -142,12 +145,12 @@ class LeaseRounds:
             return
         waiting = self._ledger.book.waiting()
         who = [(claim.id, self._presence.is_here(claim), self._presence.has_place(claim)) for claim in waiting]
-        if self._looked == (self._ledger.book.changes, who):
+        if self._looked == (self._ledger.book.changes, who) and not self._agreement.is_opposed:
             return
         self._is_looking = True
         self._looked = self._ledger.book.changes, who
         try:
-            for lease, rival in self._agreement.yielding():
+            for lease, rival in self._agreement.yielding(self._now_s()):
                 await self._ledger.give_way(lease, rival)
             for claim in waiting:
                 if self._may_have_turn(claim) and not self._leases.is_barred(claim):

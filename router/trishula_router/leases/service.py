@@ -87,5 +87,5 @@ def lease_service(
     ledger = Ledger(config.node, store, agreement, book, secure=secure, clock=clock, now=now)
     leases = WorkLeases(ledger, presence, clock)
     letters = Letters(config.node, store, mailroom, reach, config.delivery.default_ttl_ms, now)
-    rounds = LeaseRounds(ledger, agreement, presence, leases, store, tell=letters.tell, now=now)
+    rounds = LeaseRounds(ledger, agreement, presence, leases, store, tell=letters.tell, now=now, now_s=clock.seconds)
     return LeaseService(leases, LeaseRates(), rounds)

@@ -113,18 +113,18 @@ class WorkLeases:
             await self._renew(lease, max(lease.ttl_ms, claim.ttl_ms), keep=not claim.use)
             if self._ledger.is_gone(lease):
                 return await self.claim(claim)
-        if not lease.fence:
-            lease = await self._try(lease, claim)
+        if not lease.fence and not await self._try(lease, claim):
+            return await self.claim(claim)
         return await self._checked(lease, claim, is_new=is_new)
 
-    async def _try(self, lease: Lease, claim: Claim) -> Lease:
-        """Grant what is claimed, or have it wait; what became of it."""
+    async def _try(self, lease: Lease, claim: Claim) -> bool:
+        """Grant what is claimed, or have it wait; false if it ended while it was granted, and is to be claimed anew."""
         try:
             if claim.take_over:
                 await self._take_over(lease)
             if not self._against(lease) and not await self._ledger.grant(lease):
-                # Another node granted a rival in the same moment.
-                lease = self._new(claim)
+                # Another node granted a rival in the same moment, or another call of the agent gave it back.
+                return False
             if not self._is_granted(lease) and (claim.queue or claim.wait_s > 0):
                 if self._book.get(lease.id) is None:
                     await self._ledger.wait(lease)
@@ -137,7 +137,7 @@ class WorkLeases:
             if self._book.get(lease.id) is None:
                 self._presence.forget(lease)
                 self.forget(lease)
-        return lease
+        return True
 
     def _note(self, lease: Lease, claim: Claim) -> None:
         self._presence.note(lease, claim.session)
