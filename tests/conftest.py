@@ -70,20 +70,32 @@ class LoggedErrors:
         return found
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _collecting_stays_cheap() -> Iterator[None]:
+    """Let the collector look at what a module of tests makes, and not at all that was there before.
+
+    Each test ends with a full round of it. Behind some thousand tests a round over everything takes a second, which is
+    more than most of the tests take.
+    """
+    gc.freeze()
+    yield
+    # What the module's own fixtures left behind; it would be frozen with the rest.
+    gc.collect()
+
+
 def _is_unit(request: pytest.FixtureRequest) -> bool:
     return "unit" in Path(str(request.path)).parts
 
 
 @pytest.fixture(autouse=True)
-def logged_errors(request: pytest.FixtureRequest) -> Iterator[LoggedErrors]:
+def logged_errors() -> Iterator[LoggedErrors]:
     """Fail the test if Twisted logged an error that the test didn't flush."""
     errors = LoggedErrors()
     publisher: Any = globalLogPublisher  # mypy can't read the interfaces of zope
     publisher.addObserver(errors.observe)
     yield errors
-    # A Deferred logs its unhandled error when it is collected. A unit test's garbage is young; a full round for each of
-    # many hundred tests would cost more than the tests.
-    gc.collect(1 if _is_unit(request) else 2)
+    # A Deferred logs its unhandled error when it is collected.
+    gc.collect()
     publisher.removeObserver(errors.observe)
     texts = [failure.getTraceback() for failure in errors.failures]
     assert not texts, "logged and not flushed:\n" + "\n".join(texts)

@@ -9,8 +9,8 @@ and is lost when the parent dies before the call.
 ``python -m trishula_router.launcher -u -m crossbar.worker.main …`` is a worker: the controller starts its
 workers with these arguments and whatever program the worker's option ``python`` names (:func:`worker_program`).
 
-Most of a node's start is Crossbar's imports, 1.8 s here in each of the two processes. A third of that goes without a
-change in what they do: see :func:`_import_quickly`.
+Most of a node's start is Crossbar's imports, in each of the two processes. More than half of that goes without a change
+in what they do: see :func:`_import_quickly` and :mod:`trishula_router.late_imports`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import importlib.abc
-import importlib.machinery
 import os
 import resource
 import runpy
@@ -27,11 +25,10 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+from trishula_router.late_imports import import_late
 from trishula_router.privacy import keep_private
 from trishula_router.process_log import LOG_FILE, LogFile, for_controller, for_worker
 
@@ -39,8 +36,6 @@ __all__ = ["allow_files", "descriptors_left", "main", "worker_program"]
 
 _WORKER_MODULE = "crossbar.worker.main"
 _LOGGING = "crossbar._logging"
-#: Ethereum key files, which Crossbar's imports load for its blockchain parts: 0.3 s for constants of elliptic curves.
-_LATE_PACKAGE = "eth_keyfile"
 #: Set in the environment of a process that imports everything as it comes.
 _PLAINLY = "TRISHULA_PLAIN_IMPORTS"
 #: How many objects more than were freed make the collector look. A call of 128 messages makes thousands, nearly all
@@ -130,7 +125,7 @@ def _import_quickly() -> ModuleType:
     """
     gc.disable()
     if _PLAINLY not in os.environ:
-        sys.meta_path.insert(0, _LateImport())
+        import_late()
     try:
         crossbar = importlib.import_module("crossbar")
     except Exception:
@@ -143,45 +138,6 @@ def _import_quickly() -> ModuleType:
     gc.set_threshold(_COLLECT_AFTER_OBJECTS, *gc.get_threshold()[1:])
     gc.enable()
     return crossbar
-
-
-class _LateImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Puts stand-ins where :data:`_LATE_PACKAGE` and its modules belong; what they hold imports the real ones."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname.partition(".")[0] != _LATE_PACKAGE:
-            return None
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        return _StandIn(spec.name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing to run."""
-
-
-class _StandIn(ModuleType):
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name[0].isupper():
-            # A type, wanted for annotations.
-            return Any
-
-        def late(*args: object, **kwargs: object) -> object:
-            _forget_stand_ins()
-            function = getattr(importlib.import_module(self.__name__), name)
-            return function(*args, **kwargs)
-
-        return late
-
-
-def _forget_stand_ins() -> None:
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _LateImport)]
-    for name in [name for name, module in sys.modules.items() if isinstance(module, _StandIn)]:
-        del sys.modules[name]
 
 
 if __name__ == "__main__":

@@ -55,17 +55,67 @@ def test_if_the_stand_in_does_not_do_everything_is_imported_as_it_comes(tmp_path
     assert launch(tmp_path, refuse=True) == "False True True True ['crossbar', 'start', '--cbdir', 'x y']"
 
 
+def runs(program: str) -> None:
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_stands_in_becomes_the_real_thing_when_it_is_used() -> None:
-    program = (
-        "import sys; from trishula_router import launcher; sys.meta_path.insert(0, launcher._LateImport())\n"
+    runs(
+        "import sys; from trishula_router.late_imports import import_late; import_late()\n"
         "from eth_keyfile import create_keyfile_json, decode_keyfile_json\n"
         "assert 'py_ecc' not in sys.modules\n"
         "made = create_keyfile_json(bytes(range(32)), b'password', kdf='pbkdf2', iterations=1)\n"
         "assert decode_keyfile_json(made, b'password') == bytes(range(32))\n"
         "assert 'py_ecc' in sys.modules and sys.modules['eth_keyfile'].__file__\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+
+
+#: What a node's processes import of Crossbar.
+ALL_OF_CROSSBAR = (
+    "import sys; from trishula_router.late_imports import import_late; import_late()\n"
+    "import crossbar, crossbar.worker.main, crossbar.worker.router, crossbar.edge\n"
+    "from crossbar.router.auth import cryptosign\n"
+    "from crossbar.router import inventory\n"
+)
+
+
+def test_nothing_of_a_node_imports_clients_of_blockchains_of_tor_or_of_docker() -> None:
+    runs(
+        f"{ALL_OF_CROSSBAR}"
+        "loaded = {'aiohttp', 'requests', 'websockets'} & set(sys.modules)\n"
+        "late = ('cfxdb', 'docker', 'eth_abi', 'txtorcon', 'web3')\n"
+        "real = [name for name in late if sys.modules[name].__spec__.origin]\n"
+        "assert not loaded and not real, (loaded, real)\n"
+    )
+
+
+def test_crossbars_own_use_of_them_finds_them_with_the_names_that_crossbar_gives_them() -> None:
+    address = "0xF7acf1C4CB4a9550B8969576573C2688B48988C2"
+    runs(
+        f"{ALL_OF_CROSSBAR}"
+        f"assert cryptosign.web3.Web3.toChecksumAddress({address.lower()!r}) == {address!r}\n"
+        "assert inventory.FbsRepository(basemodule='x') is not None\n"
+        "import web3, xbr\n"
+        f"assert web3.Web3.toChecksumAddress({address.lower()!r}) == {address!r}\n"
+        "assert isinstance(xbr.FbsRepository, type) and issubclass(xbr.SimpleBuyer, object)\n"
+        "class Told(cryptosign.web3.Web3): pass\n"
+    )
+
+
+def test_a_stand_in_is_good_for_annotations_bases_and_tests_of_types() -> None:
+    runs(
+        "import sys; from trishula_router.late_imports import import_late; import_late()\n"
+        "from typing import Optional\n"
+        "import eth_keyfile\n"
+        "from eth_keyfile.keyfile import KDFType, Random\n"
+        "def hint(a: KDFType | None, b: 'None | KDFType', c: Optional[KDFType], d: KDFType[int]) -> None: ...\n"
+        "assert not isinstance(1, KDFType) and not hasattr(eth_keyfile, '__wrapped__')\n"
+        "assert 'py_ecc' not in sys.modules\n"
+        "from docker.errors import APIError\n"
+        "class Fault(APIError): pass\n"
+        "assert issubclass(Fault, Exception)\n"
+    )
 
 
 def test_the_program_of_the_worker_hands_its_arguments_on(tmp_path: Path) -> None:
