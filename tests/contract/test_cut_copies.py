@@ -10,7 +10,10 @@ from trishula_router.store.bases import Base
 from trishula_router.store.facts import ArchivedFacts, LeftFacts, ModeFacts, TokenFacts
 from trishula_router.store.journal import Kind
 from trishula_router.store.messages import State
-from trishula_router.store.runs import Extract, JournalCut, JournalForked
+from trishula_router.store.runs import Extract, JournalCut, JournalForked, Remembered
+
+#: A message: sender, id, recipient, type, digest, use.
+_KNOWN = ("dc", "m1", "agni", "STATUS", "", 0)
 
 
 def note(subject: Subject, count: int = 1) -> None:
@@ -152,6 +155,8 @@ def test_a_node_with_an_empty_disk_gets_what_is_left_and_what_follows(subject: S
     assert empty.do(lambda store: store.bodies([FAR + waits])) == {FAR + waits: b"{}"}
     assert [it.message.id for it in empty.do(lambda store: store.dead_letters(0, 9))] == ["letter"]
     assert [it.kind for it in empty.do(lambda store: store.modes())] == ["mode"]
+    # What was done is known there, with no record: a repeat is one.
+    assert [it.duplicate for it in append(empty, *(draft(f"done-{number}") for number in range(3)))] == [True] * 3
     revocations = empty.do(lambda store: store.remembered("revoked:"))
     assert list(revocations) == ["revoked:before:mallory:5"]
     # It goes on like any other copy.
@@ -179,6 +184,69 @@ def test_any_store_takes_what_is_left_and_hands_it_on(subject: Subject, limit: i
     assert held(third, source) == source.store.high_water
     assert open_ids(third) == ["waits"]
     assert is_sound(third)
+    for store in (subject, third):
+        assert [it.duplicate for it in append(store, draft("done"))] == [True]
+
+
+def test_what_two_nodes_accepted_ends_where_one_was_told_that_it_did_and_has_cut_that(subject: Subject) -> None:
+    source, other = Peer("dc"), Peer("other")
+    first = one(source, "both")
+    one(other, "both")
+    copy_all(subject, other, "other")
+    assert open_ids(subject) == ["both"]
+    settle(source, first)
+    forget(source)
+    note(source, 2)
+    cut_own(source, source.store.high_water - 1)
+    extract = run(source)
+    copied = subject.do(lambda store: store.copy("dc", extract))
+    assert [message.id for message, _ in copied.settled] == ["both"]
+    assert open_ids(subject) == []
+    assert is_sound(subject)
+    assert [it.duplicate for it in append(subject, draft("both"))] == [True]
+
+
+def test_a_rest_that_was_told_in_part_is_gone_on_with_by_a_node_that_has_cut_less(subject: Subject) -> None:
+    source, other = Peer("dc"), Peer("other")
+    settle(source, one(source, "a"), one(source, "b"))
+    forget(source)
+    note(source, 3)
+    whole = run(source)
+    copy_all(other, source, "dc")
+    cut_own(source, 5)
+    good = run(source)
+    assert good.rest is not None
+    # Of the record there nobody knows the digest any more.
+    rest = msgspec.structs.replace(good.rest, last=2, digest=b"", remembered=good.rest.remembered[:2])
+    subject.do(lambda store: store.copy("dc", msgspec.structs.replace(good, rest=rest)))
+    assert subject.store.base(1).is_behind
+    # Who asks this node meanwhile is told that there will be more.
+    handed_on = run(subject, number=1).rest
+    assert handed_on is not None
+    assert (handed_on.last, handed_on.until) == (2, 5)
+    copied = subject.do(lambda store: store.copy("dc", run(other, 2, number=1)))
+    assert copied.sequence == len(whole.records)
+    assert subject.store.base(1) == Base(2, whole.records[1][3], 2)
+    assert [it.duplicate for it in append(subject, draft("a"), draft("b"))] == [True, True]
+    assert is_sound(subject)
+    assert subject.do(lambda store: store.cut_copy(1, 4, 100)).sequence == 4
+    assert is_sound(subject)
+
+
+def test_bodies_of_what_came_settled_go_when_it_has_ended_for_sure(subject: Subject) -> None:
+    source = Peer("dc")
+    done, dead = one(source, "done"), one(source, "dead")
+    settle(source, done)
+    settle(source, dead, state=State.DEAD)
+    note(source)
+    cut_own(source, source.store.high_water)
+    copy_all(subject, source, "dc")
+    (row,) = subject.do(lambda store: store.with_ids(["done"]))
+    assert (row.settled_at, row.ended_by) == (None, row.expires_at)
+    for before, left in ((row.expires_at, 2), (row.expires_at + 1, 0)):
+        subject.do(lambda store, it=before: store.forget(0, 10, before=it, dead_before=it, at=it + 1))  # type: ignore[misc]
+        assert len(subject.do(lambda store: store.bodies([FAR + done, FAR + dead]))) == left
+    assert is_sound(subject)
 
 
 def test_one_that_lacks_what_was_cut_is_told_so_and_copies_nothing(subject: Subject) -> None:
@@ -217,6 +285,10 @@ def test_what_is_left_is_taken_in_order_alone(subject: Subject) -> None:
         with pytest.raises(JournalForked, match="told out of order"):
             subject.do(lambda store, it=bad: store.copy("dc", it))  # type: ignore[misc]
         assert held(subject, source) == 0
+    for bad_one in (Remembered(9, *_KNOWN, 1, 0, 0), Remembered(1, *_KNOWN, 0, 0, 0), Remembered(1, *_KNOWN, 77, 0, 0)):
+        bad = msgspec.structs.replace(good, rest=msgspec.structs.replace(good.rest, remembered=[bad_one]))
+        with pytest.raises(JournalForked, match="told out of order"):
+            subject.do(lambda store, it=bad: store.copy("dc", it))  # type: ignore[misc]
     assert subject.do(lambda store: store.copy("dc", good)).sequence == 3
     # Twice is once.
     assert subject.do(lambda store: store.copy("dc", good)).sequence == 3

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from tests.support.stores import ReactorQueue, open_sqlite, result_of
 from trishula.errors import StorageFull
+from trishula_router.store.facts import ArchivedFacts
 from trishula_router.store.interface import Copied, Store
 from trishula_router.store.journal import ORIGIN_SHIFT
 from trishula_router.store.memory import MemoryStore
@@ -211,3 +212,12 @@ def head(subject: Subject, address: str = "agni") -> list[StoredMessage]:
 def told(subject: Subject, message_id: str) -> list[tuple[int, str]]:
     (history,) = subject.do(lambda store: store.history(message_id))
     return [(record.position, record.kind) for record in history.records]
+
+
+def cut_all(subject: Subject) -> None:
+    """Cut all of the own journal, as behind a segment."""
+    base = subject.store.base()
+    last = subject.do(lambda store: store.records(after=base.sequence, limit=1000))[-1]
+    facts = ArchivedFacts(base.sequence + 1, last.position, base.digest.hex(), last.digest.hex(), 1, "a-file", "00")
+    subject.do(lambda store: store.archived(facts, 500))
+    subject.do(lambda store: store.cut(1000))

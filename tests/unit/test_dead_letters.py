@@ -11,10 +11,12 @@ from twisted.internet.task import Clock
 
 from tests.support.nodes import POLICY, START_MS, Rig
 from tests.support.stores import HeldStore, result_of
+from tests.support.subjects import Peer, append, cut_all, run
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, KeyUnknown, MessageUnknown, StorageFailed, TrishulaError
 from trishula_router.agents.file import update_agents
 from trishula_router.store.memory import MemoryStore
+from trishula_router.store.messages import Draft, State
 
 
 @pytest.fixture
@@ -429,3 +431,20 @@ def test_bad_arguments(
     with pytest.raises(kind) as caught:
         rig.call(operator, uri, *args)
     assert caught.value.sentence == sentence
+
+
+def test_a_purge_by_age_spares_what_came_dead_from_a_peer_until_its_time_is_over(tmp_path: Path) -> None:
+    source = Peer("dc")
+    append(source, Draft("dc", "letter", ("agni",), "STATUS", 3, START_MS + 50_000, b"{}"), at=START_MS)
+    source.do(lambda store: store.settle([1], State.DEAD, None, START_MS + 10_000))
+    cut_all(source)
+    store = MemoryStore("epoch-1", "agni")
+    result_of(store.copy("dc", run(source)))
+    rig = Rig(tmp_path, store, Clock()).start()
+    operator = rig.join("rushabdev", operator=True)
+    ((letter,), _) = rig.call(operator, uris.ADMIN_DEAD_LIST, None).values()
+    assert letter["dead_at"] is None
+    (message,) = result_of(store.with_ids(["letter"]))
+    # When it died is in the record that was cut; its time to live bounds that.
+    for before, count in ((START_MS + 20_000, 0), (message.expires_at + 1, 1)):
+        assert rig.call(operator, uris.ADMIN_DEAD_PURGE, {"before": before}) == count

@@ -27,3 +27,13 @@ def test_only_those_that_are_dead_since(
     told = json.loads(capsys.readouterr().out)
     assert ([letter["seq"] for letter in told["letters"]], told["more"]) == (seqs, more)
     assert bus.asked[1] == ("request", (uris.ADMIN_DEAD_LIST, {"after": 3, "limit": 1000}), {})
+
+
+def test_one_of_which_nobody_knows_since_when_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    bus = FakeBus()
+    bus.answers[uris.ADMIN_DEAD_LIST] = [
+        {"letters": [{"seq": 1, "dead_at": 10}, {"seq": 2, "dead_at": None}], "more": False}
+    ]
+    connect: Any = bus.connect
+    assert run(["dead", "list", "--since", "1970-01-01T00:00:01Z", "--json"], State(connect=connect)) == 0
+    assert [letter["seq"] for letter in json.loads(capsys.readouterr().out)["letters"]] == [2]

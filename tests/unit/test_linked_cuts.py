@@ -129,6 +129,9 @@ def test_a_node_that_lost_its_disk_gets_what_waits_and_does_nothing_twice(two: N
     assert events_of(two, "agni", dc, "waits")["state"] == "done"
     assert events_of(two, "agni", dc, "done")["state"] == "done"
     assert is_sound(two)
+    # A repeat of what was done is one, through the new disk as well.
+    there = two.rigs["rushabdev"].join("dc")
+    assert send(two, "agni", dc, "done") == send(two, "rushabdev", there, "done") == ["duplicate"]
     # And it all goes on: the next cut comes when the new disk has what goes.
     send(two, "agni", dc, "later")
     two.advance(1.0)

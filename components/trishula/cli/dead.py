@@ -64,7 +64,7 @@ def list_(state: State, agent: str | None, after: int, limit: int, since: str | 
             most = _PAGE if since_at else min(_PAGE, limit - len(letters))
             options = {"after": place, "limit": most}
             told = bus.request(uris.ADMIN_DEAD_LIST, options if agent is None else {**options, "agent": agent})
-            fitting = [letter for letter in told["letters"] if letter.get("dead_at", 0) >= since_at]
+            fitting = [letter for letter in told["letters"] if (letter.get("dead_at") or since_at) >= since_at]
             more = (told["more"] and bool(told["letters"])) or len(fitting) > limit - len(letters)
             letters += fitting[: limit - len(letters)]
             place = told["letters"][-1]["seq"] if told["letters"] else place

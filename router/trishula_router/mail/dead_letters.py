@@ -97,15 +97,11 @@ class DeadLetters:
         return len(await self._store.purge(positions, now, by))
 
     async def purge_all(self, before: int | None, now: int, by: str) -> int:
-        """Purge all dead letters, or those that died before an instant (ms); how many."""
+        """Purge all dead letters, or those that died before an instant (ms), as far as this node knows; how many."""
         count, after = 0, 0
         while True:
             page = await self._store.dead_letters(after, _PAGE)
-            old = [
-                letter.message.position
-                for letter in page
-                if before is None or (letter.message.settled_at or 0) < before
-            ]
+            old = [letter.message.position for letter in page if before is None or letter.message.ended_by < before]
             if old:
                 count += await self.purge(old, now, by)
             if len(page) < _PAGE:

@@ -25,81 +25,28 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from trishula.contract.addresses import agent_of, is_capability
-from trishula_router.store.bases import Base
 from trishula_router.store.facts import AcceptedFacts
 from trishula_router.store.fold_changes import Changes, Identity, Row, Shelf
 from trishula_router.store.identity import is_one_message
-from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record, digest_of
+from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind, Record
 from trishula_router.store.keepers import claim, keeper_as_stored
 from trishula_router.store.messages import State
 from trishula_router.store.noted import handed_on, notes_in
-from trishula_router.store.origins import End, Numbering, position_in
-from trishula_router.store.runs import Extract, JournalCut, JournalForked, Particulars
+from trishula_router.store.origins import Numbering, position_in
+from trishula_router.store.remembering import row_of
+from trishula_router.store.runs import Extract, JournalForked, Particulars, Remembered
 from trishula_router.store.standing import PURGED_LIFE, Telling, standing_of, state_of, tellings
 from trishula_router.store.telling import read_accepted
 
-__all__ = ["fold", "joined"]
+__all__ = ["fold"]
 
 _PURGED = standing_of(State.DEAD, PURGED_LIFE)
-_NO_BASE = Base()
 
 
 class _Told(NamedTuple):
     record: Record
     telling: Telling
     message: int
-
-
-def joined(
-    extract: Extract, node: str, end: End, base: Base = _NO_BASE
-) -> list[tuple[int, int, str, bytes, bytes]] | None:
-    """The records of a run behind the end of what is held, with their sequences; ``None`` if there is a gap.
-
-    Args:
-        extract: the run.
-        node: whose journal it is.
-        end: of what is held of it.
-        base: where that begins.
-
-    Raises:
-        JournalForked: one of them doesn't continue the chain.
-    """
-    if extract.first > end.sequence + 1:
-        return None
-    if extract.rest is not None:
-        return _left(extract, node, end, base)
-
-    def forked(sequence: int, why: str) -> JournalForked:
-        return JournalForked(node, extract.epoch, sequence, why)
-
-    held = end.sequence - extract.first + 1
-    if held > len(extract.records) or not extract.records:
-        return []
-    previous = extract.previous if held == 0 else extract.records[held - 1][3]
-    if previous != end.digest:
-        raise forked(end.sequence + (held == 0), "is not of the journal that is held here")
-    fresh = []
-    for sequence, (at, kind, facts, digest) in enumerate(extract.records[held:], end.sequence + 1):
-        if digest_of(previous, sequence, at, kind, facts) != digest:
-            raise forked(sequence, "doesn't match its digest")
-        fresh.append((sequence, at, kind, facts, digest))
-        previous = digest
-    return fresh
-
-
-def _left(extract: Extract, node: str, end: End, base: Base) -> list[tuple[int, int, str, bytes, bytes]]:
-    """The same of a run of what is left of records that were cut."""
-    rest = extract.rest
-    if rest is None or rest.last <= end.sequence:
-        return []
-    if end.sequence and not base.is_behind:
-        # Of a message that is open here, its end may be among what is missing: it would be delivered once more.
-        raise JournalCut(node, extract.epoch, end.sequence + 1, rest.last)
-    steps = [end.sequence, *rest.sequences]
-    in_order = all(one < other for one, other in zip(steps, rest.sequences, strict=False))
-    if len(rest.sequences) != len(extract.records) or not in_order or steps[-1] > rest.last:
-        raise JournalForked(node, extract.epoch, extract.first, "is told out of order")
-    return [(sequence, *record) for sequence, record in zip(rest.sequences, extract.records, strict=True)]
 
 
 def fold(
@@ -122,7 +69,8 @@ def fold(
         extract: the run.
         ahead_ms: see :meth:`~trishula_router.store.interface.Store.copy`.
     """
-    changes = _Fold(shelf, numbering, number, arrival, fresh, extract, ahead_ms).run() if fresh else Changes([])
+    is_told = fresh or (extract.rest is not None and extract.rest.remembered)
+    changes = _Fold(shelf, numbering, number, arrival, fresh, extract, ahead_ms).run() if is_told else Changes([])
     if extract.rest is not None:
         changes.notes.update(handed_on(extract.rest.notes, numbering.node_of(number)))
     return changes
@@ -143,7 +91,7 @@ class _Fold:
         self._numbering = numbering
         self._number = number
         self._arrival = arrival
-        self._first = fresh[0][0]
+        self._first = fresh[0][0] if extract.rest is None else extract.first
         self._extract = extract
         self._ahead_ms = ahead_ms
         self._records = [
@@ -153,6 +101,8 @@ class _Fold:
         self._changes = Changes(self._records)
         self._rows: dict[int, Row] = {}
         self._aliases: dict[int, int] = {}
+        # What is told of messages that are here by another record: their states, whose own records may be cut.
+        self._ended: dict[int, int] = {}
 
     def run(self) -> Changes:
         accepted: list[tuple[Record, AcceptedFacts]] = []
@@ -171,6 +121,8 @@ class _Fold:
             self._tell(one)
         for one in told:
             self._tell(one)
+        for message, standing in self._ended.items():
+            self._end(self._rows[message], standing)
         self._claim_for_others()
         self._revive()
         self._keep_alias_bodies()
@@ -194,20 +146,40 @@ class _Fold:
     # -- messages that are new, or that have one position more ---------------------------------------------------------
 
     def _take_in(self, accepted: Sequence[tuple[Record, AcceptedFacts]]) -> None:
+        rest = self._extract.rest
+        remembered = [] if rest is None else [self._remembered(one) for one in rest.remembered]
         keys = [(agent_of(facts.sender), facts.id, facts.to) for _, facts in accepted]
-        known = {key: list(found) for key, found in self._shelf.with_keys(keys).items()} if keys else {}
+        asked = [*keys, *((agent_of(row.sender), row.id, row.recipient) for row in remembered)]
+        known = {key: list(found) for key, found in self._shelf.with_keys(asked).items()} if asked else {}
         for key, (record, facts) in zip(keys, accepted, strict=True):
-            under = known.setdefault(key, [])
             it = Identity(record.position, facts.sender, facts.type, facts.digest, facts.use)
-            here = next((one.position for one in under if is_one_message(one[1:], it[1:])), None)
-            if here is not None:
-                self._aliases[record.position] = self._changes.aliases[record.position] = here
+            told = None if rest is None else self._extract.messages.get(record.position & SEQUENCE_MASK)
+            standing = standing_of(State(told.state), told.life) if told is not None and told.state else 0
+            if (here := self._take(known.setdefault(key, []), it, standing)) is None:
+                self._add(self._new_row(record, facts))
+            else:
                 self._changes.traces.add((here, record.position))
-                continue
-            row = self._new_row(record, facts)
-            under.append(it)
-            self._rows[row.position] = row
-            self._changes.new.append(row)
+        for key, row in zip(asked[len(keys) :], remembered, strict=True):
+            it = Identity(row.position, row.sender, row.type, row.digest, row.use)
+            if self._take(known.setdefault(key, []), it, row.standing) is None:
+                self._add(row)
+
+    def _take(self, known: list[Identity], it: Identity, standing: int) -> int | None:
+        """The message here that is the same one, whose alias it is then; ``None`` if it is new, and known from now."""
+        here = next((one.position for one in known if is_one_message(one[1:], it[1:])), None)
+        if here is None:
+            known.append(it)
+        elif here != it.position:
+            self._aliases[it.position] = self._changes.aliases[it.position] = here
+            self._ended[here] = max(standing, self._ended.get(here, 0))
+        return here
+
+    def _add(self, row: Row) -> None:
+        self._rows[row.position] = row
+        self._changes.new.append(row)
+
+    def _remembered(self, told: Remembered) -> Row:
+        return row_of(told, self._number, self._arrival + told.sequence - self._first + 1, self._ahead_ms)
 
     def _new_row(self, record: Record, facts: AcceptedFacts) -> Row:
         sequence = record.position & SEQUENCE_MASK
@@ -349,6 +321,15 @@ class _Fold:
             row.expires_at, row.by_deadline = self._renewed(record, telling) or row.expires_at, False
         else:
             row.settled, row.settled_at, row.reason = record.position, record.at, telling.reason
+
+    def _end(self, row: Row, standing: int) -> None:
+        """It has come to an end by a record that was cut."""
+        if standing > row.standing:
+            self._trace(row, row.settled)
+            row.standing, row.settled, row.settled_at = standing, None, None
+            row.is_changed = True
+            if standing == _PURGED:
+                self._changes.purged.append(row.position)
 
     def _renewed(self, record: Record, telling: Telling) -> int:
         """When a message that was replayed expires, by this node's clock; 0 if nothing tells."""

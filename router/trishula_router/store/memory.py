@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 
 from trishula.contract.addresses import is_capability
-from trishula_router.store.bases import Base
 from trishula_router.store.facts import (
     Attempts,
     ClockSetFacts,
@@ -24,9 +23,10 @@ from trishula_router.store.facts import (
     SurfacedFacts,
     write_facts,
 )
-from trishula_router.store.fold import fold, joined
+from trishula_router.store.fold import fold
 from trishula_router.store.identity import Ids, Key, digest_of_envelope, key_of, latest_use
 from trishula_router.store.interface import PROOF, Copied, Forgotten
+from trishula_router.store.joining import joined, rebased
 from trishula_router.store.journal import ORIGIN_SHIFT, Kind, Record, digest_of
 from trishula_router.store.keepers import keeper_as_stored
 from trishula_router.store.memory_cutting import MemoryCutting
@@ -221,8 +221,8 @@ class MemoryStore(MemoryCutting):
     def _can_go(self, position: int, before: int, dead_before: int) -> bool:
         of_it = self._messages[position]
         return all(
-            message.settled_at is not None
-            and message.settled_at < (dead_before if message.state is State.DEAD else before)
+            message.state is not State.OPEN
+            and message.ended_by < (dead_before if message.state is State.DEAD else before)
             for message in map(self._messages.__getitem__, self._by_key[key_of(of_it)])
             if (message.use, message.digest) == (of_it.use, of_it.digest)
         )
@@ -250,8 +250,9 @@ class MemoryStore(MemoryCutting):
             self._shelf.write(number, changes, are_held=rest is not None)
             self._notes.update(changes.notes)
             end = End(rest.last, rest.digest) if rest else End(fresh[-1][0], fresh[-1][4])
-            if rest:
-                self._shelf.bases[number] = Base(rest.last, rest.digest, max(rest.last, rest.until))
+            base = rebased(extract, self._tails.end_of(number), self._shelf.base_of(number))
+            if base is not None:
+                self._shelf.bases[number] = base
             self._tails.move(number, end)
             self._tails.commit()
             self._advance()

@@ -14,6 +14,7 @@ from trishula_router.store.keepers import claim
 from trishula_router.store.messages import State, StoredMessage
 from trishula_router.store.noted import handed_on
 from trishula_router.store.origins import End, Numbering, position_in
+from trishula_router.store.remembering import remembered_as
 from trishula_router.store.runs import Extract, Origin, Particulars, Rest
 from trishula_router.store.standing import standing_of, state_of, tellings
 
@@ -198,6 +199,13 @@ class MemoryShelf:
         )
         messages, bodies = self._told_with(numbering, records)
         notes = handed_on(self.notes, numbering.node_of(origin.number))
+        told = {one.position for one in records}
+        remembered = [
+            remembered_as(place & SEQUENCE_MASK, message, self.lives.get(message.position, 0))
+            for place in sorted(self.messages.keys() | self.resolved.keys())
+            if begin < place <= end and place not in told
+            if (message := self.messages[self.resolved.get(place, place)]).state is not State.OPEN
+        ]
         return Extract(
             origin.epoch,
             after + 1,
@@ -208,7 +216,12 @@ class MemoryShelf:
             {},
             numbering.of(origin.number),
             rest=Rest(
-                [one.position & SEQUENCE_MASK for one in records], base.sequence, base.digest, base.sequence, notes
+                [one.position & SEQUENCE_MASK for one in records],
+                base.sequence,
+                base.digest,
+                max(base.sequence, base.until if origin.number else 0),
+                notes,
+                remembered,
             ),
         )
 

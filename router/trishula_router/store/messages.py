@@ -193,6 +193,11 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
         return is_kept_here(self.position, self.keeper)
 
     @property
+    def ended_by(self) -> int:
+        """When it reached its final state, at the latest: one that came here settled ended before its time was over."""
+        return self.expires_at if self.settled_at is None else self.settled_at
+
+    @property
     def state_word(self) -> str:
         """The state as the wire contract names it."""
         if self.state is State.OPEN:

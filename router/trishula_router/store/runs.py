@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-__all__ = ["Extract", "Fresh", "JournalCut", "JournalForked", "Origin", "Particulars", "Rest"]
+__all__ = ["Extract", "Fresh", "JournalCut", "JournalForked", "Origin", "Particulars", "Remembered", "Rest"]
 
 
 class JournalForked(Exception):
@@ -97,6 +97,34 @@ class Particulars(msgspec.Struct, frozen=True, array_like=True, gc=False):
     accepted_at: int = 0
 
 
+class Remembered(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A message that is settled, and whose own record was cut: what a repeat of it is known by.
+
+    Attributes:
+        sequence: of the record that accepted it.
+        sender, id, recipient, type, digest, use: see :mod:`.identity`.
+        state: a final ``State``.
+        accepted_at, expires_at: ms, by the clock of the node that hands out the run.
+        life: how often it had been replayed by then; see :mod:`.standing`.
+        priority, size_bytes, reply_to: the message's.
+    """
+
+    sequence: int
+    sender: str
+    id: str
+    recipient: str
+    type: str
+    digest: str
+    use: int
+    state: int
+    accepted_at: int
+    expires_at: int
+    life: int = 0
+    priority: int = 3
+    size_bytes: int = 0
+    reply_to: str | None = None
+
+
 class Rest(msgspec.Struct, frozen=True):
     """What makes a run one of what is left of records that were cut: whoever holds none of them can begin behind them.
 
@@ -106,9 +134,12 @@ class Rest(msgspec.Struct, frozen=True):
     Attributes:
         sequences: of the run's records.
         last: up to here the run tells what is left; the next one begins behind it.
-        digest: of the record there, to which the next one is chained.
-        until: the base of the store that hands it out: from there on the records are without gaps.
+        digest: of the record there, to which the next one is chained; empty where that was cut, and more is left.
+        until: from there on the records are without gaps: the base of the store that hands it out, or what that store
+            itself is still to be told of.
         notes: what records that were cut revoked everywhere, see :mod:`.revoked`.
+        remembered: messages that the run has no records of, in order; without them a repeat would be done once more. A
+            node of before tells none.
     """
 
     sequences: list[int]
@@ -116,6 +147,7 @@ class Rest(msgspec.Struct, frozen=True):
     digest: bytes
     until: int
     notes: dict[str, str] = {}
+    remembered: list[Remembered] = []
 
 
 class Extract(msgspec.Struct, frozen=True):

@@ -247,8 +247,10 @@ class _Check:
 
     def _state_is(self, position: int, state: int, life: int, settled: int | None) -> bool:
         difference = self._sums.difference(position, state, life)
-        if difference == 0 or (difference > 0 and settled is None and position >> ORIGIN_SHIFT):
-            # A message that came here settled is ahead of the records that tell of it.
+        if difference == 0 or (
+            difference > 0 and settled is None and (position >> ORIGIN_SHIFT or self._lacks(position))
+        ):
+            # A message that came here settled, or of whose end a journal told before it was cut, is ahead of records.
             return True
         if difference > 0 and settled is not None and self._is_cut(settled):
             return True

@@ -140,9 +140,10 @@ def cut_copy(
 
 
 def take_over(connection: sqlite3.Connection, own: Base, number: int, base: Base, left: Iterable[Record]) -> None:
-    """Have a copied journal begin where whoever handed it out has it begin; ``left``: records of before."""
+    """Have a copied journal begin where whoever handed it out has it begin; ``left``: records, some of before."""
     connection.execute(_MOVE_COPY, (number, *base))
-    told = as_list((record.position, record.position) for record in left if record.kind == Kind.ACCEPTED)
+    end = position_in(number, base.sequence)
+    told = as_list((one.position,) * 2 for one in left if one.kind == Kind.ACCEPTED and one.position <= end)
     connection.execute(_HOLD_COPY, {"told": told, "until": own.sequence})
 
 

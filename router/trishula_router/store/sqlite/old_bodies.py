@@ -22,15 +22,16 @@ __all__ = ["BATCH_BYTES", "Forgettable", "delete_bodies", "forgettable"]
 #: deleted, so on a small disk it is less.
 BATCH_BYTES = 8 * 1024 * 1024
 
+#: What came here settled, or lost the record of its end, ended before its time was over: see StoredMessage.ended_by.
 _ROWS = (
-    "SELECT m.body, m.state, m.accepted_at, m.size_bytes, s.at FROM message AS m"
+    "SELECT m.body, m.state, m.accepted_at, m.size_bytes, coalesce(s.at, m.expires_at) FROM message AS m"
     " LEFT JOIN journal AS s ON s.position = m.settled WHERE m.position >= ? ORDER BY m.position"
 )
 
 
 #: Where another node accepted the same message, the body is an alias's; see copying.py.
 _ALIAS_ROWS = (
-    "SELECT m.state, m.accepted_at, m.size_bytes, s.at"
+    "SELECT m.state, m.accepted_at, m.size_bytes, coalesce(s.at, m.expires_at)"
     " FROM alias AS a JOIN message AS one ON one.position = a.message"
     " JOIN message AS m ON m.id = one.id AND m.sender = one.sender"
     " LEFT JOIN journal AS s ON s.position = m.settled WHERE a.position = :place"
@@ -62,10 +63,10 @@ def forgettable(
     ).fetchall()
     for (place,) in places:
         can_go, accepted_at, size_bytes = True, None, 0
-        for state, row_at, row_bytes, settled_at in _rows_of(connection, place):
+        for state, row_at, row_bytes, ended_by in _rows_of(connection, place):
             accepted_at, size_bytes = row_at, row_bytes
             limit_at = dead_before if state == State.DEAD else before
-            can_go = can_go and state != State.OPEN and settled_at is not None and settled_at < limit_at
+            can_go = can_go and state != State.OPEN and ended_by < limit_at
         if accepted_at is not None and max(before, dead_before) <= accepted_at <= at:
             end = place | SEQUENCE_MASK
             more = connection.execute("SELECT 1 FROM body WHERE position > ? LIMIT 1", (end,)).fetchone()
@@ -78,8 +79,8 @@ def forgettable(
     return Forgettable(found, size, places[-1][0] if len(places) == limit else 0)
 
 
-def _rows_of(connection: sqlite3.Connection, place: int) -> Iterator[tuple[int, int, int, int | None]]:
-    """(state, accepted_at, size_bytes, settled_at) of each message whose body is there."""
+def _rows_of(connection: sqlite3.Connection, place: int) -> Iterator[tuple[int, int, int, int]]:
+    """(state, accepted_at, size_bytes, and when it ended at the latest) of each message whose body is there."""
     found = False
     for body, *row in connection.execute(_ROWS, (place,)):
         if body != place:

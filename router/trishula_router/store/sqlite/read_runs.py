@@ -22,6 +22,7 @@ from trishula_router.store.noted import handed_on
 from trishula_router.store.origins import Numbering, position_in, read_base
 from trishula_router.store.runs import Extract, Origin, Particulars, Rest
 from trishula_router.store.sqlite.damage import is_damage
+from trishula_router.store.sqlite.read_remembered import read_remembered
 from trishula_router.store.sqlite.statements import as_list
 from trishula_router.store.standing import state_of, tellings
 from trishula_router.store.telling import is_proven
@@ -122,16 +123,23 @@ def _read_rest(
     limit: int,
     limit_bytes: int,
 ) -> Extract:
-    """What is left of the records before the base: those of messages that are open or dead letters, and modes."""
+    """What is left of the records before the base: those of messages that are open or dead letters, and modes.
+
+    And of the other messages what a repeat is known by.
+    """
     number = origin.number
     begin, end = position_in(number, after), position_in(number, base.sequence)
     found = _cut(_read_some(connection, begin, end, limit), limit_bytes)
     is_last = len(found) < limit and not _read_some(connection, found[-1].position if found else begin, end, 1)
-    last, digest = (
-        (base.sequence, base.digest)
-        if is_last
-        else (found[-1].position & SEQUENCE_MASK, bytes.fromhex(found[-1].digest))
-    )
+    stop = end if is_last else found[-1].position
+    settled = read_remembered(connection, begin, stop, limit)
+    if len(settled) == limit:
+        # There may be more: records behind the last one are told with those.
+        stop = position_in(number, settled[-1].sequence)
+        found = [row for row in found if row.position <= stop]
+    # Of a record that was cut the digest is in the archive alone; nothing is chained to it before all is told.
+    digest = bytes.fromhex(found[-1].digest) if found and found[-1].position == stop else b""
+    last, digest = stop & SEQUENCE_MASK, base.digest if stop == end else digest
     rows = [row for row in found if row.kind in _LEFT]
     messages, envelopes = _messages(connection, numbering, rows)
     remembered = dict(connection.execute("SELECT key, value FROM property WHERE key LIKE '%:%'").fetchall())
@@ -149,8 +157,10 @@ def _read_rest(
             [row.position & SEQUENCE_MASK for row in rows],
             last,
             digest,
-            base.sequence,
+            # Of another's journal more may be on its way here.
+            max(base.sequence, base.until if number else 0),
             notes,
+            settled,
         ),
     )
 

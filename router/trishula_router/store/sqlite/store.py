@@ -23,8 +23,9 @@ from trishula_router.store import keepers, telling
 from trishula_router.store.bases import Base, Dropped, checked_end
 from trishula_router.store.commits import Commits
 from trishula_router.store.facts import ArchivedFacts, Attempts, Facts
-from trishula_router.store.fold import fold, joined
+from trishula_router.store.fold import fold
 from trishula_router.store.interface import PROOF, Condition, Copied, Forgotten
+from trishula_router.store.joining import joined, rebased
 from trishula_router.store.journal import ORIGIN_SHIFT, SEQUENCE_MASK, Kind
 from trishula_router.store.messages import Accepted, Draft, Return, State, StoredMessage
 from trishula_router.store.noted import NOTED, notes_in
@@ -349,9 +350,9 @@ class SqliteStore(Questions):
             changes = fold(here, numbering, learned.number, newest, fresh, extract, ahead_ms)
             self._space.claim_copies(connection, changes.new, changes.bodies.values())
             fold_rows.write(connection, changes)
+            base = rebased(extract, end, self._tails.base_of(learned.number))
             end = End(fresh[-1][0], fresh[-1][4]) if rest is None else End(rest.last, rest.digest)
-            if rest is not None:
-                base = Base(*end, max(rest.last, rest.until))
+            if base is not None:
                 cutting.take_over(connection, self._chain.base, learned.number, base, changes.records)
                 self._tails.rebase(learned.number, base)
             self._tails.move(learned.number, end)
