@@ -95,7 +95,23 @@ def at_the_door(directory: Path, scene: Callable[[Door], Coroutine[Any, Any, Non
 
 def error_of(task_id: str, error: object) -> dict[str, Any]:
     payload = {"error": error, "message": "no"}
-    return {"type": "ERROR", "id": f"r-{task_id}", "from": "agni", "to": "partner", "timestamp": 1, "payload": payload}
+    wire = {"type": "ERROR", "id": f"r-{task_id}", "from": "agni", "to": "partner", "timestamp": 1}
+    return {**wire, "reply_to": task_id, "payload": payload}
+
+
+@pytest.mark.parametrize("change", [{"reply_to": "another"}, {"reply_to": None}, {"from": "boss"}, {"type": "STATUS"}])
+def test_what_answers_another_task_or_comes_from_another_agent_is_no_answer(
+    tmp_path: Path, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    # A good signature is no help there: the message is its sender's, and answers something else.
+    async def scene(door: Door) -> None:
+        task = await door.given("m")
+        door.node.states[task], door.node.answers[task] = "delivered", {**error_of(task, "x"), **change}
+        await door.tasks.sweep()
+        assert door.state(task) == "working"
+        assert "which is no answer to" in caplog.text
+
+    at_the_door(tmp_path, scene)
 
 
 @pytest.mark.parametrize("error", [["a"], {"a": 1}, None, 7])

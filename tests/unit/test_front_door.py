@@ -21,6 +21,7 @@ from trishula import testing
 from trishula.contract.deliveries import Delivery
 from trishula.contract.message import Message
 from trishula.errors import ArgumentInvalid, BusUnreachable, MessageUnknown, RecipientUnknown
+from trishula.front_door.asking import wait_for_answer
 from trishula.front_door.desk import Desk
 from trishula.front_door.framing import framed
 from trishula.front_door.member import Member
@@ -389,6 +390,25 @@ def test_what_a_model_answers_to_who_encrypts_is_encrypted_as_well(keys: Keys) -
             assert "encrypted_for" in bodies_of(bus) and "mat" not in bodies_of(bus)
 
     in_own_loop(main)
+
+
+@in_loop
+async def test_what_a_node_gives_as_the_answer_to_another_question_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with testing.bus(agents=["dc", "agni"]) as bus, at_the_door(bus, "agni") as agni:
+        wire = {"type": "RESULT", "id": "r", "from": "dc", "to": "agni", "reply_to": "q", "payload": "yes"}
+        given = dict(wire)
+
+        async def request(*_: object, **__: object) -> dict[str, Any]:
+            return {"message": given, "state": "done"}
+
+        monkeypatch.setattr(agni.member.client, "request", request)
+        for change in ({"reply_to": "other"}, {"from": "boss"}):
+            given.update(wire, **change)
+            with pytest.raises(trishula.TrishulaError, match="which is no answer to q"):
+                await wait_for_answer(agni.member, "q", "dc", 0.0)
+        given.update(wire)
+        answered = await wait_for_answer(agni.member, "q", "dc", 0.0)
+        assert answered.message is not None and answered.message.payload == "yes"
 
 
 @in_loop

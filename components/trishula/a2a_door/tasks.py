@@ -28,6 +28,7 @@ from trishula.a2a_door.parts import Order, context_of, order_of, task_id_of
 from trishula.contract.addresses import agent_of, is_nodes_own
 from trishula.contract.answers import MessageStatus
 from trishula.contract.message import Message
+from trishula.contract.notices import answers
 from trishula.contract.uris import MAILBOX_ANSWER
 from trishula.errors import ArgumentInvalid, BusUnreachable, MessageUnknown, OutcomeUnknown, RateLimited, TrishulaError
 
@@ -254,7 +255,7 @@ class Tasks:
             self.ledger.note_settled(row.id, self._now_ms())
         answer, is_refused = None, False
         if status.is_settled or status.state == "delivered":
-            answer, is_refused = await self._answer(caller, row.id)
+            answer, is_refused = await self._answer(caller, row)
         now_ms = self._now_ms()
         told = Told(status.state, status.surfaced_at is not None, answer, row.settled_ms or now_ms, is_refused)
         events = events_after(row.state, row.step, told, now_ms)
@@ -263,19 +264,22 @@ class Tasks:
             has_ended = any(event.get("status", {}).get("state") in ENDED for event in events)
             self._note(row.id, events, own if has_ended else [])
 
-    async def _answer(self, caller: Caller, task_id: str) -> tuple[Message | None, bool]:
+    async def _answer(self, caller: Caller, row: TaskRow) -> tuple[Message | None, bool]:
         """The answer to a task, if there is one that may be taken; and whether there is one that may not be."""
         try:
-            raw = await caller.client.request(MAILBOX_ANSWER, task_id, timeout=_ASK_S)
+            raw = await caller.client.request(MAILBOX_ANSWER, row.id, timeout=_ASK_S)
             wire = raw.get("message")
             if wire is None:
                 return None, False
             answer = caller.client.verified(msgspec.convert(wire, Message), raw.get("signature"))
+            if answer is not None and not answers(answer, row.id, row.agent):
+                _log.error("The node gave %s from %s, which is no answer to %s", answer.id, answer.sender, row.id)
+                return None, False
             return answer, answer is None
         except MessageUnknown:
             return None, False
         except (AttributeError, msgspec.ValidationError) as fault:
-            _log.error("The node's answer on %s can't be read: %s", task_id, fault)
+            _log.error("The node's answer on %s can't be read: %s", row.id, fault)
             return None, False
 
     async def _ack(self, caller: Caller, row: TaskRow) -> None:

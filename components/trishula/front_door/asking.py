@@ -14,6 +14,7 @@ import msgspec
 
 from trishula.contract.addresses import agent_of, is_capability
 from trishula.contract.message import Message
+from trishula.contract.notices import answers
 from trishula.contract.uris import MAILBOX_ANSWER
 from trishula.errors import (
     BusUnreachable,
@@ -124,7 +125,7 @@ async def wait_for_answer(member: Member, message_id: str, agent: str | None, wa
             return Answered(item.message, "done")
         if tells:
             try:
-                told, error = await _told(member, message_id), None
+                told, error = await _told(member, message_id, agent), None
             except MessageUnknown:
                 raise
             except (ProcedureUnknown, NotAllowed):
@@ -148,13 +149,15 @@ async def wait_for_answer(member: Member, message_id: str, agent: str | None, wa
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
-async def _told(member: Member, message_id: str) -> Answered:
+async def _told(member: Member, message_id: str, agent: str | None) -> Answered:
     raw = await member.client.request(MAILBOX_ANSWER, message_id, timeout=ANSWER_S)
     try:
         wire = raw.get("message")
         message = None if wire is None else msgspec.convert(wire, Message)
         if message is not None:
             message = member.client.verified(message, raw.get("signature"))
+        if message is not None and not answers(message, message_id, agent):
+            raise TrishulaError(f"the node gave {message.id} from {message.sender}, which is no answer to {message_id}")
         return Answered(message, str(raw.get("state", "")))
     except (AttributeError, msgspec.ValidationError) as fault:
         raise TrishulaError(f"the node's answer on {message_id} can't be read: {fault}") from None
