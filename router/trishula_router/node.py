@@ -72,6 +72,7 @@ class Node(Services):
         for address in sizes:
             self.instances.remember(address, self.clock.seconds())
         self.directory.recall(await self.last_seen.before())
+        await self.turns.recall()
         await self.fallback.begin()
         self.principals.heed_time(self.now() / 1000)
         await self.revoking.begin()

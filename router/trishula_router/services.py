@@ -33,6 +33,7 @@ from trishula_router.agents.serving import Serving
 from trishula_router.agents.sessions import Sessions
 from trishula_router.agents.takeovers import Takeovers
 from trishula_router.agents.token_uses import TokenUses
+from trishula_router.agents.turns import Turns
 from trishula_router.alerts.notifier import Notifier, Send
 from trishula_router.archiving.archiver import archiver_of
 from trishula_router.background import log_fault
@@ -162,6 +163,7 @@ class Services:
             principals, self._denied, lambda peer, agent: self.neighbourhood.against(peer, agent)
         )
         self.directory = Directory(config.node, config.presence, self.sessions, principals.names, principals.may_serve)
+        self.turns = Turns(store, self.directory, now)
         self.instances = Instances(config.delivery.instance_grace_s)
         self.addressing = Addressing(
             principals,
@@ -355,6 +357,7 @@ class Services:
         """The clock was set: what is in memory follows."""
         self.mailroom.follow_clock(by_ms, since, self.now() + round(self.config.delivery.backoff.cap_s * 1000))
         self.directory.follow_clock(by_ms)
+        self.turns.follow_clock(by_ms)
         self.neighbourhood.follow_clock(by_ms)
         self.audit.follow_clock(by_ms, self.store.high_water)
         self.started_at += by_ms

@@ -408,6 +408,25 @@ PROCEDURES = (
         _keys("received_at", "answered_at"),
     ),
     Procedure(
+        uris.DIRECTORY_TURN,
+        (
+            Param(
+                _OPTIONS,
+                (
+                    Field(
+                        "state",
+                        st.sampled_from(["open", "blocked", "closed"]),
+                        or_none(one_of("open", "blocked", "closed")),
+                    ),
+                    Field("doing", lines, or_none(line(1, 900))),
+                    Field("for_s", st.floats(0.1, 86400), number(0, 86400, above=True)),
+                ),
+            ),
+        ),
+        0,
+        _keys("state", "doing", "since", "until"),
+    ),
+    Procedure(
         uris.AUDIT_QUERY,
         (
             Param(

@@ -50,6 +50,7 @@ ALLOWED = [
     ("agni", "agent", "call", uris.MAILBOX_PEEK),
     ("agni", "agent", "call", uris.MAILBOX_THREAD),
     ("agni", "agent", "call", uris.MAILBOX_SEARCH),
+    ("agni", "agent", "call", uris.DIRECTORY_TURN),
     ("agni", "agent", "call", uris.MAILBOX_STATUS),
     ("agni", "agent", "call", uris.MAILBOX_ANSWER),
     ("agni", "agent", "call", uris.MAILBOX_CANCEL),

@@ -123,7 +123,7 @@ in_flight, epoch_changed?}``
     and as ``position`` the ``high_water``) is told in ``epoch_changed`` whether the store is another one, new or
     restored from a backup. Tokens of another epoch settle nothing: their acks are answered ``false``.
 ``mailbox.peek({max?, after?, instance?})`` → ``{messages: [{message, state, attempts}…], more, after, epoch,
-high_water, pending, in_flight}``
+high_water, pending, in_flight, turn}``
     Looks at the caller's mailbox in order of delivery and takes nothing: no lease, no attempt, no news to senders. What
     is out is shown too (``state`` ``delivered``). ``after`` leads to the next page, at the same node and in the same
     ``epoch``. May be repeated: yes.
@@ -206,6 +206,12 @@ busy_until?, load?, progress?})`` → ``{received_at, answered_at, heartbeat_s?}
 many sessions: so often is enough from now on, and the agent isn't called stale for it. ``sent_at`` and ``busy_until``
 are by the agent's clock; the entry has ``busy_until`` by the node's, and in ``clock_skew_ms`` by how much the agent's
 clock is ahead. ``busy_until`` counts for a day at most. May be repeated: yes.
+``directory.turn({state?, doing?, for_s?}?)`` → ``{state, doing, since, until}``: the caller's agent is in a turn:
+``state`` ``open``, ``blocked`` (it waits for a human) or ``closed``, for ``for_s`` seconds (1800; at most 86400),
+unless somebody says something else before; without ``state`` it only tells. Until then the agent is busy in the
+directory if a session of it is joined, with ``doing`` as its ``progress``; the node knows it over a restart, and a
+linked node does not. ``mailbox.peek`` tells it as ``turn``. May be repeated: yes. (A node of the release before doesn't
+have it.)
 
 Dead letters (caller: an operator): ``admin.dead.list({agent?, limit?, after?})`` → ``{letters: [{seq, from, id, to,
 type, reason, failures, attempts, dead_at, bytes}…], more}``; ``admin.dead.show(seq)`` → the letter with its
@@ -408,6 +414,7 @@ DIRECTORY_LIST = "trishula.directory.list"
 DIRECTORY_GET = "trishula.directory.get"
 DIRECTORY_FIND = "trishula.directory.find"
 DIRECTORY_BEAT = "trishula.directory.beat"
+DIRECTORY_TURN = "trishula.directory.turn"
 
 LEASE_CLAIM = "trishula.lease.claim"
 LEASE_RENEW = "trishula.lease.renew"

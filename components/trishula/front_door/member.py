@@ -22,11 +22,11 @@ from typing import Any
 from trishula.client import Client
 from trishula.contract.addresses import is_nodes_own
 from trishula.contract.message import Message
-from trishula.contract.uris import MAILBOX_PEEK
+from trishula.contract.uris import DIRECTORY_TURN, MAILBOX_PEEK
 from trishula.errors import BusUnreachable, OutcomeUnknown, RateLimited, TrishulaError
 from trishula.front_door.desk import Desk, InHand
 from trishula.front_door.keeping import Memory
-from trishula.front_door.turns import Head, TurnState, head_of, progress_of
+from trishula.front_door.turns import Head, TurnState, doing_of, head_of, progress_of, turn_of
 from trishula.runtime.pending import Pending, start
 from trishula.runtime.surroundings import Surroundings, real
 from trishula.runtime.waiting import ended_within, sleep
@@ -210,6 +210,8 @@ class Member:
         try:
             for _ in range(_MOST_LOOKS):
                 page = await self.client.request(MAILBOX_PEEK, asked, timeout=_LOOK_S)
+                # Somebody else may have said it, such as a hook.
+                self.turn = turn_of(page, self.turn)
                 if (head := head_of(page)) is not None or not page.get("more"):
                     return head, int(page["pending"])
                 asked = {"max": 1, "after": page["after"]}
@@ -244,11 +246,21 @@ class Member:
             self.client.nack_soon(delivery.token, reason, requeue=False)
         self._tell_surfaced()
 
-    def take_turn(self, state: TurnState, doing: str | None, for_s: float) -> None:
+    async def take_turn(self, state: TurnState, doing: str | None, for_s: float) -> None:
         """The model begins or ends a turn; others see until when it is busy, and with what."""
         self.turn = state
         self._looked_s = None
-        if state == "closed":
+        asked: dict[str, Any] = {"state": state, "for_s": for_s}
+        if (words := doing_of(doing)) is not None:
+            asked["doing"] = words
+        try:
+            await self.client.request(DIRECTORY_TURN, asked, timeout=ANSWER_S)
+        except TrishulaError:
+            # A node of the release before, or none at all: our beats tell it, as long as we are there.
+            is_told = False
+        else:
+            is_told = True
+        if state == "closed" or is_told:
             self.client.activity.idle(None)
         else:
             self.client.activity.busy(self._around.now_ms() + round(for_s * 1000), progress_of(state, doing), None)

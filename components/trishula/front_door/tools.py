@@ -339,7 +339,7 @@ class Tools(LeaseTools, HistoryTools, SearchTools):
 
         While your turn is open only urgent mail is announced to you; when you close it you hear what else waits.
         """
-        self.member.take_turn(state, doing, for_s)
+        await self.member.take_turn(state, doing, for_s)
         if state == "closed":
             return "Your turn is closed."
         return f"Your turn is {state}: others see you as busy for {for_s} s, or until you say something else."

@@ -10,27 +10,41 @@ priority   while a turn is open                    in the inbox
 
 An announcement says that mail is there and from whom, and nothing of what is in it. A model in a turn is *busy* for
 the directory until the instant that it named, so nobody takes one that thinks for one that is gone.
+
+The node keeps the turn (``directory.turn``), whoever says it: the model by its tool, or a hook by ``trishula turn``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from trishula.cli.words import plain
 from trishula.contract.addresses import agent_of
 
-__all__ = ["LOW", "URGENT", "Head", "TurnState", "announcement", "head_of", "progress_of"]
+__all__ = [
+    "LOW",
+    "TURN_STATES",
+    "URGENT",
+    "Head",
+    "TurnState",
+    "announcement",
+    "doing_of",
+    "head_of",
+    "progress_of",
+    "turn_of",
+]
 
 TurnState = Literal["open", "closed", "blocked"]
+TURN_STATES: tuple[TurnState, ...] = get_args(TurnState)
 
 #: From this priority on mail interrupts a turn (1 is most urgent).
 URGENT = 2
 #: From this priority on mail is shown as a digest.
 LOW = 4
 #: What a node takes.
-_PROGRESS_LETTERS = 1000
+_PROGRESS_LETTERS, _DOING_LETTERS = 1000, 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,12 @@ def head_of(page: Mapping[str, Any]) -> Head | None:
     return None
 
 
+def turn_of(page: Mapping[str, Any], known: TurnState) -> TurnState:
+    """The turn that a page of ``mailbox.peek`` tells; a node of the release before leaves us with what is known."""
+    told = page.get("turn")
+    return next((state for state in TURN_STATES if state == told), known)
+
+
 def announcement(head: Head | None, pending: int, state: TurnState) -> str:
     """The line that a model gets beside what it asked for; empty if it is left in peace."""
     if head is None or not pending:
@@ -63,6 +83,11 @@ def announcement(head: Head | None, pending: int, state: TurnState) -> str:
     if head.priority <= URGENT:
         return f"(Urgent mail from {plain(head.sender)} waits: call inbox now.)"
     return f"({mail}: call inbox before you end.)" if state == "closed" and head.priority < LOW else ""
+
+
+def doing_of(doing: str | None) -> str | None:
+    """What a turn is about, as a node takes it."""
+    return plain(doing or "").strip()[:_DOING_LETTERS] or None
 
 
 def progress_of(state: TurnState, doing: str | None) -> str | None:

@@ -81,6 +81,7 @@ _NODE_SERVES_AGENTS = frozenset(
         uris.DIRECTORY_GET,
         uris.DIRECTORY_FIND,
         uris.DIRECTORY_BEAT,
+        uris.DIRECTORY_TURN,
         uris.LEASE_CLAIM,
         uris.LEASE_RENEW,
         uris.LEASE_RELEASE,

@@ -56,7 +56,7 @@ _LOOK_WITHIN_MS = 60_000
 _BUSY_MOST_MS = 86_400_000
 
 #: What of an agent is an instant.
-_INSTANTS = ("seen_at", "busy_until", "beat_at", "progress_at", "since")
+_INSTANTS = ("seen_at", "busy_until", "beat_at", "progress_at", "turn_until", "turn_since", "since")
 #: Beats of all agents a second, if there are so many that they would be more. Each takes a node 100 µs.
 _BEATS_PER_S = 50.0
 #: Nobody is told to beat less often.
@@ -189,6 +189,12 @@ class Directory:
             known.skews_ms = session.skews_ms
         return told_s
 
+    def in_turn(self, agent: str, until: int | None, doing: str | None, since: int | None) -> None:
+        """An agent is in a turn until then (ms), or with ``None`` in none; see :mod:`.turns`."""
+        known = self._known.setdefault(agent, Known())
+        known.turn_until, known.turn_doing, known.turn_since = until, doing, since
+        self._touched[agent] = None
+
     def _paced_s(self) -> float:
         return min(round(self._sessions.count / _BEATS_PER_S, 1), _SLOWEST_S)
 
@@ -235,6 +241,7 @@ class Directory:
         changed = []
         for agent in looked_at:
             known = self._known[agent]
+            known.end_turn(now)
             presence, reason = self._presence_of(agent, known, now)
             if presence != known.presence:
                 known.presence, known.reason, known.since = presence, reason, now
@@ -255,8 +262,12 @@ class Directory:
             heapq.heappush(self._looks, (at, agent))
 
     def entry(self, agent: str) -> dict[str, Any]:
-        """What the directory tells of one agent; presence is as of the last :meth:`changes`."""
+        """What the directory tells of one agent; presence is as of the last :meth:`changes`.
+
+        Of an agent in a turn it tells what that is about, and when it ends, if that is later than its beats say.
+        """
         known = self._known.get(agent) or Known()
+        doing = known.progress if known.turn_doing is None else known.turn_doing
         return {
             "agent": agent,
             "presence": known.presence,
@@ -266,10 +277,10 @@ class Directory:
             "capabilities": [one for one in known.capabilities if self._may_serve(agent, one)],
             "last_seen_at": known.seen_at,
             "last_beat_at": known.beat_at,
-            "busy_until": known.busy_until,
+            "busy_until": max((at for at in (known.busy_until, known.turn_until) if at is not None), default=None),
             "load": known.load,
-            "progress": known.progress,
-            "progress_at": known.progress_at,
+            "progress": doing,
+            "progress_at": known.progress_at if known.turn_doing is None else known.turn_since,
             "clock_skew_ms": known.skew_ms,
             "sessions": len(self._sessions.of_agent(agent)),
         }
@@ -286,8 +297,10 @@ class Directory:
         """The registered agents, by name, as they are at ``now`` (ms)."""
         found = []
         for agent in sorted(self._registered()):
-            entry = self.entry(agent)
             known = self._known.get(agent)
+            if known is not None:
+                known.end_turn(now)
+            entry = self.entry(agent)
             if known is not None:
                 entry["presence"], entry["reason"] = self._presence_of(agent, known, now)
                 if entry["presence"] != known.presence:

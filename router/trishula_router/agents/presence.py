@@ -46,6 +46,8 @@ class Known:
         load: the load it gave with its last beat, in its own measure.
         beat_at: its last heartbeat.
         progress: what it said of its work with its last beat, and since when it says so.
+        turn_until: until when it is in a turn; see :mod:`.turns`.
+        turn_doing: what it does in its turn, and since when.
         skew_ms: its clock minus the node's, as its beats show: the least delayed of the last ones counts.
         presence: as last told, and since when, and why.
         look_at: when its presence is to be looked at next, whatever it does.
@@ -60,6 +62,9 @@ class Known:
     beat_at: int | None = None
     progress: str | None = None
     progress_at: int | None = None
+    turn_until: int | None = None
+    turn_doing: str | None = None
+    turn_since: int | None = None
     skews_ms: list[int] = field(default_factory=list)
     presence: str = "offline"
     since: int | None = None
@@ -71,12 +76,21 @@ class Known:
         """Its clock minus the node's: travel time makes every sample too low, so the highest is the nearest."""
         return max(self.skews_ms) if self.skews_ms else None
 
+    def end_turn(self, now: int) -> None:
+        """Forget a turn that is over at ``now``."""
+        if self.turn_until is not None and self.turn_until <= now:
+            self.turn_until = self.turn_doing = self.turn_since = None
+
+    def busy_at(self, now: int) -> int | None:
+        """Until when it is busy, by what it said in its beats and of its turn; ``None`` if it is over at ``now``."""
+        return max((at for at in (self.busy_until, self.turn_until) if at is not None and now < at), default=None)
+
 
 def presence_of(known: Known, sessions: Iterable[Session], *, now: int, policy: PresencePolicy) -> tuple[str, str]:
     """(presence, reason) of an agent with those sessions at ``now`` (ms)."""
     if not any(_counts(session, now) for session in sessions):
         return "offline", "no session of it is joined"
-    if known.busy_until is not None and now < known.busy_until:
+    if known.busy_at(now) is not None:
         return "busy", "it said that it is busy until then"
     patience_ms = _patience_ms(known, policy)
     if now - (known.seen_at or 0) > patience_ms:
@@ -94,8 +108,8 @@ def next_change_at(known: Known, sessions: Collection[Session], *, now: int, pol
     if not any(_counts(session, now) for session in sessions):
         counts_from = [_counts_from(session) for session in sessions if session.instance is None]
         return min(counts_from, default=None)
-    if known.busy_until is not None and now < known.busy_until:
-        return known.busy_until
+    if (until := known.busy_at(now)) is not None:
+        return until
     stale_at = (known.seen_at or 0) + _patience_ms(known, policy) + 1
     return stale_at if now < stale_at else None
 

@@ -11,6 +11,7 @@ from trishula_router.verbs.message_search import MessageSearchVerbs
 from trishula_router.verbs.node_questions import NodeQuestions
 from trishula_router.verbs.surfacing import SurfacingVerbs
 from trishula_router.verbs.threads import ThreadVerbs
+from trishula_router.verbs.turns import TurnVerbs
 
 __all__ = ["FURTHER"]
 
@@ -24,4 +25,5 @@ FURTHER = (
     LeaseVerbs,
     ThreadVerbs,
     MessageSearchVerbs,
+    TurnVerbs,
 )

@@ -259,7 +259,8 @@ class Procedures:
         address = str(Address(caller.agent, options.instance))
         page = await self._node.peeking.page(address, options.after, options.max)
         pending, in_flight = self._node.mailroom.counts(address)
-        return {**page, **self._place(None, None), "pending": pending, "in_flight": in_flight}
+        turn = self._node.turns.of(caller.agent)["state"]
+        return {**page, **self._place(None, None), "pending": pending, "in_flight": in_flight, "turn": turn}
 
     async def _status(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         (raw,) = arguments.read_positional(args, "status", 1, 1)
