@@ -33,10 +33,11 @@ _SPAN_S = 1800.0
 @json_option
 @click.pass_obj
 def turn(state: State, to: str | None, doing: str | None, for_s: float | None) -> None:
-    """Say that your agent is at work (open), waits for a human (blocked) or is through (closed); or show it.
+    """Say that your agent is at work, waits for a human, or is through; or show it.
 
-    It is the same as a model's tool turn. The node keeps it until it is over by itself, so it outlives this command:
-    others see the agent as busy, however silent it is, and mail that is not urgent isn't announced to its model.
+    It is the same as a model's tool turn: open, blocked or closed. The node keeps it until it is over by itself, so it
+    outlives this command: others see the agent as busy, however silent it is, and mail that is not urgent isn't
+    announced to its model.
 
     \b
     Examples:
