@@ -490,7 +490,8 @@ PROCEDURES = (
         ),
         2,
         _keys("redacted", "already", "messages", "at", "by", "reason"),
-        _UNKNOWN,
+        # Several senders may use an id; whose is meant must be said then.
+        _UNKNOWN | {"argument_invalid"},
         for_operators=True,
     ),
     Procedure(uris.AUDIT_VERIFY, (), 0, _keys("records", "bodies", "ok", "damaged"), for_operators=True),
