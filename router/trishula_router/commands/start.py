@@ -241,7 +241,7 @@ def _preflight(options: NodeConfig) -> None:
         raise CommandFailed(str(error), Exit.CONFIG) from None
     if fault is not None:
         click.echo(f"trishula: {fault}", err=True)
-    from trishula_router.store import StoreError
+    from trishula_router.store.interface import StoreError
     from trishula_router.store.sqlite.connection import FILE_NAME
     from trishula_router.store.sqlite.opening import open_store
 
