@@ -311,3 +311,22 @@ def test_while_it_is_taken_over_a_copy_is_not_cut(subject: Subject) -> None:
     assert subject.do(lambda store: store.copy("dc", run(source, 1))).sequence == 3
     assert not subject.store.base(1).is_behind
     assert sorted(open_ids(subject)) == ["a", "b"]
+
+
+def test_a_record_stays_that_also_tells_of_a_message_that_is_not_here_yet(subject: Subject) -> None:
+    first, second = Peer("first"), Peer("second")
+    late = one(first, "late")
+    copy_all(second, first, "first")
+    here = one(second, "here")
+    settle(second, here, FAR + late)
+    copy_all(subject, second, "second")
+    number = next(origin.number for origin in subject.store.origins() if origin.epoch == second.store.epoch)
+    end = second.store.high_water
+    assert subject.do(lambda store: store.cut_copy(number, end, 100)).sequence == end
+    forget(subject)
+    subject.do(lambda store: store.let_go(0, 100))
+    # Its end was told by a record that was cut: it is not done once more.
+    copy_all(subject, first, "first")
+    assert open_ids(subject) == []
+    assert [it.duplicate for it in append(subject, draft("late"))] == [True]
+    assert is_sound(subject)

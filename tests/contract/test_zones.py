@@ -12,12 +12,12 @@ from twisted.internet.defer import Deferred
 
 from tests.support.logs import Logged, logged
 from tests.support.stores import open_sqlite
-from tests.support.subjects import InSqlite, Peer, append, copy, one
+from tests.support.subjects import InSqlite, Peer, Subject, append, copy, one
 from trishula_router.health.checks import store_check
 from trishula_router.health.trial import Trial
 from trishula_router.mail.journal_search import JournalSearch
 from trishula_router.mail.told_records import ToldRecords
-from trishula_router.store.facts import ArchivedFacts, JoinedFacts, RefusedFacts
+from trishula_router.store.facts import ArchivedFacts, JoinedFacts, LeftFacts, RefusedFacts
 from trishula_router.store.interface import Store
 from trishula_router.store.journal import Kind
 from trishula_router.store.messages import Draft, Return, State
@@ -270,3 +270,21 @@ def test_zones_that_were_cut_are_dropped(here: InSqlite, monkeypatch: pytest.Mon
     index = here.store._zones
     rows = here.calls.wait(index._on_thread(lambda connection: connection.execute("SELECT zone FROM zone").fetchall()))
     assert min(zone for (zone,) in rows) >= 5
+
+
+def test_a_question_about_a_copy_that_was_cut_tells_whose_archive_has_the_rest(subject: Subject) -> None:
+    source = Peer("rushabdev")
+    source.do(lambda store: store.note(Kind.LEFT, LeftFacts("agni", 7), 50))
+    source.do(lambda store: store.note(Kind.LEFT, LeftFacts("agni", 7), 60))
+    copy(subject, source)
+    subject.do(lambda store: store.cut_copy(1, 1, 10))
+
+    def told(**asked: Any) -> Any:
+        answer = Deferred.fromCoroutine(search(subject.store).query(QueryOptions(**asked)))
+        return subject.do(lambda store: answer)
+
+    assert told(node="rushabdev")["archived_to"] == 1
+    assert told(node="*")["archived_of"] == {"rushabdev": 1}
+    assert "archived_to" not in told(node="rushabdev", after=1) | told(node="rushabdev", since=61)
+    assert "archived_of" not in told(node="*", since=61)
+    assert "archived_to" not in told()

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.fakebus import FakeBus
 from trishula.cli.audit_mirror import lines_of_page
+from trishula.cli.main import run
 from trishula.cli.mirror_file import MirrorFile, Place, PositionUnreadable
+from trishula.cli.state import State
+from trishula.contract import uris
 from trishula.errors import NodeFailed
 from trishula.evidence.chain import GENESIS, digest_of
 
@@ -118,3 +122,19 @@ def test_what_doesnt_go_on_is_not_mirrored() -> None:
     forged["records"][0][3] = '{"agent":"agni"}'
     with pytest.raises(NodeFailed, match="record 1 doesn't match its digest"):
         lines_of_page(forged, None)
+
+
+def test_a_record_that_doesnt_fit_ends_it_and_is_not_asked_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def waits(seconds: float) -> None:
+        raise AssertionError("it waits for what never comes")
+
+    monkeypatch.setattr("trishula.cli.audit_mirror.time.sleep", waits)
+    forged = {**page('{"agent":"dc"}'), "high_water": 1, "node": "agni"}
+    forged["records"][0][3] = '{"agent":"agni"}'
+    bus = FakeBus()
+    bus.answers[uris.AUDIT_RECORDS] = [forged]
+    connect: Any = bus.connect
+    assert run(["audit", "mirror", "--out", str(tmp_path / "a.jsonl")], State(connect=connect)) == 1
+    assert "record 1 doesn't match its digest" in capsys.readouterr().err

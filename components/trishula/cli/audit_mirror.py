@@ -54,7 +54,9 @@ def mirror(state: State, out: Path, node: str | None, once: bool) -> None:
 
     It goes on where it was, after whatever end: each record is there at least once, in order, and its "seq" and
     "digest" tell those that are there twice. Without --once it stays, waits for a node that is away and for room on the
-    disk, and says so. Rename or remove FILE at any time (logrotate needs neither "copytruncate" nor a signal): it goes
+    disk, and says so. It ends where a record doesn't follow those before it.
+
+    Rename or remove FILE at any time (logrotate needs neither "copytruncate" nor a signal): it goes
     on in a new one.
 
     \b
@@ -100,7 +102,11 @@ def _follow(bus: Bus, file: MirrorFile, node: str | None, once: bool, say: Calla
         page = _next_page(bus, file, node, say)
         place = file.place
         if page["records"]:
-            lines, place = lines_of_page(page, None if place is None else place.digest)
+            try:
+                lines, place = lines_of_page(page, None if place is None else place.digest)
+            except NodeFailed as error:
+                # It stays so however often it is asked: somebody has to look.
+                raise click.ClickException(error.sentence) from None
             file.write(lines, place)
         if place is None or place.sequence >= int(page["high_water"]):
             if once:

@@ -45,11 +45,13 @@ class _Questions:
     Attributes:
         bodies_gone: how often a node said of a message that its body is gone, so that nobody knows what it was about.
         archived_to: up to this record the node's journal is in its archive alone, and is not searched.
+        archived_of: the same of other nodes, if the question is to all of them.
     """
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self.bodies_gone = self.archived_to = 0
+        self.archived_of: dict[str, int] = {}
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """The node's answer.
@@ -70,6 +72,7 @@ class _Questions:
             ) from error
         self.bodies_gone += int(told.get("bodies_gone", 0))
         self.archived_to = max(self.archived_to, int(told.get("archived_to", 0)))
+        self.archived_of |= told.get("archived_of", {})
         return told
 
 
@@ -202,6 +205,7 @@ def query(
         value |= {"missing": found.missing} if node == _ALL_NODES else {"after": found.after}
         value |= {"bodies_gone": questions.bodies_gone} if questions.bodies_gone else {}
         value |= {"archived_to": questions.archived_to} if questions.archived_to else {}
+        value |= {"archived_of": questions.archived_of} if questions.archived_of else {}
         state.line(value)
     elif not all_of_them:
         show = printer(state, form, with_node=node == _ALL_NODES)
@@ -214,6 +218,10 @@ def query(
             f"the node's records up to {questions.archived_to} are in its archive alone and were not searched; see: "
             "trishula journal find",
             style="yellow",
+        )
+    for name, last in questions.archived_of.items():
+        state.note(
+            f"the records of {plain(name)} up to {last} are in its archive alone and were not searched", style="yellow"
         )
     if questions.bodies_gone:
         state.note(

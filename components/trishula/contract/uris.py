@@ -338,16 +338,17 @@ tell ``sent_at`` alone. A broadcast is not for observers.
 
 Records of a journal (caller: an operator, or an observer): ``audit.query({agent?, with?, id?, type?, outcome?,
 procedure?, subject?, kind?, kinds?, since?, until?, node?, after?, limit?}?)`` → ``{records, more, after, looked,
-bodies_gone?, archived_to?, missing?}``: those that fit all that is given, oldest first. ``agent`` and ``with`` are in
-the record, or sent or got a message that it tells of; with both, the one and the other. ``type`` is a message's;
-``outcome`` is what became of it (``done``, ``dead``, ``expired``, ``cancelled``), or ``refused``: the records of
-refusals. ``procedure`` is the whole name, ``subject`` a part of the text, both of messages whose bodies are still there
-(``bodies_gone``: of how many they were not) and not for observers. ``kinds`` is a list, ``kind`` one. Instants are ms,
-by the clock of whoever wrote the record; ``until`` is not within. ``archived_to``: up to this record the journal of the
-node is in its archive alone, and not searched. ``node`` names another node, ``*`` all. A node looks at so many records
-(``looked``) at most: with ``more``, go on with ``after``, whether there were any or not. May be repeated: yes. (A node
-of the release before knows neither ``with``, ``type``, ``outcome``, ``procedure``, ``subject`` nor ``kinds``, and
-refuses them with ``trishula.error.key_unknown``.)
+bodies_gone?, archived_to?, archived_of?, missing?}``: those that fit all that is given, oldest first. ``agent`` and
+``with`` are in the record, or sent or got a message that it tells of; with both, the one and the other. ``type`` is a
+message's; ``outcome`` is what became of it (``done``, ``dead``, ``expired``, ``cancelled``), or ``refused``: the
+records of refusals. ``procedure`` is the whole name, ``subject`` a part of the text, both of messages whose bodies are
+still there (``bodies_gone``: of how many they were not) and not for observers. ``kinds`` is a list, ``kind`` one.
+Instants are ms, by the clock of whoever wrote the record; ``until`` is not within. ``archived_to``: up to this record
+the journal of the node is in its archive alone, and not searched; with ``*``, ``archived_of`` tells that by the other
+nodes. ``node`` names another node, ``*`` all. A node looks at so many records (``looked``) at most: with ``more``, go
+on with ``after``, whether there were any or not. May be repeated: yes. (A node of the release before knows neither
+``with``, ``type``, ``outcome``, ``procedure``, ``subject`` nor ``kinds``, and refuses them with
+``trishula.error.key_unknown``.)
 
 Records as evidence (caller: an operator): ``audit.records({node?, after?, limit?, bodies?}?)`` → ``{node, origin,
 epoch, key, previous, records, signature, high_water, bodies?}``: those of one journal behind ``after``, none left out,

@@ -119,22 +119,30 @@ class JournalSearch:
                     f"{', '.join(sorted(_KINDS))}"
                 )
         if options.node == ALL_NODES:
-            return {**await self._query_all(options), **await self._archived(options), "missing": self._missing()}
+            archived = {**await self._archived(options), **await self._archived_of_others(options)}
+            return {**await self._query_all(options), **archived, "missing": self._missing()}
         number = self._newest_of(options.node)
         answer = await self._query_one(options, number, _Looked())
-        if not number:
-            answer = {**answer, **await self._archived(options)}
+        answer = {**answer, **await self._archived(options, number)}
         return answer if options.node is None else {**answer, "missing": self._missing()}
 
-    async def _archived(self, options: Query) -> dict[str, int]:
-        """Up to which record this node's journal is in its archive alone, if the question is about any of those."""
-        base = self._store.base().sequence
+    async def _archived(self, options: Query, number: int = 0) -> dict[str, int]:
+        """Up to which record a journal is in its node's archive alone, if the question is about any of those."""
+        base = self._store.base(number).sequence
         if options.after >= base:
             return {}
-        first = await self._store.records(after=base, limit=1)
+        first = await self._store.records(after=position_in(number, base), limit=1, origin=number)
         if options.since is not None and first and options.since > first[0].at:
             return {}
         return {"archived_to": base}
+
+    async def _archived_of_others(self, options: Query) -> dict[str, dict[str, int]]:
+        """The same of the copies here, by the node that has the archive."""
+        told: dict[str, int] = {}
+        for origin in self._store.origins()[1:]:
+            for base in (await self._archived(options, origin.number)).values():
+                told[origin.node] = max(base, told.get(origin.node, 0))
+        return {"archived_of": told} if told else {}
 
     def _newest_of(self, node: str | None) -> int:
         """The number of the journal that a node writes, or wrote last as far as this one knows."""

@@ -69,6 +69,8 @@ _DELETE_HELD = (
     "DELETE FROM journal WHERE position IN (SELECT value FROM json_each(?))"
     f" AND (position <= ? OR position >= {1 << ORIGIN_SHIFT})"
     " AND NOT EXISTS (SELECT 1 FROM held WHERE held.record = journal.position)"
+    # It tells of a message that is not here yet as well.
+    " AND position NOT IN (SELECT record FROM early)"
 )
 
 #: Of another's journal: [a message, a record of it] each.
