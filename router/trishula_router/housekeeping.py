@@ -32,6 +32,8 @@ log = Logger()
 TICK_S = 0.25
 #: The journal is made fast to search so often, some thousands of records at a time.
 ZONES_ROUND_S = 0.25
+#: Free pages of the store's file go back to the disk so often, 64 at a time: a MiB a second.
+SHRINK_ROUND_S = 0.25
 #: Work leases stay for seconds at least.
 LEASE_ROUND_S = 0.5
 #: Messages that nobody asks for are looked at so often whether their time is over.
@@ -64,6 +66,7 @@ class Housekeeping:
         self.every(TICK_S, self._beat)
         self.every(TICK_S, self._tick)
         self.every(ZONES_ROUND_S, self._gather_zones)
+        self.every(SHRINK_ROUND_S, self._shrink)
         self.every(LEASE_ROUND_S, self._services.leases.rounds.round)
         self.every(EXPIRY_ROUND_S, self._expire)
         self.every(RETENTION_ROUND_S, self._forget)
@@ -142,6 +145,13 @@ class Housekeeping:
 
     async def _gather_zones(self) -> None:
         await self._services.store.zones.step()
+
+    async def _shrink(self) -> None:
+        try:
+            await self._services.store.shrink()
+        except (StorageFull, StorageFailed):
+            # The store tells of it itself.
+            return
 
     async def _expire(self) -> None:
         self._services.refusals.flush(self._services.clock.seconds())

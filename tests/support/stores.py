@@ -268,6 +268,9 @@ class HeldStore:
     def let_go(self, after: int, limit: int) -> Deferred[int]:
         return self._ask(self._writes, "let_go", lambda: self.inner.let_go(after, limit))
 
+    def shrink(self) -> Deferred[bool]:
+        return self._ask(self._writes, "shrink", self.inner.shrink)
+
     def drop(self, after: int, limit: int, *, ids_since: int, at: int) -> Deferred[Dropped]:
         return self._ask(self._writes, "drop", lambda: self.inner.drop(after, limit, ids_since=ids_since, at=at))
 

@@ -192,6 +192,11 @@ def test_each_fault_that_a_node_tells(told: dict[str, Any], check: str, sentence
     ("told", "check", "sentence"),
     [
         ({**STATUS, "store": {**STORE, "used_bytes": 85}}, "node agni: store", "85 % of limits.store is in use"),
+        (
+            {**STATUS, "store": {**STORE, "unused_bytes": 1 << 27, "can_shrink": False}},
+            "node agni: file",
+            "128 MiB of the store's file are free",
+        ),
         ({**STATUS, "clock_gap_ms": -5000}, "node agni: clock", "5.0 s away from the node's"),
         (status(clock_ahead_ms=-3000), "agni – laptop: clocks", "the clock of laptop is 3.0 s behind that of agni"),
         (status(version="3"), "agni – laptop: versions", "agni runs 2, and laptop 3"),

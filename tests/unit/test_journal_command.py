@@ -78,3 +78,16 @@ def test_where_no_node_answers_the_first_says_why(bus: FakeBus, capsys: pytest.C
     bus.answers[uris.NODE_STATUS] = [NodeStopping("it is stopping"), NodeStopping("it is stopping too")]
     code, out, err = status(bus, capsys)
     assert code != 0 and out == "" and "it is stopping" in err
+
+
+def test_what_the_files_take_and_what_of_it_is_free(bus: FakeBus, capsys: pytest.CaptureFixture[str]) -> None:
+    nodes = [told("agni"), told("rushabdev")]
+    for node, can_shrink in zip(nodes, (True, False), strict=True):
+        node["store"].update(size_bytes=64 * MIB, unused_bytes=32 * MIB, can_shrink=can_shrink)
+    bus.answers[uris.NODE_STATUS] = nodes
+    bus.answers[uris.NODE_READY] = [ready()] * 2
+    code, _, err = status(bus, capsys)
+    first, second = err.splitlines()
+    assert code == 0
+    assert first == "agni: its files take 64 MiB on the disk, and 32 MiB of that are free"
+    assert second.startswith("rushabdev: ") and second.endswith("stop the node and run: trishula node compact")

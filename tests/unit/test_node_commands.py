@@ -301,6 +301,7 @@ def test_wrong_arguments_change_nothing(tmp_path: Path, arguments: list[str], co
         ["node", "verify"],
         ["node", "backup", "copy.sqlite"],
         ["node", "reseed"],
+        ["node", "compact"],
     ],
     ids=" ".join,
 )
@@ -316,7 +317,9 @@ def test_a_state_directory_that_is_not_there_is_one_sentence_and_one_code(tmp_pa
     assert (done.exit_code, "/no is no directory; name" in done.stderr) == (Exit.CONFIG, True)
 
 
-@pytest.mark.parametrize("arguments", [["node", "verify"], ["node", "backup", "copy.sqlite"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["node", "verify"], ["node", "compact"], ["node", "backup", "copy.sqlite"]], ids=" ".join
+)
 def test_a_state_directory_without_a_store(tmp_path: Path, arguments: list[str]) -> None:
     done = run(*arguments, "--state", tmp_path)
     assert (done.exit_code, f"there is no store {tmp_path}/node.sqlite" in done.stderr) == (Exit.CONFIG, True)

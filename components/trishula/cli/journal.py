@@ -67,7 +67,7 @@ def status(state: State) -> None:
     not_reached = {url: one.sentence for url, one in faults.items()}
     state.show({"nodes": list(told.values()), "not_reached": not_reached}, lambda: _table(told))
     for name, node in told.items():
-        for sentence in _about_archive(node):
+        for sentence in (*_about_file(node), *_about_archive(node)):
             state.note(f"{plain(name)}: {plain(sentence)}")
         if node["reason"]:
             state.note(f"{plain(name)}: {plain(node['reason'])}", "yellow")
@@ -174,6 +174,10 @@ def _figures(status: dict[str, Any], ready: dict[str, Any]) -> dict[str, Any]:
         "node": status["node"],
         "records": status["high_water"],
         "used_bytes": used,
+        # What is on the disk, and what of it is free pages: a node of an earlier release knows no such.
+        "size_bytes": store.get("size_bytes"),
+        "unused_bytes": store.get("unused_bytes"),
+        "can_shrink": store.get("can_shrink"),
         "limit_bytes": store.get("limit_bytes"),
         "room_bytes": room,
         # A node of an earlier release tells both figures, and not their ratio.
@@ -184,6 +188,20 @@ def _figures(status: dict[str, Any], ready: dict[str, Any]) -> dict[str, Any]:
         # A node of an earlier release has no archive.
         "archive": status.get("archive"),
     }
+
+
+def _about_file(node: dict[str, Any]) -> Iterator[str]:
+    """What the store's files take on the disk, what of it is free, and whether they get smaller."""
+    size_bytes, unused_bytes = node["size_bytes"], node["unused_bytes"]
+    if size_bytes is None or unused_bytes is None:
+        return
+    said = f"its files take {show_bytes(size_bytes)} on the disk, and {show_bytes(unused_bytes)} of that are free"
+    if not node["can_shrink"]:
+        said += (
+            "; made by an earlier release, it fills them and gives none back; to change that, stop the node and run: "
+        )
+        said += "trishula node compact"
+    yield said
 
 
 def _about_archive(node: dict[str, Any]) -> Iterator[str]:

@@ -29,7 +29,7 @@ from trishula_router.commands.state_dir import (
     state_holder,
 )
 from trishula_router.commands.status_words import fallback_lines, grant_lines, link_lines, peer_line, store_lines
-from trishula_router.commands.store_files import backup, reseed, restore, verify
+from trishula_router.commands.store_files import backup, compact, reseed, restore, verify
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
 from trishula_router.settings.check_links import ConfigFile, compare
@@ -46,7 +46,7 @@ def node(ctx: click.Context) -> None:
     keep_files_private(ctx)
 
 
-for command in (start, verify, backup, restore, reseed, keys):
+for command in (start, verify, backup, restore, reseed, compact, keys):
     node.add_command(command)
 
 

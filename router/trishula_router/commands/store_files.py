@@ -1,4 +1,4 @@
-"""``trishula node verify``, ``backup``, ``restore``, ``reseed``: how a node's store is kept.
+"""``trishula node verify``, ``backup``, ``restore``, ``reseed``, ``compact``: how a node's store is kept.
 
 They open the store's file themselves, so they need no token and no network, and ``verify`` and ``backup`` work beside a
 running node as well as without one.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trishula_router.store.interface import Verification
     from trishula_router.store.sqlite.check import Progress
 
-__all__ = ["backup", "reseed", "restore", "verify"]
+__all__ = ["backup", "compact", "reseed", "restore", "verify"]
 
 _STATE_OPTION = click.option("--state", type=click.Path(path_type=Path), help="The node's state directory.")
 
@@ -169,6 +169,33 @@ def reseed(shell: State, state: Path | None) -> None:
     click.echo(f"{state_dir} has no store now; start the node, and {who} will send it what they hold")
     if kept is not None:
         click.echo(f"the store that was there is {kept}; delete it when you don't need it any more")
+
+
+@click.command()
+@_STATE_OPTION
+@json_option
+@click.pass_obj
+def compact(shell: State, state: Path | None) -> None:
+    """Write a node's store anew, without its free pages; the node must be stopped.
+
+    It is needed once, for a store that an earlier release made: from then on the file gets smaller by itself while the
+    node runs. The new file is written beside the old one and checked before it takes its place, so the disk needs room
+    for as much as the store has in use. Messages and the journal stay as they are.
+
+    \b
+    Examples:
+      trishula node compact
+      trishula node compact --state /var/lib/trishula --json
+    """
+    from trishula_router.store.sqlite.compacting import compact as write_anew
+
+    state_dir = _store_of(state).parent
+    holding = hold_state_dir(state_dir, "trishula node compact", with_store=True)
+    with holding, _faults(), _progress(shell, "compacting") as progress:
+        verification, before, after = write_anew(state_dir, progress)
+    facts = {"state": str(state_dir), "bytes_before": before, "bytes": after}
+    took = f"{show_bytes(before)}, and takes {show_bytes(after)} now"
+    _tell(shell, verification, facts, f"{state_dir}: the store took {took}: ")
 
 
 def _store_of(state: Path | None) -> Path:

@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import Any
 
 from trishula.contract.texts import one_line
-from trishula.contract.units import show_duration
+from trishula.contract.units import show_bytes, show_duration
 from trishula.doctor.findings import Finding, fault, ok, skipped, warning
 
 __all__ = ["Reached", "check_cluster", "check_road", "check_status"]
@@ -23,6 +23,8 @@ Reached = Mapping[str, str | None]
 #: By so much clocks may differ before tokens and times of two nodes contradict each other noticeably.
 _CLOCK_MS = 2000
 _FULL_PERCENT = 80
+#: Free pages of a file that can't shrink are worth a word from here on.
+_MUCH_UNUSED_BYTES = 64 * 1024 * 1024
 #: What a node says of a second link: both make it.
 _SECOND = "doubles every event"
 _KEY = "know the key"
@@ -54,6 +56,14 @@ def _store(name: str, status: Status) -> Iterator[Finding]:
             yield warning(check, told, "see who fills it (trishula mailboxes), or raise limits.store")
         else:
             yield ok(check, told)
+    unused_bytes = store.get("unused_bytes", 0)
+    # A node of the release before tells neither figure.
+    if not store.get("can_shrink", True) and unused_bytes >= _MUCH_UNUSED_BYTES:
+        yield warning(
+            f"node {name}: file",
+            f"{show_bytes(unused_bytes)} of the store's file are free, and a file of an earlier release can't shrink",
+            "stop the node and run: trishula node compact; or leave it, messages fill them",
+        )
 
 
 def _agents(name: str, status: Status) -> Iterator[Finding]:

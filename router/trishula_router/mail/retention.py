@@ -11,7 +11,8 @@ touched.
 When the store is nearly as large as ``limits.store`` allows, room for new messages is worth more than bodies that
 nobody needs: then those of settled messages go at once, the oldest first; dead letters keep their time.
 
-Deleted bodies leave free pages in the file, which are filled before the file grows.
+Deleted bodies leave free pages in the file, which are filled before the file grows, or given back to the disk
+(:mod:`trishula_router.store.sqlite.shrinking`).
 
 Work is done in small steps, each a transaction of its own, so that sends and acks come in between. :class:`Retention`
 decides what is old enough; the store finds it.

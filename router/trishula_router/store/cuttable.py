@@ -66,3 +66,9 @@ class Cuttable(Protocol):
             ids_since: ids of messages that were accepted before this instant (ms) may be forgotten.
             at: now.
         """
+
+    def shrink(self) -> Deferred[bool]:
+        """Give free pages back to the disk that the next days don't need: one step, of some milliseconds.
+
+        The answer says whether there may be more. It is for now and then; if nothing is due it costs nothing.
+        """

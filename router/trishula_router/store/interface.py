@@ -107,6 +107,8 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
         index_fault: why searches of the journal are slow, and what to do; ``None`` while they are not. Nothing is lost.
         room_bytes: how much it can still take for messages, within its limit and on its disk; below 0 it lacks so much.
             As of the last time that it was measured, every few seconds; ``None`` without such a limit.
+        unused_bytes: what of its file is free pages; they are filled before the file grows.
+        can_shrink: whether free pages can be given back to the disk; not by a store of an earlier release.
     """
 
     size_bytes: int
@@ -117,6 +119,8 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
     shortage: str | None = None
     fault: str | None = None
     room_bytes: int | None = None
+    unused_bytes: int = 0
+    can_shrink: bool = True
     index_fault: str | None = None
 
 

@@ -67,6 +67,9 @@ class MemoryCutting(MemoryReads):
         self._keep_held(self._shelf.base.sequence)
         return succeed(0)
 
+    def shrink(self) -> Deferred[bool]:
+        return succeed(False)
+
     def _keep_held(self, until: int) -> None:
         """Of the records before the base keep those that a message still needs, and the newest word on the mode."""
         modes = [one for one in (*self._shelf.held, *self._journal) if one.kind == Kind.MODE]

@@ -118,7 +118,8 @@ class Checkpoints:
         """A transaction is committed that wrote, perhaps; its bodies have so many bytes."""
         rows, self._rows = connection.total_changes - self._rows, connection.total_changes
         with self._wake:
-            if rows:
+            # A step that gives pages back changes no row.
+            if rows or size_bytes:
                 self._plan.wrote(rows, size_bytes)
             is_mine = self._plan.must_finish or self._plan.is_too_long
             if not is_mine and self._plan.is_step_due:

@@ -15,7 +15,7 @@ from trishula_router.store.sqlite import reads
 from trishula_router.store.sqlite.statements import as_list, insert
 from trishula_router.store.standing import PURGED_LIFE
 
-__all__ = ["dead_letters", "drop_bodies", "letters_among", "lives", "purge", "redact", "replay"]
+__all__ = ["dead_letters", "drop_bodies", "keep_ends", "letters_among", "lives", "purge", "redact", "replay"]
 
 
 _IS_LETTER = "m.state = 2 AND m.body != 0 AND EXISTS (SELECT 1 FROM body AS b WHERE b.position = m.body)"
@@ -124,3 +124,12 @@ def drop_bodies(connection: sqlite3.Connection, positions: Sequence[int]) -> Non
     )
     # Retention deletes far more, and in no hurry.
     connection.execute("PRAGMA secure_delete = OFF")
+
+
+def keep_ends(connection: sqlite3.Connection, listed: str) -> None:
+    """Have what an earlier final state was stay explainable, of a JSON list of messages that get done all the same."""
+    connection.execute(
+        "INSERT INTO trace SELECT position, settled FROM message WHERE state > 1 AND settled IS NOT NULL"
+        " AND position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
+        (listed,),
+    )

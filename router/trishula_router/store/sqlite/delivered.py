@@ -1,4 +1,4 @@
-"""What a delivery, and a surfacing, change in the rows of messages; the record of it is the appender's."""
+"""What a delivery, a surfacing, and a clock that was set change in the rows of messages; the appender records it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from trishula_router.store.sqlite.statements import as_list, insert
 
-__all__ = ["mark_delivered", "mark_surfaced"]
+__all__ = ["mark_delivered", "mark_surfaced", "move_instants"]
 
 
 def mark_delivered(connection: sqlite3.Connection, deliveries: Sequence[tuple[int, int]], record: int) -> None:
@@ -60,3 +60,12 @@ def mark_surfaced(
         )
         insert(connection, "trace", [(position, record) for position, _ in first])
     return first
+
+
+def move_instants(connection: sqlite3.Connection, by_ms: int, after: int) -> None:
+    """Have open messages end, and be due, later by so much; but for those with an ``arrival`` up to ``after``."""
+    connection.execute(
+        "UPDATE message SET accepted_at = accepted_at + :by, expires_at = expires_at + :by,"
+        " due_at = CASE due_at WHEN 0 THEN 0 ELSE due_at + :by END WHERE state = 0 AND arrival > :after",
+        {"by": by_ms, "after": after},
+    )

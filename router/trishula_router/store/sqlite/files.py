@@ -25,7 +25,18 @@ from trishula_router.store.sqlite.connection import FILE_NAME, opening_fault
 from trishula_router.store.sqlite.migrate import newest_version
 from trishula_router.store.sqlite.reads import remembered
 
-__all__ = ["back_up", "mail_of", "remembered_in", "restore", "schema_of", "set_aside", "verify_file"]
+__all__ = [
+    "back_up",
+    "mail_of",
+    "make_private",
+    "nothing",
+    "remembered_in",
+    "restore",
+    "schema_of",
+    "set_aside",
+    "sync",
+    "verify_file",
+]
 
 #: Pages copied between two reports of how far it is: 16 MiB.
 _PAGES_A_STEP = 4096
@@ -34,7 +45,7 @@ _PAGES_A_STEP = 4096
 _FIRST_WITH_ORIGINS = 3
 
 
-def _nothing(_: float) -> None:
+def nothing(_: float) -> None:
     """Nobody wants to know how far it is."""
 
 
@@ -53,7 +64,7 @@ def schema_of(file: Path) -> int | None:
     return version
 
 
-def verify_file(file: Path, progress: Progress = _nothing) -> Verification:
+def verify_file(file: Path, progress: Progress = nothing) -> Verification:
     """Check a store's file; see :func:`~trishula_router.store.sqlite.check.check_store`.
 
     Raises:
@@ -91,7 +102,7 @@ def remembered_in(file: Path, prefix: str) -> dict[str, str]:
         return remembered(connection, prefix)
 
 
-def back_up(file: Path, target: Path, progress: Progress = _nothing) -> Verification:
+def back_up(file: Path, target: Path, progress: Progress = nothing) -> Verification:
     """Copy a store into one file, and check the copy.
 
     The copy appears under its name when it is whole and on the disk; a file of that name is never written over. What
@@ -104,7 +115,7 @@ def back_up(file: Path, target: Path, progress: Progress = _nothing) -> Verifica
         raise StoreError(f"{target} is there already and is not written over; name another file")
     part = target.with_name(target.name + ".part")
     try:
-        _make_private(part)
+        make_private(part)
     except OSError as error:
         raise StoreError(f"the backup can't be written to {target}: {error.strerror or error}") from None
     try:
@@ -125,7 +136,7 @@ def restore(
     at: int,
     kept_as: str,
     allow_damage: bool = False,
-    progress: Progress = _nothing,
+    progress: Progress = nothing,
 ) -> tuple[Verification, Path | None]:
     """Put a copy of a backup in the place of the store of a state directory that no node runs on.
 
@@ -151,7 +162,7 @@ def restore(
     part = state_dir / (FILE_NAME + ".restoring")
     part.unlink(missing_ok=True)
     try:
-        _make_private(part)
+        make_private(part)
         with _reading(file) as source:
             _copy(source, part, lambda done: progress(done / 2))
         _begin_epoch(part, new_epoch(), at)
@@ -163,7 +174,7 @@ def restore(
             )
         kept = _set_aside(here, state_dir / kept_as)
         os.replace(part, here)
-        _sync(state_dir)
+        sync(state_dir)
     except OSError as error:
         raise StoreError(f"the state directory {state_dir} can't be written: {error.strerror or error}") from None
     finally:
@@ -188,7 +199,7 @@ def set_aside(state_dir: Path, kept_as: str) -> Path | None:
     try:
         kept = _set_aside(here, state_dir / kept_as)
         here.unlink(missing_ok=True)
-        _sync(state_dir)
+        sync(state_dir)
     except OSError as error:
         raise StoreError(f"the store {here} can't be set aside ({error.strerror}); check the directory") from None
     return kept
@@ -222,7 +233,8 @@ def _reading(file: Path) -> Iterator[sqlite3.Connection]:
             connection.close()
 
 
-def _make_private(file: Path) -> None:
+def make_private(file: Path) -> None:
+    """Make a file that only its owner reads; it must not be there."""
     # What agents say to each other is in there: nobody else's to read.
     os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
@@ -239,7 +251,7 @@ def _copy(source: sqlite3.Connection, target: Path, progress: Progress) -> None:
         copy.execute("PRAGMA journal_mode = DELETE")
     finally:
         copy.close()
-    _sync(target)
+    sync(target)
 
 
 def _begin_epoch(file: Path, epoch: str, at: int) -> None:
@@ -266,7 +278,7 @@ def _begin_epoch(file: Path, epoch: str, at: int) -> None:
         raise StoreError(opening_fault(file, error)) from None
     finally:
         connection.close()
-    _sync(file)
+    sync(file)
 
 
 #: The journal up to the restore, again as that of the former epoch, which is how other nodes name it; with what its own
@@ -306,7 +318,7 @@ def _publish(part: Path, target: Path) -> None:
     except OSError:
         # A file system without links.
         os.rename(part, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def _set_aside(here: Path, kept: Path) -> Path | None:
@@ -330,7 +342,8 @@ def _set_aside(here: Path, kept: Path) -> Path | None:
     return kept
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or what a directory lists, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,6 +16,7 @@ from trishula_router.store.sqlite.ballast import make_room_to_start
 from trishula_router.store.sqlite.connection import FILE_NAME, connect, opening_fault
 from trishula_router.store.sqlite.holding import STARTED_BY, Hold
 from trishula_router.store.sqlite.migrate import migrate
+from trishula_router.store.sqlite.shrinking import INCREMENTAL
 from trishula_router.store.sqlite.space import PAGE_BYTES, Space
 from trishula_router.store.sqlite.store import SqliteStore
 
@@ -68,6 +69,8 @@ def open_store(
 
         space = Space(file, limit_bytes, say, urgent_room=urgent_room)
         connection = connect(file)
+        # Of a file that has nothing in it yet; it changes no other one.
+        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {space.log_bytes // PAGE_BYTES}")

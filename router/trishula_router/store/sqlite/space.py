@@ -14,7 +14,8 @@ journal's order.
 Two bounds, and the nearer one counts:
 
 * *Within the file*, ``limits.store``. Free pages count as room: SQLite fills them before the file grows, so a store
-  whose bodies are removed by retention takes messages again, and its file stays as large as it once was.
+  whose bodies are removed by retention takes messages again. What it doesn't need soon goes back to the disk
+  (:mod:`.shrinking`), which changes nothing of this bound.
 * *On the disk*. What is written goes into the write-ahead log first, and from there into the file, so for a while the
   disk has it twice. Counted as taken is what the file is still to grow by (*owed*: without that no checkpoint is
   possible, and without checkpoints the log grows until nothing is), and what the log may still grow by up to its bound.
@@ -120,6 +121,9 @@ class Space:
         self._open = 0
         self._count_in = 0
         self._used_bytes = 0
+        #: Of the last measuring: how large the file is, what of it is free pages, and whether these can be given back.
+        self.file_bytes = self.unused_bytes = 0
+        self.can_shrink = False
         # Of the last measuring: room within the file; on the disk, with the ballast; on the disk, for all that is
         # written; what the log may grow by; and what all of that leaves for sends that are not urgent.
         self._in_file = self._on_disk = self._spare = self._log_growth = self._room = 0
@@ -170,9 +174,9 @@ class Space:
         return self._used_bytes / max(1, self._used_bytes + room)
 
     def _measure(self, connection: sqlite3.Connection) -> None:
-        page, pages, free = (
+        page, pages, free, mode = (
             int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("page_size", "page_count", "freelist_count")
+            for name in ("page_size", "page_count", "freelist_count", "auto_vacuum")
         )
         self._count_in -= 1
         if self._count_in < 0:
@@ -180,6 +184,7 @@ class Space:
             self._open = int(connection.execute("SELECT count(*) FROM message WHERE state = 0").fetchone()[0])
         for_settling = self._open * _SETTLING_BYTES
         self._used_bytes = (pages - free) * page
+        self.file_bytes, self.unused_bytes, self.can_shrink = pages * page, free * page, mode != 0
         in_file_reserve = min(self._limit_bytes // _RESERVED_SHARE, _RESERVED_MOST_BYTES)
         self._in_file = self._limit_bytes - in_file_reserve - for_settling - self._used_bytes
         reserve = self._base + for_settling
@@ -257,6 +262,8 @@ class Space:
             reserve_bytes=self.ballast.held_bytes,
             shortage=self._shortage,
             room_bytes=max(0, self._room),
+            unused_bytes=self.unused_bytes,
+            can_shrink=self.can_shrink,
         )
 
 

@@ -35,13 +35,14 @@ from trishula_router.store.sqlite import cutting, dead_letters, fold_rows, reads
 from trishula_router.store.sqlite.appender import Appender, remember
 from trishula_router.store.sqlite.checkpoints import Checkpoints, Plan
 from trishula_router.store.sqlite.connection import connect
-from trishula_router.store.sqlite.delivered import mark_delivered, mark_surfaced
+from trishula_router.store.sqlite.delivered import mark_delivered, mark_surfaced, move_instants
 from trishula_router.store.sqlite.handing_over import hand_over, hops_of
 from trishula_router.store.sqlite.holding import Hold
 from trishula_router.store.sqlite.old_bodies import BATCH_BYTES, delete_bodies, forgettable
 from trishula_router.store.sqlite.questions import Questions
 from trishula_router.store.sqlite.read_runs import read_run
 from trishula_router.store.sqlite.recent_runs import Recent
+from trishula_router.store.sqlite.shrinking import STEP_BYTES, Shrinking
 from trishula_router.store.sqlite.space import PAGE_BYTES, Space
 from trishula_router.store.sqlite.statements import as_list, insert
 from trishula_router.store.sqlite.upkeep import Upkeep, Whereabouts
@@ -82,6 +83,7 @@ class SqliteStore(Questions):
         self._high_water = self._chain.durable.sequence
         self._others = self._tails.durable
         self._base, self._bases = self._chain.durable_base, self._tails.durable_bases
+        self._shrinking = Shrinking(space)
         self._whereabouts = Whereabouts(file, self._tell_whereabouts)
         self._commits = Commits(self._high_water)
         checkpoints = Checkpoints(connect(file), Plan(space.log_bytes // PAGE_BYTES, PAGE_BYTES))
@@ -206,11 +208,7 @@ class SqliteStore(Questions):
             listed = as_list(positions)
             if state is State.DONE:
                 # What an earlier final state was stays explainable after the work got done all the same.
-                connection.execute(
-                    "INSERT INTO trace SELECT position, settled FROM message WHERE state > 1 AND settled IS NOT NULL"
-                    " AND position IN (SELECT value FROM json_each(?)) ON CONFLICT DO NOTHING",
-                    (listed,),
-                )
+                dead_letters.keep_ends(connection, listed)
             allowed = "state != 1" if state is State.DONE else "state = 0"
             count = connection.execute(
                 "UPDATE message SET state = ?, settled = ?"
@@ -298,6 +296,11 @@ class SqliteStore(Questions):
             lambda connection: cutting.drop(connection, self._chain.base, after, limit, ids_since, at)
         )
 
+    def shrink(self) -> Deferred[bool]:
+        if not self._shrinking.is_due:
+            return succeed(False)
+        return self._writer.submit(self._shrinking.step, draws=False, size_bytes=STEP_BYTES)
+
     def note(self, kind: Kind, facts: Facts | Mapping[str, Any], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
             record = self._record(connection, at, kind, facts)
@@ -323,11 +326,7 @@ class SqliteStore(Questions):
     def follow_clock(self, by_ms: int, after: int, notes: Mapping[str, str], at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
             self._record(connection, at, Kind.CLOCK_SET, told.ClockSetFacts(by_ms))
-            connection.execute(
-                "UPDATE message SET accepted_at = accepted_at + :by, expires_at = expires_at + :by,"
-                " due_at = CASE due_at WHEN 0 THEN 0 ELSE due_at + :by END WHERE state = 0 AND arrival > :after",
-                {"by": by_ms, "after": after},
-            )
+            move_instants(connection, by_ms, after)
             remember(connection, notes)
 
         return self._writer.submit(job)
