@@ -17,7 +17,6 @@ The file of a store of before can't shrink: that needs all of it written anew, s
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable
 
 from trishula_router.store.sqlite.space import PAGE_BYTES, Space
@@ -65,7 +64,7 @@ class Shrinking:
         seconds: a clock.
     """
 
-    def __init__(self, space: Space, seconds: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, space: Space, seconds: Callable[[], float]) -> None:
         self._space = space
         self._seconds = seconds
         self._goes_on = False

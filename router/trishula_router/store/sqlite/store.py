@@ -83,7 +83,7 @@ class SqliteStore(Questions):
         self._high_water = self._chain.durable.sequence
         self._others = self._tails.durable
         self._base, self._bases = self._chain.durable_base, self._tails.durable_bases
-        self._shrinking = Shrinking(space)
+        self._shrinking = Shrinking(space, time.monotonic)
         self._whereabouts = Whereabouts(file, self._tell_whereabouts)
         self._commits = Commits(self._high_water)
         checkpoints = Checkpoints(connect(file), Plan(space.log_bytes // PAGE_BYTES, PAGE_BYTES))
