@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +31,27 @@ _DAY_H = 24
 _CHECK = "disk"
 #: How long a node may take for one segment.
 _ARCHIVE_S = 600.0
+_IMPORT = "import"
 
 
-@click.group(cls=Group)
+class _Journal(Group):
+    """The group, with the command that needs what runs a node, where that is installed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """By name, as everywhere."""
+        return sorted([*super().list_commands(ctx), *([_IMPORT] if self.get_command(ctx, _IMPORT) else [])])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import is found where the command `node` is."""
+        if cmd_name != _IMPORT:
+            return super().get_command(ctx, cmd_name)
+        for point in importlib.metadata.entry_points(group="trishula.commands", name="node"):
+            found = getattr(importlib.import_module(point.module), "journal_import", None)
+            return found if isinstance(found, click.Command) else None
+        return None
+
+
+@click.group(cls=_Journal)
 def journal() -> None:
     """Look after the journals of the nodes: all that happened to messages and sessions."""
 

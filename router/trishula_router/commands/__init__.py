@@ -5,7 +5,8 @@ Twisted are imported by the commands that need them, when they run: ``trishula -
 """
 
 from trishula_router.commands.init import init
+from trishula_router.commands.journal_import import journal_import
 from trishula_router.commands.node import node
 from trishula_router.commands.token import token
 
-__all__ = ["init", "node", "token"]
+__all__ = ["init", "journal_import", "node", "token"]

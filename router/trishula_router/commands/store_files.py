@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trishula_router.store.interface import Verification
     from trishula_router.store.sqlite.check import Progress
 
-__all__ = ["backup", "compact", "reseed", "restore", "verify"]
+__all__ = ["backup", "compact", "faults_of_store", "reseed", "restore", "store_of", "verify"]
 
 _STATE_OPTION = click.option("--state", type=click.Path(path_type=Path), help="The node's state directory.")
 
@@ -60,8 +60,8 @@ def verify(shell: State, state: Path | None) -> None:
     """
     from trishula_router.store.sqlite.files import verify_file
 
-    file = _store_of(state)
-    with _faults(), _progress(shell, "checking") as progress:
+    file = store_of(state)
+    with faults_of_store(), _progress(shell, "checking") as progress:
         verification = verify_file(file, progress)
     _tell(shell, verification, {"file": str(file)}, f"{file}: ")
 
@@ -85,8 +85,8 @@ def backup(shell: State, file: Path, state: Path | None) -> None:
     """
     from trishula_router.store.sqlite.files import back_up
 
-    source = _store_of(state)
-    with _faults(), _progress(shell, "copying") as progress:
+    source = store_of(state)
+    with faults_of_store(), _progress(shell, "copying") as progress:
         verification = back_up(source, file, progress)
     size = file.stat().st_size
     _tell(shell, verification, {"file": str(file), "bytes": size}, f"{file} ({show_bytes(size)}): ")
@@ -117,7 +117,7 @@ def restore(shell: State, file: Path, state: Path | None, damaged: bool) -> None
     state_dir = open_state_dir(state or default_state_dir(os.environ))
     stamp = datetime.now(UTC)
     holding = hold_state_dir(state_dir, "trishula node restore", with_store=True)
-    with holding, _faults(), _progress(shell, "restoring") as progress:
+    with holding, faults_of_store(), _progress(shell, "restoring") as progress:
         verification, kept = put_in_place(
             file,
             state_dir,
@@ -160,7 +160,7 @@ def reseed(shell: State, state: Path | None) -> None:
             "trishula node restore FILE"
         )
     stamp = datetime.now(UTC)
-    with hold_state_dir(state_dir, "trishula node reseed", with_store=True), _faults():
+    with hold_state_dir(state_dir, "trishula node reseed", with_store=True), faults_of_store():
         kept = set_aside(state_dir, f"node.sqlite.replaced-{stamp:%Y%m%dT%H%M%S.%fZ}")
     if shell.json:
         shell.line({"state": str(state_dir), "kept": None if kept is None else str(kept), "peers": peers})
@@ -189,16 +189,17 @@ def compact(shell: State, state: Path | None) -> None:
     """
     from trishula_router.store.sqlite.compacting import compact as write_anew
 
-    state_dir = _store_of(state).parent
+    state_dir = store_of(state).parent
     holding = hold_state_dir(state_dir, "trishula node compact", with_store=True)
-    with holding, _faults(), _progress(shell, "compacting") as progress:
+    with holding, faults_of_store(), _progress(shell, "compacting") as progress:
         verification, before, after = write_anew(state_dir, progress)
     facts = {"state": str(state_dir), "bytes_before": before, "bytes": after}
     took = f"{show_bytes(before)}, and takes {show_bytes(after)} now"
     _tell(shell, verification, facts, f"{state_dir}: the store took {took}: ")
 
 
-def _store_of(state: Path | None) -> Path:
+def store_of(state: Path | None) -> Path:
+    """The store of a state directory; see :func:`.state_dir.existing_state_dir`."""
     from trishula_router.store.sqlite.connection import FILE_NAME
 
     file = existing_state_dir(state) / FILE_NAME
@@ -211,7 +212,8 @@ def _store_of(state: Path | None) -> Path:
 
 
 @contextlib.contextmanager
-def _faults() -> Iterator[None]:
+def faults_of_store() -> Iterator[None]:
+    """Have what is wrong with a store end the command with its sentence."""
     from trishula_router.store.interface import StoreError
 
     try:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from trishula_router.store.bases import Base
 from trishula_router.store.facts import RestoredFacts, write_facts
 from trishula_router.store.interface import StoreError, Verification
 from trishula_router.store.journal import GENESIS, ORIGIN_SHIFT, Kind, digest_of
@@ -27,6 +28,7 @@ from trishula_router.store.sqlite.reads import remembered
 
 __all__ = [
     "back_up",
+    "begin_of",
     "mail_of",
     "make_private",
     "nothing",
@@ -100,6 +102,19 @@ def remembered_in(file: Path, prefix: str) -> dict[str, str]:
     """
     with _reading(file) as connection:
         return remembered(connection, prefix)
+
+
+def begin_of(file: Path) -> tuple[str, Base]:
+    """Of which epoch a store is, and where its own journal begins.
+
+    Raises:
+        StoreError: as :func:`verify_file`.
+    """
+    with _reading(file) as connection:
+        (epoch,) = connection.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone()
+        has_bases = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'base'").fetchone()
+        row = connection.execute("SELECT * FROM base WHERE origin = 0").fetchone() if has_bases else None
+    return epoch, Base() if row is None else Base(*row[1:])
 
 
 def back_up(file: Path, target: Path, progress: Progress = nothing) -> Verification:
