@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 from collections.abc import Iterator
@@ -46,8 +47,10 @@ class _Journal(Group):
         if cmd_name != _IMPORT:
             return super().get_command(ctx, cmd_name)
         for point in importlib.metadata.entry_points(group="trishula.commands", name="node"):
-            found = getattr(importlib.import_module(point.module), "journal_import", None)
-            return found if isinstance(found, click.Command) else None
+            # Where only an agent is installed, what it needs may be missing.
+            with contextlib.suppress(ImportError):
+                found = getattr(importlib.import_module(point.module), "journal_import", None)
+                return found if isinstance(found, click.Command) else None
         return None
 
 
