@@ -27,12 +27,12 @@ _KEY_FILE = Path("crossbar", "key.pub")
 def journal_import(
     ctx: click.Context, paths: tuple[Path, ...], state_dir: Path | None, dry_run: bool, keys: tuple[str, ...]
 ) -> None:
-    """Take segments back into the archive of a node, from a backup or from another disk, also while the node runs.
+    """Take segments back into a node's archive, from a backup or another disk.
 
-    PATH is a segment, or a folder with some. Everything is checked before anything is copied: each segment, and that
-    they join on to each other, to those that are there, and to the node's store. A segment of another journal, one that
-    differs from one that is there, and a gap are refused. What is there already is left alone, so the command may be
-    repeated. From then on `trishula audit export` and `trishula journal find` read what they tell.
+    PATH is a segment, or a folder with some. The node may run. Everything is checked before anything is copied: each
+    segment, and that they join on to each other, to those that are there, and to the node's store. A segment of another
+    journal, one that differs from one that is there, and a gap are refused. What is there already is left alone, so the
+    command may be repeated. From then on `trishula audit export` and `trishula journal find` read what they tell.
 
     \b
     Examples:
