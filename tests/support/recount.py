@@ -26,15 +26,40 @@ def _at(record: Record) -> int:
     return int(record["at"]) - int(record.get("clock_ahead_ms", 0))
 
 
-def down_stretches(records: Sequence[Record]) -> list[tuple[int, int]]:
-    """When the node of a journal that begins with its first start was down: (from, until), ms."""
+def down_stretches(records: Sequence[Record], seen: Sequence[int] = ()) -> list[tuple[int, int]]:
+    """When the node of a journal that begins with its first start was down: (from, until), ms.
+
+    Args:
+        seen: when others saw it last, of each of its runs.
+    """
     found: list[tuple[int, int]] = []
     last: int | None = None
+    is_over = False
     for record in records:
         if record["kind"] == "node_started" and last is not None:
-            found.append((last, _at(record)))
-        last = _at(record) if last is None or record["kind"] == "node_stopped" else max(last, _at(record))
+            later = [at for at in seen if last < at < _at(record) and not is_over]
+            found.append((max([last, *later]), _at(record)))
+        is_over = record["kind"] == "node_stopped"
+        last = _at(record) if last is None or is_over else max(last, _at(record))
     return found
+
+
+def seen_by_others(node: str, journals: Mapping[str, Sequence[Record]]) -> list[int]:
+    """When others' links to a node came or went, and the last record of a run of theirs in which one was left open."""
+    seen: list[int] = []
+    for observer, records in journals.items():
+        last, is_open = 0, False
+        for record in [*records, None]:
+            if is_open and (record is None or record["kind"] in ("node_started", "node_stopped")):
+                seen.append(last if record is None or record["kind"] == "node_started" else _at(record))
+                is_open = False
+            if record is None or observer == node:
+                break
+            last = max(last, _at(record))
+            if record["kind"] == "link" and record["peer"] == node and record["event"] in ("proven", "up", "down"):
+                seen.append(_at(record))
+                is_open = record["event"] != "down"
+    return seen
 
 
 def links_down(records: Sequence[Record]) -> list[int]:
@@ -89,7 +114,11 @@ def differences(report: Mapping[str, Any], journals: Mapping[str, Sequence[Recor
     found.append(_compared("messages in the series", sum(s["accepted"] for s in report["series"]), len(accepted)))
     for node in report["nodes"]:
         records = journals[node["node"]]
-        stopped = [(max(a, since), min(b, until)) for a, b in down_stretches(records) if b > since]
+        seen = seen_by_others(node["node"], journals)
+        told = node["told_by"] == "journal"
+        stopped = [
+            (max(a, since), min(b, until)) for a, b in down_stretches(records, seen if told else ()) if b > since
+        ]
         down = [(begin, end) for begin, end in node["down"]]
         if node["told_by"] == "journal":
             found.append(_compared(f"{node['node']} down", down, stopped))
@@ -102,7 +131,13 @@ def differences(report: Mapping[str, Any], journals: Mapping[str, Sequence[Recor
             ]
         # What is not known of the time before its first start is neither up nor down.
         since_here = max(since, _at(records[0]))
+        last_seen = max([_at(records[-1]), *seen])
+        for begin, end in node["unknown"]:
+            # Its link was down when the report was made; else it was there until then.
+            found.append(_compared(f"{node['node']} unknown", (begin, end), (last_seen, until)))
+            until = begin
         share = 1 - sum(end - begin for begin, end in down) / (until - since_here)
+        until = report["until"]
         found.append(_compared(f"{node['node']} available", round(node["availability"], 4), round(share, 4)))
     begun = [one["from"] for one in report["incidents"] if one["kind"] == "link down"]
     written = {at for records in journals.values() for at in links_down(records)}

@@ -166,3 +166,15 @@ def test_an_operator_is_told_of_a_peer_that_can_not_copy(two: Nodes) -> None:
     peering.replication.heard("rushabdev", "another", {}, 9, 0.0)
     peer.takes_bases = False
     assert [one["fault"] for one in peering.told()] == [CANT_COPY.format(name="rushabdev")]
+
+
+def test_what_is_held_of_a_dead_peers_journal_is_told_also_after_a_restart(two: Nodes) -> None:
+    dc = two.rigs["rushabdev"].join("dc")
+    assert send(two, "rushabdev", dc, "m1") == ["accepted"]
+    two.advance(1.0)
+    (before,) = two.rigs["agni"].node.peering.told()
+    two.down("rushabdev")
+    two.down("agni")
+    (after,) = two.boot("agni").node.peering.told()
+    # Else a report of a node that was started anew would leave out what it holds of a peer that is gone.
+    assert after["state"] == "down" and after["copied"] >= before["copied"] > 0

@@ -59,3 +59,31 @@ def test_each_figure_that_is_wrong_is_seen(place: tuple[Any, ...], value: object
     spot[place[-1]] = value
     (found,) = differences(report, JOURNALS)
     assert said in found
+
+
+def lost(*more: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """A report of agni, which runs, and of a peer that nobody can ask; and what both journals have."""
+    begun = {"seq": 1, "kind": "node_started", "node": "rushabdev", "at": 1500}
+    down = {"seq": 11, "kind": "link", "at": 9000, "event": "down", "peer": "rushabdev", "node": "agni"}
+    journals = {"agni": [*JOURNALS["agni"], down], "rushabdev": [begun, *more]}
+    summary = Summary(500, 10_500)
+    for record in [*journals["agni"], *journals["rushabdev"]]:
+        summary.add(record)
+    status = {"node": "agni", "peers": [{"node": "rushabdev", "state": "down"}]}
+    return summary.report(status, 10_500), journals
+
+
+@pytest.mark.parametrize("last", [None, 2000, 9500])
+def test_a_node_that_nobody_can_ask_is_recounted_from_the_audit(last: int | None) -> None:
+    more = [] if last is None else [{"seq": 2, "kind": "joined", "node": "rushabdev", "at": last, "agent": "dc"}]
+    report, journals = lost(*more)
+    (rushabdev,) = [one for one in report["nodes"] if one["node"] == "rushabdev"]
+    assert rushabdev["unknown"] == [[max(9000, last or 0), 10_500]] and differences(report, journals) == []
+    rushabdev["unknown"] = [[2000, 10_500]]
+    assert any("rushabdev unknown" in one for one in differences(report, journals))
+
+
+def test_a_node_that_was_killed_is_recounted_with_what_its_peer_saw() -> None:
+    report, journals = lost({"seq": 2, "kind": "node_started", "node": "rushabdev", "at": 9800})
+    (rushabdev,) = [one for one in report["nodes"] if one["node"] == "rushabdev"]
+    assert rushabdev["down"] == [[9000, 9800]] and differences(report, journals) == []

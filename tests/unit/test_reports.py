@@ -41,7 +41,8 @@ def report_of(*records: dict[str, Any]) -> Report:
     summary = Summary(SINCE, UNTIL)
     for one in records:
         summary.add(one)
-    return summary.report(STATUS, UNTIL)
+    peers = {one["node"] for one in records} - {"agni"}
+    return summary.report({**STATUS, "peers": [{"node": name, "state": "up"} for name in peers]}, UNTIL)
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
@@ -206,6 +207,78 @@ def test_a_node_that_was_not_asked_is_named() -> None:
     [sentence] = words.caveats(report)
     assert sentence.startswith("Not asked when they were down: agni, rushabdev. ")
     assert "Not asked when they were down: agni, rushabdev" in as_markdown(report)
+
+
+def link(event: str, hour: float, seq: int, peer: str = "rushabdev", node: str = "agni") -> dict[str, Any]:
+    return record("link", hour, seq, node, peer=peer, event=event, detail="")
+
+
+def down_report(*more: dict[str, Any], status: dict[str, Any] = STATUS) -> Report:
+    """Of agni, which was asked and down for the sixth hour, and of what else the journals tell."""
+    down = NodeTime(SINCE - HOUR, [(SINCE + 6 * HOUR, SINCE + 7 * HOUR)])
+    summary = Summary(SINCE, UNTIL, {"agni": down})
+    for one in more:
+        summary.add(one)
+    return summary.report(status, UNTIL)
+
+
+def test_a_node_that_nobody_can_ask_is_known_until_its_last_sign_of_life() -> None:
+    report = down_report(
+        link("up", 1, 2), link("down", 5, 3),
+        record("node_started", 1, 1, "rushabdev"), record("accepted", 2, 2, "rushabdev", id="x"),
+        record("joined", 2, 3, "rushabdev", agent="dc", session=1, role="agent"),
+    )  # fmt: skip
+    [agni, rushabdev] = report["nodes"]
+    # It wrote nothing in the last three hours that it is known to have been there for: its link to agni tells of them.
+    assert rushabdev["unknown"] == [[SINCE + 5 * HOUR, UNTIL]] and rushabdev["unknown_s"] == 5 * 3600
+    assert (rushabdev["availability"], rushabdev["down"], rushabdev["crashes"]) == (1.0, [], 0)
+    assert (agni["availability"], agni["unknown"]) == (0.9, [])
+    # Nobody is known to have served anybody while agni was down.
+    assert report["bus"]["down"] == [[SINCE + 6 * HOUR, SINCE + 7 * HOUR]]
+    [dc] = report["agents"]
+    assert dc["away"] == [[SINCE + 5 * HOUR, UNTIL]]
+    assert ("node not known", "rushabdev", SINCE + 5 * HOUR, None) in [
+        (one["kind"], one["about"], one["from"], one["until"]) for one in report["incidents"]
+    ]
+    shown = as_markdown(report)
+    assert "Nothing is known of rushabdev after" in shown and "5 h 0 min" in shown
+
+
+def test_a_node_of_which_nothing_is_known_has_no_availability() -> None:
+    report = down_report(status={**STATUS, "peers": [{"node": "rushabdev", "state": "down"}]})
+    rushabdev = report["nodes"][1]
+    assert rushabdev["node"] == "rushabdev" and rushabdev["availability"] is None
+    assert rushabdev["unknown"] == [[SINCE, UNTIL]] and report["bus"]["down_s"] == 3600
+    assert "| rushabdev | unknown | 0 s | 0 s | 10 h 0 min | 0 |" in as_markdown(report)
+    assert "unknown" in as_html(report, {})
+
+
+@pytest.mark.parametrize("sign", ["its link is up", "it wrote later", "another node's link is up"])
+def test_a_node_that_was_not_asked_and_is_there_is_known(sign: str) -> None:
+    begun = record("node_started", 1, 1, "rushabdev")
+    if sign == "its link is up":
+        report = down_report(begun, status={**STATUS, "peers": [{"node": "rushabdev", "state": "up"}]})
+    elif sign == "it wrote later":
+        report = down_report(begun, record("accepted", 11, 2, "rushabdev", id="x"))
+    else:
+        report = down_report(begun, link("up", 2, 1, node="dc"), record("accepted", 11, 2, "dc", id="x"))
+    rushabdev = next(one for one in report["nodes"] if one["node"] == "rushabdev")
+    assert (rushabdev["unknown"], rushabdev["availability"]) == ([], 1.0)
+    assert report["bus"]["down"] == []
+
+
+def test_a_node_that_was_killed_and_started_behind_the_span_was_down() -> None:
+    report = down_report(link("up", 1, 2), link("down", 5, 3), record("node_started", 1, 1, "rushabdev"),
+                         record("node_started", 12, 2, "rushabdev"))  # fmt: skip
+    rushabdev = report["nodes"][1]
+    # Not from its last record on: its link carried for four hours more.
+    assert (rushabdev["down"], rushabdev["unknown"]) == ([[SINCE + 5 * HOUR, UNTIL]], [])
+    assert report["bus"]["down_s"] == 3600
+
+
+def test_a_node_that_stopped_in_order_is_down_and_not_unknown() -> None:
+    report = down_report(record("node_started", 1, 1, "rushabdev"), record("node_stopped", 5, 2, "rushabdev"))
+    assert (report["nodes"][1]["down_s"], report["nodes"][1]["unknown"]) == (5 * 3600, [])
 
 
 def test_who_is_back_soon_has_connected_anew_and_elsewhere_has_failed_over() -> None:

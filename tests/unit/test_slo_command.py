@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.support.fakebus import FakeBus
 from trishula.cli.main import run
 from trishula.cli.state import State
 from trishula.contract import uris
-from trishula.errors import BusUnreachable, NodeStopping, NotAllowed
+from trishula.errors import BusUnreachable, KeyUnknown, NodeStopping, NotAllowed
 from trishula.watching.objectives import Objectives
 from trishula.watching.totals import Totals
 
@@ -55,7 +56,12 @@ class Nodes:
                 bus.answers[uris.NODE_STATUS] = [{"node": "agni", "version": "1.9"}]
 
     def connect(self, *, url: str, **how: Any) -> FakeBus:
-        return self.buses[url].connect(url=url, **how)
+        """Of several URLs: the first that is there."""
+        *others, last = url.split(",")
+        for one in others:
+            with contextlib.suppress(BusUnreachable):
+                return self.buses[one].connect(url=one, **how)
+        return self.buses[last].connect(url=last, **how)
 
     def slo(self, capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
         connect: Any = self.connect
@@ -142,6 +148,61 @@ def test_one_url_that_leads_to_the_same_node_counts_once(capsys: pytest.CaptureF
 def test_a_node_that_is_away_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = Nodes(p1=BusUnreachable("no node answers"), p2=answer("rushabdev")).slo(capsys)
     assert code == 0 and "ws://127.0.0.1:1/ws is not among them: no node answers" in " ".join(err.split())
+
+
+def linked(*peers: dict[str, Any], records: list[Any], **more: Any) -> Nodes:
+    """A node that answers, is linked, and has records of its peers; the second one of its bus is not there."""
+    nodes = Nodes(p1=answer(**more), p2=BusUnreachable("no node answers"))
+    bus = nodes.buses["ws://127.0.0.1:1/ws"]
+    bus.answers[uris.NODE_STATUS] = [{"node": "agni", "version": "1.9", "peers": list(peers)}]
+    bus.answers[uris.AUDIT_QUERY] = records
+    return nodes
+
+
+def page(*records: dict[str, Any]) -> dict[str, Any]:
+    return {"records": list(records), "more": False, "after": 9}
+
+
+DEAD = {"node": "rushabdev", "state": "down", "copied": 7}
+UP = {"seq": 5, "node": "agni", "kind": "link", "peer": "rushabdev", "event": "up", "at": NOW - 9_000_000}
+DOWN = {**UP, "seq": 6, "event": "down", "at": NOW - 5_000_000}
+BEGUN = {"seq": 2, "node": "rushabdev", "kind": "node_started", "at": NOW - 2_000_000_000}
+LAST = {"seq": 7, "node": "rushabdev", "kind": "left", "at": NOW - 6_000_000}
+
+
+def test_a_linked_node_that_nobody_can_ask_is_known_until_its_last_sign_of_life(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    records = [page(UP, DOWN), page(BEGUN), page(LAST)]
+    # agni was down for the last 6000 s: for the first 1000 of these its peer was there.
+    code, out, err = linked(DEAD, records=records, down_s=6000.0).slo(capsys, "--json")
+    told = json.loads(out)
+    assert (code, told["not_asked"]) == (
+        1,
+        [{"node": "rushabdev", "known_until": NOW - 5_000_000, "stopped_at": None}],
+    )
+    assert told["windows"]["24h"]["up_s"] == 86_400 - 5000
+    records = [page(UP, DOWN), page(BEGUN), page(LAST)]
+    _, _, err = linked(DEAD, records=records).slo(capsys)
+    assert "rushabdev could not be asked, and its last sign of life here is from 2023-11-14" in " ".join(err.split())
+
+
+def test_a_linked_node_that_is_not_named_counts_as_its_journal_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    records = [page(UP), page(BEGUN), page(LAST)]
+    _, out, _ = linked({**DEAD, "state": "up"}, records=records, down_s=6000.0).slo(capsys, "--json")
+    told = json.loads(out)
+    assert told["not_asked"] == [{"node": "rushabdev", "known_until": None, "stopped_at": None}]
+    assert told["verdicts"]["availability"]["24h"]["value"] == 1.0
+    records = [page(), page({**LAST, "kind": "node_stopped"}), page({**LAST, "kind": "node_stopped"})]
+    _, _, err = linked(DEAD, records=records).slo(capsys)
+    assert "rushabdev stopped at 2023-11-14" in " ".join(err.split())
+
+
+def test_of_a_node_whose_journal_can_not_be_read_nothing_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = linked(DEAD, records=[KeyUnknown("kinds is no key of it")], down_s=6000.0).slo(capsys, "--json")
+    told = json.loads(out)
+    assert (code, told["not_asked"][0]["known_until"]) == (1, NOW)
+    assert told["windows"]["24h"]["up_s"] == 86_400 - 6000
 
 
 @pytest.mark.parametrize(

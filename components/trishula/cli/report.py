@@ -84,7 +84,7 @@ def report(state: State, since: str | None, until: str | None, period: str | Non
 
 
 def _made(state: State, begin: int, end: int, now_ms: int) -> Report:
-    from trishula.reports.reading import records_since
+    from trishula.reports.reading import last_records, records_since
     from trishula.reports.summary import Summary
     from trishula.watching.availability import told_time
     from trishula.watching.canary_roads import canary_roads
@@ -113,7 +113,11 @@ def _made(state: State, begin: int, end: int, now_ms: int) -> Report:
                 if count % 10_000 == 0:
                     shown.update(f"reading the journals: {count:,} records")
         # Of the store as it is when all is read.
-        found = summary.report(bus.request(uris.NODE_STATUS), now_ms, missing)
+        status = bus.request(uris.NODE_STATUS)
+        not_asked = {str(peer["node"]) for peer in status.get("peers", ())} - set(answers)
+        for record in last_records(ask, status, not_asked):
+            summary.add_last(record)
+        found = summary.report(status, now_ms, missing)
     return {**found, "canaries": [road.as_map() for road in canary_roads(counted)]}
 
 

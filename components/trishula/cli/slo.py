@@ -43,7 +43,8 @@ def slo(ctx: click.Context) -> None:
     For each objective: its target, the figure now (of the shortest window in which something was measured), what is
     left of the error budget of 30 days, and the burn rate in each window: 1 uses the budget up just when the window is
     over. Below it: what canaries between agents came to. All nodes that the URL or the profile names are asked and
-    taken together; the bus is down while all of them are.
+    taken together; the bus is up while one of them at least is known to be. Of a node that can't be asked the others'
+    journals tell, until its last sign of life.
 
     It ends as trishula check does: 0 (kept), 1 (an objective was missed in the last 24 h, little of a budget is left,
     or the triggers want the fallback), 2 (a budget of 30 days is used up, or no node can be reached), 3 (it could not
@@ -62,7 +63,9 @@ def slo(ctx: click.Context) -> None:
 
 def _show(state: State) -> Level:
     # Late: it needs a library that only tools need.
+    from trishula.cli.unasked import times_of_others
     from trishula.watching.bus_objectives import merge
+    from trishula.watching.objectives import WINDOWS_S
 
     try:
         answers, faults = ask_each_node(state, uris.NODE_OBJECTIVES)
@@ -70,7 +73,9 @@ def _show(state: State) -> Level:
         return _nobody(state, {"": error})
     if not answers:
         return _nobody(state, faults)
-    merged = merge(list(answers.values()))
+    now = max(int(answer["now"]) for answer in answers.values())
+    others = times_of_others(state, answers, now - round(1000 * WINDOWS_S[_BUDGET_WINDOW]), now)
+    merged = merge(list(answers.values()), others)
     level = _level(merged)
     state.show(
         {**merged.as_map(), "state": level.word, "not_reached": {url: one.sentence for url, one in faults.items()}},
@@ -165,7 +170,23 @@ def _of_canaries(hour: Totals, merged: BusObjectives) -> Iterator[str]:
         )
 
 
+def _of_others(merged: BusObjectives) -> Iterator[str]:
+    """What is known of nodes that did not answer."""
+    for one in merged.not_asked:
+        name, until = plain(one["node"]), one["known_until"]
+        if one["stopped_at"] is not None:
+            yield f"{name} stopped at {local_time(one['stopped_at'], 'seconds')}, and is down since"
+        elif until is None:
+            yield f"{name} is linked and was not asked: what is known of it is what the journals tell; name its URL too"
+        else:
+            yield (
+                f"{name} could not be asked, and its last sign of life here is from {local_time(until, 'seconds')}: "
+                "what became of it since is unknown, and counts as down for the bus"
+            )
+
+
 def _remarks(merged: BusObjectives) -> Iterator[str]:
+    yield from _of_others(merged)
     for one in merged.triggers:
         yield f"{plain(one['node'])} wants the fallback: {plain(one['reason'])}"
     # Files take as long as whoever carries them.

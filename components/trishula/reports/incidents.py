@@ -74,6 +74,7 @@ class Incidents:
         found = list(self._found)
         for node in nodes:
             found += self._of_spans("node down", str(node["node"]), node["down"], 0)
+            found += self._of_spans("node not known", str(node["node"]), node["unknown"], 0)
             found += self._of_spans("maintenance", str(node["node"]), node["planned"], 0)
         for agent in agents:
             found += self._of_spans("agent away", str(agent["agent"]), agent["away"], _AWAY_MS)

@@ -109,15 +109,17 @@ def _traffic(axes: Axes, report: Report) -> None:
 
 def _availability(axes: Axes, report: Report) -> None:
     axes.set_title("Availability: nodes, agents, incidents", loc="left")
-    rows: list[tuple[str, Sequence[Sequence[int]], str, str]] = [
-        (f"node {node['node']}", node["down"], _GREEN, _RED) for node in report["nodes"]
+    rows: list[tuple[str, str, list[tuple[Sequence[Sequence[int]], str]]]] = [
+        (f"node {node['node']}", _GREEN, [(node["down"], _RED), (node["unknown"], _GREY)]) for node in report["nodes"]
     ]
-    rows += [(str(agent["agent"]), agent["away"], _BLUE, _GREY) for agent in _agents_shown(report)]
-    others = [one for one in report["incidents"] if one["kind"] not in ("node down", "agent away")]
+    rows += [(str(agent["agent"]), _BLUE, [(agent["away"], _GREY)]) for agent in _agents_shown(report)]
+    in_rows = ("node down", "node not known", "agent away")
+    others = [one for one in report["incidents"] if one["kind"] not in in_rows]
     whole_ms = report["until"] - report["since"]
-    for row, (_, gaps, there, gone) in enumerate(rows):
+    for row, (_, there, gaps) in enumerate(rows):
         axes.broken_barh([_bar(report["since"], whole_ms)], (row - 0.35, 0.7), color=there, alpha=0.35)
-        axes.broken_barh([_bar(begin, end - begin) for begin, end in gaps], (row - 0.35, 0.7), color=gone)
+        for spans, gone in gaps:
+            axes.broken_barh([_bar(begin, end - begin) for begin, end in spans], (row - 0.35, 0.7), color=gone)
     for one in others:
         axes.axvspan(_num(one["from"]), _num(one["until"] or report["until"]), color=_ORANGE, alpha=0.25, lw=0.8)
     _name_rows(axes, [name for name, *_ in rows])

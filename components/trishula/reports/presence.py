@@ -1,14 +1,13 @@
 """When nodes were up and agents were there, as the journals tell it. No I/O and no clock.
 
 When a node was down it says itself (``trishula.node.objectives``), and that is what counts. Of a node that was not
-asked, and of time that it doesn't know any more, the journal tells less: a node writes when it starts and when it
-stops. One that was killed writes nothing, so a start without a stop before says that it was down: from its last record
-before, which is the last sign of life that there is, until the start. A session that was open then has ended with its
-node. That a node stood still, was not ready or in maintenance stands in no journal.
+asked, and of time that it doesn't know any more, the journals tell less: see :mod:`trishula.watching.lives`. That a
+node stood still, was not ready or in maintenance stands in no journal.
 
 An agent is there as long as any session of it is. A script is a session of its agent too; operators come to look and
 go, and are no agents here. A *reconnect* is the first
-session of an agent that is back after at most :data:`BACK_WITHIN_MS`; a *failover* is a reconnect at another node.
+session of an agent that is back after at most :data:`BACK_WITHIN_MS`; a *failover* is a reconnect at another node. A
+session at a node of which nothing is known any more is taken to have ended with the last sign of life of the node.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trishula.watching.availability import Availability, NodeTime, availability
+from trishula.watching.lives import Life, Lives
 from trishula.watching.outages import Stretch, length_ms, united, within
 
 __all__ = ["BACK_WITHIN_MS", "Presence"]
@@ -28,16 +28,6 @@ BACK_WITHIN_MS = 10 * 60_000
 #: A node looks at itself so soon after the first record that it wrote.
 _SOON_MS = 60_000
 _OPERATOR = "operator"
-
-
-@dataclass
-class _Node:
-    begun_at: int | None = None
-    last_at: int | None = None
-    stopped_at: int | None = None
-    down: list[Stretch] = field(default_factory=list)
-    crashes: int = 0
-    sessions: dict[object, tuple[str, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -59,94 +49,88 @@ class Presence:
     def __init__(self, since: int, until: int, times: Mapping[str, NodeTime] | None = None) -> None:
         self._since, self._until = since, until
         self._times = dict(times or {})
-        self._nodes: dict[str, _Node] = {}
+        self._lives = Lives(since, until)
         self._agents: dict[str, _Agent] = {}
+        #: Sessions that are there, by node and session: whose, and since when.
+        self._open: dict[str, dict[object, tuple[str, int]]] = {}
         #: Sessions of operators: (node, session).
         self._visits: set[tuple[str, object]] = set()
 
     def add(self, kind: str, at: int, record: Mapping[str, Any]) -> None:
-        """Take note of a record; arguments as those of :meth:`.messages.Messages.add`."""
-        name = str(record.get("node"))
-        node = self._nodes.setdefault(name, _Node())
+        """Take note of a record; arguments as those of :meth:`.messages.Messages.add`.
+
+        One from behind the span tells that its node was there until then, or that it was killed before.
+        """
+        name, session = str(record.get("node")), record.get("session")
+        there = self._open.setdefault(name, {})
+        ended_at = self._lives.add(kind, at, record)
         if kind == "node_started":
-            if node.stopped_at is not None:
-                node.down.append((node.stopped_at, at))
-            elif node.last_at is not None:
-                node.down.append((node.last_at, at))
-                node.crashes += 1
-            elif record["seq"] > 1:
-                # Its last record is from before the span.
-                node.down.append((self._since, at))
-            else:
-                node.begun_at = at
-            self._end_sessions(node, name, node.last_at if node.stopped_at is None else node.stopped_at)
-            node.stopped_at = None
-        elif kind == "node_stopped":
-            node.stopped_at = at
+            for agent, begin in there.values():
+                self._agent(agent).sessions.append((begin, begin if ended_at is None else max(begin, ended_at), name))
+            there.clear()
+        elif at >= self._until:
+            pass
         elif kind == "joined" and record.get("role") != _OPERATOR:
-            node.sessions[record.get("session")] = str(record.get("agent")), at
+            there[session] = str(record.get("agent")), at
         elif kind == "joined":
-            self._visits.add((name, record.get("session")))
-        elif kind == "left" and (name, record.get("session")) not in self._visits:
-            agent, begin = node.sessions.pop(record.get("session"), (str(record.get("agent")), self._since))
+            self._visits.add((name, session))
+        elif kind == "left" and (name, session) not in self._visits:
+            agent, begin = there.pop(session, (str(record.get("agent")), self._since))
             self._agent(agent).sessions.append((begin, at, name))
-        elif kind == "refused" and self._since <= at < self._until:
+        elif kind == "refused" and self._since <= at:
             self._agent(str(record.get("agent"))).refusals += 1 + int(record.get("more", 0))
-        node.last_at = at if node.last_at is None else max(node.last_at, at)
+
+    def add_last(self, kind: str, at: int, record: Mapping[str, Any]) -> None:
+        """Take note of the last record of a journal, which may be from before the span; arguments as those of add."""
+        self._lives.last(kind, at, record)
 
     def _agent(self, name: str) -> _Agent:
         return self._agents.setdefault(name, _Agent())
 
-    def _end_sessions(self, node: _Node, name: str, at: int | None) -> None:
-        for agent, begin in node.sessions.values():
-            self._agent(agent).sessions.append((begin, begin if at is None else max(begin, at), name))
-        node.sessions.clear()
+    def told(self, status: Mapping[str, Any]) -> dict[str, Any]:
+        """``{nodes, bus, agents, failovers}``; see :mod:`trishula.reports.summary`.
 
-    def told(self) -> dict[str, Any]:
-        """``{nodes, bus, agents, failovers}``; see :mod:`trishula.reports.summary`."""
-        times = {name: self._time(name, node) for name, node in self._nodes.items()}
-        # A node that wrote nothing in the span.
-        times |= {name: told for name, told in self._times.items() if name not in times and told.since < self._until}
+        Args:
+            status: ``trishula.node.status`` of the node whose journals were read.
+        """
+        times = self._lives.times(self._times, status)
         failovers: list[dict[str, Any]] = []
-        agents = [self._told_agent(name, agent, failovers) for name, agent in self._with_open().items()]
+        agents = [self._told_agent(name, agent, failovers) for name, agent in self._with_open(times).items()]
         return {
-            "nodes": [
-                {
-                    "node": name,
-                    **_told(availability([times[name]], self._since, self._until)),
-                    "crashes": self._nodes[name].crashes if name in self._nodes else 0,
-                    "told_by": self._told_by(name),
-                }
-                for name in sorted(times)
-            ],
+            "nodes": [self._told_node(name, times[name]) for name in sorted(times)],
             "bus": _told(availability(list(times.values()), self._since, self._until)),
             "agents": sorted(agents, key=lambda one: str(one["agent"])),
             "failovers": sorted(failovers, key=lambda one: (one["at"], one["agent"])),
         }
 
-    def _time(self, name: str, node: _Node) -> NodeTime:
-        """What is known of a node's time: what it said, and before that what its journal tells."""
-        still = [] if node.stopped_at is None else [(node.stopped_at, self._until)]
-        begun_at = self._since if node.begun_at is None else node.begun_at
-        told = self._times.get(name)
-        if told is None:
-            return NodeTime(begun_at, united([*node.down, *still]))
-        before = within([*node.down, *still], 0, told.since)
-        return NodeTime(min(begun_at, told.since), united([*before, *told.down]), told.declared)
+    def _told_node(self, name: str, time: NodeTime) -> dict[str, Any]:
+        life = self._lives.lives.get(name) or Life()
+        unknown = [] if time.until is None else [[max(self._since, time.until), self._until]]
+        return {
+            "node": name,
+            **_told(availability([time], self._since, self._until)),
+            "unknown_s": sum(end - begin for begin, end in unknown) / 1000,
+            "unknown": unknown,
+            "crashes": life.crashes,
+            "told_by": self._told_by(name, life),
+        }
 
-    def _told_by(self, name: str) -> str:
+    def _told_by(self, name: str, life: Life) -> str:
         told = self._times.get(name)
         if told is None:
             return "journal"
-        begun_at = self._nodes[name].begun_at if name in self._nodes else told.since
-        return "node" if told.since <= (self._since if begun_at is None else begun_at) + _SOON_MS else "both"
+        begun_at = self._since if name in self._lives.lives else told.since
+        begun_at = begun_at if life.begun_at is None else life.begun_at
+        return "node" if told.since <= begun_at + _SOON_MS else "both"
 
-    def _with_open(self) -> dict[str, _Agent]:
+    def _with_open(self, times: Mapping[str, NodeTime]) -> dict[str, _Agent]:
         """All agents, with the sessions that nobody has ended."""
         found = {name: _Agent(list(agent.sessions), agent.refusals) for name, agent in self._agents.items()}
-        for name, node in self._nodes.items():
-            for agent, begin in node.sessions.values():
-                found.setdefault(agent, _Agent()).sessions.append((begin, node.stopped_at, name))
+        for name, there in self._open.items():
+            life, time = self._lives.lives.get(name) or Life(), times.get(name)
+            end = life.stopped_at if life.stopped_at is not None or time is None else time.until
+            for agent, begin in there.values():
+                found.setdefault(agent, _Agent()).sessions.append((begin, end, name))
         return found
 
     def _told_agent(self, name: str, agent: _Agent, failovers: list[dict[str, Any]]) -> dict[str, Any]:
@@ -182,7 +166,7 @@ class Presence:
 
 def _told(found: Availability) -> dict[str, Any]:
     return {
-        "availability": found.share,
+        "availability": found.share if found.known_ms else None,
         "down_s": found.down_ms / 1000,
         "down": [list(one) for one in found.down],
         "planned_s": length_ms(found.planned) / 1000,

@@ -13,10 +13,12 @@
 ``series``     ``[{at, accepted, done, dead, expired, cancelled, open, p50_ms, p99_ms}…]``: the same of each step in
                which a message was accepted
 ``pairs``      ``[{from, to, accepted, …, p50_ms, p99_ms}…]``: the same of each sender and recipient, the busiest first
-``nodes``      ``[{node, availability, down_s, down: [[from, until]…], planned_s, planned: [[from, until]…], crashes,
-               told_by}…]``; ``availability`` is a share, 0 to 1, ``planned`` is when it was down within declared
-               maintenance; ``told_by`` is ``node`` if it said so itself, ``journal`` if it was not asked, ``both`` if
-               it doesn't know of all of the span
+``nodes``      ``[{node, availability, down_s, down: [[from, until]…], planned_s, planned: [[from, until]…],
+               unknown_s, unknown: [[from, until]…], crashes, told_by}…]``; ``availability`` is a share, 0 to 1, of
+               what is known, ``null`` if nothing is; ``planned`` is when it was down within declared maintenance;
+               ``unknown`` is the time since the last sign of life of a node that nobody could ask; ``told_by`` is
+               ``node`` if it said so itself, ``journal`` if it was not asked, ``both`` if it doesn't know of all of
+               the span
 ``bus``        ``{availability, down_s, down, planned_s, planned}``: down is when all nodes are
 ``agents``     ``[{agent, sessions, reconnects, failovers, refusals, away_s, away: [[from, until]…]}…]``
 ``failovers``  ``[{agent, from, to, at, took_s}…]``
@@ -79,9 +81,14 @@ class Summary:
         at = int(record["at"]) - int(record.get("clock_ahead_ms", 0))
         # Messages that were accepted in the span may end behind it.
         self._messages.add(kind, at, record)
+        self._presence.add(kind, at, record)
         if at < self._until:
-            self._presence.add(kind, at, record)
             self._incidents.add(kind, at, record)
+
+    def add_last(self, record: Mapping[str, Any]) -> None:
+        """Take note of the last record of the journal of a node that was not asked; it may be from before the span."""
+        at = int(record["at"]) - int(record.get("clock_ahead_ms", 0))
+        self._presence.add_last(str(record.get("kind")), at, record)
 
     def report(self, status: Mapping[str, Any], made_at: int, missing: Sequence[Mapping[str, Any]] = ()) -> Report:
         """The report; see the module's docstring.
@@ -91,7 +98,7 @@ class Summary:
             made_at: the time, ms since the epoch.
             missing: what the node said of journals whose records it doesn't hold.
         """
-        messages, presence = self._messages.told(), self._presence.told()
+        messages, presence = self._messages.told(), self._presence.told(status)
         return {
             "since": self._since,
             "until": self._until,

@@ -49,8 +49,10 @@ def milliseconds(span_ms: int | None) -> str:
     return "–" if span_ms is None else f"{span_ms} ms" if span_ms < 10_000 else seconds(span_ms / 1000)
 
 
-def percent(share: float) -> str:
-    """``99.95 %``, never rounded up to all."""
+def percent(share: float | None) -> str:
+    """``99.95 %``, never rounded up to all; ``unknown`` of no time that is known."""
+    if share is None:
+        return "unknown"
     if share >= 1:
         return "100 %"
     return f"{int(share * 100_000) / 1000:g} %"
@@ -90,6 +92,15 @@ def caveats(report: Report) -> list[str]:
         one_line(f"{one.get('reason')}: records of {one.get('node')} after {one.get('held')} are not in this report")
         for one in report["missing"]
     ]
+    missing += [
+        one_line(
+            f"Nothing is known of {one['node']} after {instant(one['unknown'][0][0])}, its last sign of life in the "
+            "journals here, and nobody could ask "
+            "it: its availability is that of the time before, and for the bus it counts as down since"
+        )
+        for one in report["nodes"]
+        if one["unknown"]
+    ]
     for told_by, sentence in _TOLD_BY.items():
         names = [str(one["node"]) for one in report["nodes"] if one["told_by"] == told_by]
         if names:
@@ -117,13 +128,14 @@ def tables(report: Report) -> list[Table]:
         ),
         (
             "Nodes",
-            ("node", "availability", "down", "planned", "crashes"),
+            ("node", "availability", "down", "planned", "unknown", "crashes"),
             _rows(
                 (
                     one["node"],
                     percent(one["availability"]),
                     seconds(one["down_s"]),
                     seconds(one["planned_s"]),
+                    seconds(one["unknown_s"]),
                     one["crashes"],
                 )
                 for one in report["nodes"]

@@ -4,8 +4,10 @@
 - A bus is down while all of its nodes are: agents go from one to the other.
 - What a node is down for within declared maintenance is *planned*, and counts neither as up nor as down. Of a bus that
   is time in which all nodes were down as planned.
-- Time of which nothing is known is not *watched*: a bus is watched from when the first of its nodes is. A younger node
-  counts as down before, so that it hides nothing of the others.
+- Time of which nothing is known is not *watched*, and counts neither as up nor as down: a node's before it begins to
+  count, and after the last sign of life of one that nobody can ask.
+- A bus is up while one of its nodes at least is known to be up, and watched while one of them is. So a node counts as
+  down for the bus while nothing is known of it: it hides nothing of the others, and promises nothing.
 
 Instants are ms since the epoch. Policy only.
 """
@@ -30,11 +32,13 @@ class NodeTime:
         since: from when on it is known.
         down: when the node was down, planned or not.
         declared: when maintenance was declared.
+        until: until when it is known; ``None``: until now.
     """
 
     since: int
     down: Sequence[Stretch] = ()
     declared: Sequence[Stretch] = ()
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +74,15 @@ class Availability:
 def availability(nodes: Sequence[NodeTime], begin: int, end: int) -> Availability:
     """How a bus of some nodes spent the time between two instants; of one node: how that did."""
     begin = max(begin, min((node.since for node in nodes), default=end))
+    ends = [end if node.until is None else min(end, node.until) for node in nodes]
+    end = max(ends, default=end)
     if begin >= end:
         return Availability(0)
     down: list[list[Stretch]] = []
     planned: list[list[Stretch]] = []
-    for node in nodes:
+    for node, known_until in zip(nodes, ends, strict=True):
         known = max(begin, node.since)
-        its_down = united([(begin, known), *within(node.down, known, end)])
+        its_down = united([(begin, known), *within(node.down, known, known_until), (known_until, end)])
         down.append(its_down)
         planned.append(common([its_down, node.declared]))
     all_planned = common(planned)

@@ -33,6 +33,8 @@ class BusObjectives:
         triggers: what fires, each with the ``node``.
         canaries: each pair's last ones, each with the ``node``; those with losses first, then the slowest.
         canaries_unmeasured: ``{node, peer}`` of each link over which none are sent, because the peer knows none.
+        not_asked: ``{node, known_until, stopped_at}`` of each node that did not answer: until when anything is known of
+            it, ms; ``None``: until now. ``stopped_at`` is when it stopped in order, if it did.
     """
 
     nodes: list[str]
@@ -43,6 +45,7 @@ class BusObjectives:
     triggers: list[dict[str, Any]] = field(default_factory=list)
     canaries: list[dict[str, Any]] = field(default_factory=list)
     canaries_unmeasured: list[dict[str, Any]] = field(default_factory=list)
+    not_asked: list[dict[str, Any]] = field(default_factory=list)
 
     def as_map(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -58,11 +61,16 @@ class BusObjectives:
             "triggers": self.triggers,
             "canaries": self.canaries,
             "canaries_unmeasured": self.canaries_unmeasured,
+            "not_asked": self.not_asked,
         }
 
 
-def merge(answers: Sequence[Answer]) -> BusObjectives:
+def merge(answers: Sequence[Answer], others: Mapping[str, NodeTime] | None = None) -> BusObjectives:
     """The objectives of the bus whose nodes answered; at least one did.
+
+    Args:
+        answers: what they said.
+        others: what is known of the time of those that did not answer, by their names.
 
     Raises:
         ValueError: an answer is none.
@@ -70,6 +78,8 @@ def merge(answers: Sequence[Answer]) -> BusObjectives:
     targets = Objectives.of_map(answers[0]["targets"])
     times = [told_time(answer) for answer in answers]
     now = max(int(answer["now"]) for answer in answers)
+    others = others or {}
+    times += others.values()
     totals = {}
     for window in WINDOWS_S:
         of_nodes = [Totals.of_map(answer["windows"].get(window, {})) for answer in answers]
@@ -95,6 +105,14 @@ def merge(answers: Sequence[Answer]) -> BusObjectives:
             {"node": answer["node"], "peer": peer}
             for answer in answers
             for peer in answer.get("canaries_unmeasured", ())
+        ],
+        [
+            {
+                "node": name,
+                "known_until": one.until,
+                "stopped_at": next((begin for begin, end in one.down if end >= now), None),
+            }
+            for name, one in sorted(others.items())
         ],
     )
 

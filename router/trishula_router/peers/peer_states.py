@@ -42,7 +42,10 @@ def told(
         now_s: the clock for spans.
     """
     own = store.high_water
-    copied = {origin.epoch: origin.sequence for origin in store.origins()} if replication.peers else {}
+    origins = sorted(store.origins(), key=lambda origin: origin.number) if replication.peers else []
+    copied = {origin.epoch: origin.sequence for origin in origins}
+    # Of a peer that was not heard of since this node started: what is here of the latest of its journals.
+    held = {origin.node: origin.sequence for origin in origins}
     states = []
     for name, peer in replication.peers.items():
         version, agents = about_peers.get(name, ("", ""))
@@ -57,7 +60,7 @@ def told(
                 "acknowledged": lag.durable,
                 "lag_records": lag.records,
                 "lag_s": None if lag.seconds is None else round(lag.seconds, 3),
-                "copied": copied.get(peer.epoch or "", 0),
+                "copied": held.get(name, 0) if peer.epoch is None else copied.get(peer.epoch, 0),
                 "to_copy_records": replication.lacks(name, copied),
                 "fault": faults.get(name) or (CANT_COPY.format(name=name) if _cant_copy(peer, lag, store) else None),
                 "version": version or None,
