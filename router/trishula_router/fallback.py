@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from trishula.contract import uris
 from trishula_router.bus_mode import BusMode
+from trishula_router.clocks.clock import WRONG_CLOCK_MS
 from trishula_router.store.facts import ModeFacts
 from trishula_router.store.interface import Copied, Store
 from trishula_router.store.journal import Kind
@@ -52,11 +53,16 @@ class Fallback:
     async def begin(self) -> None:
         """Take over what the journals say that the store holds."""
         for record in await self._store.modes():
-            facts = read_mode(record.facts)
+            facts = self._read(record.facts)
             if facts is not None:
                 self.mode.fold(facts, self._store.place(record.position)[0] or self._node)
         if self.mode.facts.mode == "fallback":
             self._log()
+
+    def _read(self, text: bytes) -> ModeFacts | None:
+        """A word on the mode; ``None`` if it is none, or a lie that no word of any node could follow."""
+        facts = read_mode(text)
+        return None if facts is None or facts.since > self._now() + WRONG_CLOCK_MS else facts
 
     async def set(self, mode: Literal["live", "fallback"], *, sends: bool, reason: str, by: str) -> dict[str, Any]:
         """Set the mode of the bus; the answer is what counts then, and comes when that is durable.
@@ -81,7 +87,7 @@ class Fallback:
         for index, (_, kind, text, _) in enumerate(extract.records):
             # What lies behind a gap is not held, and comes again.
             if kind == Kind.MODE and extract.first + index <= copy.sequence:
-                facts = read_mode(text)
+                facts = self._read(text)
                 if facts is not None:
                     self._fold(facts, self._writer_of(extract.epoch))
 

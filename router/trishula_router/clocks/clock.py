@@ -22,7 +22,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["Clock", "Timer"]
+__all__ = ["WRONG_CLOCK_MS", "Clock", "Timer"]
+
+#: By more than this, a hundred years, no clock is wrong: an instant so far ahead is a lie.
+WRONG_CLOCK_MS = 100 * 366 * 86_400_000
 
 
 class Timer(Protocol):

@@ -24,6 +24,7 @@ from twisted.logger import Logger
 
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.background import log_fault
+from trishula_router.clocks.clock import WRONG_CLOCK_MS
 from trishula_router.leases.agreement import Agreement
 from trishula_router.leases.book import Lease
 from trishula_router.leases.ledger import Ledger
@@ -31,7 +32,7 @@ from trishula_router.leases.presence import Presence
 from trishula_router.leases.work_leases import WorkLeases
 from trishula_router.store.interface import Copied, Store
 from trishula_router.store.journal import Kind
-from trishula_router.store.lease_facts import LEASES, read_lease
+from trishula_router.store.lease_facts import LEASES, LeaseFacts, read_lease
 from trishula_router.store.runs import Extract
 
 __all__ = ["LeaseRounds"]
@@ -85,22 +86,31 @@ class LeaseRounds:
     async def begin(self) -> None:
         """Take over what the store remembers."""
         for text in (await self._store.remembered(LEASES)).values():
-            if (facts := read_lease(text.encode())) is not None:
+            if (facts := self._read(text.encode())) is not None:
                 self._ledger.book.fold(facts)
         self._agreement.begin()
+
+    def _read(self, text: bytes) -> LeaseFacts | None:
+        """A record; ``None`` if it is none, or a lie: no clock is wrong by so much.
+
+        Stamps go on behind the highest one. Behind the highest that can be read, no node could read another's any more,
+        and each would grant what the others have granted.
+        """
+        facts = read_lease(text)
+        return None if facts is None or facts.stamp > self._now() + WRONG_CLOCK_MS else facts
 
     def copied(self, copy: Copied, extract: Extract) -> None:
         """Follow what was copied of another node's journal."""
         is_news = False
         for key, note in extract.rest.notes.items() if extract.rest is not None else ():
             # What is left of records that were cut.
-            told = read_lease(note.encode()) if key.startswith(LEASES) else None
+            told = self._read(note.encode()) if key.startswith(LEASES) else None
             if told is not None:
                 self._ledger.book.fold(told)
                 is_news = True
         for index, (_, kind, text, _) in enumerate(extract.records):
             # What lies behind a gap is not held, and comes again.
-            if kind != Kind.LEASE or extract.first + index > copy.sequence or (facts := read_lease(text)) is None:
+            if kind != Kind.LEASE or extract.first + index > copy.sequence or (facts := self._read(text)) is None:
                 continue
             known = self._ledger.book.get(facts.lease)
             lease = self._ledger.book.fold(facts)

@@ -40,7 +40,9 @@ class ToldRecords:
     def told(self, record: Record, facts: dict[str, Any]) -> dict[str, Any]:
         """A record with these facts, as it travels."""
         node, sequence = self._store.place(record.position)
-        told = {"seq": sequence, "node": node or self._node, "at": record.at, "kind": record.kind, **facts}
+        told = {"seq": sequence, "node": node or self._node, "at": record.at, "kind": record.kind}
+        # In this order: a peer's facts may not say that another node wrote them.
+        told = {**told, **facts, **told}
         ahead_ms = self._ahead_ms(node) if node else self._was_ahead_ms(record.position)
         return told if ahead_ms is None or abs(ahead_ms) < TOLERATED_MS else {**told, "clock_ahead_ms": ahead_ms}
 

@@ -22,6 +22,7 @@ Nothing here does I/O.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 from trishula.contract.addresses import agent_of, is_capability
@@ -36,11 +37,13 @@ from trishula_router.store.origins import Numbering, position_in
 from trishula_router.store.remembering import row_of
 from trishula_router.store.runs import Extract, JournalForked, Particulars, Remembered
 from trishula_router.store.standing import PURGED_LIFE, Telling, standing_of, state_of, tellings
-from trishula_router.store.telling import read_accepted
+from trishula_router.store.telling import is_countable, read_accepted
 
 __all__ = ["fold"]
 
 _PURGED = standing_of(State.DEAD, PURGED_LIFE)
+#: No message has more; one whose body is gone takes no room, whatever its record says.
+_MOST_BYTES = 2**31
 
 
 class _Told(NamedTuple):
@@ -103,6 +106,9 @@ class _Fold:
         self._aliases: dict[int, int] = {}
         # What is told of messages that are here by another record: their states, whose own records may be cut.
         self._ended: dict[int, int] = {}
+        # By the sequence of an accepted record, what it says of its envelope; and of each body what is so.
+        self._stated: dict[int, tuple[Record, str]] = {}
+        self._sums: dict[int, str] = {}
 
     def run(self) -> Changes:
         accepted: list[tuple[Record, AcceptedFacts]] = []
@@ -112,6 +118,8 @@ class _Fold:
                 told += self._told_by(record)
                 self._changes.notes.update(notes_in(record.kind, record.at, record.facts))
             elif (facts := read_accepted(record)) is not None:
+                if not is_countable(facts):
+                    raise self._forked(record, "has numbers that no message has")
                 accepted.append((record, facts))
         self._take_in(accepted)
         early = self._early(accepted)
@@ -152,6 +160,7 @@ class _Fold:
         asked = [*keys, *((agent_of(row.sender), row.id, row.recipient) for row in remembered)]
         known = {key: list(found) for key, found in self._shelf.with_keys(asked).items()} if asked else {}
         for key, (record, facts) in zip(keys, accepted, strict=True):
+            self._stated[record.position & SEQUENCE_MASK] = record, facts.sha256
             it = Identity(record.position, facts.sender, facts.type, facts.digest, facts.use)
             told = None if rest is None else self._extract.messages.get(record.position & SEQUENCE_MASK)
             standing = standing_of(State(told.state), told.life) if told is not None and told.state else 0
@@ -196,9 +205,10 @@ class _Fold:
             (particulars.accepted_at or record.at) - self._ahead_ms,
             particulars.expires_at - self._ahead_ms,
             particulars.by_deadline,
-            facts.bytes,
+            # As long as it says, or the mailbox of its recipient would be full of nothing.
+            len(self._extract.bodies.get(particulars.body, b"")) or min(max(0, facts.bytes), _MOST_BYTES),
             self._arrival + sequence - self._first + 1,
-            self._body_of(particulars),
+            self._body_of(sequence, particulars),
             standing_of(State(particulars.state), particulars.life),
             digest=facts.digest,
             use=facts.use,
@@ -211,9 +221,17 @@ class _Fold:
             self._claim(row, particulars.hop, particulars.keeper)
         return row
 
-    def _body_of(self, particulars: Particulars) -> int:
-        if particulars.body not in self._extract.bodies:
+    def _body_of(self, sequence: int, particulars: Particulars) -> int:
+        body = self._extract.bodies.get(particulars.body)
+        if body is None:
             return 0
+        found = self._sums.get(particulars.body)
+        if found is None:
+            found = self._sums[particulars.body] = sha256(body).hexdigest()
+        record, stated = self._stated[sequence]
+        # The chain proves the record alone: who hands on the journal of another node could put any words into it.
+        if found != stated:
+            raise self._forked(record, "came with a body that is not that of its message")
         place = position_in(self._number, particulars.body)
         self._changes.bodies[place] = self._extract.bodies[particulars.body]
         return place
@@ -223,7 +241,7 @@ class _Fold:
             row = self._rows.get(message)
             particulars = self._extract.messages.get(alias & SEQUENCE_MASK)
             if row is not None and particulars is not None and state_of(row.standing)[0] is State.OPEN:
-                place = self._body_of(particulars)
+                place = self._body_of(alias & SEQUENCE_MASK, particulars)
                 if place:
                     self._changes.alias_bodies[alias] = place
 

@@ -10,6 +10,7 @@ from trishula_router.store.journal import digest_of
 from trishula_router.store.origins import End
 from trishula_router.store.remembering import are_in_order
 from trishula_router.store.runs import Extract, JournalCut, JournalForked
+from trishula_router.store.telling import is_map
 
 __all__ = ["joined", "rebased"]
 
@@ -32,6 +33,9 @@ def joined(
     """
     if extract.first > end.sequence + 1:
         return None
+    for at, (_, _, facts, _) in enumerate(extract.records):
+        if not is_map(facts):
+            raise JournalForked(node, extract.epoch, extract.first + at, "has facts that are no map of JSON")
     if extract.rest is not None:
         return _left(extract, node, end, base)
 

@@ -26,6 +26,8 @@ __all__ = [
     "accepted_facts",
     "body_damage",
     "handed_facts",
+    "is_countable",
+    "is_map",
     "is_proven",
     "message_damage",
     "read_accepted",
@@ -34,6 +36,12 @@ __all__ = [
     "returned_facts",
     "settled_facts",
 ]
+
+#: No number of a message is larger.
+_MOST = 2**53
+#: Brackets from which on they may be nested so deeply that they can't be read.
+_DEEP = 100
+_OPEN, _CLOSED = b"[" * 500, b"]" * 500
 
 
 def accepted_facts(draft: Draft, recipient: str, use: int = 0) -> AcceptedFacts:
@@ -119,6 +127,28 @@ def message_damage(record: Record, stored: AcceptedFacts) -> str | None:
     return f"message {facts.id} from {facts.sender} (record {record.position}) is not the one that was accepted"
 
 
+def is_map(facts: bytes) -> bool:
+    """Whether facts are what every node writes, whatever the kind: a map of JSON, and not so deep that it is a trap.
+
+    Whoever reads a journal reads all of it: one record that can't be read would keep everybody from any answer.
+    """
+    if facts.count(b"[") + facts.count(b"{") > _DEEP:
+        # With levels to spare for who calls from a deeper place.
+        facts = _OPEN + facts + _CLOSED
+    try:
+        told = msgspec.json.decode(facts)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    while isinstance(told, list) and len(told) == 1:
+        told = told[0]
+    return isinstance(told, dict)
+
+
 def read_accepted(record: Record) -> AcceptedFacts | None:
     """The facts; ``None`` if they are garbled, which the chain tells already."""
     return read_facts(record.facts, AcceptedFacts)
+
+
+def is_countable(facts: AcceptedFacts) -> bool:
+    """Whether its numbers are such as a store can hold."""
+    return all(-_MOST < number < _MOST for number in (facts.priority, facts.bytes, facts.use))

@@ -68,7 +68,8 @@ def check_store(connection: sqlite3.Connection, progress: Progress = lambda _: N
     finally:
         connection.text_factory = text_factory
         # SQLite commits no transaction that met a page it couldn't read.
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         connection.execute("BEGIN")
 
 
@@ -348,5 +349,5 @@ class _Check:
 def _is_json(envelope: object) -> bool:
     try:
         return isinstance(envelope, bytes) and msgspec.json.decode(envelope) is not None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
