@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -91,6 +92,13 @@ def test_old_records_go_into_an_archive_and_are_found_there(node: NodeProcess) -
     export = node.state_dir.parent / "audit.jsonl.gz"
     assert told(node, "audit", "export", "--out", str(export))["first"] == 1
     assert told(node, "audit", "verify", str(export))["ok"]
+    # Segments that went elsewhere come back while the node runs, and are read at once.
+    (segment,) = folder.iterdir()
+    elsewhere = Path(shutil.move(segment, node.state_dir.parent))
+    export = export.with_name("again.jsonl.gz")
+    assert "put the segment back" in run(node, "audit", "export", "--out", str(export), code=75)
+    assert told(node, "journal", "import", str(elsewhere), "--state", str(node.state_dir))["records"] > 6
+    assert told(node, "audit", "export", "--out", str(export))["first"] == 1
     # What is forgotten is a new message.
     exchange(node, "m1")
     node.kill()
