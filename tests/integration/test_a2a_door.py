@@ -254,6 +254,21 @@ def mortal_stage(a2a_python: Path, tmp_path: Path) -> Iterator[Stage]:
             yield stage
 
 
+def test_the_parts_that_need_the_sdk_hold_their_bounds(a2a_python: Path) -> None:
+    done = subprocess.run(
+        [str(a2a_python), "-m", "tests.integration.a2a_insides"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout, done.stderr[-4000:]
+    found = json.loads(done.stdout)
+    assert found["wrong"] == {}, "\n".join(found["wrong"].values())
+    assert found["scenes"] == 12
+
+
 def test_no_task_is_lost_or_done_twice_when_the_node_and_the_door_are_killed(mortal_stage: Stage) -> None:
     stage = mortal_stage
     count = 30

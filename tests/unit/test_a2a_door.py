@@ -29,6 +29,14 @@ from trishula.runtime.pending import resolved
 from trishula_router.mail.entry import Dead, Entry, after_crash, after_failure, after_lost_session
 from trishula_router.store.messages import Return
 
+
+def nested(levels: int) -> object:
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
@@ -64,6 +72,8 @@ def test_a_skill_gets_its_arguments(parts: list[Any], args: list[Any], kwargs: d
         ({"parts": [{"mediaType": "text/plain"}]}, r"parts\[0\] has no content"),
         ({"parts": [{"text": ""}] * 101}, "100 are allowed"),
         ({"parts": [{"text": "x"}], "metadata": {"skill": 1}}, "metadata.skill is 1"),
+        ({"parts": [{"data": nested(38)}]}, "deeper than 40 levels"),
+        ({"parts": [{"text": "x"}], "metadata": {"x": nested(39)}}, "deeper than 40 levels"),
         ({"parts": [{"data": 1}, {"data": 2}], "metadata": {"skill": "x"}}, "takes its arguments from one"),
     ],
 )
@@ -99,6 +109,16 @@ def test_a_task_has_the_id_of_its_message_caller_and_agent() -> None:
             [{"data": {"parts": [{"text": "a", "evil": 1}]}, "mediaType": "application/json"}],
         ),
         ({"parts": ["wheel"]}, [{"data": {"parts": ["wheel"]}, "mediaType": "application/json"}]),
+        ({"parts": [{"raw": "aGk="}]}, [{"raw": "aGk="}]),
+        ({"parts": [{"raw": "not base64!"}]}, [
+            {"data": {"parts": [{"raw": "not base64!"}]}, "mediaType": "application/json"},
+        ]),
+        # What no client of A2A could read is text.
+        (nested(40), [{"data": nested(40), "mediaType": "application/json"}]),
+        (nested(41), [{"text": "[" * 41 + "1" + "]" * 41, "mediaType": "application/json"}]),
+        ({"parts": [{"data": nested(90)}]}, [
+            {"text": '{"parts": [{"data": ' + "[" * 90 + "1" + "]" * 90 + "}]}", "mediaType": "application/json"},
+        ]),
     ],
 )  # fmt: skip
 def test_an_answer_becomes_parts(payload: object, parts: list[Any]) -> None:
@@ -240,7 +260,8 @@ def test_what_is_no_webhook_is_refused(url: str, sentence: str) -> None:
     [
         "127.0.0.1", "::1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
         "224.0.0.1", "255.255.255.255", "fe80::1%eth0", "fd00::1", "::ffff:127.0.0.1", "2002:7f00:1::",
-        "64:ff9b::7f00:1", "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "64:ff9b::7f00:1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "64:ff9b:1::a00:1", "fec0::1", "::127.0.0.1",
+        "::ffff:0:7f00:1",
     ],
 )  # fmt: skip
 def test_no_notification_goes_into_a_network_that_is_not_public(address: str) -> None:
@@ -348,22 +369,41 @@ def test_a_webhook_is_owed_each_event_in_order_until_it_has_taken_it(ledger: Led
     owed = ledger.owed
     ledger.begin(row(), {"said": {}})
     owed.put_hook(Hook("t", "h", {"url": "https://x.example"}), 1)
-    assert owed.due(10**9, 9) == []
+    assert owed.due(10**9, 9, 9) == []
     ledger.note("t", [status("submitted"), {"said": {}}, status("working")], 5)
-    (first,) = owed.due(5, 9)
+    (first,) = owed.due(5, 9, 9)
     assert (first.event, first.attempts, owed.next_due_ms()) == (2, 0, 5)
     owed.note(first, 100, 6, "HTTP 500")
     # The second one waits for the first, though it is due.
-    assert owed.due(50, 9) == []
+    assert owed.due(50, 9, 9) == []
     assert owed.next_due_ms() == 100
-    (first,) = owed.due(100, 9)
+    (first,) = owed.due(100, 9, 9)
     assert (first.event, first.attempts, first.outcome) == (2, 1, "HTTP 500")
     owed.note(first, None, 101, "HTTP 200")
-    (second,) = owed.due(101, 9)
+    (second,) = owed.due(101, 9, 9)
     assert second.event == 4
     assert [(one.event, one.ended_ms) for one in owed.of("t")] == [(2, 101), (4, None)]
     owed.drop_hook("t", "h")
-    assert (owed.due(10**9, 9), owed.next_due_ms()) == ([], None)
+    assert (owed.due(10**9, 9, 9), owed.next_due_ms()) == ([], None)
+
+
+def test_one_caller_hides_no_other_ones_notifications(ledger: Ledger) -> None:
+    for number in range(20):
+        who = "other" if number == 19 else "partner"
+        ledger.begin(row(f"t{number:02}", caller=who), {"said": {}})
+        ledger.owed.put_hook(Hook(f"t{number:02}", "h", {}), 1)
+        ledger.note(f"t{number:02}", [status("submitted")], 5 + number)
+    due = ledger.owed.due(99, 10, 4)
+    assert [(one.task, one.caller) for one in due] == [
+        ("t00", "partner"), ("t01", "partner"), ("t02", "partner"), ("t03", "partner"), ("t19", "other"),
+    ]  # fmt: skip
+    assert len(ledger.owed.due(99, 3, 4)) == 3
+
+
+def test_what_agents_announced_is_kept_together(ledger: Ledger) -> None:
+    ledger.note_capabilities({})
+    ledger.note_capabilities({"a": ("x",), "b": ("y", "z")})
+    assert (ledger.capabilities("a"), ledger.capabilities("b"), ledger.capabilities("c")) == (("x",), ("y", "z"), ())
 
 
 def test_a_webhook_that_comes_late_is_told_the_end(ledger: Ledger) -> None:

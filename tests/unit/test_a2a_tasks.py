@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from tests.support.loops import in_own_loop
+from trishula.a2a_door import tasks as tasks_module
 from trishula.a2a_door.callers import Caller
 from trishula.a2a_door.ledger import Ledger
 from trishula.a2a_door.tasks import Tasks
 from trishula.a2a_door.upkeep import repeat
 from trishula.contract.answers import MessageStatus
 from trishula.contract.message import Message
-from trishula.errors import BusUnreachable
+from trishula.errors import ArgumentInvalid, BusUnreachable, OutcomeUnknown, RateLimited, RecipientForbidden
 from trishula.runtime.pending import Pending, resolved
 
 
@@ -175,3 +176,79 @@ def test_upkeep_goes_on_whatever_becomes_of_its_works(caplog: pytest.LogCaptureF
     assert done[:4] == ["fails", "works", "fails", "works"]
     assert caplog.text.count("Traceback") == 1
     assert "away" in caplog.text
+
+
+def test_a_task_that_a_node_may_have_is_kept_until_the_node_says_that_it_has_not(tmp_path: Path) -> None:
+    async def scene(door: Door) -> None:
+        for error in (OutcomeUnknown("?"), BusUnreachable("away"), RateLimited("too many")):
+            door.node.send_error = error
+            with pytest.raises(type(error)):
+                await door.given("m")
+        (row,) = door.ledger.unfinished("partner")
+        assert row.stage == "sending"
+        # It has it.
+        door.node.states[row.id] = "accepted"
+        await door.tasks.sweep()
+        assert door.state(row.id) == "submitted"
+        assert door.ledger.unfinished("partner")[0].stage == "open"
+
+    at_the_door(tmp_path, scene)
+
+
+@pytest.mark.parametrize("error", [BusUnreachable("away"), RecipientForbidden("not allowed")])
+def test_a_task_that_no_node_has_is_dropped(tmp_path: Path, error: Exception) -> None:
+    async def scene(door: Door) -> None:
+        door.node.send_error = error
+        with pytest.raises(type(error)):
+            await door.given("m")
+        assert door.ledger.unfinished("partner") == []
+
+    at_the_door(tmp_path, scene)
+
+
+def test_a_task_that_another_door_began_is_the_same_when_its_message_comes_again(tmp_path: Path) -> None:
+    async def scene(door: Door) -> None:
+        task = await door.given("m")
+        with pytest.raises(ArgumentInvalid, match="was used for another message"):
+            await door.given("m", "something else")
+        other = Door(Ledger.open(tmp_path / "other"))
+        other.node.states[task] = "accepted"
+        assert (await other.tasks.adopt(other.caller, "agni", task)) is not None
+        assert await other.given("m") == task
+        assert other.node.sent == []
+        other.ledger.close()
+
+    at_the_door(tmp_path / "one", scene)
+
+
+def test_the_token_that_a_caller_with_work_comes_by_is_kept(tmp_path: Path) -> None:
+    async def scene(door: Door) -> None:
+        task = await door.given("m")
+        door.node.states[task] = "accepted"
+        door.ledger.forget_caller("partner")
+        door.caller.token = "partner.new"
+        await door.tasks.look("partner")
+        assert door.ledger.callers() == [("partner", "partner.new")]
+        door.node.states[task] = "cancelled"
+        await door.tasks.look("partner")
+        await door.tasks.look("partner")
+        assert door.ledger.callers() == []
+
+    at_the_door(tmp_path, scene)
+
+
+def test_a_caller_has_so_many_tasks_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_module, "MOST_OPEN", 2)
+
+    async def scene(door: Door) -> None:
+        first = await door.given("m1")
+        await door.given("m2")
+        with pytest.raises(RateLimited, match="2 tasks that are not ended"):
+            await door.given("m3")
+        # The same message is no task more.
+        assert await door.given("m1") == first
+        door.node.states[first] = "cancelled"
+        await door.tasks.sweep()
+        await door.given("m3")
+
+    at_the_door(tmp_path, scene)

@@ -32,7 +32,7 @@ from a2a.utils.task import (
     validate_history_length,
     validate_page_size,
 )
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import MessageToDict, ParseDict, SerializeToJsonError
 from google.protobuf.message import Message as Proto
 
 from trishula.a2a_door.callers import Caller
@@ -50,6 +50,7 @@ __all__ = ["AgentHandler"]
 
 _MOST_HOOKS = 10
 _MOST_STREAMS = 64
+_LONGEST_OF_HOOK = 4096
 
 T = TypeVar("T", bound=Proto)
 
@@ -107,11 +108,11 @@ class AgentHandler(RequestHandler):
                 yield event
 
     async def _given(self, params: pb.SendMessageRequest, caller: Caller) -> TaskRow:
-        message = MessageToDict(params.message)
+        message = _plain(params.message)
         hook = None
         if params.configuration.HasField("task_push_notification_config"):
             hook = params.configuration.task_push_notification_config
-            await self._webhooks.check(hook.url)
+            await self._check(hook)
         if params.message.task_id:
             task = await self._row(params.message.task_id, caller)
             if task.stage == "ended":
@@ -145,6 +146,8 @@ class AgentHandler(RequestHandler):
         if params.context_id:
             where["context"] = params.context_id
         if params.status:
+            if params.status not in pb.TaskState.values():
+                raise InvalidParamsError(f"status is {params.status}, which is no state of a task")
             where["state"] = pb.TaskState.Name(params.status).removeprefix("TASK_STATE_").lower()
         if params.HasField("status_timestamp_after"):
             where["since_ms"] = params.status_timestamp_after.ToMilliseconds()
@@ -212,8 +215,20 @@ class AgentHandler(RequestHandler):
         """Set a webhook."""
         row = await self._row(params.task_id, _caller(context))
         with _told():
-            await self._webhooks.check(params.url)
+            await self._check(params)
         return self._put(row.id, params)
+
+    async def _check(self, config: pb.TaskPushNotificationConfig) -> None:
+        said = config.authentication
+        for name, value in (("token", config.token), ("scheme", said.scheme), ("credentials", said.credentials)):
+            if len(value) > _LONGEST_OF_HOOK or not value.isascii() or not value.isprintable():
+                raise InvalidParamsError(
+                    f"the webhook's {name} travels as a header: it must be printable ASCII of at most "
+                    f"{_LONGEST_OF_HOOK} characters"
+                )
+        if len(config.id) > _LONGEST_OF_HOOK:
+            raise InvalidParamsError(f"a webhook's id may have {_LONGEST_OF_HOOK} characters")
+        await self._webhooks.check(config.url)
 
     def _put(self, task_id: str, config: pb.TaskPushNotificationConfig) -> pb.TaskPushNotificationConfig:
         owed = self._tasks.ledger.owed
@@ -224,8 +239,6 @@ class AgentHandler(RequestHandler):
         known = {hook.id for hook in owed.hooks(task_id)}
         if kept.id not in known and len(known) >= _MOST_HOOKS:
             raise InvalidParamsError(f"the task {task_id} has {_MOST_HOOKS} webhooks; remove one")
-        if max(map(len, (kept.id, kept.token, kept.authentication.scheme, kept.authentication.credentials))) > 4096:
-            raise InvalidParamsError("a webhook's id, token and credentials may have 4096 characters each")
         owed.put_hook(Hook(task_id, kept.id, MessageToDict(kept)), self._now_ms())
         self._webhooks.wake()
         return kept
@@ -305,11 +318,20 @@ def _proto(value: dict[str, Any], into: T) -> T:
     return into
 
 
+def _plain(message: pb.Message) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = MessageToDict(message)
+    except SerializeToJsonError as error:
+        raise InvalidParamsError(f"the message has a number that JSON doesn't have: {error}") from None
+    return plain
+
+
 def _position(page_token: str) -> tuple[int, str] | None:
     if not page_token:
         return None
     cursor = decode_list_tasks_cursor(page_token)
-    if cursor is None or cursor.timestamp_ns is None:
+    # A number that the file can't have is none of ours, either.
+    if cursor is None or cursor.timestamp_ns is None or not 0 <= cursor.timestamp_ns < 2**63:
         raise InvalidParamsError("pageToken is none of this door's")
     return cursor.timestamp_ns // 1_000_000, cursor.task_id
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,10 +193,12 @@ class Ledger:
         query = "SELECT 1 FROM task WHERE caller = ? AND (stage <> 'ended' OR acked = 0) LIMIT 1"
         return self._connection.execute(query, (name,)).fetchone() is not None
 
-    def note_capabilities(self, agent: str, capabilities: Sequence[str]) -> None:
-        """What an agent announced: it has the same card while it sleeps."""
-        row = (agent, _json(list(capabilities)))
-        self._connection.execute("INSERT OR REPLACE INTO agent VALUES (?, ?)", row)
+    def note_capabilities(self, announced: Mapping[str, Sequence[str]]) -> None:
+        """What agents announced: each has the same card while it sleeps."""
+        if announced:
+            with self._transaction() as connection:
+                rows = [(agent, _json(list(said))) for agent, said in announced.items()]
+                connection.executemany("INSERT OR REPLACE INTO agent VALUES (?, ?)", rows)
 
     def capabilities(self, agent: str) -> tuple[str, ...]:
         """What an agent announced when it was there last."""

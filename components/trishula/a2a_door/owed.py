@@ -38,6 +38,7 @@ class Push:
         due_ms: when to try it next; ``None`` when that is over.
         ended_ms: when it was over.
         outcome: what came of the last attempt.
+        caller: whose task it is, where :meth:`Owed.due` tells.
     """
 
     task: str
@@ -48,6 +49,7 @@ class Push:
     due_ms: int | None
     ended_ms: int | None
     outcome: str
+    caller: str = ""
 
 
 _PUSH = "created_ms, attempts, due_ms, ended_ms, outcome"
@@ -88,13 +90,15 @@ class Owed:
         """Remove one, and what is owed to it."""
         self._connection.execute("DELETE FROM hook WHERE task = ? AND id = ?", (task_id, hook_id))
 
-    def due(self, now_ms: int, most: int) -> list[Push]:
-        """The next notification of each webhook, if it is due."""
+    def due(self, now_ms: int, most: int, most_of_caller: int) -> list[Push]:
+        """The next notification of each webhook, if it is due: so many, and so many of each caller."""
         query = (
-            f"SELECT * FROM (SELECT task, hook, min(event), {_PUSH} FROM push WHERE due_ms IS NOT NULL "
-            "GROUP BY task, hook) WHERE due_ms <= ? ORDER BY due_ms LIMIT ?"
+            f"SELECT task, hook, event, {_PUSH}, caller FROM ("
+            "SELECT due.*, caller, row_number() OVER (PARTITION BY caller ORDER BY due_ms) AS place FROM ("
+            f"SELECT task, hook, min(event) AS event, {_PUSH} FROM push WHERE due_ms IS NOT NULL GROUP BY task, hook"
+            ") AS due JOIN task ON task.id = due.task WHERE due_ms <= ?) WHERE place <= ? ORDER BY due_ms LIMIT ?"
         )
-        return [Push(*row) for row in self._connection.execute(query, (now_ms, most))]
+        return [Push(*row) for row in self._connection.execute(query, (now_ms, most_of_caller, most))]
 
     def next_due_ms(self) -> int | None:
         """When the next one is due."""

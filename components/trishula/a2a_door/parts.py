@@ -12,7 +12,10 @@ The subject says that it came by A2A, and in which context: ``a2a:CONTEXT``.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,6 +40,8 @@ __all__ = [
 
 #: How many parts a message may have.
 MOST_PARTS = 100
+#: How deep data may be nested: the SDK reads a hundred levels, and a task is a few levels around its data.
+_DEEPEST = 40
 SUBJECT_PREFIX = "a2a:"
 _LONGEST_ID = 256
 _LARGEST = 2**53 - 1
@@ -77,6 +82,8 @@ def order_of(message: Mapping[str, Any], context: str) -> Order:
     Raises:
         ArgumentInvalid: the message can't be given to an agent; the sentence says why.
     """
+    if _is_deeper(message, _DEEPEST):
+        raise ArgumentInvalid(f"the message is nested deeper than {_DEEPEST} levels; send such data as text")
     parts = _checked(message.get("parts"))
     subject = f"{SUBJECT_PREFIX}{context}"
     if not is_line(context) or not 1 <= len(context) <= SUBJECT_LENGTH - len(SUBJECT_PREFIX):
@@ -135,6 +142,9 @@ def parts_of(payload: object) -> Parts:
         return []
     if isinstance(payload, str):
         return [{"text": payload}]
+    if _is_deeper(payload, _DEEPEST):
+        # No client of A2A could read it, nor the list of tasks that it is in.
+        return [{"text": json.dumps(payload, ensure_ascii=False), "mediaType": "application/json"}]
     if isinstance(payload, Mapping):
         parts = payload.get("parts")
         if isinstance(parts, list) and parts and all(_is_part(one) for one in parts):
@@ -149,7 +159,23 @@ def _is_part(value: object) -> bool:
     contents = [name for name in _CONTENTS if name in value]
     if len(contents) != 1 or not all(isinstance(value[name], str) for name in _BESIDE if name in value):
         return False
+    if contents == ["raw"] and not _is_base64(value["raw"]):
+        return False
     return contents == ["data"] or isinstance(value[contents[0]], str)
+
+
+def _is_base64(value: object) -> bool:
+    try:
+        base64.b64decode(value if isinstance(value, str) else "?", validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether maps and lists are nested deeper than so many levels; it looks no deeper itself."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return any(levels == 0 or _is_deeper(one, levels - 1) for one in inner)
 
 
 _CONTENTS = ("text", "data", "raw", "url")

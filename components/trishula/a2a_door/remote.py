@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -47,7 +48,8 @@ class RemoteAgent:
             headers["Authorization"] = f"Bearer {bearer}"
         self._http = httpx.AsyncClient(timeout=_TIMEOUT_S, headers=headers, follow_redirects=False)
         self._client: Client | None = None
-        self._inner_errors = 0
+        #: By message or task: one that the other side can't do uses up no other one's patience.
+        self._inner_errors: Counter[str] = Counter()
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -59,7 +61,7 @@ class RemoteAgent:
             message=ParseDict(dict(message), pb.Message()),
             configuration=pb.SendMessageConfiguration(return_immediately=True),
         )
-        async with self._joined() as client:
+        async with self._joined(str(message["messageId"])) as client:
             async for response in client.send_message(request):
                 if response.HasField("message"):
                     told = response.message
@@ -69,24 +71,24 @@ class RemoteAgent:
 
     async def look(self, task: str) -> Outcome:
         """Ask where a task stands."""
-        async with self._joined() as client:
+        async with self._joined(task) as client:
             return _outcome(await client.get_task(pb.GetTaskRequest(id=task)))
 
     async def cancel(self, task: str) -> None:
         """Take a task back."""
-        async with self._joined() as client:
+        async with self._joined(task) as client:
             await client.cancel_task(pb.CancelTaskRequest(id=task))
 
     @asynccontextmanager
-    async def _joined(self) -> AsyncIterator[Client]:
+    async def _joined(self, about: str) -> AsyncIterator[Client]:
         try:
             if self._client is None:
                 self._client = await self._made()
             yield self._client
         except InternalError as error:
-            self._inner_errors += 1
-            if self._inner_errors >= _MOST_INNER_ERRORS:
-                self._inner_errors = 0
+            self._inner_errors[about] += 1
+            if self._inner_errors[about] >= _MOST_INNER_ERRORS:
+                del self._inner_errors[about]
                 raise CallFailed(f"{self._url} has an inner error: {error}") from None
             raise RemoteUnreachable(str(error)) from None
         except (A2AClientError, httpx.HTTPError) as error:
@@ -95,10 +97,10 @@ class RemoteAgent:
                 raise CallFailed(f"{self._url} refuses us: {error}") from None
             raise RemoteUnreachable(str(error) or type(error).__name__) from None
         except A2AError as error:
-            self._inner_errors = 0
+            self._inner_errors.pop(about, None)
             raise CallFailed(f"{self._url} refuses: {error}") from None
         else:
-            self._inner_errors = 0
+            self._inner_errors.pop(about, None)
 
     async def _made(self) -> Client:
         card = await A2ACardResolver(self._http, self._url).get_agent_card()

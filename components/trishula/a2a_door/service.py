@@ -126,14 +126,10 @@ class Service:
 
     def _note_agents(self, announced: dict[str, tuple[str, ...]]) -> None:
         own = self._own.address.agent
-        for name in announced:
-            if announced[name] and announced[name] != self._agents.get(name):
-                self._ledger.note_capabilities(name, announced[name])
-        self._agents = {
-            name: announced[name] or self._ledger.capabilities(name)
-            for name in announced
-            if name != own and (not self._only or name in self._only)
-        }
+        served = {name: announced[name] for name in announced if name != own and (not self._only or name in self._only)}
+        changed = {name: said for name, said in served.items() if said and said != self._agents.get(name)}
+        self._ledger.note_capabilities(changed)
+        self._agents = {name: said or self._ledger.capabilities(name) for name, said in served.items()}
 
     def card(self, agent: str, capabilities: tuple[str, ...]) -> AgentCard:
         """The card of an agent, signed."""

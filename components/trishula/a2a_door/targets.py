@@ -113,10 +113,20 @@ def choose_address(target: Target, addresses: Sequence[str], allowed: Networks) 
 
 
 def _embeds_another(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether an IPv6 address leads on to an IPv4 address (6to4, Teredo, NAT64), which nobody has looked at."""
+    """Whether an IPv6 address leads on to an IPv4 address (6to4, Teredo, NAT64), which nobody has looked at.
+
+    A site's own addresses of old are refused here as well: Python takes some of these networks for public ones.
+    """
     if isinstance(address, ipaddress.IPv4Address):
         return False
-    return address.sixtofour is not None or address.teredo is not None or address in _NAT64
+    return (
+        address.sixtofour is not None
+        or address.teredo is not None
+        or any(address in network for network in _NOT_PUBLIC)
+    )
 
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: NAT64 of all and of a site, addresses of IPv4 in IPv6 (compatible, translated), and site-local ones.
+_NOT_PUBLIC = [
+    ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96", "fec0::/10")
+]

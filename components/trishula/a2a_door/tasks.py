@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -92,13 +93,17 @@ class Tasks:
             known = self.ledger.task(task_id)
             context = str(message.get("contextId") or "") or context_of(task_id)
             ordered = order_of(message, context)
+            is_new = known is None
             if known is None:
                 known = self._begun(caller, task_id, agent, context, ordered, message)
+            elif not known.ordered:
+                # Adopted: what was sent is not known here, and the node has it.
+                known = replace(known, ordered=ordered)
             elif known.ordered != ordered:
                 raise ArgumentInvalid(
                     f"messageId {message.get('messageId')} was used for another message: choose a new one"
                 )
-            return known if known.stage != "sending" else await self._send(caller, known)
+            return known if known.stage != "sending" else await self._send(caller, known, is_new)
 
     def _begun(
         self, caller: Caller, task_id: str, agent: str, context: str, ordered: Order, message: Mapping[str, Any]
@@ -116,13 +121,15 @@ class Tasks:
             task_id, caller, agent, context, ordered, stage, "submitted", "", now_ms, now_ms, None, [], True
         )  # fmt: skip
 
-    async def _send(self, caller: Caller, task: TaskRow) -> TaskRow:
+    async def _send(self, caller: Caller, task: TaskRow, is_new: bool) -> TaskRow:
         try:
             await caller.client.send(task.agent, type="COMMAND", timeout=_SEND_S, id=task.id, **task.ordered)
         except OutcomeUnknown:
             raise
-        except TrishulaError:
-            self.ledger.drop(task.id)
+        except TrishulaError as error:
+            # A node may have it from an earlier try, of which nobody knows: then the node is asked (:meth:`refresh`).
+            if is_new or not error.temporary:
+                self.ledger.drop(task.id)
             raise
         self._submitted(task.id)
         found = self.ledger.task(task.id)
@@ -213,6 +220,7 @@ class Tasks:
         """
         # One at a time: two answers to the same question would be noted twice.
         async with self._asking.setdefault(caller.name, asyncio.Lock()):
+            self._keep_token(caller)
             wanted = None if ids is None else set(ids)
             rows = [row for row in self.ledger.unfinished(caller.name) if wanted is None or row.id in wanted]
             for start in range(0, len(rows), _BATCH):
@@ -226,6 +234,11 @@ class Tasks:
                     await self._ack(caller, row)
             if not self.ledger.has_work(caller.name):
                 self.ledger.forget_caller(caller.name)
+
+    def _keep_token(self, caller: Caller) -> None:
+        """A caller with work came by another token: the next door joins by this one."""
+        if self.ledger.has_work(caller.name) and dict(self.ledger.callers()).get(caller.name) != caller.token:
+            self.ledger.note_caller(caller.name, caller.token)
 
     @contextmanager
     def _alone(self, task_id: str) -> Iterator[None]:

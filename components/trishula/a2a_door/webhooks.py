@@ -3,6 +3,7 @@
 A webhook gets its notifications one after the other. What it does not take with a 2xx is tried again, after a second at
 first and after an hour at last, for two days; a webhook that says 410 gets nothing more. Redirects are not followed,
 and no proxy of the environment is used: either would lead somewhere else than to the address that was looked at.
+A caller has a few attempts under way at a time: its webhooks that take their time delay no other caller's.
 Each outcome is in the log and in the door's file (``trishula a2a tasks ID``).
 """
 
@@ -10,10 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -31,10 +35,15 @@ _log = logging.getLogger("trishula")
 SIGNATURE_HEADER = "X-Trishula-Signature"
 _TIMEOUT_S = 10.0
 _MOST_AT_ONCE = 64
+_MOST_OF_CALLER = 8
+#: Lookups of names that are under way for callers who set up webhooks; those of attempts have threads of their own.
+_MOST_CHECKS = 16
 #: How long to rest while those that are due are under way already.
 _LEAST_S = 0.25
 _FIRST_MS, _LAST_MS, _GIVE_UP_MS = 1_000, 3_600_000, 2 * 24 * 3_600_000
 _IDLE_S = 30.0
+#: The rest when the door's file can't be read or written: its disk is full, say.
+_FILE_REST_S = 1.0
 
 
 def retry_ms(push: Push, now_ms: int, chance: float) -> int | None:
@@ -73,7 +82,10 @@ class Webhooks:
         self._now_ms = now_ms
         self._chance = chance
         self._awoken = asyncio.Event()
-        self._under_way: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._under_way: dict[tuple[str, str], Push] = {}
+        self._attempts: set[asyncio.Future[None]] = set()
+        self._lookups = ThreadPoolExecutor(_MOST_AT_ONCE, "webhook")
+        self._checks = ThreadPoolExecutor(_MOST_CHECKS, "webhook-check")
         self._client = httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False, follow_redirects=False)
 
     def wake(self) -> None:
@@ -86,40 +98,68 @@ class Webhooks:
         Raises:
             ArgumentInvalid: they may not.
         """
-        await self._address_of(target_of(url))
+        target = target_of(url)
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._address_of(target, self._checks)
+        except TimeoutError:
+            raise ArgumentInvalid(f"the webhook's host {target.host} is not resolved within {_TIMEOUT_S:g} s") from None
 
     async def run(self) -> None:
         """Send what is owed, until this is cancelled."""
         try:
             while True:
                 self._awoken.clear()
-                for push in self._owed.due(self._now_ms(), 2 * _MOST_AT_ONCE):
-                    if (push.task, push.hook) not in self._under_way and len(self._under_way) < _MOST_AT_ONCE:
-                        self._begin(push)
-                await self._rest()
+                try:
+                    rest_s = self._begin_due()
+                except Exception:
+                    _log.exception("Which notifications are due can't be read; it is tried again")
+                    rest_s = _FILE_REST_S
+                with contextlib.suppress(TimeoutError):
+                    # Python 3.11's wait_for loses a cancellation that comes together with the event.
+                    async with asyncio.timeout(rest_s):
+                        await self._awoken.wait()
         finally:
-            for attempt in self._under_way.values():
+            for attempt in self._attempts:
                 attempt.cancel()
+            for threads in (self._lookups, self._checks):
+                threads.shutdown(wait=False, cancel_futures=True)
             await self._client.aclose()
+
+    def _begin_due(self) -> float:
+        """Begin what is due and has a place; how long to rest then."""
+        now_ms = self._now_ms()
+        taken = Counter(push.caller for push in self._under_way.values())
+        # Those under way are due as well: of each caller there are as many again to choose from.
+        for push in self._owed.due(now_ms, 2 * _MOST_AT_ONCE, 2 * _MOST_OF_CALLER):
+            is_new = (push.task, push.hook) not in self._under_way
+            if is_new and len(self._under_way) < _MOST_AT_ONCE and taken[push.caller] < _MOST_OF_CALLER:
+                taken[push.caller] += 1
+                self._begin(push)
+        next_ms = self._owed.next_due_ms()
+        return _IDLE_S if next_ms is None else min(max((next_ms - now_ms) / 1000, _LEAST_S), _IDLE_S)
 
     def _begin(self, push: Push) -> None:
         """An attempt by itself: a webhook that takes its time keeps no other one waiting."""
         key = push.task, push.hook
-        attempt = self._under_way[key] = asyncio.ensure_future(self._attempt(push))
+        self._under_way[key] = push
+        attempt = asyncio.ensure_future(self._attempt(push))
+        self._attempts.add(attempt)
 
-        def over(done: asyncio.Future[None]) -> None:
+        def release() -> None:
             del self._under_way[key]
             self._awoken.set()
+
+        def over(done: asyncio.Future[None]) -> None:
+            self._attempts.discard(done)
             if not done.cancelled() and (error := done.exception()) is not None:
-                _log.error("A notification of the task %s failed", push.task, exc_info=error)
+                _log.error("What became of a notification of the task %s can't be noted", push.task, exc_info=error)
+                # It is due still, and may have been taken: not again at once.
+                done.get_loop().call_later(_FIRST_MS / 1000, release)
+            else:
+                release()
 
         attempt.add_done_callback(over)
-
-    async def _rest(self) -> None:
-        next_ms = self._owed.next_due_ms()
-        rest_s = _IDLE_S if next_ms is None else min(max((next_ms - self._now_ms()) / 1000, _LEAST_S), _IDLE_S)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._awoken.wait(), rest_s)
 
     async def _attempt(self, push: Push) -> None:
         hook = next((one for one in self._owed.hooks(push.task) if one.id == push.hook), None)
@@ -127,15 +167,19 @@ class Webhooks:
         if hook is None or body is None:
             self._owed.note(push, None, self._now_ms(), "there is nothing to tell any more")
             return
+        status = 0
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 status = await self._post(hook, push, json.dumps(body).encode())
             outcome = f"HTTP {status}"
-        except (ArgumentInvalid, OSError, httpx.HTTPError) as error:
-            status, outcome = (
-                0,
-                str(error) if isinstance(error, ArgumentInvalid) else f"{type(error).__name__}: {error}",
-            )
+        except ArgumentInvalid as error:
+            outcome = str(error)
+        except (OSError, httpx.HTTPError) as error:
+            outcome = f"{type(error).__name__}: {error}"
+        except Exception as error:
+            # Whatever a stranger's configuration and server bring about is an attempt that failed, with its pause.
+            _log.exception("A notification of the task %s can't be sent", push.task)
+            outcome = f"{type(error).__name__}: {error}"
         now_ms = self._now_ms()
         is_taken = 200 <= status < 300
         due_ms = None if is_taken or status == 410 else retry_ms(push, now_ms, self._chance())
@@ -151,7 +195,7 @@ class Webhooks:
     async def _post(self, hook: Hook, push: Push, body: bytes) -> int:
         url = str(hook.config.get("url", ""))
         target = target_of(url)
-        address = await self._address_of(target)
+        address = await self._address_of(target, self._lookups)
         host = f"[{address}]" if ":" in address else address
         proof = self._key.proof(body, url, push.task, f"{push.task}.{push.hook}.{push.event}", self._now_ms() // 1000)
         headers = {
@@ -175,10 +219,18 @@ class Webhooks:
         await answer.aclose()
         return int(answer.status_code)
 
-    async def _address_of(self, target: Target) -> str:
-        loop = asyncio.get_running_loop()
+    async def _address_of(self, target: Target, threads: Executor) -> str:
+        with contextlib.suppress(ValueError):
+            # An address needs no lookup, and no thread.
+            return choose_address(target, [str(ipaddress.ip_address(target.host))], self._allowed)
+
+        def looked_up() -> list[str]:
+            found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            return [str(one[4][0]) for one in found]
+
         try:
-            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            # Not by the loop's own threads: names that a stranger chose may take for ever, and others need those.
+            addresses = await asyncio.get_running_loop().run_in_executor(threads, looked_up)
         except (OSError, UnicodeError):
             raise ArgumentInvalid(f"the webhook's host {target.host} can't be resolved") from None
-        return choose_address(target, [str(one[4][0]) for one in found], self._allowed)
+        return choose_address(target, addresses, self._allowed)
