@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.support.nodes import Rig
@@ -13,6 +15,7 @@ from tests.support.pair import Nodes
 from tests.support.stores import HeldStore, result_of
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, LeaseUnknown, LeaseUnsure, RateLimited, StorageFull
+from trishula_router.store.lease_facts import LEASES, LeaseFacts
 from trishula_router.store.memory import MemoryStore
 
 
@@ -283,6 +286,28 @@ def test_take_over_takes_nothing_from_a_holder_at_a_third_node(tmp_path: Path) -
     taken = nodes.rigs["rushabdev"].begin(agni, uris.LEASE_CLAIM, "path:src", {"take_over": True})
     nodes.advance(2)
     assert result_of(taken)["state"] == "granted"
+
+
+def test_a_lease_of_a_node_that_is_no_peer_any_more_ends_here(rig: Rig) -> None:
+    gone = LeaseFacts("granted", "gone-1", 5, "gone", holder="dc", scope="path:src", ttl_ms=2000, order=5)
+    rig.node.leases.rounds._ledger.book.fold(gone)
+    rig.advance(1)
+    assert listed(rig) == [("granted", "path:src", "dc")]
+    rig.advance(2)
+    assert listed(rig) == []
+
+
+def test_what_ended_an_hour_ago_is_forgotten_where_there_is_no_other_node(rig: Rig, store: HeldStore) -> None:
+    dc, rounds = rig.join("dc"), rig.node.leases.rounds
+    release(rig, dc, claim(rig, dc)["id"])
+    kept = claim(rig, dc, "task:kept")
+    now = rounds._now()
+    for after_ms, count in ((3_500_000, 2), (3_700_000, 1)):
+        rounds._now = partial(int, now + after_ms)
+        result_of(Deferred.fromCoroutine(rounds._sweep()))
+        notes = result_of(store.remembered(LEASES))
+        assert len({key.removeprefix(LEASES).partition(":")[0] for key in notes}) == count
+    assert all(kept["id"] in key for key in notes)
 
 
 # -- rates -------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import click
 from trishula.cli.words import plain
 from trishula.contract import uris
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
-from trishula.errors import NodeStopping, ProcedureUnknown, TrishulaError
+from trishula.errors import NodeStopping, NotAllowed, ProcedureUnknown, TrishulaError
 
 if TYPE_CHECKING:
     from trishula.cli.state import State
@@ -38,16 +38,26 @@ def require_agent(bus: Bus, name: str) -> None:
 
 
 def ask_newer(bus: Bus, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
-    """Ask an operators' question that a node of an earlier release doesn't know; it has ``timeout_s`` to answer.
+    """Ask what a node of an earlier release doesn't know; it has ``timeout_s`` to answer.
 
     Raises:
         ProcedureUnknown: the node is well and doesn't know it.
+        NotAllowed: the caller may not, or the node doesn't know it: to an agent, both look the same.
     """
     try:
         return bus.request(uri, *args, timeout=timeout_s)
     except NodeStopping:
         # A router says the same of a procedure that it hasn't and of one that goes because the node stops.
-        told = bus.request(uris.NODE_STATUS)
+        try:
+            told = bus.request(uris.NODE_STATUS)
+        except NotAllowed:
+            # That is the operators' to know.
+            raise ProcedureUnknown(
+                f"the node doesn't answer {uri}: it is about to stop, or runs an earlier version, which an operator "
+                "would have to update"
+            ) from None
+    except NotAllowed as error:
+        raise NotAllowed(f"{error}; a node of an earlier version, which doesn't know {uri}, says the same") from None
     raise ProcedureUnknown(
         f"the node {plain(told.get('node'))} runs version {plain(told.get('version'))}, which doesn't answer "
         f"{uri} yet; update it"

@@ -7,6 +7,7 @@ first. ``git commit --no-verify`` passes by all hooks.
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -29,7 +30,11 @@ __all__ = ["guard"]
 
 #: By this line the hook is known as ours.
 _MARK = "# trishula lease guard"
-_KEPT = "pre-commit.before-trishula"
+_HOOKS = ("pre-commit", "pre-merge-commit")
+_KEPT = ".before-trishula"
+#: A hook that runs under another name still finds the directory that it is in, and nothing else of its name.
+_OWN_DIRECTORY = re.compile(r"""dirname\s+(?:--\s+)?["']?\$(?:0|\{0\})["']?|\$\{0%/\*\}""")
+_OWN_NAME = re.compile(r"\$0|\$\{0|BASH_SOURCE")
 _MOST_TOLD = 10
 
 _tree_option = click.option(
@@ -53,25 +58,27 @@ def guard() -> None:
 @json_option
 @click.pass_obj
 def install(state: State, tree: str, strict: bool, shared_hooks: bool) -> None:
-    """Install the hook in the repository of the current directory; again, it is replaced.
+    """Install the hooks in the repository of the current directory; again, they are replaced.
 
     \b
     Examples:
       trishula lease guard install
       trishula lease guard install --tree web --strict
     """
-    hook = _hook(shared_hooks=shared_hooks)
-    kept = hook.with_name(_KEPT)
-    if hook.exists() and not _is_ours(hook):
-        if kept.exists():
-            raise click.ClickException(f"{kept} is there already, and {hook} is another hook: put one of them away")
-        hook.rename(kept)
-    hook.parent.mkdir(parents=True, exist_ok=True)
-    hook.write_text(_script(tree, strict))
-    hook.chmod(0o755)
-    told = {"hook": str(hook), "runs_first": str(kept) if kept.exists() else None}
-    also = f"; {kept.name}, which was there, runs first" if kept.exists() else ""
-    state.show(told, lambda: f"{hook} asks the bus before each commit{also}")
+    hooks = _hooks(shared_hooks=shared_hooks)
+    line = shlex.join(_command(tree, strict))
+    for hook in hooks:
+        _refuse(hook, line)
+    for hook in hooks:
+        if hook.exists() and not _is_ours(hook):
+            hook.rename(_kept(hook))
+        hook.parent.mkdir(parents=True, exist_ok=True)
+        hook.write_text(_script(hook, line, strict=strict))
+        hook.chmod(0o755)
+    first = [str(_kept(hook)) for hook in hooks if _kept(hook).exists()]
+    told = {"hooks": [str(hook) for hook in hooks], "runs_first": first}
+    also = f"; {' and '.join(Path(kept).name for kept in first)}, which was there, runs first" if first else ""
+    state.show(told, lambda: f"{hooks[0]} asks the bus before each commit, and {_HOOKS[1]} before each merge{also}")
 
 
 @guard.command()
@@ -79,22 +86,26 @@ def install(state: State, tree: str, strict: bool, shared_hooks: bool) -> None:
 @json_option
 @click.pass_obj
 def uninstall(state: State, shared_hooks: bool) -> None:
-    """Take the hook out, and put back the one that was there before.
+    """Take the hooks out, and put back those that were there before.
 
     \b
     Examples:
       trishula lease guard uninstall
     """
-    hook = _hook(shared_hooks=shared_hooks)
-    if not hook.exists() or not _is_ours(hook):
-        raise click.ClickException(f"{hook} is not this guard's hook: there is nothing to take out")
-    kept = hook.with_name(_KEPT)
-    if kept.exists():
-        kept.replace(hook)
-    else:
-        hook.unlink()
-    back = " and the one of before is back" if hook.exists() else ""
-    state.show({"hook": str(hook), "restored": hook.exists()}, lambda: f"the guard is out of {hook}{back}")
+    hooks = _hooks(shared_hooks=shared_hooks)
+    ours = [hook for hook in hooks if hook.exists() and _is_ours(hook)]
+    if not ours:
+        raise click.ClickException(f"{hooks[0]} is not this guard's hook: there is nothing to take out")
+    for hook in ours:
+        if _kept(hook).exists():
+            _kept(hook).replace(hook)
+        else:
+            hook.unlink()
+    restored = [str(hook) for hook in ours if hook.exists()]
+    back = " and what was there before is back" if restored else ""
+    state.show(
+        {"hooks": [str(hook) for hook in ours], "restored": restored}, lambda: f"the guard is out of {ours[0]}{back}"
+    )
 
 
 @guard.command()
@@ -171,7 +182,7 @@ def _staged() -> list[str]:
     return [name.decode(errors="surrogateescape") for name in names.split(b"\0") if name]
 
 
-def _hook(*, shared_hooks: bool) -> Path:
+def _hooks(*, shared_hooks: bool) -> list[Path]:
     top = Path(_git("rev-parse", "--show-toplevel").decode().strip())
     common = Path(_git("rev-parse", "--path-format=absolute", "--git-common-dir").decode().strip())
     hooks = Path(_git("rev-parse", "--path-format=absolute", "--git-path", "hooks").decode().strip())
@@ -181,25 +192,56 @@ def _hook(*, shared_hooks: bool) -> Path:
             f"core.hooksPath is {hooks}, outside of this repository: a hook there runs for all repositories that use "
             "it; pass --shared-hooks if that is meant"
         )
-    return hooks / "pre-commit"
+    return [hooks / name for name in _HOOKS]
+
+
+def _kept(hook: Path) -> Path:
+    return hook.with_name(hook.name + _KEPT)
+
+
+def _refuse(hook: Path, line: str) -> None:
+    """Install nothing where it would be lost, or where another hook would not work any more."""
+    if hook.parent.name == "_" and hook.parent.parent.name == ".husky":
+        raise click.ClickException(
+            f"{hook.parent} is husky's, which writes it anew: put this line into {hook.parent.parent / 'pre-commit'} "
+            f"instead: {line}"
+        )
+    if not hook.exists() or _is_ours(hook):
+        return
+    if _kept(hook).exists():
+        raise click.ClickException(f"{_kept(hook)} is there already, and {hook} is another hook: put one of them away")
+    if _OWN_NAME.search(_OWN_DIRECTORY.sub("", hook.read_text(errors="replace"))):
+        raise click.ClickException(
+            f"{hook} looks at its own name ($0) and may not work under another one: put this line into it instead: "
+            f"{line}"
+        )
 
 
 def _is_ours(hook: Path) -> bool:
     return _MARK in hook.read_text(errors="replace")
 
 
-def _script(tree: str, strict: bool) -> str:
+def _command(tree: str, strict: bool) -> list[str]:
     if tree:
         Scope.parse(f"path:{tree}:any")
     command = shutil.which("trishula") or str(Path(sys.argv[0]).resolve())
     options = (["--tree", tree] if tree else []) + (["--strict"] if strict else [])
+    return [command, "lease", "guard", "check", *options]
+
+
+def _script(hook: Path, line: str, *, strict: bool) -> str:
+    command = shlex.quote(shlex.split(line)[0])
     return f"""\
 #!/bin/sh
 {_MARK}: refuses a commit of what somebody else has leased.
 # Out again: trishula lease guard uninstall
-before="$(dirname "$0")/{_KEPT}"
+before="$(dirname "$0")/{_kept(hook).name}"
 if [ -x "$before" ]; then
     "$before" "$@" || exit
 fi
-exec {shlex.join([command, "lease", "guard", "check", *options])} >/dev/null
+if ! [ -x {command} ]; then
+    echo "trishula: leases were not checked:" {command} "is gone; install it again, or: git commit --no-verify" >&2
+    exit {int(strict)}
+fi
+exec {line} >/dev/null
 """

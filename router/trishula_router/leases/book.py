@@ -26,8 +26,10 @@ from trishula_router.store.lease_facts import LeaseFacts
 
 __all__ = ["Book", "Lease"]
 
-#: The end of a lease whose grant has not come is remembered for so long.
+#: The end of a lease is remembered for so long: what another node wrote of it may come later.
 _REMEMBERED_MS = 7 * 86_400_000
+#: And for so long where there is no other node.
+_REMEMBERED_ALONE_MS = 3_600_000
 
 
 @dataclass(slots=True, eq=False)
@@ -146,10 +148,11 @@ class Book:
         else:
             self._leases.pop(lease.id, None)
 
-    def unfit(self, now: int) -> list[str]:
+    def unfit(self, now: int, *, is_alone: bool = False) -> list[str]:
         """Ids of leases that ended long ago, which nothing more is heard of; they are forgotten."""
-        gone = [id for id, stamp in self._ended.items() if stamp < now - _REMEMBERED_MS]
-        gone += [id for id, early in self._early.items() if all(one.stamp < now - _REMEMBERED_MS for one in early)]
+        before = now - (_REMEMBERED_ALONE_MS if is_alone else _REMEMBERED_MS)
+        gone = [id for id, stamp in self._ended.items() if stamp < before]
+        gone += [id for id, early in self._early.items() if all(one.stamp < before for one in early)]
         for id in gone:
             self._ended.pop(id, None)
             self._early.pop(id, None)

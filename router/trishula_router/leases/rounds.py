@@ -205,7 +205,7 @@ class LeaseRounds:
         done.addErrback(log_fault, log, "what follows from the end of a work lease could not be done")
 
     async def _sweep(self) -> None:
-        gone = set(self._ledger.book.unfit(self._now()))
+        gone = set(self._ledger.book.unfit(self._now(), is_alone=self._agreement.is_alone))
         if gone:
             keys = await self._store.remembered(LEASES)
             notes = {key: "" for key in keys if key.removeprefix(LEASES).partition(":")[0] in gone}
