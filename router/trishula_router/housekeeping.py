@@ -126,6 +126,7 @@ class Housekeeping:
                 log.warn("{fault}", fault=self._agents_fault)
         self._services.change_records.look()
         self._services.revoking.look()
+        self._services.sharing.look()
         for session, sentence in self._services.admission.ended(self._services.now() / 1000):
             self._services.close_session(session, TokenInvalid.uri, sentence)
         self._services.departures.look()

@@ -86,6 +86,7 @@ class Node(Services):
             # It can't take anything, and can still hand over what it has.
             log.failure("the node's store is full; it starts all the same, and refuses what is sent")
         await self.change_records.begin()
+        await self.sharing.begin()
         self.notifier = await notifier_of(self)
         self.recorder = recorder_of(self)
         self.recorder.begin(lived_until)
@@ -108,6 +109,7 @@ class Node(Services):
         self.is_stopping = True
         self.peering.stop()
         self.neighbourhood.stop()
+        self.sharing.stop()
         if self._housekeeping is not None:
             self._housekeeping.stop()
             await self.recorder.stop()

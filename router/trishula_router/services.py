@@ -70,6 +70,7 @@ from trishula_router.mail.surfacing import Surfacing
 from trishula_router.measures import Measures
 from trishula_router.objectives.canaries import canaries_of
 from trishula_router.objectives.recorder import BookFile, NoBookFile, Recorder
+from trishula_router.peers.agents_exchange import Sharing
 from trishula_router.peers.elsewhere import Elsewhere
 from trishula_router.peers.journal_exchange import Peering
 from trishula_router.peers.journal_policy import Replication
@@ -241,6 +242,7 @@ class Services:
             now=now,
         )
         self.peering.about = lambda: (version, principals.digest)
+        self.sharing = Sharing(config, principals, store, self.peering.replication, router.post, clock.seconds, now)
         self.takeovers = Takeovers()
         self.neighbourhood = Neighbourhood(
             config.node,
@@ -272,6 +274,7 @@ class Services:
         self.listener = Listener(
             self.peering, self.neighbourhood, principals.names, self.refusals.refused, clock, worked_s
         )
+        self.listener.agents = self.sharing.receive
         self.serving = Serving(principals, now_s=clock.seconds, refused=self.refusals.refused)
         replies = Replies(store, self.mailroom.leases, principals.may_serve)
         self.outcomes = Outcomes(store, replies)

@@ -191,7 +191,7 @@ Topics:
     Joins and leaves; links, ``{node, peer, state: "up" | "down", at}``; changes of the bus's mode as they reach each
     node, ``{node, mode, sends, reason, by, since}`` (see below).
 
-``peer.<node>.hello`` / ``.journal`` / ``.presence`` / ``.canary`` (node → node)
+``peer.<node>.hello`` / ``.journal`` / ``.presence`` / ``.canary`` / ``.agents`` (node → node)
     What linked nodes tell each other; no client may listen or speak there.
 
 Calls to agents: ``agent.<agent>.<procedure>``: registered by that agent, callable by whoever its grants allow.

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from trishula.runtime.file_lock import FileLock
+from trishula.runtime.file_lock import FileHeld, FileLock
 from trishula_router.agents.change_notes import Author, Stamp, finish_notes, mark_done, notes_file_of, write_note
 from trishula_router.agents.changes import Outline, changes_between, outline_of
 from trishula_router.agents.text import AgentEntry, parse_agents, render_agents
@@ -148,20 +148,25 @@ def stamp_of(path: Path) -> Stamp:
 
 
 @contextlib.contextmanager
-def update_agents(path: Path, kept: Path | None = None, who: Author | None = None) -> Iterator[dict[str, AgentEntry]]:
+def update_agents(
+    path: Path, kept: Path | None = None, who: Author | None = None, *, patience_s: float | None = None
+) -> Iterator[dict[str, AgentEntry]]:
     """Change the file: yields what it says, to be changed in place; writes it if the block ends without an error.
 
     Args:
         path: the file.
         kept: its copy, which is written too where there is one: it begins with the first start of a node.
         who: who changes it, and why, for the note beside it (:mod:`.change_notes`); ``None``: no note is made.
+        patience_s: for how long to wait for another writer; ``None``: as long as it takes.
 
     Raises:
-        AgentsFileError: if it can't be read or written; then it is as it was.
+        AgentsFileError: if it can't be read or written, or another one writes it; then it is as it was.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(path.name + ".lock"), patience_s=None)
+        lock = FileLock(path.with_name(path.name + ".lock"), patience_s=patience_s)
+    except FileHeld:
+        raise AgentsFileError(f"the file of agents {path} is being changed by another command") from None
     except OSError as error:
         raise AgentsFileError(f"the file of agents {path} can't be written: {error.strerror}") from error
     try:

@@ -25,7 +25,7 @@ from trishula_router.store.journal import Kind
 from trishula_router.store.revoked import REVOKED, revocations_in
 from trishula_router.store.runs import Extract
 
-__all__ = ["PeerReached", "Reached", "Revoking", "reached_file_of", "read_reached"]
+__all__ = ["PeerReached", "Reached", "Revoking", "reached_file_of", "read_reached", "shared_file_of", "write_reached"]
 
 log = Logger()
 
@@ -171,17 +171,22 @@ class Revoking:
         if reached != self._said:
             self._said = reached
             try:
-                _write(self._file, msgspec.json.encode(reached))
+                write_reached(self._file, reached)
             except OSError as error:
                 log.warn("how far a revocation has got can't be written: {why}", why=error.strerror)
         if all(one.reached for one in reached.peers.values()):
             self._latest = None
 
 
-def _write(file: Path, text: bytes) -> None:
+def write_reached(file: Path, reached: Reached) -> None:
+    """Say how far a change has got, for the command that made it.
+
+    Raises:
+        OSError: it can't be written.
+    """
     # A node that is killed loses a progress report, and no revocation: it need not be on the disk.
     temporary = file.with_name(file.name + ".new")
-    temporary.write_bytes(text + b"\n")
+    temporary.write_bytes(msgspec.json.encode(reached) + b"\n")
     temporary.chmod(0o600)
     temporary.replace(file)
 
@@ -189,6 +194,11 @@ def _write(file: Path, text: bytes) -> None:
 def reached_file_of(agents_file: Path) -> Path:
     """Where a node says how far the latest revocation has got, beside its file of agents; mode 0600."""
     return agents_file.with_name(agents_file.name + ".reached")
+
+
+def shared_file_of(agents_file: Path) -> Path:
+    """Where it says how far the latest change of that file has got, if linked nodes share it; mode 0600."""
+    return agents_file.with_name(agents_file.name + ".shared")
 
 
 def read_reached(file: Path) -> Reached | None:

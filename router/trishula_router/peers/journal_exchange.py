@@ -6,7 +6,7 @@ What is said, each on a topic of the peer that is meant (``trishula.peer.<to>.<k
               each copy. It is sign of life and acknowledgement in one.
 ``journal``   a run of records with what else a store needs to copy them (:class:`Extract`).
 ``presence``  which agents are there, see ``neighbours``.
-``canary``    one of an agent there for an agent here, or that it has come; see ``canary_rounds``.
+``canary``    one for an agent here, or that it has come; see ``canary_rounds``. ``agents``: see ``agents_exchange``.
 
 Clocks of nodes differ, by hours where nobody looks after them. So what has instants in it says when it was sent, and
 hellos measure the difference; see :mod:`trishula_router.clocks.peer_clocks`. A node of an older version does neither,
@@ -41,13 +41,13 @@ from trishula_router.peers.peer_states import clock_warning, told
 from trishula_router.store.interface import Copied, Store
 from trishula_router.store.runs import Extract, JournalForked
 
-__all__ = ["CANARY", "HELLO", "JOURNAL", "KINDS", "PRESENCE", "Peering"]
+__all__ = ["AGENTS", "CANARY", "HELLO", "JOURNAL", "KINDS", "PRESENCE", "Peering"]
 
 log = Logger()
 
-HELLO, JOURNAL, PRESENCE, CANARY = "hello", "journal", "presence", "canary"
+HELLO, JOURNAL, PRESENCE, CANARY, AGENTS = "hello", "journal", "presence", "canary", "agents"
 #: The topics of a node, behind its name.
-KINDS = (HELLO, JOURNAL, PRESENCE, CANARY)
+KINDS = (HELLO, JOURNAL, PRESENCE, CANARY, AGENTS)
 
 #: A peer that fell silent is noticed after five of them.
 HELLO_PERIOD_S = 0.5

@@ -12,8 +12,9 @@ import msgspec
 
 from trishula.errors import NotAllowed, TrishulaError
 from trishula_router.clocks.clock import Clock
+from trishula_router.peers.agents_exchange import WORD_BYTES
 from trishula_router.peers.belief import Unbelievable
-from trishula_router.peers.journal_exchange import CANARY, HELLO, JOURNAL, PRESENCE, Peering
+from trishula_router.peers.journal_exchange import AGENTS, CANARY, HELLO, JOURNAL, PRESENCE, Peering
 from trishula_router.peers.latest_words import LatestWords
 from trishula_router.peers.outlines import excess_of_journal
 from trishula_router.peers.presence_exchange import Neighbourhood
@@ -50,6 +51,8 @@ class Listener:
     ) -> None:
         #: Takes canaries and their answers: (peer, text); the node puts its own here as it starts.
         self.canary: Callable[[str, bytes], None] = lambda peer, text: None
+        #: Takes what a peer knows of who may join, likewise.
+        self.agents: Callable[[str, bytes], None] = lambda peer, text: None
         self._peering = peering
         self._neighbourhood = neighbourhood
         self._names = names
@@ -70,9 +73,10 @@ class Listener:
 
     def _take(self, kind: str, text: bytes, peer: str) -> None:
         hear = {HELLO: self._peering.receive_hello, JOURNAL: self._peering.receive_journal, CANARY: self.canary}
+        hear[AGENTS] = self.agents
         # To read what is larger would keep everybody else waiting. A run of records has what messages have.
         presence_bytes = _PRESENCE_BYTES + _PER_AGENT_BYTES * len(self._names())
-        most = {HELLO: _HELLO_BYTES, PRESENCE: presence_bytes, CANARY: _CANARY_BYTES}
+        most = {HELLO: _HELLO_BYTES, PRESENCE: presence_bytes, CANARY: _CANARY_BYTES, AGENTS: WORD_BYTES}
         try:
             if len(text) > most.get(kind, len(text)):
                 raise Unbelievable(f"it has {len(text)} bytes, and at most {most[kind]} mean anything")

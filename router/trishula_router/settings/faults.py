@@ -134,6 +134,16 @@ class Section:
         self.fault(key, value, f"it must be {rule}")
         return False
 
+    def flag(self, key: str, default: bool) -> bool:
+        """Yes or no."""
+        rule = "true or false"
+        self._ask(key, default, rule)
+        value = self._raw.get(key, default)
+        if isinstance(value, bool):
+            return value
+        self.fault(key, value, f"it must be {rule}")
+        return default
+
     def names(self, key: str, rule: str, keeps: Callable[[str], bool]) -> tuple[str, ...]:
         """The texts in a list, each at most once; none by default."""
         self._ask(key, [], f"a list; each of {rule}")

@@ -94,6 +94,18 @@ class RetentionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentsPolicy:
+    """Who says who may join.
+
+    Attributes:
+        shared: whether this node tells its peers what changes in its file of agents, and takes over what theirs say;
+            for a pair of nodes both must. A peer then lets in whom it wants, with any grants, here too.
+    """
+
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """All options of a node, with the defaults filled in.
 
@@ -111,6 +123,7 @@ class NodeConfig:
             them.
         alerts: what is worth an alert, and who is told.
         objectives: what the node promises in figures, and which triggers turn the fallback on.
+        agents: whether linked nodes share who may join.
     """
 
     node: str
@@ -125,6 +138,7 @@ class NodeConfig:
     proxies: tuple[str, ...] = ()
     alerts: AlertOptions = field(default_factory=AlertOptions)
     objectives: ObjectiveOptions = field(default_factory=ObjectiveOptions)
+    agents: AgentsPolicy = field(default_factory=AgentsPolicy)
 
 
 def parse_options(
@@ -161,6 +175,9 @@ def parse_options(
     proxies = top.names("proxies", PROXY_RULE, is_network)
     alerts = parse_alerts(top.section("alerts"))
     objectives = parse_objectives(top.section("objectives"))
+    agents_section = top.section("agents")
+    agents = AgentsPolicy(agents_section.flag("shared", False))
+    agents_section.close()
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
@@ -179,6 +196,7 @@ def parse_options(
         proxies,
         alerts,
         objectives,
+        agents,
     )
 
 

@@ -1,0 +1,234 @@
+"""Agents that linked nodes share: what each node's file says, with versions, and how two nodes' knowledge is merged.
+
+A node turns each change of its file of agents, by a command or by hand, into *versions* (:meth:`SharedAgents.edited`),
+tells them to its peers, and merges what they tell (:meth:`SharedAgents.merge`). The grants of an agent have a version,
+each of its tokens has one, and the removal of an agent has one. The rule:
+
+- Of two versions of the same thing the later one holds: by the clock of the node where it was changed, then by that
+  node's name. A change is always later than what its node knew of the thing, whichever clock is ahead.
+- Tokens are told apart by their hashes, so tokens that two nodes make at once are both there. A token that was taken
+  away is such a version too: nobody who knows it only from before brings it back. (What was revoked stays away for
+  ever: that is held beside this, by :mod:`.revocations`.)
+- The removal of an agent ends all that was said of the agent before. A token that another node gave it meanwhile goes
+  with it, also if somebody registers the agent again.
+- A key is one agent's: of two that got it the later holds it.
+- What a file said before its node shared anything is older than any change.
+
+The merge is the same in whatever order and however often things are told, so nodes that heard the same know the same.
+Policy only: no I/O, instants are ms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+
+import msgspec
+
+from trishula.contract.addresses import is_agent_name
+from trishula_router.agents.text import AgentEntry, parse_agents, render_agents
+from trishula_router.settings.faults import ConfigError
+
+__all__ = ["AgentState", "SharedAgents", "fault_of", "same"]
+
+#: When, at which node, and what: JSON of the grants or of the token as the file has them; empty: it was taken away.
+Said = tuple[int, str, str]
+#: No clock is so far ahead: ten years.
+_AHEAD_MS = 10 * 366 * 86_400_000
+#: Of one agent so many taken away tokens are remembered, the latest.
+_TAKEN_AWAY = 200
+
+
+class AgentState(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
+    """All that is known of one agent.
+
+    Attributes:
+        grants: its role and grants; ``None``: there is no such agent.
+        tokens: what is known of each token, by its hash.
+        removed: when, and at which node, the agent was removed last; nothing that is not later holds.
+    """
+
+    grants: Said | None = None
+    tokens: dict[str, Said] = {}
+    removed: tuple[int, str] = (-1, "")
+
+    def merged(self, other: AgentState) -> AgentState:
+        """What is known if both are."""
+        removed = max(self.removed, other.removed)
+        grants = max((one for one in (self.grants, other.grants) if one is not None), default=None)
+        tokens = dict(self.tokens)
+        for digest, said in other.tokens.items():
+            tokens[digest] = max(said, tokens.get(digest, said))
+        return _kept(grants, tokens, removed)
+
+    @cached_property
+    def latest_at(self) -> int:
+        """The instant of its latest version."""
+        grants = -1 if self.grants is None else self.grants[0]
+        return max(self.removed[0], grants, *(one[0] for one in self.tokens.values()))
+
+    @cached_property
+    def entry(self) -> AgentEntry | None:
+        """As the file has it; ``None`` if there is no such agent.
+
+        Raises:
+            ConfigError: it is none that a file may have.
+        """
+        if self.grants is None:
+            return None
+        tokens = [json.loads(text) for _, _, text in self.tokens.values() if text]
+        raw = {**json.loads(self.grants[2]), "tokens": tokens}
+        found = parse_agents({"agents": {"agent": raw}})["agent"]
+        return replace(found, tokens=tuple(sorted(found.tokens, key=lambda one: (one.created_at, one.sha256))))
+
+
+def _kept(grants: Said | None, tokens: Mapping[str, Said], removed: tuple[int, str]) -> AgentState:
+    """A state without what a removal ended, and without the oldest of very many tokens that were taken away."""
+    alive = {digest: said for digest, said in tokens.items() if said[:2] > removed}
+    taken = sorted((said, digest) for digest, said in alive.items() if not said[2])
+    for _, digest in taken[:-_TAKEN_AWAY]:
+        del alive[digest]
+    return AgentState(grants if grants is not None and grants[:2] > removed else None, alive, removed)
+
+
+def fault_of(name: str, state: AgentState, now_ms: int) -> str | None:
+    """Why what was told of an agent can't be taken; ``None`` if it can."""
+    said = [*state.tokens.values(), *(() if state.grants is None else (state.grants,))]
+    if not is_agent_name(name):
+        return "it names an agent as none is called"
+    if any(not 0 <= at <= now_ms + _AHEAD_MS or not is_agent_name(node) for at, node, _ in said):
+        return f"it tells of {name} as of an instant or a node that can't be"
+    at, node = state.removed
+    if not -1 <= at <= now_ms + _AHEAD_MS or not (is_agent_name(node) or (at, node) == (-1, "")):
+        return f"it removed {name} at an instant or a node that can't be"
+    if state.grants is None:
+        state = AgentState((0, "", "{}"), state.tokens)
+    try:
+        entry = state.entry
+    except (ValueError, TypeError, AttributeError, RecursionError, ConfigError):
+        return f"what it tells of {name} is nothing that this release's file of agents may say"
+    told = {digest for digest, (_, _, text) in state.tokens.items() if text}
+    if entry is None or {one.sha256 for one in entry.tokens} != told or not all(map(_is_digest, state.tokens)):
+        return f"it tells of tokens of {name} under other hashes than theirs"
+    return None
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and all(one in "0123456789abcdef" for one in text)
+
+
+class SharedAgents:
+    """All agents, as one node knows them.
+
+    Args:
+        node: the node's name.
+        states: what it knew before, by agent.
+    """
+
+    def __init__(self, node: str, states: Mapping[str, AgentState] | None = None) -> None:
+        self._node = node
+        self.states: dict[str, AgentState] = dict(states or {})
+        self._digest: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """The same at two nodes that know the same."""
+        if self._digest is None:
+            known = [
+                (name, state.grants, sorted(state.tokens.items()), state.removed)
+                for name, state in sorted(self.states.items())
+            ]
+            self._digest = hashlib.sha256(msgspec.msgpack.encode(known)).hexdigest()[:32]
+        return self._digest
+
+    def begin(self, agents: Mapping[str, AgentEntry]) -> set[str]:
+        """Take over a file of before anything was shared; the agents of it."""
+        for name, record in agents.items():
+            grants, tokens = _texts(record)
+            said = {digest: (0, self._node, text) for digest, text in tokens.items()}
+            self._put(name, AgentState((0, self._node, grants), said))
+        return set(agents)
+
+    def edited(self, before: Mapping[str, AgentEntry], after: Mapping[str, AgentEntry], now_ms: int) -> set[str]:
+        """The node's file was changed; the agents of whom something new is known.
+
+        What the file says now, and is known already, is no change: it came from there.
+
+        Args:
+            before: the file as it was seen last.
+            after: the file as it is.
+            now_ms: when it is.
+        """
+        names = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+        return {name for name in names if self._edit(name, before.get(name), after.get(name), now_ms)}
+
+    def _edit(self, name: str, before: AgentEntry | None, after: AgentEntry | None, now_ms: int) -> bool:
+        known = self.states.get(name, AgentState())
+        at = max(now_ms, known.latest_at + 1)
+        if after is None:
+            return known.grants is not None and self._put(name, AgentState(removed=(at, self._node)))
+        old_grants, old_tokens = (None, {}) if before is None else _texts(before)
+        new_grants, new_tokens = _texts(after)
+        grants, tokens, removed = known.grants, dict(known.tokens), known.removed
+        if before is None and grants is None:
+            # Registered anew, an agent begins without what others gave to the one that was removed.
+            removed = max((removed, *(said[:2] for said in tokens.values())))
+        if new_grants != old_grants and (grants is None or grants[2] != new_grants):
+            grants = at, self._node, new_grants
+        for digest in {*old_tokens, *new_tokens}:
+            text = new_tokens.get(digest, "")
+            is_known = digest in tokens and tokens[digest][2] == text
+            if text != old_tokens.get(digest, "") and not is_known:
+                tokens[digest] = at, self._node, text
+        return self._put(name, _kept(grants, tokens, removed))
+
+    def merge(self, told: Mapping[str, AgentState]) -> set[str]:
+        """Take over what another node knows; the agents of whom that is new."""
+        return {
+            name for name, state in told.items() if self._put(name, self.states.get(name, AgentState()).merged(state))
+        }
+
+    def _put(self, name: str, state: AgentState) -> bool:
+        if state == self.states.get(name, AgentState()):
+            return False
+        self.states[name] = state
+        self._digest = None
+        return True
+
+    def agents(self) -> dict[str, AgentEntry]:
+        """What the file is to say."""
+        found = {name: entry for name, state in self.states.items() if (entry := state.entry) is not None}
+        owners: dict[str, tuple[Said, str]] = {}
+        shared = set()
+        for name, record in found.items():
+            for token in record.tokens:
+                if token.ed25519 is not None:
+                    claim = self.states[name].tokens[token.sha256], name
+                    if token.sha256 in owners:
+                        shared.add(token.sha256)
+                    owners[token.sha256] = max(claim, owners.get(token.sha256, claim))
+        for name, record in found.items() if shared else ():
+            kept = tuple(one for one in record.tokens if one.sha256 not in shared or owners[one.sha256][1] == name)
+            found[name] = replace(record, tokens=kept)
+        return found
+
+
+def same(one: AgentEntry | None, other: AgentEntry | None) -> bool:
+    """Whether the file says the same of both, in whatever order their tokens stand."""
+    if one is None or other is None:
+        return one is other
+    return one == other or _texts(one) == _texts(other)
+
+
+def _texts(record: AgentEntry) -> tuple[str, dict[str, str]]:
+    """The grants of an agent, and each of its tokens by its hash, as texts that are equal where they say the same."""
+    raw = json.loads(render_agents({"agent": record}))["agents"]["agent"]
+    tokens = zip(record.tokens, raw.pop("tokens"), strict=True)
+    return _text(raw), {one.sha256: _text(shown) for one, shown in tokens}
+
+
+def _text(raw: object) -> str:
+    return json.dumps(raw, sort_keys=True, separators=(",", ":"))
