@@ -22,7 +22,7 @@ from trishula_router.mail.outlet import News
 from trishula_router.node import Node
 from trishula_router.realm import AGENT_ROLE, OPERATOR_ROLE
 from trishula_router.settings.limits import Limits
-from trishula_router.settings.options import DeliveryPolicy, NodeConfig, PresencePolicy
+from trishula_router.settings.options import AgentsPolicy, DeliveryPolicy, NodeConfig, PresencePolicy
 from trishula_router.store.interface import Store
 from trishula_router.verbs.procedures import Procedures
 
@@ -105,11 +105,12 @@ class Rig:
         directory: where its agents file is made.
         store: shared by the rigs that play restarts of one node.
         clock: shared likewise.
-        agents: who is registered.
+        agents: who is registered; ``None``: whom the file has that is there.
         name: the node's.
         peers: the names of the nodes that it is linked with.
         ahead_ms: how far its wall clock is ahead of the true one.
         timeline: whose clock the node has; without one that never steps.
+        shares: whether it shares its agents with its peers.
     """
 
     def __init__(
@@ -118,25 +119,29 @@ class Rig:
         store: Store,
         clock: Clock,
         *,
-        agents: Mapping[str, AgentEntry] | Iterable[str] = ("agni", "dc", "rushabdev"),
+        agents: Mapping[str, AgentEntry] | Iterable[str] | None = ("agni", "dc", "rushabdev"),
         policy: DeliveryPolicy = POLICY,
         limits: Limits = LIMITS,
         name: str = "single",
         peers: tuple[str, ...] = (),
         ahead_ms: int = 0,
         timeline: Timeline | None = None,
+        shares: bool = False,
     ) -> None:
         self.clock = clock
         self.ahead_ms = ahead_ms
         self.store = store
         self.outlet = Outlet()
         self.agents_file = directory / "agents.json"
-        records = agents if isinstance(agents, Mapping) else {name: AgentEntry() for name in agents}
-        with update_agents(self.agents_file) as known:
-            known.clear()
-            known.update(records)
+        if agents is not None:
+            records = agents if isinstance(agents, Mapping) else {name: AgentEntry() for name in agents}
+            with update_agents(self.agents_file) as known:
+                known.clear()
+                known.update(records)
         timers: Any = clock  # mypy can't read the interfaces of zope
-        config = NodeConfig(name, directory, self.agents_file, limits, policy, PRESENCE, peers=peers)
+        config = NodeConfig(
+            name, directory, self.agents_file, limits, policy, PRESENCE, peers=peers, agents=AgentsPolicy(shares)
+        )
         self.node = Node(
             config,
             store,

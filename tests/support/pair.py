@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +25,7 @@ class Nodes:
         stores: by node's name.
         agents: who is registered, at each.
         aheads_ms: how far the wall clocks of nodes are ahead of the true one.
+        sharing: the nodes that share their agents; their files survive a restart.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Nodes:
         *,
         agents: Iterable[str] = ("agni", "dc", "rushabdev"),
         aheads_ms: Mapping[str, int] = MappingProxyType({}),
+        sharing: Collection[str] = (),
     ) -> None:
         self.clock = Clock()
         self.stores = stores
         self._directory = directory
         self._agents = tuple(agents)
         self._aheads_ms = aheads_ms
+        self._sharing = sharing
         self.rigs: dict[str, Rig] = {}
         #: Whether something from one node to another gets through; a test may put in what it likes.
         self.lets_through: Callable[[str, str, str], bool] = lambda sender, to, kind: True
@@ -55,11 +58,12 @@ class Nodes:
             directory,
             self.stores[name],
             self.clock,
-            agents=self._agents,
+            agents=None if name in self._sharing and (directory / "agents.json").exists() else self._agents,
             name=name,
             peers=peers,
             ahead_ms=self._aheads_ms.get(name, 0),
             timeline=timeline,
+            shares=name in self._sharing,
         ).start()
         return self.rigs[name]
 
@@ -68,6 +72,7 @@ class Nodes:
         rig = self.rigs.pop(name)
         rig.node.peering.stop()
         rig.node.neighbourhood.stop()
+        rig.node.sharing.stop()
 
     def settle(self) -> None:
         """Let all that is to be said be heard, without time passing."""

@@ -217,10 +217,10 @@ class SharedAgents:
 
 
 def same(one: AgentEntry | None, other: AgentEntry | None) -> bool:
-    """Whether the file says the same of both, in whatever order their tokens stand."""
+    """Whether the file says the same of both, with their tokens in the same order."""
     if one is None or other is None:
         return one is other
-    return one == other or _texts(one) == _texts(other)
+    return one == other or render_agents({"agent": one}) == render_agents({"agent": other})
 
 
 def _texts(record: AgentEntry) -> tuple[str, dict[str, str]]:

@@ -82,10 +82,18 @@ def readme(plan: Plan, directory: Path) -> str:
         "To run it, beside this directory:",
         *(_shown(step) for step in steps(plan, Path(directory.name))),
     ]
-    parts += [_AGENTS.format(name=name), *([] if plan.is_local else [_service(plan)]), _LATER.format(name=name)]
+    parts += [
+        _AGENTS.format(name=name),
+        *([] if plan.is_local else [_service(plan)]),
+        _LATER.format(name=name, others=_others(plan)),
+    ]
     if plan.tls:
         parts.append(_TLS.format(name=name))
     return "\n\n".join(parts) + "\n"
+
+
+def _others(plan: Plan) -> str:
+    return ", and tells the others: one copy is enough" if len(plan.machines) > 1 else ""
 
 
 def _shown(step: Step) -> str:
@@ -127,8 +135,11 @@ As a service, with what deploy/install.sh has installed, on each machine as root
 _LATER = """\
 A further agent:
     trishula init {name} --agents NAME
-and copy nodes/NODE/state/agents.json into the state directory of each node, which notices by itself. Every agent here
-may announce any capability; to restrict one: trishula token grant NAME --no-serve "*" --serve CAPABILITY"""
+and copy nodes/NODE/state/agents.json into the state directory of its node, which notices by itself{others}. Tokens that
+were made at the nodes are not in that file: where there are such, make the agent at a node, and copy its token alone:
+    trishula token new NAME
+Every agent here may announce any capability; to restrict one:
+    trishula token grant NAME --no-serve "*" --serve CAPABILITY"""
 
 _TLS = """\
 Nodes' certificates are good for 825 days. New ones, with the same keys:

@@ -106,6 +106,8 @@ def node_configs(plan: Plan, public_keys: Mapping[str, str]) -> dict[str, Json]:
         listener_of(base)["endpoint"]["port"] = members[0].port
         configs = {members[0].name: base}
     else:
+        # As they are made together, they trust each other with who may join.
+        options_of(base)["agents"] = {"shared": True}
         configs = linked_configs(base, members)
     for machine in plan.machines:
         _settle(configs[machine.node], plan, machine)

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -39,6 +39,7 @@ __all__ = [
     "keep_files_private",
     "open_state_dir",
     "peers_of",
+    "shares_agents",
     "require_crossbar",
     "speaks_json",
     "state_holder",
@@ -207,11 +208,22 @@ def agents_to_change(
 
 def peers_of(state_dir: Path) -> list[str] | None:
     """The peers by the configuration that the node ran with last; ``None`` if it can't be read (any more)."""
+    options = _options_of(state_dir)
+    return None if options is None else list(options.get("peers", []))
+
+
+def shares_agents(state_dir: Path) -> bool:
+    """Whether the node shares its file of agents with its peers, by that configuration."""
+    agents = (_options_of(state_dir) or {}).get("agents", {})
+    return isinstance(agents, dict) and agents.get("shared") is True
+
+
+def _options_of(state_dir: Path) -> dict[str, Any] | None:
     from trishula_router.settings.check import read_config_file
     from trishula_router.settings.crossbar_config import options_of
     from trishula_router.settings.faults import ConfigError
 
     try:
-        return list(options_of(read_config_file(state_dir / "crossbar" / "config.json")).get("peers", []))
+        return options_of(read_config_file(state_dir / "crossbar" / "config.json"))
     except (ConfigError, LookupError):
         return None

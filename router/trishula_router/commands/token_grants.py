@@ -25,6 +25,7 @@ from trishula_router.commands.state_dir import (
     existing_state_dir,
     speaks_json,
 )
+from trishula_router.commands.token_reach import peers_told, say_peers, wait_for_sharing, wait_option
 from trishula_router.commands.token_words import (
     STATE_HELP,
     check_reason,
@@ -76,6 +77,7 @@ def _grant_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help='When what is granted now ends by itself: a span from now such as "2h", or a date (default: never).',
 )
 @reason_option
+@wait_option
 @json_option
 @click.pass_context
 def grant_command(
@@ -85,6 +87,7 @@ def grant_command(
     state: Path | None,
     until: str | None,
     reason: str | None,
+    wait_s: float,
     **asked: tuple[str, ...],
 ) -> None:
     """Change what the agent NAME may do: to whom it may send, what it may call, serve and hear.
@@ -96,7 +99,9 @@ def grant_command(
 
     With --until the grant ends by itself. It is then in the file with its end and its --reason, and token list and node
     status show both. With --json: an object with agent, agents_file, send, call, serve, subscribe, and timed: a list of
-    objects with act, grant, until (seconds since the epoch) and reason.
+    objects with act, grant, until (seconds since the epoch) and reason; and, where linked nodes share their files of
+    agents, peers: a list of objects with node, reached and sentence. There the command waits until those that can be
+    reached have it too.
 
     \b
     Examples:
@@ -126,7 +131,8 @@ def grant_command(
     except AgentsFileError as error:
         raise CommandFailed(str(error), Exit.CONFIG) from None
     if speaks_json(ctx):
-        click.echo(json.dumps({"agent": name, "agents_file": str(path), **grants_told(record)}))
+        shared = peers_told(wait_for_sharing(state_dir, path, wait_s))
+        click.echo(json.dumps({"agent": name, "agents_file": str(path), **grants_told(record), **shared}))
         return
     for act in ACTS:
         if asked[act] or asked[f"no_{act}"]:
@@ -134,6 +140,7 @@ def grant_command(
             click.echo(f"{name} may {act} {lasting}, in {path}", err=True)
     for line in timed_told(record, now_s):
         click.echo(f"{name} {line}", err=True)
+    say_peers(wait_for_sharing(state_dir, path, wait_s))
 
 
 def _check(name: str, asked: dict[str, tuple[str, ...]], until_s: float | None) -> None:

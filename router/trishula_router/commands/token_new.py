@@ -28,7 +28,13 @@ from trishula_router.commands.state_dir import (
 from trishula_router.commands.token_entry import made_entry, public_key_option, refuse_known_key, takes_no_keys
 from trishula_router.commands.token_file import TokenFile, write_option
 from trishula_router.commands.token_grants import check_capabilities, with_more
-from trishula_router.commands.token_reach import revocations_of
+from trishula_router.commands.token_reach import (
+    peers_told,
+    revocations_of,
+    say_peers,
+    wait_for_sharing,
+    wait_option,
+)
 from trishula_router.commands.token_words import (
     STATE_HELP,
     check_reason,
@@ -71,6 +77,7 @@ __all__ = ["new_command"]
 @public_key_option
 @write_option
 @reason_option
+@wait_option
 @json_option
 @click.pass_context
 def new_command(
@@ -86,6 +93,7 @@ def new_command(
     public_key: str | None,
     token_file: Path | None,
     reason: str | None,
+    wait_s: float,
 ) -> None:
     """Make a token for the agent NAME, and register the agent if it is new.
 
@@ -97,7 +105,9 @@ def new_command(
     handed out before the old one goes. A third is refused, because the older one would have to end: with --replace it
     does, and with it the sessions that joined with it; to have the old one end by itself, see trishula token rotate.
     --expires-in counts from --not-before, if that is given. With --json: an object with agent, agents_file, and token
-    (or token_file, with --write; public_key, with --public-key).
+    (or token_file, with --write; public_key, with --public-key). Where linked nodes share their files of agents, the
+    command waits until those that can be reached have it too, and says so; with --json in peers, a list of objects with
+    node, reached and sentence.
 
     With --public-key no token is made: the agent joins with the key that trishula token key made on its machine. Of
     the two valid tokens each may be a key.
@@ -161,12 +171,13 @@ def new_command(
         )
     waiting, dead = _mail_from_before(state_dir, name) if is_new else (0, 0)
     if speaks_json(ctx):
+        shared = peers_told(wait_for_sharing(state_dir, path, wait_s))
         where: dict[str, str | int] = {"token_file": str(token_file)} if token_file is not None else {}
         if token_file is None:
             where["public_key" if made is None else "token"] = public_key or made or ""
         if waiting or dead:
             where.update(waiting=waiting, dead=dead)
-        click.echo(json.dumps({"agent": name, "agents_file": str(path), **where}))
+        click.echo(json.dumps({"agent": name, "agents_file": str(path), **where, **shared}))
         return
     done = f"the agent {name} is registered in {path}" if is_new else f"the agent {name} has a new {new.kind} in {path}"
     if made is None:
@@ -194,6 +205,7 @@ def new_command(
             f"{name}",
             err=True,
         )
+    say_peers(wait_for_sharing(state_dir, path, wait_s))
 
 
 def _mail_from_before(state_dir: Path, name: str) -> tuple[int, int]:

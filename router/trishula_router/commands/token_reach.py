@@ -7,18 +7,39 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import click
 import msgspec
 
+from trishula.cli.values import Duration
 from trishula_router.agents.change_notes import Note, notes_file_of, read_notes
 from trishula_router.agents.revocations import Revocations
-from trishula_router.agents.revoking import PeerReached, reached_file_of, read_reached
+from trishula_router.agents.revoking import PeerReached, Reached, reached_file_of, read_reached, shared_file_of
 from trishula_router.agents.token_uses import USED, Use, read_uses
-from trishula_router.commands.state_dir import peers_of, state_holder
+from trishula_router.commands.state_dir import peers_of, shares_agents, state_holder
 from trishula_router.store.revoked import REVOKED
 
-__all__ = ["PeerTold", "revocations_of", "uses_of", "wait_for_peers"]
+__all__ = [
+    "PeerTold",
+    "peers_told",
+    "revocations_of",
+    "say_peers",
+    "uses_of",
+    "wait_for_peers",
+    "wait_for_sharing",
+    "wait_option",
+]
 
 _LOOK_S = 0.1
+
+wait_option = click.option(
+    "--wait",
+    "wait_s",
+    type=Duration(),
+    default="10s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait for linked nodes to have it too, where they share their files of agents.",
+)
 
 
 class PeerTold(msgspec.Struct, frozen=True):
@@ -68,14 +89,64 @@ def wait_for_peers(state_dir: Path, agents_file: Path, wait_s: float) -> list[Pe
         why = f"has not been reached, because no node runs on {state_dir} that would tell it: start one"
         return [_not_reached(name, why) for name in peers]
     number = max((note.number for note in _revoking(agents_file)), default=0)
+    said = _settled(reached_file_of(agents_file), number, wait_s)
+    return [_told(name, None if said is None else said.peers, wait_s) for name in peers]
+
+
+def wait_for_sharing(state_dir: Path, agents_file: Path, wait_s: float) -> list[PeerTold]:
+    """Wait until the linked nodes that can be reached have the change that was just written; none, if none share it.
+
+    Args:
+        state_dir: of the node.
+        agents_file: its file of agents.
+        wait_s: for how long at most.
+    """
+    peers = peers_of(state_dir) if shares_agents(state_dir) else None
+    if not peers:
+        return []
+    if state_holder(state_dir) is None:
+        why = f"{{}} gets this when a node runs on {state_dir}"
+        return [PeerTold(name, False, why.format(name)) for name in peers]
+    number = max((note.number for note in read_notes(notes_file_of(agents_file))), default=0)
+    said = _settled(shared_file_of(agents_file), number, wait_s)
+    return [_told_of_sharing(name, None if said is None else said.peers.get(name), wait_s) for name in peers]
+
+
+def peers_told(peers: Iterable[PeerTold]) -> dict[str, list[dict[str, object]]]:
+    """That, for ``--json``; nothing where no node shares."""
+    told = [msgspec.structs.asdict(one) for one in peers]
+    return {"peers": told} if told else {}
+
+
+def say_peers(peers: Iterable[PeerTold]) -> None:
+    """That, for people."""
+    for one in peers:
+        click.echo(one.sentence, err=True)
+
+
+def _settled(file: Path, number: int, wait_s: float) -> Reached | None:
+    """How far the note of that number has got, once no peer in reach is waited for, or the time is over."""
     end_s = time.monotonic() + wait_s
     while True:
-        said = read_reached(reached_file_of(agents_file))
-        standing = said.peers if said is not None and said.number >= number else None
-        is_settled = standing is not None and not any(map(_may_come, standing.values()))
-        if is_settled or time.monotonic() >= end_s:
-            return [_told(name, standing, wait_s) for name in peers]
+        said = read_reached(file)
+        said = said if said is not None and said.number >= number else None
+        if (said is not None and not any(map(_may_come, said.peers.values()))) or time.monotonic() >= end_s:
+            return said
         time.sleep(_LOOK_S)
+
+
+def _told_of_sharing(name: str, one: PeerReached | None, wait_s: float) -> PeerTold:
+    if one is None:
+        return PeerTold(name, False, f"{name} has not got this: the node here did not take it up within {wait_s:g} s")
+    if one.reached:
+        return PeerTold(name, True, f"{name} has this too")
+    if not one.is_up:
+        return PeerTold(name, False, f"{name} can't be reached now: it gets this when it comes back")
+    if not one.heeds:
+        why = "it does not share agents (agents.shared), or is of an earlier release"
+        return PeerTold(name, False, f"{name} does not get this: {why}; make the change there too")
+    why = f"has not said within {wait_s:g} s that it has this: see trishula node status there"
+    return PeerTold(name, False, f"{name} {why}")
 
 
 def _revoking(agents_file: Path) -> Iterable[Note]:

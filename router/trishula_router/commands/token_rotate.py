@@ -21,11 +21,18 @@ from trishula_router.commands.state_dir import (
     agents_file_of,
     agents_to_change,
     existing_state_dir,
+    shares_agents,
     speaks_json,
 )
 from trishula_router.commands.token_entry import made_entry, public_key_option, refuse_known_key, takes_no_keys
 from trishula_router.commands.token_file import TokenFile, write_option
-from trishula_router.commands.token_reach import revocations_of
+from trishula_router.commands.token_reach import (
+    peers_told,
+    revocations_of,
+    say_peers,
+    wait_for_sharing,
+    wait_option,
+)
 from trishula_router.commands.token_words import (
     STATE_HELP,
     check_reason,
@@ -56,6 +63,7 @@ __all__ = ["rotate_command"]
 @public_key_option
 @write_option
 @reason_option
+@wait_option
 @click.option("--dry-run", is_flag=True, help="Say what would end, and when, and change nothing.")
 @json_option
 @click.pass_context
@@ -68,6 +76,7 @@ def rotate_command(
     public_key: str | None,
     token_file: Path | None,
     reason: str | None,
+    wait_s: float,
     dry_run: bool,
 ) -> None:
     """Make a new token for the agent NAME, and have its old one end after a while.
@@ -76,7 +85,8 @@ def rotate_command(
     again when its session ends, and needs no restart. An agent that has two valid tokens already is refused unless
     --overlap is 0s, which ends both: of three the oldest would end before its time. With --json: an object with agent,
     agents_file, dry_run, ends: a list of objects with id and at (seconds since the epoch), and token, or token_file, or
-    public_key (none of them with --dry-run).
+    public_key (none of them with --dry-run); and, where linked nodes share their files of agents, peers: a list of
+    objects with node, reached and sentence. There the command waits until those that can be reached have it too.
 
     With --public-key the agent's new one is the key that trishula token key made on its machine, and no token is made.
 
@@ -123,10 +133,13 @@ def rotate_command(
             raise CommandFailed(str(error), Exit.CONFIG) from None
         file.put_in_place()
     if speaks_json(ctx):
+        shared = {} if dry_run else peers_told(wait_for_sharing(state_dir, path, wait_s))
         where = {"token": made} if token_file is None else {"token_file": str(token_file)}
         where = {} if dry_run else where if made is not None else {"public_key": public_key}
         told = [{"id": token, "at": at} for token, at in ends.items()]
-        click.echo(json.dumps({"agent": name, "agents_file": str(path), "dry_run": dry_run, "ends": told, **where}))
+        click.echo(
+            json.dumps({"agent": name, "agents_file": str(path), "dry_run": dry_run, "ends": told, **where, **shared})
+        )
         return
     if not dry_run and token_file is None and made is not None:
         click.echo(made)
@@ -146,7 +159,9 @@ def rotate_command(
         if (warning := takes_no_keys(state_dir)) is not None:
             click.echo(warning, err=True)
         there = f"the new {new.kind} is unknown there, and the old one holds there, until you copy {path}"
-        if (sentence := elsewhere(state_dir, there)) is not None:
+        if shares_agents(state_dir):
+            say_peers(wait_for_sharing(state_dir, path, wait_s))
+        elif (sentence := elsewhere(state_dir, there)) is not None:
             click.echo(sentence, err=True)
 
 

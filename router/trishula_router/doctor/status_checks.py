@@ -25,6 +25,10 @@ _CLOCK_MS = 2000
 _FULL_PERCENT = 80
 #: Free pages of a file that can't shrink are worth a word from here on.
 _MUCH_UNUSED_BYTES = 64 * 1024 * 1024
+_HOW_AGENTS_AGREE = (
+    "compare them with trishula token list at both, and copy agents.json of the right one to the other; or have both "
+    "share them (agents.shared): then it goes by itself within seconds"
+)
 #: What a node says of a second link: both make it.
 _SECOND = "doubles every event"
 _KEY = "know the key"
@@ -105,7 +109,7 @@ def _peer(name: str, status: Status, peer: Status) -> Iterator[Finding]:
         yield fault(
             f"{name} – {other}: agents",
             f"the files of agents of {name} and {other} say different things: who may join depends on the node",
-            "compare them with trishula token list at both, and copy agents.json of the right one to the other",
+            _HOW_AGENTS_AGREE,
         )
 
 
@@ -198,7 +202,7 @@ def _pair(one: str, first: Status, other: str, second: Status) -> Iterator[Findi
         yield fault(
             f"{one} – {other}: agents",
             f"the files of agents of {one} and {other} say different things: who may join depends on the node",
-            "compare them with trishula token list at both, and copy agents.json of the right one to the other",
+            _HOW_AGENTS_AGREE,
         )
 
 

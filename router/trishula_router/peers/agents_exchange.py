@@ -1,10 +1,10 @@
 """Sharing: a node's file of agents follows those of its peers, and theirs follow it, where both nodes share them.
 
 :mod:`trishula_router.agents.shared_agents` says what a change is, and which of two holds; this module reads, tells and
-writes. What is known is kept in the store, with what the file said when it was looked at last: so a change that was made
-while no node ran is told from what a peer said. What a peer tells is durable in the store before it is in the file. The
-file is written as the commands write it, with their lock and a note of which peer it came from, and stays what
-operators see and edit.
+writes. What is known is kept in the store, with what the file said when it was looked at last: so a change that was
+made while no node ran is told from what a peer said. What a peer tells is durable in the store before it is in the
+file. The file is written as the commands write it, with their lock and a note of which peer it came from, and stays
+what operators see and edit.
 
 A node tells each peer every two seconds, and at each change, the digest of what it knows. A peer that knows something
 else sends all that it knows, so a node that was away catches up when it comes back. How far the latest change has got
@@ -50,8 +50,8 @@ _PERIOD_S = 2.0
 _HEARD_WITHIN_S = 5.0
 #: What could not be written is tried again so often.
 _RETRY_S = 2.0
-#: Under what the store remembers what is known of an agent, and what the file said of it; behind the first nothing: that
-#: it was looked at.
+#: Under what the store remembers what is known of an agent, and what the file said of it. The first without a name says
+#: that the file was looked at.
 _KNOWN, _SEEN = "agents-known:", "agents-seen:"
 
 _read_state = msgspec.json.Decoder(AgentState).decode
@@ -196,6 +196,8 @@ class Sharing:
             self._looked_at = principals.records
             changed = self._agents.edited(self._seen, principals.records, self._now())
             self._saw(principals.records, changed)
+            # The order of its tokens is the same in all files that say the same: their digests are compared.
+            self._is_behind = True
             if changed:
                 self._tell(changed)
         notes = notes_file_of(self._path)

@@ -27,7 +27,7 @@ from trishula_router.settings.faults import MISSING, Asked, ConfigError, Fault, 
 from trishula_router.settings.limits import DEFAULT_TTL, Limits, parse_limits
 from trishula_router.settings.objectives import ObjectiveOptions, parse_objectives
 
-__all__ = ["DeliveryPolicy", "NodeConfig", "PresencePolicy", "RetentionPolicy", "parse_options"]
+__all__ = ["AgentsPolicy", "DeliveryPolicy", "NodeConfig", "PresencePolicy", "RetentionPolicy", "parse_options"]
 
 
 @dataclass(frozen=True, slots=True)
