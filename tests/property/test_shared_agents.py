@@ -5,8 +5,8 @@ Two tests:
 * *the rule*: three nodes change agents and tell each other, in any order, some of it again and again. What each says is
   what a plain model says, which keeps a list of all changes that the node has heard of and reads it by the rule.
 * *the nodes*: whole nodes, with files and stores, whose clocks differ. Files are edited while links are cut and while
-  nodes are down; words get lost and come twice. Healed, all files say the same; who edits one then is heeded by all; and
-  a token that was revoked at one is good at none, whatever brings it back into files.
+  nodes are down, and words get lost. Healed, all files say the same; who edits one then is heeded by all; and a token
+  that was revoked at one is good at none, whatever brings it back into files.
 """
 
 from __future__ import annotations

@@ -11,7 +11,14 @@ from deploy.docs.from_code.options import all_options, table
 from trishula.runtime.backoff import Backoff
 from trishula_router.settings.faults import MISSING, WHOLE, ConfigError, Fault
 from trishula_router.settings.limits import Limits
-from trishula_router.settings.options import DeliveryPolicy, NodeConfig, PresencePolicy, RetentionPolicy, parse_options
+from trishula_router.settings.options import (
+    AgentsPolicy,
+    DeliveryPolicy,
+    NodeConfig,
+    PresencePolicy,
+    RetentionPolicy,
+    parse_options,
+)
 
 BASE = Path("/srv/trishula")
 
@@ -55,12 +62,12 @@ def test_the_shipped_configuration_writes_the_defaults_down() -> None:
 
 def test_each_option_is_in_the_reference_with_its_default() -> None:
     known: set[str] = set()
-    for section in (None, "limits", "delivery", "presence", "retention", "alerts", "objectives"):
+    for section in (None, "limits", "delivery", "presence", "retention", "alerts", "objectives", "agents"):
         wrong: dict[str, object] = {"no_such": 1} if section is None else {section: {"no_such": 1}}
         sentence = next(said for said in sentences({"state": "s", **wrong}) if "no_such" in said)
         keys = sentence.partition("the known keys are ")[2].split(", ")
         known |= {key if section is None else f"{section}.{key}" for key in keys}
-    known -= {"limits", "delivery", "presence", "retention", "alerts", "objectives"}
+    known -= {"limits", "delivery", "presence", "retention", "alerts", "objectives", "agents"}
     assert {option.key for option in all_options()} == known
     flat = " ".join(table().split())
     for option in all_options():
@@ -107,6 +114,7 @@ def test_every_option_can_be_set() -> None:
             "retention": {"bodies": "1d", "dead": "2d", "ids": "3d"},
             "peers": ["rushabdev", "dc"],
             "proxies": ["127.0.0.1", "10.0.0.0/8"],
+            "agents": {"shared": True},
         }
     ) == NodeConfig(
         node="agni",
@@ -118,6 +126,7 @@ def test_every_option_can_be_set() -> None:
         retention=RetentionPolicy(86_400_000, 2 * 86_400_000, 3 * 86_400_000),
         peers=("rushabdev", "dc"),
         proxies=("127.0.0.1", "10.0.0.0/8"),
+        agents=AgentsPolicy(shared=True),
     )
 
 
@@ -221,7 +230,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         'extra.delivery.backoff_first is "2h"; it must be from 1ms to 1h',
         "extra.presence is []; it must be a map",
         'extra.colour is "blue"; it is an unknown key; the known keys are node, state, agents_file, limits, delivery, '
-        "presence, retention, peers, trusted_network, proxies, alerts, objectives",
+        "presence, retention, peers, trusted_network, proxies, alerts, objectives, agents",
     ]
 
 

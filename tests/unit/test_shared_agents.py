@@ -1,4 +1,4 @@
-"""Agents that nodes share: of two changes the later one holds, a removal ends what was before it, and a key is one's."""
+"""Agents that nodes share: of two changes the later holds, a removal ends what was before it, and a key is one's."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tests.support.subjects import InSqlite
 from trishula.exit_codes import Exit
 from trishula_router.agents.change_notes import notes_file_of, read_notes
 from trishula_router.agents.file import read_agents, update_agents
-from trishula_router.agents.revoking import PeerReached, Reached, reached_file_of
+from trishula_router.agents.revoking import PeerReached, Reached, reached_file_of, shared_file_of
 from trishula_router.agents.token_uses import USED, Use, kind_of_place
 from trishula_router.agents.tokens import TokenEntry, digest_of, rotated
 from trishula_router.commands import token
@@ -274,6 +274,48 @@ def test_what_is_said_of_a_peer(state: Path, standing: PeerReached, sentence: st
         node.release()
     assert done.stderr.splitlines()[-1].startswith(sentence)
     assert done.exit_code == (0 if standing.reached else Exit.UNREACHABLE)
+
+
+@pytest.mark.parametrize(
+    ("standing", "sentence"),
+    [
+        (PeerReached(True, True, True), "rushabdev has this too"),
+        (PeerReached(False, False, True), "rushabdev can't be reached now: it gets this when it comes back"),
+        (
+            PeerReached(False, True, True),
+            "rushabdev has not said within 0.2 s that it has this: see trishula node status there",
+        ),
+        (
+            PeerReached(False, True, False),
+            "rushabdev does not get this: it does not share agents (agents.shared), or is of an earlier release; make "
+            "the change there too",
+        ),
+        (None, "rushabdev has not got this: the node here did not take it up within 0.2 s"),
+    ],
+    ids=["reached", "away", "slow", "apart", "asleep"],
+)
+def test_what_is_said_of_a_peer_that_shares(state: Path, standing: PeerReached | None, sentence: str) -> None:
+    config = json.loads((SHIPPED / "primary.json").read_bytes())
+    options_of(config)["agents"] = {"shared": True}
+    (state / "crossbar").mkdir()
+    (state / "crossbar" / "config.json").write_text(json.dumps(config))
+    if standing is not None:
+        said = Reached(2**60, {"rushabdev": standing})
+        shared_file_of(state / "agents.json").write_bytes(msgspec.json.encode(said))
+    waiting = ("--wait", "0.2s")
+    node = Hold(state, "a test")
+    try:
+        commands = [("new", "scout"), ("rotate", "scout"), ("grant", "scout", "--serve", "host")]
+        for command in commands:
+            done = run(state, *command, *waiting)
+            assert (done.exit_code, done.stderr.splitlines()[-1]) == (0, sentence)
+        told = json.loads(run(state, "grant", "scout", "--serve", "host", "--json", *waiting).stdout)
+        is_reached = standing is not None and standing.reached
+        assert told["peers"] == [{"node": "rushabdev", "reached": is_reached, "sentence": sentence}]
+    finally:
+        node.release()
+    done = run(state, "new", "helper", *waiting)
+    assert done.stderr.splitlines()[-1] == f"rushabdev gets this when a node runs on {state}"
 
 
 def test_a_token_that_is_revoked_everywhere_is_listed_as_that_and_takes_no_place(state: Path) -> None:

@@ -17,6 +17,7 @@ from trishula_router.settings.faults import MISSING, Asked
 from trishula_router.settings.limits import Limits
 from trishula_router.settings.objectives import ObjectiveOptions
 from trishula_router.settings.options import (
+    AgentsPolicy,
     DeliveryPolicy,
     NodeConfig,
     PresencePolicy,
@@ -34,6 +35,7 @@ _HOLDERS: dict[str, type] = {
     "retention": RetentionPolicy,
     "alerts": AlertOptions,
     "objectives": ObjectiveOptions,
+    "agents": AgentsPolicy,
 }
 
 

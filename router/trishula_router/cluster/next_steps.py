@@ -85,15 +85,15 @@ def readme(plan: Plan, directory: Path) -> str:
     parts += [
         _AGENTS.format(name=name),
         *([] if plan.is_local else [_service(plan)]),
-        _LATER.format(name=name, others=_others(plan)),
+        _LATER.format(name=name, whose=_whose(plan)),
     ]
     if plan.tls:
         parts.append(_TLS.format(name=name))
     return "\n\n".join(parts) + "\n"
 
 
-def _others(plan: Plan) -> str:
-    return ", and tells the others: one copy is enough" if len(plan.machines) > 1 else ""
+def _whose(plan: Plan) -> str:
+    return "one node, which\ntells the others" if len(plan.machines) > 1 else "the node, which\nnotices by itself"
 
 
 def _shown(step: Step) -> str:
@@ -135,9 +135,9 @@ As a service, with what deploy/install.sh has installed, on each machine as root
 _LATER = """\
 A further agent:
     trishula init {name} --agents NAME
-and copy nodes/NODE/state/agents.json into the state directory of its node, which notices by itself{others}. Tokens that
-were made at the nodes are not in that file: where there are such, make the agent at a node, and copy its token alone:
-    trishula token new NAME
+and copy nodes/NODE/state/agents.json into the state directory of {whose}.
+Tokens that were made at the nodes are not in that file, and end with it: where
+there are such, make the agent at a node instead: trishula token new NAME
 Every agent here may announce any capability; to restrict one:
     trishula token grant NAME --no-serve "*" --serve CAPABILITY"""
 

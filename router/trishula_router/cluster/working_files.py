@@ -32,7 +32,16 @@ from trishula_router.settings.crossbar_config import Json, listener_of, options_
 from trishula_router.settings.linked_configs import Member, linked_configs
 from trishula_router.templates import SAMPLE, TEMPLATES, render
 
-__all__ = ["Place", "WorkingFile", "agent_files", "certificate_hosts", "machine_files", "node_configs", "place_of"]
+__all__ = [
+    "Place",
+    "WorkingFile",
+    "agent_files",
+    "certificate_hosts",
+    "machine_files",
+    "node_configs",
+    "place_of",
+    "shares_agents",
+]
 
 _CA_FILE = "tls/ca.crt"
 _CERTIFICATE = {"key": "tls/node.key", "certificate": "tls/node.crt"}
@@ -112,6 +121,15 @@ def node_configs(plan: Plan, public_keys: Mapping[str, str]) -> dict[str, Json]:
     for machine in plan.machines:
         _settle(configs[machine.node], plan, machine)
     return configs
+
+
+def shares_agents(directory: Path, plan: Plan) -> bool:
+    """Whether the nodes, as they were made in that directory, share their files of agents."""
+    try:
+        config = json.loads((directory / "nodes" / plan.machines[0].node / "node.json").read_bytes())
+        return bool(options_of(config)["agents"]["shared"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _settle(config: Json, plan: Plan, machine: Machine) -> None:

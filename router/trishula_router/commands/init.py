@@ -36,6 +36,7 @@ from trishula_router.cluster.working_files import (
     machine_files,
     node_configs,
     place_of,
+    shares_agents,
 )
 from trishula_router.commands.state_dir import CommandFailed, agents_file_of, require_crossbar, speaks_json
 from trishula_router.settings.node_key import KeyUnusable, public_key_of, read_public_key
@@ -377,13 +378,14 @@ def _steps_after(work: _Work, *, renew: bool) -> list[Step]:
         ("who may join", "state/agents.json", bool(work.added)),
         ("its new certificate", "tls/node.crt", renew),
     ):
+        is_told = path.endswith("agents.json") and shares_agents(work.directory, work.plan)
         if is_made and not work.plan.is_local:
             found += [
                 Step(
                     f"To {machine.node}, {what} (change the path, if it runs as a service):",
                     (f"scp -p {nodes}/{machine.node}/{path} {machine.shown_host}:trishula/{path}",),
                 )
-                for machine in work.plan.machines
+                for machine in work.plan.machines[: 1 if is_told else None]
             ]
         elif is_made:
             found.append(Step(f"The nodes notice by themselves {what}.", ()))

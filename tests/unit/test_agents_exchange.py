@@ -1,0 +1,153 @@
+"""Nodes that share their agents: what goes over the link, what is taken, and what is written into whose file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support.pair import Nodes
+from trishula_router.agents.change_notes import notes_file_of, read_notes
+from trishula_router.agents.file import read_agents, update_agents
+from trishula_router.agents.revoking import PeerReached, read_reached, shared_file_of
+from trishula_router.agents.shared_agents import AgentState
+from trishula_router.agents.text import AgentEntry
+from trishula_router.agents.tokens import TokenEntry
+from trishula_router.commands.token_reach import wait_for_sharing
+from trishula_router.peers.agents_exchange import Word
+from trishula_router.peers.journal_exchange import AGENTS
+from trishula_router.store.memory import MemoryStore
+
+NEW = AgentEntry(serve=(), tokens=(TokenEntry("a" * 64, 1.0),))
+
+
+def linked(directory: Path, *sharing: str) -> Nodes:
+    names = ("agni", "rushabdev")
+    nodes = Nodes(directory, {name: MemoryStore(f"epoch-{name}", name) for name in names}, sharing=sharing)
+    nodes.advance(1.0)
+    return nodes
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Nodes:
+    return linked(tmp_path, "agni", "rushabdev")
+
+
+def file(nodes: Nodes, name: str) -> Path:
+    return nodes.rigs[name].agents_file
+
+
+def register(nodes: Nodes, name: str, agent: str = "scout", record: AgentEntry = NEW) -> None:
+    with update_agents(file(nodes, name)) as agents:
+        agents[agent] = record
+
+
+def test_a_change_is_in_the_other_file_within_a_second_and_both_say_the_same(nodes: Nodes) -> None:
+    register(nodes, "agni")
+    nodes.advance(1.0)
+    assert read_agents(file(nodes, "rushabdev"))["scout"] == NEW
+    assert nodes.rigs["rushabdev"].node.principals.get("scout") is not None
+    digests = {rig.node.principals.digest for rig in nodes.rigs.values()}
+    assert len(digests) == 1
+    (note,) = read_notes(notes_file_of(file(nodes, "rushabdev")))
+    assert note.by == "the node agni"
+    said = read_reached(shared_file_of(file(nodes, "agni")))
+    assert said is not None and said.peers == {"rushabdev": PeerReached(True, True, True)}
+
+
+def test_files_that_say_the_same_have_their_tokens_in_the_same_order(nodes: Nodes) -> None:
+    later = TokenEntry("b" * 64, 2.0)
+    register(nodes, "agni", record=replace(NEW, tokens=(later, *NEW.tokens)))
+    nodes.advance(2.0)
+    assert read_agents(file(nodes, "agni"))["scout"].tokens == (*NEW.tokens, later)
+    assert len({rig.node.principals.digest for rig in nodes.rigs.values()}) == 1
+
+
+@pytest.mark.parametrize("sharing", [("agni",), ("rushabdev",), ()])
+def test_where_one_does_not_share_nothing_is_taken_and_the_other_knows(
+    tmp_path: Path, sharing: tuple[str, ...]
+) -> None:
+    nodes = linked(tmp_path, *sharing)
+    register(nodes, "agni")
+    nodes.advance(8.0)
+    assert "scout" not in read_agents(file(nodes, "rushabdev"))
+    state = AgentState((9, "agni", '{"call":[],"operator":true,"send":[]}'))
+    told = msgspec.msgpack.encode(Word("agni", "x", True, {"dc": state}))
+    nodes.rigs["rushabdev"].node.listener.hear(AGENTS, told, "agni")
+    nodes.advance(2.0)
+    # It is taken where the option is on, and nowhere else.
+    assert read_agents(file(nodes, "rushabdev"))["dc"].operator == ("rushabdev" in sharing)
+    said = read_reached(shared_file_of(file(nodes, "agni")))
+    if "agni" in sharing:
+        assert said is not None and said.peers == {"rushabdev": PeerReached(False, True, False)}
+    else:
+        assert said is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\xff" * 40,
+        msgspec.msgpack.encode(Word("dc", "x", True)),
+        msgspec.msgpack.encode(Word("agni", "x", True, {"dc": AgentState((9, "agni", '{"rule": "all"}'))})),
+        msgspec.msgpack.encode(Word("agni", "x", True, {"D C": AgentState()})),
+        b"\x00" * (2 * 1024 * 1024),
+    ],
+)
+def test_what_can_not_be_is_refused_and_changes_nothing(nodes: Nodes, text: bytes) -> None:
+    before = file(nodes, "rushabdev").read_bytes()
+    nodes.rigs["rushabdev"].node.listener.hear(AGENTS, text, "agni")
+    nodes.advance(2.0)
+    assert file(nodes, "rushabdev").read_bytes() == before
+    register(nodes, "agni")
+    nodes.advance(1.0)
+    assert "scout" in read_agents(file(nodes, "rushabdev"))
+
+
+def test_a_file_that_is_gone_or_broken_waits_for_an_operator(nodes: Nodes) -> None:
+    there = file(nodes, "rushabdev")
+    good = there.read_bytes()
+    for bad in (None, b"{"):
+        there.unlink(missing_ok=True)
+        if bad is not None:
+            there.write_bytes(bad)
+            there.chmod(0o600)
+        nodes.advance(1.0)
+        register(nodes, "agni", record=replace(NEW, operator=bad is None))
+        nodes.advance(3.0)
+        assert (there.read_bytes() if there.exists() else None) == bad
+        assert set(read_agents(file(nodes, "agni"))) == {"agni", "dc", "rushabdev", "scout"}, "nobody was deleted by it"
+    there.write_bytes(good)
+    nodes.advance(3.0)
+    assert read_agents(there) == read_agents(file(nodes, "agni"))
+
+
+def test_a_command_that_holds_the_file_keeps_nobody_waiting(nodes: Nodes) -> None:
+    with update_agents(file(nodes, "rushabdev")) as agents:
+        register(nodes, "agni")
+        nodes.advance(2.0)
+        agents["helper"] = NEW.__class__(serve=())
+    nodes.advance(2.0)
+    assert {"scout", "helper"} <= set(read_agents(file(nodes, "rushabdev")))
+    assert read_agents(file(nodes, "rushabdev")) == read_agents(file(nodes, "agni"))
+
+
+def test_many_agents_go_in_words_that_may_be_read(nodes: Nodes) -> None:
+    lists = tuple(f"agent-{number}" for number in range(200))
+    with update_agents(file(nodes, "agni")) as agents:
+        agents.update({f"a-{number}": replace(NEW, send=lists, tokens=()) for number in range(1000)})
+    nodes.advance(3.0)
+    assert read_agents(file(nodes, "rushabdev")) == read_agents(file(nodes, "agni"))
+
+
+def test_a_node_that_stopped_sharing_says_nothing_of_before(tmp_path: Path, nodes: Nodes) -> None:
+    register(nodes, "agni")
+    nodes.advance(1.0)
+    assert shared_file_of(file(nodes, "agni")).exists()
+    nodes.down("agni")
+    alone = Nodes(tmp_path, {"agni": nodes.stores["agni"]})
+    assert not shared_file_of(file(alone, "agni")).exists()
+    assert wait_for_sharing(tmp_path / "agni", file(alone, "agni"), 0.0) == []
