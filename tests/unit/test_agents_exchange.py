@@ -136,9 +136,9 @@ def test_a_command_that_holds_the_file_keeps_nobody_waiting(nodes: Nodes) -> Non
 
 
 def test_many_agents_go_in_words_that_may_be_read(nodes: Nodes) -> None:
-    lists = tuple(f"agent-{number}" for number in range(200))
+    lists = tuple(f"agent_{number}" for number in range(100))
     with update_agents(file(nodes, "agni")) as agents:
-        agents.update({f"a-{number}": replace(NEW, send=lists, tokens=()) for number in range(1000)})
+        agents.update({f"a_{number}": replace(NEW, send=lists, tokens=()) for number in range(400)})
     nodes.advance(3.0)
     assert read_agents(file(nodes, "rushabdev")) == read_agents(file(nodes, "agni"))
 
@@ -151,3 +151,20 @@ def test_a_node_that_stopped_sharing_says_nothing_of_before(tmp_path: Path, node
     alone = Nodes(tmp_path, {"agni": nodes.stores["agni"]})
     assert not shared_file_of(file(alone, "agni")).exists()
     assert wait_for_sharing(tmp_path / "agni", file(alone, "agni"), 0.0) == []
+
+
+def test_a_store_of_a_backup_takes_over_what_the_others_know(tmp_path: Path, nodes: Nodes) -> None:
+    register(nodes, "agni")
+    nodes.advance(1.0)
+    nodes.down("rushabdev")
+    with update_agents(file(nodes, "agni")) as agents:
+        agents["scout"] = replace(NEW, tokens=(), operator=True)
+        del agents["dc"]
+    nodes.advance(1.0)
+    # Its file says more than this store remembers, and that is older than what was changed meanwhile.
+    nodes.stores["rushabdev"] = MemoryStore("another-epoch", "rushabdev")
+    there = nodes.boot("rushabdev").agents_file
+    nodes.advance(8.0)
+    assert read_agents(there) == read_agents(file(nodes, "agni"))
+    assert read_agents(there)["scout"] == replace(NEW, tokens=(), operator=True)
+    assert "dc" not in read_agents(there)

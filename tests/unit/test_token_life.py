@@ -20,6 +20,7 @@ from trishula_router.agents.revoking import PeerReached, Reached, reached_file_o
 from trishula_router.agents.token_uses import USED, Use, kind_of_place
 from trishula_router.agents.tokens import TokenEntry, digest_of, rotated
 from trishula_router.commands import token
+from trishula_router.settings.crossbar_config import options_of
 from trishula_router.store.facts import TokenFacts
 from trishula_router.store.journal import Kind
 from trishula_router.store.sqlite.holding import Hold

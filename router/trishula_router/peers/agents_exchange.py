@@ -51,7 +51,7 @@ _HEARD_WITHIN_S = 5.0
 #: What could not be written is tried again so often.
 _RETRY_S = 2.0
 #: Under what the store remembers what is known of an agent, and what the file said of it. The first without a name says
-#: that the file was looked at.
+#: of which store.
 _KNOWN, _SEEN = "agents-known:", "agents-seen:"
 
 _read_state = msgspec.json.Decoder(AgentState).decode
@@ -143,15 +143,18 @@ class Sharing:
                     shared_file_of(self._path).unlink(missing_ok=True)
             return
         known, seen = await self._store.remembered(_KNOWN), await self._store.remembered(_SEEN)
-        is_first = _KNOWN not in known
-        states = {key.removeprefix(_KNOWN): _read_state(text) for key, text in known.items() if key != _KNOWN}
-        self._agents = SharedAgents(self._node, states)
+        # A store that was put back from a backup knows less than the file; which of the two is newer only peers can say.
+        is_first = known.pop(_KNOWN, "") != self._store.epoch
         for text in seen.values():
             self._seen = {**self._seen, **parse_agents(parse_json(text.encode()))}
         self._has_begun = True
         if is_first:
             names = self._agents.begin(self._principals.records)
+            self._keep({key: "" for key in known if key.removeprefix(_KNOWN) not in names})
             self._saw(self._principals.records, names)
+        else:
+            states = {key.removeprefix(_KNOWN): _read_state(text) for key, text in known.items()}
+            self._agents = SharedAgents(self._node, states)
         self._is_behind = True
         self.look()
 
@@ -210,7 +213,7 @@ class Sharing:
 
     def _saw(self, records: Mapping[str, AgentEntry], changed: Iterable[str]) -> None:
         """Keep what is known of agents, and what the file says."""
-        fresh = {_KNOWN: "1", **{_KNOWN + name: self._text_of(name) for name in changed}}
+        fresh = {_KNOWN: self._store.epoch, **{_KNOWN + name: self._text_of(name) for name in changed}}
         for name in {*self._seen, *records}:
             if self._seen.get(name) != records.get(name):
                 fresh[_SEEN + name] = render_agents({name: records[name]}) if name in records else ""
