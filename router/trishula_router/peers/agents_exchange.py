@@ -143,7 +143,7 @@ class Sharing:
                     shared_file_of(self._path).unlink(missing_ok=True)
             return
         known, seen = await self._store.remembered(_KNOWN), await self._store.remembered(_SEEN)
-        # A store that was put back from a backup knows less than the file; which of the two is newer only peers can say.
+        # A store that was put back from a backup knows less than the file, and can't say when that was changed.
         is_first = known.pop(_KNOWN, "") != self._store.epoch
         for text in seen.values():
             self._seen = {**self._seen, **parse_agents(parse_json(text.encode()))}
