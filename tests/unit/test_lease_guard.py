@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from trishula.cli import lease_guard
 from trishula.cli.main import cli
 
 
@@ -104,3 +105,33 @@ def test_a_hook_that_looks_at_its_directory_runs_first(repository: Path, line: s
     assert installed.exit_code == 0 and "runs first" in said(installed)
     assert git("commit", "--allow-empty", "-qm", "x").returncode == 0
     assert len(asked(repository)) == 1
+
+
+def test_of_a_merge_is_asked_what_is_as_in_none_of_its_parents(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commit(**files: str) -> None:
+        for name, text in files.items():
+            (repository / name).write_text(text)
+        git("add", "-A")
+        git("commit", "-qm", "x")
+
+    commit(both="1\n2\n3\n4\n5\n", fought="1\n")
+    git("checkout", "-qb", "theirs")
+    commit(both="1\n2\n3\n4\nnew\n", fought="2\n", theirs="1\n")
+    head = git("rev-parse", "HEAD").stdout.strip()
+    git("checkout", "-q", "main")
+    commit(both="new\n2\n3\n4\n5\n", fought="3\n", ours="1\n")
+    git("merge", "--no-edit", "theirs")
+    (repository / "fought").write_text("both\n")
+    git("add", "-A")
+    assert lease_guard._staged() == ["both", "fought"]
+    git("commit", "-qm", "merged")
+    (repository / "mine").write_text("1\n")
+    git("add", "-A")
+    assert lease_guard._staged() == ["mine"]
+    # As git runs a hook before the commit of a merge without conflicts.
+    monkeypatch.setenv(f"GITHEAD_{head}", "theirs")
+    (repository / "theirs").write_text("2\n")
+    git("add", "-A")
+    assert lease_guard._staged() == ["mine", "theirs"]

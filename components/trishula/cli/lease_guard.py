@@ -7,6 +7,7 @@ first. ``git commit --no-verify`` passes by all hooks.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -32,6 +33,8 @@ __all__ = ["guard"]
 _MARK = "# trishula lease guard"
 _HOOKS = ("pre-commit", "pre-merge-commit")
 _KEPT = ".before-trishula"
+#: What git's variables begin with that name the commits of a merge.
+_MERGED = "GITHEAD_"
 #: A hook that runs under another name still finds the directory that it is in, and nothing else of its name.
 _OWN_DIRECTORY = re.compile(r"""dirname\s+(?:--\s+)?["']?\$(?:0|\{0\})["']?|\$\{0%/\*\}""")
 _OWN_NAME = re.compile(r"\$0|\$\{0|BASH_SOURCE")
@@ -177,9 +180,25 @@ def _git(*args: str) -> bytes:
 
 
 def _staged() -> list[str]:
+    """What the commit changes; of a merge, what is as in none of its parents: who made the rest has been asked."""
+    changed = _changed()
+    for parent in _merged():
+        changed &= _changed(parent)
+    return sorted(changed)
+
+
+def _changed(*since: str) -> set[str]:
     # Without renames, a file that is moved is named at both of its places.
-    names = _git("diff", "--cached", "--name-only", "--no-renames", "-z")
-    return [name.decode(errors="surrogateescape") for name in names.split(b"\0") if name]
+    names = _git("diff", "--cached", "--name-only", "--no-renames", "-z", *since)
+    return {name.decode(errors="surrogateescape") for name in names.split(b"\0") if name}
+
+
+def _merged() -> list[str]:
+    """The commits that are being merged: in a file once there were conflicts, in git's environment before."""
+    heads = Path(_git("rev-parse", "--path-format=absolute", "--git-path", "MERGE_HEAD").decode().strip())
+    if heads.exists():
+        return heads.read_text().split()
+    return [name.removeprefix(_MERGED) for name in os.environ if name.startswith(_MERGED)]
 
 
 def _hooks(*, shared_hooks: bool) -> list[Path]:
