@@ -989,7 +989,8 @@ def test_a_fetch_that_looks_into_the_store_when_its_time_is_over_is_answered(
     store.holding = True
     rig.node.delivery.pump("agni")
     rig.advance(1)
-    assert store.waiting == ["head"]
+    # Beside it the housekeeping has the file made smaller.
+    assert [call for call in store.waiting if call != "shrink"] == ["head"]
     rig.advance(5)
     store.let_all()
     store.holding = False

@@ -40,3 +40,8 @@ def test_who_asks_a_node_of_an_earlier_release_is_told_so(
 ) -> None:
     with pytest.raises(error, match=sentence):
         ask_newer(cast(Bus, Earlier(refusal, is_operator=is_operator)), uris.LEASE_LIST)
+
+
+def test_what_is_the_operators_is_refused_as_the_node_says_it() -> None:
+    with pytest.raises(NotAllowed, match=r"^no$"):
+        ask_newer(cast(Bus, Earlier(NotAllowed, is_operator=False)), uris.NODE_MAILBOXES)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ask_each_node", "ask_newer", "require_agent", "require_agent_name"]
 
+#: What every agent may ask, so that a refusal means a node that doesn't know it; the rest is the operators'.
+_EVERYBODYS = ("trishula.lease.", "trishula.directory.", "trishula.mailbox.")
+
 
 def require_agent_name(name: str, option: str) -> None:
     """Refuse what can't be an agent's name.
@@ -57,6 +60,8 @@ def ask_newer(bus: Bus, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
                 "would have to update"
             ) from None
     except NotAllowed as error:
+        if not uri.startswith(_EVERYBODYS):
+            raise
         raise NotAllowed(f"{error}; a node of an earlier version, which doesn't know {uri}, says the same") from None
     raise ProcedureUnknown(
         f"the node {plain(told.get('node'))} runs version {plain(told.get('version'))}, which doesn't answer "
