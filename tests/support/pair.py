@@ -49,16 +49,17 @@ class Nodes:
         for name in stores:
             self.boot(name)
 
-    def boot(self, name: str, timeline: Timeline | None = None) -> Rig:
-        """Start a node, or start it again; with a clock that the test sets."""
+    def boot(self, name: str, timeline: Timeline | None = None, *, makes_file: bool = True) -> Rig:
+        """Start a node, or start it again; with a clock that the test sets, or without a file of agents."""
         directory = self._directory / name
         directory.mkdir(exist_ok=True)
         peers = tuple(peer for peer in self.stores if peer != name)
+        has_file = name in self._sharing and (directory / "agents.json").exists()
         self.rigs[name] = Rig(
             directory,
             self.stores[name],
             self.clock,
-            agents=None if name in self._sharing and (directory / "agents.json").exists() else self._agents,
+            agents=None if not makes_file or has_file else self._agents,
             name=name,
             peers=peers,
             ahead_ms=self._aheads_ms.get(name, 0),

@@ -168,3 +168,39 @@ def test_a_store_of_a_backup_takes_over_what_the_others_know(tmp_path: Path, nod
     assert read_agents(there) == read_agents(file(nodes, "agni"))
     assert read_agents(there)["scout"] == replace(NEW, tokens=(), operator=True)
     assert "dc" not in read_agents(there)
+
+
+def test_who_makes_a_token_where_the_file_is_gone_takes_nobody_else_away(nodes: Nodes) -> None:
+    there = file(nodes, "rushabdev")
+    register(nodes, "agni")
+    nodes.advance(1.0)
+    all_of_them = read_agents(file(nodes, "agni"))
+    there.unlink()
+    nodes.advance(30.0)
+    register(nodes, "rushabdev", "helper")
+    nodes.advance(3.0)
+    assert read_agents(file(nodes, "agni")) == {**all_of_them, "helper": NEW}
+    assert read_agents(there) == read_agents(file(nodes, "agni"))
+    # An editor that removes the file for an instant means what it writes then.
+    text = there.read_text()
+    there.unlink()
+    nodes.advance(1.0)
+    there.touch(mode=0o600)
+    there.write_text(text.replace('"dc"', '"cd"'))
+    nodes.advance(3.0)
+    assert set(read_agents(file(nodes, "agni"))) == {"agni", "cd", "helper", "rushabdev", "scout"}
+
+
+def test_a_node_that_starts_without_its_file_deletes_nobody_and_waits(nodes: Nodes) -> None:
+    there = file(nodes, "rushabdev")
+    before = read_agents(file(nodes, "agni"))
+    nodes.down("rushabdev")
+    there.unlink()
+    nodes.boot("rushabdev", makes_file=False)
+    nodes.advance(5.0)
+    assert read_agents(file(nodes, "agni")) == before
+    assert not there.exists()
+    register(nodes, "rushabdev", "helper")
+    nodes.advance(5.0)
+    assert read_agents(file(nodes, "agni")) == {**before, "helper": NEW}
+    assert read_agents(there) == {**before, "helper": NEW}

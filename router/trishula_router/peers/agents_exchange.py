@@ -50,6 +50,8 @@ _PERIOD_S = 2.0
 _HEARD_WITHIN_S = 5.0
 #: What could not be written is tried again so often.
 _RETRY_S = 2.0
+#: Some editors remove a file for an instant; one that is gone for longer is lost.
+_GONE_S = 10.0
 #: Under what the store remembers what is known of an agent, and what the file said of it. The first without a name says
 #: of which store.
 _KNOWN, _SEEN = "agents-known:", "agents-seen:"
@@ -116,6 +118,8 @@ class Sharing:
         # The file as it was seen last: what differs from that is a change that was made here.
         self._seen: Mapping[str, AgentEntry] = {}
         self._looked_at: Mapping[str, AgentEntry] | None = None
+        # Since when it is gone; also if nobody noticed by then: it is not there as the node starts.
+        self._gone_s: float | None = None
         # Agents of whom a peer told, who may stand otherwise in the file: which peers; and writings on their way.
         self._from_peers: set[str] = set()
         self._is_behind = False
@@ -156,6 +160,10 @@ class Sharing:
             states = {key.removeprefix(_KNOWN): _read_state(text) for key, text in known.items()}
             self._agents = SharedAgents(self._node, states)
         self._is_behind = True
+        if self._seen and self._principals.stamp is None:
+            self._gone_s = float("-inf")
+            why = "{path} is gone; nobody is taken away by that: linked nodes go on, and it is filled again once it is there"
+            log.warn(why, path=self._path)
         self.look()
 
     def look(self) -> None:
@@ -193,16 +201,24 @@ class Sharing:
     def _look_at_file(self) -> None:
         principals = self._principals
         assert self._path is not None
+        if principals.stamp is None and self._seen:
+            self._gone_s = self._seconds() if self._gone_s is None else self._gone_s
+            return
         if principals.fault is not None:
             return
         if principals.records is not self._looked_at:
             self._looked_at = principals.records
-            changed = self._agents.edited(self._seen, principals.records, self._now())
+            before = self._seen
+            if self._gone_s is not None and self._seconds() - self._gone_s >= _GONE_S:
+                # Whoever made a token in the place of a lost file took away none of those who were in that.
+                before = {name: before[name] for name in principals.records if name in before}
+            changed = self._agents.edited(before, principals.records, self._now())
             self._saw(principals.records, changed)
             # The order of its tokens is the same in all files that say the same: their digests are compared.
             self._is_behind = True
             if changed:
                 self._tell(changed)
+        self._gone_s = None
         notes = notes_file_of(self._path)
         files = stamp_of(notes), principals.stamp
         if files != self._noted:
@@ -251,8 +267,9 @@ class Sharing:
             self._unkept = {}
             self._keep(again)
             return
-        if self._principals.fault is not None or self._principals.stamp != stamp_of(self._path):
-            # It is broken, or was changed in this moment: it is looked at first.
+        is_seen = self._principals.stamp == stamp_of(self._path) and self._gone_s is None
+        if self._principals.fault is not None or not is_seen:
+            # It is broken or gone, or was changed in this moment: it is looked at first.
             return
         wanted = self._agents.agents()
         if not self._differing(self._seen, wanted):
