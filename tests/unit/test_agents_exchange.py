@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.conftest import LoggedErrors
 from tests.support.pair import Nodes
 from trishula_router.agents.change_notes import notes_file_of, read_notes
 from trishula_router.agents.file import read_agents, update_agents
@@ -204,3 +205,48 @@ def test_a_node_that_starts_without_its_file_deletes_nobody_and_waits(nodes: Nod
     nodes.advance(5.0)
     assert read_agents(file(nodes, "agni")) == {**before, "helper": NEW}
     assert read_agents(there) == {**before, "helper": NEW}
+
+
+def test_what_another_release_remembered_stops_neither_the_node_nor_its_sharing(nodes: Nodes) -> None:
+    register(nodes, "agni")
+    nodes.advance(1.0)
+    before = read_agents(file(nodes, "agni"))
+    nodes.down("rushabdev")
+    newer = '{"agents":{"scout":{"send":[],"colour":"red","tokens":[]}}}'
+    known = [
+        '{"grants":[5,"agni","{\\"colour\\":\\"red\\"}"]}',
+        '{"grants":[5,"agni","{}",7,{}]}',
+        "what",
+    ]
+    for text in known:
+        nodes.stores["rushabdev"].remember({"agents-seen:scout": newer, "agents-known:scout": text})
+        nodes.boot("rushabdev")
+        nodes.advance(5.0)
+        assert read_agents(file(nodes, "rushabdev")) == read_agents(file(nodes, "agni")) == before
+        nodes.down("rushabdev")
+
+
+def test_a_fault_of_sharing_leaves_the_rest_of_the_node_alone(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, logged_errors: LoggedErrors
+) -> None:
+    sharing = nodes.rigs["rushabdev"].node.sharing
+    with monkeypatch.context() as patch:
+        patch.setattr(sharing, "_look_at_file", lambda: 1 / 0)
+        sharing.look()
+        sharing.look()
+    assert len(logged_errors.flush(ZeroDivisionError)) == 1
+    register(nodes, "agni")
+    nodes.advance(4.0)
+    assert "scout" in read_agents(file(nodes, "rushabdev"))
+
+
+def test_who_is_registered_while_no_node_runs_is_so_from_then_on(nodes: Nodes) -> None:
+    there = file(nodes, "agni")
+    nodes.down("agni")
+    register(nodes, "rushabdev", record=NEW)
+    nodes.advance(1.0)
+    with update_agents(there) as agents:
+        agents["scout"] = replace(NEW, operator=True)
+    nodes.boot("agni")
+    nodes.advance(4.0)
+    assert read_agents(file(nodes, "rushabdev"))["scout"].operator

@@ -28,14 +28,14 @@ from trishula_router.agents.file import KEPT_FILE, AgentsFileError, stamp_of, up
 from trishula_router.agents.principals import Principals
 from trishula_router.agents.revoking import PeerReached, Reached, shared_file_of, write_reached
 from trishula_router.agents.shared_agents import AgentState, SharedAgents, fault_of, same
-from trishula_router.agents.text import AgentEntry, parse_agents, render_agents
+from trishula_router.agents.shared_notes import KNOWN, SEEN, known_in, seen_in
+from trishula_router.agents.text import AgentEntry, render_agents
 from trishula_router.background import log_fault
 from trishula_router.peers.belief import Unbelievable
 from trishula_router.peers.journal_exchange import AGENTS
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.settings.options import NodeConfig
 from trishula_router.store.interface import Store
-from trishula_router.store.json_text import parse_json
 
 __all__ = ["WORD_BYTES", "Sharing", "Word"]
 
@@ -52,11 +52,6 @@ _HEARD_WITHIN_S = 5.0
 _RETRY_S = 2.0
 #: Some editors remove a file for an instant; one that is gone for longer is lost.
 _GONE_S = 10.0
-#: Under what the store remembers what is known of an agent, and what the file said of it. The first without a name says
-#: of which store.
-_KNOWN, _SEEN = "agents-known:", "agents-seen:"
-
-_read_state = msgspec.json.Decoder(AgentState).decode
 
 
 class Word(msgspec.Struct, frozen=True):
@@ -146,30 +141,36 @@ class Sharing:
                 with contextlib.suppress(OSError):
                     shared_file_of(self._path).unlink(missing_ok=True)
             return
-        known, seen = await self._store.remembered(_KNOWN), await self._store.remembered(_SEEN)
+        known, seen = await self._store.remembered(KNOWN), await self._store.remembered(SEEN)
         # A store that was put back from a backup knows less than the file, and can't say when that was changed.
-        is_first = known.pop(_KNOWN, "") != self._store.epoch
-        for text in seen.values():
-            self._seen = {**self._seen, **parse_agents(parse_json(text.encode()))}
+        is_first = known.pop(KNOWN, "") != self._store.epoch
+        self._seen = seen_in(seen)
         self._has_begun = True
         if is_first:
             names = self._agents.begin(self._principals.records)
-            self._keep({key: "" for key in known if key.removeprefix(_KNOWN) not in names})
+            self._keep({key: "" for key in known if key.removeprefix(KNOWN) not in names})
             self._saw(self._principals.records, names)
         else:
-            states = {key.removeprefix(_KNOWN): _read_state(text) for key, text in known.items()}
-            self._agents = SharedAgents(self._node, states)
+            self._agents = known_in(known, self._node, self._principals.records, self._now())
         self._is_behind = True
         if self._seen and self._principals.stamp is None:
             self._gone_s = float("-inf")
-            why = "{path} is gone; nobody is taken away by that: linked nodes go on, and it is filled again once it is there"
-            log.warn(why, path=self._path)
+            log.warn("{path} is gone: that takes nobody away, and the next one is filled again", path=self._path)
         self.look()
 
     def look(self) -> None:
         """Take up what changed, write what peers told, and tell: to be called a few times a second."""
         if not self._has_begun:
             return
+        try:
+            self._look()
+        except Exception as error:
+            # Whoever calls has the node's other work to do.
+            if repr(error) != self._fault:
+                self._fault = repr(error)
+                log.failure("linked nodes' agents could not be looked at, and are again")
+
+    def _look(self) -> None:
         now_s = self._seconds()
         self._look_at_file()
         if self._is_behind and not self._writings and now_s >= self._retry_s:
@@ -229,10 +230,10 @@ class Sharing:
 
     def _saw(self, records: Mapping[str, AgentEntry], changed: Iterable[str]) -> None:
         """Keep what is known of agents, and what the file says."""
-        fresh = {_KNOWN: self._store.epoch, **{_KNOWN + name: self._text_of(name) for name in changed}}
+        fresh = {KNOWN: self._store.epoch, **{KNOWN + name: self._text_of(name) for name in changed}}
         for name in {*self._seen, *records}:
             if self._seen.get(name) != records.get(name):
-                fresh[_SEEN + name] = render_agents({name: records[name]}) if name in records else ""
+                fresh[SEEN + name] = render_agents({name: records[name]}) if name in records else ""
         self._seen = dict(records)
         self._keep(fresh)
 
@@ -261,7 +262,7 @@ class Sharing:
         if self._unkept:
             # By now there may be newer words of the same.
             again = {
-                key: self._text_of(key.removeprefix(_KNOWN)) if key.startswith(_KNOWN) and key != _KNOWN else text
+                key: self._text_of(key.removeprefix(KNOWN)) if key.startswith(KNOWN) and key != KNOWN else text
                 for key, text in self._unkept.items()
             }
             self._unkept = {}
@@ -359,7 +360,7 @@ class Sharing:
         if changed:
             self._from_peers.add(peer)
             self._is_behind = True
-            self._keep({_KNOWN + name: self._text_of(name) for name in changed})
+            self._keep({KNOWN + name: self._text_of(name) for name in changed})
         if word.digest:
             self._words[peer] = word.digest, word.holds
         if faults:
