@@ -19,6 +19,7 @@ from trishula_router.agents.tokens import TokenEntry
 from trishula_router.commands.token_reach import wait_for_sharing
 from trishula_router.peers.agents_exchange import Word
 from trishula_router.peers.journal_exchange import AGENTS
+from trishula_router.store.interface import Store
 from trishula_router.store.memory import MemoryStore
 
 NEW = AgentEntry(serve=(), tokens=(TokenEntry("a" * 64, 1.0),))
@@ -250,3 +251,28 @@ def test_who_is_registered_while_no_node_runs_is_so_from_then_on(nodes: Nodes) -
     nodes.boot("agni")
     nodes.advance(4.0)
     assert read_agents(file(nodes, "rushabdev"))["scout"].operator
+
+
+def test_a_node_whose_clock_was_years_ahead_shares_again_once_it_is_right(tmp_path: Path) -> None:
+    names = ("agni", "rushabdev")
+    stores: dict[str, Store] = {name: MemoryStore(f"epoch-{name}", name) for name in names}
+    ahead = {"agni": 73 * 366 * 86_400_000}
+    nodes = Nodes(tmp_path, stores, sharing=names, aheads_ms=ahead)
+    nodes.advance(1.0)
+    register(nodes, "agni")
+    nodes.advance(3.0)
+    assert "scout" not in read_agents(file(nodes, "rushabdev"))
+    for restarts in (False, True):
+        nodes.rigs["agni"].ahead_ms = ahead["agni"]
+        register(nodes, "agni", record=replace(NEW, operator=restarts))
+        nodes.advance(3.0)
+        if restarts:
+            nodes.down("agni")
+            ahead.clear()
+            nodes.boot("agni")
+        nodes.rigs["agni"].ahead_ms = 0
+        nodes.advance(5.0)
+        assert read_agents(file(nodes, "rushabdev"))["scout"].operator == restarts
+        register(nodes, "rushabdev", record=replace(NEW, tokens=()))
+        nodes.advance(3.0)
+        assert read_agents(file(nodes, "agni"))["scout"].tokens == ()

@@ -161,3 +161,35 @@ def test_what_no_file_may_say_is_not_taken(name: str, state: AgentState) -> None
 )
 def test_what_a_file_may_say_is_taken(state: AgentState) -> None:
     assert fault_of("agni", state, 1000) is None
+
+
+YEAR_MS = 366 * 86_400_000
+NOW = 60 * YEAR_MS
+
+
+def test_after_a_clock_that_was_many_years_ahead_the_agents_can_be_changed_again() -> None:
+    a, b = node("a", agni=AGNI), node("b", agni=AGNI)
+    ahead = NOW + 70 * YEAR_MS
+    change(a, ahead, agni=replace(AGNI, operator=True))
+    change(a, ahead + 5, agni=None)
+    change(a, ahead + 6, agni=replace(AGNI, tokens=(NEW,)))
+    change(a, ahead + 7, dc=replace(AGNI, tokens=()))
+    assert fault_of("agni", a.states["agni"], NOW) is not None, "nobody takes that"
+    said = a.agents()
+    # The clock was set right.
+    assert a.come_back(NOW) == {"agni", "dc"}
+    assert a.come_back(NOW) == set()
+    assert a.agents() == said
+    assert all(fault_of(name, state, NOW) is None for name, state in a.states.items())
+    exchange(a, b)
+    assert b.agents() == said
+    change(b, NOW, agni=replace(AGNI, tokens=(OLD,)))
+    exchange(a, b)
+    assert a.agents()["agni"].tokens == (OLD,)
+
+
+def test_a_clock_that_stands_at_the_beginning_of_time_refuses_and_changes_nothing() -> None:
+    a = node("a", agni=AGNI)
+    change(a, NOW, agni=replace(AGNI, operator=True))
+    assert fault_of("agni", a.states["agni"], 5_000) is None
+    assert a.come_back(5_000) == set()

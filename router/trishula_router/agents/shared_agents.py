@@ -38,6 +38,8 @@ __all__ = ["AgentState", "SharedAgents", "fault_of", "same"]
 Said = tuple[int, str, str]
 #: No clock is so far ahead: ten years.
 _AHEAD_MS = 10 * 366 * 86_400_000
+#: 2026: there was nothing of this before, so a clock that says less is wrong (many machines begin at 1970).
+_FIRST_MS = 1_767_225_600_000
 #: Of one agent so many taken away tokens are remembered, the latest.
 _TAKEN_AWAY = 200
 
@@ -63,6 +65,17 @@ class AgentState(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         for digest, said in other.tokens.items():
             tokens[digest] = max(said, tokens.get(digest, said))
         return _kept(grants, tokens, removed)
+
+    def until(self, most_ms: int) -> AgentState:
+        """The same, in the same order, with no instant beyond that one."""
+        said = (*self.tokens.values(), *(() if self.grants is None else (self.grants,)))
+        late = sorted({at for at in (self.removed[0], *(one[0] for one in said)) if at > most_ms})
+        if not late:
+            return self
+        put = {at: most_ms - len(late) + 1 + index for index, at in enumerate(late)}
+        grants = None if self.grants is None else (put.get(self.grants[0], self.grants[0]), *self.grants[1:])
+        tokens = {digest: (put.get(at, at), node, text) for digest, (at, node, text) in self.tokens.items()}
+        return AgentState(grants, tokens, (put.get(self.removed[0], self.removed[0]), self.removed[1]))
 
     @cached_property
     def latest_at(self) -> int:
@@ -94,15 +107,21 @@ def _kept(grants: Said | None, tokens: Mapping[str, Said], removed: tuple[int, s
     return AgentState(grants if grants is not None and grants[:2] > removed else None, alive, removed)
 
 
+def _most_ms(now_ms: int) -> int:
+    """The last instant that can be, as far as a node's clock tells."""
+    return max(now_ms, _FIRST_MS) + _AHEAD_MS
+
+
 def fault_of(name: str, state: AgentState, now_ms: int) -> str | None:
     """Why what was told of an agent can't be taken; ``None`` if it can."""
+    most_ms = _most_ms(now_ms)
     said = [*state.tokens.values(), *(() if state.grants is None else (state.grants,))]
     if not is_agent_name(name):
         return "it names an agent as none is called"
-    if any(not 0 <= at <= now_ms + _AHEAD_MS or not is_agent_name(node) for at, node, _ in said):
+    if any(not 0 <= at <= most_ms or not is_agent_name(node) for at, node, _ in said):
         return f"it tells of {name} as of an instant or a node that can't be"
     at, node = state.removed
-    if not -1 <= at <= now_ms + _AHEAD_MS or not (is_agent_name(node) or (at, node) == (-1, "")):
+    if not -1 <= at <= most_ms or not (is_agent_name(node) or (at, node) == (-1, "")):
         return f"it removed {name} at an instant or a node that can't be"
     if state.grants is None:
         state = AgentState((0, "", "{}"), state.tokens)
@@ -184,6 +203,16 @@ class SharedAgents:
             if text != old_tokens.get(digest, "") and not is_known:
                 tokens[digest] = at, self._node, text
         return self._put(name, _kept(grants, tokens, removed))
+
+    def come_back(self, now_ms: int) -> set[str]:
+        """Take back instants that can't be, of when this node's clock was years ahead; the agents that had such.
+
+        No peer takes those, and nothing that a peer says would ever be later.
+        """
+        most_ms = _most_ms(now_ms)
+        late = {name for name, state in self.states.items() if state.latest_at > most_ms}
+        # With a day for peers whose clocks are behind.
+        return {name for name in late if self._put(name, self.states[name].until(most_ms - 86_400_000))}
 
     def merge(self, told: Mapping[str, AgentState]) -> set[str]:
         """Take over what another node knows; the agents of whom that is new."""

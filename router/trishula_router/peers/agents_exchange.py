@@ -184,7 +184,9 @@ class Sharing:
                 self._up_since_s[name] = now_s
                 self._told_s = float("-inf")
         if now_s - self._told_s >= _PERIOD_S or self._told != self._standing:
-            self._tell({})
+            late = self._agents.come_back(self._now())
+            self._keep({KNOWN + name: self._text_of(name) for name in late})
+            self._tell(late)
         for name in self._words:
             self._send_all(name)
         self._say_reached(now_s)
@@ -241,6 +243,8 @@ class Sharing:
         return msgspec.json.encode(self._agents.states[name]).decode()
 
     def _keep(self, fresh: Mapping[str, str]) -> None:
+        if not fresh:
+            return
         self._writings += 1
 
         def written(outcome: object) -> object:
