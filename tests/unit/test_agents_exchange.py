@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from twisted.internet.defer import fail
 
 from tests.conftest import LoggedErrors
 from tests.support.pair import Nodes
+from trishula.errors import StorageFull
 from trishula_router.agents.change_notes import notes_file_of, read_notes
 from trishula_router.agents.file import read_agents, update_agents
 from trishula_router.agents.revoking import PeerReached, read_reached, shared_file_of
 from trishula_router.agents.shared_agents import AgentState
-from trishula_router.agents.text import AgentEntry
+from trishula_router.agents.text import AgentEntry, parse_agents
 from trishula_router.agents.tokens import TokenEntry
 from trishula_router.commands.token_reach import wait_for_sharing
 from trishula_router.peers.agents_exchange import Word
@@ -276,3 +279,18 @@ def test_a_node_whose_clock_was_years_ahead_shares_again_once_it_is_right(tmp_pa
         register(nodes, "rushabdev", record=replace(NEW, tokens=()))
         nodes.advance(3.0)
         assert read_agents(file(nodes, "agni"))["scout"].tokens == ()
+
+
+def test_what_a_full_store_could_not_keep_is_kept_as_it_is_by_then(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = nodes.stores["rushabdev"]
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "remember", lambda notes: fail(StorageFull("no room")))
+        for operator in (False, True):
+            register(nodes, "rushabdev", record=replace(NEW, operator=operator))
+            nodes.advance(0.5)
+    nodes.advance(5.0)
+    remembered: list[dict[str, str]] = []
+    store.remembered("agents-seen:scout").addCallback(remembered.append)
+    assert parse_agents(json.loads(remembered[0]["agents-seen:scout"]))["scout"].operator

@@ -119,7 +119,7 @@ class Sharing:
         self._from_peers: set[str] = set()
         self._is_behind = False
         self._writings = 0
-        self._unkept: Mapping[str, str] = {}
+        self._unkept: set[str] = set()
         self._retry_s = 0.0
         self._fault = ""
         # Of each peer in reach: what it said last, since when it is there, and what was sent to it whole, and when.
@@ -148,7 +148,7 @@ class Sharing:
         self._has_begun = True
         if is_first:
             names = self._agents.begin(self._principals.records)
-            self._keep({key: "" for key in known if key.removeprefix(KNOWN) not in names})
+            self._keep(known)
             self._saw(self._principals.records, names)
         else:
             self._agents = known_in(known, self._node, self._principals.records, self._now())
@@ -185,7 +185,7 @@ class Sharing:
                 self._told_s = float("-inf")
         if now_s - self._told_s >= _PERIOD_S or self._told != self._standing:
             late = self._agents.come_back(self._now())
-            self._keep({KNOWN + name: self._text_of(name) for name in late})
+            self._keep([KNOWN + name for name in late])
             self._tell(late)
         for name in self._words:
             self._send_all(name)
@@ -232,18 +232,27 @@ class Sharing:
 
     def _saw(self, records: Mapping[str, AgentEntry], changed: Iterable[str]) -> None:
         """Keep what is known of agents, and what the file says."""
-        fresh = {KNOWN: self._store.epoch, **{KNOWN + name: self._text_of(name) for name in changed}}
-        for name in {*self._seen, *records}:
-            if self._seen.get(name) != records.get(name):
-                fresh[SEEN + name] = render_agents({name: records[name]}) if name in records else ""
+        fresh = {KNOWN, *(KNOWN + name for name in changed)}
+        names = {*self._seen, *records}
+        fresh |= {SEEN + name for name in names if self._seen.get(name) != records.get(name)}
         self._seen = dict(records)
         self._keep(fresh)
 
     def _text_of(self, name: str) -> str:
         return msgspec.json.encode(self._agents.states[name]).decode()
 
-    def _keep(self, fresh: Mapping[str, str]) -> None:
-        if not fresh:
+    def _note_at(self, key: str) -> str:
+        """What the store is to remember under a key."""
+        if key == KNOWN:
+            return self._store.epoch
+        if key.startswith(SEEN):
+            name = key.removeprefix(SEEN)
+            return render_agents({name: self._seen[name]}) if name in self._seen else ""
+        name = key.removeprefix(KNOWN)
+        return self._text_of(name) if name in self._agents.states else ""
+
+    def _keep(self, keys: Collection[str]) -> None:
+        if not keys:
             return
         self._writings += 1
 
@@ -252,11 +261,11 @@ class Sharing:
             if isinstance(outcome, Failure):
                 # It is not put into the file either: a restart would take that for a change that was made here.
                 self._retry_s = self._seconds() + _RETRY_S
-                self._unkept = {**fresh, **self._unkept}
+                self._unkept.update(keys)
                 self._is_behind = True
             return outcome
 
-        self._store.remember(fresh).addBoth(written).addErrback(
+        self._store.remember({key: self._note_at(key) for key in keys}).addBoth(written).addErrback(
             log_fault, log, "what is known of agents could not be kept, and is tried again"
         )
 
@@ -264,12 +273,7 @@ class Sharing:
         """Have the file say what is known."""
         assert self._path is not None
         if self._unkept:
-            # By now there may be newer words of the same.
-            again = {
-                key: self._text_of(key.removeprefix(KNOWN)) if key.startswith(KNOWN) and key != KNOWN else text
-                for key, text in self._unkept.items()
-            }
-            self._unkept = {}
+            again, self._unkept = self._unkept, set()
             self._keep(again)
             return
         is_seen = self._principals.stamp == stamp_of(self._path) and self._gone_s is None
@@ -364,7 +368,7 @@ class Sharing:
         if changed:
             self._from_peers.add(peer)
             self._is_behind = True
-            self._keep({KNOWN + name: self._text_of(name) for name in changed})
+            self._keep([KNOWN + name for name in changed])
         if word.digest:
             self._words[peer] = word.digest, word.holds
         if faults:
