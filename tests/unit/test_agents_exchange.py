@@ -294,3 +294,16 @@ def test_what_a_full_store_could_not_keep_is_kept_as_it_is_by_then(
     remembered: list[dict[str, str]] = []
     store.remembered("agents-seen:scout").addCallback(remembered.append)
     assert parse_agents(json.loads(remembered[0]["agents-seen:scout"]))["scout"].operator
+
+
+def test_a_copy_that_can_not_be_written_does_not_end_the_sharing(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    principals = nodes.rigs["rushabdev"].node.principals
+    with monkeypatch.context() as patch:
+        patch.setattr(principals, "_kept", file(nodes, "rushabdev") / "no-directory" / "agents.json.good")
+        register(nodes, "rushabdev", "helper")
+        nodes.advance(1.0)
+        assert principals.fault is not None and "copy" in principals.fault
+        assert "helper" in read_agents(file(nodes, "agni"))
+        register(nodes, "agni")
+        nodes.advance(1.0)
+        assert "scout" in read_agents(file(nodes, "rushabdev"))

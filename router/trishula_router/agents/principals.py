@@ -42,7 +42,9 @@ class Principals:
         AgentsFileError: when made, if the file can't be used and there is no copy.
 
     Attributes:
-        fault: why the file can't be used since it was last changed, and what holds instead, or ``None``.
+        fault: why the file can't be used since it was last changed, and what holds instead, or why no copy of it could
+            be made, or ``None``.
+        is_stale: whether something else holds than the file says, because it is broken or gone.
         version: grows each time that something else holds than before.
     """
 
@@ -57,6 +59,7 @@ class Principals:
         self.fault: str | None = None
         if path is not None:
             records, self.fault = load_agents(path, kept)
+        self.is_stale = self.fault is not None
         self._records: Mapping[str, AgentEntry] = records
         self._revocations = Revocations()
         # The same without the tokens that are revoked everywhere.
@@ -142,6 +145,7 @@ class Principals:
         if self._path is None or (stamp := stamp_of(self._path)) == self._stamp:
             return False
         self._stamp = stamp
+        self.is_stale = True
         if stamp is None:
             # Some editors remove a file for an instant; taking that for "nobody may join" would be a lock-out.
             self.fault = f"the file of agents {self._path} is gone; the node goes on with what it said last"
@@ -151,6 +155,7 @@ class Principals:
         except AgentsFileError as error:
             self.fault = f"{error}; the node goes on with what it said last"
             return False
+        self.is_stale = False
         is_new = records != self._records
         self._records = records
         self._keep()

@@ -207,7 +207,7 @@ class Sharing:
         if principals.stamp is None and self._seen:
             self._gone_s = self._seconds() if self._gone_s is None else self._gone_s
             return
-        if principals.fault is not None:
+        if principals.is_stale:
             return
         if principals.records is not self._looked_at:
             self._looked_at = principals.records
@@ -277,7 +277,7 @@ class Sharing:
             self._keep(again)
             return
         is_seen = self._principals.stamp == stamp_of(self._path) and self._gone_s is None
-        if self._principals.fault is not None or not is_seen:
+        if self._principals.is_stale or not is_seen:
             # It is broken or gone, or was changed in this moment: it is looked at first.
             return
         wanted = self._agents.agents()
