@@ -349,6 +349,31 @@ def test_changes_of_many_processes_at_once_lose_nothing(tmp_path: Path) -> None:
 # -- while the node runs -----------------------------------------------------------------------------------------------
 
 
+def test_who_edits_the_file_by_hand_while_it_is_written_loses_nothing(tmp_path: Path) -> None:
+    # An editor takes no lock: it saves between another writer's reading and its rename.
+    file = tmp_path / "agents.json"
+    with update_agents(file) as agents:
+        agents["agni"] = AgentEntry()
+    edited = file.read_text().replace("agni", "dc")
+
+    def save() -> None:
+        other = file.with_name("saved")
+        other.write_text(edited)
+        other.chmod(0o600)
+        other.replace(file)
+
+    with (
+        pytest.raises(AgentsFileError, match="was edited meanwhile; that edit holds, run this again"),
+        update_agents(file) as agents,
+    ):
+        agents["scout"] = AgentEntry()
+        save()
+    assert file.read_text() == edited
+    with update_agents(file) as agents:
+        agents["scout"] = AgentEntry()
+    assert set(read_agents(file)) == {"dc", "scout"}
+
+
 def test_a_node_starts_without_a_file_and_notices_when_one_comes(tmp_path: Path) -> None:
     path = tmp_path / "agents.json"
     principals = Principals(path)

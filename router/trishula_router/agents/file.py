@@ -160,7 +160,8 @@ def update_agents(
         patience_s: for how long to wait for another writer; ``None``: as long as it takes.
 
     Raises:
-        AgentsFileError: if it can't be read or written, or another one writes it; then it is as it was.
+        AgentsFileError: if it can't be read or written, or another one writes it; then it is as it was, or as somebody
+            edited it by hand meanwhile.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -170,6 +171,7 @@ def update_agents(
     except OSError as error:
         raise AgentsFileError(f"the file of agents {path} can't be written: {error.strerror}") from error
     try:
+        stamp = stamp_of(path)
         agents = read_agents(path)
         before = {} if who is None else _outlines(agents, who.at)
         digests = _digests(agents)
@@ -185,6 +187,11 @@ def update_agents(
             if who is not None and (changes or who.revoked is not None):
                 revoked = who.revoked and replace(who.revoked, tokens=sorted(digests - _digests(agents)))
                 number = write_note(notes, who, changes, stamp_of(fresh), revoked)
+            if stamp_of(path) != stamp:
+                # Editors know nothing of the lock.
+                raise AgentsFileError(
+                    f"the file of agents {path} was edited meanwhile; that edit holds, run this again"
+                )
             _put(fresh, path)
         except OSError as error:
             raise AgentsFileError(f"the file of agents {path} can't be written: {error.strerror}") from error
