@@ -20,7 +20,8 @@ from trishula_router.agents.shared_agents import AgentState
 from trishula_router.agents.text import AgentEntry, parse_agents
 from trishula_router.agents.tokens import TokenEntry
 from trishula_router.commands.token_reach import wait_for_sharing
-from trishula_router.peers.agents_exchange import Word
+from trishula_router.peers.agents_word import Word
+from trishula_router.peers.belief import Unbelievable
 from trishula_router.peers.journal_exchange import AGENTS
 from trishula_router.store.interface import Store
 from trishula_router.store.memory import MemoryStore
@@ -307,3 +308,33 @@ def test_a_copy_that_can_not_be_written_does_not_end_the_sharing(nodes: Nodes, m
         register(nodes, "agni")
         nodes.advance(1.0)
         assert "scout" in read_agents(file(nodes, "rushabdev"))
+
+
+def test_a_peer_that_tells_without_end_is_held_to_a_limit_and_what_is_known_goes_on_changing(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trishula_router.peers.agents_word._MOST_AGENTS", 5)
+    register(nodes, "agni")
+    register(nodes, "agni", "helper")
+    nodes.advance(1.0)
+    # One more than may be known; and the one that is known goes.
+    register(nodes, "agni", "third")
+    register(nodes, "agni", record=replace(NEW, tokens=()))
+    nodes.advance(3.0)
+    there = read_agents(file(nodes, "rushabdev"))
+    assert "third" not in there
+    assert there["scout"].tokens == (), "a token that was taken away is so everywhere"
+
+
+def test_no_agent_is_taken_that_is_larger_than_a_word(nodes: Nodes) -> None:
+    sharing = nodes.rigs["rushabdev"].node.sharing
+    told = 0
+    with pytest.raises(Unbelievable, match="it tells more of scout than"):
+        while told < 20_000:
+            tokens = {f"{told + number:064x}" for number in range(2000)}
+            texts = {digest: (9, "agni", f'{{"sha256":"{digest}"}}') for digest in tokens}
+            state = AgentState((9, "agni", "{}"), texts)
+            sharing.receive("agni", msgspec.msgpack.encode(Word("agni", "x", True, {"scout": state})))
+            told += len(tokens)
+    nodes.advance(3.0)
+    assert read_agents(file(nodes, "agni")) == read_agents(file(nodes, "rushabdev")), "and it can be told on"

@@ -84,6 +84,12 @@ class AgentState(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         return max(self.removed[0], grants, *(one[0] for one in self.tokens.values()))
 
     @cached_property
+    def size_bytes(self) -> int:
+        """About as long it is where it is told or kept."""
+        said = (*self.tokens.values(), *(() if self.grants is None else (self.grants,)))
+        return 100 * (1 + len(said)) + sum(len(text) for _, _, text in said)
+
+    @cached_property
     def entry(self) -> AgentEntry | None:
         """As the file has it; ``None`` if there is no such agent.
 
@@ -151,6 +157,8 @@ class SharedAgents:
         self._node = node
         self.states: dict[str, AgentState] = dict(states or {})
         self._digest: str | None = None
+        #: Of all states.
+        self.size_bytes = sum(state.size_bytes for state in self.states.values())
 
     @property
     def digest(self) -> str:
@@ -221,8 +229,10 @@ class SharedAgents:
         }
 
     def _put(self, name: str, state: AgentState) -> bool:
-        if state == self.states.get(name, AgentState()):
+        before = self.states.get(name, AgentState())
+        if state == before:
             return False
+        self.size_bytes += state.size_bytes - (before.size_bytes if name in self.states else 0)
         self.states[name] = state
         self._digest = None
         return True

@@ -27,24 +27,21 @@ from trishula_router.agents.change_notes import Author, Stamp, done_notes, notes
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError, stamp_of, update_agents
 from trishula_router.agents.principals import Principals
 from trishula_router.agents.revoking import PeerReached, Reached, shared_file_of, write_reached
-from trishula_router.agents.shared_agents import AgentState, SharedAgents, fault_of, same
+from trishula_router.agents.shared_agents import AgentState, SharedAgents, same
 from trishula_router.agents.shared_notes import KNOWN, SEEN, known_in, seen_in
 from trishula_router.agents.text import AgentEntry, render_agents
 from trishula_router.background import log_fault
+from trishula_router.peers.agents_word import WORD_BYTES, Word, faults_in
 from trishula_router.peers.belief import Unbelievable
 from trishula_router.peers.journal_exchange import AGENTS
 from trishula_router.peers.journal_policy import Replication
 from trishula_router.settings.options import NodeConfig
 from trishula_router.store.interface import Store
 
-__all__ = ["WORD_BYTES", "Sharing", "Word"]
+__all__ = ["Sharing"]
 
 log = Logger()
 
-#: As long is what one word may have; a word of ours has half of that, or one agent.
-WORD_BYTES = 1024 * 1024
-#: So many agents are known at most, those that were removed too.
-_MOST_AGENTS = 65_536
 _PERIOD_S = 2.0
 #: A peer that is in reach and has not said for so long that it shares does not.
 _HEARD_WITHIN_S = 5.0
@@ -52,22 +49,6 @@ _HEARD_WITHIN_S = 5.0
 _RETRY_S = 2.0
 #: Some editors remove a file for an instant; one that is gone for longer is lost.
 _GONE_S = 10.0
-
-
-class Word(msgspec.Struct, frozen=True):
-    """What a node tells a peer.
-
-    Attributes:
-        node: who speaks.
-        digest: of all that it knows.
-        holds: whether that is in its file of agents, and it lets in who is there.
-        agents: what it knows of some agents, or of all.
-    """
-
-    node: str
-    digest: str
-    holds: bool
-    agents: dict[str, AgentState] = {}
 
 
 class _NotNow(Exception):
@@ -359,11 +340,8 @@ class Sharing:
         word = msgspec.msgpack.decode(text, type=Word)
         if word.node != peer:
             raise Unbelievable(f"it speaks as {word.node[:64]}")
-        now = self._now()
-        faults = {name: why for name, state in word.agents.items() if (why := fault_of(name, state, now)) is not None}
+        faults = faults_in(word, self._agents, self._now())
         told = {name: state for name, state in word.agents.items() if name not in faults}
-        if len({*self._agents.states, *told}) > _MOST_AGENTS:
-            raise Unbelievable(f"it tells of more than {_MOST_AGENTS} agents, with those that are known")
         changed = self._agents.merge(told)
         if changed:
             self._from_peers.add(peer)

@@ -12,7 +12,7 @@ import msgspec
 
 from trishula.errors import NotAllowed, TrishulaError
 from trishula_router.clocks.clock import Clock
-from trishula_router.peers.agents_exchange import WORD_BYTES
+from trishula_router.peers.agents_word import WORD_BYTES
 from trishula_router.peers.belief import Unbelievable
 from trishula_router.peers.journal_exchange import AGENTS, CANARY, HELLO, JOURNAL, PRESENCE, Peering
 from trishula_router.peers.latest_words import LatestWords
