@@ -193,3 +193,31 @@ def test_a_clock_that_stands_at_the_beginning_of_time_refuses_and_changes_nothin
     change(a, NOW, agni=replace(AGNI, operator=True))
     assert fault_of("agni", a.states["agni"], 5_000) is None
     assert a.come_back(5_000) == set()
+
+
+def test_a_key_that_one_agent_lost_to_another_does_not_come_back_when_that_one_loses_it() -> None:
+    for how in (None, AgentEntry()):
+        a, b, c = node("a"), node("b"), node("c")
+        change(a, 10, agni=AgentEntry(tokens=(key_entry(KEY, 1.0),)))
+        change(b, 20, dc=AgentEntry(tokens=(key_entry(KEY, 2.0),)))
+        exchange(a, b)
+        # By hand, as whoever has a stolen laptop's key is put out.
+        change(b, 30, dc=how)
+        exchange(a, b)
+        exchange(a, c)
+        for one in (a, b, c):
+            assert [record.tokens for record in one.agents().values() if record.tokens] == []
+        # Whoever is given it again has it.
+        change(c, 5, agni=AgentEntry(tokens=(key_entry(KEY, 3.0),)))
+        exchange(a, c)
+        assert len(a.agents()["agni"].tokens) == 1
+
+
+def test_a_key_moves_from_one_agent_to_another_whichever_clock_is_ahead() -> None:
+    a, b = node("a", agni=AGNI), node("b", agni=AGNI)
+    change(a, 1000, agni=AgentEntry(tokens=(key_entry(KEY, 1.0),)))
+    exchange(a, b)
+    change(b, 10, agni=AGNI, dc=AgentEntry(tokens=(key_entry(KEY, 1.0),)))
+    exchange(a, b)
+    assert {name: len(record.tokens) for name, record in a.agents().items()} == {"agni": 1, "dc": 1}
+    assert a.agents()["dc"].tokens[0].ed25519 == KEY

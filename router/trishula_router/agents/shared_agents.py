@@ -11,7 +11,7 @@ each of its tokens has one, and the removal of an agent has one. The rule:
   ever: that is held beside this, by :mod:`.revocations`.)
 - The removal of an agent ends all that was said of the agent before. A token that another node gave it meanwhile goes
   with it, also if somebody registers the agent again.
-- A key is one agent's: of two that got it the later holds it.
+- A key is one agent's: of two that got it the later holds it, and the other one has lost it.
 - What a file said before its node shared anything is older than any change.
 
 The merge is the same in whatever order and however often things are told, so nodes that heard the same know the same.
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -141,6 +141,10 @@ def fault_of(name: str, state: AgentState, now_ms: int) -> str | None:
     return None
 
 
+def _is_key(text: str) -> bool:
+    return bool(text) and "ed25519" in json.loads(text)
+
+
 def _is_digest(text: str) -> bool:
     return len(text) == 64 and all(one in "0123456789abcdef" for one in text)
 
@@ -177,7 +181,7 @@ class SharedAgents:
             grants, tokens = _texts(record)
             said = {digest: (0, self._node, text) for digest, text in tokens.items()}
             self._put(name, AgentState((0, self._node, grants), said))
-        return set(agents)
+        return {*agents, *self._part_keys(self.states)}
 
     def edited(self, before: Mapping[str, AgentEntry], after: Mapping[str, AgentEntry], now_ms: int) -> set[str]:
         """The node's file was changed; the agents of whom something new is known.
@@ -190,7 +194,8 @@ class SharedAgents:
             now_ms: when it is.
         """
         names = {name for name in {*before, *after} if before.get(name) != after.get(name)}
-        return {name for name in names if self._edit(name, before.get(name), after.get(name), now_ms)}
+        changed = {name for name in names if self._edit(name, before.get(name), after.get(name), now_ms)}
+        return changed | self._part_keys(changed)
 
     def _edit(self, name: str, before: AgentEntry | None, after: AgentEntry | None, now_ms: int) -> bool:
         known = self.states.get(name, AgentState())
@@ -199,6 +204,10 @@ class SharedAgents:
             return known.grants is not None and self._put(name, AgentState(removed=(at, self._node)))
         old_grants, old_tokens = (None, {}) if before is None else _texts(before)
         new_grants, new_tokens = _texts(after)
+        # Also later than what a peer told of another agent with that key, and is not in the file yet.
+        fresh = [one.sha256 for one in after.tokens if one.ed25519 is not None and one.sha256 not in old_tokens]
+        for claims in self._claims(fresh).values() if fresh else ():
+            at = max(at, claims[-1][0][0] + 1)
         grants, tokens, removed = known.grants, dict(known.tokens), known.removed
         if before is None and grants is None:
             # Registered anew, an agent begins without what others gave to the one that was removed.
@@ -224,9 +233,35 @@ class SharedAgents:
 
     def merge(self, told: Mapping[str, AgentState]) -> set[str]:
         """Take over what another node knows; the agents of whom that is new."""
-        return {
+        changed = {
             name for name, state in told.items() if self._put(name, self.states.get(name, AgentState()).merged(state))
         }
+        return changed | self._part_keys(changed)
+
+    def _claims(self, digests: Collection[str]) -> dict[str, list[tuple[Said, str]]]:
+        """Which agents have tokens or keys with these digests, the one that got it last at the end."""
+        found: dict[str, list[tuple[Said, str]]] = {}
+        for name, state in self.states.items():
+            for digest, said in state.tokens.items() if state.grants is not None else ():
+                if said[2] and digest in digests:
+                    found.setdefault(digest, []).append((said, name))
+        return {digest: sorted(claims) for digest, claims in found.items()}
+
+    def _part_keys(self, names: Collection[str]) -> set[str]:
+        """Have each key of these agents be one's; who lost one thereby.
+
+        It is taken from the others as if that had been part of the later change. Else they would have it again when
+        somebody takes it from the one that got it.
+        """
+        tokens = [token for name in names for token in self.states[name].tokens.items()]
+        lost = set()
+        for digest, claims in self._claims({digest for digest, said in tokens if _is_key(said[2])}).items():
+            at, node, _ = claims[-1][0]
+            for _, name in claims[:-1]:
+                state = self.states[name]
+                self._put(name, _kept(state.grants, {**state.tokens, digest: (at, node, "")}, state.removed))
+                lost.add(name)
+        return lost
 
     def _put(self, name: str, state: AgentState) -> bool:
         before = self.states.get(name, AgentState())
@@ -239,20 +274,7 @@ class SharedAgents:
 
     def agents(self) -> dict[str, AgentEntry]:
         """What the file is to say."""
-        found = {name: entry for name, state in self.states.items() if (entry := state.entry) is not None}
-        owners: dict[str, tuple[Said, str]] = {}
-        shared = set()
-        for name, record in found.items():
-            for token in record.tokens:
-                if token.ed25519 is not None:
-                    claim = self.states[name].tokens[token.sha256], name
-                    if token.sha256 in owners:
-                        shared.add(token.sha256)
-                    owners[token.sha256] = max(claim, owners.get(token.sha256, claim))
-        for name, record in found.items() if shared else ():
-            kept = tuple(one for one in record.tokens if one.sha256 not in shared or owners[one.sha256][1] == name)
-            found[name] = replace(record, tokens=kept)
-        return found
+        return {name: entry for name, state in self.states.items() if (entry := state.entry) is not None}
 
 
 def same(one: AgentEntry | None, other: AgentEntry | None) -> bool:
