@@ -124,6 +124,21 @@ def test_of_tokens_that_were_taken_away_the_latest_are_remembered() -> None:
     assert len(a.agents()["agni"].tokens) == 1
 
 
+def test_a_node_that_was_away_for_very_many_rotations_brings_none_of_the_tokens_back() -> None:
+    lasting = TokenEntry("c" * 64, 0.5)
+    a, away = node("a", agni=replace(AGNI, tokens=(lasting, OLD))), node("b", agni=AGNI)
+    exchange(a, away)
+    for number in range(250):
+        token = TokenEntry(f"{number:064x}", float(number + 1))
+        change(a, 2 * number, agni=replace(AGNI, tokens=(lasting, token)))
+    for _ in range(2):
+        exchange(a, away)
+        assert [one.sha256[0] for one in a.agents()["agni"].tokens] == ["c", "0"]
+    change(away, 5, agni=replace(AGNI, tokens=(OLD,)))
+    exchange(a, away)
+    assert a.agents()["agni"].tokens == (OLD,), "an operator may"
+
+
 GRANTS = '{"call":["*"],"operator":false,"send":["*"]}'
 TOKEN = '{"created_at":"2026-01-01T00:00:00Z","sha256":"' + "a" * 64 + '"}'
 
@@ -145,6 +160,8 @@ TOKEN = '{"created_at":"2026-01-01T00:00:00Z","sha256":"' + "a" * 64 + '"}'
         ("agni", AgentState((1, "b", GRANTS), {"x": (1, "b", "")})),
         ("agni", AgentState(None, {}, (2**60, "b"))),
         ("agni", AgentState(None, {}, (1, "\x1b"))),
+        ("agni", AgentState(None, {}, forgotten=(2**60, "b"))),
+        ("agni", AgentState(None, {}, forgotten=(1, ""))),
     ],
 )
 def test_what_no_file_may_say_is_not_taken(name: str, state: AgentState) -> None:

@@ -51,37 +51,44 @@ class AgentState(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         grants: its role and grants; ``None``: there is no such agent.
         tokens: what is known of each token, by its hash.
         removed: when, and at which node, the agent was removed last; nothing that is not later holds.
+        forgotten: of tokens that were taken away until then not all are remembered. So one that is not later, and not
+            among those that are known here, is one of them.
     """
 
     grants: Said | None = None
     tokens: dict[str, Said] = {}
     removed: tuple[int, str] = (-1, "")
+    forgotten: tuple[int, str] = (-1, "")
 
     def merged(self, other: AgentState) -> AgentState:
         """What is known if both are."""
         removed = max(self.removed, other.removed)
         grants = max((one for one in (self.grants, other.grants) if one is not None), default=None)
-        tokens = dict(self.tokens)
-        for digest, said in other.tokens.items():
-            tokens[digest] = max(said, tokens.get(digest, said))
-        return _kept(grants, tokens, removed)
+        tokens: dict[str, Said] = {}
+        for one, another in ((self, other), (other, self)):
+            for digest, said in one.tokens.items():
+                if digest in another.tokens or said[:2] > another.forgotten:
+                    tokens[digest] = max(said, tokens.get(digest, said))
+        return _kept(grants, tokens, removed, max(self.forgotten, other.forgotten))
 
     def until(self, most_ms: int) -> AgentState:
         """The same, in the same order, with no instant beyond that one."""
         said = (*self.tokens.values(), *(() if self.grants is None else (self.grants,)))
-        late = sorted({at for at in (self.removed[0], *(one[0] for one in said)) if at > most_ms})
+        marks = (self.removed[0], self.forgotten[0])
+        late = sorted({at for at in (*marks, *(one[0] for one in said)) if at > most_ms})
         if not late:
             return self
         put = {at: most_ms - len(late) + 1 + index for index, at in enumerate(late)}
         grants = None if self.grants is None else (put.get(self.grants[0], self.grants[0]), *self.grants[1:])
         tokens = {digest: (put.get(at, at), node, text) for digest, (at, node, text) in self.tokens.items()}
-        return AgentState(grants, tokens, (put.get(self.removed[0], self.removed[0]), self.removed[1]))
+        removed, forgotten = ((put.get(at, at), node) for at, node in (self.removed, self.forgotten))
+        return AgentState(grants, tokens, removed, forgotten)
 
     @cached_property
     def latest_at(self) -> int:
         """The instant of its latest version."""
         grants = -1 if self.grants is None else self.grants[0]
-        return max(self.removed[0], grants, *(one[0] for one in self.tokens.values()))
+        return max(self.removed[0], self.forgotten[0], grants, *(one[0] for one in self.tokens.values()))
 
     @cached_property
     def size_bytes(self) -> int:
@@ -104,13 +111,16 @@ class AgentState(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         return replace(found, tokens=tuple(sorted(found.tokens, key=lambda one: (one.created_at, one.sha256))))
 
 
-def _kept(grants: Said | None, tokens: Mapping[str, Said], removed: tuple[int, str]) -> AgentState:
+def _kept(
+    grants: Said | None, tokens: Mapping[str, Said], removed: tuple[int, str], forgotten: tuple[int, str]
+) -> AgentState:
     """A state without what a removal ended, and without the oldest of very many tokens that were taken away."""
     alive = {digest: said for digest, said in tokens.items() if said[:2] > removed}
     taken = sorted((said, digest) for digest, said in alive.items() if not said[2])
-    for _, digest in taken[:-_TAKEN_AWAY]:
+    for said, digest in taken[:-_TAKEN_AWAY]:
         del alive[digest]
-    return AgentState(grants if grants is not None and grants[:2] > removed else None, alive, removed)
+        forgotten = max(forgotten, said[:2])
+    return AgentState(grants if grants is not None and grants[:2] > removed else None, alive, removed, forgotten)
 
 
 def _most_ms(now_ms: int) -> int:
@@ -126,9 +136,9 @@ def fault_of(name: str, state: AgentState, now_ms: int) -> str | None:
         return "it names an agent as none is called"
     if any(not 0 <= at <= most_ms or not is_agent_name(node) for at, node, _ in said):
         return f"it tells of {name} as of an instant or a node that can't be"
-    at, node = state.removed
-    if not -1 <= at <= most_ms or not (is_agent_name(node) or (at, node) == (-1, "")):
-        return f"it removed {name} at an instant or a node that can't be"
+    for at, node in (state.removed, state.forgotten):
+        if not -1 <= at <= most_ms or not (is_agent_name(node) or (at, node) == (-1, "")):
+            return f"it removed {name} at an instant or a node that can't be"
     if state.grants is None:
         state = AgentState((0, "", "{}"), state.tokens)
     try:
@@ -169,7 +179,7 @@ class SharedAgents:
         """The same at two nodes that know the same."""
         if self._digest is None:
             known = [
-                (name, state.grants, sorted(state.tokens.items()), state.removed)
+                (name, state.grants, sorted(state.tokens.items()), state.removed, state.forgotten)
                 for name, state in sorted(self.states.items())
             ]
             self._digest = hashlib.sha256(msgspec.msgpack.encode(known)).hexdigest()[:32]
@@ -219,7 +229,7 @@ class SharedAgents:
             is_known = digest in tokens and tokens[digest][2] == text
             if text != old_tokens.get(digest, "") and not is_known:
                 tokens[digest] = at, self._node, text
-        return self._put(name, _kept(grants, tokens, removed))
+        return self._put(name, _kept(grants, tokens, removed, known.forgotten))
 
     def come_back(self, now_ms: int) -> set[str]:
         """Take back instants that can't be, of when this node's clock was years ahead; the agents that had such.
@@ -259,7 +269,8 @@ class SharedAgents:
             at, node, _ = claims[-1][0]
             for _, name in claims[:-1]:
                 state = self.states[name]
-                self._put(name, _kept(state.grants, {**state.tokens, digest: (at, node, "")}, state.removed))
+                gone = {**state.tokens, digest: (at, node, "")}
+                self._put(name, _kept(state.grants, gone, state.removed, state.forgotten))
                 lost.add(name)
         return lost
 
