@@ -139,6 +139,18 @@ def test_a_node_that_was_away_for_very_many_rotations_brings_none_of_the_tokens_
     assert a.agents()["agni"].tokens == (OLD,), "an operator may"
 
 
+def test_who_is_registered_anew_with_a_token_of_before_has_it() -> None:
+    a, b = node("a", agni=AGNI), node("b", agni=AGNI)
+    change(a, 10, agni=None)
+    change(b, 20, agni=replace(AGNI, tokens=(OLD, NEW)))
+    exchange(a, b)
+    assert a.agents() == {}
+    # As somebody who puts the agent back into the file by hand, as it was at b.
+    change(b, 30, agni=replace(AGNI, tokens=(OLD, NEW)))
+    exchange(a, b)
+    assert a.agents()["agni"].tokens == (OLD, NEW)
+
+
 GRANTS = '{"call":["*"],"operator":false,"send":["*"]}'
 TOKEN = '{"created_at":"2026-01-01T00:00:00Z","sha256":"' + "a" * 64 + '"}'
 

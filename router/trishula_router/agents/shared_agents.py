@@ -222,6 +222,7 @@ class SharedAgents:
         if before is None and grants is None:
             # Registered anew, an agent begins without what others gave to the one that was removed.
             removed = max((removed, *(said[:2] for said in tokens.values())))
+            tokens.clear()
         if new_grants != old_grants and (grants is None or grants[2] != new_grants):
             grants = at, self._node, new_grants
         for digest in {*old_tokens, *new_tokens}:
