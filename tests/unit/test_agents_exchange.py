@@ -13,13 +13,13 @@ from twisted.internet.defer import fail
 from tests.conftest import LoggedErrors
 from tests.support.pair import Nodes
 from trishula.errors import StorageFull
-from trishula_router.agents.change_notes import notes_file_of, read_notes
+from trishula_router.agents.change_notes import Author, notes_file_of, read_notes, write_note
 from trishula_router.agents.file import read_agents, update_agents
 from trishula_router.agents.revoking import PeerReached, read_reached, shared_file_of
 from trishula_router.agents.shared_agents import AgentState
 from trishula_router.agents.text import AgentEntry, parse_agents
 from trishula_router.agents.tokens import TokenEntry
-from trishula_router.commands.token_reach import wait_for_sharing
+from trishula_router.commands.token_reach import latest_note, wait_for_sharing
 from trishula_router.peers.agents_word import Word
 from trishula_router.peers.belief import Unbelievable
 from trishula_router.peers.journal_exchange import AGENTS
@@ -338,3 +338,11 @@ def test_no_agent_is_taken_that_is_larger_than_a_word(nodes: Nodes) -> None:
             told += len(tokens)
     nodes.advance(3.0)
     assert read_agents(file(nodes, "agni")) == read_agents(file(nodes, "rushabdev")), "and it can be told on"
+
+
+def test_a_command_that_failed_on_its_way_has_no_later_one_wait_for_it(tmp_path: Path, nodes: Nodes) -> None:
+    there = file(nodes, "agni")
+    write_note(notes_file_of(there), Author("root", 2**42), [], (1, 2, 3))
+    nodes.advance(1.0)
+    said = read_reached(shared_file_of(there))
+    assert said is not None and said.number == latest_note(there) == 0

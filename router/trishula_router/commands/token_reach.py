@@ -11,7 +11,8 @@ import click
 import msgspec
 
 from trishula.cli.values import Duration
-from trishula_router.agents.change_notes import Note, notes_file_of, read_notes
+from trishula_router.agents.change_notes import Note, done_notes, notes_file_of, read_notes
+from trishula_router.agents.file import stamp_of
 from trishula_router.agents.revocations import Revocations
 from trishula_router.agents.revoking import PeerReached, Reached, reached_file_of, read_reached, shared_file_of
 from trishula_router.agents.token_uses import USED, Use, read_uses
@@ -20,6 +21,7 @@ from trishula_router.store.revoked import REVOKED
 
 __all__ = [
     "PeerTold",
+    "latest_note",
     "peers_told",
     "revocations_of",
     "say_peers",
@@ -107,9 +109,14 @@ def wait_for_sharing(state_dir: Path, agents_file: Path, wait_s: float) -> list[
     if state_holder(state_dir) is None:
         why = f"{{}} gets this when a node runs on {state_dir}"
         return [PeerTold(name, False, why.format(name)) for name in peers]
-    number = max((note.number for note in read_notes(notes_file_of(agents_file))), default=0)
-    said = _settled(shared_file_of(agents_file), number, wait_s)
+    said = _settled(shared_file_of(agents_file), latest_note(agents_file), wait_s)
     return [_told_of_sharing(name, None if said is None else said.peers.get(name), wait_s) for name in peers]
+
+
+def latest_note(agents_file: Path) -> int:
+    """The number of the latest change that a command made; of those that failed on their way no node ever tells."""
+    done = done_notes(notes_file_of(agents_file), stamp_of(agents_file))
+    return max((note.number for note in done), default=0)
 
 
 def peers_told(peers: Iterable[PeerTold]) -> dict[str, list[dict[str, object]]]:
