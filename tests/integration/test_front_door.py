@@ -272,7 +272,7 @@ def test_wrong_settings_are_said_before_a_client_speaks(mcp_python: Path, tmp_pa
 
 def test_what_uses_the_sdk_is_typed(mcp_python: Path) -> None:
     # The SDK is not where all else is checked.
-    sources = ["components/trishula/front_door/server.py", "components/trishula/front_door/web_server.py"]
+    sources = [f"components/trishula/front_door/{name}.py" for name in ("http_server", "server", "web_server")]
     sources += ["tests/integration/mcp_conversation.py"]
     mypy = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", os.devnull]
     done = subprocess.run(

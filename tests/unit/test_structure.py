@@ -415,7 +415,7 @@ def test_setup_cfg_lists_every_package() -> None:
 
 
 #: What imports the SDK of MCP or of A2A.
-BESIDE_CROSSBAR = {f"{AGENT_SIDE}/front_door/{name}.py" for name in ("server", "web_server")} | {
+BESIDE_CROSSBAR = {f"{AGENT_SIDE}/front_door/{name}.py" for name in ("http_server", "server", "web_server")} | {
     f"{AGENT_SIDE}/a2a_door/{name}.py"
     for name in ("handler", "keys", "remote", "service", "standing", "web_server", "webhooks")
 }

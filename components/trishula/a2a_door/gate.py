@@ -1,20 +1,19 @@
 """Before the door's routes: who calls, from where, and how much. No SDK.
 
 Nobody passes without a token, but to what is open to all: exactly the list of agents, their cards and the door's key.
-A request that is read is read whole, within a limit of size and of time.
+A request that is read is read whole, within a limit of size; how long it may take to come is the server's matter
+(:mod:`trishula.front_door.http_server`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from trishula.a2a_door.callers import Caller
 from trishula.errors import TokenInvalid, TrishulaError
-from trishula.front_door.body_limit import App, Receive, Scope, Send, answer
+from trishula.front_door.body_limit import App, Receive, Scope, Send, answer, replayed, whole_body
 
 __all__ = ["CALLER", "MOST_BYTES", "Gate"]
 
@@ -22,8 +21,6 @@ __all__ = ["CALLER", "MOST_BYTES", "Gate"]
 CALLER = "caller"
 #: What is left of a node's own limit of 1 MiB when the message is wrapped, and some room for base64 and JSON-RPC.
 MOST_BYTES = 2 * 1024 * 1024
-#: How long the body of a request may take to come.
-_READ_S = 30.0
 _OPEN = re.compile(r"/agents(/[^/]+/\.well-known/agent-card\.json)?|/\.well-known/jwks\.json")
 
 
@@ -34,16 +31,12 @@ class Gate:
         app: gets what passes, with the caller in its scope.
         caller: the caller of a token; raises :class:`~trishula.errors.TrishulaError`.
         hosts: what may stand in ``Host``.
-        read_s: how long the body of a request may take to come.
     """
 
-    def __init__(
-        self, app: App, caller: Callable[[str], Awaitable[Caller]], hosts: frozenset[str], read_s: float = _READ_S
-    ) -> None:
+    def __init__(self, app: App, caller: Callable[[str], Awaitable[Caller]], hosts: frozenset[str]) -> None:
         self._app = app
         self._caller = caller
         self._hosts = hosts
-        self._read_s = read_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,7 +50,7 @@ class Gate:
             return
         if _OPEN.fullmatch(scope["path"]):
             # What anybody may ask for is asked for without a body: nothing of a stranger's is kept in memory.
-            await self._app(scope, _replayed(b"", receive), send)
+            await self._app(scope, replayed(b"", receive), send)
             return
         try:
             scope[CALLER] = await self._caller(_bearer(headers.get(b"authorization", "")))
@@ -67,16 +60,11 @@ class Gate:
         except TrishulaError as error:
             await _refuse(send, 503, error.sentence)
             return
-        try:
-            async with asyncio.timeout(self._read_s):
-                body = await _read(receive)
-        except TimeoutError:
-            await _refuse(send, 408, f"the request did not come whole within {self._read_s:g} s; send it again")
-            return
+        body = await whole_body(receive, MOST_BYTES)
         if body is None:
             await _refuse(send, 413, f"a request may have {MOST_BYTES} bytes; send large things by their URL")
             return
-        await self._app(scope, _replayed(body, receive), send)
+        await self._app(scope, replayed(body, receive), send)
 
 
 def _bearer(header: str) -> str:
@@ -84,33 +72,6 @@ def _bearer(header: str) -> str:
     if kind.lower() != "bearer" or not token.strip():
         raise TokenInvalid("send the agent's token as a header: Authorization: Bearer NAME.SECRET")
     return token.strip()
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The body of a request; ``None`` if it is too large, or the client is gone."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        body += message.get("body", b"")
-        if len(body) > MOST_BYTES:
-            return None
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    said = False
-
-    async def heard() -> MutableMapping[str, Any]:
-        nonlocal said
-        if said:
-            return await receive()
-        said = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return heard
 
 
 async def _refuse(send: Send, status: int, sentence: str) -> None:

@@ -10,7 +10,7 @@
 
 Whoever wants more than cards brings the token of its agent: ``Authorization: Bearer NAME.SECRET``. It is a password, so
 it is taken on this machine only, unless a proxy that speaks TLS stands before. Pages of browsers are not let in
-(``Origin``), the host name must be one that was said (``Host``), and a request has a limited size.
+(``Origin``), the host name must be one that was said (``Host``), and a request has a limited size and time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 
-import uvicorn
 from a2a.server.context import ServerCallContext
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes, create_rest_routes
 from a2a.server.routes.common import DefaultServerCallContextBuilder
@@ -33,25 +32,29 @@ from trishula.a2a_door.gate import CALLER, Gate
 from trishula.a2a_door.handler import AgentHandler
 from trishula.a2a_door.service import Service
 from trishula.errors import TrishulaError
-from trishula.front_door.body_limit import MOST_CONNECTIONS, App, Receive, Scope, Send, answer
+from trishula.front_door.body_limit import App, Receive, Scope, Send, answer
+from trishula.front_door.http_server import Bounds, serve
 
 __all__ = ["over_http"]
 
-_LEAVING_S = 3
+_BOUNDS = Bounds(body_s=30.0)
 
 
-def over_http(listening: socket.socket, hosts: Sequence[str], opened: Callable[[], Service]) -> None:
+def over_http(
+    listening: socket.socket, hosts: Sequence[str], opened: Callable[[], Service], bounds: Bounds = _BOUNDS
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         listening: a socket that listens.
         hosts: what may stand in ``Host``.
         opened: makes the service, in the server's loop.
+        bounds: what a client may take.
     """
-    asyncio.run(_serve(listening, hosts, opened))
+    asyncio.run(_serve(listening, hosts, opened, bounds))
 
 
-async def _serve(listening: socket.socket, hosts: Sequence[str], opened: Callable[[], Service]) -> None:
+async def _serve(listening: socket.socket, hosts: Sequence[str], opened: Callable[[], Service], bounds: Bounds) -> None:
     service = opened()
     agents = _Agents(service)
     routes = [
@@ -60,17 +63,8 @@ async def _serve(listening: socket.socket, hosts: Sequence[str], opened: Callabl
         Mount("/agents/{agent}", app=agents),
     ]
     app = Starlette(routes=routes, middleware=[Middleware(Gate, caller=service.callers.of, hosts=frozenset(hosts))])
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_graceful_shutdown=_LEAVING_S,
-        server_header=False,
-    )
     async with service:
-        await uvicorn.Server(config).serve(sockets=[listening])
+        await serve(app, listening, bounds, lifespan="off")
 
 
 class _Agents:

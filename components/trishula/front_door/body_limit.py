@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-__all__ = ["LARGEST_BYTES", "MOST_CONNECTIONS", "App", "BodyLimit", "Receive", "Scope", "Send", "answer"]
+__all__ = ["LARGEST_BYTES", "App", "BodyLimit", "Receive", "Scope", "Send", "answer", "replayed", "whole_body"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -16,9 +16,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: A message has 8 MiB at most, and may be twice as long where JSON writes its characters as escapes.
 LARGEST_BYTES = 17 * 1024 * 1024
-#: How many connections a server has at a time; those beyond are answered with 503, so that it keeps file descriptors
-#: for the nodes and its own files.
-MOST_CONNECTIONS = 1000
 
 
 class BodyLimit:
@@ -42,28 +39,43 @@ class BodyLimit:
         if not length.isdigit() or len(length) > 18 or int(length) > self._largest_bytes:
             await answer(send, 413, self._sentence())
             return
-        came_bytes, is_refused = 0, False
-
-        async def counted() -> MutableMapping[str, Any]:
-            nonlocal came_bytes, is_refused
-            message = await receive()
-            came_bytes += len(message.get("body", b""))
-            if came_bytes <= self._largest_bytes:
-                return message
-            if not is_refused:
-                is_refused = True
-                await answer(send, 413, self._sentence())
-            return {"type": "http.disconnect"}
-
-        async def unless_refused(message: MutableMapping[str, Any]) -> None:
-            # The application may want to answer what it has not read whole.
-            if not is_refused:
-                await send(message)
-
-        await self._app(scope, counted, unless_refused)
+        # Whole before the application sees any: the SDK writes a traceback for each client that goes in the middle.
+        body = await whole_body(receive, self._largest_bytes)
+        if body is None:
+            await answer(send, 413, self._sentence())
+        else:
+            await self._app(scope, replayed(body, receive), send)
 
     def _sentence(self) -> str:
         return f"a request may have {self._largest_bytes:,} bytes; send the place where more lies"
+
+
+async def whole_body(receive: Receive, largest_bytes: int) -> bytes | None:
+    """The body of a request; ``None`` if it is too large, or the client is gone, who hears no answer."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        if len(body) > largest_bytes:
+            return None
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """What an application receives whose request's body was read before."""
+    said = False
+
+    async def heard() -> MutableMapping[str, Any]:
+        nonlocal said
+        if said:
+            return await receive()
+        said = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return heard
 
 
 async def answer(send: Send, status: int, sentence: str, *headers: tuple[bytes, bytes]) -> None:

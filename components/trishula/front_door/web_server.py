@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
-import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 
 from trishula.errors import TokenInvalid, TrishulaError
-from trishula.front_door.body_limit import MOST_CONNECTIONS, App, BodyLimit, Receive, Scope, Send, answer
+from trishula.front_door.body_limit import App, BodyLimit, Receive, Scope, Send, answer
 from trishula.front_door.doors import Doors
+from trishula.front_door.http_server import Bounds, serve
 from trishula.front_door.server import Calling, make_server
 from trishula.front_door.tools import Tools
 from trishula.front_door.wording import error_told
@@ -28,21 +28,27 @@ from trishula.front_door.wording import error_told
 __all__ = ["over_http"]
 
 PATH = "/mcp"
-_LEAVING_S = 3
+#: A body has 17 MiB at most, and this is some time for it over a slow line.
+_BOUNDS = Bounds(body_s=120.0)
 
 
-def over_http(listening: socket.socket, names: Sequence[str], opened: Callable[[str], Tools]) -> None:
+def over_http(
+    listening: socket.socket, names: Sequence[str], opened: Callable[[str], Tools], bounds: Bounds = _BOUNDS
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         listening: a socket that listens.
         names: host names, beside this machine's own, by which clients may call us.
         opened: the tools of a token's agent, made in the server's loop.
+        bounds: what a client may take.
     """
-    asyncio.run(_serve(listening, names, opened))
+    asyncio.run(_serve(listening, names, opened, bounds))
 
 
-async def _serve(listening: socket.socket, names: Sequence[str], opened: Callable[[str], Tools]) -> None:
+async def _serve(
+    listening: socket.socket, names: Sequence[str], opened: Callable[[str], Tools], bounds: Bounds
+) -> None:
     doors = Doors(opened, time.monotonic)
 
     async def of(calling: Calling) -> Tools:
@@ -58,15 +64,7 @@ async def _serve(listening: socket.socket, names: Sequence[str], opened: Callabl
     app = make_server(of).streamable_http_app(
         streamable_http_path=PATH, stateless_http=True, transport_security=security
     )
-    config = uvicorn.Config(
-        _Gate(BodyLimit(app), doors),
-        log_level="warning",
-        access_log=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_graceful_shutdown=_LEAVING_S,
-        server_header=False,
-    )
-    await uvicorn.Server(config).serve(sockets=[listening])
+    await serve(_Gate(BodyLimit(app), doors), listening, bounds, lifespan="on")
 
 
 class _Gate:
