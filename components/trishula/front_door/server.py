@@ -84,7 +84,7 @@ def make_server(
     return server
 
 
-class _Server(MCPServer[Tools]):  # type: ignore[misc]  # the SDK is in no environment that is type-checked
+class _Server(MCPServer[Tools]):
     """A server whose resources are the caller's: the SDK's own functions for resources without a template aren't told
     who calls.
     """
