@@ -27,7 +27,7 @@ from trishula_router.peers.journal_exchange import HELLO, JOURNAL
 from trishula_router.store.interface import Copied, Store
 from trishula_router.store.lease_facts import LEASES, read_lease
 from trishula_router.store.memory import MemoryStore
-from trishula_router.store.runs import Extract, JournalForked, Particulars, Rest
+from trishula_router.store.runs import Extract, JournalForked, Particulars, Remembered, Rest
 
 #: The lying node, and the epoch of its store.
 LIAR, EPOCH = "rushabdev", "ab" * 8
@@ -233,6 +233,70 @@ def test_a_message_is_as_long_as_it_is_and_fills_nobodys_mailbox(linked: Linked)
         linked.is_lied_to(partial(Liar.accepts, bytes=size, id=f"long{size}"))
     assert linked.rig.node.mailroom.totals()[1] < 10_000
     linked.still_serves()
+
+
+KNOWN: dict[str, Any] = {
+    "sequence": 1, "sender": "dc", "id": "gone", "recipient": "agni", "type": "STATUS", "digest": "", "use": 0,
+    "state": 1, "accepted_at": START_MS, "expires_at": START_MS + 10**8, "life": 0, "priority": 3, "size_bytes": 9,
+}  # fmt: skip
+REMEMBERED: dict[str, dict[str, Any]] = {
+    f"{key} {str(lie)[:20]!r}": {"id": f"gone{key}{number}", key: lie}
+    for key in KNOWN
+    for number, lie in enumerate(("", "\x1b[2J", "ghost", "x" * 9999) if isinstance(KNOWN[key], str) else NUMBERS)
+}
+
+
+def left(number: int, told: dict[str, Any]) -> Extract:
+    """What a liar claims to have left of a journal that was cut: one message."""
+    one = Remembered(**{**KNOWN, **told})
+    last = max(1, min(one.sequence, 2**53 - 1))
+    return Liar().extract(epoch=f"{number:016x}", records=[], rest=Rest([], last, b"", last, {}, [one]))
+
+
+def test_no_lie_on_messages_whose_records_were_cut_keeps_a_node_from_serving(
+    linked: Linked, logged_errors: LoggedErrors
+) -> None:
+    for number, (name, told) in enumerate(REMEMBERED.items(), 1):
+        linked.hello(f"{number:016x}")
+        linked.hears(left(number, told))
+        linked.still_serves()
+        assert logged_errors.failures == [], name
+    assert not result_of(linked.rig.store.verify()).damages
+    linked.rig.call(linked.dc, uris.MAILBOX_SEARCH, {})
+
+
+def test_no_lie_on_messages_whose_records_were_cut_harms_a_store_on_disk(tmp_path: Path) -> None:
+    here = InSqlite(tmp_path, node="agni")
+    here.store._writer._connection.execute("PRAGMA synchronous = OFF")
+    for number, (name, told) in enumerate(REMEMBERED.items(), 1):
+        try:
+            here.do(partial(copied_to, left(number, told)))
+        except JournalForked:
+            pass
+        except Exception as error:
+            raise AssertionError(name) from error
+    append(here, draft("own"))
+    here.reopen()
+    assert "own" in open_ids(here) and is_sound(here)
+    here.close()
+
+
+def test_what_is_left_of_one_journal_takes_no_place_of_another(linked: Linked) -> None:
+    # A place in a store is the number of the journal, and its sequence behind that.
+    linked.hello("cd" * 8)
+    honest = Liar()
+    honest.accepts(id="first")
+    linked.hears(honest.extract(epoch="cd" * 8))
+    number = next(one.number for one in linked.rig.store.origins() if one.epoch == "cd" * 8)
+    linked.hello("ef" * 8)
+    place = (number + 1 ^ number) << 48 | 2
+    rest = Rest([], place, b"", place, {}, [Remembered(**{**KNOWN, "sequence": place})])
+    linked.hears(Liar().extract(epoch="ef" * 8, records=[], rest=rest))
+    linked.hello("cd" * 8)
+    honest.accepts(id="second")
+    linked.hears(honest.extract(epoch="cd" * 8))
+    assert [one["message"]["id"] for one in linked.rig.pushed(linked.agni)] == ["first", "second"]
+    assert not result_of(linked.rig.store.verify()).damages
 
 
 @pytest.mark.parametrize("fork", ["another record", "a gap", "backwards", "a digest of its own"])

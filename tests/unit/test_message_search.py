@@ -155,6 +155,32 @@ def test_linked_nodes_tell_the_journals_together_and_take_each_others_places(tmp
     assert search(second, elsewhere, after=told["more"]) == expected[4:]
 
 
+def test_each_question_gets_on_however_many_journals_have_messages_of_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes(tmp_path, {"agni": MemoryStore("epoch-a", "agni"), "rushabdev": MemoryStore("epoch-r", "rushabdev")})
+    nodes.advance(5)
+    first, second = nodes.rigs["agni"], nodes.rigs["rushabdev"]
+    here, there = first.join("dc"), second.join("agni")
+    for begin in range(0, 300, 60):
+        for rig, session, to in ((first, here, "agni"), (second, there, "dc")):
+            rig.send(session, *({"id": f"{to}{begin + n}", "to": to, "payload": "x"} for n in range(60)), copies=1)
+        nodes.advance(1)
+        for rig, session in ((first, here), (second, there)):
+            rig.ack(session, *(one["token"] for one in rig.fetch(session, max=60)["deliveries"]))
+    nodes.advance(1)
+    # One journal's part takes as much as one question looks at: as 17 journals do with the bound as it is.
+    monkeypatch.setattr(message_search, "LOOKED_AT", 512)
+    found, after = [], None
+    for _ in range(20):
+        told = ask(first, here, max=100, **({} if after is None else {"after": after}))
+        assert told["looked"] <= 512 and told["more"] != after
+        found += [one["message"]["id"] for one in told["messages"]]
+        if (after := told["more"]) is None:
+            break
+    assert after is None and len(found) == len(set(found)) == 600
+
+
 @given(st.text(), st.text(max_size=5))
 def test_a_part_of_a_text_is_found_in_it_as_text_and_inside_of_a_structure(text: str, more: str) -> None:
     text = text.encode("utf-8", "ignore").decode()

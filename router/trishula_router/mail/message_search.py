@@ -255,10 +255,14 @@ class _InJournals:
         parties = of_party(agent) if asked.peer is None else of_pair(agent, asked.peer)
         sought = Sought(((parties,), (of_kind(Kind.ACCEPTED),)), None, asked.since, asked.until)
         places = {} if asked.after is None else _read_places(asked.after)
+        origins = store.origins()
         self._walks = [
             _Walk(store, f"{one.node or node}:{one.epoch[:_EPOCH]}", one.number, one.base, one.sequence, sought, places)
-            for one in store.origins()
+            for one in origins
         ]
+        # The newest message is known once all journals have told one each: a question that ended before that would tell
+        # the place where it began, again and again.
+        self._step = max(1, min(ZONE_RECORDS, LOOKED_AT // (2 * len(origins))))
         self._batch: list[tuple[_Walk, Record]] = []
         self._at: dict[int, int] = {}
 
@@ -267,7 +271,7 @@ class _InJournals:
             for walk in self._walks:
                 # One step at a time, for the journals are told together.
                 while not walk.ahead and not walk.is_over and self.looked < LOOKED_AT:
-                    self.looked += await walk.look()
+                    self.looked += await walk.look(self._step)
             if not any(walk.ahead for walk in self._walks):
                 break
             if any(not walk.ahead and not walk.is_over for walk in self._walks):
@@ -329,8 +333,8 @@ class _Walk:
         """Up to which sequence its records were not passed."""
         return (self.ahead[-1].position if self.ahead else self._upto) - position_in(self._number, 0)
 
-    async def look(self) -> int:
-        """Read some more records, if the next stretch has some; at how many it looked."""
+    async def look(self, most: int) -> int:
+        """Read some more records, if the next stretch has some; at how many it looked, at most so many."""
         if not self._stretches and self._upto == self._known_to:
             begin = max(self._base, self._upto - _SPAN)
             likely = await self._store.zones.likely(self._sought, begin, self._upto)
@@ -342,11 +346,11 @@ class _Walk:
             self._upto = self._known_to
             return 0
         begin, end = self._stretches.pop()
-        if begin < end - ZONE_RECORDS:
-            self._stretches.append((begin, end - ZONE_RECORDS))
-            begin = end - ZONE_RECORDS
+        if begin < end - most:
+            self._stretches.append((begin, end - most))
+            begin = end - most
         self.ahead = await self._store.records(
-            after=begin, end=end, limit=ZONE_RECORDS, kind=Kind.ACCEPTED, origin=self._number
+            after=begin, end=end, limit=most, kind=Kind.ACCEPTED, origin=self._number
         )
         self._upto = begin
         return end - begin
