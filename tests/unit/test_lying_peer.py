@@ -78,7 +78,7 @@ class Linked:
         self.rig = Rig(directory, MemoryStore("epoch-of-agni", "agni"), Clock(), name="agni", peers=(LIAR,)).start()
         self.dc, self.agni = self.rig.join("dc"), self.rig.join("agni")
         self.rig.attach(self.agni)
-        self._lies = 0
+        self._lies = self._served = 0
 
     def hello(self, epoch: str = EPOCH, held: dict[str, int] | None = None, **more: Any) -> None:
         word = {"node": LIAR, "epoch": epoch, "held": held or {}, "sent_at": self.rig.now(), "base": 0, **more}
@@ -94,12 +94,17 @@ class Linked:
         self._lies += 1
         liar, epoch = Liar(), f"{self._lies:016x}"
         lie(liar)
-        self.hello(epoch)
-        self.hears(liar.extract(epoch=epoch))
+        self.is_lied_to_with(liar.extract(epoch=epoch))
+
+    def is_lied_to_with(self, extract: Extract) -> None:
+        """By a liar whose store is of that epoch."""
+        self.hello(extract.epoch)
+        self.hears(extract)
 
     def still_serves(self) -> None:
         """Whatever was said: messages of agents here are accepted, handed out and done."""
-        own = f"own{self._lies}"
+        self._served += 1
+        own = f"own{self._served}"
         (receipt,) = self.rig.send(self.dc, {"type": "STATUS", "id": own, "to": "agni"})
         assert receipt["status"] == "accepted"
         pushed = self.rig.pushed(self.agni)
@@ -257,8 +262,7 @@ def test_no_lie_on_messages_whose_records_were_cut_keeps_a_node_from_serving(
     linked: Linked, logged_errors: LoggedErrors
 ) -> None:
     for number, (name, told) in enumerate(REMEMBERED.items(), 1):
-        linked.hello(f"{number:016x}")
-        linked.hears(left(number, told))
+        linked.is_lied_to_with(left(number, told))
         linked.still_serves()
         assert logged_errors.failures == [], name
     assert not result_of(linked.rig.store.verify()).damages
@@ -281,22 +285,20 @@ def test_no_lie_on_messages_whose_records_were_cut_harms_a_store_on_disk(tmp_pat
     here.close()
 
 
-def test_what_is_left_of_one_journal_takes_no_place_of_another(linked: Linked) -> None:
-    # A place in a store is the number of the journal, and its sequence behind that.
-    linked.hello("cd" * 8)
-    honest = Liar()
-    honest.accepts(id="first")
-    linked.hears(honest.extract(epoch="cd" * 8))
-    number = next(one.number for one in linked.rig.store.origins() if one.epoch == "cd" * 8)
-    linked.hello("ef" * 8)
-    place = (number + 1 ^ number) << 48 | 2
+def test_what_is_left_of_one_journal_takes_no_place_of_another(tmp_path: Path) -> None:
+    here = InSqlite(tmp_path, node="agni")
+    # A place in a store is the number of the journal, and its sequence behind that: of journal 1 this one is of 3.
+    place = 2 << 48 | 2
     rest = Rest([], place, b"", place, {}, [Remembered(**{**KNOWN, "sequence": place})])
-    linked.hears(Liar().extract(epoch="ef" * 8, records=[], rest=rest))
-    linked.hello("cd" * 8)
-    honest.accepts(id="second")
-    linked.hears(honest.extract(epoch="cd" * 8))
-    assert [one["message"]["id"] for one in linked.rig.pushed(linked.agni)] == ["first", "second"]
-    assert not result_of(linked.rig.store.verify()).damages
+    with pytest.raises(JournalForked, match="is told out of order"):
+        here.do(partial(copied_to, Liar().extract(epoch="ef" * 8, records=[], rest=rest)))
+    for epoch in ("cb" * 8, "cc" * 8, "cd" * 8):
+        honest = Liar()
+        for number in range(3):
+            honest.accepts(id=f"{epoch[:2]}{number}")
+        here.do(partial(copied_to, honest.extract(epoch=epoch)))
+    assert len(open_ids(here)) == 9 and is_sound(here)
+    here.close()
 
 
 @pytest.mark.parametrize("fork", ["another record", "a gap", "backwards", "a digest of its own"])

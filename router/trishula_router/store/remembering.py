@@ -7,10 +7,12 @@ begins anew would else be a new message there, and be done once more. Nothing he
 from __future__ import annotations
 
 from trishula_router.store.fold_changes import Row
+from trishula_router.store.journal import SEQUENCE_MASK
 from trishula_router.store.messages import State, StoredMessage
 from trishula_router.store.origins import position_in
 from trishula_router.store.runs import Extract, Remembered
 from trishula_router.store.standing import standing_of
+from trishula_router.store.telling import MOST
 
 __all__ = ["are_in_order", "remembered_as", "row_of"]
 
@@ -60,12 +62,20 @@ def row_of(told: Remembered, number: int, arrival: int, ahead_ms: int) -> Row:
 
 
 def are_in_order(extract: Extract) -> bool:
-    """Whether what a run tells is all of its part of the journal, in order, and settled where it is to be."""
+    """Whether what a run tells is all of its part of the journal, in order, and settled where it is to be.
+
+    And whether a store can hold its numbers: with a greater sequence it would stand in the place of another journal's.
+    """
     rest = extract.rest
-    if rest is None or len(rest.sequences) != len(extract.records):
+    if rest is None or len(rest.sequences) != len(extract.records) or rest.until > SEQUENCE_MASK:
         return False
     for told in (rest.sequences, [one.sequence for one in rest.remembered]):
         steps = [extract.first - 1, *told]
         if any(one >= other for one, other in zip(steps, told, strict=False)) or steps[-1] > rest.last:
             return False
-    return all(one.state in _FINAL for one in rest.remembered)
+    return all(one.state in _FINAL and _is_countable(one) for one in rest.remembered)
+
+
+def _is_countable(told: Remembered) -> bool:
+    numbers = (told.use, told.accepted_at, told.expires_at, told.life, told.priority, told.size_bytes)
+    return all(-MOST < number < MOST for number in numbers)

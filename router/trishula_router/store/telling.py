@@ -23,6 +23,7 @@ from trishula_router.store.journal import Record
 from trishula_router.store.messages import Draft, Return
 
 __all__ = [
+    "MOST",
     "accepted_facts",
     "body_damage",
     "handed_facts",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 #: No number of a message is larger.
-_MOST = 2**53
+MOST = 2**53
 #: Brackets from which on they may be nested so deeply that they can't be read.
 _DEEP = 100
 _OPEN, _CLOSED = b"[" * 500, b"]" * 500
@@ -151,4 +152,4 @@ def read_accepted(record: Record) -> AcceptedFacts | None:
 
 def is_countable(facts: AcceptedFacts) -> bool:
     """Whether its numbers are such as a store can hold."""
-    return all(-_MOST < number < _MOST for number in (facts.priority, facts.bytes, facts.use))
+    return all(-MOST < number < MOST for number in (facts.priority, facts.bytes, facts.use))
