@@ -91,6 +91,32 @@ def test_the_file_shrinks_while_the_store_is_in_use(tmp_path: Path) -> None:
     subject.close()
 
 
+def test_while_somebody_reads_it_makes_the_log_no_longer_than_its_bound(tmp_path: Path) -> None:
+    subject = InSqlite(tmp_path, limit_bytes=64 * MIB)
+    # What is kept lies behind what goes, so that all of it has to be moved.
+    body = b'{"x":"%s"}' % (b"x" * 100_000)
+    old = [position for n in range(100) for position in append(subject, draft(f"old{n}", body=body))[0].positions]
+    for number in range(100):
+        append(subject, draft(f"kept{number}", body=body))
+    subject.do(lambda store: store.settle(old, State.DONE, None, 200))
+    while subject.do(lambda store: store.forget(0, 1000, before=10_000, dead_before=0, at=20_000)).bodies:
+        pass
+    log = tmp_path / (FILE_NAME + "-wal")
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as reader:
+        reader.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        # A backup of a large store reads for minutes, and no checkpoint gets past it.
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM message").fetchone()
+        shrunk(subject)
+        assert 0 < log.stat().st_size <= 2 * subject.store._space.log_most_bytes
+        assert pragma(subject, "freelist_count") * PAGE_BYTES > 3 * MIB
+    # It goes on with the first message after that.
+    append(subject, draft("later"))
+    shrunk(subject)
+    assert pragma(subject, "freelist_count") * PAGE_BYTES <= 1.2 * MIB and is_sound(subject)
+    subject.close()
+
+
 def test_a_killed_step_is_whole_or_undone(tmp_path: Path) -> None:
     before = tmp_path / "before"
     before.mkdir()

@@ -135,6 +135,12 @@ class Checkpoints:
             finally:
                 self._running.release()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the log is too long although the writer has tried to move it: somebody reads, or the disk is full."""
+        with self._wake:
+            return self._plan.is_too_long and not self._plan.must_finish
+
     @contextmanager
     def excluded(self) -> Iterator[None]:
         """No checkpoint but the caller's own runs meanwhile."""

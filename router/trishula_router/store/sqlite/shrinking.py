@@ -9,7 +9,8 @@ next checkpoint.
 
 What the next days need again stays: giving back a page that is taken again soon costs two writes for nothing. Hence the
 two bounds: it begins when there is twice the reserve, and ends at the reserve. On a disk that is short nothing is given
-back: there the free pages of the file are the room for acks, and others would take it.
+back: there the free pages of the file are the room for acks, and others would take it. Nor is anything while the
+write-ahead log is longer than it should be, because somebody reads: what a step moves would be in the log, too.
 
 The file of a store of before can't shrink: that needs all of it written anew, see :mod:`.compacting`.
 """
@@ -62,11 +63,13 @@ class Shrinking:
     Args:
         space: the room of the store, which measures the file.
         seconds: a clock.
+        is_log_long: whether the write-ahead log waits for somebody who reads.
     """
 
-    def __init__(self, space: Space, seconds: Callable[[], float]) -> None:
+    def __init__(self, space: Space, seconds: Callable[[], float], is_log_long: Callable[[], bool]) -> None:
         self._space = space
         self._seconds = seconds
+        self._is_log_long = is_log_long
         self._goes_on = False
 
     @property
@@ -79,6 +82,8 @@ class Shrinking:
         """Give some pages back, in the transaction that runs, if that is due; whether there may be more."""
         space = self._space
         space.fullness(connection)
+        if self._is_log_long():
+            return False
         self._goes_on = self.is_due and not space.is_disk_short()
         if self._goes_on:
             spare_bytes = space.unused_bytes - reserve_bytes(space.file_bytes)

@@ -83,11 +83,11 @@ class SqliteStore(Questions):
         self._high_water = self._chain.durable.sequence
         self._others = self._tails.durable
         self._base, self._bases = self._chain.durable_base, self._tails.durable_bases
-        self._shrinking = Shrinking(space, time.monotonic)
         self._whereabouts = Whereabouts(file, self._tell_whereabouts)
         self._commits = Commits(self._high_water)
         checkpoints = Checkpoints(connect(file), Plan(space.log_bytes // PAGE_BYTES, PAGE_BYTES))
         checkpoints.take_over(writes)
+        self._shrinking = Shrinking(space, time.monotonic, lambda: checkpoints.is_behind)
         upkeep = Upkeep(file, space, self._whereabouts, time.monotonic, self._commits, checkpoints)
         self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
         self._advances: list[Callable[[], None]] = []
