@@ -2,8 +2,9 @@
 
 What is cut from a store leaves free pages in its file. SQLite fills them before the file grows, and by itself gives
 none back. A store is made so that it can (``auto_vacuum = INCREMENTAL``): SQLite keeps for each page where it belongs,
-which takes a page in a thousand, and has 4 to 8 % more bytes written for a message; what it costs the processor is too
-little to be told from noise. A *step* moves the last pages of the file into free places before them and cuts off its
+which takes a page in a thousand, and has 4 to 8 % more bytes written for a message. What it costs the processor, with
+one message a call on a loaded machine: the medians are 1 to 6 % higher, the least of all runs 3.5 % lower to 0.6 %
+higher. A *step* moves the last pages of the file into free places before them and cuts off its
 end. It is a transaction like any other, so a crash leaves it whole or undone; the file itself gets shorter with the
 next checkpoint.
 
