@@ -175,6 +175,33 @@ def test_a_file_that_changes_meanwhile_is_not_put_in_place(node: tuple[Path, Pat
     assert names(work.folder) == []
 
 
+def test_what_was_imported_before_one_changed_is_said(
+    node: tuple[Path, Path], imported: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state_dir, backup = node
+    done = importing._sync
+
+    def change(folder: Path) -> None:
+        done(folder)
+        (backup / names(backup)[0]).write_bytes(b"")
+
+    monkeypatch.setattr(importing, "_sync", change)
+    code, said = imported(backup)
+    assert code == 1 and "changed while it was imported" in said and "2 of 3 segments were imported" in said
+    assert "nothing was imported" not in said
+    assert names(archive_of(state_dir).folder) == names(backup)[1:]
+
+
+def test_a_disk_without_room_is_left_to_the_node(
+    node: tuple[Path, Path], imported: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state_dir, backup = node
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
+    code, said = imported(backup)
+    assert code == 1 and "free some space; nothing was imported" in said
+    assert names(archive_of(state_dir).folder) == []
+
+
 def test_a_restored_store_takes_the_archive_of_its_former_epoch(
     node: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from trishula.contract.units import show_bytes
 from trishula.evidence.archive import Archive, Segment, join_of, name_faults, segment_of
 from trishula.evidence.checking import check_file
 from trishula.evidence.findings import Checked
@@ -31,8 +32,12 @@ __all__ = ["ImportRefused", "Importing", "segments_below"]
 _PART = ".importing"
 
 
+#: What else the disk has to keep: a node that runs there goes on accepting.
+_MARGIN_BYTES = 64 * 1024 * 1024
+
+
 class ImportRefused(Exception):
-    """Nothing is imported; the text is the sentence for the operator."""
+    """Something is not imported; the text is the sentence for the operator, and ends with how much was."""
 
 
 class Importing(msgspec.Struct, frozen=True):
@@ -101,9 +106,10 @@ class Importing(msgspec.Struct, frozen=True):
             OSError: one can't be read, or the archive can't be written.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._check_room()
         for left in self.folder.glob(f".*{_PART}"):
             left.unlink()
-        for segment, sha256 in reversed(self.new):
+        for copied, (segment, sha256) in enumerate(reversed(self.new)):
             part = self.folder / f".{segment.path.name}{_PART}"
             try:
                 with (
@@ -114,11 +120,23 @@ class Importing(msgspec.Struct, frozen=True):
                     copy.flush()
                     os.fsync(copy.fileno())
                 if _sha256(part) != sha256:
-                    raise ImportRefused(f"{segment.path} changed while it was imported; try again when it rests")
+                    much = f"{copied} of {len(self.new)} segments were" if copied else "nothing was"
+                    raise ImportRefused(
+                        f"{segment.path} changed while it was imported; try again when it rests; {much} imported"
+                    )
                 part.replace(self.folder / segment.path.name)
             finally:
                 part.unlink(missing_ok=True)
             _sync(self.folder)
+
+    def _check_room(self) -> None:
+        needed = sum(segment.path.stat().st_size for segment, _ in self.new)
+        left = shutil.disk_usage(self.folder).free
+        if self.new and left < needed + _MARGIN_BYTES:
+            raise ImportRefused(
+                f"the segments take {show_bytes(needed)}, and the disk of {self.folder} has {show_bytes(left)} left, "
+                f"of which a node needs {show_bytes(_MARGIN_BYTES)}; free some space; nothing was imported"
+            )
 
 
 def segments_below(paths: Iterable[Path]) -> list[Segment]:

@@ -55,10 +55,15 @@ def journal_import(
     try:
         with progress_of(shell, "checking") as progress:
             work = Importing.plan(paths, file.parent / FOLDER / epoch, base, known, progress)
+    except ImportRefused as error:
+        raise CommandFailed(f"{error}; nothing was imported") from None
+    except OSError as error:
+        raise CommandFailed(f"{error.filename} can't be read: {error.strerror}; nothing was imported") from None
+    try:
         if not dry_run:
             work.carry_out()
     except ImportRefused as error:
-        raise CommandFailed(f"{error}; nothing was imported") from None
+        raise CommandFailed(str(error)) from None
     except OSError as error:
         raise CommandFailed(
             f"{error.filename or work.folder} can't be read or written: {error.strerror}; mend that and do it again"
