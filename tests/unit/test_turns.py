@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import json
 from twisted.internet.task import Clock
 
 from tests.support.fakebus import FakeBus
 from tests.support.nodes import START_MS, Rig
+from tests.support.stores import result_of
 from tests.unit.test_front_door import at_the_door, in_loop
 from trishula import testing
 from trishula.cli.main import run
@@ -75,6 +77,19 @@ def test_a_restart_of_the_node_ends_no_turn(rig: Rig, tmp_path: Path) -> None:
     assert entry(again, again.join("rushabdev"), "dc")["progress"] == "refactors"
     assert turn(again, again.join("dc"))["until"] == START_MS + 600_000
     assert turn(again, again.join("agni"))["state"] == "closed"
+
+
+def test_a_node_starts_with_turns_of_another_release_or_of_a_clock_that_was_ahead(rig: Rig, tmp_path: Path) -> None:
+    rig.crash()
+    ahead = {"state": "open", "since": START_MS + 10**10, "until": START_MS + 10**10}
+    newer = {"state": "paused", "since": START_MS, "until": START_MS + 10**6}
+    notes = {"dc": json.encode(ahead).decode(), "agni": json.encode(newer).decode(), "rushabdev": "{"}
+    result_of(rig.store.remember({f"turn:{agent}": text for agent, text in notes.items()}))
+    again = Rig(tmp_path, rig.store, rig.clock).start()
+    # No turn lasts for longer than a day.
+    told = turn(again, again.join("dc"))
+    assert (told["state"], told["until"] - again.now()) == ("open", 86_400_000)
+    assert turn(again, again.join("agni"))["state"] == turn(again, again.join("rushabdev"))["state"] == "closed"
 
 
 def test_what_is_no_turn_is_refused(rig: Rig) -> None:

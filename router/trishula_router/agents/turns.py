@@ -18,12 +18,14 @@ from trishula_router.agents.directory import Directory
 from trishula_router.background import log_fault
 from trishula_router.store.interface import Store
 
-__all__ = ["STATES", "TurnState", "Turns"]
+__all__ = ["LONGEST_S", "STATES", "TurnState", "Turns"]
 
 log = Logger()
 
 TurnState = Literal["open", "blocked", "closed"]
 STATES: tuple[TurnState, ...] = get_args(TurnState)
+#: A turn that goes on for longer is said anew.
+LONGEST_S = 86_400.0
 #: Under what the store remembers them.
 _PREFIX = "turn:"
 
@@ -55,11 +57,11 @@ class Turns:
     async def recall(self) -> None:
         """Take over what an earlier run of the node knew; to be called before anybody joins."""
         for key, text in (await self._store.remembered(_PREFIX)).items():
-            if not text:
-                continue
-            agent, turn = key.removeprefix(_PREFIX), msgspec.json.decode(text, type=_Turn)
-            if turn.until > self._now():
-                self._turns[agent] = turn
+            agent, turn = key.removeprefix(_PREFIX), _read(text)
+            if turn is not None and turn.until > self._now():
+                # The clock may have been ahead when that was written.
+                until = min(turn.until, self._now() + round(LONGEST_S * 1000))
+                self._turns[agent] = turn = msgspec.structs.replace(turn, until=until)
                 self._directory.in_turn(agent, turn.until, _progress_of(turn), turn.since)
 
     def take(self, agent: str, state: TurnState, doing: str | None, for_s: float) -> dict[str, Any]:
@@ -97,6 +99,14 @@ class Turns:
 
     def _remember(self, agent: str, text: str) -> None:
         self._store.remember({_PREFIX + agent: text}).addErrback(log_fault, log, "a turn could not be kept")
+
+
+def _read(text: str) -> _Turn | None:
+    """A turn as it was kept; ``None`` if it is over, or of a state that a newer release has."""
+    try:
+        return msgspec.json.decode(text, type=_Turn) if text else None
+    except msgspec.MsgspecError:
+        return None
 
 
 def _progress_of(turn: _Turn) -> str | None:

@@ -10,7 +10,7 @@ import msgspec
 from trishula.contract import uris
 from trishula.contract.texts import LINE, LINE_RULE
 from trishula_router.agents.callers import Caller, Verb
-from trishula_router.agents.turns import STATES, TurnState
+from trishula_router.agents.turns import LONGEST_S, STATES, TurnState
 from trishula_router.verbs import arguments
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ __all__ = ["TurnVerbs"]
 
 #: What a directory's progress may have, less what is said before it.
 _DOING_LETTERS = 900
-_LONGEST_S = 86_400.0
 
 
 class TurnOptions(arguments.Options, frozen=True, kw_only=True):
@@ -29,11 +28,11 @@ class TurnOptions(arguments.Options, frozen=True, kw_only=True):
 
     state: TurnState | None = None
     doing: Annotated[str, msgspec.Meta(min_length=1, max_length=_DOING_LETTERS, pattern=LINE)] | None = None
-    for_s: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST_S)] = 1800.0
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)] = 1800.0
     RULES: ClassVar[Mapping[str, str]] = {
         "state": f"one of {', '.join(STATES)}",
         "doing": f"a string of 1 to {_DOING_LETTERS} characters, {LINE_RULE}",
-        "for_s": f"a number of seconds above 0, at most {_LONGEST_S:g}",
+        "for_s": f"a number of seconds above 0, at most {LONGEST_S:g}",
     }
 
 
