@@ -260,8 +260,7 @@ class _InJournals:
             _Walk(store, f"{one.node or node}:{one.epoch[:_EPOCH]}", one.number, one.base, one.sequence, sought, places)
             for one in origins
         ]
-        # The newest message is known once all journals have told one each: a question that ended before that would tell
-        # the place where it began, again and again.
+        # The newest message is known once each journal has told one: what ended before that would never get on.
         self._step = max(1, min(ZONE_RECORDS, LOOKED_AT // (2 * len(origins))))
         self._batch: list[tuple[_Walk, Record]] = []
         self._at: dict[int, int] = {}
