@@ -187,3 +187,27 @@ def test_a_part_of_a_text_is_found_in_it_as_text_and_inside_of_a_structure(text:
     more = more.encode("utf-8", "ignore").decode()
     assert says([text], json.encode(more + text + more))
     assert says([text], json.encode([{"a": more + text + more}]))
+
+
+def test_what_is_read_counts_once_for_each_word_and_is_read_in_small_runs(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dc, agni = rig.join("dc"), rig.join("agni")
+    text = "a b c d e f g h " + "x" * 30_000
+    for number in range(12):
+        say(rig, dc, agni, "agni", f"m{number}", text)
+    runs: list[int] = []
+    bodies = rig.node.store.bodies
+
+    async def counted(positions: list[int]) -> dict[int, bytes]:
+        runs.append(len(positions))
+        found: dict[int, bytes] = await bodies(positions)
+        return found
+
+    monkeypatch.setattr(rig.node.store, "bodies", counted)
+    one = [len(page) for page in pages(rig, dc, "b")]
+    assert (one, runs) == ([12], [8, 4])
+    runs.clear()
+    eight = list(pages(rig, dc, *"abcdefgh"))
+    assert [len(page) for page in eight] == [8, 4] and runs == [1] * 12
+    assert sorted(one for page in eight for one in page) == sorted(f"m{number}" for number in range(12))

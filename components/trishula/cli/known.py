@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ask_each_node", "ask_newer", "require_agent", "require_agent_name"]
 
 #: What every agent may ask, so that a refusal means a node that doesn't know it; the rest is the operators'.
-_EVERYBODYS = ("trishula.lease.", "trishula.directory.", "trishula.mailbox.")
+_EVERYBODYS = tuple(f"{uri.rpartition('.')[0]}." for uri in (uris.LEASE_LIST, uris.DIRECTORY_LIST, uris.MAILBOX_SEND))
 
 
 def require_agent_name(name: str, option: str) -> None:

@@ -1,9 +1,10 @@
 """Searching messages: an agent finds what it sent and what was handed to it, by words, peer, thread and time.
 
 Messages are looked at from the newest back, as the journals here tell of them, and a question is answered after
-:data:`LOOKED_AT` records or :data:`READ_BYTES` of bodies at the latest, with the place where to go on. So no question
-keeps the store's reader from others for long, and whoever searches all of a long history pays for it call by call.
-No index of words is kept: it would cost each message that is sent, for the few that are ever searched for.
+:data:`LOOKED_AT` records or :data:`.found_messages.READ_BYTES` of bodies at the latest, with the place where to go on.
+So no question keeps the store's reader from others for long, and whoever searches all of a long history pays for it
+call by call. No index of words is kept: it would cost each message that is sent, for the few that are ever searched
+for.
 
 Who asks sees what :func:`.threads.may_see` lets them, so a search tells nobody of mail that waits, nor of what was
 said between others. What is encrypted the node can't read: it is counted, or handed to a client that can.
@@ -15,73 +16,24 @@ from collections.abc import Iterator, Sequence
 from heapq import merge
 from typing import Any, Protocol
 
-import msgspec
-
-from trishula.contract.encrypted import encrypted_for
-from trishula.contract.searched import says
 from trishula.errors import ArgumentInvalid
+from trishula_router.mail.found_messages import FoundMessages, Searched
 from trishula_router.mail.mailroom import is_party
-from trishula_router.mail.parcels import ROOM_BYTES
 from trishula_router.mail.threads import Threads, may_see
 from trishula_router.store.interface import Store
 from trishula_router.store.journal import Kind, Record
 from trishula_router.store.messages import StoredMessage
 from trishula_router.store.origins import position_in
-from trishula_router.store.signed_bodies import split_signature
 from trishula_router.store.zones import ZONE_RECORDS, Sought, of_kind, of_pair, of_party
 
-__all__ = ["MessageSearch", "Searched"]
+__all__ = ["MessageSearch"]
 
 #: Records of all kinds that one question looks at, in the zones that may have some that fit.
 LOOKED_AT = 8_192
-#: Bodies that one question reads; the first one may be larger.
-READ_BYTES = 2 * 1024 * 1024
 #: Records of which the rows are looked up at a time.
 _ROWS = 256
 #: Zones are asked for in spans of so many records, which an index answers at once.
 _SPAN = 1_000_000
-#: A message in MessagePack is at most so much longer than its JSON, see :mod:`.parcels`: all of them are one frame.
-_FOUND_BYTES = ROOM_BYTES * 4 // 9
-
-
-class Searched(Protocol):
-    """What is asked for: messages that fit all that is not ``None``; see ``trishula.mailbox.search``."""
-
-    @property
-    def words(self) -> Sequence[str]: ...
-
-    @property
-    def peer(self) -> str | None: ...
-
-    @property
-    def id(self) -> str | None: ...
-
-    @property
-    def thread(self) -> str | None: ...
-
-    @property
-    def since(self) -> int | None: ...
-
-    @property
-    def until(self) -> int | None: ...
-
-    @property
-    def encrypted(self) -> bool: ...
-
-    @property
-    def after(self) -> str | None: ...
-
-    @property
-    def max(self) -> int: ...
-
-
-class _Body(msgspec.Struct, frozen=True, gc=False):
-    subject: str | None = None
-    procedure: str | None = None
-    payload: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_read_body = msgspec.json.Decoder(_Body).decode
 
 
 class _Source(Protocol):
@@ -131,75 +83,20 @@ class MessageSearch:
             source = _Known(await self._store.with_ids([asked.id]), asked.after)
         else:
             source = _InJournals(self._node, self._store, agent, asked)
-        found = _Found(asked)
+        found = FoundMessages(asked)
         while not found.is_full() and (ahead := await source.ahead()):
-            fitting = [message for message in ahead if _fits(agent, message, asked)]
-            run: list[StoredMessage] = []
-            read_bytes = found.read_bytes
-            for message in fitting:
-                read_bytes += message.size_bytes
-                if read_bytes > READ_BYTES and (run or found.read_bytes):
-                    break
-                run.append(message)
-            bodies = await self._store.bodies([message.position for message in run])
-            for message in run:
-                if found.is_full() or not found.take(message, bodies.get(message.position)):
-                    break
-                source.passed(message)
-            else:
-                if len(run) == len(fitting):
-                    source.passed_all()
-                    continue
-            break
+            left = [message for message in ahead if _fits(agent, message, asked)]
+            while run := found.next_run(left):
+                bodies = await self._store.bodies([message.position for message in run])
+                for message in run:
+                    if found.is_full() or not found.take(message, bodies.get(message.position)):
+                        return {**found.told(), "more": source.place(), "looked": source.looked}
+                    source.passed(message)
+                left = left[len(run) :]
+            if left:
+                break
+            source.passed_all()
         return {**found.told(), "more": source.place(), "looked": source.looked}
-
-
-class _Found:
-    """What a question has found."""
-
-    def __init__(self, asked: Searched) -> None:
-        self._asked = asked
-        self._messages: list[dict[str, Any]] = []
-        self._seen: set[tuple[str, str]] = set()
-        self._bytes = 0
-        self.read_bytes = 0
-        self._encrypted = self._without_body = 0
-
-    def is_full(self) -> bool:
-        return len(self._messages) >= self._asked.max or self.read_bytes >= READ_BYTES
-
-    def take(self, message: StoredMessage, body: bytes | None) -> bool:
-        """Look at a message; whether it was looked at: no if it fits, and there is no room for it any more."""
-        if (message.sender, message.id) in self._seen:
-            # Another copy of what was sent to all.
-            return True
-        if body is None:
-            self._without_body += 1
-            return True
-        if self._is_asked_for(body):
-            if self._messages and self._bytes + message.size_bytes > _FOUND_BYTES:
-                return False
-            wire, beside = split_signature(msgspec.json.decode(body))
-            self._seen.add((message.sender, message.id))
-            self._messages.append({"message": wire, "state": message.state_word, **beside})
-            self._bytes += message.size_bytes
-        self.read_bytes += message.size_bytes
-        return True
-
-    def _is_asked_for(self, body: bytes) -> bool:
-        words = self._asked.words
-        if not words:
-            return True
-        read = _read_body(body)
-        payload = bytes(read.payload)
-        is_encrypted = b'"encrypted_for"' in payload and encrypted_for(msgspec.json.decode(payload)) is not None
-        if says(words, b"null" if is_encrypted else payload, subject=read.subject, procedure=read.procedure):
-            return True
-        self._encrypted += is_encrypted
-        return is_encrypted and self._asked.encrypted
-
-    def told(self) -> dict[str, Any]:
-        return {"messages": self._messages, "encrypted": self._encrypted, "without_body": self._without_body}
 
 
 def _fits(agent: str, message: StoredMessage, asked: Searched) -> bool:
