@@ -128,8 +128,9 @@ def test_a_killed_node_its_link_and_who_moved_are_in_it(cluster: Cluster) -> Non
     # It may be not ready a moment longer, and a machine with much to do may have it stand still: both count, too.
     [down_from] = [since for since, until in nodes["agni"]["down"] if since < started[1] <= until]
     assert started[0] < down_from < started[1]
-    # There was always a node.
-    assert report["bus"]["availability"] == 1
+    # There was always a node, unless the machine had the other one stand still as well.
+    stood_still = [stretch for stretch in nodes["rushabdev"]["down"] if stretch[1] > down_from]
+    assert report["bus"]["availability"] == 1 or stood_still, report["bus"]
     kinds = Counter(one["kind"] for one in report["incidents"])
     assert kinds["node down"] >= 1 and kinds["link down"] >= 1
     moved = {(one["agent"], one["from"], one["to"]) for one in report["failovers"]}
