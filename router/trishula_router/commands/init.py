@@ -374,15 +374,15 @@ def _steps_after(work: _Work, *, renew: bool) -> list[Step]:
     """What is to be done with what a further run made."""
     found = []
     nodes = shlex.quote(str(work.directory / "nodes"))
-    for what, path, is_made in (
-        ("who may join", "state/agents.json", bool(work.added)),
-        ("its new certificate", "tls/node.crt", renew),
+    for what, path, is_made, instead in (
+        ("who may join", "state/agents.json", bool(work.added), ", in place of what trishula token made there"),
+        ("its new certificate", "tls/node.crt", renew, ""),
     ):
         is_told = path.endswith("agents.json") and shares_agents(work.directory, work.plan)
         if is_made and not work.plan.is_local:
             found += [
                 Step(
-                    f"To {machine.node}, {what} (change the path, if it runs as a service):",
+                    f"To {machine.node}, {what}{instead} (change the path, if it runs as a service):",
                     (f"scp -p {nodes}/{machine.node}/{path} {machine.shown_host}:trishula/{path}",),
                 )
                 for machine in work.plan.machines[: 1 if is_told else None]
