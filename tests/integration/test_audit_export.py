@@ -16,6 +16,7 @@ import pytest
 from tests.support.node import NodeProcess, environment
 from tests.support.segments import edited, lines_of, pack
 from trishula.cli.words import local_time
+from trishula.evidence.unpacking import GZIP_HEADER
 from trishula.exit_codes import Exit
 
 pytestmark = pytest.mark.node
@@ -344,6 +345,14 @@ def test_a_flipped_bit_and_a_tail_cut_off(operator: Operator) -> None:
     (told,) = operator.found("tampered.gz")
     assert told[0] == "truncated"
     assert f"what is signed reaches to record {checkpoints(whole[:cut])[-1]}" in told[1]
+    # Between a record and its body, too.
+    path = operator.directory / "tampered.gz"
+    path.write_bytes(whole)
+    lines = lines_of(path)
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = deflate.compress(b"".join(lines[: record(lines, 60) + 1])) + deflate.flush(zlib.Z_SYNC_FLUSH)
+    path.write_bytes(GZIP_HEADER + packed)
+    assert [what for what, _ in operator.found("tampered.gz")] == ["truncated"]
 
 
 def test_the_wrong_key_and_no_segment(operator: Operator) -> None:

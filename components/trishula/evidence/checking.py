@@ -221,7 +221,9 @@ class _Check:
             self._end_with(foot)
         else:
             self._order.end(None)
-            self._bodies.settle()
+            # Where a file breaks off, what belongs beside its last record is behind the break.
+            if fault is None or fault[0] != "truncated":
+                self._bodies.settle()
         if fault is not None:
             what, sentence = fault
             still = "" if foot is not None else f"; {self._still_proven()}"
