@@ -138,8 +138,9 @@ state, signature?}…], more, looked, encrypted, without_body}``
     most 16 texts, each of which stands in the subject, the procedure or the payload, in upper or lower case (of a
     payload that is no text its JSON is searched); ``with``: between the caller and that agent; ``id``: of that id;
     ``thread``: in the thread of that id; ``since``, ``until`` (ms): accepted then. One call looks at 8,192 records
-    and reads 2 MiB of messages at most; if ``more`` is not null there may be others, and the same question with
-    that as ``after`` goes on there, at another node too. So a call may have found nothing, and there is more.
+    and reads 2 MiB of messages at most, each counted once for each word; if ``more`` is not null there may be
+    others, and the same question with that as ``after`` goes on there, at another node too. So a call may have
+    found nothing, and there is more.
     ``looked``: how many records it looked at; ``without_body``: messages whose bodies are gone. ``encrypted``: how
     many payloads the node couldn't read, of messages that the words don't fit otherwise; with ``encrypted`` true
     they are among ``messages``, for the caller to look into. What was cut from the journal is not found. May be
