@@ -81,6 +81,57 @@ def langgraph_helper() -> Any:
     return Scripted()
 
 
+def autogen_helper() -> Any:
+    from autogen_core import FunctionCall
+    from autogen_core.models import (
+        ChatCompletionClient,
+        CreateResult,
+        FunctionExecutionResultMessage,
+        ModelInfo,
+        RequestUsage,
+    )
+
+    class Scripted(ChatCompletionClient):
+        component_type = "model"
+
+        @property
+        def model_info(self) -> ModelInfo:
+            return ModelInfo(
+                vision=False, function_calling=True, json_output=False, family="scripted", structured_output=False
+            )
+
+        capabilities = model_info
+
+        async def create(self, messages: Any, **_: Any) -> CreateResult:
+            last = messages[-1]
+            content: Any
+            if isinstance(last, FunctionExecutionResultMessage):
+                content, reason = f"I heard: {last.content[0].content}", "stop"
+            else:
+                content = [FunctionCall(id="c", name="ask", arguments=json.dumps(ARGUMENTS))]
+                reason = "function_calls"
+            return CreateResult(finish_reason=reason, content=content, usage=self.actual_usage(), cached=False)
+
+        def create_stream(self, *_: Any, **__: Any) -> Any:
+            raise NotImplementedError
+
+        async def close(self) -> None:
+            pass
+
+        def actual_usage(self) -> RequestUsage:
+            return RequestUsage(prompt_tokens=0, completion_tokens=0)
+
+        total_usage = actual_usage
+
+        def count_tokens(self, *_: Any, **__: Any) -> int:
+            return 0
+
+        def remaining_tokens(self, *_: Any, **__: Any) -> int:
+            return 1000
+
+    return Scripted()
+
+
 if __name__ == "__main__":
     example = importlib.import_module(sys.argv[1])
     agent: Agent = example.helper(globals()[sys.argv[1]]())

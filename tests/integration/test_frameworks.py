@@ -38,7 +38,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
         yield node
 
 
-@pytest.mark.parametrize("example", ["pydantic_ai_helper", "openai_agents_helper", "langgraph_helper"])
+@pytest.mark.parametrize(
+    "example", ["pydantic_ai_helper", "openai_agents_helper", "langgraph_helper", "autogen_helper"]
+)
 def test_an_agent_of_a_framework_asks_the_bus_and_answers_it(example: str, node: NodeProcess, tmp_path: Path) -> None:
     prefix = Path(sys.prefix)
     python = prefix.with_name(f"{prefix.name}-frameworks") / "bin" / "python"
