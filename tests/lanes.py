@@ -4,12 +4,18 @@ The tests with real nodes mostly wait, for reconnects and time limits, so two la
 cores. The third lane computes, at a lower priority so that it takes only the processor time that nodes leave
 (pytest-xdist would spread all over its workers: tests that compute would then disturb what real nodes are measured by).
 What the first lane says is printed as it is said, what each other lane says when it has ended; the verdicts come last.
+
+Lanes beside each other are our doing, and have a node stand still that would not on a machine of its own. So a few
+files with real nodes that fail are run again alone, when nothing else runs; they have failed if they fail again.
+Whichever way that ends, they are named last, because a test that fails one time in ten may be right. Tests that compute
+get no second try: what fails there once is a fault.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +23,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,10 +36,12 @@ class Lane:
     Attributes:
         paths: where they are.
         nice: by how much they stand back, as nice has it.
+        has_nodes: whether they start real nodes.
     """
 
     paths: tuple[str, ...]
     nice: int = 0
+    has_nodes: bool = True
 
     @property
     def name(self) -> str:
@@ -47,7 +57,12 @@ SERVING = Lane(("tests/partition", *(file for file in _INTEGRATION if file not i
 #: They do too; with what operators have around them.
 OPERATING = Lane(("tests/operating", "tests/checker", *_BESIDE_OPERATORS))
 #: They compute, and start no node; the number is for nice.
-COMPUTING = Lane(("tests/unit", "tests/contract", "tests/property", "tests/simulation"), 10)
+COMPUTING = Lane(("tests/unit", "tests/contract", "tests/property", "tests/simulation"), 10, has_nodes=False)
+
+#: More files than so many did not fail by chance.
+_MOST_AGAIN = 3
+#: What pytest's summary says of each test that failed, or whose fixtures did.
+_FAILED = re.compile(rb"^(?:FAILED|ERROR) (\S+?\.py)(?=::| - |$)", re.MULTILINE)
 
 #: What a run that is to end may take for the end of its test and its fixtures.
 _ENDS_WITHIN_S = 60.0
@@ -79,6 +94,14 @@ class Run:
         self._shown += len(data)
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+    @property
+    def failed_files(self) -> list[str]:
+        """The files of the tests that failed, if that is how it ended."""
+        if self.process.returncode != pytest.ExitCode.TESTS_FAILED:
+            return []
+        size = os.fstat(self._output.fileno()).st_size
+        return sorted({found.decode() for found in _FAILED.findall(os.pread(self._output.fileno(), size, 0))})
 
     def verdict(self) -> str:
         """Its exit status, and the last line that it said, without pytest's decoration."""
@@ -128,10 +151,38 @@ def main() -> int:
         raise
     for run in runs:
         run.show()
+    again = run_again(runs)
     for run in runs:
         print(run.verdict(), flush=True)
+    status = next((run.process.returncode for run in runs if run.process.returncode), 0)
+    if again is not None:
+        status = again.process.returncode
+        print(f"UNSTEADY, failed beside other lanes and was run again alone: {again.verdict()}", flush=True)
     print(f"all together: {time.monotonic() - begun_s:.0f} s", flush=True)
-    return next((run.process.returncode for run in runs if run.process.returncode), 0)
+    return status
+
+
+def run_again(runs: list[Run]) -> Run | None:
+    """Run the files that failed again, alone, if that can change the end of it all.
+
+    Returns:
+        The run, which has ended; ``None`` if there was none.
+    """
+    files = [file for run in runs if run.lane.has_nodes for file in run.failed_files]
+    failed = [run for run in runs if run.process.returncode]
+    if not files or len(files) > _MOST_AGAIN or not all(run.lane.has_nodes and run.failed_files for run in failed):
+        return None
+    print(f"\nRunning again alone: {', '.join(files)}", flush=True)
+    again = Run(Lane(tuple(files)))
+    try:
+        while not again.is_over:
+            time.sleep(0.5)
+            again.show()
+    except BaseException:
+        again.end()
+        raise
+    again.show()
+    return again
 
 
 if __name__ == "__main__":
