@@ -18,13 +18,15 @@ gives ``agents.json`` a new inode each time.
 A node keeps a copy of the last good file in its state directory (:func:`keep_agents`), mode 0600 too, and starts with
 that when the file is broken or gone (:func:`load_agents`): an edit that went wrong must not turn a restart into a
 lock-out. The commands that change the file change the copy as well, so that no token comes back with it that was taken
-away while no node ran.
+away while no node ran. Where the file is gone and the copy is not they are refused (:func:`refuse_lost`): a new file
+would say of everybody else that they were deleted, and linked nodes would believe it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +48,7 @@ __all__ = [
     "keep_agents",
     "load_agents",
     "read_agents",
+    "refuse_lost",
     "stamp_of",
     "update_agents",
 ]
@@ -138,6 +141,31 @@ def keep_agents(kept: Path, agents: Mapping[str, AgentEntry]) -> None:
         ) from error
 
 
+def refuse_lost(path: Path, kept: Path) -> None:
+    """Refuse to make a file in the place of one that is gone, while its copy has agents.
+
+    The copy is not put back unasked: whoever deleted the file may have meant it, and then the copy is to go too.
+
+    Raises:
+        AgentsFileError: it is so, or the copy can't be read.
+    """
+    if path.exists() or not kept.exists():
+        return
+    try:
+        count = len(read_agents(kept))
+    except AgentsFileError as error:
+        raise AgentsFileError(
+            f"the file of agents {path} is gone, and the copy of the last good one can't be used either: {error}; put "
+            f"one back from a backup, or begin without the agents of before with: rm {shlex.quote(str(kept))}"
+        ) from None
+    if count:
+        raise AgentsFileError(
+            f"the file of agents {path} is gone, and a new one would end what {count} agent{'s' * (count != 1)} of the "
+            f"last good one may; put it back with: cp -p {shlex.quote(str(kept))} {shlex.quote(str(path))}\nor, if "
+            f"they are to go, begin without them with: rm {shlex.quote(str(kept))}"
+        )
+
+
 def stamp_of(path: Path) -> Stamp:
     """By what a reader notices that the file was changed."""
     try:
@@ -160,8 +188,8 @@ def update_agents(
         patience_s: for how long to wait for another writer; ``None``: as long as it takes.
 
     Raises:
-        AgentsFileError: if it can't be read or written, or another one writes it; then it is as it was, or as somebody
-            edited it by hand meanwhile.
+        AgentsFileError: if it can't be read or written, is lost (:func:`refuse_lost`), or another one writes it; then
+            it is as it was, or as somebody edited it by hand meanwhile.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -172,6 +200,8 @@ def update_agents(
         raise AgentsFileError(f"the file of agents {path} can't be written: {error.strerror}") from error
     try:
         stamp = stamp_of(path)
+        if kept is not None:
+            refuse_lost(path, kept)
         agents = read_agents(path)
         before = {} if who is None else _outlines(agents, who.at)
         digests = _digests(agents)

@@ -25,7 +25,7 @@ from trishula_router.agents.grants import ACTS
 from trishula_router.agents.principals import Principal, Principals
 from trishula_router.agents.serving import Serving
 from trishula_router.agents.text import ANYBODY, AgentEntry
-from trishula_router.commands.state_dir import CommandFailed, agents_file_of
+from trishula_router.commands.state_dir import CommandFailed, agents_file_of, check_agents_file
 from trishula_router.commands.token_words import no_agent, shown_here
 from trishula_router.mail.recipients import Recipients
 from trishula_router.store.json_text import lines_of
@@ -80,6 +80,7 @@ def explain(state_dir: Path, name: str, *, as_json: bool) -> None:
     path = agents_file_of(state_dir)
     now_s = time.time()
     try:
+        check_agents_file(state_dir, path)
         principals = Principals(path)
     except AgentsFileError as error:
         raise CommandFailed(str(error), Exit.CONFIG) from None

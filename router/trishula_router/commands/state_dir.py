@@ -33,6 +33,7 @@ __all__ = [
     "CommandFailed",
     "agents_file_of",
     "agents_to_change",
+    "check_agents_file",
     "default_state_dir",
     "existing_state_dir",
     "hold_state_dir",
@@ -193,6 +194,17 @@ def agents_file_of(state_dir: Path) -> Path:
     return state_dir / "agents.json"
 
 
+def check_agents_file(state_dir: Path, path: Path) -> None:
+    """Refuse to speak of a file of agents that is gone while its copy is there as if there were nobody in it.
+
+    Raises:
+        AgentsFileError: as :func:`~trishula_router.agents.file.refuse_lost`.
+    """
+    from trishula_router.agents.file import KEPT_FILE, refuse_lost
+
+    refuse_lost(path, state_dir / KEPT_FILE)
+
+
 def agents_to_change(
     state_dir: Path, path: Path, who: Author, *, dry_run: bool = False
 ) -> AbstractContextManager[dict[str, AgentEntry]]:
@@ -203,7 +215,10 @@ def agents_to_change(
     """
     from trishula_router.agents.file import KEPT_FILE, read_agents, update_agents
 
-    return nullcontext(read_agents(path)) if dry_run else update_agents(path, state_dir / KEPT_FILE, who)
+    if dry_run:
+        check_agents_file(state_dir, path)
+        return nullcontext(read_agents(path))
+    return update_agents(path, state_dir / KEPT_FILE, who)
 
 
 def peers_of(state_dir: Path) -> list[str] | None:

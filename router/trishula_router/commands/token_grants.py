@@ -22,6 +22,7 @@ from trishula_router.commands.state_dir import (
     CommandFailed,
     agents_file_of,
     agents_to_change,
+    check_agents_file,
     existing_state_dir,
     speaks_json,
 )
@@ -119,6 +120,7 @@ def grant_command(
     state_dir = existing_state_dir(state)
     path = agents_file_of(state_dir)
     try:
+        check_agents_file(state_dir, path)
         if not path.exists():
             raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
         with agents_to_change(state_dir, path, who) as agents:

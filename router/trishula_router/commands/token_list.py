@@ -13,7 +13,13 @@ from trishula.exit_codes import Exit
 from trishula_router.agents.file import AgentsFileError, read_agents
 from trishula_router.agents.text import ANYBODY
 from trishula_router.agents.token_uses import Use
-from trishula_router.commands.state_dir import CommandFailed, agents_file_of, existing_state_dir, speaks_json
+from trishula_router.commands.state_dir import (
+    CommandFailed,
+    agents_file_of,
+    check_agents_file,
+    existing_state_dir,
+    speaks_json,
+)
 from trishula_router.commands.token_grants import grants_told, timed_told
 from trishula_router.commands.token_reach import revocations_of, uses_of
 from trishula_router.commands.token_words import STATE_HELP, describe, shown, shown_here
@@ -40,6 +46,7 @@ def list_command(ctx: click.Context, state: Path | None) -> None:
     state_dir = existing_state_dir(state)
     path = agents_file_of(state_dir)
     try:
+        check_agents_file(state_dir, path)
         agents = read_agents(path)
     except AgentsFileError as error:
         raise CommandFailed(str(error), Exit.CONFIG) from None

@@ -20,6 +20,7 @@ from trishula_router.commands.state_dir import (
     CommandFailed,
     agents_file_of,
     agents_to_change,
+    check_agents_file,
     existing_state_dir,
     shares_agents,
     speaks_json,
@@ -110,6 +111,7 @@ def rotate_command(
     made, new = made_entry(name, public_key, token_file, made_s, None, expires_s)
     with TokenFile(None if dry_run else token_file) as file:
         try:
+            check_agents_file(state_dir, path)
             if not path.exists():
                 raise CommandFailed(no_agent(name, path), Exit.NOT_FOUND)
             with agents_to_change(state_dir, path, who, dry_run=dry_run) as agents:
