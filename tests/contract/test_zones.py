@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from trishula_router.store.interface import Store
 from trishula_router.store.journal import Kind
 from trishula_router.store.messages import Draft, Return, State
 from trishula_router.store.sqlite import zone_terms
+from trishula_router.store.sqlite.connection import FILE_NAME
 from trishula_router.store.sqlite.space import ZONES_FILE_NAME
 from trishula_router.store.zones import NoZones
 from trishula_router.verbs.audit_options import QueryOptions
@@ -216,6 +218,46 @@ def test_a_file_that_is_no_use_is_made_anew(tmp_path: Path, here: InSqlite, dama
     gather(here)
     assert answer(here, here.store, agent="nobody") == ([], 89)
     assert len(answer(here, here.store, agent="agni")[0]) == 600
+
+
+@pytest.mark.parametrize("grown", [0, 2000])
+def test_a_file_that_knows_more_than_its_store_is_made_anew(tmp_path: Path, here: InSqlite, grown: int) -> None:
+    """The store's file was put back by hand, so its epoch is the same; what came since is not what is gathered."""
+    append(here, *(Draft("dc", f"m{it}", ("agni",), "STATUS", 3, 10**9, b"{}") for it in range(600)))
+    here.close()
+    kept = (tmp_path / FILE_NAME).read_bytes()
+    here.reopen_closed()
+    append(here, *(Draft("dc", f"lost{it}", ("agni",), "STATUS", 3, 10**9, b"{}") for it in range(2000)))
+    gather(here)
+    here.close()
+    (tmp_path / FILE_NAME).write_bytes(kept)
+    if grown:
+        # Nobody gathers in this run: a command, or a node whose index was given up.
+        here.reopen_closed()
+        one(here, "the one", "rare", at=5)
+        append(here, *(Draft("dc", f"n{it}", ("agni",), "STATUS", 3, 10**9, b"{}") for it in range(grown)))
+        here.close()
+    here.reopen_closed()
+    if not grown:
+        one(here, "the one", "rare", at=5)
+    assert [record["id"] for record in answer(here, here.store, agent="rare")[0]] == ["the one"]
+    assert len(answer(here, here.store, agent="agni")[0]) == 600 + grown
+    gather(here)
+    assert [record["id"] for record in answer(here, here.store, agent="rare")[0]] == ["the one"]
+
+
+def test_a_file_whose_store_has_grown_is_kept(tmp_path: Path, here: InSqlite) -> None:
+    append(here, *(Draft("dc", f"m{it}", ("agni",), "STATUS", 3, 10**9, b"{}") for it in range(1200)))
+    gather(here)
+    append(here, *(Draft("dc", f"n{it}", ("agni",), "STATUS", 3, 10**9, b"{}") for it in range(1200)))
+    here.close()
+    here.reopen_closed()
+    # What was gathered before is there at once: no step was taken yet.
+    assert here.calls.wait(here.store.zones._on_thread(lambda index: _zones_of(index))) == [0, 1]
+
+
+def _zones_of(index: sqlite3.Connection) -> list[int]:
+    return [zone for (zone,) in index.execute("SELECT zone FROM zone ORDER BY zone")]
 
 
 def test_without_a_file_every_question_is_answered_all_the_same(tmp_path: Path, here: InSqlite) -> None:

@@ -26,6 +26,7 @@ from trishula_router.store.sqlite.connection import connect
 from trishula_router.store.sqlite.space import PAGE_BYTES, ZONES_FILE_NAME
 from trishula_router.store.sqlite.statements import as_list
 from trishula_router.store.sqlite.writer import Writer
+from trishula_router.store.sqlite.zone_marks import MARKS, are_of, mark
 from trishula_router.store.sqlite.zone_terms import drop_cut, gather_zone
 from trishula_router.store.zones import ZONE_SHIFT, Likely, Sought, zone_of
 
@@ -41,12 +42,11 @@ _WINDOW = 4096
 _WORTH_TELLING = 400
 
 #: Raised when what a zone has changes its meaning: then a file of before is made anew.
-_VERSION = 1
-_SCHEMA = """
+_VERSION = 2
+_SCHEMA = f"""
     CREATE TABLE zone (zone INTEGER PRIMARY KEY, first_at INTEGER NOT NULL, last_at INTEGER NOT NULL) STRICT;
     CREATE TABLE term (term TEXT NOT NULL, zone INTEGER NOT NULL, PRIMARY KEY (term, zone)) STRICT, WITHOUT ROWID;
-    -- By journal: its zones before this one have terms.
-    CREATE TABLE gathered (origin INTEGER PRIMARY KEY, zone INTEGER NOT NULL) STRICT;
+    {MARKS}
     CREATE TABLE property (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
@@ -134,10 +134,12 @@ class ZoneIndex:
         if self._thread is None:
             # Not before it is needed: commands open stores too.
             try:
-                connection = _open(self._file.with_name(ZONES_FILE_NAME), self._epoch)
+                store = self._store = connect(self._file)
+                connection = _open(self._file.with_name(ZONES_FILE_NAME), self._epoch, store)
                 connection.execute(f"PRAGMA wal_autocheckpoint = {self._log_bytes // PAGE_BYTES}")
-                self._store = connect(self._file)
             except (sqlite3.Error, OSError) as error:
+                if self._store is not None:
+                    self._store.close()
                 self._give_up(str(error))
                 return Deferred.fromCoroutine(_failed(error))
             self._thread = Writer(connection, _Nothing(), self._call_in_reactor, on_fault=self._noted)
@@ -194,7 +196,7 @@ class ZoneIndex:
                 count += 1
             if with_end and count < _STEP_ZONES:
                 gather_zone(store, index, zone, is_full=False)
-            index.execute("INSERT OR REPLACE INTO gathered VALUES (?, ?)", (number, zone))
+            mark(store, index, number, zone)
             drop_cut(store, index, number, zone_of(begin))
         return count
 
@@ -210,17 +212,17 @@ async def _failed(error: Exception) -> Any:
     raise error
 
 
-def _open(file: Path, epoch: str) -> sqlite3.Connection:
-    """The file, made anew if it is not of this store, or can't be read."""
+def _open(file: Path, epoch: str, store: sqlite3.Connection) -> sqlite3.Connection:
+    """The file, made anew if it is not of this store as it is now, or can't be read."""
     try:
-        return _opened(file, epoch)
+        return _opened(file, epoch, store)
     except sqlite3.DatabaseError:
         for name in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
             name.unlink(missing_ok=True)
-        return _opened(file, epoch)
+        return _opened(file, epoch, store)
 
 
-def _opened(file: Path, epoch: str) -> sqlite3.Connection:
+def _opened(file: Path, epoch: str, store: sqlite3.Connection) -> sqlite3.Connection:
     connection = connect(file)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -229,7 +231,9 @@ def _opened(file: Path, epoch: str) -> sqlite3.Connection:
         connection.execute("PRAGMA temp_store = MEMORY")
         is_known = connection.execute("PRAGMA user_version").fetchone()[0] == _VERSION
         if is_known and connection.execute("SELECT value FROM property WHERE key = 'epoch'").fetchone() == (epoch,):
-            return connection
+            if are_of(store, connection):
+                return connection
+            log.info("{file} is not of the store as it is now; it is made anew", file=file.name)
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise sqlite3.DatabaseError("it is of another store")
         connection.executescript(f"BEGIN IMMEDIATE;\n{_SCHEMA}\nPRAGMA user_version = {_VERSION};\nCOMMIT;")
