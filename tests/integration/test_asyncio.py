@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.beside_peers import measure_on
+from tests.benchmarks.peers.servers import Server
 from tests.support.certificates import make_certificate
 from tests.support.node import NodeProcess, environment
 
@@ -425,3 +427,16 @@ agent.run()
         "this thread runs the reactor, which would wait for itself: a handler uses the verbs"
     ), done.stderr
     assert done.returncode == 0
+
+
+def test_the_comparison_measures_agents_with_their_files(node: NodeProcess, tmp_path: Path) -> None:
+    tokens = {name: node.token(name) for name in ("taker", "sender0")}
+    address = {"url": node.url, "tokens": tokens, "copies": None, "files": str(tmp_path)}
+    figures = measure_on(Server(address, node.processes()), "trishula", sys.executable, 0.2, connections=1)
+    assert (figures.lost, figures.doubled) == (0, 0)
+    assert 0 < figures.busy_p50_ms <= figures.busy_p99_ms < 10_000
+    assert 0 < figures.quiet_p50_ms <= figures.quiet_p99_ms < 10_000
+    assert 0 < figures.ask_p50_ms < 10_000
+    assert min(figures.per_s, figures.asks_per_s, figures.sender_us, figures.receiver_us) > 0
+    # What was measured were agents that keep files.
+    assert (tmp_path / "sender0" / "sender0" / "agent.sqlite").exists()

@@ -1,0 +1,1 @@
+"""What :mod:`tests.benchmarks.beside_peers` measures TRISHULA beside: servers, clients, and what is made of samples."""
