@@ -62,6 +62,7 @@ from trishula_router.mail.outlet import News
 from trishula_router.mail.receipt_topics import ReceiptTopics
 from trishula_router.mail.sweeping import Sweeper, give_back
 from trishula_router.node import Node
+from trishula_router.old_objects import OldObjects
 from trishula_router.peers.journal_exchange import KINDS
 from trishula_router.peers.peer_links import SILENT_S, PeerLinks
 from trishula_router.privacy import NotPrivate, check_directory, close_files, keep_private
@@ -119,7 +120,8 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         }
         self._session_roles["callee"].call_canceling = False
         self._node: Node | None = None
-        self._sweeper = Sweeper(partial(gc.collect, 1), give_back)
+        self._old_objects = OldObjects()
+        self._sweeper = Sweeper(partial(gc.collect, 1), give_back, self._old_objects.rest)
         self._authorizer: Authorize = _deny
         self._direct_events = DirectEvents(self, message.Event, util.id)
         self._mends: Mends | None = None
@@ -209,10 +211,7 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             sweeper=self._sweeper,
         )
         await self._mends.install(self._direct_events, self._authorize_by)
-        # What was made since the launcher did so stays too; each full round of Python's collecting would look at all of
-        # it, and for 50 ms everybody would wait.
-        gc.collect()
-        gc.freeze()
+        self._old_objects.begin()
         through = RoundTrip(self)
         await through.offer()
         Readiness(node, through).begin()

@@ -42,6 +42,10 @@ _PLAINLY = "TRISHULA_PLAIN_IMPORTS"
 #: freed by their count; with Python's 700 the collector ran several times a call, at some 8 % of the throughput.
 #: Everybody waits while it looks: 10 to 20 ms for the 20,000 that floods of requests leave behind, 6 ms for these.
 _COLLECT_AFTER_OBJECTS = 10_000
+#: How many such rounds come before one over all that is young too, and how many of those before one over what is not
+#: frozen (:mod:`trishula_router.old_objects`). So each looks at 30,000 and at 120,000 objects at most; with Python's 10
+#: and 10 there were pauses of 60 and of 170 ms.
+_OLDER_AFTER_ROUNDS = (2, 3)
 #: Each connection is an open file, and many systems let a program have 1024 unless it asks for more. The second number
 #: is what macOS gives at most.
 _OPEN_FILES = (65_536, 10_240)
@@ -135,7 +139,7 @@ def _import_quickly() -> ModuleType:
         os.environ[_PLAINLY] = "1"
         os.execv(sys.executable, [sys.executable, "-u", "-m", __spec__.name, *sys.argv[1:]])
     gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER_OBJECTS, *gc.get_threshold()[1:])
+    gc.set_threshold(_COLLECT_AFTER_OBJECTS, *_OLDER_AFTER_ROUNDS)
     gc.enable()
     return crossbar
 

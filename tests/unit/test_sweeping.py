@@ -45,3 +45,13 @@ def test_memory_is_given_back_when_large_things_have_passed_and_a_round_was_quie
     assert done == ["collect", "collect", "give back"]
     sweeper.rest()
     assert len(done) == 3
+
+
+def test_a_round_is_quiet_in_which_nothing_passed() -> None:
+    rounds: list[bool] = []
+    sweeper = Sweeper(lambda: None, rest=lambda *, is_quiet: rounds.append(is_quiet))
+    sweeper.rest()
+    sweeper.passed(1)
+    sweeper.rest()
+    sweeper.rest()
+    assert rounds == [True, False, True]

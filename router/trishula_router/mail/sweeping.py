@@ -3,7 +3,8 @@
 The router hands an event out by functions that refer to themselves, so what it sent stays until Python's collector
 comes by; and that one counts objects, not bytes. A stream of large messages makes few objects: hundreds of megabytes of
 what had been sent long ago lay about. So what is large and passes through is counted by its bytes, and after so many of
-them the young objects are collected, some milliseconds' work. The old ones are left to Python.
+them the young objects are collected, some milliseconds' work. The old ones are left to
+:mod:`trishula_router.old_objects`.
 
 What is free is not yet the machine's: the C library keeps it, in pieces between what is in use. Once large things have
 passed and a while is quiet, it is given back.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from typing import Protocol
 
 __all__ = ["SWEEP_BYTES", "Sweeper", "give_back"]
 
@@ -22,23 +24,38 @@ SWEEP_BYTES = 16 * 1024 * 1024
 _LARGE_BYTES = 16 * 1024
 
 
+class Rest(Protocol):
+    """What is called at the end of a round."""
+
+    def __call__(self, *, is_quiet: bool) -> None: ...
+
+
 class Sweeper:
     """Counts what passes.
 
     Args:
         collect: has the young objects collected.
         give_back: has free memory given back to the machine.
+        rest: is called at the end of each round, with whether nothing passed in it, however small.
     """
 
-    def __init__(self, collect: Callable[[], object], give_back: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        collect: Callable[[], object],
+        give_back: Callable[[], object] = lambda: None,
+        rest: Rest = lambda *, is_quiet: None,
+    ) -> None:
         self._collect = collect
         self._give_back = give_back
+        self._rest = rest
+        self._is_quiet = True
         self._passed_bytes = 0
         # Since memory was given back, and in this round.
         self._kept_bytes = self._recent_bytes = 0
 
     def passed(self, size_bytes: int) -> None:
         """Something of that size was sent, or came in."""
+        self._is_quiet = False
         if size_bytes < _LARGE_BYTES:
             return
         self._passed_bytes += size_bytes
@@ -56,6 +73,8 @@ class Sweeper:
             self._collect()
             self._give_back()
         self._recent_bytes = 0
+        is_quiet, self._is_quiet = self._is_quiet, True
+        self._rest(is_quiet=is_quiet)
 
 
 def give_back() -> None:
