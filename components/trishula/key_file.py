@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from trishula.contract import signing_key
+from trishula.named_files import open_stream
 
 __all__ = ["AgentKey", "is_signed", "new_key_file", "read_key_file"]
 
@@ -78,7 +79,7 @@ def read_key_file(path: Path) -> AgentKey:
         ValueError: it can't be read, others may read it, or it holds no such key; the sentence says which.
     """
     try:
-        with path.open("rb") as file:
+        with open_stream(path) as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(_MOST_BYTES)
     except OSError as error:

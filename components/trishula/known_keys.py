@@ -16,6 +16,7 @@ from pathlib import Path
 
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
 from trishula.errors import TrishulaError
+from trishula.named_files import open_file
 
 __all__ = ["KEY_BYTES", "KnownKeys", "is_key"]
 
@@ -121,7 +122,8 @@ class KnownKeys:
             stamp = status.st_mtime_ns, status.st_size, status.st_ino
             if stamp == self._stamp:
                 return
-            found = json.loads(self._path.read_text(encoding="utf-8-sig"))
+            with open_file(self._path) as file:
+                found = json.loads(file.read().decode("utf-8-sig"))
         except FileNotFoundError:
             self._stamp, self._keys = None, {}
             return

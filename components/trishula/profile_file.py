@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trishula.errors import TrishulaError
 from trishula.homes import expanded
+from trishula.named_files import open_stream
 from trishula.option_names import PROFILE_KEYS
 from trishula.token_file import looks_like_a_token, read_token
 
@@ -74,7 +75,8 @@ def read_profile(path: Path, named_by: str | None) -> dict[str, object]:
         SettingsInvalid: it can't be read, or has a key that nobody knows.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        with open_stream(path) as file:
+            values = tomllib.loads(file.read().decode("utf-8-sig"))
     except FileNotFoundError:
         if named_by is None:
             return {}

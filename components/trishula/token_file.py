@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from trishula.contract.addresses import is_agent_name
+from trishula.named_files import open_stream
 
 __all__ = ["CurrentToken", "looks_like_a_token", "owner_of", "read_token"]
 
@@ -44,7 +45,8 @@ def read_token(path: Path) -> str:
         ValueError: it can't be read, or is not text; the sentence says why.
     """
     try:
-        return path.read_text(encoding="utf-8-sig").strip()
+        with open_stream(path) as file:
+            return file.read().decode("utf-8-sig").strip()
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -253,7 +253,7 @@ def test_a_file_whose_store_has_grown_is_kept(tmp_path: Path, here: InSqlite) ->
     here.close()
     here.reopen_closed()
     # What was gathered before is there at once: no step was taken yet.
-    assert here.calls.wait(here.store.zones._on_thread(lambda index: _zones_of(index))) == [0, 1]
+    assert here.calls.wait(here.store._zones._on_thread(_zones_of)) == [0, 1]
 
 
 def _zones_of(index: sqlite3.Connection) -> list[int]:

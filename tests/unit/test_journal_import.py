@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,16 @@ def test_what_is_damaged_or_no_segment_is_refused(node: tuple[Path, Path], impor
     code, said = imported(plain)
     assert code == 1 and "is not called like a segment" in said
     assert names(archive_of(state_dir).folder) == []
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(node: tuple[Path, Path], imported: Said) -> None:
+    _, backup = node
+    pipe = backup / "0000000000000900-0000000000000999.jsonl.gz"
+    os.mkfifo(pipe)
+    for given in (pipe, backup):
+        code, said = imported(given)
+        assert code == 1
+        assert said.strip().endswith(f"{pipe} can't be read: it is a pipe, and no file; nothing was imported")
 
 
 def test_a_crash_between_two_copies_leaves_what_joins_on(

@@ -16,6 +16,7 @@ from trishula.evidence.findings import Checked
 from trishula.evidence.lines import Head
 from trishula.evidence.signing import is_public_key
 from trishula.evidence.unpacking import Unpacker
+from trishula.named_files import open_file, open_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["KEYS", "Keys", "as_told", "check_with_progress", "in_words", "progress_of", "read_keys"]
 
 _TAG = "public-key-ed25519"
+#: No file with a key is larger.
+_MOST_KEY_BYTES = 1024 * 1024
 
 #: ``--key``, the same on each command that checks files.
 KEYS = click.option(
@@ -73,7 +76,8 @@ def _read_key(text: str) -> tuple[str | None, str]:
         return (node if is_named else None), value
     path = Path(value)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with open_stream(path) as file:
+            lines = file.read(_MOST_KEY_BYTES).decode().splitlines()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "no text"
         raise click.UsageError(
@@ -106,7 +110,7 @@ def check_with_progress(state: State, path: Path, keys: Keys) -> Checked:
         click.UsageError: keys are given, and none of the file's node; or the file can't be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = _head_of(Unpacker(file))
         node = "" if head is None else head.node
         if head is not None and not keys.is_about(node):

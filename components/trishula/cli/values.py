@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from trishula.contract.units import parse_duration_s, show_duration
+from trishula.named_files import open_stream
 
 __all__ = ["DURATION", "Duration", "instant_ms", "milliseconds", "parse_json"]
 
@@ -103,7 +104,8 @@ def parse_json(text: str, what: str) -> Any:
     elif text.startswith("@"):
         source = f"{what} from {text[1:]}"
         try:
-            content = Path(text[1:]).read_bytes()
+            with open_stream(Path(text[1:])) as file:
+                content = file.read()
         except OSError as error:
             raise click.UsageError(f"{what}: the file {text[1:]!r} can't be read: {error.strerror}") from None
         text = _decoded(content, source)

@@ -18,6 +18,7 @@ from trishula.evidence.findings import Checked, Finding
 from trishula.evidence.lines import Foot, Head, RecordLine, read_line
 from trishula.evidence.unpacking import Unpacker
 from trishula.evidence.writing import CHECKPOINT_EVERY, LEFTOVER, SegmentWriter, new_segment
+from trishula.named_files import open_file
 
 __all__ = [
     "Archive",
@@ -165,7 +166,7 @@ def read_records(path: Path) -> Iterator[RecordLine]:
     Raises:
         SegmentDamaged: it can't be read to its end.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         unpacker = Unpacker(file)
         for raws in unpacker.lines():
             for raw in raws:

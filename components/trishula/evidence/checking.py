@@ -26,6 +26,7 @@ from trishula.evidence.ordering import Order
 from trishula.evidence.proof import Proof
 from trishula.evidence.signatures import Signatures
 from trishula.evidence.unpacking import Unpacker
+from trishula.named_files import open_file
 
 __all__ = ["check_file"]
 
@@ -46,7 +47,7 @@ def check_file(
     """
     findings = _Findings()
     check: _Check | None = None
-    with path.open("rb") as file:
+    with open_file(path) as file:
         unpacker = Unpacker(file)
         for raws in unpacker.lines():
             if check is None:

@@ -29,6 +29,7 @@ from typing import Any
 from trishula.contract.message import Message
 from trishula.errors import FolderUnusable
 from trishula.files.disk import sync
+from trishula.named_files import open_file
 from trishula.runtime.file_lock import FileHeld, FileLock
 
 __all__ = ["History", "Key", "Line", "digest_of", "read_history"]
@@ -86,7 +87,7 @@ def read_history(path: Path) -> Iterator[Line]:
     """
     number = 0
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             for text in file:
                 number += 1
                 if text.endswith(b"\n"):

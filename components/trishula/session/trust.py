@@ -10,6 +10,8 @@ from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL
 from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromCertificates
 
+from trishula.named_files import open_file
+
 __all__ = ["shown_by", "trust_in", "why_not_trusted"]
 
 #: What OpenSSL calls what it finds (``X509_V_ERR_…``).
@@ -27,7 +29,7 @@ def trust_in(ca_file: Path | None) -> Any:
     """
     if ca_file is None:
         return None
-    found = load_pem_x509_certificates(ca_file.read_bytes())
+    found = load_pem_x509_certificates(_content_of(ca_file))
     certificates = [Certificate.loadPEM(one.public_bytes(Encoding.PEM)) for one in found]
     return trustRootFromCertificates(certificates)  # type: ignore[no-untyped-call]
 
@@ -41,7 +43,7 @@ def shown_by(client_certificate: Path | None) -> dict[str, Any]:
     """
     if client_certificate is None:
         return {}
-    text = client_certificate.read_bytes()
+    text = _content_of(client_certificate)
     chain = load_pem_x509_certificates(text)[1:]
     try:
         shown: Any = PrivateCertificate.loadPEM(text)  # type: ignore[no-untyped-call]
@@ -49,6 +51,12 @@ def shown_by(client_certificate: Path | None) -> dict[str, Any]:
         raise ValueError("it holds no key in PEM") from None
     more = [Certificate.loadPEM(one.public_bytes(Encoding.PEM)).original for one in chain]
     return {"clientCertificate": shown, **({"extraCertificateOptions": {"extraCertChain": more}} if more else {})}
+
+
+def _content_of(path: Path) -> bytes:
+    # It is read anew at each connection: a pipe would do for the first.
+    with open_file(path) as file:
+        return file.read()
 
 
 def why_not_trusted(handle: Any, ca_file: Path | None) -> str | None:

@@ -33,6 +33,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from trishula.named_files import open_file
 from trishula.runtime.file_lock import FileHeld, FileLock
 from trishula_router.agents.change_notes import Author, Stamp, finish_notes, mark_done, notes_file_of, write_note
 from trishula_router.agents.changes import Outline, changes_between, outline_of
@@ -68,7 +69,7 @@ def read_agents(path: Path) -> dict[str, AgentEntry]:
         AgentsFileError: if it can't be read, others can read it, or it says something else than it may.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
             text = file.read()
     except FileNotFoundError:

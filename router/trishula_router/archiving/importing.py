@@ -24,6 +24,7 @@ from trishula.contract.units import show_bytes
 from trishula.evidence.archive import Archive, Segment, join_of, name_faults, segment_of
 from trishula.evidence.checking import check_file
 from trishula.evidence.findings import Checked
+from trishula.named_files import open_file
 from trishula_router.store.bases import Base
 
 __all__ = ["ImportRefused", "Importing", "segments_below"]
@@ -113,7 +114,7 @@ class Importing(msgspec.Struct, frozen=True):
             part = self.folder / f".{segment.path.name}{_PART}"
             try:
                 with (
-                    segment.path.open("rb") as source,
+                    open_file(segment.path) as source,
                     os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as copy,
                 ):
                     shutil.copyfileobj(source, copy)
@@ -204,7 +205,7 @@ def _check_joins(
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

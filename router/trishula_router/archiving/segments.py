@@ -18,6 +18,7 @@ from trishula.evidence.checking import check_file
 from trishula.evidence.lines import Head
 from trishula.evidence.signing import SigningKey
 from trishula.evidence.writing import SegmentWriter
+from trishula.named_files import open_file
 from trishula_router.store.bases import Base
 from trishula_router.store.facts import ArchivedFacts
 from trishula_router.store.journal import Record
@@ -148,7 +149,7 @@ class Segments:
             raise SegmentUnusable(f"the archive segment {segment.path} is not as it was written: {why}")
         if (checked.head.origin, checked.head.epoch) != (self._node, self._epoch):
             raise SegmentUnusable(f"the archive segment {segment.path} is of another journal")
-        with segment.path.open("rb") as file:
+        with open_file(segment.path) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         first, last = checked.head.first, checked.end
         return ArchivedFacts(

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import cast
 
 from trishula.contract import uris
+from trishula.named_files import open_stream
 from trishula_router.realm import AGENT_ROLE, LINK_ROLE, NODE_ROLE, OPERATOR_ROLE
 from trishula_router.settings.check_endpoints import check_endpoint
 from trishula_router.settings.check_links import BATCH_BYTES, check_links, check_peer_path
@@ -66,7 +67,8 @@ def read_config_file(path: Path) -> Json:
         ConfigError: if it can't be read or is no JSON map.
     """
     try:
-        raw = parse_json(path.read_bytes())
+        with open_stream(path) as file:
+            raw = parse_json(file.read())
     except OSError as error:
         raise _one_fault(path, f"it can't be read: {error.strerror}") from None
     except NotJson as error:
