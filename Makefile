@@ -108,8 +108,8 @@ lock: ## Make deploy/lock/ again with the newest versions that setup.cfg allows
 	@test -n "$(PYTHON)" || { echo "make lock needs Python 3.11." >&2; exit 1; }
 	"$(PYTHON)" -m venv build/lock-venv
 	build/lock-venv/bin/pip --quiet install 'pip-tools>=7.5'
-	$(COMPILE) --extra router --extra files --extra report --extra otel --extra dev --output-file deploy/lock/dev.txt setup.cfg
-	$(COMPILE) --extra router --constraint deploy/lock/dev.txt --output-file deploy/lock/router.txt setup.cfg
+	$(COMPILE) --extra router --extra files --extra report --extra otel --extra redis --extra dev --output-file deploy/lock/dev.txt setup.cfg
+	$(COMPILE) --extra router --extra redis --constraint deploy/lock/dev.txt --output-file deploy/lock/router.txt setup.cfg
 	$(COMPILE) --constraint deploy/lock/dev.txt --output-file deploy/lock/agent.txt setup.cfg
 	$(COMPILE) --extra examples --output-file deploy/lock/examples.txt setup.cfg
 	$(COMPILE) --extra mcp --output-file deploy/lock/mcp.txt setup.cfg

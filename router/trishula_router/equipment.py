@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from trishula_router.alerts.roads import Roads
+from trishula_router.mirroring.mirror import mirrors_of
 from trishula_router.node import Node
 from trishula_router.settings.node_key import KeyUnusable, read_signing_key
 from trishula_router.store.sqlite.objectives_file import ObjectivesFile
@@ -36,6 +37,15 @@ def equip(node: Node, call_in_reactor: Callable[[Callable[[], None]], None], cro
     config = node.config
     node.send_alert = Roads(config.alerts, config.state_dir, call_in_reactor).send_in_thread
     node.book_file = ObjectivesFile(config.state_dir, call_in_reactor)
+    node.mirrors = mirrors_of(
+        config,
+        node.store,
+        node.archiver.segments.archive,
+        call_in_reactor,
+        clock=node.clock,
+        now=node.now,
+        random=node.random,
+    )
     node.crossbar_dir = crossbar_dir
     node.archiver.in_thread = _in_thread
     try:

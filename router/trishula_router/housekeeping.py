@@ -20,6 +20,7 @@ from trishula.errors import (
 )
 from trishula_router.background import log_fault, run
 from trishula_router.clocks.clock import Timer
+from trishula_router.mirroring.mirror import ROUND_S as MIRROR_ROUND_S
 from trishula_router.objectives.recorder import FIRST_STEP_S, look_s
 from trishula_router.services import Services
 from trishula_router.store.messages import State
@@ -76,6 +77,8 @@ class Housekeeping:
         self.every(step_ms / 1000, self._services.recorder.step)
         # What was long before the start is known by then, and need not wait for a minute.
         self.later(FIRST_STEP_S, lambda: run(self._services.recorder.step()))
+        for mirror in self._services.mirrors:
+            self.every(MIRROR_ROUND_S, mirror.round)
         if self._services.notifier.is_on:
             self.every(ALERT_ROUND_S, self._services.notifier.round)
 
@@ -89,6 +92,8 @@ class Housekeeping:
             if timer.active():
                 timer.cancel()
         self._services.notifier.stop()
+        for mirror in self._services.mirrors:
+            mirror.stop()
         self._services.token_uses.keep()
         self._services.last_seen.keep(self._services.directory.memory())
         self._services.timekeeper.remember()

@@ -87,6 +87,8 @@ class Node(Services):
             log.failure("the node's store is full; it starts all the same, and refuses what is sent")
         await self.change_records.begin()
         await self.sharing.begin()
+        for mirror in self.mirrors:
+            await mirror.begin()
         self.notifier = await notifier_of(self)
         self.recorder = recorder_of(self)
         self.recorder.begin(lived_until)

@@ -6,7 +6,7 @@ runs by the clock is in :mod:`trishula_router.housekeeping`, and what comes from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,6 +68,7 @@ from trishula_router.mail.room import Room
 from trishula_router.mail.settlement import Settlement
 from trishula_router.mail.surfacing import Surfacing
 from trishula_router.measures import Measures
+from trishula_router.mirroring.mirror import Mirror
 from trishula_router.objectives.canaries import canaries_of
 from trishula_router.objectives.recorder import BookFile, NoBookFile, Recorder
 from trishula_router.peers.agents_exchange import Sharing
@@ -113,6 +114,7 @@ class Services:
     notifier: Notifier  # from the start of the node on
     recorder: Recorder  # likewise
     book_file: BookFile = NoBookFile()  # the edge puts a file here
+    mirrors: Sequence[Mirror] = ()  # likewise, what the configuration asks for
     send_alert: Send | None = None  # likewise, sends an alert by a road; without it nobody is told
 
     def __init__(

@@ -13,11 +13,11 @@ import pytest
 from tests.support.fakebus import FakeBus
 from trishula.cli.audit_mirror import lines_of_page
 from trishula.cli.main import run
-from trishula.cli.mirror_file import MirrorFile, Place, PositionUnreadable
 from trishula.cli.state import State
 from trishula.contract import uris
 from trishula.errors import NodeFailed
 from trishula.evidence.chain import GENESIS, digest_of
+from trishula.evidence.mirror_file import MirrorFile, Place, PositionUnreadable
 
 
 @pytest.fixture

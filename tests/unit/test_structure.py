@@ -144,6 +144,7 @@ FLOORS = (
     "trishula_router.agents",
     "trishula_router.peers",
     "trishula_router.mail",
+    "trishula_router.mirroring",
     "trishula_router.store.sqlite",
     "trishula_router.upstream",
     "trishula_router.verbs",
@@ -467,7 +468,7 @@ def distribution_of(module: str) -> str:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [(AGENT_SIDE, ("cli", "agents", "files", "report", "otel", "mcp", "a2a")), (NODE_SIDE, ("router",))],
+    [(AGENT_SIDE, ("cli", "agents", "files", "report", "otel", "mcp", "a2a")), (NODE_SIDE, ("router", "redis"))],
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     ours = {"trishula", "trishula_router", "__future__"}
@@ -499,8 +500,8 @@ def test_entry_points_can_be_imported() -> None:
 
 LOCKS = {
     "agent": (),
-    "router": ("router",),
-    "dev": ("router", "dev"),
+    "router": ("router", "redis"),
+    "dev": ("router", "redis", "dev"),
     "examples": ("examples",),
     "mcp": ("mcp",),
     "a2a": ("a2a",),

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trishula.cli.known import ask_newer
-from trishula.cli.mirror_file import MirrorFile, Place, PositionUnreadable
 from trishula.cli.newest import PAGE
 from trishula.cli.state import State, json_option
 from trishula.cli.words import as_json, plain
 from trishula.contract import uris
 from trishula.errors import ArgumentInvalid, NodeFailed, TrishulaError
 from trishula.evidence.chain import digest_of
+from trishula.evidence.mirror_file import MirrorFile, Place, PositionUnreadable
 
 if TYPE_CHECKING:
     from trishula.sync import Bus

@@ -15,6 +15,7 @@ from deploy.docs.from_code.rst import dedented, escaped, list_table
 from trishula_router.settings.alerts import AlertOptions
 from trishula_router.settings.faults import MISSING, Asked
 from trishula_router.settings.limits import Limits
+from trishula_router.settings.mirror import MirrorOptions
 from trishula_router.settings.objectives import ObjectiveOptions
 from trishula_router.settings.options import (
     AgentsPolicy,
@@ -36,6 +37,7 @@ _HOLDERS: dict[str, type] = {
     "alerts": AlertOptions,
     "objectives": ObjectiveOptions,
     "agents": AgentsPolicy,
+    "mirror": MirrorOptions,
 }
 
 

@@ -28,7 +28,14 @@ from trishula_router.commands.state_dir import (
     speaks_json,
     state_holder,
 )
-from trishula_router.commands.status_words import fallback_lines, grant_lines, link_lines, peer_line, store_lines
+from trishula_router.commands.status_words import (
+    fallback_lines,
+    grant_lines,
+    link_lines,
+    mirror_lines,
+    peer_line,
+    store_lines,
+)
 from trishula_router.commands.store_files import backup, compact, reseed, restore, verify
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
@@ -234,7 +241,7 @@ def _show_status(known: dict[str, Any]) -> None:
             f"{count} {what.replace('_', ' ')}" for what, count in known.get("refused", {}).items() if count
         ]:
             _say(f"  refused, because there were enough: {', '.join(refused)}")
-        for line in (*fallback_lines(known), *store_lines(known), *grant_lines(known)):
+        for line in (*fallback_lines(known), *store_lines(known), *mirror_lines(known), *grant_lines(known)):
             _say(f"  {line}")
         for peer in known.get("peers", ()):
             _say(f"  peer {peer_line(peer)}")

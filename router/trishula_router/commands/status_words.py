@@ -11,7 +11,7 @@ from typing import Any
 from trishula.cli.words import local_time, plain
 from trishula.contract.units import show_bytes, show_duration
 
-__all__ = ["fallback_lines", "grant_lines", "link_lines", "peer_line", "store_lines"]
+__all__ = ["fallback_lines", "grant_lines", "link_lines", "mirror_lines", "peer_line", "store_lines"]
 
 
 def peer_line(peer: dict[str, Any]) -> str:
@@ -68,6 +68,17 @@ def grant_lines(known: dict[str, Any]) -> list[str]:
         until = "" if one["until"] is None else f" until {local_time(one['until'] * 1000, 'seconds')}"
         reason = "" if one["reason"] is None else f": {plain(one['reason'])}"
         lines.append(f"{plain(one['agent'])} may {plain(one['act'])} {plain(one['grant'])}{until}{reason}")
+    return lines
+
+
+def mirror_lines(known: dict[str, Any]) -> list[str]:
+    """How far each mirror of the journal is; nothing of a node that has none, or doesn't know of any."""
+    lines = []
+    for one in known.get("mirrors") or ():
+        line = f"mirror to {plain(one['where'])}: has the journal up to {one['sequence']}"
+        if one["lag_records"]:
+            line += f", {one['lag_records']} records behind for {show_duration(one['lag_s'])}"
+        lines.append(f"{line}; {plain(one['fault'])}" if one.get("fault") else line)
     return lines
 
 

@@ -32,14 +32,16 @@ _HOW_AGENTS_AGREE = (
 #: What a node says of a second link: both make it.
 _SECOND = "doubles every event"
 _KEY = "know the key"
+#: A mirror that lags so much is worth a word, though it goes on.
+_MIRROR_LATE_S = 300.0
 #: A link whose trouble is so old has none.
 _RECENT_S = 60.0
 
 
 def check_status(status: Status) -> list[Finding]:
-    """What one node tells: its store, its agents' file, its clock, and each of its peers."""
+    """What one node tells: its store, its mirrors, its agents' file, its clock, and each of its peers."""
     name = one_line(str(status.get("node")))
-    found = [*_store(name, status), *_agents(name, status), *_clock(name, status)]
+    found = [*_store(name, status), *_mirrors(name, status), *_agents(name, status), *_clock(name, status)]
     for peer in status.get("peers", ()):
         found += _peer(name, status, peer)
     return found
@@ -68,6 +70,20 @@ def _store(name: str, status: Status) -> Iterator[Finding]:
             f"{show_bytes(unused_bytes)} of the store's file are free, and a file of an earlier release can't shrink",
             "stop the node and run: trishula node compact; or leave it, messages fill them",
         )
+
+
+def _mirrors(name: str, status: Status) -> Iterator[Finding]:
+    # A node of the release before tells of none.
+    for one in status.get("mirrors") or ():
+        check, where = f"node {name}: mirror", one_line(str(one.get("where")))
+        told = f"{where} lacks {one.get('lag_records')} records of the journal"
+        if one.get("fault"):
+            yield warning(check, f"{told}: {one_line(str(one['fault']))}", "messages don't wait for it; mend that")
+        elif one.get("lag_s", 0.0) >= _MIRROR_LATE_S:
+            age = show_duration(one["lag_s"])
+            yield warning(check, f"{told}, the oldest of {age} ago", "it catches up, if records come no faster")
+        else:
+            yield ok(check, f"{where} has the journal up to {one.get('sequence')}")
 
 
 def _agents(name: str, status: Status) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from trishula_router.health.behind import Behind
 from trishula_router.health.canary import Canaries
 from trishula_router.health.growth import SAMPLE_S, Growth
 from trishula_router.health.lane import ThroughRouter
+from trishula_router.health.mirror_check import mirror_check
 from trishula_router.health.peer_check import peer_check
 from trishula_router.health.report import Check, told
 from trishula_router.node import Node
@@ -81,6 +82,8 @@ class Readiness:
         yield checks.clock_check(node.timekeeper.gap_ms, differ, len(peers))
         yield checks.loop_check(node.measures.loop_lag.worst_s(now_s))
         yield checks.canary_check(self.canaries.trial, self.canaries.proof, now_s)
+        if node.mirrors:
+            yield mirror_check([mirror.told() for mirror in node.mirrors], node.config.mirror.lag_s)
 
     def _look(self) -> None:
         now_s = self._node.clock.seconds()

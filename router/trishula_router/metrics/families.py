@@ -219,6 +219,13 @@ def _all() -> Iterator[Family]:
         "trishula_archive_ok", "gauge", "Whether the node can move old records into its archive (1) or not (0)."
     )
     yield Family("trishula_archive_bytes", "gauge", "What the node's archive takes on its disk.")
+    # -- mirrors
+    for name, kind, text in (
+        ("trishula_mirror_lag_records", "gauge", "Records of the node's own journal that a mirror lacks."),
+        ("trishula_mirror_lag_seconds", "gauge", "How old the oldest record is that a mirror lacks; 0 if it has all."),
+        ("trishula_mirror_errors_total", "counter", "How often what a mirror is written to did not take it."),
+    ):
+        yield Family(name, kind, f"{text} By target: redis, file.", ("target",))
     # -- peers
     yield Family("trishula_peer_info", "gauge", "Always 1; which version a peer says it runs.", ("peer", "version"))
     yield Family("trishula_peer_up", "gauge", "1 if the peer is in reach, else 0.", ("peer",))

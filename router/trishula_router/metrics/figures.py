@@ -27,6 +27,7 @@ def read(node: Node) -> Iterator[Sample]:
     yield from _of_messages(node)
     yield from _of_sessions(node)
     yield from _of_store(node)
+    yield from _of_mirrors(node)
     yield from _of_peers(node)
     yield from _of_canaries(node)
 
@@ -104,6 +105,14 @@ def _of_store(node: Node) -> Iterator[Sample]:
     yield "trishula_journal_base", (), node.store.base().sequence
     yield "trishula_archive_ok", (), node.archiver.fault is None
     yield "trishula_archive_bytes", (), node.archiver.told()["bytes"]
+
+
+def _of_mirrors(node: Node) -> Iterator[Sample]:
+    for mirror in node.mirrors:
+        lag, name = mirror.lag(), mirror.target.name
+        yield "trishula_mirror_lag_records", (name,), lag.records
+        yield "trishula_mirror_lag_seconds", (name,), lag.s
+        yield "trishula_mirror_errors_total", (name,), mirror.errors
 
 
 def _of_peers(node: Node) -> Iterator[Sample]:

@@ -19,6 +19,7 @@ What our promises depend on, and is therefore refused if it is otherwise:
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,7 @@ from trishula_router.settings.check_start import check_start, ids_twice
 from trishula_router.settings.crossbar_config import Json
 from trishula_router.settings.crossbar_import import importing_crossbar
 from trishula_router.settings.faults import MISSING, TWICE, WHOLE, ConfigError, Fault
+from trishula_router.settings.mirror import INSTALL_REDIS
 from trishula_router.settings.options import NodeConfig, parse_options
 from trishula_router.store.json_text import NotJson, keys_twice, not_finite, parse_json
 
@@ -196,6 +198,11 @@ class _Check:
             self._options = parse_options(extra, base=self._base, path=f"{path}.extra")
         except ConfigError as error:
             self.faults.extend(error.faults)
+            return
+        redis = self._options.mirror.redis
+        if redis and importlib.util.find_spec("redis") is None:
+            rule = f"it must be empty, or the library for Redis must be installed here: {INSTALL_REDIS}"
+            self.faults.append(Fault(f"{path}.extra.mirror.redis", redis, rule))
 
     def _check_roles(self, realm: Json, path: str) -> None:
         roles = list(self._maps(realm, "roles", path))

@@ -25,6 +25,7 @@ from trishula_router.client_ips import PROXY_RULE, is_network
 from trishula_router.settings.alerts import AlertOptions, parse_alerts
 from trishula_router.settings.faults import MISSING, Asked, ConfigError, Fault, Section
 from trishula_router.settings.limits import DEFAULT_TTL, Limits, parse_limits
+from trishula_router.settings.mirror import MirrorOptions, parse_mirror
 from trishula_router.settings.objectives import ObjectiveOptions, parse_objectives
 
 __all__ = ["AgentsPolicy", "DeliveryPolicy", "NodeConfig", "PresencePolicy", "RetentionPolicy", "parse_options"]
@@ -124,6 +125,7 @@ class NodeConfig:
         alerts: what is worth an alert, and who is told.
         objectives: what the node promises in figures, and which triggers turn the fallback on.
         agents: whether linked nodes share who may join.
+        mirror: where its journal is copied to for collectors.
     """
 
     node: str
@@ -139,6 +141,7 @@ class NodeConfig:
     alerts: AlertOptions = field(default_factory=AlertOptions)
     objectives: ObjectiveOptions = field(default_factory=ObjectiveOptions)
     agents: AgentsPolicy = field(default_factory=AgentsPolicy)
+    mirror: MirrorOptions = field(default_factory=MirrorOptions)
 
 
 def parse_options(
@@ -178,6 +181,7 @@ def parse_options(
     agents_section = top.section("agents")
     agents = AgentsPolicy(agents_section.flag("shared", False))
     agents_section.close()
+    mirror = parse_mirror(top.section("mirror"), trusted)
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
@@ -197,6 +201,7 @@ def parse_options(
         alerts,
         objectives,
         agents,
+        mirror,
     )
 
 

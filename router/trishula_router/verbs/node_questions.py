@@ -135,6 +135,7 @@ class NodeQuestions:
             "store_bytes": store.size_bytes,
             "store": msgspec.structs.asdict(store),
             "archive": self._node.archiver.told(),
+            "mirrors": [mirror.told() for mirror in self._node.mirrors],
             "fallback": self._node.fallback.mode.told(),
             "agents_file_fault": self._node.principals.fault,
             "serve_unwritten": list(self._node.principals.unwritten),
