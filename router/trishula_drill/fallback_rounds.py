@@ -47,7 +47,7 @@ class FallbackStage(NodeStage):
     def start_nodes(self) -> None:
         super().start_nodes()
         self._folders = {name: self.leg_directory / "mail" / name for name in _ROLES}
-        keys = {name: [FileKey.from_token(self.tokens[name]).public.hex()] for name in _ROLES}
+        keys = {name: [FileKey.from_token(self.secret(name)).public.hex()] for name in _ROLES}
         for folder in self._folders.values():
             for part in (OUTBOX, INBOX):
                 (folder / part).mkdir(parents=True)

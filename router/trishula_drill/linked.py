@@ -15,16 +15,17 @@ from typing import Any
 from trishula import connect
 from trishula.contract import uris
 from trishula.errors import TrishulaError
+from trishula.key_file import new_key_file
 from trishula.tools.temporary_node import ToolFailed
 from trishula_drill.processes import NodeProcess
 from trishula_router.agents.file import AgentEntry, update_agents
-from trishula_router.agents.tokens import TokenEntry, digest_of, new_token, with_new_token
+from trishula_router.agents.tokens import TokenEntry, digest_of, key_entry, new_token, with_new_token
 from trishula_router.commands.state_dir import agents_file_of
 from trishula_router.settings.crossbar_config import Json, options_of, render_config
 from trishula_router.settings.linked_configs import Member, linked_configs
 from trishula_router.settings.node_key import public_key_of
 
-__all__ = ["LinkedNodes", "ask_status", "make_tokens", "url_of"]
+__all__ = ["LinkedNodes", "ask_status", "make_keys", "make_tokens", "url_of"]
 
 #: A peer that lacked something for longer isn't in step.
 _IN_STEP_S = 1.0
@@ -65,14 +66,43 @@ def make_tokens(
     """
     now_s = time.time()
     made = {name: new_token(name, secrets.token_urlsafe) for name in (*names, operator)}
+    entries = {name: TokenEntry(digest_of(token), now_s, None, None) for name, token in made.items()}
+    _register(states, entries, operator, serve, now_s)
+    return made
+
+
+def make_keys(states: Iterable[Path], names: Iterable[str], directory: Path) -> dict[str, Path]:
+    """Register agents at each node, of which each joins with a key; one that is known gets another key.
+
+    Args:
+        states: the nodes' state directories.
+        names: of the agents.
+        directory: gets the files of the keys, as ``trishula token key`` makes them.
+
+    Returns:
+        The file of each.
+    """
+    now_s = time.time()
+    made = {name: directory / f"{name}.key" for name in names}
+    entries = {name: key_entry(new_key_file(file).public, now_s, None, None) for name, file in made.items()}
+    _register(states, entries, None, {}, now_s)
+    return made
+
+
+def _register(
+    states: Iterable[Path],
+    entries: Mapping[str, TokenEntry],
+    operator: str | None,
+    serve: Mapping[str, Iterable[str]],
+    now_s: float,
+) -> None:
     for state in states:
         state.mkdir(mode=0o700, exist_ok=True)
         with update_agents(agents_file_of(state)) as agents:
-            for name, token in made.items():
+            for name, entry in entries.items():
                 record = agents.get(name, AgentEntry(serve=tuple(serve.get(name, ()))))
-                kept, _ = with_new_token(record.tokens, TokenEntry(digest_of(token), now_s, None, None), now_s)
+                kept, _ = with_new_token(record.tokens, entry, now_s)
                 agents[name] = replace(record, tokens=kept, operator=name == operator)
-    return made
 
 
 class LinkedNodes:

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from trishula.key_file import read_key_file
 from trishula.tools.temporary_node import ToolFailed
 from trishula_drill.checker import check
 from trishula_drill.faults import Fault
 from trishula_drill.final import Final
 from trishula_drill.history import Event, History, Sent, read_all
-from trishula_drill.linked import make_tokens
+from trishula_drill.linked import make_keys, make_tokens
 from trishula_drill.processes import ClientProcess
 from trishula_drill.proxy import Network, Proxy, Toxic
 from trishula_drill.report import Report
@@ -69,12 +70,16 @@ class Stage(ABC):
         self.clients: dict[str, ClientProcess] = {}
         self.ends: History | None = None
         self.tokens: dict[str, str] = {}
+        # Every second client joins with a key in the place of a token, and signs what it sends.
+        self._keys: dict[str, Path] = {}
         self._roles = roles
         self._word = secrets.token_hex(3)
         self._legs = 0
 
     def __enter__(self) -> Stage:
-        self.tokens = make_tokens(self.states, self._roles, OPERATOR)
+        names = list(self._roles)
+        self.tokens = make_tokens(self.states, names[::2], OPERATOR)
+        self._keys = make_keys(self.states, names[1::2], self.directory)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -83,6 +88,10 @@ class Stage(ABC):
             stack.callback(self.kill_nodes)
             for client in self.clients.values():
                 stack.callback(client.drop)
+
+    def secret(self, name: str) -> str:
+        """What a client has that nobody else has, as :attr:`.Settings.secret` is."""
+        return self.tokens[name] if name in self.tokens else f"{name}.{read_key_file(self._keys[name]).seed().hex()}"
 
     # -- what differs --------------------------------------------------------------------------------------------------
 
@@ -175,7 +184,8 @@ class Stage(ABC):
             Task(
                 role=self._roles[name],
                 url="",
-                token=self.tokens[name],
+                token=self.tokens.get(name, ""),
+                key_file=str(self._keys.get(name, "")),
                 name=name,
                 run=f"{self._word}.{self._legs}.{name.removeprefix('drill_')}",
                 directory=str(directory),

@@ -64,6 +64,7 @@ class Task(msgspec.Struct, frozen=True):
     """What a worker has to do.
 
     Attributes:
+        token, key_file: what it joins with, one of them.
         name: the agent that it is.
         run: this life of it; unique within the drill.
         directory: where its files are: histories ``<name>.<run>.jsonl``, the agent's own below ``state``.
@@ -90,6 +91,7 @@ class Task(msgspec.Struct, frozen=True):
     rate: float = 60.0
     padding_bytes: int = 600
     ttls_ms: tuple[int, ...] = ()
+    key_file: str = ""
     dials: str = ""
     failback: str = ""
     files: str = ""
@@ -146,6 +148,8 @@ class Worker:
             "TRISHULA_FILES": task.files,
             "TRISHULA_FALLBACK_AFTER": task.fallback_after,
         }
+        if task.key_file:
+            return load(url=task.url, agent=task.name, key_file=task.key_file, environ=environ)
         return load(url=task.url, token=task.token, environ=environ)
 
     def connection(self) -> Connection:

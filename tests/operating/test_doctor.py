@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import make_certificate
+from tests.support.keys import Pair, add_key
 from tests.support.node import NodeProcess, environment
 from tests.support.raw import RawClient
 from tests.support.tls import TlsFront
@@ -121,6 +122,33 @@ def test_a_port_that_another_program_has(node: NodeProcess, tmp_path: Path) -> N
     assert " is taken by " in found["port"][1]
     assert "has mode 0644" in found["permissions"][1]
     assert found["node"][0] == "warning"
+
+
+def test_an_operator_who_joins_with_a_key(node: NodeProcess, tmp_path: Path) -> None:
+    pair, bundle = Pair(), tmp_path / "support.tar.gz"
+    pair.write(tmp_path / "boss.key")
+    variables = {"TRISHULA_URL": node.url, "TRISHULA_AGENT": "boss", "TRISHULA_KEY_FILE": str(tmp_path / "boss.key")}
+    found = doctor(code=2, **variables)
+    assert faults(found) == [f"{node.url}: key"]
+    assert found[f"{node.url}: key"][2].endswith(f"trishula token new boss --public-key {pair.public}")
+    add_key(node, "boss", pair)
+    with (node.state_dir / "node.log").open("a") as log:
+        log.write(f"a careless line: {pair.seed.hex()}\n")
+    command = [sys.executable, "-m", "trishula.cli.main", "doctor", "--state", str(node.state_dir)]
+    done = subprocess.run(
+        [*command, "--bundle", str(bundle), "--json"],
+        capture_output=True,
+        text=True,
+        env=environment(**variables),
+        timeout=120,
+    )
+    told = {one["check"]: (one["level"], one["sentence"]) for one in json.loads(done.stdout)}
+    assert told[f"{node.url}: key"] == ("ok", f"boss is let in by its key {pair.public[:8]}…")
+    assert told["node single: store"][0] == "ok"
+    with tarfile.open(bundle) as packed:
+        texts = [packed.extractfile(one).read().decode() for one in packed.getmembers()]  # type: ignore[union-attr]
+    assert pair.public in "\n".join(texts)
+    assert pair.seed.hex() not in "\n".join(texts)
 
 
 def test_a_token_that_is_wrong_and_a_port_where_nobody_is(node: NodeProcess) -> None:

@@ -13,6 +13,8 @@ from trishula.doctor.findings import Finding, Level, exit_code, fault, ok, skipp
 GOOD = Contact(
     "ws://agni:8765/ws", "agni", 8765, False, addresses=("10.0.0.1",), status=101, is_wamp=True, ahead_s=0.4, agent="dc"
 )
+KEY = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
+BY_KEY = replace(GOOD, key=KEY)
 SECURE = replace(GOOD, url="wss://agni/ws", port=443, is_tls=True, certificate_left_s=60 * 86400.0)
 
 
@@ -60,6 +62,8 @@ def test_a_good_way_has_nothing_but_good_findings(contact: Contact) -> None:
         (GOOD, {"status": 502, "is_wamp": False}, "WebSocket", "a proxy answers there with 502", "start the node"),
         (GOOD, {"status": 404, "is_wamp": False}, "WebSocket", "with 404 and opens no WebSocket", "Upgrade"),
         (GOOD, {"join_error": "no such\ntoken", "is_token_refused": True}, "token", "no such\\ntoken", "token list"),
+        (BY_KEY, {"join_error": "unknown key", "is_token_refused": True}, "key", "unknown key", f"--public-key {KEY}"),
+        (BY_KEY, {"join_error": "the node is full"}, "key", "the node is full", "trishula doctor there"),
         (GOOD, {"join_error": "the node is full"}, "token", "the node is full", "trishula doctor there"),
     ],
 )
@@ -93,7 +97,14 @@ def test_what_was_not_tried_is_skipped_and_says_why() -> None:
     found = check_contact(replace(GOOD, tcp_error="Connection refused"))
     assert (found[-1].level, found[-1].check) == (Level.SKIPPED, "ws://agni:8765/ws: token")
     assert worst(replace(GOOD, ahead_s=None)).level is Level.SKIPPED
-    assert worst(replace(GOOD, agent=None)).sentence == "there is no token to try"
+    assert worst(replace(GOOD, agent=None)).sentence == "there is no token or key to try"
+
+
+def test_who_joins_with_a_key_is_told_of_that() -> None:
+    found = check_contact(BY_KEY)
+    assert (found[-1].check, found[-1].sentence) == ("ws://agni:8765/ws: key", "dc is let in by its key 3b6a27bc…")
+    found = check_contact(replace(BY_KEY, agent=None, tcp_error="Connection refused"))
+    assert (found[-1].level, found[-1].check) == (Level.SKIPPED, "ws://agni:8765/ws: key")
 
 
 def test_exit_codes() -> None:

@@ -47,8 +47,9 @@ def doctor(
     """Find out what is wrong on this machine, and say what to do.
 
     Of a node (its state directory, or --state, --config) the files, port, disk, certificate and clock are looked at,
-    and with an operator's token what it tells of itself and its peers. Of an agent's way to its nodes (TRISHULA_URL or
-    a profile) each step is tried: name, proxy, port, TLS, WebSocket, clock, token. It changes nothing.
+    and with an operator's token or key what it tells of itself and its peers. Of an agent's way to its nodes
+    (TRISHULA_URL or a profile) each step is tried: name, proxy, port, TLS, WebSocket, clock, token or key. It changes
+    nothing.
 
     It ends with 0 if nothing is wrong, with 1 if there are warnings, and with 2 if there are faults. The bundle has
     configurations, findings, status and the end of the log; tokens, keys, passwords and payloads are not in it. Look
@@ -94,7 +95,9 @@ def _settings(state: State, findings: list[Finding]) -> tuple[Settings | None, t
     except TokenMissing as error:
         named, source = (state.url, "--url") if state.url else (os.environ.get("TRISHULA_URL"), "TRISHULA_URL")
         if not named:
-            findings.append(skipped("agent", "there is neither a token nor a URL here, so no way to a node was tried"))
+            findings.append(
+                skipped("agent", "there is neither a token, a key nor a URL here, so no way to a node was tried")
+            )
             return None, ()
         findings.append(skipped("token", error.sentence))
         try:

@@ -6,6 +6,7 @@ once more, because a log or a configuration may hold what nobody expects.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import io
 import json
@@ -24,6 +25,7 @@ from trishula.doctor.agent_checks import Contact
 from trishula.doctor.examination import Examined
 from trishula.doctor.findings import Finding
 from trishula.doctor.redaction import Redaction, without_secrets
+from trishula.key_file import read_key_file
 from trishula.settings import Settings
 
 __all__ = ["write_bundle"]
@@ -74,8 +76,9 @@ def write_bundle(
 
 def _secrets_of(settings: Settings) -> list[str]:
     secrets = [settings.token, settings.token.partition(".")[2]]
-    if settings.key is not None:
-        secrets.append(settings.key.seed().hex())
+    for path in settings.keys.key_files:
+        with contextlib.suppress(ValueError):
+            secrets.append(read_key_file(path).seed().hex())
     for name in ("TRISHULA_TOKEN", "TRISHULA_PROXY", "HTTPS_PROXY", "https_proxy"):
         secrets.append(os.environ.get(name, ""))
     for proxy in (settings.proxies.own, settings.proxies.shared):

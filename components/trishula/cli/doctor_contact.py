@@ -33,11 +33,13 @@ def try_contact(url: str, settings: Settings | None, shell: State) -> Contact:
 
     Args:
         url: of the node.
-        settings: with which proxy, authorities and token; ``None``: without any of them.
+        settings: with which proxy, authorities, and token or key; ``None``: without any of them.
         shell: opens the session.
     """
     proxy = None if settings is None else settings.proxies.of(url)
     line, contact = _secured(url, settings)
+    if settings is not None and settings.key is not None:
+        contact = replace(contact, key=settings.key.public)
     if line is None:
         return contact
     with line:

@@ -1,4 +1,4 @@
-"""What is between an agent's machine and a node, step by step: the name, the proxy, the port, TLS, the node, the token.
+"""What is between an agent's machine and a node, step by step: name, proxy, port, TLS, node, and token or key.
 
 :func:`check_contact` takes what was tried (:class:`Contact`) and says what it means. What comes behind a step that
 failed was not tried, and is skipped.
@@ -42,8 +42,9 @@ class Contact:
         is_wamp: whether a WebSocket for WAMP was opened.
         ahead_s: by how much this machine's clock is ahead of the clock of whoever answered.
         agent: who joined.
+        key: the public key by which it is to join; ``None``: it has a token, or neither.
         join_error: why the session was not let in: a sentence.
-        is_token_refused: whether that was because of the token.
+        is_token_refused: whether that was because of the token or the key.
     """
 
     url: str
@@ -62,6 +63,7 @@ class Contact:
     is_wamp: bool = False
     ahead_s: float | None = None
     agent: str | None = None
+    key: str | None = None
     join_error: str | None = None
     is_token_refused: bool = False
 
@@ -84,7 +86,7 @@ def check_contact(contact: Contact) -> list[Finding]:
     for step in (_name, _port, _proxy, _tls, _web_socket):
         found += step(contact)
         if any(finding.level == "fault" for finding in found):
-            return [*found, skipped(f"{contact.url}: token", "the node was not reached, so nobody was asked")]
+            return [*found, skipped(_proof_check(contact), "the node was not reached, so nobody was asked")]
     return [*found, *_clock(contact), *_token(contact)]
 
 
@@ -224,15 +226,21 @@ def _clock(contact: Contact) -> list[Finding]:
     ]
 
 
+def _proof_check(contact: Contact) -> str:
+    return f"{contact.url}: {'token' if contact.key is None else 'key'}"
+
+
 def _token(contact: Contact) -> list[Finding]:
-    check = f"{contact.url}: token"
+    check = _proof_check(contact)
     if contact.join_error is None:
         if contact.agent is None:
-            return [skipped(check, "there is no token to try")]
-        return [ok(check, f"{contact.agent} is let in")]
-    to_do = (
-        "at the node: trishula token list, and trishula token new NAME for a new one"
-        if contact.is_token_refused
-        else "the sentence says it; the node's side of it: trishula doctor there"
-    )
+            return [skipped(check, "there is no token or key to try")]
+        by = "" if contact.key is None else f" by its key {contact.key[:8]}…"
+        return [ok(check, f"{contact.agent} is let in{by}")]
+    if not contact.is_token_refused:
+        to_do = "the sentence says it; the node's side of it: trishula doctor there"
+    elif contact.key is None:
+        to_do = "at the node: trishula token list, and trishula token new NAME for a new one"
+    else:
+        to_do = f"at the node: trishula token list, and trishula token new {contact.agent} --public-key {contact.key}"
     return [fault(check, one_line(contact.join_error), to_do)]
