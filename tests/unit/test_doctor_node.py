@@ -256,6 +256,31 @@ def test_side_by_side_it_shows_who_names_whom_and_other_agents() -> None:
     assert check_cluster([one, one]) == []
 
 
+def test_side_by_side_it_shows_that_one_alone_shares_its_agents() -> None:
+    one, other = pair("this node", "the peer")
+    sharing = [{**one, "agents_shared": False}, {**other, "agents_shared": True}]
+    ((check, told, advice),) = only(check_cluster(sharing), Level.FAULT)
+    assert (check, told) == (
+        "agni – laptop: agents",
+        "laptop shares its file of agents and agni does not: what changes at one is unknown at the other",
+    )
+    assert advice.startswith('have agni share it too ("agents": {"shared": true} in extra; restart it)')
+    # A node of the release before says nothing of it.
+    assert check_cluster([one, {**other, "agents_shared": True}]) == []
+
+
+def test_files_that_are_shared_may_differ_for_a_moment() -> None:
+    one, other = ({**node, "agents_shared": True} for node in pair("this node", "the peer"))
+    assert check_cluster([one, other]) == []
+    differing = check_cluster([one, {**other, "agents_digest": "b"}])
+    assert only(differing, Level.FAULT) == []
+    ((_, told, advice),) = only(differing, Level.WARNING)
+    assert told == "agni and laptop share their files of agents, and these say different things at the moment"
+    assert advice.startswith("run the doctor again in a few seconds")
+    ((_, _, advice),) = only(check_status({**status(agents_differ=True), "agents_shared": True}), Level.FAULT)
+    assert advice.startswith("this node shares its file: look at whether laptop does too")
+
+
 def test_the_road_to_each_peer() -> None:
     good, bad = check_road("agni", {"laptop": None, "desk": "10.0.0.9:8765: Connection refused"})
     assert (good.level, bad.level) == (Level.OK, Level.FAULT)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from trishula.exit_codes import Exit
+from trishula_router.agents.file import AgentEntry, update_agents
+from trishula_router.agents.tokens import TokenEntry
+from trishula_router.commands import node
 from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
 from trishula_router.settings.check_links import ConfigFile, compare
 from trishula_router.settings.crossbar_config import listener_of, options_of
@@ -258,3 +264,71 @@ def test_what_one_accepts_the_other_can_keep(pair: dict[str, Json], tmp_path: Pa
     options_of(pair["rushabdev"])["limits"]["payload"] = "64 KiB"
     (told,) = both(pair, tmp_path)
     assert told.startswith("rushabdev: extra.limits.payload is 65536; it must be the same as in ")
+
+
+def share(config: Json, *, shared: bool = True) -> None:
+    options_of(config)["agents"] = {"shared": shared}
+
+
+@pytest.mark.parametrize("lacks", ["agni", "rushabdev"])
+def test_agents_are_shared_by_both_or_by_none(pair: dict[str, Json], tmp_path: Path, lacks: str) -> None:
+    shares = "rushabdev" if lacks == "agni" else "agni"
+    share(pair[lacks], shared=False)
+    share(pair[shares])
+    (told,) = both(pair, tmp_path)
+    assert told.startswith(
+        f"{lacks}: extra.agents.shared is false; it must be true, as in {tmp_path}/{shares}.json, or false in both: "
+    )
+    share(pair[lacks])
+    assert both(pair, tmp_path) == []
+
+
+def test_who_is_not_linked_may_share_with_others(configs: dict[str, Json], tmp_path: Path) -> None:
+    share(configs["agni"])
+    share(configs["rushabdev"], shared=False)
+    for name in ("agni", "rushabdev"):
+        options_of(configs[name])["peers"] = ["dc"]
+    assert not [told for told in both(configs, tmp_path) if "shared" in told]
+
+
+def told_between(pair: dict[str, Json], tmp_path: Path) -> list[str]:
+    """What `node check` says of two files, each in a directory of its own."""
+    paths = []
+    for name, config in pair.items():
+        share(config, shared=options_of(config).get("agents", {}).get("shared", False))
+        (tmp_path / name).mkdir(exist_ok=True)
+        paths.append(tmp_path / name / "node.json")
+        paths[-1].write_text(json.dumps(config))
+    done = CliRunner().invoke(node, ["check", *map(str, paths)])
+    assert done.exit_code == (0 if done.stdout.count(": good\n") == 2 else Exit.CONFIG)
+    return [line for line in done.stdout.splitlines() if not line.endswith(": good")]
+
+
+def write_agents(file: Path, **agents: AgentEntry) -> None:
+    with update_agents(file) as there:
+        there.clear()
+        there.update(agents)
+
+
+def test_files_of_agents_that_are_not_shared_say_the_same(pair: dict[str, Json], tmp_path: Path) -> None:
+    first, second = (tmp_path / name / "trishula-state" / "agents.json" for name in pair)
+    tokens = TokenEntry("a" * 64, 1.0), TokenEntry("b" * 64, 2.0)
+    dc, scout = AgentEntry(serve=(), tokens=tokens), AgentEntry(serve=())
+    assert told_between(pair, tmp_path) == []
+    write_agents(first, dc=dc, scout=scout)
+    # That of the other may be on its machine alone.
+    assert told_between(pair, tmp_path) == []
+    write_agents(second, scout=scout, dc=AgentEntry(serve=(), tokens=tokens[::-1]))
+    assert told_between(pair, tmp_path) == []
+    write_agents(second, scout=AgentEntry(serve=(), operator=True), helper=scout)
+    assert told_between(pair, tmp_path) == [
+        f"{tmp_path}/rushabdev/node.json: {second}: it must say the same as {first}, for these nodes don't share them, "
+        "and it says something else of dc, helper, scout: copy the right one to the other (trishula token list tells "
+        'what each says), or have both share them: "agents": {"shared": true} in extra'
+    ]
+    second.chmod(0o644)
+    (told,) = told_between(pair, tmp_path)
+    assert "it can't be compared with that of agni" in told and "chmod 600" in told
+    for config in pair.values():
+        share(config)
+    assert told_between(pair, tmp_path) == []

@@ -224,6 +224,8 @@ def test_a_prefix_that_means_no_token_or_two(state: Path) -> None:
 
 def test_where_the_node_is_linked_it_is_said_that_the_others_do_not_know(state: Path) -> None:
     config = json.loads((SHIPPED / "primary.json").read_text())
+    # As files of before, and those who don't want it, don't share.
+    del options_of(config)["agents"]
     (state / "crossbar").mkdir()
     (state / "crossbar" / "config.json").write_text(json.dumps(config))
     assert "this node is linked with" not in run(state, "rotate", "agni", "--dry-run").stderr

@@ -19,12 +19,13 @@ from trishula.doctor.findings import fault, skipped
 from trishula.errors import TrishulaError
 from trishula_router.agents.file import AgentsFileError, read_agents
 from trishula_router.commands.doctor_machine import machine_of, why_not_linked
+from trishula_router.commands.linked_files import faults_between
 from trishula_router.commands.state_dir import agents_file_of, default_state_dir
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.doctor.machine_checks import check_machine
 from trishula_router.doctor.status_checks import check_cluster, check_road, check_status
 from trishula_router.settings.check import check_config, read_config_file
-from trishula_router.settings.check_links import ConfigFile, compare
+from trishula_router.settings.check_links import ConfigFile
 from trishula_router.settings.crossbar_config import Json, listen_endpoint_of, options_of
 from trishula_router.settings.faults import ConfigError
 from trishula_router.settings.options import NodeConfig, parse_options
@@ -82,7 +83,7 @@ def _read_configs(asked: Asked, examined: Examined) -> dict[Path, Json]:
         if not check_config(read[path], base=path.absolute().parent):
             good.append(ConfigFile(path, read[path]))
     if len(good) > 1:
-        for path, faults in compare(good).items():
+        for path, faults in faults_between(good).items():
             for one in faults:
                 examined.findings.append(
                     fault("linked configurations", f"{path}: {one.sentence}", "mend it there, and restart that node")
@@ -159,7 +160,7 @@ def _roads(config: Json, base: Path) -> dict[str, str | None]:
 
 def _ask(asked: Asked, urls: list[str], examined: Examined) -> None:
     if not asked.has_token:
-        examined.findings.append(skipped("status", "without an operator's token no node is asked how it is"))
+        examined.findings.append(skipped("status", "without an operator's token or key no node is asked how it is"))
         return
     statuses: dict[str, dict[str, Any]] = {}
     for url in urls:

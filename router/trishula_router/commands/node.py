@@ -19,6 +19,7 @@ from trishula.exit_codes import Exit
 from trishula.runtime.clock import STEP_MS
 from trishula_router.commands.explain import explain
 from trishula_router.commands.keys import keys
+from trishula_router.commands.linked_files import faults_between
 from trishula_router.commands.start import start
 from trishula_router.commands.state_dir import (
     default_state_dir,
@@ -39,7 +40,7 @@ from trishula_router.commands.status_words import (
 from trishula_router.commands.store_files import backup, compact, reseed, restore, verify
 from trishula_router.commands.supervisor import read_ready_file
 from trishula_router.settings.check import check_config, check_with_crossbar, read_config_file
-from trishula_router.settings.check_links import ConfigFile, compare
+from trishula_router.settings.check_links import ConfigFile
 from trishula_router.settings.crossbar_config import listen_endpoint_of
 from trishula_router.settings.faults import ConfigError, Fault
 
@@ -68,8 +69,9 @@ for command in (start, verify, backup, restore, reseed, compact, keys):
 def check(ctx: click.Context, files_: tuple[Path, ...], agent: str | None, state: Path | None) -> None:
     """Check configurations: all faults of all files at once, ours and Crossbar's.
 
-    Of several good files it is also checked whether the nodes fit together that are linked. Exit code 0 only if there
-    are no faults. With --json: a list of objects with file and faults.
+    Of several good files it is also checked whether the nodes fit together that are linked, and whether their files of
+    agents say the same, unless they share them. Exit code 0 only if there are no faults. With --json: a list of objects
+    with file and faults.
 
     With --explain no configuration is checked: what AGENT may send, call, serve and hear by the file of agents is told,
     line by line, and what is refused to it with which sentence. With --json: an object with agent, agents_file, role,
@@ -91,7 +93,7 @@ def check(ctx: click.Context, files_: tuple[Path, ...], agent: str | None, state
     if len(found) > 1 and not any(found.values()):
         found = {
             path: tuple(faults)
-            for path, faults in compare([ConfigFile(path, read_config_file(path)) for path in found]).items()
+            for path, faults in faults_between([ConfigFile(path, read_config_file(path)) for path in found]).items()
         }
     if speaks_json(ctx):
         click.echo(

@@ -29,6 +29,12 @@ _HOW_AGENTS_AGREE = (
     "compare them with trishula token list at both, and copy agents.json of the right one to the other; or have both "
     "share them (agents.shared): then it goes by itself within seconds"
 )
+#: Of a node that shares, and knows nothing of whether its peer does.
+_WHO_SHARES = (
+    "this node shares its file: look at whether {} does too (agents.shared), and run the doctor again in a few seconds "
+    "if so; else copy agents.json of the right one to the other"
+)
+_DIFFERENT = "the files of agents of {} and {} say different things: who may join depends on the node"
 #: What a node says of a second link: both make it.
 _SECOND = "doubles every event"
 _KEY = "know the key"
@@ -124,8 +130,8 @@ def _peer(name: str, status: Status, peer: Status) -> Iterator[Finding]:
     if peer.get("agents_differ"):
         yield fault(
             f"{name} – {other}: agents",
-            f"the files of agents of {name} and {other} say different things: who may join depends on the node",
-            _HOW_AGENTS_AGREE,
+            _DIFFERENT.format(name, other),
+            _HOW_AGENTS_AGREE if not status.get("agents_shared") else _WHO_SHARES.format(other),
         )
 
 
@@ -213,13 +219,31 @@ def _pair(one: str, first: Status, other: str, second: Status) -> Iterator[Findi
             f"both {one} and {other} make the link, and one of the two is refused again and again",
             "take the rlinks entry out of one of the two configurations, best out of the one with the public address",
         )
-    digests = first.get("agents_digest"), second.get("agents_digest")
-    if all(digests) and digests[0] != digests[1]:
+    yield from _agents_of_both(one, first, other, second)
+
+
+def _agents_of_both(one: str, first: Status, other: str, second: Status) -> Iterator[Finding]:
+    check = f"{one} – {other}: agents"
+    # A node of the release before doesn't tell whether it shares.
+    sharing = first.get("agents_shared"), second.get("agents_shared")
+    if None not in sharing and sharing[0] != sharing[1]:
+        shares, lacks = (one, other) if sharing[0] else (other, one)
         yield fault(
-            f"{one} – {other}: agents",
-            f"the files of agents of {one} and {other} say different things: who may join depends on the node",
-            _HOW_AGENTS_AGREE,
+            check,
+            f"{shares} shares its file of agents and {lacks} does not: what changes at one is unknown at the other",
+            f'have {lacks} share it too ("agents": {{"shared": true}} in extra; restart it), or neither',
         )
+    digests = first.get("agents_digest"), second.get("agents_digest")
+    if not all(digests) or digests[0] == digests[1]:
+        return
+    if sharing == (True, True):
+        yield warning(
+            check,
+            f"{one} and {other} share their files of agents, and these say different things at the moment",
+            "run the doctor again in a few seconds; if it stays so, node.log of both says why",
+        )
+        return
+    yield fault(check, _DIFFERENT.format(one, other), _HOW_AGENTS_AGREE)
 
 
 def _told_of(status: Status, name: str) -> Status | None:

@@ -21,7 +21,7 @@ from trishula_router.settings.faults import MISSING, WHOLE, Fault
 from trishula_router.settings.node_key import PLACEHOLDER_KEY, is_public_key, read_public_key
 from trishula_router.settings.options import NodeConfig, parse_options
 
-__all__ = ["BATCH_BYTES", "ConfigFile", "check_links", "check_peer_path", "compare"]
+__all__ = ["BATCH_BYTES", "ConfigFile", "are_linked", "check_links", "check_peer_path", "compare"]
 
 #: What a run of records that travels between nodes has at most, besides the one message that makes it that large.
 BATCH_BYTES = 4 * 1024 * 1024
@@ -221,7 +221,19 @@ def compare(files: list[ConfigFile]) -> dict[Path, list[Fault]]:
             value = other.options.limits.payload_bytes
             rule = f"it must be the same as in {one.path}: what one node accepts the other must be able to keep"
             fault(other, "extra.limits.payload", value, rule)
+        if one.options.agents.shared != other.options.agents.shared and are_linked(one, other):
+            shares, lacks = (one, other) if one.options.agents.shared else (other, one)
+            rule = (
+                f"it must be true, as in {shares.path}, or false in both: what changes in the file of agents of one of "
+                "these two is unknown at the other, unless both share it"
+            )
+            fault(lacks, "extra.agents.shared", False, rule)
     return found
+
+
+def are_linked(one: ConfigFile, other: ConfigFile) -> bool:
+    """Whether each names the other among its peers."""
+    return other.options.node in one.options.peers and one.options.node in other.options.peers
 
 
 def _compare_pair(file: ConfigFile, other: ConfigFile, fault: Callable[[ConfigFile, str, object, str], None]) -> None:

@@ -144,6 +144,7 @@ class NodeQuestions:
             ],
             "clock_gap_ms": self._node.timekeeper.gap_ms,
             "agents_digest": self._node.principals.digest,
+            "agents_shared": self._node.config.agents.shared,
             "peers": [{**peer, "link": self._node.links.told(peer["node"])} for peer in self._node.peering.told()],
         }
 
