@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from tests.support.subjects import InSqlite
@@ -31,6 +32,7 @@ __all__ = ["Figures", "measure"]
 
 _NOW = 1_800_000_000_000
 _OLD = _NOW - 86_400_000
+_PATTERN = Draft("dc", "", ("agni",), "COMMAND", 3, _OLD + 10, b"{}", digest="0" * 32, proof="token 9f86d081")
 
 
 class Figures(NamedTuple):
@@ -47,7 +49,7 @@ def measure(directory: Path, messages: int, batch: int) -> Figures:
     empty = subject.store.condition().used_bytes
     for first in range(0, messages, batch):
         drafts = [
-            Draft("dc", f"7d1f0c2a9b3e4f50.{number:015d}", ("agni",), "COMMAND", 3, _OLD + 10, b"{}", digest="0" * 32)
+            replace(_PATTERN, id=f"7d1f0c2a9b3e4f50.{number:015d}")
             for number in range(first, min(first + batch, messages))
         ]
         accepted = subject.do(lambda store, drafts=drafts: store.append(drafts, _OLD))  # type: ignore[misc]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.subjects import Subject, append
-from trishula_router.store.facts import Facts, GrantsFacts, TokenFacts, write_facts
+from trishula_router.store.facts import AcceptedFacts, Facts, GrantsFacts, TokenFacts, write_facts
 from trishula_router.store.journal import Kind
 from trishula_router.store.messages import Draft, Return, State
 
@@ -71,6 +71,12 @@ def test_the_facts_of_each_kind_are_written_as_ever(subject: Subject) -> None:
 @pytest.mark.parametrize(
     ("kind", "facts", "written"),
     [
+        (
+            Kind.ACCEPTED,
+            AcceptedFacts("dc", "m1", "agni", "STATUS", 3, 2, "2bfd", proof="token 9f86d081"),
+            b'{"from":"dc","id":"m1","to":"agni","type":"STATUS","priority":3,"bytes":2,"sha256":"2bfd",'
+            b'"proof":"token 9f86d081"}',
+        ),
         (
             Kind.TOKEN,
             TokenFacts("agni", "revoked", "9f86d081", "root", "a laptop was lost"),

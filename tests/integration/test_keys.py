@@ -22,6 +22,8 @@ from tests.support.reactor import on_reactor
 from tests.support.sessions import session
 from trishula.contract import uris
 from trishula.contract.uris import REALM
+from trishula_router.agents.changes import short_id
+from trishula_router.agents.tokens import key_entry
 
 pytestmark = pytest.mark.node
 
@@ -65,6 +67,25 @@ async def test_any_client_with_cryptosign_joins_and_works(node: NodeProcess, ser
         assert agni.details.authmethod == "cryptosign"
         assert "agni" in [one["agent"] for one in await agni.call(uris.DIRECTORY_LIST)]
         await agni.leave()
+
+
+@on_reactor
+async def test_the_record_of_a_message_says_by_what_its_sender_was_verified(node: NodeProcess) -> None:
+    agni, boss = await by_key(node, "agni", AGNI), await join(node.url, "boss", node.tokens["boss"])
+    for client, name in ((agni, "agni"), (boss, "boss")):
+        # Nobody says it of himself.
+        message = {"type": "STATUS", "id": f"proven-{name}", "to": "dc", "payload": 1}
+        (receipt,) = await client.call(uris.MAILBOX_SEND, [message])
+        assert receipt["status"] == "accepted"
+    agents = json.loads((node.state_dir / "agents.json").read_text())["agents"]
+    (token,) = (one["sha256"] for one in agents["boss"]["tokens"])
+    for name, proof in (("agni", f"key {short_id(key_entry(AGNI.public, 0.0))}"), ("boss", f"token {token[:8]}")):
+        (life,) = (await boss.call(uris.AUDIT_WHY, f"proven-{name}"))["messages"]
+        (accepted,) = (event for event in life["events"] if event["kind"] == "accepted")
+        assert accepted["proof"] == proof
+    assert (await boss.call(uris.AUDIT_VERIFY))["ok"]
+    for client in (agni, boss):
+        await client.leave()
 
 
 @on_reactor

@@ -112,3 +112,26 @@ def test_why_says_by_which_key_a_message_is_signed() -> None:
     assert f"signed by the key {KEY[:16]}…, which is no key of dc that is trusted here" in shown({})
     del event["signature"]
     assert "signed" not in shown(None)
+
+
+@pytest.mark.parametrize(
+    ("message_id", "facts", "words"),
+    [
+        ("m", {"proof": "token 9f86d081"}, "agni verified dc by its token 9f86d081"),
+        ("m", {"proof": "key 3b6a27bc"}, "agni verified dc by its key 3b6a27bc"),
+        ("m", {}, "nothing on record says by what agni verified dc: a release before this one accepted it"),
+        ("node:agni:e:1:dead", {}, "said by agni itself, for dc"),
+    ],
+)
+def test_why_says_by_what_the_sender_was_verified(message_id: str, facts: dict[str, str], words: str) -> None:
+    from rich.console import Console
+
+    event = {"kind": "accepted", "node": "agni", "seq": 1, "at": 1, **facts}
+    life = {"id": message_id, "from": "dc/7f3a", "to": "agni", "type": "STATUS", "events": [event]}
+    for events in ([event], []):
+        console = Console(width=100)
+        with console.capture() as captured:
+            console.print(timeline({"messages": [{**life, "events": events}]}))
+        # Where the first records are in an archive alone, nobody knows.
+        assert (f"\n{words}\n" in captured.get()) == bool(events)
+        assert "proof" not in captured.get()

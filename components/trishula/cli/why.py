@@ -10,7 +10,7 @@ import click
 from trishula.cli.state import State, json_option
 from trishula.cli.words import facts_of, local_time, plain
 from trishula.contract import uris
-from trishula.contract.addresses import agent_of
+from trishula.contract.addresses import agent_of, is_nodes_own
 from trishula.contract.signed import key_id, read_signature
 from trishula.contract.units import show_duration
 from trishula.errors import TrishulaError
@@ -30,7 +30,9 @@ _COLOURS = {
     "redacted": "yellow",
 }
 #: What every record has, or what the heading says already.
-_NOT_SHOWN = frozenset({"seq", "at", "kind", "from", "to", "id", "type", "sha256", "digest", "signature", "encrypted"})
+_NOT_SHOWN = frozenset(
+    {"seq", "at", "kind", "from", "to", "id", "type", "sha256", "digest", "signature", "encrypted", "proof"}
+)
 
 
 @click.command()
@@ -87,6 +89,8 @@ def timeline(told: dict[str, Any], known: Callable[[str], Iterable[bytes]] | Non
             kind = plain(event.get("kind", "?"))
             table.add_row(local_time(at), span, Text(kind, style=_COLOURS.get(kind, "cyan")), facts_of(event, without))
             before = before if at is None else at
+        if (verified := _verified(life)) is not None:
+            heading.append(f"\n{verified}", style="dim")
         if (signed := _signed(life, known)) is not None:
             heading.append(f"\n{signed}", style="dim")
         if any(event.get("encrypted") for event in life.get("events", ())):
@@ -116,6 +120,19 @@ def _known(state: State) -> Callable[[str], Iterable[bytes]] | None:
         # Whoever could ask without has told what there is to tell.
         return None
     return None if trusted is None else KnownKeys(trusted, SettingsInvalid, "trishula key trust").of
+
+
+def _verified(life: dict[str, Any]) -> str | None:
+    """By what the node that accepted it knew its sender; ``None`` if the record of that is not here."""
+    event = next((one for one in life.get("events", ()) if one.get("kind") == "accepted"), None)
+    if event is None:
+        return None
+    node, sender = plain(event.get("node") or "the node"), plain(agent_of(str(life.get("from"))))
+    if is_nodes_own(str(life.get("id"))):
+        return f"said by {node} itself, for {sender}"
+    if not event.get("proof"):
+        return f"nothing on record says by what {node} verified {sender}: a release before this one accepted it"
+    return f"{node} verified {sender} by its {plain(event['proof'])}"
 
 
 def _signed(life: dict[str, Any], known: Callable[[str], Iterable[bytes]] | None) -> str | None:

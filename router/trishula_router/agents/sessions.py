@@ -91,6 +91,13 @@ class Session:
         self.stage = max(self.stage, stage)
 
     @property
+    def proof(self) -> str:
+        """By what it proved whose it is, as records have it: "token" or "key" and its short id; "" if not known."""
+        if self.token_digest is None:
+            return ""
+        return f"{'key' if self.by_key else 'token'} {self.token_digest[:8]}"
+
+    @property
     def is_joined(self) -> bool:
         """Whether it is a session of the router, also one that this node ends."""
         return Stage.JOINED <= self.stage < Stage.GONE

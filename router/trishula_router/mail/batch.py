@@ -20,6 +20,7 @@ class Batch:
         copies: on how many nodes the sender insists; ``None``: on as many as are usual and can be had.
         clock: the sender's.
         beat: takes a heartbeat of the session, with the time that its clock showed, if it told one.
+        proof: by what the session proved whose it is, see :attr:`.Session.proof`.
     """
 
     raws: Sequence[object]
@@ -27,6 +28,7 @@ class Batch:
     copies: int | None
     clock: SenderClock
     beat: Callable[[int | None], None]
+    proof: str = ""
 
     def signature(self, index: int) -> str:
         """The signature of one message; "" if it has none."""

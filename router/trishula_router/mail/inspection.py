@@ -193,6 +193,7 @@ class Inspection:
             message.reply_to,
             batch.signature(index),
             encrypted_for(message.payload) is not None,
+            batch.proof,
         )
         if draft.signature:
             # As it is read back.

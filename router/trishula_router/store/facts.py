@@ -159,8 +159,9 @@ class AcceptedFacts(Facts, frozen=True, gc=False):
     """A message was accepted for one recipient. ``sha256`` is of the envelope, in hexadecimal.
 
     The next three are :class:`~trishula_router.store.messages.StoredMessage`'s, and ``signature`` is the sender's, as
-    :mod:`trishula.contract.signed` has it; ``encrypted`` says that the payload is. Older nodes neither write nor read
-    them.
+    :mod:`trishula.contract.signed` has it; ``encrypted`` says that the payload is. ``proof`` is by what the node
+    verified its sender: ``token`` or ``key``, and the short id of that; empty: the node says it itself. Older nodes
+    neither write nor read them.
     """
 
     sender: str = msgspec.field(name="from")
@@ -175,6 +176,7 @@ class AcceptedFacts(Facts, frozen=True, gc=False):
     reply_to: str | None = None
     signature: str = ""
     encrypted: bool = False
+    proof: str = ""
 
 
 class DeliveredFacts(Facts, frozen=True, gc=False):

@@ -80,6 +80,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         reply_to: the id of the message that it answers.
         signature: its sender's, as it came; "" if there is none.
         encrypted: whether its payload is for its recipient's eyes alone.
+        proof: by what its sender was known, see :class:`~trishula_router.store.facts.AcceptedFacts`.
     """
 
     sender: str
@@ -94,6 +95,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     reply_to: str | None = None
     signature: str = ""
     encrypted: bool = False
+    proof: str = ""
 
 
 class Earlier(msgspec.Struct, frozen=True, gc=False):

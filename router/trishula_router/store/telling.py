@@ -60,6 +60,7 @@ def accepted_facts(draft: Draft, recipient: str, use: int = 0) -> AcceptedFacts:
         draft.reply_to,
         draft.signature,
         draft.encrypted,
+        draft.proof,
     )
 
 
@@ -120,10 +121,10 @@ def message_damage(record: Record, stored: AcceptedFacts) -> str | None:
 
     Args:
         record: its accepted record.
-        stored: the row, which has neither checksum nor signature, nor says that it is encrypted.
+        stored: the row, which has neither checksum nor signature, nor says that it is encrypted or how it was proven.
     """
     facts = read_accepted(record)
-    if facts is None or msgspec.structs.replace(facts, sha256="", signature="", encrypted=False) == stored:
+    if facts is None or msgspec.structs.replace(facts, sha256="", signature="", encrypted=False, proof="") == stored:
         return None
     return f"message {facts.id} from {facts.sender} (record {record.position}) is not the one that was accepted"
 

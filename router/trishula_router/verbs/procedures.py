@@ -89,7 +89,7 @@ class Procedures:
 
         signatures = arguments.read_signatures(said, raws)
         clock = SenderClock(now, said.sent_at, measured_ms, raws)
-        batch = Batch(raws, signatures, said.copies, clock, beat)
+        batch = Batch(raws, signatures, said.copies, clock, beat, session.proof)
         return await self._node.intake.send(caller.agent, caller.session, batch, now)
 
     async def _attach(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
