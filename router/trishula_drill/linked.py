@@ -18,7 +18,7 @@ from trishula.errors import TrishulaError
 from trishula.key_file import new_key_file
 from trishula.tools.temporary_node import ToolFailed
 from trishula_drill.processes import NodeProcess
-from trishula_router.agents.file import AgentEntry, update_agents
+from trishula_router.agents.file import KEPT_FILE, AgentEntry, AgentsFileError, update_agents
 from trishula_router.agents.tokens import TokenEntry, digest_of, key_entry, new_token, with_new_token
 from trishula_router.commands.state_dir import agents_file_of
 from trishula_router.settings.crossbar_config import Json, options_of, render_config
@@ -63,6 +63,9 @@ def make_tokens(
         names: of the agents.
         operator: the name of a further one, who may ask for everything.
         serve: the capabilities that new agents may announce, by their names.
+
+    Raises:
+        ToolFailed: a file of agents can't be changed, or is lost.
     """
     now_s = time.time()
     made = {name: new_token(name, secrets.token_urlsafe) for name in (*names, operator)}
@@ -81,6 +84,9 @@ def make_keys(states: Iterable[Path], names: Iterable[str], directory: Path) -> 
 
     Returns:
         The file of each.
+
+    Raises:
+        ToolFailed: as :func:`make_tokens`.
     """
     now_s = time.time()
     made = {name: directory / f"{name}.key" for name in names}
@@ -98,11 +104,14 @@ def _register(
 ) -> None:
     for state in states:
         state.mkdir(mode=0o700, exist_ok=True)
-        with update_agents(agents_file_of(state)) as agents:
-            for name, entry in entries.items():
-                record = agents.get(name, AgentEntry(serve=tuple(serve.get(name, ()))))
-                kept, _ = with_new_token(record.tokens, entry, now_s)
-                agents[name] = replace(record, tokens=kept, operator=name == operator)
+        try:
+            with update_agents(agents_file_of(state), state / KEPT_FILE) as agents:
+                for name, entry in entries.items():
+                    record = agents.get(name, AgentEntry(serve=tuple(serve.get(name, ()))))
+                    kept, _ = with_new_token(record.tokens, entry, now_s)
+                    agents[name] = replace(record, tokens=kept, operator=name == operator)
+        except AgentsFileError as error:
+            raise ToolFailed(str(error)) from None
 
 
 class LinkedNodes:

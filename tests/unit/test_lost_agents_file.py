@@ -10,8 +10,10 @@ from click.testing import CliRunner, Result
 
 from tests.support.pair import Nodes
 from trishula.exit_codes import Exit
+from trishula.tools.temporary_node import ToolFailed
+from trishula_drill.linked import make_keys, make_tokens
 from trishula_router.agents.file import KEPT_FILE, keep_agents, read_agents
-from trishula_router.commands import node, token
+from trishula_router.commands import init, node, token
 from trishula_router.store.memory import MemoryStore
 
 COMMANDS = (
@@ -83,6 +85,20 @@ def test_a_copy_that_can_not_be_read_is_not_passed_over(state: Path, text: str, 
 def test_where_the_copy_has_nobody_the_first_token_is_made(state: Path) -> None:
     (state / KEPT_FILE).write_text('{"agents": {}}')
     assert run(state, "token", "new", "helper").exit_code == 0
+
+
+def test_neither_init_nor_a_drill_makes_a_new_one(tmp_path: Path) -> None:
+    bus = tmp_path / "bus"
+    made = ["init", str(bus), "--agents", "agni,dc"]
+    assert CliRunner().invoke(init, made[1:]).exit_code == 0
+    (path,) = bus.glob("nodes/*/state/agents.json")
+    path.rename(path.parent / KEPT_FILE)
+    done = CliRunner().invoke(init, [str(bus), "--agents", "scout"])
+    assert (done.exit_code, f"the file of agents {path} is gone" in done.stderr) == (Exit.CONFIG, True)
+    for make in (lambda: make_tokens([path.parent], ["a"], "b"), lambda: make_keys([path.parent], ["a"], tmp_path)):
+        with pytest.raises(ToolFailed, match="is gone, and a new one would end what"):
+            make()
+    assert not path.exists()
 
 
 def test_a_token_that_is_made_in_the_place_of_a_lost_file_deletes_nobody_at_linked_nodes(tmp_path: Path) -> None:

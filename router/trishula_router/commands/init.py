@@ -22,7 +22,7 @@ import click
 from trishula.cli.state import json_option
 from trishula.errors import FolderUnusable
 from trishula.exit_codes import Exit
-from trishula_router.agents.file import AgentEntry, AgentsFileError, read_agents, update_agents
+from trishula_router.agents.file import KEPT_FILE, AgentEntry, AgentsFileError, read_agents, update_agents
 from trishula_router.agents.text import ANYBODY
 from trishula_router.agents.tokens import TokenEntry, digest_of, new_token
 from trishula_router.cluster.authority import Pair, issue, new_authority
@@ -315,8 +315,8 @@ class _Work:
         record = next((known[agent] for known in records.values() if agent in known), record)
         for one in agent_files(self.plan, agent, token, ca):
             self._write(one)
-        for machine in lacking:
-            with update_agents(agents_file_of(self._state(machine))) as agents:
+        for state in map(self._state, lacking):
+            with update_agents(agents_file_of(state), state / KEPT_FILE) as agents:
                 agents[agent] = record
         if lacking and not self._is_new:
             self.added.append(agent)
