@@ -13,6 +13,9 @@ each of its tokens has one, and the removal of an agent has one. The rule:
   with it, also if somebody registers the agent again.
 - A key is one agent's: of two that got it the later holds it, and the other one has lost it.
 - What a file said before its node shared anything is older than any change.
+- A removal is forgotten after :data:`REMEMBERED_MS`, once all peers are in reach and know the same, so that none of
+  them has the agent from before. What is told later of an agent that nobody knows any more, by a store or a file that
+  was put back, is not taken (:mod:`.shared_since`).
 
 The merge is the same in whatever order and however often things are told, so nodes that heard the same know the same.
 Policy only: no I/O, instants are ms.
@@ -32,7 +35,10 @@ from trishula.contract.addresses import is_agent_name
 from trishula_router.agents.text import AgentEntry, parse_agents, render_agents
 from trishula_router.settings.faults import ConfigError
 
-__all__ = ["AgentState", "SharedAgents", "fault_of", "same"]
+__all__ = ["REMEMBERED_MS", "AgentState", "SharedAgents", "fault_of", "same"]
+
+#: For so long a removal is remembered: longer than a peer is away and comes back with its store.
+REMEMBERED_MS = 400 * 86_400_000
 
 #: When, at which node, and what: JSON of the grants or of the token as the file has them; empty: it was taken away.
 Said = tuple[int, str, str]
@@ -89,6 +95,10 @@ class AgentState(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         """The instant of its latest version."""
         grants = -1 if self.grants is None else self.grants[0]
         return max(self.removed[0], self.forgotten[0], grants, *(one[0] for one in self.tokens.values()))
+
+    def is_over(self, now_ms: int) -> bool:
+        """Whether it is the removal of an agent, and so old that it is forgotten."""
+        return self.grants is None and self.latest_at <= now_ms - REMEMBERED_MS
 
     @cached_property
     def size_bytes(self) -> int:
@@ -171,16 +181,19 @@ class SharedAgents:
         self._node = node
         self.states: dict[str, AgentState] = dict(states or {})
         self._digest: str | None = None
+        # Removals that are so old that they are to be forgotten.
+        self._over: frozenset[str] = frozenset()
         #: Of all states.
         self.size_bytes = sum(state.size_bytes for state in self.states.values())
 
     @property
     def digest(self) -> str:
-        """The same at two nodes that know the same."""
+        """The same at two nodes that know the same, but for what they are about to forget."""
         if self._digest is None:
             known = [
                 (name, state.grants, sorted(state.tokens.items()), state.removed, state.forgotten)
                 for name, state in sorted(self.states.items())
+                if name not in self._over
             ]
             self._digest = hashlib.sha256(msgspec.msgpack.encode(known)).hexdigest()[:32]
         return self._digest
@@ -242,12 +255,28 @@ class SharedAgents:
         # With a day for peers whose clocks are behind.
         return {name for name in late if self._put(name, self.states[name].until(most_ms - 86_400_000))}
 
-    def merge(self, told: Mapping[str, AgentState]) -> set[str]:
+    def merge(self, told: Mapping[str, AgentState], now_ms: int = 0) -> set[str]:
         """Take over what another node knows; the agents of whom that is new."""
+        # A peer may forget a removal later than this node.
+        news = {name: state for name, state in told.items() if name in self.states or not state.is_over(now_ms)}
         changed = {
-            name for name, state in told.items() if self._put(name, self.states.get(name, AgentState()).merged(state))
+            name for name, state in news.items() if self._put(name, self.states.get(name, AgentState()).merged(state))
         }
         return changed | self._part_keys(changed)
+
+    def grow_old(self, now_ms: int) -> None:
+        """See which removals are so old that they are to be forgotten: these count no more in :attr:`digest`."""
+        over = frozenset(name for name, state in self.states.items() if state.is_over(now_ms))
+        if over != self._over:
+            self._over = over
+            self._digest = None
+
+    def forget(self) -> frozenset[str]:
+        """Forget these, for all peers know the same; the agents that are known no more."""
+        gone, self._over = self._over, frozenset()
+        for name in gone:
+            self.size_bytes -= self.states.pop(name).size_bytes
+        return gone
 
     def _claims(self, digests: Collection[str]) -> dict[str, list[tuple[Said, str]]]:
         """Which agents have tokens or keys with these digests, the one that got it last at the end."""
@@ -281,6 +310,7 @@ class SharedAgents:
             return False
         self.size_bytes += state.size_bytes - (before.size_bytes if name in self.states else 0)
         self.states[name] = state
+        self._over -= {name}
         self._digest = None
         return True
 

@@ -29,6 +29,7 @@ from trishula_router.agents.principals import Principals
 from trishula_router.agents.revoking import PeerReached, Reached, shared_file_of, write_reached
 from trishula_router.agents.shared_agents import AgentState, SharedAgents, same
 from trishula_router.agents.shared_notes import KNOWN, SEEN, known_in, seen_in
+from trishula_router.agents.shared_since import SINCE, Together
 from trishula_router.agents.text import AgentEntry, render_agents
 from trishula_router.background import log_fault
 from trishula_router.peers.agents_word import WORD_BYTES, Word, faults_in
@@ -91,6 +92,7 @@ class Sharing:
         self._is_on = config.agents.shared and principals.path is not None
         self._has_begun = False
         self._agents = SharedAgents(config.node)
+        self._together = Together("", "", 0)
         # The file as it was seen last: what differs from that is a change that was made here.
         self._seen: Mapping[str, AgentEntry] = {}
         self._looked_at: Mapping[str, AgentEntry] | None = None
@@ -126,6 +128,8 @@ class Sharing:
         # A store that was put back from a backup knows less than the file, and can't say when that was changed.
         is_first = known.pop(KNOWN, "") != self._store.epoch
         self._seen = seen_in(seen)
+        since = (await self._store.remembered(SINCE)).get(SINCE, "")
+        self._together = Together(since, self._store.epoch, self._now())
         self._has_begun = True
         if is_first:
             names = self._agents.begin(self._principals.records)
@@ -166,11 +170,22 @@ class Sharing:
                 self._told_s = float("-inf")
         if now_s - self._told_s >= _PERIOD_S or self._told != self._standing:
             late = self._agents.come_back(self._now())
+            self._agents.grow_old(self._now())
             self._keep([KNOWN + name for name in late])
             self._tell(late)
         for name in self._words:
             self._send_all(name)
+        self._forget()
         self._say_reached(now_s)
+
+    def _forget(self) -> None:
+        """Forget old removals, if all peers know the same."""
+        known = self._standing
+        if not self._peers or not known[1] or any(self._words.get(name) != known for name in self._peers):
+            return
+        if self._together.agreed(self._now()):
+            self._keep([SINCE])
+        self._keep([KNOWN + name for name in self._agents.forget()])
 
     def stop(self) -> None:
         """Take nothing more, and tell nothing more."""
@@ -226,6 +241,8 @@ class Sharing:
         """What the store is to remember under a key."""
         if key == KNOWN:
             return self._store.epoch
+        if key == SINCE:
+            return self._together.text
         if key.startswith(SEEN):
             name = key.removeprefix(SEEN)
             return render_agents({name: self._seen[name]}) if name in self._seen else ""
@@ -340,9 +357,9 @@ class Sharing:
         word = msgspec.msgpack.decode(text, type=Word)
         if word.node != peer:
             raise Unbelievable(f"it speaks as {word.node[:64]}")
-        faults = faults_in(word, self._agents, self._now())
+        faults = faults_in(word, self._agents, self._together, self._now())
         told = {name: state for name, state in word.agents.items() if name not in faults}
-        changed = self._agents.merge(told)
+        changed = self._agents.merge(told, self._now())
         if changed:
             self._from_peers.add(peer)
             self._is_behind = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from trishula_router.agents.shared_agents import AgentState, SharedAgents, fault_of
+from trishula_router.agents.shared_since import Together
 
 __all__ = ["WORD_BYTES", "Word", "faults_in"]
 
@@ -36,18 +37,21 @@ class Word(msgspec.Struct, frozen=True):
     agents: dict[str, AgentState] = {}
 
 
-def faults_in(word: Word, known: SharedAgents, now_ms: int) -> dict[str, str]:
+def faults_in(word: Word, known: SharedAgents, together: Together, now_ms: int) -> dict[str, str]:
     """Which agents of a word can't be taken, and why.
 
     Args:
         word: what a peer told.
         known: what this node knows.
+        together: since when that is all there is.
         now_ms: when it is.
     """
     faults: dict[str, str] = {}
     names, size_bytes = len(known.states), known.size_bytes
     for name, state in word.agents.items():
         why = fault_of(name, state, now_ms)
+        if why is None and name not in known.states:
+            why = together.why_not(name, state, now_ms)
         if why is None:
             before = known.states.get(name, AgentState())
             more_bytes = before.merged(state).size_bytes - before.size_bytes
