@@ -86,8 +86,15 @@ def test_old_records_go_into_an_archive_and_are_found_there(node: NodeProcess) -
     assert sentence.format(status["archive"]["base"]) in run(node, "why", "m2", code=5)
     assert told(node, "journal", "verify", str(node.state_dir))["ok"]
     assert told(node, "node", "verify", "--state", str(node.state_dir))["ok"]
+    # A question goes through both, the archive and the store; the newest are found without the archive.
+    assert told(node, "audit", "query", "--live", "--after", "0")["archived_to"] == status["archive"]["base"]
     answer = told(node, "audit", "query", "--after", "0")
-    assert answer["archived_to"] == status["archive"]["base"]
+    assert "archived_to" not in answer
+    sequences = [one["seq"] for one in answer["records"]]
+    assert sequences == list(range(1, sequences[-1] + 1)) and sequences[-1] > status["archive"]["base"]
+    of_one = told(node, "audit", "query", "--id", "m2")["records"]
+    assert [one["kind"] for one in of_one][:3] == ["accepted", "delivered", "done"]
+    assert told(node, "audit", "query", "--agent", "agni", "--kind", "done")["records"]
     # An export goes through both, the archive and the store.
     export = node.state_dir.parent / "audit.jsonl.gz"
     assert told(node, "audit", "export", "--out", str(export))["first"] == 1
@@ -96,6 +103,8 @@ def test_old_records_go_into_an_archive_and_are_found_there(node: NodeProcess) -
     (segment,) = folder.iterdir()
     elsewhere = Path(shutil.move(segment, node.state_dir.parent))
     export = export.with_name("again.jsonl.gz")
+    (fault,) = told(node, "audit", "query", "--id", "m2")["archive_faults"]
+    assert "records 1 to" in fault and "in no segment of the archive" in fault
     assert "put the segment back" in run(node, "audit", "export", "--out", str(export), code=75)
     assert told(node, "journal", "import", str(elsewhere), "--state", str(node.state_dir))["records"] > 6
     assert told(node, "audit", "export", "--out", str(export))["first"] == 1

@@ -17,7 +17,7 @@ import click
 
 from trishula.cli.audit_selection import pages_of_selection, runs_of
 from trishula.cli.evidence import progress_of
-from trishula.cli.known import ask_newer
+from trishula.cli.known import ask_journal, ask_newer
 from trishula.cli.newest import PAGE, end_of, newest
 from trishula.cli.state import State, json_option
 from trishula.cli.values import instant_ms
@@ -151,8 +151,7 @@ def _range(bus: Bus, asked: dict[str, Any], node: str | None) -> tuple[int, int]
     """The first and the last record of a time; the first is behind the last if there is none."""
 
     def ask(options: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = bus.request(uris.AUDIT_QUERY, options, timeout=_ASK_S)
-        return answer
+        return ask_journal(bus, options, _ASK_S)
 
     end = end_of(ask, node) if node is not None else int(bus.request(uris.NODE_STATUS)["high_water"])
     if "since" not in asked and "until" not in asked:
@@ -176,7 +175,11 @@ def _selected(bus: Bus, asked: dict[str, Any], first: int, last: int) -> Iterato
     """
 
     def ask(options: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = bus.request(uris.AUDIT_QUERY, options, timeout=_ASK_S)
+        answer = ask_journal(bus, options, _ASK_S)
+        if faults := answer.get("archive_faults"):
+            raise click.ClickException(
+                f"{plain(faults[0])}; put the segment back, or export what is behind it (--since)"
+            )
         if (archived_to := int(answer.get("archived_to", 0))) >= first:
             raise click.ClickException(
                 f"the records up to {archived_to} are in the node's archive alone, where a selection can't be made; "

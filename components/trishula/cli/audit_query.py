@@ -26,6 +26,8 @@ __all__ = ["query"]
 #: How many records are printed unless the command line says otherwise.
 _LAST = 100
 _FOLLOW_EVERY_S = 1.0
+#: How long a node may take for one answer, out of its archive too.
+_ASK_S = 60.0
 #: As --node.
 _ALL_NODES = "*"
 #: What nodes of the release before can't be asked for: the key of the question → the option.
@@ -46,10 +48,13 @@ class _Questions:
         bodies_gone: how often a node said of a message that its body is gone, so that nobody knows what it was about.
         archived_to: up to this record the node's journal is in its archive alone, and is not searched.
         archived_of: the same of other nodes, if the question is to all of them.
+        archive_faults: what of the archive could not be read, a sentence each.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, archive: bool) -> None:
         self._bus = bus
+        self._archive = archive
+        self.archive_faults: dict[str, None] = {}
         self.bodies_gone = self.archived_to = 0
         self.archived_of: dict[str, int] = {}
 
@@ -60,8 +65,13 @@ class _Questions:
             KeyUnknown: the node is of an earlier release, and can't search by that.
         """
         try:
-            told = cast("dict[str, Any]", self._bus.request(uris.AUDIT_QUERY, question))
+            asked = {**question, "archive": True} if self._archive and question.get("node") != _ALL_NODES else question
+            told = cast("dict[str, Any]", self._bus.request(uris.AUDIT_QUERY, asked, timeout=_ASK_S))
         except KeyUnknown as error:
+            if self._archive:
+                # A node of an earlier release searches what is in its store, and says so.
+                self._archive = False
+                return self.ask(question)
             newer = [option for key, option in _NEWER.items() if key in question]
             if not newer:
                 raise
@@ -73,6 +83,7 @@ class _Questions:
         self.bodies_gone += int(told.get("bodies_gone", 0))
         self.archived_to = max(self.archived_to, int(told.get("archived_to", 0)))
         self.archived_of |= told.get("archived_of", {})
+        self.archive_faults |= dict.fromkeys(map(str, told.get("archive_faults", ())))
         return told
 
 
@@ -108,6 +119,7 @@ class _Questions:
 @click.option(
     "--limit", type=click.IntRange(1), help=f"At most so many records, from the oldest on (with --after: {_LAST})."
 )
+@click.option("--live", is_flag=True, help="Only what is in the node's store: its archive is not searched.")
 @click.option("--follow", "-f", is_flag=True, help="Stay, and print records as they are written, until Ctrl-C.")
 @click.option(
     "--format",
@@ -134,6 +146,7 @@ def query(
     all_of_them: bool,
     after: int | None,
     limit: int | None,
+    live: bool,
     follow: bool,
     form: str | None,
 ) -> None:
@@ -141,6 +154,9 @@ def query(
 
     --after N goes through the journal from record N on instead, page by page, and --all prints everything that fits.
     With --follow and --json each record is a line of its own.
+
+    Where its store doesn't have enough of them, the node searches its archive too, some hundred thousand records a
+    second; --since narrows that, and --live leaves it out.
 
     \b
     Examples:
@@ -180,7 +196,7 @@ def query(
             "narrow it by --since and --until, or take --all, which prints one node's records after the other's"
         )
     with state.bus(looks_only=True) as bus:
-        questions = _Questions(bus)
+        questions = _Questions(bus, archive=not live)
         ask = questions.ask
         if follow:
             _follow(printer(state, form), ask, options, _start_of(bus, after, since))
@@ -206,6 +222,7 @@ def query(
         value |= {"bodies_gone": questions.bodies_gone} if questions.bodies_gone else {}
         value |= {"archived_to": questions.archived_to} if questions.archived_to else {}
         value |= {"archived_of": questions.archived_of} if questions.archived_of else {}
+        value |= {"archive_faults": list(questions.archive_faults)} if questions.archive_faults else {}
         state.line(value)
     elif not all_of_them:
         show = printer(state, form, with_node=node == _ALL_NODES)
@@ -215,19 +232,32 @@ def query(
     _tell_missing(state, found.missing)
     if questions.archived_to:
         state.note(
-            f"the node's records up to {questions.archived_to} are in its archive alone and were not searched; see: "
-            "trishula journal find",
+            f"the node's records up to {questions.archived_to} are in its archive alone and were not searched"
+            f"{_why_not(options, live=live)}",
             style="yellow",
         )
     for name, last in questions.archived_of.items():
         state.note(
             f"the records of {plain(name)} up to {last} are in its archive alone and were not searched", style="yellow"
         )
+    for sentence in questions.archive_faults:
+        state.note(plain(sentence), style="yellow")
     if questions.bodies_gone:
         state.note(
             "the bodies of some messages are deleted: nobody knows what they were about, and they are left out",
             style="yellow",
         )
+
+
+def _why_not(options: Mapping[str, Any], *, live: bool) -> str:
+    """Why an archive was not searched."""
+    if live:
+        return ", as --live says"
+    if options.get("outcome") not in (None, "refused"):
+        return ": how messages ended that it tells of, only their own records say (--kind done)"
+    if "procedure" in options or "subject" in options:
+        return ": it has no bodies"
+    return "; see: trishula journal find"
 
 
 def _form_of(state: State, form: str | None, *, all_of_them: bool, follow: bool) -> str:

@@ -9,13 +9,13 @@ import click
 from trishula.cli.words import plain
 from trishula.contract import uris
 from trishula.contract.addresses import AGENT_RULE, is_agent_name
-from trishula.errors import NodeStopping, NotAllowed, ProcedureUnknown, TrishulaError
+from trishula.errors import KeyUnknown, NodeStopping, NotAllowed, ProcedureUnknown, TrishulaError
 
 if TYPE_CHECKING:
     from trishula.cli.state import State
     from trishula.sync import Bus
 
-__all__ = ["ask_each_node", "ask_newer", "require_agent", "require_agent_name"]
+__all__ = ["ask_each_node", "ask_journal", "ask_newer", "require_agent", "require_agent_name"]
 
 #: What every agent may ask, so that a refusal means a node that doesn't know it; the rest is the operators'.
 _EVERYBODYS = tuple(f"{uri.rpartition('.')[0]}." for uri in (uris.LEASE_LIST, uris.DIRECTORY_LIST, uris.MAILBOX_SEND))
@@ -67,6 +67,15 @@ def ask_newer(bus: Bus, uri: str, *args: Any, timeout_s: float = 10.0) -> Any:
         f"the node {plain(told.get('node'))} runs version {plain(told.get('version'))}, which doesn't answer "
         f"{uri} yet; update it"
     )
+
+
+def ask_journal(bus: Bus, question: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Ask ``trishula.audit.query`` of a node's store and of its archive; one of an earlier release of its store."""
+    try:
+        answer: dict[str, Any] = bus.request(uris.AUDIT_QUERY, {**question, "archive": True}, timeout=timeout_s)
+    except KeyUnknown:
+        answer = bus.request(uris.AUDIT_QUERY, question, timeout=timeout_s)
+    return answer
 
 
 def ask_each_node(state: State, uri: str, *args: Any) -> tuple[dict[str, dict[str, Any]], dict[str, TrishulaError]]:

@@ -19,6 +19,9 @@ import msgspec
 
 from trishula.contract.addresses import BROADCAST, Address, is_capability, is_nodes_own
 from trishula.errors import MessageUnknown
+from trishula_router.archiving.walking import ArchiveWalk
+from trishula_router.mail.archive_search import ArchiveSearch, InThread
+from trishula_router.mail.archived_lives import ArchivedLives
 from trishula_router.mail.endings import Endings
 from trishula_router.mail.journal_search import JournalSearch
 from trishula_router.mail.mailroom import is_party
@@ -46,6 +49,8 @@ class Audit:
         warning: of a capability: what to say if nobody who is present has it.
         unread: of a message's position: what to say if a model has not had it in time.
         archived_in: the archive segment that has a record of this node's, if one has it.
+        archive: reads the archive's records.
+        in_thread: has that done.
     """
 
     def __init__(
@@ -59,6 +64,8 @@ class Audit:
         warning: Callable[[str], str | None],
         unread: Callable[[int], str | None],
         archived_in: Callable[[int], str | None] = lambda position: None,
+        archive: ArchiveWalk,
+        in_thread: InThread,
     ) -> None:
         self._node = node
         self._store = store
@@ -68,7 +75,10 @@ class Audit:
         self._unread = unread
         self._archived_in = archived_in
         self._records = ToldRecords(node, store, ahead_ms)
-        self._search = JournalSearch(node, store, self._records, missing)
+        archived = ArchiveSearch(archive, in_thread, store, self._records)
+        self._search = JournalSearch(node, store, self._records, missing, archived)
+        #: Answers what the store doesn't tell any more.
+        self.archived_lives = ArchivedLives(node, archive, in_thread, store, self._event)
         #: See :meth:`.ToldRecords.follow_clock`.
         self.follow_clock = self._records.follow_clock
         #: See :meth:`.JournalSearch.query`.

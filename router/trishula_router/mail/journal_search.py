@@ -8,19 +8,18 @@ keeps the store's reader from others for long.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
-
-import msgspec
 
 from trishula.contract.texts import show_value
 from trishula.errors import ArgumentInvalid, NodeUnknown
-from trishula_router.mail.record_filter import Asked, RecordFilter, read_heading
+from trishula_router.mail.archive_search import ArchiveSearch
+from trishula_router.mail.fitting import Fitting, Looked
+from trishula_router.mail.record_filter import Asked, RecordFilter
 from trishula_router.mail.sought import sought_by
 from trishula_router.mail.told_records import ToldRecords, here_at
 from trishula_router.store.interface import Store
-from trishula_router.store.journal import SEQUENCE_MASK, Kind, Record
-from trishula_router.store.messages import StoredMessage
+from trishula_router.store.journal import SEQUENCE_MASK, Kind
 from trishula_router.store.origins import position_in
 
 __all__ = ["JournalSearch", "Query"]
@@ -33,9 +32,6 @@ _KINDS = frozenset(map(str, Kind))
 _LOOK_LIMIT = 50_000
 #: What was found by then is told: who asks sees the first records soon, and goes on.
 _SOON = 8_000
-
-#: Bodies read from the store at a time.
-_BODIES_BYTES = 4 * 1024 * 1024
 
 #: As a question's ``node``: the journals of all.
 ALL_NODES = "*"
@@ -65,23 +61,8 @@ class Query(Asked, Protocol):
     @property
     def node(self) -> str | None: ...
 
-
-class _Looked:
-    """How far a search has looked.
-
-    Attributes:
-        records: how many records it has looked at.
-        without_body: the positions of the messages whose bodies are gone, so that nobody knows what they were about.
-    """
-
-    def __init__(self) -> None:
-        self.records = 0
-        self.without_body: set[int] = set()
-
-    def told(self) -> dict[str, int]:
-        """The same, as it travels."""
-        gone = {"bodies_gone": len(self.without_body)} if self.without_body else {}
-        return {"looked": self.records, **gone}
+    @property
+    def archive(self) -> bool: ...
 
 
 class JournalSearch:
@@ -92,15 +73,23 @@ class JournalSearch:
         store: with the node's own journal, and copies of others.
         records: tells them.
         missing: the nodes of whose journals there may be more than is here, see :meth:`Peering.missing`.
+        archive: searches what the store has no more of the node's own journal.
     """
 
     def __init__(
-        self, node: str, store: Store, records: ToldRecords, missing: Callable[[], list[dict[str, Any]]]
+        self,
+        node: str,
+        store: Store,
+        records: ToldRecords,
+        missing: Callable[[], list[dict[str, Any]]],
+        archive: ArchiveSearch | None = None,
     ) -> None:
         self._node = node
         self._store = store
         self._records = records
         self._missing = missing
+        self._archive = archive
+        self._fitting = Fitting(store)
 
     async def query(self, options: Query) -> dict[str, Any]:
         """Records of a journal, oldest first, behind ``after``; of all nodes' journals: by time, without ``after``.
@@ -119,12 +108,25 @@ class JournalSearch:
                     f"{', '.join(sorted(_KINDS))}"
                 )
         if options.node == ALL_NODES:
-            archived = {**await self._archived(options), **await self._archived_of_others(options)}
-            return {**await self._query_all(options), **archived, "missing": self._missing()}
+            before = {**await self._archived(options), **await self._archived_of_others(options)}
+            return {**await self._query_all(options), **before, "missing": self._missing()}
         number = self._newest_of(options.node)
-        answer = await self._query_one(options, number, _Looked())
+        if (archived := await self._out_of_archive(options, number)) is not None:
+            return archived if options.node is None else {**archived, "missing": self._missing()}
+        answer: dict[str, Any] = await self._query_one(options, number, Looked())
+        if (archived := await self._out_of_archive(options, number)) is not None:
+            # What the question was about was cut meanwhile.
+            return archived if options.node is None else {**archived, "missing": self._missing()}
         answer = {**answer, **await self._archived(options, number)}
         return answer if options.node is None else {**answer, "missing": self._missing()}
+
+    async def _out_of_archive(self, options: Query, number: int) -> dict[str, Any] | None:
+        """A page of what the store has no more; ``None`` if it is for the store to answer."""
+        base = self._store.base().sequence
+        asked = RecordFilter(options)
+        if number or not options.archive or self._archive is None or options.after >= base or asked.asks_what_became:
+            return None
+        return await self._archive.page(options, asked, base)
 
     async def _archived(self, options: Query, number: int = 0) -> dict[str, int]:
         """Up to which record a journal is in its node's archive alone, if the question is about any of those."""
@@ -164,7 +166,7 @@ class JournalSearch:
             )
         found: list[dict[str, Any]] = []
         more = False
-        looked = _Looked()
+        looked = Looked()
         for origin in self._store.origins():
             answer = await self._query_one(options, origin.number, looked)
             found += answer["records"]
@@ -172,7 +174,7 @@ class JournalSearch:
         found.sort(key=here_at)
         return {"records": found[: options.limit], "more": more or len(found) > options.limit, **looked.told()}
 
-    async def _query_one(self, options: Query, number: int, looked: _Looked) -> dict[str, Any]:
+    async def _query_one(self, options: Query, number: int, looked: Looked) -> dict[str, Any]:
         found: list[dict[str, Any]] = []
         after, end = position_in(number, options.after), position_in(number, SEQUENCE_MASK)
         soon, most = looked.records + _SOON, looked.records + _LOOK_LIMIT
@@ -202,7 +204,7 @@ class JournalSearch:
                 end=last,
             )
             looked.records += len(page)
-            for record, facts in await self._fitting(page, asked, looked):
+            for record, facts in await self._fitting.of(page, asked, looked):
                 if len(found) == options.limit:
                     break
                 told = self._records.told(record, facts)
@@ -215,80 +217,3 @@ class JournalSearch:
                     stretches.popleft()
         more = bool(stretches) or upto != end
         return {"records": found, "more": more, "after": after & SEQUENCE_MASK, **looked.told()}
-
-    async def _fitting(
-        self, page: Sequence[Record], asked: RecordFilter, looked: _Looked
-    ) -> list[tuple[Record, dict[str, Any]]]:
-        """The records of a page that fit, with their facts."""
-        decoded = [(record, msgspec.json.decode(record.facts)) for record in page]
-        if not asked.asks_for_messages:
-            return decoded
-        by_itself = {record.position for record, facts in decoded if asked.fits_by_itself(record.kind, facts)}
-        told_of = {
-            record.position: asked.messages_of(record.kind, record.position, facts)
-            for record, facts in decoded
-            if record.position not in by_itself
-        }
-        messages = await self._messages({position for positions in told_of.values() for position in positions}, decoded)
-        fitting = {position for position, message in messages.items() if asked.is_asked_for(message)}
-        if asked.asks_for_headings:
-            fitting = await self._about({position: messages[position] for position in fitting}, asked, looked)
-        return [
-            (record, facts)
-            for record, facts in decoded
-            if record.position in by_itself or not fitting.isdisjoint(told_of[record.position])
-        ]
-
-    async def _messages(
-        self, positions: set[int], page: Iterable[tuple[Record, dict[str, Any]]]
-    ) -> dict[int, StoredMessage]:
-        """Messages by the positions that records have for them.
-
-        Where several nodes accepted one message, it has one row, at the position of one of its accepted records; the
-        others find it by what they name.
-        """
-        found: dict[int, StoredMessage] = {}
-        ordered = sorted(positions)
-        for begin in range(0, len(ordered), _PAGE):
-            found.update(await self._store.at_positions(ordered[begin : begin + _PAGE]))
-        others = {
-            record.position: (facts.get("from"), facts.get("id"), facts.get("to"), facts.get("use", 0))
-            for record, facts in page
-            if record.kind == Kind.ACCEPTED and record.position in positions and record.position not in found
-        }
-        if others:
-            ids = sorted({str(message_id) for _, message_id, _, _ in others.values()})
-            by_name = {
-                (message.sender, message.id, message.recipient, message.use): message
-                for message in await self._store.with_ids(ids)
-            }
-            found.update({position: by_name[name] for position, name in others.items() if name in by_name})
-        return found
-
-    async def _about(self, messages: Mapping[int, StoredMessage], asked: RecordFilter, looked: _Looked) -> set[int]:
-        """Those of the messages that are about what is asked for, as their bodies say."""
-        about: set[int] = set()
-        for some in _few_bytes(messages):
-            # Bodies are found under the positions of the rows.
-            bodies = await self._store.bodies([messages[position].position for position in some])
-            for position in some:
-                heading = read_heading(bodies.get(messages[position].position))
-                if heading is None:
-                    looked.without_body.add(messages[position].position)
-                elif asked.is_about(heading):
-                    about.add(position)
-        return about
-
-
-def _few_bytes(messages: Mapping[int, StoredMessage]) -> Iterator[list[int]]:
-    """The positions of messages, in runs whose bodies take little memory."""
-    run: list[int] = []
-    size_bytes = 0
-    for position, message in messages.items():
-        if run and size_bytes + message.size_bytes > _BODIES_BYTES:
-            yield run
-            run, size_bytes = [], 0
-        run.append(position)
-        size_bytes += message.size_bytes
-    if run:
-        yield run

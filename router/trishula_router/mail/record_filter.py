@@ -83,6 +83,7 @@ class RecordFilter:
     Attributes:
         asks_for_messages: whether it is about agents or messages at all; else each record fits.
         asks_for_headings: whether the bodies of messages must be read.
+        asks_what_became: whether it is about what only the store tells: bodies, and how messages have ended by now.
     """
 
     def __init__(self, asked: Asked) -> None:
@@ -91,6 +92,7 @@ class RecordFilter:
         #: As people spell it.
         self._subject = None if asked.subject is None else asked.subject.casefold()
         self.asks_for_headings = asked.procedure is not None or asked.subject is not None
+        self.asks_what_became = self.asks_for_headings or asked.outcome not in (None, REFUSED)
         of_message = (asked.id, asked.type, asked.outcome)
         self.asks_for_messages = (
             bool(self._parties) or self.asks_for_headings or any(one is not None for one in of_message)

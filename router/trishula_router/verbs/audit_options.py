@@ -17,8 +17,8 @@ __all__ = ["QueryOptions", "WhyOptions"]
 class QueryOptions(Options, frozen=True, kw_only=True):
     """``audit.query``.
 
-    A client of a release before knows neither ``with`` nor ``type``, ``outcome``, ``procedure``, ``subject`` and
-    ``kinds``; ``kind`` is what its one kind is called.
+    A client of a release before knows neither ``archive``, ``with`` nor ``type``, ``outcome``, ``procedure``,
+    ``subject`` and ``kinds``; ``kind`` is what its one kind is called.
     """
 
     agent: Text | None = None
@@ -35,6 +35,7 @@ class QueryOptions(Options, frozen=True, kw_only=True):
     after: Position = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
     node: Text | None = None
+    archive: bool = False
     RULES: ClassVar[Mapping[str, str]] = {
         "agent": "the name of an agent",
         "with": "the name of another agent: what is between the two",
@@ -50,11 +51,21 @@ class QueryOptions(Options, frozen=True, kw_only=True):
         "until": INSTANT_RULE,
         "after": POSITION_RULE,
         "limit": "an integer from 1 to 1000",
+        "archive": "true or false: whether records that the node has in its archive alone are searched too",
     }
 
 
 class WhyOptions(Options, frozen=True, kw_only=True):
-    """``audit.why``: whose message, if several senders used the id."""
+    """``audit.why``: whose message, if several senders used the id; and how far an archive was read for it.
+
+    A client of a release before knows no archive.
+    """
 
     sender: Text | None = msgspec.field(name="from", default=None)
-    RULES: ClassVar[Mapping[str, str]] = {"from": "the sender's address"}
+    archive: bool = False
+    after: Position = 0
+    RULES: ClassVar[Mapping[str, str]] = {
+        "from": "the sender's address",
+        "archive": "true or false: whether the next segment of the node's archive is read, and not its store",
+        "after": POSITION_RULE,
+    }

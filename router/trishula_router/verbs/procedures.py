@@ -348,7 +348,11 @@ class Procedures:
         message_id, raw = arguments.read_positional(args, "why", 1, 2)
         options = arguments.read(WhyOptions, raw, "options")
         (checked,) = arguments.read_ids([message_id], "id", 1)
-        return await self._node.audit.why(caller.agent, checked, options.sender, operator=self._knows_all(caller))
+        operator = self._knows_all(caller)
+        if options.archive:
+            lives = self._node.audit.archived_lives
+            return await lives.page(caller.agent, checked, options.sender, options.after, operator=operator)
+        return await self._node.audit.why(caller.agent, checked, options.sender, operator=operator)
 
     async def _verify(self, caller: Caller, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments.read_positional(args, "verify", 0, 0)
