@@ -82,8 +82,14 @@ def test_old_records_go_into_an_archive_and_are_found_there(node: NodeProcess) -
     (folder,) = (node.state_dir / "archive").iterdir()
     found = told(node, "journal", "find", "m2", str(folder))
     assert [one["kind"] for one in found][:2] == ["accepted", "delivered"]
-    sentence = "there is no message m2 at this node, whose records up to {} are in its archive alone"
-    assert sentence.format(status["archive"]["base"]) in run(node, "why", "m2", code=5)
+    (life,) = told(node, "why", "m2")["messages"]
+    assert [one["kind"] for one in life["events"]][:3] == ["accepted", "delivered", "done"]
+    assert (life["from"], life["to"], life["state"]) == ("dc", "agni", "done")
+    assert "m2  STATUS from dc to agni: done" in run(node, "why", "m2")
+    sentence = (
+        "there is no message m9 at this node that you may know of, nor in its archive, which was read up to record"
+    )
+    assert f"{sentence} {status['archive']['base']}" in run(node, "why", "m9", code=5)
     assert told(node, "journal", "verify", str(node.state_dir))["ok"]
     assert told(node, "node", "verify", "--state", str(node.state_dir))["ok"]
     # A question goes through both, the archive and the store; the newest are found without the archive.
@@ -105,6 +111,7 @@ def test_old_records_go_into_an_archive_and_are_found_there(node: NodeProcess) -
     export = export.with_name("again.jsonl.gz")
     (fault,) = told(node, "audit", "query", "--id", "m2")["archive_faults"]
     assert "records 1 to" in fault and "in no segment of the archive" in fault
+    assert "in no segment of the archive" in run(node, "why", "m2", code=5)
     assert "put the segment back" in run(node, "audit", "export", "--out", str(export), code=75)
     assert told(node, "journal", "import", str(elsewhere), "--state", str(node.state_dir))["records"] > 6
     assert told(node, "audit", "export", "--out", str(export))["first"] == 1

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trishula.cli.archived_lives import add_archived, is_in_archive, read_archive
+from trishula.cli.evidence import progress_of
 from trishula.cli.state import State, json_option
 from trishula.cli.words import facts_of, local_time, plain
 from trishula.contract import uris
 from trishula.contract.addresses import agent_of, is_nodes_own
 from trishula.contract.signed import key_id, read_signature
 from trishula.contract.units import show_duration
-from trishula.errors import TrishulaError
+from trishula.errors import MessageUnknown, TrishulaError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from trishula.sync import Bus
 
 __all__ = ["timeline", "why"]
 
@@ -45,7 +49,8 @@ def why(state: State, message_id: str, sender: str | None) -> None:
 
     Where the recipient is a model, it tells when the message was put into the model's context, if that was proven.
 
-    You may ask about messages that you sent or received; an operator about all.
+    You may ask about messages that you sent or received; an operator about all. Where the node's store doesn't know the
+    message any more, its archive is read, from the oldest segment on: some seconds for each million records.
 
     \b
     Examples:
@@ -54,8 +59,37 @@ def why(state: State, message_id: str, sender: str | None) -> None:
     """
     with state.bus(looks_only=True) as bus:
         args = [message_id] if sender is None else [message_id, {"from": sender}]
-        told = bus.request(uris.AUDIT_WHY, *args)
+        try:
+            told = bus.request(uris.AUDIT_WHY, *args)
+        except MessageUnknown as error:
+            told = _in_archive(state, bus, message_id, sender, error)
+        else:
+            if is_in_archive(told):
+                with progress_of(state, "reading the archive") as progress:
+                    older = read_archive(bus, message_id, sender, progress) or {"messages": []}
+                add_archived(told, older)
+                told |= {"archive_faults": older["archive_faults"]} if older.get("archive_faults") else {}
     state.show(told, lambda: timeline(told, _known(state)))
+
+
+def _in_archive(state: State, bus: Bus, message_id: str, sender: str | None, error: MessageUnknown) -> dict[str, Any]:
+    """What the archive tells of a message that the store doesn't know (any more).
+
+    Raises:
+        MessageUnknown: it doesn't know it either.
+    """
+    with progress_of(state, "reading the archive") as progress:
+        told = read_archive(bus, message_id, sender, progress)
+    if told is None:
+        raise error
+    if not told["messages"]:
+        faults = "".join(f"; {one}" for one in told["archive_faults"])
+        raise MessageUnknown(
+            f"there is no message {message_id} at this node that you may know of, nor in its archive, which was read "
+            f"up to record {told['base']}{faults}; check the id"
+        ) from None
+    found = {"messages": told["messages"], "missing": []}
+    return {**found, "archive_faults": told["archive_faults"]} if told["archive_faults"] else found
 
 
 def timeline(told: dict[str, Any], known: Callable[[str], Iterable[bytes]] | None = None) -> RenderableType:
@@ -104,6 +138,8 @@ def timeline(told: dict[str, Any], known: Callable[[str], Iterable[bytes]] | Non
         if life.get("warning") is not None:
             heading.append(f"\n{plain(life['warning'])}", style="yellow")
         parts += [heading, table]
+    for fault in told.get("archive_faults", ()):
+        parts.append(Text(plain(fault), style="yellow"))
     for one in told.get("missing", ()):
         text = f"{plain(one.get('reason'))}: its records after {one.get('held')} are not here"
         parts.append(Text(text, style="yellow"))

@@ -338,18 +338,28 @@ observer, an agent that is marked as one in the agents file, may call ``director
 tell ``sent_at`` alone. A broadcast is not for observers.
 
 Records of a journal (caller: an operator, or an observer): ``audit.query({agent?, with?, id?, type?, outcome?,
-procedure?, subject?, kind?, kinds?, since?, until?, node?, after?, limit?}?)`` → ``{records, more, after, looked,
-bodies_gone?, archived_to?, archived_of?, missing?}``: those that fit all that is given, oldest first. ``agent`` and
-``with`` are in the record, or sent or got a message that it tells of; with both, the one and the other. ``type`` is a
-message's; ``outcome`` is what became of it (``done``, ``dead``, ``expired``, ``cancelled``), or ``refused``: the
-records of refusals. ``procedure`` is the whole name, ``subject`` a part of the text, both of messages whose bodies are
-still there (``bodies_gone``: of how many they were not) and not for observers. ``kinds`` is a list, ``kind`` one.
-Instants are ms, by the clock of whoever wrote the record; ``until`` is not within. ``archived_to``: up to this record
-the journal of the node is in its archive alone, and not searched; with ``*``, ``archived_of`` tells that by the other
-nodes. ``node`` names another node, ``*`` all. A node looks at so many records (``looked``) at most: with ``more``, go
-on with ``after``, whether there were any or not. May be repeated: yes. (A node of the release before knows neither
-``with``, ``type``, ``outcome``, ``procedure``, ``subject`` nor ``kinds``, and refuses them with
-``trishula.error.key_unknown``.)
+procedure?, subject?, kind?, kinds?, since?, until?, node?, after?, limit?, archive?}?)`` → ``{records, more, after,
+looked, bodies_gone?, archived_to?, archived_of?, archive_faults?, missing?}``: those that fit all that is given, oldest
+first. ``agent`` and ``with`` are in the record, or sent or got a message that it tells of; with both, the one and the
+other. ``type`` is a message's; ``outcome`` is what became of it (``done``, ``dead``, ``expired``, ``cancelled``), or
+``refused``: the records of refusals. ``procedure`` is the whole name, ``subject`` a part of the text, both of messages
+whose bodies are still there (``bodies_gone``: of how many they were not) and not for observers. ``kinds`` is a list,
+``kind`` one. Instants are ms, by the clock of whoever wrote the record; ``until`` is not within. ``archived_to``: up to
+this record the journal of the node is in its archive alone, and not searched; with ``*``, ``archived_of`` tells that by
+the other nodes. With ``archive`` (true) the node's archive is searched as well, before its store: ``archive_faults``
+says of which records a segment is missing or damaged, a sentence each. Not of an ``outcome`` but ``refused``, a
+procedure or a subject, and of no other node: ``archived_to`` says so. ``node`` names another node, ``*`` all. A node
+looks at so many records (``looked``) at most: with ``more``, go on with ``after``, whether there were any or not. May
+be repeated: yes. (A node of the release before knows neither ``with``, ``type``, ``outcome``, ``procedure``,
+``subject``, ``kinds`` nor ``archive``, and refuses them with ``trishula.error.key_unknown``.)
+
+The life of a message (caller: an agent about its own, an operator or an observer about all): ``audit.why(id, {from?,
+archive?, after?}?)`` → ``{messages, missing}``, each message with its ``events``; a life with ``archived_here`` begins
+in the node's archive. With ``archive`` (true) the answer is what the next segment of that behind ``after`` tells, and
+has ``after`` and ``base`` (the last record that is there alone), ``more``, and ``archive_faults?`` as above: ask on
+with its ``after`` until there is no ``more``, and put the events together, each once by ``node`` and ``seq``. An
+``after`` that is no further than the one asked with means that the node began anew. May be repeated: yes. (A node of
+the release before refuses ``archive``.)
 
 Records as evidence (caller: an operator): ``audit.records({node?, after?, limit?, bodies?}?)`` → ``{node, origin,
 epoch, key, previous, records, signature, high_water, bodies?}``: those of one journal behind ``after``, none left out,

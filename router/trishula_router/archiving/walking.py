@@ -23,7 +23,6 @@ from trishula.evidence.chain import ChainCheck
 from trishula.evidence.lines import Head, RecordLine, read_line
 from trishula.evidence.unpacking import Unpacker, read_foot
 from trishula.named_files import open_file
-from trishula_router.store.facts import POSITION_LISTS
 from trishula_router.store.journal import Kind
 
 __all__ = ["ArchiveWalk", "Message", "Piece", "Traces"]
@@ -326,9 +325,9 @@ def _decoded(facts: str) -> dict[str, Any]:
 
 
 def _listed(facts: dict[str, Any]) -> Iterator[int]:
-    for name in POSITION_LISTS:
-        for one in facts.get(name, ()):
-            yield one[0] if isinstance(one, list) else one
+    # That a body was deleted in its time is no event of a message's life.
+    for one in facts.get("messages", ()):
+        yield one[0] if isinstance(one, list) else one
 
 
 class _Delivered(msgspec.Struct, gc=False):

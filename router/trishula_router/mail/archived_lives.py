@@ -22,7 +22,7 @@ from trishula_router.archiving.walking import ArchiveWalk, Message, Traces
 from trishula_router.mail.archive_search import InThread, message_of, record_of
 from trishula_router.mail.mailroom import is_party
 from trishula_router.store.interface import Store
-from trishula_router.store.journal import Kind, Record
+from trishula_router.store.journal import Kind, Record, is_own
 
 __all__ = ["ArchivedLives"]
 
@@ -94,7 +94,8 @@ class ArchivedLives:
     ) -> dict[str, Any]:
         search = self._searches.pop(message_id, None)
         if search is None or after == 0 or search.after < after:
-            search, after = _Search(), 0
+            search = _Search(await self._start_of(message_id))
+            after = search.after
         self._searches[message_id] = search
         while len(self._searches) > _SEARCHES:
             self._searches.popitem(last=False)
@@ -117,8 +118,13 @@ class ArchivedLives:
             for position, events in told.items()
             if (life := self._life(position, search.found[position], events, agent, sender, operator)) is not None
         ]
-        answer = {"messages": lives, "missing": [], "after": traces.after, "more": traces.after < end}
+        answer = {"messages": lives, "missing": [], "after": traces.after, "more": traces.after < end, "base": end}
         return {**answer, "archive_faults": traces.faults} if traces.faults else answer
+
+    async def _start_of(self, message_id: str) -> int:
+        """Behind which record to begin: while the store knows a message, nothing of it is before that was accepted."""
+        own = [message.position for message in await self._store.with_ids([message_id]) if is_own(message.position)]
+        return min(own) - 1 if own else 0
 
     def _life(
         self, position: int, found: _Found, events: list[dict[str, Any]], agent: str, sender: str | None, operator: bool

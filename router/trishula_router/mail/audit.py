@@ -137,9 +137,9 @@ class Audit:
         base = self._store.base().sequence
         if not base:
             return ""
-        return f", whose records up to {base} are in its archive alone (see: trishula journal find)"
+        return f", whose records up to {base} are in its archive alone"
 
-    def _archived(self, message: StoredMessage) -> dict[str, str]:
+    def _archived(self, message: StoredMessage) -> dict[str, Any]:
         """Where the records of a message are if they are here no more."""
         node, sequence = self._store.place(message.position)
         if sequence > self._store.base(message.position >> ORIGIN_SHIFT).sequence:
@@ -147,8 +147,9 @@ class Audit:
         if not is_own(message.position):
             return {"archived": f"its first records are in the archive of {node}: ask there"}
         name = self._archived_in(message.position)
-        where = "that was deleted, as retention.archive says" if name is None else name
-        return {"archived": f"its first records are in the archive segment {where}"}
+        if name is None:
+            return {"archived": "its first records were in an archive segment that is not there any more"}
+        return {"archived": f"its first records are in the archive segment {name}", "archived_here": True}
 
     def _life(self, history: History) -> dict[str, Any]:
         message = history.message
