@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,10 @@ def test_all_other_faults() -> None:
         "extra.mirror.no_such is 1; it is an unknown key; the known keys are redis, redis_password, redis_ca, stream, "
         "maxlen, file, file_size, file_count, lag",
     ]
+    for file in ("node.sqlite", "agents.json", "audit.jsonl/", "~nobody-here/audit.jsonl", 7):
+        rule = "it must be the path of a file that ends in .jsonl, relative to the state directory; empty for none"
+        assert sentences({"file": file}) == [f"extra.mirror.file is {json.dumps(file)}; {rule}"]
+    assert parse({"file": "audit.jsonl"}).file == "audit.jsonl"
     assert sentences({"redis": "redis://localhost", "redis_ca": "ca.pem"}) == [
         'extra.mirror.redis_ca is "ca.pem"; it must not be there without rediss://… in mirror.redis'
     ]

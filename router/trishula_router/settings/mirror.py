@@ -21,7 +21,9 @@ INSTALL_REDIS = "pip install 'trishula-bus[redis]'"
 _URL_RULE = "redis://[USER@]HOST[:PORT][/DATABASE] or rediss://… (TLS), without a password; empty for none"
 _SECRET_RULE = "file:PATH or env:NAME, which holds it: a secret does not belong in the configuration"
 _STREAM_RULE = "1 to 200 printable characters without a space; empty for trishula:audit:NODE"
-_FILE_RULE = "the path of a file, relative to the state directory; empty for none"
+_PATH_RULE = "the path of a file, relative to the state directory; empty for none"
+#: No file that a node needs is called so: lines at the end of its store, say, would be the end of that.
+_FILE_RULE = "the path of a file that ends in .jsonl, relative to the state directory; empty for none"
 _PORT = 6379
 
 
@@ -100,10 +102,10 @@ def parse_mirror(section: Section, is_network_trusted: bool) -> MirrorOptions:
     options = MirrorOptions(
         redis=text("redis", _URL_RULE, lambda value: _is_url(value) or _has_password(value)),
         redis_password=text("redis_password", _SECRET_RULE, _is_secret),
-        redis_ca=text("redis_ca", _FILE_RULE, _is_path),
+        redis_ca=text("redis_ca", _PATH_RULE, _is_path),
         stream=text("stream", _STREAM_RULE, _is_stream),
         maxlen=section.count("maxlen", 1_000_000, 1_000, 100_000_000),
-        file=text("file", _FILE_RULE, _is_path),
+        file=text("file", _FILE_RULE, _is_lines_file),
         file_size_bytes=section.size_bytes("file_size", "64 MiB", "64 KiB", "16 GiB"),
         file_count=section.count("file_count", 8, 1, 1000),
         lag_s=section.duration_s("lag", "5m", "1s", "30d"),
@@ -161,6 +163,10 @@ def _is_secret(text: str) -> bool:
 
 def _is_stream(text: str) -> bool:
     return len(text) <= 200 and text.isprintable() and " " not in text
+
+
+def _is_lines_file(text: str) -> bool:
+    return not text or (_is_path(text) and text.endswith(".jsonl"))
 
 
 def _is_path(text: str) -> bool:
