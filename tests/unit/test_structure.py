@@ -132,6 +132,7 @@ FLOORS = (
     "trishula.reports",
     "trishula.cli",
     "trishula.front_door",
+    "trishula.waking",
     "trishula.a2a_door",
     "trishula.agents",
     "trishula_router.store",
@@ -480,7 +481,7 @@ def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> N
 
 def test_an_agent_needs_no_tools() -> None:
     # What sums up a bus's figures is of the tools and of the node; no agent imports it.
-    names = ("cli/", "front_door/", "a2a_door/", "agents/", "watching/sketches.py")
+    names = ("cli/", "front_door/", "waking/", "a2a_door/", "agents/", "watching/sketches.py")
     tools = tuple(f"{AGENT_SIDE}/{name}" for name in names)
     outside = [path for path in sources(AGENT_SIDE) if not path.startswith(tools)]
     imported = {distribution_of(name) for path in outside for name, _ in imports_of(path)}

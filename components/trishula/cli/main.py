@@ -62,6 +62,7 @@ OWN_COMMANDS = {
     "a2a": "trishula.a2a_door.command",
     "setup": "trishula.front_door.setup_command",
     "nudge": "trishula.front_door.nudge_command",
+    "wake": "trishula.waking.command",
     "turn": "trishula.front_door.turn_command",
     "loop": "loop",
     "key": "key",
