@@ -89,6 +89,47 @@ def test_hooks_stand_beside_those_of_the_user(project: Path) -> None:
     assert not (project / ".mcp.json").exists()
 
 
+def test_hooks_that_wake_stand_beside_the_others_by_wish(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = project / ".claude" / "settings.json"
+    assert setup("claude-code", "--wake") == 0
+    hooks = json.loads(path.read_text())["hooks"]
+    assert {name: len(entries) for name, entries in hooks.items()} == {
+        "SessionStart": 2,
+        "UserPromptSubmit": 1,
+        "Stop": 2,
+    }
+    (rewake,) = hooks["Stop"][1]["hooks"]
+    # Its parent is to be the client, and "async" keeps one that doesn't know the rest from waiting for it.
+    assert rewake["command"].startswith("exec ")
+    assert rewake["command"].endswith(" --profile scout wake --hook claude-code")
+    assert (rewake["async"], rewake["asyncRewake"], rewake["timeout"]) == (True, True, 86_400)
+    assert setup("claude-code", "--wake", "--check") == 0
+    assert setup("claude-code", "--check") == 1
+    assert setup("claude-code") == 0
+    assert json.loads(path.read_text())["hooks"] == {name: entries[:1] for name, entries in hooks.items()}
+    assert setup("claude-code", "--wake") == 0
+    assert run(["setup", "claude-code", "--remove"]) == 0
+    assert not path.exists()
+    capsys.readouterr()
+    assert setup("codex", "--wake") == 2
+    assert "no hook wakes codex; trishula wake does" in capsys.readouterr().err
+    assert setup("claude-code", "--wake", "--no-hooks") == 2
+
+
+def test_codex_has_its_hooks_in_a_file_of_their_own(project: Path) -> None:
+    path = project.parent / "home" / ".codex" / "hooks.json"
+    assert setup("codex") == 0
+    hooks = json.loads(path.read_text())["hooks"]
+    assert list(hooks) == ["SessionStart", "UserPromptSubmit", "Stop"]
+    assert hooks["Stop"][0]["hooks"][0]["command"].endswith("--profile scout nudge --for codex --event stop")
+    assert setup("codex", "--check") == 0
+    path.unlink()
+    assert setup("codex", "--check") == 1
+    assert setup("codex") == 0
+    assert run(["setup", "codex", "--remove"]) == 0
+    assert not path.exists()
+
+
 def test_a_file_of_toml_keeps_its_comments(project: Path) -> None:
     path = project.parent / "home" / ".codex" / "config.toml"
     path.parent.mkdir()

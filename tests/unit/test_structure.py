@@ -309,6 +309,7 @@ SHELLS = {
     "components/trishula/session/connection.py": "Autobahn",
     "components/trishula/runtime/loops.py": "drives Twisted by a loop",
     "components/trishula/front_door/web_server.py": "gives its doors their clock",
+    "components/trishula/waking/command.py": "a command: it looks at a clock that outlives it, and waits",
     "components/trishula/testing/memory_bus.py": "begins at the wall clock's time, and waits for what is real",
     "components/trishula/contract/spelling.py": "writes UUIDs, and makes none",
     "components/trishula/runtime/surroundings.py": "the agent side's clocks, timers and chance, for everybody else",

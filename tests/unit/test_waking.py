@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pytest
 
 from tests.support.fakebus import FakeBus
 from trishula.cli.main import run
+from trishula.cli.state import State
 from trishula.contract.uris import MAILBOX_PEEK
-from trishula.errors import StateBusy
+from trishula.errors import BusUnreachable, StateBusy
 from trishula.waking.adapters import WakeFailed, run_program
 from trishula.waking.codex import CodexQueue
 from trishula.waking.looking import Looker
@@ -367,6 +368,74 @@ def test_opencode_without_a_session_or_without_a_server(server: Server) -> None:
     server.server_close()
     with pytest.raises(WakeFailed, match=r"can't be reached: .*refused"):
         OpencodeServer(server.url, None, {}, 10.0).wake(POINTER)
+
+
+# -- a hook of Claude Code ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeBus], int]:
+    """Run the hook beside a bus; its exit code."""
+    for name in ("TRISHULA_PROFILE", "TRISHULA_URL", "CLAUDE_CODE_ENTRYPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TRISHULA_AGENT_STATE", str(tmp_path / "agents"))
+    monkeypatch.setenv("TRISHULA_TOKEN", f"scout.{'0' * 40}")
+    monkeypatch.setattr("trishula.waking.command._AFTER_TURN_S", 0.0)
+    monkeypatch.setattr("trishula.waking.command._POLL_S", 0.01)
+    told = tmp_path / "told"
+    told.write_text('{"session_id": "one", "hook_event_name": "Stop"}')
+
+    def go(bus: FakeBus) -> int:
+        with told.open() as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            return run(["wake", "--hook", "claude-code"], State(connect=bus.connect))  # type: ignore[arg-type]
+
+    return go
+
+
+def mail(*messages: dict[str, Any]) -> dict[str, Any]:
+    place = {"epoch": "e", "high_water": 1, "more": False, "after": [3, 1], "turn": "closed"}
+    return {**place, "messages": list(messages), "pending": len(messages)}
+
+
+def test_the_hook_stays_until_mail_waits_and_ends_with_the_pointer(
+    hook: Callable[[FakeBus], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bus = FakeBus()
+    away = BusUnreachable("no node answers")
+    bus.answers[MAILBOX_PEEK] = [mail(), away, mail(), mail(waits("a"))]
+    assert hook(bus) == 2
+    # All of it goes to the model: so no word of a node that was away.
+    told = "TRISHULA: 1 message waits for you from agni. Call the tool inbox of the server trishula.\n"
+    assert capsys.readouterr() == ("", told)
+    assert len(bus.asked) == 5
+
+
+def test_the_next_hook_of_the_session_does_not_wake_for_the_same(
+    hook: Callable[[FakeBus], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = FakeBus()
+    bus.answers[MAILBOX_PEEK] = [mail(waits("a"))]
+    assert hook(bus) == 2
+    bus.asked.clear()
+    # Its client goes away while it waits.
+    monkeypatch.setattr("os.getppid", lambda: len(bus.asked) // 10)
+    assert hook(bus) == 0
+    assert len(bus.asked) >= 10
+
+
+def test_one_hook_for_a_session_and_none_for_a_client_that_does_not_stay(
+    hook: Callable[[FakeBus], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bus = FakeBus()
+    first = Memory("scout", "claude-code one")
+    assert hook(bus) == 0
+    first.release()
+    monkeypatch.setenv("CLAUDE_CODE_ENTRYPOINT", "sdk-cli")
+    assert hook(bus) == 0
+    assert bus.asked == []
+    assert capsys.readouterr() == ("", "")
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ __all__ = ["ClientFile", "FileRefused", "JsonFile", "TomlFile", "file_at"]
 _BEGIN = "# TRISHULA begins: written by 'trishula setup', which takes it out again by --remove"
 _END = "# TRISHULA ends"
 #: What each of our hooks' commands has in it.
-_NUDGE = " nudge --for "
+_OWN_VERBS = (" nudge --for ", " wake --hook ")
 
 
 class FileRefused(TrishulaError):
@@ -57,7 +57,7 @@ class ClientFile:
         """Our hooks, by the client's name for the event."""
         return {}
 
-    def set_hooks(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    def set_hooks(self, entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Put our hooks in, in place of those that we had; with none, take them out."""
         raise NotImplementedError
 
@@ -123,12 +123,12 @@ class JsonFile(ClientFile):
 
     def hooks(self) -> dict[str, object]:
         return {
-            event: own[0] if len(own) == 1 else own
+            event: own
             for event, entries in self._table("hooks").items()
             if isinstance(entries, list) and (own := [one for one in entries if _is_ours(one)])
         }
 
-    def set_hooks(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    def set_hooks(self, entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         if self.hooks() == entries:
             return
         self._is_changed = True
@@ -139,7 +139,7 @@ class JsonFile(ClientFile):
                 raise FileRefused(f"hooks.{event} in {self.path} is no list, and the file was not touched")
             after = [one for one in before if not _is_ours(one)]
             if event in entries:
-                after.append(dict(entries[event]))
+                after.extend(map(dict, entries[event]))
             if after or event not in self.hooks():
                 table[event] = after
             else:
@@ -163,7 +163,7 @@ def _is_ours(entry: object) -> bool:
     if not isinstance(hooks, list) or len(hooks) != 1 or not isinstance(hooks[0], dict):
         return False
     command = hooks[0].get("command")
-    return isinstance(command, str) and _NUDGE in command and "trishula" in command
+    return isinstance(command, str) and any(verb in command for verb in _OWN_VERBS) and "trishula" in command
 
 
 class TomlFile(ClientFile):
@@ -201,7 +201,7 @@ class TomlFile(ClientFile):
         lines += [f"{name} = {_in_toml(value)}" for name, value in entry.items()]
         self._own = "\n".join([*lines, _END, ""])
 
-    def set_hooks(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    def set_hooks(self, entries: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         pass
 
     def text(self) -> str:

@@ -6,7 +6,7 @@ Each is written as its public documentation had it in November 2026.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ __all__ = ["CLIENTS", "OWN_NAME", "CodingClient", "Launch"]
 
 #: What the server is called in the clients' files.
 OWN_NAME = "trishula"
+#: How long a client lets a hook stay that waits for mail.
+_REWAKE_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class Launch:
     def hook(self, form: str, event: str) -> str:
         """The command of a hook."""
         return shlex.join([self.program, "--profile", self.profile, "nudge", "--for", form, "--event", event])
+
+    def rewake(self, form: str) -> str:
+        """The command of a hook that stays until mail waits; it ends when its parent does, which no shell is to be."""
+        return "exec " + shlex.join([self.program, "--profile", self.profile, "wake", "--hook", form])
 
 
 def _standard(launch: Launch) -> dict[str, Any]:
@@ -63,6 +69,7 @@ class CodingClient:
         entry: what stands there for us.
         hooks: the file of its hooks, if it has some that we set; ``""`` if not.
         events: its name for an event → ours.
+        rewakes: its names for the events at which a hook begins that stays in the background and wakes it.
     """
 
     name: str
@@ -71,17 +78,25 @@ class CodingClient:
     entry: Callable[[Launch], dict[str, Any]] = _standard
     hooks: str = ""
     events: Mapping[str, str] = field(default_factory=dict)
+    rewakes: Sequence[str] = ()
 
     def path(self, which: str, project: Path, home: Path) -> Path:
         """Where one of its files is."""
         return home / which[2:] if which.startswith("~/") else project / which
 
-    def hook_entries(self, launch: Launch) -> dict[str, dict[str, Any]]:
+    def hook_entries(self, launch: Launch, *, with_rewakes: bool = False) -> dict[str, list[dict[str, Any]]]:
         """Its hooks, by its own names for the events."""
-        return {
-            name: {"hooks": [{"type": "command", "command": launch.hook(self.name, event)}]}
+        found = {
+            name: [{"hooks": [{"type": "command", "command": launch.hook(self.name, event)}]}]
             for name, event in self.events.items()
         }
+        for name in self.rewakes if with_rewakes else ():
+            # Without "async" it would hold up a client that doesn't wake by it, such as "claude -p".
+            rewake: dict[str, Any] = {"async": True, "asyncRewake": True, "timeout": _REWAKE_S}
+            found.setdefault(name, []).append(
+                {"hooks": [{"type": "command", "command": launch.rewake(self.name), **rewake}]}
+            )
+        return found
 
 
 CLIENTS: Mapping[str, CodingClient] = {
@@ -92,8 +107,16 @@ CLIENTS: Mapping[str, CodingClient] = {
             ".mcp.json",
             hooks=".claude/settings.json",
             events={"SessionStart": "start", "UserPromptSubmit": "prompt", "Stop": "stop"},
+            rewakes=("SessionStart", "Stop"),
         ),
-        CodingClient("codex", "~/.codex/config.toml", key="mcp_servers", entry=_codex),
+        CodingClient(
+            "codex",
+            "~/.codex/config.toml",
+            key="mcp_servers",
+            entry=_codex,
+            hooks="~/.codex/hooks.json",
+            events={"SessionStart": "start", "UserPromptSubmit": "prompt", "Stop": "stop"},
+        ),
         CodingClient(
             "gemini",
             ".gemini/settings.json",

@@ -29,11 +29,16 @@ __all__ = ["setup"]
     "--directory", type=click.Path(file_okay=False, path_type=Path), default=".", help="The project (default: here)."
 )
 @click.option("--no-hooks", is_flag=True, help="Only the server, and no hooks that say when mail waits.")
+@click.option(
+    "--wake", "with_rewakes", is_flag=True, help="Also hooks that wake it when it is idle (claude-code alone)."
+)
 @click.option("--check", is_flag=True, help="Change nothing; say what is there, and end with 1 if it is not right.")
 @click.option("--remove", is_flag=True, help="Take our entries out of the files.")
 @json_option
 @click.pass_obj
-def setup(state: State, client: str, directory: Path, no_hooks: bool, check: bool, remove: bool) -> int | None:
+def setup(
+    state: State, client: str, directory: Path, no_hooks: bool, with_rewakes: bool, check: bool, remove: bool
+) -> int | None:
     """Connect a coding agent to the bus: write what it needs into its files.
 
     CLIENT is claude-code, codex, gemini, cursor or opencode; generic prints the lines for any other client of MCP.
@@ -50,13 +55,19 @@ def setup(state: State, client: str, directory: Path, no_hooks: bool, check: boo
     """
     if check and remove:
         raise click.UsageError("--check changes nothing, and --remove does: choose one")
+    if with_rewakes and no_hooks:
+        raise click.UsageError("--wake writes hooks, and --no-hooks takes them out: choose one")
+    if with_rewakes and (client == "generic" or not CLIENTS[client].rewakes):
+        raise click.UsageError(f"no hook wakes {client}; trishula wake does, by what it can: see trishula wake --help")
     launch = None if remove else _launch(state)
     if client == "generic":
         if launch is None or check:
             raise click.UsageError("generic prints lines and writes no file: there is nothing to check or to remove")
         click.echo(json.dumps({"mcpServers": {OWN_NAME: CLIENTS["cursor"].entry(launch)}}, indent=2))
         return None
-    return _SetUp(state, CLIENTS[client], directory, with_hooks=not no_hooks).run(launch, check)
+    return _SetUp(state, CLIENTS[client], directory, with_hooks=not no_hooks, with_rewakes=with_rewakes).run(
+        launch, check
+    )
 
 
 def _launch(state: State) -> Launch:
@@ -75,13 +86,16 @@ def _launch(state: State) -> Launch:
 
 
 class _SetUp:
-    def __init__(self, state: State, client: CodingClient, project: Path, *, with_hooks: bool) -> None:
+    def __init__(
+        self, state: State, client: CodingClient, project: Path, *, with_hooks: bool, with_rewakes: bool
+    ) -> None:
         home = home_directory()
         if home is None and client.servers.startswith("~/"):
             raise TrishulaError(f"{client.name} keeps its file in the home directory, and there is none: set HOME")
         self._state = state
         self._client = client
         self._with_hooks = with_hooks
+        self._with_rewakes = with_rewakes
         where = [client.servers, *([client.hooks] if client.hooks and client.hooks != client.servers else [])]
         self._files = [file_at(client.path(one, project, home or project)) for one in where]
 
@@ -89,7 +103,11 @@ class _SetUp:
         """Put in, compare, or without a launch take out."""
         client = self._client
         entry = None if launch is None else client.entry(launch)
-        hooks = {} if launch is None or not self._with_hooks else client.hook_entries(launch)
+        hooks = (
+            {}
+            if launch is None or not self._with_hooks
+            else client.hook_entries(launch, with_rewakes=self._with_rewakes)
+        )
         servers, hooked = self._files[0], self._files[-1]
         if check:
             return self._compare(servers.server(client.key) == entry, servers, hooked.hooks() == hooks, hooked)

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import urllib.parse
+from collections.abc import Mapping
 from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
@@ -17,7 +18,8 @@ import click
 from trishula.cli.state import State, json_option
 from trishula.cli.values import Duration
 from trishula.cli.words import as_json, plain
-from trishula.errors import BusUnreachable, OutcomeUnknown, StateUnusable, TrishulaError
+from trishula.errors import BusUnreachable, OutcomeUnknown, StateBusy, StateUnusable, TrishulaError
+from trishula.exit_codes import Exit
 from trishula.settings import load
 from trishula.waking.adapters import Adapter, WakeFailed
 from trishula.waking.codex import CodexQueue
@@ -25,18 +27,26 @@ from trishula.waking.looking import Looker
 from trishula.waking.memory import Memory
 from trishula.waking.opencode import OpencodeServer
 from trishula.waking.policy import Pointer, WakePolicy
+from trishula.waking.rewake import REWAKE_CODE, RewakeHook, is_interactive, told_session
 from trishula.waking.shell import ShellCommand
 
 __all__ = ["wake"]
 
 _POLL_S = 3.0
 _JOIN_S = 10.0
+#: How long a hook lets a turn go on that another hook keeps from ending.
+_AFTER_TURN_S = 15.0
 
 
 @click.command()
 @click.option("--command", metavar="COMMAND", help="Run this by the shell.")
 @click.option("--codex", metavar="THREAD", help="Queue a line for this session of Codex: its UUID or exact name.")
 @click.option("--opencode", metavar="URL", help="Prompt a session of the opencode server at http://HOST:PORT.")
+@click.option(
+    "--hook",
+    type=click.Choice(["claude-code"]),
+    help="As a hook of that client, which setup --wake writes: stay until mail waits, and end with 2.",
+)
 @click.option("--session", metavar="ID", help="Which session of --opencode (default: the one used last).")
 @click.option(
     "--priority",
@@ -76,12 +86,13 @@ def wake(
     command: str | None,
     codex: str | None,
     opencode: str | None,
+    hook: str | None,
     session: str | None,
     priority: int,
     gap_s: float,
     again_s: float,
     timeout_s: float,
-) -> None:
+) -> int | None:
     """Wake an idle model when mail waits for it, until Ctrl-C.
 
     A wake says how many messages wait and from whom, and nothing of what is in them. Nothing is taken, and no message
@@ -93,18 +104,28 @@ def wake(
 
     \b
     Examples:
-      trishula --profile scout wake --opencode http://127.0.0.1:4096
+      trishula wake --opencode http://127.0.0.1:4096
       trishula --profile scout wake --codex 01a22962-2851-7452-98bc-203535ee1656
       trishula wake --command 'tmux send-keys -t scout "$TRISHULA_WAKE_TEXT" Enter'
     """
-    adapter = _adapter(command, codex, opencode, session, timeout_s)
+    adapter = _adapter(
+        {"--command": command, "--codex": codex, "--opencode": opencode, "--hook": hook}, session, timeout_s
+    )
     agent = load(url=state.url, profile=state.profile).agent
-    memory = Memory(agent, adapter.target)
+    if isinstance(adapter, RewakeHook) and not is_interactive(os.environ):
+        # It would hold up the end of a client that is asked one thing and then ends.
+        return Exit.OK
+    try:
+        memory = Memory(agent, adapter.target)
+    except StateBusy:
+        if isinstance(adapter, RewakeHook):
+            return Exit.OK
+        raise
     try:
         policy = WakePolicy(gap_s=gap_s, again_s=again_s or None, priority=priority, saved=memory.read())
         before = signal.signal(signal.SIGTERM, _end)
         try:
-            _Waker(state, adapter, policy, memory).run()
+            return _Waker(state, adapter, policy, memory).run()
         finally:
             signal.signal(signal.SIGTERM, before)
     finally:
@@ -116,22 +137,24 @@ def _end(_: int, __: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
-def _adapter(
-    command: str | None, codex: str | None, opencode: str | None, session: str | None, timeout_s: float
-) -> Adapter:
-    given = {"--command": command, "--codex": codex, "--opencode": opencode}
-    chosen = [name for name, value in given.items() if value is not None]
+def _adapter(given: Mapping[str, str | None], session: str | None, timeout_s: float) -> Adapter:
+    chosen = [(name, value) for name, value in given.items() if value is not None]
     if len(chosen) != 1:
         raise click.UsageError(f"say by one of {', '.join(given)} what to wake; {len(chosen) or 'none'} of them given")
-    (name,) = chosen
-    if not (given[name] or "").strip():
+    ((name, value),) = chosen
+    if not value.strip():
         raise click.UsageError(f"{name} is empty; say what to wake")
-    if session is not None and opencode is None:
+    if session is not None and name != "--opencode":
         raise click.UsageError("--session is about --opencode")
-    if opencode is not None:
-        _check_url(opencode)
-        return OpencodeServer(opencode, session, os.environ, min(timeout_s, 30.0))
-    return CodexQueue(codex, timeout_s) if codex is not None else ShellCommand(command or "", timeout_s)
+    match name:
+        case "--opencode":
+            _check_url(value)
+            return OpencodeServer(value, session, os.environ, min(timeout_s, 30.0))
+        case "--codex":
+            return CodexQueue(value, timeout_s)
+        case "--hook":
+            return RewakeHook(told_session(), time.monotonic)
+    return ShellCommand(value, timeout_s)
 
 
 def _check_url(url: str) -> None:
@@ -164,28 +187,38 @@ class _Waker:
     def __init__(self, state: State, adapter: Adapter, policy: WakePolicy, memory: Memory) -> None:
         self._state = state
         self._adapter = adapter
+        self._hook = adapter if isinstance(adapter, RewakeHook) else None
         self._policy = policy
         self._memory = memory
         self._is_away = False
 
-    def run(self) -> NoReturn:
-        """Until the process is ended, or the bus refuses us for good."""
+    def run(self) -> int:
+        """Until the process is ended, or the bus refuses us for good; the exit code of a hook that woke its client."""
+        if self._hook is not None:
+            # What a turn's end told is taken in the turn that goes on with it.
+            time.sleep(_AFTER_TURN_S)
         while True:
             try:
                 with self._state.bus(timeout_s=_JOIN_S, looks_only=True) as bus:
-                    self._state.note(
-                        f"waking {self._adapter.target.partition(' ')[0]} for {bus.address.agent}; Ctrl-C ends it"
-                    )
+                    if self._hook is None:
+                        client = self._adapter.target.partition(" ")[0]
+                        self._state.note(f"waking {client} for {bus.address.agent}; Ctrl-C ends it")
                     looker = Looker(bus)
                     while True:
+                        if self._hook is not None and self._hook.is_left_alone():
+                            return Exit.OK
                         with suppress(_Away):
-                            self._look(looker)
+                            if self._look(looker) and self._hook is not None:
+                                return REWAKE_CODE
                         time.sleep(_POLL_S)
             except TrishulaError as error:
                 self._away(error)
+            if self._hook is not None and self._hook.is_left_alone():
+                return Exit.OK
             time.sleep(_POLL_S)
 
-    def _look(self, looker: Looker) -> None:
+    def _look(self, looker: Looker) -> bool:
+        """Whether it woke."""
         try:
             look = looker.look()
         except TrishulaError as error:
@@ -193,9 +226,10 @@ class _Waker:
             raise _Away from None
         if self._is_away:
             self._is_away = False
-            self._state.note("the bus answers again")
-        if (pointer := self._policy.due(look, time.time())) is not None:
-            self._wake(pointer)
+            if self._hook is None:
+                self._state.note("the bus answers again")
+        pointer = self._policy.due(look, time.time())
+        return pointer is not None and self._wake(pointer)
 
     def _away(self, error: TrishulaError) -> None:
         """Say once that nobody answers; what no patience mends is raised."""
@@ -205,19 +239,21 @@ class _Waker:
             self._is_away = True
             self._complain(f"{error.sentence}; it is tried again", {})
 
-    def _wake(self, pointer: Pointer) -> None:
+    def _wake(self, pointer: Pointer) -> bool:
         try:
             self._adapter.wake(pointer)
         except WakeFailed as error:
             delay_s = self._policy.failed(time.time())
             self._complain(f"the wake failed: {error}; it is tried again in {delay_s:g} s", {"retry_after_s": delay_s})
-            return
+            return False
         self._policy.woke(pointer, time.time())
         try:
             self._memory.keep(self._policy.saved())
         except StateUnusable as error:
             # It is remembered as long as this process lives.
             self._complain(error.sentence, {})
+        if self._hook is not None:
+            return True
         told = {"id": pointer.message_id, "from": pointer.sender, "waiting": pointer.count}
         told |= {"urgent": pointer.urgent, "again": pointer.is_reminder}
         if self._state.json:
@@ -227,8 +263,12 @@ class _Waker:
             click.echo(
                 f"woke{again} for {plain(pointer.message_id)} from {plain(pointer.sender)}; {pointer.count} waiting"
             )
+        return True
 
     def _complain(self, sentence: str, beside: dict[str, float]) -> None:
+        if self._hook is not None:
+            # What it says on standard error would go to the model.
+            return
         if self._state.json:
             click.echo(as_json({"error": "wake_failed", "message": sentence, **beside}, sys.stderr), file=sys.stderr)
         else:
