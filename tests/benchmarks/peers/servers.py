@@ -27,7 +27,7 @@ from tests.support.cluster import Cluster
 from tests.support.node import NodeProcess
 from trishula_drill.proxy import free_port
 
-__all__ = ["CONNECTIONS", "SYSTEMS", "CantStart", "Server", "System"]
+__all__ = ["CONNECTIONS", "SYSTEMS", "CantStart", "Server", "System", "wait_listening"]
 
 #: Of the sender.
 CONNECTIONS = 3
@@ -102,7 +102,7 @@ def _running(
         )
     family = [psutil.Process(process.pid)]
     try:
-        _wait_listening(process, port, log)
+        wait_listening(process, port, log)
         family += family[0].children(recursive=True)
         yield family
     finally:
@@ -119,7 +119,8 @@ def _running(
         process.wait()
 
 
-def _wait_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def wait_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until a program listens. Raises :class:`CantStart` with the last line of its log if it doesn't."""
     until_s = time.monotonic() + _READY_WITHIN_S
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
