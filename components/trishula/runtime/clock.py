@@ -62,16 +62,21 @@ class SteadyClock:
 
     def __call__(self) -> int:
         """Now, in ms since the epoch."""
+        # Read several times for each message, so nothing is called that a comparison does.
         steady = self._steady_ms()
-        passed, self._last = steady - self._last, steady
+        most, self._last = (steady - self._last) * FOLLOW_RATE, steady
         set_to = self._wall_ms() - steady
-        if abs(set_to - self._set_to) >= STEP_MS:
+        if not -STEP_MS < set_to - self._set_to < STEP_MS:
             self._set_to, self._set_since = set_to, steady
         gap = set_to - self.offset_ms
-        most = passed * FOLLOW_RATE
-        self.offset_ms += max(-most, min(most, gap))
+        if gap > most:
+            self.offset_ms += most
+        elif gap < -most:
+            self.offset_ms -= most
+        else:
+            self.offset_ms += gap
         self.gap_ms = set_to - self.offset_ms
-        if abs(gap - self._told_of) >= STEP_MS:
+        if not -STEP_MS < gap - self._told_of < STEP_MS:
             self._told_of = gap
             # One that goes back to where it was is made up for; there is nothing to be done.
             if abs(gap) >= STEP_MS:

@@ -11,6 +11,8 @@ __all__ = ["boot_id", "say_stepped", "steady_ms", "wall_clock_ms"]
 
 log = Logger()
 
+_STEADY: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 def wall_clock_ms() -> int:
     """The wall clock, in ms since the epoch."""
@@ -19,7 +21,7 @@ def wall_clock_ms() -> int:
 
 def steady_ms() -> float:
     """A clock that doesn't step, and goes on while the machine sleeps: else a laptop's nap would look like a step."""
-    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) / 1e6
+    return time.clock_gettime_ns(_STEADY) / 1e6
 
 
 def boot_id() -> str:
