@@ -19,7 +19,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -194,9 +194,12 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         await self.subscribe(self._receipts.subscription_deleted, "wamp.subscription.on_delete")
         await self.register(self._authenticate, uris.AUTHENTICATE)
         await self.register(self._authorize, uris.AUTHORIZE)
-        served = {uri: self._serving(uri, verb) for uri, verb in Procedures(node).by_uri().items()}
-        for uri, serve in served.items():
-            await self.register(_as_endpoint(serve), uri, options=RegisterOptions(details_arg="details"))
+        verbs = Procedures(node).by_uri()
+        for uri, verb in verbs.items():
+            # Autobahn cancels what it has called; what serves calls directly never does.
+            way = _as_endpoint(_serving(uri, verb, node.serve))
+            await self.register(way, uri, options=RegisterOptions(details_arg="details"))
+        served = {uri: _serving(uri, verb, node.carry_out) for uri, verb in verbs.items()}
         for kind in KINDS if config.peers else ():
             options = SubscribeOptions(details_arg="details")
             await self.subscribe(partial(self._on_peer, kind), uris.peer_topic(config.node, kind), options=options)
@@ -239,26 +242,6 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
             super().onUserError(fail, msg)
 
     # -- in: calls and sessions ----------------------------------------------------------------------------------------
-
-    def _serving(self, uri: str, verb: Verb) -> Serve:
-        node = self._node
-        assert node is not None
-
-        async def serve(caller: Caller, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-            try:
-                if kwargs:
-                    named = show_value(sorted(kwargs))
-                    raise ArgumentInvalid(f"{uri} was called with keyword arguments {named}; it takes positional ones")
-                return await node.serve(verb, caller, tuple(args))
-            except TrishulaError:
-                raise
-            except Exception:
-                log.failure("a call of {uri} failed", uri=uri)
-                raise NodeFailed(
-                    f"the node failed at {uri}; its log says why. Nothing is known to be done: try again"
-                ) from None
-
-        return serve
 
     def _is_denied(self, session: Mapping[str, object], uri: str, options: Mapping[str, object]) -> bool:
         assert self._node is not None
@@ -375,6 +358,25 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         if self._transport is None:
             return
         self.publish(topic, event, *more, options=PublishOptions(eligible=eligible) if eligible else None)
+
+
+def _serving(uri: str, verb: Verb, run: Callable[[Verb, Caller, tuple[Any, ...]], Awaitable[Any]]) -> Serve:
+    """Serves the calls of a procedure, run by one of the node's ways in; a fault of ours is told as such."""
+
+    async def serve(caller: Caller, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        try:
+            if kwargs:
+                named = show_value(sorted(kwargs))
+                raise ArgumentInvalid(f"{uri} was called with keyword arguments {named}; it takes positional ones")
+            return await run(verb, caller, tuple(args))
+        except TrishulaError:
+            raise
+        except Exception:
+            log.failure("a call of {uri} failed", uri=uri)
+            sentence = f"the node failed at {uri}; its log says why. Nothing is known to be done: try again"
+            raise NodeFailed(sentence) from None
+
+    return serve
 
 
 def _as_endpoint(serve: Serve) -> Any:

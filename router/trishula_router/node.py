@@ -159,19 +159,27 @@ class Node(Services):
     # -- the way in ----------------------------------------------------------------------------------------------------
 
     async def serve(self, verb: Verb, caller: Caller, args: tuple[Any, ...]) -> Any:
-        """Run a procedure for a caller: every way in leads through here."""
+        """Run a procedure for a caller who may give up: what it has begun goes on all the same."""
+        return await _to_its_end(self.carry_out(verb, caller, args))
+
+    async def carry_out(self, verb: Verb, caller: Caller, args: tuple[Any, ...]) -> Any:
+        """Run a procedure for a caller: every way in leads through here.
+
+        It must not be cancelled, see :func:`_to_its_end`.
+        """
         if self.is_stopping:
             raise NodeStopping("the node is stopping and takes no more calls; try another node, or this one later")
         if self.sessions.is_gone(caller.session):
             # Its last calls may come after the news that it is gone; what they took would wait for nobody.
             raise NotAllowed(f"session {caller.session} of {caller.agent} is gone; join again")
+        now = self.now()
         # Its first call may overtake the news that it joined.
-        session = self.sessions.joined(caller.session, caller.agent, caller.role, None, self.now())
-        self.directory.sign_of_life(session, self.now())
+        session = self.sessions.joined(caller.session, caller.agent, caller.role, None, now)
+        self.directory.sign_of_life(session, now)
         if self.joins.served(session):
             took_s = self.clock.seconds() - session.authenticated_s
             self.measures.connects.observe(round(1000 * max(0.0, took_s)))
-        return await _to_its_end(verb(caller, args))
+        return await verb(caller, args)
 
 
 def _to_its_end(work: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:

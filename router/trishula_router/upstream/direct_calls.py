@@ -29,7 +29,8 @@ __all__ = ["DirectCalls", "Serve"]
 
 log = Logger()
 
-#: (caller, positional arguments, keyword arguments) → result; it raises nothing but :class:`TrishulaError`.
+#: (caller, positional arguments, keyword arguments) → result; it raises nothing but :class:`TrishulaError`. It is never
+#: cancelled: what was begun goes on.
 Serve = Callable[[Caller, Sequence[Any], Mapping[str, Any]], Awaitable[Any]]
 
 #: What a disk takes within some ms: what others send is committed with it, and waits as long. Beyond it the next call
