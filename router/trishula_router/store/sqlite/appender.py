@@ -17,15 +17,10 @@ from trishula_router.store.messages import (
 from trishula_router.store.origins import Tails
 from trishula_router.store.runs import Fresh
 from trishula_router.store.sqlite import reads
-from trishula_router.store.sqlite.statements import insert
+from trishula_router.store.sqlite.gathered_rows import Rows
 from trishula_router.store.telling import accepted_facts
 
 __all__ = ["Appender", "remember"]
-
-_NEW_MESSAGE = (
-    "message (position, sender, id, recipient, type, priority, accepted_at, expires_at, size_bytes, body,"
-    " by_deadline, arrival, digest, use, reply_to)"
-)
 
 
 class Appender:
@@ -33,15 +28,20 @@ class Appender:
 
     Args:
         tails: the ends of all journals.
+        rows: what the jobs of the transaction leave to be inserted.
     """
 
-    def __init__(self, tails: Tails) -> None:
+    def __init__(self, tails: Tails, rows: Rows) -> None:
         self._tails = tails
+        self._rows = rows
 
     def append(
         self, connection: sqlite3.Connection, drafts: Sequence[Draft], at: int, ids_since: int = 0
     ) -> list[Accepted]:
+        """Store messages, but for repeats; their rows are left to be inserted with others."""
         keys = [key_of(draft) for draft in drafts]
+        if self._rows.has_any_of(keys=keys):
+            self._rows.write(connection)
         ids = Ids(reads.known_keys(connection, keys), at, ids_since)
         own, copied = self._tails.own, self._tails.copied
         extend, collects = own.extend, own.collects
@@ -86,17 +86,26 @@ class Appender:
                 bodies.append((positions[0], draft.envelope))
                 ids.taken(key, draft, tuple(positions))
             accepted.append(Accepted(tuple(positions), False, positions[0] + copied if positions else 0))
-        insert(connection, "journal", journal)
-        insert(connection, _NEW_MESSAGE, messages)
-        insert(connection, "body", bodies)
+        self._rows.add_messages(keys, journal, messages, bodies)
         return accepted
 
     def record(self, connection: sqlite3.Connection, at: int, kind: Kind, facts: object) -> int:
-        row = self._tails.own.extend(at, kind.value, facts)
+        """Write a record; its position."""
+        row = self._extend(at, kind, facts)
         connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", row)
+        return row[0]
+
+    def record_with_others(self, at: int, kind: Kind, facts: object) -> int:
+        """The same, of a job that looks at no record: its row is left to be inserted with others."""
+        row = self._extend(at, kind, facts)
+        self._rows.add_record(row)
+        return row[0]
+
+    def _extend(self, at: int, kind: Kind, facts: object) -> tuple[int, int, str, bytes, bytes]:
+        row = self._tails.own.extend(at, kind.value, facts)
         if self._tails.own.collects:
             self._tails.own.keep(Fresh(row[0], row[1:]))
-        return row[0]
+        return row
 
 
 def remember(connection: sqlite3.Connection, notes: Mapping[str, str]) -> None:

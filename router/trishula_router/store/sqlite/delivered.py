@@ -1,4 +1,4 @@
-"""What a delivery, a surfacing, and a clock that was set change in the rows of messages; the appender records it."""
+"""What a delivery, a surfacing, an end, and a clock that was set change in the rows of messages; others record it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
+from trishula_router.store.messages import State
+from trishula_router.store.sqlite.dead_letters import keep_ends
+from trishula_router.store.sqlite.reads import settled_by
 from trishula_router.store.sqlite.statements import as_list, insert
 
-__all__ = ["mark_delivered", "mark_surfaced", "move_instants"]
+__all__ = ["mark_delivered", "mark_settled", "mark_surfaced", "move_instants"]
+
+_SETTLE = "UPDATE message SET state = ?, settled = ? WHERE position IN (SELECT value FROM json_each(?))"
 
 
 def mark_delivered(connection: sqlite3.Connection, deliveries: Sequence[tuple[int, int]], record: int) -> None:
@@ -60,6 +65,26 @@ def mark_surfaced(
         )
         insert(connection, "trace", [(position, record) for position, _ in first])
     return first
+
+
+def mark_settled(connection: sqlite3.Connection, positions: Sequence[int], state: State, record: int) -> Sequence[int]:
+    """Write down that messages came to an end; returns those for which that is so.
+
+    Args:
+        connection: the writer's.
+        positions: of messages; one that is done stays so, and one that ended otherwise can only get done.
+        state: the final one.
+        record: the position of the record that will tell of it.
+    """
+    listed = as_list(positions)
+    count = connection.execute(f"{_SETTLE} AND state = 0", (state.value, record, listed)).rowcount
+    if count < len(positions) and state is State.DONE:
+        # What an earlier final state was stays explainable after the work got done all the same.
+        keep_ends(connection, listed)
+        count += connection.execute(f"{_SETTLE} AND state > 1", (state.value, record, listed)).rowcount
+    if count == len(positions):
+        return positions
+    return settled_by(connection, record, listed) if count else []
 
 
 def move_instants(connection: sqlite3.Connection, by_ms: int, after: int) -> None:

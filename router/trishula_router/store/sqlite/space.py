@@ -37,6 +37,7 @@ from trishula_router.store.fold_changes import Row
 from trishula_router.store.interface import Condition
 from trishula_router.store.messages import URGENT, Draft
 from trishula_router.store.sqlite.ballast import Ballast
+from trishula_router.store.sqlite.gathered_rows import Rows
 
 __all__ = ["PAGE_BYTES", "ZONES_FILE_NAME", "Space", "storage_full"]
 
@@ -92,6 +93,9 @@ class Space:
         limit_bytes: how large it may grow.
         say: takes sentences for the node's log.
         urgent_room: the part that takes urgent messages only.
+
+    Attributes:
+        rows: what jobs leave to be inserted together.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Space:
         self._directory = file.parent
         self._limit_bytes = limit_bytes
         self._say = say
+        self.rows = Rows()
         self.ballast = Ballast(file.parent)
         disk_bytes = _disk(self._directory)[0]
         bound = min(disk_bytes, limit_bytes)
@@ -151,6 +156,8 @@ class Space:
     def _claim(self, connection: sqlite3.Connection, messages: int, size_bytes: int, *, are_urgent: bool) -> None:
         needed = size_bytes + (_ROWS_BYTES + _SETTLING_BYTES) * messages
         if needed > self._left_bytes:
+            # Rows that are to be inserted yet take room as well.
+            self.rows.write(connection)
             self._measure(connection)
             if not self._fits(needed, are_urgent=are_urgent):
                 raise self._refuse(needed, are_urgent=are_urgent)

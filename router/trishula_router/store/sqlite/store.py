@@ -35,7 +35,7 @@ from trishula_router.store.sqlite import cutting, dead_letters, fold_rows, reads
 from trishula_router.store.sqlite.appender import Appender, remember
 from trishula_router.store.sqlite.checkpoints import Checkpoints, Plan
 from trishula_router.store.sqlite.connection import connect
-from trishula_router.store.sqlite.delivered import mark_delivered, mark_surfaced, move_instants
+from trishula_router.store.sqlite.delivered import mark_delivered, mark_settled, mark_surfaced, move_instants
 from trishula_router.store.sqlite.handing_over import hand_over, hops_of
 from trishula_router.store.sqlite.holding import Hold
 from trishula_router.store.sqlite.old_bodies import BATCH_BYTES, delete_bodies, forgettable
@@ -44,7 +44,7 @@ from trishula_router.store.sqlite.read_runs import read_run
 from trishula_router.store.sqlite.recent_runs import Recent
 from trishula_router.store.sqlite.shrinking import STEP_BYTES, Shrinking
 from trishula_router.store.sqlite.space import PAGE_BYTES, Space
-from trishula_router.store.sqlite.statements import as_list, insert
+from trishula_router.store.sqlite.statements import insert
 from trishula_router.store.sqlite.upkeep import Upkeep, Whereabouts
 from trishula_router.store.sqlite.writer import NOTE_PATIENCE_S, SETTLE_PATIENCE_S, Writer
 from trishula_router.store.sqlite.zone_index import ZoneIndex
@@ -76,7 +76,8 @@ class SqliteStore(Questions):
         self._tails = Tails(self._epoch, node)
         self._tails.reload(writes)
         self._chain = self._tails.own
-        self._appender = Appender(self._tails)
+        self._rows = space.rows
+        self._appender = Appender(self._tails, self._rows)
         self._record = self._appender.record
         # What a reader of the newest position may rely on is what the reactor's thread has been told of: between a
         # commit and its news the mailboxes lack what the journal has.
@@ -89,7 +90,7 @@ class SqliteStore(Questions):
         checkpoints.take_over(writes)
         self._shrinking = Shrinking(space, time.monotonic, lambda: checkpoints.is_behind)
         upkeep = Upkeep(file, space, self._whereabouts, time.monotonic, self._commits, checkpoints)
-        self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep)
+        self._writer = Writer(writes, self._tails, self._tell_reactor, upkeep, rows=self._rows)
         self._advances: list[Callable[[], None]] = []
         self._recent = Recent(self._epoch, time.monotonic)
         self._zones = ZoneIndex(file, self._epoch, self.origins, call_in_reactor, space.log_bytes)
@@ -159,14 +160,16 @@ class SqliteStore(Questions):
 
         line = agent_of(drafts[0].sender) if drafts else None
         size_bytes = sum(len(draft.envelope) for draft in drafts)
-        return self._writer.submit(job, line=line, draws=False, size_bytes=size_bytes)
+        return self._writer.submit(job, line=line, draws=False, size_bytes=size_bytes, gathers=True)
 
     def deliver(self, deliveries: Attempts, holder: str | None, session: int | None, at: int) -> Deferred[None]:
         def job(connection: sqlite3.Connection) -> None:
-            record = self._record(connection, at, Kind.DELIVERED, told.DeliveredFacts(deliveries, holder, session))
-            mark_delivered(connection, deliveries, record)
+            if self._rows.has_any_of(positions=(position for position, _ in deliveries)):
+                self._rows.write(connection)
+            facts = told.DeliveredFacts(deliveries, holder, session)
+            mark_delivered(connection, deliveries, self._appender.record_with_others(at, Kind.DELIVERED, facts))
 
-        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S)
+        return self._writer.submit(job, patience_s=NOTE_PATIENCE_S, gathers=True)
 
     def surface(self, surfacings: Attempts, holder: str, session: int | None, at: int) -> Deferred[list[int]]:
         def job(connection: sqlite3.Connection) -> list[int]:
@@ -202,27 +205,22 @@ class SqliteStore(Questions):
     def settle(
         self, positions: Sequence[int], state: State, reason: str | None, at: int, notices: Sequence[Draft] = ()
     ) -> Deferred[list[Accepted]]:
+        is_plain = state is State.DONE and not notices
+
         def job(connection: sqlite3.Connection) -> list[Accepted]:
+            if self._rows.has_any_of(positions=positions):
+                self._rows.write(connection)
             # The change goes first: other stores read the record as what was so, so it lists what it settled alone.
-            record = self._chain.sequence + 1
-            listed = as_list(positions)
-            if state is State.DONE:
-                # What an earlier final state was stays explainable after the work got done all the same.
-                dead_letters.keep_ends(connection, listed)
-            allowed = "state != 1" if state is State.DONE else "state = 0"
-            count = connection.execute(
-                "UPDATE message SET state = ?, settled = ?"
-                f" WHERE position IN (SELECT value FROM json_each(?)) AND {allowed}",
-                (state.value, record, listed),
-            ).rowcount
-            if count:
-                self._space.ended(count)
-                settled = positions if count == len(positions) else reads.settled_by(connection, record, listed)
+            settled = mark_settled(connection, positions, state, self._chain.sequence + 1)
+            if settled:
+                self._space.ended(len(settled))
                 lives = None if state is State.DONE else dead_letters.lives(connection, settled)
-                self._record(connection, at, Kind(state.name.lower()), telling.settled_facts(settled, reason, lives))
+                facts = telling.settled_facts(settled, reason, lives)
+                self._appender.record_with_others(at, Kind(state.name.lower()), facts)
             return self._appender.append(connection, notices, at) if notices else []
 
-        return self._writer.submit(job, patience_s=SETTLE_PATIENCE_S if state is State.DONE else 0.0)
+        patience_s = SETTLE_PATIENCE_S if state is State.DONE else 0.0
+        return self._writer.submit(job, patience_s=patience_s, gathers=is_plain)
 
     def replay(self, revived: Mapping[int, int], at: int, by: str | None = None) -> Deferred[list[StoredMessage]]:
         def job(connection: sqlite3.Connection) -> list[StoredMessage]:

@@ -48,6 +48,7 @@ from twisted.python.failure import Failure
 
 from trishula.errors import StorageFailed, StorageFull
 from trishula_router.store.sqlite.faults import log_fault, storage_error
+from trishula_router.store.sqlite.gathered_rows import Rows
 
 __all__ = ["NOTE_PATIENCE_S", "SETTLE_PATIENCE_S", "Ground", "Tail", "Writer"]
 
@@ -122,7 +123,7 @@ class _Job:
         is_next: whether others have gone ahead of it once, and may not again.
     """
 
-    __slots__ = ("done", "draws", "is_next", "known", "line", "reads", "run", "size_bytes")
+    __slots__ = ("done", "draws", "gathers", "is_next", "known", "line", "reads", "run", "size_bytes")
 
     def __init__(
         self,
@@ -133,6 +134,7 @@ class _Job:
         known: int,
         draws: bool,
         size_bytes: int,
+        gathers: bool,
     ) -> None:
         self.run = run
         self.reads = reads
@@ -140,6 +142,7 @@ class _Job:
         self.known = known
         self.draws = draws
         self.size_bytes = size_bytes
+        self.gathers = gathers
         self.is_next = False
         self.done: Deferred[Any] = Deferred()
 
@@ -153,6 +156,7 @@ class Writer:
             and there is nothing to commit.
         call_in_reactor: hands a function over to the reactor's thread.
         ground: what a thread that writes sees to between its transactions.
+        rows: what jobs leave to be inserted together.
         on_fault: told in the reactor's thread why the file fails now (``None``: it works again), and why it did before.
     """
 
@@ -163,7 +167,9 @@ class Writer:
         call_in_reactor: Callable[[Callable[[], None]], None],
         ground: Ground | None = None,
         on_fault: Callable[[str | None, str | None], None] | None = None,
+        rows: Rows | None = None,
     ) -> None:
+        self._rows = rows or Rows()
         self._on_fault = on_fault or log_fault
         self._connection = connection
         self._tail = tail
@@ -193,6 +199,7 @@ class Writer:
         line: str | None = None,
         draws: bool = True,
         size_bytes: int = 0,
+        gathers: bool = False,
     ) -> Deferred[T]:
         """Have a job run; the Deferred fires in the reactor's thread once it is durable.
 
@@ -203,9 +210,10 @@ class Writer:
             line: in which line it stands.
             draws: whether it may use what is kept back for acks when the disk is full.
             size_bytes: how much it writes, roughly, if that may be much.
+            gathers: whether it leaves rows to be inserted together, and looks for its own among those that are left.
         """
         reads = reads or self._tail is None
-        job = _Job(run, reads=reads, line=line, known=self._told, draws=draws, size_bytes=size_bytes)
+        job = _Job(run, reads=reads, line=line, known=self._told, draws=draws, size_bytes=size_bytes, gathers=gathers)
         with self._wake:
             if self._closing:
                 raise StorageFailed("the node's store is closed; the node is stopping")
@@ -343,12 +351,14 @@ class Writer:
                     self._tail.reload(self._connection)
                     self._tail_is_known = True
                 self._connection.execute("BEGIN IMMEDIATE")
-            results = [job.run(self._connection) for job in group]
+            results = [self._run_one(job) for job in group]
+            self._rows.write(self._connection)
             if self._ground is not None and any(not job.reads for job in group):
                 self._ground.check()
             committing = self._tail is not None
             self._connection.execute("COMMIT" if committing else "ROLLBACK")
         except Exception:
+            self._rows.drop()
             if self._tail is not None:
                 self._tail.rollback()
                 self._tail_is_known = self._tail_is_known and not committing
@@ -360,6 +370,11 @@ class Writer:
         if self._ground is not None:
             self._ground.tend(self._connection, sum(job.size_bytes for job in group))
         return results
+
+    def _run_one(self, job: _Job) -> Any:
+        if not job.gathers:
+            self._rows.write(self._connection)
+        return job.run(self._connection)
 
     def _note_fault(self, error: Exception | None) -> None:
         """Tell when the file begins to fail and when it works again, not each of a thousand refusals between."""
