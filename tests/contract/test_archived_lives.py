@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from tests.contract.test_archive_search import EARLY, LATE, Node, _at_once, opened, some
 from tests.support.subjects import append, draft
 from trishula.cli.archived_lives import add_archived
-from trishula.errors import MessageUnknown
+from trishula.errors import MessageUnknown, NodeBusy
 from trishula_router.archiving import archiver
 from trishula_router.mail import archived_lives
 from trishula_router.mail.audit import Audit
@@ -141,6 +141,24 @@ def test_a_call_reads_one_segment(node: Node, monkeypatch: pytest.MonkeyPatch) -
     first = node.archive.segments()[0]
     assert read == [first.path]
     assert (told["messages"], told["after"], told["more"]) == ([], first.last, True)
+
+
+def test_one_agent_takes_no_place_of_others(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    some(node, monkeypatch)
+    audit = audit_of(node)
+    held: Deferred[Any] = Deferred()
+    audit.archived_lives._in_thread = lambda work: held.addCallback(lambda _: work())
+    page_of = audit.archived_lives.page
+    asked = [Deferred.fromCoroutine(page_of("dc", f"m{it}", None, 0, operator=False)) for it in range(4)]
+    # The first one looks into the store before it reads.
+    node.subject.calls.wait(node.subject.store.with_ids(["m1"]))
+    with pytest.raises(NodeBusy, match="ask one by one"):
+        node.subject.calls.wait(Deferred.fromCoroutine(page_of("dc", "m9", None, 0, operator=False)))
+    other = Deferred.fromCoroutine(page_of("agni", "m1", None, 0, operator=False))
+    held.callback(None)
+    for one in (*asked, other):
+        node.subject.calls.wait(one)
+    assert node.subject.calls.wait(Deferred.fromCoroutine(page_of("dc", "m9", None, 0, operator=False)))["more"]
 
 
 def test_a_node_that_forgot_how_far_it_was_begins_anew(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

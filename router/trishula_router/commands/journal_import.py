@@ -32,7 +32,7 @@ def journal_import(
     PATH is a segment, or a folder with some. The node may run. Everything is checked before anything is copied: each
     segment, and that they join on to each other, to those that are there, and to the node's store. A segment of another
     journal, one that differs from one that is there, and a gap are refused. What is there already is left alone, so the
-    command may be repeated. From then on `trishula audit export` and `trishula journal find` read what they tell.
+    command may be repeated. From then on `trishula audit query`, `why`, `audit export` and `journal find` read them.
 
     \b
     Examples:

@@ -10,7 +10,7 @@ No call costs more than the reading of a segment, whoever makes it, and one is r
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +32,8 @@ _SEARCHES = 64
 _MOST_OF_ID = 500
 #: Who waits while another one's segment is read.
 _WAITING = 32
+#: Calls of one agent at a time: nobody takes the places of all others.
+_OF_ONE = 4
 _ENDS = (Kind.DONE, Kind.DEAD, Kind.EXPIRED, Kind.CANCELLED)
 
 
@@ -77,16 +79,25 @@ class ArchivedLives:
         self._event = event
         self._searches: OrderedDict[str, _Search] = OrderedDict()
         self._lock = DeferredLock()
+        self._asking: Counter[str] = Counter()
 
     async def page(
         self, agent: str, message_id: str, sender: str | None, after: int, *, operator: bool
     ) -> dict[str, Any]:
         """What the next segment behind ``after`` tells of messages of that id that the caller may know of."""
+        if self._asking[agent] >= _OF_ONE:
+            raise NodeBusy(f"the node reads its archive for {_OF_ONE} questions of {agent} already; ask one by one")
         if len(self._lock.waiting) >= _WAITING:
             raise NodeBusy("the node reads its archive for many others now; ask again in some seconds")
-        told: dict[str, Any] = await self._lock.run(
-            lambda: Deferred.fromCoroutine(self._page(agent, message_id, sender, after, operator))
-        )
+        self._asking[agent] += 1
+        try:
+            told: dict[str, Any] = await self._lock.run(
+                lambda: Deferred.fromCoroutine(self._page(agent, message_id, sender, after, operator))
+            )
+        finally:
+            self._asking[agent] -= 1
+            if not self._asking[agent]:
+                del self._asking[agent]
         return told
 
     async def _page(
