@@ -23,16 +23,18 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
 
+from trishula.attachments.verbs import PATIENCE_S
 from trishula.client import Client
 from trishula.consumer.messages import Messages
 from trishula.consumer.unfetched import Unfetched
 from trishula.contract.addresses import BROADCAST, Address
 from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus
 from trishula.contract.deliveries import Fetched
-from trishula.contract.message import MailType
+from trishula.contract.message import MailType, Message
 from trishula.contract.receipts import Receipt
 from trishula.key_settings import GivenKeys
 from trishula.runtime.pending import start
@@ -170,6 +172,21 @@ class AsyncClient:
     ) -> Receipt:
         limit_s = self._timeout_s if timeout is None else timeout
         return await self.client.send(to, type=type, payload=payload, timeout=limit_s, **options)
+
+    @documented_by(Verbs.save_attachment)
+    async def save_attachment(
+        self,
+        message: Message | str,
+        to: str | os.PathLike[str],
+        *,
+        sender: str | None = None,
+        replace: bool = False,
+        timeout: float = PATIENCE_S,
+        on_progress: Callable[[int, int], object] | None = None,
+    ) -> Path:
+        return await self.client.save_attachment(
+            message, to, sender=sender, replace=replace, timeout=timeout, on_progress=on_progress
+        )
 
     @documented_by(Verbs.broadcast)
     async def broadcast(

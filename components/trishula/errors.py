@@ -25,6 +25,11 @@ __all__ = [
     "AnswerEarly",
     "AnswerRefused",
     "ArgumentInvalid",
+    "AttachmentDamaged",
+    "AttachmentTooLarge",
+    "AttachmentUnknown",
+    "AttachmentsFull",
+    "AttachmentsOff",
     "BusUnreachable",
     "CallFailed",
     "CallsExceeded",
@@ -151,6 +156,43 @@ class PayloadTooLarge(TrishulaError):
     """
 
     uri = "trishula.error.payload_too_large"
+
+
+class AttachmentTooLarge(TrishulaError):
+    """The attachment is larger than the node takes.
+
+    What to do: send it in parts, or have the operator raise ``attachments.size``.
+    """
+
+    uri = "trishula.error.attachment_too_large"
+
+
+class AttachmentUnknown(TrishulaError):
+    """The node has no such attachment, or none that the caller may know of.
+
+    What to do: send the file with the message (``attachment=PATH``); fetch it at the node that the sender was joined
+    to, as long as that keeps the message.
+    """
+
+    uri = "trishula.error.attachment_unknown"
+
+
+class AttachmentDamaged(TrishulaError):
+    """The file of an attachment is not what its digest says.
+
+    What to do: have its sender send it again, which replaces it; the node's operator looks at its disk.
+    """
+
+    uri = "trishula.error.attachment_damaged"
+
+
+class AttachmentsOff(TrishulaError):
+    """The node takes and hands out no attachments: its operator wants none, or it is of an earlier release.
+
+    What to do: put the file where the recipient can fetch it, or have the operator set ``attachments.on``.
+    """
+
+    uri = "trishula.error.attachments_off"
 
 
 class PayloadNotJson(TrishulaError):
@@ -440,6 +482,17 @@ class StorageFull(TrishulaError):
     """
 
     uri = "trishula.error.storage_full"
+    temporary = True
+
+
+class AttachmentsFull(TrishulaError):
+    """The node keeps as much of attachments as it may, of that agent or of all, or its disk has no room for them.
+
+    What to do: wait until messages that name the earlier ones are handled and forgotten (``retention.bodies``), or have
+    the operator raise ``attachments.agent`` or ``attachments.total``, or make room on the disk.
+    """
+
+    uri = "trishula.error.attachments_full"
     temporary = True
 
 

@@ -56,6 +56,7 @@ _BY_CLASS: tuple[tuple[type[errors.TrishulaError], Exit], ...] = (
     (errors.InstanceUnknown, Exit.NOT_FOUND),
     (errors.AgentUnknown, Exit.NOT_FOUND),
     (errors.MessageUnknown, Exit.NOT_FOUND),
+    (errors.AttachmentUnknown, Exit.NOT_FOUND),
     (errors.ProcedureUnknown, Exit.NOT_FOUND),
     (errors.NodeUnknown, Exit.NOT_FOUND),
     (errors.OutcomeUnknown, Exit.OUTCOME_UNKNOWN),

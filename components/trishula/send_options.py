@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TypedDict
 
@@ -27,6 +28,8 @@ class SendOptions(_Common, total=False):
 
     reply_to: str | None
     procedure: str | None
+    attachment: str | os.PathLike[str] | None
+    on_progress: Callable[[int, int], object] | None
 
 
 class CallOptions(_Common, total=False):

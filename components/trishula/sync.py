@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
@@ -34,13 +35,14 @@ from twisted.internet.defer import Deferred
 from twisted.python import threadable
 
 from trishula.async_client import AsyncClient, Onlooker
+from trishula.attachments.verbs import PATIENCE_S
 from trishula.client import Client
 from trishula.consumer.messages import SyncMessages
 from trishula.consumer.unfetched import ASK_TIMEOUT_S
 from trishula.contract.addresses import BROADCAST, Address
 from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus
 from trishula.contract.deliveries import Fetched
-from trishula.contract.message import MailType
+from trishula.contract.message import MailType, Message
 from trishula.contract.receipts import Receipt
 from trishula.errors import OutcomeUnknown, TrishulaError
 from trishula.key_settings import GivenKeys
@@ -219,7 +221,25 @@ class Bus:
     ) -> Receipt:
         # Without a limit the client has its own, which is ours.
         limit_s = self._timeout_s if timeout is None else timeout
+        if options.get("attachment") is not None:
+            # It may take as long as it gets on.
+            limit_s = _FOR_EVER_S
         return self._wait(limit_s, self._client.send, to, type=type, payload=payload, timeout=timeout, **options)
+
+    @documented_by(Verbs.save_attachment)
+    def save_attachment(
+        self,
+        message: Message | str,
+        to: str | os.PathLike[str],
+        *,
+        sender: str | None = None,
+        replace: bool = False,
+        timeout: float = PATIENCE_S,
+        on_progress: Callable[[int, int], object] | None = None,
+    ) -> Path:
+        verb = self._client.save_attachment
+        options: dict[str, Any] = {"sender": sender, "replace": replace, "timeout": timeout, "on_progress": on_progress}
+        return self._wait(_FOR_EVER_S, verb, message, to, **options)
 
     @documented_by(Verbs.broadcast)
     def broadcast(

@@ -7,13 +7,16 @@ waits; both are documented here. Every ``timeout`` is in seconds.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack
 
+from trishula.attachments import verbs as attachments
 from trishula.contract import uris
 from trishula.contract.addresses import BROADCAST
 from trishula.contract.answers import AgentInfo, MessageHistory, MessageStatus, agents_in, history_in, states_in
-from trishula.contract.message import MailType
+from trishula.contract.message import MailType, Message
 from trishula.contract.receipts import Receipt
 from trishula.messaging.engine import Engine
 from trishula.runtime.pending import Pending, start
@@ -72,9 +75,15 @@ class Verbs:
                 known here, and ours there. All else stays readable. Not to ``broadcast`` or ``capability:…``. A call
                 takes an answer only if that is encrypted as well, or an ERROR that is signed.
             on_refused: told each time that a node refuses it for now; it waits, and is offered again.
+            attachment: the path of a file of up to 1 GiB that goes with it; the payload is a map then, or nothing. The
+                file is on the node's disk before the message is sent, so that messages that are sent meanwhile overtake
+                it, and it isn't in the outbox before that: after the end of this process send it again, which goes on
+                where it broke off. ``timeout`` begins when the file is there; the file may take as long as it gets on.
+            on_progress: told how many bytes of the file are there, of how many; in the loop.
 
         Raises:
-            ArgumentInvalid: it can't be encrypted.
+            ArgumentInvalid: it can't be encrypted, or its attachment can't be sent.
+            AttachmentsOff, AttachmentTooLarge, AttachmentsFull: the node doesn't take the attachment.
             MessageInvalid, PayloadNotJson, PayloadTooLarge: it is neither stored nor sent.
             MessageSetAside: it can't be sent without the session's end.
             TrishulaError: the node's refusal; of one for now the latest, if there was no other answer in time.
@@ -82,12 +91,62 @@ class Verbs:
             OutcomeUnknown: a node may have it; send it again under the same id, or ask for it.
         """
         engine = self._beneath()
+        given: dict[str, Any] = {**options}
+        attachment, progress = given.pop("attachment", None), given.pop("on_progress", None)
+        if attachment is not None:
+            return start(
+                attachments.send(
+                    engine,
+                    to,
+                    attachment,
+                    type=type,
+                    payload=payload,
+                    timeout_s=timeout,
+                    progress=progress,
+                    options=given,
+                )
+            )
         if timeout is None:
-            return engine.send(to, type=type, payload=payload, **options)
-        message_id = options.get("id")
+            return engine.send(to, type=type, payload=payload, **given)
+        message_id = given.get("id")
         if message_id is None:
-            message_id = options["id"] = engine.sending.new_id()
-        return start(engine.confirmed(engine.send(to, type=type, payload=payload, **options), message_id, timeout))
+            message_id = given["id"] = engine.sending.new_id()
+        return start(engine.confirmed(engine.send(to, type=type, payload=payload, **given), message_id, timeout))
+
+    def save_attachment(
+        self,
+        message: Message | str,
+        to: str | os.PathLike[str],
+        *,
+        sender: str | None = None,
+        replace: bool = False,
+        timeout: float = attachments.PATIENCE_S,
+        on_progress: Callable[[int, int], object] | None = None,
+    ) -> Pending[Path]:
+        """Fetch the file that is attached to a message, check it by its digest, and put it somewhere; where it is then.
+
+        What was fetched before the connection broke, or this process ended, is gone on with. The node has the file as
+        long as it keeps the message: while that isn't settled, and for ``retention.bodies`` after that.
+
+        Args:
+            message: the message, or its id.
+            to: a path, or a directory; in that it gets a safe name that is made of what its sender called it.
+            sender: of an id: the agent that sent the message; our own if absent.
+            replace: whether a file that is there may be replaced.
+            timeout: for how many seconds nothing may get on.
+            on_progress: told how many bytes are here, of how many; in the loop.
+
+        Raises:
+            ArgumentInvalid: the message has no attachment, or the file can't be put there.
+            AttachmentUnknown: the node has none of that message, or none for us; another node may have it.
+            AttachmentDamaged: it is not what its digest says.
+            AttachmentsOff: the node has none at all.
+            BusUnreachable, OutcomeUnknown: it got no further for ``timeout`` seconds.
+        """
+        saved = attachments.save(
+            self._beneath(), message, to, sender=sender, timeout_s=timeout, replace=replace, progress=on_progress
+        )
+        return start(saved)
 
     def broadcast(
         self,

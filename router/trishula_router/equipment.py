@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from trishula_router.alerts.roads import Roads
+from trishula_router.attachments.files import DIRECTORY, AttachmentFiles
 from trishula_router.mirroring.mirror import mirrors_of
 from trishula_router.node import Node
 from trishula_router.settings.node_key import KeyUnusable, read_signing_key
@@ -48,6 +49,8 @@ def equip(node: Node, call_in_reactor: Callable[[Callable[[], None]], None], cro
     )
     node.crossbar_dir = crossbar_dir
     node.archiver.in_thread = _in_thread
+    node.attachments.disk.in_thread = _in_thread
+    node.attachments.disk.files = AttachmentFiles(config.state_dir / DIRECTORY)
     try:
         node.archiver.segments.key = read_signing_key(crossbar_dir)
     except KeyUnusable as error:

@@ -41,6 +41,8 @@ LEASE_ROUND_S = 0.5
 EXPIRY_ROUND_S = 10.0
 #: Bodies that nobody needs any more are looked for so often; a sender whom a full store refused comes again after 5 s.
 RETENTION_ROUND_S = 5.0
+#: Attachments that nobody needs are looked for so often, some at a time.
+ATTACHMENTS_ROUND_S = 20.0
 #: When agents gave their last sign of life is kept so often; after a crash it is known so exactly.
 SEEN_ROUND_S = 60.0
 #: What is worth an alert lasts longer.
@@ -71,6 +73,7 @@ class Housekeeping:
         self.every(LEASE_ROUND_S, self._services.leases.rounds.round)
         self.every(EXPIRY_ROUND_S, self._expire)
         self.every(RETENTION_ROUND_S, self._forget)
+        self.every(ATTACHMENTS_ROUND_S, self._services.attachments.sweep.step)
         self.every(SEEN_ROUND_S, self._remember_all)
         step_ms = self._services.config.objectives.step_ms
         self.every(look_s(step_ms), self._services.recorder.look)

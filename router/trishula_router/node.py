@@ -78,6 +78,7 @@ class Node(Services):
         await self.revoking.begin()
         await self.leases.rounds.begin()
         await self.departures.begin()
+        await self.attachments.begin()
         self.timekeeper.remember()
         facts = NodeStartedFacts(self.config.node, self.version, os.getpid())
         try:

@@ -37,6 +37,7 @@ from trishula_router.agents.turns import Turns
 from trishula_router.alerts.notifier import Notifier, Send
 from trishula_router.archiving.archiver import archiver_of
 from trishula_router.archiving.walking import ArchiveWalk
+from trishula_router.attachments.keeping import Keeping
 from trishula_router.background import log_fault
 from trishula_router.clocks.clock import Clock
 from trishula_router.clocks.timekeeper import Timekeeper
@@ -262,17 +263,8 @@ class Services:
             clock=clock,
             now=now,
         )
-        self.leases = lease_service(
-            config,
-            store,
-            self.sessions,
-            self.peering,
-            self.neighbourhood,
-            self.mailroom,
-            self.addressing.reach,
-            clock,
-            now,
-        )
+        near = self.peering, self.neighbourhood, self.mailroom
+        self.leases = lease_service(config, store, self.sessions, *near, self.addressing.reach, clock, now)
         self.elsewhere = Elsewhere(self.directory, self.neighbourhood, self.peering, now)
         self.listener = Listener(
             self.peering, self.neighbourhood, principals.names, self.refusals.refused, clock, worked_s
@@ -282,6 +274,7 @@ class Services:
         replies = Replies(store, self.mailroom.leases, principals.may_serve)
         self.outcomes = Outcomes(store, replies)
         self.room = Room(self.mailroom, config.limits)
+        self.attachments = Keeping(config.attachments, store, clock, now)
         self.intake = Intake(
             store,
             self.room,
@@ -296,6 +289,7 @@ class Services:
             warning=self.neighbourhood.warning,
             check_answer=self.recalls.check,
             replies=replies,
+            naming=self.attachments.name,
             conversations=self.conversations,
             mode=self.fallback.mode,
             now_s=clock.seconds,

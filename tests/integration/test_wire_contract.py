@@ -383,6 +383,8 @@ async def test_attach_answers_where_the_client_stands(node: Node, serializer: st
             "frame_bytes": 2**24,
             "batch_messages": 1024,
             "ttl_ms": 30 * 86_400_000,
+            # Of a node in memory there is no disk to keep them on.
+            **({} if serializer == "memory" else {"attachment_bytes": 2**30}),
         }
         assert (answer["node"], len(answer["epoch"])) == ("single", 16)
         assert answer["high_water"] > 0

@@ -192,6 +192,10 @@ def _is_bool(one: Any) -> bool:
 _IS_ENTRY = _keys("agent", "presence", "since", "node", "capabilities")
 _IS_LETTER = _keys("seq", "from", "id", "to", "type", "reason", "failures", "attempts", "dead_at", "bytes")
 _IS_MODE = _keys("node", "mode", "sends", "reason", "by", "since")
+_IS_PART = _keys("size_bytes", "have_bytes", "complete", "chunk_bytes")
+_DIGEST = Param(
+    "digest", good=st.just(f"sha256:{'7' * 64}"), rule=like(r"sha256:[0-9a-f]{64}"), plain=f"sha256:{'7' * 64}"
+)
 _IS_LEASE = _keys("id", "state", "scope", "holder", "shared", "fence", "provisional", "ttl_s", "claimed_at", "node")
 _scopes = st.sampled_from(["task:a", "role:b", "path:src/**", "path:web:*.py", "task:\u00e4"])
 
@@ -207,6 +211,10 @@ def _is_search_place(value: Any) -> bool | None:
     if value is None or value == "agni:01234567:7":
         return True
     return None if like(r"[!-~]{1,16384}")(value) else False
+
+
+def _is_piece(value: Any) -> bool:
+    return isinstance(value, bytes) and 0 < len(value) <= 65_536
 
 
 def _is_lease_id(value: Any) -> bool:
@@ -465,6 +473,52 @@ PROCEDURES = (
         _keys("node", "origin", "epoch", "key", "previous", "records", "signature", "high_water"),
         _NODE_UNKNOWN,
         for_operators=True,
+    ),
+    Procedure(
+        uris.ATTACHMENT_BEGIN,
+        (_DIGEST, Param("size_bytes", good=st.just(5), rule=integer(0, 2**30), plain=5)),
+        2,
+        _IS_PART,
+        # What is right by itself may be another size than was begun with, or more than there is room for.
+        frozenset({"argument_invalid", "attachments_full", "attachment_damaged", "rate_limited"}),
+    ),
+    Procedure(
+        uris.ATTACHMENT_PUT,
+        (
+            _DIGEST,
+            Param("offset", good=st.integers(0, 5), rule=integer(0, 2**30), plain=0),
+            Param("data", good=st.binary(min_size=1, max_size=5), rule=_is_piece, plain=b"12345"),
+        ),
+        3,
+        _IS_PART,
+        frozenset({"argument_invalid", "attachment_unknown", "attachment_damaged", "rate_limited"}),
+    ),
+    Procedure(
+        uris.ATTACHMENT_OF,
+        (
+            Param("id", good=ids, rule=like(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}"), plain="plain"),
+            Param(_OPTIONS, (Field("from", texts, or_none(is_text)),)),
+        ),
+        1,
+        _keys("digest", "size_bytes", "from", "chunk_bytes"),
+        frozenset({"attachment_unknown"}),
+    ),
+    Procedure(
+        uris.ATTACHMENT_GET,
+        (
+            Param("id", good=ids, rule=like(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}"), plain="plain"),
+            Param(
+                _OPTIONS,
+                (
+                    Field("from", texts, or_none(is_text)),
+                    Field("offset", st.integers(0, 9), integer(0, 2**30)),
+                    Field("max_bytes", st.integers(1, 9), integer(1, 65_536)),
+                ),
+            ),
+        ),
+        1,
+        _keys("data", "offset", "size_bytes"),
+        frozenset({"attachment_unknown", "rate_limited"}),
     ),
     Procedure(
         uris.AUDIT_WHY,

@@ -6,6 +6,7 @@ send bytes that are no WAMP. What a node must withstand is tested with it, and t
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -42,7 +43,14 @@ Refused = ApplicationError
 
 class _EscapedJson(JsonObjectSerializer):  # type: ignore[misc]
     def serialize(self, obj: object) -> bytes:
-        return json.dumps(obj, separators=(",", ":")).encode()
+        return json.dumps(obj, separators=(",", ":"), default=_marked).encode()
+
+
+def _marked(value: object) -> str:
+    """Bytes, as WAMP writes them into JSON."""
+    if isinstance(value, bytes):
+        return "\0" + base64.b64encode(value).decode("ascii")
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 class _EscapedJsonSerializer(JsonSerializer):  # type: ignore[misc]

@@ -12,6 +12,27 @@ from trishula.errors import OutcomeUnknown, RecipientUnknown, RemoteError, Trish
 TABLE = {
     "MessageInvalid": ("message_invalid", False, "A key of the message is missing or breaks its rule."),
     "KeyUnknown": ("key_unknown", False, "The message or an argument has a key that the contract doesn't know."),
+    "AttachmentTooLarge": ("attachment_too_large", False, "The attachment is larger than the node takes."),
+    "AttachmentUnknown": (
+        "attachment_unknown",
+        False,
+        "The node has no such attachment, or none that the caller may know of.",
+    ),
+    "AttachmentDamaged": (
+        "attachment_damaged",
+        False,
+        "The file of an attachment is not what its digest says.",
+    ),
+    "AttachmentsOff": (
+        "attachments_off",
+        False,
+        "The node takes and hands out no attachments: its operator wants none, or it is of an earlier release.",
+    ),
+    "AttachmentsFull": (
+        "attachments_full",
+        True,
+        "The node keeps as much of attachments as it may, of that agent or of all, or its disk has no room for them.",
+    ),
     "PayloadTooLarge": ("payload_too_large", False, "The payload is larger than the node takes."),
     "PayloadNotJson": ("payload_not_json", False, "The payload can't be written as JSON and read back the same."),
     "SenderFalse": (

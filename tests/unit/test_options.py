@@ -62,12 +62,23 @@ def test_the_shipped_configuration_writes_the_defaults_down() -> None:
 
 def test_each_option_is_in_the_reference_with_its_default() -> None:
     known: set[str] = set()
-    for section in (None, "limits", "delivery", "presence", "retention", "alerts", "objectives", "agents", "mirror"):
+    sections = (
+        "limits",
+        "delivery",
+        "presence",
+        "retention",
+        "alerts",
+        "objectives",
+        "agents",
+        "mirror",
+        "attachments",
+    )
+    for section in (None, *sections):
         wrong: dict[str, object] = {"no_such": 1} if section is None else {section: {"no_such": 1}}
         sentence = next(said for said in sentences({"state": "s", **wrong}) if "no_such" in said)
         keys = sentence.partition("the known keys are ")[2].split(", ")
         known |= {key if section is None else f"{section}.{key}" for key in keys}
-    known -= {"limits", "delivery", "presence", "retention", "alerts", "objectives", "agents", "mirror"}
+    known -= set(sections)
     assert {option.key for option in all_options()} == known
     flat = " ".join(table().split())
     for option in all_options():
@@ -230,7 +241,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_options() -> None:
         'extra.delivery.backoff_first is "2h"; it must be from 1ms to 1h',
         "extra.presence is []; it must be a map",
         'extra.colour is "blue"; it is an unknown key; the known keys are node, state, agents_file, limits, delivery, '
-        "presence, retention, peers, trusted_network, proxies, alerts, objectives, agents, mirror",
+        "presence, retention, peers, trusted_network, proxies, alerts, objectives, agents, mirror, attachments",
     ]
 
 

@@ -44,6 +44,7 @@ OWN_COMMANDS = {
     "agents": "agents",
     "agent": "agent",
     "send": "send",
+    "attachment": "attachment",
     "call": "call",
     "cancel": "cancel",
     "inbox": "inbox",

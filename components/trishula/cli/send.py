@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -92,6 +95,12 @@ class _Waiting:
 @click.option("--ttl", "ttl_s", type=DURATION, help='How long the node tries to deliver it, such as "2h" (default 7d).')
 @click.option("--copies", type=click.IntRange(1, 2), help="On how many nodes it must be on disk.")
 @click.option("--encrypt", is_flag=True, help="Let nobody but TO read the payload; both must know each other's key.")
+@click.option(
+    "--attach",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A file of up to 1 GiB that goes with the message.",
+)
 @click.option("--wait", is_flag=True, help="Wait until the recipient has handled it.")
 @click.option("--timeout", type=DURATION, default="10s", show_default=True, help="How long to wait for the node.")
 @click.option("--wait-timeout", type=DURATION, default="60s", show_default=True, help="How long --wait waits.")
@@ -111,6 +120,7 @@ def send(
     ttl_s: float | None,
     copies: int | None,
     encrypt: bool,
+    attach: Path | None,
     wait: bool,
     timeout: float,
     wait_timeout: float,
@@ -126,14 +136,20 @@ def send(
       trishula send agni --text "disk is filling up" --priority 1
       trishula send broadcast --payload '{"release": "2.1"}'
       trishula send agni --type COMMAND --procedure host_report --wait
+      trishula send agni --text "the build" --attach build.tar
     """
     if payload is not None and text is not None:
         raise click.UsageError("--payload and --text are two ways to give the payload; leave one out")
     value = text if payload is None else parse_json(payload, "--payload")
-    if kind in _SAYS_SOMETHING and all(given is None for given in (payload, text, subject, procedure, reply_to)):
+    if kind in _SAYS_SOMETHING and all(
+        given is None for given in (payload, text, subject, procedure, reply_to, attach)
+    ):
         raise click.UsageError(
             f"there is nothing to send to {to}: give --text, --payload or --subject (--payload null sends it empty)"
         )
+    if attach is not None and text is not None:
+        # The attachment is named in the payload, which is a map then.
+        value = {"text": text}
     if kind == "COMMAND" and procedure is not None and value is None:
         value = {"args": [], "kwargs": {}}
     given = {
@@ -145,12 +161,15 @@ def send(
         "ttl_ms": milliseconds(ttl_s),
         "copies": copies,
         "encrypt": encrypt or None,
+        "attachment": attach,
     }
     with state.bus(timeout) as bus:
-        with _Waiting(timeout, is_silent=state.json) as waiting:
+        with _Waiting(timeout, is_silent=state.json) as waiting, _progress(state, attach) as progress:
             # What wasn't asked for is left to the client.
             options = cast(SendOptions, {key: value for key, value in given.items() if value is not None})
             options["on_refused"] = waiting.refused
+            if progress is not None:
+                options["on_progress"] = progress
             receipt = bus.send(
                 to,
                 type=kind,
@@ -171,6 +190,15 @@ def send(
         raise CallFailed(
             f"the message {receipt.id} was accepted and ended as {outcome['state']}: trishula why {receipt.id}"
         )
+
+
+def _progress(state: State, attach: Path | None) -> AbstractContextManager[Callable[[int, int], object] | None]:
+    if attach is None:
+        return nullcontext()
+    # Late, because most messages have none.
+    from trishula.cli.attachment import bar
+
+    return bar(state, f"sending {attach.name}")
 
 
 def _outcome(bus: Bus, message_id: str, timeout_s: float) -> dict[str, Any]:

@@ -26,12 +26,14 @@ class NodeLimits(msgspec.Struct, frozen=True):
         frame_bytes: the most that one WebSocket message to the node may have: a larger one ends the session.
         batch_messages: the most messages in one call.
         ttl_ms: the longest time to live of a message.
+        attachment_bytes: the most that an attachment may have; ``None`` of a node that takes none, or tells nothing.
     """
 
     payload_bytes: int = 8 * 1024 * 1024
     frame_bytes: int = 16 * 1024 * 1024
     batch_messages: int = 1024
     ttl_ms: int = 30 * 86_400_000
+    attachment_bytes: int | None = None
 
     @property
     def room_bytes(self) -> int:

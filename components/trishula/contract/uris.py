@@ -85,10 +85,10 @@ canaries?})`` → ``{node, epoch, high_water, lease_s, limits, epoch_changed?, f
     for its ack. May be repeated: yes; a newer session of the same address takes over and the older one is closed with
     ``trishula.error.taken_over``. ``capabilities``, of the agent's own session: what it announces; if its ``serve``
     grants don't name each, nothing is attached (``trishula.error.capability_forbidden``, for good).
-    ``limits``: ``{payload_bytes, batch_messages, ttl_ms, frame_bytes?}``, the most that a message's payload may have as
-    JSON, the most messages in one call, the most that ``ttl_ms`` may be (a longer one is refused), and the most bytes
-    that one WebSocket message of this session may have: a larger one ends the session, so keep calls, events and the
-    results of your procedures below it. Where ``limits`` is missing (a
+    ``limits``: ``{payload_bytes, batch_messages, ttl_ms, frame_bytes?, attachment_bytes?}``, the most that a message's
+    payload may have as JSON, the most messages in one call, the most that ``ttl_ms`` may be (a longer one is refused),
+    and the most bytes that one WebSocket message of this session may have: a larger one ends the session, so keep
+    calls, events and the results of your procedures below it. Where ``limits`` is missing (a
     node of an earlier release), keep a payload below 8 MiB, a WebSocket message below 16 MiB and a call within 1024
     messages; the node refuses what is over its own limits.
     What is out when a session is lost goes out again with the next one; what that costs a message depends on what the
@@ -170,6 +170,23 @@ it acks. Whoever holds it acks it and answers it. Order between such messages is
 name ``capability:<name>`` or ``*``. Of linked nodes one hands the message out, to agents that are at it: at first the
 one that accepted it; if none of its agents can take it and one at another node can, it makes that node the one, and so
 on.
+
+Attachments (caller: any agent): files beside messages. A message names one in its payload, as ``attachment`` =
+``{digest, size_bytes, name?, media_type?}``; ``digest`` is ``sha256:`` and 64 hexadecimal digits
+(:mod:`trishula.contract.attached`). Send the file first: ``attachment.begin(digest, size_bytes)`` → ``{size_bytes,
+have_bytes, complete, chunk_bytes}``, then what follows ``have_bytes`` by ``attachment.put(digest, offset, data)`` → the
+same, in pieces of ``chunk_bytes`` (65,536) at most, until it is ``complete``: it is what its digest says then, and
+fsynced. ``data`` is bytes (in JSON, as WAMP writes them: U+0000 and Base64). A piece at another ``offset`` than
+``have_bytes`` changes nothing; so ask with ``begin`` after a broken connection, and go on. At most 8 pieces of an agent
+are under way (else ``…rate_limited``), and an answer waits for the agent's budget (``attachments.rate``). A message
+whose ``attachment`` the node hasn't complete, from that agent, is refused (``trishula.error.attachment_unknown``).
+``attachment.of(id, {from?}?)`` → ``{digest, size_bytes, name?, media_type?, from, chunk_bytes}``: what a message names;
+``from`` is the agent that sent it, the caller if absent. ``attachment.get(id, {from?, offset?, max_bytes?}?)`` →
+``{data, offset, size_bytes}``: a piece of it. Both are for who sent the message, who it was delivered to or is for, and
+operators, at the node that took the message, and as long as that keeps it; to all others there is none. Check the
+digest of what you fetched. ``limits.attachment_bytes`` of ``attach`` is the largest that the node takes; where it is
+missing the node takes none. May be repeated: yes, all of them. (A node of the release before has none of them, and
+takes a payload with ``attachment`` like any other.)
 
 Topics:
 
@@ -421,6 +438,11 @@ MAILBOX_STATUS = "trishula.mailbox.status"
 MAILBOX_ANSWER = "trishula.mailbox.answer"
 MAILBOX_CANCEL = "trishula.mailbox.cancel"
 MAILBOX_CANARY = "trishula.mailbox.canary"
+
+ATTACHMENT_BEGIN = "trishula.attachment.begin"
+ATTACHMENT_PUT = "trishula.attachment.put"
+ATTACHMENT_GET = "trishula.attachment.get"
+ATTACHMENT_OF = "trishula.attachment.of"
 
 DIRECTORY_LIST = "trishula.directory.list"
 DIRECTORY_GET = "trishula.directory.get"

@@ -80,7 +80,7 @@ class Engine:
         receiving: messages on their way in.
         settling: acks and nacks.
         asking: questions that wait for an answer.
-        clock: for whoever waits.
+        clock, around: for whoever waits, and for work that blocks.
         live: live topics and procedures.
     """
 
@@ -97,7 +97,7 @@ class Engine:
         self.address = Address.parse(settings.agent if instance is None else f"{settings.agent}/{instance}")
         self.settings = settings
         tracing.switch_on(os.environ)
-        self._around = around = around or real()
+        self.around = around = around or real()
         self.clock = around.clock
         if connection is None:
             # Late, because importing Autobahn takes a third of a second that "trishula --help" need not spend.
@@ -174,9 +174,9 @@ class Engine:
             BusUnreachable: no node let us in within ``timeout_s``; the client has stopped trying.
             TrishulaError: neither an asyncio loop nor a reactor runs, so that it would wait for ever.
         """
-        self._around.check_driven()
+        self.around.check_driven()
         if self._release is None:
-            self._release = self._around.hold()
+            self._release = self.around.hold()
         await self.member.start(timeout_s)
 
     async def stop(self) -> None:
@@ -262,7 +262,7 @@ class Engine:
         on_refused: Callable[[TrishulaError], object] | None = None,
     ) -> Pending[Receipt]:
         """See :meth:`trishula.verbs.Verbs.send`."""
-        wire: dict[str, Any] = {"type": type, "id": id, "to": to, "timestamp": self._around.now_ms()}
+        wire: dict[str, Any] = {"type": type, "id": id, "to": to, "timestamp": self.around.now_ms()}
         if payload is not None:
             wire["payload"] = payload
         if priority != 3:
@@ -283,7 +283,7 @@ class Engine:
                 return rejected(fault)
         span = None
         if traceparent is None:
-            traceparent, span = tracing.carry_on(wire, running.get(), self._around.word)
+            traceparent, span = tracing.carry_on(wire, running.get(), self.around.word)
         if traceparent is not None:
             wire["traceparent"] = traceparent
         pending: Pending[Receipt] = Pending()
@@ -293,7 +293,7 @@ class Engine:
 
     def carried(self, traceparent: str | None) -> str | None:
         """The trace context of what is sent on account of a message that has this one; ``None`` if there is none."""
-        return None if traceparent is None else child_of(traceparent, self._around.word(8))
+        return None if traceparent is None else child_of(traceparent, self.around.word(8))
 
     async def confirmed(self, sent: Pending[Receipt], message_id: str, timeout_s: float) -> Receipt:
         """Wait for a receipt, but only so long.
@@ -314,7 +314,7 @@ class Engine:
 
         ``held`` is called when it was refused for now, so that its way may be long.
         """
-        wire.setdefault("timestamp", self._around.now_ms())
+        wire.setdefault("timestamp", self.around.now_ms())
         if encrypt and (fault := self._encrypt(wire := dict(wire), self.member.limits.payload_bytes)) is not None:
             done(fault)
             return False

@@ -13,6 +13,7 @@ from pathlib import Path
 from deploy.docs.from_code.rst import dedented, escaped, list_table
 
 from trishula_router.settings.alerts import AlertOptions
+from trishula_router.settings.attachments import AttachmentOptions
 from trishula_router.settings.faults import MISSING, Asked
 from trishula_router.settings.limits import Limits
 from trishula_router.settings.mirror import MirrorOptions
@@ -38,6 +39,7 @@ _HOLDERS: dict[str, type] = {
     "objectives": ObjectiveOptions,
     "agents": AgentsPolicy,
     "mirror": MirrorOptions,
+    "attachments": AttachmentOptions,
 }
 
 

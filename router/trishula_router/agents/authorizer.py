@@ -5,8 +5,8 @@ What is not allowed by a line below is denied. Policy lives in :meth:`Authorizer
 ==============================================  ==========  ==============================================
 URI                                             action      who
 ==============================================  ==========  ==============================================
-``mailbox.*``, ``directory.*``, ``lease.*``,    call        every agent (the services look at whose message or
-``audit.why``                                               lease)
+``mailbox.*``, ``directory.*``, ``lease.*``,    call        every agent (the services look at whose message, lease
+``attachment.*``, ``audit.why``                             or attachment)
 other ``audit.*``, ``node.*``, ``admin.*``      call        operators
 ``agent.<a>.<procedure>``                       register    ``<a>``
 ``agent.<a>.<procedure>``                       call        ``<a>``, and whom its grants let
@@ -77,6 +77,11 @@ _NODE_SERVES_AGENTS = frozenset(
         uris.MAILBOX_ANSWER,
         uris.MAILBOX_CANCEL,
         uris.MAILBOX_CANARY,
+        # Whose attachment, and who may fetch it, the service itself looks at.
+        uris.ATTACHMENT_BEGIN,
+        uris.ATTACHMENT_PUT,
+        uris.ATTACHMENT_GET,
+        uris.ATTACHMENT_OF,
         uris.DIRECTORY_LIST,
         uris.DIRECTORY_GET,
         uris.DIRECTORY_FIND,

@@ -30,7 +30,10 @@ from trishula_router.settings.limits import Limits
 from trishula_router.store.identity import content_digest
 from trishula_router.store.messages import Draft
 
-__all__ = ["Admitted", "Inspection"]
+__all__ = ["Admitted", "Inspection", "Naming"]
+
+#: See :meth:`trishula_router.attachments.keeping.Keeping.name`.
+Naming = Callable[[str, str, object, str], Callable[[], None] | None]
 
 _to_json = msgspec.json.Encoder().encode
 
@@ -64,6 +67,7 @@ class Inspection:
         limits: sizes.
         check_answer: refuses the answer to a COMMAND that was cancelled.
         replies: told of an answer that was pledged and isn't taken.
+        naming: (agent, id, payload, path) → what writes down that the message names an attachment, if it does.
         conversations: knows which have no end.
         now_s: the clock of the budgets.
         default_ttl_ms: of a message that names none.
@@ -78,6 +82,7 @@ class Inspection:
         *,
         check_answer: Callable[[Message], None],
         replies: Replies,
+        naming: Naming,
         conversations: Conversations,
         now_s: Callable[[], float],
         default_ttl_ms: int,
@@ -88,6 +93,7 @@ class Inspection:
         self._limits = limits
         self._check_answer = check_answer
         self._answering = replies
+        self._naming = naming
         self._conversations = conversations
         self._budgets = Budgets(limits.hourly_messages, limits.hourly_bytes)
         self._now_s = now_s
@@ -166,6 +172,7 @@ class Inspection:
         sender = str(message.sender)
         if pledge is None:
             self._conversations.check(sender, message.to, message.reply_to, index, now)
+        write_link = self._naming(agent, message.id, message.payload, f"messages[{index}]")
         wire = message.to_wire()
         wire["accepted_at"] = now
         deadline_at = message.deadline_at
@@ -178,6 +185,8 @@ class Inspection:
         envelope = _to_json(wire)
         self._budgets.admit(agent, len(envelope), self._now_s(), is_answer=pledge is not None)
         taken, missed = self._room.take(sender, recipients, len(envelope), message.priority)
+        if write_link is not None:
+            write_link()
         if pledge is None:
             self._conversations.note(sender, message.id, message.to, message.reply_to, now)
         draft = Draft(

@@ -46,7 +46,7 @@ from trishula_router.histogram import FAST_S, Histogram
 from trishula_router.mail.batch import Batch
 from trishula_router.mail.conversations import Conversations
 from trishula_router.mail.entry import Entry
-from trishula_router.mail.inspection import Admitted, Inspection
+from trishula_router.mail.inspection import Admitted, Inspection, Naming
 from trishula_router.mail.lines import Line
 from trishula_router.mail.mailroom import got
 from trishula_router.mail.rates import Rates
@@ -78,6 +78,7 @@ class Intake:
         warning: of a capability: what to say if nobody who is present has it.
         check_answer: refuses the answer to a COMMAND that was cancelled.
         replies: who may answer what.
+        naming: has messages name attachments.
         conversations: knows which have no end.
         mode: the bus's, in which messages may be refused.
         now_s: the clock of the rates.
@@ -104,6 +105,7 @@ class Intake:
         warning: Callable[[str], str | None],
         check_answer: Callable[[Message], None],
         replies: Replies,
+        naming: Naming,
         conversations: Conversations,
         mode: BusMode,
         now_s: Callable[[], float],
@@ -135,6 +137,7 @@ class Intake:
             limits,
             check_answer=check_answer,
             replies=replies,
+            naming=naming,
             conversations=conversations,
             now_s=now_s,
             default_ttl_ms=default_ttl_ms,

@@ -23,6 +23,7 @@ from trishula.homes import expanded
 from trishula.runtime.backoff import Backoff
 from trishula_router.client_ips import PROXY_RULE, is_network
 from trishula_router.settings.alerts import AlertOptions, parse_alerts
+from trishula_router.settings.attachments import AttachmentOptions, parse_attachments
 from trishula_router.settings.faults import MISSING, Asked, ConfigError, Fault, Section
 from trishula_router.settings.limits import DEFAULT_TTL, Limits, parse_limits
 from trishula_router.settings.mirror import MirrorOptions, parse_mirror
@@ -126,6 +127,7 @@ class NodeConfig:
         objectives: what the node promises in figures, and which triggers turn the fallback on.
         agents: whether linked nodes share who may join.
         mirror: where its journal is copied to for collectors.
+        attachments: how much is taken of files beside messages.
     """
 
     node: str
@@ -142,6 +144,7 @@ class NodeConfig:
     objectives: ObjectiveOptions = field(default_factory=ObjectiveOptions)
     agents: AgentsPolicy = field(default_factory=AgentsPolicy)
     mirror: MirrorOptions = field(default_factory=MirrorOptions)
+    attachments: AttachmentOptions = field(default_factory=AttachmentOptions)
 
 
 def parse_options(
@@ -182,6 +185,7 @@ def parse_options(
     agents = AgentsPolicy(agents_section.flag("shared", False))
     agents_section.close()
     mirror = parse_mirror(top.section("mirror"), trusted)
+    attachments = parse_attachments(top.section("attachments"))
     top.close()
     if faults:
         raise ConfigError(tuple(faults))
@@ -202,6 +206,7 @@ def parse_options(
         objectives,
         agents,
         mirror,
+        attachments,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trishula_router.verbs.attachments import AttachmentVerbs
 from trishula_router.verbs.canaries import CanaryVerbs
 from trishula_router.verbs.evidence import EvidenceVerbs
 from trishula_router.verbs.fallback import FallbackVerbs
@@ -26,4 +27,5 @@ FURTHER = (
     ThreadVerbs,
     MessageSearchVerbs,
     TurnVerbs,
+    AttachmentVerbs,
 )

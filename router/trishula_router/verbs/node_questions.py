@@ -136,6 +136,7 @@ class NodeQuestions:
             "store": msgspec.structs.asdict(store),
             "archive": self._node.archiver.told(),
             "mirrors": [mirror.told() for mirror in self._node.mirrors],
+            "attachments": self._node.attachments.told(),
             "fallback": self._node.fallback.mode.told(),
             "agents_file_fault": self._node.principals.fault,
             "serve_unwritten": list(self._node.principals.unwritten),

@@ -156,6 +156,9 @@ class Procedures:
             "batch_messages": limits.batch_messages,
             "ttl_ms": limits.ttl_ms,
         }
+        attachment_bytes = self._node.attachments.limit_bytes
+        if attachment_bytes is not None:
+            told["attachment_bytes"] = attachment_bytes
         frame_bytes = self._node.router.frame_limit_bytes(session)
         return told if frame_bytes is None else {**told, "frame_bytes": frame_bytes}
 
