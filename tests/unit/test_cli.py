@@ -922,7 +922,8 @@ def test_why(trishula: Trishula, bus: FakeBus) -> None:
     ran = trishula("why", "m1")
     assert ran.code == 0
     assert "m1  COMMAND from dc/7f3a to agni: done after 250 ms, attempts: 1" in ran.out
-    assert ran.out.splitlines()[2:] == [
+    assert ran.out.splitlines()[1].startswith("nothing on record says by what the node verified dc")
+    assert ran.out.splitlines()[3:] == [
         f"{local_time(1000)}            accepted   priority: 3, bytes: 120 B",
         f"{local_time(1004)}  +4.00 ms  delivered  attempt: 1",
         f"{local_time(1250)}  +246 ms   done",
@@ -945,7 +946,7 @@ def test_audit_query(trishula: Trishula, bus: FakeBus) -> None:
     ran = trishula("audit", "query", "--agent", "agni", "--kind", "joined", "--since", "1970-01-01T00:00:00+00:00")
     assert ran.code == 0
     assert ran.out == f"       5  {local_time(1000)}  joined       agent: agni, session: 12\n"
-    options = {"agent": "agni", "kind": "joined", "since": 0, "after": 0, "limit": 1000}
+    options = {"agent": "agni", "kind": "joined", "since": 0, "after": 0, "limit": 1000, "archive": True}
     assert bus.asked[1:] == [("request", (uris.AUDIT_QUERY, options), {})]
 
 
@@ -955,7 +956,7 @@ def test_audit_query_shows_the_newest_with_whole_ids(trishula: Trishula, bus: Fa
     bus.answers[uris.AUDIT_QUERY] = [{"records": [*due, {**RECORD, "seq": 6000}], "more": False, "after": 6000}]
     bus.answers[uris.NODE_STATUS] = [{"high_water": 6000}]
     ran = trishula("audit", "query", "--last", "2")
-    assert bus.asked[1][1] == (uris.AUDIT_QUERY, {"after": 5000, "limit": 1000})
+    assert bus.asked[1][1] == (uris.AUDIT_QUERY, {"after": 5000, "limit": 1000, "archive": True})
     first, second = ran.out.splitlines()
     assert f"messages: 6 (failures: 3, due at {local_time(1763856000123)}), id: {long_id}" in first
     assert second.startswith("    6000  ")
@@ -986,7 +987,8 @@ def test_audit_query_reads_on(trishula: Trishula, bus: FakeBus) -> None:
     ]
     ran = trishula("audit", "query", "--limit", "3", "--json")
     assert ran.json == {"records": [RECORD, second], "more": False, "after": 9}
-    assert [args[1] for _, args, _ in bus.asked] == [{"after": 0, "limit": 3}, {"after": 7, "limit": 2}]
+    questions = [{"after": 0, "limit": 3, "archive": True}, {"after": 7, "limit": 2, "archive": True}]
+    assert [args[1] for _, args, _ in bus.asked] == questions
 
 
 def test_audit_query_says_that_there_is_more(trishula: Trishula, bus: FakeBus) -> None:
@@ -1017,6 +1019,7 @@ def test_audit_query_by_all_that_newer_nodes_know(trishula: Trishula, bus: FakeB
         "kinds": ["done", "dead"],
         "after": 0,
         "limit": 1,
+        "archive": True,
     }
     assert ran.err.startswith("the bodies of some messages are deleted: nobody knows what they were about")
 
