@@ -9,10 +9,12 @@ import queue
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
+from twisted.internet.defer import Deferred
 
 from tests.support.stores import GIB, ReactorQueue, open_sqlite, result_of
 from tests.support.subjects import (
@@ -34,11 +36,11 @@ from tests.support.subjects import (
 )
 from trishula.contract.message import DEFAULT_TTL_MS
 from trishula.errors import StorageFull
-from trishula_router.store.interface import Copied
+from trishula_router.store.interface import Copied, Store
 from trishula_router.store.journal import GENESIS, Kind, digest_of
 from trishula_router.store.messages import Accepted, MailboxSize, OpenSize, Return, State
 from trishula_router.store.origins import read_numbering
-from trishula_router.store.runs import JournalForked, Origin
+from trishula_router.store.runs import Extract, JournalForked, Origin
 from trishula_router.store.sqlite import recent_runs
 from trishula_router.store.sqlite.connection import FILE_NAME
 from trishula_router.store.sqlite.files import back_up, restore, verify_file
@@ -397,6 +399,52 @@ def test_a_third_node_gets_the_body_that_only_an_alias_has(here: Subject, agni: 
     forgotten = here.do(lambda store: store.forget(0, 10, before=10_000, dead_before=10_000, at=10_000))
     assert (forgotten.after, forgotten.bodies >= 1) == (0, True)
     assert run(here, number=1).bodies == {}
+
+
+def _take(extract: Extract, store: Store) -> Deferred[Copied]:
+    return store.copy("agni", extract)
+
+
+@pytest.fixture
+def agni_in_a_file(tmp_path: Path) -> Iterator[Subject]:
+    """Whose broadcasts have one body for all recipients."""
+    (tmp_path / "agni").mkdir()
+    one = InSqlite(tmp_path / "agni", epoch="epoch-of-agni", node="agni")
+    yield one
+    one.close()
+
+
+def test_a_third_node_gets_the_body_of_a_broadcast_of_which_one_recipient_is_an_alias(
+    here: Subject, agni_in_a_file: Subject, rush: Peer
+) -> None:
+    append(here, draft("m1", "web", body=b'{"at":1}'))
+    append(agni_in_a_file, draft("m1", "dc", "web", body=b'{"at":2}'))
+    here.do(lambda store: store.copy("agni", run(agni_in_a_file)))
+    # As long runs are cut: the recipient that is an alias comes in a run of its own.
+    for after, limit in ((0, 1), (1, 9)):
+        extract = run(here, number=1, after=after, limit=limit)
+        rush.do(partial(_take, extract))
+    found = rush.do(lambda store: store.with_ids(["m1"]))
+    bodies = rush.do(lambda store: store.bodies([it.position for it in found]))
+    assert list(bodies.values()) == [b'{"at":2}'] * 2
+    assert is_sound(here)
+    # It goes with the message.
+    here.do(lambda store: store.settle([1, FAR | 1], State.DONE, None, 300))
+    here.do(lambda store: store.forget(0, 10, before=10_000, dead_before=10_000, at=10_000))
+    assert run(here, number=1).bodies == {}
+    assert is_sound(here)
+
+
+def test_the_rest_of_a_broadcast_may_come_with_what_is_here_of_it(here: Subject, agni_in_a_file: Subject) -> None:
+    append(agni_in_a_file, draft("m1", "agni", "web", "dc", body=b'{"at":2}'))
+    whole = run(agni_in_a_file)
+    # Whoever has another message for the second recipient hands them out apart.
+    first = msgspec.structs.replace(whole, records=whole.records[:1], messages={1: whole.messages[1]})
+    for extract in (first, whole):
+        here.do(partial(_take, extract))
+    found = here.do(lambda store: store.with_ids(["m1"]))
+    assert list(here.do(lambda store: store.bodies([it.position for it in found])).values()) == [b'{"at":2}'] * 3
+    assert is_sound(here)
 
 
 def test_a_record_may_come_before_the_message_that_it_tells_of(here: Subject, agni: Peer, rush: Peer) -> None:

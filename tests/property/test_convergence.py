@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
@@ -347,6 +347,9 @@ def test_stores_in_memory_converge(seed: int, steps: int) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
+# A broadcast that another node has of two nodes, for one of its recipients.
+@example(seed=102, steps=46)
+@example(seed=103, steps=113)
 def test_stores_in_files_converge(seed: int, steps: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         converge([Peer(node, made(Path(directory) / node)) for node in NODES], seed, steps)

@@ -106,9 +106,10 @@ class _Fold:
         self._aliases: dict[int, int] = {}
         # What is told of messages that are here by another record: their states, whose own records may be cut.
         self._ended: dict[int, int] = {}
-        # By the sequence of an accepted record, what it says of its envelope; and of each body what is so.
+        # By the sequence of an accepted record, what it says of its envelope; of each body what is so; and its place.
         self._stated: dict[int, tuple[Record, str]] = {}
         self._sums: dict[int, str] = {}
+        self._places: dict[int, int] = {}
 
     def run(self) -> Changes:
         accepted: list[tuple[Record, AcceptedFacts]] = []
@@ -232,8 +233,10 @@ class _Fold:
         # The chain proves the record alone: who hands on the journal of another node could put any words into it.
         if found != stated:
             raise self._forked(record, "came with a body that is not that of its message")
-        place = position_in(self._number, particulars.body)
-        self._changes.bodies[place] = self._extract.bodies[particulars.body]
+        # The first recipients of a broadcast may be here from a run before, with the body at their place.
+        first = particulars.body if particulars.body in self._stated else sequence
+        place = self._places.setdefault(particulars.body, position_in(self._number, first))
+        self._changes.bodies[place] = body
         return place
 
     def _keep_alias_bodies(self) -> None:
@@ -243,7 +246,10 @@ class _Fold:
             if row is not None and particulars is not None and state_of(row.standing)[0] is State.OPEN:
                 place = self._body_of(alias & SEQUENCE_MASK, particulars)
                 if place:
-                    self._changes.alias_bodies[alias] = place
+                    # Of a broadcast it is another recipient's, and the message that this is an alias of has its own: it
+                    # would be found by nobody.
+                    self._changes.bodies[alias] = self._changes.bodies[place]
+                    self._changes.alias_bodies.append(alias)
 
     def _early(self, accepted: Sequence[tuple[Record, AcceptedFacts]]) -> list[_Told]:
         positions = [record.position for record, _ in accepted]

@@ -130,7 +130,7 @@ class Changes:
         bodies: envelopes of new messages, by position.
         revived: bodies that a replay needs, by position; one that is there stays.
         aliases: position → the message's.
-        alias_bodies: position of an alias → that of its envelope in ``bodies``.
+        alias_bodies: positions of aliases that have a body of their own among ``bodies``.
         early: (position of a message that is not here yet, of the record) each.
         late: positions that early records told of and that are here now.
         traces: (position of a message, of a further record that tells of it) each.
@@ -145,7 +145,7 @@ class Changes:
     bodies: dict[int, bytes] = field(default_factory=dict)
     revived: dict[int, bytes] = field(default_factory=dict)
     aliases: dict[int, int] = field(default_factory=dict)
-    alias_bodies: dict[int, int] = field(default_factory=dict)
+    alias_bodies: list[int] = field(default_factory=list)
     early: list[tuple[int, int]] = field(default_factory=list)
     late: list[int] = field(default_factory=list)
     traces: set[tuple[int, int]] = field(default_factory=set)

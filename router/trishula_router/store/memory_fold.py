@@ -141,8 +141,8 @@ class MemoryShelf:
             self.waiting.setdefault(position, []).append(written[record])
         for position in changes.late:
             del self.waiting[position]
-        for alias, place in changes.alias_bodies.items():
-            self.alias_bodies[alias] = changes.bodies[place]
+        for alias in changes.alias_bodies:
+            self.alias_bodies[alias] = changes.bodies[alias]
         for position in changes.purged:
             self.forget(position)
         for position, envelope in changes.revived.items():
