@@ -42,10 +42,10 @@ _PLAINLY = "TRISHULA_PLAIN_IMPORTS"
 #: freed by their count; with Python's 700 the collector ran several times a call, at some 8 % of the throughput.
 #: Everybody waits while it looks: 10 to 20 ms for the 20,000 that floods of requests leave behind, 6 ms for these.
 _COLLECT_AFTER_OBJECTS = 10_000
-#: How many such rounds come before one over all that is young too, and how many of those before one over what is not
-#: frozen (:mod:`trishula_router.old_objects`). So each looks at 30,000 and at 120,000 objects at most; with Python's 10
-#: and 10 there were pauses of 60 and of 170 ms.
-_OLDER_AFTER_ROUNDS = (2, 3)
+#: After how many such rounds the next one is over all that is young too, and after how many of those over what is not
+#: frozen (:mod:`trishula_router.old_objects`). So each looks at 20,000 and at 40,000 objects at most; with Python's 10
+#: and 10 there were pauses of 60 and of 170 ms, with 2 and 3 of 80.
+_OLDER_AFTER_ROUNDS = (1, 1)
 #: Each connection is an open file, and many systems let a program have 1024 unless it asks for more. The second number
 #: is what macOS gives at most.
 _OPEN_FILES = (65_536, 10_240)

@@ -13,6 +13,9 @@ import pytest
 
 from trishula_router.old_objects import OldObjects
 
+#: Rounds in which nobody is served, before everything is looked at.
+QUIET = 20
+
 
 class Counting:
     """A collector of objects that are numbers only."""
@@ -65,6 +68,11 @@ def old(collector: Counting) -> OldObjects:
     return old
 
 
+def be_quiet(old: OldObjects, rounds: int = QUIET) -> None:
+    for _ in range(rounds):
+        old.rest(is_quiet=True)
+
+
 @pytest.mark.usefixtures("old")
 def test_a_round_looks_at_what_came_since(collector: Counting) -> None:
     assert [collector.round_over(new) for new in (30, 20, 100)] == [30, 20, 100]
@@ -76,36 +84,46 @@ def test_young_rounds_and_beginnings_freeze_nothing(collector: Counting, old: Ol
         [callback] = collector.callbacks
         callback(phase, {"generation": generation})
     assert collector.old == 30
-    old.rest(is_quiet=True)
+    be_quiet(old)
     assert collector.looked_at == []
 
 
 def test_everything_is_looked_at_when_it_is_quiet_and_a_lot_was_frozen(collector: Counting, old: OldObjects) -> None:
     collector.round_over(250)
-    old.rest(is_quiet=True)
+    be_quiet(old)
     assert collector.looked_at == []
     collector.round_over(1)
     old.rest(is_quiet=False)
     assert collector.looked_at == []
     collector.garbage = 200
-    old.rest(is_quiet=True)
+    be_quiet(old)
     assert collector.looked_at == [1251]
     assert collector.frozen == 1051
-    old.rest(is_quiet=True)
+    be_quiet(old)
     assert collector.looked_at == [1251]
     # A fourth of what was left, and not of what was left first.
     collector.round_over(262)
-    old.rest(is_quiet=True)
+    be_quiet(old)
     assert collector.looked_at == [1251]
 
 
+def test_a_breath_is_no_quiet_moment(collector: Counting, old: OldObjects) -> None:
+    collector.round_over(900)
+    for _ in range(3):
+        be_quiet(old, QUIET - 1)
+        old.rest(is_quiet=False)
+    assert collector.looked_at == []
+    be_quiet(old)
+    assert collector.looked_at == [1900]
+
+
 def test_it_is_when_it_is_never_quiet_and_very_much_was_frozen(collector: Counting, old: OldObjects) -> None:
-    collector.round_over(1000)
+    collector.round_over(4000)
     old.rest(is_quiet=False)
     assert collector.looked_at == []
     collector.round_over(1)
     old.rest(is_quiet=False)
-    assert collector.looked_at == [2001]
+    assert collector.looked_at == [5001]
 
 
 def test_what_went_by_itself_is_counted_before_and_only_then(collector: Counting, old: OldObjects) -> None:
@@ -113,12 +131,12 @@ def test_what_went_by_itself_is_counted_before_and_only_then(collector: Counting
     collector.frozen -= 200
     old.rest(is_quiet=False)
     assert collector.counted == 0
-    old.rest(is_quiet=True)
+    be_quiet(old)
     assert (collector.counted, collector.looked_at) == (1, [])
-    old.rest(is_quiet=True)
+    be_quiet(old)
     assert collector.counted == 1
     collector.round_over(151)
-    old.rest(is_quiet=True)
+    be_quiet(old)
     assert collector.looked_at == [1251]
 
 
@@ -143,7 +161,8 @@ def test_with_pythons_own_collector_garbage_that_was_frozen_goes() -> None:
         del rounds
         gc.collect()
         assert seen() is not None
-        old.rest(is_quiet=True)
+        for _ in range(20):
+            old.rest(is_quiet=True)
         assert seen() is None
         assert gc.get_freeze_count() < 1.1 * began
     """
