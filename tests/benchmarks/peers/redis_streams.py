@@ -23,7 +23,8 @@ class RedisSide(Stored):
 
     async def open(self, address: dict[str, Any], name: str, heard: Heard | None) -> None:
         connection = import_module("redis.asyncio").Connection
-        self._connect = partial(connection, host="127.0.0.1", port=address["port"], protocol=2)
+        # Newer releases have a limit on reads of themselves; who takes messages waits for them as long as it takes.
+        self._connect = partial(connection, host="127.0.0.1", port=address["port"], protocol=2, socket_timeout=None)
         self._name = name
         self._line = await self._opened()
         self._told: deque[Callable[[], None] | None] = deque()

@@ -21,6 +21,9 @@ __all__ = ["ANSWERS", "ASKS", "MAIL", "Heard", "Side", "Stored", "fail", "in_bac
 
 MAIL, ASKS, ANSWERS = "mail", "asks", "answers"
 
+#: The loop itself holds no task: one that waits for what nobody else refers to would be collected.
+_running: set[asyncio.Task[None]] = set()
+
 #: Told of a text that came; :class:`Stored` hands it what acknowledges that.
 Heard = Callable[[str], None]
 
@@ -37,9 +40,11 @@ def in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     task = asyncio.ensure_future(work)
 
     def ended(task: asyncio.Task[None]) -> None:
+        _running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             fail(error)
 
+    _running.add(task)
     task.add_done_callback(ended)
     return task
 
