@@ -7,6 +7,7 @@ send bytes that are no WAMP. What a node must withstand is tested with it, and t
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
 import socket
@@ -26,6 +27,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from trishula.contract import uris
 
 __all__ = [
+    "FROZEN",
     "PROBE",
     "JoinRefused",
     "PlainClient",
@@ -248,6 +250,7 @@ async def join(
 
 #: What :class:`Probe` registers: a procedure of the node's that operators may call.
 PROBE = f"{uris.NODE_PREFIX}probe"
+FROZEN = f"{uris.NODE_PREFIX}frozen"
 
 
 class Probe(ApplicationSession):  # type: ignore[misc]
@@ -255,6 +258,7 @@ class Probe(ApplicationSession):  # type: ignore[misc]
 
     async def onJoin(self, details: Any) -> None:
         await self.register(self._probe, PROBE)
+        await self.register(self._frozen, FROZEN)
 
     def _probe(self) -> list[bool]:
         """TCP_NODELAY of each connection that the worker has accepted."""
@@ -263,6 +267,12 @@ class Probe(ApplicationSession):  # type: ignore[misc]
 
         readers = cast(Any, reactor).getReaders()
         return [bool(reader.getTcpNoDelay()) for reader in readers if isinstance(reader, Server)]
+
+    def _frozen(self) -> list[int]:
+        """How many objects Python's collector passes over, before and after one of its rounds over the old ones."""
+        before = gc.get_freeze_count()
+        gc.collect()
+        return [before, gc.get_freeze_count()]
 
 
 # -- below WAMP --------------------------------------------------------------------------------------------------------
