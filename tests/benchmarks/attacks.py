@@ -22,6 +22,7 @@ No test: how fast a machine is decides nothing. What each attack meets, the test
 from __future__ import annotations
 
 import argparse
+import base64
 import collections
 import contextlib
 import itertools
@@ -374,6 +375,22 @@ def large_sends(of: Attacker) -> None:
     of.many(8, work)
 
 
+def attached_files(of: Attacker) -> None:
+    """Files that are begun, filled at once, and not what their digests say, so that each is hashed and thrown away."""
+    data = "\0" + base64.b64encode(bytes(64 * 1024)).decode()
+
+    def work() -> None:
+        with of.session() as client:
+            keep(client)
+            while of.goes_on():
+                digest = f"sha256:{os.urandom(32).hex()}"
+                client.begin(CALL, uris.ATTACHMENT_BEGIN, [digest, 128 * 1024])
+                for offset in (0, 64 * 1024):
+                    client.begin(CALL, uris.ATTACHMENT_PUT, [digest, offset, data])
+
+    of.many(8, work)
+
+
 def cbor_frames(of: Attacker) -> None:
     """Frames of a joined session that hold a great many values."""
     large = [0] * 1_000_000
@@ -561,6 +578,7 @@ ATTACKS: tuple[Callable[[Attacker], None], ...] = (
     full_mailbox,
     capability_nobody_has,
     large_sends,
+    attached_files,
 )
 
 
