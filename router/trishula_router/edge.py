@@ -2,8 +2,7 @@
 
 :class:`NodeSession` is the component that Crossbar embeds in its router worker. It makes the node from the component's
 ``extra``, registers the node's procedures, tells the node of sessions that come and go, and carries out what the node
-wants of the router. Errors of the node become WAMP errors here; a fault of our own is logged and becomes
-``node_failed``.
+wants of the router. How calls are answered is in :mod:`~trishula_router.upstream.call_answers`.
 
 Facts about Crossbar that this module lives with (DESIGN section 10): events may be lost on the way to a client, so
 nothing depends on them; ``eligible`` limits an event to one session; ``wamp.session.on_leave`` comes for every session
@@ -19,7 +18,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from autobahn.wamp import message
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from autobahn.wamp.types import (
-    CallDetails,
     ComponentConfig,
     EventDetails,
     PublishOptions,
@@ -44,11 +42,9 @@ from twisted.logger import Logger
 
 from trishula.contract import uris
 from trishula.contract.addresses import Address
-from trishula.contract.texts import show_value
 from trishula.distribution import version
-from trishula.errors import ArgumentInvalid, NodeFailed, NotAllowed, TrishulaError
+from trishula.errors import NotAllowed, TrishulaError
 from trishula.runtime.surroundings import use_monotonic_timers
-from trishula_router.agents.callers import Caller, Verb
 from trishula_router.agents.file import KEPT_FILE, AgentsFileError
 from trishula_router.agents.principals import Principals
 from trishula_router.client_ips import ip_in
@@ -71,8 +67,8 @@ from trishula_router.settings.faults import ConfigError
 from trishula_router.settings.options import parse_options
 from trishula_router.store.interface import StoreError
 from trishula_router.store.sqlite.opening import open_store
+from trishula_router.upstream.call_answers import as_endpoint, serving, to_wamp
 from trishula_router.upstream.direct_authorizer import Authorize
-from trishula_router.upstream.direct_calls import Serve
 from trishula_router.upstream.direct_events import DirectEvents
 from trishula_router.upstream.expulsion import expel
 from trishula_router.upstream.mends import Mends
@@ -99,12 +95,6 @@ _RECURSION_LIMIT = 1000
 #: Python's smallest. A whole number of JSON takes a time that grows with the square of its digits, to be read and to be
 #: shown: with Python's own 4,300 a frame full of them took a second.
 _MOST_DIGITS = 640
-
-
-def to_wamp(error: TrishulaError) -> ApplicationError:
-    """An error of ours, as it travels."""
-    details = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}
-    return ApplicationError(error.uri or NodeFailed.uri, error.sentence, **details)
 
 
 class NodeSession(ApplicationSession):  # type: ignore[misc]
@@ -197,9 +187,9 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         verbs = Procedures(node).by_uri()
         for uri, verb in verbs.items():
             # Autobahn cancels what it has called; what serves calls directly never does.
-            way = _as_endpoint(_serving(uri, verb, node.serve))
+            way = as_endpoint(serving(uri, verb, node.serve))
             await self.register(way, uri, options=RegisterOptions(details_arg="details"))
-        served = {uri: _serving(uri, verb, node.carry_out) for uri, verb in verbs.items()}
+        served = {uri: serving(uri, verb, node.carry_out) for uri, verb in verbs.items()}
         for kind in KINDS if config.peers else ():
             options = SubscribeOptions(details_arg="details")
             await self.subscribe(partial(self._on_peer, kind), uris.peer_topic(config.node, kind), options=options)
@@ -358,37 +348,6 @@ class NodeSession(ApplicationSession):  # type: ignore[misc]
         if self._transport is None:
             return
         self.publish(topic, event, *more, options=PublishOptions(eligible=eligible) if eligible else None)
-
-
-def _serving(uri: str, verb: Verb, run: Callable[[Verb, Caller, tuple[Any, ...]], Awaitable[Any]]) -> Serve:
-    """Serves the calls of a procedure, run by one of the node's ways in; a fault of ours is told as such."""
-
-    async def serve(caller: Caller, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        try:
-            if kwargs:
-                named = show_value(sorted(kwargs))
-                raise ArgumentInvalid(f"{uri} was called with keyword arguments {named}; it takes positional ones")
-            return await run(verb, caller, tuple(args))
-        except TrishulaError:
-            raise
-        except Exception:
-            log.failure("a call of {uri} failed", uri=uri)
-            sentence = f"the node failed at {uri}; its log says why. Nothing is known to be done: try again"
-            raise NodeFailed(sentence) from None
-
-    return serve
-
-
-def _as_endpoint(serve: Serve) -> Any:
-    """A procedure as Autobahn calls it."""
-
-    async def endpoint(*args: Any, details: CallDetails, **kwargs: Any) -> Any:
-        try:
-            return await serve(Caller(details.caller, details.caller_authid, details.caller_authrole), args, kwargs)
-        except TrishulaError as error:
-            raise to_wamp(error) from None
-
-    return endpoint
 
 
 def _new_nonce() -> str:
